@@ -1,0 +1,59 @@
+"""Typed blame: every error says whose fault it is and what to do about it.
+
+Only :class:`DeviceError` (the device under test) can turn a trial into FAIL.  Bench and harness errors make it
+INCONCLUSIVE; configuration errors stop the run before anything is touched (exit code 2).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Blame(StrEnum):
+    """Whose fault an error is."""
+
+    CONFIGURATION = "configuration"
+    BENCH = "bench"
+    DEVICE = "device under test"
+    HARNESS = "harness"
+
+
+class HilError(Exception):
+    """Base of every error this project raises on purpose.
+
+    ``remedy`` is one sentence that tells the reader what to do next; it is printed under the message.
+    """
+
+    blame: Blame = Blame.HARNESS
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  remedy: {self.remedy}" if self.remedy else self.message
+
+
+class ConfigurationError(HilError):
+    """A file or an argument is wrong: names the file, the line or key, what is allowed."""
+
+    blame = Blame.CONFIGURATION
+
+
+class BenchError(HilError):
+    """The bench failed: a link, a container engine, a cable, a namespace. Makes a trial INCONCLUSIVE."""
+
+    blame = Blame.BENCH
+
+
+class DeviceError(HilError):
+    """The device under test failed: its OS, its updater, its answer. Makes a trial FAIL."""
+
+    blame = Blame.DEVICE
+
+
+class HarnessError(HilError):
+    """This software failed (a bug of ours). Makes a trial INCONCLUSIVE."""
+
+    blame = Blame.HARNESS

@@ -1,0 +1,103 @@
+"""Network namespaces, and the one function that opens sockets to boards.
+
+The harness talks to virtual boards from its own empty namespaces, so a wrong address fails with ENETUNREACH
+instead of leaving the machine through the host's default route.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hil.errors import BenchError
+
+CLONE_NEWNET = 0x40000000
+NETNS_DIR = Path("/run/netns")
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def path_of(namespace: str) -> Path:
+    """File of a namespace: a name under ``/run/netns``, or already a path such as ``/proc/123/ns/net``."""
+    return Path(namespace) if namespace.startswith("/") else NETNS_DIR / namespace
+
+
+def create(namespace: str) -> None:
+    """Make an empty named namespace with loopback up. BenchError when it exists or the kernel refuses."""
+    _ip("netns", "add", namespace)
+    _ip("-n", namespace, "link", "set", "lo", "up")
+
+
+def delete(namespace: str) -> None:
+    """Remove a named namespace; its NICs and their peers go with it. No error when it is gone already."""
+    if path_of(namespace).exists():
+        _ip("netns", "delete", namespace)
+
+
+def names(prefix: str) -> list[str]:
+    """Named namespaces that start with ``prefix``, sorted."""
+    return sorted(p.name for p in NETNS_DIR.glob(f"{prefix}*")) if NETNS_DIR.is_dir() else []
+
+
+@contextmanager
+def inside(namespace: str) -> Iterator[None]:
+    """Run the calling thread in ``namespace``; sockets made here keep belonging to it afterwards.
+
+    Raises BenchError when the namespace is not there or entering it is not permitted.
+    """
+    try:
+        target = os.open(path_of(namespace), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise BenchError(
+            f"network namespace {namespace}: {exc.strerror}", remedy="is the bench up? see `hil bench status`"
+        ) from exc
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _setns(target, namespace)
+        try:
+            yield
+        finally:
+            _setns(home, "the thread's own")
+    finally:
+        os.close(target)
+        os.close(home)
+
+
+def connect(namespace: str, address: tuple[str, int], *, timeout_s: float) -> socket.socket:
+    """Open a TCP connection from inside ``namespace``, with TCP_NODELAY.
+
+    Nothing else in this project opens a socket to a board.  OSError as ``socket.connect`` raises it.
+    """
+    with inside(namespace):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout_s)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def argv_inside(namespace: str, argv: Sequence[str]) -> list[str]:
+    """The command line that runs ``argv`` in ``namespace`` (and nothing else changed)."""
+    return ["nsenter", f"--net={path_of(namespace)}", "--", *argv]
+
+
+def _setns(fd: int, what: str) -> None:
+    if _libc.setns(fd, CLONE_NEWNET) != 0:
+        raise BenchError(
+            f"cannot enter network namespace {what}: {os.strerror(ctypes.get_errno())}",
+            remedy="the virtual lab needs root",
+        )
+
+
+def _ip(*argv: str) -> None:
+    done = subprocess.run(["ip", *argv], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise BenchError(f"`ip {' '.join(argv)}` failed: {done.stderr.strip()}")

@@ -1,0 +1,64 @@
+"""Waits: every wait has a deadline and says what it waited for; time is an argument."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from hil.errors import BenchError, HilError
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """The two verbs of time that this project uses. ``hil.testing.FakeClock`` is the other implementation."""
+
+    def monotonic(self) -> float:
+        """Seconds since an arbitrary moment; never goes back."""
+        ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+SYSTEM_CLOCK = SystemClock()
+
+
+def wait_until(
+    poll: Callable[[], T | None],
+    *,
+    what: str,
+    deadline_s: float,
+    every_s: float = 0.05,
+    error: type[HilError] = BenchError,
+    remedy: str = "",
+    clock: Clock = SYSTEM_CLOCK,
+) -> T:
+    """Call ``poll`` until it returns something true, and return that.
+
+    ``what`` completes the sentence "waited 3.0 s for ...".  Raises ``error`` when ``deadline_s`` seconds have
+    passed; the last exception that ``poll`` raised as a :class:`HilError`, ``OSError`` or ``EOFError`` is chained.
+    """
+    start = clock.monotonic()
+    last: Exception | None = None
+    while True:
+        try:
+            value = poll()
+            if value:
+                return value
+        except (HilError, OSError, EOFError) as exc:
+            last = exc
+        if clock.monotonic() - start >= deadline_s:
+            because = f" (last error: {last})" if last else ""
+            raise error(f"waited {deadline_s:g} s for {what}{because}", remedy=remedy) from last
+        clock.sleep(every_s)
