@@ -1,0 +1,192 @@
+"""The lab file: what exists.  Strict, frozen, units in the key names.
+
+Numbers without a unit in their name do not exist here, so 100 cannot be read as 100 bit/s when 100 Mbit/s was
+meant: every bound refuses what no terminal or cable does and says what is allowed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from hil.lab.yamlfile import Strict, fault, load_yaml
+
+MAX_SPACECRAFT = 64
+MAX_BOARDS_PER_SPACECRAFT = 16
+
+Name = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,14}$"),
+    Field(description="lower case letters, digits and hyphens, at most 15 characters"),
+]
+
+DelayUs = Annotated[
+    int,
+    Field(ge=0, le=2_000_000, description="one-way delay in microseconds; 14386 is 14.386 ms"),
+]
+RateBps = Annotated[
+    int,
+    Field(ge=64_000, le=100_000_000_000, description="bit/s on the wire; 2500000000 is 2.5 Gbit/s"),
+]
+LossPpm = Annotated[int, Field(ge=0, le=1_000_000, description="packets lost per million")]
+
+Module = Literal[
+    "p3701-0005", "p3701-0004", "p3701-0000", "p3767-0000", "p3767-0001", "p3767-0003", "p3767-0004", "p3767-0005"
+]
+
+MODULE_MODEL: dict[str, str] = {
+    "p3701-0000": "NVIDIA Jetson AGX Orin Developer Kit",
+    "p3701-0004": "NVIDIA Jetson AGX Orin Developer Kit",
+    "p3701-0005": "NVIDIA Jetson AGX Orin Developer Kit",
+    "p3767-0000": "NVIDIA Jetson Orin NX Engineering Reference Developer Kit",
+    "p3767-0001": "NVIDIA Jetson Orin NX Engineering Reference Developer Kit",
+    "p3767-0003": "NVIDIA Jetson Orin Nano Developer Kit",
+    "p3767-0004": "NVIDIA Jetson Orin Nano Developer Kit",
+    "p3767-0005": "NVIDIA Jetson Orin Nano Developer Kit",
+}
+"""Module part number to /proc/device-tree/model (without the trailing NUL)."""
+
+
+class BoardSpec(Strict):
+    """One Orin module with its carrier."""
+
+    name: Name
+    driver: Literal["container"] = "container"
+    module: Module = "p3701-0005"
+    serial: str = Field(default="", max_length=32, description="module serial; made from the name when empty")
+
+    @property
+    def model(self) -> str:
+        return MODULE_MODEL[self.module]
+
+
+class Spacecraft(Strict):
+    """A bus with its boards and the switch between them."""
+
+    name: Name
+    boards: tuple[BoardSpec, ...] = Field(min_length=1, max_length=MAX_BOARDS_PER_SPACECRAFT, strict=False)
+
+
+class GroundStation(Strict):
+    name: Name
+
+
+class Direction(Strict):
+    """Overrides for one direction of a link; what is absent is as in the link."""
+
+    one_way_delay_us: DelayUs | None = None
+    rate_bps: RateBps | None = None
+    loss_ppm: LossPpm | None = None
+
+
+class LinkSpec(Strict):
+    """One link, shaped in each direction."""
+
+    name: Name
+    kind: Literal["ground", "crosslink"]
+    between: tuple[Name, Name] = Field(strict=False, description="the two ends, [a, b]")
+    one_way_delay_us: DelayUs
+    rate_bps: RateBps
+    nominal_rate_bps: RateBps | None = Field(
+        default=None, description="the flight link's rate when rate_bps is a scaled one; results are marked so"
+    )
+    loss_ppm: LossPpm = 0
+    mtu: int = Field(default=1500, ge=576, le=9000)
+    a_to_b: Direction = Direction()
+    b_to_a: Direction = Direction()
+    source: str = Field(default="", description="where the figures come from; 'assumed: ...' when not public")
+
+    @property
+    def rate_scaled(self) -> bool:
+        return self.nominal_rate_bps is not None and self.nominal_rate_bps != self.rate_bps
+
+
+class BenchSpec(Strict):
+    """How the bench is built from this lab."""
+
+    engine: Literal["auto", "kernel", "uml"] = "auto"
+    link_profile: Literal["exact", "bulk"] = "exact"
+    seed: int = Field(default=1, ge=0, le=2**32 - 1)
+
+
+class Lab(Strict):
+    """A whole lab file."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    name: Name
+    description: str = ""
+    bench: BenchSpec = BenchSpec()
+    ground_station: GroundStation
+    gateway: Name = Field(description="the board that receives from the ground")
+    spacecraft: tuple[Spacecraft, ...] = Field(min_length=1, max_length=MAX_SPACECRAFT, strict=False)
+    links: tuple[LinkSpec, ...] = Field(min_length=1, strict=False)
+
+    @model_validator(mode="after")
+    def _names_and_references(self) -> Self:
+        nodes = [self.ground_station.name, *(s.name for s in self.spacecraft)]
+        _unique("node", [*nodes, *(b.name for b in self.boards)])
+        _unique("link", [link.name for link in self.links])
+        if self.gateway not in {b.name for b in self.boards}:
+            known = ", ".join(b.name for b in self.boards)
+            raise fault("gateway", self.gateway, f"{self.gateway} is not a board; boards: {known}")
+        for link in self.links:
+            a, b = link.between
+            for end in link.between:
+                if end not in nodes:
+                    raise fault(
+                        f"links.{link.name}.between",
+                        end,
+                        f"{end} is neither the ground station nor a spacecraft; allowed: {', '.join(nodes)}",
+                    )
+            if a == b:
+                raise fault(f"links.{link.name}.between", link.name, f"both ends are {a}")
+            grounded = self.ground_station.name in link.between
+            if grounded != (link.kind == "ground"):
+                raise fault(
+                    f"links.{link.name}.kind",
+                    link.name,
+                    f"is {link.kind}, but the link {'has' if grounded else 'does not have'} the ground station "
+                    "at an end",
+                )
+        _connected(nodes, [link.between for link in self.links])
+        return self
+
+    @property
+    def boards(self) -> tuple[BoardSpec, ...]:
+        """All boards, spacecraft by spacecraft, in file order."""
+        return tuple(b for s in self.spacecraft for b in s.boards)
+
+    def spacecraft_of(self, board: str) -> Spacecraft:
+        """The spacecraft that carries ``board``; KeyError when none does."""
+        for craft in self.spacecraft:
+            if any(b.name == board for b in craft.boards):
+                return craft
+        raise KeyError(board)
+
+
+def load_lab(path: Path) -> Lab:
+    """Read a lab file; ConfigurationError names file, line, key and what is allowed."""
+    return load_yaml(path, Lab)
+
+
+def _unique(what: str, names: list[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise fault(what, name, f"the name {name} is used twice; names are unique in a lab")
+        seen.add(name)
+
+
+def _connected(nodes: list[str], edges: list[tuple[str, str]]) -> None:
+    reached, frontier = {nodes[0]}, [nodes[0]]
+    while frontier:
+        here = frontier.pop()
+        for a, b in edges:
+            for near, far in ((a, b), (b, a)):
+                if near == here and far not in reached:
+                    reached.add(far)
+                    frontier.append(far)
+    if lonely := [n for n in nodes if n not in reached]:
+        raise fault("links", lonely[0], f"no chain of links joins {nodes[0]} and {', '.join(lonely)}")
