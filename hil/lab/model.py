@@ -13,13 +13,16 @@ from pydantic import Field, StringConstraints, model_validator
 
 from hil.lab.yamlfile import Strict, fault, load_yaml
 
+RESERVED = frozenset({"mgmt", "box"})
+"""Names of the bench's own namespaces."""
+
 MAX_SPACECRAFT = 64
 MAX_BOARDS_PER_SPACECRAFT = 16
 
 Name = Annotated[
     str,
-    StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,14}$"),
-    Field(description="lower case letters, digits and hyphens, at most 15 characters"),
+    StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,12}$"),
+    Field(description="lower case letters, digits and hyphens, at most 13 characters"),
 ]
 
 DelayUs = Annotated[
@@ -33,7 +36,14 @@ RateBps = Annotated[
 LossPpm = Annotated[int, Field(ge=0, le=1_000_000, description="packets lost per million")]
 
 Module = Literal[
-    "p3701-0005", "p3701-0004", "p3701-0000", "p3767-0000", "p3767-0001", "p3767-0003", "p3767-0004", "p3767-0005"
+    "p3701-0005",
+    "p3701-0004",
+    "p3701-0000",
+    "p3767-0000",
+    "p3767-0001",
+    "p3767-0003",
+    "p3767-0004",
+    "p3767-0005",
 ]
 
 MODULE_MODEL: dict[str, str] = {
@@ -90,7 +100,8 @@ class LinkSpec(Strict):
     one_way_delay_us: DelayUs
     rate_bps: RateBps
     nominal_rate_bps: RateBps | None = Field(
-        default=None, description="the flight link's rate when rate_bps is a scaled one; results are marked so"
+        default=None,
+        description="the flight link's rate when rate_bps is a scaled one; results are marked so",
     )
     loss_ppm: LossPpm = 0
     mtu: int = Field(default=1500, ge=576, le=9000)
@@ -127,6 +138,8 @@ class Lab(Strict):
     def _names_and_references(self) -> Self:
         nodes = [self.ground_station.name, *(s.name for s in self.spacecraft)]
         _unique("node", [*nodes, *(b.name for b in self.boards)])
+        for name in sorted(RESERVED & {*nodes}):
+            raise fault("node", name, f"the name {name} is taken by the bench itself; choose another")
         _unique("link", [link.name for link in self.links])
         if self.gateway not in {b.name for b in self.boards}:
             known = ", ".join(b.name for b in self.boards)

@@ -1,0 +1,1 @@
+"""A lab brought up: ``with Bench(lab) as bench: ...``."""

@@ -1,0 +1,229 @@
+"""A lab brought up, from the point of view of whoever uses it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hil.bench.state import BenchState, bench_dir, disk_dir, is_live, link_socket, read_state, require_state
+from hil.errors import BenchError, Blame, ConfigurationError, HarnessError, HilError
+from hil.evidence.sink import NullSink, Sink
+from hil.lab.model import Lab, load_lab
+from hil.wait import wait_until
+
+if TYPE_CHECKING:
+    from hil.bench.plumbing import Plumbing
+    from hil.boards.protocol import Board
+    from hil.links.box import LinkBox
+
+Progress = Callable[[str], None]
+
+UP_DEADLINE_S = 300.0
+DOWN_DEADLINE_S = 60.0
+
+
+class Bench:
+    """Boards and links of one lab, ready to use::
+
+        with Bench(Path("lab/virtual.yaml")) as bench:
+            bench.boards["a1"].shell().run(["uname", "-a"])
+            bench.links.cut("isl-ab")
+
+    ``with`` brings the bench up and takes it down; it also goes down when this process is killed.
+    ``Bench.attach(name)`` uses a bench that ``hil bench up`` keeps, and leaves it up.
+    """
+
+    lab: Lab
+    state: BenchState
+    plumbing: Plumbing
+    boards: dict[str, Board]
+    links: LinkBox
+
+    def __init__(self, lab_path: Path, *, name: str | None = None, sink: Sink | None = None) -> None:
+        self.lab_path = lab_path.resolve()
+        self.lab = load_lab(self.lab_path)
+        self.name = name or f"run{os.getpid()}"
+        if not self.name.isalnum() or len(self.name) > 20:
+            raise ConfigurationError(
+                f"bench name {self.name!r} is not usable", remedy="use letters and digits, at most 20"
+            )
+        self.sink = sink or NullSink()
+        self._stack = ExitStack()
+
+    @classmethod
+    def attach(cls, name: str, *, sink: Sink | None = None) -> Bench:
+        """Use a bench that is up; ConfigurationError names the ones that are when ``name`` is not."""
+        bench = cls(Path(require_state(name).lab_path), name=name, sink=sink)
+        bench._open()
+        return bench
+
+    def __enter__(self) -> Bench:
+        self.up()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @property
+    def gateway(self) -> Board:
+        """The board that receives from the ground."""
+        return self.boards[self.lab.gateway]
+
+    @property
+    def console_dir(self) -> Path:
+        """Console logs, ``<board>.console.log``."""
+        return disk_dir(self.name) / "consoles"
+
+    def up(self, *, progress: Progress | None = None, keep: bool = False) -> None:
+        """Bring the bench up and open it.
+
+        With ``keep`` it outlives this process (``hil bench up``).  Raises what the keeper met, with its blame;
+        whatever had been brought up is gone again then.
+        """
+        require_root()
+        keeper = self._start_keeper(keep=keep)
+        try:
+            self.state = self._wait_up(keeper, progress or (lambda line: None))
+            self._open()
+        except BaseException:
+            _end(keeper.pid, self.name)
+            raise
+        if not keep:
+            self._stack.callback(_end, keeper.pid, self.name)
+        self.sink.event("bench.up", engine=self.state.engine, phases_s=self.state.phases_s, bench=self.name)
+
+    def close(self) -> None:
+        """Let go of the bench; a bench that this object brought up (without ``keep``) goes down."""
+        self._stack.close()
+
+    def _start_keeper(self, *, keep: bool) -> subprocess.Popen[bytes]:
+        if is_live(self.name):
+            raise BenchError(
+                f"bench {self.name} is up already",
+                remedy=f"use --bench {self.name}, or `hil bench down {self.name}`",
+            )
+        shutil.rmtree(bench_dir(self.name), ignore_errors=True)
+        bench_dir(self.name).mkdir(parents=True)
+        argv = [sys.executable, "-m", "hil.bench.keeper", "--name", self.name, "--lab", str(self.lab_path)]
+        with (bench_dir(self.name) / "keeper.log").open("wb") as log:
+            return subprocess.Popen(
+                argv if keep else [*argv, "--tied"],
+                # The pipe is never written: its end tells a tied keeper that this process is gone, even by SIGKILL.
+                stdin=subprocess.DEVNULL if keep else subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C in the terminal must reach us first, not the keeper
+            )
+
+    def _wait_up(self, keeper: subprocess.Popen[bytes], progress: Progress) -> BenchState:
+        told = ""
+
+        def poll() -> BenchState | None:
+            nonlocal told
+            state = read_state(self.name)
+            if state and state.step != told:
+                told = state.step
+                progress(told)
+            if state and state.status == "failed":
+                raise _Failed(state)
+            if keeper.poll() is not None:
+                raise _Failed(read_state(self.name))
+            return state if state and state.status == "up" else None
+
+        try:
+            return wait_until(poll, what=f"bench {self.name} to come up", deadline_s=UP_DEADLINE_S)
+        except _Failed as exc:
+            raise _told_by_keeper(exc.state, bench_dir(self.name) / "keeper.log") from None
+
+    def _open(self) -> None:
+        """Make the objects that drive the boards and links of this bench from this process."""
+        from hil.bench.boards import container_boards
+        from hil.bench.plumbing import Plumbing
+        from hil.boards.console import ConsoleLine
+        from hil.host.engine import connect
+        from hil.links.box import LinkBox
+        from hil.twin.pki import ensure_pki
+
+        self.state = require_state(self.name)
+        self.plumbing = Plumbing(self.name, self.lab)
+        client = self._stack.enter_context(closing(connect()))
+        consoles = {
+            board: ConsoleLine(line["board_tty"], line["url"], Path(line["log"]))
+            for board, line in self.state.consoles.items()
+        }
+        self.boards = dict(
+            container_boards(
+                self.plumbing, client, self.state.hardware_image, consoles, ensure_pki(), self.sink
+            )
+        )
+        self.links = self._stack.enter_context(LinkBox.attach(link_socket(self.name), sink=self.sink))
+
+
+def down(name: str) -> None:
+    """Take down a kept bench; ConfigurationError when there is none of that name."""
+    state = read_state(name)
+    if state is None or not is_live(name):
+        raise ConfigurationError(f"no bench {name} is up", remedy="`hil bench status` lists those that are")
+    _end(state.keeper_pid, name)
+
+
+def require_root() -> None:
+    """ConfigurationError when this is not root: the virtual lab makes namespaces, NICs and loop devices."""
+    if os.geteuid() != 0:
+        raise ConfigurationError(
+            "the virtual lab needs root: it makes network namespaces, NICs and loop devices",
+            remedy="run as root; `make unit` and `hil lab validate` work without",
+        )
+
+
+class _Failed(Exception):
+    """The keeper gave up (not a HilError, so that the wait ends at once)."""
+
+    def __init__(self, state: BenchState | None) -> None:
+        super().__init__()
+        self.state = state
+
+
+def _told_by_keeper(state: BenchState | None, log: Path) -> HilError:
+    """The keeper's own error, with its blame, or what its log ends with when it died without a word."""
+    kinds: dict[str, type[HilError]] = {
+        Blame.CONFIGURATION.value: ConfigurationError,
+        Blame.BENCH.value: BenchError,
+        Blame.HARNESS.value: HarnessError,
+    }
+    if state and state.error:
+        # A board that does not boot from its factory image is the bench's fault: nothing was under test yet.
+        kind = kinds.get(state.error["blame"], BenchError)
+        return kind(state.error["message"], remedy=state.error["remedy"])
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-8:]) if log.exists() else ""
+    return BenchError(
+        f"the bench's keeper ended while bringing it up; its log ends:\n{tail}", remedy="run `hil clean`"
+    )
+
+
+def _end(keeper_pid: int, name: str) -> None:
+    """Ask the keeper to take the bench down and wait for it; BenchError when it does not."""
+    if is_live(name):
+        with suppress(ProcessLookupError):
+            os.kill(keeper_pid, signal.SIGTERM)
+
+    def gone() -> bool:
+        _reap(keeper_pid)
+        return not is_live(name)
+
+    wait_until(
+        gone, what=f"bench {name} to go down", deadline_s=DOWN_DEADLINE_S, remedy="run `hil clean` to end it"
+    )
+    shutil.rmtree(bench_dir(name), ignore_errors=True)
+
+
+def _reap(pid: int) -> None:
+    with suppress(ChildProcessError):  # kept benches are somebody else's children
+        os.waitpid(pid, os.WNOHANG)

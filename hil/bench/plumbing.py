@@ -1,0 +1,200 @@
+"""The namespaces, routers and NICs between boards and links.
+
+Everything lives in namespaces of this bench; no host address, route or firewall rule is added.
+
+``hil.<bench>.mgmt``         the harness: one management cable per board, no forwarding
+``hil.<bench>.box``          the link box
+``hil.<bench>.<station>``    the ground station
+``hil.<bench>.<spacecraft>`` router of a spacecraft: switch ``sw0`` to its boards, one NIC per link
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hil import netns
+from hil.boards.protocol import Via
+from hil.errors import BenchError
+from hil.lab.addressing import board_addresses, link_addresses, router, routes
+from hil.lab.model import Lab, LinkSpec
+from hil.links.box import End, Wire
+from hil.links.state import LinkState
+
+PREFIX = "hil."
+FLIGHT_NIC = "mgbe0"
+MANAGEMENT_NIC = "eth0"
+
+
+class Plumbing:
+    """Namespaces and NICs of one bench; ``build`` makes them and ``remove`` takes all of them away."""
+
+    def __init__(self, bench: str, lab: Lab) -> None:
+        self.bench = bench
+        self.lab = lab
+        self.addresses = board_addresses(lab)
+        self.management = f"{PREFIX}{bench}.mgmt"
+        self.box = f"{PREFIX}{bench}.box"
+        self.ground = self.namespace(lab.ground_station.name)
+
+    def namespace(self, node: str) -> str:
+        """Namespace of the ground station or of a spacecraft."""
+        return f"{PREFIX}{self.bench}.{node}"
+
+    def build(self) -> None:
+        """Make the namespaces and the on-board switches. BenchError names what the kernel refused."""
+        for name in (self.management, self.box, self.ground):
+            netns.create(name)
+            _quiet(name)
+        for craft in self.lab.spacecraft:
+            name = self.namespace(craft.name)
+            netns.create(name)
+            _quiet(name)
+            with _netlink(name) as ip:
+                ip.link("add", ifname="sw0", kind="bridge", br_forward_delay=0)
+                switch = _index(ip, "sw0")
+                ip.addr("add", index=switch, address=router(self.lab, craft.name), prefixlen=24)
+                ip.link("set", index=switch, state="up")
+            _sysctl(name, "net/ipv4/ip_forward", "1")
+
+    def wires(self) -> list[Wire]:
+        """What the link box joins: every link of the lab, its ends and its shaping in each direction."""
+        return [
+            Wire(
+                name=link.name,
+                a=End(self.namespace(link.between[0]), _link_nic(link)),
+                b=End(self.namespace(link.between[1]), _link_nic(link)),
+                a_to_b=_shaping(link, a_to_b=True),
+                b_to_a=_shaping(link, a_to_b=False),
+            )
+            for link in self.lab.links
+        ]
+
+    def address_links(self) -> None:
+        """Give the link NICs their addresses and every node its routes (after the link box made the NICs)."""
+        ends = link_addresses(self.lab)
+        for node in (self.lab.ground_station.name, *(s.name for s in self.lab.spacecraft)):
+            with _netlink(self.namespace(node)) as ip:
+                for link in self.lab.links:
+                    if node in link.between:
+                        side = link.between.index(node)
+                        nic = _index(ip, _link_nic(link))
+                        ip.addr("add", index=nic, address=ends[link.name][side], prefixlen=30)
+                        ip.link("set", index=nic, state="up")
+                for route in routes(self.lab):
+                    if route.node == node:
+                        ip.route("add", dst=route.destination, gateway=route.gateway)
+
+    def board_address(self, board: str) -> dict[Via, tuple[str, str]]:
+        """(namespace to connect from, address) for each way to a board."""
+        found = self.addresses[board]
+        return {Via.MANAGEMENT: (self.management, found.management), Via.FLIGHT: (self.ground, found.flight)}
+
+    def board_facts(self, board: str) -> dict[str, Any]:
+        """What the firmware hands to the OS as ``/run/board.json``."""
+        spec = next(b for b in self.lab.boards if b.name == board)
+        return {
+            "name": board,
+            "spacecraft": self.lab.spacecraft_of(board).name,
+            "model": spec.model,
+            "serial": spec.serial or f"virt-{self.lab.name}-{board}",
+            "flight_address": self.addresses[board].flight,
+            "management_address": self.addresses[board].management,
+            "hosts": {name: found.flight for name, found in self.addresses.items()},
+        }
+
+    def plug(self, board: str, pid: int) -> None:
+        """Cable the board whose container has ``pid`` as PID 1: flight NIC to its switch, management NIC to us.
+
+        Called after every power-on: the container's namespace, and its NICs with it, is new each time.
+        """
+        craft = self.lab.spacecraft_of(board)
+        found = self.addresses[board]
+        with _netlink(self.namespace(craft.name)) as ip:
+            near = _veth_into(ip, f"b-{board}", FLIGHT_NIC, pid)
+            ip.link("set", index=near, master=_index(ip, "sw0"), state="up")
+        with _netlink(self.management) as ip:
+            near = _veth_into(ip, f"m-{board}", MANAGEMENT_NIC, pid)
+            ip.addr("add", index=near, address=found.harness, prefixlen=30)
+            ip.link("set", index=near, state="up")
+        inside = f"/proc/{pid}/ns/net"
+        _quiet(inside)
+        with _netlink(inside) as ip:
+            ip.link("set", index=_index(ip, "lo"), state="up")
+            for nic, address, prefix in (
+                (FLIGHT_NIC, found.flight, 24),
+                (MANAGEMENT_NIC, found.management, 30),
+            ):
+                index = _index(ip, nic)
+                ip.addr("add", index=index, address=address, prefixlen=prefix)
+                ip.link("set", index=index, state="up")
+            ip.route("add", dst="198.18.0.0/15", gateway=found.router)
+
+    def remove(self) -> None:
+        """Delete every namespace of this bench; NICs and routes go with them."""
+        for name in netns.names(f"{PREFIX}{self.bench}."):
+            netns.delete(name)
+
+
+def _shaping(link: LinkSpec, *, a_to_b: bool) -> LinkState:
+    over = link.a_to_b if a_to_b else link.b_to_a
+
+    def pick(one: int | None, other: int) -> int:
+        return other if one is None else one
+
+    return LinkState(
+        delay_us=pick(over.one_way_delay_us, link.one_way_delay_us),
+        rate_bps=pick(over.rate_bps, link.rate_bps),
+        loss_ppm=pick(over.loss_ppm, link.loss_ppm),
+        mtu=link.mtu,
+    )
+
+
+def _link_nic(link: LinkSpec) -> str:
+    """NIC of a link, the same name at both ends (names of links have at most 13 characters)."""
+    return f"l-{link.name}"
+
+
+def _quiet(namespace: str) -> None:
+    """No IPv6 chatter on emulated links: what crosses a link is what was sent on purpose."""
+    _sysctl(namespace, "net/ipv6/conf/all/disable_ipv6", "1")
+    _sysctl(namespace, "net/ipv6/conf/default/disable_ipv6", "1")
+
+
+def _sysctl(namespace: str, key: str, value: str) -> None:
+    with netns.inside(namespace):
+        path = Path("/proc/sys") / key
+        if path.exists():  # a kernel without IPv6 has no IPv6 keys
+            path.write_text(value)
+
+
+@contextmanager
+def _netlink(namespace: str) -> Iterator[Any]:
+    """A netlink handle whose socket belongs to ``namespace``; its errors become BenchError."""
+    from pyroute2 import IPRoute, NetlinkError
+
+    with netns.inside(namespace):
+        ip = IPRoute()
+    try:
+        yield ip
+    except NetlinkError as exc:
+        raise BenchError(f"network namespace {namespace}: {exc}", remedy="run `hil doctor`") from exc
+    finally:
+        ip.close()
+
+
+def _index(ip: Any, ifname: str) -> int:
+    found: list[int] = ip.link_lookup(ifname=ifname)
+    if not found:
+        raise BenchError(f"NIC {ifname} is not there")
+    return found[0]
+
+
+def _veth_into(ip: Any, near: str, far: str, pid: int) -> int:
+    """A veth pair: ``near`` here, ``far`` in the namespace of ``pid``; a leftover of the last power-on is replaced."""
+    if old := ip.link_lookup(ifname=near):
+        ip.link("del", index=old[0])
+    ip.link("add", ifname=near, kind="veth", peer={"ifname": far, "net_ns_pid": pid})
+    return _index(ip, near)

@@ -1,0 +1,117 @@
+"""What is known about a bench on disk: one JSON file, and a lock that is held while its keeper lives."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from hil import paths
+from hil.errors import BenchError, ConfigurationError
+
+Status = Literal["starting", "up", "failed", "down"]
+
+
+@dataclass(frozen=True)
+class BenchState:
+    """``bench.json``: everything another process needs to use this bench."""
+
+    name: str
+    lab_path: str
+    keeper_pid: int
+    status: Status
+    tied: bool  # goes down with the process that brought it up
+    started_utc: str = ""
+    engine: dict[str, Any] = field(default_factory=dict)  # link engine: kind, reason, kernel release
+    hardware_image: str = ""
+    consoles: dict[str, dict[str, str]] = field(default_factory=dict)  # board -> fields of its ConsoleLine
+    phases_s: dict[str, float] = field(default_factory=dict)  # seconds of each bring-up phase
+    step: str = ""  # what bring-up is doing now
+    error: dict[str, str] = field(default_factory=dict)  # of a failed bring-up: blame, message, remedy
+
+
+def bench_dir(name: str) -> Path:
+    """Sockets, state and log of a bench (run-time; on tmpfs where /run is one)."""
+    return paths.run_dir() / "bench" / name
+
+
+def disk_dir(name: str) -> Path:
+    """Board disks and console logs of a bench."""
+    return paths.home() / "bench" / name
+
+
+def link_socket(name: str) -> Path:
+    return bench_dir(name) / "links.sock"
+
+
+def write_state(state: BenchState) -> None:
+    """Replace ``bench.json`` in one step, so that a reader never sees half of it."""
+    path = bench_dir(state.name) / "bench.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(asdict(state), indent=1))
+    temporary.replace(path)
+
+
+def read_state(name: str) -> BenchState | None:
+    """The state of a bench; None when there is none (or it was removed this moment)."""
+    try:
+        return BenchState(**json.loads((bench_dir(name) / "bench.json").read_text()))
+    except (FileNotFoundError, json.JSONDecodeError, TypeError):
+        return None
+
+
+def known_benches() -> list[str]:
+    """Names that have a bench directory, live or left over, sorted."""
+    root = paths.run_dir() / "bench"
+    return sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+
+
+def is_live(name: str) -> bool:
+    """Whether a keeper holds this bench now: decided by its lock, which the kernel frees when it dies."""
+    path = _lock_path(name)
+    if not path.exists():
+        return False
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@contextmanager
+def hold(name: str) -> Iterator[None]:
+    """Hold the bench's lock; BenchError when another keeper has it. The file stays: removing it would race."""
+    path = _lock_path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise BenchError(
+                f"bench {name} is up already",
+                remedy=f"use it with --bench {name}, or end it with `hil bench down {name}`",
+            ) from exc
+        yield
+
+
+def require_state(name: str) -> BenchState:
+    """State of a bench that is up; ConfigurationError names the benches that are."""
+    state = read_state(name)
+    if state is None or state.status != "up" or not is_live(name):
+        up = [n for n in known_benches() if is_live(n)]
+        raise ConfigurationError(
+            f"no bench {name} is up; up now: {', '.join(up) or 'none'}",
+            remedy="bring one up with `hil bench up --lab lab/virtual.yaml`",
+        )
+    return state
+
+
+def _lock_path(name: str) -> Path:
+    return paths.run_dir() / "bench" / f"{name}.lock"

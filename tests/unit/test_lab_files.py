@@ -1,0 +1,107 @@
+"""Lab files: what is accepted, and what a wrong one is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hil import paths
+from hil.errors import ConfigurationError
+from hil.lab.model import load_lab
+
+VIRTUAL = (paths.ROOT / "lab/virtual.yaml").read_text()
+
+
+def refused(tmp_path: Path, old: str, new: str) -> str:
+    assert old in VIRTUAL
+    file = tmp_path / "lab.yaml"
+    file.write_text(VIRTUAL.replace(old, new))
+    with pytest.raises(ConfigurationError) as caught:
+        load_lab(file)
+    return caught.value.message
+
+
+def line_of(text: str, needle: str) -> int:
+    return next(i for i, line in enumerate(text.splitlines(), start=1) if needle in line)
+
+
+@pytest.mark.parametrize(("file", "split"), [("virtual.yaml", [3, 3]), ("virtual-4-2.yaml", [4, 2])])
+def test_the_shipped_labs_hold_six_boards_on_two_spacecraft(file: str, split: list[int]) -> None:
+    lab = load_lab(paths.ROOT / "lab" / file)
+    assert [len(craft.boards) for craft in lab.spacecraft] == split
+    assert lab.gateway in {board.name for board in lab.spacecraft[0].boards}
+
+
+def test_the_default_crosslink_is_a_neighbour_in_a_ring_of_ten_and_marked_as_scaled() -> None:
+    lab = load_lab(paths.ROOT / "lab/virtual.yaml")
+    crosslink = next(link for link in lab.links if link.kind == "crosslink")
+    assert crosslink.one_way_delay_us == 14386
+    assert crosslink.rate_scaled
+
+
+def test_a_rate_in_megabits_typed_as_bits_is_refused_with_its_line(tmp_path: Path) -> None:
+    message = refused(tmp_path, "rate_bps: 100000000", "rate_bps: 100")
+    assert f"lab.yaml:{line_of(VIRTUAL, 'rate_bps: 100000000')}: links.0.rate_bps:" in message
+    assert "64000" in message
+
+
+def test_a_key_with_another_unit_is_refused_and_the_right_one_suggested(tmp_path: Path) -> None:
+    assert "did you mean rate_bps?" in refused(tmp_path, "rate_bps: 100000000", "rate_mbps: 100")
+
+
+def test_a_delay_with_a_fraction_is_refused(tmp_path: Path) -> None:
+    assert "valid integer" in refused(tmp_path, "one_way_delay_us: 4000", "one_way_delay_us: 4.5")
+
+
+def test_a_delay_longer_than_any_crosslink_is_refused(tmp_path: Path) -> None:
+    assert "2000000" in refused(tmp_path, "one_way_delay_us: 4000", "one_way_delay_us: 14386000")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("name: a2", "name: a1", "the name a1 is used twice"),
+        ("name: sc-b", "name: sc-a", "the name sc-a is used twice"),
+        ("name: isl-ab", "name: ground", "the name ground is used twice"),
+        ("gateway: a1", "gateway: z9", "z9 is not a board; boards: a1, a2, a3"),
+        ("[gs-1, sc-a]", "[gs-1, sc-q]", "sc-q is neither the ground station nor a spacecraft"),
+        ("[sc-a, sc-b]", "[sc-b, sc-b]", "both ends are sc-b"),
+        ("kind: ground", "kind: crosslink", "has the ground station at an end"),
+        ("name: a1,", "name: A 1,", "should match pattern"),
+        ("name: sc-b", "name: box", "taken by the bench itself"),
+        ("gateway: a1", "gateway: a1\ngateway: a2", "given twice"),
+        ("schema: 1", "schema: 2", "schema"),
+        ("p3701-0005}", "p9999}", "p3701-0005"),
+    ],
+)
+def test_a_wrong_name_or_reference_is_refused(tmp_path: Path, old: str, new: str, told: str) -> None:
+    message = refused(tmp_path, old, new)
+    assert told in message
+    assert "lab.yaml:" in message
+
+
+def test_a_spacecraft_that_no_link_reaches_is_refused(tmp_path: Path) -> None:
+    start = VIRTUAL.index("  - name: isl-ab")
+    file = tmp_path / "lab.yaml"
+    file.write_text(VIRTUAL[:start] + VIRTUAL[VIRTUAL.index("bench:") :])
+    with pytest.raises(ConfigurationError, match="no chain of links joins gs-1 and sc-b"):
+        load_lab(file)
+
+
+def test_several_faults_are_told_at_once(tmp_path: Path) -> None:
+    message = refused(tmp_path, "rate_bps: 100000000", "rate_bps: 1\n    speed: 3")
+    assert len(message.splitlines()) == 2
+
+
+@pytest.mark.parametrize("content", ["", "- a\n", "a: [1\n", "{", "\x00"])
+def test_a_file_that_is_no_lab_gets_a_configuration_error(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "lab.yaml"
+    file.write_text(content)
+    with pytest.raises(ConfigurationError, match=r"lab\.yaml"):
+        load_lab(file)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"nowhere\.yaml: no such file"):
+        load_lab(tmp_path / "nowhere.yaml")
