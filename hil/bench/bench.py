@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from hil.bench.plumbing import Plumbing
     from hil.boards.protocol import Board
     from hil.links.box import LinkBox
+    from hil.twin.images import Images
 
 Progress = Callable[[str], None]
 
@@ -75,6 +77,13 @@ class Bench:
     def gateway(self) -> Board:
         """The board that receives from the ground."""
         return self.boards[self.lab.gateway]
+
+    @cached_property
+    def images(self) -> Images:
+        """Hardware image, factory OS and signed bundles of this bench (from the cache)."""
+        from hil.twin.images import ensure_images
+
+        return ensure_images(self._client)
 
     @property
     def console_dir(self) -> Path:
@@ -153,14 +162,14 @@ class Bench:
 
         self.state = require_state(self.name)
         self.plumbing = Plumbing(self.name, self.lab)
-        client = self._stack.enter_context(closing(connect()))
+        self._client = self._stack.enter_context(closing(connect()))
         consoles = {
             board: ConsoleLine(line["board_tty"], line["url"], Path(line["log"]))
             for board, line in self.state.consoles.items()
         }
         self.boards = dict(
             container_boards(
-                self.plumbing, client, self.state.hardware_image, consoles, ensure_pki(), self.sink
+                self.plumbing, self._client, self.state.hardware_image, consoles, ensure_pki(), self.sink
             )
         )
         self.links = self._stack.enter_context(LinkBox.attach(link_socket(self.name), sink=self.sink))

@@ -1,0 +1,3 @@
+"""Loads the testbed's fixtures for campaigns (testplans/) and for the harness's own tests (tests/)."""
+
+pytest_plugins = ["fixtures.bench", "fixtures.rollout"]

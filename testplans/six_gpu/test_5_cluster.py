@@ -1,0 +1,93 @@
+"""Six boards as one cluster: configured under one epoch, never two at once, and computing the right thing."""
+
+from __future__ import annotations
+
+import pytest
+
+from hil.evidence.model import at_least, at_most, equals
+from hil.wait import wait_until
+
+pytestmark = pytest.mark.needs("activate")
+
+
+@pytest.fixture(scope="module")
+def configuration(fleet, bundles, payload):
+    """What the cluster agrees on; a different ``revision`` is a different document and so a new epoch."""
+    return lambda revision: fleet.config(
+        os_version=bundles.os_v2.version,
+        image_sha256=bundles.os_v2.image_sha256,
+        model=payload.model.sha256,
+        params={"revision": revision},
+    )
+
+
+def claimed(rollout) -> dict[str, int | None]:
+    """Epoch that each board claims now."""
+    return {status.board: status.epoch for status in rollout.status(management=True)}
+
+
+@pytest.mark.step("model")
+@pytest.mark.needs("upload outage")
+def test_the_ai_model_reaches_all_six_boards_as_a_signed_artefact_of_its_own(rollout, payload, fleet, verify):
+    """OS, application and model are separate uploads; each board checks the model's signature itself."""
+    transfers = rollout.distribute(payload.model)
+    verify("boards with the model", len({t.board for t in transfers} | {fleet.gateway}), limit=equals(len(fleet)))
+
+
+@pytest.mark.requirement("SIX-110")
+@pytest.mark.step("configure")
+@pytest.mark.needs("model")
+def test_all_six_boards_serve_under_one_epoch(rollout, configuration, fleet, verify):
+    """Prepared durably on all six, then committed."""
+    epoch = rollout.configure(configuration(1))
+    claims = claimed(rollout)
+    verify("boards that serve", sum(c is not None for c in claims.values()), limit=equals(len(fleet)))
+    verify("epochs served", len(set(claims.values())), limit=equals(1))
+    verify("epoch served", claims[fleet.gateway], limit=equals(epoch))
+
+
+@pytest.mark.requirement("SIX-120")
+@pytest.mark.step("split")
+@pytest.mark.needs("configure")
+@pytest.mark.parametrize("moment", ["between the phases", "in the middle of the commit"])
+def test_no_mixed_epoch_when_the_crosslink_is_lost_while_configuring(
+    rollout, configuration, fleet, links, crosslink, watcher, moment, verify, measure
+):
+    """The far spacecraft stops claiming, the near one goes on under the new epoch, and both meet there again."""
+    near = [m.name for m in fleet if m.spacecraft == fleet.member(fleet.gateway).spacecraft]
+    far = [m.name for m in fleet if m.name not in near]
+
+    def lose_the_crosslink(epoch: int) -> None:
+        links.cut(crosslink)
+
+    revision = 2 if moment == "between the phases" else 3
+    hooks = {"between_phases": lose_the_crosslink} if revision == 2 else {"after_commit": lose_the_crosslink}
+    try:
+        epoch = rollout.configure(configuration(revision), wait_for=near, **hooks)
+        quiet = wait_until(
+            lambda: (claims := claimed(rollout)) and all(claims[name] is None for name in far) and claims,
+            what="the boards across the lost crosslink to stop claiming",
+            deadline_s=10,
+        )
+        verify("boards that serve the new epoch", sum(quiet[n] == epoch for n in near), limit=equals(len(near)))
+        verify("boards across the lost crosslink that claim", sum(quiet[n] is not None for n in far), limit=equals(0))
+    finally:
+        links.restore(crosslink)
+    rejoined = rollout.wait_claiming(epoch, deadline_s=20)
+    measure("time from the link's return to six boards in one epoch", round(rejoined, 3), "s")
+    verify("moments with two epochs", len(watcher.report().violations), limit=at_most(0))
+
+
+@pytest.mark.requirement("SIX-130")
+@pytest.mark.step("inference")
+@pytest.mark.needs("configure")
+def test_inference_across_six_boards_matches_the_reference(rollout, fleet, payload, recorder, verify, measure):
+    """Cloud mask of a Sentinel-2 scene: tiles go out from the gateway over the crosslink, masks come back."""
+    from hil.payload.cluster_job import run_inference
+
+    rollout.upload(payload.scene)
+    result = run_inference(fleet, payload, recorder)
+    verify("boards that computed", sum(s.tiles > 0 for s in result.per_board.values()), limit=equals(len(fleet)))
+    verify("pixels that differ from the reference", result.comparison.mismatched_pixels, limit=at_most(0))
+    measure("intersection over union", result.comparison.iou, limit=at_least(1.0))
+    measure("tiles per second, all boards", round(result.tiles / result.seconds, 2), "1/s")

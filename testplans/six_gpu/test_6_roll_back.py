@@ -1,0 +1,37 @@
+"""The way back, and what the watcher saw from the first moment to the last."""
+
+from __future__ import annotations
+
+import pytest
+
+from hil.errors import BenchError
+from hil.evidence.model import at_least, equals
+
+
+@pytest.mark.requirement("SIX-140")
+@pytest.mark.step("roll back")
+@pytest.mark.needs("activate")
+def test_all_six_return_to_the_previous_os_on_command(rollout, boards, bench, verify):
+    """One command; every board runs the old OS again, confirmed."""
+    rollout.roll_back()
+    for name, board in boards.items():
+        identity = board.identity()
+        verify(f"OS version of {name}", identity.os_version, limit=equals(bench.images.factory.version))
+        running = next(s for s in board.boot.state().slots if s.slot == identity.slot)
+        verify(f"slot of {name} confirmed", running.good, limit=equals(True))
+
+
+@pytest.mark.requirement("SIX-120")
+@pytest.mark.step("invariant")
+@pytest.mark.needs("split")
+def test_no_two_boards_ever_claimed_different_epochs(watcher, fleet, verify, measure):
+    """Sampled on all boards through the whole run, outages and restarts included."""
+    report = watcher.stop()
+    measure("samples", report.samples, limit=at_least(len(fleet)))
+    measure("longest time without a sample of a board", round(report.max_gap_s, 3), "s")
+    if not report.conclusive:
+        raise BenchError(
+            f"{report.max_gap_board} was not sampled for {report.max_gap_s:.2f} s: a violation could have gone unseen",
+            remedy="free the host; the watcher needs a sample a second from every board",
+        )
+    verify("violations", len(report.violations), limit=equals(0))
