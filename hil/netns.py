@@ -77,10 +77,31 @@ def connect(namespace: str, address: tuple[str, int], *, timeout_s: float) -> so
     try:
         sock.settimeout(timeout_s)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A board that loses its power says nothing; after its next start the probe is answered with a reset
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 15)
         sock.connect(address)
     except BaseException:
         sock.close()
         raise
+    return sock
+
+
+def udp(namespace: str, address: str, *, device: str) -> socket.socket:
+    """A UDP socket of ``namespace`` bound to a free port of ``address``, that uses NIC ``device`` and no other.
+
+    BenchError when the namespace, the NIC or the address is not there.
+    """
+    with inside(namespace):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+        sock.bind((address, 0))
+    except OSError as exc:
+        sock.close()
+        raise BenchError(f"no UDP socket on {address} ({device} in {namespace}): {exc.strerror}") from exc
     return sock
 
 

@@ -1,1 +1,121 @@
-"""pytest plugin (being written)."""
+"""The pytest plugin: options, markers, fixtures, and nothing else until a campaign is being run.
+
+A campaign is a folder with a ``plan.yaml``; :mod:`hil.campaign` then records evidence and turns outcomes into
+verdicts.  This module is imported by every pytest run of the environment, so it imports nothing that costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from hil.campaign.hooks import Campaign
+    from hil.evidence.model import Measurement
+    from hil.evidence.plan import Plan
+    from hil.evidence.record import Recorder
+
+CAMPAIGN = "hil-campaign"
+
+MARKERS = (
+    "requirement(*ids): requirements of the plan that this test demonstrates; all must exist in plan.yaml",
+    "step(name): name under which other tests can need this one (default: the test's name without test_)",
+    "needs(*steps): NOT RUN unless all these steps passed before",
+    "retry_bench(n): repeat up to n times when the bench was at fault; every retry is recorded and shown",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("hil", "orbital hardware-in-the-loop campaigns")
+    group.addoption("--lab", metavar="FILE", help="lab file to bring up, e.g. lab/virtual.yaml")
+    group.addoption("--bench", metavar="NAME", help="use this bench, which `hil bench up` keeps up")
+    group.addoption(
+        "--run-id", metavar="ID", help="name of the run (default: time, plan and a random suffix)"
+    )
+    group.addoption("--hil-out", metavar="DIR", help="where runs and reports go (default: reports/out)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+    if config.getoption("help", False) or config.getoption("version", 0):
+        return
+    plan_dirs = campaign_folders(config)
+    if not plan_dirs:
+        return
+    from hil.campaign.hooks import Campaign
+
+    config.pluginmanager.register(Campaign.start(config, plan_dirs), CAMPAIGN)
+
+
+def campaign_folders(config: pytest.Config) -> list[Path]:
+    """Folders with a ``plan.yaml`` at or above the paths on the command line, not above pytest's root folder.
+
+    With ``--lab`` or ``--bench`` also the folders just below them, so that ``pytest testplans --lab ...`` works.
+    """
+    below = bool(config.getoption("--lab") or config.getoption("--bench"))
+    found: dict[Path, None] = {}
+    for argument in config.args:
+        path = (config.invocation_params.dir / argument.split("::")[0]).resolve()
+        for folder in (path, *path.parents):
+            if (folder / "plan.yaml").is_file():
+                found[folder] = None
+                break
+            if folder == config.rootpath or folder.parent == folder:
+                if below and path.is_dir():
+                    found.update(dict.fromkeys(plan.parent for plan in sorted(path.glob("*/plan.yaml"))))
+                break
+    return list(found)
+
+
+def _campaign(config: pytest.Config) -> Campaign | None:
+    campaign: Campaign | None = config.pluginmanager.get_plugin(CAMPAIGN)
+    return campaign
+
+
+@pytest.fixture(scope="session")
+def recorder(request: pytest.FixtureRequest) -> Recorder:
+    """The run's recorder (``hil.evidence.record.Recorder``); outside of a campaign one that keeps nothing."""
+    campaign = _campaign(request.config)
+    if campaign is not None:
+        return campaign.recorder
+    from hil.evidence.record import NullRecorder
+
+    return NullRecorder()
+
+
+@pytest.fixture(scope="session")
+def plan(request: pytest.FixtureRequest) -> Plan:
+    """The campaign's plan (``hil.evidence.plan.Plan``)."""
+    campaign = _campaign(request.config)
+    if campaign is None:
+        pytest.fail("the fixture `plan` is only there in a campaign: a folder with a plan.yaml")
+    return campaign.plan
+
+
+@pytest.fixture(scope="session")
+def measure(recorder: Recorder) -> Callable[..., Measurement]:
+    """``measure(name, value, unit, limit=at_most(0.5))``: record a value.
+
+    The test goes on when the limit is violated, and fails at its end.  ``blame=Blame.BENCH`` makes a violation
+    the bench's fault (INCONCLUSIVE).  Limits are made by the functions in :mod:`hil.evidence.model`.
+    """
+    return recorder.measure
+
+
+@pytest.fixture(scope="session")
+def verify(recorder: Recorder) -> Callable[..., Measurement]:
+    """As ``measure``, but a violated limit ends the test at once, with the limit printed."""
+
+    def verify_now(name: str, value: Any, unit: str = "", **options: Any) -> Measurement:
+        __tracebackhide__ = True
+        from hil.evidence.limits import raise_if_violated
+
+        taken = recorder.measure(name, value, unit, **options)
+        raise_if_violated([taken])
+        return taken
+
+    return verify_now

@@ -1,8 +1,11 @@
-"""Public test kit: a clock that only moves when told to, and a sink that remembers."""
+"""Public test kit: a clock that only moves when told to, a sink that remembers, a host that only pretends."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from hil.host.command import Result
 
 
 class FakeClock:
@@ -26,3 +29,32 @@ class ListSink:
 
     def event(self, kind: str, **fields: Any) -> None:
         self.events.append((kind, fields))
+
+
+class FakeRunner:
+    """``hil.host.command.Runner`` that runs nothing: it answers from ``answers`` and keeps ``calls``.
+
+    ``answers`` maps the beginning of a command line to what it returns: a return code, its stdout, or a function
+    of the argv.  The longest beginning that fits wins; what fits none succeeds without a word.
+    """
+
+    def __init__(
+        self, answers: Mapping[str, int | str | Callable[[Sequence[str]], Result]] | None = None
+    ) -> None:
+        self.answers = dict(answers or {})
+        self.calls: list[tuple[str, ...]] = []
+        self.envs: list[dict[str, str]] = []
+
+    def __call__(
+        self, argv: Sequence[str], *, timeout_s: float = 30.0, env: Mapping[str, str] | None = None
+    ) -> Result:
+        self.calls.append(tuple(argv))
+        self.envs.append(dict(env or {}))
+        line = " ".join(argv)
+        for start in sorted(self.answers, key=len, reverse=True):
+            if line.startswith(start):
+                answer = self.answers[start]
+                if isinstance(answer, int):
+                    return Result(tuple(argv), answer, "", f"{argv[0]}: told to fail" if answer else "")
+                return Result(tuple(argv), 0, answer, "") if isinstance(answer, str) else answer(argv)
+        return Result(tuple(argv), 0, "", "")

@@ -1,0 +1,1 @@
+"""From a run directory alone: result.json, JUnit XML and the HTML page."""

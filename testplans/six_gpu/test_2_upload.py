@@ -68,7 +68,11 @@ def test_the_bundle_crosses_the_crosslink_once_even_when_that_is_lost_on_the_way
     for transfer in struck.unwrap():
         verify(f"bytes received by {transfer.board}", transfer.bytes_received, "B", limit=equals(size))
         crossing = fleet.member(transfer.source).spacecraft != fleet.member(transfer.board).spacecraft
-        verify(f"{transfer.board} was fed across the crosslink", crossing, limit=equals(transfer.board == far_head))
+        verify(
+            f"{transfer.board} was fed across the crosslink",
+            crossing,
+            limit=equals(transfer.board == far_head),
+        )
     # On the wire frames have headers, and what was in flight when the link was lost is sent again.
     verify("whole bundles that went into the crosslink", crossed // size, limit=equals(1))
     measure("bytes into the crosslink / bundle", round(crossed / size, 3))

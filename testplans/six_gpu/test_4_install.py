@@ -16,8 +16,11 @@ def test_the_bundle_is_installed_on_all_six_while_the_old_os_runs(rollout, fleet
     statuses = rollout.install()
     verify("boards", len(statuses), limit=equals(len(fleet)))
     for name, status in statuses.items():
-        verify(f"image in the other slot of {name}", status.other.image_sha256,
-               limit=equals(rollout.bundle.image_sha256))
+        verify(
+            f"image in the other slot of {name}",
+            status.other.image_sha256,
+            limit=equals(rollout.bundle.image_sha256),
+        )
         verify(f"slot that {name} runs", status.booted, limit=equals("A"))
     after = {name: board.identity().boot_id for name, board in boards.items()}
     verify("boards that restarted", sum(before[n] != after[n] for n in boards), limit=equals(0))
@@ -31,8 +34,11 @@ def test_one_canary_runs_the_new_os_before_any_other_board(rollout, boards, bund
     canary = rollout.activate_canary()
     versions = {name: board.identity().os_version for name, board in boards.items()}
     verify(f"OS version of the canary {canary}", versions.pop(canary), limit=equals(bundles.os_v2.version))
-    verify("other boards on the old OS", sum(v != bundles.os_v2.version for v in versions.values()),
-           limit=equals(len(versions)))
+    verify(
+        "other boards on the old OS",
+        sum(v != bundles.os_v2.version for v in versions.values()),
+        limit=equals(len(versions)),
+    )
 
 
 @pytest.mark.requirement("SIX-080")

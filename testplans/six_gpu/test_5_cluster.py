@@ -31,7 +31,9 @@ def claimed(rollout) -> dict[str, int | None]:
 def test_the_ai_model_reaches_all_six_boards_as_a_signed_artefact_of_its_own(rollout, payload, fleet, verify):
     """OS, application and model are separate uploads; each board checks the model's signature itself."""
     transfers = rollout.distribute(payload.model)
-    verify("boards with the model", len({t.board for t in transfers} | {fleet.gateway}), limit=equals(len(fleet)))
+    verify(
+        "boards with the model", len({t.board for t in transfers} | {fleet.gateway}), limit=equals(len(fleet))
+    )
 
 
 @pytest.mark.requirement("SIX-110")
@@ -69,8 +71,14 @@ def test_no_mixed_epoch_when_the_crosslink_is_lost_while_configuring(
             what="the boards across the lost crosslink to stop claiming",
             deadline_s=10,
         )
-        verify("boards that serve the new epoch", sum(quiet[n] == epoch for n in near), limit=equals(len(near)))
-        verify("boards across the lost crosslink that claim", sum(quiet[n] is not None for n in far), limit=equals(0))
+        verify(
+            "boards that serve the new epoch", sum(quiet[n] == epoch for n in near), limit=equals(len(near))
+        )
+        verify(
+            "boards across the lost crosslink that claim",
+            sum(quiet[n] is not None for n in far),
+            limit=equals(0),
+        )
     finally:
         links.restore(crosslink)
     rejoined = rollout.wait_claiming(epoch, deadline_s=20)
@@ -81,13 +89,17 @@ def test_no_mixed_epoch_when_the_crosslink_is_lost_while_configuring(
 @pytest.mark.requirement("SIX-130")
 @pytest.mark.step("inference")
 @pytest.mark.needs("configure")
-def test_inference_across_six_boards_matches_the_reference(rollout, fleet, payload, recorder, verify, measure):
+def test_inference_across_six_boards_matches_the_reference(
+    rollout, fleet, payload, recorder, verify, measure
+):
     """Cloud mask of a Sentinel-2 scene: tiles go out from the gateway over the crosslink, masks come back."""
     from hil.payload.cluster_job import run_inference
 
     rollout.upload(payload.scene)
     result = run_inference(fleet, payload, recorder)
-    verify("boards that computed", sum(s.tiles > 0 for s in result.per_board.values()), limit=equals(len(fleet)))
+    verify(
+        "boards that computed", sum(s.tiles > 0 for s in result.per_board.values()), limit=equals(len(fleet))
+    )
     verify("pixels that differ from the reference", result.comparison.mismatched_pixels, limit=at_most(0))
     measure("intersection over union", result.comparison.iou, limit=at_least(1.0))
     measure("tiles per second, all boards", round(result.tiles / result.seconds, 2), "1/s")

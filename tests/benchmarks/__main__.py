@@ -57,9 +57,10 @@ def power(lab: Path) -> Iterator[Figure]:
 
 def rollout(lab: Path) -> Iterator[Figure]:
     """First byte uploaded to six confirmed boards, against the ideal and against scp to one board after another."""
+    from hil.rollout.scp import scp_to_all
+
     from hil.rollout.fleet import Fleet
     from hil.rollout.rollout import Rollout
-    from hil.rollout.scp import scp_to_all
 
     with Bench(lab) as bench:
         fleet = Fleet.of(bench.boards, bench.lab.gateway)
@@ -80,7 +81,9 @@ def rollout(lab: Path) -> Iterator[Figure]:
     yield Figure("bundle size", round(bundle.size_bytes / 1e6, 1), "MB", "", "")
     yield Figure("one boot", round(boot_s, 2), "s", "", "part of the ideal; measured on the gateway")
     yield Figure("rollout", round(rollout_s, 2), "s", "", "first byte uploaded to six confirmed boards")
-    yield Figure("ideal", round(ideal_s, 2), "s", "", "bundle / ground rate + bundle / crosslink rate + one boot")
+    yield Figure(
+        "ideal", round(ideal_s, 2), "s", "", "bundle / ground rate + bundle / crosslink rate + one boot"
+    )
     yield Figure("rollout / ideal", round(rollout_s / ideal_s, 2), "", "<= 1.5", "ideal, same run")
     yield Figure("scp to six boards", round(scp_s, 2), "s", "", "copying only, one board after another")
     yield Figure("scp / rollout", round(scp_s / rollout_s, 2), "", ">= 3", "scp, same links, same run")
@@ -113,8 +116,13 @@ def parallel(lab: Path) -> Iterator[Figure]:
 def cli(lab: Path) -> Iterator[Figure]:
     """CPU time of ``hil --help``, and what the plugin adds to a pytest run that does not use it."""
     yield Figure("hil --help", round(cli_help_ms(), 1), "ms CPU", "<= 150", "median of 11")
-    yield Figure("plugin in a foreign pytest run", round(plugin_cost_ms(), 1), "ms CPU", "<= 30",
-                 "median of 11, same run with -p no:hil")
+    yield Figure(
+        "plugin in a foreign pytest run",
+        round(plugin_cost_ms(), 1),
+        "ms CPU",
+        "<= 30",
+        "median of 11, same run with -p no:hil",
+    )
 
 
 BENCHMARKS: dict[str, Callable[[Path], Iterator[Figure]]] = {
@@ -143,8 +151,13 @@ def main() -> int:
         write(figures, args.out)  # after each, so that an interrupted run keeps what it has
     table = Table("figure", "value", "limit", "", "compared with")
     for figure in figures:
-        table.add_row(figure.name, f"{figure.value:g} {figure.unit}", figure.limit,
-                      "" if not figure.limit else "ok" if figure.ok else "OUTSIDE", figure.compared_with)
+        table.add_row(
+            figure.name,
+            f"{figure.value:g} {figure.unit}",
+            figure.limit,
+            "" if not figure.limit else "ok" if figure.ok else "OUTSIDE",
+            figure.compared_with,
+        )
     console.print(table)
     console.print(f"written to {args.out}")
     return 0 if all(figure.ok for figure in figures) else 1

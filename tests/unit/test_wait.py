@@ -19,7 +19,7 @@ def test_the_deadline_names_what_was_waited_for_and_the_last_error() -> None:
         raise ConnectionRefusedError("nobody there")
 
     clock = FakeClock()
-    with pytest.raises(DeviceError, match="waited 3 s for board a1 to answer .*nobody there"):
+    with pytest.raises(DeviceError, match=r"waited 3 s for board a1 to answer .*nobody there"):
         wait_until(poll, what="board a1 to answer", deadline_s=3, error=DeviceError, clock=clock)
     assert 3 <= clock.now < 3.2
 

@@ -1,0 +1,67 @@
+# The two commands: `make campaign` and `make test`. Both install what is missing first.
+
+PYTHON ?= python3
+LAB    ?= lab/virtual.yaml
+PLAN   ?= testplans/six_gpu
+ARGS   ?=
+
+SHELL := /bin/sh
+BIN   := .venv/bin
+# The environment belongs to this place (scripts in it hold absolute paths) and to this pyproject.toml.
+PLACE := $(shell pwd | sha256sum | cut -c1-8)
+KEY   := $(shell sha256sum pyproject.toml | cut -c1-16)
+STAMP := .venv/.installed-$(PLACE)-$(KEY)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup campaign test unit lint bench clean venv
+
+help: ## this list
+	@echo "make <target>; variables: LAB=$(LAB) PLAN=$(PLAN) ARGS=\"pytest arguments\" PYTHON=$(PYTHON)"
+	@sed -n 's/^\([a-z]*\):.*## /  \1	/p' Makefile
+
+campaign: setup ## bring up LAB, run the campaign PLAN, print verdict and report
+	@$(BIN)/hil campaign run $(PLAN) --lab $(LAB) $(ARGS)
+
+test: venv ## everything: set-up, linters, unit tests, integration tests (root; 3: not all of it could run here)
+	@$(BIN)/python -m hil.host.selftest
+
+unit: venv ## the fast tests: no root, no Docker, seconds
+	@$(BIN)/python -m pytest tests/unit $(ARGS)
+
+lint: venv ## ruff and mypy
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+bench: setup ## measure what the README promises; writes reports/out/bench.json
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+setup: venv ## host packages, container engine, images, payload (idempotent)
+	@$(BIN)/hil setup
+
+clean: venv ## remove what killed runs left on this host (`hil clean`)
+	@$(BIN)/hil clean
+
+venv: $(STAMP)
+
+$(STAMP):
+	@echo "== virtual environment in .venv"
+	@command -v $(PYTHON) >/dev/null || { \
+	    echo "there is no $(PYTHON); install Python 3.11 or later, or say PYTHON=/path/to/python3" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "$(PYTHON) is older than 3.11; say PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	        echo "installing python3-venv"; export DEBIAN_FRONTEND=noninteractive; \
+	        apt-get install -y -q --no-install-recommends --no-remove python3-venv >/dev/null 2>&1 || { \
+	            apt-get update -q >/dev/null && \
+	            apt-get install -y -q --no-install-recommends --no-remove python3-venv >/dev/null; }; \
+	    else \
+	        echo "Python's venv module is missing: install python3-venv (as root)" >&2; exit 2; \
+	    fi; }
+	@ls .venv/.installed-$(PLACE)-* >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@rm -f .venv/.installed-*
+	@echo "installing Python packages (a minute)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-input --progress-bar off \
+	    --editable '.[dev]' || { echo "pip could not install the Python packages; see above" >&2; exit 2; }
+	@touch $@

@@ -1,0 +1,366 @@
+"""The container driver: one Docker container that behaves like an Orin module with its supervisor."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hil import netns
+from hil.boards import disks
+from hil.boards.console import ConsoleLine, FileConsole
+from hil.boards.protocol import (
+    BootState,
+    Fidelity,
+    Identity,
+    PowerState,
+    Slot,
+    SlotState,
+    Via,
+)
+from hil.boards.ssh import PORT, SshShell, Target
+from hil.boards.tegrastats import parse
+from hil.errors import BenchError, DeviceError
+from hil.evidence.sink import NullSink, Sink
+from hil.twin.variables import SLOTS, BootControl, Variables, other
+from hil.wait import wait_until
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.containers import Container
+
+Plug = Callable[[int], None]
+"""Plugs the board's NICs, given the PID of its firmware (container ``State.Pid``); called after every start."""
+
+# Exactly what the board needs, found by dropping one at a time; never --privileged.
+CAPABILITIES = [
+    "SYS_ADMIN",  # mount, clone into namespaces
+    "SYS_BOOT",  # reboot(2) of the OS in its own PID namespace
+    "MKNOD",  # device nodes of the OS
+    "SYS_CHROOT",  # into the OS; sshd's privilege separation
+    "SETUID",  # sshd, dbus
+    "SETGID",
+    "DAC_OVERRIDE",  # overlay mounts
+    "CHOWN",  # what an administrator does over SSH
+    "FOWNER",
+    "KILL",
+    "NET_BIND_SERVICE",
+]
+DEVICE_RULES = ["b 7:* rw", "c 10:237 rw"]  # loop devices, loop-control
+MEMORY_LIMIT = "3g"
+PIDS_LIMIT = 512
+LABEL = "hil.bench"
+
+_IDENTITY = (
+    "for f in model serial-number; do tr -d '\\000' </sys/firmware/devicetree/base/$f; echo; done; "
+    'cat /proc/sys/kernel/random/boot_id; . /etc/os-release; echo "$VERSION_ID"; cat /run/boot.json'
+)
+
+
+@dataclass(frozen=True)
+class BoardFacts:
+    """What is true of one board; becomes ``/run/board.json`` in the OS."""
+
+    name: str
+    spacecraft: str
+    model: str
+    serial: str
+    flight_address: str
+    management_address: str
+    hosts: Mapping[str, str]  # name -> flight address; becomes /etc/hosts
+
+
+@dataclass(frozen=True)
+class ContainerSpec:
+    """Everything needed to drive one container board, from any process."""
+
+    bench: str
+    facts: BoardFacts
+    nv_dir: Path  # made by hil.boards.nv.prepare_nv_dir
+    image_id: str
+    console: ConsoleLine
+    addresses: Mapping[Via, tuple[str, str]]  # (namespace to connect from, board's IPv4 address)
+    ssh_key: Path
+    host_key: str  # pinned public host key line, "ssh-ed25519 AAAA..."
+
+    @property
+    def container(self) -> str:
+        return f"hil.{self.bench}.{self.facts.name}"
+
+
+@contextmanager
+def _engine(what: str) -> Iterator[None]:
+    """Turn the container engine's errors into BenchError."""
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    try:
+        yield
+    except (DockerException, RequestException) as exc:
+        raise BenchError(f"{what}: the container engine said: {exc}", remedy="see `hil doctor`") from exc
+
+
+class ContainerBoard:
+    """``hil.boards.protocol.Board`` on a container ``hil.<bench>.<board>`` labelled ``hil.bench=<bench>``."""
+
+    fidelity = Fidelity.VIRTUAL
+
+    def __init__(
+        self, spec: ContainerSpec, client: DockerClient, plug: Plug, sink: Sink | None = None
+    ) -> None:
+        self.spec = spec
+        self.name = spec.facts.name
+        self.spacecraft = spec.facts.spacecraft
+        self._client = client
+        self._sink = sink or NullSink()
+        self.console = FileConsole(spec.console.url, spec.console.log)
+        self.supervisor = ContainerSupervisor(self, plug, self._sink)
+        self.boot = ContainerBootControl(self)
+
+    def create(self) -> None:
+        """Make the container, powered off; no error when it is there already."""
+        from docker.errors import NotFound
+        from docker.types import LogConfig
+
+        spec = self.spec
+        with _engine(f"board {self.name}"):
+            try:
+                self._client.containers.get(spec.container)
+                return
+            except NotFound:
+                pass
+            self._client.containers.create(
+                spec.image_id,
+                name=spec.container,
+                hostname=self.name,
+                labels={LABEL: spec.bench, "hil.board": self.name},
+                network_mode="none",
+                cap_drop=["ALL"],
+                cap_add=CAPABILITIES,
+                device_cgroup_rules=DEVICE_RULES,
+                volumes={
+                    str(spec.nv_dir): {"bind": "/nv", "mode": "rw"},
+                    spec.console.board_tty: {"bind": "/dev/ttyTCU0", "mode": "rw"},
+                },
+                log_config=LogConfig(type="none"),
+                mem_limit=MEMORY_LIMIT,
+                memswap_limit=MEMORY_LIMIT,
+                pids_limit=PIDS_LIMIT,
+            )
+
+    def remove(self) -> None:
+        """Power off at once and remove the container (its loop devices clear themselves). Idempotent."""
+        from docker.errors import NotFound
+
+        with _engine(f"board {self.name}"), contextlib.suppress(NotFound):
+            self._client.api.remove_container(self.spec.container, force=True, v=True)
+
+    def shell(self, via: Via = Via.MANAGEMENT) -> SshShell:
+        """A new SSH session. BenchError when there is no route, DeviceError when sshd does not answer."""
+        return SshShell(self._target(via))
+
+    def address(self, via: Via = Via.MANAGEMENT) -> tuple[str, str]:
+        """(network namespace to connect from, IPv4 address of the board)."""
+        try:
+            return self.spec.addresses[via]
+        except KeyError:
+            raise BenchError(f"board {self.name} has no {via.value} address on this bench") from None
+
+    def identity(self) -> Identity:
+        with self.shell() as shell:
+            return _identity(shell)
+
+    def wait_booted(self, *, deadline_s: float = 30.0) -> Identity:
+        """Wait until the OS answers over SSH; DeviceError at the deadline with the console's last lines."""
+        namespace, address = self.address()
+
+        def answers() -> Identity | None:
+            netns.connect(namespace, (address, PORT), timeout_s=0.3).close()
+            return self.identity()
+
+        try:
+            identity = wait_until(
+                answers,
+                what=f"board {self.name} to boot",
+                deadline_s=deadline_s,
+                every_s=0.03,
+                error=DeviceError,
+            )
+        except DeviceError as exc:
+            raise DeviceError(
+                f"{exc.message}; its console last said:\n{self.console.tail()}",
+                remedy=f"see {self.console.log}",
+            ) from exc
+        self._sink.event("board.boot", board=self.name, slot=identity.slot, os_version=identity.os_version)
+        return identity
+
+    def sensors(self) -> dict[str, float]:
+        """Latest readings, from ``tegrastats`` on the board."""
+        with self.shell() as shell:
+            done = shell.run(["tegrastats", "--interval", "200", "--count", "1"])
+        return parse(done.stdout.strip().splitlines()[-1] if done.stdout.strip() else "").sensors()
+
+    def container(self) -> Container:
+        """The container itself. BenchError when it is not there."""
+        with _engine(f"board {self.name}"):
+            return self._client.containers.get(self.spec.container)
+
+    def os_pid(self) -> int | None:
+        """Host PID of the OS's init; None while off, in firmware or in the recovery shell."""
+        pid = int(self.container().attrs["State"]["Pid"])
+        return os_pid(pid) if pid else None
+
+    def _target(self, via: Via) -> Target:
+        namespace, address = self.address(via)
+        return Target(self.name, namespace, address, self.spec.ssh_key, self.spec.host_key)
+
+
+def _identity(shell: SshShell) -> Identity:
+    """Read who answers in one command. DeviceError when the answer is not what our firmware hands over."""
+    text = shell.run(["sh", "-c", _IDENTITY]).stdout
+    try:
+        model, serial, boot_id, version, document = text.split("\n", 4)
+        boot = json.loads(document)
+        slot: Slot = "B" if boot["slot"] == "B" else "A"
+        return Identity(model, serial, boot_id, slot, version, str(boot["image_sha256"]))
+    except (ValueError, KeyError, TypeError) as exc:
+        raise DeviceError(f"{shell.target.board}: cannot read who it is from {text[:300]!r}: {exc}") from exc
+
+
+def os_pid(firmware_pid: int) -> int | None:
+    """The child of the firmware that lives in a PID namespace of its own."""
+    proc = Path("/proc")
+    try:
+        own = (proc / str(firmware_pid) / "ns/pid").readlink()
+        children = (proc / str(firmware_pid) / "task" / str(firmware_pid) / "children").read_text().split()
+    except OSError:
+        return None
+    for child in children:
+        with contextlib.suppress(OSError):
+            if (proc / child / "ns/pid").readlink() != own:
+                return int(child)
+    return None
+
+
+class ContainerSupervisor:
+    """``hil.boards.protocol.Supervisor``: power through the container engine."""
+
+    def __init__(self, board: ContainerBoard, plug: Plug, sink: Sink) -> None:
+        self._board = board
+        self._plug = plug
+        self._sink = sink
+
+    def state(self) -> PowerState:
+        return PowerState.ON if self._state()["Running"] else PowerState.OFF
+
+    def on(self) -> None:
+        """Power on; returns once power is applied and the NICs are plugged, not once it has booted."""
+        if self.state() is PowerState.ON:
+            return
+        with _engine(f"board {self._board.name}: power on"):
+            self._board._client.api.start(self._board.spec.container)
+        pid = int(self._state()["Pid"])
+        if not pid:
+            raise BenchError(
+                f"board {self._board.name}: the firmware died at power-on:\n{self._board.console.tail()}"
+            )
+        self._plug(pid)
+        self._note("on")
+
+    def off(self, *, deadline_s: float = 10.0) -> None:
+        """Ask the OS to shut down (power button); cut power if it has not within ``deadline_s``."""
+        if self.state() is PowerState.OFF:
+            return
+        end = time.monotonic() + deadline_s
+        with contextlib.suppress(BenchError), _engine(f"board {self._board.name}: power button"):
+            self._board._client.api.kill(self._board.spec.container, signal="SIGTERM")
+        while time.monotonic() < end:
+            if self.state() is PowerState.OFF:
+                self._note("off")
+                return
+            time.sleep(0.03)
+        self.cut()
+
+    def cut(self) -> None:
+        """Remove power at once: what was not synced to disk is lost."""
+        state = self._state()
+        if not state["Running"]:
+            return
+        pid = int(state["Pid"])
+        engine, container = self._board._client.api, self._board.spec.container
+        with _engine(f"board {self._board.name}: power cut"):
+            if not state["Paused"]:
+                engine.pause(container)
+            copies = self._as_on_disk(pid)
+            engine.kill(container)
+            engine.wait(container, timeout=30)
+        for copy, image in copies:
+            copy.replace(image)
+        self._note("cut")
+
+    def reset(self) -> None:
+        """Cut, then on."""
+        self.cut()
+        self.on()
+
+    def _as_on_disk(self, firmware_pid: int) -> list[tuple[Path, Path]]:
+        """Make sure the kill writes nothing back: (copy, image) pairs to put in place after it."""
+        nv = self._board.spec.nv_dir
+        images = []
+        pid = os_pid(firmware_pid)
+        if pid is None:
+            return []  # firmware mounts nothing and writes only variables, durably
+        if not disks.crash_file_system(Path(f"/proc/{pid}/root/data")):
+            images.append(nv / "data.img")
+        idle = other(BootControl(Variables(nv / "vars")).current)
+        images.append(nv / f"slot_{idle.lower()}.img")
+        return [(disks.snapshot(image), image) for image in images]
+
+    def _state(self) -> dict[str, Any]:
+        with _engine(f"board {self._board.name}"):
+            inspected: dict[str, Any] = self._board._client.api.inspect_container(self._board.spec.container)
+        state: dict[str, Any] = inspected["State"]
+        return state
+
+    def _note(self, action: str) -> None:
+        self._sink.event("board.power", board=self._board.name, action=action)
+
+
+class ContainerBootControl:
+    """``hil.boards.protocol.BootControl`` on the firmware's variables, as a debug probe would read them."""
+
+    def __init__(self, board: ContainerBoard) -> None:
+        self._board = board
+        self._control = BootControl(Variables(board.spec.nv_dir / "vars"))
+
+    def state(self) -> BootState:
+        slots = [self._control.slot(slot) for slot in SLOTS]
+        first, second = (SlotState(s.slot, s.bootable, s.retries, s.confirmed) for s in slots)
+        running = self._control.current if self._board.os_pid() else None
+        return BootState(running, self._control.active, (first, second))
+
+    def set_active(self, slot: Slot) -> None:
+        self._control.set_active(slot)
+
+
+def freeze_os(firmware_pid: int, *, frozen: bool) -> None:
+    """Stop (or continue) every process of the OS but not the firmware: a hang that the watchdog must notice.
+
+    BenchError when no OS runs.
+    """
+    init = os_pid(firmware_pid)
+    if init is None:
+        raise BenchError("no OS runs on this board: nothing to freeze")
+    namespace = Path(f"/proc/{init}/ns/pid").readlink()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                if (entry / "ns/pid").readlink() == namespace:
+                    os.kill(int(entry.name), signal.SIGSTOP if frozen else signal.SIGCONT)

@@ -1,0 +1,92 @@
+"""A container board's non-volatile storage on the host: slots, data partition, UEFI-like variables."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hil.boards.disks import copy_sparse
+from hil.errors import ConfigurationError
+from hil.paths import cache
+from hil.twin.packages import run_tool
+from hil.twin.variables import BootControl, Variables
+
+if TYPE_CHECKING:
+    from hil.boards.container import BoardFacts
+    from hil.twin.images import OsImage
+    from hil.twin.pki import Pki
+
+MIB = 1024 * 1024
+DATA_SIZE_BYTES = 512 * MIB
+SLOT_SIZE_BYTES = 96 * MIB
+
+
+def prepare_nv_dir(
+    nv_dir: Path,
+    facts: BoardFacts,
+    factory: OsImage,
+    pki: Pki,
+    *,
+    slot_size_bytes: int = 0,
+    data_size_bytes: int = DATA_SIZE_BYTES,
+) -> None:
+    """Make ``slot_a.img slot_b.img data.img vars/ board.json`` as a board leaves the factory.
+
+    Files are sparse.  ``slot_size_bytes`` 0 means: the factory image and a half, at least 96 MiB.
+    The board's SSH host key is ``pki.host_key(facts.name)``; ``pki.ssh_key`` may log in as root.
+    ConfigurationError when the image does not fit into the slot.
+    """
+    slot_size = slot_size_bytes or max(SLOT_SIZE_BYTES, factory.size_bytes * 3 // 2 // MIB * MIB)
+    if factory.size_bytes > slot_size:
+        raise ConfigurationError(
+            f"board {facts.name}: a slot of {slot_size} bytes cannot hold {factory.path.name} "
+            f"({factory.size_bytes} bytes)",
+            remedy="raise the slot size in the lab file",
+        )
+    shutil.rmtree(nv_dir, ignore_errors=True)
+    variables = nv_dir / "vars"
+    variables.mkdir(parents=True)
+    for name in ("slot_a.img", "slot_b.img"):
+        copy_sparse(factory.path, nv_dir / name, size_bytes=slot_size)
+        # The firmware's measurement of an image that nobody has touched since is known already.
+        state = (nv_dir / name).stat()
+        key = f"{state.st_mtime_ns}:{state.st_size}:{factory.size_bytes}"
+        memory = {"key": key, "sha256": factory.sha256}
+        (nv_dir / f"measured_{name[5]}.json").write_text(json.dumps(memory))
+    # Not fsynced: nothing runs on it yet, and an interrupted preparation is done again from the start.
+    BootControl(Variables(variables, durable=False)).initialise()
+    document = {**asdict(facts), "hosts": dict(facts.hosts)}
+    (nv_dir / "board.json").write_text(json.dumps(document, indent=1) + "\n")
+    _make_data_partition(nv_dir / "data.img", facts.name, pki, data_size_bytes)
+
+
+def _make_data_partition(image: Path, board: str, pki: Pki, size_bytes: int) -> None:
+    """An ext4 image with the keys in ``/ssh``; 50 ms, sparse."""
+    host_key = pki.host_key(board)
+    cache().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache(), prefix="data-") as scratch:
+        tree = Path(scratch) / "tree"
+        ssh = tree / "ssh"
+        ssh.mkdir(parents=True)
+        ssh.chmod(0o700)
+        tree.chmod(0o755)
+        _put(ssh / "ssh_host_ed25519_key", host_key.private.read_bytes())
+        _put(ssh / "authorized_keys", (pki.ssh_public_line + " harness\n").encode())
+        with image.open("wb") as file:
+            file.truncate(size_bytes)
+        # No lazy initialisation: it would write to the partition behind a campaign's back. A small journal and
+        # no reserved blocks leave the room to bundles.
+        options = "lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0,nodiscard"
+        argv = ["mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-N", "8192", "-J", "size=8", "-E", options]
+        run_tool([*argv, "-L", "data", "-d", str(tree), str(image)])
+
+
+def _put(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)

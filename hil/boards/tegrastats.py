@@ -1,0 +1,109 @@
+"""Parser for ``tegrastats`` lines of JetPack 5 to 7 on NX, Nano and AGX Orin.
+
+Written from eight real lines (tests/data/tegrastats_samples.txt); the traps they set are noted where they are met.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from hil.errors import DeviceError
+
+_DATE = re.compile(r"^\d\d-\d\d-\d{4} \d\d:\d\d:\d\d ")
+_RAM = re.compile(r"\bRAM (\d+)/(\d+)MB")
+_SWAP = re.compile(r"\bSWAP (\d+)/(\d+)MB")
+_CPU = re.compile(r"\bCPU \[([^\]]*)\]")
+_CORE = re.compile(r"(\d+)%@(\d+)$")
+_GPU = re.compile(r"\bGR3D_FREQ (?:(\d+)%)?@?(?:\[([\d,]+)\]|(\d+))?")
+_EMC = re.compile(r"\bEMC_FREQ (\d+)%(?:@(\d+))?")
+_ZONE = re.compile(r"(?<![\w%@])([A-Za-z][A-Za-z0-9]*)@(-?\d+(?:\.\d+)?)C(?:/-?\d+(?:\.\d+)?C)?")
+_RAIL = re.compile(r"\b(V[A-Z0-9_]+) (\d+)(?:mW)?/(\d+)(?:mW)?(?:/(\d+)(?:mW)?)?")
+GATED_C = -256.0
+AGX_RAILS = ("vdd_gpu_soc", "vdd_cpu_cv", "vin_sys_5v0")
+
+
+@dataclass(frozen=True)
+class Tegrastats:
+    """One line. Absent is absent: a rail-gated zone or an engine that only root sees is simply not there."""
+
+    raw: str
+    ram_used_mb: int
+    ram_total_mb: int
+    swap_used_mb: int | None
+    cores: tuple[tuple[int, int] | None, ...]  # (load %, MHz); None: the core is off
+    gpu_load_percent: int | None
+    gpu_mhz: int | None  # the fastest cluster's
+    emc_load_percent: int | None
+    zones_c: dict[str, float] = field(default_factory=dict)  # lower-case names
+    rails_mw: dict[str, int] = field(default_factory=dict)  # lower-case names; the instantaneous value
+
+    @property
+    def cpu_load_percent(self) -> float | None:
+        """Mean over the cores that are on."""
+        on = [core[0] for core in self.cores if core]
+        return sum(on) / len(on) if on else None
+
+    @property
+    def board_mw(self) -> int | None:
+        """Power of the module: VDD_IN where there is such a rail, else the sum of AGX's three."""
+        if "vdd_in" in self.rails_mw:
+            return self.rails_mw["vdd_in"]
+        if all(rail in self.rails_mw for rail in AGX_RAILS):
+            return sum(self.rails_mw[rail] for rail in AGX_RAILS)
+        return None
+
+    def sensors(self) -> dict[str, float]:
+        """Flat readings with the unit in the name; only what the line has."""
+        readings: dict[str, float] = {
+            "ram_used_mb": float(self.ram_used_mb),
+            "ram_total_mb": float(self.ram_total_mb),
+        }
+        optional = {
+            "gpu_load_percent": self.gpu_load_percent,
+            "gpu_mhz": self.gpu_mhz,
+            "cpu_load_percent": self.cpu_load_percent,
+            "emc_load_percent": self.emc_load_percent,
+            "board_mw": self.board_mw,
+        }
+        readings.update({name: float(value) for name, value in optional.items() if value is not None})
+        readings.update({f"{name}_c": value for name, value in self.zones_c.items()})
+        readings.update({f"{name}_mw": float(value) for name, value in self.rails_mw.items()})
+        return readings
+
+
+def parse(line: str) -> Tegrastats:
+    """Parse one line. DeviceError when it is not a tegrastats line.
+
+    The date is ignored on purpose: it is the board's local time with one-second resolution, and some builds have
+    none.  Stamp readings with the harness's clock.
+    """
+    text = re.sub(r"\s+", " ", _DATE.sub("", line.strip()))  # engines are padded with runs of spaces
+    ram = _RAM.search(text)
+    cpu = _CPU.search(text)
+    if not ram or not cpu:
+        raise DeviceError(f"not a tegrastats line: {line.strip()[:120]!r}")
+    swap, gpu, emc = _SWAP.search(text), _GPU.search(text), _EMC.search(text)
+    cores = tuple(
+        (int(m[1]), int(m[2])) if (m := _CORE.match(core.strip())) else None for core in cpu[1].split(",")
+    )
+    gpu_load = gpu_mhz = None
+    if gpu:
+        gpu_load = int(gpu[1]) if gpu[1] else None
+        clocks = gpu[2] or gpu[3]
+        gpu_mhz = max(int(clock) for clock in clocks.split(",")) if clocks else None
+    rest = text[cpu.end() :]
+    zones = {m[1].lower(): float(m[2]) for m in _ZONE.finditer(rest)}
+    return Tegrastats(
+        raw=line,
+        ram_used_mb=int(ram[1]),
+        ram_total_mb=int(ram[2]),
+        swap_used_mb=int(swap[1]) if swap else None,
+        cores=cores,
+        gpu_load_percent=gpu_load,
+        gpu_mhz=gpu_mhz,
+        emc_load_percent=int(emc[1]) if emc else None,
+        # JetPack 5 prints -256 for a zone whose rail is off; later ones leave it out.
+        zones_c={name: value for name, value in zones.items() if value > GATED_C},
+        rails_mw={m[1].lower(): int(m[2]) for m in _RAIL.finditer(rest)},
+    )

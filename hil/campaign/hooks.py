@@ -1,0 +1,308 @@
+"""The pytest hooks of a campaign run.
+
+:class:`Campaign` is registered by :mod:`hil.plugin` when a folder with a ``plan.yaml`` is run.  Nothing is written
+until the plan and all markers have been checked; from then on the run always ends with a report, also after
+Ctrl-C, SIGTERM or an internal error.  After SIGKILL, ``hil runs`` makes it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import signal
+import sys
+import time
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from _pytest.runner import call_and_report
+
+from hil.campaign.markers import CampaignTest, check_markers, in_file_order
+from hil.campaign.run import CampaignRecorder, CampaignRun
+from hil.errors import BenchError, Blame, ConfigurationError, HilError
+from hil.evidence.blame import Judgement, gravest, judge_exception
+from hil.evidence.limits import raise_if_violated
+from hil.evidence.model import EXIT_CONFIGURATION, Verdict
+from hil.evidence.plan import Plan
+from hil.evidence.record import Recorder
+
+RETRIED = "bench-retry"
+DETAIL_CHARACTERS = 20_000
+
+
+class Campaign:
+    """The pytest plugin of one campaign run."""
+
+    def __init__(self, run: CampaignRun) -> None:
+        self.run = run
+        self._tests: dict[str, CampaignTest] = {}
+        self._deselected: dict[str, CampaignTest] = {}
+        self._verdicts_of_step: dict[str, list[Verdict]] = {}
+        self._phases: list[Judgement] = []
+        self._details: list[str] = []
+        self._first_error: BaseException | None = None
+        self._interrupted = ""
+        self._configuration_error = ""
+        self._previous_sigterm: Any = None
+        self._shown = False
+
+    @classmethod
+    def start(cls, config: pytest.Config, folders: Sequence[Path]) -> Campaign:
+        """Check plan, lab file and options.  Ends pytest with exit code 2 on a configuration error."""
+        lab, out = config.getoption("--lab"), config.getoption("--hil-out")
+        try:
+            if len(folders) > 1:
+                names = ", ".join(str(f) for f in folders)
+                raise ConfigurationError(f"one campaign per run, not {len(folders)}: {names}")
+            run = CampaignRun.check(
+                folders[0],
+                lab=(config.invocation_params.dir / lab).resolve() if lab else None,
+                bench=config.getoption("--bench") or "",
+                run_id=config.getoption("--run-id") or "",
+                out=config.invocation_params.dir / out if out else None,
+            )
+        except HilError as exc:
+            raise _exit(exc) from exc
+        return cls(run)
+
+    @property
+    def plan(self) -> Plan:
+        return self.run.plan
+
+    @property
+    def recorder(self) -> Recorder:
+        """The run's recorder; there is one only while tests run."""
+        if self.run.recorder is None:
+            raise ConfigurationError("evidence can be recorded while tests run, not while they are collected")
+        return self.run.recorder
+
+    # Before the first test ---------------------------------------------------------------------------------
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        self._deselected.update({item.nodeid: CampaignTest.of(item) for item in items})
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = in_file_order(items)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        try:
+            for item in session.items:
+                if not item.path.is_relative_to(self.run.folder):
+                    raise ConfigurationError(
+                        f"{item.nodeid} does not belong to the campaign {self.run.folder}",
+                        remedy="run a campaign on its own",
+                    )
+            self._tests = {item.nodeid: CampaignTest.of(item) for item in session.items}
+            check_markers(self._tests, self._deselected, self.plan, self.run.plan_path)
+        except HilError as exc:
+            raise _exit(exc) from exc
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        if session.config.option.collectonly or session.testsfailed:
+            return
+        atexit.register(self._finish)
+        self._previous_sigterm = _interrupt_on_sigterm()
+        try:
+            self.run.begin(
+                [
+                    *(t.fact(selected=True) for t in self._tests.values()),
+                    *(t.fact(selected=False) for t in self._deselected.values()),
+                ]
+            )
+        except HilError as exc:
+            raise _exit(exc) from exc
+
+    # The tests ---------------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+        test, recorder = self._tests.get(item.nodeid), self.run.recorder
+        if test is None or recorder is None:
+            return None
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        attempt = 1
+        while self._attempt(item, nextitem, test, recorder, attempt):
+            attempt += 1
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+    def _attempt(
+        self,
+        item: pytest.Item,
+        nextitem: pytest.Item | None,
+        test: CampaignTest,
+        recorder: CampaignRecorder,
+        attempt: int,
+    ) -> bool:
+        """Set-up, call and teardown once; whether the bench was at fault and the test shall be repeated."""
+        self._phases, self._details, self._first_error, recorder.taken = [], [], None, []
+        reports: list[pytest.TestReport] = []
+        retry = False
+        judgement = Judgement(Verdict.INCONCLUSIVE, Blame.HARNESS, "the test did not end")
+        begun = time.monotonic()
+        with recorder.scope(test=item.nodeid), _requested_anew(item):
+            recorder.event("test.start", attempt=attempt, title=test.title)
+            try:
+                reports.append(call_and_report(item, "setup", log=False))
+                if reports[0].passed:
+                    reports.append(call_and_report(item, "call", log=False))
+                retry = attempt <= test.retries and isinstance(self._first_error, BenchError)
+                # With the parent as "next item" only this test's own fixtures go before a retry.
+                following: pytest.Item | pytest.Collector | None = item.parent if retry else nextitem
+                if item.session.shouldfail or item.session.shouldstop:
+                    following, retry = None, False
+                reports.append(call_and_report(item, "teardown", log=False, nextitem=following))
+                judgement = gravest(self._phases)
+            except BaseException as exc:
+                judgement = judge_exception(exc)
+                self._interrupted = self._interrupted or judgement.message
+                raise
+            finally:
+                recorder.event(
+                    "test.end",
+                    attempt=attempt,
+                    verdict=judgement.verdict.value,
+                    blame=judgement.blame.value if judgement.blame else "",
+                    message=judgement.message,
+                    remedy=judgement.remedy,
+                    detail="\n".join(self._details)[-DETAIL_CHARACTERS:],
+                    duration_s=round(time.monotonic() - begun, 3),
+                    retried=retry,
+                )
+            if retry:
+                recorder.event("bench.retry", what=test.title, error=judgement.message, attempt=attempt)
+        if retry:
+            _forget_failed_fixtures(item)
+            _show_as_retry(reports)
+        else:
+            self._verdicts_of_step.setdefault(test.step, []).append(judgement.verdict)
+            if judgement.blame is Blame.CONFIGURATION:
+                self._configuration_error = judgement.message
+                item.session.shouldstop = f"configuration error: {judgement.message}"
+        for report in reports:
+            item.ihook.pytest_runtest_logreport(report=report)
+        return retry
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        test = self._tests.get(item.nodeid)
+        for need in test.needs if test else ():
+            verdicts = self._verdicts_of_step.get(need)
+            if not verdicts:
+                pytest.skip(f"needs step {need}, which was not run")
+            if bad := [v for v in verdicts if v is not Verdict.PASS]:
+                pytest.skip(f"needs step {need}, which is {bad[0]}")
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self) -> Generator[None, object, object]:
+        result = yield
+        if self.run.recorder is not None:
+            raise_if_violated(self.run.recorder.taken)
+        return result
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        error = call.excinfo.value if call.excinfo else None
+        self._phases.append(judge_exception(error))
+        self._first_error = self._first_error or error
+        if error is not None and not report.skipped:
+            self._details.append(f"[{call.when}]\n{report.longreprtext}")
+        return report
+
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, Any] | None:
+        if str(report.outcome) == RETRIED:
+            return RETRIED, "R", ("BENCH RETRY", {"yellow": True})
+        return None
+
+    # After the last test -----------------------------------------------------------------------------------
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        self._interrupted = self._interrupted or str(excinfo.value) or "interrupted by the operator"
+
+    def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        self._interrupted = f"internal error: {excinfo.typename}: {excinfo.value}"
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        self._finish()
+        if self.run.exit_code is not None:
+            session.exitstatus = self.run.exit_code
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if not self.run.result:
+            return
+        from hil.report.terminal import summary
+
+        self._shown = True
+        terminalreporter.section(f"campaign {self.plan.id}")
+        for text, markup in summary(self.run.result, self.run.report):
+            terminalreporter.write_line(text, **markup)
+
+    def pytest_unconfigure(self) -> None:
+        self._finish()
+        atexit.unregister(self._finish)
+        if self._previous_sigterm is not None:
+            signal.signal(signal.SIGTERM, self._previous_sigterm)
+            self._previous_sigterm = None
+        if self.run.result and not self._shown:
+            self._shown = True
+            verdict, reason = self.run.result["verdict"], self.run.result["reason"]
+            sys.stderr.write(f"\n{verdict}: {reason}\nreport: {self.run.report}\n")
+
+    def _finish(self) -> None:
+        self.run.finish(interrupted=self._interrupted, configuration_error=self._configuration_error)
+
+
+def _exit(error: HilError) -> BaseException:
+    return pytest.exit.Exception(f"configuration error: {error}", returncode=EXIT_CONFIGURATION)
+
+
+class _requested_anew:
+    """Around one attempt: what ``_pytest.runner.runtestprotocol`` does so that an item can run again."""
+
+    def __init__(self, item: pytest.Item) -> None:
+        self._item: Any = item
+
+    def __enter__(self) -> None:
+        if hasattr(self._item, "_request") and not self._item._request:
+            self._item._initrequest()
+
+    def __exit__(self, *exc: object) -> None:
+        if hasattr(self._item, "_request"):
+            self._item._request = False
+            self._item.funcargs = None
+
+
+def _interrupt_on_sigterm() -> Any:
+    """Make SIGTERM end the run as Ctrl-C does: fixtures are torn down and the report is made."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(f"terminated by signal {number}")
+
+    try:
+        return signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread: pytest is embedded in something that handles signals itself
+        return None
+
+
+def _forget_failed_fixtures(item: pytest.Item) -> None:
+    """A fixture that raised would raise the same error again without being tried: forget its result."""
+    info = getattr(item, "_fixtureinfo", None)
+    for definitions in info.name2fixturedefs.values() if info else ():
+        for definition in definitions:
+            if definition.cached_result is not None and definition.cached_result[2] is not None:
+                definition.cached_result = None
+
+
+def _show_as_retry(reports: list[pytest.TestReport]) -> None:
+    """Show an abandoned attempt as one yellow R instead of an error."""
+    for report in reports:
+        if report.failed:
+            setattr(report, "outcome", RETRIED)  # noqa: B010 - a word of ours, which the declared type lacks

@@ -1,0 +1,107 @@
+"""What the markers of a campaign's tests say, checked before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hil.errors import ConfigurationError
+from hil.evidence.plan import Plan
+
+
+_ACRONYMS = frozenset({"os", "ai", "gpu", "ssh", "tcp", "uefi", "rauc"})
+
+
+@dataclass(frozen=True)
+class CampaignTest:
+    """One test of a campaign."""
+
+    id: str
+    title: str
+    description: str
+    step: str
+    requirements: tuple[str, ...]
+    needs: tuple[str, ...]
+    retries: int
+
+    @classmethod
+    def of(cls, item: pytest.Item) -> CampaignTest:
+        """Read the markers; ConfigurationError when one has the wrong arguments."""
+        function = getattr(item, "function", None)
+        name = getattr(item, "originalname", None) or item.name
+        document = ((function.__doc__ if function else "") or "").strip().splitlines()
+        steps = [str(m.args[0]) for m in item.iter_markers("step") if m.args]
+        retries = [m.args[0] if m.args else 1 for m in item.iter_markers("retry_bench")]
+        if any(not isinstance(n, int) or n < 0 for n in retries):
+            raise ConfigurationError(
+                f"{item.nodeid}: retry_bench takes a number of retries, e.g. retry_bench(1)"
+            )
+        parameters = item.name.removeprefix(name)
+        return cls(
+            id=item.nodeid,
+            title=title_of(name) + (f" {parameters}" if parameters else ""),
+            description=document[0].strip() if document else "",
+            step=steps[0] if steps else name.removeprefix("test_"),
+            requirements=_arguments(item, "requirement"),
+            needs=_arguments(item, "needs"),
+            retries=max(retries, default=0),
+        )
+
+    def fact(self, *, selected: bool) -> dict[str, Any]:
+        """As the ``run.collected`` event has it."""
+        return {
+            "test": self.id,
+            "title": self.title,
+            "description": self.description,
+            "step": self.step,
+            "requirements": self.requirements,
+            "needs": self.needs,
+            "selected": selected,
+        }
+
+
+def check_markers(
+    tests: Mapping[str, CampaignTest], deselected: Mapping[str, CampaignTest], plan: Plan, plan_path: Path
+) -> None:
+    """ConfigurationError that lists every unknown requirement, unknown step and step needed before it comes."""
+    requirements = {r.id for r in plan.requirements}
+    selected_steps = {t.step for t in tests.values()}
+    every_step = selected_steps | {t.step for t in deselected.values()}
+    faults: list[str] = []
+    seen: set[str] = set()
+    for test in tests.values():
+        if unknown := [r for r in test.requirements if r not in requirements]:
+            faults.append(f"{test.id}: no requirement {', '.join(unknown)} in {plan_path}")
+        for need in test.needs:
+            if need not in every_step:
+                steps = ", ".join(sorted(every_step))
+                faults.append(f"{test.id}: needs step {need}, which no test is; steps: {steps}")
+            elif need in selected_steps and need not in seen:
+                faults.append(
+                    f"{test.id}: needs step {need}, which does not come before it in the file order"
+                )
+        seen.add(test.step)
+    if faults:
+        raise ConfigurationError("\n".join(faults), remedy="correct the markers or the plan")
+
+
+def title_of(function_name: str) -> str:
+    """The sentence that a test's name is: ``test_the_os_boots`` is "The OS boots"."""
+    words = function_name.removeprefix("test_").split("_")
+    sentence = " ".join(w.upper() if w in _ACRONYMS else w for w in words)
+    return sentence[:1].upper() + sentence[1:]
+
+
+def in_file_order(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Tests by file name, then by line, then as pytest had them (parameters keep their order)."""
+    places = {item: (str(item.path), item.location[1] or 0, n) for n, item in enumerate(items)}
+    return sorted(items, key=places.__getitem__)
+
+
+def _arguments(item: pytest.Item, marker: str) -> tuple[str, ...]:
+    marks = reversed(list(item.iter_markers(marker)))
+    return tuple(dict.fromkeys(str(a) for m in marks for a in m.args))

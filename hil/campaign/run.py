@@ -1,0 +1,155 @@
+"""The beginning and the end of a campaign run, without pytest."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hil import paths
+from hil.errors import ConfigurationError
+from hil.evidence.environment import host_facts, lab_facts
+from hil.evidence.gaps import load_gaps
+from hil.evidence.model import EXIT_CODE, EXIT_CONFIGURATION, Measurement, Verdict
+from hil.evidence.plan import Plan, load_plan
+from hil.evidence.process import this_process
+from hil.evidence.record import META, Recorder, sha256_of, write_json
+from hil.evidence.store import RUNS, Run, RunStore
+
+
+class CampaignRecorder(Recorder):
+    """A recorder that remembers the measurements of the current test, so that the test can fail at its end."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.taken: list[Measurement] = []
+
+    def measure(self, *args: Any, **options: Any) -> Measurement:
+        measurement = super().measure(*args, **options)
+        self.taken.append(measurement)
+        return measurement
+
+
+@dataclass
+class CampaignRun:
+    """One run of one plan: checked on construction, begun once, finished once."""
+
+    folder: Path
+    plan: Plan
+    out: Path
+    directory: Path
+    lab_path: Path | None
+    bench: str
+    recorder: CampaignRecorder | None = None
+    result: dict[str, Any] = field(default_factory=dict)
+    report: Path | None = None
+    exit_code: int | None = None
+
+    @classmethod
+    def check(
+        cls,
+        folder: Path,
+        *,
+        lab: Path | None = None,
+        bench: str = "",
+        run_id: str = "",
+        out: Path | None = None,
+    ) -> CampaignRun:
+        """Read plan and lab file; nothing is written.  ConfigurationError when anything is wrong."""
+        plan = load_plan(folder)
+        out = (out or paths.reports_out()).absolute()
+        moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        run_id = run_id or f"{moment}-{plan.id}-{secrets.token_hex(2)}"
+        if Path(run_id).name != run_id or run_id.startswith("."):
+            raise ConfigurationError(f"--run-id {run_id}: must be a plain folder name")
+        directory = out / RUNS / run_id
+        if directory.exists():
+            raise ConfigurationError(f"--run-id {run_id} exists already", remedy="runs are never overwritten")
+        return cls(folder, plan, out, directory, _checked_lab(lab, bench), bench)
+
+    @property
+    def plan_path(self) -> Path:
+        return self.folder / "plan.yaml"
+
+    def begin(self, tests: Iterable[dict[str, Any]]) -> CampaignRecorder:
+        """Make the run directory, enter it into the store and record which tests were collected."""
+        meta: dict[str, Any] = {
+            **host_facts(paths.ROOT),
+            "plan": self.plan.id,
+            "plan_title": self.plan.title,
+            "plan_file": str(self.plan_path),
+            "plan_sha256": sha256_of(self.plan_path),
+            "bench": self.bench,
+            "process": this_process(),
+            "fidelity_gaps": _fidelity_gaps(),
+        }
+        if self.lab_path is not None:
+            from hil.lab.model import load_lab
+
+            meta.update(lab_facts(load_lab(self.lab_path), self.lab_path))
+        store = RunStore(self.out)
+        store.rebuild()
+        history = [_past(run, meta) for run in store.runs(plan=self.plan.id, lab=meta.get("lab") or "")]
+        recorder = self.recorder = CampaignRecorder.create(self.directory, meta)
+        write_json(self.directory / "plan.json", self.plan.model_dump(mode="json", by_alias=True))
+        write_json(self.directory / "history.json", {"runs": history})
+        if self.lab_path is not None:
+            (self.directory / "lab.yaml").write_bytes(self.lab_path.read_bytes())
+        store.start(json.loads((self.directory / META).read_text("utf-8")), self.directory)
+        recorder.event("run.collected", tests=list(tests))
+        return recorder
+
+    def finish(self, *, interrupted: str = "", configuration_error: str = "") -> None:
+        """Write the end of the run, its result and its report, and decide the exit code; once."""
+        if self.recorder is None or self.exit_code is not None:
+            return
+        # Should anything below fail, the run has not shown what it was to show.
+        self.exit_code = EXIT_CODE[Verdict.INCONCLUSIVE]
+        self.recorder.event("run.end", interrupted=interrupted, configuration_error=configuration_error)
+        self.recorder.close()
+        from hil.report.make import finish_run
+
+        self.result, self.report = finish_run(self.directory, self.out)
+        self.exit_code = EXIT_CODE[Verdict(self.result["verdict"])]
+        if configuration_error:
+            self.exit_code = EXIT_CONFIGURATION
+
+
+def _checked_lab(lab: Path | None, bench: str) -> Path | None:
+    """The lab file of ``--lab``, or of the bench named with ``--bench``; checked to be readable and right."""
+    if bench:
+        if lab is not None:
+            raise ConfigurationError("--lab and --bench exclude each other: a bench that is up has its lab")
+        from hil.bench.state import require_state
+
+        lab = Path(require_state(bench).lab_path)
+    if lab is not None:
+        from hil.lab.model import load_lab
+
+        load_lab(lab)
+    return lab
+
+
+def _fidelity_gaps() -> list[dict[str, Any]]:
+    path = paths.ROOT / "lab" / "fidelity_gaps.yaml"
+    return [gap.model_dump(mode="json") for gap in load_gaps(path)] if path.is_file() else []
+
+
+def _past(run: Run, meta: dict[str, Any]) -> dict[str, Any]:
+    """A stored run as ``history.json`` has it."""
+    same = run.plan_sha256 == meta["plan_sha256"] and run.lab_sha256 == (meta.get("lab_sha256") or "")
+    return {
+        "run_id": run.run_id,
+        "started_utc": run.started_utc,
+        "state": run.state,
+        "verdict": run.verdict,
+        "commit": run.commit,
+        "engine": run.engine,
+        "same_inputs": same,
+        "requirements": run.summary.get("requirements", {}),
+        "measurements": run.summary.get("measurements", {}),
+    }

@@ -1,0 +1,132 @@
+"""The root command: subcommands that are imported when used, errors with blame, exit codes, Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from types import FrameType
+
+import click
+
+from hil.errors import Blame, HilError
+
+EXIT_CODES: Mapping[Blame, int] = {
+    Blame.DEVICE: 1,
+    Blame.CONFIGURATION: 2,
+    Blame.BENCH: 3,
+    Blame.HARNESS: 3,
+}
+"""Exit status of a command that ends in an error, by whose fault it is (the same numbers as a campaign's)."""
+
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "setup": ("hil.cli.host", "Install and build whatever the virtual lab needs."),
+    "doctor": ("hil.cli.host", "What this host has and lacks, and what to do about it."),
+    "clean": ("hil.cli.host", "Find and remove what killed runs left."),
+    "lab": ("hil.cli.lab", "Check and show lab files."),
+    "bench": ("hil.cli.bench", "Bring a lab up, see it, take it down."),
+    "board": ("hil.cli.board", "List boards; console, shell and power of one."),
+    "link": ("hil.cli.link", "Show, shape, cut and measure links."),
+    "campaign": ("hil.cli.campaign", "Run a test campaign."),
+    "runs": ("hil.cli.runs", "Runs of the past: list, show, open, report."),
+    "version": ("hil.cli.host", "Versions of what is at work here."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its subcommands' names and one-line helps, and imports a subcommand when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with `hil doctor`, then `hil setup` and `hil bench up --lab lab/virtual.yaml`.",
+)
+@click.option("--debug", is_flag=True, envvar="HIL_DEBUG", help="Show the traceback of an error.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Rehearse an operating-system upload to GPUs in orbit, on a bench of boards and emulated laser links.
+
+    \b
+    Exit codes: 0 done, or PASS;  1 the device under test failed;  2 wrong configuration or arguments;
+    3 the bench or the harness failed (INCONCLUSIVE);  130 interrupted.
+    """
+    ctx.obj = debug
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code.  Prints errors with their blame and their remedy to stderr."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments or bool(os.environ.get("HIL_DEBUG"))
+    _end_like_interrupt(signal.SIGTERM, signal.SIGHUP)
+    try:
+        code = cli.main(args=arguments, prog_name="hil", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.ClickException as exc:
+        exc.show()
+        return EXIT_CODES[Blame.CONFIGURATION]
+    except Terminated as exc:
+        click.echo(f"hil: ended by {exc.signal.name}; everything that was on has been switched off", err=True)
+        return 128 + exc.signal
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("hil: interrupted; everything that was on has been switched off", err=True)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`head`, a pager) has seen enough: no complaint, also not from the flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except HilError as exc:
+        if debug:
+            raise
+        show_error(exc)
+        return EXIT_CODES[exc.blame]
+    except Exception as exc:
+        if debug:
+            raise
+        message = " ".join(str(exc).split())[:500]
+        click.echo(f"hil: error (harness): {type(exc).__name__}: {message}", err=True)
+        click.echo("  remedy: run it again as `hil --debug ...` and report the traceback", err=True)
+        return EXIT_CODES[Blame.HARNESS]
+
+
+def show_error(exc: HilError) -> None:
+    """Whose fault it is, what happened, what to do: on stderr."""
+    click.secho(f"hil: error ({exc.blame.value}): ", fg="red", bold=True, nl=False, err=True)
+    click.echo(exc.message, err=True)
+    if exc.remedy:
+        click.echo(f"  remedy: {exc.remedy}", err=True)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP: everything is switched off as after Ctrl-C."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__()
+        self.signal = number
+
+
+def _end_like_interrupt(*numbers: signal.Signals) -> None:
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Terminated(signal.Signals(number))
+
+    for number in numbers:
+        # What somebody chose to ignore (nohup) stays ignored.
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, end)

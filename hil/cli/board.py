@@ -1,0 +1,174 @@
+"""`hil board`: the boards of a bench that is up."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hil.cli.benches import attach, bench_option, board_of
+from hil.cli.output import JSON_OPTION, print_json, print_table
+from hil.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from hil.boards.protocol import Board
+
+VIA = click.Choice(["management", "flight"])
+
+
+@click.group()
+def board() -> None:
+    """The boards of a bench that is up.
+
+    \b
+    Examples:
+      hil board list
+      hil board console a1                   Ctrl-] ends it
+      hil board shell a1
+      hil board shell a1 -- rauc status
+      hil board power a1 cut
+    """
+
+
+@board.command("list")
+@bench_option
+@JSON_OPTION
+def list_boards(bench_name: str | None, as_json: bool) -> None:
+    """Boards with power, slots and addresses."""
+    with attach(bench_name) as bench:
+        rows = [_row(b) for b in bench.boards.values()]
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        [
+            "board",
+            "spacecraft",
+            "fidelity",
+            "power",
+            "runs slot",
+            "starts next",
+            "confirmed",
+            "management",
+            "flight",
+        ],
+        [
+            (
+                r["name"],
+                r["spacecraft"],
+                r["fidelity"],
+                r["power"],
+                r["running"] or "-",
+                r["active"],
+                ", ".join(r["good"]) or "-",
+                r["addresses"]["management"],
+                r["addresses"]["flight"],
+            )
+            for r in rows
+        ],
+    )
+
+
+def _row(one: Board) -> dict[str, Any]:
+    from hil.boards.protocol import Via
+
+    state = one.boot.state()
+    return {
+        "name": one.name,
+        "spacecraft": one.spacecraft,
+        "fidelity": str(one.fidelity),
+        "power": str(one.supervisor.state()),
+        "running": state.running,
+        "active": state.active,
+        "good": [s.slot for s in state.slots if s.good],
+        "retries": {s.slot: s.retries for s in state.slots},
+        "addresses": {str(via): one.address(via)[1] for via in Via},
+    }
+
+
+@board.command()
+@click.argument("name")
+@bench_option
+@click.option("--log", "mode", flag_value="log", help="Print what it said so far, and end.")
+@click.option(
+    "--follow", "mode", flag_value="follow", help="Print what it said, then what it says, read-only."
+)
+@click.option("--url", "mode", flag_value="url", help="Print what pyserial opens, and end.")
+def console(name: str, bench_name: str | None, mode: str | None) -> None:
+    """The serial console of a board; Ctrl-] ends it. It survives power cycles of the board."""
+    from hil.cli import terminal
+
+    with attach(bench_name) as bench:
+        serial_console = board_of(bench, name).console
+        if mode == "url":
+            click.echo(serial_console.url)
+        elif mode in ("log", "follow"):
+            terminal.print_log(serial_console.log, follow=mode == "follow")
+        elif not sys.stdin.isatty():
+            raise ConfigurationError(
+                "the console needs a terminal",
+                remedy="for scripts: `hil board console NAME --log` or --follow",
+            )
+        else:
+            click.echo(f"console of {name}: {serial_console.url}; Ctrl-] ends it", err=True)
+            terminal.interact(serial_console.url)
+            click.echo("\r\nconsole closed", err=True)
+
+
+@board.command()
+@click.argument("name")
+@click.argument("command", nargs=-1)
+@bench_option
+@click.option("--via", type=VIA, default="management", show_default=True, help="Which way to the board.")
+@click.option("--timeout", "timeout_s", type=float, default=60.0, show_default=True, help="Of COMMAND, in s.")
+def shell(name: str, command: tuple[str, ...], bench_name: str | None, via: str, timeout_s: float) -> int:
+    """A root shell on a board, or one command; its exit code is this command's.
+
+    \b
+    Examples:
+      hil board shell a1
+      hil board shell a1 -- nvbootctrl dump-slots-info
+      hil board shell b2 --via flight -- uptime
+    """
+    from hil.boards.protocol import Via
+    from hil.cli import terminal
+
+    with attach(bench_name) as bench:
+        one = board_of(bench, name)
+        if not command:
+            if not sys.stdin.isatty():
+                raise ConfigurationError(
+                    "a shell needs a terminal", remedy="give a command: `hil board shell NAME -- COMMAND`"
+                )
+            return terminal.ssh(one, Via(via))
+        with one.shell(Via(via)) as opened:
+            stdin = b"" if sys.stdin.isatty() else sys.stdin.buffer.read()
+            done = opened.run(command, timeout_s=timeout_s, stdin=stdin, check=False)
+        click.echo(done.stdout, nl=False)
+        click.echo(done.stderr, nl=False, err=True)
+        return done.returncode
+
+
+@board.command()
+@click.argument("name")
+@click.argument("action", type=click.Choice(["state", "on", "off", "cut", "reset"]))
+@bench_option
+@click.option("--wait", is_flag=True, help="After on and reset: wait until the OS answers.")
+def power(name: str, action: str, bench_name: str | None, wait: bool) -> None:
+    """Power of a board: state, on, off (asks the OS first), cut (at once; loses what is not on disk), reset."""
+    with attach(bench_name) as bench:
+        one = board_of(bench, name)
+        match action:
+            case "on":
+                one.supervisor.on()
+            case "off":
+                one.supervisor.off()
+            case "cut":
+                one.supervisor.cut()
+            case "reset":
+                one.supervisor.reset()
+        click.echo(f"{name}: {one.supervisor.state()}")
+        if wait and action in ("on", "reset"):
+            who = one.wait_booted()
+            click.echo(f"{name}: runs {who.os_version} from slot {who.slot}")

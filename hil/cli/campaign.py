@@ -1,0 +1,104 @@
+"""`hil campaign run`: a friendly face on the same pytest run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from hil.errors import ConfigurationError
+
+PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": True}
+
+
+@click.group()
+def campaign() -> None:
+    """Run a test campaign.
+
+    \b
+    Examples:
+      hil campaign run testplans/six_gpu --lab lab/virtual.yaml
+      hil campaign run testplans/six_gpu --bench virtual -k upload -x
+    """
+
+
+@campaign.command("run", context_settings=PASS_ON)
+@click.argument("plan_dir", type=click.Path(path_type=Path))
+@click.option("--lab", "lab_path", type=click.Path(path_type=Path), help="Lab file to bring up for this run.")
+@click.option("--bench", "bench_name", metavar="NAME", help="Use a bench that is up instead.")
+@click.option("--no-clean", is_flag=True, help="Do not look for what killed runs left.")
+@click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
+def run_campaign(
+    plan_dir: Path,
+    lab_path: Path | None,
+    bench_name: str | None,
+    no_clean: bool,
+    pytest_arguments: tuple[str, ...],
+) -> int:
+    """Run the tests of PLAN_DIR in order and make the report. All further arguments are pytest's.
+
+    The same as `pytest PLAN_DIR --lab FILE`, after a look at what killed runs left and at the set-up.
+
+    \b
+    Exit code: 0 PASS   1 FAIL   2 configuration error   3 INCONCLUSIVE
+    """
+    check_arguments(plan_dir, lab_path, bench_name)
+    if not bench_name:
+        prepare(clean=not no_clean)
+    argv = pytest_argv(plan_dir, lab_path, bench_name, pytest_arguments)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # In this very process, so that signals and the exit code are pytest's own.
+    os.execv(argv[0], argv)
+
+
+def check_arguments(plan_dir: Path, lab_path: Path | None, bench_name: str | None) -> None:
+    """ConfigurationError before anything is touched."""
+    if not (plan_dir / "plan.yaml").is_file():
+        raise ConfigurationError(
+            f"{plan_dir} has no plan.yaml",
+            remedy="a campaign is a folder below testplans/, e.g. testplans/six_gpu",
+        )
+    if bool(lab_path) == bool(bench_name):
+        raise ConfigurationError(
+            "give either --lab FILE or --bench NAME", remedy="e.g. --lab lab/virtual.yaml"
+        )
+    if lab_path:
+        from hil.lab.model import load_lab
+
+        load_lab(lab_path)
+
+
+def prepare(*, clean: bool = True) -> None:
+    """Remove what killed runs left (naming it), and make sure that the set-up is complete.
+
+    ConfigurationError when it is not: setting up takes minutes and downloads, so it is not done unasked.
+    """
+    from hil.bench.bench import require_root
+    from hil.host import packages
+    from hil.host import setup as steps
+
+    require_root()
+    if clean:
+        from hil.host.clean import clean as sweep
+
+        done = sweep()
+        for leftover in done.removed:
+            click.echo(f"left by a killed run, removed: {leftover}", err=True)
+        for leftover, why in done.failed:
+            click.echo(f"left by a killed run, could not be removed: {leftover}: {why}", err=True)
+    lacking = ", ".join(p.name for p in packages.missing())
+    reason = f"host packages are missing: {lacking}" if lacking else steps.stale()
+    if reason:
+        raise ConfigurationError(f"set-up is not complete: {reason}", remedy="run `hil setup`")
+
+
+def pytest_argv(
+    plan_dir: Path, lab_path: Path | None, bench_name: str | None, extra: Sequence[str]
+) -> list[str]:
+    """The pytest command line of a campaign run."""
+    where = ["--lab", str(lab_path)] if lab_path else ["--bench", str(bench_name)]
+    return [sys.executable, "-m", "pytest", str(plan_dir), *where, *extra]

@@ -1,0 +1,116 @@
+"""`hil setup`, `hil doctor`, `hil clean`, `hil version`: the host that benches stand on."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from hil.cli.output import JSON_OPTION, Progress, console, print_json
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Only say whether there is something to do (exit code 2 if so).")
+def setup(check: bool) -> int:
+    """Install and build whatever the virtual lab needs: host packages (apt), a container engine, images, payload.
+
+    Safe to repeat: what is there is not made again. Needs root for the first time.
+
+    \b
+    Examples:
+      hil setup           first time: some minutes; afterwards: an instant
+      hil setup --check   only look
+    """
+    from hil.host import packages
+    from hil.host import setup as steps
+
+    if check:
+        lacking = ", ".join(p.name for p in packages.missing())
+        reason = f"host packages are missing: {lacking}" if lacking else steps.stale()
+        click.echo(f"set-up: {reason}; run `hil setup`" if reason else "set-up: everything is there")
+        return 2 if reason else 0
+    with Progress() as progress:
+        result = steps.setup(progress)
+    if result.did:
+        click.echo(f"set-up: done in {result.seconds:.1f} s; next: `hil bench up --lab lab/virtual.yaml`")
+    else:
+        click.echo("set-up: everything is there")
+    return 0
+
+
+@click.command()
+@JSON_OPTION
+def doctor(as_json: bool) -> int:
+    """What this host has and lacks, why it matters, what to do, and what works without it.
+
+    \b
+    Exit code: 0  a campaign can run here
+               1  the virtual lab cannot run here as it is; lab files, reports and unit tests work
+               2  nothing works
+    """
+    from hil.host import doctor as doctors
+
+    checks = doctors.diagnose()
+    if as_json:
+        print_json(doctors.as_json(checks))
+    else:
+        doctors.print_page(checks, console())
+    return doctors.exit_code(checks)
+
+
+@click.command()
+@click.option("--all", "everything", is_flag=True, help="Take down live benches as well.")
+@click.option("--dry-run", is_flag=True, help="Only name what is there.")
+@JSON_OPTION
+def clean(everything: bool, dry_run: bool, as_json: bool) -> int:
+    """Find and remove what killed runs left: containers, namespaces, processes, loop devices, mounts, files.
+
+    A bench whose keeper is alive is not touched, unless --all is given.
+
+    \b
+    Examples:
+      hil clean --dry-run
+      hil clean
+    """
+    from hil.host.clean import clean as sweep
+
+    done = sweep(everything=everything, dry_run=dry_run)
+    if as_json:
+        print_json(done.as_json())
+        return 3 if done.failed else 0
+    for leftover in done.removed:
+        click.echo(f"{'found' if dry_run else 'removed'} {leftover}")
+    for leftover, why in done.failed:
+        click.secho(f"could not remove {leftover}: {why}", fg="red", err=True)
+    if done.live:
+        click.echo(f"left alone, because in use: {', '.join(done.live)} (`hil clean --all` ends benches)")
+    if not done.removed and not done.failed:
+        click.echo("nothing was left over")
+    return 3 if done.failed else 0
+
+
+@click.command()
+@JSON_OPTION
+def version(as_json: bool) -> None:
+    """Versions of what is at work here."""
+    import os
+    from importlib.metadata import PackageNotFoundError, version
+
+    from hil import paths
+
+    try:
+        own = version("orbital-hil")
+    except PackageNotFoundError:
+        own = "not installed"
+    facts = {
+        "hil": own,
+        "checkout": str(paths.ROOT),
+        "home": str(paths.home()),
+        "python": sys.version.split()[0],
+        "kernel": os.uname().release,
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        for name, value in facts.items():
+            click.echo(f"{name:<9} {value}")

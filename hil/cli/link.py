@@ -1,0 +1,236 @@
+"""`hil link`: the links of a bench that is up."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hil.cli.benches import attach, bench_option
+from hil.cli.output import JSON_OPTION, delay, print_json, print_table, rate
+from hil.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from hil.links.box import DirectionStatus, LinkBox, LinkStatus
+    from hil.links.state import LinkState
+
+
+@click.group()
+def link() -> None:
+    """Show, shape, cut and measure the links of a bench that is up.
+
+    \b
+    Examples:
+      hil link show
+      hil link set isl-ab --delay-us 20000 --rate-bps 100000000
+      hil link cut isl-ab;  hil link restore isl-ab
+      hil link probe isl-ab
+      hil link calibrate
+    """
+
+
+@link.command()
+@bench_option
+@JSON_OPTION
+def show(bench_name: str | None, as_json: bool) -> None:
+    """What each direction of each link shall do, what the kernel says it does, and what it counted."""
+    with attach(bench_name) as bench:
+        found = bench.links.show()
+        engine = f"{bench.links.engine}: {bench.links.engine_reason}"
+    if as_json:
+        print_json({"engine": engine, "links": [{**asdict(s), "up": s.up} for s in found]})
+        return
+    print_table(
+        ["link", "direction", "state", "one way", "rate", "loss", "queue", "sent", "dropped", "waiting"],
+        [_row(status, direction) for status in found for direction in ("a_to_b", "b_to_a")],
+    )
+    click.echo(f"shaped by {engine}")
+
+
+def _row(status: LinkStatus, direction: str) -> tuple[object, ...]:
+    one: DirectionStatus = getattr(status, direction)
+    ends = [_node(status.a.namespace), _node(status.b.namespace)]
+    if direction == "b_to_a":
+        ends.reverse()
+    commanded = one.commanded
+    differs = "" if one.kernel else " (kernel: nothing)"
+    return (
+        status.name,
+        " → ".join(ends),
+        "up" if commanded.up else "cut",
+        delay(commanded.delay_us),
+        rate(commanded.rate_bps) + differs,
+        f"{commanded.mean_loss_ppm} ppm",
+        f"{one.limit_packets} pkt",
+        f"{one.sent_packets} pkt",
+        f"{one.dropped_packets} pkt",
+        f"{one.queued_packets} pkt",
+    )
+
+
+def _node(namespace: str) -> str:
+    return namespace.rsplit(".", 1)[-1]
+
+
+@link.command("set")
+@click.argument("name")
+@bench_option
+@click.option(
+    "--direction", type=click.Choice(["both", "a-to-b", "b-to-a"]), default="both", show_default=True
+)
+@click.option("--delay-us", type=int, help="One-way delay in microseconds.")
+@click.option("--rate-bps", type=int, help="Rate in bit/s; 0 is no limit.")
+@click.option("--loss-ppm", type=int, help="Packets lost per million, independent of each other.")
+def set_link(
+    name: str,
+    bench_name: str | None,
+    direction: str,
+    delay_us: int | None,
+    rate_bps: int | None,
+    loss_ppm: int | None,
+) -> None:
+    """Change a link; what is not named stays as it is.
+
+    \b
+    Example, 20 ms one way and 100 Mbit/s in both directions:
+      hil link set isl-ab --delay-us 20000 --rate-bps 100000000
+    """
+    changes: dict[str, Any] = {
+        key: value
+        for key, value in (("delay_us", delay_us), ("rate_bps", rate_bps), ("loss_ppm", loss_ppm))
+        if value is not None
+    }
+    if not changes:
+        raise ConfigurationError("nothing to change", remedy="give --delay-us, --rate-bps or --loss-ppm")
+    if "loss_ppm" in changes:
+        changes["gemodel"] = None  # one loss model at a time
+    with attach(bench_name) as bench:
+        now = _status(bench.links, name)
+        states: dict[str, LinkState] = {
+            key: replace(getattr(now, key).commanded, **changes)
+            for key in ("a_to_b", "b_to_a")
+            if direction in ("both", key.replace("_", "-"))
+        }
+        bench.links.set(name, **states)
+    click.echo(f"{name}: set")
+
+
+def _status(links: LinkBox, name: str) -> LinkStatus:
+    for status in links.show():
+        if status.name == name:
+            return status
+    raise ConfigurationError(f"no link {name}", remedy=f"links: {', '.join(links.links)}")
+
+
+@link.command()
+@click.argument("name")
+@bench_option
+def cut(name: str, bench_name: str | None) -> None:
+    """Cut a link in both directions; what is in flight still arrives, as light would."""
+    with attach(bench_name) as bench:
+        bench.links.cut(name)
+    click.echo(f"{name}: cut")
+
+
+@link.command()
+@click.argument("name")
+@bench_option
+def restore(name: str, bench_name: str | None) -> None:
+    """Restore a link as it was before the cut."""
+    with attach(bench_name) as bench:
+        bench.links.restore(name)
+    click.echo(f"{name}: restored")
+
+
+@link.command()
+@click.argument("name")
+@bench_option
+@click.option(
+    "-n", "count", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Probes each way."
+)
+@click.option("--interval-ms", type=click.IntRange(1, 1000), default=10, show_default=True)
+@JSON_OPTION
+def probe(name: str, bench_name: str | None, count: int, interval_ms: int, as_json: bool) -> int:
+    """Send small packets over a link, both ways, and time them one way. Exit code 3 when none arrives."""
+    from hil.links.calibrate import percentile
+    from hil.links.probe import Probe, collect, pace, warm_up
+
+    with attach(bench_name) as bench:
+        status = _status(bench.links, name)
+        with Probe(status, "a_to_b") as there, Probe(status, "b_to_a") as back:
+            probes = [there, back]
+            warm_up(probes, deadline_s=1.0)
+            pace(probes, count=count, interval_s=interval_ms / 1000)
+            quiet_s = 0.3 + max(p.commanded.delay_us for p in (status.a_to_b, status.b_to_a)) / 1e6
+            found = [(p, collect(p, expected=count, quiet_s=quiet_s)) for p in probes]
+    rows: list[dict[str, Any]] = []
+    for one, arrivals in found:
+        direction = one.name[1]
+        delays = [a.delay_ns / 1000 for a in arrivals]
+        rows.append(
+            {
+                "link": name,
+                "direction": direction,
+                "sent": count,
+                "arrived": len(delays),
+                "commanded_us": getattr(status, direction).commanded.delay_us,
+                **{
+                    f"p{share}_us": percentile(delays, share / 100) if delays else None
+                    for share in (0, 50, 95)
+                },
+            }
+        )
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(
+            ["direction", "sent", "arrived", "commanded", "least", "median", "95 %"],
+            [
+                (
+                    r["direction"],
+                    r["sent"],
+                    r["arrived"],
+                    delay(r["commanded_us"]),
+                    *("-" if r[f"p{p}_us"] is None else delay(r[f"p{p}_us"]) for p in (0, 50, 95)),
+                )
+                for r in rows
+            ],
+        )
+    return 0 if all(r["arrived"] for r in rows) else 3
+
+
+@link.command()
+@bench_option
+@click.option("--no-outage", is_flag=True, help="Do not cut the links for the outage figures.")
+@JSON_OPTION
+def calibrate(bench_name: str | None, no_outage: bool, as_json: bool) -> int:
+    """Measure delay, rate, loss and outage of all links on real packets, and compensate the engine's own delay.
+
+    Exit code 3 when something is outside its tolerance.
+    """
+    from hil.links.calibrate import calibrate as measure
+
+    with attach(bench_name) as bench:
+        rows = measure(bench.links, outage=not no_outage)
+    if as_json:
+        print_json([asdict(r) for r in rows])
+    else:
+        print_table(
+            ["link", "direction", "quantity", "commanded", "measured", "tolerance", "unit", "ok", "note"],
+            [
+                (
+                    r.link,
+                    r.direction,
+                    r.quantity,
+                    f"{r.commanded:.0f}",
+                    "-" if r.measured is None else f"{r.measured:.0f}",
+                    f"± {r.tolerance:.0f}",
+                    r.unit,
+                    "ok" if r.ok else "OUTSIDE",
+                    r.note,
+                )
+                for r in rows
+            ],
+        )
+    return 0 if all(r.ok for r in rows) else 3

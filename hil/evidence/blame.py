@@ -1,0 +1,71 @@
+"""What an exception means for the verdict.
+
+===========================================  =================
+an assertion, ``pytest.fail``                 FAIL (device)
+:class:`hil.errors.DeviceError`               FAIL (device)
+``BenchError``, ``HarnessError``              INCONCLUSIVE
+any other exception                           INCONCLUSIVE (harness: a bug of ours or of the test)
+``ConfigurationError``, ``pytest.skip``       NOT RUN
+===========================================  =================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hil.errors import Blame, HilError
+from hil.evidence.model import Verdict
+
+_OF_BLAME = {
+    Blame.DEVICE: Verdict.FAIL,
+    Blame.BENCH: Verdict.INCONCLUSIVE,
+    Blame.HARNESS: Verdict.INCONCLUSIVE,
+    Blame.CONFIGURATION: Verdict.NOT_RUN,
+}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Verdict of one phase of a test and whose fault it was; ``blame`` is None when nobody's."""
+
+    verdict: Verdict
+    blame: Blame | None = None
+    message: str = ""
+    remedy: str = ""
+
+
+def judge_exception(exc: BaseException | None) -> Judgement:
+    """What ``exc`` (None: nothing was raised) makes of the test that raised it."""
+    if exc is None:
+        return Judgement(Verdict.PASS)
+    if isinstance(exc, HilError):
+        return Judgement(_OF_BLAME[exc.blame], exc.blame, exc.message, exc.remedy)
+    if isinstance(exc, AssertionError):
+        return Judgement(Verdict.FAIL, Blame.DEVICE, str(exc) or "assertion failed")
+    if isinstance(exc, BaseExceptionGroup):
+        return _of_group(exc)
+    kind = type(exc).__name__
+    # pytest's own outcomes are told by name: this module must not need pytest.
+    if type(exc).__module__.startswith("_pytest.outcomes"):
+        if kind == "Skipped":
+            return Judgement(Verdict.NOT_RUN, None, str(exc))
+        if kind == "Exit":
+            return Judgement(Verdict.INCONCLUSIVE, Blame.HARNESS, f"the run was ended: {exc}")
+        return Judgement(Verdict.FAIL, Blame.DEVICE, str(exc) or "failed")
+    if isinstance(exc, KeyboardInterrupt):
+        return Judgement(Verdict.INCONCLUSIVE, Blame.HARNESS, "interrupted by the operator")
+    return Judgement(Verdict.INCONCLUSIVE, Blame.HARNESS, f"{kind}: {exc}")
+
+
+def _of_group(group: BaseExceptionGroup[BaseException]) -> Judgement:
+    """Of several at once, one that is not the device's decides: on a failing bench nothing is known."""
+    parts = [judge_exception(e) for e in group.exceptions]
+    decisive = next((p for p in parts if p.verdict is not Verdict.FAIL), parts[0])
+    more = f" (and {len(parts) - 1} more)" if len(parts) > 1 else ""
+    return Judgement(decisive.verdict, decisive.blame, decisive.message + more, decisive.remedy)
+
+
+def gravest(judgements: list[Judgement]) -> Judgement:
+    """Of a test's phases: FAIL, then INCONCLUSIVE, then NOT RUN, then PASS."""
+    order = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.NOT_RUN, Verdict.PASS)
+    return min(judgements, key=lambda j: order.index(j.verdict))

@@ -1,0 +1,128 @@
+"""What a run ran on: commit, kernel, packages, lab.  Gathered once at its start for ``run.json``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hil.evidence.record import sha256_of
+
+if TYPE_CHECKING:
+    from hil.lab.model import Lab
+
+DISTRIBUTION = "orbital-hil"
+
+
+def host_facts(root: Path) -> dict[str, Any]:
+    """Software and machine: versions, commit of the checkout ``root``, kernel, processors, memory."""
+    return {
+        "hil_version": _version(DISTRIBUTION),
+        "git": git_facts(root),
+        "python": platform.python_version(),
+        "packages": package_versions(),
+        "kernel": platform.release(),
+        "kernel_build": platform.version(),
+        "machine": platform.machine(),
+        "os": _os_name(),
+        "cpus": os.cpu_count() or 0,
+        "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
+        "argv": sys.argv,
+        "euid": os.geteuid(),
+    }
+
+
+def git_facts(root: Path) -> dict[str, Any]:
+    """Commit of ``root`` and whether tracked files differ from it; ``{"commit": None}`` outside of git."""
+    commit = _git(root, "rev-parse", "HEAD")
+    if commit is None:
+        return {"commit": None, "dirty": None}
+    changes = _git(root, "status", "--porcelain")
+    return {"commit": commit.strip(), "dirty": None if changes is None else bool(changes.strip())}
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that this project depends on."""
+    try:
+        requirements = metadata.requires(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:
+        return {}
+    names = [r.split(";")[0] for r in requirements if "extra ==" not in r]
+    plain = [n.split("[")[0].strip() for n in (_before_version(n) for n in names)]
+    return {name: _version(name) for name in sorted(plain, key=str.lower)}
+
+
+def lab_facts(lab: Lab, path: Path) -> dict[str, Any]:
+    """What the report says about the lab: boards and links with fidelity, scaled rates, assumed figures."""
+    boards = {
+        board.name: {
+            "spacecraft": craft.name,
+            "driver": board.driver,
+            "module": board.module,
+            "model": board.model,
+            "fidelity": "virtual" if board.driver == "container" else "hardware",
+        }
+        for craft in lab.spacecraft
+        for board in craft.boards
+    }
+    classes = {b["fidelity"] for b in boards.values()}
+    return {
+        "lab": lab.name,
+        "lab_file": str(path),
+        "lab_sha256": sha256_of(path),
+        "lab_description": lab.description,
+        "gateway": lab.gateway,
+        "boards": boards,
+        "links": {
+            link.name: {
+                "kind": link.kind,
+                "between": list(link.between),
+                "one_way_delay_us": link.one_way_delay_us,
+                "rate_bps": link.rate_bps,
+                "nominal_rate_bps": link.nominal_rate_bps,
+                "rate_scaled": link.rate_scaled,
+                "loss_ppm": link.loss_ppm,
+                "source": link.source,
+            }
+            for link in lab.links
+        },
+        "bench_config": lab.bench.model_dump(),
+        "seed": lab.bench.seed,
+        # The lowest class decides what a result is worth.
+        "fidelity": "hardware" if classes == {"hardware"} else "virtual",
+    }
+
+
+def _before_version(requirement: str) -> str:
+    for index, char in enumerate(requirement):
+        if char in "<>=!~ ;(":
+            return requirement[:index]
+    return requirement
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _os_name() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "")
+    except OSError:
+        return platform.system()

@@ -1,0 +1,268 @@
+"""The recorder: an append-only run directory that survives SIGKILL.
+
+``<run dir>/``
+
+- ``run.json``: what ran where: versions, commit, kernel, engine, seeds, lab, fidelity (rewritten atomically)
+- ``evidence.jsonl``: one JSON object per line, one ``write`` each: ``t_utc``, ``mono_s``, ``kind``, fields
+- ``artefacts/``: copies of files, each announced by an ``artefact`` event with its sha256 and size
+- ``lab.yaml``, ``plan.json``, ``history.json``: copied at the start, so that the report needs nothing else
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path, PurePath
+from typing import Any, Self
+
+from hil.errors import Blame, HarnessError
+from hil.evidence.model import Limit, Measurement, Value
+
+EVIDENCE = "evidence.jsonl"
+META = "run.json"
+ARTEFACTS = "artefacts"
+
+
+def utc_now() -> str:
+    """Now, ISO 8601 with milliseconds and Z."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def jsonable(value: Any) -> Any:
+    """``value`` as strict JSON can say it: non-finite numbers and unknown objects become text."""
+    if value is None or isinstance(value, bool | int | str):
+        return value.value if isinstance(value, Enum) else value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {str(jsonable(k)): jsonable(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [jsonable(v) for v in value]
+    if isinstance(value, Enum):
+        return jsonable(value.value)
+    if isinstance(value, PurePath):
+        return str(value)
+    if hasattr(value, "item") and callable(value.item):  # a numpy scalar
+        return jsonable(value.item())
+    return str(value)
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Recorder:
+    """Writes what happens into a run directory; implements :class:`hil.evidence.sink.Sink`.
+
+    Safe from any thread.  Several processes may append to one run (:meth:`attach`): a line is one ``write``
+    to a file opened with O_APPEND.  ``mono_s`` is CLOCK_MONOTONIC, which all processes of the host share.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Append to the run in ``directory`` (use :meth:`create` or :meth:`attach`)."""
+        self.directory = directory
+        self.run_id = directory.name
+        self._lock = threading.Lock()
+        self._scope: dict[str, Any] = {}
+        self._followed: dict[Path, dict[str, Any]] = {}
+        path = directory / EVIDENCE
+        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        size = os.fstat(self._fd).st_size
+        if size and os.pread(self._fd, 1, size - 1) != b"\n":
+            # A killed writer left half a line; ours must not be glued to it.
+            os.write(self._fd, b"\n")
+
+    @classmethod
+    def create(cls, directory: Path, meta: Mapping[str, Any]) -> Self:
+        """Start a run in a new ``directory``; HarnessError when it exists (runs are never overwritten)."""
+        try:
+            (directory / ARTEFACTS).mkdir(parents=True)
+        except FileExistsError as exc:
+            raise HarnessError(
+                f"run directory {directory} exists already", remedy="choose another --run-id"
+            ) from exc
+        start = {
+            "schema": 1,
+            "run_id": directory.name,
+            "started_utc": utc_now(),
+            "mono_start_s": time.monotonic(),
+            **jsonable(meta),
+        }
+        write_json(directory / META, start)
+        return cls(directory)
+
+    @classmethod
+    def attach(cls, directory: Path) -> Self:
+        """Append to a run that another process started; HarnessError when there is none."""
+        if not (directory / META).is_file():
+            raise HarnessError(f"{directory} is not a run directory (no {META})")
+        return cls(directory)
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Append one line.  Fields are JSON values; what is not becomes text."""
+        record = {"t_utc": utc_now(), "mono_s": round(time.monotonic(), 6), "kind": kind, **self._scope}
+        record.update(jsonable(fields))
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        data = line.encode("utf-8", "backslashreplace") + b"\n"
+        with self._lock:
+            if self._fd < 0:
+                raise HarnessError(f"run {self.run_id} is closed; `{kind}` came too late")
+            if os.write(self._fd, data) != len(data):
+                raise HarnessError(f"{self.directory / EVIDENCE}: short write; is the disk full?")
+
+    @contextmanager
+    def scope(self, **fields: Any) -> Iterator[None]:
+        """Add ``fields`` (e.g. ``test=...``) to every event of every thread while the block runs."""
+        before = self._scope
+        self._scope = {**before, **jsonable(fields)}
+        try:
+            yield
+        finally:
+            self._scope = before
+
+    def measure(
+        self,
+        name: str,
+        value: Value | None,
+        unit: str = "",
+        *,
+        limit: Limit | None = None,
+        blame: Blame = Blame.DEVICE,
+    ) -> Measurement:
+        """Record one measurement and return it; a violated limit raises nothing here (look at ``.ok``)."""
+        taken = Measurement(name, jsonable(value), unit, limit, blame)
+        self.event("measurement", **taken.fields())
+        return taken
+
+    def artefact(self, source: Path | str, *, kind: str, name: str = "", **fields: Any) -> Path:
+        """Copy a file into the run and record its hash and size; the path of the copy.
+
+        ``kind`` is e.g. ``console``, ``mask``, ``log``; further fields (``board="a1"``) say whose it is.
+        """
+        source = Path(source)
+        target = self._free_name(name or source.name)
+        shutil.copyfile(source, target)
+        self._announce(target, kind, fields)
+        return target
+
+    def artefact_bytes(self, name: str, content: bytes, *, kind: str, **fields: Any) -> Path:
+        """As :meth:`artefact`, for content in memory."""
+        target = self._free_name(name)
+        target.write_bytes(content)
+        self._announce(target, kind, fields)
+        return target
+
+    def follow(self, source: Path | str, *, kind: str, name: str = "", **fields: Any) -> None:
+        """Collect a file that is still growing (a console log): copied at :meth:`close`, or, when the run is
+        killed before that, when its report is made."""
+        path = Path(source).absolute()
+        entry = {"source": str(path), "artefact_kind": kind, "name": name or path.name, **fields}
+        with self._lock:
+            if path in self._followed:
+                return
+            self._followed[path] = entry
+        self.event("artefact.follow", **entry)
+
+    def update_meta(self, **fields: Any) -> None:
+        """Merge ``fields`` into ``run.json``, atomically."""
+        with self._lock:
+            path = self.directory / META
+            write_json(path, {**json.loads(path.read_text("utf-8")), **jsonable(fields)})
+
+    def collect(self) -> None:
+        """Copy what :meth:`follow` named, as it is now (each file once)."""
+        with self._lock:
+            entries, self._followed = list(self._followed.values()), {}
+        for entry in entries:
+            collect_followed(self, entry)
+
+    def close(self) -> None:
+        """Collect followed files and close; calling it twice does nothing."""
+        if self._fd < 0:
+            return
+        self.collect()
+        with self._lock:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _free_name(self, name: str) -> Path:
+        folder = self.directory / ARTEFACTS
+        safe = Path(name).name or "artefact"
+        candidate, number = folder / safe, 2
+        with self._lock:
+            while candidate.exists():
+                candidate = folder / f"{Path(safe).stem}-{number}{Path(safe).suffix}"
+                number += 1
+            candidate.touch()  # claims the name
+        return candidate
+
+    def _announce(self, target: Path, kind: str, fields: Mapping[str, Any]) -> None:
+        # The event's own kind is "artefact"; what the artefact is goes under another key.
+        self.event(
+            "artefact",
+            path=f"{ARTEFACTS}/{target.name}",
+            sha256=sha256_of(target),
+            size=target.stat().st_size,
+            artefact_kind=kind,
+            **fields,
+        )
+
+
+def collect_followed(recorder: Recorder, entry: Mapping[str, Any]) -> None:
+    """Copy one followed file; when it is gone already, say so in the evidence instead of failing."""
+    known = {"source", "artefact_kind", "name", "t_utc", "mono_s", "kind", "test"}
+    fields = {k: v for k, v in entry.items() if k not in known}
+    fields["from_source"] = entry["source"]
+    try:
+        recorder.artefact(entry["source"], kind=entry["artefact_kind"], name=entry["name"], **fields)
+    except OSError as exc:
+        recorder.event("artefact.lost", source=entry["source"], error=str(exc))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically: a reader sees the old file or the new one, never half of one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(jsonable(value), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+class NullRecorder(Recorder):
+    """The recorder outside of a campaign: keeps nothing, judges limits all the same."""
+
+    def __init__(self) -> None:
+        self.directory = Path()
+        self.run_id = ""
+        self._scope = {}
+        self._fd = -1
+
+    def event(self, kind: str, **fields: Any) -> None:
+        return None
+
+    def artefact(self, source: Path | str, *, kind: str, name: str = "", **fields: Any) -> Path:
+        return Path(source)
+
+    def artefact_bytes(self, name: str, content: bytes, *, kind: str, **fields: Any) -> Path:
+        return Path(name)
+
+    def follow(self, source: Path | str, *, kind: str, name: str = "", **fields: Any) -> None:
+        return None
+
+    def update_meta(self, **fields: Any) -> None:
+        return None

@@ -1,0 +1,271 @@
+"""The run store: one SQLite file that knows every run.
+
+The run directories are the truth; the file is an index that can be made again from them (:meth:`RunStore.rebuild`).
+A run whose process is gone without an end is recognised as ``crashed`` whenever runs are listed.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hil.errors import ConfigurationError
+from hil.evidence.process import is_alive
+from hil.evidence.record import META
+
+STORE = "runs.sqlite"
+RUNS = "runs"
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs (
+  run_id TEXT PRIMARY KEY,
+  dir TEXT NOT NULL,            -- relative to the file where it lies beneath it
+  plan TEXT NOT NULL,
+  plan_sha256 TEXT NOT NULL,
+  lab TEXT NOT NULL,
+  lab_sha256 TEXT NOT NULL,
+  started_utc TEXT NOT NULL,
+  ended_utc TEXT NOT NULL DEFAULT '',
+  state TEXT NOT NULL,          -- running | finished | crashed
+  verdict TEXT NOT NULL DEFAULT '',
+  reason TEXT NOT NULL DEFAULT '',
+  commit_id TEXT NOT NULL DEFAULT '',
+  fidelity TEXT NOT NULL DEFAULT '',
+  engine TEXT NOT NULL DEFAULT '',
+  report TEXT NOT NULL DEFAULT '',
+  process TEXT NOT NULL DEFAULT '{}',
+  counts TEXT NOT NULL DEFAULT '{}',
+  summary TEXT NOT NULL DEFAULT '{}'
+);
+CREATE INDEX IF NOT EXISTS runs_by_plan ON runs (plan, lab, started_utc);
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as the store knows it."""
+
+    run_id: str
+    directory: Path
+    plan: str
+    plan_sha256: str
+    lab: str
+    lab_sha256: str
+    started_utc: str
+    ended_utc: str
+    state: str  # running, finished, crashed
+    verdict: str  # "" until there is one
+    reason: str
+    commit: str
+    fidelity: str
+    engine: str
+    report: Path | None
+    counts: Mapping[str, int]  # tests by verdict
+    summary: Mapping[str, Any]  # requirement verdicts and measurements, for comparison
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "run_id": self.run_id,
+            "directory": str(self.directory),
+            "plan": self.plan,
+            "lab": self.lab,
+            "started_utc": self.started_utc,
+            "ended_utc": self.ended_utc or None,
+            "state": self.state,
+            "verdict": self.verdict or None,
+            "reason": self.reason,
+            "commit": self.commit,
+            "fidelity": self.fidelity,
+            "engine": self.engine,
+            "counts": dict(self.counts),
+            "report": str(self.report) if self.report else None,
+        }
+
+
+class RunStore:
+    """The file ``<reports out>/runs.sqlite``.  Every call opens and closes it: nothing is held between calls."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.path = out / STORE
+
+    def start(self, meta: Mapping[str, Any], directory: Path) -> None:
+        """A run began (or is indexed anew): insert it as running."""
+        row = {
+            "run_id": directory.name,
+            "dir": self._relative(directory),
+            "plan": meta.get("plan") or "",
+            "plan_sha256": meta.get("plan_sha256") or "",
+            "lab": meta.get("lab") or "",
+            "lab_sha256": meta.get("lab_sha256") or "",
+            "started_utc": meta.get("started_utc") or "",
+            "state": "running",
+            "commit_id": (meta.get("git") or {}).get("commit") or "",
+            "fidelity": meta.get("fidelity") or "",
+            "process": json.dumps(meta.get("process") or {}),
+        }
+        columns, marks = ", ".join(row), ", ".join("?" for _ in row)
+        with self._open() as db:
+            db.execute(f"INSERT OR REPLACE INTO runs ({columns}) VALUES ({marks})", tuple(row.values()))
+
+    def finish(self, run_id: str, *, state: str, result: Mapping[str, Any], report: Path | None) -> None:
+        """A run ended, or the report of a crashed one was made.  ``result`` is the content of result.json."""
+        summary = {"requirements": _requirement_verdicts(result), "measurements": _measured(result)}
+        with self._open() as db:
+            db.execute(
+                "UPDATE runs SET state = ?, verdict = ?, reason = ?, ended_utc = ?, counts = ?, summary = ?,"
+                " engine = ?, fidelity = ?, report = ? WHERE run_id = ?",
+                (
+                    state,
+                    result.get("verdict") or "",
+                    result.get("reason") or "",
+                    result.get("ended_utc") or "",
+                    json.dumps(result.get("counts") or {}),
+                    json.dumps(summary),
+                    result.get("engine") or "",
+                    result.get("fidelity") or "",
+                    self._relative(report) if report else "",
+                    run_id,
+                ),
+            )
+
+    def runs(self, *, plan: str | None = None, lab: str | None = None) -> list[Run]:
+        """All runs, newest first; runs whose process is gone are marked crashed on the way."""
+        with self._open() as db:
+            self._mark_crashed(db)
+            rows = db.execute(
+                "SELECT * FROM runs WHERE (?1 IS NULL OR plan = ?1) AND (?2 IS NULL OR lab = ?2)"
+                " ORDER BY started_utc DESC, run_id DESC",
+                (plan, lab),
+            ).fetchall()
+        return [self._run(row) for row in rows]
+
+    def get(self, run_id: str) -> Run:
+        """A run by its id, an unambiguous beginning or end of it, or ``last``.  ConfigurationError otherwise."""
+        runs = self.runs()
+        if run_id == "last" and runs:
+            return runs[0]
+        exact = [r for r in runs if r.run_id == run_id]
+        found = exact or [r for r in runs if r.run_id.startswith(run_id) or r.run_id.endswith(run_id)]
+        if len(found) == 1:
+            return found[0]
+        some = ", ".join(r.run_id for r in (found or runs)[:5]) or "none yet"
+        what = "is ambiguous" if found else "is unknown"
+        raise ConfigurationError(f"run {run_id} {what}; runs: {some}", remedy="see `hil runs list`")
+
+    def rebuild(self) -> list[str]:
+        """Index run directories that the file does not know; their ids.  Makes a lost file whole again."""
+        with self._open() as db:
+            known = {row["run_id"] for row in db.execute("SELECT run_id FROM runs")}
+        added: list[str] = []
+        for meta_file in sorted((self.out / RUNS).glob(f"*/{META}")):
+            directory = meta_file.parent
+            if directory.name in known:
+                continue
+            try:
+                meta = json.loads(meta_file.read_text("utf-8"))
+            except (OSError, ValueError):
+                continue
+            self.start(meta, directory)
+            try:
+                result = json.loads((directory / "result.json").read_text("utf-8"))
+            except (OSError, ValueError):
+                pass  # still running, or crashed before its report: the next listing tells
+            else:
+                page = directory / "report.html"
+                state = result.get("state") or "finished"
+                self.finish(
+                    directory.name, state=state, result=result, report=page if page.is_file() else None
+                )
+            added.append(directory.name)
+        return added
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        self.out.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(self.path, timeout=10.0, isolation_level=None)
+        try:
+            db.row_factory = sqlite3.Row
+            db.execute("PRAGMA journal_mode = WAL")
+            db.executescript(_SCHEMA)
+            yield db
+        except sqlite3.DatabaseError as exc:
+            raise ConfigurationError(
+                f"{self.path}: {exc}", remedy="move the file away; it is rebuilt from the run directories"
+            ) from exc
+        finally:
+            db.close()
+
+    def _mark_crashed(self, db: sqlite3.Connection) -> None:
+        for row in db.execute("SELECT run_id, process FROM runs WHERE state = 'running'").fetchall():
+            if not is_alive(json.loads(row["process"])):
+                db.execute(
+                    "UPDATE runs SET state = 'crashed' WHERE run_id = ? AND state = 'running'",
+                    (row["run_id"],),
+                )
+
+    def _relative(self, path: Path) -> str:
+        """Relative to the store where possible, so that reports/out can be moved or archived as a whole."""
+        absolute, out = path.absolute(), self.out.absolute()
+        return str(absolute.relative_to(out)) if absolute.is_relative_to(out) else str(absolute)
+
+    def _run(self, row: sqlite3.Row) -> Run:
+        return Run(
+            run_id=row["run_id"],
+            directory=self.out / row["dir"],
+            plan=row["plan"],
+            plan_sha256=row["plan_sha256"],
+            lab=row["lab"],
+            lab_sha256=row["lab_sha256"],
+            started_utc=row["started_utc"],
+            ended_utc=row["ended_utc"],
+            state=row["state"],
+            verdict=row["verdict"],
+            reason=row["reason"],
+            commit=row["commit_id"],
+            fidelity=row["fidelity"],
+            engine=row["engine"],
+            report=self.out / row["report"] if row["report"] else None,
+            counts=json.loads(row["counts"]),
+            summary=json.loads(row["summary"]),
+        )
+
+
+def list_runs(out: Path | None = None) -> list[Run]:
+    """Every run, newest first (default: the reports folder of this checkout); crashed ones are recognised."""
+    store = RunStore(_out(out))
+    store.rebuild()
+    return store.runs()
+
+
+def get_run(run_id: str, out: Path | None = None) -> Run:
+    """One run by id, unambiguous part of it, or ``last``.  ConfigurationError when there is no such run."""
+    store = RunStore(_out(out))
+    store.rebuild()
+    return store.get(run_id)
+
+
+def _out(out: Path | None) -> Path:
+    if out is not None:
+        return out
+    from hil import paths
+
+    return paths.reports_out()
+
+
+def _requirement_verdicts(result: Mapping[str, Any]) -> dict[str, str]:
+    return {r["id"]: r["verdict"] for r in result.get("requirements", ())}
+
+
+def _measured(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        f"{test['title']}: {m['name']}": {k: m.get(k) for k in ("value", "unit", "limit", "ok")}
+        for test in result.get("tests", ())
+        for m in test.get("measurements", ())
+    }

@@ -1,0 +1,155 @@
+"""What ``hil doctor`` looks at: gathered here once, judged in :mod:`hil.host.doctor` by pure functions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from hil import paths
+from hil.errors import HilError
+from hil.host.kernel import KernelFacts, filesystem, loop_devices, probe
+from hil.host.packages import missing
+
+FILESYSTEMS = ("squashfs", "ext4", "overlay", "tmpfs")
+CONTROLLERS = ("cpu", "memory", "pids", "devices", "freezer")
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """This host as found, without judgement."""
+
+    root: bool
+    apt: bool
+    python: tuple[int, int, int]
+    missing_distributions: tuple[str, ...]
+    """Python packages of pyproject.toml that are not installed."""
+    kernel_release: str
+    kernel: KernelFacts
+    filesystems: tuple[str, ...]
+    """Of :data:`FILESYSTEMS`, those the kernel can mount."""
+    loop: bool
+    controllers: tuple[str, ...]
+    cgroup_version: int
+    """1, 2, or 0 when none is mounted."""
+    missing_packages: tuple[str, ...]
+    uml: str
+    """Path of ``linux.uml``; empty when it is not there."""
+    engine_url: str
+    """Docker Engine that answers; empty when none does."""
+    engine_version: str
+    engine_problem: str
+    dockerd: bool
+    free_disk_bytes: int
+    free_memory_bytes: int
+    total_memory_bytes: int
+    cpus: int
+    clock_unix: float
+    source_unix: float
+    """When this checkout's files were written: a clock that is earlier is wrong."""
+    apparmor: bool
+    home: str
+
+
+def gather(*, root: Path = Path("/")) -> HostFacts:
+    """Look at this host; takes well under a second and changes nothing."""
+    from hil.host import engine
+
+    engine_url = engine_version = engine_problem = ""
+    try:
+        if found := engine.find():
+            engine_url, engine_version = found.url, found.version
+    except HilError as exc:
+        engine_problem = exc.message
+    version, controllers = _cgroups(root)
+    memory = _memory(root)
+    return HostFacts(
+        root=os.geteuid() == 0,
+        apt=shutil.which("apt-get") is not None,
+        python=sys.version_info[:3],
+        missing_distributions=tuple(_missing_distributions()),
+        kernel_release=os.uname().release,
+        kernel=_probe(),
+        filesystems=tuple(f for f in FILESYSTEMS if filesystem(f, root=root)),
+        loop=loop_devices(root=root),
+        controllers=controllers,
+        cgroup_version=version,
+        missing_packages=tuple(p.name for p in missing()),
+        uml=shutil.which("linux.uml") or "",
+        engine_url=engine_url,
+        engine_version=engine_version,
+        engine_problem=engine_problem,
+        dockerd=shutil.which("dockerd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is not None,
+        free_disk_bytes=_free_disk(paths.home()),
+        free_memory_bytes=memory.get("MemAvailable", 0),
+        total_memory_bytes=memory.get("MemTotal", 0),
+        cpus=len(os.sched_getaffinity(0)),
+        clock_unix=time.time(),
+        source_unix=Path(__file__).stat().st_mtime,
+        apparmor=_read(root / "sys/module/apparmor/parameters/enabled") == "Y",
+        home=str(paths.home()),
+    )
+
+
+def _probe() -> KernelFacts:
+    try:
+        return probe()
+    except HilError:
+        return KernelFacts()
+
+
+def _missing_distributions() -> list[str]:
+    """Names of our own distribution's requirements that are not installed (versions are pip's business)."""
+    try:
+        requirements = importlib.metadata.requires("orbital-hil") or []
+    except importlib.metadata.PackageNotFoundError:
+        return ["orbital-hil"]
+    lacking = []
+    for requirement in requirements:
+        if "extra ==" in requirement:
+            continue
+        name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
+        try:
+            importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            lacking.append(name)
+    return lacking
+
+
+def _cgroups(root: Path) -> tuple[int, tuple[str, ...]]:
+    """(version, controllers of :data:`CONTROLLERS` that a container engine can use)."""
+    base = root / "sys/fs/cgroup"
+    unified = _read(base / "cgroup.controllers")
+    if (base / "cgroup.controllers").exists():
+        # Version 2 has the freezer built in and limits devices with BPF programs.
+        return 2, tuple(c for c in CONTROLLERS if c in unified.split() or c in ("freezer", "devices"))
+    found = tuple(c for c in CONTROLLERS if (base / c / "cgroup.procs").exists())
+    return (1, found) if found else (0, ())
+
+
+def _memory(root: Path) -> dict[str, int]:
+    """Bytes by name, from /proc/meminfo."""
+    found = {}
+    for line in _read(root / "proc/meminfo").splitlines():
+        name, _, value = line.partition(":")
+        if value.strip().endswith("kB"):
+            found[name] = int(value.split()[0]) * 1024
+    return found
+
+
+def _free_disk(directory: Path) -> int:
+    while not directory.exists():
+        directory = directory.parent
+    return shutil.disk_usage(directory).free
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

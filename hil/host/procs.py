@@ -1,0 +1,119 @@
+"""Processes by identity, not by number: a pid is only the same process while its start time is the same.
+
+Everything that is written down about a process in this project is a :class:`ProcessId`, so that a recycled
+pid is never signalled.  Reads ``/proc``; the directory is an argument, so that tests can make one up.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from hil.errors import BenchError
+from hil.wait import SYSTEM_CLOCK, Clock
+
+PROC = Path("/proc")
+
+
+@dataclass(frozen=True)
+class ProcessId:
+    """One process of this boot of the machine."""
+
+    pid: int
+    start_ticks: int
+    """Field 22 of ``/proc/<pid>/stat``: clock ticks from boot to the start of the process (proc(5))."""
+
+    def alive(self, proc: Path = PROC) -> bool:
+        """True while this very process runs; a zombie is not alive."""
+        return _stat(self.pid, proc) == (self.start_ticks, False)
+
+    def __str__(self) -> str:
+        return f"{self.pid}:{self.start_ticks}"
+
+    @classmethod
+    def parse(cls, text: str) -> ProcessId:
+        """Inverse of ``str``. ValueError when it is something else."""
+        pid, _, ticks = text.strip().partition(":")
+        return cls(int(pid), int(ticks))
+
+
+@dataclass(frozen=True)
+class Process:
+    """A running process and its command line."""
+
+    id: ProcessId
+    argv: tuple[str, ...]
+    parent: int
+
+
+def identify(pid: int, proc: Path = PROC) -> ProcessId | None:
+    """Who has this pid now; None when nobody (or only a zombie) has it."""
+    found = _stat(pid, proc)
+    return ProcessId(pid, found[0]) if found and not found[1] else None
+
+
+def current() -> ProcessId:
+    """This process."""
+    me = identify(os.getpid())
+    if me is None:
+        raise BenchError("/proc does not show this process", remedy="mount /proc")
+    return me
+
+
+def processes(proc: Path = PROC) -> Iterator[Process]:
+    """Every process that is alive and has a command line (kernel threads have none)."""
+    for entry in sorted(proc.glob("[0-9]*"), key=lambda p: int(p.name)):
+        pid = int(entry.name)
+        try:
+            raw = (entry / "cmdline").read_bytes()
+            parent = int((entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+        except (OSError, IndexError, ValueError):
+            continue  # it ended while we looked
+        who = identify(pid, proc)
+        if who and raw:
+            yield Process(who, tuple(raw.decode(errors="replace").rstrip("\0").split("\0")), parent)
+
+
+def end(
+    who: ProcessId, *, what: str, term_s: float = 5.0, kill_s: float = 5.0, clock: Clock = SYSTEM_CLOCK
+) -> None:
+    """End one process: SIGTERM, up to ``term_s`` seconds of patience, SIGKILL.
+
+    Returns once it is gone (at once when it was not there).  Signals go through a pidfd whose process is
+    checked after opening, so a recycled pid is never hit.  BenchError when it survives SIGKILL by ``kill_s``.
+    """
+    try:
+        fd = os.pidfd_open(who.pid)
+    except ProcessLookupError:
+        return
+    try:
+        for number, patience in ((signal.SIGTERM, term_s), (signal.SIGKILL, kill_s)):
+            if not who.alive():
+                return
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(fd, number)
+            start = clock.monotonic()
+            while clock.monotonic() - start < patience:
+                if not who.alive():
+                    return
+                clock.sleep(0.02)
+    finally:
+        os.close(fd)
+    raise BenchError(
+        f"{what} (pid {who.pid}) did not end {kill_s:g} s after SIGKILL",
+        remedy="it hangs in the kernel: see `dmesg`; a restart of this machine clears it",
+    )
+
+
+def _stat(pid: int, proc: Path) -> tuple[int, bool] | None:
+    """(start ticks, is a zombie) of a pid, or None."""
+    try:
+        # The command's name may hold spaces and parentheses, so fields are counted from the last ")".
+        fields = (proc / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+        return int(fields[19]), fields[0] in ("Z", "X")
+    except (OSError, IndexError, ValueError):
+        return None

@@ -1,0 +1,211 @@
+"""``make test``: the set-up, the linters, the unit tests, the integration tests, and an honest summary.
+
+Exit codes: 0 everything ran and passed; 1 something failed; 3 what ran passed, but this host could not run all
+of it (not root, or a kernel that lacks something), unless ``ALLOW_PARTIAL=1``; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hil import paths
+from hil.errors import HilError
+from hil.host.doctor import diagnose
+
+LINT_DEADLINE_S = 300.0
+UNIT_DEADLINE_S = 420.0
+INTEGRATION_DEADLINE_S = 1500.0
+SETUP_DEADLINE_S = 1200.0
+INTERRUPTED = 130
+PARTIAL = 3
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of ``make test``."""
+
+    name: str
+    argv: tuple[str, ...]
+    deadline_s: float
+    pytest: bool = False
+
+
+@dataclass
+class Outcome:
+    """What became of a stage.  For pytest stages the counts are of tests."""
+
+    stage: str
+    seconds: float = 0.0
+    ok: bool = True
+    passed: int = 0
+    failed: int = 0
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    """(test, reason)"""
+    not_run: str = ""
+    """Why the whole stage did not run here."""
+
+    @property
+    def line(self) -> str:
+        """One line of the summary."""
+        if self.not_run:
+            return f"could not run here: {self.not_run}"
+        if self.passed or self.failed or self.skipped:
+            counts = f"{self.passed} passed, {self.failed} failed"
+            return counts + (f", {len(self.skipped)} skipped" if self.skipped else "")
+        return "ok" if self.ok else "FAILED"
+
+
+def stages() -> list[Stage]:
+    """All of them, in order."""
+    python = sys.executable
+    return [
+        Stage("set-up", (python, "-m", "hil.cli", "setup"), SETUP_DEADLINE_S),
+        Stage("ruff check", (python, "-m", "ruff", "check"), LINT_DEADLINE_S),
+        Stage("ruff format", (python, "-m", "ruff", "format", "--check", "--quiet"), LINT_DEADLINE_S),
+        Stage("mypy", (python, "-m", "mypy"), LINT_DEADLINE_S),
+        Stage("unit tests", (python, "-m", "pytest", "tests/unit"), UNIT_DEADLINE_S, pytest=True),
+        Stage(
+            "integration tests",
+            (python, "-m", "pytest", "tests/integration", "--durations=15"),
+            INTEGRATION_DEADLINE_S,
+            pytest=True,
+        ),
+    ]
+
+
+def why_no_lab() -> str:
+    """Why set-up and integration tests cannot run on this host; empty when they can (after set-up)."""
+    if os.geteuid() != 0:
+        return "needs root"
+    bad = [c for c in diagnose() if c.status == "fail" and c.id not in ("host-packages", "docker", "links")]
+    return "; ".join(f"{c.id}: {c.found}" for c in bad)
+
+
+def run_stage(stage: Stage, scratch: Path) -> Outcome:
+    """Run one stage with its output going straight through."""
+    print(f"\n== {stage.name}", flush=True)
+    start = time.monotonic()
+    report = scratch / f"{stage.name.replace(' ', '-')}.xml"
+    argv = [*stage.argv, f"--junitxml={report}"] if stage.pytest else list(stage.argv)
+    code = _run(argv, stage.deadline_s)
+    outcome = read_junit(stage.name, report) if stage.pytest else Outcome(stage.name)
+    outcome.seconds = time.monotonic() - start
+    outcome.ok = code == 0
+    if code != 0 and not outcome.failed:
+        outcome.failed = 1  # the stage itself: lint, a crash, a deadline
+    return outcome
+
+
+def read_junit(stage: str, report: Path) -> Outcome:
+    """Counts and skip reasons of a pytest run; no counts when it did not come to write its report."""
+    outcome = Outcome(stage)
+    try:
+        root = ET.parse(report).getroot()
+    except (OSError, ET.ParseError):
+        return outcome
+    for case in root.iter("testcase"):
+        name = f"{case.get('classname')}::{case.get('name')}"
+        skipped = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            outcome.failed += 1
+        elif skipped is not None:
+            outcome.skipped.append((name, skipped.get("message") or "no reason given"))
+        else:
+            outcome.passed += 1
+    return outcome
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    """What ran, what this host could not run, and the counts in the last line."""
+    width = max(len(o.stage) for o in outcomes)
+    lines = ["", "== what ran"]
+    lines += [f"  {o.stage:<{width}}  {o.line}  ({o.seconds:.1f} s)" for o in outcomes if not o.not_run]
+    lines += ["== what this host could not run"]
+    lacking = [f"  {o.stage}: {o.not_run}" for o in outcomes if o.not_run]
+    lacking += [f"  {name}: {reason}" for o in outcomes for name, reason in o.skipped]
+    lines += lacking or ["  nothing: all of it ran"]
+    passed, failed = sum(o.passed for o in outcomes), sum(o.failed for o in outcomes)
+    skipped = sum(len(o.skipped) for o in outcomes)
+    seconds = sum(o.seconds for o in outcomes)
+    counts = f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else "")
+    lines.append(f"{counts} in {seconds:.0f} s")
+    return "\n".join(lines)
+
+
+def exit_code(outcomes: Sequence[Outcome], *, allow_partial: bool) -> int:
+    """0, 1 or 3; see the module.  Single skipped tests are reported, not counted as partial."""
+    if any(not o.ok for o in outcomes):
+        return 1
+    return PARTIAL if any(o.not_run for o in outcomes) and not allow_partial else 0
+
+
+def main() -> int:
+    """Run everything that this host can; the exit code."""
+    no_lab = why_no_lab()
+    outcomes: list[Outcome] = []
+    with tempfile.TemporaryDirectory(prefix="hil-selftest-") as scratch:
+        for stage in stages():
+            if stage.name in ("set-up", "integration tests") and no_lab:
+                outcomes.append(Outcome(stage.name, not_run=no_lab))
+                continue
+            if stage.name == "integration tests" and not outcomes[0].ok:
+                outcomes.append(Outcome(stage.name, not_run="set-up failed, see above"))
+                continue
+            try:
+                outcomes.append(run_stage(stage, Path(scratch)))
+            except KeyboardInterrupt:
+                print("\ninterrupted", file=sys.stderr)
+                return INTERRUPTED
+    _say_leftovers()
+    print(summary(outcomes), flush=True)
+    return exit_code(outcomes, allow_partial=bool(os.environ.get("ALLOW_PARTIAL")))
+
+
+def _say_leftovers() -> None:
+    """Tests switch off what they switched on; if one did not, say so instead of leaving it to be found."""
+    if os.geteuid() != 0:
+        return
+    from hil.host.clean import clean
+
+    try:
+        left = clean(dry_run=True).removed
+    except HilError as exc:
+        print(f"\ncould not look for leftovers: {exc}", flush=True)
+        return
+    if left:
+        print("\n== left behind (`hil clean` removes it)", *(f"  {x}" for x in left), sep="\n", flush=True)
+
+
+def _run(argv: Sequence[str], deadline_s: float) -> int:
+    """Exit code of a child that shares our terminal; it is asked to end at the deadline, or with us."""
+    with subprocess.Popen(argv, cwd=paths.ROOT) as child:
+        try:
+            return child.wait(timeout=deadline_s)
+        except subprocess.TimeoutExpired:
+            print(f"\ndid not end within {deadline_s:.0f} s", file=sys.stderr)
+            child.terminate()
+        except KeyboardInterrupt:
+            # The terminal has sent Ctrl-C to the child as well: give it time to switch everything off.
+            _wait_or_kill(child)
+            raise
+        _wait_or_kill(child)
+        return child.returncode or 1
+
+
+def _wait_or_kill(child: subprocess.Popen[bytes], patience_s: float = 60.0) -> None:
+    try:
+        child.wait(timeout=patience_s)
+    except subprocess.TimeoutExpired:
+        child.kill()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

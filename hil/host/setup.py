@@ -1,0 +1,260 @@
+"""``hil setup``: everything the virtual lab needs, made once.
+
+Host packages, a Docker Engine, images, bundles and the payload, in this order; each step asks first whether it
+is done.  A stamp remembers what the last set-up was made from and what it made, so that the next one only
+compares and starts nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hil import paths
+from hil.errors import ConfigurationError
+from hil.host import doctor, engine, packages
+from hil.host.command import Progress
+from hil.host.dockerd import EngineFiles, get
+from hil.wait import wait_until
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+INPUTS = ("hil/twin", "hil/node", "hil/payload", "hil/links/relay.c", "hil/host/packages.py", "lab/os")
+"""What images, bundles, payload and relay are made from, relative to the checkout."""
+LOCK_DEADLINE_S = 900.0
+FATAL = ("root", "clock", "kernel-network", "kernel-filesystems", "cgroups", "disk")
+"""Checks of ``hil doctor`` that no package can mend: set-up stops before it changes anything."""
+
+
+class View(Protocol):
+    """Shows progress to whoever waits."""
+
+    def begin(self, step: str) -> None: ...
+    def say(self, line: str) -> None: ...
+    def end(self, summary: str, seconds: float) -> None: ...
+
+
+class Builders(Protocol):
+    """What is built, by other rooms of this house; a seam for the tests."""
+
+    def images(self, client: DockerClient, progress: Progress) -> object: ...
+    def payload(self, progress: Progress) -> object: ...
+    def relay(self) -> Path: ...
+
+
+class RealBuilders:
+    """The builders of this project, imported when needed."""
+
+    def images(self, client: DockerClient, progress: Progress) -> object:
+        from hil.twin.images import ensure_images
+
+        return ensure_images(client, progress)
+
+    def payload(self, progress: Progress) -> object:
+        from hil.payload import ensure_artefacts
+
+        return ensure_artefacts(progress)
+
+    def relay(self) -> Path:
+        from hil.links.relay import compile_relay
+
+        return compile_relay()
+
+
+@dataclass(frozen=True)
+class SetupResult:
+    """What :func:`setup` did."""
+
+    did: tuple[str, ...]
+    """Names of the steps that had something to do; empty when all was there."""
+    seconds: float
+    image: str
+    """Id of the hardware image in the container engine."""
+
+
+def setup(view: View, builders: Builders | None = None) -> SetupResult:
+    """Make whatever is missing.  Safe to call at any time and by two processes at once.
+
+    ConfigurationError when this host cannot run the virtual lab (one page says what, why and what works);
+    BenchError when a download, apt or the container engine fails.
+    """
+    start = time.monotonic()
+    packages_missing = packages.missing()
+    builders = builders or RealBuilders()
+    reason = "packages" if packages_missing else stale()
+    if not reason:
+        return SetupResult((), time.monotonic() - start, _stamp().get("image", ""))
+    require_capable_host()
+    did: list[str] = []
+    inputs = (
+        fingerprint()
+    )  # before building: a source that changes meanwhile makes the next set-up look again
+    with _alone(view):
+        if packages_missing:
+            with _step(view, "host packages", did) as done:
+                done(f"installed {', '.join(packages.install(view.say))}")
+        with ExitStack() as stack:
+            with _step(view, "container engine", did) as done:
+                client = stack.enter_context(engine.engine())
+                found = engine.find()
+                done(f"Docker {found.version} ({'ours' if found.ours else 'yours'})" if found else "")
+            with _step(view, "images and bundles", did) as done:
+                images = builders.images(client, view.say)
+                image = str(getattr(images, "hardware_image_id", ""))
+                done(f"image {image.removeprefix('sha256:')[:12]}")
+            with _step(view, "payload", did) as done:
+                payload = builders.payload(view.say)
+                done("model and scene")
+            with _step(view, "link box", did) as done:
+                relay = builders.relay()
+                done("relay compiled")
+            files = [*files_of(images), *files_of(payload), relay]
+            _write_stamp(inputs, image, files, found.url if found else "")
+    return SetupResult(tuple(did), time.monotonic() - start, image)
+
+
+def stale() -> str:
+    """Why set-up has something to build, in a few words; empty when nothing.  Starts nothing, reads little."""
+    stamp = _stamp()
+    if not stamp:
+        return "set-up has not run yet"
+    if stamp.get("inputs") != fingerprint():
+        return "the sources of images or payload changed"
+    for path, size in stamp.get("files", {}).items():
+        if not Path(path).is_file() or Path(path).stat().st_size != size:
+            return f"{path} is missing or not whole"
+    if not image_present(stamp.get("image", ""), stamp.get("engine", "")):
+        return "the board image is no longer in the container engine"
+    return ""
+
+
+def require_capable_host() -> None:
+    """ConfigurationError, with the doctor's words, when something is missing that set-up cannot mend."""
+    bad = [c for c in doctor.diagnose() if c.status == "fail" and (c.id in FATAL or c.scope == "all")]
+    if not bad:
+        return
+    lines = [f"  {c.id}: {c.found}\n    why it matters: {c.why}\n    remedy: {c.remedy}" for c in bad]
+    without = "nothing" if any(c.scope == "all" for c in bad) else doctor.FAST_ONLY
+    raise ConfigurationError(
+        "the virtual lab cannot run on this host:\n" + "\n".join(lines),
+        remedy=f"mend the above; `hil doctor` shows everything. Until then: {without}",
+    )
+
+
+def fingerprint(root: Path = paths.ROOT) -> str:
+    """Hash of everything the images and the payload are made from (a few hundred kB of sources)."""
+    total = hashlib.sha256(f"{sys.version_info[:2]} {os.uname().machine}".encode())
+    for name in INPUTS:
+        base = root / name
+        for path in sorted(base.rglob("*")) if base.is_dir() else [base]:
+            if path.is_file() and "__pycache__" not in path.parts:
+                total.update(f"\0{path.relative_to(root)}\0".encode())
+                total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def image_present(image: str, url: str) -> bool:
+    """True when the container engine holds the image; asks its disk when it is ours and not running."""
+    files = EngineFiles.default()
+    if not image:
+        return False
+    if url == files.url:
+        digest = image.removeprefix("sha256:")
+        return any(files.data.glob(f"image/*/imagedb/content/sha256/{digest}"))
+    return bool(get(Path(url.removeprefix("unix://")), f"/images/{image}/json", 10.0))
+
+
+def files_of(value: object) -> Iterator[Path]:
+    """Every existing file that a result (nested dataclasses) names."""
+    if isinstance(value, Path):
+        if value.is_file():
+            yield value
+    elif is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            yield from files_of(getattr(value, field.name))
+
+
+def _stamp_path() -> Path:
+    return paths.home() / "setup.json"
+
+
+def _stamp() -> dict[str, Any]:
+    try:
+        value = json.loads(_stamp_path().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _write_stamp(inputs: str, image: str, files: list[Path], url: str) -> None:
+    stamp = {
+        "inputs": inputs,
+        "image": image,
+        "engine": url,
+        "files": {str(f): f.stat().st_size for f in files},
+    }
+    fresh = _stamp_path().with_suffix(f".{os.getpid()}.tmp")
+    fresh.write_text(json.dumps(stamp, indent=1) + "\n", encoding="utf-8")
+    fresh.replace(_stamp_path())
+
+
+@contextmanager
+def _step(view: View, name: str, did: list[str]) -> Iterator[Callable[[str], None]]:
+    view.begin(name)
+    start = time.monotonic()
+    summary = [""]
+    yield lambda text: summary.__setitem__(0, text)
+    did.append(name)
+    view.end(summary[0], time.monotonic() - start)
+
+
+@contextmanager
+def _alone(view: View) -> Iterator[None]:
+    """One set-up at a time; a second one waits and then finds everything done."""
+    try:
+        paths.home().mkdir(parents=True, exist_ok=True)
+        fd = os.open(paths.home() / "setup.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise ConfigurationError(
+            f"cannot write {exc.filename}: {exc.strerror}", remedy="run as root, or set HIL_HOME"
+        ) from exc
+    told: list[bool] = []
+
+    def lock() -> bool:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not told:
+                view.say("another set-up is at work; waiting for it")
+                told.append(True)
+            return False
+        return True
+
+    try:
+        wait_until(lock, what="another `hil setup` to end", deadline_s=LOCK_DEADLINE_S, every_s=0.2)
+        yield
+    finally:
+        os.close(fd)
+
+
+def is_running() -> bool:
+    """True while a set-up is at work on this host (it may have a package guard in place)."""
+    path = paths.home() / "setup.lock"
+    if not path.exists():
+        return False
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

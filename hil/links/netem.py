@@ -1,0 +1,211 @@
+"""netem on the wire: a link state to a raw netlink message, and the kernel's dump back to a link state.
+
+pyroute2 0.9.7 composes the messages.  Its netem options lack Gilbert-Elliott loss, 64-bit latency and rate, and
+the seed; the subclass below adds them without touching pyroute2's own plugin table.  Every message carries the
+full parameter set, because ``change`` silently turns off a loss model that is not repeated and resets ``limit``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyroute2.netlink import (
+    NLM_F_ACK,
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_REPLACE,
+    NLM_F_REQUEST,
+    nla,
+)
+from pyroute2.netlink.rtnl import RTM_GETQDISC, RTM_NEWQDISC, TC_H_ROOT
+from pyroute2.netlink.rtnl.tcmsg import sched_netem, tcmsg
+
+from hil.links.state import PPM, GilbertElliott, LinkState
+
+U32_MAX = 0xFFFFFFFF
+_TICK_NS_SHIFT = 6  # PSCHED_SHIFT: netem's 32-bit latency counts ticks of 64 ns
+
+
+class _Loss(nla):  # type: ignore[misc]  # pyroute2 is untyped
+    nla_map = (("NETEM_LOSS_UNSPEC", "none"), ("NETEM_LOSS_GI", "hex"), ("NETEM_LOSS_GE", "ge"))
+
+    class ge(nla):  # type: ignore[misc]  # pyroute2 is untyped; the class name is the one in nla_map
+        # struct tc_netem_gemodel: h is the share that *passes* in the bad state, k1 the share lost in the good
+        fields = (("p", "I"), ("r", "I"), ("h", "I"), ("k1", "I"))
+
+
+class _Options(sched_netem.options):  # type: ignore[misc]  # pyroute2 is untyped
+    nla_map = (
+        ("TCA_NETEM_UNSPEC", "none"),
+        ("TCA_NETEM_CORR", "netem_corr"),
+        ("TCA_NETEM_DELAY_DIST", "none"),
+        ("TCA_NETEM_REORDER", "netem_reorder"),
+        ("TCA_NETEM_CORRUPT", "netem_corrupt"),
+        ("TCA_NETEM_LOSS", "netem_loss"),
+        ("TCA_NETEM_RATE", "netem_rate"),
+        ("TCA_NETEM_ECN", "uint32"),
+        ("TCA_NETEM_RATE64", "uint64"),
+        ("TCA_NETEM_PAD", "hex"),
+        ("TCA_NETEM_LATENCY64", "int64"),
+        ("TCA_NETEM_JITTER64", "int64"),
+        ("TCA_NETEM_SLOT", "hex"),
+        ("TCA_NETEM_SLOT_DIST", "hex"),
+        ("TCA_NETEM_PRNG_SEED", "uint64"),
+    )
+    netem_loss = _Loss
+
+
+class NetemMessage(tcmsg):  # type: ignore[misc]  # pyroute2 is untyped
+    """A qdisc message whose netem options are the extended ones."""
+
+    def get_plugin(self, plug: str, *argv: Any, **kwarg: Any) -> Any:
+        if plug == "options" and self.get_attr("TCA_KIND") == "netem":
+            return _Options
+        return super().get_plugin(plug, *argv, **kwarg)
+
+
+@dataclass(frozen=True)
+class Netem:
+    """A netem qdisc as the kernel reports it."""
+
+    state: LinkState
+    delay_ns: int
+    limit_packets: int
+    sent_packets: int
+    sent_bytes: int
+    dropped_packets: int
+    queued_packets: int
+
+
+def encode(ifindex: int, state: LinkState, *, limit: int, delay_ns: int, seed: int | None = None) -> bytes:
+    """RTM_NEWQDISC that makes ``state`` the root netem of NIC ``ifindex`` (created, or changed in place).
+
+    ``delay_ns`` replaces ``state.delay_us``: it is the delay less what the engine itself adds.  A link that is
+    down keeps delay, rate and limit and loses everything, so that packets in flight still arrive.  ``seed``
+    makes the losses repeat on kernels from about 6.6 on; older ones ignore it.
+    """
+    rate = state.rate_bps // 8
+    loss = state.loss_ppm if state.up else PPM
+    attrs: list[tuple[str, Any]] = []
+    if state.gemodel and state.up:
+        ge = state.gemodel
+        passes = {
+            "p": _share(ge.p_ppm),
+            "r": _share(ge.r_ppm),
+            "h": _share(PPM - ge.loss_bad_ppm),
+            "k1": _share(ge.loss_good_ppm),
+        }
+        attrs.append(("TCA_NETEM_LOSS", {"attrs": [("NETEM_LOSS_GE", passes)]}))
+    if rate > U32_MAX:
+        attrs.append(("TCA_NETEM_RATE64", rate))
+    # always there, also as zero: an absent rate would be kept from the last message
+    attrs.append(
+        (
+            "TCA_NETEM_RATE",
+            {"rate": min(rate, U32_MAX), "packet_overhead": 0, "cell_size": 0, "cell_overhead": 0},
+        )
+    )
+    attrs.append(("TCA_NETEM_LATENCY64", delay_ns))
+    if seed is not None:
+        attrs.append(("TCA_NETEM_PRNG_SEED", seed))
+    message = NetemMessage()
+    message["index"] = ifindex
+    message["parent"] = TC_H_ROOT
+    message["attrs"] = [
+        ("TCA_KIND", "netem"),
+        (
+            "TCA_OPTIONS",
+            {
+                "delay": min(delay_ns >> _TICK_NS_SHIFT, U32_MAX),
+                "limit": limit,
+                "loss": _share(loss),
+                "gap": 0,
+                "duplicate": 0,
+                "jitter": 0,
+                "attrs": attrs,
+            },
+        ),
+    ]
+    message["header"]["type"] = RTM_NEWQDISC
+    message["header"]["flags"] = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE
+    message.encode()
+    return bytes(message.data)
+
+
+def dump_request() -> bytes:
+    """RTM_GETQDISC for all NICs of the namespace."""
+    message = NetemMessage()
+    message["header"]["type"] = RTM_GETQDISC
+    message["header"]["flags"] = NLM_F_REQUEST | NLM_F_DUMP
+    message.encode()
+    return bytes(message.data)
+
+
+def decode(message: bytes, *, mtus: Mapping[int, int] | None = None) -> tuple[int, Netem] | None:
+    """(ifindex, netem) of one message of a dump; None for anything that is not a root netem.
+
+    netem does not know MTUs, so ``mtus`` has them by ifindex (else 1500).  Loss of 100 % reads as ``up=False``.
+    """
+    parsed = NetemMessage(message)
+    parsed.decode()
+    if (
+        parsed["header"]["type"] != RTM_NEWQDISC
+        or parsed.get_attr("TCA_KIND") != "netem"
+        or parsed["parent"] != TC_H_ROOT
+    ):
+        return None
+    options = parsed.get_attr("TCA_OPTIONS")
+    loss = _ppm(options["loss"])
+    rate = options.get_attr("TCA_NETEM_RATE64") or options.get_attr("TCA_NETEM_RATE", {"rate": 0})["rate"]
+    delay_ns = options.get_attr("TCA_NETEM_LATENCY64")
+    if delay_ns is None:
+        delay_ns = options["delay"] << _TICK_NS_SHIFT
+    state = LinkState(
+        delay_us=(delay_ns + 500) // 1000,
+        rate_bps=rate * 8,
+        loss_ppm=0 if loss == PPM else loss,
+        gemodel=_gemodel(options),
+        mtu=(mtus or {}).get(parsed["index"], 1500),
+        up=loss != PPM,
+    )
+    basic, queue = _stats(parsed)
+    return parsed["index"], Netem(
+        state=state,
+        delay_ns=delay_ns,
+        limit_packets=options["limit"],
+        sent_packets=basic.get("packets", 0),
+        sent_bytes=basic.get("bytes", 0),
+        dropped_packets=queue.get("drops", 0),
+        queued_packets=queue.get("qlen", 0),
+    )
+
+
+def _gemodel(options: Any) -> GilbertElliott | None:
+    loss = options.get_attr("TCA_NETEM_LOSS")
+    ge = loss.get_attr("NETEM_LOSS_GE") if loss else None
+    if not ge:
+        return None
+    return GilbertElliott(
+        p_ppm=_ppm(ge["p"]),
+        r_ppm=_ppm(ge["r"]),
+        loss_bad_ppm=PPM - _ppm(ge["h"]),
+        loss_good_ppm=_ppm(ge["k1"]),
+    )
+
+
+def _stats(parsed: Any) -> tuple[Any, Any]:
+    stats = parsed.get_attr("TCA_STATS2")
+    if not stats:
+        return {}, {}
+    return stats.get_attr("TCA_STATS_BASIC") or {}, stats.get_attr("TCA_STATS_QUEUE") or {}
+
+
+def _share(ppm: int) -> int:
+    """Parts per million on netem's scale, where all is 2**32 - 1; rounded to nearest."""
+    return (ppm * U32_MAX + PPM // 2) // PPM
+
+
+def _ppm(share: int) -> int:
+    return (share * PPM + U32_MAX // 2) // U32_MAX

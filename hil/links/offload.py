@@ -1,0 +1,97 @@
+"""NIC features by ioctl: what a shaped hop must not do for itself.
+
+netem acts on packets as the stack hands them over, which with segmentation offload are up to 64 KB: a loss then
+drops 45 segments at once and the queue limit means 45 times as much.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import socket
+import struct
+
+from hil.errors import BenchError
+
+_SIOCETHTOOL = 0x8946
+_SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
+_IFF_UP = 0x1
+_GSTRINGS, _GSSET_INFO, _GFEATURES, _SFEATURES = 0x1B, 0x37, 0x3A, 0x3B
+_SS_FEATURES = 4
+_NAME_B = 32
+
+
+def segmentation_features(names: list[str], *, udp_only: bool) -> list[str]:
+    """The features to turn off: all segmentation and coalescing, or only UDP segmentation.
+
+    UDP segmentation always goes: User-Mode Linux 6.1 drops such packets whole.
+    """
+    if udp_only:
+        return [name for name in names if name == "tx-udp-segmentation"]
+    return [
+        name
+        for name in names
+        if (name.startswith("tx-") and name.endswith("-segmentation"))
+        or name in ("tx-gso-list", "tx-gso-partial", "rx-gro", "rx-gro-list", "rx-gro-hw", "rx-lro")
+        or name == "rx-udp-gro-forwarding"
+    ]
+
+
+def turn_off(sock: socket.socket, ifname: str, *, udp_only: bool) -> None:
+    """Turn segmentation features of a NIC off, in the namespace that ``sock`` belongs to, and check that they are.
+
+    Raises BenchError when the NIC is not there or keeps one.
+    """
+    names = _feature_names(sock, ifname)
+    wanted = segmentation_features(names, udp_only=udp_only)
+    blocks = -(-len(names) // 32)
+    available, _, _, fixed = _features(sock, ifname, blocks)
+    mask = sum(1 << names.index(name) for name in wanted) & available & ~fixed
+    request = struct.pack("=II", _SFEATURES, blocks) + b"".join(
+        struct.pack("=II", (mask >> 32 * block) & 0xFFFFFFFF, 0) for block in range(blocks)
+    )
+    _ethtool(sock, ifname, request)
+    _, _, active, _ = _features(sock, ifname, blocks)
+    if stuck := [name for name in wanted if mask & active & (1 << names.index(name))]:
+        raise BenchError(
+            f"NIC {ifname} keeps {', '.join(stuck)} on", remedy="the link box needs plain packets"
+        )
+
+
+def set_up(sock: socket.socket, ifname: str) -> None:
+    """`ip link set IFNAME up`, in the namespace that ``sock`` belongs to."""
+    name = ifname.encode()
+    try:
+        answer = fcntl.ioctl(sock, _SIOCGIFFLAGS, struct.pack("16sh22x", name, 0))
+        (flags,) = struct.unpack_from("h", answer, 16)
+        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sh22x", name, flags | _IFF_UP))
+    except OSError as exc:
+        raise BenchError(f"cannot set NIC {ifname} up: {exc.strerror}") from exc
+
+
+def _feature_names(sock: socket.socket, ifname: str) -> list[str]:
+    info = _ethtool(sock, ifname, struct.pack("=IIQI", _GSSET_INFO, 0, 1 << _SS_FEATURES, 0))
+    (count,) = struct.unpack_from("=I", info, 16)
+    answer = _ethtool(
+        sock, ifname, struct.pack("=III", _GSTRINGS, _SS_FEATURES, count) + bytes(count * _NAME_B)
+    )
+    rows = (answer[12 + i * _NAME_B : 12 + (i + 1) * _NAME_B] for i in range(count))
+    return [row.split(b"\0")[0].decode() for row in rows]
+
+
+def _features(sock: socket.socket, ifname: str, blocks: int) -> tuple[int, int, int, int]:
+    """(available, requested, active, never changed), one bit per feature."""
+    answer = _ethtool(sock, ifname, struct.pack("=II", _GFEATURES, blocks) + bytes(16 * blocks))
+    words = list(struct.iter_unpack("=IIII", answer[8 : 8 + 16 * blocks]))
+    columns = [sum(word[column] << 32 * block for block, word in enumerate(words)) for column in range(4)]
+    return columns[0], columns[1], columns[2], columns[3]
+
+
+def _ethtool(sock: socket.socket, ifname: str, request: bytes) -> bytes:
+    buffer = ctypes.create_string_buffer(request, len(request))
+    packed = struct.pack("16sP16x", ifname.encode(), ctypes.addressof(buffer))
+    try:
+        fcntl.ioctl(sock, _SIOCETHTOOL, packed)
+    except OSError as exc:
+        raise BenchError(f"NIC {ifname}: ethtool ioctl failed: {exc.strerror}") from exc
+    return buffer.raw

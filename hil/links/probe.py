@@ -1,0 +1,302 @@
+"""Real packets across a link, timed at both ends.
+
+Both ends are namespaces of one machine and share its clock, so one-way delay is measured directly: the sender
+writes the time into the packet, the kernel stamps it when it arrives.  One thread sends and afterwards reads what
+lies in the receivers, so the receiving side costs nothing while the sending side is timed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import Self
+
+from hil import netns
+from hil.errors import BenchError
+from hil.links.box import Direction, End, LinkStatus
+from hil.links.state import ETHERNET_HEADER_B
+
+HEADERS_B = ETHERNET_HEADER_B + 20 + 8
+"""Ethernet, IPv4 and UDP around a probe's payload."""
+
+_PROBE = struct.Struct("<8sQIi")  # nonce, sent ns, sequence, ...
+_SMALL_B = 64 - 8
+SMALL_FRAME_B = _SMALL_B + HEADERS_B
+"""A probe as the link counts it, when nothing else is asked for."""
+_UDP_SEGMENT = 103
+_BURST_B = 60_000
+_SIOCGIFADDR = 0x8915
+_SO_TIMESTAMPNS = 35
+_SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 33, 32
+_TCP_BUFFER_B = 32 * 1024 * 1024
+_RECEIVE_BUFFER_B = 64 * 1024 * 1024
+_TIMESPEC = struct.Struct("qq")
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One probe that arrived; times on this machine's CLOCK_MONOTONIC."""
+
+    sequence: int
+    sent_ns: int
+    arrived_ns: int
+
+    @property
+    def delay_ns(self) -> int:
+        return self.arrived_ns - self.sent_ns
+
+
+class Probe:
+    """Probes in one direction of one link. A context manager; BenchError when an end has no address."""
+
+    def __init__(self, link: LinkStatus, direction: Direction) -> None:
+        self.link = link.name
+        self.direction = direction
+        source, target = (link.a, link.b) if direction == "a_to_b" else (link.b, link.a)
+        self.delay_s = getattr(link, direction).commanded.delay_us / 1e6
+        self._target = target.namespace, address_of(target)
+        self._source = source.namespace, address_of(source)
+        self._nonce = os.urandom(8)
+        self._sequence = 0
+        with ExitStack() as undo:
+            self._sender = undo.enter_context(netns.udp(*self._source, device=source.ifname))
+            self._receiver = undo.enter_context(netns.udp(*self._target, device=target.ifname))
+            self._receiver.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_B)
+            self._receiver.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            self._receiver.setblocking(False)
+            self._sender.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _RECEIVE_BUFFER_B)
+            self._sender.setblocking(False)
+            self._sender.connect(self._receiver.getsockname())
+            self._exits = undo.pop_all()
+
+    @property
+    def name(self) -> tuple[str, Direction]:
+        return self.link, self.direction
+
+    @property
+    def sent(self) -> int:
+        """Probes sent since :meth:`restart`."""
+        return self._sequence
+
+    def restart(self) -> None:
+        """Forget what is on its way: numbering starts again, and stragglers are not counted."""
+        self._nonce = os.urandom(8)
+        self._sequence = 0
+        self.arrivals()
+
+    def send(self, payload_b: int = _SMALL_B) -> bool:
+        """Send one probe of ``payload_b`` bytes of UDP payload; False when the sender's own queue is full."""
+        filling = bytes(payload_b - _PROBE.size)
+        try:
+            self._sender.send(_PROBE.pack(self._nonce, time.monotonic_ns(), self._sequence, 0) + filling)
+        except BlockingIOError:
+            return False
+        except OSError as exc:
+            raise BenchError(
+                f"link {self.link} {self.direction}: cannot send a probe: {exc.strerror}"
+            ) from exc
+        self._sequence += 1
+        return True
+
+    def send_burst(self, payload_b: int, count: int) -> int:
+        """Send ``count`` probes (at most 40) with one system call; how many the sender's queue took.
+
+        The kernel cuts one large write into packets (UDP_SEGMENT), in software, before the NIC: a system call per
+        packet would measure this process rather than the link.
+        """
+        filling = bytes(payload_b - _PROBE.size)
+        now = time.monotonic_ns()
+        data = b"".join(_PROBE.pack(self._nonce, now, self._sequence + i, 0) + filling for i in range(count))
+        segment = [(socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", payload_b))]
+        try:
+            self._sender.sendmsg([data], segment)
+        except BlockingIOError:
+            return 0
+        except OSError as exc:
+            raise BenchError(
+                f"link {self.link} {self.direction}: cannot send probes: {exc.strerror}"
+            ) from exc
+        self._sequence += count
+        return count
+
+    def arrivals(self) -> list[Arrival]:
+        """What has arrived since the last call, in order of arrival."""
+        offset = _realtime_less_monotonic_ns()
+        found: list[Arrival] = []
+        while True:
+            try:
+                data, ancillary, _, _ = self._receiver.recvmsg(2048, 64)
+            except BlockingIOError:
+                return found
+            if len(data) < _PROBE.size:
+                continue
+            nonce, sent_ns, sequence, _ = _PROBE.unpack_from(data)
+            if nonce != self._nonce:
+                continue
+            for _, kind, value in ancillary:
+                if kind == _SO_TIMESTAMPNS:
+                    seconds, nanoseconds = _TIMESPEC.unpack(value[: _TIMESPEC.size])
+                    found.append(Arrival(sequence, sent_ns, seconds * 1_000_000_000 + nanoseconds - offset))
+
+    def tcp_pair(self) -> tuple[socket.socket, socket.socket]:
+        """A connected TCP pair along the same way, with buffers of 32 MB: (sender, receiver)."""
+        namespace, address = self._target
+        with netns.inside(namespace):
+            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        with listener:
+            listener.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _TCP_BUFFER_B)
+            listener.bind((address, 0))
+            listener.listen(1)
+            listener.settimeout(5 + 4 * self.delay_s)
+            sender = netns.connect(self._source[0], listener.getsockname(), timeout_s=5 + 4 * self.delay_s)
+            sender.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _TCP_BUFFER_B)
+            try:
+                receiver, _ = listener.accept()
+            except OSError:
+                sender.close()
+                raise
+        return sender, receiver
+
+    def close(self) -> None:
+        self._exits.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def address_of(end: End) -> str:
+    """IPv4 address of a link end's NIC; BenchError when it has none."""
+    with netns.inside(end.namespace):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with sock:
+        try:
+            answer = fcntl.ioctl(sock, _SIOCGIFADDR, struct.pack("16s24x", end.ifname.encode()))
+        except OSError as exc:
+            raise BenchError(
+                f"{end.ifname} in {end.namespace} has no IPv4 address: {exc.strerror}",
+                remedy="give the link ends their addresses before they are probed",
+            ) from exc
+    return socket.inet_ntoa(answer[20:24])
+
+
+def warm_up(probes: Sequence[Probe], *, deadline_s: float = 3.0) -> set[tuple[str, Direction]]:
+    """Send until something has arrived in every direction (neighbour discovery done); those that stay silent."""
+    silent = {probe.name for probe in probes}
+    until = time.monotonic() + deadline_s
+    while silent and time.monotonic() < until:
+        for probe in probes:
+            probe.send()
+        time.sleep(0.01)
+        silent -= {probe.name for probe in probes if probe.name in silent and probe.arrivals()}
+    return silent
+
+
+def pace(probes: Sequence[Probe], *, count: int, interval_s: float, payload_b: int = _SMALL_B) -> None:
+    """Send ``count`` probes in every direction, evenly, starting afresh."""
+    for probe in probes:
+        probe.restart()
+    due = time.monotonic()
+    for _ in range(count):
+        for probe in probes:
+            probe.send(payload_b)
+        due += interval_s
+        if (left := due - time.monotonic()) > 0:
+            time.sleep(left)
+
+
+def collect(probe: Probe, *, expected: int, quiet_s: float = 0.15) -> list[Arrival]:
+    """Wait for ``expected`` arrivals, or until nothing has come for ``quiet_s`` (plus the link's own delay)."""
+    found: list[Arrival] = []
+    quiet_s += probe.delay_s
+    last = time.monotonic()
+    while len(found) < expected and time.monotonic() - last < quiet_s:
+        if new := probe.arrivals():
+            found += new
+            last = time.monotonic()
+        elif len(found) < expected:
+            time.sleep(0.002)
+    return found
+
+
+def blast(
+    probe: Probe, *, rate_bps: int, frame_b: int, frames: int, ahead: float = 1.1
+) -> tuple[list[Arrival], float]:
+    """Send ``frames`` frames at ``ahead`` times ``rate_bps``; arrivals, and the rate that was really offered.
+
+    Too much is offered on purpose: the link's queue then never runs empty, and frames leave it exactly at the
+    link's rate, whatever the sender's scheduling does.
+    """
+    probe.restart()
+    payload_b = frame_b - HEADERS_B
+    gap_s = frame_b * 8 / (rate_bps * ahead)
+    most = min(40, _BURST_B // payload_b)
+    start = time.monotonic()
+    sent = 0
+    while sent < frames:
+        due = min(frames, int((time.monotonic() - start) / gap_s) + 1)
+        while sent < due:
+            sent += probe.send_burst(payload_b, min(most, due - sent))
+        time.sleep(min(0.001, gap_s))
+    took = time.monotonic() - start
+    return collect(probe, expected=frames), sent * frame_b * 8 / took
+
+
+def tcp_rate_bps(probe: Probe, mtu: int, *, seconds: float = 1.0) -> float | None:
+    """Rate of one TCP flow over the second half of ``seconds``, as frames on the link (headers included).
+
+    For profile bulk, where the link carries packets of up to 64 KB and only TCP makes those.
+    """
+    try:
+        sender, receiver = probe.tcp_pair()
+    except OSError:
+        return None
+    stop = time.monotonic() + seconds + 20 * probe.delay_s
+
+    def pump() -> None:
+        block = bytes(256 * 1024)
+        with suppress(OSError):
+            while time.monotonic() < stop:
+                sender.sendall(block)
+
+    with sender, receiver:
+        receiver.settimeout(2.0)
+        pumping = threading.Thread(target=pump, name="tcp-probe", daemon=True)
+        pumping.start()
+        half = stop - seconds / 2
+        received, begun, last = 0, 0.0, 0.0
+        buffer = bytearray(1 << 20)
+        with suppress(OSError):
+            while time.monotonic() < stop and (got := receiver.recv_into(buffer)):
+                last = time.monotonic()
+                if begun:
+                    received += got
+                elif last >= half:
+                    begun = last
+        sender.shutdown(socket.SHUT_RDWR)
+        pumping.join(timeout=5)
+    if last <= begun or not begun:
+        return None
+    segment_b = mtu - 52  # IPv4 and TCP with timestamps
+    return received * 8 / (last - begun) * (mtu + ETHERNET_HEADER_B) / segment_b
+
+
+def _realtime_less_monotonic_ns() -> int:
+    """Offset between the kernel's receive stamps and the sender's clock; the tightest of a few readings."""
+    best, offset = 1 << 62, 0
+    for _ in range(5):
+        before = time.monotonic_ns()
+        real = time.time_ns()
+        after = time.monotonic_ns()
+        if after - before < best:
+            best, offset = after - before, real - (before + after) // 2
+    return offset

@@ -1,0 +1,145 @@
+"""What was commanded, in a small file that every process driving the links reads and changes under one lock."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hil.errors import BenchError, ConfigurationError
+from hil.links.engine import EngineKind
+from hil.links.state import LinkState
+from hil.links.wiring import Profile
+
+_VERSION = 1
+_LOCK_DEADLINE_S = 30.0
+
+
+@dataclass(frozen=True)
+class LinkRecord:
+    """One link: its ends as (namespace, ifname), the NICs that shape it, what was commanded."""
+
+    name: str
+    a: tuple[str, str]
+    b: tuple[str, str]
+    egress: Mapping[str, int]  # direction -> ifindex in the engine of the NIC that carries its netem
+    commanded: Mapping[str, LinkState]
+    compensation_ns: Mapping[str, int] = field(default_factory=dict)
+
+    def delay_ns(self, direction: str) -> int:
+        """Delay that netem gets: commanded less what the engine adds itself, not below 0."""
+        return max(0, self.commanded[direction].delay_us * 1000 - self.compensation_ns.get(direction, 0))
+
+    def shape(self, direction: str) -> tuple[LinkState, int]:
+        """Everything that the kernel is told about a direction."""
+        return self.commanded[direction], self.delay_ns(direction)
+
+    def with_up(self, up: bool) -> LinkRecord:
+        return replace(self, commanded={d: replace(s, up=up) for d, s in self.commanded.items()})
+
+
+@dataclass(frozen=True)
+class BoxRecord:
+    """A whole link box."""
+
+    engine: EngineKind
+    engine_reason: str
+    profile: Profile
+    seed: int | None
+    links: tuple[LinkRecord, ...]
+
+    def link(self, name: str) -> LinkRecord:
+        """ConfigurationError with the names that exist, for one that does not."""
+        for link in self.links:
+            if link.name == name:
+                return link
+        raise ConfigurationError(
+            f"no link is called {name!r}", remedy=f"links: {', '.join(link.name for link in self.links)}"
+        )
+
+    def with_link(self, new: LinkRecord) -> BoxRecord:
+        return replace(self, links=tuple(new if link.name == new.name else link for link in self.links))
+
+
+class Draft:
+    """A record being changed."""
+
+    def __init__(self, record: BoxRecord) -> None:
+        self.record = record
+
+
+class Store:
+    """The file and its lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock_path = path.with_suffix(".lock")
+
+    @classmethod
+    def beside(cls, socket_path: Path) -> Store:
+        return cls(socket_path.with_suffix(".json"))
+
+    def create(self, record: BoxRecord) -> None:
+        self._write(record)
+
+    def load(self) -> BoxRecord:
+        """BenchError when there is no link box."""
+        try:
+            return _from_json(json.loads(self.path.read_text()))
+        except (OSError, ValueError, KeyError, TypeError) as exc:
+            raise BenchError(
+                f"no usable state of a link box at {self.path}: {exc}",
+                remedy="bring the bench up (`hil bench up`)",
+            ) from exc
+
+    @contextmanager
+    def changing(self) -> Iterator[Draft]:
+        """The record under the lock; written when the block ends without an exception."""
+        with self._lock_path.open("w") as lock:
+            until = time.monotonic() + _LOCK_DEADLINE_S
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError as exc:
+                    if time.monotonic() > until:
+                        raise BenchError(
+                            f"waited {_LOCK_DEADLINE_S:g} s for another process that changes the links",
+                            remedy=f"see who holds {self._lock_path}",
+                        ) from exc
+                    time.sleep(0.002)
+            draft = Draft(self.load())
+            yield draft
+            self._write(draft.record)
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self._lock_path.unlink(missing_ok=True)
+
+    def _write(self, record: BoxRecord) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = self.path.with_suffix(".new")
+        scratch.write_text(json.dumps({"version": _VERSION, **asdict(record)}))
+        scratch.replace(self.path)  # a reader sees the old or the new record, never half of one
+
+
+def _from_json(value: dict[str, Any]) -> BoxRecord:
+    if value.pop("version") != _VERSION:
+        raise ValueError("written by another version of this harness")
+    links = tuple(
+        LinkRecord(
+            name=link["name"],
+            a=(link["a"][0], link["a"][1]),
+            b=(link["b"][0], link["b"][1]),
+            egress=link["egress"],
+            commanded={d: LinkState.from_json(state) for d, state in link["commanded"].items()},
+            compensation_ns=link["compensation_ns"],
+        )
+        for link in value["links"]
+    )
+    return BoxRecord(**{**value, "links": links})

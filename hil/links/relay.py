@@ -1,0 +1,144 @@
+"""The static netlink relay: compiling it, and speaking its frames.
+
+The relay (``relay.c``) is the only program that runs inside User-Mode Linux, and the same binary serves the
+kernel engine from inside the link box's namespace.  It is compiled on demand and kept under its content hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import select
+import shutil
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+from enum import IntEnum
+from pathlib import Path
+
+from hil import paths
+from hil.errors import BenchError
+
+PROTOCOL_VERSION = 1
+PAYLOAD_MAX = 3000
+_HEADER = struct.Struct("<HBBHH")
+_MAGIC = 0x4C48
+_FLAG_MORE = 1
+_CFLAGS = ("-O2", "-Wall", "-Wextra", "-static", "-s")
+_SOURCE = Path(__file__).with_name("relay.c")
+
+
+class Kind(IntEnum):
+    """What a frame asks for; ``relay.c`` has the payloads."""
+
+    NUDGE = 0
+    HELLO = 1
+    NETLINK = 2
+    MORE = 3
+    CLOCK = 4
+    ETHTOOL = 5
+    PLAN_ADD = 6
+    PLAN_RUN = 7
+    PLAN_LOG = 8
+
+
+def compile_relay() -> Path:
+    """The relay's binary, compiled now if this source was not compiled here before.
+
+    Raises BenchError when there is no C compiler or it fails.
+    """
+    digest = hashlib.sha256(_SOURCE.read_bytes() + " ".join(_CFLAGS).encode()).hexdigest()[:16]
+    target = paths.cache() / "relay" / digest / "hil-relay"
+    if target.exists():
+        return target
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        raise BenchError("the link box needs a C compiler for its relay", remedy="run `hil setup` as root")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        built = Path(scratch) / "hil-relay"
+        done = subprocess.run(
+            [compiler, *_CFLAGS, "-o", str(built), str(_SOURCE)], capture_output=True, text=True, timeout=120
+        )
+        if done.returncode != 0:
+            raise BenchError(
+                f"compiling {_SOURCE.name} failed: {done.stderr.strip()[-800:]}",
+                remedy="install gcc and libc6-dev (`hil setup` does)",
+            )
+        built.replace(target)  # atomic: two benches may compile at once
+    return target
+
+
+class RelayLine:
+    """Frames over a connected stream socket, stop-and-wait.
+
+    ``nudge_s`` is how long to wait for an answer before sending an empty frame: User-Mode Linux 6.1 can miss that
+    bytes arrived until more arrive.  None where the other end is an ordinary process.
+    """
+
+    def __init__(self, sock: socket.socket, *, name: str, nudge_s: float | None = None) -> None:
+        self._sock = sock
+        self._name = name
+        self._nudge_s = nudge_s
+        self._sequence = 0
+        self._one_at_a_time = threading.Lock()
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+        self.nudges = 0
+
+    def ask(self, kind: Kind, payload: bytes = b"", *, deadline_s: float = 5.0) -> bytes:
+        """The whole answer to one frame; BenchError when the relay is gone or silent for ``deadline_s``."""
+        if len(payload) > PAYLOAD_MAX:
+            raise ValueError(f"payload of {len(payload)} bytes; frames carry {PAYLOAD_MAX}")
+        with self._one_at_a_time:
+            return self._ask(kind, payload, time.monotonic() + deadline_s)
+
+    def _ask(self, kind: Kind, payload: bytes, until: float) -> bytes:
+        self._sequence = (self._sequence + 1) & 0xFFFF
+        try:
+            self._sock.sendall(self._frame(kind, payload))
+            answer, more = self._receive(until)
+            while more:
+                self._sock.sendall(self._frame(Kind.MORE))
+                piece, more = self._receive(until)
+                answer += piece
+        except OSError as exc:
+            raise BenchError(f"{self._name} is gone: {exc}", remedy="bring the bench up again") from exc
+        return answer
+
+    def close(self) -> None:
+        """Close the line, which ends the relay (and User-Mode Linux with it)."""
+        self._sock.close()
+
+    def _frame(self, kind: Kind, payload: bytes = b"") -> bytes:
+        return _HEADER.pack(len(payload), kind, 0, self._sequence, _MAGIC) + payload
+
+    def _receive(self, until: float) -> tuple[bytes, bool]:
+        while True:
+            length, _kind, flags, sequence, magic = _HEADER.unpack(self._exactly(_HEADER.size, until))
+            if magic != _MAGIC or length > PAYLOAD_MAX:
+                raise OSError("the line carries something else than frames")
+            payload = self._exactly(length, until)
+            if sequence == self._sequence:  # else the late answer to a request that was given up
+                return payload, bool(flags & _FLAG_MORE)
+
+    def _exactly(self, length: int, until: float) -> bytes:
+        data = b""
+        patience = self._nudge_s
+        while len(data) < length:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise BenchError(f"{self._name} did not answer in time", remedy="bring the bench up again")
+            if not self._poll.poll(1000 * min(left, patience or left)):
+                if patience is not None:
+                    self._sock.sendall(self._frame(Kind.NUDGE))
+                    self.nudges += 1
+                    patience = min(2 * patience, 0.2)  # unread nudges must stay below the line's 4 KB
+                continue
+            piece = self._sock.recv(length - len(data))
+            if not piece:
+                raise OSError("it closed the line")
+            data += piece
+        return data

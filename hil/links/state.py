@@ -1,0 +1,120 @@
+"""What one direction of a link is: integers, with the unit in every name."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hil.errors import ConfigurationError
+
+PPM = 1_000_000
+ETHERNET_HEADER_B = 14
+"""netem counts a packet with its Ethernet header, without preamble and frame check sequence."""
+
+MAX_DELAY_US = 60_000_000
+MAX_RATE_BPS = 400_000_000_000
+MIN_MTU, MAX_MTU = 576, 9216
+
+_MIN_BUFFER_US = 20_000
+_MIN_BUFFER_PACKETS = 64
+_UNSHAPED_LIMIT = 20_000
+
+
+@dataclass(frozen=True)
+class GilbertElliott:
+    """Bursty loss: a two-state chain that steps once per packet.
+
+    The long-run loss is ``p/(p+r)*loss_bad + r/(p+r)*loss_good`` and the mean length of a bad period is ``1/r``
+    packets (Gilbert 1960, Elliott 1963; netem's ``loss gemodel p r 1-h 1-k``).
+    """
+
+    p_ppm: int  # good -> bad, per packet
+    r_ppm: int  # bad -> good, per packet
+    loss_bad_ppm: int = PPM
+    loss_good_ppm: int = 0
+
+    def __post_init__(self) -> None:
+        for name, low in (("p_ppm", 1), ("r_ppm", 1), ("loss_bad_ppm", 0), ("loss_good_ppm", 0)):
+            _bounded(name, getattr(self, name), low, PPM)
+
+    @property
+    def mean_loss_ppm(self) -> int:
+        """Long-run share of lost packets."""
+        lost = self.p_ppm * self.loss_bad_ppm + self.r_ppm * self.loss_good_ppm
+        return round(lost / (self.p_ppm + self.r_ppm))
+
+
+@dataclass(frozen=True)
+class LinkState:
+    """One direction of a link. Raises ConfigurationError when a value is out of bounds.
+
+    ``delay_us`` is one-way propagation; a packet also takes its own serialisation time at ``rate_bps``, which
+    counts whole Ethernet frames (``mtu`` + 14 bytes). ``rate_bps`` 0 means no rate limit. ``up`` False drops
+    everything newly sent; what is in flight still arrives, as light would.
+    """
+
+    delay_us: int
+    rate_bps: int
+    loss_ppm: int = 0
+    gemodel: GilbertElliott | None = None
+    mtu: int = 1500
+    up: bool = True
+
+    def __post_init__(self) -> None:
+        _bounded("delay_us", self.delay_us, 0, MAX_DELAY_US)
+        _bounded("rate_bps", self.rate_bps, 0, MAX_RATE_BPS)
+        _bounded("loss_ppm", self.loss_ppm, 0, PPM)
+        _bounded("mtu", self.mtu, MIN_MTU, MAX_MTU)
+        if 0 < self.rate_bps < 8:
+            raise ConfigurationError(
+                f"rate_bps is {self.rate_bps}, below one byte per second",
+                remedy="use 0 for no rate limit, or at least 8",
+            )
+        if self.loss_ppm and self.gemodel:
+            raise ConfigurationError(
+                "a link has loss_ppm and gemodel at the same time",
+                remedy="give one loss model: loss_ppm for independent loss, gemodel for bursts",
+            )
+
+    @property
+    def mean_loss_ppm(self) -> int:
+        """Expected share of lost packets while up."""
+        return self.gemodel.mean_loss_ppm if self.gemodel else self.loss_ppm
+
+    @property
+    def frame_bits(self) -> int:
+        """Bits that a full packet occupies on the link."""
+        return (self.mtu + ETHERNET_HEADER_B) * 8
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values; :meth:`from_json` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> LinkState:
+        ge = value.get("gemodel")
+        return cls(**{**value, "gemodel": GilbertElliott(**ge) if ge else None})
+
+
+def limit_packets(rate_bps: int, delay_us: int, mtu: int) -> int:
+    """Size of netem's queue, in packets, which counts what is in flight *and* what waits.
+
+    In flight: rate x delay / frame.  Waiting: one round trip at that rate (what one TCP flow needs to keep the
+    link full), at least 20 ms and at least 64 packets, so that small packets at a low rate are not dropped for
+    want of a slot.  netem's own default of 1000 caps 14.39 ms at 842 Mbit/s without a word.
+    """
+    if rate_bps == 0:
+        return _UNSHAPED_LIMIT
+    frame_bits = (mtu + ETHERNET_HEADER_B) * 8
+    in_flight = -(-rate_bps * delay_us // (frame_bits * 1_000_000))
+    waiting = -(-rate_bps * max(2 * delay_us, _MIN_BUFFER_US) // (frame_bits * 1_000_000))
+    return in_flight + max(waiting, _MIN_BUFFER_PACKETS)
+
+
+def _bounded(name: str, value: int, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigurationError(
+            f"{name} is {value!r}, not an integer", remedy="links take whole numbers only"
+        )
+    if not low <= value <= high:
+        raise ConfigurationError(f"{name} is {value}", remedy=f"allowed: {low} to {high}")

@@ -1,0 +1,196 @@
+"""The User-Mode Linux engine: a kernel with netem, as a process, on a host whose kernel has none.
+
+Debian's stock ``linux.uml`` with one raw packet-socket NIC per link end and the relay as its init.  Two bugs of
+that kernel (6.1) shape this: it can sleep through a signal (hence the kicks, in ``relay.c``) and can lose the
+edge that says bytes arrived (hence the nudges, in ``relay.py``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from hil import netns, paths
+from hil.errors import BenchError, ConfigurationError, HilError
+from hil.links.agent import Agent
+from hil.links.process import RelayProcess
+from hil.links.relay import Kind, RelayLine, compile_relay
+
+BINARY = "linux.uml"
+MODULES = ("sch_netem", "sch_tbf", "sch_ingress", "cls_matchall", "act_mirred")
+_MODULE_TREE = Path("/usr/lib/uml/modules")
+_COMMAND_LINE_MAX = 4000  # the kernel exits at 4096
+_MEMORY = {"exact": "256M", "bulk": "768M"}  # an upper bound: the host backs only what was touched
+_BOOT_DEADLINE_S = 30.0
+_NUDGE_S = 0.02
+_ETHERNET_OVERHEAD_B = 18  # header and a VLAN tag
+_serial = itertools.count(1)
+
+# ld #pkttype; jeq #PACKET_OUTGOING, drop, keep: a raw socket also sees what it sent itself
+_NO_OUTGOING = b"".join(
+    struct.pack("=HBBI", *instruction)
+    for instruction in ((0x30, 0, 0, 0xFFFFF004), (0x15, 0, 1, 4), (0x06, 0, 0, 0), (0x06, 0, 0, 0x40000))
+)
+
+
+def release() -> str | None:
+    """Kernel release of the installed User-Mode Linux that also has its modules; None without one."""
+    binary = shutil.which(BINARY)
+    if binary is None:
+        return None
+    done = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10)
+    version = done.stdout.strip()
+    return version if version and not _missing_modules(version) else None
+
+
+class UmlAgent(Agent):
+    """One User-Mode Linux in ``namespace``; its NIC ``vec<i>`` is joined to ``nics[i]`` there.
+
+    Ends with this process, however this process ends.  BenchError when it does not come up, with the end of its
+    console; ConfigurationError when there are more NICs than its command line can hold (about 50).
+    """
+
+    def __init__(self, namespace: str, nics: Sequence[str], *, mtu: int, profile: str = "exact") -> None:
+        version = release()
+        if version is None:
+            raise BenchError(
+                "User-Mode Linux with its modules is not installed", remedy="run `hil setup` as root"
+            )
+        relay = compile_relay()
+        root = _root_directory(relay, version)
+        self.directory = paths.run_dir() / "uml" / f"{os.getpid()}-{next(_serial)}"
+        shutil.rmtree(self.directory, ignore_errors=True)  # of an earlier process with this pid
+        self.directory.mkdir(parents=True)
+        log = self.directory / "console.log"
+
+        def argv(line: int, lifeline: int) -> list[str]:
+            kernel = _kernel_argv(root, self.directory, nics, line, mtu=mtu, profile=profile)
+            return [str(relay), "launch", str(netns.path_of(namespace)), str(lifeline), *kernel]
+
+        try:
+            self._process = RelayProcess(argv_for=argv, name="User-Mode Linux", log=log)
+        except BaseException:
+            shutil.rmtree(self.directory, ignore_errors=True)
+            raise
+        self._line = RelayLine(self._process.sock, name="User-Mode Linux", nudge_s=_NUDGE_S)
+        self._booting = True
+        try:
+            self._greet()
+        except HilError as exc:
+            console = log.read_text(errors="replace")[-1500:].strip()
+            self.close()
+            raise BenchError(
+                f"User-Mode Linux did not come up: {exc.message}\n{console}", remedy="run `hil doctor`"
+            ) from exc
+        except BaseException:
+            self.close()
+            raise
+        self._booting = False
+
+    @property
+    def pid(self) -> int:
+        """The launcher's process; killing it ends the engine."""
+        return self._process.pid
+
+    @property
+    def nudges(self) -> int:
+        """How often the serial line had to be woken."""
+        return self._line.nudges
+
+    def ask(self, kind: Kind, payload: bytes = b"") -> bytes:
+        return self._line.ask(kind, payload, deadline_s=_BOOT_DEADLINE_S if self._booting else 5.0)
+
+    def nics_are_up(self) -> None:
+        self._process.signal_ready()
+
+    def close(self) -> None:
+        self._line.close()
+        self._process.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def remove_leftovers() -> list[str]:
+    """Remove the run-time directories of owners that are gone; their names.
+
+    The processes need no cleaning: the kernel ends them with their owner.
+    """
+    removed = []
+    for directory in sorted((paths.run_dir() / "uml").glob("*-*")):
+        owner = directory.name.split("-")[0]
+        if owner.isdigit() and not Path("/proc", owner).exists():
+            shutil.rmtree(directory, ignore_errors=True)
+            removed.append(str(directory))
+    return removed
+
+
+def _kernel_argv(
+    root: Path, directory: Path, nics: Sequence[str], line: int, *, mtu: int, profile: str
+) -> list[str]:
+    gro = int(profile == "bulk")
+    argv = [
+        shutil.which(BINARY) or BINARY,
+        *("rootfstype=hostfs", f"rootflags={root}", "ro", "init=/init", f"mem={_MEMORY[profile]}", "quiet"),
+        *("con=null", "con0=null,fd:1", "ssl=null", f"ssl0=fd:{line}"),
+        *(f"uml_dir={directory}/", "umid=vm", "dummy.numdummies=0", "ifb.numifbs=0"),
+        f"MODS={','.join(MODULES)}",
+    ]
+    for index, nic in enumerate(nics):
+        argv.append(
+            f"vec{index}:transport=raw,ifname={nic},depth=64,mtu={mtu + _ETHERNET_OVERHEAD_B},gro={gro},"
+            f"bpffile={root / 'b'}"
+        )
+    if len(" ".join(argv)) > _COMMAND_LINE_MAX:
+        raise ConfigurationError(
+            f"{len(nics)} link ends do not fit one User-Mode Linux",
+            remedy="fewer links, or a host whose kernel has netem",
+        )
+    return argv
+
+
+def _root_directory(relay: Path, version: str) -> Path:
+    """The file system User-Mode Linux sees: the relay, five modules, two mount points, and nothing of the host."""
+    files = {
+        "init": relay.read_bytes(),
+        "b": _NO_OUTGOING,
+        **{f"mod/{name}.ko": _module(version, name).read_bytes() for name in MODULES},
+    }
+    digest = hashlib.sha256()
+    for name, content in sorted(files.items()):
+        digest.update(f"{name} {len(content)} ".encode() + content)
+    target = paths.cache() / "relay" / digest.hexdigest()[:16]
+    if " " in str(target) or "," in str(target):
+        raise ConfigurationError(f"{target} has a space or a comma", remedy="set HIL_HOME to a plain path")
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=target.parent))
+    try:
+        for directory in ("dev", "mod"):
+            (scratch / directory).mkdir()
+        for name, content in files.items():
+            (scratch / name).write_bytes(content)
+        (scratch / "init").chmod(0o755)
+        with suppress(FileExistsError):  # another bench was faster
+            scratch.rename(target)
+    except OSError as exc:
+        if not target.exists():
+            raise BenchError(f"cannot prepare {target}: {exc}", remedy="check space and rights") from exc
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def _module(version: str, name: str) -> Path:
+    return _MODULE_TREE / version / "kernel/net/sched" / f"{name}.ko"
+
+
+def _missing_modules(version: str) -> list[str]:
+    return [name for name in MODULES if not _module(version, name).exists()]

@@ -1,0 +1,131 @@
+"""This run beside the last one of the same plan and lab: what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hil.evidence.model import Verdict, format_value
+from hil.evidence.readback import RunRecord
+from hil.evidence.verdicts import CampaignVerdict, RequirementResult
+
+NOTABLE_CHANGE = 0.25
+"""A measured number is listed when it moved by more than this share of the last run's."""
+
+WINDOW = 10
+"""Runs looked back at to tell a new regression from one that comes and goes."""
+
+
+@dataclass(frozen=True)
+class VerdictChange:
+    """A requirement whose verdict is another one than last time, or that is still not PASS."""
+
+    requirement: str
+    before: str  # "" when the last run did not know it
+    now: str
+    kind: str  # "new regression", "failing for N runs", "comes and goes", "never passed", "recovered", ...
+
+
+@dataclass(frozen=True)
+class ValueChange:
+    """A measurement that moved."""
+
+    name: str
+    before: str
+    now: str
+    change: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What changed since ``run_id``, the last run of this plan and lab with a verdict."""
+
+    run_id: str
+    started_utc: str
+    verdict: str
+    inputs: tuple[str, ...]  # what differs in the inputs: commit, plan or lab file, engine
+    verdicts: tuple[VerdictChange, ...]
+    values: tuple[ValueChange, ...]
+
+
+def compare(run: RunRecord, result: CampaignVerdict) -> Comparison | None:
+    """Compare with the last run that has a verdict; None when there is none."""
+    past = [h for h in run.history if h.get("verdict")]
+    if not past:
+        return None
+    last = past[0]
+    return Comparison(
+        run_id=str(last.get("run_id")),
+        started_utc=str(last.get("started_utc")),
+        verdict=str(last.get("verdict")),
+        inputs=tuple(_inputs(run, last)),
+        verdicts=tuple(c for r in result.requirements if (c := _verdict_change(r, past)) is not None),
+        values=tuple(_values(run, last.get("measurements") or {})),
+    )
+
+
+def _inputs(run: RunRecord, last: Mapping[str, Any]) -> list[str]:
+    changes: list[str] = []
+    git = run.meta.get("git") or {}
+    if last.get("commit") != (git.get("commit") or ""):
+        changes.append(f"commit {_short(last.get('commit'))} to {_short(git.get('commit'))}")
+    elif git.get("dirty"):
+        changes.append("uncommitted changes in the checkout")
+    if not last.get("same_inputs"):
+        changes.append("plan or lab file")
+    return changes
+
+
+def _short(commit: object) -> str:
+    return str(commit)[:10] if commit else "unknown"
+
+
+def _verdict_change(result: RequirementResult, past: Sequence[Mapping[str, Any]]) -> VerdictChange | None:
+    identifier, now = result.requirement.id, result.verdict.value
+    series = [str((h.get("requirements") or {}).get(identifier, "")) for h in past[:WINDOW]]
+    before = series[0]
+    if now == before and result.verdict is Verdict.PASS:
+        return None
+    if not result.covered and before in ("", now):
+        return None
+    if result.verdict is Verdict.PASS:
+        kind = "recovered" if before in (Verdict.FAIL, Verdict.INCONCLUSIVE) else "demonstrated now"
+    elif result.verdict is Verdict.FAIL:
+        kind = _kind_of_failure(series)
+    else:
+        kind = f"was {before}" if before and before != now else "as last time" if before else "new"
+    return VerdictChange(identifier, before, now, kind)
+
+
+def _kind_of_failure(series: Sequence[str]) -> str:
+    """Regression classes after Linaro's SQUAD: new, failing for N runs, intermittent, never passed."""
+    known = [v for v in series if v in (Verdict.PASS, Verdict.FAIL)]
+    if Verdict.PASS.value not in known:
+        return "never passed"
+    streak = next(n for n, v in enumerate(known) if v == Verdict.PASS)
+    if Verdict.FAIL.value in known[streak:]:
+        return "comes and goes"
+    return "new regression" if streak == 0 else f"failing for {streak + 1} runs"
+
+
+def _values(run: RunRecord, before: Mapping[str, Mapping[str, Any]]) -> list[ValueChange]:
+    changes: list[tuple[float, ValueChange]] = []
+    for outcome in run.outcomes:
+        for measured in outcome.measurements:
+            name = f"{outcome.title}: {measured.get('name')}"
+            old, new = before.get(name, {}).get("value"), measured.get("value")
+            if not (_is_number(old) and _is_number(new)) or old == new:
+                continue
+            share = abs(new - old) / abs(old) if old else float("inf")
+            if share < NOTABLE_CHANGE:
+                continue
+            unit = str(measured.get("unit") or "")
+            text = f"{(new - old) / abs(old):+.0%}" if old else "from zero"
+            changes.append((share, ValueChange(name, format_value(old, unit), format_value(new, unit), text)))
+    changes.sort(key=lambda pair: -pair[0])
+    return [change for _, change in changes]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

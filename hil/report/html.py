@@ -1,0 +1,324 @@
+"""The page: one self-contained HTML file, verdict first.  No network, no scripts, light, dark and print."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hil import paths
+from hil.evidence.model import Verdict, format_value
+from hil.evidence.plan import METHOD_NAMES
+from hil.report.analysis import CONCLUSIVE, Analysis
+from hil.report.lanes import CATEGORIES, Lanes, lanes_of
+from hil.report.thumbnail import picture
+from hil.report.timeline import timeline_svg
+
+TEMPLATES = paths.ROOT / "reports" / "templates"
+CONSOLE_LINES = 40
+CONSOLE_TAIL_BYTES = 64_000
+CLOSE_UP_BELOW = 0.85
+"""The rollout gets a second, closer picture when it takes less than this share of the run."""
+
+_ANSI = re.compile(r"\x1b(?:\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[=>])")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+def html_of(analysis: Analysis) -> str:
+    """The page as text."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # Evidence comes from many hands: a field that is missing leaves a blank, never a run without a page.
+        undefined=jinja2.ChainableUndefined,
+    )
+    environment.filters.update(
+        value=_value, seconds=_seconds, size=_size, css=_css, short=lambda text: str(text)[:10]
+    )
+    return environment.get_template("report.html.j2").render(**_context(analysis))
+
+
+def _context(analysis: Analysis) -> dict[str, Any]:
+    run, result, lanes = analysis.run, analysis.result, lanes_of(analysis.run)
+    anchors = {o.id: f"test-{n}" for n, o in enumerate(run.outcomes, start=1)}
+    return {
+        "a": analysis,
+        "run": run,
+        "meta": run.meta,
+        "git": run.meta.get("git") or {},
+        "result": result,
+        "anchors": anchors,
+        "numbers": {o.id: n for n, o in enumerate(run.outcomes, start=1)},
+        "methods": METHOD_NAMES,
+        "tiles": _tiles(analysis),
+        "open_groups": _open_groups(analysis),
+        "record": _record_of_requirements(analysis),
+        "matrix": _matrix(analysis),
+        "timelines": _timelines(lanes),
+        "categories": [
+            c for c in CATEGORIES if any(b.category == c for lane in lanes.boards for b in lane.bars)
+        ],
+        "has_off": any(lane.off for lane in lanes.boards),
+        "has_claims": any(lane.claims for lane in lanes.boards),
+        "has_outage": any(lanes.links.values()),
+        "calibration_groups": _calibration_groups(analysis),
+        "details": {e.text("test"): e.text("detail") for e in run.of_kind("test.end")},
+        "watch": run.of_kind("watch.summary"),
+        "inference": [_inference(e.fields) for e in run.of_kind("inference.result")],
+        "pictures": _pictures(analysis),
+        "consoles": _consoles(analysis),
+        "artefacts": [e.fields for e in run.of_kind("artefact")],
+        "lost": [e.fields for e in run.of_kind("artefact.lost")],
+        "retries": run.of_kind("bench.retry"),
+        "phases": [e for e in run.of_kind("bench.up") if e.fields.get("phases_s")],
+        "fingerprint": _fingerprint(analysis),
+    }
+
+
+def _tiles(analysis: Analysis) -> list[dict[str, str]]:
+    """The figures at the top."""
+    requirements = analysis.result.requirements
+    shown = sum(r.verdict is Verdict.PASS for r in requirements)
+    counts, statistics = analysis.counts, analysis.statistics
+    others = ", ".join(
+        f"{counts[v.value]} {v.value.lower()}"
+        for v in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.NOT_RUN)
+        if counts[v.value]
+    )
+    tiles = [
+        {
+            "figure": f"{counts[Verdict.PASS.value]}/{len(analysis.run.outcomes)}",
+            "label": "tests passed",
+            "note": others or "none failed, none left out",
+        },
+        {
+            "figure": f"{shown}/{len(requirements)}",
+            "label": "requirements demonstrated",
+            "note": f"{sum(r.closed for r in requirements)} closed",
+        },
+        {
+            "figure": f"{statistics.lower_bound:.2f}" if statistics.runs else "none",
+            "label": f"reliability shown at {statistics.confidence:.0%}",
+            "note": f"{statistics.passes}/{statistics.runs} runs, goal {statistics.goal:g}",
+        },
+    ]
+    for event in analysis.run.of_kind("watch.summary")[-1:]:
+        violations = len(event.fields.get("violations") or ())
+        tiles.append(
+            {
+                "figure": f"{violations:,}",
+                "label": "epoch violations",
+                "note": f"{event.fields.get('samples', 0):,} samples",
+            }
+        )
+    tiles.append(
+        {
+            "figure": _seconds(analysis.run.duration_s),
+            "label": "duration",
+            "note": _repeats(sum(o.retries for o in analysis.run.outcomes)),
+        }
+    )
+    return tiles
+
+
+def _repeats(count: int) -> str:
+    if not count:
+        return "no test had to be repeated"
+    return "1 test was repeated" if count == 1 else f"{count} repetitions of tests"
+
+
+def _open_groups(analysis: Analysis) -> list[dict[str, Any]]:
+    """What is still unproven, by reason, most serious first."""
+    groups: dict[str, list[Any]] = {}
+    order = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.NOT_RUN, Verdict.WAIVED, Verdict.PASS)
+    still_open = [r for r in analysis.result.requirements if not r.closed]
+    for result in sorted(still_open, key=lambda r: order.index(r.verdict)):
+        title = result.close_out
+        if result.close_out == "open":
+            title = f"{result.verdict}, open"
+        groups.setdefault(title, []).append(result)
+    return [{"title": title, "results": results} for title, results in groups.items()]
+
+
+def _record_of_requirements(analysis: Analysis) -> dict[str, str]:
+    """Passes out of conclusive runs per requirement, this run included, e.g. ``4/4``."""
+    past = [h.get("requirements") or {} for h in analysis.run.history if h.get("same_inputs")]
+    record: dict[str, str] = {}
+    for result in analysis.result.requirements:
+        verdicts = [str(p.get(result.requirement.id, "")) for p in past] + [result.verdict.value]
+        known = [v for v in verdicts if v in CONCLUSIVE]
+        record[result.requirement.id] = f"{known.count(Verdict.PASS.value)}/{len(known)}" if known else ""
+    return record
+
+
+def _matrix(analysis: Analysis) -> list[list[dict[str, Any]]]:
+    """Rows from the highest likelihood down; each cell has its zone and the risks before, now and planned."""
+    if analysis.plan is None or not analysis.risks:
+        return []
+    scale = analysis.plan.scale
+    rows = []
+    for likelihood in range(5, 0, -1):
+        row = []
+        for severity in range(1, 6):
+            here = (likelihood, severity)
+            row.append(
+                {
+                    "zone": scale.zone(likelihood, severity),
+                    "now": [r for r in analysis.risks if (r.now.likelihood, r.now.severity) == here],
+                    "before": [
+                        r
+                        for r in analysis.risks
+                        if (r.risk.before.likelihood, r.risk.before.severity) == here
+                        and r.now != r.risk.before
+                    ],
+                    "after": [
+                        r
+                        for r in analysis.risks
+                        if (r.risk.after.likelihood, r.risk.after.severity) == here and r.now != r.risk.after
+                    ],
+                }
+            )
+        rows.append(row)
+    return rows
+
+
+def _timelines(lanes: Lanes) -> list[dict[str, str]]:
+    window = lanes.rollout_window
+    pictures = []
+    if window and window[1] - window[0] < CLOSE_UP_BELOW * (lanes.end_s - lanes.start_s):
+        title = f"The rollout, {window[0]:.0f} to {window[1]:.0f} s"
+        pictures.append({"title": title, "svg": timeline_svg(lanes, window=window, title=title)})
+    title = "The whole run"
+    pictures.append({"title": title, "svg": timeline_svg(lanes, title=title)})
+    return pictures
+
+
+def _calibration_groups(analysis: Analysis) -> list[dict[str, Any]]:
+    groups: dict[tuple[str, str], list[Any]] = {}
+    for calibration in analysis.calibrations:
+        groups.setdefault((calibration.link, calibration.direction), []).append(calibration)
+    return [{"link": link, "direction": d.replace("_", " "), "rows": r} for (link, d), r in groups.items()]
+
+
+def _inference(fields: Mapping[str, Any]) -> dict[str, Any]:
+    boards: Mapping[str, Mapping[str, Any]] = fields.get("per_board") or {}
+    fastest = max((float(b.get("tiles_per_s") or 0) for b in boards.values()), default=0.0)
+    return {
+        "fields": fields,
+        "boards": [
+            {
+                "name": name,
+                "tiles": stats.get("tiles"),
+                "rate": float(stats.get("tiles_per_s") or 0),
+                "share": round(100 * float(stats.get("tiles_per_s") or 0) / fastest) if fastest else 0,
+                "bytes_in": stats.get("bytes_in") or 0,
+                "bytes_out": stats.get("bytes_out") or 0,
+            }
+            for name, stats in boards.items()
+        ],
+        "total_tiles": sum(int(b.get("tiles") or 0) for b in boards.values()),
+    }
+
+
+def _pictures(analysis: Analysis) -> list[dict[str, str]]:
+    pictures = []
+    for event in analysis.run.of_kind("artefact"):
+        path = _inside(analysis.run.directory, event.text("path"))
+        if path is not None and "mask" in event.text("artefact_kind") and (uri := picture(path)):
+            pictures.append({"name": path.name, "uri": uri, "path": event.text("path")})
+    return pictures
+
+
+def _consoles(analysis: Analysis) -> list[dict[str, Any]]:
+    consoles = []
+    for event in analysis.run.of_kind("artefact"):
+        path = _inside(analysis.run.directory, event.text("path"))
+        if event.text("artefact_kind") != "console" or path is None:
+            continue
+        board = event.text("board") or path.name.split(".")[0]
+        consoles.append(
+            {
+                "board": board,
+                "path": event.text("path"),
+                "size": event.fields.get("size", 0),
+                "tail": console_tail(path),
+            }
+        )
+    return sorted(consoles, key=lambda c: str(c["board"]))
+
+
+def console_tail(path: Path) -> str:
+    """The last lines of a console, without terminal control sequences; empty when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - CONSOLE_TAIL_BYTES))
+            raw = file.read()
+    except OSError:
+        return ""
+    text = _ANSI.sub("", raw.decode("utf-8", "replace")).replace("\r\n", "\n").replace("\r", "\n")
+    lines = [_CONTROL.sub("", line).rstrip() for line in text.split("\n")]
+    return "\n".join(lines[-CONSOLE_LINES:]).strip("\n")
+
+
+def _inside(directory: Path, relative: str) -> Path | None:
+    """The artefact's path; None for one that evidence places outside of the run directory."""
+    path = (directory / relative).resolve()
+    return path if path.is_relative_to(directory.resolve()) and path.is_file() else None
+
+
+def _fingerprint(analysis: Analysis) -> list[tuple[str, str]]:
+    meta, git = analysis.run.meta, analysis.run.meta.get("git") or {}
+    commit = str(git.get("commit") or "not in git")
+    state = {True: " with uncommitted changes", False: " (clean)", None: ""}[git.get("dirty")]
+    engine = meta.get("engine")
+    why = engine.get("reason", "") if isinstance(engine, Mapping) else ""
+    rows = [
+        ("Run", analysis.run.run_id),
+        ("Command", " ".join(str(a) for a in meta.get("argv") or ())),
+        ("Commit", commit + state),
+        ("Plan", f"{meta.get('plan', '')}, sha256 {str(meta.get('plan_sha256', ''))[:16]}"),
+        ("Lab", f"{meta.get('lab') or 'none'}, sha256 {str(meta.get('lab_sha256', ''))[:16]}"),
+        ("Bench", str(meta.get("bench") or "brought up for this run")),
+        ("Boards", f"{len(meta.get('boards') or {})}, fidelity class {analysis.fidelity}"),
+        ("Link engine", f"{analysis.engine or 'none'}{f' ({why})' if why else ''}"),
+        ("Seed", str(meta.get("seed", ""))),
+        ("Host", f"{meta.get('os', '')}, kernel {meta.get('kernel', '')}, {meta.get('machine', '')}"),
+        ("Machine", f"{meta.get('cpus', '?')} processors, {meta.get('memory_mib', '?')} MiB"),
+        ("Python", str(meta.get("python", ""))),
+        ("Testbed", str(meta.get("hil_version", ""))),
+        ("Packages", ", ".join(f"{n} {v}" for n, v in (meta.get("packages") or {}).items())),
+    ]
+    return [(name, text) for name, text in rows if text.strip(" ,")]
+
+
+def _value(value: Any, unit: str = "") -> str:
+    return format_value(value, unit) if isinstance(value, int | float | str | bool) else ""
+
+
+def _seconds(seconds: Any) -> str:
+    if not isinstance(seconds, int | float):
+        return ""
+    if seconds < 10:
+        return f"{seconds:.2f} s"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+
+
+def _size(count: Any) -> str:
+    if not isinstance(count, int | float):
+        return ""
+    for unit in ("B", "kB", "MB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"
+
+
+def _css(text: object) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", str(text).lower()).strip("-")

@@ -1,0 +1,71 @@
+"""Makes the outputs of a run: ``result.json``, ``junit.xml``, ``report.html``."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import Any
+
+from hil.evidence.readback import RunRecord
+from hil.evidence.record import Recorder, collect_followed, write_json
+from hil.evidence.store import RUNS, RunStore
+from hil.report.analysis import analyse
+from hil.report.html import html_of
+from hil.report.junit import junit_of
+from hil.report.result import result_of
+
+REPORT = "report.html"
+RESULT = "result.json"
+JUNIT = "junit.xml"
+
+
+def make_report(directory: Path) -> Path:
+    """Make all outputs of the run in ``directory`` again, from the directory alone; path of the page.
+
+    Works on a run that was killed half-way.  ConfigurationError when the directory is not a run.
+    When the directory lies in a reports folder, the run store there learns the result.
+    """
+    _, page = finish_run(directory, directory.parent.parent if directory.parent.name == RUNS else None)
+    if page is None:
+        raise RuntimeError(f"{directory}: the page could not be made; see report-error.txt there")
+    return page
+
+
+def finish_run(directory: Path, out: Path | None) -> tuple[dict[str, Any], Path | None]:
+    """Outputs and store entry of a run that ended; the result and the path of the page.
+
+    A page that cannot be made must not lose the verdict: its error is written to ``report-error.txt``, and the
+    path is None.
+    """
+    run = _with_followed_files(RunRecord.load(directory))
+    analysis = analyse(run)
+    result = result_of(analysis)
+    write_json(directory / RESULT, result)
+    page: Path | None = directory / REPORT
+    try:
+        (directory / JUNIT).write_text(junit_of(analysis), encoding="utf-8")
+        (directory / REPORT).write_text(html_of(analysis), encoding="utf-8")
+    except Exception:
+        (directory / "report-error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        page = None
+    if out is not None:
+        store = RunStore(out)
+        store.rebuild()
+        store.finish(directory.name, state=run.state, result=result, report=page)
+    return result, page
+
+
+def _with_followed_files(run: RunRecord) -> RunRecord:
+    """Collect the growing files (console logs) that a killed run could not collect itself."""
+    if run.state != "crashed":
+        return run
+    had = {e.text("source") for e in run.of_kind("artefact.lost")} | {
+        e.text("from_source") for e in run.of_kind("artefact")
+    }
+    missing = [e for e in run.of_kind("artefact.follow") if e.text("source") not in had]
+    if not missing:
+        return run
+    with Recorder.attach(run.directory) as recorder:
+        for event in missing:
+            collect_followed(recorder, event.fields)
+    return RunRecord.load(run.directory)

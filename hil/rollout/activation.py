@@ -1,0 +1,144 @@
+"""Switching a board to another OS: restart, health checks, confirm, or back to the old one."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from hil.errors import DeviceError, HilError
+from hil.rollout.adapter import BundleFacts, OsAdapter, OsStatus
+from hil.rollout.node_client import NodeRefused, NodeSilent
+from hil.rollout.steps import Context
+
+SSH_AFTER_S = 2.0
+"""From here on SSH is asked too, because a board whose node service is broken answers nowhere else."""
+SSH_EVERY_S = 1.0
+
+
+class FellBack(DeviceError):
+    """The board runs the old OS again: the new one did not boot, or was unhealthy and was taken back."""
+
+
+def runs(health: dict[str, Any], bundle: BundleFacts) -> bool:
+    """Whether a board runs the bundle's image."""
+    image = health.get("image_sha256")
+    return health.get("os_version") == bundle.version and image in (None, bundle.image_sha256)
+
+
+def holds(status: OsStatus, bundle: BundleFacts) -> bool:
+    """Whether the slot that is not running has the bundle's image, completely."""
+    return status.other.complete and status.other.image_sha256 == bundle.image_sha256
+
+
+def activate(context: Context, board: str, bundle: BundleFacts, adapter: OsAdapter) -> None:
+    """Restart a board into the bundle and confirm it, unless that is done already.
+
+    FellBack when it runs the old OS afterwards; DeviceError when the bundle is not installed or the board does not
+    come back.
+    """
+    before = context.health(board, deadline_s=context.policy.boot_deadline_s)
+    if not runs(before, bundle):
+        if not holds(adapter.status(), bundle):
+            raise DeviceError(f"{board}: {bundle.version} is not installed", remedy="install it first")
+        with context.step("boot", board) as facts:
+            adapter.activate()
+            try:
+                after = wait_restarted(context, board, str(before["boot_id"]), adapter)
+            except _NodeNeverCame as exc:
+                _take_back(context, board, adapter, str(exc))
+            facts.update(os_version=after["os_version"], slot=after["slot"])
+            if not runs(after, bundle):
+                raise FellBack(
+                    f"{board}: {bundle.version} did not come up; it runs {after['os_version']} in slot "
+                    f"{after['slot']} again",
+                    remedy=f"see the boots of {bundle.version} in `hil board console {board}`",
+                )
+    confirm(context, board, adapter)
+
+
+def confirm(context: Context, board: str, adapter: OsAdapter) -> None:
+    """Mark the running slot good after its health checks; FellBack when it is unhealthy."""
+    health = context.health(board, deadline_s=context.policy.health_deadline_s)
+    if health["healthy"] and health["confirmed"]:
+        return
+    with context.step("confirm", board) as facts:
+        start = context.clock.monotonic()
+        while not health["healthy"]:
+            if context.clock.monotonic() - start >= context.policy.health_deadline_s:
+                _take_back(context, board, adapter, "; ".join(health["problems"]))
+            context.clock.sleep(context.policy.poll_s)
+            health = context.health(board, deadline_s=context.policy.health_deadline_s)
+        adapter.confirm()
+        while not context.health(board, deadline_s=context.policy.health_deadline_s)["confirmed"]:
+            if context.clock.monotonic() - start >= context.policy.health_deadline_s:
+                raise DeviceError(
+                    f"{board}: the updater confirmed the slot, but the board does not know of it"
+                )
+            context.clock.sleep(context.policy.poll_s)
+        facts.update(os_version=health["os_version"], slot=health["slot"])
+
+
+def roll_back(context: Context, board: str, adapter: OsAdapter) -> None:
+    """Restart a board into its previous slot and confirm it there. DeviceError when there is nothing to go back to."""
+    before = context.health(board, deadline_s=context.policy.boot_deadline_s)
+    with context.step("roll back", board) as facts:
+        adapter.roll_back()
+        try:
+            after = wait_restarted(context, board, str(before["boot_id"]), adapter)
+        except _NodeNeverCame as exc:
+            raise DeviceError(f"{board}: after the roll-back {exc}") from exc
+        facts.update(os_version=after["os_version"], slot=after["slot"])
+        if after["slot"] == before["slot"]:
+            raise DeviceError(f"{board}: it came back in slot {after['slot']} again")
+    confirm(context, board, adapter)
+
+
+class _NodeNeverCame(Exception):
+    """The board restarted and answers SSH, but its node service does not."""
+
+
+def wait_restarted(context: Context, board: str, boot_id: str, adapter: OsAdapter) -> dict[str, Any]:
+    """The board's health once its boot id is another one.
+
+    DeviceError at the boot deadline; _NodeNeverCame when only SSH answers for ``node_deadline_s``.
+    """
+    start = context.clock.monotonic()
+    next_ssh, ssh_since = start + SSH_AFTER_S, None
+    last: Exception | None = None
+    with context.client(board, timeout_s=1.0) as client:
+        while True:
+            try:
+                health = client.health()
+                if health["boot_id"] != boot_id:
+                    return health
+            except (NodeSilent, NodeRefused) as exc:
+                last = exc
+            now = context.clock.monotonic()
+            if now >= next_ssh:
+                next_ssh = now + SSH_EVERY_S
+                if ssh_since is None and _restarted_by_ssh(adapter, boot_id):
+                    ssh_since = now
+            if ssh_since is not None and now - ssh_since >= context.policy.node_deadline_s:
+                raise _NodeNeverCame(f"its node service does not answer for {now - ssh_since:.0f} s")
+            if now - start >= context.policy.boot_deadline_s:
+                limit = context.policy.boot_deadline_s
+                raise context.silence(board, f"come back within {limit:g} s of its restart", last)
+            context.clock.sleep(context.policy.poll_s)
+
+
+def _restarted_by_ssh(adapter: OsAdapter, boot_id: str) -> bool:
+    try:
+        report = adapter.health()
+    except (HilError, OSError, EOFError):
+        return False
+    return report.healthy and report.facts.get("boot_id") not in (None, boot_id)
+
+
+def _take_back(context: Context, board: str, adapter: OsAdapter, why: str) -> NoReturn:
+    """Restart an unhealthy board into its old slot; raises FellBack once it runs there."""
+    boot_id = str(adapter.health().facts.get("boot_id", ""))
+    adapter.roll_back()
+    try:
+        after = wait_restarted(context, board, boot_id, adapter)
+    except _NodeNeverCame as exc:
+        raise DeviceError(f"{board}: unhealthy ({why}), and so is the old OS: {exc}") from exc
+    raise FellBack(f"{board}: the new OS was unhealthy ({why}); it runs {after['os_version']} again")

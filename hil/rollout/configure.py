@@ -1,0 +1,136 @@
+"""Two-phase configuration from the ground: propose at the gateway, commit there, watch the members claim."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from hil.boards.protocol import Via
+from hil.errors import DeviceError, HilError
+from hil.rollout.fleet import ClusterConfig
+from hil.rollout.node_client import NodeRefused, NodeSilent
+from hil.rollout.steps import Context
+
+EpochHook = Callable[[int], None]
+
+
+def configure(
+    context: Context,
+    config: ClusterConfig,
+    *,
+    wait_for: Iterable[str] | None = None,
+    between_phases: EpochHook | None = None,
+    after_commit: EpochHook | None = None,
+    fresh: bool = False,
+) -> int:
+    """Bring a configuration into force; its epoch.  The same document twice is the same epoch unless ``fresh``.
+
+    DeviceError when a member cannot be prepared or does not claim in time, with the member's own reasons.
+    """
+    gateway = context.fleet.gateway
+    with context.step("configure", gateway) as facts:
+        epoch, done = _prepare(context, config, fresh)
+        facts["epoch"] = epoch
+        if not done:
+            if between_phases is not None:
+                between_phases(epoch)
+            while not _commit(
+                context, epoch
+            ):  # the gateway restarted and asks for the acknowledgements again
+                again, done = _prepare(context, config, fresh=False)
+                if again != epoch:
+                    raise DeviceError(
+                        f"epoch {epoch} became {again} between the phases: does someone else configure?"
+                    )
+                if done:
+                    break
+            if after_commit is not None:
+                after_commit(epoch)
+    boards = list(context.fleet.names if wait_for is None else wait_for)
+    wait_claiming(context, epoch, boards, deadline_s=context.policy.configure_deadline_s)
+    return epoch
+
+
+def _prepare(context: Context, config: ClusterConfig, fresh: bool) -> tuple[int, bool]:
+    """(epoch, whether it was committed before): asked again until every member has stored the document."""
+    start = context.clock.monotonic()
+    body = {"document": config.document(), "fresh": fresh}
+    last: Exception | None = None
+    with context.client(context.fleet.gateway, timeout_s=10.0) as client:
+        while True:
+            try:
+                answer = client.call("POST", "/cluster/propose", body)
+                body["fresh"] = False  # asking again must not make another epoch
+                if not answer["missing"]:
+                    return int(answer["epoch"]), bool(answer["committed"])
+                reasons = "; ".join(f"{board}: {why}" for board, why in answer["missing"].items())
+                last = DeviceError(f"epoch {answer['epoch']} is not prepared on all boards: {reasons}")
+            except NodeSilent as exc:
+                last = exc
+            if context.clock.monotonic() - start >= context.policy.configure_deadline_s:
+                limit = context.policy.configure_deadline_s
+                raise context.silence(
+                    context.fleet.gateway, f"prepare all members within {limit:g} s", last
+                ) from last
+            context.clock.sleep(context.policy.poll_s)
+
+
+def _commit(context: Context, epoch: int) -> bool:
+    """False when the gateway no longer knows that all members have prepared the epoch."""
+    start = context.clock.monotonic()
+    with context.client(context.fleet.gateway, timeout_s=5.0) as client:
+        while True:
+            try:
+                client.call("POST", "/cluster/commit", {"epoch": epoch})
+                return True
+            except NodeRefused as exc:
+                if exc.facts.get("missing"):
+                    return False
+                raise
+            except NodeSilent as exc:  # committing twice is committing once
+                if context.clock.monotonic() - start >= context.policy.configure_deadline_s:
+                    raise context.silence(context.fleet.gateway, f"commit epoch {epoch}", exc) from exc
+            context.clock.sleep(context.policy.poll_s)
+
+
+def wait_claiming(
+    context: Context, epoch: int, boards: Iterable[str], *, deadline_s: float, via: Via = Via.FLIGHT
+) -> float:
+    """Wait until these boards claim this epoch; seconds waited.  DeviceError names who does not, and why not."""
+    start = context.clock.monotonic()
+
+    def one(board: str) -> float:
+        claim: dict[str, Any] = {}
+        last: Exception | None = None
+        with context.client(board, via, timeout_s=1.0) as client:
+            while True:
+                try:
+                    health = client.health()
+                    claim = health["claim"]
+                    if claim["epoch"] == epoch:
+                        context.sink.event(
+                            "rollout.step", board=board, step="serving", phase="start", epoch=epoch
+                        )
+                        return context.clock.monotonic() - start
+                    reasons = "; ".join(health["blocked_by"]) or f"it claims {claim['epoch']}"
+                    last = DeviceError(reasons)
+                except (NodeSilent, NodeRefused) as exc:
+                    last = exc
+                if context.clock.monotonic() - start >= deadline_s:
+                    raise context.silence(board, f"claim epoch {epoch} within {deadline_s:g} s", last)
+                context.clock.sleep(context.policy.poll_s)
+
+    return max(context.each(boards, one).values(), default=0.0)
+
+
+def claims(context: Context, via: Via) -> dict[str, dict[str, Any] | None]:
+    """Health of every board now, None where it does not answer."""
+
+    def one(board: str) -> dict[str, Any] | None:
+        try:
+            with context.client(board, via, timeout_s=1.0) as client:
+                return client.health()
+        except HilError:
+            return None
+
+    return context.each(context.fleet.names, one)

@@ -1,0 +1,124 @@
+"""The harness's client of a board's node service, over the flight or the management network."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from typing import Any
+
+from hil.boards.protocol import Via
+from hil.errors import BenchError, DeviceError
+from hil.rollout.fleet import Dial, Fleet
+
+CONNECT_S = 0.5
+
+
+class NodeRefused(DeviceError):
+    """The node answered, with an error. ``facts`` are the other fields of its answer."""
+
+    def __init__(self, board: str, status: int, reason: str, facts: dict[str, Any]) -> None:
+        super().__init__(f"{board}: {reason} (HTTP {status})")
+        self.status = status
+        self.reason = reason
+        self.facts = facts
+
+
+class NodeSilent(BenchError):
+    """The node did not answer: it is down, restarting, or there is no path to it."""
+
+
+class NodeClient:
+    """Requests to one board's node service on a kept connection.  Not thread-safe: one per thread."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        board: str,
+        via: Via,
+        *,
+        timeout_s: float = 3.0,
+        connect_s: float = CONNECT_S,
+    ) -> None:
+        self.board = board
+        self.namespace, self.ip = fleet.member(board).address(via)
+        self.port = fleet.port
+        self.timeout_s = timeout_s
+        self.connect_s = connect_s
+        self._dial: Dial = fleet.dial
+        self._connection: http.client.HTTPConnection | None = None
+
+    def __enter__(self) -> NodeClient:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def dial(self) -> socket.socket:
+        """A fresh TCP connection to the node. NodeSilent when there is none to be had."""
+        try:
+            return self._dial(self.namespace, (self.ip, self.port), timeout_s=self.connect_s)
+        except OSError as exc:
+            raise NodeSilent(f"{self.board}: no connection to its node service at {self.ip}: {exc}") from exc
+
+    def raw(
+        self, method: str, path: str, body: bytes | None = None, *, timeout_s: float | None = None
+    ) -> tuple[int, bytes]:
+        """Status and body of one exchange. NodeSilent when there is no answer within ``timeout_s``.
+
+        A kept connection that the node has closed meanwhile is replaced once.
+        """
+        while True:
+            connection = self._connection
+            fresh = connection is None
+            if connection is None:
+                connection = http.client.HTTPConnection(self.ip, self.port)
+                connection.sock = self.dial()
+                self._connection = connection
+            try:
+                connection.sock.settimeout(timeout_s or self.timeout_s)
+                connection.request(method, path, body=body)
+                response = connection.getresponse()
+                content = response.read()
+            except (OSError, http.client.HTTPException) as exc:
+                self.close()
+                if not fresh and not isinstance(exc, TimeoutError):
+                    continue
+                raise NodeSilent(f"{self.board}: {method} {path}: no answer: {exc!r}") from exc
+            if response.will_close:
+                self.close()
+            return response.status, content
+
+    def call(
+        self, method: str, path: str, document: Any = None, *, timeout_s: float | None = None
+    ) -> dict[str, Any]:
+        """A JSON exchange. NodeRefused carries the node's own sentence; NodeSilent as in :meth:`raw`."""
+        body = None if document is None else json.dumps(document).encode()
+        status, content = self.raw(method, path, body, timeout_s=timeout_s)
+        try:
+            answer = json.loads(content)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise NodeRefused(self.board, status, f"{method} {path}: the answer is not a JSON object", {})
+        if status // 100 != 2:
+            raise NodeRefused(self.board, status, str(answer.pop("error", "refused")), answer)
+        return answer
+
+    def health(self, *, timeout_s: float | None = None) -> dict[str, Any]:
+        """``GET /health``."""
+        return self.call("GET", "/health", timeout_s=timeout_s)
+
+    def artefact(self, artefact_id: str) -> dict[str, Any] | None:
+        """``GET /artefacts/<id>``; None when the board has never heard of it."""
+        try:
+            return self.call("GET", f"/artefacts/{artefact_id}")
+        except NodeRefused as exc:
+            if exc.status == 404:
+                return None
+            raise

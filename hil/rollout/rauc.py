@@ -1,0 +1,206 @@
+"""RAUC as the first OS adapter: its own command line, over a shell of the board."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Literal, get_args
+
+from hil.boards.protocol import Completed, Shell, Slot, Via
+from hil.errors import DeviceError, HilError
+from hil.rollout.adapter import HealthReport, InstalledSlot, InstallFailed, OsStatus, RefusedBundle
+from hil.rollout.fleet import Member
+from hil.wait import SYSTEM_CLOCK, Clock, wait_until
+
+STATUS_ARGV = ("rauc", "status", "--detailed", "--output-format=json")
+SLOTS: tuple[Slot, ...] = get_args(Slot)
+STATES: tuple[Literal["booted", "active", "inactive"], ...] = ("booted", "active", "inactive")
+REFUSALS = (
+    "signature verification failed",
+    "Compatible mismatch",
+    "Invalid bundle format",
+    "Failed mounting bundle",
+    "Bundle format",
+    "Failed to load bundle",
+    "bundle size",
+    "Verify error",
+)
+"""What RAUC says when it refuses a bundle before it opens a slot for writing."""
+NOT_NOW = ("Already processing", "Could not connect", "Error creating proxy", "Error connecting")
+"""What the command says while its service starts or is busy with what a lost connection left running."""
+_LAST_ERROR = re.compile(r"^\s*LastError:\s*(.+?)\s*$", re.MULTILINE)
+
+
+def rauc_over_flight(member: Member) -> RaucAdapter:
+    """The adapter an operator would have: SSH from the ground over the flight network."""
+    return RaucAdapter(member.name, lambda: member.board.shell(Via.FLIGHT))
+
+
+class RaucAdapter:
+    """RAUC 1.8 or later with ``activate-installed=false``.
+
+    ``shell`` opens a shell; it is opened when needed, kept, and opened again when the board has restarted.
+    """
+
+    def __init__(self, board: str, shell: Callable[[], Shell], *, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._board = board
+        self._open = shell
+        self._clock = clock
+        self._shell: Shell | None = None
+
+    def status(self) -> OsStatus:
+        done = self._run(STATUS_ARGV, timeout_s=20.0)
+        return parse_status(done.stdout, self._board)
+
+    def install(self, path_on_board: str, *, sha256: str, timeout_s: float = 120.0) -> OsStatus:
+        """Digest of the file, then ``rauc install``, which checks signature and hardware before it opens a slot."""
+        found = self._run(["openssl", "dgst", "-sha256", "-r", path_on_board], timeout_s=timeout_s)
+        digest = found.stdout.split(" ", 1)[0].strip()
+        if digest != sha256:
+            raise RefusedBundle(
+                f"{self._board}: bundle {path_on_board} has digest {digest[:16]}…, expected {sha256[:16]}…",
+                reason="digest mismatch",
+                remedy="distribute the bundle again",
+            )
+        done = self._run(["rauc", "install", path_on_board], timeout_s=timeout_s, check=False)
+        if done.returncode != 0:
+            raise self._refusal(done)
+        return self.status()
+
+    def _refusal(self, done: Completed) -> DeviceError:
+        output = done.stdout + "\n" + done.stderr
+        found = _LAST_ERROR.findall(output)
+        reason = found[-1] if found else output.strip()[-400:]
+        if any(words in reason for words in REFUSALS):
+            return RefusedBundle(f"{self._board}: RAUC refused the bundle: {reason}", reason=reason)
+        return InstallFailed(
+            f"{self._board}: RAUC failed to install: {reason}",
+            last_error=reason,
+            remedy="install again; the running slot was not touched",
+        )
+
+    def activate(self) -> None:
+        self._run(["rauc", "status", "mark-active", "other"])
+        self._restart()
+
+    def confirm(self) -> None:
+        self._run(["rauc", "status", "mark-good"])
+
+    def configure(self, document: dict[str, Any]) -> None:
+        """The reference OS has no settings of its own: the cluster configuration goes through its node service."""
+
+    def health(self) -> HealthReport:
+        """Whether the updater answers, and the boot id, over SSH: works when the node service does not."""
+        try:
+            boot_id = self._run(["cat", "/proc/sys/kernel/random/boot_id"]).stdout.strip()
+            status = self.status()
+        except HilError as exc:
+            return HealthReport(False, (exc.message,), {})
+        return HealthReport(True, (), {"boot_id": boot_id, "slot": status.booted, "primary": status.primary})
+
+    def roll_back(self) -> None:
+        """Back to the slot that is not running; DeviceError when the updater does not hold it for bootable."""
+        other = self.status().other
+        if not other.bootable:
+            raise DeviceError(
+                f"{self._board}: slot {other.slot} is not bootable, there is nothing to go back to",
+                remedy="install an OS into it",
+            )
+        self._run(["rauc", "status", "mark-active", "other"])
+        self._restart()
+
+    def close(self) -> None:
+        if self._shell is not None:
+            with suppress(HilError, OSError, EOFError):
+                self._shell.close()
+            self._shell = None
+
+    def _restart(self) -> None:
+        # The answer may be lost with the connection: that the board restarted is proven by its boot id, not here
+        with suppress(HilError, OSError, EOFError):
+            self._connected().run(["reboot"], timeout_s=5.0, check=False)
+        self.close()
+
+    def _connected(self) -> Shell:
+        if self._shell is None:
+            self._shell = self._open()
+        return self._shell
+
+    def _run(self, argv: Sequence[str], *, timeout_s: float = 30.0, check: bool = True) -> Completed:
+        """Run a command; a connection that broke meanwhile is replaced once, a busy updater is waited for."""
+
+        def attempt() -> Completed | None:
+            fresh = self._shell is None
+            try:
+                done = self._connected().run(argv, timeout_s=timeout_s, check=False)
+            except (HilError, OSError, EOFError):
+                self.close()
+                if fresh:
+                    raise
+                return None
+            if done.returncode and any(words in done.stderr for words in NOT_NOW):
+                return None
+            return done
+
+        done = wait_until(
+            attempt,
+            what=f"{self._board} to run `{' '.join(argv)}`",
+            deadline_s=min(timeout_s, 20.0),
+            every_s=0.2,
+            error=DeviceError,
+            remedy="does the board answer? see its console with `hil board console`",
+            clock=self._clock,
+        )
+        if check and done.returncode != 0:
+            tail = (done.stderr or done.stdout).strip()[-400:]
+            raise DeviceError(f"{self._board}: `{' '.join(argv)}` ended with {done.returncode}: {tail}")
+        return done
+
+
+def parse_status(text: str, board: str) -> OsStatus:
+    """From ``rauc status --detailed --output-format=json``; DeviceError when it is not that."""
+    try:
+        document = json.loads(text)
+        slots = [slot for entry in document["slots"] for slot in _slots(entry)]
+        booted = _slot_name(document["booted"])
+        primary = next(
+            (
+                s["bootname"]
+                for entry in document["slots"]
+                for n, s in entry.items()
+                if n == document["boot_primary"]
+            ),
+            None,
+        )
+        if booted is None:
+            raise ValueError(f"booted is {document['booted']!r}")
+        return OsStatus(str(document["compatible"]), booted, _slot_name(primary), tuple(slots))
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise DeviceError(f"{board}: cannot read RAUC's status: {exc!r} in {text[:200]!r}") from exc
+
+
+def _slot_name(value: Any) -> Slot | None:
+    return next((name for name in SLOTS if name == value), None)
+
+
+def _slots(entry: dict[str, Any]) -> list[InstalledSlot]:
+    out = []
+    for facts in entry.values():
+        name = _slot_name(facts.get("bootname"))
+        state = next((s for s in STATES if s == facts["state"]), None)
+        if name is None or state is None:
+            continue
+        status = facts.get("slot_status") or {}
+        out.append(
+            InstalledSlot(
+                slot=name,
+                state=state,
+                bootable=facts.get("boot_status") == "good",
+                image_sha256=(status.get("checksum") or {}).get("sha256"),
+                version=(status.get("bundle") or {}).get("version"),
+                complete=status.get("status") == "ok",
+            )
+        )
+    return out

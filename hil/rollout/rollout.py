@@ -1,0 +1,280 @@
+"""The operation under test: upload, relay, install, activate, confirm, configure, roll back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hil.boards.protocol import Via
+from hil.errors import DeviceError
+from hil.evidence.sink import NullSink, Sink
+from hil.rollout import activation, configure, transfer
+from hil.rollout.adapter import BundleFacts, OsAdapter, OsStatus
+from hil.rollout.artefact import Artefact
+from hil.rollout.fleet import ClusterConfig, Fleet, Member
+from hil.rollout.gate import Gate
+from hil.rollout.node_client import NodeClient
+from hil.rollout.rauc import rauc_over_flight
+from hil.rollout.steps import Context, RolloutPolicy
+from hil.rollout.transfer import Transfer
+from hil.wait import SYSTEM_CLOCK, Clock
+
+__all__ = ["Artefact", "BoardStatus", "Rollout", "RolloutPolicy", "RunReport", "Transfer"]
+
+
+@dataclass(frozen=True)
+class BoardStatus:
+    """One board as it describes itself now; None where it does not say."""
+
+    board: str
+    reachable: bool
+    boot_id: str | None = None
+    os_version: str | None = None
+    slot: str | None = None
+    confirmed: bool | None = None
+    runs_bundle: bool | None = None
+    epoch: int | None = None  # the epoch it claims
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What :meth:`Rollout.run` did."""
+
+    seconds: float  # from the first byte uploaded to the last board confirmed (and configured, where it was)
+    confirmed_s: float  # from the first byte uploaded to the last board confirmed
+    canary: str
+    epoch: int | None
+    transfers: tuple[Transfer, ...]
+
+    def fields(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+
+class Rollout:
+    """One bundle onto one fleet.  Every step may be repeated, and after a kill a new object continues.
+
+    State is what the boards say.  ``journal`` (a JSON file) is for the report only.
+    Errors: DeviceError names board and step; BenchError when the lab's own cable reaches a board that the flight
+    network does not.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        bundle: BundleFacts,
+        sink: Sink | None = None,
+        policy: RolloutPolicy | None = None,
+        *,
+        adapter: Callable[[Member], OsAdapter] = rauc_over_flight,
+        journal: Path | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.fleet = fleet
+        self.bundle = bundle
+        self.policy = policy or RolloutPolicy()
+        self._context = Context(fleet, sink or NullSink(), self.policy, clock, journal)
+        self._adapter = adapter
+        self._watching: dict[str, NodeClient] = {}
+        self._watch_lock = threading.Lock()
+
+    @property
+    def artefact(self) -> Artefact:
+        """The bundle as a file to distribute."""
+        return Artefact.of_bundle(self.bundle)
+
+    # --- one step at a time ------------------------------------------------------------------------------------
+
+    def upload(self, artefact: Artefact | None = None) -> Transfer:
+        """Ground to the gateway board, resumed at the byte after any cut. Default artefact: the bundle."""
+        return transfer.to_gateway(self._context, artefact or self.artefact)
+
+    def relay(self, artefact: Artefact | None = None) -> list[Transfer]:
+        """Gateway to one head per other spacecraft, and fan-out inside every spacecraft."""
+        return transfer.everywhere(self._context, artefact or self.artefact, with_upload=False)
+
+    def distribute(self, artefact: Artefact | None = None) -> list[Transfer]:
+        """Upload and relay at once: every board forwards what it has while more arrives."""
+        return transfer.everywhere(self._context, artefact or self.artefact)
+
+    def bytes_at(self, board: str, artefact: Artefact | None = None) -> int:
+        """Bytes of an artefact (default: the bundle) that a board has, seen through the management network."""
+        wanted = self.bundle.sha256 if artefact is None else artefact.sha256
+        with self._watch_lock:
+            client = self._watching.get(board)
+            if client is None:
+                client = self._watching[board] = self._context.client(board, Via.MANAGEMENT)
+            status = client.artefact(wanted)
+        return 0 if status is None else int(status["have_bytes"])
+
+    def install(self, boards: Iterable[str] | None = None) -> dict[str, OsStatus]:
+        """Hash and signature checked, then the slot that is not running is written; all boards in parallel.
+
+        A board that runs the bundle or has it in its other slot is left alone.  RefusedBundle or InstallFailed.
+        """
+        return self._context.each(self._names(boards), self._install)
+
+    def _install(self, board: str) -> OsStatus:
+        adapter = self._adapter(self.fleet.member(board))
+        try:
+            health = self._context.health(board, deadline_s=self.policy.boot_deadline_s)
+            status = adapter.status()
+            if activation.runs(health, self.bundle) or activation.holds(status, self.bundle):
+                return status
+            with self._context.step("install", board) as facts:
+                with self._context.client(board) as client:
+                    path = transfer.path_on_board(client, self.artefact)
+                status = adapter.install(
+                    path, sha256=self.bundle.sha256, timeout_s=self.policy.install_deadline_s
+                )
+                if not activation.holds(status, self.bundle):
+                    raise DeviceError(
+                        f"{board}: the updater reports success, but slot {status.other.slot} does not hold the image"
+                    )
+                facts.update(slot=status.other.slot, version=self.bundle.version)
+            return status
+        finally:
+            adapter.close()
+
+    @property
+    def canary(self) -> str:
+        """The board to activate first: the policy's, else the first one that no other board pulls from."""
+        if self.policy.canary is not None:
+            return self.fleet.member(self.policy.canary).name
+        feeding = {m.name for m in self.fleet.heads().values()}
+        return next((n for n in self.fleet.names if n not in feeding), self.fleet.names[-1])
+
+    def activate_canary(self) -> str:
+        """Switch one board to the new slot, check its health, confirm it; the board's name.
+
+        FellBack (a DeviceError) when it did not boot or was unhealthy; it then runs the old OS again.
+        """
+        self._activate(self.canary)
+        return self.canary
+
+    def activate_rest(self) -> list[str]:
+        """The same for all others at once; DeviceError, with nothing touched, when the canary is not confirmed."""
+        health = self._context.health(self.canary, deadline_s=self.policy.boot_deadline_s)
+        if not (activation.runs(health, self.bundle) and health["confirmed"]):
+            raise DeviceError(
+                f"the canary {self.canary} does not run {self.bundle.version} confirmed",
+                remedy="activate the canary first",
+            )
+        rest = [n for n in self.fleet.names if n != self.canary]
+        self._context.each(rest, self._activate)
+        return rest
+
+    def _activate(self, board: str) -> None:
+        adapter = self._adapter(self.fleet.member(board))
+        try:
+            activation.activate(self._context, board, self.bundle, adapter)
+        finally:
+            adapter.close()
+
+    def configure(
+        self,
+        config: ClusterConfig,
+        *,
+        wait_for: Iterable[str] | None = None,
+        between_phases: configure.EpochHook | None = None,
+        after_commit: configure.EpochHook | None = None,
+        fresh: bool = False,
+    ) -> int:
+        """Two-phase: prepared on all members, then committed; the epoch.
+
+        Waits until the boards in ``wait_for`` (default: all) claim it.  The hooks are called with the epoch after
+        the prepare and after the commit.  The same document twice is the same epoch unless ``fresh``.
+        """
+        return configure.configure(
+            self._context,
+            config,
+            wait_for=wait_for,
+            between_phases=between_phases,
+            after_commit=after_commit,
+            fresh=fresh,
+        )
+
+    def wait_claiming(
+        self, epoch: int, boards: Iterable[str] | None = None, *, deadline_s: float = 20.0
+    ) -> float:
+        """Wait until these boards (default: all) claim this epoch; seconds waited. DeviceError at the deadline."""
+        return configure.wait_claiming(self._context, epoch, self._names(boards), deadline_s=deadline_s)
+
+    def roll_back(self, boards: Iterable[str] | None = None) -> list[str]:
+        """Back to the previous slot on command, confirmed after a health check; the boards that changed.
+
+        Boards that do not run this rollout's bundle are left alone.
+        """
+
+        def one(board: str) -> bool:
+            health = self._context.health(board, deadline_s=self.policy.boot_deadline_s)
+            adapter = self._adapter(self.fleet.member(board))
+            try:
+                if activation.runs(health, self.bundle):
+                    activation.roll_back(self._context, board, adapter)
+                    return True
+                activation.confirm(self._context, board, adapter)
+                return False
+            finally:
+                adapter.close()
+
+        return [board for board, changed in self._context.each(self._names(boards), one).items() if changed]
+
+    def status(self, *, management: bool = False) -> list[BoardStatus]:
+        """What every board says now, from the ground or (``management``) through the lab's own cables."""
+        found = configure.claims(self._context, Via.MANAGEMENT if management else Via.FLIGHT)
+        return [
+            BoardStatus(board, False)
+            if health is None
+            else BoardStatus(
+                board=board,
+                reachable=True,
+                boot_id=health["boot_id"],
+                os_version=health["os_version"],
+                slot=health["slot"],
+                confirmed=health["confirmed"],
+                runs_bundle=activation.runs(health, self.bundle),
+                epoch=health["claim"]["epoch"],
+            )
+            for board, health in found.items()
+        ]
+
+    # --- everything at once ------------------------------------------------------------------------------------
+
+    def run(self, config: ClusterConfig | None = None) -> RunReport:
+        """Everything, as much at once as is safe; picks up where a killed run stopped.
+
+        Each board installs as soon as the bundle is there, the canary restarts as soon as it has installed, and the
+        others restart at once when all have installed and the canary is confirmed.  When one board fails, no other
+        board restarts.
+        """
+        clock = self._context.clock
+        start = clock.monotonic()
+        gate = Gate(self.fleet.names)
+        canary, limit = self.canary, self.policy.transfer_deadline_s + self.policy.install_deadline_s
+
+        def arrived(done: Transfer) -> None:
+            with gate.guard():
+                self._install(done.board)
+                gate.installed(done.board)
+                if done.board == canary:
+                    self._activate(canary)
+                    gate.open()
+                else:
+                    gate.wait(limit + self.policy.boot_deadline_s)
+                    self._activate(done.board)
+
+        transfers = transfer.everywhere(self._context, self.artefact, arrived=arrived, failed=gate.fail)
+        confirmed_s = clock.monotonic() - start
+        epoch = self.configure(config) if config is not None else None
+        report = RunReport(
+            round(clock.monotonic() - start, 3), round(confirmed_s, 3), canary, epoch, tuple(transfers)
+        )
+        self._context.journal.add(run=report.fields())
+        return report
+
+    def _names(self, boards: Iterable[str] | None) -> list[str]:
+        return self.fleet.names if boards is None else [self.fleet.member(b).name for b in boards]

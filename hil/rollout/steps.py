@@ -1,0 +1,158 @@
+"""What all parts of a rollout share: policy, recorded steps, work on many boards, blame for silence."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hil.boards.protocol import Via
+from hil.errors import BenchError, Blame, DeviceError, HilError
+from hil.evidence.sink import Sink
+from hil.rollout.fleet import Fleet
+from hil.rollout.gate import HeldBack
+from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
+from hil.wait import Clock
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RolloutPolicy:
+    """Deadlines in seconds and choices of a rollout."""
+
+    transfer_deadline_s: float = 180.0
+    install_deadline_s: float = 120.0
+    boot_deadline_s: float = 40.0
+    node_deadline_s: float = 8.0  # SSH answers after a boot, the node service does not: unhealthy
+    health_deadline_s: float = 15.0
+    configure_deadline_s: float = 30.0
+    poll_s: float = 0.05
+    canary: str | None = None  # None: the first board that nobody pulls from
+
+
+class Journal:
+    """What was done when, for the report.  Never read to decide anything: the boards know their state."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._entries: list[dict[str, Any]] = []
+        if path is not None and path.exists():
+            try:
+                self._entries = list(json.loads(path.read_text())["entries"])
+            except (ValueError, KeyError, TypeError, OSError):
+                self._entries = [{"at": time.time(), "note": "an earlier journal could not be read"}]
+
+    def add(self, **entry: Any) -> None:
+        """Append and save; the file is replaced as a whole."""
+        with self._lock:
+            self._entries.append({"at": round(time.time(), 3), **entry})
+            if self._path is None:
+                return
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            part = self._path.with_name(self._path.name + ".part")
+            part.write_text(json.dumps({"entries": self._entries}, indent=1))
+            part.replace(self._path)
+
+
+class Context:
+    """One rollout's fleet, policy, clock and recorder."""
+
+    def __init__(
+        self, fleet: Fleet, sink: Sink, policy: RolloutPolicy, clock: Clock, journal: Path | None = None
+    ) -> None:
+        self.fleet = fleet
+        self.sink = sink
+        self.policy = policy
+        self.clock = clock
+        self.journal = Journal(journal)
+
+    @contextmanager
+    def step(self, step: str, board: str) -> Iterator[dict[str, Any]]:
+        """Record a step's start and end; what is put into the dictionary goes into the end's ``detail``."""
+        start = self.clock.monotonic()
+        self.sink.event("rollout.step", board=board, step=step, phase="start")
+        self.journal.add(board=board, step=step, phase="start")
+        facts: dict[str, Any] = {}
+        try:
+            yield facts
+        except BaseException as exc:
+            detail = exc.message if isinstance(exc, HilError) else repr(exc)
+            self._end(step, board, start, ok=False, detail=detail)
+            raise
+        self._end(
+            step, board, start, ok=True, detail=", ".join(f"{k} {v}" for k, v in facts.items()), **facts
+        )
+
+    def _end(self, step: str, board: str, start: float, **fields: Any) -> None:
+        seconds = round(self.clock.monotonic() - start, 3)
+        self.sink.event("rollout.step", board=board, step=step, phase="end", seconds=seconds, **fields)
+        self.journal.add(board=board, step=step, phase="end", seconds=seconds, **fields)
+
+    def client(self, board: str, via: Via = Via.FLIGHT, *, timeout_s: float = 3.0) -> NodeClient:
+        """A client of a board's node; from the ground over the flight network unless said otherwise."""
+        return NodeClient(self.fleet, board, via, timeout_s=timeout_s)
+
+    def each(self, boards: Iterable[str], work: Callable[[str], T]) -> dict[str, T]:
+        """Do the work on all boards at once.  When some fail the worst error is raised, with notes on the others."""
+        names = list(boards)
+        if not names:
+            return {}
+        with ThreadPoolExecutor(len(names), thread_name_prefix="rollout") as pool:
+            futures = {name: pool.submit(work, name) for name in names}
+        errors = {name: exc for name, f in futures.items() if (exc := f.exception()) is not None}
+        if errors:
+            raise worst(errors)
+        return {name: f.result() for name, f in futures.items()}
+
+    def health(self, board: str, *, deadline_s: float) -> dict[str, Any]:
+        """A board's health over the flight network, as soon as it answers."""
+        start = self.clock.monotonic()
+        with self.client(board) as client:
+            while True:
+                try:
+                    return client.health()
+                except (NodeSilent, NodeRefused) as exc:
+                    if self.clock.monotonic() - start >= deadline_s:
+                        raise self.silence(board, f"answer within {deadline_s:g} s", exc) from exc
+                self.clock.sleep(self.policy.poll_s)
+
+    def silence(self, board: str, what: str, cause: Exception | None) -> HilError:
+        """The error for a board that did not do something: the path's fault when the lab's own cable reaches it."""
+        because = f" (last error: {cause})" if cause is not None else ""
+        message = f"{board} did not {what} over the flight network{because}"
+        if isinstance(cause, NodeSilent):
+            try:
+                with self.client(board, Via.MANAGEMENT, timeout_s=1.0) as client:
+                    client.health()
+            except HilError:
+                return DeviceError(message, remedy=f"see `hil board console {board}`")
+            return BenchError(
+                f"{message}; through the management network it answers",
+                remedy="a link is down or mis-shaped: see `hil link show`",
+            )
+        return DeviceError(message, remedy=f"see `hil board console {board}`")
+
+
+def worst(errors: dict[str, BaseException]) -> BaseException:
+    """The error to raise for several boards: the device's before the bench's before anything else."""
+
+    def rank(exc: BaseException) -> int:
+        if not isinstance(exc, HilError):
+            return 0  # not foreseen: a bug, and it must be seen
+        if isinstance(exc, HeldBack):
+            return 9  # only a consequence of another board's error
+        return {Blame.CONFIGURATION: 1, Blame.DEVICE: 2, Blame.BENCH: 3, Blame.HARNESS: 4}[exc.blame]
+
+    chosen = min(errors, key=lambda name: rank(errors[name]))
+    for name, exc in errors.items():
+        if name != chosen:
+            errors[chosen].add_note(f"also {name}: {exc}")
+    return errors[chosen]

@@ -1,0 +1,170 @@
+"""Upload, relay and fan-out: every board gets every byte once, and forwards it while more arrives."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hil.errors import DeviceError
+from hil.rollout.artefact import Artefact
+from hil.rollout.gate import HeldBack
+from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
+from hil.rollout.steps import Context
+from hil.rollout.upload import upload
+
+REFUSED = frozenset({400, 409, 413, 422})
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """How one artefact got to one board."""
+
+    board: str
+    source: str  # "ground" or the board it was pulled from
+    seconds: float
+    bytes_received: (
+        int  # payload bytes this board took in, all sources, all attempts, since it was first announced
+    )
+    connections: int
+    received: dict[str, int]  # the same bytes by peer
+
+
+def sources(context: Context) -> dict[str, str]:
+    """Where each board takes its data from: "ground", the gateway, or the head of its spacecraft."""
+    fleet = context.fleet
+    heads = fleet.heads()
+    out: dict[str, str] = {}
+    for member in fleet:
+        head = heads[member.spacecraft].name
+        out[member.name] = (
+            "ground" if member.name == fleet.gateway else fleet.gateway if member.name == head else head
+        )
+    return out
+
+
+def step_name(context: Context, board: str) -> str:
+    """upload, relay or fan-out."""
+    if board == context.fleet.gateway:
+        return "upload"
+    return "relay" if board in {m.name for m in context.fleet.heads().values()} else "fan-out"
+
+
+def to_gateway(context: Context, artefact: Artefact) -> Transfer:
+    """Upload to the gateway board; nothing is sent when it has the artefact."""
+    board = context.fleet.gateway
+    with context.step("upload", board) as facts, context.client(board, timeout_s=10.0) as client:
+        done = upload(
+            client,
+            artefact,
+            deadline_s=context.policy.transfer_deadline_s,
+            clock=context.clock,
+            manifest=artefact.manifest(),
+        )
+        transfer = _transfer(client.artefact(artefact.sha256), board, "ground", done.seconds)
+        facts.update(artefact=artefact.name, bytes=artefact.size_bytes, connections=done.connections)
+        if done.resumed_at:
+            facts["resumed_at"] = list(done.resumed_at)
+    return transfer
+
+
+def to_board(
+    context: Context, artefact: Artefact, board: str, source: str, given_up: threading.Event | None = None
+) -> Transfer:
+    """Order a board to pull from another one, and wait until it has everything.
+
+    HeldBack when ``given_up`` is set meanwhile.
+    """
+    start = context.clock.monotonic()
+    with context.step(step_name(context, board), board) as facts:
+        status = _pull(context, artefact, board, source, given_up or threading.Event())
+        transfer = _transfer(status, board, source, context.clock.monotonic() - start)
+        facts.update(artefact=artefact.name, source=source, bytes=transfer.bytes_received)
+    return transfer
+
+
+def _pull(
+    context: Context, artefact: Artefact, board: str, source: str, given_up: threading.Event
+) -> dict[str, Any]:
+    start = context.clock.monotonic()
+    last: Exception | None = None
+    ordered = False
+    with context.client(board) as client:
+        while context.clock.monotonic() - start < context.policy.transfer_deadline_s:
+            try:
+                status = client.artefact(artefact.sha256)
+                if status is not None and status["complete"]:
+                    if status["error"]:
+                        raise DeviceError(f"{board} refused {artefact.name}: {status['error']}")
+                    return status
+                pulling = status.get("pulling") if status is not None else None
+                address = context.fleet.node_address(source)
+                if pulling is None or (not ordered and pulling["from"] != [address]):
+                    client.call("POST", f"/artefacts/{artefact.sha256}/pull", {"from": [address]})
+                    ordered = True
+                elif pulling["last_error"]:
+                    last = DeviceError(f"its puller says: {pulling['last_error']}")
+            except NodeRefused as exc:
+                if exc.status in REFUSED:
+                    raise
+                last = exc
+            except NodeSilent as exc:
+                last = exc
+            if given_up.is_set():
+                raise HeldBack(f"{board}: no longer waits for {artefact.name}: another board failed")
+            context.clock.sleep(context.policy.poll_s)
+    limit = context.policy.transfer_deadline_s
+    raise context.silence(board, f"get {artefact.name} from {source} within {limit:g} s", last)
+
+
+def everywhere(
+    context: Context,
+    artefact: Artefact,
+    *,
+    with_upload: bool = True,
+    arrived: Callable[[Transfer], None] = lambda _: None,
+    failed: Callable[[str], None] = lambda _: None,
+) -> list[Transfer]:
+    """Bring the artefact to all boards, pipelined.
+
+    ``arrived`` is called in the board's thread, ``failed`` with the reason when a board did not get the artefact;
+    then the others no longer wait either (their own orders stay, and they go on pulling by themselves).
+    """
+    plan = sources(context)
+    if not with_upload:
+        del plan[context.fleet.gateway]
+
+    given_up = threading.Event()
+
+    def one(board: str) -> Transfer:
+        try:
+            if plan[board] == "ground":
+                transfer = to_gateway(context, artefact)
+            else:
+                transfer = to_board(context, artefact, board, plan[board], given_up)
+        except BaseException as exc:
+            given_up.set()
+            failed(f"{board}: {exc}")
+            raise
+        arrived(transfer)
+        return transfer
+
+    return list(context.each(plan, one).values())
+
+
+def _transfer(status: dict[str, Any] | None, board: str, source: str, seconds: float) -> Transfer:
+    received = {str(k): int(v) for k, v in (status or {}).get("received", {}).items()}
+    connections = sum((status or {}).get("connections", {}).values())
+    return Transfer(board, source, round(seconds, 3), sum(received.values()), connections, received)
+
+
+def path_on_board(client: NodeClient, artefact: Artefact) -> str:
+    """Where a board keeps an artefact that it has completely; DeviceError when it does not have it."""
+    status = client.artefact(artefact.sha256)
+    if status is None or not status.get("installed"):
+        raise DeviceError(
+            f"{client.board} does not have {artefact.name} completely",
+            remedy="distribute it before it is installed",
+        )
+    return str(status["path"])

@@ -1,0 +1,141 @@
+"""Ground to gateway: one stream that resumes at the byte after any cut."""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import json
+import os
+import select
+import socket
+import struct
+import termios
+from dataclasses import dataclass
+from typing import Any
+
+from hil.errors import BenchError, DeviceError
+from hil.rollout.artefact import Artefact
+from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
+from hil.wait import Clock
+
+STALL_S = 0.7
+"""No byte acknowledged for so long means the path is dead: connect again rather than wait for TCP's back-off."""
+RETRY_S = 0.1
+FINISH_S = 60.0
+"""How long the board may take for its last sync and checks."""
+SEND_BYTES = 1 << 20
+UNSENT_BYTES = 256 << 10
+TRANSIENT = frozenset({409, 500, 503})
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """How an upload went."""
+
+    seconds: float
+    connections: int
+    resumed_at: tuple[int, ...]  # byte offsets of the connections after the first
+
+
+def upload(
+    client: NodeClient, artefact: Artefact, *, deadline_s: float, clock: Clock, manifest: dict[str, Any]
+) -> Uploaded:
+    """Bring an artefact to one board, resuming for as long as ``deadline_s``.
+
+    DeviceError when the board refuses it (its digest, its signature, no space); BenchError at the deadline.
+    """
+    start = clock.monotonic()
+    offsets: list[int] = []
+    last: Exception | None = None
+    while clock.monotonic() - start < deadline_s:
+        try:
+            status = client.artefact(artefact.sha256)
+            if status is None or "path" not in status:
+                status = client.call("PUT", f"/artefacts/{artefact.sha256}/manifest", manifest)
+            if status["complete"]:
+                if status["error"]:
+                    raise DeviceError(f"{client.board} refused {artefact.name}: {status['error']}")
+                return Uploaded(clock.monotonic() - start, len(offsets), tuple(offsets[1:]))
+            offsets.append(int(status["have_bytes"]))
+            with client.dial() as sock:
+                _send(sock, client, artefact, offsets[-1])
+        except NodeRefused as exc:
+            if exc.status not in TRANSIENT:
+                raise DeviceError(f"{client.board} refused {artefact.name}: {exc.reason}") from exc
+            last = exc
+            clock.sleep(RETRY_S)
+        except (NodeSilent, OSError) as exc:
+            last = exc
+            clock.sleep(RETRY_S)
+    raise BenchError(
+        f"upload of {artefact.name} to {client.board} did not end within {deadline_s:g} s (last error: {last})",
+        remedy="is the ground link up? see `hil link show`",
+    ) from last
+
+
+def _send(sock: socket.socket, client: NodeClient, artefact: Artefact, offset: int) -> None:
+    """One PATCH from ``offset`` to the end. OSError when the path dies; NodeRefused when the board does not want it."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+    head = (
+        f"PATCH /artefacts/{artefact.sha256}?offset={offset} HTTP/1.1\r\nHost: {client.ip}\r\n"
+        f"Content-Length: {artefact.size_bytes - offset}\r\nConnection: close\r\n\r\n"
+    )
+    sock.sendall(head.encode())
+    watch = _Progress(sock)
+    with artefact.path.open("rb") as file:
+        while offset < artefact.size_bytes:
+            if watch.wait(select.POLLIN | select.POLLOUT) & select.POLLIN:
+                break  # it answers before it has everything: a refusal
+            try:
+                offset += os.sendfile(sock.fileno(), file.fileno(), offset, SEND_BYTES)
+            except BlockingIOError:
+                continue
+    watch.wait(select.POLLIN, patience_s=FINISH_S)
+    sock.settimeout(5.0)
+    response = http.client.HTTPResponse(sock, method="PATCH")
+    try:
+        response.begin()
+        content = response.read()
+    except http.client.HTTPException as exc:
+        raise ConnectionError(f"{client.board}: {exc!r}") from exc
+    if response.status != 200:
+        try:
+            answer = json.loads(content)
+        except ValueError:
+            answer = {}
+        raise NodeRefused(client.board, response.status, str(answer.pop("error", "refused")), answer)
+
+
+class _Progress:
+    """Waits for a socket, and tells a slow path (bytes are acknowledged) from a dead one (none are)."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._poll = select.poll()
+
+    def wait(self, events: int, *, patience_s: float = STALL_S) -> int:
+        """The events that are ready.
+
+        TimeoutError when nothing was acknowledged for ``STALL_S`` while something is under way, or when all is
+        acknowledged and ``patience_s`` passed.
+        """
+        self._poll.register(self._sock, events)
+        waited, queued = 0.0, self._unacknowledged()
+        while True:
+            ready = self._poll.poll(STALL_S * 1000)
+            if ready:
+                return ready[0][1]
+            waited += STALL_S
+            now = self._unacknowledged()
+            if now and now >= queued:
+                raise TimeoutError(f"no byte was acknowledged for {STALL_S:g} s")
+            if now < queued:
+                waited = 0.0
+            if waited >= patience_s:
+                raise TimeoutError(f"no answer for {patience_s:g} s")
+            queued = now
+
+    def _unacknowledged(self) -> int:
+        (size,) = struct.unpack("i", fcntl.ioctl(self._sock, termios.TIOCOUTQ, b"\0" * 4))
+        return int(size)

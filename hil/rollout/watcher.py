@@ -1,0 +1,172 @@
+"""The invariant watcher: do two boards ever claim different configuration epochs at the same time?"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hil.boards.protocol import Via
+from hil.errors import HilError
+from hil.evidence.sink import NullSink, Sink
+from hil.rollout.claims import ClaimInterval, Ledger, Violation, definite
+from hil.rollout.fleet import Fleet
+from hil.rollout.node_client import NodeClient
+
+__all__ = ["ClaimInterval", "InvariantWatcher", "Violation", "WatchReport"]
+
+ANSWER_S = 0.5
+CONNECT_S = 0.3
+GAP_LIMIT_S = 1.0
+
+
+@dataclass(frozen=True)
+class WatchReport:
+    """What the watcher saw.  Times are seconds since the watcher's start."""
+
+    duration_s: float
+    samples: int  # questions asked, all boards; a board that does not answer does not claim
+    answers: int
+    max_gap_s: float  # longest time between two questions to one board
+    max_gap_board: str
+    claims: dict[str, list[tuple[float, float, int]]]  # board -> [(start_s, end_s, epoch)]
+    violations: tuple[Violation, ...]
+    started_mono_s: float  # time.monotonic() at the watcher's start
+    gap_limit_s: float = GAP_LIMIT_S
+
+    @property
+    def conclusive(self) -> bool:
+        """False when a gap in the sampling was so long that a violation could have gone unseen."""
+        return self.samples > 0 and self.max_gap_s <= self.gap_limit_s
+
+    @property
+    def ok(self) -> bool:
+        return not self.violations
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of the ``watch.summary`` event."""
+        return {
+            "duration_s": round(self.duration_s, 3),
+            "samples": self.samples,
+            "answers": self.answers,
+            "max_gap_s": round(self.max_gap_s, 3),
+            "max_gap_board": self.max_gap_board,
+            "conclusive": self.conclusive,
+            "violations": [str(v) for v in self.violations],
+            "claims": {
+                board: [[round(a, 3), round(b, 3), epoch] for a, b, epoch in spans]
+                for board, spans in self.claims.items()
+            },
+            "started_mono_s": self.started_mono_s,
+        }
+
+
+class InvariantWatcher:
+    """``with InvariantWatcher(fleet, sink) as watcher: ...; watcher.report()``.
+
+    Asks every board for ``/health`` through the management network every ``every_s`` seconds, from one thread per
+    board.  Emits ``watch.claim`` when a board begins or ends a claim, ``watch.violation`` at once, and
+    ``watch.summary`` at the end.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        sink: Sink | None = None,
+        *,
+        every_s: float = 0.1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.fleet = fleet
+        self._sink = sink or NullSink()
+        self._every_s = every_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._ledger = Ledger()
+        self._asked: dict[str, float] = {}
+        self._claiming: dict[str, int | None] = {}
+        self._samples = self._answers = 0
+        self._gap, self._gap_board = 0.0, ""
+        self._started = clock()
+        self._ended: float | None = None
+
+    def start(self) -> InvariantWatcher:
+        self._started = self._clock()
+        for name in self.fleet.names:
+            thread = threading.Thread(target=self._watch, args=(name,), name=f"watch-{name}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        return self
+
+    def stop(self) -> WatchReport:
+        """End the sampling; the report. Idempotent."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(ANSWER_S + CONNECT_S + 2.0)
+        if self._ended is None:
+            self._ended = self._clock()
+            self._sink.event("watch.summary", **self.report().fields())
+        return self.report()
+
+    def report(self) -> WatchReport:
+        """What was seen until now."""
+        with self._lock:
+            now = self._ended if self._ended is not None else self._clock()
+            gap, board = self._gap, self._gap_board
+            for name, asked in self._asked.items():  # a gap that has not ended yet
+                if now - asked > max(gap, ANSWER_S + CONNECT_S + self._every_s):
+                    gap, board = now - asked, name
+            return WatchReport(
+                duration_s=now - self._started,
+                samples=self._samples,
+                answers=self._answers,
+                max_gap_s=gap,
+                max_gap_board=board,
+                claims={
+                    name: [(i.start_s - self._started, i.end_s - self._started, i.epoch) for i in intervals]
+                    for name, intervals in sorted(self._ledger.intervals.items())
+                },
+                violations=tuple(self._ledger.violations),
+                started_mono_s=self._started,
+            )
+
+    def __enter__(self) -> InvariantWatcher:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def _watch(self, name: str) -> None:
+        client = NodeClient(self.fleet, name, Via.MANAGEMENT, timeout_s=ANSWER_S, connect_s=CONNECT_S)
+        with client:
+            due = self._clock()
+            while not self._stopping.wait(max(0.0, due - self._clock())):
+                sent = self._clock()
+                due = max(due + self._every_s, sent)
+                try:
+                    health = client.health()
+                except HilError:
+                    health = None
+                self._note(name, sent, self._clock(), health)
+
+    def _note(self, name: str, sent: float, received: float, health: dict[str, Any] | None) -> None:
+        interval = definite(health, sent, received) if health is not None else None
+        with self._lock:
+            before = self._asked.get(name, self._started)
+            if sent - before > self._gap:
+                self._gap, self._gap_board = sent - before, name
+            self._asked[name] = sent
+            self._samples += 1
+            self._answers += health is not None
+            found = self._ledger.add(interval) if interval is not None else []
+            epoch = health["claim"]["epoch"] if health is not None else None
+            changed = self._claiming.get(name) != epoch
+            self._claiming[name] = epoch
+        if changed:
+            self._sink.event("watch.claim", board=name, epoch=epoch, answers=health is not None)
+        for violation in found:
+            self._sink.event("watch.violation", what=violation.kind, detail=str(violation))

@@ -1,0 +1,65 @@
+"""RAUC's custom boot-control backend (``/usr/lib/rauc/bootctl``) on the board's firmware variables.
+
+RAUC asks whether a slot can boot (``get-state``: ``good`` while the firmware would try it).  Whether a slot was
+*confirmed* after a health check is a second question; ``set-state SLOT good`` answers it with yes, and
+``/run/slot-confirmed`` shows it for the running slot.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hil.twin.variables import SLOTS, BootControl, Slot, Variables
+
+EFIVARS = Path("/sys/firmware/efi/efivars")
+CONFIRMED = Path("/run/slot-confirmed")
+USAGE = (
+    "usage: bootctl get-primary | set-primary S | get-state S | set-state S good|bad | get-current"
+)
+
+
+def _slot(text: str) -> Slot:
+    for slot in SLOTS:
+        if slot == text:
+            return slot
+    raise ValueError(f"no slot {text!r}: A or B")
+
+
+def run(argv: Sequence[str], control: BootControl, confirmed: Path = CONFIRMED) -> str:
+    """One verb; returns what to print. ValueError when the verb or slot is unknown."""
+    answer = ""
+    match list(argv):
+        case ["get-primary"]:
+            answer = control.active
+        case ["get-current"]:
+            answer = control.current
+        case ["set-primary", name]:
+            control.set_active(_slot(name))
+        case ["get-state", name]:
+            answer = "good" if control.slot(_slot(name)).bootable else "bad"
+        case ["set-state", name, "good"]:
+            control.mark_good(_slot(name))
+        case ["set-state", name, "bad"]:
+            control.mark_bad(_slot(name))
+        case _:
+            raise ValueError(USAGE)
+    if not answer:
+        confirmed.write_text("1\n" if control.slot(control.current).confirmed else "0\n")
+    return answer
+
+
+def main() -> int:
+    try:
+        answer = run(sys.argv[1:], BootControl(Variables(EFIVARS)))
+    except (ValueError, OSError) as exc:
+        print(f"bootctl: {exc}", file=sys.stderr)
+        return 1
+    if answer:
+        print(answer)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

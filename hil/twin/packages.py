@@ -1,0 +1,154 @@
+"""Debian packages and Python wheels for the images: resolved and downloaded, never installed on this host."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from urllib.parse import unquote
+
+from hil.errors import BenchError
+
+Progress = Callable[[str], None]
+
+_URI = re.compile(r"^'[^']+' (?P<file>\S+\.deb) (?P<size>\d+) ")
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """One wheel to unpack, and the globs inside it to leave out."""
+
+    name: str
+    skip: tuple[str, ...]
+
+    @property
+    def version(self) -> str:
+        """The version this harness itself runs. BenchError when it is not installed here."""
+        try:
+            return importlib.metadata.version(self.name)
+        except importlib.metadata.PackageNotFoundError as exc:
+            raise BenchError(
+                f"the Python package {self.name} is not installed here", remedy="run `make setup`"
+            ) from exc
+
+    def keeps(self, member: str) -> bool:
+        """Whether a file of the wheel goes into the image."""
+        return not any(fnmatch(member, glob) or fnmatch(member, f"{glob}/*") for glob in self.skip)
+
+
+def read_list(path: Path) -> list[str]:
+    """One entry per line; ``#`` begins a comment."""
+    lines = (line.split("#", 1)[0].rstrip() for line in path.read_text().splitlines())
+    return [line for line in lines if line]
+
+
+def read_wheels(path: Path) -> list[Wheel]:
+    """Names at the margin, each followed by indented globs."""
+    wheels: list[tuple[str, list[str]]] = []
+    for line in read_list(path):
+        if line[0].isspace():
+            if not wheels:
+                raise BenchError(f"{path}: a glob stands before the first package name")
+            wheels[-1][1].append(line.strip())
+        else:
+            wheels.append((line, []))
+    return [Wheel(name, tuple(globs)) for name, globs in wheels]
+
+
+def run_tool(argv: Sequence[str], *, cwd: Path | None = None, timeout_s: float = 600.0) -> str:
+    """Run a host tool; its stdout. BenchError with the end of stderr when it fails or is not there."""
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, cwd=cwd, timeout=timeout_s)
+    except FileNotFoundError as exc:
+        raise BenchError(f"{argv[0]} is not installed", remedy="run `hil setup`") from exc
+    except subprocess.TimeoutExpired as exc:
+        raise BenchError(f"`{argv[0]}` did not end within {timeout_s:g} s") from exc
+    if done.returncode != 0:
+        tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-6:])
+        raise BenchError(f"`{' '.join(argv[:3])} ...` failed ({done.returncode}): {tail}")
+    return done.stdout
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Apt:
+    """apt with a private state: an empty system on which everything is yet to be installed."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        for part in ("archives/partial", "lists/partial"):
+            (directory / part).mkdir(parents=True, exist_ok=True)
+        (directory / "status").write_text("")
+
+    def _options(self, *, private_lists: bool) -> list[str]:
+        options = {
+            "Dir::State::status": self.directory / "status",
+            "Dir::State::extended_states": self.directory / "extended_states",
+            "Dir::Cache::archives": self.directory / "archives",
+            "Dir::Cache::pkgcache": "",
+            "Dir::Cache::srcpkgcache": "",
+            "APT::Install-Recommends": "false",
+            "APT::Architecture": "amd64",
+            "APT::Sandbox::User": "root",
+            "Debug::NoLocking": "true",
+            "Acquire::Retries": "3",
+        }
+        if private_lists:
+            options["Dir::State::lists"] = self.directory / "lists"
+        return [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
+
+    def resolve(self, packages: Sequence[str], progress: Progress) -> tuple[dict[str, str], list[str]]:
+        """(package -> ``package=version`` with all dependencies, options that found them).
+
+        The host's own package lists are used when they know all packages, else private ones are fetched.
+        """
+        argv = ["--yes", "--print-uris", "install", *packages]
+        options = self._options(private_lists=False)
+        try:
+            out = run_tool(["apt-get", *options, *argv])
+        except BenchError:
+            progress("package lists: fetching")
+            options = self._options(private_lists=True)
+            run_tool(["apt-get", *options, "update"])
+            out = run_tool(["apt-get", *options, *argv])
+        found: dict[str, str] = {}
+        for line in out.splitlines():
+            if match := _URI.match(line):
+                name, version, _ = unquote(match["file"]).split("_", 2)
+                found[name] = f"{name}={version}"
+        return found, options
+
+    def download(self, packages: Sequence[str], skip: Sequence[str], progress: Progress) -> list[Path]:
+        """Download ``packages`` and what they depend on, except ``skip``; the .deb files, sorted."""
+        found, options = self.resolve(packages, progress)
+        wanted = [spec for name, spec in sorted(found.items()) if name not in set(skip)]
+        progress(f"Debian packages: downloading {len(wanted)}")
+        archives = self.directory / "archives"
+        run_tool(["apt-get", *options, "download", *wanted], cwd=archives)
+        return sorted(archives.glob("*.deb"))
+
+
+def download_wheels(wheels: Sequence[Wheel], directory: Path, progress: Progress) -> list[Path]:
+    """Download the wheels for CPython 3.11 on x86-64 Linux, whatever Python runs here."""
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for wheel in wheels:
+        pattern = f"{wheel.name}-{wheel.version}-*.whl"
+        if not list(directory.glob(pattern)):
+            progress(f"wheel: {wheel.name} {wheel.version}")
+            platforms = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux2014_x86_64")
+            argv = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+            argv += ["--python-version", "3.11", "--implementation", "cp", "--abi", "cp311"]
+            argv += [word for platform in platforms for word in ("--platform", platform)]
+            run_tool([*argv, "--dest", str(directory), f"{wheel.name}=={wheel.version}"])
+        paths += sorted(directory.glob(pattern))[:1]
+    return paths

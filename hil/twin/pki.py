@@ -1,0 +1,184 @@
+"""The development PKI: made on this machine at first use, kept under ``hil.paths.pki()``, never committed.
+
+A release CA that the OS trusts, a release certificate that signs bundles and artefacts, a foreign CA that nobody
+trusts (for the bundles that must be refused), and SSH keys for the harness and for every board.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hil import paths
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+LIFETIME_DAYS = 3650
+
+
+@dataclass(frozen=True)
+class HostKey:
+    """A board's SSH host key."""
+
+    private: Path
+    public_line: str  # "ssh-ed25519 AAAA..."
+
+
+@dataclass(frozen=True)
+class Signer:
+    """A certificate and its private key, PEM."""
+
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True)
+class Pki:
+    """Paths of the keys; private ones are 0600."""
+
+    directory: Path
+
+    @property
+    def keyring(self) -> Path:
+        """CA certificate the OS trusts; /etc/rauc/keyring.pem on the board."""
+        return self.directory / "keyring.pem"
+
+    @property
+    def release(self) -> Signer:
+        """Signs what boards accept."""
+        return Signer(self.directory / "release.cert.pem", self.directory / "release.key.pem")
+
+    @property
+    def foreign(self) -> Signer:
+        """Signs under a CA that no board trusts."""
+        return Signer(self.directory / "foreign.cert.pem", self.directory / "foreign.key.pem")
+
+    @property
+    def ssh_key(self) -> Path:
+        """The harness's own SSH key (OpenSSH format); ``.pub`` beside it."""
+        return self.directory / "ssh_harness_ed25519"
+
+    @property
+    def ssh_public_line(self) -> str:
+        return self.ssh_key.with_suffix(".pub").read_text().strip()
+
+    def host_key(self, board: str) -> HostKey:
+        """The SSH host key of a board, made at first use."""
+        private = self.directory / "hosts" / f"{board}_ed25519"
+        public = private.with_suffix(".pub")
+        if not public.exists():
+            with _lock(self.directory):
+                if not public.exists():
+                    _make_ssh_key(private)
+        return HostKey(private, public.read_text().strip())
+
+
+def ensure_pki(directory: Path | None = None) -> Pki:
+    """Make whatever is missing (default: in ``hil.paths.pki()``) and return where it is."""
+    pki = Pki(directory or paths.pki())
+    done = pki.directory / "complete"
+    if done.exists():
+        return pki
+    pki.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _lock(pki.directory):
+        if not done.exists():
+            _make_chain(pki.directory, "release", pki.keyring)
+            _make_chain(pki.directory, "foreign", pki.directory / "foreign.ca.pem")
+            _make_ssh_key(pki.ssh_key)
+            done.write_text("")
+    return pki
+
+
+class _lock:
+    """One maker at a time; the others wait and find everything there."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / ".lock"
+
+    def __enter__(self) -> None:
+        self._file = self._path.open("w")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+
+
+def _make_ssh_key(private: Path) -> None:
+    from cryptography.hazmat.primitives import serialization as s
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.generate()
+    _write_private(private, key.private_bytes(s.Encoding.PEM, s.PrivateFormat.OpenSSH, s.NoEncryption()))
+    public = key.public_key().public_bytes(s.Encoding.OpenSSH, s.PublicFormat.OpenSSH)
+    private.with_suffix(".pub").write_bytes(public + b"\n")
+
+
+def _make_chain(directory: Path, name: str, ca_file: Path) -> None:
+    """A CA (its key is not kept: nothing else will be issued) and one signing certificate under it."""
+    from cryptography.hazmat.primitives import serialization as s
+
+    ca_key, ca = _issue(f"Orbital HIL {name} CA (development)", None)
+    key, certificate = _issue(f"Orbital HIL {name} signing (development)", (ca_key, ca))
+    ca_file.write_bytes(ca.public_bytes(s.Encoding.PEM))
+    (directory / f"{name}.cert.pem").write_bytes(certificate.public_bytes(s.Encoding.PEM))
+    encoded = key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption())
+    _write_private(directory / f"{name}.key.pem", encoded)
+
+
+def _issue(
+    common_name: str, issuer: tuple[RSAPrivateKey, x509.Certificate] | None
+) -> tuple[RSAPrivateKey, x509.Certificate]:
+    """A new key with a certificate: self-signed CA without ``issuer``, else a signing certificate."""
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(issuer[1].subject if issuer else name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=LIFETIME_DAYS))
+        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.KeyUsage(
+                digital_signature=issuer is not None,
+                key_cert_sign=issuer is None,
+                crl_sign=issuer is None,
+                content_commitment=False,
+                key_encipherment=False,
+                data_encipherment=False,
+                key_agreement=False,
+                encipher_only=False,
+                decipher_only=False,
+            ),
+            critical=True,
+        )
+    )
+    if issuer:
+        # RAUC and `openssl cms` check the S/MIME signing purpose.
+        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])
+        builder = builder.add_extension(usage, critical=False)
+    return key, builder.sign(issuer[0] if issuer else key, hashes.SHA256())

@@ -1,0 +1,88 @@
+"""A bench of nothing but boards: scratch management namespace, a veth per board, one console pump."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hil import netns
+from hil.boards.console import ConsolePump
+from hil.boards.container import BoardFacts, ContainerBoard, ContainerSpec
+from hil.boards.nv import prepare_nv_dir
+from hil.boards.protocol import Via
+from hil.twin.images import Images, ensure_images
+from hil.twin.pki import ensure_pki
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+NAMESPACE = f"hilt-twin-{os.getpid()}"
+MODEL = "NVIDIA Jetson AGX Orin Developer Kit"
+
+
+def ip(*argv: str) -> None:
+    subprocess.run(["ip", *argv], check=True, capture_output=True, text=True)
+
+
+def plug_management(namespace: str, index: int, pid: int) -> None:
+    """A veth from the scratch namespace to the board's eth0, as the bench does it for real."""
+    near, far, board = f"m{index}", f"198.19.{index}.1/30", f"198.19.{index}.2/30"
+    inside = ["nsenter", f"--net=/proc/{pid}/ns/net", "--", "ip"]
+    subprocess.run(["ip", "-n", namespace, "link", "delete", near], capture_output=True)
+    peer = ["type", "veth", "peer", "name", "eth0", "netns", str(pid)]
+    ip("-n", namespace, "link", "add", near, *peer)
+    ip("-n", namespace, "address", "add", far, "dev", near)
+    ip("-n", namespace, "link", "set", near, "up")
+    for words in (["address", "add", board, "dev", "eth0"], ["link", "set", "eth0", "up"]):
+        subprocess.run([*inside, *words], check=True, capture_output=True)
+
+
+@contextmanager
+def boards(
+    client: DockerClient, count: int, *, data_size_bytes: int = 256 << 20, **variables: int
+) -> Iterator[tuple[list[ContainerBoard], Images]]:
+    """``count`` boards, created but powered off; everything is gone afterwards."""
+    images = ensure_images(client)
+    pki = ensure_pki()
+    directory = Path(tempfile.mkdtemp(prefix="hilt-twin-"))
+    netns.create(NAMESPACE)
+    made: list[ContainerBoard] = []
+    try:
+        with ConsolePump(directory) as pump:
+            try:
+                for index in range(1, count + 1):
+                    name = f"twin-{index}"
+                    facts = BoardFacts(
+                        name, "A", MODEL, f"14230000000{index}", f"198.18.1.{10 + index}", f"198.19.{index}.2", {}
+                    )
+                    spec = ContainerSpec(
+                        bench=NAMESPACE,
+                        facts=facts,
+                        nv_dir=directory / name,
+                        image_id=images.hardware_image_id,
+                        console=pump.add(name),
+                        addresses={Via.MANAGEMENT: (NAMESPACE, facts.management_address)},
+                        ssh_key=pki.ssh_key,
+                        host_key=pki.host_key(name).public_line,
+                    )
+                    prepare_nv_dir(spec.nv_dir, facts, images.factory, pki, data_size_bytes=data_size_bytes)
+
+                    def plug(pid: int, number: int = index) -> None:
+                        plug_management(NAMESPACE, number, pid)
+
+                    board = ContainerBoard(spec, client, plug)
+                    made.append(board)
+                    board.create()
+                yield made, images
+            finally:
+                for board in made:
+                    board.remove()
+    finally:
+        netns.delete(NAMESPACE)
+        shutil.rmtree(directory, ignore_errors=True)

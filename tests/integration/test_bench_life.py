@@ -1,0 +1,198 @@
+"""A bench comes up, works, goes down, and leaves nothing, however it ends."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from hil import netns, paths
+from hil.bench.bench import Bench
+from hil.bench.state import is_live
+from hil.boards.protocol import Via
+from hil.errors import BenchError, ConfigurationError
+from hil.host.clean import clean
+from hil.wait import wait_until
+from tests.integration.host_state import leftovers, network_of_this_host
+
+pytestmark = pytest.mark.integration
+
+LAB = paths.ROOT / "lab/virtual.yaml"
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    before = network_of_this_host()
+    with Bench(LAB) as up:
+        assert network_of_this_host() == before, "a bench that is up must not change the host's network"
+        yield up
+    assert network_of_this_host() == before
+    assert leftovers() == []
+
+
+def test_six_boards_answer_with_their_own_identity(bench: Bench) -> None:
+    identities = {name: board.identity() for name, board in bench.boards.items()}
+    assert list(identities) == ["a1", "a2", "a3", "b1", "b2", "b3"]
+    assert len({identity.boot_id for identity in identities.values()}) == 6
+    assert len({identity.serial for identity in identities.values()}) == 6
+
+
+def test_a_board_reaches_a_board_of_the_other_spacecraft_by_name_and_through_the_crosslink(
+    bench: Bench,
+) -> None:
+    with bench.boards["a1"].shell() as shell:
+        shell.run(["ping", "-c1", "-W2", "b2"])
+        before = bench.links.bytes_sent("isl-ab")
+        shell.run(["ping", "-c3", "-i0.2", "-s1000", "b2"])
+    assert bench.links.bytes_sent("isl-ab") - before >= 6 * 1000
+
+
+def test_the_round_trip_across_the_crosslink_takes_what_was_commanded(bench: Bench) -> None:
+    with bench.boards["a1"].shell() as shell:
+        shell.run(["ping", "-c1", "b1"])
+        answer = shell.run(["ping", "-c5", "-i0.2", "b1"]).stdout
+    fastest_ms = float(answer.rsplit("=", 1)[1].split("/")[0])
+    assert 28.7 <= fastest_ms <= 31.0
+
+
+def test_the_management_ports_do_not_join_the_boards(bench: Bench) -> None:
+    other = bench.plumbing.addresses["b1"].management
+    with bench.boards["a1"].shell() as shell:
+        assert shell.run(["ping", "-c1", "-W1", other], check=False).returncode != 0
+
+
+def test_no_namespace_of_a_bench_has_a_way_out(bench: Bench) -> None:
+    for name in netns.names(f"hil.{bench.name}."):
+        routes = subprocess.run(
+            ["ip", "-n", name, "route", "show", "table", "all"], capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        destinations = [
+            line.split()[1] if line.split()[0] in {"local", "broadcast"} else line.split()[0]
+            for line in routes
+        ]
+        assert all(d.startswith(("198.18.", "198.19.", "127.")) for d in destinations), (name, destinations)
+        nics = subprocess.run(
+            ["ip", "-n", name, "-o", "link", "show"], capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        for nic in nics:
+            assert any(kind in nic for kind in (" lo:", " sw0:", " l-", " b-", " m-", "l0", "l1")), nic
+
+
+def test_ground_commands_reach_a_far_board_only_while_the_crosslink_is_up(bench: Bench) -> None:
+    namespace, address = bench.boards["b1"].address(Via.FLIGHT)
+    netns.connect(namespace, (address, 22), timeout_s=5).close()
+    bench.links.cut("isl-ab")
+    try:
+        with pytest.raises(OSError):
+            netns.connect(namespace, (address, 22), timeout_s=1)
+        management, port = bench.boards["b1"].address(Via.MANAGEMENT)
+        netns.connect(management, (port, 22), timeout_s=5).close()
+    finally:
+        bench.links.restore("isl-ab")
+    netns.connect(namespace, (address, 22), timeout_s=5).close()
+
+
+def test_another_process_can_use_the_bench(bench: Bench) -> None:
+    script = (
+        "from hil.bench.bench import Bench\n"
+        f"bench = Bench.attach({bench.name!r})\n"
+        "print(bench.boards['b3'].identity().boot_id, len(bench.links.show()))\n"
+        "bench.close()\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    ).stdout.split()
+    assert answer == [bench.boards["b3"].identity().boot_id, "2"]
+    assert is_live(bench.name)
+
+
+def test_a_second_bench_of_the_same_name_is_refused(bench: Bench) -> None:
+    with pytest.raises(BenchError, match="is up already"), Bench(LAB, name=bench.name):
+        pass
+    assert is_live(bench.name)
+
+
+def test_six_boards_work_in_parallel_from_threads(bench: Bench) -> None:
+    shells = [board.shell() for board in bench.boards.values()]
+    try:
+        with ThreadPoolExecutor(6) as pool:
+            for number in range(25):
+                answers = list(pool.map(lambda shell: shell.run(["echo", str(number)]).stdout, shells))  # noqa: B023
+                assert answers == [f"{number}\n"] * 6
+    finally:
+        for shell in shells:
+            shell.close()
+
+
+def test_a_bench_that_is_not_up_is_told_with_those_that_are(bench: Bench) -> None:
+    with pytest.raises(ConfigurationError, match=f"no bench nowhere is up; up now: .*{bench.name}"):
+        Bench.attach("nowhere")
+
+
+class TestKilled:
+    """What SIGKILL leaves. Each test brings up a bench of its own, in a process of its own."""
+
+    @staticmethod
+    def start(name: str) -> subprocess.Popen[bytes]:
+        script = (
+            "import time\nfrom pathlib import Path\nfrom hil.bench.bench import Bench\n"
+            f"with Bench(Path({str(LAB)!r}), name={name!r}):\n    print('up', flush=True)\n    time.sleep(600)\n"
+        )
+        return subprocess.Popen(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, start_new_session=True
+        )
+
+    @pytest.mark.parametrize("moment", range(3))
+    def test_a_killed_owner_takes_its_bench_along(self, moment: int) -> None:
+        owner = self.start(f"killed{moment}")
+        time.sleep(random.Random(moment).uniform(0.3, 6.0))
+        owner.kill()
+        owner.wait()
+        assert owner.stdout is not None
+        owner.stdout.close()
+        wait_until(
+            lambda: not is_live(f"killed{moment}"), what="the keeper to notice and clean", deadline_s=60
+        )
+        assert leftovers() == []
+
+    def test_hil_clean_removes_and_names_what_a_killed_keeper_left(self) -> None:
+        owner = self.start("orphan")
+        assert owner.stdout is not None
+        try:
+            assert owner.stdout.readline() == b"up\n"
+            from hil.bench.state import read_state
+
+            state = read_state("orphan")
+            assert state is not None
+            os.kill(state.keeper_pid, signal.SIGKILL)
+        finally:
+            owner.kill()
+            owner.wait()
+            owner.stdout.close()
+        assert any("orphan" in found for found in leftovers())
+        removed = clean()
+        text = "\n".join(str(item) for item in removed.removed)
+        assert "hil.orphan.a1" in text and "hil.orphan.box" in text
+        assert leftovers() == []
+
+
+def test_a_lab_that_cannot_come_up_says_why_and_leaves_nothing(tmp_path: Path) -> None:
+    lab = tmp_path / "lab.yaml"
+    lab.write_text(LAB.read_text().replace("engine: auto", "engine: kernel"))
+    from hil.links.engine import detect
+
+    if detect().kind == "kernel":
+        with Bench(lab, name="forced"):
+            pass
+    else:
+        with pytest.raises(BenchError, match="netem"), Bench(lab, name="forced"):
+            pass
+    assert leftovers() == []
