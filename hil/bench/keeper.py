@@ -125,13 +125,7 @@ class Keeper:
             )
 
         def board_up(board: ContainerBoard) -> None:
-            prepare_nv_dir(
-                board.spec.nv_dir,
-                board.spec.facts,
-                images.factory,
-                pki,
-                largest_image_bytes=images.bundles.os_v2.image_size,
-            )
+            prepare_nv_dir(board.spec.nv_dir, board.spec.facts, images.factory, pki)
             board.create()
             board.supervisor.on()
 

@@ -52,6 +52,8 @@ CAPABILITIES = [
     "FOWNER",
     "KILL",
     "NET_BIND_SERVICE",
+    "NET_RAW",  # ping, inside its own network namespace
+    "AUDIT_WRITE",  # sshd ends a session with a terminal when it cannot log the login
 ]
 DEVICE_RULES = ["b 7:* rw", "c 10:237 rw"]  # loop devices, loop-control
 MEMORY_LIMIT = "3g"
@@ -145,6 +147,8 @@ class ContainerBoard:
                 cap_drop=["ALL"],
                 cap_add=CAPABILITIES,
                 device_cgroup_rules=DEVICE_RULES,
+                # Where AppArmor is on, Docker's default profile forbids mount, whatever the capabilities.
+                security_opt=["apparmor=unconfined"],
                 volumes={
                     str(spec.nv_dir): {"bind": "/nv", "mode": "rw"},
                     spec.console.board_tty: {"bind": "/dev/ttyTCU0", "mode": "rw"},

@@ -139,12 +139,19 @@ class BootControl(Protocol):
 class Board(Protocol):
     """One Orin module with its carrier and supervisor."""
 
-    name: str
-    spacecraft: str
-    fidelity: Fidelity
-    supervisor: Supervisor
-    console: Console
-    boot: BootControl
+    # Read-only, so that a driver's own richer types satisfy them.
+    @property
+    def name(self) -> str: ...
+    @property
+    def spacecraft(self) -> str: ...
+    @property
+    def fidelity(self) -> Fidelity: ...
+    @property
+    def supervisor(self) -> Supervisor: ...
+    @property
+    def console(self) -> Console: ...
+    @property
+    def boot(self) -> BootControl: ...
 
     def shell(self, via: Via = Via.MANAGEMENT) -> Shell:
         """A new SSH session. BenchError when there is no route, DeviceError when sshd does not answer."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
+import logging
 import select
 import shlex
-import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import paramiko
 
 PORT = 22
+LOG_CHANNEL = "hil.ssh"
 _WINDOW = 32 * 1024 * 1024
 _PACKET = 256 * 1024
 _CIPHERS = ("aes128-gcm@openssh.com", "aes128-ctr")
@@ -145,6 +146,10 @@ def _open(target: Target, timeout_s: float) -> paramiko.Transport:
     try:
         sock.settimeout(None)
         transport = paramiko.Transport(sock, default_window_size=_WINDOW, default_max_packet_size=_PACKET)
+        # What goes wrong is raised here with its context; paramiko's own logging would print a second traceback.
+        if not (logger := logging.getLogger(LOG_CHANNEL)).handlers:
+            logger.addHandler(logging.NullHandler())
+        transport.set_log_channel(LOG_CHANNEL)
         transport.banner_timeout = transport.auth_timeout = transport.handshake_timeout = timeout_s
         options = transport.get_security_options()
         options.ciphers = [name for name in _CIPHERS if name in options.ciphers]
@@ -205,8 +210,3 @@ def _communicate(channel: paramiko.Channel, stdin: bytes, deadline: float) -> tu
         if not progressed:
             poll.poll(min(left, 0.02 if pending or channel.exit_status_ready() else 0.2) * 1000)
     return bytes(out), bytes(err)
-
-
-def refused(exc: BaseException) -> bool:
-    """Whether an error means that nothing listens (yet), as opposed to no route."""
-    return isinstance(exc.__cause__, ConnectionRefusedError | socket.timeout)

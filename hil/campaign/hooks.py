@@ -199,6 +199,7 @@ class Campaign:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self) -> Generator[None, object, object]:
+        __tracebackhide__ = True
         result = yield
         if self.run.recorder is not None:
             raise_if_violated(self.run.recorder.taken)

@@ -12,7 +12,6 @@ import pytest
 from hil.errors import ConfigurationError
 from hil.evidence.plan import Plan
 
-
 _ACRONYMS = frozenset({"os", "ai", "gpu", "ssh", "tcp", "uefi", "rauc"})
 
 

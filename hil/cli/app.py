@@ -114,8 +114,8 @@ def show_error(exc: HilError) -> None:
         click.echo(f"  remedy: {exc.remedy}", err=True)
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP: everything is switched off as after Ctrl-C."""
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP: everything is switched off as after Ctrl-C (which click turns into its Abort)."""
 
     def __init__(self, number: signal.Signals) -> None:
         super().__init__()

@@ -87,7 +87,9 @@ class Progress(AbstractContextManager["Progress"]):
             self._print(f"{step} ...")
 
     def say(self, line: str) -> None:
-        """What the step does now."""
+        """What the step does now; an empty line says nothing."""
+        if not line:
+            return
         if self._status:
             self._status.update(f"{self._step}: {line}" if self._step else line)
         else:

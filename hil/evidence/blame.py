@@ -45,8 +45,8 @@ def judge_exception(exc: BaseException | None) -> Judgement:
     if isinstance(exc, BaseExceptionGroup):
         return _of_group(exc)
     kind = type(exc).__name__
-    # pytest's own outcomes are told by name: this module must not need pytest.
-    if type(exc).__module__.startswith("_pytest.outcomes"):
+    # pytest's own outcomes are told by name, because this module must not need pytest.
+    if any((c.__module__, c.__name__) == ("_pytest.outcomes", "OutcomeException") for c in type(exc).__mro__):
         if kind == "Skipped":
             return Judgement(Verdict.NOT_RUN, None, str(exc))
         if kind == "Exit":

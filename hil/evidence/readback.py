@@ -174,7 +174,7 @@ def _outcomes(run: RunRecord) -> list[TestOutcome]:
         if not test:
             continue
         if event.kind == "test.start":
-            starts.setdefault(test, event)
+            starts[test] = event
             ends.pop(test, None)
             # Values taken in an attempt that was abandoned for a bench fault are not results of the test.
             measured.pop(test, None)

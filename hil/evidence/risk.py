@@ -19,7 +19,7 @@ class LikelihoodLevel(Strict):
     """One row of the matrix."""
 
     label: str
-    meaning: str
+    meaning: str = ""
     p_max: float = Field(gt=0, le=1, description="highest probability of failure that still belongs here")
 
 

@@ -238,7 +238,11 @@ def _docker(f: HostFacts) -> Iterator[Check]:
         "docker",
         found,
         "container boards run in it",
-        remedy="unset DOCKER_HOST" if f.engine_problem else "run as root" if f.dockerd else "`hil setup` as root",
+        remedy="unset DOCKER_HOST"
+        if f.engine_problem
+        else "run as root"
+        if f.dockerd
+        else "`hil setup` as root",
     )
     if f.apparmor:
         yield Check(

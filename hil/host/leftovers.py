@@ -23,7 +23,7 @@ from hil.host.command import Runner, run
 from hil.host.dockerd import EngineFiles, call
 from hil.host.mounts import mounts_under, unmount
 from hil.host.policy import ServiceGuard
-from hil.host.procs import PROC, Process, ProcessId, end, processes
+from hil.host.procs import PROC, Process, ProcessId, end, identify, processes
 
 LABEL = "hil.bench"
 NAMESPACE_PREFIX = "hil."
@@ -146,7 +146,7 @@ class Namespaces:
     def find(self, live: Collection[str]) -> Iterator[Leftover]:
         for name in netns.names(NAMESPACE_PREFIX):
             _, bench, *rest = name.split(".")
-            if bench == "probe" and rest and Path("/proc", rest[0]).exists():
+            if bench == "probe" and rest and rest[0].isdigit() and identify(int(rest[0])):
                 continue  # `hil.probe.<pid>`: a process tries what the kernel can do, this moment
             if bench not in live:
                 yield Leftover("namespace", name, bench)
@@ -285,7 +285,7 @@ class LinkEngines:
     def find(self, live: Collection[str]) -> Iterator[Leftover]:
         for directory in sorted((paths.run_dir() / "uml").glob("*-*")):
             owner = directory.name.partition("-")[0]
-            if owner.isdigit() and not Path("/proc", owner).exists():
+            if owner.isdigit() and not identify(int(owner)):
                 yield Leftover("link engine", str(directory))
 
     def remove(self, leftover: Leftover) -> None:
@@ -331,7 +331,7 @@ class Engine:
 
     def find(self, live: Collection[str]) -> Iterator[Leftover]:
         daemon = dockerd.started(self._files)
-        if daemon and not engine.users(self._files) and not live:
+        if daemon and not engine.users(self._files):
             yield Leftover("container engine", "dockerd", detail=f"ours, pid {daemon.pid}, nobody uses it")
         elif not daemon and not dockerd.answers(self._files.socket):
             for who, name in dockerd.own_processes(self._files):

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -44,31 +44,44 @@ class View(Protocol):
     def end(self, summary: str, seconds: float) -> None: ...
 
 
+@dataclass(frozen=True)
+class Built:
+    """Files that must be there for the set-up to be complete, and the board image's id in the engine."""
+
+    files: tuple[Path, ...]
+    image: str = ""
+
+
 class Builders(Protocol):
     """What is built, by other rooms of this house; a seam for the tests."""
 
-    def images(self, client: DockerClient, progress: Progress) -> object: ...
-    def payload(self, progress: Progress) -> object: ...
-    def relay(self) -> Path: ...
+    def images(self, client: DockerClient, progress: Progress) -> Built: ...
+    def payload(self, progress: Progress) -> Built: ...
+    def relay(self) -> Built: ...
 
 
 class RealBuilders:
     """The builders of this project, imported when needed."""
 
-    def images(self, client: DockerClient, progress: Progress) -> object:
+    def images(self, client: DockerClient, progress: Progress) -> Built:
+        from hil.twin.bundles import BundleKind
         from hil.twin.images import ensure_images
+        from hil.twin.pki import ensure_pki
 
-        return ensure_images(client, progress)
+        images = ensure_images(client, progress)
+        bundles = [images.bundles.bundle(kind).path for kind in BundleKind]
+        return Built((images.factory.path, ensure_pki().keyring, *bundles), images.hardware_image_id)
 
-    def payload(self, progress: Progress) -> object:
+    def payload(self, progress: Progress) -> Built:
         from hil.payload import ensure_artefacts
 
-        return ensure_artefacts(progress)
+        made = ensure_artefacts(progress)
+        return Built((made.model.path, made.scene.path, made.golden))
 
-    def relay(self) -> Path:
+    def relay(self) -> Built:
         from hil.links.relay import compile_relay
 
-        return compile_relay()
+        return Built((compile_relay(),))
 
 
 @dataclass(frozen=True)
@@ -110,17 +123,16 @@ def setup(view: View, builders: Builders | None = None) -> SetupResult:
                 done(f"Docker {found.version} ({'ours' if found.ours else 'yours'})" if found else "")
             with _step(view, "images and bundles", did) as done:
                 images = builders.images(client, view.say)
-                image = str(getattr(images, "hardware_image_id", ""))
-                done(f"image {image.removeprefix('sha256:')[:12]}")
+                done(f"board image {images.image.removeprefix('sha256:')[:12]}")
             with _step(view, "payload", did) as done:
                 payload = builders.payload(view.say)
                 done("model and scene")
             with _step(view, "link box", did) as done:
                 relay = builders.relay()
                 done("relay compiled")
-            files = [*files_of(images), *files_of(payload), relay]
-            _write_stamp(inputs, image, files, found.url if found else "")
-    return SetupResult(tuple(did), time.monotonic() - start, image)
+            files = [*images.files, *payload.files, *relay.files]
+            _write_stamp(inputs, images.image, files, found.url if found else "")
+    return SetupResult(tuple(did), time.monotonic() - start, images.image)
 
 
 def stale() -> str:
@@ -172,16 +184,6 @@ def image_present(image: str, url: str) -> bool:
         digest = image.removeprefix("sha256:")
         return any(files.data.glob(f"image/*/imagedb/content/sha256/{digest}"))
     return bool(get(Path(url.removeprefix("unix://")), f"/images/{image}/json", 10.0))
-
-
-def files_of(value: object) -> Iterator[Path]:
-    """Every existing file that a result (nested dataclasses) names."""
-    if isinstance(value, Path):
-        if value.is_file():
-            yield value
-    elif is_dataclass(value) and not isinstance(value, type):
-        for field in fields(value):
-            yield from files_of(getattr(value, field.name))
 
 
 def _stamp_path() -> Path:

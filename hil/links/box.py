@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from hil.errors import ConfigurationError
+from hil.errors import BenchError, ConfigurationError
 from hil.evidence.sink import NullSink, Sink
 from hil.links import netem, rtnl, wiring
 from hil.links.agent import Agent, AgentServer, KernelAgent, RemoteAgent
@@ -60,6 +60,17 @@ class DirectionStatus:
     sent_bytes: int
     dropped_packets: int  # by the loss model, by a cut, or for want of queue
     queued_packets: int  # in flight and waiting
+
+    @property
+    def agrees(self) -> bool:
+        """The kernel does what is commanded, the compensated delay taken into account."""
+        if self.kernel is None:
+            return False
+        delay_ns = max(0, self.commanded.delay_us * 1000 - self.compensation_ns)
+        wanted = replace(self.commanded, delay_us=self.kernel.delay_us)
+        if not wanted.up:  # a direction that is down is told of no loss model
+            wanted = replace(wanted, loss_ppm=0, gemodel=None)
+        return self.kernel_delay_ns == delay_ns and self.kernel == wanted
 
 
 @dataclass(frozen=True)
@@ -130,6 +141,8 @@ class LinkBox:
                 agent = KernelAgent(box_namespace)
             undo.callback(agent.close)
             indexes = rtnl.interfaces(agent)
+            if missing := [nic for nic in nics if nic not in indexes]:
+                raise BenchError(f"the {choice.kind} link engine has no NIC {', '.join(missing)}")
             record = BoxRecord(
                 engine=choice.kind,
                 engine_reason=choice.reason,
@@ -192,6 +205,12 @@ class LinkBox:
         """What was asked for, without asking the kernel."""
         return self._store.load().link(link).commanded[direction]
 
+    def bytes_sent(self, link: str) -> int:
+        """Bytes that went into a link, both directions, Ethernet headers included."""
+        self._store.load().link(link)  # ConfigurationError for an unknown one
+        status = next(each for each in self.show() if each.name == link)
+        return status.a_to_b.sent_bytes + status.b_to_a.sent_bytes
+
     def set(self, link: str, *, a_to_b: LinkState | None = None, b_to_a: LinkState | None = None) -> None:
         """Command a direction, or both at once; a direction not given stays as it is.
 
@@ -224,6 +243,12 @@ class LinkBox:
             link,
             lambda old: replace(old, compensation_ns={**old.compensation_ns, direction: compensation_ns}),
         )
+
+    def reapply(self) -> None:
+        """Command everything once more, whether or not the kernel has it already (restarts loss models)."""
+        record = self._store.load()
+        steps = [shape_step(link, d, self._seed) for link in record.links for d in DIRECTIONS]
+        rtnl.transact(self.agent, steps)
 
     def close(self) -> None:
         """The owner's: engine, NICs, socket and state file go. An attached one's: only its connection."""

@@ -27,7 +27,8 @@ STRAY_LOSS_PPM = 1_000  # one in a thousand without a command is noise of a busy
 
 _ATTEMPTS = 5
 _DELAY_PROBES, _DELAY_INTERVAL_S = 120, 0.002
-_RATE_S, _RATE_FRAMES, _RATE_SLOWEST_S = 0.2, 20, 0.5
+_RATE_S, _RATE_SLOWEST_S = 0.2, 0.5
+_RATE_FRAMES, _RATE_FRAMES_MAX = 20, 20_000  # more than any bench forwards in that time
 _UDP_CEILING_BPS = 300_000_000  # above it profile bulk is measured with TCP, whose packets may be large
 _LOSS_PROBES, _LOSS_PROBES_MAX, _LOSS_HZ, _LOSSES_WANTED = 1_000, 20_000, 4_000, 30
 _OUTAGE_S, _OUTAGE_INTERVAL_S, _OUTAGE_LEAD_S = 0.1, 0.001, 0.03
@@ -164,7 +165,7 @@ def _rate_of(box: LinkBox, probe: Probe) -> Callable[[], list[Calibration]]:
             # full frames where that takes a bearable time, else smaller ones
             frame_b = min(state.frame_bits // 8, int(state.rate_bps * _RATE_SLOWEST_S / _RATE_FRAMES / 8))
             frame_b = max(frame_b, packets.SMALL_FRAME_B)
-            frames = max(_RATE_FRAMES, int(state.rate_bps * _RATE_S / (frame_b * 8)))
+            frames = max(_RATE_FRAMES, min(_RATE_FRAMES_MAX, int(state.rate_bps * _RATE_S / (frame_b * 8))))
             arrivals, offered = packets.blast(probe, rate_bps=state.rate_bps, frame_b=frame_b, frames=frames)
             measured = _arrival_rate_bps(arrivals, frame_b)
             short = offered < state.rate_bps

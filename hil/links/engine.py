@@ -57,16 +57,17 @@ def missing_in_kernel() -> str:
                 ("ingress", rtnl.ingress(_LOOPBACK)),
                 ("matchall or mirred", rtnl.redirect(_LOOPBACK, _LOOPBACK)),
             )
+            missing = []
             for what, message in steps:
                 (reply,) = rtnl.replies(agent.request(rtnl.number([message])))
                 if reply.error == errno.ENOENT:
-                    return what
-                if reply.error:
+                    missing.append(what)
+                elif reply.error:
                     raise BenchError(
                         f"probing the kernel for {what}: {os.strerror(reply.error)}",
                         remedy="the virtual lab needs root",
                     )
-            return ""
+            return " and ".join(missing)
     finally:
         netns.delete(scratch)
 

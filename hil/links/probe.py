@@ -32,6 +32,7 @@ SMALL_FRAME_B = _SMALL_B + HEADERS_B
 """A probe as the link counts it, when nothing else is asked for."""
 _UDP_SEGMENT = 103
 _BURST_B = 60_000
+_CATCH_UP_S = 0.002
 _SIOCGIFADDR = 0x8915
 _SO_TIMESTAMPNS = 35
 _SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 33, 32
@@ -202,14 +203,17 @@ def warm_up(probes: Sequence[Probe], *, deadline_s: float = 3.0) -> set[tuple[st
 
 
 def pace(probes: Sequence[Probe], *, count: int, interval_s: float, payload_b: int = _SMALL_B) -> None:
-    """Send ``count`` probes in every direction, evenly, starting afresh."""
+    """Send ``count`` probes in every direction, evenly, starting afresh.
+
+    A sender that was held up does not make up for it: a burst would overflow the link's queue and read as loss.
+    """
     for probe in probes:
         probe.restart()
     due = time.monotonic()
     for _ in range(count):
         for probe in probes:
             probe.send(payload_b)
-        due += interval_s
+        due = max(due + interval_s, time.monotonic() - _CATCH_UP_S)
         if (left := due - time.monotonic()) > 0:
             time.sleep(left)
 

@@ -28,6 +28,7 @@ class RelayProcess:
         name: str,
         argv_for: Callable[[int, int], Sequence[str]] | None = None,
         log: Path | None = None,
+        cwd: Path | None = None,
     ) -> None:
         self.sock, theirs = socket.socketpair()
         lifeline, self._lifeline = os.pipe()
@@ -47,6 +48,7 @@ class RelayProcess:
                 stderr=output,
                 pass_fds=keep,
                 start_new_session=True,
+                cwd=cwd,
             )
         except OSError as exc:
             self.sock.close()

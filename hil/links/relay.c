@@ -498,17 +498,20 @@ static int mind(int lifeline, char **command)
 		_exit(die(command[0]));
 	}
 	prctl(PR_SET_TIMERSLACK, 1);
-	for (;;) {
+	for (int blind = 0;;) {
 		int status;
 		char byte;
 		struct pollfd p[1 + WATCHED_MAX] = { { .fd = lifeline, .events = POLLIN } };
-		int ready = wait_for(p, CHECK_NS);
+		int ready = wait_for(p, blind ? KICK_NS : CHECK_NS);
 		if (ready > 0 && p[0].revents) {
 			if (read(lifeline, &byte, 1) <= 0)
 				return 0; /* the owner is gone */
 			watch_sockets(child); /* told that its NICs are up: a SIGIO during boot makes it spin for ever */
+			blind = !watched_count;
 		} else if (ready > 0) {
 			kick(child, p);
+		} else if (blind) {
+			kill(child, SIGIO); /* its sockets cannot be seen (an old kernel, a low limit): wake it regardless */
 		}
 		if (waitpid(child, &status, WNOHANG) == child)
 			return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);

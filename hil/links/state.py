@@ -18,6 +18,7 @@ MIN_MTU, MAX_MTU = 576, 9216
 _MIN_BUFFER_US = 20_000
 _MIN_BUFFER_PACKETS = 64
 _UNSHAPED_LIMIT = 20_000
+_MOST_PACKETS = 0xFFFFFFFF  # netem's field has 32 bits
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def limit_packets(rate_bps: int, delay_us: int, mtu: int) -> int:
     frame_bits = (mtu + ETHERNET_HEADER_B) * 8
     in_flight = -(-rate_bps * delay_us // (frame_bits * 1_000_000))
     waiting = -(-rate_bps * max(2 * delay_us, _MIN_BUFFER_US) // (frame_bits * 1_000_000))
-    return in_flight + max(waiting, _MIN_BUFFER_PACKETS)
+    return min(in_flight + max(waiting, _MIN_BUFFER_PACKETS), _MOST_PACKETS)
 
 
 def _bounded(name: str, value: int, low: int, high: int) -> None:

@@ -9,17 +9,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hil import paths
 from hil.errors import BenchError
 
 SOCKET_BUFFER_B = 16 * 1024 * 1024
 _DIRECTORY = Path("/proc/sys/net/core")
 _NAMES = ("rmem_default", "wmem_default")
+_NOTE = Path("/run/hil-socket-buffers.json")
+"""Not in the run directory: the settings are the host's, and benches with different run directories share them."""
 
 
 @contextmanager
 def big_socket_buffers(
-    size_b: int = SOCKET_BUFFER_B, *, directory: Path = _DIRECTORY, deadline_s: float = 20.0
+    size_b: int = SOCKET_BUFFER_B,
+    *,
+    directory: Path = _DIRECTORY,
+    note: Path = _NOTE,
+    deadline_s: float = 20.0,
 ) -> Iterator[None]:
     """Sockets opened inside have ``size_b`` bytes of buffer each way; the host's values are back afterwards.
 
@@ -28,10 +33,7 @@ def big_socket_buffers(
     would each save the other's raised value, and notes the host's values in a file, so that the next bench puts
     them back when this process is killed in between.
     """
-    run = paths.run_dir()
-    run.mkdir(parents=True, exist_ok=True)
-    note = run / "socket-buffers.json"
-    with (run / "socket-buffers.lock").open("w") as lock:
+    with note.with_suffix(".lock").open("w") as lock:
         _lock(lock.fileno(), deadline_s)
         saved = _restore_note(note, directory) or {
             name: int((directory / name).read_text()) for name in _NAMES
@@ -47,12 +49,11 @@ def big_socket_buffers(
             note.unlink(missing_ok=True)
 
 
-def restore_socket_buffers(*, directory: Path = _DIRECTORY) -> bool:
+def restore_socket_buffers(*, directory: Path = _DIRECTORY, note: Path = _NOTE) -> bool:
     """Put back what a killed run left raised; True when there was something to put back."""
-    note = paths.run_dir() / "socket-buffers.json"
     if not note.exists():
         return False
-    with (paths.run_dir() / "socket-buffers.lock").open("w") as lock:
+    with note.with_suffix(".lock").open("w") as lock:
         _lock(lock.fileno(), 20.0)
         restored = _restore_note(note, directory) is not None
         note.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from hil.node.files import read_json, write_json
 REQUEST_S = 0.45
 """How long a board waits for another one's answer about the cluster."""
 PREPARE_S = 2.0
+WAITING_S = 0.06
 QUIET_S = 2.0
 """A member that was not heard of for so long is told of the committed configuration, in case it lost its disk."""
 MAX_MEMBERS = 64
@@ -246,8 +247,18 @@ class Cluster:
             except (OSError, ApiError) as exc:
                 self.last_error, again = str(exc), False
             if not again:
-                stored = self.member.state.stored
-                self._wake.wait(stored[0].renew_s if stored else epoch.RENEW_S)
+                self._wake.wait(self._pause())
+
+    def _pause(self) -> float:
+        """Seconds until the next renewal; short while this board is only waiting for others' leases to end."""
+        with self._lock:
+            committed = self.member.state.committed
+            if committed is None:
+                return epoch.RENEW_S
+            waiting = (
+                not self.last_error and self.member.claim(self._clock()) is None and self._fit(committed)
+            )
+            return min(WAITING_S, committed.renew_s) if waiting else committed.renew_s
 
     def renew_once(self) -> bool:
         """One renewal; True when it is worth repeating at once."""

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from hil.evidence.sink import Sink
+from hil.boards.protocol import Via
+from hil.errors import DeviceError
+from hil.evidence.sink import NullSink, Sink
 from hil.payload.artefacts import PayloadArtefacts
+from hil.payload.compare import Comparison, compare, read_mask
 from hil.rollout.fleet import Fleet
+from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
+from hil.wait import SYSTEM_CLOCK, Clock, wait_until
 
-
-@dataclass(frozen=True)
-class Comparison:
-    mismatched_pixels: int
-    pixels: int
-    iou: float  # intersection over union of the cloud classes; 1.0 when equal
-    digest: str  # sha256 of the cluster's mask bytes
-    golden_digest: str
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
 class BoardStats:
+    """One board's part of a job. Bytes are tiles in and masks out; seconds include the way there and back."""
+
     tiles: int
     tiles_per_s: float
     bytes_in: int
@@ -30,23 +34,122 @@ class BoardStats:
 
 @dataclass(frozen=True)
 class InferenceResult:
+    """One job over one scene."""
+
     job: str
     epoch: int
     seconds: float
     tiles: int
     retried_tiles: int
     per_board: dict[str, BoardStats]
-    comparison: Comparison
-    mask_path: str | None
+    comparison: Comparison  # with the ground twin
+    committed: Comparison | None  # with the mask in the repository
+    mask: NDArray[np.uint8]
 
 
 def run_inference(
     fleet: Fleet,
-    scene_id: str,
-    artefacts: PayloadArtefacts,
+    payload: PayloadArtefacts,
     sink: Sink | None = None,
     *,
     deadline_s: float = 120.0,
+    clock: Clock = SYSTEM_CLOCK,
+    keep: Path | None = None,
 ) -> InferenceResult:
-    """Start the job at the gateway over the flight network, fetch the mask, compare; emits ``inference.result``."""
-    raise NotImplementedError
+    """Start the job at the gateway over the flight network, fetch the mask, compare; emits ``inference.result``.
+
+    The scene must be at the gateway (``Rollout.upload(payload.scene)``) and the cluster configured with the model.
+    ``keep``: where to write the mask as ``.npy``.  DeviceError when the job fails or does not end in time.
+    """
+    with NodeClient(fleet, fleet.gateway, Via.FLIGHT, timeout_s=10.0) as client:
+        job = _start(client, payload.scene.sha256)
+
+        def finished() -> dict[str, Any] | None:
+            document = client.call("GET", f"/jobs/{job}")
+            return document if document["state"] != "running" else None
+
+        document = wait_until(
+            finished,
+            what=f"job {job} on {fleet.gateway} to end",
+            deadline_s=deadline_s,
+            every_s=0.1,
+            error=DeviceError,
+            remedy="are all boards up, and do they claim? see `hil board list`",
+            clock=clock,
+        )
+        if document["state"] != "done":
+            raise DeviceError(f"{fleet.gateway}: job {job} {document['state']}: {document['error']}")
+        status, content = client.raw("GET", f"/jobs/{job}/mask")
+        if status != 200:
+            raise DeviceError(f"{fleet.gateway}: the mask of job {job} cannot be fetched (HTTP {status})")
+    if keep is not None:
+        keep.write_bytes(content)
+    result = _result(job, document, content, payload)
+    (sink or NullSink()).event("inference.result", **_fields(result))
+    return result
+
+
+def _start(client: NodeClient, scene: str) -> str:
+    """The job's id. A job that a killed harness left running is taken over when it is over the same scene."""
+    try:
+        return str(client.call("POST", "/jobs", {"scene": scene})["id"])
+    except NodeRefused as exc:
+        running = exc.facts.get("job")
+        if running is None:
+            raise
+        if client.call("GET", f"/jobs/{running}").get("scene") != scene:
+            raise
+        return str(running)
+    except NodeSilent as exc:
+        raise DeviceError(f"{client.board} did not take the job: {exc}") from exc
+
+
+def _result(job: str, document: dict[str, Any], content: bytes, payload: PayloadArtefacts) -> InferenceResult:
+    from hil.node.errors import ApiError
+    from hil.node.infer import from_npy
+
+    try:
+        mask = from_npy(content)
+    except ApiError as exc:
+        raise DeviceError(f"job {job}: the mask is {exc.message}") from exc
+    return InferenceResult(
+        job=job,
+        epoch=int(document["epoch"]),
+        seconds=float(document["seconds"]),
+        tiles=int(document["tiles"]),
+        retried_tiles=int(document["retried"]),
+        per_board={
+            name: BoardStats(
+                tiles=work["tiles"],
+                tiles_per_s=work["tiles_per_s"],
+                bytes_in=work["bytes_in"],
+                bytes_out=work["bytes_out"],
+                seconds=work["seconds"],
+                failures=work["failures"],
+            )
+            for name, work in document["boards"].items()
+        },
+        comparison=compare(mask, read_mask(payload.golden)),
+        committed=compare(mask, read_mask(payload.committed)) if payload.committed.exists() else None,
+        mask=mask,
+    )
+
+
+def _fields(result: InferenceResult) -> dict[str, Any]:
+    return {
+        "job": result.job,
+        "epoch": result.epoch,
+        "seconds": round(result.seconds, 3),
+        "tiles": result.tiles,
+        "retried_tiles": result.retried_tiles,
+        "tiles_per_s": round(result.tiles / result.seconds, 3) if result.seconds else 0.0,
+        "per_board": {name: asdict(stats) for name, stats in result.per_board.items()},
+        "mismatched_pixels": result.comparison.mismatched_pixels,
+        "pixels": result.comparison.pixels,
+        "iou": round(result.comparison.iou, 6),
+        "digest": result.comparison.digest,
+        "golden_digest": result.comparison.golden_digest,
+        "mismatched_pixels_committed": None
+        if result.committed is None
+        else result.committed.mismatched_pixels,
+    }

@@ -15,6 +15,7 @@ from hil.evidence.stats import reliability_lower_bound, runs_still_needed
 from hil.evidence.verdicts import CampaignVerdict, Finding, judge
 from hil.report.history import Comparison, compare
 from hil.report.risks import RiskResult, place_risks
+from hil.report.units import quantity
 
 CONCLUSIVE = frozenset({Verdict.PASS.value, Verdict.FAIL.value})
 
@@ -71,6 +72,12 @@ class Calibration:
     unit: str
     tolerance: float
     ok: bool
+    note: str = ""
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is a tolerance; some figures are for information only."""
+        return self.tolerance > 0 or not self.ok
 
     @property
     def error(self) -> float:
@@ -131,6 +138,12 @@ def analyse(run: RunRecord) -> Analysis:
     )
 
 
+def violations_of(run: RunRecord) -> list[str]:
+    """What the watcher saw that must never be; also when it was killed before its summary."""
+    summarised = [str(v) for e in run.of_kind("watch.summary") for v in e.fields.get("violations") or ()]
+    return summarised or [e.text("detail") or e.text("what") for e in run.of_kind("watch.violation")]
+
+
 def _day(run: RunRecord) -> datetime.date:
     try:
         return datetime.datetime.fromisoformat(str(run.meta["started_utc"])).date()
@@ -146,15 +159,15 @@ def _findings(run: RunRecord, calibrations: tuple[Calibration, ...]) -> list[Fin
             Finding(
                 Verdict.INCONCLUSIVE,
                 f"The bench is outside tolerance: {first.quantity} of {first.link} {first.direction} is "
-                f"{first.measured:g} {first.unit}, commanded {first.commanded:g} {first.unit}.",
+                f"{quantity(first.measured, first.unit)}, commanded {quantity(first.commanded, first.unit)}.",
                 overrides=True,
             )
         )
-    for event in run.of_kind("watch.summary"):
-        if violations := event.fields.get("violations"):
-            found.append(
-                Finding(Verdict.FAIL, f"The watcher saw {len(violations)} violations of the epoch invariant.")
-            )
+    if violations := violations_of(run):
+        many = "a violation" if len(violations) == 1 else f"{len(violations)} violations"
+        found.append(
+            Finding(Verdict.FAIL, f"The watcher saw {many} of the epoch invariant: {violations[0]}.")
+        )
     if run.state == "crashed":
         done = len({e.text("test") for e in run.of_kind("test.end") if not e.fields.get("retried")})
         found.append(
@@ -181,6 +194,7 @@ def _calibrations(run: RunRecord) -> list[Calibration]:
             unit=event.text("unit"),
             tolerance=event.number("tolerance") or 0.0,
             ok=event.fields.get("ok") is True,
+            note=event.text("note"),
         )
     return list(last.values())
 

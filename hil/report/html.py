@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hil import paths
-from hil.evidence.model import Verdict, format_value
+from hil.evidence.model import Verdict
 from hil.evidence.plan import METHOD_NAMES
-from hil.report.analysis import CONCLUSIVE, Analysis
+from hil.report import units
+from hil.report.analysis import CONCLUSIVE, Analysis, violations_of
 from hil.report.lanes import CATEGORIES, Lanes, lanes_of
 from hil.report.thumbnail import picture
 from hil.report.timeline import timeline_svg
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 TEMPLATES = paths.ROOT / "reports" / "templates"
 CONSOLE_LINES = 40
@@ -27,6 +32,11 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 def html_of(analysis: Analysis) -> str:
     """The page as text."""
+    return _template().render(**_context(analysis))
+
+
+@cache
+def _template() -> Template:
     import jinja2
 
     environment = jinja2.Environment(
@@ -38,9 +48,14 @@ def html_of(analysis: Analysis) -> str:
         undefined=jinja2.ChainableUndefined,
     )
     environment.filters.update(
-        value=_value, seconds=_seconds, size=_size, css=_css, short=lambda text: str(text)[:10]
+        value=units.value,
+        quantity=units.quantity,
+        seconds=units.seconds,
+        size=units.size,
+        css=units.css,
+        short=lambda text: str(text)[:10],
     )
-    return environment.get_template("report.html.j2").render(**_context(analysis))
+    return environment.get_template("report.html.j2")
 
 
 def _context(analysis: Analysis) -> dict[str, Any]:
@@ -108,17 +123,13 @@ def _tiles(analysis: Analysis) -> list[dict[str, str]]:
         },
     ]
     for event in analysis.run.of_kind("watch.summary")[-1:]:
-        violations = len(event.fields.get("violations") or ())
+        note = f"{units.value(event.fields.get('samples'))} samples"
         tiles.append(
-            {
-                "figure": f"{violations:,}",
-                "label": "epoch violations",
-                "note": f"{event.fields.get('samples', 0):,} samples",
-            }
+            {"figure": f"{len(violations_of(analysis.run)):,}", "label": "epoch violations", "note": note}
         )
     tiles.append(
         {
-            "figure": _seconds(analysis.run.duration_s),
+            "figure": units.seconds(analysis.run.duration_s),
             "label": "duration",
             "note": _repeats(sum(o.retries for o in analysis.run.outcomes)),
         }
@@ -294,31 +305,3 @@ def _fingerprint(analysis: Analysis) -> list[tuple[str, str]]:
         ("Packages", ", ".join(f"{n} {v}" for n, v in (meta.get("packages") or {}).items())),
     ]
     return [(name, text) for name, text in rows if text.strip(" ,")]
-
-
-def _value(value: Any, unit: str = "") -> str:
-    return format_value(value, unit) if isinstance(value, int | float | str | bool) else ""
-
-
-def _seconds(seconds: Any) -> str:
-    if not isinstance(seconds, int | float):
-        return ""
-    if seconds < 10:
-        return f"{seconds:.2f} s"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
-
-
-def _size(count: Any) -> str:
-    if not isinstance(count, int | float):
-        return ""
-    for unit in ("B", "kB", "MB"):
-        if abs(count) < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.2f} GB"
-
-
-def _css(text: object) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", str(text).lower()).strip("-")

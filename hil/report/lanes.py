@@ -133,17 +133,19 @@ def _bars(mine: list[Event], off: list[Bar], test_ends: list[float], end_s: floa
         bars.append(Bar(start.t_s, end_s, category_of(step), step, detail, ended))
 
     for event in mine:
-        if event.kind != "rollout.step":
-            continue
         step = event.text("step", "step")
+        if event.kind != "rollout.step" or step == "serving":  # serving is drawn from the watcher's claims
+            continue
         if event.text("phase") == "start":
             if step in open_steps:
                 earlier = open_steps[step]
-                close(step, earlier, _cut_short(earlier, off, test_ends, event.t_s), ended=False)
+                cut = _cut_short(earlier, off, test_ends, event.t_s)
+                close(step, earlier, cut, ended=False, detail="did not end")
             open_steps[step] = event
         elif step in open_steps:
             ok = event.fields.get("ok", True) is not False
-            detail = "" if ok else "failed"
+            said = event.text("detail")
+            detail = said if ok else f"failed: {said}".removesuffix(": ")
             close(step, open_steps.pop(step), event.t_s, ended=ok, detail=detail)
     for step, start in open_steps.items():
         close(step, start, _cut_short(start, off, test_ends, end_s), ended=False, detail="did not end")
@@ -192,13 +194,32 @@ def _outages(run: RunRecord, end_s: float) -> dict[str, tuple[Bar, ...]]:
 
 
 def _claims(run: RunRecord) -> dict[str, list[Bar]]:
-    """When each board certainly claimed to serve, by the watcher; its times are since it started."""
+    """When each board claimed to serve, by the watcher: certain intervals from its summary (times since it
+    started); in a run that was killed before that, what its ``watch.claim`` events say."""
     claims: dict[str, list[Bar]] = {}
-    for event in run.of_kind("watch.summary"):
-        zero = event.t_s - (event.number("duration_s") or event.t_s)
+    summaries = run.of_kind("watch.summary")
+    for event in summaries:
+        started = event.number("started_mono_s")
+        begin = float(run.meta.get("mono_start_s", 0.0))
+        zero = (
+            started - begin if started is not None else event.t_s - (event.number("duration_s") or event.t_s)
+        )
         for board, spans in (event.fields.get("claims") or {}).items():
-            claims[board] = [
-                Bar(zero + start, zero + end, f"epoch-{int(epoch) % 4}", f"epoch {epoch}")
-                for start, end, epoch in spans
-            ]
+            claims[board] = [_claim(zero + start, zero + end, epoch) for start, end, epoch in spans]
+    if summaries:
+        return claims
+    since: dict[str, tuple[float, int]] = {}
+    for event in run.of_kind("watch.claim"):
+        board, epoch = event.text("board"), event.number("epoch")
+        if board in since:
+            start_s, before = since.pop(board)
+            claims.setdefault(board, []).append(_claim(start_s, event.t_s, before))
+        if epoch is not None:
+            since[board] = (event.t_s, int(epoch))
+    for board, (start_s, epoch) in since.items():
+        claims.setdefault(board, []).append(_claim(start_s, run.duration_s, epoch))
     return claims
+
+
+def _claim(start_s: float, end_s: float, epoch: int) -> Bar:
+    return Bar(start_s, end_s, f"epoch-{epoch % 4}", f"epoch {epoch}")

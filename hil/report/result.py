@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -102,8 +103,16 @@ def result_of(analysis: Analysis) -> dict[str, Any]:
             for o in run.outcomes
         ],
         "findings": [{"verdict": f.verdict.value, "text": f.text} for f in result.findings],
-        "calibration": [{**asdict(c), "error": c.error} for c in analysis.calibrations],
+        "calibration": [
+            {**asdict(c), "measured": _finite(c.measured), "error": _finite(c.error)}
+            for c in analysis.calibrations
+        ],
         "unproven": list(result.unproven),
         "next_steps": list(analysis.next_steps),
         "unreadable_lines": run.unreadable_lines,
     }
+
+
+def _finite(figure: float) -> float | None:
+    """JSON has no word for "nothing arrived" among numbers."""
+    return figure if math.isfinite(figure) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ class Artefact:
     kind: str  # "os" | "model" | "scene"
     sha256: str
     size_bytes: int
-    signature: bytes | None = None  # detached CMS, DER; models need one
+    signature: bytes | None = field(default=None, repr=False)  # detached CMS, DER; models need one
 
     @classmethod
     def of_file(

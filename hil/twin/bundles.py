@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ class OsBuild:
 
 
 class BundleSet:
-    """Finds bundles in the cache; makes the ones that are missing when first asked for."""
+    """Finds bundles in the cache (``directory``); makes the ones that are missing when first asked for."""
 
     def __init__(
         self, upload: OsBuild, base: Path, pki: Pki, progress: Callable[[str], None] = lambda _line: None
@@ -82,7 +83,7 @@ class BundleSet:
         key = rootfs.digest(
             [upload.sha256, base.name, _PACKING, _INIT_PANICS, _INIT_HANGS, COMPATIBLE, *signer]
         )
-        self._directory = cache() / f"bundles-{key}"
+        self.directory = cache() / f"bundles-{key}"
 
     @property
     def os_v2(self) -> Bundle:
@@ -90,10 +91,10 @@ class BundleSet:
 
     def bundle(self, kind: BundleKind) -> Bundle:
         """The bundle of that kind, made now if it is not in the cache (seconds). BenchError if that fails."""
-        facts = self._directory / f"{kind.value}.json"
+        facts = self.directory / f"{kind.value}.json"
         if not facts.exists():
-            self._directory.mkdir(parents=True, exist_ok=True)
-            with (self._directory / ".lock").open("w") as lock:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with (self.directory / ".lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if not facts.exists():
                     self._make(kind, facts)
@@ -109,11 +110,11 @@ class BundleSet:
         )
 
     def _path(self, kind: BundleKind) -> Path:
-        return self._directory / f"{kind.value}.raucb"
+        return self.directory / f"{kind.value}.raucb"
 
     def _make(self, kind: BundleKind, facts: Path) -> None:
         self._progress(f"bundle: {kind.value}")
-        work = rootfs.fresh(self._directory / f"{kind.value}.part")
+        work = rootfs.fresh(self.directory / f"{kind.value}.part")
         content = work / "content"
         content.mkdir()
         image = content / "rootfs.img"
@@ -179,7 +180,7 @@ def damage(kind: BundleKind, bundle: Path) -> None:
         file.seek(size - 8)
         signature_size = int.from_bytes(file.read(8), "big")
         payload_size = size - 8 - signature_size
-        if not 0 < payload_size < size:
+        if not 0 < signature_size < size - 8:
             raise HarnessError(f"{bundle}: not a bundle (signature of {signature_size} bytes)")
         match kind:
             case BundleKind.TAMPERED_PAYLOAD:
@@ -195,8 +196,6 @@ def damage(kind: BundleKind, bundle: Path) -> None:
 
 
 def _flip(descriptor: int, offset: int) -> None:
-    import os
-
     (byte,) = os.pread(descriptor, 1, offset)
     os.pwrite(descriptor, bytes([byte ^ 0x01]), offset)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,6 +67,9 @@ def ensure_images(client: DockerClient, progress: Progress = lambda _line: None)
             OsBuild(upload.path, upload.version, upload.sha256, upload.size_bytes), base, pki, progress
         )
         _ = bundles.os_v2
+        for used in (base, directory, bundles.directory):
+            os.utime(used)
+        rootfs.forget_old(cache())
     return Images(image_id, factory, bundles)
 
 
@@ -121,9 +125,23 @@ def _ensure_hardware_image(client: DockerClient, base: Path, progress: Progress)
     changes = [f"ENTRYPOINT {ENTRYPOINT}", "ENV PYTHONPATH=/usr/lib/hil", f"LABEL hil.content={key}"]
     try:
         client.api.import_image_from_file(str(tar), repository=REPOSITORY, tag=key, changes=changes)
-        return str(client.images.get(reference).id)
+        image_id = str(client.images.get(reference).id)
+        _forget_old_images(client)
+        return image_id
     except APIError as exc:
         raise BenchError(f"the container engine refused the hardware image: {exc}") from exc
+
+
+def _forget_old_images(client: DockerClient, *, keep: int = 4) -> None:
+    """Remove all but the last hardware images; one that a container still uses stays."""
+    from docker.errors import APIError
+
+    images = sorted(
+        client.images.list(REPOSITORY), key=lambda image: str(image.attrs["Created"]), reverse=True
+    )
+    for image in images[keep:]:
+        with suppress(APIError):
+            client.images.remove(str(image.id))
 
 
 @contextmanager

@@ -67,6 +67,8 @@ def run_tool(argv: Sequence[str], *, cwd: Path | None = None, timeout_s: float =
         done = subprocess.run(argv, capture_output=True, text=True, cwd=cwd, timeout=timeout_s)
     except FileNotFoundError as exc:
         raise BenchError(f"{argv[0]} is not installed", remedy="run `hil setup`") from exc
+    except OSError as exc:
+        raise BenchError(f"{argv[0]} cannot run here: {exc.strerror}") from exc
     except subprocess.TimeoutExpired as exc:
         raise BenchError(f"`{argv[0]}` did not end within {timeout_s:g} s") from exc
     if done.returncode != 0:
@@ -119,7 +121,13 @@ class Apt:
             progress("package lists: fetching")
             options = self._options(private_lists=True)
             run_tool(["apt-get", *options, "update"])
-            out = run_tool(["apt-get", *options, *argv])
+            try:
+                out = run_tool(["apt-get", *options, *argv])
+            except BenchError as exc:
+                raise BenchError(
+                    f"Debian packages cannot be resolved: {exc.message}",
+                    remedy="the images are made from Debian 12 packages: are these in this host's apt sources?",
+                ) from exc
         found: dict[str, str] = {}
         for line in out.splitlines():
             if match := _URI.match(line):

@@ -237,7 +237,9 @@ def check_libraries(tree: Path) -> None:
     Debian moves libraries between packages now and then; better told here than by a board that does not boot.
     """
     loader = [str(tree / "lib64/ld-linux-x86-64.so.2"), "--library-path", str(tree / LIBRARIES), "--list"]
-    programs = [p for d in ("usr/bin", "usr/sbin") for p in sorted((tree / d).iterdir()) if not p.is_symlink()]
+    programs = [
+        p for d in ("usr/bin", "usr/sbin") for p in sorted((tree / d).iterdir()) if not p.is_symlink()
+    ]
     modules = sorted((tree / "usr/lib").glob("python3*/**/*.so"))
     missing: dict[str, list[str]] = {}
     for path in [*programs, *modules]:
@@ -319,3 +321,11 @@ def publish(scratch: Path, result: Path, manifest: object) -> None:
     (scratch / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
     shutil.rmtree(result, ignore_errors=True)
     scratch.rename(result)
+
+
+def forget_old(cache: Path, *, keep: int = 4) -> None:
+    """Remove all but the ``keep`` last used builds of each kind (base, hardware, os, bundles)."""
+    for kind in ("base", "hardware", "os", "bundles"):
+        builds = sorted(cache.glob(f"{kind}-*"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in builds[keep:]:
+            shutil.rmtree(path, ignore_errors=True)

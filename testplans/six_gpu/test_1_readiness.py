@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import pytest
@@ -37,7 +38,9 @@ def test_links_deliver_what_was_commanded(bench: Bench, recorder: Recorder, meas
     from hil.errors import BenchError
     from hil.links.calibrate import calibrate
 
-    results = calibrate(bench.links, sink=recorder)
+    results = calibrate(bench.links)
+    for result in results:
+        recorder.event("link.calibration", **asdict(result))
     outside = [result for result in results if not result.ok]
     measure("quantities calibrated", len(results))
     measure("quantities outside tolerance", len(outside), limit=at_most(0))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +21,14 @@ from hil.twin.pki import ensure_pki
 if TYPE_CHECKING:
     from docker import DockerClient
 
-NAMESPACE = f"hilt-twin-{os.getpid()}"
 MODEL = "NVIDIA Jetson AGX Orin Developer Kit"
+
+
+def engine_client() -> AbstractContextManager[DockerClient]:
+    """A container engine for the time of a test module."""
+    from hil.host.engine import engine
+
+    return engine()
 
 
 def ip(*argv: str) -> None:
@@ -45,13 +50,14 @@ def plug_management(namespace: str, index: int, pid: int) -> None:
 
 @contextmanager
 def boards(
-    client: DockerClient, count: int, *, data_size_bytes: int = 256 << 20, **variables: int
+    client: DockerClient, count: int, *, data_size_bytes: int = 256 << 20
 ) -> Iterator[tuple[list[ContainerBoard], Images]]:
     """``count`` boards, created but powered off; everything is gone afterwards."""
     images = ensure_images(client)
     pki = ensure_pki()
     directory = Path(tempfile.mkdtemp(prefix="hilt-twin-"))
-    netns.create(NAMESPACE)
+    namespace = directory.name
+    netns.create(namespace)
     made: list[ContainerBoard] = []
     try:
         with ConsolePump(directory) as pump:
@@ -59,22 +65,28 @@ def boards(
                 for index in range(1, count + 1):
                     name = f"twin-{index}"
                     facts = BoardFacts(
-                        name, "A", MODEL, f"14230000000{index}", f"198.18.1.{10 + index}", f"198.19.{index}.2", {}
+                        name,
+                        "A",
+                        MODEL,
+                        f"14230000000{index}",
+                        f"198.18.1.{10 + index}",
+                        f"198.19.{index}.2",
+                        {},
                     )
                     spec = ContainerSpec(
-                        bench=NAMESPACE,
+                        bench=namespace,
                         facts=facts,
                         nv_dir=directory / name,
                         image_id=images.hardware_image_id,
                         console=pump.add(name),
-                        addresses={Via.MANAGEMENT: (NAMESPACE, facts.management_address)},
+                        addresses={Via.MANAGEMENT: (namespace, facts.management_address)},
                         ssh_key=pki.ssh_key,
                         host_key=pki.host_key(name).public_line,
                     )
                     prepare_nv_dir(spec.nv_dir, facts, images.factory, pki, data_size_bytes=data_size_bytes)
 
                     def plug(pid: int, number: int = index) -> None:
-                        plug_management(NAMESPACE, number, pid)
+                        plug_management(namespace, number, pid)
 
                     board = ContainerBoard(spec, client, plug)
                     made.append(board)
@@ -84,5 +96,5 @@ def boards(
                 for board in made:
                     board.remove()
     finally:
-        netns.delete(NAMESPACE)
+        netns.delete(namespace)
         shutil.rmtree(directory, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import termios
 import threading
 from pathlib import Path
@@ -18,6 +19,7 @@ from hil.errors import BenchError
 def read_until(fd: int, wanted: bytes) -> bytes:
     got = b""
     while wanted not in got:
+        assert select.select([fd], [], [], 10)[0], f"waited 10 s for {wanted!r}, got {got!r}"
         got += os.read(fd, 1024)
     return got
 
@@ -36,6 +38,8 @@ def test_what_the_board_says_is_shown_what_is_typed_is_sent_and_ctrl_bracket_end
 
     worker = threading.Thread(target=session)
     worker.start()
+    os.write(keyboard, b"\n")  # once this arrives, the port is open
+    assert read_until(board, b"\n") == b"\n"
     os.write(board, b"orin login: ")
     assert read_until(screen, b"orin login: ") == b"orin login: "
     os.write(keyboard, b"root\n")

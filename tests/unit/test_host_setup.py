@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,14 +14,9 @@ from hil.host import doctor, engine, setup
 from hil.host.doctor import Check
 from hil.host.engine import EngineInfo
 from hil.host.packages import PACKAGES
+from hil.host.setup import Built
 
 IMAGE = "sha256:" + "ab" * 32
-
-
-@dataclass(frozen=True)
-class Images:
-    hardware_image_id: str
-    factory: Path
 
 
 class Builders:
@@ -32,26 +26,26 @@ class Builders:
         self.home = home
         self.calls: list[str] = []
 
-    def images(self, client: object, progress: Callable[[str], None]) -> Images:
+    def images(self, client: object, progress: Callable[[str], None]) -> Built:
         self.calls.append("images")
         progress("downloading")
         content = self.home / "docker/image/overlay2/imagedb/content/sha256" / IMAGE.removeprefix("sha256:")
         content.parent.mkdir(parents=True, exist_ok=True)
         content.write_text("{}")
-        return Images(IMAGE, self._file("factory.squashfs"))
+        return Built(self._file("factory.squashfs"), IMAGE)
 
-    def payload(self, progress: Callable[[str], None]) -> Path:
+    def payload(self, progress: Callable[[str], None]) -> Built:
         self.calls.append("payload")
-        return self._file("model.zip")
+        return Built(self._file("model.zip"))
 
-    def relay(self) -> Path:
+    def relay(self) -> Built:
         self.calls.append("relay")
-        return self._file("relay")
+        return Built(self._file("relay"))
 
-    def _file(self, name: str) -> Path:
+    def _file(self, name: str) -> tuple[Path, ...]:
         path = self.home / name
         path.write_text(name)
-        return path
+        return (path,)
 
 
 class View:

@@ -84,7 +84,6 @@ class Machine:
         self.variables = Variables(nv / "vars")
         self.control = BootControl(self.variables)
         self.console = Console()
-        self.child = 0
         self.power_button = False
 
     def main(self) -> int:
@@ -169,14 +168,12 @@ class Machine:
             if child == 0:
                 signal.set_wakeup_fd(-1)
                 handoff.enter(boot)
-            self.child = child
             return self._supervise(child, watchdog, wakeup)
         except OSError as exc:
             self.console.say(f"L4TLauncher: {exc}")
             time.sleep(0.2)
             return "MAINSWRST"
         finally:
-            self.child = 0
             for descriptor in descriptors:
                 kernel.close_quietly(descriptor)
 
@@ -189,8 +186,8 @@ class Machine:
             pid, status = os.waitpid(child, os.WNOHANG)
             if pid == child:
                 return self._why(status)
-            if self.power_button and self.child:
-                self.power_button = False
+            if self.power_button:
+                # Again and again: an init that has not set up its handlers yet does not hear the first one.
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, signal.SIGPWR)
             asked = min(1.0, watchdog.left())

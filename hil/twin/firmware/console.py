@@ -25,9 +25,13 @@ RESET_SOURCES = {
 
 
 class Console:
-    """The console on file descriptors 0 and 1."""
+    """The console on two file descriptors (of the firmware: 0 and 1)."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, inward: int = 0, outward: int = 1, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._in = inward
+        self._out = outward
         self._clock = clock
         self._start = clock()
 
@@ -36,11 +40,15 @@ class Console:
         self._start = self._clock()
 
     def say(self, text: str = "") -> None:
-        """One line. A console that nobody holds any more (the bench is gone) is no reason to die."""
-        data = (text + "\r\n").encode()
+        """One line."""
+        self.write(text + "\r\n")
+
+    def write(self, text: str) -> None:
+        """Text as it is. A console that nobody holds any more (the bench is gone) is no reason to die."""
+        data = text.encode()
         try:
             while data:
-                data = data[os.write(1, data) :]
+                data = data[os.write(self._out, data) :]
         except OSError:
             return
 
@@ -52,7 +60,7 @@ class Console:
     def set_cooked(self, cooked: bool) -> None:
         """Line editing, echo and signals on (for a shell) or off (for the firmware's own prompts)."""
         try:
-            mode = termios.tcgetattr(0)
+            mode = termios.tcgetattr(self._in)
         except termios.error:
             return
         lflag = termios.ICANON | termios.ECHO | termios.ECHOE | termios.ECHOK | termios.ISIG | termios.IEXTEN
@@ -60,22 +68,22 @@ class Console:
         mode[1] = termios.OPOST | termios.ONLCR if cooked else 0
         mode[3] = lflag if cooked else 0
         mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
-        termios.tcsetattr(0, termios.TCSANOW, mode)
+        termios.tcsetattr(self._in, termios.TCSANOW, mode)
 
     def drop_input(self) -> None:
         """Forget what was typed before power came on."""
         try:
-            termios.tcflush(0, termios.TCIFLUSH)
+            termios.tcflush(self._in, termios.TCIFLUSH)
         except termios.error:
             return
 
     def byte(self, timeout_s: float) -> int | None:
         """The next byte typed within ``timeout_s``, or None."""
-        ready, _, _ = select.select([0], [], [], max(0.0, timeout_s))
+        ready, _, _ = select.select([self._in], [], [], max(0.0, timeout_s))
         if not ready:
             return None
         try:
-            data = os.read(0, 1)
+            data = os.read(self._in, 1)
         except OSError:
             return None
         return data[0] if data else None
@@ -91,10 +99,10 @@ class Console:
             if value in (0x08, 0x7F):
                 if typed:
                     typed.pop()
-                    os.write(1, b"\b \b")
+                    self.write("\b \b")
                 continue
             typed.append(value)
-            os.write(1, bytes([value]))
+            self.write(chr(value) if value < 0x80 else "?")
 
 
 def announce(console: Console, control: BootControl, reason: str, cold: bool) -> None:
@@ -137,7 +145,7 @@ def uefi_shell(console: Console, variables: Variables) -> str:
     """A few commands of the UEFI shell; returns what to do next: ``boot`` or ``reset``."""
     console.say("UEFI Interactive Shell v2.2")
     while True:
-        os.write(1, b"Shell> ")
+        console.write("Shell> ")
         words = console.line().split()
         match words:
             case []:

@@ -15,9 +15,7 @@ from hil.twin.variables import SLOTS, BootControl, Slot, Variables
 
 EFIVARS = Path("/sys/firmware/efi/efivars")
 CONFIRMED = Path("/run/slot-confirmed")
-USAGE = (
-    "usage: bootctl get-primary | set-primary S | get-state S | set-state S good|bad | get-current"
-)
+USAGE = "usage: bootctl get-primary | set-primary S | get-state S | set-state S good|bad | get-current"
 
 
 def _slot(text: str) -> Slot:

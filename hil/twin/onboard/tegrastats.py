@@ -80,12 +80,13 @@ def sample(
         last = json.loads(state.read_text())
         since, plate_k, before = float(last["t"]), float(last["plate_k"]), float(last["cpu_s"])
     except (OSError, ValueError, KeyError, TypeError):
-        since, plate_k, before = moment, START_K, used
-    span = moment - since
+        since, plate_k, before = -1.0, START_K, used
+    fresh = not 0.0 <= since <= moment  # no state, or one of another boot
+    span = 0.0 if fresh else moment - since
     load = max(0.0, (used - before) / span) if span > 0.05 else 0.0
     power = rails(load / CORES, load)
     plate_k = model.step(plate_k, power.total_w, span)
-    if span > 0.05 or not state.exists():
+    if fresh or span > 0.05:
         scratch = state.with_name(f"{state.name}.{os.getpid()}")
         scratch.write_text(json.dumps({"t": moment, "plate_k": plate_k, "cpu_s": used}))
         scratch.rename(state)

@@ -1,0 +1,62 @@
+"""Two masks side by side."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hil.errors import ConfigurationError, DeviceError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A mask against the golden one. Digests are sha256 of the pixels, row by row."""
+
+    mismatched_pixels: int
+    pixels: int
+    iou: float  # intersection over union of everything that is not background; 1.0 when equal
+    digest: str
+    golden_digest: str
+
+
+def compare(mask: NDArray[np.uint8], golden: NDArray[np.uint8]) -> Comparison:
+    """DeviceError when the shapes or types differ: then there is nothing to compare."""
+    import numpy as np
+
+    if mask.shape != golden.shape or mask.dtype != np.uint8:
+        raise DeviceError(f"the mask is {mask.dtype} {mask.shape}, expected uint8 {golden.shape}")
+    found, wanted = mask > 0, golden > 0
+    union = int(np.count_nonzero(found | wanted))
+    same_class = (mask == golden) & found & wanted
+    return Comparison(
+        mismatched_pixels=int(np.count_nonzero(mask != golden)),
+        pixels=int(golden.size),
+        iou=1.0 if not union else int(np.count_nonzero(same_class)) / union,
+        digest=digest(mask),
+        golden_digest=digest(golden),
+    )
+
+
+def digest(mask: NDArray[np.uint8]) -> str:
+    """sha256 of the pixels."""
+    import numpy as np
+
+    return hashlib.sha256(np.ascontiguousarray(mask).tobytes()).hexdigest()
+
+
+def read_mask(path: Path) -> NDArray[np.uint8]:
+    """``mask`` of an npz file; ConfigurationError when it is not one."""
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            mask: NDArray[np.uint8] = content["mask"]
+    except (OSError, KeyError, ValueError) as exc:
+        raise ConfigurationError(f"{path}: no golden mask: {exc}", remedy="run `hil setup`") from exc
+    return mask

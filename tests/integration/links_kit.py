@@ -1,0 +1,49 @@
+"""Namespaces with addresses for link tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hil import netns
+from hil.links.box import End, Wire
+from hil.links.state import LinkState
+
+GROUND = LinkState(5_000, 50_000_000)
+CROSS = LinkState(14_390, 200_000_000)
+
+
+@contextmanager
+def namespaces(test: str) -> Iterator[str]:
+    """Empty namespaces ``<prefix>gs``, ``a``, ``b`` and ``box``; yields the prefix."""
+    prefix = f"hilt-links-{test}-{os.getpid()}-"
+    made = [prefix + name for name in ("gs", "a", "b", "box")]
+    try:
+        for name in made:
+            netns.create(name)
+        yield prefix
+    finally:
+        for name in made:
+            netns.delete(name)
+
+
+def wires(prefix: str) -> list[Wire]:
+    """Ground station to A, and A to B."""
+    return [
+        Wire("ground", End(prefix + "gs", "gnd0"), End(prefix + "a", "gnd0"), GROUND, GROUND),
+        Wire("crosslink", End(prefix + "a", "isl0"), End(prefix + "b", "isl0"), CROSS, CROSS),
+    ]
+
+
+def give_addresses(prefix: str, nics: tuple[str, ...] = ("gnd0", "isl0")) -> None:
+    """Addresses for the ends of :func:`wires` with these NICs."""
+    for end, nic, address in (
+        ("gs", "gnd0", "198.19.128.1/30"),
+        ("a", "gnd0", "198.19.128.2/30"),
+        ("a", "isl0", "198.19.128.5/30"),
+        ("b", "isl0", "198.19.128.6/30"),
+    ):
+        if nic in nics:
+            subprocess.run(["ip", "-n", prefix + end, "addr", "add", address, "dev", nic], check=True)

@@ -1,0 +1,403 @@
+"""Real links through User-Mode Linux: packets are sent and timed, bounds are wide enough for a busy machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hil import netns, paths
+from hil.errors import BenchError
+from hil.links import rtnl
+from hil.links import state as link_state
+from hil.links.box import DIRECTIONS, Direction, End, LinkBox, LinkStatus, Wire, shape_step
+from hil.links.calibrate import calibrate, cannot_carry, carry_capacity
+from hil.links.loss import acceptance_counts
+from hil.links.probe import Arrival, Probe, blast, collect, pace, tcp_rate_bps, warm_up
+from hil.links.record import Store
+from hil.links.state import PPM, GilbertElliott, LinkState
+from hil.testing import ListSink
+from hil.wait import wait_until
+from tests.integration.host_state import network_of_this_host
+from tests.integration.links_kit import CROSS, GROUND, give_addresses, namespaces, wires
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LinkBox]:
+    socket_path = tmp_path_factory.mktemp("links") / "links.sock"
+    with (
+        namespaces("uml") as prefix,
+        LinkBox.up(prefix + "box", wires(prefix), socket_path=socket_path, engine="uml") as box,
+    ):
+        give_addresses(prefix)
+        yield box
+
+
+@pytest.fixture
+def box(shared: LinkBox) -> LinkBox:
+    shared.set("ground", a_to_b=GROUND, b_to_a=GROUND)
+    shared.set("crosslink", a_to_b=CROSS, b_to_a=CROSS)
+    for link in shared.links:
+        for direction in DIRECTIONS:
+            shared.compensate(link, direction, 0)
+    return shared
+
+
+def crosslink(box: LinkBox) -> LinkStatus:
+    return box.show()[1]
+
+
+def sent_over(box: LinkBox, direction: Direction, *, count: int = 60) -> list[Arrival]:
+    with Probe(crosslink(box), direction) as probe:
+        assert not warm_up([probe])
+        pace([probe], count=count, interval_s=0.002)
+        return collect(probe, expected=count)
+
+
+def least_delay_us(arrivals: list[Arrival]) -> float:
+    """A tenth of the packets took no longer: noise of a busy machine only ever adds."""
+    return sorted(arrival.delay_ns for arrival in arrivals)[len(arrivals) // 10] / 1000
+
+
+def test_the_box_says_which_engine_it_is_and_why(box: LinkBox) -> None:
+    assert (box.engine, box.profile, box.links) == ("uml", "exact", ("ground", "crosslink"))
+    assert box.engine_reason
+    assert box.kernel_release[0].isdigit()
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_a_packet_takes_the_commanded_delay_one_way(box: LinkBox, direction: Direction) -> None:
+    arrivals = sent_over(box, direction)
+    assert len(arrivals) == 60
+    assert CROSS.delay_us <= least_delay_us(arrivals) <= CROSS.delay_us + 1_000
+
+
+def test_directions_have_delays_of_their_own(box: LinkBox) -> None:
+    box.set("crosslink", a_to_b=replace(CROSS, delay_us=2_000), b_to_a=replace(CROSS, delay_us=30_000))
+    assert 2_000 <= least_delay_us(sent_over(box, "a_to_b")) < 4_000
+    assert 30_000 <= least_delay_us(sent_over(box, "b_to_a")) < 32_000
+
+
+def test_packets_leave_at_the_commanded_rate(box: LinkBox) -> None:
+    rate_bps = 20_000_000
+    box.set("crosslink", a_to_b=replace(CROSS, rate_bps=rate_bps))
+    with Probe(crosslink(box), "a_to_b") as probe:
+        assert not warm_up([probe])
+        arrivals, _ = blast(probe, rate_bps=rate_bps, frame_b=1514, frames=330)
+    took_s = (arrivals[-1].arrived_ns - arrivals[0].arrived_ns) / 1e9
+    # a stall of the sender can only make it slower
+    assert 0.7 * rate_bps < (len(arrivals) - 1) * 1514 * 8 / took_s < 1.03 * rate_bps
+
+
+def test_independent_loss_has_the_commanded_share(box: LinkBox) -> None:
+    box.set("crosslink", a_to_b=replace(CROSS, loss_ppm=100_000))
+    lost = 2_000 - len(sent_over_fast(box, 2_000))
+    assert 120 < lost < 280  # six standard deviations of 200
+
+
+def test_bursty_loss_comes_in_bursts(box: LinkBox) -> None:
+    box.set("crosslink", a_to_b=replace(CROSS, gemodel=GilbertElliott(10_000, 100_000)))
+    arrived = {arrival.sequence for arrival in sent_over_fast(box, 4_000)}
+    lost = [sequence for sequence in range(4_000) if sequence not in arrived]
+    bursts = sum(1 for sequence in lost if sequence - 1 not in lost)
+    assert 0.01 * 4_000 < len(lost) < 0.25 * 4_000  # expected 9.1 %
+    assert len(lost) / bursts > 3  # expected 10; independent loss of this share would have 1.1
+
+
+def sent_over_fast(box: LinkBox, count: int) -> list[Arrival]:
+    with Probe(crosslink(box), "a_to_b") as probe:
+        warm_up([probe])
+        pace([probe], count=count, interval_s=0.0003)
+        return collect(probe, expected=count)
+
+
+def test_a_cut_loses_what_is_sent_afterwards_and_not_what_is_in_flight(box: LinkBox) -> None:
+    slow = replace(CROSS, delay_us=300_000)
+    box.set("crosslink", a_to_b=slow)
+    with Probe(crosslink(box), "a_to_b") as probe:
+        assert not warm_up([probe])
+        probe.restart()
+        time.sleep(0.4)
+        for _ in range(5):
+            probe.send()
+        box.cut("crosslink")
+        for _ in range(5):
+            probe.send()
+        time.sleep(0.8)
+        assert [arrival.sequence for arrival in probe.arrivals()] == [0, 1, 2, 3, 4]
+        assert not crosslink(box).up
+        box.restore("crosslink")
+        for _ in range(5):
+            probe.send()
+        assert [arrival.sequence for arrival in collect(probe, expected=5, quiet_s=3)] == [10, 11, 12, 13, 14]
+    assert crosslink(box).a_to_b.kernel == slow
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        LinkState(0, 0),
+        LinkState(14_390, 2_500_000_000),
+        LinkState(60_000_000, 400_000_000_000, mtu=1500),
+        LinkState(1, 8, loss_ppm=1),
+        LinkState(27_400, 622_080_000, loss_ppm=999_999),
+        LinkState(5_000, 500_000_000, gemodel=GilbertElliott(10_000, 100_000, 700_000, 1_000)),
+        LinkState(5_000, 500_000_000, gemodel=GilbertElliott(1, PPM, 0, PPM)),
+        LinkState(14_390, 2_500_000_000, up=False),
+    ],
+    ids=str,
+)
+def test_the_kernel_reads_back_exactly_what_was_commanded(box: LinkBox, state: LinkState) -> None:
+    box.set("crosslink", b_to_a=state)
+    back = crosslink(box).b_to_a
+    assert back.kernel == state
+    assert back.limit_packets == link_state.limit_packets(state.rate_bps, state.delay_us, state.mtu)
+    assert crosslink(box).a_to_b.kernel == CROSS
+
+
+def test_no_packet_on_the_link_is_larger_than_its_mtu(box: LinkBox) -> None:
+    before = crosslink(box).a_to_b
+    with Probe(crosslink(box), "a_to_b") as probe:
+        assert tcp_rate_bps(probe, 1500, seconds=0.3)
+    after = crosslink(box).a_to_b
+    packets, sent_b = after.sent_packets - before.sent_packets, after.sent_bytes - before.sent_bytes
+    assert packets > 100
+    assert sent_b / packets <= 1514
+
+
+def test_a_stream_of_requests_and_answers_never_waits_for_a_lost_wake_up(box: LinkBox) -> None:
+    # packets that arrive together at several NICs: the kernel forgets one in eight of them until the next comes
+    box.set("ground", a_to_b=CROSS, b_to_a=CROSS)
+    links = box.show()
+    probes = [Probe(link, direction) for link in links for direction in DIRECTIONS]
+    try:
+        assert not warm_up(probes)
+        pace(probes, count=40, interval_s=0.05)
+        late = [
+            arrival
+            for probe in probes
+            for arrival in collect(probe, expected=40)
+            if arrival.delay_ns > CROSS.delay_us * 1000 + 25_000_000
+        ]
+    finally:
+        for probe in probes:
+            probe.close()
+    assert len(late) <= 8  # of 160; without the cure about 20 lie there for up to 50 ms
+
+
+def test_calibration_puts_commanded_and_measured_side_by_side_for_every_direction(box: LinkBox) -> None:
+    before = {status.name: status for status in box.show()}
+    rows = calibrate(box)
+    found = {(row.link, row.direction, row.quantity) for row in rows}
+    quantities = (
+        "engine_constant",
+        "delay_p50",
+        "delay_p95",
+        "delay_p99",
+        "rate",
+        "loss",
+        "cut_last_arrival",
+        "restore_first_arrival",
+    )
+    assert found == {(link, d, q) for link in box.links for d in DIRECTIONS for q in quantities}
+    for row in rows:
+        assert row.measured is not None
+        if row.quantity == "delay_p50":
+            assert abs(row.measured - row.commanded) < 1_000
+        if row.quantity == "rate":
+            assert 0.7 * row.commanded < row.measured < 1.03 * row.commanded
+        if row.quantity == "loss":
+            assert row.measured < 50_000
+    for status in box.show():
+        assert status.up
+        assert status.a_to_b.commanded == before[status.name].a_to_b.commanded
+        for direction in (status.a_to_b, status.b_to_a):
+            assert direction.compensation_ns > 0
+            assert direction.agrees
+            assert (
+                direction.kernel_delay_ns == direction.commanded.delay_us * 1000 - direction.compensation_ns
+            )
+
+
+def test_calibration_judges_loss_by_what_the_count_allows(box: LinkBox) -> None:
+    lossy = replace(CROSS, loss_ppm=50_000)
+    box.set("crosslink", a_to_b=lossy)
+    (row,) = [
+        row
+        for row in calibrate(box, outage=False)
+        if (row.link, row.direction, row.quantity) == ("crosslink", "a_to_b", "loss")
+    ]
+    assert row.measured is not None
+    count = int(row.note.split(" of ")[1].split(";")[0])
+    low, high = acceptance_counts(lossy, count)
+    assert row.ok == (low <= row.measured * count / PPM <= high)
+    assert 20_000 < row.measured < 90_000
+
+
+def test_a_rate_that_the_bench_cannot_carry_is_said_and_not_raised(box: LinkBox) -> None:
+    box.set("crosslink", a_to_b=replace(CROSS, rate_bps=100_000_000_000))
+    row = carry_capacity(box, "crosslink", "a_to_b")
+    assert not row.ok
+    assert cannot_carry([row]) == [row]
+
+
+def test_a_link_that_is_down_is_reported_and_the_others_are_measured(box: LinkBox) -> None:
+    box.cut("crosslink")
+    rows = calibrate(box, outage=False)
+    down = [row for row in rows if row.link == "crosslink"]
+    assert {(row.quantity, row.ok, row.note) for row in down} == {
+        ("state", False, "the link is commanded down")
+    }
+    assert {row.quantity for row in rows if row.link == "ground"} >= {"delay_p50", "rate"}
+
+
+def test_two_processes_drive_the_same_links(box: LinkBox, shared: LinkBox) -> None:
+    socket_path = shared._store.path.with_suffix(".sock")
+    program = (
+        "import sys; from pathlib import Path; from hil.links.box import LinkBox\n"
+        "with LinkBox.attach(Path(sys.argv[1])) as box:\n"
+        "    box.cut('ground'); print([status.up for status in box.show()])\n"
+    )
+    argv = [sys.executable, "-c", program, str(socket_path)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, cwd=paths.ROOT)
+    assert done.stdout.split() == ["[False,", "True]"], done.stderr
+    with LinkBox.attach(socket_path) as other:
+        assert [status.up for status in other.show()] == [False, True]
+        other.restore("ground")
+    assert all(status.up for status in box.show())
+
+
+def test_the_engine_replays_a_plan_on_its_own_clock(box: LinkBox, shared: LinkBox) -> None:
+    link = shared._store.load().link("crosslink")
+    rows = []
+    for number, delay_us in enumerate((1_000, 2_000, 3_000)):
+        changed = replace(link, commanded={**link.commanded, "a_to_b": replace(CROSS, delay_us=delay_us)})
+        _, message = shape_step(changed, "a_to_b", None)
+        rows.append((number * 20_000_000, number, rtnl.number([message])))
+    box.agent.plan_load(rows)
+    start = box.agent.clock() + 50_000_000
+    box.agent.plan_run(start)
+    log = wait_until(
+        lambda: found if len(found := box.agent.plan_log()) == 3 else None, what="the plan", deadline_s=5
+    )
+    assert [(number, error, planned) for number, error, planned, _ in log] == [
+        (number, 0, start + number * 20_000_000) for number in range(3)
+    ]
+    assert all(done >= planned for _, _, planned, done in log)
+    back = crosslink(box).a_to_b.kernel
+    assert back is not None
+    assert back.delay_us == 3_000
+    box.reapply()
+
+
+def test_the_hosts_own_network_and_settings_are_as_before_during_and_after(tmp_path: Path) -> None:
+    before = network_of_this_host()
+    with namespaces("host") as prefix:
+        with LinkBox.up(prefix + "box", wires(prefix), socket_path=tmp_path / "s", engine="uml"):
+            assert network_of_this_host() == before
+        assert netns_nics(prefix + "box") == ["lo"]
+        assert netns_nics(prefix + "a") == ["lo"]
+    assert network_of_this_host() == before
+    assert not any(tmp_path.iterdir())
+
+
+def netns_nics(namespace: str) -> list[str]:
+    argv = ["ip", "-n", namespace, "-o", "link"]
+    text = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    return [line.split(": ")[1].split("@")[0] for line in text.splitlines()]
+
+
+def processes_with(text: str) -> list[str]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if text.encode() in entry.read_bytes():
+                found.append(entry.parent.name)
+        except OSError:
+            continue  # it ended while we looked
+    return found
+
+
+@pytest.mark.parametrize("victim", ["owner", "launcher"])
+def test_a_killed_owner_or_engine_leaves_no_process_and_the_next_bench_comes_up(
+    tmp_path: Path, victim: str
+) -> None:
+    program = (
+        "import sys, time; from pathlib import Path\n"
+        "from hil.links.box import LinkBox; from tests.integration.links_kit import wires\n"
+        "box = LinkBox.up(sys.argv[1] + 'box', wires(sys.argv[1]), socket_path=Path(sys.argv[2]), engine='uml')\n"
+        "print(box.agent.pid, box.agent.directory, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with namespaces("kill") as prefix:
+        argv = [sys.executable, "-c", program, prefix, str(tmp_path / "s")]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=paths.ROOT) as owner:
+            assert owner.stdout is not None
+            launcher, directory = owner.stdout.readline().split()
+            assert len(processes_with(directory)) >= 3  # launcher, minder, User-Mode Linux
+            os.kill(owner.pid if victim == "owner" else int(launcher), signal.SIGKILL)
+            wait_until(
+                lambda: not processes_with(directory), what="User-Mode Linux to be gone", deadline_s=10
+            )
+            if victim == "launcher":
+                with pytest.raises(BenchError, match="gone"), LinkBox.attach(tmp_path / "s") as client:
+                    client.show()
+            owner.kill()
+        with pytest.raises(BenchError, match="no link box answers"):
+            LinkBox.attach(tmp_path / "s")
+        for name in ("gs", "a", "b", "box"):  # what `hil clean` does; the NICs go with their namespaces
+            netns.delete(prefix + name)
+            netns.create(prefix + name)
+        with LinkBox.up(prefix + "box", wires(prefix), socket_path=tmp_path / "s", engine="uml") as again:
+            assert all(status.up for status in again.show())
+
+
+def test_a_box_that_cannot_come_up_leaves_nothing_behind(tmp_path: Path) -> None:
+    with namespaces("fail") as prefix:
+        broken = [
+            *wires(prefix),
+            Wire("nowhere", End(prefix + "none", "x0"), End(prefix + "b", "x0"), CROSS, CROSS),
+        ]
+        with pytest.raises(BenchError, match="x0 in "):
+            LinkBox.up(prefix + "box", broken, socket_path=tmp_path / "s", engine="uml")
+        assert netns_nics(prefix + "box") == ["lo"]
+        assert netns_nics(prefix + "a") == ["lo"]
+        with LinkBox.up(prefix + "box", wires(prefix), socket_path=tmp_path / "s", engine="uml") as box:
+            # the second box's namespaces are taken: its failure does not harm the first
+            with pytest.raises(BenchError, match="cannot make the link NICs"):
+                LinkBox.up(prefix + "box", wires(prefix), socket_path=tmp_path / "t", engine="uml")
+            assert all(status.up for status in box.show())
+    assert not Store.beside(tmp_path / "s").path.exists()
+
+
+def test_profile_bulk_carries_large_packets_and_cuts(tmp_path: Path) -> None:
+    sink = ListSink()
+    with (
+        namespaces("bulk") as prefix,
+        LinkBox.up(
+            prefix + "box", wires(prefix), socket_path=tmp_path / "s", engine="uml", profile="bulk", sink=sink
+        ) as box,
+    ):
+        give_addresses(prefix)
+        box.set("crosslink", a_to_b=replace(CROSS, rate_bps=1_000_000_000))
+        before = crosslink(box).a_to_b
+        with Probe(crosslink(box), "a_to_b") as probe:
+            measured = tcp_rate_bps(probe, 1500, seconds=0.6)
+        after = crosslink(box).a_to_b
+        assert measured is not None
+        assert measured < 1.05e9
+        packets, sent_b = after.sent_packets - before.sent_packets, after.sent_bytes - before.sent_bytes
+        assert sent_b / packets > 3_000
+        box.cut("crosslink")
+        with Probe(crosslink(box), "a_to_b") as probe:
+            assert warm_up([probe], deadline_s=0.2) == {("crosslink", "a_to_b")}
+    assert [kind for kind, _ in sink.events] == ["link.set", "link.cut"]

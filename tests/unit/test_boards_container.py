@@ -1,0 +1,204 @@
+"""The container driver against a fake container engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from docker.errors import APIError, NotFound
+
+from hil.boards import ssh
+from hil.boards.console import ConsoleLine
+from hil.boards.container import CAPABILITIES, BoardFacts, ContainerBoard, ContainerSpec, os_pid
+from hil.boards.nv import prepare_nv_dir
+from hil.boards.protocol import Board, Fidelity, PowerState, Via
+from hil.errors import BenchError, ConfigurationError, DeviceError
+from hil.testing import ListSink
+from hil.twin.images import OsImage
+from hil.twin.pki import Pki
+from hil.twin.variables import BootControl, Variables
+
+
+class FakeEngine:
+    """As much of the Docker SDK as the driver uses; remembers the calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.created: dict[str, Any] = {}
+        self.running = False
+        self.fail: str = ""
+        self.containers = self
+        self.api = self
+
+    def get(self, name: str) -> FakeEngine:
+        if not self.created:
+            raise NotFound("no such container")
+        return self
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        return self.inspect_container("")
+
+    def create(self, image: str, **options: Any) -> None:
+        self.calls.append("create")
+        self.created = {"image": image, **options}
+
+    def inspect_container(self, name: str) -> dict[str, Any]:
+        pid = os.getpid() if self.running else 0
+        return {"State": {"Running": self.running, "Paused": False, "Pid": pid}}
+
+    def start(self, name: str) -> None:
+        self._call("start")
+        self.running = True
+
+    def pause(self, name: str) -> None:
+        self._call("pause")
+
+    def kill(self, name: str, signal: str | None = None) -> None:
+        self._call(f"kill {signal}" if signal else "kill")
+        self.running = False
+
+    def wait(self, name: str, timeout: float) -> None:
+        self._call("wait")
+
+    def remove_container(self, name: str, **_: Any) -> None:
+        self._call("remove")
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if name == self.fail:
+            raise APIError("it is on fire")
+
+
+class Kit:
+    def __init__(self, directory: Path) -> None:
+        self.engine = FakeEngine()
+        self.sink = ListSink()
+        self.plugged: list[int] = []
+        self.spec = ContainerSpec(
+            bench="b",
+            facts=BoardFacts(
+                "a1", "A", "NVIDIA Jetson", "1", "198.18.1.11", "198.19.0.2", {"a1": "198.18.1.11"}
+            ),
+            nv_dir=directory,
+            image_id="sha256:0",
+            console=ConsoleLine("/dev/pts/98", "/dev/pts/99", directory / "a1.console.log"),
+            addresses={Via.MANAGEMENT: ("hil.b.mgmt", "198.19.0.2")},
+            ssh_key=directory / "key",
+            host_key="ssh-ed25519 AAAA",
+        )
+        (directory / "vars").mkdir()
+        BootControl(Variables(directory / "vars")).initialise()
+        self.board = ContainerBoard(self.spec, cast(Any, self.engine), self.plugged.append, self.sink)
+
+
+@pytest.fixture
+def kit(tmp_path: Path) -> Kit:
+    return Kit(tmp_path)
+
+
+def test_the_driver_is_a_board(kit: Kit) -> None:
+    board: Board = kit.board
+    assert (board.name, board.spacecraft, board.fidelity) == ("a1", "A", Fidelity.VIRTUAL)
+
+
+def test_a_container_gets_the_minimal_rights_and_no_network(kit: Kit) -> None:
+    kit.board.create()
+    made = kit.engine.created
+    assert made["name"] == "hil.b.a1"
+    assert made["labels"]["hil.bench"] == "b"
+    assert made["network_mode"] == "none"
+    assert made["cap_drop"] == ["ALL"]
+    assert made["cap_add"] == CAPABILITIES
+    assert not {"NET_ADMIN", "SYS_RESOURCE", "SYS_MODULE", "SYS_PTRACE", "SYS_RAWIO"} & set(CAPABILITIES)
+    assert made["device_cgroup_rules"] == ["b 7:* rw", "c 10:237 rw"]
+    assert not made.get("privileged")
+    assert made["volumes"]["/dev/pts/98"]["bind"] == "/dev/ttyTCU0"
+
+
+def test_creating_twice_makes_one_container(kit: Kit) -> None:
+    kit.board.create()
+    kit.board.create()
+    assert kit.engine.calls == ["create"]
+
+
+def test_power_on_plugs_the_nics_once_and_says_so(kit: Kit) -> None:
+    assert kit.board.supervisor.state() is PowerState.OFF
+    kit.board.supervisor.on()
+    kit.board.supervisor.on()
+    assert kit.plugged == [os.getpid()]
+    assert kit.engine.calls == ["start"]
+    assert kit.sink.events == [("board.power", {"board": "a1", "action": "on"})]
+
+
+def test_a_power_cut_freezes_before_it_kills_and_waits_for_the_end(kit: Kit) -> None:
+    kit.board.supervisor.on()
+    kit.engine.calls.clear()
+    kit.board.supervisor.cut()
+    assert kit.engine.calls == ["pause", "kill", "wait"]
+    kit.board.supervisor.cut()
+    assert kit.engine.calls == ["pause", "kill", "wait"], "a board that is off has no power to cut"
+
+
+def test_off_presses_the_power_button_first(kit: Kit) -> None:
+    kit.board.supervisor.on()
+    kit.board.supervisor.off(deadline_s=1.0)
+    assert kit.engine.calls == ["start", "kill SIGTERM"]
+    assert kit.sink.events[-1] == ("board.power", {"board": "a1", "action": "off"})
+
+
+@pytest.mark.parametrize(("call", "verb"), [("start", "on"), ("pause", "cut"), ("kill", "cut")])
+def test_an_error_of_the_engine_is_a_bench_error(kit: Kit, call: str, verb: str) -> None:
+    kit.engine.running = verb == "cut"
+    kit.engine.fail = call
+    action: Callable[[], None] = getattr(kit.board.supervisor, verb)
+    with pytest.raises(BenchError, match="it is on fire"):
+        action()
+
+
+def test_boot_control_reads_the_firmwares_variables_while_the_board_is_off(kit: Kit) -> None:
+    kit.board.create()
+    kit.board.boot.set_active("B")
+    state = kit.board.boot.state()
+    assert (state.running, state.active) == (None, "B")
+    assert [slot.good for slot in state.slots] == [True, True]
+
+
+def test_a_way_that_the_bench_does_not_have_is_a_bench_error(kit: Kit) -> None:
+    assert kit.board.address() == ("hil.b.mgmt", "198.19.0.2")
+    with pytest.raises(BenchError, match="flight"):
+        kit.board.address(Via.FLIGHT)
+
+
+def test_a_process_without_a_machine_of_its_own_runs_no_os() -> None:
+    assert os_pid(os.getpid()) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ConnectionRefusedError("refused"), DeviceError),
+        (TimeoutError("timed out"), DeviceError),
+        (OSError(101, "Network is unreachable"), BenchError),
+    ],
+)
+def test_who_is_to_blame_for_a_shell_that_does_not_open(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch, error: OSError, kind: type[Exception]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ssh, "connect", fail)
+    with pytest.raises(kind, match="a1"):
+        kit.board.shell()
+
+
+def test_a_slot_too_small_for_the_image_is_a_configuration_error(kit: Kit, tmp_path: Path) -> None:
+    image = tmp_path / "os.squashfs"
+    image.write_bytes(bytes(5000))
+    factory = OsImage(image, "1.0.0", "0" * 64, 5000)
+    with pytest.raises(ConfigurationError, match="4096 bytes cannot hold"):
+        prepare_nv_dir(tmp_path / "nv", kit.spec.facts, factory, Pki(tmp_path), slot_size_bytes=4096)

@@ -1,0 +1,252 @@
+"""The link box's verbs and its service for other processes, on an engine that only remembers."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hil.errors import BenchError, ConfigurationError
+from hil.links import netem, rtnl
+from hil.links.agent import AgentServer, RemoteAgent
+from hil.links.box import End, LinkBox, Wire
+from hil.links.fake import FakeAgent, fake_box
+from hil.links.relay import Kind
+from hil.links.state import PPM, GilbertElliott, LinkState
+from hil.testing import ListSink
+
+GROUND = LinkState(5_000, 50_000_000)
+CROSS = LinkState(14_390, 200_000_000)
+BURSTS = LinkState(14_390, 200_000_000, gemodel=GilbertElliott(1_000, 50_000))
+WIRES = (
+    Wire("ground", End("gs", "gnd0"), End("A", "gnd0"), GROUND, GROUND),
+    Wire("crosslink", End("A", "isl0"), End("B", "isl0"), CROSS, CROSS),
+)
+
+
+@pytest.fixture
+def agent() -> FakeAgent:
+    return FakeAgent()
+
+
+@pytest.fixture
+def sink() -> ListSink:
+    return ListSink()
+
+
+@pytest.fixture
+def box(tmp_path: Path, agent: FakeAgent, sink: ListSink) -> Iterator[LinkBox]:
+    with fake_box(WIRES, socket_path=tmp_path / "links.sock", agent=agent, sink=sink) as made:
+        yield made
+
+
+def test_show_has_what_was_commanded_and_what_the_kernel_says(box: LinkBox) -> None:
+    ground, crosslink = box.show()
+    assert (ground.name, crosslink.name) == box.links == ("ground", "crosslink")
+    assert crosslink.a_to_b.commanded == crosslink.a_to_b.kernel == CROSS
+    assert crosslink.a_to_b.limit_packets == 238 + 476
+    assert (crosslink.a, crosslink.b) == (End("A", "isl0"), End("B", "isl0"))
+
+
+def test_directions_are_independent(box: LinkBox) -> None:
+    box.set("crosslink", b_to_a=replace(CROSS, delay_us=7_000))
+    _, crosslink = box.show()
+    assert crosslink.a_to_b.kernel == CROSS
+    assert crosslink.b_to_a.kernel == replace(CROSS, delay_us=7_000)
+
+
+def test_a_cut_loses_everything_and_a_restore_brings_back_what_was_commanded(
+    box: LinkBox, sink: ListSink
+) -> None:
+    box.set("crosslink", a_to_b=BURSTS)
+    box.cut("crosslink")
+    _, cut = box.show()
+    assert not cut.up
+    assert cut.a_to_b.kernel is not None
+    assert (cut.a_to_b.kernel.up, cut.a_to_b.kernel.delay_us) == (False, 14_390)
+    assert cut.a_to_b.agrees
+    box.restore("crosslink")
+    _, restored = box.show()
+    assert restored.up
+    assert restored.a_to_b.kernel == BURSTS
+    assert [(kind, fields["link"]) for kind, fields in sink.events] == [
+        ("link.set", "crosslink"),
+        ("link.cut", "crosslink"),
+        ("link.restore", "crosslink"),
+    ]
+
+
+def test_a_direction_that_does_not_change_gets_no_message_because_it_would_restart_the_loss_model(
+    box: LinkBox, agent: FakeAgent
+) -> None:
+    box.set("crosslink", a_to_b=BURSTS)
+    before = len(agent.batches)
+    box.set("crosslink", a_to_b=BURSTS)
+    assert len(agent.batches) == before
+
+
+def test_both_directions_of_a_cut_go_in_one_batch(box: LinkBox, agent: FakeAgent) -> None:
+    before = len(agent.batches)
+    box.cut("crosslink")
+    assert len(agent.batches) == before + 1
+
+
+def test_the_engines_own_delay_is_subtracted_but_never_below_zero(box: LinkBox) -> None:
+    box.compensate("crosslink", "a_to_b", 120_000)
+    _, crosslink = box.show()
+    assert crosslink.a_to_b.kernel_delay_ns == 14_270_000
+    assert crosslink.a_to_b.commanded == CROSS
+    assert crosslink.b_to_a.kernel_delay_ns == 14_390_000
+    assert crosslink.a_to_b.agrees and crosslink.b_to_a.agrees
+    box.set("crosslink", a_to_b=LinkState(50, 200_000_000))
+    assert box.show()[1].a_to_b.kernel_delay_ns == 0
+
+
+def test_a_kernel_that_does_something_else_than_commanded_is_noticed(box: LinkBox, agent: FakeAgent) -> None:
+    stray = netem.encode(3, replace(GROUND, rate_bps=8_000), limit=66, delay_ns=5_000_000)
+    agent.request(rtnl.number([stray]))
+    ground, crosslink = box.show()
+    assert not ground.a_to_b.agrees
+    assert ground.b_to_a.agrees and crosslink.a_to_b.agrees
+
+
+def test_an_unknown_link_is_refused_with_the_names_there_are(box: LinkBox) -> None:
+    with pytest.raises(ConfigurationError, match="'crosslnk'") as refused:
+        box.cut("crosslnk")
+    assert "ground, crosslink" in refused.value.remedy
+
+
+def test_the_mtu_cannot_change_while_the_bench_is_up(box: LinkBox) -> None:
+    with pytest.raises(ConfigurationError, match="MTU 1500"):
+        box.set("crosslink", a_to_b=replace(CROSS, mtu=9000))
+
+
+def test_what_the_kernel_refuses_is_a_bench_error_and_is_not_noted_as_commanded(
+    box: LinkBox, agent: FakeAgent
+) -> None:
+    agent.refuse = {36: 1}
+    with pytest.raises(BenchError, match="netem on crosslink a_to_b: Operation not permitted"):
+        box.cut("crosslink")
+    assert box.commanded("crosslink", "a_to_b") == CROSS
+
+
+def test_profile_bulk_refuses_random_loss_but_not_a_cut(tmp_path: Path) -> None:
+    with fake_box(WIRES, socket_path=tmp_path / "s", profile="bulk") as box:
+        with pytest.raises(ConfigurationError, match="profile bulk"):
+            box.set("crosslink", a_to_b=replace(CROSS, loss_ppm=1))
+        box.cut("crosslink")
+        assert not box.show()[1].up
+
+
+@pytest.mark.parametrize(
+    ("wires", "complaint"),
+    [
+        ((), "without links"),
+        ((WIRES[0], replace(WIRES[1], name="ground")), "link name used twice: ground"),
+        ((WIRES[0], replace(WIRES[1], a=End("A", "gnd0"))), "link end used twice"),
+        ((replace(WIRES[0], a_to_b=replace(GROUND, mtu=9000)),), "two MTUs"),
+        ((replace(WIRES[0], a=End("gs", "a-name-of-16-chr")),), "no NIC name"),
+        ((replace(WIRES[0], a=End("gs", "")),), "no NIC name"),
+    ],
+)
+def test_wires_that_make_no_sense_are_refused_before_anything_is_made(
+    tmp_path: Path, wires: tuple[Wire, ...], complaint: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=complaint):
+        LinkBox.up("no-such-namespace", wires, socket_path=tmp_path / "s")
+
+
+def test_random_loss_in_profile_bulk_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    lossy = replace(WIRES[0], a_to_b=replace(GROUND, loss_ppm=PPM))
+    with pytest.raises(ConfigurationError, match="profile bulk"):
+        LinkBox.up("no-such-namespace", [lossy], socket_path=tmp_path / "s", profile="bulk")
+
+
+def test_another_process_sees_and_drives_the_same_links(
+    tmp_path: Path, box: LinkBox, agent: FakeAgent
+) -> None:
+    server = AgentServer(agent, tmp_path / "links.sock")
+    try:
+        with LinkBox.attach(tmp_path / "links.sock") as one, LinkBox.attach(tmp_path / "links.sock") as two:
+            one.cut("ground")
+            assert not two.show()[0].up
+            two.restore("ground")
+            assert box.show()[0].up
+            assert (one.engine, one.kernel_release, one.links) == (box.engine, "0.0.0-fake", box.links)
+        assert not agent.closed  # a client that leaves does not take the engine with it
+    finally:
+        server.close()
+    assert not (tmp_path / "links.sock").exists()
+
+
+def test_clients_that_change_different_links_at_once_do_not_lose_each_others_commands(
+    tmp_path: Path, box: LinkBox, agent: FakeAgent
+) -> None:
+    server = AgentServer(agent, tmp_path / "links.sock")
+
+    def drive(link: str) -> None:
+        with LinkBox.attach(tmp_path / "links.sock") as client:
+            for _ in range(10):
+                client.cut(link)
+                client.restore(link)
+            client.set(link, a_to_b=LinkState(1, 8))
+
+    try:
+        threads = [threading.Thread(target=drive, args=(name,)) for name in box.links]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=30)
+    finally:
+        server.close()
+    for link in box.show():
+        assert link.up
+        assert link.a_to_b.commanded == link.a_to_b.kernel == LinkState(1, 8)
+
+
+def test_attaching_where_nothing_is_served_says_so(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="no link box answers") as refused:
+        LinkBox.attach(tmp_path / "links.sock")
+    assert "hil bench up" in refused.value.remedy
+
+
+def test_a_client_notices_that_the_owner_went_away(tmp_path: Path, agent: FakeAgent) -> None:
+    server = AgentServer(agent, tmp_path / "s")
+    with RemoteAgent(tmp_path / "s") as client:
+        assert client.clock() == 0
+        server.close()
+        with pytest.raises(BenchError, match="went away"):
+            client.clock()
+
+
+def test_an_error_of_the_engine_reaches_the_client_in_its_words(tmp_path: Path) -> None:
+    class Broken(FakeAgent):
+        def ask(self, kind: Kind, payload: bytes = b"") -> bytes:
+            if kind is Kind.ETHTOOL:
+                raise BenchError("User-Mode Linux is gone")
+            return super().ask(kind, payload)
+
+    server = AgentServer(Broken(), tmp_path / "s")
+    try:
+        with (
+            RemoteAgent(tmp_path / "s") as client,
+            pytest.raises(BenchError, match="User-Mode Linux is gone"),
+        ):
+            client.ethtool("vec0", 1, 0)
+    finally:
+        server.close()
+
+
+def test_the_socket_of_a_killed_owner_is_replaced_and_that_of_a_living_one_is_not(
+    tmp_path: Path, agent: FakeAgent
+) -> None:
+    (tmp_path / "s").touch()
+    server = AgentServer(agent, tmp_path / "s")
+    try:
+        with pytest.raises(BenchError, match="already served"):
+            AgentServer(agent, tmp_path / "s")
+        with RemoteAgent(tmp_path / "s") as client:
+            assert client.kernel_release == "0.0.0-fake"
+    finally:
+        server.close()

@@ -1,0 +1,50 @@
+"""The plugin costs a pytest run that does not use it next to nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+HEAVY = (
+    "docker",
+    "paramiko",
+    "pyroute2",
+    "pydantic",
+    "numpy",
+    "onnxruntime",
+    "jinja2",
+    "yaml",
+    "sqlite3",
+    "rich",
+)
+
+
+def _modules(code: str) -> set[str]:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_the_plugin_imports_nothing_heavy() -> None:
+    code = "import pytest, sys; before = set(sys.modules); import hil.plugin; print(*(set(sys.modules) - before))"
+    added = _modules(code)
+    assert "hil.plugin" in added
+    # Nothing of the standard library either that pytest has not already: only the package and the module.
+    assert added == {"hil", "hil.plugin"}
+
+
+ORDINARY_RUN = """
+import pathlib, sys, tempfile
+import pytest
+
+with tempfile.TemporaryDirectory() as folder:
+    (pathlib.Path(folder) / "test_x.py").write_text("def test_x(): pass")
+    code = pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "--rootdir", folder, folder])
+sys.exit(int(code)) if code else print("modules", *sys.modules)
+"""
+
+
+def test_a_run_that_is_no_campaign_imports_nothing_of_the_testbed() -> None:
+    loaded = _modules(ORDINARY_RUN)
+    assert "hil.plugin" in loaded
+    assert not {m for m in loaded if m.startswith("hil.")} - {"hil.plugin"}
+    assert not loaded & set(HEAVY)
