@@ -10,6 +10,7 @@ Everything lives in namespaces of this bench; no host address, route or firewall
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -194,7 +195,13 @@ def _index(ip: Any, ifname: str) -> int:
 
 def _veth_into(ip: Any, near: str, far: str, pid: int) -> int:
     """A veth pair: ``near`` here, ``far`` in the namespace of ``pid``; a leftover of the last power-on is replaced."""
+    from pyroute2 import NetlinkError
+
     if old := ip.link_lookup(ifname=near):
-        ip.link("del", index=old[0])
+        try:
+            ip.link("del", index=old[0])
+        except NetlinkError as exc:
+            if exc.code != errno.ENODEV:  # the dead namespace took it along this very moment
+                raise
     ip.link("add", ifname=near, kind="veth", peer={"ifname": far, "net_ns_pid": pid})
     return _index(ip, near)

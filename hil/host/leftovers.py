@@ -296,8 +296,9 @@ class SocketBuffers:
     """Host-wide socket buffer sizes that a run raised for a moment, and was killed in that moment."""
 
     def find(self, live: Collection[str]) -> Iterator[Leftover]:
-        # A bench that comes up has the note in place for a moment and takes it away itself.
-        if not live and (paths.run_dir() / "socket-buffers.json").exists():
+        from hil.links.sysctl import left_raised
+
+        if left_raised():
             yield Leftover(
                 "host setting", "socket buffer sizes", detail="raised for a moment by a killed run"
             )

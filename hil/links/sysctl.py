@@ -49,6 +49,18 @@ def big_socket_buffers(
             note.unlink(missing_ok=True)
 
 
+def left_raised(note: Path = _NOTE) -> bool:
+    """Whether a run that was killed left the host's values raised: the note is there and nobody holds its lock."""
+    if not note.exists():
+        return False
+    with note.with_suffix(".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return note.exists()
+
+
 def restore_socket_buffers(*, directory: Path = _DIRECTORY, note: Path = _NOTE) -> bool:
     """Put back what a killed run left raised; True when there was something to put back."""
     if not note.exists():

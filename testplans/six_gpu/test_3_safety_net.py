@@ -81,7 +81,7 @@ def test_a_power_cut_during_installation_leaves_the_old_os_and_a_second_try_work
 
     def lose_power() -> None:
         time.sleep(INTO_THE_WRITE_S)
-        guinea_pig.supervisor.cut()
+        guinea_pig.supervisor.reset()
 
     struck = strike(
         lambda: rollout.install([guinea_pig.name]),
@@ -93,7 +93,6 @@ def test_a_power_cut_during_installation_leaves_the_old_os_and_a_second_try_work
         sink=recorder,
     )
     verify("the installation was interrupted", struck.error is not None, limit=equals(True))
-    guinea_pig.supervisor.on()
     after = guinea_pig.wait_booted(deadline_s=30)
     verify("boot id changed", after.boot_id != before.boot_id, limit=equals(True))
     verify("OS version", after.os_version, limit=equals(before.os_version))

@@ -33,7 +33,8 @@ def leftovers() -> list[str]:
     """Namespaces, loop devices, processes and mounts of benches that are there now, one line each."""
     found = [f"namespace {name}" for name in netns.names("hil.")]
     loops = subprocess.run(["losetup", "-a"], capture_output=True, text=True).stdout
-    found += [f"loop {line}" for line in loops.splitlines() if str(paths.home()) in line]
+    # Board disks show under their path inside the container, /nv.
+    found += [f"loop {line}" for line in loops.splitlines() if str(paths.home()) in line or "(/nv/" in line]
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             line = process.read_bytes().replace(b"\0", b" ").decode(errors="replace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Collection, Iterator
@@ -17,6 +18,7 @@ from hil.host.clean import clean
 from hil.host.leftovers import Leftover
 from hil.host.mounts import mounts_under
 from hil.host.policy import ServiceGuard
+from hil.links.sysctl import left_raised
 from hil.testing import FakeRunner
 from tests.unit.test_host_procs import proc_entry
 
@@ -206,8 +208,11 @@ def test_run_time_directories_of_link_engines_go_when_their_owner_is_gone(tmp_pa
     assert found.name.endswith(f"{2**22 - 3}-1")
 
 
-def test_raised_socket_buffers_are_noticed_unless_a_bench_is_coming_up(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run/socket-buffers.json").write_text("{}")
-    assert [x.kind for x in leftovers.SocketBuffers().find(set())] == ["host setting"]
-    assert list(leftovers.SocketBuffers().find({"coming"})) == []
+def test_raised_socket_buffers_are_noticed_unless_a_bench_is_just_coming_up(tmp_path: Path) -> None:
+    note = tmp_path / "buffers.json"
+    assert not left_raised(note)
+    note.write_text("{}")
+    assert left_raised(note)
+    with note.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert not left_raised(note)
