@@ -18,6 +18,16 @@ from hil.errors import BenchError
 
 CLONE_NEWNET = 0x40000000
 NETNS_DIR = Path("/run/netns")
+SOCKET_OPTIONS = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    # A board that lost power says nothing; one that came back answers the first keep-alive with a reset.
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 8),
+)
+"""No delay, and a dead peer noticed: after 17 s of silence, or 1 s after it restarted."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -76,7 +86,8 @@ def connect(namespace: str, address: tuple[str, int], *, timeout_s: float) -> so
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.settimeout(timeout_s)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for level, option, value in SOCKET_OPTIONS:
+            sock.setsockopt(level, option, value)
         # A board that loses its power says nothing; after its next start the probe is answered with a reset
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)

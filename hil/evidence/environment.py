@@ -31,7 +31,7 @@ def host_facts(root: Path) -> dict[str, Any]:
         "os": _os_name(),
         "cpus": os.cpu_count() or 0,
         "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
-        "argv": sys.argv,
+        "argv": [_program(sys.argv[0]), *sys.argv[1:]],
         "euid": os.geteuid(),
     }
 
@@ -95,6 +95,12 @@ def lab_facts(lab: Lab, path: Path) -> dict[str, Any]:
         # The lowest class decides what a result is worth.
         "fidelity": "hardware" if classes == {"hardware"} else "virtual",
     }
+
+
+def _program(argv0: str) -> str:
+    """The command's name: ``pytest`` also when it was started as ``python -m pytest``."""
+    path = Path(argv0)
+    return path.parent.name if path.name == "__main__.py" else path.name
 
 
 def _before_version(requirement: str) -> str:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 TEMPLATES = paths.ROOT / "reports" / "templates"
 CONSOLE_LINES = 40
 CONSOLE_TAIL_BYTES = 64_000
-CLOSE_UP_BELOW = 0.85
-"""The rollout gets a second, closer picture when it takes less than this share of the run."""
+CLOSE_UP_BELOW = 0.7
+"""A file of tests gets a closer picture when it takes less than this share of the run."""
 
 _ANSI = re.compile(r"\x1b(?:\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[=>])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -52,6 +52,7 @@ def _template() -> Template:
         quantity=units.quantity,
         seconds=units.seconds,
         size=units.size,
+        brief=units.brief,
         css=units.css,
         short=lambda text: str(text)[:10],
     )
@@ -74,7 +75,9 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "open_groups": _open_groups(analysis),
         "record": _record_of_requirements(analysis),
         "matrix": _matrix(analysis),
-        "timelines": _timelines(lanes),
+        "timeline": timeline_svg(lanes, title="Timeline of the whole run"),
+        "close_ups": _close_ups(analysis, lanes),
+        "changes": _grouped_changes(analysis),
         "categories": [
             c for c in CATEGORIES if any(b.category == c for lane in lanes.boards for b in lane.bars)
         ],
@@ -198,15 +201,31 @@ def _matrix(analysis: Analysis) -> list[list[dict[str, Any]]]:
     return rows
 
 
-def _timelines(lanes: Lanes) -> list[dict[str, str]]:
-    window = lanes.rollout_window
+def _close_ups(analysis: Analysis, lanes: Lanes) -> list[dict[str, str]]:
+    """One closer picture per file of tests in which anything happened on a board or a link."""
+    spans: dict[str, tuple[float, float]] = {}
+    for outcome in analysis.run.outcomes:
+        if outcome.start_s is None or not outcome.duration_s:
+            continue
+        name = Path(outcome.id.partition("::")[0]).stem
+        start, end = spans.get(name, (outcome.start_s, outcome.start_s))
+        spans[name] = (min(start, outcome.start_s), max(end, outcome.start_s + outcome.duration_s))
     pictures = []
-    if window and window[1] - window[0] < CLOSE_UP_BELOW * (lanes.end_s - lanes.start_s):
-        title = f"The rollout, {window[0]:.0f} to {window[1]:.0f} s"
-        pictures.append({"title": title, "svg": timeline_svg(lanes, window=window, title=title)})
-    title = "The whole run"
-    pictures.append({"title": title, "svg": timeline_svg(lanes, title=title)})
+    for name, (start, end) in spans.items():
+        if end - start < CLOSE_UP_BELOW * lanes.end_s and lanes.busy(start, end):
+            words = re.sub(r"^test_(\d+_)?", "", name).replace("_", " ")
+            title = f"{words[:1].upper()}{words[1:]}, {start:.0f} to {end:.0f} s"
+            pictures.append({"title": title, "svg": timeline_svg(lanes, window=(start, end), title=title)})
     return pictures
+
+
+def _grouped_changes(analysis: Analysis) -> list[dict[str, Any]]:
+    """Requirements whose verdict changed, those that changed alike together."""
+    groups: dict[str, list[str]] = {}
+    for change in analysis.comparison.verdicts if analysis.comparison else ():
+        title = f"{change.before or 'unknown'} → {change.now}: {change.kind}"
+        groups.setdefault(title, []).append(change.requirement)
+    return [{"title": title, "requirements": ids} for title, ids in groups.items()]
 
 
 def _calibration_groups(analysis: Analysis) -> list[dict[str, Any]]:

@@ -69,15 +69,11 @@ class Lanes:
     boards: tuple[Lane, ...]
     faults: tuple[Mark, ...]
 
-    @property
-    def rollout_window(self) -> tuple[float, float] | None:
-        """From the first to the last bar of a board, with some margin; None when there is none."""
-        bars = [bar for lane in self.boards for bar in lane.bars]
-        if not bars:
-            return None
-        first, last = min(b.start_s for b in bars), max(b.end_s for b in bars)
-        margin = max(0.3, (last - first) * 0.02)
-        return max(self.start_s, first - margin), min(self.end_s, last + margin)
+    def busy(self, start_s: float, end_s: float) -> bool:
+        """Whether anything happened on a board or a link in this interval."""
+        bars = [b for lane in self.boards for b in (*lane.bars, *lane.off)]
+        bars += [b for outages in self.links.values() for b in outages]
+        return any(b.end_s > start_s and b.start_s < end_s for b in bars)
 
 
 def category_of(step: str) -> str:
@@ -130,6 +126,8 @@ def _bars(mine: list[Event], off: list[Bar], test_ends: list[float], end_s: floa
     bars: list[Bar] = []
 
     def close(step: str, start: Event, end_s: float, *, ended: bool, detail: str = "") -> None:
+        # Whoever commanded the step may learn late that the board lost its power; the step ended there.
+        end_s = min([end_s, *(o.start_s for o in off if o.start_s > start.t_s)])
         bars.append(Bar(start.t_s, end_s, category_of(step), step, detail, ended))
 
     for event in mine:

@@ -47,6 +47,11 @@ def size(count: Any) -> str:
     return f"{count:.2f} GB"
 
 
+def brief(text: Any) -> str:
+    """Long digests cut to their first twelve digits; they are whole in result.json."""
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b", "\\1…", str(text or ""))
+
+
 def css(text: object) -> str:
     """A word that can be an id or a class."""
     return re.sub(r"[^a-z0-9]+", "-", str(text).lower()).strip("-")

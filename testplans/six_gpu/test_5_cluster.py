@@ -90,13 +90,15 @@ def test_no_mixed_epoch_when_the_crosslink_is_lost_while_configuring(
 @pytest.mark.step("inference")
 @pytest.mark.needs("configure")
 def test_inference_across_six_boards_matches_the_reference(
-    rollout, fleet, payload, recorder, verify, measure
+    rollout, fleet, payload, recorder, verify, measure, tmp_path
 ):
     """Cloud mask of a Sentinel-2 scene: tiles go out from the gateway over the crosslink, masks come back."""
     from hil.payload.cluster_job import run_inference
 
     rollout.upload(payload.scene)
-    result = run_inference(fleet, payload, recorder)
+    mask = tmp_path / "cloud-mask.npy"
+    result = run_inference(fleet, payload, recorder, keep=mask)
+    recorder.artefact(mask, kind="mask")
     verify(
         "boards that computed", sum(s.tiles > 0 for s in result.per_board.values()), limit=equals(len(fleet))
     )

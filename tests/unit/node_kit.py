@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -228,8 +229,8 @@ def bed(root: Path, layout: dict[str, int] | None = None) -> Iterator[Bed]:
             board.on()
         yield Bed(boards, fleet)
     finally:
-        for board in boards.values():
-            board.off()
+        with ThreadPoolExecutor(len(boards)) as pool:
+            list(pool.map(LoopBoard.off, boards.values()))
 
 
 def eventually(check: Callable[[], bool], what: str, deadline_s: float = 20.0) -> None:

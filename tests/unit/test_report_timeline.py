@@ -53,6 +53,12 @@ def test_a_step_cut_off_by_power_ends_there(tmp_path: Path) -> None:
     assert _spans(lane.off) == [(2.5, 4.0)]
 
 
+def test_a_step_whose_end_is_reported_late_ended_when_the_power_went(tmp_path: Path) -> None:
+    events = (_step(1, "start"), _power(2.5, "cut"), _step(9, "end", ok=False), _power(10, "on"))
+    lane, _ = _lanes(tmp_path, *events).boards
+    assert _spans(lane.bars) == [(1.0, 2.5)]
+
+
 def test_a_step_that_failed_says_so(tmp_path: Path) -> None:
     lane, _ = _lanes(tmp_path, _step(1, "start"), _step(2, "end", ok=False, detail="refused")).boards
     assert (lane.bars[0].ended, lane.bars[0].detail) == (False, "failed: refused")
@@ -108,7 +114,7 @@ def test_a_window_shows_only_what_lies_in_it(tmp_path: Path) -> None:
     svg = timeline_svg(lanes, window=(9.0, 13.0), title="x")
     assert "boot: 10.0 to 12.0 s" in svg
     assert "install" not in svg
-    assert lanes.rollout_window == pytest.approx((0.7, 12.3))
+    assert (lanes.busy(0, 3), lanes.busy(4, 8)) == (True, False)
 
 
 @pytest.mark.parametrize(
