@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from hil.bench.state import BenchState, bench_dir, disk_dir, is_live, link_socket, read_state, require_state
 from hil.errors import BenchError, Blame, ConfigurationError, HarnessError, HilError
 from hil.evidence.sink import NullSink, Sink
+from hil.host.procs import identify
 from hil.lab.model import Lab, load_lab
 from hil.wait import wait_until
 
@@ -218,21 +219,18 @@ def _told_by_keeper(state: BenchState | None, log: Path) -> HilError:
 
 
 def _end(keeper_pid: int, name: str) -> None:
-    """Ask the keeper to take the bench down and wait for it; BenchError when it does not."""
-    if is_live(name):
+    """Ask the keeper to take the bench down and wait until it has ended; BenchError when it does not."""
+    keeper = identify(keeper_pid) if is_live(name) else None
+    if keeper:
         with suppress(ProcessLookupError):
             os.kill(keeper_pid, signal.SIGTERM)
 
     def gone() -> bool:
-        _reap(keeper_pid)
-        return not is_live(name)
+        with suppress(ChildProcessError):  # kept benches are somebody else's children
+            os.waitpid(keeper_pid, os.WNOHANG)
+        return not is_live(name) and not (keeper and keeper.alive())
 
     wait_until(
         gone, what=f"bench {name} to go down", deadline_s=DOWN_DEADLINE_S, remedy="run `hil clean` to end it"
     )
     shutil.rmtree(bench_dir(name), ignore_errors=True)
-
-
-def _reap(pid: int) -> None:
-    with suppress(ChildProcessError):  # kept benches are somebody else's children
-        os.waitpid(pid, os.WNOHANG)

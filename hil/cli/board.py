@@ -111,8 +111,8 @@ def console(name: str, bench_name: str | None, mode: str | None) -> None:
                 remedy="for scripts: `hil board console NAME --log` or --follow",
             )
         else:
-            click.echo(f"console of {name}: {serial_console.url}; Ctrl-] ends it", err=True)
-            terminal.interact(serial_console.url)
+            greeting = f"console of {name}: {serial_console.url}; Ctrl-] ends it\r\n"
+            terminal.interact(serial_console.url, greeting=greeting)
             click.echo("\r\nconsole closed", err=True)
 
 

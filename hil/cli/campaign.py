@@ -75,9 +75,11 @@ def check_arguments(plan_dir: Path, lab_path: Path | None, bench_name: str | Non
 def prepare(*, clean: bool = True) -> None:
     """Remove what killed runs left (naming it), and make sure that the set-up is complete.
 
-    ConfigurationError when it is not: setting up takes minutes and downloads, so it is not done unasked.
+    A set-up that is out of date is brought up to date.  ConfigurationError when there was none yet or host
+    packages are missing: that takes minutes and changes the host, so it is not done unasked.
     """
     from hil.bench.bench import require_root
+    from hil.cli.output import Progress
     from hil.host import packages
     from hil.host import setup as steps
 
@@ -91,9 +93,14 @@ def prepare(*, clean: bool = True) -> None:
         for leftover, why in done.failed:
             click.echo(f"left by a killed run, could not be removed: {leftover}: {why}", err=True)
     lacking = ", ".join(p.name for p in packages.missing())
-    reason = f"host packages are missing: {lacking}" if lacking else steps.stale()
+    reason = steps.stale()
+    if lacking or not steps.was_done():
+        why = f"host packages are missing: {lacking}" if lacking else reason
+        raise ConfigurationError(f"set-up is not complete: {why}", remedy="run `hil setup`")
     if reason:
-        raise ConfigurationError(f"set-up is not complete: {reason}", remedy="run `hil setup`")
+        click.echo(f"set-up is brought up to date: {reason}", err=True)
+        with Progress() as progress:
+            steps.setup(progress)
 
 
 def pytest_argv(

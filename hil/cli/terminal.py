@@ -27,10 +27,10 @@ ESCAPE = b"\x1d"
 CHUNK = 4096
 
 
-def interact(url: str, stdin: int | None = None, stdout: int | None = None) -> None:
+def interact(url: str, stdin: int | None = None, stdout: int | None = None, *, greeting: str = "") -> None:
     """Join the terminal and a serial port until Ctrl-] or until the port is gone.
 
-    BenchError when the port cannot be opened or breaks.
+    ``greeting`` is shown once everything typed reaches the port.  BenchError when the port cannot be opened or breaks.
     """
     import serial
 
@@ -41,6 +41,7 @@ def interact(url: str, stdin: int | None = None, stdout: int | None = None) -> N
     except (serial.SerialException, ValueError) as exc:
         raise BenchError(f"console {url}: {exc}", remedy="is the bench still up? `hil bench status`") from exc
     with port, raw(stdin):
+        _write_all(stdout, greeting.encode())
         while True:
             ready, _, _ = select.select([stdin, port.fileno()], [], [])
             try:

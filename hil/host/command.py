@@ -61,7 +61,7 @@ def run(argv: Sequence[str], *, timeout_s: float = 30.0, env: Mapping[str, str] 
             timeout=timeout_s,
             env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # the latter when PATH leads through a closed directory
         return Result(tuple(argv), 127, "", f"{argv[0]}: not found")
     except subprocess.TimeoutExpired as exc:
         raise BenchError(f"`{' '.join(argv)}` did not end within {timeout_s:g} s") from exc

@@ -87,8 +87,8 @@ PACKAGES: tuple[HostPackage, ...] = (
     HostPackage("openssl", "signatures of models and of other artefacts", BUILDING, commands=("openssl",)),
     HostPackage(
         "openssh-client",
-        "scp, the baseline of `make bench`",
-        "everything but that baseline",
+        "interactive `hil board shell`; scp, the baseline of `make bench`",
+        "all the rest",
         commands=("scp", "ssh"),
     ),
     HostPackage(

@@ -49,6 +49,8 @@ class Outcome:
     failed: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
     """(test, reason)"""
+    counted: bool = False
+    """True when the counts are of tests; else ``failed`` is 1 for the whole stage."""
     not_run: str = ""
     """Why the whole stage did not run here."""
 
@@ -57,7 +59,7 @@ class Outcome:
         """One line of the summary."""
         if self.not_run:
             return f"could not run here: {self.not_run}"
-        if self.passed or self.failed or self.skipped:
+        if self.counted:
             counts = f"{self.passed} passed, {self.failed} failed"
             return counts + (f", {len(self.skipped)} skipped" if self.skipped else "")
         return "ok" if self.ok else "FAILED"
@@ -120,6 +122,7 @@ def read_junit(stage: str, report: Path) -> Outcome:
             outcome.skipped.append((name, skipped.get("message") or "no reason given"))
         else:
             outcome.passed += 1
+    outcome.counted = bool(outcome.passed or outcome.failed or outcome.skipped)
     return outcome
 
 

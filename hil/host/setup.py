@@ -150,6 +150,11 @@ def stale() -> str:
     return ""
 
 
+def was_done() -> bool:
+    """Whether a set-up was completed here before, out of date as it may be."""
+    return bool(_stamp())
+
+
 def require_capable_host() -> None:
     """ConfigurationError, with the doctor's words, when something is missing that set-up cannot mend."""
     bad = [c for c in doctor.diagnose() if c.status == "fail" and (c.id in FATAL or c.scope == "all")]

@@ -81,6 +81,7 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "categories": [
             c for c in CATEGORIES if any(b.category == c for lane in lanes.boards for b in lane.bars)
         ],
+        "has_unended": any(not b.ended for lane in lanes.boards for b in lane.bars),
         "has_off": any(lane.off for lane in lanes.boards),
         "has_claims": any(lane.claims for lane in lanes.boards),
         "has_outage": any(lanes.links.values()),

@@ -12,7 +12,7 @@ from hil.boards.protocol import Completed, Shell, Slot, Via
 from hil.errors import DeviceError, HilError
 from hil.rollout.adapter import HealthReport, InstalledSlot, InstallFailed, OsStatus, RefusedBundle
 from hil.rollout.fleet import Member
-from hil.wait import SYSTEM_CLOCK, Clock, wait_until
+from hil.wait import SYSTEM_CLOCK, Clock
 
 STATUS_ARGV = ("rauc", "status", "--detailed", "--output-format=json")
 SLOTS: tuple[Slot, ...] = get_args(Slot)
@@ -30,6 +30,8 @@ REFUSALS = (
 """What RAUC says when it refuses a bundle before it opens a slot for writing."""
 NOT_NOW = ("Already processing", "Could not connect", "Error creating proxy", "Error connecting")
 """What the command says while its service starts or is busy with what a lost connection left running."""
+RECONNECT_S = 3.0
+BUSY_S = 20.0
 _LAST_ERROR = re.compile(r"^\s*LastError:\s*(.+?)\s*$", re.MULTILINE)
 
 
@@ -94,7 +96,7 @@ class RaucAdapter:
     def health(self) -> HealthReport:
         """Whether the updater answers, and the boot id, over SSH: works when the node service does not."""
         try:
-            boot_id = self._run(["cat", "/proc/sys/kernel/random/boot_id"]).stdout.strip()
+            boot_id = self._run(["cat", "/proc/sys/kernel/random/boot_id"], reconnect_s=0.0).stdout.strip()
             status = self.status()
         except HilError as exc:
             return HealthReport(False, (exc.message,), {})
@@ -128,31 +130,37 @@ class RaucAdapter:
             self._shell = self._open()
         return self._shell
 
-    def _run(self, argv: Sequence[str], *, timeout_s: float = 30.0, check: bool = True) -> Completed:
-        """Run a command; a connection that broke meanwhile is replaced once, a busy updater is waited for."""
+    def _run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float = 30.0,
+        check: bool = True,
+        reconnect_s: float = RECONNECT_S,
+    ) -> Completed:
+        """Run a command.
 
-        def attempt() -> Completed | None:
-            fresh = self._shell is None
+        A connection that breaks, or is not to be had, is tried again for ``reconnect_s``; an updater that is busy
+        or only starting is waited for.  DeviceError (BenchError where there is no route) when that does not help.
+        """
+        start = self._clock.monotonic()
+        broken: float | None = None
+        while True:
             try:
                 done = self._connected().run(argv, timeout_s=timeout_s, check=False)
-            except (HilError, OSError, EOFError):
+            except (HilError, OSError, EOFError) as exc:
                 self.close()
-                if fresh:
-                    raise
-                return None
-            if done.returncode and any(words in done.stderr for words in NOT_NOW):
-                return None
-            return done
-
-        done = wait_until(
-            attempt,
-            what=f"{self._board} to run `{' '.join(argv)}`",
-            deadline_s=min(timeout_s, 20.0),
-            every_s=0.2,
-            error=DeviceError,
-            remedy="does the board answer? see its console with `hil board console`",
-            clock=self._clock,
-        )
+                now = self._clock.monotonic()
+                broken = now if broken is None else broken
+                if now - broken >= reconnect_s:
+                    if isinstance(exc, HilError):
+                        raise
+                    raise DeviceError(f"{self._board}: `{' '.join(argv)}`: {exc!r}") from exc
+            else:
+                busy = done.returncode != 0 and any(words in done.stderr for words in NOT_NOW)
+                if not busy or self._clock.monotonic() - start >= BUSY_S:
+                    break
+            self._clock.sleep(0.1)
         if check and done.returncode != 0:
             tail = (done.stderr or done.stdout).strip()[-400:]
             raise DeviceError(f"{self._board}: `{' '.join(argv)}` ended with {done.returncode}: {tail}")

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import random
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -19,8 +14,6 @@ from hil.bench.bench import Bench
 from hil.bench.state import is_live
 from hil.boards.protocol import Via
 from hil.errors import BenchError, ConfigurationError
-from hil.host.clean import clean
-from hil.wait import wait_until
 from tests.integration.host_state import leftovers, network_of_this_host
 
 pytestmark = pytest.mark.integration
@@ -135,64 +128,3 @@ def test_six_boards_work_in_parallel_from_threads(bench: Bench) -> None:
 def test_a_bench_that_is_not_up_is_told_with_those_that_are(bench: Bench) -> None:
     with pytest.raises(ConfigurationError, match=f"no bench nowhere is up; up now: .*{bench.name}"):
         Bench.attach("nowhere")
-
-
-class TestKilled:
-    """What SIGKILL leaves. Each test brings up a bench of its own, in a process of its own."""
-
-    @staticmethod
-    def start(name: str) -> subprocess.Popen[bytes]:
-        script = (
-            "import time\nfrom pathlib import Path\nfrom hil.bench.bench import Bench\n"
-            f"with Bench(Path({str(LAB)!r}), name={name!r}):\n    print('up', flush=True)\n    time.sleep(600)\n"
-        )
-        return subprocess.Popen(
-            [sys.executable, "-c", script], stdout=subprocess.PIPE, start_new_session=True
-        )
-
-    @pytest.mark.parametrize("moment", range(3))
-    def test_a_killed_owner_takes_its_bench_along(self, moment: int) -> None:
-        owner = self.start(f"killed{moment}")
-        time.sleep(random.Random(moment).uniform(0.3, 6.0))
-        owner.kill()
-        owner.wait()
-        assert owner.stdout is not None
-        owner.stdout.close()
-        wait_until(
-            lambda: not is_live(f"killed{moment}"), what="the keeper to notice and clean", deadline_s=60
-        )
-        assert leftovers() == []
-
-    def test_hil_clean_removes_and_names_what_a_killed_keeper_left(self) -> None:
-        owner = self.start("orphan")
-        assert owner.stdout is not None
-        try:
-            assert owner.stdout.readline() == b"up\n"
-            from hil.bench.state import read_state
-
-            state = read_state("orphan")
-            assert state is not None
-            os.kill(state.keeper_pid, signal.SIGKILL)
-        finally:
-            owner.kill()
-            owner.wait()
-            owner.stdout.close()
-        assert any("orphan" in found for found in leftovers())
-        removed = clean()
-        text = "\n".join(str(item) for item in removed.removed)
-        assert "hil.orphan.a1" in text and "hil.orphan.box" in text
-        assert leftovers() == []
-
-
-def test_a_lab_that_cannot_come_up_says_why_and_leaves_nothing(tmp_path: Path) -> None:
-    lab = tmp_path / "lab.yaml"
-    lab.write_text(LAB.read_text().replace("engine: auto", "engine: kernel"))
-    from hil.links.engine import detect
-
-    if detect().kind == "kernel":
-        with Bench(lab, name="forced"):
-            pass
-    else:
-        with pytest.raises(BenchError, match="netem"), Bench(lab, name="forced"):
-            pass
-    assert leftovers() == []

@@ -37,7 +37,9 @@ def link(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
             netns.delete(name)
 
 
-@pytest.mark.parametrize(("sender", "receiver", "address"), [(NEAR, FAR, "198.18.77.2"), (FAR, NEAR, "198.18.77.1")])
+@pytest.mark.parametrize(
+    ("sender", "receiver", "address"), [(NEAR, FAR, "198.18.77.2"), (FAR, NEAR, "198.18.77.1")]
+)
 def test_a_stream_arrives_byte_for_byte(link: None, sender: str, receiver: str, address: str) -> None:
     with netns.inside(receiver):
         server = socket.create_server((address, 0))

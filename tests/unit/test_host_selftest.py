@@ -60,6 +60,7 @@ def test_when_all_of_it_ran_the_summary_says_so() -> None:
 
 def test_a_failed_linter_shows_in_the_last_line() -> None:
     lines = summary([Outcome("mypy", ok=False, failed=1), Outcome("unit tests", passed=3)]).splitlines()
+    assert any(line.split() == ["mypy", "FAILED", "(0.0", "s)"] for line in lines)
     assert lines[-1].startswith("3 passed, 1 failed")
 
 
