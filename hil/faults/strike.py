@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from hil.errors import BenchError
 from hil.evidence.sink import Sink
-from hil.links.box import LinkBox
 from hil.wait import SYSTEM_CLOCK, Clock, wait_until
 
 T = TypeVar("T")
@@ -80,7 +79,14 @@ def strike(
     return Struck(at, results[0] if results else None, errors[0] if errors else None)
 
 
-def outage(links: LinkBox, link: str, seconds: float, clock: Clock = SYSTEM_CLOCK) -> Callable[[], None]:
+class Losable(Protocol):
+    """Links that can be lost and come back: ``hil.links.box.LinkBox``."""
+
+    def cut(self, link: str) -> None: ...
+    def restore(self, link: str) -> None: ...
+
+
+def outage(links: Losable, link: str, seconds: float, clock: Clock = SYSTEM_CLOCK) -> Callable[[], None]:
     """A fault for :func:`strike`: the link is lost for ``seconds`` and then comes back."""
 
     def lose() -> None:

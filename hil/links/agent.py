@@ -54,7 +54,7 @@ class Agent(ABC):
         return int.from_bytes(self.ask(Kind.CLOCK), "little")
 
     def ethtool(self, ifname: str, command: int, value: int) -> None:
-        """SIOCETHTOOL with a plain value, inside the engine; OSError as the ioctl gives it."""
+        """SIOCETHTOOL with a plain value, inside the engine; BenchError when the ioctl fails."""
         _check(self.ask(Kind.ETHTOOL, struct.pack("<16sII", ifname.encode(), command, value)), ifname)
 
     def plan_load(self, rows: Sequence[tuple[int, int, bytes]]) -> None:
@@ -234,7 +234,7 @@ def split(batch: bytes) -> list[bytes]:
 def _check(answer: bytes, what: str) -> None:
     (error,) = struct.unpack("<i", answer)
     if error:
-        raise OSError(error, f"{what}: {os.strerror(error)}")
+        raise BenchError(f"the link engine refused {what}: {os.strerror(error)}")
 
 
 def _exactly(sock: socket.socket, length: int) -> bytes:

@@ -14,7 +14,7 @@ from hil.errors import BenchError
 SOCKET_BUFFER_B = 16 * 1024 * 1024
 _DIRECTORY = Path("/proc/sys/net/core")
 _NAMES = ("rmem_default", "wmem_default")
-_NOTE = Path("/run/hil-socket-buffers.json")
+NOTE = Path("/run/hil-socket-buffers.json")
 """Not in the run directory: the settings are the host's, and benches with different run directories share them."""
 
 
@@ -23,7 +23,7 @@ def big_socket_buffers(
     size_b: int = SOCKET_BUFFER_B,
     *,
     directory: Path = _DIRECTORY,
-    note: Path = _NOTE,
+    note: Path = NOTE,
     deadline_s: float = 20.0,
 ) -> Iterator[None]:
     """Sockets opened inside have ``size_b`` bytes of buffer each way; the host's values are back afterwards.
@@ -49,7 +49,7 @@ def big_socket_buffers(
             note.unlink(missing_ok=True)
 
 
-def left_raised(note: Path = _NOTE) -> bool:
+def left_raised(note: Path = NOTE) -> bool:
     """Whether a run that was killed left the host's values raised: the note is there and nobody holds its lock."""
     if not note.exists():
         return False
@@ -61,7 +61,7 @@ def left_raised(note: Path = _NOTE) -> bool:
     return note.exists()
 
 
-def restore_socket_buffers(*, directory: Path = _DIRECTORY, note: Path = _NOTE) -> bool:
+def restore_socket_buffers(*, directory: Path = _DIRECTORY, note: Path = NOTE) -> bool:
     """Put back what a killed run left raised; True when there was something to put back."""
     if not note.exists():
         return False

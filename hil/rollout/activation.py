@@ -29,35 +29,36 @@ def holds(status: OsStatus, bundle: BundleFacts) -> bool:
     return status.other.complete and status.other.image_sha256 == bundle.image_sha256
 
 
-def activate(context: Context, board: str, bundle: BundleFacts, adapter: OsAdapter) -> None:
+def activate(
+    context: Context, board: str, bundle: BundleFacts, adapter: OsAdapter, known: OsStatus | None = None
+) -> None:
     """Restart a board into the bundle and confirm it, unless that is done already.
 
-    FellBack when it runs the old OS afterwards; DeviceError when the bundle is not installed or the board does not
-    come back.
+    ``known`` is what the updater said when it had just installed; without it the updater is asked.  FellBack when
+    the board runs the old OS afterwards; DeviceError when the bundle is not installed or it does not come back.
     """
-    before = context.health(board, deadline_s=context.policy.boot_deadline_s)
+    health = before = context.health(board, deadline_s=context.policy.boot_deadline_s)
     if not runs(before, bundle):
-        if not holds(adapter.status(), bundle):
+        if not holds(known or adapter.status(), bundle):
             raise DeviceError(f"{board}: {bundle.version} is not installed", remedy="install it first")
         with context.step("boot", board) as facts:
             adapter.activate()
             try:
-                after = wait_restarted(context, board, str(before["boot_id"]), adapter)
+                health = wait_restarted(context, board, str(before["boot_id"]), adapter)
             except _NodeNeverCame as exc:
                 _take_back(context, board, adapter, str(exc))
-            facts.update(os_version=after["os_version"], slot=after["slot"])
-            if not runs(after, bundle):
+            facts.update(os_version=health["os_version"], slot=health["slot"])
+            if not runs(health, bundle):
                 raise FellBack(
-                    f"{board}: {bundle.version} did not come up; it runs {after['os_version']} in slot "
-                    f"{after['slot']} again",
+                    f"{board}: {bundle.version} did not come up; it runs {health['os_version']} in slot "
+                    f"{health['slot']} again",
                     remedy=f"see the boots of {bundle.version} in `hil board console {board}`",
                 )
-    confirm(context, board, adapter)
+    confirm(context, board, adapter, health)
 
 
-def confirm(context: Context, board: str, adapter: OsAdapter) -> None:
+def confirm(context: Context, board: str, adapter: OsAdapter, health: dict[str, Any]) -> None:
     """Mark the running slot good after its health checks; FellBack when it is unhealthy."""
-    health = context.health(board, deadline_s=context.policy.health_deadline_s)
     if health["healthy"] and health["confirmed"]:
         return
     with context.step("confirm", board) as facts:
@@ -89,7 +90,7 @@ def roll_back(context: Context, board: str, adapter: OsAdapter) -> None:
         facts.update(os_version=after["os_version"], slot=after["slot"])
         if after["slot"] == before["slot"]:
             raise DeviceError(f"{board}: it came back in slot {after['slot']} again")
-    confirm(context, board, adapter)
+    confirm(context, board, adapter, after)
 
 
 class _NodeNeverCame(Exception):

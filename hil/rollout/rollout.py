@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from hil.boards.protocol import Via
-from hil.errors import DeviceError
+from hil.errors import DeviceError, HilError
 from hil.evidence.sink import NullSink, Sink
 from hil.rollout import activation, configure, transfer
-from hil.rollout.adapter import BundleFacts, OsAdapter, OsStatus
+from hil.rollout.adapter import BundleFacts, InstallFailed, OsAdapter, OsStatus, RefusedBundle
 from hil.rollout.artefact import Artefact
 from hil.rollout.fleet import ClusterConfig, Fleet, Member
 from hil.rollout.gate import Gate
@@ -115,27 +117,41 @@ class Rollout:
 
         A board that runs the bundle or has it in its other slot is left alone.  RefusedBundle or InstallFailed.
         """
-        return self._context.each(self._names(boards), self._install)
 
-    def _install(self, board: str) -> OsStatus:
-        adapter = self._adapter(self.fleet.member(board))
-        try:
-            health = self._context.health(board, deadline_s=self.policy.boot_deadline_s)
-            status = adapter.status()
-            if activation.runs(health, self.bundle) or activation.holds(status, self.bundle):
-                return status
-            with self._context.step("install", board) as facts:
-                with self._context.client(board) as client:
-                    path = transfer.path_on_board(client, self.artefact)
+        def one(board: str) -> OsStatus:
+            with self._opened(board) as adapter:
+                return self._install(board, adapter)
+
+        return self._context.each(self._names(boards), one)
+
+    def _install(self, board: str, adapter: OsAdapter, known: OsStatus | None = None) -> OsStatus:
+        health = self._context.health(board, deadline_s=self.policy.boot_deadline_s)
+        status = known or adapter.status()
+        if activation.runs(health, self.bundle) or activation.holds(status, self.bundle):
+            return status
+        with self._context.step("install", board) as facts:
+            with self._context.client(board) as client:
+                path = transfer.path_on_board(client, self.artefact)
+            try:
                 status = adapter.install(
                     path, sha256=self.bundle.sha256, timeout_s=self.policy.install_deadline_s
                 )
-                if not activation.holds(status, self.bundle):
-                    raise DeviceError(
-                        f"{board}: the updater reports success, but slot {status.other.slot} does not hold the image"
-                    )
-                facts.update(slot=status.other.slot, version=self.bundle.version)
-            return status
+            except (RefusedBundle, InstallFailed):
+                raise
+            except DeviceError as exc:  # the connection broke: the board's fault, or the path's?
+                raise self._context.silence(board, "finish the installation", exc) from exc
+            if not activation.holds(status, self.bundle):
+                raise DeviceError(
+                    f"{board}: the updater reports success, but slot {status.other.slot} does not hold the image"
+                )
+            facts.update(slot=status.other.slot, version=self.bundle.version)
+        return status
+
+    @contextmanager
+    def _opened(self, board: str) -> Iterator[OsAdapter]:
+        adapter = self._adapter(self.fleet.member(board))
+        try:
+            yield adapter
         finally:
             adapter.close()
 
@@ -168,11 +184,8 @@ class Rollout:
         return rest
 
     def _activate(self, board: str) -> None:
-        adapter = self._adapter(self.fleet.member(board))
-        try:
+        with self._opened(board) as adapter:
             activation.activate(self._context, board, self.bundle, adapter)
-        finally:
-            adapter.close()
 
     def configure(
         self,
@@ -211,15 +224,12 @@ class Rollout:
 
         def one(board: str) -> bool:
             health = self._context.health(board, deadline_s=self.policy.boot_deadline_s)
-            adapter = self._adapter(self.fleet.member(board))
-            try:
+            with self._opened(board) as adapter:
                 if activation.runs(health, self.bundle):
                     activation.roll_back(self._context, board, adapter)
                     return True
-                activation.confirm(self._context, board, adapter)
+                activation.confirm(self._context, board, adapter, health)
                 return False
-            finally:
-                adapter.close()
 
         return [board for board, changed in self._context.each(self._names(boards), one).items() if changed]
 
@@ -255,19 +265,23 @@ class Rollout:
         start = clock.monotonic()
         gate = Gate(self.fleet.names)
         canary, limit = self.canary, self.policy.transfer_deadline_s + self.policy.install_deadline_s
+        with ExitStack() as stack, ThreadPoolExecutor(len(self.fleet), "preflight") as early:
+            adapters = {name: stack.enter_context(self._opened(name)) for name in self.fleet.names}
+            # Logging in and asking the updater takes a good part of a second: do it while the bundle is on its way
+            known = {name: early.submit(_ask_early, adapter) for name, adapter in adapters.items()}
 
-        def arrived(done: Transfer) -> None:
-            with gate.guard():
-                self._install(done.board)
-                gate.installed(done.board)
-                if done.board == canary:
-                    self._activate(canary)
-                    gate.open()
-                else:
-                    gate.wait(limit + self.policy.boot_deadline_s)
-                    self._activate(done.board)
+            def arrived(done: Transfer) -> None:
+                board, adapter = done.board, adapters[done.board]
+                with gate.guard():
+                    status = self._install(board, adapter, known[board].result())
+                    gate.installed(board)
+                    if board != canary:
+                        gate.wait(limit + self.policy.boot_deadline_s)
+                    activation.activate(self._context, board, self.bundle, adapter, status)
+                    if board == canary:
+                        gate.open()
 
-        transfers = transfer.everywhere(self._context, self.artefact, arrived=arrived, failed=gate.fail)
+            transfers = transfer.everywhere(self._context, self.artefact, arrived=arrived, failed=gate.fail)
         confirmed_s = clock.monotonic() - start
         epoch = self.configure(config) if config is not None else None
         report = RunReport(
@@ -278,3 +292,11 @@ class Rollout:
 
     def _names(self, boards: Iterable[str] | None) -> list[str]:
         return self.fleet.names if boards is None else [self.fleet.member(b).name for b in boards]
+
+
+def _ask_early(adapter: OsAdapter) -> OsStatus | None:
+    """The updater's status, or None: what is wrong will be found, and told, when it is needed."""
+    try:
+        return adapter.status()
+    except (HilError, OSError, EOFError):
+        return None

@@ -14,6 +14,8 @@ from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
 from hil.rollout.steps import Context
 from hil.rollout.upload import upload
 
+NEAR_END = 0.85
+"""From this part of an artefact on, boards are asked often; before, questions would only cost time."""
 REFUSED = frozenset({400, 409, 413, 422})
 
 
@@ -90,6 +92,7 @@ def _pull(
     start = context.clock.monotonic()
     last: Exception | None = None
     ordered = False
+    pause_s = context.policy.poll_s
     with context.client(board) as client:
         while context.clock.monotonic() - start < context.policy.transfer_deadline_s:
             try:
@@ -98,6 +101,8 @@ def _pull(
                     if status["error"]:
                         raise DeviceError(f"{board} refused {artefact.name}: {status['error']}")
                     return status
+                near_end = status is not None and status["have_bytes"] >= NEAR_END * artefact.size_bytes
+                pause_s = context.policy.poll_s * (1 if near_end else 4)
                 pulling = status.get("pulling") if status is not None else None
                 address = context.fleet.node_address(source)
                 if pulling is None or (not ordered and pulling["from"] != [address]):
@@ -113,7 +118,7 @@ def _pull(
                 last = exc
             if given_up.is_set():
                 raise HeldBack(f"{board}: no longer waits for {artefact.name}: another board failed")
-            context.clock.sleep(context.policy.poll_s)
+            context.clock.sleep(pause_s)
     limit = context.policy.transfer_deadline_s
     raise context.silence(board, f"get {artefact.name} from {source} within {limit:g} s", last)
 

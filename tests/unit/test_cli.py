@@ -319,7 +319,7 @@ class TestCampaign:
         assert self.ran == []
 
 
-def test_a_campaign_names_what_killed_runs_left_and_refuses_a_set_up_that_is_not_complete(
+def test_a_campaign_names_what_killed_runs_left_and_brings_an_old_set_up_up_to_date(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from hil.bench import bench
@@ -328,14 +328,35 @@ def test_a_campaign_names_what_killed_runs_left_and_refuses_a_set_up_that_is_not
     from hil.host import packages, setup
     from hil.host.leftovers import Leftover
 
+    cleaned = cleaning.Cleaned((Leftover("container", "hil.x.a1", "x"),), (), ())
+    reason = ""
+    done: list[str] = []
     monkeypatch.setattr(bench, "require_root", lambda: None)
-    monkeypatch.setattr(
-        cleaning, "clean", lambda: cleaning.Cleaned((Leftover("container", "hil.x.a1", "x"),), (), ())
-    )
+    monkeypatch.setattr(cleaning, "clean", lambda: cleaned)
     monkeypatch.setattr(packages, "missing", list)
-    monkeypatch.setattr(setup, "stale", lambda: "")
+    monkeypatch.setattr(setup, "stale", lambda: reason)
+    monkeypatch.setattr(setup, "was_done", lambda: True)
+    monkeypatch.setattr(setup, "setup", lambda view: done.append("set up"))
     prepare()
     assert "left by a killed run, removed: container hil.x.a1 of bench x" in capsys.readouterr().err
-    monkeypatch.setattr(setup, "stale", lambda: "set-up has not run yet")
+    assert done == []
+    reason = "the sources changed"
+    prepare(clean=False)
+    assert done == ["set up"] and "the sources changed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lacking", [[], ["rauc"]])
+def test_a_campaign_never_sets_up_a_host_for_the_first_time_unasked(
+    lacking: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hil.bench import bench
+    from hil.cli.campaign import prepare
+    from hil.host import packages, setup
+
+    monkeypatch.setattr(bench, "require_root", lambda: None)
+    monkeypatch.setattr(packages, "missing", lambda: [p for p in packages.PACKAGES if p.name in lacking])
+    monkeypatch.setattr(setup, "stale", lambda: "" if lacking else "set-up has not run yet")
+    monkeypatch.setattr(setup, "was_done", lambda: bool(lacking))
+    monkeypatch.setattr(setup, "setup", lambda view: pytest.fail("it was set up"))
     with pytest.raises(ConfigurationError, match="set-up is not complete"):
         prepare(clean=False)

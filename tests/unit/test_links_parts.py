@@ -89,10 +89,10 @@ def test_more_link_ends_than_a_command_line_holds_are_refused() -> None:
         )
 
 
-def test_coalescing_in_the_engine_follows_the_profile() -> None:
-    for profile, gro in (("exact", 0), ("bulk", 1)):
+def test_large_receive_buffers_come_with_taking_packets_one_at_a_time() -> None:
+    for profile, wanted in (("exact", "depth=64,mtu=1518,gro=0"), ("bulk", "depth=1,mtu=1518,gro=1")):
         argv = uml._kernel_argv(Path("/c"), Path("/r"), ["l0a"], 7, mtu=1500, profile=profile)
-        assert f"vec0:transport=raw,ifname=l0a,depth=64,mtu=1518,gro={gro},bpffile=b" in argv
+        assert f"vec0:transport=raw,ifname=l0a,{wanted},bpffile=b" in argv
 
 
 def test_the_packet_filter_drops_what_the_socket_itself_sent() -> None:
