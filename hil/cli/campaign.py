@@ -85,7 +85,7 @@ def prepare(*, clean: bool = True) -> None:
 
     require_root()
     if clean:
-        from hil.host.clean import clean as sweep
+        from hil.bench.clean import clean as sweep
 
         done = sweep()
         for leftover in done.removed:

@@ -72,7 +72,7 @@ def clean(everything: bool, dry_run: bool, as_json: bool) -> int:
       hil clean --dry-run
       hil clean
     """
-    from hil.host.clean import clean as sweep
+    from hil.bench.clean import clean as sweep
 
     done = sweep(everything=everything, dry_run=dry_run)
     if as_json:

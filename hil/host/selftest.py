@@ -176,7 +176,7 @@ def _say_leftovers() -> None:
     """Tests switch off what they switched on; if one did not, say so instead of leaving it to be found."""
     if os.geteuid() != 0:
         return
-    from hil.host.clean import clean
+    from hil.bench.clean import clean
 
     try:
         left = clean(dry_run=True).removed

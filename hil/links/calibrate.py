@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from hil.links import probe as packets
 from hil.links.box import DIRECTIONS, Direction, LinkBox
+from hil.links.integrity import deliver
 from hil.links.loss import acceptance_counts
 from hil.links.probe import Arrival, Probe
 from hil.links.state import PPM, LinkState, limit_packets
@@ -31,6 +32,7 @@ _RATE_S, _RATE_SLOWEST_S = 0.2, 0.5
 _RATE_FRAMES, _RATE_FRAMES_MAX = 20, 20_000  # more than any bench forwards in that time
 _UDP_CEILING_BPS = 300_000_000  # above it profile bulk is measured with TCP, whose packets may be large
 _LOSS_PROBES, _LOSS_PROBES_MAX, _LOSS_HZ, _LOSSES_WANTED = 1_000, 20_000, 4_000, 30
+_MANGLED_LEAST_B, _MANGLED_MOST_B = 20_000, 300_000
 _OUTAGE_S, _OUTAGE_INTERVAL_S, _OUTAGE_LEAD_S = 0.1, 0.001, 0.03
 
 
@@ -40,7 +42,8 @@ class Calibration:
 
     Quantities: ``engine_constant``, ``delay_p50``, ``delay_p95``, ``delay_p99``, ``cut_last_arrival`` (from the
     command to the last packet that arrives) and ``restore_first_arrival`` in us, ``rate`` in bit/s, ``loss`` in
-    ppm, and ``state`` for a direction that could not be measured at all.
+    ppm, ``mangled`` (different from what was sent, over TCP) in bytes, and ``state`` for a direction that could not
+    be measured at all.
     """
 
     link: str
@@ -79,6 +82,7 @@ def calibrate(box: LinkBox, *, outage: bool = True) -> list[Calibration]:
         for each in probes:
             rows += _again(_rate_of(box, each))
         rows += _again(lambda: _loss(box, probes))
+        rows += _mangled(box, probes)
         if outage:
             rows += _again(lambda: _outage(box, probes))
     return rows
@@ -207,6 +211,23 @@ def _loss(box: LinkBox, probes: Sequence[Probe]) -> list[Calibration]:
             rows.append(replace(row, ok=low <= lost <= high))
         else:
             rows.append(_row(probe, "loss", 0, measured, "ppm", STRAY_LOSS_PPM, f"{lost} of {count}"))
+    return rows
+
+
+def _mangled(box: LinkBox, probes: Sequence[Probe]) -> list[Calibration]:
+    """One TCP transfer in every direction at once, compared byte by byte. Never measured again: one is too many."""
+    sizes_b = {}
+    for probe in probes:
+        rate_bps = box.commanded(*probe.name).rate_bps or _MANGLED_MOST_B * 8
+        sizes_b[probe] = min(_MANGLED_MOST_B, max(_MANGLED_LEAST_B, int(rate_bps * _RATE_S / 8)))
+    try:
+        deliveries = deliver(probes, sizes_b)
+    except OSError as exc:
+        return [_row(probe, "mangled", 0, None, "bytes", 0, f"no TCP connection: {exc}") for probe in probes]
+    rows = []
+    for probe, delivery in zip(probes, deliveries, strict=True):
+        note = f"{delivery.arrived} of {delivery.sent} arrived" if delivery.arrived < delivery.sent else ""
+        rows.append(_row(probe, "mangled", 0, delivery.mangled, "bytes", 0, note))
     return rows
 
 

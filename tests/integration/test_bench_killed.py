@@ -14,9 +14,9 @@ import pytest
 
 from hil import paths
 from hil.bench.bench import Bench
+from hil.bench.clean import clean
 from hil.bench.state import read_state
 from hil.errors import BenchError
-from hil.host.clean import clean
 from hil.links.engine import detect
 from hil.wait import wait_until
 from tests.integration.host_state import leftovers

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from hil import netns
-from hil.host.leftovers import keepers
+from hil.bench.leftovers import keepers
 from hil.wait import wait_until
 
 pytestmark = [

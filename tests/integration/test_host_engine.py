@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from hil import netns
+from hil.bench.clean import clean
+from hil.bench.leftovers import LoopDevices, Namespaces
 from hil.host import dockerd, engine
-from hil.host.clean import clean
 from hil.host.dockerd import EngineFiles, answers, own_processes, started
-from hil.host.leftovers import LoopDevices, Namespaces
 from hil.host.mounts import mounts_under
 from hil.host.procs import processes
 from hil.wait import wait_until

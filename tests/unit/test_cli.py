@@ -221,8 +221,8 @@ def test_a_bench_that_lost_its_keeper_is_called_lost(
 def test_clean_prints_what_it_removed_as_json(
     empty_host: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from hil.host import clean as cleaning
-    from hil.host.leftovers import Leftover
+    from hil.bench import clean as cleaning
+    from hil.bench.leftovers import Leftover
 
     done = cleaning.Cleaned((Leftover("namespace", "hil.x.box", "x"),), (), ("alive",))
     monkeypatch.setattr(cleaning, "clean", lambda **options: done)
@@ -237,8 +237,8 @@ def test_clean_prints_what_it_removed_as_json(
 def test_what_could_not_be_cleaned_is_exit_code_3(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from hil.host import clean as cleaning
-    from hil.host.leftovers import Leftover
+    from hil.bench import clean as cleaning
+    from hil.bench.leftovers import Leftover
 
     done = cleaning.Cleaned((), ((Leftover("mount", "/x"), "busy"),), ())
     monkeypatch.setattr(cleaning, "clean", lambda **options: done)
@@ -323,10 +323,10 @@ def test_a_campaign_names_what_killed_runs_left_and_brings_an_old_set_up_up_to_d
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from hil.bench import bench
+    from hil.bench import clean as cleaning
+    from hil.bench.leftovers import Leftover
     from hil.cli.campaign import prepare
-    from hil.host import clean as cleaning
     from hil.host import packages, setup
-    from hil.host.leftovers import Leftover
 
     cleaned = cleaning.Cleaned((Leftover("container", "hil.x.a1", "x"),), (), ())
     reason = ""

@@ -82,5 +82,5 @@ def test_a_link_comes_back_after_an_outage_even_when_the_wait_fails() -> None:
     assert links.done == ["cut isl", "restore isl"]
     assert clock.now == 2.0
     with pytest.raises(KeyboardInterrupt):
-        outage(links, "isl", 2.0, Broken())()  # type: ignore[arg-type]
+        outage(links, "isl", 2.0, Broken())()
     assert links.done[2:] == ["cut isl", "restore isl"]

@@ -9,9 +9,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from hil.bench import leftovers
+from hil.bench.leftovers import Kind, Leftover, keepers, live_benches
 from hil.errors import ConfigurationError, HilError
-from hil.host import leftovers, setup
-from hil.host.leftovers import Kind, Leftover, keepers, live_benches
+from hil.host import setup
 from hil.host.policy import ServiceGuard
 from hil.host.procs import end
 from hil.wait import SYSTEM_CLOCK, Clock, wait_until

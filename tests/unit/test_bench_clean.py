@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from hil.bench import clean as cleaning
+from hil.bench import leftovers
+from hil.bench.clean import clean
+from hil.bench.leftovers import Leftover
 from hil.bench.state import hold
 from hil.errors import BenchError, ConfigurationError
-from hil.host import clean as cleaning
-from hil.host import leftovers
-from hil.host.clean import clean
-from hil.host.leftovers import Leftover
 from hil.host.mounts import mounts_under
 from hil.host.policy import ServiceGuard
 from hil.links.sysctl import left_raised
