@@ -54,7 +54,9 @@ class Plumbing:
             netns.create(name)
             _quiet(name)
             with _netlink(name) as ip:
-                ip.link("add", ifname="sw0", kind="bridge", br_forward_delay=0)
+                # Without an address of its own a bridge takes its ports', and changes it whenever one comes or goes
+                mac = _mac(router(self.lab, craft.name))
+                ip.link("add", ifname="sw0", kind="bridge", br_forward_delay=0, address=mac)
                 switch = _index(ip, "sw0")
                 ip.addr("add", index=switch, address=router(self.lab, craft.name), prefixlen=24)
                 ip.link("set", index=switch, state="up")
@@ -129,6 +131,7 @@ class Plumbing:
                 (MANAGEMENT_NIC, found.management, 30),
             ):
                 index = _index(ip, nic)
+                ip.link("set", index=index, address=_mac(address))
                 ip.addr("add", index=index, address=address, prefixlen=prefix)
                 ip.link("set", index=index, state="up")
             ip.route("add", dst="198.18.0.0/15", gateway=found.router)
@@ -191,6 +194,14 @@ def _index(ip: Any, ifname: str) -> int:
     if not found:
         raise BenchError(f"NIC {ifname} is not there")
     return found[0]
+
+
+def _mac(address: str) -> str:
+    """The MAC address of the NIC that has this IPv4 address: always the same one, as a real NIC's.
+
+    Were it new at every power-on, neighbours would go on sending to the old one until their ARP entries expire.
+    """
+    return ":".join(f"{byte:02x}" for byte in (0x02, 0x00, *(int(part) for part in address.split("."))))
 
 
 def _veth_into(ip: Any, near: str, far: str, pid: int) -> int:

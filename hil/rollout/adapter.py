@@ -100,6 +100,10 @@ class InstallFailed(DeviceError):
 class OsAdapter(Protocol):
     """The verbs of an updater on one board.  Every verb may be repeated without harm."""
 
+    def prepare(self) -> None:
+        """Do ahead what the first verb would spend time on, such as logging in; may do nothing."""
+        ...
+
     def status(self) -> OsStatus:
         """What is in the slots; DeviceError when the updater does not answer."""
         ...

@@ -28,6 +28,11 @@ class Gate:
             self._waiting.discard(board)
             self._changed.notify_all()
 
+    def yield_to(self, board: str, head_start_s: float) -> None:
+        """Wait until that board has installed, but no longer than ``head_start_s``."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._failure) or board not in self._waiting, head_start_s)
+
     def open(self) -> None:
         """The canary is confirmed."""
         with self._changed:

@@ -52,6 +52,9 @@ class RaucAdapter:
         self._clock = clock
         self._shell: Shell | None = None
 
+    def prepare(self) -> None:
+        self._connected()
+
     def status(self) -> OsStatus:
         done = self._run(STATUS_ARGV, timeout_s=20.0)
         return parse_status(done.stdout, self._board)

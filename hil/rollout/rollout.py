@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -124,11 +124,13 @@ class Rollout:
 
         return self._context.each(self._names(boards), one)
 
-    def _install(self, board: str, adapter: OsAdapter, known: OsStatus | None = None) -> OsStatus:
+    def _install(self, board: str, adapter: OsAdapter, *, just_arrived: bool = False) -> OsStatus:
+        """With ``just_arrived`` nobody can have installed it yet, and the updater is not asked whether."""
         health = self._context.health(board, deadline_s=self.policy.boot_deadline_s)
-        status = known or adapter.status()
-        if activation.runs(health, self.bundle) or activation.holds(status, self.bundle):
-            return status
+        if activation.runs(health, self.bundle) or not just_arrived:
+            status = adapter.status()
+            if activation.runs(health, self.bundle) or activation.holds(status, self.bundle):
+                return status
         with self._context.step("install", board) as facts:
             with self._context.client(board) as client:
                 path = transfer.path_on_board(client, self.artefact)
@@ -267,13 +269,16 @@ class Rollout:
         canary, limit = self.canary, self.policy.transfer_deadline_s + self.policy.install_deadline_s
         with ExitStack() as stack, ThreadPoolExecutor(len(self.fleet), "preflight") as early:
             adapters = {name: stack.enter_context(self._opened(name)) for name in self.fleet.names}
-            # Logging in and asking the updater takes a good part of a second: do it while the bundle is on its way
-            known = {name: early.submit(_ask_early, adapter) for name, adapter in adapters.items()}
+            # Logging in takes time on a busy board: do it while the bundle is on its way
+            ready = {name: early.submit(_prepare, adapter) for name, adapter in adapters.items()}
 
             def arrived(done: Transfer) -> None:
                 board, adapter = done.board, adapters[done.board]
                 with gate.guard():
-                    status = self._install(board, adapter, known[board].result())
+                    ready[board].result()
+                    if board != canary:
+                        gate.yield_to(canary, self.policy.canary_head_start_s)
+                    status = self._install(board, adapter, just_arrived=done.moved)
                     gate.installed(board)
                     if board != canary:
                         gate.wait(limit + self.policy.boot_deadline_s)
@@ -294,9 +299,7 @@ class Rollout:
         return self.fleet.names if boards is None else [self.fleet.member(b).name for b in boards]
 
 
-def _ask_early(adapter: OsAdapter) -> OsStatus | None:
-    """The updater's status, or None: what is wrong will be found, and told, when it is needed."""
-    try:
-        return adapter.status()
-    except (HilError, OSError, EOFError):
-        return None
+def _prepare(adapter: OsAdapter) -> None:
+    """What is wrong will be found, and told, when the adapter is needed."""
+    with suppress(HilError, OSError, EOFError):
+        adapter.prepare()

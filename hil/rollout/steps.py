@@ -34,6 +34,9 @@ class RolloutPolicy:
     health_deadline_s: float = 15.0
     configure_deadline_s: float = 30.0
     poll_s: float = 0.05
+    canary_head_start_s: float = (
+        1.0  # the others let the canary install first: everybody waits for its restart
+    )
     canary: str | None = None  # None: the first board that nobody pulls from
 
 

@@ -31,6 +31,7 @@ class Transfer:
     )
     connections: int
     received: dict[str, int]  # the same bytes by peer
+    moved: bool = True  # False: the board had it all before
 
 
 def sources(context: Context) -> dict[str, str]:
@@ -64,7 +65,8 @@ def to_gateway(context: Context, artefact: Artefact) -> Transfer:
             clock=context.clock,
             manifest=artefact.manifest(),
         )
-        transfer = _transfer(client.artefact(artefact.sha256), board, "ground", done.seconds)
+        status = client.artefact(artefact.sha256)
+        transfer = _transfer(status, board, "ground", done.seconds, moved=done.connections > 0)
         facts.update(artefact=artefact.name, bytes=artefact.size_bytes, connections=done.connections)
         if done.resumed_at:
             facts["resumed_at"] = list(done.resumed_at)
@@ -80,18 +82,19 @@ def to_board(
     """
     start = context.clock.monotonic()
     with context.step(step_name(context, board), board) as facts:
-        status = _pull(context, artefact, board, source, given_up or threading.Event())
-        transfer = _transfer(status, board, source, context.clock.monotonic() - start)
+        status, moved = _pull(context, artefact, board, source, given_up or threading.Event())
+        transfer = _transfer(status, board, source, context.clock.monotonic() - start, moved=moved)
         facts.update(artefact=artefact.name, source=source, bytes=transfer.bytes_received)
     return transfer
 
 
 def _pull(
     context: Context, artefact: Artefact, board: str, source: str, given_up: threading.Event
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], bool]:
+    """The board's status of the artefact once it is complete, and whether it was not so from the start."""
     start = context.clock.monotonic()
     last: Exception | None = None
-    ordered = False
+    ordered = moved = False
     pause_s = context.policy.poll_s
     with context.client(board) as client:
         while context.clock.monotonic() - start < context.policy.transfer_deadline_s:
@@ -100,7 +103,8 @@ def _pull(
                 if status is not None and status["complete"]:
                     if status["error"]:
                         raise DeviceError(f"{board} refused {artefact.name}: {status['error']}")
-                    return status
+                    return status, moved
+                moved = True
                 near_end = status is not None and status["have_bytes"] >= NEAR_END * artefact.size_bytes
                 pause_s = context.policy.poll_s * (1 if near_end else 4)
                 pulling = status.get("pulling") if status is not None else None
@@ -158,10 +162,12 @@ def everywhere(
     return list(context.each(plan, one).values())
 
 
-def _transfer(status: dict[str, Any] | None, board: str, source: str, seconds: float) -> Transfer:
+def _transfer(
+    status: dict[str, Any] | None, board: str, source: str, seconds: float, *, moved: bool
+) -> Transfer:
     received = {str(k): int(v) for k, v in (status or {}).get("received", {}).items()}
     connections = sum((status or {}).get("connections", {}).values())
-    return Transfer(board, source, round(seconds, 3), sum(received.values()), connections, received)
+    return Transfer(board, source, round(seconds, 3), sum(received.values()), connections, received, moved)
 
 
 def path_on_board(client: NodeClient, artefact: Artefact) -> str:

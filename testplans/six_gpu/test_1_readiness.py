@@ -7,17 +7,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hil.errors import BenchError
 from hil.evidence.model import at_most, equals
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
     from hil.evidence.record import Recorder
+    from hil.rollout.rollout import Rollout
 
 
 @pytest.mark.step("boards")
 @pytest.mark.retry_bench(1)
-def test_six_boards_run_the_factory_os_on_two_spacecraft(bench: Bench, verify) -> None:
+def test_six_boards_run_the_factory_os_on_two_spacecraft(bench: Bench, rollout: Rollout, verify) -> None:
     """Every board answers, runs the factory OS in slot A, and has the other slot in reserve."""
+    if any(rollout.bytes_at(name) for name in bench.boards):
+        raise BenchError(
+            f"boards of bench {bench.name} hold the bundle already, from an earlier run",
+            remedy="take the bench down and up again: boards then come fresh from the factory",
+        )
     identities = {name: board.identity() for name, board in bench.boards.items()}
     verify("boards", len(identities), limit=equals(6))
     verify("spacecraft", len({board.spacecraft for board in bench.boards.values()}), limit=equals(2))
@@ -35,7 +42,6 @@ def test_six_boards_run_the_factory_os_on_two_spacecraft(bench: Bench, verify) -
 @pytest.mark.retry_bench(2)
 def test_links_deliver_what_was_commanded(bench: Bench, recorder: Recorder, measure) -> None:
     """Delay, rate and outage of every link in each direction, on real packets."""
-    from hil.errors import BenchError
     from hil.links.calibrate import calibrate
 
     results = calibrate(bench.links)

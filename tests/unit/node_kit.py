@@ -107,6 +107,9 @@ class FakeAdapter:
         self.board = board
         self._refuse = refuse
 
+    def prepare(self) -> None:
+        return None
+
     @property
     def _other(self) -> Slot:
         return "B" if self.board.running == "A" else "A"

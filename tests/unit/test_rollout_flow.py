@@ -354,6 +354,16 @@ class TestGate:
         gate.installed("b")
         gate.wait(0.01)
 
+    def test_others_let_a_board_install_first_but_not_for_ever(self) -> None:
+        gate = Gate(["a", "b"])
+        start = time.monotonic()
+        gate.yield_to("a", 0.05)
+        assert time.monotonic() - start >= 0.05
+        gate.installed("a")
+        start = time.monotonic()
+        gate.yield_to("a", 60)
+        assert time.monotonic() - start < 30
+
     def test_a_failure_shuts_it_for_everybody(self) -> None:
         gate = Gate(["a", "b"])
         with pytest.raises(DeviceError), gate.guard():
