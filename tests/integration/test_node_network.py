@@ -261,8 +261,12 @@ def test_the_crosslink_may_die_at_any_moment_of_a_configuration(
         assert {s.epoch for s in rollout.status(management=True) if s.board in near} == {epoch}
         net.crosslink("up")
         rollout.wait_claiming(epoch, deadline_s=20)
+        wait_until(
+            lambda: {e for _, _, e in watcher.report().claims["b1"]} == {1, epoch},
+            what="the watcher to have seen b1 under both epochs",
+            deadline_s=10,
+        )
     assert_no_violation(watcher.report())
-    assert {e for _, _, e in watcher.report().claims["b1"]} == {1, epoch}
 
 
 def test_a_board_frozen_through_a_change_of_epochs_never_claims_the_old_one_afterwards(
