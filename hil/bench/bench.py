@@ -220,8 +220,8 @@ def _told_by_keeper(state: BenchState | None, log: Path) -> HilError:
 
 def _end(keeper_pid: int, name: str) -> None:
     """Ask the keeper to take the bench down and wait until it has ended; BenchError when it does not."""
-    keeper = identify(keeper_pid) if is_live(name) else None
-    if keeper:
+    keeper = identify(keeper_pid)
+    if is_live(name):
         with suppress(ProcessLookupError):
             os.kill(keeper_pid, signal.SIGTERM)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -371,6 +372,7 @@ def test_a_killed_owner_or_engine_leaves_no_process_and_the_next_bench_comes_up(
                 with pytest.raises(BenchError, match="gone"), LinkBox.attach(tmp_path / "s") as client:
                     client.show()
             owner.kill()
+        shutil.rmtree(directory, ignore_errors=True)  # `hil clean` does this too
         with pytest.raises(BenchError, match="no link box answers"):
             LinkBox.attach(tmp_path / "s")
         for name in ("gs", "a", "b", "box"):  # what `hil clean` does; the NICs go with their namespaces

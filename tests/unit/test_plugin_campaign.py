@@ -456,13 +456,23 @@ def test_never(bench): pass
 )
 
 
+def _interruptible() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _interrupted(campaign: Campaign, number: int) -> tuple[int, str]:
     """Run the slow campaign in a process of its own and send it a signal during its second test."""
     campaign.write(SLOW)
     argv = [sys.executable, "-m", "pytest", "demo", *PLAIN]
     environment = {**os.environ, "HIL_REPORTS": str(campaign.out)}
     with subprocess.Popen(
-        argv, cwd=campaign.pytester.path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        argv,
+        cwd=campaign.pytester.path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        # As in a terminal: what runs in the background of a script inherits SIGINT ignored.
+        preexec_fn=_interruptible,
     ) as process:
         deadline = time.monotonic() + 60
         while not (campaign.pytester.path / "slow").exists():

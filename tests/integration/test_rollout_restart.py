@@ -1,0 +1,67 @@
+"""The harness is killed in the middle of a rollout; a new one finishes it, and the cluster was never mixed."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from hil import paths
+from hil.bench.bench import Bench
+from hil.boards.protocol import Via
+from hil.rollout.fleet import Fleet
+from hil.rollout.node_client import NodeClient
+from hil.rollout.rollout import Rollout
+from hil.rollout.watcher import InvariantWatcher
+
+pytestmark = pytest.mark.integration
+
+RUN = """
+from hil.bench.bench import Bench
+from hil.rollout.fleet import Fleet
+from hil.rollout.rollout import Rollout
+
+bench = Bench.attach({name!r})
+fleet = Fleet.of(bench.boards, bench.lab.gateway)
+bundle = bench.images.bundles.os_v2
+print("started", flush=True)
+Rollout(fleet, bundle).run(fleet.config(os_version=bundle.version, image_sha256=bundle.image_sha256))
+"""
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    with Bench(paths.ROOT / "lab/virtual.yaml") as up:
+        yield up
+
+
+@pytest.mark.parametrize("moment", range(4))
+def test_a_rollout_whose_harness_was_killed_is_finished_by_the_next_one(bench: Bench, moment: int) -> None:
+    fleet = Fleet.of(bench.boards, bench.lab.gateway)
+    bundle = bench.images.bundles.os_v2
+    config = fleet.config(os_version=bundle.version, image_sha256=bundle.image_sha256)
+    for name in fleet.names:  # so that every round has bytes to send
+        with NodeClient(fleet, name, Via.MANAGEMENT) as client:
+            client.raw("DELETE", f"/artefacts/{bundle.sha256}")
+    with InvariantWatcher(fleet) as watcher:
+        killed = subprocess.Popen(
+            [sys.executable, "-c", RUN.format(name=bench.name)], stdout=subprocess.PIPE, cwd=paths.ROOT
+        )
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == b"started\n"
+        time.sleep(random.Random(moment).uniform(0.2, 9.0))
+        killed.kill()
+        killed.communicate()
+
+        epoch = Rollout(fleet, bundle).run(config).epoch
+
+        statuses = Rollout(fleet, bundle).status()
+        assert {status.os_version for status in statuses} == {bundle.version}
+        assert all(status.confirmed for status in statuses)
+        assert {status.epoch for status in statuses} == {epoch}
+        assert watcher.report().violations == ()
+        Rollout(fleet, bundle).roll_back()
