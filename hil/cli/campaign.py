@@ -108,4 +108,5 @@ def pytest_argv(
 ) -> list[str]:
     """The pytest command line of a campaign run."""
     where = ["--lab", str(lab_path)] if lab_path else ["--bench", str(bench_name)]
-    return [sys.executable, "-m", "pytest", str(plan_dir), *where, *extra]
+    # -v: a line for every step as it ends is the progress of a run that takes a minute.
+    return [sys.executable, "-m", "pytest", "-v", str(plan_dir), *where, *extra]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from operator import methodcaller
 
 import pytest
 
@@ -118,8 +119,9 @@ def test_six_boards_work_in_parallel_from_threads(bench: Bench) -> None:
     try:
         with ThreadPoolExecutor(6) as pool:
             for number in range(25):
-                answers = list(pool.map(lambda shell: shell.run(["echo", str(number)]).stdout, shells))  # noqa: B023
-                assert answers == [f"{number}\n"] * 6
+                echo = ["echo", str(number)]
+                answers = list(pool.map(methodcaller("run", echo), shells))
+                assert [answer.stdout for answer in answers] == [f"{number}\n"] * 6
     finally:
         for shell in shells:
             shell.close()

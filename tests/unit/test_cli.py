@@ -296,13 +296,13 @@ class TestCampaign:
         assert run(["campaign", "run", plan, "--lab", lab, "-k", "upload", "-x", "--run-id=r1"]) == 0
         assert self.ran == [
             ["clean=True"],
-            [sys.executable, "-m", "pytest", plan, "--lab", lab, "-k", "upload", "-x", "--run-id=r1"],
+            [sys.executable, "-m", "pytest", "-v", plan, "--lab", lab, "-k", "upload", "-x", "--run-id=r1"],
         ]
 
     def test_on_a_bench_that_is_up_nothing_is_cleaned_or_set_up(self, tmp_path: Path) -> None:
         plan = self.plan(tmp_path)
         assert run(["campaign", "run", plan, "--bench", "b1"]) == 0
-        assert self.ran == [[sys.executable, "-m", "pytest", plan, "--bench", "b1"]]
+        assert self.ran == [[sys.executable, "-m", "pytest", "-v", plan, "--bench", "b1"]]
 
     def test_a_folder_without_a_plan_is_refused_before_anything_is_touched(self, tmp_path: Path) -> None:
         assert run(["campaign", "run", str(tmp_path), "--lab", "x"]) == 2

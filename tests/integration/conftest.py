@@ -1,0 +1,18 @@
+"""Integration tests look at what is left on the whole host, so no bench of anybody may be up meanwhile."""
+
+from __future__ import annotations
+
+import pytest
+
+from hil.bench.state import is_live, known_benches
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_bench_is_up() -> None:
+    """Stop at once, with the names, when a bench is up."""
+    if up := [name for name in known_benches() if is_live(name)]:
+        pytest.exit(
+            f"bench {', '.join(up)} is up, and these tests compare what is left on this host: "
+            "take it down first (`hil bench down --all`)",
+            returncode=3,
+        )
