@@ -21,6 +21,8 @@ from pathlib import Path
 from hil import paths
 from hil.bench.clean import clean
 from hil.bench.state import known_benches, read_state
+from hil.host.procs import identify
+from hil.wait import wait_until
 from tests.integration.host_state import leftovers, network_of_this_host
 
 LONGEST_S = 60.0
@@ -48,11 +50,7 @@ def main() -> int:
             stderr=subprocess.DEVNULL,
         )
         time.sleep(moment_s)
-        keepers = [state.keeper_pid for name in known_benches() if (state := read_state(name))]
-        os.killpg(run.pid, signal.SIGKILL)
-        for keeper in keepers:
-            os.kill(keeper, signal.SIGKILL)
-        run.wait()
+        _kill(run)
         removed = clean()
         left = leftovers()
         same = network_of_this_host() == before
@@ -65,6 +63,17 @@ def main() -> int:
     last = subprocess.run(pytest, cwd=paths.ROOT)
     print(f"{failed} of {args.times} rounds left something; the next campaign ended with {last.returncode}")
     return 1 if failed or last.returncode else 0
+
+
+def _kill(run: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to the run's whole process group and to every keeper; returns when they are gone."""
+    states = [state for name in known_benches() if (state := read_state(name))]
+    keepers = [keeper for state in states if (keeper := identify(state.keeper_pid))]
+    os.killpg(run.pid, signal.SIGKILL)
+    for keeper in keepers:
+        os.kill(keeper.pid, signal.SIGKILL)
+    run.wait()
+    wait_until(lambda: not any(k.alive() for k in keepers), what="killed keepers to be gone", deadline_s=10)
 
 
 if __name__ == "__main__":
