@@ -17,19 +17,21 @@ from urllib.parse import quote
 
 from hil import netns, paths
 from hil.bench.state import bench_dir, disk_dir, is_live, known_benches
-from hil.errors import BenchError
+from hil.errors import BenchError, HilError
 from hil.host import dockerd, engine
 from hil.host.command import Runner, run
 from hil.host.dockerd import EngineFiles, call
 from hil.host.mounts import mounts_under, unmount
 from hil.host.policy import ServiceGuard
 from hil.host.procs import PROC, Process, ProcessId, end, identify, processes
+from hil.wait import wait_until
 
 LABEL = "hil.bench"
 NAMESPACE_PREFIX = "hil."
 NIC_PREFIX = "hil"
 KEEPER_MODULE = "hil.bench.keeper"
 CALL_TIMEOUT_S = 60.0
+DYING_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,20 @@ def keepers(proc: Path = PROC) -> dict[str, ProcessId]:
 
 
 def live_benches() -> set[str]:
-    """Benches whose keeper is alive: it holds the bench's lock, or is about to take or release it."""
-    return {name for name in known_benches() if is_live(name)} | set(keepers())
+    """Benches whose keeper is alive: it holds the bench's lock, or is about to take or release it.
+
+    A keeper that was killed keeps its lock until its last thread has ended, which is waited for.
+    """
+    running = set(keepers())
+    held = {name for name in known_benches() if is_live(name)}
+    for name in held - running:
+        with suppress(HilError):
+            wait_until(lambda dead=name: not is_live(dead), what="a killed keeper to end", deadline_s=DYING_S)
+    return {name for name in held if is_live(name)} | running
+
+
+def _is_free(name: str) -> bool:
+    return not is_live(name)
 
 
 def strangers(files: EngineFiles | None = None) -> list[ProcessId]:
