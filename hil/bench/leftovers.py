@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
@@ -78,7 +79,9 @@ def live_benches() -> set[str]:
     held = {name for name in known_benches() if is_live(name)}
     for name in held - running:
         with suppress(HilError):
-            wait_until(lambda dead=name: not is_live(dead), what="a killed keeper to end", deadline_s=DYING_S)
+            wait_until(
+                partial(_is_free, name), what=f"the killed keeper of {name} to end", deadline_s=DYING_S
+            )
     return {name for name in held if is_live(name)} | running
 
 
