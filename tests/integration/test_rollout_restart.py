@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -17,6 +18,7 @@ from hil.rollout.fleet import Fleet
 from hil.rollout.node_client import NodeClient
 from hil.rollout.rollout import Rollout
 from hil.rollout.watcher import InvariantWatcher
+from hil.wait import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -46,7 +48,9 @@ def test_a_rollout_whose_harness_was_killed_is_finished_by_the_next_one(bench: B
     config = fleet.config(os_version=bundle.version, image_sha256=bundle.image_sha256)
     for name in fleet.names:  # so that every round has bytes to send
         with NodeClient(fleet, name, Via.MANAGEMENT) as client:
-            client.raw("DELETE", f"/artefacts/{bundle.sha256}")
+            forget = partial(client.raw, "DELETE", f"/artefacts/{bundle.sha256}")
+            # A board that has just booted answers over SSH before its node service does.
+            wait_until(forget, what=f"the node service of {name}", deadline_s=20)
     with InvariantWatcher(fleet) as watcher:
         killed = subprocess.Popen(
             [sys.executable, "-c", RUN.format(name=bench.name)], stdout=subprocess.PIPE, cwd=paths.ROOT
