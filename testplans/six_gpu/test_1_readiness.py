@@ -9,6 +9,7 @@ import pytest
 
 from hil.errors import BenchError
 from hil.evidence.model import at_most, equals
+from hil.wait import wait_until
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 @pytest.mark.retry_bench(1)
 def test_six_boards_run_the_factory_os_on_two_spacecraft(bench: Bench, rollout: Rollout, verify) -> None:
     """Every board answers, runs the factory OS in slot A, and has the other slot in reserve."""
+    wait_until(
+        lambda: all(status.reachable for status in rollout.status(management=True)),
+        what="the node services of all boards",
+        deadline_s=20,
+    )
     if any(rollout.bytes_at(name) for name in bench.boards):
         raise BenchError(
             f"boards of bench {bench.name} hold the bundle already, from an earlier run",
