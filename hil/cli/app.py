@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "doctor": ("hil.cli.host", "What this host has and lacks, and what to do about it."),
     "clean": ("hil.cli.host", "Find and remove what killed runs left."),
     "lab": ("hil.cli.lab", "Check and show lab files."),
+    "orbit": ("hil.cli.orbit", "Contact plans and pictures of a constellation."),
     "bench": ("hil.cli.bench", "Bring a lab up, see it, take it down."),
     "board": ("hil.cli.board", "List boards; console, shell and power of one."),
     "link": ("hil.cli.link", "Show, shape, cut and measure links."),

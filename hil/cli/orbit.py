@@ -1,0 +1,175 @@
+"""`hil orbit`: where spacecraft are, when they see each other, contact plans in and out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hil.cli.output import delay, print_table
+
+if TYPE_CHECKING:
+    from hil.orbit.contacts import ContactPlan
+    from hil.orbit.elements import Constellation
+
+ORBIT_FILE = click.Path(path_type=Path)
+FORMATS = ("table", "csv", "json", "ionrc", "hdtn", "czml")
+OUTPUT = click.option("-o", "--output", type=click.Path(path_type=Path), help="Write here, not to stdout.")
+
+
+@click.group()
+def orbit() -> None:
+    """Where spacecraft are: contact plans and pictures.
+
+    \b
+    Examples:
+      hil orbit contacts lab/orbits/ring-of-ten.yaml --hours 24
+      hil orbit contacts lab/orbits/two-planes.yaml --hours 3 --format ionrc -o plan.ionrc
+      hil orbit lint plan.ionrc
+      hil orbit show lab/orbits/two-planes.yaml --hours 3 -o constellation.svg
+    """
+
+
+@orbit.command()
+@click.argument("file", type=ORBIT_FILE)
+@click.option("--start", metavar="TIME", help="ISO 8601, UTC; default: the orbit file's epoch.")
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True)
+@click.option("--step-s", type=click.FloatRange(0.001, 120), default=1.0, show_default=True)
+@click.option("--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True)
+@OUTPUT
+def contacts(
+    file: Path, start: str | None, hours: float, step_s: float, format_: str, output: Path | None
+) -> None:
+    """The contact plan of an orbit file: who sees whom, when, how far.
+
+    Edges are refined to 1 ms; what is shorter than a step may be missed.  ionrc and hdtn hold whole seconds
+    and whole light seconds (that is their format): use json to keep everything.
+    """
+    from hil.orbit.contacts import contact_plan
+    from hil.orbit.elements import load_constellation
+    from hil.orbit.times import parse_time
+
+    found = load_constellation(file)
+    begin = parse_time(start) if start else found.epoch
+    plan = contact_plan(found, begin, duration_s=hours * 3600, step_s=step_s)
+    if format_ == "table" and output is None:
+        _print_plan(plan)
+        return
+    _write(_formatted(found, plan, format_), output)
+
+
+@orbit.command()
+@click.argument("file", metavar="PLANFILE", type=ORBIT_FILE)
+def lint(file: Path) -> int:
+    """Check an ION or HDTN contact plan: units, one-way contacts, light seconds, overlaps.
+
+    Prints `file:line: reason`; exit code 2 when there is an error, 0 with warnings only.
+    """
+    from hil.orbit.wire_read import lint as find
+    from hil.orbit.wire_read import read_text
+
+    findings = find(read_text(file))
+    for found in findings:
+        click.echo(found.show(str(file)))
+    errors = sum(found.error for found in findings)
+    click.echo(f"{file}: {errors} errors, {len(findings) - errors} warnings")
+    return 2 if errors else 0
+
+
+@orbit.command()
+@click.argument("file", metavar="PLANFILE", type=ORBIT_FILE)
+@click.option("--to", "format_", type=click.Choice(("ionrc", "hdtn")), required=True)
+@OUTPUT
+def convert(file: Path, format_: str, output: Path | None) -> None:
+    """Turn an ION or HDTN contact plan into the other's format."""
+    from hil.orbit.wire import to_hdtn, to_ion
+    from hil.orbit.wire_read import read_wire
+
+    plan = read_wire(file)
+    _write(to_ion(plan) if format_ == "ionrc" else to_hdtn(plan), output)
+
+
+@orbit.command()
+@click.argument("file", type=ORBIT_FILE)
+@click.option("--at", "at", metavar="TIME", help="ISO 8601, UTC; default: the orbit file's epoch.")
+@click.option("--hours", type=click.FloatRange(min=0, max=168), default=0.0, help="Add a contact chart.")
+@OUTPUT
+def show(file: Path, at: str | None, hours: float, output: Path | None) -> None:
+    """An SVG of the constellation at a moment: planes, links, sunlight, ground tracks."""
+    from hil.orbit.elements import load_constellation
+    from hil.orbit.picture import show as draw
+    from hil.orbit.times import parse_time
+
+    found = load_constellation(file)
+    _write(draw(found, parse_time(at) if at else found.epoch, hours=hours), output)
+
+
+def _print_plan(plan: ContactPlan) -> None:
+    from hil.orbit.times import iso
+
+    click.echo(
+        f"{plan.name}: {len(plan.contacts)} contacts in {plan.duration_s / 3600:g} h from {iso(plan.start)}"
+    )
+    print_table(_COLUMNS, _rows(plan), empty="nobody sees anybody")
+
+
+_COLUMNS = ["from", "to", "kind", "a", "b", "lasts", "one way, least", "most", "fastest change"]
+
+
+def _rows(plan: ContactPlan) -> list[tuple[object, ...]]:
+    """``<`` and ``>`` mark an edge that the span cuts."""
+    from hil.orbit.geometry import LIGHT_KM_S
+    from hil.orbit.times import iso
+
+    rows: list[tuple[object, ...]] = []
+    for c in plan.contacts:
+        fastest = max(abs(c.min_range_rate_km_s), abs(c.max_range_rate_km_s)) / LIGHT_KM_S * 1e6
+        rows.append(
+            (
+                ("<" if c.open_start else "") + iso(plan.time(c.start_s)),
+                iso(plan.time(c.end_s)) + (">" if c.open_end else ""),
+                c.kind,
+                c.a,
+                c.b,
+                f"{c.duration_s:.1f} s",
+                delay(c.min_delay_us),
+                delay(c.max_delay_us),
+                f"{fastest:.3f} us/s",
+            )
+        )
+    return rows
+
+
+def _formatted(found: Constellation, plan: ContactPlan, format_: str) -> str:
+    from hil.orbit.formats import to_csv, to_czml, to_json
+    from hil.orbit.wire import to_hdtn, to_ion, to_wire
+
+    match format_:
+        case "csv":
+            return to_csv(plan)
+        case "json":
+            return to_json(plan)
+        case "ionrc":
+            return to_ion(to_wire(plan))
+        case "hdtn":
+            return to_hdtn(to_wire(plan))
+        case "czml":
+            return to_czml(found, plan)
+    rows = [_COLUMNS, *_rows(plan)]
+    widths = [max(len(str(cell)) for cell in column) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(str(c).ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(lines)
+
+
+def _write(text: str, output: Path | None) -> None:
+    from hil.errors import ConfigurationError
+
+    if output is None:
+        click.echo(text, nl=not text.endswith("\n"))
+        return
+    try:
+        output.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
+    except OSError as exc:
+        raise ConfigurationError(f"{output}: cannot be written: {exc}", remedy="choose another path") from exc
+    click.echo(f"{output}: {output.stat().st_size:,} bytes", err=True)

@@ -1,0 +1,1 @@
+"""Where spacecraft are: elements -> geometry -> contact plan; sunlight.  Pure functions, units in names."""

@@ -1,0 +1,164 @@
+"""Contact plans as CSV, JSON and CZML; one function per format, text out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import asdict, fields
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+
+from hil.errors import ConfigurationError
+from hil.orbit.contacts import Contact, ContactPlan
+from hil.orbit.elements import Constellation
+from hil.orbit.geometry import states, station_earth_fixed, to_earth_fixed
+from hil.orbit.times import gmst_rad, iso, parse_time
+
+JSON_FORMAT = "hil-contact-plan/1"
+CZML_STEP_S = 60.0
+"""Positions in CZML: Cesium interpolates between them (Lagrange, degree 5: metres at 600 km)."""
+
+_ROUNDED = {
+    "start_s": 3,
+    "end_s": 3,
+    "min_delay_us": 3,
+    "max_delay_us": 3,
+    "min_range_rate_km_s": 6,
+    "max_range_rate_km_s": 6,
+}
+
+
+def row(contact: Contact) -> dict[str, Any]:
+    """A contact's values, rounded to what they are worth (ms, ns, mm/s)."""
+    return {k: round(v, _ROUNDED[k]) if k in _ROUNDED else v for k, v in asdict(contact).items()}
+
+
+def to_csv(plan: ContactPlan) -> str:
+    """One line per contact; the header's names carry the units, ``start`` and ``end`` are UTC."""
+    out = io.StringIO()
+    names = ["start", "end", *(f.name for f in fields(Contact))]
+    writer = csv.DictWriter(out, names, lineterminator="\n")
+    writer.writeheader()
+    for contact in plan.contacts:
+        times = {"start": iso(plan.time(contact.start_s)), "end": iso(plan.time(contact.end_s))}
+        writer.writerow({**times, **row(contact)})
+    return out.getvalue()
+
+
+def to_json(plan: ContactPlan) -> str:
+    """The whole plan; :func:`from_json` is the inverse (to the rounding of :func:`row`)."""
+    return json.dumps(
+        {
+            "format": JSON_FORMAT,
+            "name": plan.name,
+            "start": plan.start.isoformat(),
+            "duration_s": plan.duration_s,
+            "step_s": plan.step_s,
+            "nodes": list(plan.nodes),
+            "contacts": [row(contact) for contact in plan.contacts],
+        },
+        indent=1,
+    )
+
+
+def from_json(text: str) -> ContactPlan:
+    """Read what :func:`to_json` wrote.  Raises ConfigurationError."""
+    try:
+        document = json.loads(text)
+        if document["format"] != JSON_FORMAT:
+            raise ValueError(f"format is {document['format']!r}, expected {JSON_FORMAT!r}")
+        return ContactPlan(
+            name=document["name"],
+            start=parse_time(document["start"]),
+            duration_s=document["duration_s"],
+            step_s=document["step_s"],
+            nodes=tuple(document["nodes"]),
+            contacts=tuple(Contact(**contact) for contact in document["contacts"]),
+        )
+    except (ValueError, KeyError, TypeError) as exc:
+        raise ConfigurationError(
+            f"not a contact plan of this testbed: {exc}", remedy="write it with --format json"
+        ) from exc
+
+
+def to_czml(found: Constellation, plan: ContactPlan) -> str:
+    """A CZML document for Cesium: spacecraft, ground stations, and a line for every contact while it lasts.
+
+    Positions are Earth-fixed, so that no frame of the reader's has to match ours.
+    """
+    span = f"{iso(plan.start)}/{iso(plan.time(plan.duration_s))}"
+    clock = {"interval": span, "currentTime": iso(plan.start), "multiplier": 60}
+    packets: list[dict[str, Any]] = [{"id": "document", "name": plan.name, "version": "1.0", "clock": clock}]
+    # A sample past the end closes the last interval of the interpolation.
+    seconds = np.arange(0, plan.duration_s + CZML_STEP_S, CZML_STEP_S)
+    fixed_m = 1000 * to_earth_fixed(
+        states(found, plan.start, seconds).position_km, gmst_rad(plan.start, seconds)
+    )
+    for name, places in zip(found.spacecraft, fixed_m, strict=True):
+        table = np.column_stack([seconds, places.round(1)])
+        packets.append(
+            {
+                "id": name,
+                "name": name,
+                "availability": span,
+                "position": {
+                    "epoch": iso(plan.start),
+                    "referenceFrame": "FIXED",
+                    "interpolationAlgorithm": "LAGRANGE",
+                    "interpolationDegree": 5,
+                    "cartesian": table.ravel().tolist(),
+                },
+                **_marker(name, [255, 196, 0, 255]),
+            }
+        )
+    for station in found.stations:
+        place, _ = station_earth_fixed(station)
+        position = {"cartesian": (1000 * place).round(1).tolist()}
+        packets.append(
+            {
+                "id": station.name,
+                "name": station.name,
+                "position": position,
+                **_marker(station.name, [0, 160, 255, 255]),
+            }
+        )
+    for a, b in sorted({(c.a, c.b) for c in plan.contacts}):
+        packets.append(_line(plan, a, b, span))
+    return json.dumps(packets)
+
+
+def _marker(name: str, rgba: list[int]) -> dict[str, Any]:
+    return {
+        "point": {"pixelSize": 8, "color": {"rgba": rgba}},
+        "label": {"text": name, "font": "11pt sans-serif", "pixelOffset": {"cartesian2": [14, 0]}},
+    }
+
+
+def _line(plan: ContactPlan, a: str, b: str, span: str) -> dict[str, Any]:
+    contacts = plan.between(a, b)
+    shows: list[dict[str, Any]] = [{"interval": span, "boolean": False}]
+    shows += [
+        {
+            "interval": f"{iso(plan.start + timedelta(seconds=c.start_s))}/{iso(plan.time(c.end_s))}",
+            "boolean": True,
+        }
+        for c in contacts
+    ]
+    ground = contacts[0].kind == "ground"
+    return {
+        "id": f"{a}--{b}",
+        "name": f"{a} - {b}",
+        "availability": span,
+        "polyline": {
+            "show": shows,
+            "width": 1.5,
+            "arcType": "NONE",
+            "material": {
+                "solidColor": {"color": {"rgba": [0, 160, 255, 255] if ground else [230, 40, 70, 255]}}
+            },
+            "positions": {"references": [f"{a}#position", f"{b}#position"]},
+        },
+    }

@@ -1,0 +1,229 @@
+"""Runs of visibility inside one block of samples, and how the runs of successive blocks join.
+
+Everything works on arrays over (pair, sample); nothing here loops over pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TypeAlias
+
+import numpy as np
+
+from hil.orbit.elements import EARTH_RADIUS_KM
+from hil.orbit.times import Bools, Floats, Ints
+from hil.orbit.track import Track
+
+EDGE_S = 0.001
+"""How finely the edges of contacts are refined."""
+
+_NEIGHBOUR_ROWS = 256
+
+Sees: TypeAlias = Callable[[Ints, Ints, Floats], Bools]
+"""Whether pair (index), after sample (index), at a share of the step, is in contact."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """Columns of equal length: one row is one run of visibility.  ``a`` < ``b`` are node indices."""
+
+    a: Ints
+    b: Ints
+    start_s: Floats
+    end_s: Floats
+    min_range_km: Floats
+    max_range_km: Floats
+    min_rate_km_s: Floats
+    max_rate_km_s: Floats
+    open_start: Bools
+    open_end: Bools
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+    @classmethod
+    def none(cls) -> Segments:
+        whole, real, flag = np.empty(0, np.int64), np.empty(0), np.empty(0, np.bool_)
+        return cls(whole, whole, real, real, real, real, real, real, flag, flag)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Segments]) -> Segments:
+        full = [part for part in parts if len(part)]
+        if not full:
+            return cls.none()
+        return cls(*(np.concatenate([getattr(part, f.name) for part in full]) for f in fields(cls)))
+
+    def take(self, rows: Ints | Bools) -> Segments:
+        return Segments(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+
+def neighbours(here: Track, max_range_km: float, floor_km: float, *, everybody: bool) -> tuple[Ints, Ints]:
+    """Pairs (a < b) that may be within reach at some moment of the block; never leaves one out that is.
+
+    Reach is the terminals' range, or the longest line past the floor between the highest two, whichever is less;
+    to it comes what two spacecraft can close in half a block.
+    """
+    count = here.spacecraft
+    if everybody:
+        a, b = np.triu_indices(count, 1)
+        return a.astype(np.int64), b.astype(np.int64)
+    middle = len(here.seconds) // 2
+    place = here.position[:, :count, middle].T
+    highest = float(np.sqrt(np.max(np.sum(here.position[:, :count] ** 2, axis=0))))
+    fastest = float(np.sqrt(np.max(np.sum(here.velocity[:, :count] ** 2, axis=0))))
+    away_s = max(here.seconds[-1] - here.seconds[middle], here.seconds[middle] - here.seconds[0])
+    horizon = 2 * math.sqrt(max(highest**2 - (EARTH_RADIUS_KM + floor_km) ** 2, 0))
+    reach = min(max_range_km, horizon) + 2 * fastest * away_s
+    found_a: list[Ints] = []
+    found_b: list[Ints] = []
+    square = np.sum(place**2, axis=1)
+    for first in range(0, count, _NEIGHBOUR_ROWS):
+        rows = slice(first, first + _NEIGHBOUR_ROWS)
+        apart2 = square[rows, None] + square[None, first:] - 2 * (place[rows] @ place[first:].T)
+        a, b = np.nonzero(np.triu(apart2 <= reach**2, 1))
+        found_a.append(a.astype(np.int64) + first)
+        found_b.append(b.astype(np.int64) + first)
+    return np.concatenate(found_a), np.concatenate(found_b)
+
+
+def crosslink_segments(here: Track, a: Ints, b: Ints, max_range_km: float, floor_km: float) -> Segments:
+    """Runs in which pairs of spacecraft have a line of sight above the floor, within range."""
+    floor2 = (EARTH_RADIUS_KM + floor_km) ** 2
+
+    def clear(pa: Floats, pb: Floats) -> Bools:
+        # With dot = a.b, the line's nearest point to the centre is between the ends when dot is less than both
+        # squares; its distance squared is (|a|^2 |b|^2 - dot^2) / |b - a|^2.  Products only: this runs 10^8 times.
+        a2, b2, dot = _dot(pa, pa), _dot(pb, pb), _dot(pa, pb)
+        apart2 = a2 + b2 - 2 * dot
+        least2 = np.minimum(a2, b2)
+        above = np.where(dot < least2, a2 * b2 - dot * dot >= floor2 * apart2, least2 >= floor2)
+        return np.asarray(above & (apart2 <= max_range_km**2))
+
+    def between(pair: Ints, cell: Ints, share: Floats) -> Bools:
+        return clear(here.at(a[pair], cell, share)[0], here.at(b[pair], cell, share)[0])
+
+    sees = clear(here.position[:, a], here.position[:, b])
+    return _runs(here, a, b, sees, between)
+
+
+def ground_segments(here: Track, craft: Ints, station: int, mask_deg: float) -> Segments:
+    """Runs in which spacecraft stand at or above a station's elevation mask."""
+    sine = math.sin(math.radians(mask_deg))
+    place = np.full(len(craft), station, np.int64)
+    zenith = here.zenith(place)
+
+    def above(pa: Floats, pb: Floats, up: Floats) -> Bools:
+        line = pa - pb
+        return np.asarray(_dot(line, up) >= sine * np.sqrt(_dot(line, line)))
+
+    def between(pair: Ints, cell: Ints, share: Floats) -> Bools:
+        nodes = (craft[pair], place[pair], zenith[pair])
+        return above(*(here.at(node, cell, share)[0] for node in nodes))
+
+    sees = above(here.position[:, craft], here.position[:, place], here.position[:, zenith])
+    return _runs(here, craft, place, sees, between)
+
+
+def join(running: Segments, now: Segments, *, begin_s: float, end_s: float) -> tuple[Segments, Segments]:
+    """Join what ran at the end of the block before with what this block found: (finished, running on).
+
+    A row of ``now`` that begins with the block continues the pair's running row, if there is one.
+    """
+    count = int(max((x.max() for x in (running.b, now.b) if len(x)), default=0)) + 1
+    running = running.take(np.argsort(running.a * count + running.b))
+    keys = running.a * count + running.b
+    wanted = now.a * count + now.b
+    position = np.searchsorted(keys, wanted)
+    position_safe = np.minimum(position, max(len(keys) - 1, 0))
+    goes_on = np.zeros(len(now), np.bool_)
+    if len(keys):
+        goes_on = (keys[position_safe] == wanted) & (now.start_s == begin_s) & now.open_start
+    before = running.take(position_safe[goes_on])
+    after = now.take(goes_on)
+    joined = replace(
+        after,
+        start_s=before.start_s,
+        open_start=before.open_start,
+        min_range_km=np.minimum(before.min_range_km, after.min_range_km),
+        max_range_km=np.maximum(before.max_range_km, after.max_range_km),
+        min_rate_km_s=np.minimum(before.min_rate_km_s, after.min_rate_km_s),
+        max_rate_km_s=np.maximum(before.max_rate_km_s, after.max_rate_km_s),
+    )
+    left = np.ones(len(running), np.bool_)
+    left[position_safe[goes_on]] = False
+    every = Segments.concatenate([joined, now.take(~goes_on)])
+    more = every.open_end & (every.end_s == end_s)
+    return Segments.concatenate([running.take(left), every.take(~more)]), every.take(more)
+
+
+def _runs(here: Track, a: Ints, b: Ints, sees: Bools, between: Sees) -> Segments:
+    """Runs of True along each row of ``sees``, with refined edges and extremes."""
+    seen = np.nonzero(sees.any(axis=1))[0]
+    if not len(seen):
+        return Segments.none()
+    sees, samples = sees[seen], len(here.seconds)
+    framed = np.zeros((len(seen), samples + 2), np.int8)
+    framed[:, 1:-1] = sees
+    steps = np.diff(framed, axis=1)
+    row, first = np.nonzero(steps == 1)
+    _, beyond = np.nonzero(steps == -1)  # row-major order: the n-th end belongs to the n-th beginning
+    pair = seen[row]
+
+    line = here.position[:, b[seen]] - here.position[:, a[seen]]
+    motion = here.velocity[:, b[seen]] - here.velocity[:, a[seen]]
+    distance = np.sqrt(_dot(line, line))
+    rate = _dot(line, motion) / np.maximum(distance, 1e-9)
+
+    # reduceat over [first, beyond) of every run: the odd places are the gaps, thrown away.
+    bounds = np.stack([row * samples + first, row * samples + beyond], axis=1).ravel()
+    low = [np.minimum.reduceat(np.append(x.ravel(), 0.0), bounds)[::2] for x in (distance, rate)]
+    high = [np.maximum.reduceat(np.append(x.ravel(), 0.0), bounds)[::2] for x in (distance, rate)]
+
+    start, end = here.seconds[first].copy(), here.seconds[beyond - 1].copy()
+    for moments, at_edge, cell, opens in (
+        (start, first > 0, first - 1, True),
+        (end, beyond < samples, beyond - 1, False),
+    ):
+        rows = np.nonzero(at_edge)[0]
+        if not len(rows):
+            continue
+        cells = cell[rows]
+        step = here.seconds[cells + 1] - here.seconds[cells]
+        share = _edge(pair[rows], cells, float(step.max()), between, opens=opens)
+        moments[rows] = here.seconds[cells] + share * step
+        pa, va = here.at(a[pair[rows]], cells, share)
+        pb, vb = here.at(b[pair[rows]], cells, share)
+        edge_range = np.sqrt(_dot(pb - pa, pb - pa))
+        edge_rate = _dot(pb - pa, vb - va) / np.maximum(edge_range, 1e-9)
+        for index, value in enumerate((edge_range, edge_rate)):
+            low[index][rows] = np.minimum(low[index][rows], value)
+            high[index][rows] = np.maximum(high[index][rows], value)
+    return Segments(
+        a[pair],
+        b[pair],
+        start,
+        end,
+        low[0],
+        high[0],
+        low[1],
+        high[1],
+        first == 0,
+        beyond == samples,
+    )
+
+
+def _edge(pair: Ints, cell: Ints, step_s: float, between: Sees, *, opens: bool) -> Floats:
+    """Shares of a step at which contacts open (or close), by bisection, on the side that is in contact."""
+    low, high = np.zeros(len(pair)), np.ones(len(pair))
+    for _ in range(max(1, math.ceil(math.log2(step_s / EDGE_S)))):
+        middle = (low + high) / 2
+        before = between(pair, cell, middle) != opens  # the edge is still to come
+        low, high = np.where(before, middle, low), np.where(before, high, middle)
+    return high if opens else low
+
+
+def _dot(u: Floats, v: Floats) -> Floats:
+    """Scalar product over the first axis."""
+    return np.asarray(u[0] * v[0] + u[1] * v[1] + u[2] * v[2])

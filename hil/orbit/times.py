@@ -1,0 +1,74 @@
+"""Time as the orbit room uses it: UTC datetimes for people, seconds since a start for arrays."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from hil.errors import ConfigurationError
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+Ints: TypeAlias = npt.NDArray[np.int64]
+
+_J2000 = datetime(2000, 1, 1, 12, tzinfo=UTC)
+_J2000_JD = 2_451_545.0
+_DAY_S = 86_400.0
+
+
+def parse_time(text: str) -> datetime:
+    """An ISO 8601 instant, in UTC when it names no zone.  Raises ConfigurationError."""
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError as exc:
+        raise ConfigurationError(
+            f"{text!r} is not a time", remedy="write it like 2026-03-21T06:30:00Z (ISO 8601, UTC)"
+        ) from exc
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+
+
+def iso(moment: datetime) -> str:
+    """``2026-03-21T06:30:00Z``, with milliseconds when there are any."""
+    rounded = moment + timedelta(microseconds=500)
+    milli = rounded.microsecond // 1000
+    return f"{rounded:%Y-%m-%dT%H:%M:%S}" + (f".{milli:03d}Z" if milli else "Z")
+
+
+def julian(start: datetime, seconds: Floats) -> tuple[Floats, Floats]:
+    """Julian date of ``start`` + ``seconds`` as (midnight or noon, fraction of a day): keeps microseconds."""
+    since = start - _J2000
+    whole = np.full(seconds.shape, _J2000_JD + since.days)
+    fraction = (since.seconds + since.microseconds / 1e6 + seconds) / _DAY_S
+    return whole, fraction
+
+
+def centuries(start: datetime, seconds: Floats) -> Floats:
+    """Julian centuries of UTC since J2000."""
+    whole, fraction = julian(start, seconds)
+    return np.asarray((whole - _J2000_JD + fraction) / 36_525.0)
+
+
+def gmst_rad(start: datetime, seconds: Floats) -> Floats:
+    """Greenwich mean sidereal time, radians (IAU 1982: Vallado, Fundamentals of Astrodynamics, eq. 3-45).
+
+    UTC stands for UT1: they differ by at most 0.9 s, which is 0.4 km on the equator.
+    """
+    whole, fraction = julian(start, seconds)
+    t = (whole - _J2000_JD + fraction) / 36_525.0
+    days = whole - _J2000_JD
+    # 876,600 h per century is one turn per day: taken off before it costs digits.  JD counts from noon.
+    turns = (days % 1.0) + fraction
+    seconds_of_time = 67_310.54841 + 8_640_184.812866 * t + 0.093104 * t**2 - 6.2e-6 * t**3
+    return np.asarray((2 * math.pi * (turns + seconds_of_time / _DAY_S)) % (2 * math.pi))
+
+
+def local_time_h(text: str) -> float:
+    """Hours of a local time such as ``18:00``.  Raises ValueError."""
+    if not (match := re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", text)):
+        raise ValueError(f"{text!r} is not a local time; write it in quotes, like '18:00'")
+    return int(match[1]) + int(match[2]) / 60
