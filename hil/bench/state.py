@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from hil import paths
 from hil.errors import BenchError, ConfigurationError
+from hil.host.locks import is_locked
 
 Status = Literal["starting", "up", "failed", "down"]
 
@@ -74,15 +75,7 @@ def known_benches() -> list[str]:
 
 def is_live(name: str) -> bool:
     """Whether a keeper holds this bench now: decided by its lock, which the kernel frees when it dies."""
-    path = _lock_path(name)
-    if not path.exists():
-        return False
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    return is_locked(_lock_path(name))
 
 
 @contextmanager

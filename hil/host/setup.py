@@ -24,6 +24,7 @@ from hil.errors import ConfigurationError
 from hil.host import doctor, engine, packages
 from hil.host.command import Progress
 from hil.host.dockerd import EngineFiles, get
+from hil.host.locks import is_locked
 from hil.wait import wait_until
 
 if TYPE_CHECKING:
@@ -256,12 +257,4 @@ def _alone(view: View) -> Iterator[None]:
 
 def is_running() -> bool:
     """True while a set-up is at work on this host (it may have a package guard in place)."""
-    path = paths.home() / "setup.lock"
-    if not path.exists():
-        return False
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    return is_locked(paths.home() / "setup.lock")
