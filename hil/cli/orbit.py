@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from hil.cli.output import delay, print_table
 if TYPE_CHECKING:
     from hil.orbit.contacts import ContactPlan
     from hil.orbit.elements import Constellation
+    from hil.orbit.phases import LinkPlan
 
 ORBIT_FILE = click.Path(path_type=Path)
 FORMATS = ("table", "csv", "json", "ionrc", "hdtn", "czml")
@@ -20,12 +22,13 @@ OUTPUT = click.option("-o", "--output", type=click.Path(path_type=Path), help="W
 
 @click.group()
 def orbit() -> None:
-    """Where spacecraft are: contact plans and pictures.
+    """Where spacecraft are: contact plans, link plans, pictures.
 
     \b
     Examples:
       hil orbit contacts lab/orbits/ring-of-ten.yaml --hours 24
       hil orbit contacts lab/orbits/two-planes.yaml --hours 3 --format ionrc -o plan.ionrc
+      hil orbit links lab/orbits/two-planes.yaml --hours 3 --seed 1
       hil orbit lint plan.ionrc
       hil orbit show lab/orbits/two-planes.yaml --hours 3 -o constellation.svg
     """
@@ -57,6 +60,47 @@ def contacts(
         _print_plan(plan)
         return
     _write(_formatted(found, plan, format_), output)
+
+
+@orbit.command()
+@click.argument("file", type=ORBIT_FILE)
+@click.option("--start", metavar="TIME", help="ISO 8601, UTC; default: the orbit file's epoch.")
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of what is drawn.")
+@click.option("--link", "only", metavar="NAME", multiple=True, help="Print this link only (sc-01--sc-02).")
+@click.option(
+    "--format", "format_", type=click.Choice(("table", "csv", "json")), default="table", show_default=True
+)
+@OUTPUT
+def links(
+    file: Path,
+    start: str | None,
+    hours: float,
+    seed: int,
+    only: tuple[str, ...],
+    format_: str,
+    output: Path | None,
+) -> None:
+    """The link plan of an orbit file: who points at whom, and what every link does when.
+
+    Candidates are all pairs that see each other at some moment of the span.  A bench plans only the links of
+    its lab file; who gets a terminal may differ.
+    """
+    from hil.orbit.contacts import contact_plan
+    from hil.orbit.elements import load_constellation
+    from hil.orbit.linkplan import every_candidate, plan_links
+    from hil.orbit.times import parse_time
+
+    found = load_constellation(file)
+    begin = parse_time(start) if start else found.epoch
+    candidates = every_candidate(contact_plan(found, begin, duration_s=hours * 3600))
+    plan = plan_links(found, candidates, start=begin, span_s=hours * 3600, seed=seed)
+    if only:
+        plan = plan.restricted(only)
+    if format_ == "table" and output is None:
+        print_table(_PHASE_COLUMNS, _phase_rows(plan), empty="nobody sees anybody")
+        return
+    _write(_formatted_links(plan, format_), output)
 
 
 @orbit.command()
@@ -93,16 +137,22 @@ def convert(file: Path, format_: str, output: Path | None) -> None:
 @orbit.command()
 @click.argument("file", type=ORBIT_FILE)
 @click.option("--at", "at", metavar="TIME", help="ISO 8601, UTC; default: the orbit file's epoch.")
-@click.option("--hours", type=click.FloatRange(min=0, max=168), default=0.0, help="Add a contact chart.")
+@click.option("--hours", type=click.FloatRange(min=0, max=168), default=0.0, help="Add a chart of links.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the chart's draws."
+)
 @OUTPUT
-def show(file: Path, at: str | None, hours: float, output: Path | None) -> None:
-    """An SVG of the constellation at a moment: planes, links, sunlight, ground tracks."""
+def show(file: Path, at: str | None, hours: float, seed: int, output: Path | None) -> None:
+    """An SVG of the constellation at a moment: planes, links, sunlight, ground tracks.
+
+    With --hours, a chart below it: what every link does when, coloured by phase, and eclipses.
+    """
     from hil.orbit.elements import load_constellation
     from hil.orbit.picture import show as draw
     from hil.orbit.times import parse_time
 
     found = load_constellation(file)
-    _write(draw(found, parse_time(at) if at else found.epoch, hours=hours), output)
+    _write(draw(found, parse_time(at) if at else found.epoch, hours=hours, seed=seed), output)
 
 
 def _print_plan(plan: ContactPlan) -> None:
@@ -156,7 +206,51 @@ def _formatted(found: Constellation, plan: ContactPlan, format_: str) -> str:
             return to_hdtn(to_wire(plan))
         case "czml":
             return to_czml(found, plan)
-    rows = [_COLUMNS, *_rows(plan)]
+    return _plain([_COLUMNS, *_rows(plan)])
+
+
+_PHASE_COLUMNS = ["link", "phase", "from", "to", "lasts", "why"]
+
+
+def _phase_rows(plan: LinkPlan) -> list[tuple[object, ...]]:
+    from datetime import timedelta
+
+    from hil.orbit.times import iso
+
+    return [
+        (
+            name,
+            i.phase.value,
+            iso(plan.start + timedelta(seconds=i.start_s)),
+            iso(plan.start + timedelta(seconds=i.end_s)),
+            f"{i.end_s - i.start_s:.3f} s",
+            i.why,
+        )
+        for name, intervals in plan.links.items()
+        for i in intervals
+    ]
+
+
+def _formatted_links(plan: LinkPlan, format_: str) -> str:
+    import csv
+    import io
+    import json
+
+    if format_ == "json":
+        return json.dumps(plan.to_json(), indent=1)
+    if format_ == "table":
+        return _plain([_PHASE_COLUMNS, *_phase_rows(plan)])
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["link", "phase", "start", "end", "start_s", "end_s", "why"])
+    for (name, phase, start, end, _, why), i in zip(
+        _phase_rows(plan), (i for many in plan.links.values() for i in many), strict=True
+    ):
+        writer.writerow([name, phase, start, end, i.start_s, i.end_s, why])
+    return out.getvalue()
+
+
+def _plain(rows: Sequence[Sequence[object]]) -> str:
     widths = [max(len(str(cell)) for cell in column) for column in zip(*rows, strict=True)]
     lines = ("  ".join(str(c).ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
     return "\n".join(lines)

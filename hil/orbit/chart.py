@@ -1,21 +1,27 @@
-"""A chart of contacts over a span: one lane per pair and per spacecraft's eclipses, as SVG."""
+"""A chart over a span, as SVG: one lane per pair, coloured by what its link does, and one per eclipsed spacecraft."""
 
 from __future__ import annotations
 
 from html import escape
+from typing import TypeAlias
 
 import numpy as np
 
 from hil.orbit.contacts import ContactPlan
 from hil.orbit.elements import Constellation
 from hil.orbit.geometry import states
+from hil.orbit.phases import LinkPlan, Phase
 from hil.orbit.sunlight import sun_km, sunlit_fraction
 from hil.orbit.times import iso
 
 _LANE = 17
 _LEFT = 150
+_DRAWN = tuple(phase for phase in Phase if phase is not Phase.BLOCKED)
 MOST_LANES = 120
 """Pairs beyond it are counted, not drawn."""
+
+_Bar: TypeAlias = tuple[float, float, str, str]
+"""From, to (seconds from the plan's start), class, what the pointer shows."""
 
 
 def eclipses(
@@ -39,38 +45,45 @@ def eclipses(
     return found_in
 
 
-def chart(found: Constellation, plan: ContactPlan, *, top: int, width: int) -> tuple[str, int]:
-    """SVG of the lanes from height ``top`` on, and how much height they take."""
+def chart(
+    found: Constellation, plan: ContactPlan, links: LinkPlan | None, *, top: int, width: int
+) -> tuple[str, int]:
+    """SVG of the lanes from height ``top`` on, and how much height they take.
+
+    ``links`` has a link ``a--b`` for every pair of the contact plan (:func:`hil.orbit.linkplan.every_candidate`);
+    without it bars only say that a pair is in sight.
+    """
     per_pixel = (width - _LEFT - 30) / plan.duration_s
     pairs = sorted({(c.kind, c.a, c.b) for c in plan.contacts})
     drawn = pairs[:MOST_LANES]
-    lanes: list[tuple[str, str, list[tuple[float, float, str]]]] = []
-    spans: dict[tuple[str, str], list[tuple[float, float, str]]] = {}
-    for c in plan.contacts:
-        tip = (
-            f"{c.a} – {c.b}: {iso(plan.time(c.start_s))} to {iso(plan.time(c.end_s))}, "
-            f"{c.min_delay_us / 1000:.3f} to {c.max_delay_us / 1000:.3f} ms"
-        )
-        spans.setdefault((c.a, c.b), []).append((c.start_s, c.end_s, tip))
-    for kind, a, b in drawn:
-        lanes.append((f"{a} – {b}", "bar g" if kind == "ground" else "bar", spans[a, b]))
+    lanes: list[tuple[str, list[_Bar]]] = []
+    for _, a, b in drawn:
+        bars = _in_sight(plan, a, b) if links is None else _phases(plan, links, a, b)
+        lanes.append((f"{a} – {b}", bars))
     shadow = eclipses(found, plan) if len(found.spacecraft) <= MOST_LANES else {}
     for name, dark in shadow.items():
         if dark:
             lanes.append(
-                (f"{name} eclipse", "ecl", [(a, b, f"{name} out of full sunlight") for a, b in dark])
+                (f"{name} eclipse", [(a, b, "ecl", f"{name} out of full sunlight") for a, b in dark])
             )
     left_out = len(pairs) - len(drawn)
-    heading = f"Contacts from {iso(plan.start)}, {plan.duration_s / 3600:g} h"
+    heading = f"Links from {iso(plan.start)}, {plan.duration_s / 3600:g} h"
     heading += f" ({left_out} more pairs not drawn)" if left_out else ""
     out = [f'<text class="h" x="24" y="{top + 20}">{escape(heading)}</text>']
-    y = top + 36
-    for label, style, bars in lanes:
+    if links is not None:
+        for k, phase in enumerate(_DRAWN):
+            key_x = _LEFT + 120 * k
+            out.append(
+                f'<rect class="p-{phase}" x="{key_x}" y="{top + 31}" width="14" height="{_LANE - 4}"/>'
+            )
+            out.append(f'<text class="m" x="{key_x + 20}" y="{top + 42}">{phase}</text>')
+    first_y = y = top + 56
+    for label, bars in lanes:
         out.append(
             f'<rect class="lane" x="{_LEFT}" y="{y}" width="{width - _LEFT - 30}" height="{_LANE - 4}"/>'
         )
         out.append(f'<text x="{_LEFT - 8}" y="{y + 11}" text-anchor="end">{escape(label)}</text>')
-        for first, last, tip in bars:
+        for first, last, style, tip in bars:
             wide = max((last - first) * per_pixel, 0.8)
             out.append(
                 f'<rect class="{style}" x="{_LEFT + first * per_pixel:.2f}" y="{y}" width="{wide:.2f}" '
@@ -80,8 +93,35 @@ def chart(found: Constellation, plan: ContactPlan, *, top: int, width: int) -> t
     for k in range(7):
         second = plan.duration_s * k / 6
         x = _LEFT + second * per_pixel
-        out.append(f'<line class="grid" x1="{x:.1f}" y1="{top + 32}" x2="{x:.1f}" y2="{y + 2}"/>')
+        out.append(f'<line class="grid" x1="{x:.1f}" y1="{first_y - 4}" x2="{x:.1f}" y2="{y + 2}"/>')
         out.append(
             f'<text class="m" x="{x:.1f}" y="{y + 16}" text-anchor="middle">{iso(plan.time(second))[11:16]}</text>'
         )
     return "\n".join(out), y + 34 - top
+
+
+def _in_sight(plan: ContactPlan, a: str, b: str) -> list[_Bar]:
+    return [
+        (
+            c.start_s,
+            c.end_s,
+            "p-idle",
+            f"{a} – {b} in sight: {iso(plan.time(c.start_s))} to {iso(plan.time(c.end_s))}, "
+            f"{c.min_delay_us / 1000:.3f} to {c.max_delay_us / 1000:.3f} ms",
+        )
+        for c in plan.between(a, b)
+    ]
+
+
+def _phases(plan: ContactPlan, links: LinkPlan, a: str, b: str) -> list[_Bar]:
+    return [
+        (
+            i.start_s,
+            i.end_s,
+            f"p-{i.phase}",
+            f"{a} – {b} {i.phase}: {iso(plan.time(i.start_s))} to {iso(plan.time(i.end_s))}"
+            + (f" ({i.why})" if i.why else ""),
+        )
+        for i in links.links[f"{a}--{b}"]
+        if i.phase is not Phase.BLOCKED
+    ]

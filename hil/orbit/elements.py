@@ -15,7 +15,7 @@ from sgp4 import omm
 from sgp4.api import WGS72, Satrec
 
 from hil.errors import ConfigurationError
-from hil.orbit.model import Crosslinks, OrbitFile, Shell, Station, load_orbit_file
+from hil.orbit.model import Crosslinks, OrbitFile, Shell, Station, Terminals, load_orbit_file
 from hil.orbit.times import julian, local_time_h, parse_time
 
 EARTH_RADIUS_KM = 6378.137
@@ -40,6 +40,7 @@ class Constellation:
     element_sets: tuple[ElementSet, ...]
     stations: tuple[Station, ...] = ()
     crosslinks: Crosslinks = field(default_factory=Crosslinks)
+    terminals: Terminals = field(default_factory=Terminals)
     assumed: tuple[str, ...] = ()
     planes: tuple[tuple[int, ...], ...] = ()
     """Indices of the spacecraft of each orbital plane, in slot order; empty where planes are not known."""
@@ -98,6 +99,7 @@ def constellation(spec: OrbitFile, *, folder: Path = Path()) -> Constellation:
         element_sets=tuple(sets),
         stations=spec.ground_stations,
         crosslinks=spec.crosslinks,
+        terminals=spec.terminals,
         assumed=spec.assumed,
         planes=planes,
     )

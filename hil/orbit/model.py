@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from hil.errors import ConfigurationError
 from hil.lab.yamlfile import Strict, fault, load_yaml
@@ -56,7 +56,12 @@ class Shell(Strict):
 
 
 class Station(Strict):
-    """A ground station: geodetic place, and the elevation from which a spacecraft is in contact."""
+    """A ground station: geodetic place, and the elevation from which a spacecraft is in contact.
+
+    Each of its ``antennas`` serves one spacecraft at a time and needs ``acquire_s`` from pointing to a usable link
+    (2 s is assumed: nobody published one).  The spacecraft's end is an antenna of its own, not one of its optical
+    terminals (assumed).
+    """
 
     name: Name
     latitude_deg: Annotated[float, Field(ge=-90, le=90)]
@@ -64,6 +69,70 @@ class Station(Strict):
     height_km: Annotated[float, Field(ge=-0.5, le=9)] = 0.0
     mask_deg: Annotated[float, Field(ge=0, lt=90)] = 10.0
     rate_bps: Annotated[int, Field(gt=0)] = 100_000_000
+    antennas: Annotated[int, Field(ge=1, le=64)] = 1
+    acquire_s: Annotated[float, Field(ge=0, le=3600)] = 2.0
+
+
+def _number(given: object) -> object:
+    """YAML 1.1 takes ``1e-12`` (no point) for text; people write it for a number."""
+    if isinstance(given, str):
+        try:
+            return float(given)
+        except ValueError:
+            return given
+    return given
+
+
+class Duration(Strict):
+    """A lognormal distribution of times, by its median and its 99th percentile; equal ones make a constant."""
+
+    median_s: Annotated[float, Field(gt=0, le=3600)]
+    p99_s: Annotated[float, Field(gt=0, le=36_000)]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.p99_s < self.median_s:
+            raise fault("p99_s", str(self.p99_s), f"p99_s is below the median ({self.median_s:g} s)")
+        return self
+
+
+class Fades(Strict):
+    """Moments in which the beam misses: Poisson in time, off by default (``per_hour: 0``).
+
+    Durations are log-uniform from ``shortest_ms`` to ``longest_ms``; 1 to 100 ms is the range that mispointing
+    bursts of optical crosslinks are given.  A fade longer than ``lost_after_ms`` (50 ms, assumed) ends tracking.
+    """
+
+    per_hour: Annotated[float, Field(ge=0, le=3600)] = 0.0
+    shortest_ms: Annotated[float, Field(gt=0, le=10_000)] = 1.0
+    longest_ms: Annotated[float, Field(gt=0, le=600_000)] = 100.0
+    lost_after_ms: Annotated[float, Field(gt=0, le=600_000)] = 50.0
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.longest_ms < self.shortest_ms:
+            raise fault("longest_ms", str(self.longest_ms), f"below shortest_ms ({self.shortest_ms:g})")
+        return self
+
+
+class Terminals(Strict):
+    """The optical heads of every spacecraft.
+
+    Defaults and their sources.  ``per_spacecraft``: "at least four optical terminals" is what the operator of ten
+    such spacecraft says.  ``slew_deg_per_s``: the figure of one published terminal (25 deg/s); ``settle_s``: assumed.
+    ``acquire``: median 20 s, p99 100 s.  The SDA OCT standard requires at most 100 s, hopes for 10 s, and its first
+    crosslink in orbit took "well under the 100 seconds, but over the 10 seconds"; other makers say 12 and 15 s.
+    ``reacquire``: half of that, because the other end's place is still known (engineering choice).
+    ``bit_error_rate``: what is left after coding; makers publish 1e-7 at worst.
+    """
+
+    per_spacecraft: Annotated[int, Field(ge=1, le=64)] = 4
+    slew_deg_per_s: Annotated[float, Field(gt=0, le=1000)] = 25.0
+    settle_s: Annotated[float, Field(ge=0, le=600)] = 2.0
+    acquire: Duration = Duration(median_s=20.0, p99_s=100.0)
+    reacquire: Duration = Duration(median_s=10.0, p99_s=50.0)
+    bit_error_rate: Annotated[float, BeforeValidator(_number), Field(ge=0, le=0.01)] = 1e-12
+    fades: Fades = Fades()
 
 
 class Crosslinks(Strict):
@@ -93,6 +162,7 @@ class OrbitFile(Strict):
     """Names in order of plane and slot (or of the elements); empty: sc-01, sc-02, ..., or the TLE's own."""
     ground_stations: tuple[Station, ...] = Field((), strict=False)
     crosslinks: Crosslinks = Crosslinks()
+    terminals: Terminals = Terminals()
     assumed: tuple[str, ...] = Field((), strict=False)
     """Values that nobody published, and why they are what they are."""
 

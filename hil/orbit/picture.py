@@ -1,18 +1,22 @@
-"""Pictures of a constellation as one self-contained SVG: globe, map, and a chart of contacts over a span."""
+"""Pictures of a constellation as one self-contained SVG: globe, map, and a chart of its links over a span."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from html import escape
 from textwrap import wrap
 
 import numpy as np
 
+from hil.errors import ConfigurationError
 from hil.orbit.chart import chart
-from hil.orbit.contacts import ContactPlan, contact_plan
+from hil.orbit.contacts import contact_plan
 from hil.orbit.elements import EARTH_RADIUS_KM, Constellation
-from hil.orbit.geometry import states, sub_satellite_deg
+from hil.orbit.geometry import one_way_delay_us, range_km, states, sub_satellite_deg
+from hil.orbit.linkplan import every_candidate, plan_links
 from hil.orbit.sunlight import sun_km, sunlit_fraction
 from hil.orbit.times import Bools, Floats, iso
 from hil.orbit.track import track
@@ -22,36 +26,101 @@ _GLOBE = (290.0, 330.0, 250.0)  # centre x, centre y, radius of the picture
 _MAP = (600.0, 120.0, 560.0, 280.0)  # x, y, width, height
 _TOP = 620
 
-STYLE = """
-svg{font:12px system-ui,sans-serif;background:#fff}text{fill:#223}.h{font-size:17px;font-weight:600}.m{fill:#667}
+MOST_PLANNED = 64
+"""Spacecraft for which a chart shows who points where; beyond it only who is in sight."""
+
+# Every rule is held to this picture: it may stand inside a page that has its own.
+_RULES = """
+text{fill:#223}.h{font-size:17px;font-weight:600}.m{fill:#667}
 .sea{fill:#dbe7f3;stroke:#8aa0b8}.night{fill:#1b2a41;opacity:.28}.grid{stroke:#b9c8d8;fill:none;stroke-width:.6}
 .orbit{fill:none;stroke:#9aa7b5}.behind{stroke-dasharray:3 4;opacity:.55}.isl{stroke:#d7263d;stroke-width:1.8}
-.gnd{stroke:#0a7cbf;stroke-width:1.6;stroke-dasharray:6 3}.lit{fill:#f6ae2d;stroke:#7a4d00}
-.dark{fill:#35405a;stroke:#0e1422}.part{fill:#a9843f;stroke:#33260a}.gs{fill:#0a7cbf}
-.trk{fill:none;stroke:#7d8da0;stroke-width:.9}.bar{fill:#d7263d}.bar.g{fill:#0a7cbf}.ecl{fill:#35405a}.lane{fill:#f2f5f8}
+.gnd{stroke:#0a7cbf;stroke-width:1.6;stroke-dasharray:6 3}.isl.off,.gnd.off{stroke:#8b97a5;stroke-width:.9;opacity:.7}
+.lit{fill:#f6ae2d;stroke:#7a4d00}.dark{fill:#35405a;stroke:#0e1422}.part{fill:#a9843f;stroke:#33260a}.gs{fill:#0a7cbf}
+.trk{fill:none;stroke:#7d8da0;stroke-width:.9}.ecl{fill:#35405a}.lane{fill:#f2f5f8}.p-idle{fill:#c3cedb}
+.p-slew{fill:#8d7cc3}.p-acquire{fill:#f6ae2d}.p-track{fill:#2a9d6a}.p-fade{fill:#d7263d}.p-lost{fill:#7a1022}
+.p-reacquire{fill:#e07b39}
 """
+STYLE = ".sky{font:12px system-ui,sans-serif;background:#fff}" + "".join(
+    ",".join(f".sky {name}" for name in rule.partition("{")[0].split(","))
+    + "{"
+    + rule.partition("{")[2]
+    + "}"
+    for rule in _RULES.replace("\n", "").split("}")
+    if rule
+)
 
 
-def show(found: Constellation, at: datetime, *, hours: float = 0.0) -> str:
-    """SVG of the constellation at a moment; with ``hours``, a contact chart of that span below it.
+def show(found: Constellation, at: datetime, *, hours: float = 0.0, seed: int = 0) -> str:
+    """SVG of the constellation at a moment; with ``hours``, a chart of what every link does in that span below it.
 
-    Crosslinks are drawn wherever two spacecraft see each other within range, whether or not a terminal points
-    there.  Raises ConfigurationError where SGP4 fails.
+    Crosslinks are drawn wherever two spacecraft see each other within range; the chart's phases are those of a
+    link plan of all these pairs with ``seed``.  Raises ConfigurationError where SGP4 fails.
     """
-    now = contact_plan(found, at, duration_s=1.0, step_s=1.0)
-    parts = [_globe(found, at, now), _map(found, at, now), _legend(found, at, now)]
-    height = _TOP
-    if hours > 0:
-        span = contact_plan(found, at, duration_s=hours * 3600, step_s=min(10.0, hours * 360))
-        drawing, tall = chart(found, span, top=_TOP, width=WIDTH)
-        parts.append(drawing)
-        height += tall
+    if hours <= 0:
+        return constellation_svg(found, at)
+    step_s = min(10.0, hours * 360)
+    span = contact_plan(found, at, duration_s=hours * 3600, step_s=step_s)
+    links = None
+    if len(found.spacecraft) <= MOST_PLANNED:
+        links = plan_links(
+            found, every_candidate(span), start=at, span_s=span.duration_s, seed=seed, step_s=step_s
+        )
+    drawing, tall = chart(found, span, links, top=_TOP, width=WIDTH)
+    return _document(found, at, _moment(found, at, None), drawing, height=_TOP + tall)
+
+
+def constellation_svg(
+    constellation: Constellation, moment: datetime, *, links_up: Collection[tuple[str, str]] | None = None
+) -> str:
+    """SVG of the constellation at a moment: globe, map, sunlight, links.
+
+    ``links_up``: pairs of node names, either way round, whose links are up; they stand out, and the other pairs in
+    sight are thin and grey.  None: every pair in sight is drawn as a link.  Raises ConfigurationError where SGP4
+    fails, or for a name that is no node.
+    """
+    return _document(constellation, moment, _moment(constellation, moment, links_up), height=_TOP)
+
+
+def _document(found: Constellation, at: datetime, *parts: str, height: int) -> str:
     body = "\n".join(parts)
     title = escape(f"{found.name} at {iso(at)}")
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
-        f'role="img"><title>{title}</title><style>{STYLE}</style>\n{body}\n</svg>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="sky" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
+        f'height="{height}" role="img"><title>{title}</title><style>{STYLE}</style>\n{body}\n</svg>\n'
     )
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A pair to draw: ``up`` None where nobody said."""
+
+    kind: str
+    a: str
+    b: str
+    up: bool | None
+
+
+def _lines(found: Constellation, at: datetime, links_up: Collection[tuple[str, str]] | None) -> list[_Line]:
+    """Pairs in sight, and those that are up even where geometry says no (a link held up by hand); up ones last."""
+    now = contact_plan(found, at, duration_s=1.0, step_s=1.0)
+    seen = [_Line(c.kind, c.a, c.b, None) for c in now.at(0.0)]
+    if links_up is None:
+        return seen
+    if unknown := sorted({name for pair in links_up for name in pair} - set(found.nodes)):
+        raise ConfigurationError(
+            f"{found.name} has no {', '.join(unknown)}", remedy=f"there are {', '.join(found.nodes)}"
+        )
+    stations = {station.name for station in found.stations}
+    up = {frozenset(pair): pair for pair in links_up}
+    lines = [replace(line, up=False) for line in seen if frozenset((line.a, line.b)) not in up]
+    for pair, (a, b) in sorted(up.items(), key=lambda item: item[1]):
+        lines.append(_Line("ground" if pair & stations else "crosslink", a, b, True))
+    return lines
+
+
+def _moment(found: Constellation, at: datetime, links_up: Collection[tuple[str, str]] | None) -> str:
+    lines = _lines(found, at, links_up)
+    return "\n".join([_globe(found, at, lines), _map(found, at), _legend(found, at, lines)])
 
 
 def _view(found: Constellation, at: datetime) -> Floats:
@@ -73,7 +142,7 @@ def _period_s(found: Constellation, craft: int) -> float:
     return 60 * 2 * math.pi / float(found.element_sets[craft].no_kozai)
 
 
-def _globe(found: Constellation, at: datetime, now: ContactPlan) -> str:
+def _globe(found: Constellation, at: datetime, lines: Sequence[_Line]) -> str:
     view, (cx, cy, size) = _view(found, at), _GLOBE
     everyone = _nodes_km(found, at)
     farthest = float(np.linalg.norm(everyone, axis=-1).max())
@@ -96,12 +165,14 @@ def _globe(found: Constellation, at: datetime, now: ContactPlan) -> str:
         orbit = states(one, at, seconds).position_km[0]
         out += _polylines(place(orbit), hidden(orbit))
     index = {name: k for k, name in enumerate(found.nodes)}
-    for contact in now.contacts:
-        line = np.linspace(everyone[index[contact.a]], everyone[index[contact.b]], 40)
+    for pair in lines:
+        line = np.linspace(everyone[index[pair.a]], everyone[index[pair.b]], 40)
         (ax, ay, _), (bx, by, _) = place(line[0]), place(line[-1])
-        kind = "isl" if contact.kind == "crosslink" else "gnd"
+        kind = ("isl" if pair.kind == "crosslink" else "gnd") + (" off" if pair.up is False else "")
         behind = " behind" if hidden(line).mean() > 0.5 else ""
-        label = f"{contact.a} – {contact.b}: {contact.min_delay_us / 1000:.3f} ms"
+        delay_us = float(one_way_delay_us(range_km(line[0], line[-1])))
+        says = {None: "", True: ", up", False: ", not up"}[pair.up]
+        label = f"{pair.a} – {pair.b}: {delay_us / 1000:.3f} ms{says}"
         out.append(
             f'<line class="{kind}{behind}" x1="{ax:.1f}" y1="{ay:.1f}" x2="{bx:.1f}" y2="{by:.1f}">'
             f"<title>{escape(label)}</title></line>"
@@ -138,7 +209,7 @@ def _night_side(view: Floats, sun: Floats, cx: float, cy: float, earth: float) -
     )
 
 
-def _map(found: Constellation, at: datetime, now: ContactPlan) -> str:
+def _map(found: Constellation, at: datetime) -> str:
     left, top, wide, tall = _MAP
 
     def place(latitude: Floats, longitude: Floats) -> tuple[Floats, Floats]:
@@ -189,13 +260,19 @@ def _night_on_map(at: datetime) -> str:
     return f'<polygon class="night" points="{left},{pole} {_points(x, y)} {left + wide},{pole}"/>'
 
 
-def _legend(found: Constellation, at: datetime, now: ContactPlan) -> str:
-    links = sum(c.kind == "crosslink" for c in now.contacts)
-    passes = len(now.contacts) - links
+def _legend(found: Constellation, at: datetime, pairs: Sequence[_Line]) -> str:
+    links = [pair for pair in pairs if pair.kind == "crosslink"]
+    passes = [pair for pair in pairs if pair.kind == "ground"]
+    if any(pair.up is not None for pair in pairs):
+        up = (sum(bool(pair.up) for pair in links), sum(bool(pair.up) for pair in passes))
+        what = f"{up[0]} crosslinks up, {up[1]} up to the ground"
+        what += f"; {len(pairs) - sum(up)} more pairs in sight" if len(pairs) > sum(up) else ""
+    else:
+        what = f"{len(links)} crosslinks possible, {len(passes)} in view of the ground"
     lit = _sunlit(found, at)
     eclipsed = int((lit < 1).sum())
     lines = [
-        f"{len(found.spacecraft)} spacecraft, {links} crosslinks possible, {passes} in view of the ground",
+        f"{len(found.spacecraft)} spacecraft, {what}",
         f"{len(lit) - eclipsed} in sunlight, {eclipsed} in eclipse or penumbra",
     ]
     out = [f'<text class="h" x="24" y="36">{escape(found.name)} at {iso(at)}</text>']
@@ -204,7 +281,7 @@ def _legend(found: Constellation, at: datetime, now: ContactPlan) -> str:
     for k, (kind, text) in enumerate(keys):
         out.append(f'<circle class="{kind}" cx="{612 + 110 * k}" cy="424" r="5"/>')
         out.append(f'<text x="{624 + 110 * k}" y="428">{text}</text>')
-    for k, (kind, text) in enumerate((("isl", "crosslink"), ("gnd", "ground pass"))):
+    for k, (kind, text) in enumerate((("isl", "crosslink"), ("gnd", "ground link"), ("isl off", "in sight"))):
         out.append(f'<line class="{kind}" x1="{604 + 130 * k}" y1="448" x2="{632 + 130 * k}" y2="448"/>')
         out.append(f'<text x="{640 + 130 * k}" y="452">{text}</text>')
     assumed = [

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks [NAME ...] [--out reports/out/bench.json] [--lab lab/virtual.yaml]
 
-Names: start, rollout, power, parallel, cli.  Without names all of them run (about six minutes; ``parallel`` alone
+Names: start, rollout, power, parallel, cli, orbit.  Without names all of them run (about six minutes; ``parallel`` alone
 takes 1,000 rounds of at least 0.2 s).  Exits with 1 when a figure is outside its limit.
 """
 
@@ -23,6 +23,7 @@ from hil import paths
 from hil.bench.bench import Bench
 from tests.benchmarks.cpu import cli_help_ms, plugin_cost_ms
 from tests.benchmarks.figures import Figure, write
+from tests.benchmarks.orbit import orbit
 
 ROUNDS = 1000
 VERB_S = 0.2
@@ -130,6 +131,7 @@ BENCHMARKS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "power": power,
     "rollout": rollout,
     "parallel": parallel,
+    "orbit": orbit,
 }
 
 

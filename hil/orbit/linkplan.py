@@ -1,0 +1,204 @@
+"""The link plan: for every link BLOCKED -> SLEW -> ACQUIRE -> TRACK <-> FADE -> LOST -> REACQUIRE, from geometry,
+terminals and seeded chance.
+
+Pure: the same constellation, candidates, start and seed give the same plan.  A contact that is open when the plan
+starts is tracked already (a run may begin in the middle of the mission).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from hil.errors import ConfigurationError
+from hil.orbit.contacts import ContactPlan, contact_arrays
+from hil.orbit.draws import draw_s, fades, generator
+from hil.orbit.elements import Constellation
+from hil.orbit.model import Terminals
+from hil.orbit.phases import USABLE, Candidate, Interval, LinkPlan, LinkSample, Phase
+from hil.orbit.pointing import Pass, Pointings, point
+from hil.orbit.sampled import packet_loss_ppm, samples
+
+__all__ = [
+    "USABLE",
+    "Candidate",
+    "Interval",
+    "LinkPlan",
+    "LinkSample",
+    "Phase",
+    "every_candidate",
+    "packet_loss_ppm",
+    "plan_links",
+    "samples",
+]
+
+LOOK_AHEAD_S = 6_000.0
+"""How far beyond the span contacts are known, so that "lasts longest" means something near its end: one orbit."""
+
+
+def plan_links(
+    constellation: Constellation,
+    candidates: Sequence[Candidate],
+    *,
+    start: datetime,
+    span_s: float,
+    seed: int,
+    step_s: float = 1.0,
+) -> LinkPlan:
+    """Phases of every candidate for ``span_s`` from ``start``; contacts are sampled every ``step_s``.
+
+    Raises ConfigurationError: candidates that the constellation does not have, a span or seed out of bounds, or
+    SGP4 fails.
+    """
+    _check(constellation, candidates)
+    span_s = float(span_s)
+    passes = _passes(constellation, candidates, start, span_s, step_s)
+    pointings = point(constellation, start, [one for many in passes.values() for one in many])
+    links = {
+        link.name: tuple(_intervals(constellation, link, passes[link.name], pointings, span_s, seed))
+        for link in candidates
+    }
+    return LinkPlan(start, span_s, seed, links)
+
+
+def every_candidate(plan: ContactPlan) -> tuple[Candidate, ...]:
+    """A candidate for every pair that has a contact in a contact plan, named ``a--b``."""
+    pairs = sorted({(c.kind, c.a, c.b) for c in plan.contacts})
+    return tuple(Candidate(f"{a}--{b}", kind, a, b) for kind, a, b in pairs)
+
+
+def _check(found: Constellation, candidates: Sequence[Candidate]) -> None:
+    craft, stations = set(found.spacecraft), {s.name for s in found.stations}
+    names = [link.name for link in candidates]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigurationError(f"links named twice: {', '.join(twice)}", remedy="give each its own name")
+    for link in candidates:
+        ends = {link.a, link.b}
+        if unknown := sorted(ends - craft - stations):
+            raise ConfigurationError(
+                f"link {link.name}: {found.name} has no {', '.join(unknown)}",
+                remedy=f"there are {', '.join(found.nodes)}",
+            )
+        ground = len(ends & stations)
+        if len(ends) != 2 or ground != (1 if link.kind == "ground" else 0):
+            raise ConfigurationError(
+                f"link {link.name}: {link.a} and {link.b} make no {link.kind} link",
+                remedy="a crosslink joins two spacecraft, a ground link a spacecraft and a ground station",
+            )
+
+
+def _passes(
+    found: Constellation, candidates: Sequence[Candidate], start: datetime, span_s: float, step_s: float
+) -> dict[str, list[Pass]]:
+    """Contacts of every candidate, in order of time."""
+    arrays = contact_arrays(found, start, duration_s=span_s + LOOK_AHEAD_S, step_s=step_s)
+    index = {name: k for k, name in enumerate(found.nodes)}
+    rows: dict[tuple[int, int], list[tuple[float, float, bool]]] = {}
+    columns = (arrays.a, arrays.b, arrays.start_s, arrays.end_s, arrays.open_start)
+    for a, b, start_s, end_s, is_open in zip(*(column.tolist() for column in columns), strict=True):
+        rows.setdefault((a, b), []).append((start_s, end_s, is_open and start_s == 0))
+    found_in: dict[str, list[Pass]] = {}
+    for link in candidates:
+        first, second = sorted((index[link.a], index[link.b]))
+        found_in[link.name] = [
+            Pass(link, number, *row) for number, row in enumerate(sorted(rows.get((first, second), ())), 1)
+        ]
+    return found_in
+
+
+class _Lane:
+    """Intervals of one link, laid one after another up to the end of the span; times to the microsecond."""
+
+    def __init__(self, span_s: float) -> None:
+        self._span_s, self._at_s = span_s, 0.0
+        self.laid: list[Interval] = []
+
+    @property
+    def full(self) -> bool:
+        return self._at_s >= self._span_s
+
+    def until(self, end_s: float, phase: Phase, why: str = "") -> None:
+        """``phase`` from where the last one ended; nothing when that is no time at all."""
+        end_s = min(round(end_s, 6), self._span_s)
+        if end_s > self._at_s:
+            self.laid.append(Interval(phase, self._at_s, end_s, why))
+            self._at_s = end_s
+
+
+def _intervals(
+    found: Constellation,
+    link: Candidate,
+    passes: Sequence[Pass],
+    pointings: Pointings,
+    span_s: float,
+    seed: int,
+) -> Iterator[Interval]:
+    lane = _Lane(span_s)
+    blocked = _blocked_because(found, link)
+    for one in passes:
+        got, refused = pointings.given.get(one.key), pointings.refused.get(one.key, "")
+        if got is None:
+            lane.until(one.start_s, Phase.BLOCKED, blocked)
+            lane.until(one.end_s, Phase.IDLE, refused)
+        elif one.under_way and got.ready_s == 0:
+            _tracked(lane, found.terminals, one, seed, 0.0, "already tracked when the plan starts")
+        else:
+            lane.until(min(one.start_s, got.slew_from_s), Phase.BLOCKED, blocked)
+            lane.until(got.slew_from_s, Phase.IDLE, refused)
+            lane.until(got.ready_s, Phase.SLEW, got.why)
+            needs_s, why = _acquisition(found, one, seed)
+            up_s = got.ready_s + needs_s
+            lane.until(
+                min(up_s, one.end_s),
+                Phase.ACQUIRE,
+                why + ("" if up_s < one.end_s else "; the contact ended first"),
+            )
+            _tracked(lane, found.terminals, one, seed, up_s)
+        if lane.full:
+            break
+    lane.until(span_s, Phase.BLOCKED, blocked)
+    yield from lane.laid
+
+
+def _blocked_because(found: Constellation, link: Candidate) -> str:
+    if link.kind == "ground":
+        masks = {s.name: s.mask_deg for s in found.stations}
+        station = link.a if link.a in masks else link.b
+        return f"under {masks[station]:g} deg at {station}"
+    rules = found.crosslinks
+    return f"no line of sight above {rules.grazing_floor_km:g} km within {rules.max_range_km:,.0f} km"
+
+
+def _acquisition(found: Constellation, one: Pass, seed: int) -> tuple[float, str]:
+    link = one.candidate
+    if link.kind == "ground":
+        fixed_s = {s.name: s.acquire_s for s in found.stations}
+        return fixed_s[link.a if link.a in fixed_s else link.b], "acquisition of the station, fixed"
+    drawn_s = draw_s(found.terminals.acquire, generator(seed, link.name, one.number, "acquisition"))
+    return drawn_s, f"acquisition drawn {drawn_s:.1f} s"
+
+
+def _tracked(lane: _Lane, rules: Terminals, one: Pass, seed: int, from_s: float, why: str = "") -> None:
+    """TRACK to the end of the contact, with its fades.  Ground links have none."""
+    if from_s >= one.end_s:
+        return
+    chance = generator(seed, one.candidate.name, one.number, "fades")
+    lost_after_s = rules.fades.lost_after_ms / 1000
+    at_s = from_s
+    if one.candidate.kind == "crosslink":
+        for gap_s, fade_s in fades(rules.fades, chance):
+            begins_s = at_s + gap_s
+            if begins_s >= one.end_s or lane.full:
+                break
+            lane.until(begins_s, Phase.TRACK, why)
+            why = ""
+            drawn = f"fade drawn {fade_s * 1000:.1f} ms"
+            lane.until(min(begins_s + min(fade_s, lost_after_s), one.end_s), Phase.FADE, drawn)
+            at_s = begins_s + fade_s
+            if fade_s > lost_after_s:
+                over = f"{drawn}, over {rules.fades.lost_after_ms:g} ms"
+                lane.until(min(at_s, one.end_s), Phase.LOST, over)
+                needs_s = draw_s(rules.reacquire, chance)
+                at_s += needs_s
+                lane.until(min(at_s, one.end_s), Phase.REACQUIRE, f"reacquisition drawn {needs_s:.1f} s")
+    lane.until(one.end_s, Phase.TRACK, why)
