@@ -257,7 +257,11 @@ def _next_steps(result: CampaignVerdict, statistics: Statistics) -> list[str]:
     steps: list[str] = []
 
     def named(verdict: Verdict) -> str:
-        return ", ".join(r.requirement.id for r in result.requirements if r.verdict is verdict and r.covered)
+        return ", ".join(
+            r.requirement.id
+            for r in result.requirements
+            if r.verdict is verdict and r.covered and not r.absent
+        )
 
     if failed := named(Verdict.FAIL):
         steps.append(f"Find out why the device under test failed: {failed}.")
@@ -276,6 +280,8 @@ def _next_steps(result: CampaignVerdict, statistics: Statistics) -> list[str]:
     ]
     if uncovered:
         steps.append(f"Write a test for {', '.join(uncovered)}: no test of this campaign names it.")
+    for absent in (r for r in result.requirements if r.absent):
+        steps.append(f"Run {absent.requirement.id} in another lab: {absent.reason}.")
     if result.verdict is Verdict.PASS and statistics.still_needed:
         steps.append(
             f"Repeat the run {statistics.still_needed} times without a failure to show a reliability of "

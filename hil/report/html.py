@@ -13,9 +13,13 @@ from hil.evidence.model import Verdict
 from hil.evidence.plan import METHOD_NAMES
 from hil.report import units
 from hil.report.analysis import CONCLUSIVE, Analysis, violations_of
-from hil.report.lanes import CATEGORIES, Lanes, lanes_of
+from hil.report.calibration import calibration_section
+from hil.report.lanes import Lanes, lanes_of
+from hil.report.linksview import calibration_summary, link_rows, scaled_rates, schedules
+from hil.report.sky import inside, sky_of
 from hil.report.thumbnail import picture
 from hil.report.timeline import timeline_svg
+from hil.report.timelineview import folded, interruptions, legend
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -61,6 +65,7 @@ def _template() -> Template:
 
 def _context(analysis: Analysis) -> dict[str, Any]:
     run, result, lanes = analysis.run, analysis.result, lanes_of(analysis.run)
+    shown = lanes.shown
     anchors = {o.id: f"test-{n}" for n, o in enumerate(run.outcomes, start=1)}
     return {
         "a": analysis,
@@ -75,17 +80,18 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "open_groups": _open_groups(analysis),
         "record": _record_of_requirements(analysis),
         "matrix": _matrix(analysis),
-        "timeline": timeline_svg(lanes, title="Timeline of the whole run"),
-        "close_ups": _close_ups(analysis, lanes),
+        "timeline": timeline_svg(shown, title="Timeline of the whole run"),
+        "close_ups": _close_ups(analysis, shown),
+        "legend": legend(shown),
+        "folded": folded(lanes),
+        "interruptions": interruptions(lanes),
+        "sky": sky_of(run, lanes.links),
         "changes": _grouped_changes(analysis),
-        "categories": [
-            c for c in CATEGORIES if any(b.category == c for lane in lanes.boards for b in lane.bars)
-        ],
-        "has_unended": any(not b.ended for lane in lanes.boards for b in lane.bars),
-        "has_off": any(lane.off for lane in lanes.boards),
-        "has_claims": any(lane.claims for lane in lanes.boards),
-        "has_outage": any(lanes.links.values()),
-        "calibration_groups": _calibration_groups(analysis),
+        "scaled": scaled_rates(analysis.scaled),
+        "summary": calibration_summary(analysis),
+        "calibration": calibration_section([e.fields for e in run.of_kind("link.calibration")]),
+        "link_rows": link_rows(run),
+        "schedules": schedules(run),
         "details": {e.text("test"): e.text("detail") for e in run.of_kind("test.end")},
         "watch": run.of_kind("watch.summary"),
         "inference": [_inference(e.fields) for e in run.of_kind("inference.result")],
@@ -104,16 +110,16 @@ def _tiles(analysis: Analysis) -> list[dict[str, str]]:
     requirements = analysis.result.requirements
     shown = sum(r.verdict is Verdict.PASS for r in requirements)
     counts, statistics = analysis.counts, analysis.statistics
-    others = ", ".join(
-        f"{counts[v.value]} {v.value.lower()}"
-        for v in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.NOT_RUN)
-        if counts[v.value]
-    )
+    absent = sum(bool(o.absent) for o in analysis.run.outcomes)
+    not_passed = [(v, counts[v.value]) for v in (Verdict.FAIL, Verdict.INCONCLUSIVE)]
+    not_passed.append((Verdict.NOT_RUN, counts[Verdict.NOT_RUN.value] - absent))
+    others = [f"{count} {verdict.value.lower()}" for verdict, count in not_passed if count]
+    others += [f"{absent} not in this lab"] if absent else []
     tiles = [
         {
-            "figure": f"{counts[Verdict.PASS.value]}/{len(analysis.run.outcomes)}",
+            "figure": f"{counts[Verdict.PASS.value]}/{len(analysis.run.outcomes) - absent}",
             "label": "tests passed",
-            "note": others or "none failed, none left out",
+            "note": ", ".join(others) or "none failed, none left out",
         },
         {
             "figure": f"{shown}/{len(requirements)}",
@@ -229,13 +235,6 @@ def _grouped_changes(analysis: Analysis) -> list[dict[str, Any]]:
     return [{"title": title, "requirements": ids} for title, ids in groups.items()]
 
 
-def _calibration_groups(analysis: Analysis) -> list[dict[str, Any]]:
-    groups: dict[tuple[str, str], list[Any]] = {}
-    for calibration in analysis.calibrations:
-        groups.setdefault((calibration.link, calibration.direction), []).append(calibration)
-    return [{"link": link, "direction": d.replace("_", " "), "rows": r} for (link, d), r in groups.items()]
-
-
 def _inference(fields: Mapping[str, Any]) -> dict[str, Any]:
     boards: Mapping[str, Mapping[str, Any]] = fields.get("per_board") or {}
     fastest = max((float(b.get("tiles_per_s") or 0) for b in boards.values()), default=0.0)
@@ -259,7 +258,7 @@ def _inference(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _pictures(analysis: Analysis) -> list[dict[str, str]]:
     pictures = []
     for event in analysis.run.of_kind("artefact"):
-        path = _inside(analysis.run.directory, event.text("path"))
+        path = inside(analysis.run.directory, event.text("path"))
         if path is not None and "mask" in event.text("artefact_kind") and (uri := picture(path)):
             pictures.append({"name": path.name, "uri": uri, "path": event.text("path")})
     return pictures
@@ -268,7 +267,7 @@ def _pictures(analysis: Analysis) -> list[dict[str, str]]:
 def _consoles(analysis: Analysis) -> list[dict[str, Any]]:
     consoles = []
     for event in analysis.run.of_kind("artefact"):
-        path = _inside(analysis.run.directory, event.text("path"))
+        path = inside(analysis.run.directory, event.text("path"))
         if event.text("artefact_kind") != "console" or path is None:
             continue
         board = event.text("board") or path.name.split(".")[0]
@@ -296,12 +295,6 @@ def console_tail(path: Path) -> str:
     return "\n".join(lines[-CONSOLE_LINES:]).strip("\n")
 
 
-def _inside(directory: Path, relative: str) -> Path | None:
-    """The artefact's path; None for one that evidence places outside of the run directory."""
-    path = (directory / relative).resolve()
-    return path if path.is_relative_to(directory.resolve()) and path.is_file() else None
-
-
 def _fingerprint(analysis: Analysis) -> list[tuple[str, str]]:
     meta, git = analysis.run.meta, analysis.run.meta.get("git") or {}
     commit = str(git.get("commit") or "not in git")
@@ -316,6 +309,8 @@ def _fingerprint(analysis: Analysis) -> list[tuple[str, str]]:
         ("Lab", f"{meta.get('lab') or 'none'}, sha256 {str(meta.get('lab_sha256', ''))[:16]}"),
         ("Bench", str(meta.get("bench") or "brought up for this run")),
         ("Boards", f"{len(meta.get('boards') or {})}, fidelity class {analysis.fidelity}"),
+        ("Participants", str((meta.get("participants") or {}).get("text", ""))),
+        ("Orbit", _orbit(analysis)),
         ("Link engine", f"{analysis.engine or 'none'}{f' ({why})' if why else ''}"),
         ("Seed", str(meta.get("seed", ""))),
         ("Host", f"{meta.get('os', '')}, kernel {meta.get('kernel', '')}, {meta.get('machine', '')}"),
@@ -325,3 +320,9 @@ def _fingerprint(analysis: Analysis) -> list[tuple[str, str]]:
         ("Packages", ", ".join(f"{n} {v}" for n, v in (meta.get("packages") or {}).items())),
     ]
     return [(name, text) for name, text in rows if text.strip(" ,")]
+
+
+def _orbit(analysis: Analysis) -> str:
+    """The orbit and the moment of the mission at which the bench came up; empty for a lab without."""
+    events = analysis.run.of_kind("orbit.epoch")
+    return f"{events[-1].text('name')} from {events[-1].text('epoch')} on" if events else ""

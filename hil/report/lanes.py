@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from hil.evidence.model import Verdict
 from hil.evidence.readback import Event, RunRecord
+from hil.report.bars import Bar, Mark
+from hil.report.interruptions import Interruptions
+from hil.report.linklanes import LinkLane, chosen, link_lanes, route_marks
 
 _CATEGORIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("upload", ("upload",)),
@@ -23,27 +26,8 @@ _CATEGORIES: tuple[tuple[str, tuple[str, ...]], ...] = (
 CATEGORIES = (*(name for name, _ in _CATEGORIES), "other")
 """Kinds of bars, in the order of the legend."""
 
-
-@dataclass(frozen=True)
-class Bar:
-    """Something that lasted, in seconds since the run started."""
-
-    start_s: float
-    end_s: float
-    category: str
-    label: str
-    detail: str = ""
-    ended: bool = True
-
-
-@dataclass(frozen=True)
-class Mark:
-    """Something that happened at once."""
-
-    t_s: float
-    kind: str  # boot | fault
-    label: str
-    detail: str = ""
+FEW_BOARDS = 12
+"""So many boards are always shown; of more, those that the campaign used."""
 
 
 @dataclass
@@ -57,6 +41,13 @@ class Lane:
     marks: list[Mark] = field(default_factory=list)
     claims: list[Bar] = field(default_factory=list)
 
+    restarted: bool = False  # after the bench had come up
+
+    @property
+    def used(self) -> bool:
+        """Whether anything happened to it during the campaign; its boot with the bench is nothing."""
+        return bool(self.bars or self.off or self.claims or self.restarted)
+
 
 @dataclass(frozen=True)
 class Lanes:
@@ -65,15 +56,36 @@ class Lanes:
     start_s: float
     end_s: float
     tests: tuple[Bar, ...]  # category is the verdict, label the number of the test
-    links: Mapping[str, tuple[Bar, ...]]  # outages by link
+    links: tuple[LinkLane, ...]
     boards: tuple[Lane, ...]
     faults: tuple[Mark, ...]
+    routes: tuple[Mark, ...] = ()
 
     def busy(self, start_s: float, end_s: float) -> bool:
         """Whether anything happened on a board or a link in this interval."""
         bars = [b for lane in self.boards for b in (*lane.bars, *lane.off)]
-        bars += [b for outages in self.links.values() for b in outages]
-        return any(b.end_s > start_s and b.start_s < end_s for b in bars)
+        return any(b.within(start_s, end_s) for b in bars) or any(
+            link.busy(start_s, end_s) for link in self.links
+        )
+
+    @property
+    def shown(self) -> Lanes:
+        """Without what the page folds: boards of a large lab that nobody touched, and links that do not matter."""
+        return replace(self, links=chosen(self.links)[0], boards=_by_use(self.boards)[0])
+
+    @property
+    def folded(self) -> Lanes:
+        """What :attr:`shown` leaves out."""
+        return replace(
+            self, links=chosen(self.links)[1], boards=_by_use(self.boards)[1], routes=(), faults=()
+        )
+
+
+def _by_use(boards: Sequence[Lane]) -> tuple[tuple[Lane, ...], tuple[Lane, ...]]:
+    if len(boards) <= FEW_BOARDS:
+        return tuple(boards), ()
+    used = tuple(lane for lane in boards if lane.used)
+    return used, tuple(lane for lane in boards if not lane.used)
 
 
 def category_of(step: str) -> str:
@@ -93,12 +105,16 @@ def lanes_of(run: RunRecord) -> Lanes:
         for name, facts in (run.meta.get("boards") or {}).items()
     }
     events = run.events
+    bench_up_s = max((e.t_s for e in run.of_kind("bench.up")), default=0.0)
+    links = link_lanes(run, end_s, participants_of(run))
+    interruptions = Interruptions(run, links)
     for name in {e.text("board") for e in events if e.kind in ("rollout.step", "board.power")} - {""}:
         boards.setdefault(name, Lane(name, ""))
     for lane in boards.values():
         mine = [e for e in events if e.fields.get("board") == lane.name]
         lane.off = _off(mine, end_s)
-        lane.bars = _bars(mine, lane.off, _test_ends(run), end_s)
+        lane.restarted = any(e.kind == "board.boot" and e.t_s > bench_up_s for e in mine)
+        lane.bars = _bars(mine, lane.off, _test_ends(run), end_s, interruptions)
         lane.marks = [
             Mark(e.t_s, "boot", e.text("slot"), f"booted {e.text('os_version')} from slot {e.text('slot')}")
             for e in mine
@@ -113,22 +129,38 @@ def lanes_of(run: RunRecord) -> Lanes:
         if o.start_s is not None and o.verdict is not Verdict.NOT_RUN
     )
     faults = tuple(Mark(e.t_s, "fault", e.text("what"), e.text("target")) for e in run.of_kind("fault"))
-    return Lanes(0.0, end_s, tests, _outages(run, end_s), tuple(boards.values()), faults)
+    return Lanes(0.0, end_s, tests, links, tuple(boards.values()), faults, route_marks(run))
 
 
 def _test_ends(run: RunRecord) -> list[float]:
     return [e.t_s for e in run.of_kind("test.end")]
 
 
-def _bars(mine: list[Event], off: list[Bar], test_ends: list[float], end_s: float) -> list[Bar]:
+def participants_of(run: RunRecord) -> tuple[str, ...]:
+    """The spacecraft that take part: those named in ``run.json``, else those of boards that a rollout touched."""
+    named = run.meta.get("participants")
+    if isinstance(named, Mapping) and isinstance(named.get("spacecraft"), list):
+        return tuple(str(name) for name in named["spacecraft"])
+    boards = run.meta.get("boards") or {}
+    touched = {e.text("board") for e in run.of_kind("rollout.step")}
+    return tuple(dict.fromkeys(str(f.get("spacecraft", "")) for name, f in boards.items() if name in touched))
+
+
+def _bars(
+    mine: list[Event], off: list[Bar], test_ends: list[float], end_s: float, interruptions: Interruptions
+) -> list[Bar]:
     """Pairs of start and end by step; a step without an end is drawn to the power cut or the test's end."""
     open_steps: dict[str, Event] = {}
     bars: list[Bar] = []
 
-    def close(step: str, start: Event, end_s: float, *, ended: bool, detail: str = "") -> None:
+    def close(
+        step: str, start: Event, end_s: float, *, ended: bool, detail: str = "", source: str = ""
+    ) -> None:
         # Whoever commanded the step may learn late that the board lost its power; the step ended there.
         end_s = min([end_s, *(o.start_s for o in off if o.start_s > start.t_s)])
-        bars.append(Bar(start.t_s, end_s, category_of(step), step, detail, ended))
+        category = category_of(step)
+        gaps = interruptions.of(start.text("board"), category, source, (start.t_s, end_s))
+        bars.append(Bar(start.t_s, end_s, category, step, detail, ended, gaps))
 
     for event in mine:
         step = event.text("step", "step")
@@ -144,7 +176,7 @@ def _bars(mine: list[Event], off: list[Bar], test_ends: list[float], end_s: floa
             ok = event.fields.get("ok", True) is not False
             said = event.text("detail")
             detail = said if ok else f"failed: {said}".removesuffix(": ")
-            close(step, open_steps.pop(step), event.t_s, ended=ok, detail=detail)
+            close(step, open_steps.pop(step), event.t_s, ended=ok, detail=detail, source=event.text("source"))
     for step, start in open_steps.items():
         close(step, start, _cut_short(start, off, test_ends, end_s), ended=False, detail="did not end")
     return sorted(bars, key=lambda b: b.start_s)
@@ -173,22 +205,6 @@ def _off(mine: list[Event], end_s: float) -> list[Bar]:
     if since is not None:
         bars.append(Bar(since.t_s, end_s, "off", f"power {since.text('action')}", ended=False))
     return bars
-
-
-def _outages(run: RunRecord, end_s: float) -> dict[str, tuple[Bar, ...]]:
-    names: Iterable[str] = run.meta.get("links") or {}
-    found: dict[str, list[Bar]] = {name: [] for name in names}
-    down: dict[str, float] = {}
-    for event in run.of_kind("link.cut", "link.restore"):
-        link = event.text("link")
-        if event.kind == "link.cut":
-            down.setdefault(link, event.t_s)
-        elif link in down:
-            start = down.pop(link)
-            found.setdefault(link, []).append(Bar(start, event.t_s, "outage", f"{link} lost"))
-    for link, start in down.items():
-        found.setdefault(link, []).append(Bar(start, end_s, "outage", f"{link} lost", ended=False))
-    return {link: tuple(bars) for link, bars in found.items()}
 
 
 def _claims(run: RunRecord) -> dict[str, list[Bar]]:

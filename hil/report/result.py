@@ -9,6 +9,7 @@ from typing import Any
 from hil.report.analysis import Analysis
 
 SCHEMA = 1
+_SCHEDULE = ("rows", "late_p50_us", "late_p99_us", "late_max_us", "errors", "file")
 
 
 def result_of(analysis: Analysis) -> dict[str, Any]:
@@ -107,10 +108,18 @@ def result_of(analysis: Analysis) -> dict[str, Any]:
             {**asdict(c), "measured": _finite(c.measured), "error": _finite(c.error)}
             for c in analysis.calibrations
         ],
+        "orbit": _last(analysis, "orbit.epoch", ("name", "file", "epoch", "seed")),
+        "schedule": _last(analysis, "link.schedule", _SCHEDULE),
         "unproven": list(result.unproven),
         "next_steps": list(analysis.next_steps),
         "unreadable_lines": run.unreadable_lines,
     }
+
+
+def _last(analysis: Analysis, kind: str, keys: tuple[str, ...]) -> dict[str, Any] | None:
+    """Fields of the run's last event of a kind; None when there is none."""
+    events = analysis.run.of_kind(kind)
+    return {key: events[-1].fields.get(key) for key in keys} if events else None
 
 
 def _finite(figure: float) -> float | None:

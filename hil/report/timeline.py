@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from hil.report.lanes import Bar, Lane, Lanes
+from hil.report.bars import Bar, Gap, Mark, clipped, merged
+from hil.report.lanes import Lane, Lanes
+from hil.report.linklanes import LinkLane
 
 WIDTH = 1120.0
 GUTTER = 96.0
@@ -14,6 +16,12 @@ AXIS = 26.0
 BAR = 16.0
 CLAIM = 5.0
 GAP = 9.0
+LINK = 12.0
+FADE = 6.0
+LAST_TICK = 20.0
+"""The label of the last axis mark keeps this distance from the edge."""
+TOLD = 6
+"""So many links are described in words for those who do not see the picture."""
 CHARACTER = 6.3
 """Width of a character at the label size; a label is drawn only where it fits."""
 
@@ -26,11 +34,15 @@ class _Canvas:
         self.parts: list[str] = []
         self.y = AXIS
 
+    @property
+    def window(self) -> tuple[float, float]:
+        return self.start_s, self.end_s
+
     def x(self, t_s: float) -> float:
         share = (t_s - self.start_s) / (self.end_s - self.start_s)
         return GUTTER + min(1.0, max(0.0, share)) * (WIDTH - GUTTER - RIGHT)
 
-    def visible(self, bar: Bar) -> bool:
+    def visible(self, bar: Bar | Gap) -> bool:
         return bar.end_s > self.start_s and bar.start_s < self.end_s
 
     def text(self, x: float, y: float, text: str, css: str) -> None:
@@ -39,43 +51,79 @@ class _Canvas:
     def bar(
         self, bar: Bar, y: float, height: float, css: str, label: str = "", label_css: str = "on"
     ) -> None:
-        """One bar at least a hair wide, with a tooltip, and its label where that fits."""
+        """One bar at least a hair wide, broken where it stood still, with a tooltip, and a label where it fits."""
         if not self.visible(bar):
             return
-        x0, x1 = self.x(bar.start_s), self.x(bar.end_s)
-        width = max(1.5, x1 - x0)
         tip = f"{bar.label}: {bar.start_s:.1f} to {bar.end_s:.1f} s ({bar.end_s - bar.start_s:.2f} s)"
         tip += f", {bar.detail}" if bar.detail else ""
-        self.parts.append(
-            f'<rect x="{x0:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="2" class="{css}">'
-            f"<title>{escape(tip)}</title></rect>"
-        )
+        pieces, begin = [], bar.start_s
+        for gap in bar.gaps:
+            pieces.append((begin, gap.start_s))
+            begin = gap.end_s
+        pieces = [(a, b) for a, b in (*pieces, (begin, bar.end_s)) if b > a] or [(bar.start_s, bar.start_s)]
+        places = [(self.x(a), max(1.5, self.x(b) - self.x(a))) for a, b in clipped(pieces, *self.window)]
+        for x, width in places:
+            self.parts.append(
+                f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="2" class="{css}">'
+                f"<title>{escape(tip)}</title></rect>"
+            )
+        for gap in bar.gaps:
+            self.gap(gap, bar.label, y, height, css)
+        x, width = max(places, key=lambda place: place[1], default=(0.0, 0.0))
         if label and width > len(label) * CHARACTER + 4:
-            self.text(x0 + width / 2, y + height / 2 + 3.6, label, label_css)
+            self.text(x + width / 2, y + height / 2 + 3.6, label, label_css)
+
+    def gap(self, gap: Gap, label: str, y: float, height: float, css: str) -> None:
+        """The dashed line of a bar that stood still, as wide as the bar for the pointer."""
+        if not self.visible(gap):
+            return
+        x0, x1 = self.x(gap.start_s), self.x(gap.end_s)
+        seconds = gap.end_s - gap.start_s
+        tip = f"{label} interrupted: {gap.start_s:.1f} to {gap.end_s:.1f} s ({seconds:.2f} s), {gap.why}"
+        middle = y + height / 2
+        self.parts.append(
+            f'<g class="gap {css}"><title>{escape(tip)}</title>'
+            f'<rect x="{x0:.1f}" y="{y:.1f}" width="{x1 - x0:.1f}" height="{height:.1f}"/>'
+            f'<line x1="{x0:.1f}" x2="{x1:.1f}" y1="{middle:.1f}" y2="{middle:.1f}"/></g>'
+        )
 
 
 def timeline_svg(lanes: Lanes, *, window: tuple[float, float] | None = None, title: str) -> str:
-    """The picture of the whole run, or of ``window`` (start, end in seconds)."""
-    start_s, end_s = window or (lanes.start_s, lanes.end_s)
-    canvas = _Canvas(start_s, end_s)
+    """The picture of the whole run, or of ``window`` (start, end in seconds): tests, boards, links below them."""
+    canvas = _Canvas(*(window or (lanes.start_s, lanes.end_s)))
     _tests(canvas, lanes)
-    links_top = canvas.y
-    _links(canvas, lanes)
+    top = canvas.y
     group = ""
     for lane in lanes.boards:
         if lane.group and lane.group != group:
             group = lane.group
-            canvas.y += 6
-            canvas.text(4, canvas.y + 9, group, "group")
-            canvas.y += 15
+            _heading(canvas, group)
         _board(canvas, lane)
+    if lanes.links:
+        _heading(canvas, "links")
+    for link in lanes.links:
+        _link(canvas, link)
+    _routes(canvas, lanes.routes)
     bottom = canvas.y
-    behind = "".join((*_grid(canvas, bottom), *_outage_bands(canvas, lanes, links_top, bottom)))
-    height = bottom + 4
+    behind = "".join((*_grid(canvas, bottom), *_bands(canvas, lanes, top, bottom)))
     return (
-        f'<svg class="timeline" viewBox="0 0 {WIDTH:.0f} {height:.0f}" role="img" '
-        f'aria-label="{escape(title, quote=True)}">{behind}{"".join(canvas.parts)}</svg>'
+        f'<svg class="timeline" viewBox="0 0 {WIDTH:.0f} {bottom + 18:.0f}" role="img" '
+        f'aria-label="{escape(title, quote=True)}"><desc>{escape(_told(lanes))}</desc>'
+        f"{behind}{''.join(canvas.parts)}</svg>"
     )
+
+
+def _told(lanes: Lanes) -> str:
+    """The picture in words; the steps and their times are in the page's own tables."""
+    words = [f"{len(lanes.tests)} tests, {len(lanes.boards)} boards, {len(lanes.links)} links."]
+    words += [f"{link.name}: {link.story}." for link in lanes.links if link.changes][:TOLD]
+    return " ".join(words)
+
+
+def _heading(canvas: _Canvas, text: str) -> None:
+    canvas.y += 6
+    canvas.text(4, canvas.y + 9, text, "group")
+    canvas.y += 15
 
 
 def _tests(canvas: _Canvas, lanes: Lanes) -> None:
@@ -83,19 +131,6 @@ def _tests(canvas: _Canvas, lanes: Lanes) -> None:
     for bar in lanes.tests:
         css = "v-" + bar.category.lower().replace(" ", "-")
         canvas.bar(bar, canvas.y, BAR, f"test {css}", bar.label)
-    canvas.y += BAR + GAP
-
-
-def _links(canvas: _Canvas, lanes: Lanes) -> None:
-    for link, outages in lanes.links.items():
-        middle = canvas.y + 6
-        canvas.text(4, middle + 4, link, "lane")
-        canvas.parts.append(
-            f'<line x1="{GUTTER}" x2="{WIDTH - RIGHT}" y1="{middle}" y2="{middle}" class="linkline"/>'
-        )
-        for outage in outages:
-            canvas.bar(outage, middle - 6, 12, "outage", "lost")
-        canvas.y += 12 + 7
     for mark in lanes.faults:
         if canvas.start_s <= mark.t_s <= canvas.end_s:
             x = canvas.x(mark.t_s)
@@ -103,6 +138,43 @@ def _links(canvas: _Canvas, lanes: Lanes) -> None:
                 f'<path d="M{x:.1f} {AXIS - 1:.1f} l-4 -7 h8 z" class="fault">'
                 f"<title>{escape(f'fault at {mark.t_s:.1f} s: {mark.label}')}</title></path>"
             )
+    canvas.y += BAR + GAP
+
+
+def _link(canvas: _Canvas, link: LinkLane) -> None:
+    top, middle = canvas.y, canvas.y + LINK / 2
+    canvas.text(14, middle + 4, link.name, "lane board")
+    if not link.phases:
+        canvas.parts.append(
+            f'<line x1="{GUTTER}" x2="{WIDTH - RIGHT}" y1="{middle}" y2="{middle}" class="linkline"/>'
+        )
+    for bar in link.steady:
+        canvas.bar(bar, top, LINK, f"phase ph-{bar.category}", bar.label, f"on on-{bar.category}")
+    drawn_to = 0.0
+    for bar in link.phases:
+        # Fades are short and can be many: those that would cover one another on paper are drawn once.
+        if bar.category == "fade" and canvas.visible(bar) and canvas.x(bar.start_s) >= drawn_to:
+            canvas.bar(bar, top + (LINK - FADE) / 2, FADE, "phase ph-fade")
+            drawn_to = canvas.x(bar.end_s) + 1.5
+    for bar in link.cuts:
+        canvas.bar(bar, top - 1, LINK + 2, "outage", "cut")
+    canvas.y += LINK + 7
+
+
+def _routes(canvas: _Canvas, routes: tuple[Mark, ...]) -> None:
+    if not routes:
+        return
+    middle = canvas.y + LINK / 2
+    canvas.text(14, middle + 4, "routes", "lane")
+    for mark in routes:
+        if canvas.start_s <= mark.t_s <= canvas.end_s:
+            x = canvas.x(mark.t_s)
+            tip = f"{mark.label} at {mark.t_s:.1f} s" + (f": {mark.detail}" if mark.detail else "")
+            canvas.parts.append(
+                f'<path d="M{x:.1f} {middle - 5:.1f} l4.500 5 l-4.500 5 l-4.500 -5 z" class="route">'
+                f"<title>{escape(tip)}</title></path>"
+            )
+    canvas.y += LINK + 7
 
 
 def _board(canvas: _Canvas, lane: Lane) -> None:
@@ -145,15 +217,17 @@ def _rows(bars: list[Bar]) -> list[list[Bar]]:
     return rows
 
 
-def _outage_bands(canvas: _Canvas, lanes: Lanes, top: float, bottom: float) -> Iterator[str]:
-    for outages in lanes.links.values():
-        for bar in outages:
-            if canvas.visible(bar):
-                x0, x1 = canvas.x(bar.start_s), canvas.x(bar.end_s)
-                yield (
-                    f'<rect x="{x0:.1f}" y="{top:.1f}" width="{max(1.5, x1 - x0):.1f}" '
-                    f'height="{bottom - top:.1f}" class="band"/>'
-                )
+def _bands(canvas: _Canvas, lanes: Lanes, top: float, bottom: float) -> Iterator[str]:
+    """Behind everything: when a link was cut, and when the participants' crosslink was closed by plan."""
+    cuts = merged((b.start_s, b.end_s) for link in lanes.links for b in link.cuts)
+    closed = merged(span for link in lanes.links for span in link.closed)
+    for css, spans in (("band planned", closed), ("band", cuts)):
+        for start, end in clipped(spans, *canvas.window):
+            x0, x1 = canvas.x(start), canvas.x(end)
+            yield (
+                f'<rect x="{x0:.1f}" y="{top:.1f}" width="{max(1.5, x1 - x0):.1f}" '
+                f'height="{bottom - top:.1f}" class="{css}"/>'
+            )
 
 
 def _grid(canvas: _Canvas, bottom: float) -> Iterator[str]:
@@ -162,7 +236,8 @@ def _grid(canvas: _Canvas, bottom: float) -> Iterator[str]:
     while tick <= canvas.end_s + 1e-9:
         x = canvas.x(tick)
         yield f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{AXIS - 4:.1f}" y2="{bottom:.1f}" class="grid"/>'
-        yield f'<text x="{x:.1f}" y="12" class="tick">{tick:g} s</text>'
+        for y in (12.0, bottom + 14):
+            yield f'<text x="{min(x, WIDTH - LAST_TICK):.1f}" y="{y:.1f}" class="tick">{tick:g} s</text>'
         tick += step
 
 

@@ -2,7 +2,7 @@
 
 Used by the unit tests of evidence and report, and, run as a program, to look at the report's page::
 
-    python -m tests.unit.synthetic_run /tmp/out [pass|fail|inconclusive|crash]
+    python -m tests.unit.synthetic_run /tmp/out [pass|fail|inconclusive|crash|gap|ring]
 """
 
 from __future__ import annotations
@@ -177,14 +177,12 @@ def plan_document() -> dict[str, Any]:
 def build(directory: Path, kind: str = "pass", *, past_runs: int = 3) -> Path:
     """Write the run directory; ``kind`` is pass, fail, inconclusive or crash (killed while it ran)."""
     (directory / "artefacts").mkdir(parents=True)
-    _dump(directory / "run.json", _meta(directory.name))
-    _dump(directory / "plan.json", plan_document())
-    _dump(directory / "history.json", {"runs": [_past(n) for n in range(past_runs)]})
+    dump(directory / "run.json", meta(directory.name))
+    dump(directory / "plan.json", plan_document())
+    dump(directory / "history.json", {"runs": [_past(n) for n in range(past_runs)]})
     (directory / "lab.yaml").write_text("schema: 1\nname: virtual\n", encoding="utf-8")
     writer = Writer(directory)
-    _tests(writer, kind)
-    _operation(writer)
-    _artefacts(writer)
+    fill(writer, kind)
     if kind == "crash":
         writer.write(until_s=36.9, torn=True)
     else:
@@ -193,11 +191,20 @@ def build(directory: Path, kind: str = "pass", *, past_runs: int = 3) -> Path:
     return directory
 
 
-def _dump(path: Path, content: Any) -> None:
+def fill(writer: Writer, kind: str = "pass") -> None:
+    """Everything that happens in the run, but for its end."""
+    _tests(writer, kind)
+    _operation(writer)
+    _artefacts(writer)
+
+
+def dump(path: Path, content: Any) -> None:
+    """Write a JSON file."""
     path.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
-def _meta(run_id: str) -> dict[str, Any]:
+def meta(run_id: str) -> dict[str, Any]:
+    """What ``run.json`` says."""
     return {
         "schema": 1,
         "run_id": run_id,
@@ -300,7 +307,7 @@ def _past(number: int) -> dict[str, Any]:
 
 
 def _tests(writer: Writer, kind: str) -> None:
-    facts = []
+    facts: list[dict[str, Any]] = []
     for file, name, requirements, _, _ in TESTS:
         facts.append(
             {
@@ -395,25 +402,9 @@ def _measurements(writer: Writer, test: str, name: str, t_s: float, verdict: str
 def _operation(writer: Writer) -> None:
     phases = {"engine": 0.4, "boards": 2.9, "links": 0.7}
     writer.event(4.2, "bench.up", seconds=4.2, engine={"kind": "uml"}, phases_s=phases, bench="virtual")
-    for link, delay, rate in (("ground", 4.0, 100.0), ("isl-ab", 14.386, 200.0)):
+    for link, delay_us, rate_bps in (("ground", 4000, 100_000_000), ("isl-ab", 14386, 200_000_000)):
         for direction in ("a_to_b", "b_to_a"):
-            for quantity, value, unit, tolerance, off in (
-                ("one-way delay p50", delay, "ms", 0.15, 0.031),
-                ("one-way delay p95", delay, "ms", 0.5, 0.214),
-                ("rate", rate, "Mbit/s", rate * 0.03, -rate * 0.011),
-            ):
-                writer.event(
-                    8.0,
-                    "link.calibration",
-                    link=link,
-                    direction=direction,
-                    quantity=quantity,
-                    commanded=value,
-                    measured=round(value + off, 4),
-                    unit=unit,
-                    tolerance=tolerance,
-                    ok=True,
-                )
+            _calibration(writer, link, direction, delay_us, rate_bps)
     for board in BOARDS:
         writer.event(1.2, "board.power", board=board, action="on")
         writer.event(2.9, "board.boot", board=board, slot="A", os_version="1.0.0")
@@ -471,6 +462,39 @@ def _operation(writer: Writer) -> None:
     )
 
 
+def _calibration(writer: Writer, link: str, direction: str, delay_us: int, rate_bps: int) -> None:
+    """The figures of one direction, as `hil.links.calibrate` records them."""
+    spread = [delay_us - 40 + 0.9 * n + 0.8 * max(0, n - 90) ** 1.9 for n in range(101)]
+    rows: tuple[tuple[str, float, float, str, float, str, list[float]], ...] = (
+        ("engine_constant", 0, 212.4, "us", 1000, "", []),
+        ("delay_p50", delay_us, delay_us + 31, "us", 150, "", spread),
+        ("delay_p95", delay_us, delay_us + 214, "us", 500, "", []),
+        ("delay_p99", delay_us, delay_us + 391, "us", 0, "for information", []),
+        ("rate", rate_bps, rate_bps * 0.989, "bit/s", rate_bps * 0.03, "", []),
+        ("loss", 0, 0, "ppm", 1000, "", []),
+        ("outage_length", 100_000, 101_350, "us", 20_000, "", []),
+        ("cut_effect_p99", 0, 3_200, "us", 50_000, "", []),
+        ("restore_effect_p99", 0, 4_100, "us", 50_000, "", []),
+    )
+    for quantity, commanded, measured, unit, tolerance, note, quantiles in rows:
+        writer.event(
+            8.0,
+            "link.calibration",
+            link=link,
+            direction=direction,
+            quantity=quantity,
+            commanded=commanded,
+            measured=measured,
+            unit=unit,
+            tolerance=tolerance,
+            ok=True,
+            note=note,
+            quantiles=quantiles,
+            low=None,
+            high=None,
+        )
+
+
 def _artefacts(writer: Writer) -> None:
     for number, board in enumerate(BOARDS):
         text = "".join(
@@ -511,6 +535,8 @@ def _png(width: int, height: int) -> bytes:
 
 if __name__ == "__main__":
     from hil.report.make import make_report
+    from tests.unit.synthetic_sky import build_sky
 
     wanted = sys.argv[2] if len(sys.argv) > 2 else "pass"
-    print(make_report(build(Path(sys.argv[1]) / f"synthetic-{wanted}", wanted)))
+    target = Path(sys.argv[1]) / f"synthetic-{wanted}"
+    print(make_report(build_sky(target, wanted) if wanted in ("gap", "ring") else build(target, wanted)))

@@ -100,7 +100,7 @@ def test_the_page_needs_nothing_but_itself(passed: Path) -> None:
     html = (passed / "report.html").read_text("utf-8")
     page = _Page(html)
     assert all(s.startswith("data:image/png") for s in page.sources) and page.sources
-    assert not re.search(r"https?://|@import|url\(", html)
+    assert not re.search(r"https?://|@import|url\((?!#)", html)  # a pattern of the page itself is url(#...)
     assert "script" not in page.tags and "link" not in page.tags
 
 
@@ -152,7 +152,8 @@ def test_the_timeline_shows_steps_outages_power_and_epochs_of_each_board(passed:
     assert "Close-up: Safety net, 26 to 32 s" in html
     for title in (
         "upload: 8.9 to 13.6 s (4.70 s)",
-        "isl-ab lost: 44.6 to 48.9 s (4.30 s)",
+        "isl-ab cut: 44.6 to 48.9 s (4.30 s)",
+        "upload interrupted: 16.0 to 18.0 s (2.00 s), no usable chain of links from the ground to sc-a",
         "power cut: 28.9 to 29.3 s",
         "install: 28.6 to 28.9 s (0.30 s), did not end",
         "booted 2.0.0 from slot B at 37.1 s",
@@ -417,3 +418,20 @@ def test_without_an_earlier_run_nothing_is_compared(tmp_path: Path) -> None:
     directory = build(tmp_path / "run", past_runs=0)
     assert analyse(RunRecord.load(directory)).comparison is None
     assert "first run of this plan and lab" in make_report(directory).read_text("utf-8")
+
+
+def test_what_this_lab_cannot_show_stays_open_and_does_not_count_as_left_out(tmp_path: Path) -> None:
+    directory = build(tmp_path / "run")
+    path = directory / "evidence.jsonl"
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    for event in lines:
+        if event["kind"] == "run.collected":
+            event["tests"][4]["absent"] = "there is no second way between sc-a and sc-b"
+            name = event["tests"][4]["test"]
+    kept = [e for e in lines if not (str(e["kind"]).startswith("test.") and e["test"] == name)]
+    path.write_text("".join(json.dumps(e) + "\n" for e in kept), "utf-8")
+    text = _Page(make_report(directory).read_text("utf-8")).text
+    assert "12/12 tests passed 1 not in this lab" in text
+    steps = " ".join(_result(directory)["next_steps"])
+    assert "Run SIX-040 in another lab: there is no second way between sc-a and sc-b." in steps
+    assert "Run what was not run" not in steps

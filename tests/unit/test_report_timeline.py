@@ -74,7 +74,8 @@ def test_an_outage_lasts_until_the_link_is_restored_or_the_run_ends(tmp_path: Pa
         {"at": t, "kind": f"link.{k}", "link": "isl-ab"}
         for t, k in ((1, "cut"), (2, "cut"), (3, "restore"), (9, "cut"))
     ]
-    assert _spans(_lanes(tmp_path, *events).links["isl-ab"]) == [(1.0, 3.0), (9.0, 20.0)]
+    (link,) = _lanes(tmp_path, *events).links
+    assert (link.name, _spans(link.cuts)) == ("isl-ab", [(1.0, 3.0), (9.0, 20.0)])
 
 
 def test_claims_are_counted_from_the_start_of_the_watcher(tmp_path: Path) -> None:

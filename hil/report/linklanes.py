@@ -1,0 +1,207 @@
+"""Links over the run as data: phases by plan, cuts by hand, and where no chain of links joined two ends."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from hil.evidence.readback import Event, RunRecord
+from hil.report.bars import Bar, Mark, Span, clipped, merged
+
+PHASES = {
+    "track": "tracking, traffic flows",
+    "fade": "short fade",
+    "slew": "turning to the other end",
+    "acquire": "finding the other end",
+    "lost": "lost while tracking",
+    "reacquire": "finding it again",
+    "idle": "in sight, no terminal points there",
+    "blocked": "out of sight or range",
+}
+"""Phases of a link in the order of the legend, with what they mean."""
+
+CARRIES = frozenset({"track", "fade"})
+"""Phases in which routes use a link: they do not follow fades."""
+
+FEW = 8
+"""So many links are always shown; of more, those that matter."""
+MOST = 16
+
+
+@dataclass(frozen=True)
+class LinkLane:
+    """One link: what its plan says, if the run has one, and when it was cut by hand."""
+
+    name: str
+    kind: str  # crosslink | ground | "" when evidence does not say
+    ends: tuple[str, ...]
+    phases: tuple[Bar, ...] = ()  # category is the phase, detail why
+    cuts: tuple[Bar, ...] = ()
+    direct: bool = (
+        False  # on the participants' way, between them, or from the ground to one that was in sight
+    )
+
+    @property
+    def down(self) -> list[Span]:
+        """When nothing could be sent: phases that do not carry traffic, and cuts."""
+        planned = [(b.start_s, b.end_s) for b in self.phases if b.category not in CARRIES]
+        return merged([*planned, *((b.start_s, b.end_s) for b in self.cuts)])
+
+    @property
+    def changes(self) -> bool:
+        """Whether its phase changed during the run, fades aside, or somebody cut it."""
+        return bool(self.cuts) or len(self.steady) > 1
+
+    @property
+    def closed(self) -> list[Span]:
+        """When a crosslink between participants was down by plan; empty for one that was down all the time."""
+        if not self.direct or self.kind == "ground" or not any(b.category in CARRIES for b in self.phases):
+            return []
+        return merged((b.start_s, b.end_s) for b in self.phases if b.category not in CARRIES)
+
+    @property
+    def story(self) -> str:
+        """What became of it, in words, e.g. ``track 0 to 34.2 s, blocked 34.2 to 54.0 s``; fades are counted."""
+        fades = sum(b.category == "fade" for b in self.phases)
+        told = [f"{b.label} {b.start_s:.1f} to {b.end_s:.1f} s" for b in (*self.steady, *self.cuts)]
+        return ", ".join([*told, *([f"{fades} fade{'s' * (fades != 1)}"] if fades else [])])
+
+    @property
+    def steady(self) -> tuple[Bar, ...]:
+        """Its phases with fades taken for tracking: what routes follow."""
+        out: list[Bar] = []
+        for bar in self.phases:
+            seen = replace(bar, category="track", label="track", detail="") if bar.category == "fade" else bar
+            if out and out[-1].category == seen.category and seen.category in CARRIES:
+                out[-1] = replace(out[-1], end_s=seen.end_s, detail=out[-1].detail or seen.detail)
+            else:
+                out.append(seen)
+        return tuple(out)
+
+    def busy(self, start_s: float, end_s: float) -> bool:
+        """Whether it changed or was cut between these moments."""
+        cut = any(b.within(start_s, end_s) for b in self.cuts)
+        return cut or any(start_s < b.start_s < end_s for b in self.steady)
+
+
+def link_lanes(run: RunRecord, end_s: float, participants: Collection[str]) -> tuple[LinkLane, ...]:
+    """Every link of the lab and of the evidence; those that matter first, else in the order of the lab file."""
+    facts: Mapping[str, Mapping[str, object]] = run.meta.get("links") or {}
+    planned = {e.text("link"): e for e in run.of_kind("link.timeline")}  # the last one counts
+    chosen_way = (run.meta.get("participants") or {}).get("way") or ()
+    cuts = _cuts(run, end_s)
+    lanes = []
+    for name in dict.fromkeys([*facts, *planned, *cuts]):
+        event = planned.get(name)
+        said = facts.get(name) or {}
+        ends = said.get("between") or (event.fields.get("between") if event else None) or ()
+        lane = LinkLane(
+            name,
+            str(said.get("kind") or (event.text("link_kind") if event else "")),
+            tuple(str(e) for e in ends) if isinstance(ends, list | tuple) else (),
+            phases=_phases(event, end_s) if event else (),
+            cuts=cuts.get(name, ()),
+        )
+        lanes.append(replace(lane, direct=name in chosen_way or _direct(lane, participants)))
+    return tuple(sorted(lanes, key=_rank))
+
+
+def chosen(lanes: Sequence[LinkLane]) -> tuple[tuple[LinkLane, ...], tuple[LinkLane, ...]]:
+    """The links to show, and those to fold: of many links, those that did not change and carry nobody's traffic."""
+    if len(lanes) <= FEW:
+        return tuple(lanes), ()
+    shown = [lane for lane in lanes if lane.direct or lane.changes][:MOST]
+    return tuple(shown), tuple(lane for lane in lanes if lane not in shown)
+
+
+def route_marks(run: RunRecord) -> tuple[Mark, ...]:
+    """When routes were changed, and why."""
+    marks = []
+    for event in run.of_kind("route.change"):
+        changed = event.number("changed")
+        count = "" if changed is None else f"{changed:.0f} route{'s' * (changed != 1)} changed"
+        marks.append(Mark(event.t_s, "route", count or "routes changed", event.text("why")))
+    return tuple(marks)
+
+
+def apart(lanes: Iterable[LinkLane], near: Collection[str], far: str, window: Span) -> list[Span]:
+    """When no chain of usable links joined ``far`` to any node of ``near``, within ``window``.
+
+    Fades count as usable.  Empty when the evidence does not say what the links join.
+    """
+    joined = [(lane.ends, lane.down) for lane in lanes if len(lane.ends) == 2]
+    if far in near or not any(far in ends for ends, _ in joined):
+        return []
+    start_s, end_s = window
+    edges = {start_s, end_s}
+    for _, down in joined:
+        edges.update(t for span in down for t in span if start_s < t < end_s)
+    moments = sorted(edges)
+    alone = []
+    for begin, end in pairwise(moments):
+        middle = (begin + end) / 2
+        usable = [ends for ends, down in joined if not any(a <= middle < b for a, b in down)]
+        if far not in _reached(usable, near):
+            alone.append((begin, end))
+    return merged(alone)
+
+
+def _reached(pairs: Collection[tuple[str, ...]], near: Collection[str]) -> set[str]:
+    reached, frontier = set(near), list(near)
+    while frontier:
+        here = frontier.pop()
+        for pair in pairs:
+            if here in pair:
+                new = set(pair) - reached
+                reached |= new
+                frontier += new
+    return reached
+
+
+def _direct(lane: LinkLane, participants: Collection[str]) -> bool:
+    """Between two participants; from the ground only where it carried at some time in the run."""
+    if lane.kind == "ground":
+        carried = not lane.phases or any(b.category in CARRIES for b in lane.phases)
+        return carried and any(end in participants for end in lane.ends)
+    return len(lane.ends) == 2 and all(end in participants for end in lane.ends)
+
+
+def _rank(lane: LinkLane) -> int:
+    if lane.direct:
+        return 0
+    return 1 if lane.cuts else 2 if lane.changes else 3
+
+
+def _phases(event: Event, end_s: float) -> tuple[Bar, ...]:
+    """The intervals that touch the run; what is not an interval is left out."""
+    bars = []
+    given = event.fields.get("intervals")
+    for interval in given if isinstance(given, list) else ():
+        if not isinstance(interval, Mapping):
+            continue
+        phase = str(interval.get("phase", "")).lower()
+        start, end = interval.get("start_s"), interval.get("end_s")
+        if phase not in PHASES or not isinstance(start, int | float) or not isinstance(end, int | float):
+            continue
+        for a, b in clipped([(start, end)], 0.0, end_s):
+            bars.append(Bar(a, b, phase, phase, str(interval.get("why") or "")))
+    return tuple(sorted(bars, key=lambda b: b.start_s))
+
+
+def _cuts(run: RunRecord, end_s: float) -> dict[str, tuple[Bar, ...]]:
+    found: dict[str, list[Bar]] = {}
+    down: dict[str, Event] = {}
+    for event in run.of_kind("link.cut", "link.restore"):
+        link = event.text("link")
+        if event.kind == "link.cut":
+            down.setdefault(link, event)
+        elif link in down:
+            found.setdefault(link, []).append(_cut(down.pop(link), event.t_s))
+    for link, start in down.items():
+        found.setdefault(link, []).append(_cut(start, end_s, ended=False))
+    return {link: tuple(bars) for link, bars in found.items()}
+
+
+def _cut(start: Event, end_s: float, *, ended: bool = True) -> Bar:
+    return Bar(start.t_s, end_s, "cut", f"{start.text('link')} cut", start.text("why"), ended)

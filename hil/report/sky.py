@@ -1,0 +1,132 @@
+"""Where the spacecraft were during the run, what the links were to do, and how the link box kept up with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from hil.evidence.readback import Event, RunRecord
+from hil.report.linklanes import CARRIES, LinkLane
+from hil.report.svgfile import inline_svg
+
+MOST_CHANGES = 60
+PICTURE = "constellation"
+"""Class of the element around the picture in the page."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One phase of a link that did not stay in one; ``at`` is mission time, empty when it is not known."""
+
+    link: str
+    phase: str
+    start_s: float
+    end_s: float
+    at: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Sky:
+    """What the page says about the orbit of a run."""
+
+    facts: tuple[tuple[str, str], ...]
+    picture: str  # safe SVG, or empty
+    picture_file: str  # for a link to it, or empty
+    assumed: tuple[str, ...]
+    changes: tuple[Change, ...]
+    left_out: int  # changes beyond those listed
+    has_timeline: bool
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the run says anything about an orbit."""
+        return bool(self.facts or self.picture or self.picture_file or self.has_timeline)
+
+
+def sky_of(run: RunRecord, links: Sequence[LinkLane]) -> Sky:
+    """Collect it from the evidence; all of it may be missing."""
+    epoch = _last(run, "orbit.epoch")
+    picture = _last(run, "orbit.picture")
+    path = inside(run.directory, picture.text("file")) if picture else None
+    timed = any(link.phases for link in links)
+    changes = _changes(links, _mission_start(run, epoch))
+    given = epoch.fields.get("assumed") if epoch else None
+    return Sky(
+        facts=tuple(_facts(epoch, links)) if epoch or timed else (),
+        picture=(inline_svg(path, PICTURE) or "") if path else "",
+        picture_file=path.relative_to(run.directory.resolve()).as_posix() if path else "",
+        assumed=tuple(str(a) for a in given) if isinstance(given, list) else (),
+        changes=tuple(changes[:MOST_CHANGES]),
+        left_out=max(0, len(changes) - MOST_CHANGES),
+        has_timeline=timed,
+    )
+
+
+def inside(directory: Path, relative: str) -> Path | None:
+    """A file of the run; None for one that is missing or that evidence places outside of the run directory."""
+    if not relative:
+        return None
+    path = (directory / relative).resolve()
+    return path if path.is_relative_to(directory.resolve()) and path.is_file() else None
+
+
+def _last(run: RunRecord, kind: str) -> Event | None:
+    return next(reversed(run.of_kind(kind)), None)
+
+
+def _mission_start(run: RunRecord, epoch: Event | None) -> datetime | None:
+    """Mission time at the start of the run: ``epoch`` was at ``zero_mono_s`` on the clock of the evidence."""
+    zero, start = epoch.number("zero_mono_s") if epoch else None, run.meta.get("mono_start_s")
+    if epoch is None or zero is None or not isinstance(start, int | float):
+        return None
+    try:
+        return datetime.fromisoformat(epoch.text("epoch")) - timedelta(seconds=zero - start)
+    except ValueError:
+        return None
+
+
+def _facts(epoch: Event | None, links: Sequence[LinkLane]) -> list[tuple[str, str]]:
+    facts: list[tuple[str, str]] = []
+    if epoch is not None:
+        facts += [
+            ("Orbit", " from ".join(t for t in (epoch.text("name"), epoch.text("file")) if t)),
+            ("Mission time", _utc(epoch.text("epoch"))),
+            ("Seed of the draws", epoch.text("seed")),
+        ]
+    for kind, name in (("crosslink", "Crosslinks"), ("ground", "Ground links")):
+        planned = [link for link in links if link.kind == kind and link.phases]
+        if planned:
+            up = sum(link.phases[0].category in CARRIES for link in planned)
+            moved = sum(len(link.steady) > 1 for link in planned)
+            facts.append(
+                (name, f"{up} of {len(planned)} up at the start; {moved or 'none'} changed during the run")
+            )
+    return [(name, text) for name, text in facts if text]
+
+
+def _changes(links: Sequence[LinkLane], start: datetime | None) -> list[Change]:
+    """Every phase of the links that did not stay in one, by link in the order of the lanes, then time."""
+    return [
+        Change(
+            link.name,
+            bar.category,
+            bar.start_s,
+            bar.end_s,
+            (start + timedelta(seconds=bar.start_s)).strftime("%H:%M:%S") if start else "",
+            bar.detail,
+        )
+        for link in links
+        if len(link.steady) > 1
+        for bar in link.steady
+    ]
+
+
+def _utc(text: str) -> str:
+    """``2026-03-21 05:14:00 UTC``; what is no time stays as it is."""
+    try:
+        return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M:%S} UTC when the bench came up"
+    except ValueError:
+        return text

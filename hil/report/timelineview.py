@@ -1,0 +1,89 @@
+"""What stands around the timeline: its legend, what is folded, and interruptions in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hil.report.lanes import CATEGORIES, Lane, Lanes
+from hil.report.linklanes import PHASES
+from hil.report.timeline import timeline_svg
+from hil.report.units import css
+
+_RESUMED = re.compile(r"resumed_at \[(\d+(?:, *\d+)*)\]")
+
+
+@dataclass(frozen=True)
+class Key:
+    """One entry of the legend: the class of its swatch, and what it means."""
+
+    css: str
+    text: str
+    title: str = ""
+
+
+def legend(lanes: Lanes) -> dict[str, Sequence[Key]]:
+    """What occurs in the picture, and nothing else: ``boards`` and ``links``."""
+    bars = [b for lane in lanes.boards for b in lane.bars]
+    boards = [Key(f"c-{css(c)}", c) for c in CATEGORIES if any(b.category == c for b in bars)]
+    if any(b.gaps for b in bars):
+        boards.append(Key("key-gap", "interrupted"))
+    if any(not b.ended for b in bars):
+        boards.append(Key("key-unended", "failed or cut off"))
+    if any(lane.off for lane in lanes.boards):
+        boards.append(Key("key-off", "no power"))
+    epochs = {b.category: b.label for lane in lanes.boards for b in lane.claims}
+    boards += [Key(f"key-claim {name}", f"serving under {epochs[name]}") for name in sorted(epochs)]
+    present = {b.category for link in lanes.links for b in link.phases}
+    links = [Key(f"ph-{phase}", phase, meaning) for phase, meaning in PHASES.items() if phase in present]
+    if any(link.cuts for link in lanes.links):
+        links.append(Key("key-cut", "cut on command"))
+    if lanes.routes:
+        links.append(Key("key-route", "routes changed"))
+    return {"boards": boards, "links": links}
+
+
+def folded(lanes: Lanes) -> dict[str, Any]:
+    """What the picture leaves out: links with their picture, boards by name; empty when it leaves out nothing."""
+    rest = lanes.folded
+    names = []
+    if rest.links:
+        steady = "" if any(link.changes for link in rest.links) else " that did not change"
+        names.append(f"{_many(len(rest.links), 'link')}{steady}")
+    if rest.boards:
+        names.append(f"{_many(len(rest.boards), 'board')} that took no part")
+    if not names:
+        return {}
+    title = " and ".join(names)
+    crafts: dict[str, list[str]] = {}
+    for lane in rest.boards:
+        crafts.setdefault(lane.group, []).append(lane.name)
+    svg = timeline_svg(replace(rest, boards=()), title=names[0]) if rest.links else ""
+    return {"title": title[:1].upper() + title[1:], "svg": svg, "boards": crafts}
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
+def interruptions(lanes: Lanes) -> list[dict[str, Any]]:
+    """Transfers that stood still and went on, in words."""
+    return [
+        {"board": lane.name, "step": bar.label, "start_s": gap.start_s, "end_s": gap.end_s, "why": gap.why}
+        | {"resumed": _resumed(bar.detail), "ended": bar.ended}
+        for lane in _by_first(lanes.boards)
+        for bar in lane.bars
+        for gap in bar.gaps
+    ]
+
+
+def _by_first(boards: Sequence[Lane]) -> list[Lane]:
+    return sorted(boards, key=lambda lane: min((g.start_s for b in lane.bars for g in b.gaps), default=0.0))
+
+
+def _resumed(detail: str) -> str:
+    """From the step's facts, at which bytes it went on; empty when they do not say."""
+    found = _RESUMED.search(detail)
+    return ", ".join(f"{int(n):,}" for n in found[1].split(",")) if found else ""
