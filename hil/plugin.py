@@ -33,6 +33,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--lab", metavar="FILE", help="lab file to bring up, e.g. lab/virtual.yaml")
     group.addoption("--bench", metavar="NAME", help="use this bench, which `hil bench up` keeps up")
     group.addoption(
+        "--on", metavar="SC1,SC2", help="the two spacecraft of a larger lab to run on, the gateway's first"
+    )
+    group.addoption(
+        "--split", metavar="N+M", help="boards that take part on each of the two, e.g. 4+2 (default: 3+3)"
+    )
+    group.addoption(
+        "--epoch", metavar="TIME", help="moment of the mission at which the bench starts (ISO 8601, UTC)"
+    )
+    group.addoption("--no-clean", action="store_true", help="do not look for what killed runs left")
+    group.addoption(
         "--run-id", metavar="ID", help="name of the run (default: time, plan and a random suffix)"
     )
     group.addoption("--hil-out", metavar="DIR", help="where runs and reports go (default: reports/out)")

@@ -13,16 +13,27 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hil.bench.state import BenchState, bench_dir, disk_dir, is_live, link_socket, read_state, require_state
+from hil.bench.state import (
+    BenchState,
+    bench_dir,
+    disk_dir,
+    is_live,
+    link_socket,
+    read_state,
+    require_state,
+    sky_file,
+)
 from hil.errors import BenchError, Blame, ConfigurationError, HarnessError, HilError
 from hil.evidence.sink import NullSink, Sink
-from hil.host.procs import identify
+from hil.host.procs import families, identify, memory_b
 from hil.lab.model import Lab, load_lab
 from hil.wait import wait_until
 
 if TYPE_CHECKING:
     from hil.bench.plumbing import Plumbing
+    from hil.bench.sky import Sky
     from hil.boards.protocol import Board
+    from hil.evidence.record import Recorder
     from hil.links.box import LinkBox
     from hil.twin.images import Images
 
@@ -49,8 +60,17 @@ class Bench:
     boards: dict[str, Board]
     links: LinkBox
 
-    def __init__(self, lab_path: Path, *, name: str | None = None, sink: Sink | None = None) -> None:
+    def __init__(
+        self,
+        lab_path: Path,
+        *,
+        name: str | None = None,
+        epoch: str | None = None,
+        sink: Sink | None = None,
+    ) -> None:
+        """``epoch`` (ISO 8601 UTC): where in the mission a bench of a lab with an orbit starts."""
         self.lab_path = lab_path.resolve()
+        self.epoch = epoch
         self.lab = load_lab(self.lab_path)
         self.name = name or f"run{os.getpid()}"
         if not self.name.isalnum() or len(self.name) > 20:
@@ -85,6 +105,30 @@ class Bench:
         from hil.twin.images import ensure_images
 
         return ensure_images(self._client)
+
+    @cached_property
+    def sky(self) -> Sky | None:
+        """Where the spacecraft are and what that makes of the links; None for a lab without an orbit."""
+        if self.lab.orbit is None:
+            return None
+        from hil.bench.sky import Sky
+
+        return Sky.load(sky_file(self.name), self.lab, self.lab_path)
+
+    def memory_b(self) -> dict[str, int]:
+        """Memory of this machine that each container board takes, bytes; shared pages count in part."""
+        from hil.boards.container import ContainerBoard
+
+        containers = [b for b in self.boards.values() if isinstance(b, ContainerBoard)]
+        pids = {b.name: pid for b in containers if (pid := b.firmware_pid())}
+        family = families(pids.values())
+        return {name: memory_b(family[pid]) for name, pid in pids.items()}
+
+    def record_sky(self, recorder: Recorder) -> None:
+        """What orbit, schedule and routes did during the run, as evidence; once, before the bench goes down."""
+        from hil.bench.sky_evidence import record_sky
+
+        record_sky(self, recorder)
 
     @property
     def console_dir(self) -> Path:
@@ -122,6 +166,8 @@ class Bench:
         shutil.rmtree(bench_dir(self.name), ignore_errors=True)
         bench_dir(self.name).mkdir(parents=True)
         argv = [sys.executable, "-m", "hil.bench.keeper", "--name", self.name, "--lab", str(self.lab_path)]
+        if self.epoch is not None:
+            argv += ["--epoch", self.epoch]
         with (bench_dir(self.name) / "keeper.log").open("wb") as log:
             return subprocess.Popen(
                 argv if keep else [*argv, "--tied"],

@@ -14,17 +14,29 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hil.bench.boards import container_boards
 from hil.bench.plumbing import Plumbing
-from hil.bench.state import BenchState, bench_dir, disk_dir, hold, link_socket, write_state
+from hil.bench.routing import Router, Routing
+from hil.bench.state import (
+    BenchState,
+    bench_dir,
+    disk_dir,
+    hold,
+    link_socket,
+    routes_log,
+    schedule_log,
+    sky_file,
+    write_state,
+)
 from hil.boards.console import ConsolePump
 from hil.boards.container import ContainerBoard
 from hil.boards.nv import prepare_nv_dir
@@ -32,6 +44,9 @@ from hil.errors import HarnessError, HilError
 from hil.evidence.sink import NullSink
 from hil.lab.model import Lab, load_lab
 from hil.links.box import LinkBox
+
+if TYPE_CHECKING:
+    from hil.bench.sky import Sky
 
 PARALLEL = 6
 """Boards started at once: much of a start is waiting for the container engine, so more than the cores pays."""
@@ -45,20 +60,22 @@ class Stop(BaseException):
 
 
 def main() -> int:
-    """``python -m hil.bench.keeper --name N --lab FILE [--tied]``."""
+    """``python -m hil.bench.keeper --name N --lab FILE [--epoch TIME] [--tied]``."""
     parser = argparse.ArgumentParser(prog="hil-bench-keeper")
     parser.add_argument("--name", required=True)
     parser.add_argument("--lab", required=True, type=Path)
+    parser.add_argument("--epoch", help="moment of the mission at which the bench starts, ISO 8601 UTC")
     parser.add_argument("--tied", action="store_true", help="end when standard input ends")
     args = parser.parse_args()
-    return Keeper(args.name, args.lab, tied=args.tied).run()
+    return Keeper(args.name, args.lab, epoch=args.epoch, tied=args.tied).run()
 
 
 class Keeper:
     """See the module."""
 
-    def __init__(self, name: str, lab_path: Path, *, tied: bool) -> None:
+    def __init__(self, name: str, lab_path: Path, *, epoch: str | None, tied: bool) -> None:
         self.tied = tied
+        self.epoch = epoch
         self.lab_path = lab_path
         self.state = BenchState(
             name=name,
@@ -104,6 +121,13 @@ class Keeper:
         with self._phase("images"):
             pki = ensure_pki()
             images = ensure_images(client, lambda line: self._set(step=line))
+        sky = None
+        if lab.orbit or self.epoch:
+            from hil.bench.sky import Sky  # numpy and SGP4: only where there is an orbit
+
+            with self._phase("orbit"):
+                sky = Sky.ahead(lab, self.lab_path, self.epoch)
+        first = {row.link: row for row in sky.window(0, 0)} if sky else {}
         plumbing = Plumbing(name, lab)
         stack.callback(plumbing.remove)
         with self._phase("namespaces"):
@@ -117,7 +141,7 @@ class Keeper:
             forced = None if lab.bench.engine == "auto" else lab.bench.engine
             return LinkBox.up(
                 plumbing.box,
-                plumbing.wires(),
+                plumbing.wires(first),
                 socket_path=link_socket(name),
                 engine=forced,
                 profile=lab.bench.link_profile,
@@ -134,12 +158,12 @@ class Keeper:
             box.add_done_callback(lambda done: _close_later(stack, done))
             stack.callback(_remove_all, list(boards.values()))
             started = [pool.submit(board_up, board) for board in boards.values()]
-            box.result()
+            self._links_are_up(plumbing, box.result(), sky, stack)
             for future in started:
                 future.result()
-            plumbing.address_links()
         with self._phase("boot"), ThreadPoolExecutor(len(boards)) as pool:
-            list(pool.map(lambda board: board.wait_booted(deadline_s=60.0), boards.values()))
+            deadline_s = 60.0 + 2.0 * len(boards)  # they share this machine's cores
+            list(pool.map(lambda board: board.wait_booted(deadline_s=deadline_s), boards.values()))
         link_box = box.result()
         self._set(
             engine={
@@ -154,6 +178,20 @@ class Keeper:
                 for board, line in consoles.items()
             },
         )
+
+    def _links_are_up(self, plumbing: Plumbing, box: LinkBox, sky: Sky | None, stack: ExitStack) -> None:
+        """Addresses and routes; and from now on links and routes follow the orbit."""
+        name = self.state.name
+        plumbing.address_links()
+        routing = Routing(plumbing)
+        routing.apply()  # every way there could be, so that what cannot be reached now is lost on a link, not refused
+        usable: Callable[[], frozenset[str]] = partial(frozenset, box.links)
+        if sky:
+            sky.zero_ns = time.monotonic_ns()
+            sky.save(sky_file(name))
+            box.play(sky, zero_ns=sky.zero_ns, log_path=schedule_log(name), on_error=_say)
+            usable = sky.usable
+        stack.callback(Router(routing, lambda: usable() - box.cut_links(), routes_log(name)).close)
 
     @contextmanager
     def _phase(self, step: str) -> Iterator[None]:
@@ -173,6 +211,11 @@ class Keeper:
             status="failed",
             error={"blame": told.blame.value, "message": told.message, "remedy": told.remedy},
         )
+
+
+def _say(error: HilError) -> None:
+    """Into the keeper's log: the links stay as they are, and calibration or the campaign will meet them."""
+    print(f"schedule: {error}", file=sys.stderr, flush=True)
 
 
 def _asked_to_stop(number: int, frame: object) -> None:

@@ -11,18 +11,21 @@ Everything lives in namespaces of this bench; no host address, route or firewall
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hil import netns
 from hil.boards.protocol import Via
 from hil.errors import BenchError
-from hil.lab.addressing import board_addresses, link_addresses, router, routes
+from hil.lab.addressing import board_addresses, link_addresses, node_address
 from hil.lab.model import Lab, LinkSpec
 from hil.links.box import End, Wire
 from hil.links.state import LinkState
+
+if TYPE_CHECKING:
+    from hil.links.schedule import Row
 
 PREFIX = "hil."
 FLIGHT_NIC = "mgbe0"
@@ -49,46 +52,55 @@ class Plumbing:
         for name in (self.management, self.box, self.ground):
             netns.create(name)
             _quiet(name)
+        with netlink(self.ground) as ip:
+            station = node_address(self.lab, self.lab.ground_station.name)
+            ip.addr("add", index=_index(ip, "lo"), address=station, prefixlen=32)
         for craft in self.lab.spacecraft:
             name = self.namespace(craft.name)
             netns.create(name)
             _quiet(name)
-            with _netlink(name) as ip:
+            with netlink(name) as ip:
                 # Without an address of its own a bridge takes its ports', and changes it whenever one comes or goes
-                mac = _mac(router(self.lab, craft.name))
+                mac = _mac(node_address(self.lab, craft.name))
                 ip.link("add", ifname="sw0", kind="bridge", br_forward_delay=0, address=mac)
                 switch = _index(ip, "sw0")
-                ip.addr("add", index=switch, address=router(self.lab, craft.name), prefixlen=24)
+                ip.addr("add", index=switch, address=node_address(self.lab, craft.name), prefixlen=24)
                 ip.link("set", index=switch, state="up")
             _sysctl(name, "net/ipv4/ip_forward", "1")
 
-    def wires(self) -> list[Wire]:
-        """What the link box joins: every link of the lab, its ends and its shaping in each direction."""
+    def wires(self, now: Mapping[str, Row]) -> list[Wire]:
+        """What the link box joins: every link of the lab, its ends and its shaping in each direction.
+
+        ``now`` has up, delay and loss, at this moment, of the links that follow the orbit.
+        """
         return [
             Wire(
                 name=link.name,
                 a=End(self.namespace(link.between[0]), _link_nic(link)),
                 b=End(self.namespace(link.between[1]), _link_nic(link)),
-                a_to_b=_shaping(link, a_to_b=True),
-                b_to_a=_shaping(link, a_to_b=False),
+                a_to_b=_shaping(link, now, a_to_b=True),
+                b_to_a=_shaping(link, now, a_to_b=False),
             )
             for link in self.lab.links
         ]
 
     def address_links(self) -> None:
-        """Give the link NICs their addresses and every node its routes (after the link box made the NICs)."""
+        """Give the link NICs their addresses (after the link box made the NICs).
+
+        Both ends know each other beforehand, as the two terminals of a crosslink do: asking (ARP) would cost a round
+        trip per hop, and after an outage seconds until the next question.
+        """
         ends = link_addresses(self.lab)
-        for node in (self.lab.ground_station.name, *(s.name for s in self.lab.spacecraft)):
-            with _netlink(self.namespace(node)) as ip:
+        for node in self.lab.nodes:
+            with netlink(self.namespace(node)) as ip:
                 for link in self.lab.links:
                     if node in link.between:
-                        side = link.between.index(node)
+                        near = ends[link.name][link.between.index(node)]
+                        far = ends[link.name][1 - link.between.index(node)]
                         nic = _index(ip, _link_nic(link))
-                        ip.addr("add", index=nic, address=ends[link.name][side], prefixlen=30)
-                        ip.link("set", index=nic, state="up")
-                for route in routes(self.lab):
-                    if route.node == node:
-                        ip.route("add", dst=route.destination, gateway=route.gateway)
+                        ip.link("set", index=nic, address=_mac(near), state="up")
+                        ip.addr("add", index=nic, address=near, prefixlen=30)
+                        ip.neigh("replace", dst=far, lladdr=_mac(far), ifindex=nic, state="permanent")
 
     def board_address(self, board: str) -> dict[Via, tuple[str, str]]:
         """(namespace to connect from, address) for each way to a board."""
@@ -115,16 +127,16 @@ class Plumbing:
         """
         craft = self.lab.spacecraft_of(board)
         found = self.addresses[board]
-        with _netlink(self.namespace(craft.name)) as ip:
+        with netlink(self.namespace(craft.name)) as ip:
             near = _veth_into(ip, f"b-{board}", FLIGHT_NIC, pid)
             ip.link("set", index=near, master=_index(ip, "sw0"), state="up")
-        with _netlink(self.management) as ip:
+        with netlink(self.management) as ip:
             near = _veth_into(ip, f"m-{board}", MANAGEMENT_NIC, pid)
             ip.addr("add", index=near, address=found.harness, prefixlen=30)
             ip.link("set", index=near, state="up")
         inside = f"/proc/{pid}/ns/net"
         _quiet(inside)
-        with _netlink(inside) as ip:
+        with netlink(inside) as ip:
             ip.link("set", index=_index(ip, "lo"), state="up")
             for nic, address, prefix in (
                 (FLIGHT_NIC, found.flight, 24),
@@ -142,17 +154,19 @@ class Plumbing:
             netns.delete(name)
 
 
-def _shaping(link: LinkSpec, *, a_to_b: bool) -> LinkState:
+def _shaping(link: LinkSpec, now: Mapping[str, Row], *, a_to_b: bool) -> LinkState:
     over = link.a_to_b if a_to_b else link.b_to_a
+    row = now.get(link.name)
 
     def pick(one: int | None, other: int) -> int:
         return other if one is None else one
 
     return LinkState(
-        delay_us=pick(over.one_way_delay_us, link.one_way_delay_us),
+        delay_us=row.delay_us if row else pick(over.one_way_delay_us, link.one_way_delay_us or 0),
         rate_bps=pick(over.rate_bps, link.rate_bps),
-        loss_ppm=pick(over.loss_ppm, link.loss_ppm),
+        loss_ppm=row.loss_ppm if row else pick(over.loss_ppm, link.loss_ppm),
         mtu=link.mtu,
+        up=row.up if row else True,
     )
 
 
@@ -175,7 +189,7 @@ def _sysctl(namespace: str, key: str, value: str) -> None:
 
 
 @contextmanager
-def _netlink(namespace: str) -> Iterator[Any]:
+def netlink(namespace: str) -> Iterator[Any]:
     """A netlink handle whose socket belongs to ``namespace``; its errors become BenchError."""
     from pyroute2 import IPRoute, NetlinkError
 

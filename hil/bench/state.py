@@ -50,6 +50,21 @@ def link_socket(name: str) -> Path:
     return bench_dir(name) / "links.sock"
 
 
+def sky_file(name: str) -> Path:
+    """The plan of the links' phases, for a lab with an orbit."""
+    return bench_dir(name) / "sky.json"
+
+
+def schedule_log(name: str) -> Path:
+    """What the link box applied of the schedule, when, and how late: CSV."""
+    return bench_dir(name) / "schedule.csv"
+
+
+def routes_log(name: str) -> Path:
+    """Changes of routes, one JSON object per line."""
+    return bench_dir(name) / "routes.jsonl"
+
+
 def write_state(state: BenchState) -> None:
     """Replace ``bench.json`` in one step, so that a reader never sees half of it."""
     path = bench_dir(state.name) / "bench.json"

@@ -216,9 +216,13 @@ class ContainerBoard:
         with _engine(f"board {self.name}"):
             return self._client.containers.get(self.spec.container)
 
+    def firmware_pid(self) -> int | None:
+        """Host PID of the firmware, from which everything on this board descends; None while off."""
+        return int(self.container().attrs["State"]["Pid"]) or None
+
     def os_pid(self) -> int | None:
         """Host PID of the OS's init; None while off, in firmware or in the recovery shell."""
-        pid = int(self.container().attrs["State"]["Pid"])
+        pid = self.firmware_pid()
         return os_pid(pid) if pid else None
 
     def _target(self, via: Via) -> Target:

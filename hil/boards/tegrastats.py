@@ -10,17 +10,33 @@ from dataclasses import dataclass, field
 
 from hil.errors import DeviceError
 
+# Digits are ASCII and their number is bounded: int() refuses 5000 of them with a ValueError.
+_N = r"([0-9]{1,9})"
 _DATE = re.compile(r"^\d\d-\d\d-\d{4} \d\d:\d\d:\d\d ")
-_RAM = re.compile(r"\bRAM (\d+)/(\d+)MB")
-_SWAP = re.compile(r"\bSWAP (\d+)/(\d+)MB")
+_RAM = re.compile(rf"\bRAM {_N}/{_N}MB")
+_SWAP = re.compile(rf"\bSWAP {_N}/{_N}MB")
 _CPU = re.compile(r"\bCPU \[([^\]]*)\]")
-_CORE = re.compile(r"(\d+)%@(\d+)$")
-_GPU = re.compile(r"\bGR3D_FREQ (?:(\d+)%)?@?(?:\[([\d,]+)\]|(\d+))?")
-_EMC = re.compile(r"\bEMC_FREQ (\d+)%(?:@(\d+))?")
-_ZONE = re.compile(r"(?<![\w%@])([A-Za-z][A-Za-z0-9]*)@(-?\d+(?:\.\d+)?)C(?:/-?\d+(?:\.\d+)?C)?")
-_RAIL = re.compile(r"\b(V[A-Z0-9_]+) (\d+)(?:mW)?/(\d+)(?:mW)?(?:/(\d+)(?:mW)?)?")
+_CORE = re.compile(rf"{_N}%@{_N}")
+# "0%", "0%@611", "0%@[713]", "0%@[305,305]" (per cluster), "@[1575]" (no load), "off"
+_GPU = re.compile(rf"\bGR3D_FREQ (?:{_N}%)?(?:@?(?:\[([0-9]{{1,9}}(?:,[0-9]{{1,9}})*)\]|{_N}(?!%)))?")
+_EMC = re.compile(rf"\bEMC_FREQ {_N}%(?:@{_N})?")
+_ENGINE = re.compile(
+    rf"\b(NVENC\d?|NVDEC\d?|NVJPG\d?|VIC|OFA|NVDLA\d|PVA\d|MSENC|APE)(?:_FREQ)? (?:(off)|{_N}%@{_N}|{_N})(?= |$)"
+)
+_ZONE = re.compile(
+    r"(?<![\w%@])([A-Za-z][A-Za-z0-9]*)@(-?[0-9]{1,9}(?:\.[0-9]{1,9})?)C(?:/-?[0-9]{1,9}(?:\.[0-9]{1,9})?C)?"
+)
+_RAIL = re.compile(rf"\b(V[A-Z0-9_]+) {_N}(?:mW)?/{_N}(?:mW)?(?:/{_N}(?:mW)?)?")
 GATED_C = -256.0
 AGX_RAILS = ("vdd_gpu_soc", "vdd_cpu_cv", "vin_sys_5v0")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A fixed-function engine (video, vision, deep learning, audio) that is on."""
+
+    load_percent: int | None  # None where the line has only its clock
+    mhz: int
 
 
 @dataclass(frozen=True)
@@ -37,6 +53,9 @@ class Tegrastats:
     emc_load_percent: int | None
     zones_c: dict[str, float] = field(default_factory=dict)  # lower-case names
     rails_mw: dict[str, int] = field(default_factory=dict)  # lower-case names; the instantaneous value
+    engines: dict[str, Engine | None] = field(
+        default_factory=dict
+    )  # lower-case; None: off. Only root sees them
 
     @property
     def cpu_load_percent(self) -> float | None:
@@ -84,9 +103,7 @@ def parse(line: str) -> Tegrastats:
     if not ram or not cpu:
         raise DeviceError(f"not a tegrastats line: {line.strip()[:120]!r}")
     swap, gpu, emc = _SWAP.search(text), _GPU.search(text), _EMC.search(text)
-    cores = tuple(
-        (int(m[1]), int(m[2])) if (m := _CORE.match(core.strip())) else None for core in cpu[1].split(",")
-    )
+    cores = tuple(_core(core.strip(), line) for core in cpu[1].split(","))
     gpu_load = gpu_mhz = None
     if gpu:
         gpu_load = int(gpu[1]) if gpu[1] else None
@@ -106,4 +123,20 @@ def parse(line: str) -> Tegrastats:
         # JetPack 5 prints -256 for a zone whose rail is off; later ones leave it out.
         zones_c={name: value for name, value in zones.items() if value > GATED_C},
         rails_mw={m[1].lower(): int(m[2]) for m in _RAIL.finditer(rest)},
+        engines={m[1].lower(): _engine(m) for m in _ENGINE.finditer(rest)},
     )
+
+
+def _core(text: str, line: str) -> tuple[int, int] | None:
+    if text == "off":
+        return None
+    match = _CORE.fullmatch(text)
+    if not match:
+        raise DeviceError(f"not a tegrastats line: core {text[:40]!r} in {line.strip()[:120]!r}")
+    return int(match[1]), int(match[2])
+
+
+def _engine(match: re.Match[str]) -> Engine | None:
+    if match[2]:
+        return None
+    return Engine(int(match[3]), int(match[4])) if match[3] else Engine(None, int(match[5]))

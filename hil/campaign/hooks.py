@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from _pytest.runner import call_and_report
 
+from hil.campaign.conditions import absent_reason
 from hil.campaign.markers import CampaignTest, check_markers, in_file_order
 from hil.campaign.run import CampaignRecorder, CampaignRun
 from hil.errors import BenchError, Blame, ConfigurationError, HilError
@@ -62,6 +63,9 @@ class Campaign:
                 bench=config.getoption("--bench") or "",
                 run_id=config.getoption("--run-id") or "",
                 out=config.invocation_params.dir / out if out else None,
+                on=config.getoption("--on") or "",
+                split=config.getoption("--split") or "",
+                epoch=config.getoption("--epoch") or "",
             )
         except HilError as exc:
             raise _exit(exc) from exc
@@ -109,8 +113,8 @@ class Campaign:
         try:
             self.run.begin(
                 [
-                    *(t.fact(selected=True) for t in self._tests.values()),
-                    *(t.fact(selected=False) for t in self._deselected.values()),
+                    *(t.fact(selected=True, absent=self._absent(t)) for t in self._tests.values()),
+                    *(t.fact(selected=False, absent=self._absent(t)) for t in self._deselected.values()),
                 ]
             )
         except HilError as exc:
@@ -190,6 +194,8 @@ class Campaign:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         test = self._tests.get(item.nodeid)
+        if test and (why := self._absent(test)):
+            pytest.skip(why)
         for need in test.needs if test else ():
             verdicts = self._verdicts_of_step.get(need)
             if not verdicts:
@@ -256,6 +262,10 @@ class Campaign:
             self._shown = True
             verdict, reason = self.run.result["verdict"], self.run.result["reason"]
             sys.stderr.write(f"\n{verdict}: {reason}\nreport: {self.run.report}\n")
+
+    def _absent(self, test: CampaignTest) -> str:
+        """Why this lab cannot show what the test is to show; empty when it can."""
+        return absent_reason(self.plan, test.requirements, self.run.unmet)
 
     def _finish(self) -> None:
         self.run.finish(interrupted=self._interrupted, configuration_error=self._configuration_error)

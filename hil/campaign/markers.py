@@ -50,8 +50,8 @@ class CampaignTest:
             retries=max(retries, default=0),
         )
 
-    def fact(self, *, selected: bool) -> dict[str, Any]:
-        """As the ``run.collected`` event has it."""
+    def fact(self, *, selected: bool, absent: str = "") -> dict[str, Any]:
+        """As the ``run.collected`` event has it; ``absent`` says why this lab cannot show it."""
         return {
             "test": self.id,
             "title": self.title,
@@ -60,6 +60,7 @@ class CampaignTest:
             "requirements": self.requirements,
             "needs": self.needs,
             "selected": selected,
+            "absent": absent,
         }
 
 

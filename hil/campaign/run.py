@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hil import paths
+from hil.campaign.conditions import unmet
 from hil.errors import ConfigurationError
 from hil.evidence.environment import host_facts, lab_facts
 from hil.evidence.gaps import load_gaps
@@ -19,6 +20,9 @@ from hil.evidence.plan import Plan, load_plan
 from hil.evidence.process import this_process
 from hil.evidence.record import META, Recorder, sha256_of, write_json
 from hil.evidence.store import RUNS, Run, RunStore
+
+if TYPE_CHECKING:
+    from hil.rollout.participants import Participants
 
 
 class CampaignRecorder(Recorder):
@@ -44,6 +48,9 @@ class CampaignRun:
     directory: Path
     lab_path: Path | None
     bench: str
+    participants: Participants | None = None
+    unmet: Mapping[str, str] = field(default_factory=dict)
+    """Conditions of requirements that this lab does not meet, with the reason."""
     recorder: CampaignRecorder | None = None
     result: dict[str, Any] = field(default_factory=dict)
     report: Path | None = None
@@ -58,8 +65,11 @@ class CampaignRun:
         bench: str = "",
         run_id: str = "",
         out: Path | None = None,
+        on: str = "",
+        split: str = "",
+        epoch: str = "",
     ) -> CampaignRun:
-        """Read plan and lab file; nothing is written.  ConfigurationError when anything is wrong."""
+        """Read plan, lab file and options; nothing is written.  ConfigurationError when anything is wrong."""
         plan = load_plan(folder)
         out = (out or paths.reports_out()).absolute()
         moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -69,7 +79,23 @@ class CampaignRun:
         directory = out / RUNS / run_id
         if directory.exists():
             raise ConfigurationError(f"--run-id {run_id} exists already", remedy="runs are never overwritten")
-        return cls(folder, plan, out, directory, _checked_lab(lab, bench), bench)
+        lab = _checked_lab(lab, bench)
+        run = cls(folder, plan, out, directory, lab, bench)
+        if epoch:
+            _check_epoch(epoch, lab, bench)
+        if lab is not None:
+            from hil.lab.model import load_lab
+            from hil.rollout.participants import choose
+
+            loaded = load_lab(lab)
+            run.participants = choose(loaded, on, split)
+            run.unmet = unmet(loaded, run.participants)
+        elif on or split:
+            raise ConfigurationError(
+                "--on and --split choose boards of a lab",
+                remedy="add --lab lab/virtual.yaml, or --bench NAME",
+            )
+        return run
 
     @property
     def plan_path(self) -> Path:
@@ -91,6 +117,8 @@ class CampaignRun:
             from hil.lab.model import load_lab
 
             meta.update(lab_facts(load_lab(self.lab_path), self.lab_path))
+        if self.participants is not None:
+            meta["participants"] = self.participants.facts()
         store = RunStore(self.out)
         store.rebuild()
         history = [_past(run, meta) for run in store.runs(plan=self.plan.id, lab=meta.get("lab") or "")]
@@ -101,6 +129,8 @@ class CampaignRun:
             (self.directory / "lab.yaml").write_bytes(self.lab_path.read_bytes())
         store.start(json.loads((self.directory / META).read_text("utf-8")), self.directory)
         recorder.event("run.collected", tests=list(tests))
+        if self.participants is not None:
+            recorder.event("campaign.participants", **self.participants.facts())
         return recorder
 
     def finish(self, *, interrupted: str = "", configuration_error: str = "") -> None:
@@ -132,6 +162,23 @@ def _checked_lab(lab: Path | None, bench: str) -> Path | None:
 
         load_lab(lab)
     return lab
+
+
+def _check_epoch(epoch: str, lab: Path | None, bench: str) -> None:
+    from hil.orbit.times import parse_time
+
+    parse_time(epoch)
+    if bench or lab is None:
+        raise ConfigurationError(
+            "--epoch is for a lab that this run brings up",
+            remedy="a bench that is up has its epoch: give it to `hil bench up`",
+        )
+    from hil.lab.model import load_lab
+
+    if load_lab(lab).orbit is None:
+        raise ConfigurationError(
+            f"--epoch {epoch}: lab {lab.name} has no orbit section", remedy="use a lab that has one"
+        )
 
 
 def _fidelity_gaps() -> list[dict[str, Any]]:

@@ -28,14 +28,17 @@ def bench() -> None:
 @bench.command()
 @click.option("--lab", "lab_path", required=True, type=click.Path(path_type=Path), help="Lab file.")
 @click.option("--name", help="Name of the bench: letters and digits (default: from the lab file's name).")
-def up(lab_path: Path, name: str | None) -> None:
+@click.option(
+    "--epoch", metavar="TIME", help="Moment of the mission to start at, ISO 8601 UTC (labs with an orbit)."
+)
+def up(lab_path: Path, name: str | None, epoch: str | None) -> None:
     """Bring up the boards and links of a lab; they stay up until `hil bench down`.
 
     Ctrl-C while it comes up takes everything down again.
     """
     from hil.bench.bench import Bench
 
-    fresh = Bench(lab_path, name=name or default_name(lab_path))
+    fresh = Bench(lab_path, name=name or default_name(lab_path), epoch=epoch)
     with Progress() as progress:
         fresh.up(progress=progress.say, keep=True)
     try:
@@ -44,6 +47,10 @@ def up(lab_path: Path, name: str | None) -> None:
         click.echo(
             f"bench {fresh.name} is up after {seconds:.1f} s: {len(fresh.boards)} boards, "
             f"{len(fresh.lab.links)} links shaped by {engine.get('kind')} ({engine.get('kernel_release')})"
+        )
+        memory_mb = sorted(size / 1e6 for size in fresh.memory_b().values())
+        click.echo(
+            f"memory per board: {memory_mb[len(memory_mb) // 2]:.0f} MB (median), all: {sum(memory_mb):.0f} MB"
         )
         click.echo("next: `hil board list`, `hil link show`, `hil bench down`")
     finally:

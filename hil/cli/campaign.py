@@ -22,6 +22,7 @@ def campaign() -> None:
     Examples:
       hil campaign run testplans/six_gpu --lab lab/virtual.yaml
       hil campaign run testplans/six_gpu --bench virtual -k upload -x
+      hil campaign run testplans/six_gpu --lab lab/kepler.yaml --on sc-01,sc-02 --split 4+2
     """
 
 
@@ -29,33 +30,53 @@ def campaign() -> None:
 @click.argument("plan_dir", type=click.Path(path_type=Path))
 @click.option("--lab", "lab_path", type=click.Path(path_type=Path), help="Lab file to bring up for this run.")
 @click.option("--bench", "bench_name", metavar="NAME", help="Use a bench that is up instead.")
+@click.option("--on", metavar="SC1,SC2", help="The two spacecraft of a larger lab, the gateway's first.")
+@click.option("--split", metavar="N+M", help="Boards that take part on each of the two (default: 3+3).")
+@click.option("--epoch", metavar="TIME", help="Moment of the mission to start at, ISO 8601 UTC.")
 @click.option("--no-clean", is_flag=True, help="Do not look for what killed runs left.")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
 def run_campaign(
     plan_dir: Path,
     lab_path: Path | None,
     bench_name: str | None,
+    on: str | None,
+    split: str | None,
+    epoch: str | None,
     no_clean: bool,
     pytest_arguments: tuple[str, ...],
 ) -> int:
     """Run the tests of PLAN_DIR in order and make the report. All further arguments are pytest's.
 
-    The same as `pytest PLAN_DIR --lab FILE`, after a look at what killed runs left and at the set-up.
+    The same as `pytest PLAN_DIR --lab FILE`, after a look at the set-up.
 
     \b
     Exit code: 0 PASS   1 FAIL   2 configuration error   3 INCONCLUSIVE
     """
-    check_arguments(plan_dir, lab_path, bench_name)
+    check_arguments(plan_dir, lab_path, bench_name, on, split)
     if not bench_name:
-        prepare(clean=not no_clean)
-    argv = pytest_argv(plan_dir, lab_path, bench_name, pytest_arguments)
+        prepare()
+    chosen = [
+        argument
+        for option, value in (("--on", on), ("--split", split), ("--epoch", epoch))
+        if value
+        for argument in (option, value)
+    ]
+    if no_clean:
+        chosen.append("--no-clean")
+    argv = pytest_argv(plan_dir, lab_path, bench_name, [*chosen, *pytest_arguments])
     sys.stdout.flush()
     sys.stderr.flush()
     # In this very process, so that signals and the exit code are pytest's own.
     os.execv(argv[0], argv)
 
 
-def check_arguments(plan_dir: Path, lab_path: Path | None, bench_name: str | None) -> None:
+def check_arguments(
+    plan_dir: Path,
+    lab_path: Path | None,
+    bench_name: str | None,
+    on: str | None = None,
+    split: str | None = None,
+) -> None:
     """ConfigurationError before anything is touched."""
     if not (plan_dir / "plan.yaml").is_file():
         raise ConfigurationError(
@@ -68,12 +89,13 @@ def check_arguments(plan_dir: Path, lab_path: Path | None, bench_name: str | Non
         )
     if lab_path:
         from hil.lab.model import load_lab
+        from hil.rollout.participants import choose
 
-        load_lab(lab_path)
+        choose(load_lab(lab_path), on, split)
 
 
-def prepare(*, clean: bool = True) -> None:
-    """Remove what killed runs left (naming it), and make sure that the set-up is complete.
+def prepare() -> None:
+    """Make sure that the set-up is complete.
 
     A set-up that is out of date is brought up to date.  ConfigurationError when there was none yet or host
     packages are missing: that takes minutes and changes the host, so it is not done unasked.
@@ -84,14 +106,6 @@ def prepare(*, clean: bool = True) -> None:
     from hil.host import setup as steps
 
     require_root()
-    if clean:
-        from hil.bench.clean import clean as sweep
-
-        done = sweep()
-        for leftover in done.removed:
-            click.echo(f"left by a killed run, removed: {leftover}", err=True)
-        for leftover, why in done.failed:
-            click.echo(f"left by a killed run, could not be removed: {leftover}: {why}", err=True)
     lacking = ", ".join(p.name for p in packages.missing())
     reason = steps.stale()
     if lacking or not steps.was_done():

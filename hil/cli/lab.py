@@ -38,6 +38,10 @@ def validate(files: tuple[Path, ...]) -> int:
     for file in files:
         try:
             found = load_lab(file)
+            if found.orbit:
+                from hil.bench.sky import constellation_of
+
+                constellation_of(found, file)
         except ConfigurationError as exc:
             show_error(exc)
             wrong += 1
@@ -91,14 +95,14 @@ def show(file: Path, as_json: bool) -> None:
 
 def _link_row(found: Lab, link: LinkSpec) -> tuple[object, ...]:
     scaled = f" (flight: {rate(link.nominal_rate_bps or 0)})" if link.rate_scaled else ""
-    in_flight = link.rate_bps * link.one_way_delay_us // 8_000_000
+    fixed_us = link.one_way_delay_us
     return (
         link.name,
         link.kind,
         " – ".join(link.between),
-        delay(link.one_way_delay_us),
+        delay(fixed_us) if fixed_us is not None else "by orbit",
         rate(link.rate_bps) + scaled,
         f"{link.loss_ppm} ppm",
-        f"{in_flight} B",
+        f"{link.rate_bps * fixed_us // 8_000_000} B" if fixed_us is not None else "",
         link.source,
     )

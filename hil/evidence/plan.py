@@ -32,6 +32,11 @@ class Requirement(Strict):
     method: Literal["T", "A", "R", "I"]
     level: Literal["component", "board", "spacecraft", "system", "mission"]
     fidelity_needed: Literal["virtual", "hardware"]
+    when: Literal["always", "detour", "bystanders"] = Field(
+        default="always",
+        description="what a lab must have for this to be shown: a second way between the two spacecraft, or boards "
+        "that take no part; in a lab without it the requirement is NOT RUN and does not count",
+    )
     trace: str = Field(default="", description="where it comes from")
     evidence: str = Field(default="", description="for A, R and I: the document that closes it")
 
@@ -61,7 +66,7 @@ class Risk(Strict):
 
 
 class Criterion(Strict):
-    """One condition of the campaign's PASS: met when all its requirements are PASS or WAIVED."""
+    """One condition of the campaign's PASS: met when all its requirements that this lab can show are PASS or WAIVED."""
 
     id: Id
     text: Text

@@ -57,6 +57,8 @@ class TestOutcome:
     duration_s: float = 0.0
     retries: int = 0
     measurements: tuple[Mapping[str, Any], ...] = ()
+    absent: str = ""
+    """Why this lab cannot show it, known before the run: it was not run, and that counts for nothing."""
 
     @property
     def reason(self) -> str:
@@ -227,4 +229,5 @@ def _outcome(
         duration_s=duration,
         retries=retries,
         measurements=tuple(measurements),
+        absent=str(fact.get("absent") or ""),
     )

@@ -7,13 +7,14 @@ Rules, in this order:
 3. A virtual PASS never closes a requirement that needs hardware: it is "demonstrated (virtual), open".
 4. A FAIL becomes WAIVED only through a record in force that names the requirement.
 5. A bench outside tolerance makes the whole campaign INCONCLUSIVE, whatever its tests said.
+6. What a lab cannot show (the requirement's ``when``) is NOT RUN with the reason, stays open, and does not count.
 """
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hil.evidence.model import Verdict
 from hil.evidence.plan import Criterion, Plan, Requirement
@@ -35,6 +36,7 @@ class RequirementResult:
     )
     reason: str
     tests: tuple[str, ...]
+    absent: bool = False  # this lab cannot show it
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class CriterionResult:
     criterion: Criterion
     verdict: Verdict
     reason: str
+    absent: bool = False  # this lab can show none of its requirements
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,8 @@ def _requirement(
         where = f": {requirement.evidence}" if requirement.evidence else "; no document is named"
         by = {"A": "analysis", "R": "review of design", "I": "inspection"}[requirement.method]
         return result(Verdict.NOT_RUN, "not by test, open", f"to be closed by {by}{where}")
+    if why := next((o.absent for o in mine if o.absent), ""):
+        return replace(result(Verdict.NOT_RUN, "not in this lab, open", why), absent=True)
     verdict = worst([o.verdict for o in mine])
     decisive = next((o for o in mine if o.verdict is verdict), mine[0])
     if verdict is Verdict.PASS:
@@ -150,8 +155,12 @@ def _default_criteria(plan: Plan) -> tuple[Criterion, ...]:
 
 
 def _criterion(criterion: Criterion, by_id: dict[str, RequirementResult]) -> CriterionResult:
-    verdict = worst([by_id[i].verdict for i in criterion.requirements])
-    decisive = [i for i in criterion.requirements if by_id[i].verdict is verdict]
+    shown = [i for i in criterion.requirements if not by_id[i].absent]
+    if not shown:
+        reason = by_id[criterion.requirements[0]].reason
+        return CriterionResult(criterion, Verdict.NOT_RUN, f"not in this lab: {reason}", absent=True)
+    verdict = worst([by_id[i].verdict for i in shown])
+    decisive = [i for i in shown if by_id[i].verdict is verdict]
     if verdict in (Verdict.PASS, Verdict.WAIVED):
         return CriterionResult(criterion, verdict, "met")
     return CriterionResult(criterion, verdict, f"{', '.join(decisive)}: {by_id[decisive[0]].reason}")
@@ -167,6 +176,7 @@ def _campaign(
     for finding in findings:
         if finding.overrides:
             return finding.verdict, finding.text
+    outcomes = [o for o in outcomes if not o.absent]
     # A failing test counts unless every requirement it names is waived.
     failed = [
         o
@@ -187,7 +197,7 @@ def _campaign(
     if not_run:
         return Verdict.INCONCLUSIVE, _count(not_run, outcomes, "did not run")
     for criterion in criteria:
-        if criterion.verdict not in (Verdict.PASS, Verdict.WAIVED):
+        if criterion.verdict not in (Verdict.PASS, Verdict.WAIVED) and not criterion.absent:
             return Verdict.INCONCLUSIVE, f"{criterion.criterion.text}: not met ({criterion.reason})."
     waived = sum(r.verdict is Verdict.WAIVED for r in by_id.values())
     shown = sum(r.verdict is Verdict.PASS for r in by_id.values())

@@ -46,20 +46,10 @@ def strike(
     ``what`` names the fault for the evidence ("crosslink lost during relay").  BenchError when the action ends
     before the fault could strike (then nothing was shown), or does not end within ``end_deadline_s``.
     """
-    results: list[T] = []
-    errors: list[Exception] = []
-
-    def act() -> None:
-        try:
-            results.append(action())
-        except Exception as exc:  # handed to the caller, who knows whether it was to be expected
-            errors.append(exc)
-
-    worker = threading.Thread(target=act, name=f"struck by: {what}", daemon=True)
-    worker.start()
+    work = Work(action, what)
 
     def reached() -> tuple[int] | None:
-        if not worker.is_alive():
+        if work.ended:
             return (-1,)
         now = progress()
         return (now,) if now >= threshold else None
@@ -68,32 +58,64 @@ def strike(
         reached, what=f"progress {threshold} ({what})", deadline_s=reach_deadline_s, every_s=0.005
     )
     if at < 0:
-        if errors:
-            raise errors[0]
-        raise BenchError(f"{what}: the action ended before the fault could strike, so nothing was shown")
+        work.must_run("before the fault could strike")
     sink.event("fault", what=what, progress=at)
     fault()
-    worker.join(end_deadline_s)
-    if worker.is_alive():
-        raise BenchError(f"{what}: what was struck did not end within {end_deadline_s:g} s")
-    return Struck(at, results[0] if results else None, errors[0] if errors else None)
+    work.wait(end_deadline_s)
+    return Struck(at, work.result, work.error)
+
+
+class Work(Generic[T]):
+    """An action in a thread of its own, begun at once."""
+
+    def __init__(self, action: Callable[[], T], what: str) -> None:
+        self._what = what
+        self.result: T | None = None
+        self.error: Exception | None = None
+        self._thread = threading.Thread(
+            target=self._run, args=(action,), name=f"struck by: {what}", daemon=True
+        )
+        self._thread.start()
+
+    def _run(self, action: Callable[[], T]) -> None:
+        try:
+            self.result = action()
+        except Exception as exc:  # handed to the caller, who knows whether it was to be expected
+            self.error = exc
+
+    @property
+    def ended(self) -> bool:
+        return not self._thread.is_alive()
+
+    def must_run(self, when: str) -> None:
+        """Raises what the action raised; BenchError when it ended without an error, because nothing was shown."""
+        if self.ended:
+            if self.error:
+                raise self.error
+            raise BenchError(f"{self._what}: the action ended {when}, so nothing was shown")
+
+    def wait(self, deadline_s: float) -> None:
+        """Until the action has ended; BenchError at the deadline."""
+        self._thread.join(deadline_s)
+        if self._thread.is_alive():
+            raise BenchError(f"{self._what}: what was struck did not end within {deadline_s:g} s")
 
 
 class Losable(Protocol):
-    """Links that can be lost and come back: ``hil.links.box.LinkBox``."""
+    """What can be lost and come back: ``hil.faults.links.LinkSet``."""
 
-    def cut(self, link: str) -> None: ...
-    def restore(self, link: str) -> None: ...
+    def cut(self) -> None: ...
+    def restore(self) -> None: ...
 
 
-def outage(links: Losable, link: str, seconds: float, clock: Clock = SYSTEM_CLOCK) -> Callable[[], None]:
-    """A fault for :func:`strike`: the link is lost for ``seconds`` and then comes back."""
+def outage(links: Losable, seconds: float, clock: Clock = SYSTEM_CLOCK) -> Callable[[], None]:
+    """A fault for :func:`strike`: the links are lost for ``seconds`` and then come back."""
 
     def lose() -> None:
-        links.cut(link)
         try:
+            links.cut()
             clock.sleep(seconds)
         finally:
-            links.restore(link)
+            links.restore()
 
     return lose

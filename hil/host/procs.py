@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from hil.errors import BenchError
+from hil.procid import PROC as PROC
+from hil.procid import started
 from hil.wait import SYSTEM_CLOCK, Clock
-
-PROC = Path("/proc")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ProcessId:
 
     def alive(self, proc: Path = PROC) -> bool:
         """True while this very process runs; a zombie is not alive."""
-        return _stat(self.pid, proc) == (self.start_ticks, False)
+        return started(self.pid, proc) == (self.start_ticks, False)
 
     def __str__(self) -> str:
         return f"{self.pid}:{self.start_ticks}"
@@ -52,7 +52,7 @@ class Process:
 
 def identify(pid: int, proc: Path = PROC) -> ProcessId | None:
     """Who has this pid now; None when nobody (or only a zombie) has it."""
-    found = _stat(pid, proc)
+    found = started(pid, proc)
     return ProcessId(pid, found[0]) if found and not found[1] else None
 
 
@@ -76,6 +76,29 @@ def processes(proc: Path = PROC) -> Iterator[Process]:
         who = identify(pid, proc)
         if who and raw:
             yield Process(who, tuple(raw.decode(errors="replace").rstrip("\0").split("\0")), parent)
+
+
+def families(roots: Iterable[int], proc: Path = PROC) -> dict[int, list[int]]:
+    """Each root's own pid and the pids of all that descend from it, at this moment."""
+    children: dict[int, list[int]] = {}
+    for process in processes(proc):
+        children.setdefault(process.parent, []).append(process.id.pid)
+    found: dict[int, list[int]] = {}
+    for root in roots:
+        found[root] = [root]
+        for pid in found[root]:
+            found[root] += children.get(pid, [])
+    return found
+
+
+def memory_b(pids: Iterable[int], proc: Path = PROC) -> int:
+    """Memory of processes in bytes, each shared page divided among those that share it (Pss, proc(5))."""
+    total = 0
+    for pid in pids:
+        with suppress(OSError, ValueError, StopIteration):  # it ended while we looked
+            lines = (proc / str(pid) / "smaps_rollup").read_text().splitlines()
+            total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
+    return total
 
 
 def end(
@@ -107,13 +130,3 @@ def end(
         f"{what} (pid {who.pid}) did not end {kill_s:g} s after SIGKILL",
         remedy="it hangs in the kernel: see `dmesg`; a restart of this machine clears it",
     )
-
-
-def _stat(pid: int, proc: Path) -> tuple[int, bool] | None:
-    """(start ticks, is a zombie) of a pid, or None."""
-    try:
-        # The command's name may hold spaces and parentheses, so fields are counted from the last ")".
-        fields = (proc / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
-        return int(fields[19]), fields[0] in ("Z", "X")
-    except (OSError, IndexError, ValueError):
-        return None

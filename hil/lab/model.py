@@ -97,7 +97,10 @@ class LinkSpec(Strict):
     name: Name
     kind: Literal["ground", "crosslink"]
     between: tuple[Name, Name] = Field(strict=False, description="the two ends, [a, b]")
-    one_way_delay_us: DelayUs
+    one_way_delay_us: DelayUs | None = Field(
+        default=None,
+        description="fixed one-way delay; left out in a lab with an orbit section: the link then follows the orbit",
+    )
     rate_bps: RateBps
     nominal_rate_bps: RateBps | None = Field(
         default=None,
@@ -110,8 +113,29 @@ class LinkSpec(Strict):
     source: str = Field(default="", description="where the figures come from; 'assumed: ...' when not public")
 
     @property
+    def follows_orbit(self) -> bool:
+        """Up, delay and residual loss come from where its two ends are, moment by moment."""
+        return self.one_way_delay_us is None
+
+    @property
     def rate_scaled(self) -> bool:
         return self.nominal_rate_bps is not None and self.nominal_rate_bps != self.rate_bps
+
+
+class OrbitSpec(Strict):
+    """Where the spacecraft are: names of spacecraft and ground station are those of the orbit file."""
+
+    file: str = Field(min_length=1, description="orbit file, relative to this lab file")
+    epoch: str | None = Field(
+        default=None,
+        description="moment of the mission at which a bench starts, ISO 8601 UTC; default: the orbit file's epoch",
+    )
+    span_h: float = Field(
+        default=12.0,
+        gt=0,
+        le=240,
+        description="hours planned ahead; a bench that stays up longer keeps its last state",
+    )
 
 
 class BenchSpec(Strict):
@@ -132,11 +156,12 @@ class Lab(Strict):
     ground_station: GroundStation
     gateway: Name = Field(description="the board that receives from the ground")
     spacecraft: tuple[Spacecraft, ...] = Field(min_length=1, max_length=MAX_SPACECRAFT, strict=False)
+    orbit: OrbitSpec | None = None
     links: tuple[LinkSpec, ...] = Field(min_length=1, strict=False)
 
     @model_validator(mode="after")
     def _names_and_references(self) -> Self:
-        nodes = [self.ground_station.name, *(s.name for s in self.spacecraft)]
+        nodes = list(self.nodes)
         _unique("node", [*nodes, *(b.name for b in self.boards)])
         for name in sorted(RESERVED & {*nodes}):
             raise fault("node", name, f"the name {name} is taken by the bench itself; choose another")
@@ -163,13 +188,42 @@ class Lab(Strict):
                     f"is {link.kind}, but the link {'has' if grounded else 'does not have'} the ground station "
                     "at an end",
                 )
+            self._check_orbit(link)
         _connected(nodes, [link.between for link in self.links])
         return self
+
+    def _check_orbit(self, link: LinkSpec) -> None:
+        if not link.follows_orbit:
+            return
+        if self.orbit is None:
+            raise fault(
+                f"links.{link.name}.one_way_delay_us",
+                link.name,
+                "is required in a lab without an orbit section: nothing else says how long light takes",
+            )
+        if link.a_to_b.one_way_delay_us is not None or link.b_to_a.one_way_delay_us is not None:
+            raise fault(
+                f"links.{link.name}",
+                link.name,
+                "follows the orbit, so no direction has a delay of its own; give one_way_delay_us to fix it",
+            )
 
     @property
     def boards(self) -> tuple[BoardSpec, ...]:
         """All boards, spacecraft by spacecraft, in file order."""
         return tuple(b for s in self.spacecraft for b in s.boards)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The ground station, then the spacecraft."""
+        return (self.ground_station.name, *(s.name for s in self.spacecraft))
+
+    def link(self, name: str) -> LinkSpec:
+        """The link of that name; KeyError when there is none."""
+        for link in self.links:
+            if link.name == name:
+                return link
+        raise KeyError(name)
 
     def spacecraft_of(self, board: str) -> Spacecraft:
         """The spacecraft that carries ``board``; KeyError when none does."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +38,10 @@ class RolloutPolicy:
         1.0  # the others let the canary install first: everybody waits for its restart
     )
     canary: str | None = None  # None: the first board that nobody pulls from
+
+    def allowing_for(self, gap_s: float) -> RolloutPolicy:
+        """The same, with transfers that may wait out a planned gap of the contact of that length."""
+        return replace(self, transfer_deadline_s=self.transfer_deadline_s + gap_s)
 
 
 class Journal:

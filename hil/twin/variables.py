@@ -41,8 +41,9 @@ _JETSON_NAMES = frozenset(
 
 DEFAULTS: dict[str, int] = {
     "EscPromptMs": 300,  # how long the firmware waits for ESC
-    "WatchdogTimeoutMs": 5_000,  # between two feeds; 120 s on a Jetson, shortened so that trials stay short
-    "WatchdogBootMs": 10_000,  # until the first feed after the kernel was started
+    "WatchdogTimeoutMs": 15_000,  # between two feeds; 120 s on a Jetson, shortened so that trials stay short
+    # Until the first feed after the kernel was started: forty boards that boot at once on two cores need a while
+    "WatchdogBootMs": 40_000,
     "ConfirmDeadlineS": 60,  # an unconfirmed slot reboots itself after this long
     "BootCount": 0,
 }

@@ -7,50 +7,97 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hil.errors import BenchError
-from hil.evidence.model import at_most, equals
+from hil.errors import BenchError, Blame, ConfigurationError
+from hil.evidence.model import at_least, at_most, equals
+from hil.faults.links import usable_now, way_from_ground
 from hil.wait import wait_until
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
+    from hil.boards.protocol import Board
     from hil.evidence.record import Recorder
+    from hil.faults.links import LinkSet
+    from hil.rollout.bystanders import Bystanders
+    from hil.rollout.participants import Participants
     from hil.rollout.rollout import Rollout
+
+SIX = 6
 
 
 @pytest.mark.step("boards")
 @pytest.mark.retry_bench(1)
-def test_six_boards_run_the_factory_os_on_two_spacecraft(bench: Bench, rollout: Rollout, verify) -> None:
+def test_six_boards_run_the_factory_os_on_two_spacecraft(
+    bench: Bench,
+    boards: dict[str, Board],
+    participants: Participants,
+    separation: LinkSet,
+    rollout: Rollout,
+    bystanders: Bystanders,
+    verify,
+    measure,
+) -> None:
     """Every board answers, runs the factory OS in slot A, and has the other slot in reserve."""
+    if len(boards) != SIX:
+        raise ConfigurationError(
+            f"this campaign is about six boards; {len(boards)} take part ({participants.split})",
+            remedy="choose them with --on and --split, e.g. --split 3+3 or 4+2",
+        )
+    if way_from_ground(bench, participants.near) is None:
+        raise BenchError(
+            f"nothing leads from the ground to {participants.near} now",
+            remedy="choose another --epoch, or --on",
+        )
+    if way_from_ground(bench, participants.near, without=separation.names) is None:
+        raise ConfigurationError(
+            f"the ground reaches {participants.near} only through {participants.far} now, which is to be cut off",
+            remedy=f"name {participants.far} first in --on, or choose another --epoch",
+        )
     wait_until(
         lambda: all(status.reachable for status in rollout.status(management=True)),
         what="the node services of all boards",
         deadline_s=20,
     )
-    if any(rollout.bytes_at(name) for name in bench.boards):
+    wait_until(
+        bystanders.answer,
+        what="the node services of the boards that take no part",
+        deadline_s=60,
+        every_s=0.5,
+    )
+    if any(rollout.bytes_at(name) for name in boards):
         raise BenchError(
             f"boards of bench {bench.name} hold the bundle already, from an earlier run",
             remedy="take the bench down and up again: boards then come fresh from the factory",
         )
-    identities = {name: board.identity() for name, board in bench.boards.items()}
-    verify("boards", len(identities), limit=equals(6))
-    verify("spacecraft", len({board.spacecraft for board in bench.boards.values()}), limit=equals(2))
+    identities = {name: board.identity() for name, board in boards.items()}
+    verify("boards", len(identities), limit=equals(SIX))
+    verify("spacecraft", len({board.spacecraft for board in boards.values()}), limit=equals(2))
+    measure("crosslinks between the two spacecraft, end to end", len(participants.way))
+    measure("boards that take no part", len(participants.others))
     factory = bench.images.factory
-    for name, identity in identities.items():
-        verify(f"OS version of {name}", identity.os_version, limit=equals(factory.version))
-        verify(f"slot of {name}", identity.slot, limit=equals("A"))
-        verify(f"root image of {name}", identity.image_sha256, limit=equals(factory.sha256))
-    verify("boot ids that differ", len({i.boot_id for i in identities.values()}), limit=equals(6))
+    for name, identity in identities.items():  # a wrong one is the bench's fault: nothing was under test yet
+        for what, value, wanted in (
+            ("OS version", identity.os_version, factory.version),
+            ("slot", identity.slot, "A"),
+            ("root image", identity.image_sha256, factory.sha256),
+        ):
+            verify(f"{what} of {name}", value, limit=equals(wanted), blame=Blame.BENCH)
+    verify("boot ids that differ", len({i.boot_id for i in identities.values()}), limit=equals(SIX))
 
 
 @pytest.mark.requirement("SIX-010")
 @pytest.mark.step("calibration")
 @pytest.mark.needs("boards")
 @pytest.mark.retry_bench(2)
-def test_links_deliver_what_was_commanded(bench: Bench, recorder: Recorder, measure) -> None:
-    """Delay, rate and outage of every link in each direction, on real packets."""
+def test_links_deliver_what_was_commanded(
+    bench: Bench, participants: Participants, recorder: Recorder, measure
+) -> None:
+    """Delay, rate and outage of every link that matters in each direction, on real packets."""
     from hil.links.calibrate import calibrate
+    from hil.rollout.participants import links_that_matter
 
-    results = calibrate(bench.links)
+    names = links_that_matter(bench.lab, participants, usable_now(bench))
+    measure("links calibrated", len(names), limit=at_least(1))
+    results = calibrate(bench.links, links=names)
     for result in results:
         recorder.event("link.calibration", **asdict(result))
     outside = [result for result in results if not result.ok]

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from hil.evidence.model import at_least, equals
+from hil.errors import BenchError, Blame
+from hil.evidence.model import at_least, at_most, equals
+from hil.faults.closing import across_gap
+from hil.faults.links import LinkSet, usable_now
 from hil.faults.strike import outage, strike
+from hil.lab.routes import path
+from hil.rollout.contacts import transfer_s, upcoming
 
 OUTAGE_S = 2.0
 PART = 0.3
 """How much of an artefact has arrived when the link is lost."""
+
+CLOSING_WITHIN_S = 600.0
+"""A contact that ends by plan within this time is waited for, instead of an outage on command."""
+ORDERS_S = 0.3
+"""From the order to relay until the first byte is under way."""
+RESUME_S = 10.0
 
 pytestmark = pytest.mark.needs("calibration")
 
@@ -27,13 +38,13 @@ def test_the_bundle_arrives_whole_on_the_gateway(rollout, fleet, verify):
 @pytest.mark.step("upload outage")
 @pytest.mark.needs("upload")
 def test_an_upload_resumes_after_the_ground_link_was_lost(
-    rollout, fleet, links, ground_link, payload, recorder, verify, measure
+    rollout, fleet, ground, payload, recorder, verify, measure
 ):
-    """The AI model is uploaded; the ground link is lost for two seconds on the way."""
+    """The AI model is uploaded; every ground link is lost for two seconds on the way."""
     model = payload.model
     struck = strike(
         lambda: rollout.upload(model),
-        outage(links, ground_link, OUTAGE_S),
+        outage(ground, OUTAGE_S),
         progress=lambda: rollout.bytes_at(fleet.gateway, model),
         threshold=int(model.size_bytes * PART),
         what="ground link lost during the upload",
@@ -45,34 +56,115 @@ def test_an_upload_resumes_after_the_ground_link_was_lost(
     verify("bytes received", transfer.bytes_received, "B", limit=equals(model.size_bytes))
 
 
+@pytest.fixture
+def relay_interrupted(bench, participants, separation, rollout, fleet, recorder, tell, measure):
+    """Relays the bundle with the contact lost on the way: by plan where it ends soon, else on command."""
+
+    def relayed():
+        far_head, size = fleet.far_heads()[0].name, rollout.bundle.size_bytes
+        lead_s = PART * transfer_s(bench.lab, participants.way, size) + ORDERS_S
+        planned = []
+        if bench.sky is not None:
+            planned = upcoming(bench.sky, bench.lab, *participants.spacecraft, within_s=CLOSING_WITHIN_S)
+        # A contact that ends this very moment leaves no time to begin before it.
+        planned = [gap for gap in planned if gap.closes_s > bench.sky.now_s() + lead_s + 1.0]
+        if planned:
+            done = across_gap(
+                rollout.relay,
+                planned[0],
+                sky=bench.sky,
+                lead_s=lead_s,
+                progress=lambda: rollout.bytes_at(far_head),
+                whole=size,
+                what="contact closed by plan during the relay",
+                sink=recorder,
+                tell=tell,
+            )
+            measure("bytes there when the contact ended", done.at_close, "B")
+            measure("planned length of the gap", round(planned[0].length_s, 3), "s")
+            measure(
+                "bytes again after the contact reopened",
+                round(done.again_after_s, 3),
+                "s",
+                limit=at_most(RESUME_S),
+            )
+            return done.result
+        struck = strike(
+            rollout.relay,
+            outage(separation, OUTAGE_S),
+            progress=lambda: rollout.bytes_at(far_head),
+            threshold=int(size * PART),
+            what="crosslink lost during the relay",
+            sink=recorder,
+        )
+        measure("bytes there when the contact ended", struck.at, "B")
+        return struck.unwrap()
+
+    return relayed
+
+
 @pytest.mark.requirement("SIX-030", "SIX-040")
 @pytest.mark.step("relay")
 @pytest.mark.needs("upload")
-def test_the_bundle_crosses_the_crosslink_once_even_when_that_is_lost_on_the_way(
-    rollout, fleet, links, crosslink, recorder, verify, measure
+def test_the_bundle_crosses_once_even_when_the_contact_ends_on_the_way(
+    relay_interrupted, rollout, fleet, separation, verify, measure
 ):
-    """Gateway to the other spacecraft, then from board to board there; the crosslink is lost for two seconds."""
+    """Gateway to the other spacecraft, then from board to board there; the contact is lost for a while."""
+    size, before = rollout.bundle.size_bytes, separation.bytes_sent()
+    transfers = relay_interrupted()
+    verify_fed_once(transfers, fleet, size, verify)
+    # On the wire frames have headers, and what was in flight when the link was lost is sent again.
+    crossed = separation.bytes_sent() - before
+    verify("whole bundles that went into the other spacecraft", crossed // size, limit=equals(1))
+    measure("bytes into the other spacecraft / bundle", round(crossed / size, 3))
+
+
+@pytest.mark.requirement("SIX-045")
+@pytest.mark.step("detour")
+@pytest.mark.needs("upload outage", "relay")
+def test_a_relay_whose_crosslink_is_lost_for_good_goes_the_other_way_round(
+    bench, participants, links, separation, rollout, fleet, payload, recorder, verify, measure
+):
+    """The AI model is relayed; the crosslink that carries it stays dark, and the network finds another way."""
+    model, far_head = payload.model, fleet.far_heads()[0].name
+    way = path(bench.lab, *participants.spacecraft, usable_now(bench))
+    detour = path(bench.lab, *participants.spacecraft, usable_now(bench) - {*way[:1]}) if way else None
+    if not detour:
+        raise BenchError(
+            "by plan there is no second way between the two spacecraft now", remedy="choose another --epoch"
+        )
+    direct = LinkSet(links, way[:1])
+    around = LinkSet(links, detour[:1])
+    threshold = int(model.size_bytes * PART)
+    sent = {part: part.bytes_sent() for part in (direct, around, separation)}
+    try:
+        struck = strike(
+            lambda: rollout.relay(model),
+            direct.cut,
+            progress=lambda: rollout.bytes_at(far_head, model),
+            threshold=threshold,
+            what=f"{way[0]} lost for good during the relay",
+            sink=recorder,
+        )
+    finally:
+        direct.restore()
+    sent = {part: part.bytes_sent() - before for part, before in sent.items()}
+    verify_fed_once(struck.unwrap(), fleet, model.size_bytes, verify)
+    verify(f"bytes over {way[0]}", sent[direct], "B", limit=at_least(threshold), blame=Blame.BENCH)
+    verify("bytes the other way round", sent[around], "B", limit=at_least(1), blame=Blame.BENCH)
+    measure("crosslinks the other way round", len(detour))
+    whole = sent[separation] // model.size_bytes
+    verify("whole models that went into the other spacecraft", whole, limit=equals(1))
+
+
+def verify_fed_once(transfers, fleet, size, verify):
+    """Every board received every byte once, and only the head of the other spacecraft from outside of it."""
     far_head = fleet.far_heads()[0].name
-    size = rollout.bundle.size_bytes
-    before = links.bytes_sent(crosslink)
-    struck = strike(
-        rollout.relay,
-        outage(links, crosslink, OUTAGE_S),
-        progress=lambda: rollout.bytes_at(far_head),
-        threshold=int(size * PART),
-        what="crosslink lost during the relay",
-        sink=recorder,
-    )
-    crossed = links.bytes_sent(crosslink) - before
-    measure("bytes there when the link was lost", struck.at, "B")
-    for transfer in struck.unwrap():
+    for transfer in transfers:
         verify(f"bytes received by {transfer.board}", transfer.bytes_received, "B", limit=equals(size))
         crossing = fleet.member(transfer.source).spacecraft != fleet.member(transfer.board).spacecraft
         verify(
-            f"{transfer.board} was fed across the crosslink",
+            f"{transfer.board} was fed from the other spacecraft",
             crossing,
             limit=equals(transfer.board == far_head),
         )
-    # On the wire frames have headers, and what was in flight when the link was lost is sent again.
-    verify("whole bundles that went into the crosslink", crossed // size, limit=equals(1))
-    measure("bytes into the crosslink / bundle", round(crossed / size, 3))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from hil.errors import BenchError
 from hil.evidence.model import at_least, at_most, equals
+from hil.faults.links import way_from_ground
 from hil.wait import wait_until
 
 pytestmark = pytest.mark.needs("activate")
@@ -52,35 +54,40 @@ def test_all_six_boards_serve_under_one_epoch(rollout, configuration, fleet, ver
 @pytest.mark.step("split")
 @pytest.mark.needs("configure")
 @pytest.mark.parametrize("moment", ["between the phases", "in the middle of the commit"])
-def test_no_mixed_epoch_when_the_crosslink_is_lost_while_configuring(
-    rollout, configuration, fleet, links, crosslink, watcher, moment, verify, measure
+def test_no_mixed_epoch_when_the_other_spacecraft_is_cut_off_while_configuring(
+    bench, participants, rollout, configuration, fleet, separation, watcher, moment, verify, measure
 ):
-    """The far spacecraft stops claiming, the near one goes on under the new epoch, and both meet there again."""
-    near = [m.name for m in fleet if m.spacecraft == fleet.member(fleet.gateway).spacecraft]
+    """It stops claiming, the gateway's spacecraft goes on under the new epoch, and both meet there again."""
+    near = [m.name for m in fleet if m.spacecraft == participants.near]
     far = [m.name for m in fleet if m.name not in near]
+    if way_from_ground(bench, participants.near, without=separation.names) is None:
+        raise BenchError(
+            f"the ground reaches {participants.near} only through {participants.far} now, which is to be cut off",
+            remedy="choose other spacecraft with --on, or another --epoch",
+        )
 
-    def lose_the_crosslink(epoch: int) -> None:
-        links.cut(crosslink)
+    def cut_off(epoch: int) -> None:
+        separation.cut()
 
     revision = 2 if moment == "between the phases" else 3
-    hooks = {"between_phases": lose_the_crosslink} if revision == 2 else {"after_commit": lose_the_crosslink}
+    hooks = {"between_phases": cut_off} if revision == 2 else {"after_commit": cut_off}
     try:
         epoch = rollout.configure(configuration(revision), wait_for=near, **hooks)
         quiet = wait_until(
             lambda: (claims := claimed(rollout)) and all(claims[name] is None for name in far) and claims,
-            what="the boards across the lost crosslink to stop claiming",
+            what="the boards of the spacecraft that is cut off to stop claiming",
             deadline_s=10,
         )
         verify(
             "boards that serve the new epoch", sum(quiet[n] == epoch for n in near), limit=equals(len(near))
         )
         verify(
-            "boards across the lost crosslink that claim",
+            "boards of the spacecraft that is cut off that claim",
             sum(quiet[n] is not None for n in far),
             limit=equals(0),
         )
     finally:
-        links.restore(crosslink)
+        separation.restore()
     rejoined = rollout.wait_claiming(epoch, deadline_s=20)
     measure("time from the link's return to six boards in one epoch", round(rejoined, 3), "s")
     verify("moments with two epochs", len(watcher.report().violations), limit=at_most(0))
@@ -92,7 +99,7 @@ def test_no_mixed_epoch_when_the_crosslink_is_lost_while_configuring(
 def test_inference_across_six_boards_matches_the_reference(
     rollout, fleet, payload, recorder, verify, measure, tmp_path
 ):
-    """Cloud mask of a Sentinel-2 scene: tiles go out from the gateway over the crosslink, masks come back."""
+    """Cloud mask of a Sentinel-2 scene: tiles go out from the gateway to both spacecraft, masks come back."""
     from hil.payload.cluster_job import run_inference
 
     rollout.upload(payload.scene)

@@ -283,7 +283,7 @@ class TestCampaign:
     def no_exec(self, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         self.ran: list[list[str]] = []
         monkeypatch.setattr(os, "execv", lambda program, argv: self.ran.append(argv))
-        monkeypatch.setattr("hil.cli.campaign.prepare", lambda clean: self.ran.append([f"clean={clean}"]))
+        monkeypatch.setattr("hil.cli.campaign.prepare", lambda: self.ran.append(["prepare"]))
         return self.ran
 
     def plan(self, tmp_path: Path) -> str:
@@ -295,11 +295,22 @@ class TestCampaign:
         plan = self.plan(tmp_path)
         assert run(["campaign", "run", plan, "--lab", lab, "-k", "upload", "-x", "--run-id=r1"]) == 0
         assert self.ran == [
-            ["clean=True"],
+            ["prepare"],
             [sys.executable, "-m", "pytest", "-v", plan, "--lab", lab, "-k", "upload", "-x", "--run-id=r1"],
         ]
 
-    def test_on_a_bench_that_is_up_nothing_is_cleaned_or_set_up(self, tmp_path: Path) -> None:
+    def test_the_choice_of_boards_and_of_the_moment_is_passed_on(self, tmp_path: Path) -> None:
+        lab, plan = str(paths.ROOT / "lab/virtual.yaml"), self.plan(tmp_path)
+        chosen = ["--on", "sc-b,sc-a", "--split", "2+2", "--epoch", "2026-03-21T05:14:00Z", "--no-clean"]
+        assert run(["campaign", "run", plan, "--lab", lab, *chosen]) == 0
+        assert self.ran[-1] == [sys.executable, "-m", "pytest", "-v", plan, "--lab", lab, *chosen]
+
+    def test_boards_that_are_not_there_are_refused_before_anything_is_touched(self, tmp_path: Path) -> None:
+        lab = str(paths.ROOT / "lab/virtual.yaml")
+        assert run(["campaign", "run", self.plan(tmp_path), "--lab", lab, "--split", "4+2"]) == 2
+        assert self.ran == []
+
+    def test_on_a_bench_that_is_up_nothing_is_set_up(self, tmp_path: Path) -> None:
         plan = self.plan(tmp_path)
         assert run(["campaign", "run", plan, "--bench", "b1"]) == 0
         assert self.ran == [[sys.executable, "-m", "pytest", "-v", plan, "--bench", "b1"]]
@@ -319,29 +330,24 @@ class TestCampaign:
         assert self.ran == []
 
 
-def test_a_campaign_names_what_killed_runs_left_and_brings_an_old_set_up_up_to_date(
+def test_a_campaign_brings_an_old_set_up_up_to_date(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from hil.bench import bench
-    from hil.bench import clean as cleaning
-    from hil.bench.leftovers import Leftover
     from hil.cli.campaign import prepare
     from hil.host import packages, setup
 
-    cleaned = cleaning.Cleaned((Leftover("container", "hil.x.a1", "x"),), (), ())
     reason = ""
     done: list[str] = []
     monkeypatch.setattr(bench, "require_root", lambda: None)
-    monkeypatch.setattr(cleaning, "clean", lambda: cleaned)
     monkeypatch.setattr(packages, "missing", list)
     monkeypatch.setattr(setup, "stale", lambda: reason)
     monkeypatch.setattr(setup, "was_done", lambda: True)
     monkeypatch.setattr(setup, "setup", lambda view: done.append("set up"))
     prepare()
-    assert "left by a killed run, removed: container hil.x.a1 of bench x" in capsys.readouterr().err
     assert done == []
     reason = "the sources changed"
-    prepare(clean=False)
+    prepare()
     assert done == ["set up"] and "the sources changed" in capsys.readouterr().err
 
 
@@ -359,4 +365,4 @@ def test_a_campaign_never_sets_up_a_host_for_the_first_time_unasked(
     monkeypatch.setattr(setup, "was_done", lambda: bool(lacking))
     monkeypatch.setattr(setup, "setup", lambda view: pytest.fail("it was set up"))
     with pytest.raises(ConfigurationError, match="set-up is not complete"):
-        prepare(clean=False)
+        prepare()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -116,6 +117,47 @@ def test_a_virtual_requirement_that_no_test_names_keeps_a_campaign_from_passing(
     result = _judge(_outcome(1, Verdict.PASS, "DEM-2"))
     assert result.verdict is Verdict.INCONCLUSIVE
     assert "DEM-1" in result.reason
+
+
+def _absent(number: int, *requirements: str) -> TestOutcome:
+    why = "this lab has no second way"
+    return replace(_outcome(number, Verdict.NOT_RUN, *requirements, message=why), absent=why)
+
+
+def test_what_this_lab_cannot_show_is_not_run_with_the_reason_and_does_not_count() -> None:
+    criteria = [{"id": "C-1", "text": "Enough", "requirements": ["DEM-1", "DEM-2"]}]
+    outcomes = (_outcome(1, Verdict.PASS, "DEM-1"), _absent(2, "DEM-2"))
+    result = _judge(*outcomes, plan=_plan(criteria=criteria))
+    assert (result.verdict, result.reason) == (
+        Verdict.PASS,
+        "1 test demonstrated 1 requirement on the virtual bench.",
+    )
+    second = result.requirements[1]
+    assert (second.verdict, second.closed, second.close_out) == (
+        Verdict.NOT_RUN,
+        False,
+        "not in this lab, open",
+    )
+    assert second.reason == "this lab has no second way"
+    assert any(line.startswith("DEM-2") for line in result.unproven)
+
+
+def test_a_criterion_of_which_this_lab_can_show_nothing_is_not_met_and_does_not_count() -> None:
+    criteria = [
+        {"id": "C-1", "text": "Enough", "requirements": ["DEM-1"]},
+        {"id": "C-2", "text": "A way round", "requirements": ["DEM-2"]},
+    ]
+    outcomes = (_outcome(1, Verdict.PASS, "DEM-1"), _absent(2, "DEM-2"))
+    result = _judge(*outcomes, plan=_plan(criteria=criteria))
+    assert result.verdict is Verdict.PASS
+    assert [c.verdict for c in result.criteria] == [Verdict.PASS, Verdict.NOT_RUN]
+    assert _judge(_absent(2, "DEM-2"), plan=_plan(criteria=criteria)).verdict is Verdict.NOT_RUN
+
+
+def test_a_requirement_that_this_lab_cannot_show_is_not_shown_by_a_test_that_ran_for_another() -> None:
+    result = _judge(_outcome(1, Verdict.PASS, "DEM-1", "DEM-2"), _absent(2, "DEM-2"))
+    assert result.requirements[1].verdict is Verdict.NOT_RUN
+    assert result.requirements[1].absent
 
 
 def test_criteria_of_the_plan_decide_when_there_are_any() -> None:

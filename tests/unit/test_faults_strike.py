@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from hil.errors import BenchError, DeviceError
-from hil.faults.strike import outage, strike
-from hil.testing import FakeClock, ListSink
+from hil.faults.strike import strike
+from hil.testing import ListSink
 
 
 class Counter:
@@ -62,25 +62,16 @@ def test_an_error_before_the_fault_is_raised_as_it_is() -> None:
         strike(action, lambda: None, progress=lambda: 0, threshold=1, what="x", sink=ListSink())
 
 
-def test_a_link_comes_back_after_an_outage_even_when_the_wait_fails() -> None:
-    class Links:
-        def __init__(self) -> None:
-            self.done: list[str] = []
-
-        def cut(self, link: str) -> None:
-            self.done.append(f"cut {link}")
-
-        def restore(self, link: str) -> None:
-            self.done.append(f"restore {link}")
-
-    class Broken(FakeClock):
-        def sleep(self, seconds: float) -> None:
-            raise KeyboardInterrupt
-
-    links, clock = Links(), FakeClock()
-    outage(links, "isl", 2.0, clock)()
-    assert links.done == ["cut isl", "restore isl"]
-    assert clock.now == 2.0
-    with pytest.raises(KeyboardInterrupt):
-        outage(links, "isl", 2.0, Broken())()
-    assert links.done[2:] == ["cut isl", "restore isl"]
+def test_an_action_that_does_not_end_after_the_fault_is_the_benchs_fault() -> None:
+    counter = Counter()
+    with pytest.raises(BenchError, match="did not end within"):
+        strike(
+            counter.run,
+            lambda: None,
+            progress=lambda: counter.count,
+            threshold=1,
+            what="x",
+            sink=ListSink(),
+            end_deadline_s=0.05,
+        )
+    counter.struck.set()

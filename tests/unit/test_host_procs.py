@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hil.host.procs import ProcessId, current, end, identify, processes
+from hil.host.procs import ProcessId, current, end, families, identify, memory_b, processes
 
 
 def proc_entry(
@@ -76,3 +76,13 @@ def test_ending_somebody_who_took_over_the_pid_does_nothing() -> None:
 
 def test_ending_a_process_that_is_gone_is_no_error() -> None:
     end(ProcessId(2**22 - 3, 1), what="nobody")
+
+
+def test_a_family_is_a_process_and_all_that_descend_from_it(tmp_path: Path) -> None:
+    for pid, parent in ((10, 1), (11, 10), (12, 11), (20, 1), (21, 12)):
+        proc_entry(tmp_path, pid, ticks=5, ppid=parent)
+        (tmp_path / str(pid) / "smaps_rollup").write_text("Rss: 9 kB\nPss:  3 kB\nPss_Anon: 1 kB\n")
+    family = families([10, 20], tmp_path)
+    assert sorted(family[10]) == [10, 11, 12, 21]
+    assert family[20] == [20]
+    assert memory_b([*family[10], 99], tmp_path) == 4 * 3 * 1024

@@ -5,8 +5,9 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network
 
 from hil import paths
-from hil.lab.addressing import board_addresses, flight_network, link_addresses, routes
+from hil.lab.addressing import board_addresses, flight_network, link_addresses, node_address
 from hil.lab.model import Lab, load_lab
+from hil.lab.routes import path, routes
 
 LAB = load_lab(paths.ROOT / "lab/virtual.yaml")
 BENCHMARKING = IPv4Network("198.18.0.0/15")
@@ -59,30 +60,61 @@ def test_a_board_lives_on_the_flight_network_of_its_spacecraft() -> None:
         assert IPv4Address(found.router) in network
 
 
-def walk(lab: Lab, start: str, destination: str) -> list[str]:
-    """Follow the routes from ``start`` to the spacecraft whose flight network ``destination`` is."""
+def walk(lab: Lab, start: str, end: str, usable: set[str] | None = None) -> list[str]:
+    """Follow the routes from ``start``, gateway by gateway, to ``end``."""
     owner = {
         address: node
         for link in lab.links
         for address, node in zip(link_addresses(lab)[link.name], link.between, strict=True)
     }
-    path = [start]
-    while flight_network(lab, path[-1]) != destination if path[-1] != lab.ground_station.name else True:
-        gateway = next(r.gateway for r in routes(lab) if r.node == path[-1] and r.destination == destination)
-        path.append(owner[gateway])
-        assert len(path) < 20, f"a loop: {path}"
-    return path
+    table = {(r.node, r.destination): r.gateway for r in routes(lab, usable)}
+    nodes = [start]
+    while nodes[-1] != end:
+        nodes.append(owner[table[nodes[-1], flight_network(lab, end)]])
+        assert len(nodes) < 20, f"a loop: {nodes}"
+    return nodes
 
 
 def test_the_ground_reaches_the_far_side_of_a_ring_by_a_shortest_path() -> None:
     lab = ring(10)
-    assert len(walk(lab, "gs", flight_network(lab, "s5"))) == 7  # gs, s0, five hops
-    assert walk(lab, "gs", flight_network(lab, "s9")) == ["gs", "s0", "s9"]
+    assert len(walk(lab, "gs", "s5")) == 7  # gs, s0, five hops
+    assert walk(lab, "gs", "s9") == ["gs", "s0", "s9"]
 
 
-def test_every_node_has_a_route_to_every_other_network() -> None:
+def test_every_node_has_a_route_to_every_other_node_with_its_own_address() -> None:
     lab = ring(4)
-    networks = len(lab.spacecraft) + len(lab.links)
-    for craft in lab.spacecraft:
-        own = 1 + sum(craft.name in link.between for link in lab.links)
-        assert len([r for r in routes(lab) if r.node == craft.name]) == networks - own
+    table = routes(lab)
+    assert len(table) == len(lab.nodes) * (len(lab.nodes) - 1)
+    assert all(route.source == node_address(lab, route.node) for route in table)
+
+
+def test_replies_come_back_the_way_that_packets_went() -> None:
+    lab = ring(10)
+    for there in lab.nodes:
+        for back in lab.nodes:
+            if there != back:
+                assert walk(lab, there, back) == walk(lab, back, there)[::-1]
+
+
+def test_a_ring_that_lost_a_spacecraft_is_a_line_that_still_joins_the_rest() -> None:
+    lab = ring(10)
+    left = {link.name for link in lab.links if "s3" not in link.between}
+    assert walk(lab, "s2", "s4", left) == ["s2", "s1", "s0", "s9", "s8", "s7", "s6", "s5", "s4"]
+    assert path(lab, "s2", "s3", left) is None
+    assert not [r for r in routes(lab, left) if r.destination == flight_network(lab, "s3")]
+
+
+def test_the_ground_station_forwards_nothing_between_spacecraft() -> None:
+    lab = ring(4)
+    both = lab.model_validate(
+        {
+            **lab.model_dump(by_alias=True),
+            "links": [
+                *lab.model_dump()["links"],
+                {**lab.link("up").model_dump(), "name": "up2", "between": ("gs", "s2")},
+            ],
+        }
+    )
+    assert path(both, "s0", "s2", {"up", "up2"}) is None
+    assert path(both, "s0", "gs", {"up", "up2"}) == ["up"]
+    assert len(walk(both, "s0", "s2")) == 3  # two crosslinks, not the two ground links

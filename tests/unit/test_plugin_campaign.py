@@ -381,6 +381,95 @@ def test_the_lab_file_is_copied_and_its_facts_recorded(campaign: Campaign) -> No
     assert campaign.result["requirements"][1]["close_out"] == "demonstrated (virtual), open"
 
 
+def test_who_takes_part_is_recorded_and_stands_in_the_report(campaign: Campaign) -> None:
+    campaign.write(PASSES)
+    lab = str(paths.ROOT / "lab" / "virtual.yaml")
+    assert campaign.run("--lab", lab, "--on", "sc-b,sc-a", "--split", "2+3").ret == 0
+    meta = json.loads((campaign.directory() / "run.json").read_text("utf-8"))
+    chosen = {"boards": ["b1", "b2", "a1", "a2", "a3"], "gateway": "b1", "hops": 1, "bystanders": 1}
+    assert chosen.items() <= meta["participants"].items()
+    lines = [json.loads(x) for x in (campaign.directory() / "evidence.jsonl").read_text("utf-8").splitlines()]
+    (event,) = [e for e in lines if e["kind"] == "campaign.participants"]
+    assert chosen.items() <= event.items()
+    page = (campaign.directory() / "report.html").read_text("utf-8")
+    assert "b1, b2, a1, a2, a3 (2+3 on sc-b and sc-a); 1 hop apart" in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--lab", "LAB", "--on", "sc-a,sc-x"), "*no spacecraft sc-x*choose two of sc-a, sc-b*"),
+        (("--lab", "LAB", "--split", "4+2"), "*sc-a has 3 boards, 4 are wanted*"),
+        (("--split", "3+3"), "*--on and --split choose boards of a lab*"),
+        (("--epoch", "2026-03-21T05:14:00Z"), "*--epoch is for a lab that this run brings up*"),
+        (("--lab", "LAB", "--epoch", "2026-03-21T05:14:00Z"), "*no orbit section*"),
+        (("--lab", "LAB", "--epoch", "noon"), "*'noon' is not a time*"),
+    ],
+)
+def test_a_choice_that_is_not_possible_ends_with_2_before_anything_is_written(
+    campaign: Campaign, arguments: tuple[str, ...], says: str
+) -> None:
+    campaign.write(PASSES)
+    lab = str(paths.ROOT / "lab" / "virtual.yaml")
+    outcome = campaign.run_apart(*(lab if a == "LAB" else a for a in arguments))
+    assert outcome.ret == 2
+    assert fnmatch(outcome.stdout.str() + outcome.stderr.str(), says)
+    assert campaign.nothing_was_written()
+
+
+DETOUR = (
+    PASSES
+    + """
+@pytest.mark.requirement("DEM-3")
+def test_another_way(): raise AssertionError("must not run")
+
+@pytest.mark.requirement("DEM-3", "DEM-1")
+def test_that_shows_more_than_the_detour(): pass
+
+@pytest.mark.requirement("DEM-4")
+def test_the_others(): pass
+"""
+)
+
+CONDITIONAL = (
+    PLAN
+    + """\
+  - {id: DEM-3, text: There is a way., method: T, level: system, fidelity_needed: virtual, when: detour}
+  - {id: DEM-4, text: Others rest., method: T, level: system, fidelity_needed: virtual, when: bystanders}
+"""
+)
+
+
+def test_what_the_lab_cannot_show_is_not_run_and_says_why(campaign: Campaign) -> None:
+    campaign.write(DETOUR)
+    (campaign.folder / "plan.yaml").write_text(CONDITIONAL, "utf-8")
+    lab = str(paths.ROOT / "lab" / "virtual.yaml")
+    assert campaign.run("--lab", lab, "--split", "3+2").ret == 0
+    assert campaign.verdicts == {
+        "The OS boots": "PASS",
+        "Another way": "NOT RUN",
+        "That shows more than the detour": "PASS",
+        "The others": "PASS",
+    }
+    test = next(t for t in campaign.result["tests"] if t["title"] == "Another way")
+    assert test["message"] == "lab virtual has no second way between sc-a and sc-b"
+
+
+def test_a_campaign_passes_without_what_its_lab_cannot_show(campaign: Campaign) -> None:
+    campaign.write(DETOUR.replace('"DEM-3", "DEM-1"', '"DEM-1"'))
+    (campaign.folder / "plan.yaml").write_text(CONDITIONAL, "utf-8")
+    assert campaign.run("--lab", str(paths.ROOT / "lab" / "virtual.yaml")).ret == 0
+    reasons = {r["id"]: (r["close_out"], r["reason"]) for r in campaign.result["requirements"]}
+    assert reasons["DEM-3"] == (
+        "not in this lab, open",
+        "lab virtual has no second way between sc-a and sc-b",
+    )
+    assert reasons["DEM-4"] == ("not in this lab, open", "every board of lab virtual takes part")
+    steps = " ".join(campaign.result["next_steps"])
+    assert "Run DEM-3 in another lab: lab virtual has no second way" in steps
+    assert "Run what was not run" not in steps
+
+
 def test_the_next_run_is_compared_with_this_one(campaign: Campaign) -> None:
     campaign.write(PASSES)
     campaign.run("--run-id", "r1")

@@ -44,7 +44,7 @@ def test_a_write_leaves_no_scratch_file_behind(tmp_path: Path) -> None:
 def test_a_torn_variable_reads_as_its_default(tmp_path: Path, content: bytes) -> None:
     variables = Variables(tmp_path)
     variables.path("WatchdogTimeoutMs").write_bytes(content)
-    assert variables.number("WatchdogTimeoutMs") == 5_000
+    assert variables.number("WatchdogTimeoutMs") == 15_000
 
 
 def test_a_factory_board_boots_a_and_both_slots_are_confirmed(control: BootControl) -> None:

@@ -1,0 +1,152 @@
+"""What the orbit makes of a bench's links: the plan of their phases, and where the bench is in it."""
+
+from __future__ import annotations
+
+import json
+import time
+from bisect import bisect_right
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hil.errors import ConfigurationError
+from hil.lab.model import Lab
+from hil.links.schedule import Row
+from hil.orbit.phases import Candidate, LinkPlan
+
+if TYPE_CHECKING:
+    from hil.orbit.elements import Constellation
+
+LEAD_S = 1.0
+"""Routes leave a link this long before its contact ends: what is in flight on it still arrives."""
+
+
+class Sky:
+    """The orbit side of a bench; a source of rows for the link box's player.
+
+    ``zero_ns`` (CLOCK_MONOTONIC) is the moment of the bench that is :attr:`epoch` in the mission; times in
+    seconds count from there.
+    """
+
+    def __init__(self, lab: Lab, lab_path: Path, plan: LinkPlan, zero_ns: int = 0) -> None:
+        self.lab = lab
+        self.plan = plan
+        self.zero_ns = zero_ns
+        self._lab_path = lab_path
+        self.links = tuple(link.name for link in lab.links if link.follows_orbit)
+
+    @classmethod
+    def ahead(cls, lab: Lab, lab_path: Path, epoch: str | None = None) -> Sky | None:
+        """The plan of a lab from ``epoch`` on (default: the lab's, else the orbit file's); None without orbit.
+
+        Raises ConfigurationError: a fault of the orbit file, a name that it does not have, an epoch that is none.
+        """
+        from hil.orbit.linkplan import plan_links
+        from hil.orbit.times import parse_time
+
+        if lab.orbit is None:
+            if epoch is not None:
+                raise ConfigurationError(
+                    f"lab {lab.name} has no orbit section, so it has no epoch", remedy="leave --epoch out"
+                )
+            return None
+        constellation = constellation_of(lab, lab_path)
+        moment = epoch or lab.orbit.epoch
+        plan = plan_links(
+            constellation,
+            candidates(lab),
+            start=parse_time(moment) if moment else constellation.epoch,
+            span_s=lab.orbit.span_h * 3600,
+            seed=lab.bench.seed,
+        )
+        return cls(lab, lab_path, plan)
+
+    @classmethod
+    def load(cls, path: Path, lab: Lab, lab_path: Path) -> Sky:
+        """What :meth:`save` wrote."""
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return cls(lab, lab_path, LinkPlan.from_json(document["plan"]), document["zero_ns"])
+
+    def save(self, path: Path) -> None:
+        """For other processes that use the bench."""
+        document = {"zero_ns": self.zero_ns, "plan": self.plan.to_json()}
+        path.write_text(json.dumps(document), encoding="utf-8")
+
+    @property
+    def epoch(self) -> datetime:
+        """Moment of the mission at which the bench started."""
+        return self.plan.start
+
+    @cached_property
+    def constellation(self) -> Constellation:
+        return constellation_of(self.lab, self._lab_path)
+
+    @cached_property
+    def _topology(self) -> tuple[list[float], list[frozenset[str]]]:
+        changes = self.plan.topology()
+        return [at_s for at_s, _ in changes], [links for _, links in changes]
+
+    def now_s(self) -> float:
+        """Seconds since the epoch."""
+        return (time.monotonic_ns() - self.zero_ns) / 1e9
+
+    def tracked(self, at_s: float) -> frozenset[str]:
+        """Links following the orbit that can be used at a moment, a fade that passes aside."""
+        moments, links = self._topology
+        return links[max(0, bisect_right(moments, at_s) - 1)]
+
+    def usable(self) -> frozenset[str]:
+        """Links, fixed ones included, that can be used now and still can when ``LEAD_S`` have passed."""
+        now_s = self.now_s()
+        fixed = {link.name for link in self.lab.links if not link.follows_orbit}
+        return (self.tracked(now_s) & self.tracked(now_s + LEAD_S)) | fixed
+
+    def window(self, from_ns: int, to_ns: int) -> list[Row]:
+        """Rows of every link for the player: state at ``from_ns``, then its changes before ``to_ns``.
+
+        Beyond the end of the plan links stay as they were last.
+        """
+        from hil.orbit.linkplan import samples
+
+        end_s = self.plan.span_s
+        found = samples(
+            self.constellation,
+            candidates(self.lab),
+            self.plan,
+            from_s=min(from_ns / 1e9, end_s),
+            to_s=min(to_ns / 1e9, end_s),
+        )
+        return [
+            Row(max(from_ns, round(row.at_s * 1e9)), row.link, row.up, row.delay_us, row.loss_ppm)
+            for row in found
+        ]
+
+
+def candidates(lab: Lab) -> list[Candidate]:
+    """The links of a lab that follow the orbit."""
+    return [
+        Candidate(name=link.name, kind=link.kind, a=link.between[0], b=link.between[1], mtu=link.mtu)
+        for link in lab.links
+        if link.follows_orbit
+    ]
+
+
+def constellation_of(lab: Lab, lab_path: Path) -> Constellation:
+    """The constellation of a lab's orbit file, which has every node that a link following the orbit joins.
+
+    Raises ConfigurationError naming the node that is missing, or what is wrong with the file.
+    """
+    from hil.orbit.elements import load_constellation
+
+    assert lab.orbit is not None
+    path = lab_path.parent / lab.orbit.file
+    constellation = load_constellation(path)
+    for link in lab.links:
+        for node in link.between:
+            if link.follows_orbit and node not in constellation.nodes:
+                raise ConfigurationError(
+                    f"{lab_path}: link {link.name} follows the orbit, but {path} has no {node}",
+                    remedy=f"nodes there: {', '.join(constellation.nodes)}",
+                )
+    return constellation

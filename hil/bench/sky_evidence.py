@@ -1,0 +1,97 @@
+"""What the orbit, the schedule and the routes did during a run, as evidence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hil.bench.state import routes_log, schedule_log
+from hil.evidence.record import META
+
+if TYPE_CHECKING:
+    from hil.bench.bench import Bench
+    from hil.bench.sky import Sky
+    from hil.evidence.record import Recorder
+
+
+def record_sky(bench: Bench, recorder: Recorder) -> None:
+    """Write what happened since the run began; call it once, before the bench goes down.
+
+    Events ``route.change`` for every lab; for one with an orbit also ``orbit.epoch``, ``orbit.picture``,
+    ``link.timeline`` (one per link) and ``link.schedule``, with the pictures and logs as artefacts.
+    """
+    began_s = _run_began_s(recorder)
+    for change in _lines(routes_log(bench.name)):
+        if change["mono_s"] >= began_s and change.get("changed"):
+            why = ", ".join([f"{n} lost" for n in change["went"]] + [f"{n} came" for n in change["came"]])
+            recorder.event("route.change", mono_s=change["mono_s"], changed=change["changed"], why=why)
+    if bench.sky is not None:
+        _orbit(bench.sky, recorder)
+        _timeline(bench.sky, recorder, began_s)
+        _schedule(schedule_log(bench.name), recorder)
+
+
+def _orbit(sky: Sky, recorder: Recorder) -> None:
+    from hil.orbit.picture import constellation_svg
+    from hil.orbit.times import iso
+
+    constellation, lab = sky.constellation, sky.lab
+    assert lab.orbit is not None
+    recorder.event(
+        "orbit.epoch",
+        name=constellation.name,
+        file=lab.orbit.file,
+        epoch=iso(sky.epoch),
+        zero_mono_s=round(sky.zero_ns / 1e9, 6),  # when, on the clock of the evidence, the mission time was epoch
+        seed=sky.plan.seed,
+        assumed=list(constellation.assumed),
+    )
+    up = [lab.link(name).between for name in sky.tracked(0.0)]
+    drawing = constellation_svg(constellation, sky.epoch, links_up=up)
+    path = recorder.artefact_bytes("constellation.svg", drawing.encode(), kind="picture")
+    recorder.event("orbit.picture", file=f"{path.parent.name}/{path.name}")
+
+
+def _timeline(sky: Sky, recorder: Recorder, began_s: float) -> None:
+    """Phases of every link in seconds since the run began, from its beginning until now."""
+    ahead_s = sky.zero_ns / 1e9 - began_s  # the bench's zero, in seconds of the run
+    now_s = sky.now_s()
+    for name in sky.links:
+        link = sky.lab.link(name)
+        recorder.event(
+            "link.timeline",
+            link=name,
+            link_kind=link.kind,
+            between=list(link.between),
+            intervals=[
+                {
+                    "phase": interval.phase.value,
+                    "start_s": round(interval.start_s + ahead_s, 3),
+                    "end_s": round(min(interval.end_s, now_s) + ahead_s, 3),
+                    "why": interval.why,
+                }
+                for interval in sky.plan.links[name]
+                if interval.start_s < now_s and interval.end_s + ahead_s > 0
+            ],
+        )
+
+
+def _schedule(log: Path, recorder: Recorder) -> None:
+    from hil.links.player import summarise
+
+    if log.exists():
+        path = recorder.artefact(log, kind="schedule")
+        recorder.event("link.schedule", **summarise(log), file=f"{path.parent.name}/{path.name}")
+
+
+def _run_began_s(recorder: Recorder) -> float:
+    """CLOCK_MONOTONIC of the run's beginning; 0 (everything is part of it) for a recorder that keeps nothing."""
+    path = recorder.directory / META
+    return float(json.loads(path.read_text("utf-8"))["mono_start_s"]) if path.is_file() else 0.0
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,0 +1,260 @@
+"""Boot stages in the byte stream of a Jetson Orin's serial console.
+
+The stream is dirty: escape sequences of UEFI's screen, bytes of a floating line, and lines of several cores that the
+TCU (the module's combined UART) lays into each other in mid-line.  :class:`StageReader` takes it in chunks of any
+size and gives the same sightings for the same bytes however they were cut; it never raises.
+
+Source of the patterns: lines captured from AGX Orin consoles, L4T 36.4.3 and 36.4.4; the kernel's own strings
+(``kernel/panic.c``, ``kernel/reboot.c``); tests/data/jetson/console_*.log hold such lines.
+
+A log that somebody prints on the console (``dmesg``, ``cat``) looks like the boot it tells of.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+
+
+class Stage(StrEnum):
+    """What the console showed; in the order of a good boot, then what goes wrong."""
+
+    MB1 = "mb1"  # groups: version
+    BOOT_MODE = "boot-mode"  # groups: Coldboot, RCM ...
+    RESET_SOURCE = "reset-source"  # groups: source, level
+    LAST_BOOT_ERROR = "last-boot-error"  # groups: code, 0x0 is none
+    MB2 = "mb2"  # groups: version
+    BOOT_CHAIN = "boot-chain"  # groups: slot, 0 or 1
+    MB2_DONE = "mb2-done"
+    ATF = "atf"
+    OPTEE = "optee"  # groups: version
+    NORMAL_WORLD = "normal-world"
+    UEFI = "uefi"  # groups: version, build date
+    UEFI_PROMPT = "uefi-prompt"  # a key pressed now opens the setup menu
+    LAUNCHER = "launcher"  # groups: Direct, Kernel or Recovery
+    EFI_STUB = "efi-stub"
+    EXIT_BOOT_SERVICES = "exit-boot-services"
+    KERNEL = "kernel"
+    LOGIN = "login"  # groups: host name
+    RESTART = "restart"  # the kernel's last words. groups: Restarting system or Power down
+
+    PANIC = "panic"
+    ASSERT = "assert"  # a firmware assertion
+    UEFI_RESET = "uefi-reset"  # the launcher gave up and resets in 5 s
+    SHUTDOWN_REQUEST = "shutdown-request"
+    UEFI_REBOOT = "uefi-reboot"
+    NO_KERNEL = "no-kernel"  # extlinux names an image that cannot be loaded
+    BAD_SIGNATURE = "bad-signature"
+    NO_BOOT_IMAGE = "no-boot-image"  # no Android header in the kernel partition
+    CAPSULE_FAILED = "capsule-failed"  # groups: image, last attempt status
+
+    @property
+    def bad(self) -> bool:
+        """Something went wrong; every other stage is a step of an ordinary boot or shutdown."""
+        return self in _BAD
+
+
+_BAD = frozenset(list(Stage)[list(Stage).index(Stage.PANIC) :])
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """One stage, seen once."""
+
+    stage: Stage
+    at_s: float  # the ``at_s`` of the chunk that completed it
+    groups: tuple[str, ...] = ()
+    mended: bool = False  # put together from a line that another one had been laid into
+
+    @property
+    def bad(self) -> bool:
+        return self.stage.bad
+
+
+@dataclass(frozen=True)
+class _Rule:
+    stage: Stage
+    anchor: str  # cheap look before the expression
+    pattern: re.Pattern[str]
+    mendable: bool  # may be put together from two pieces of a line
+
+
+def _rule(stage: Stage, anchor: str, pattern: str, *, mendable: bool = True) -> _Rule:
+    # Every expression ends in a fixed character, and what varies is bounded: whether it has matched never depends on
+    # what comes later, which makes the result independent of how the stream was cut.
+    return _Rule(stage, anchor, re.compile(pattern, re.ASCII), mendable)
+
+
+_VERSION = r"([\w.+-]{1,80})"
+_HEX = r"(0x[0-9a-fA-F]{1,16})"
+_RULES = (
+    _rule(Stage.MB1, "I> MB1 (", rf"\[\d{{4}}\.\d{{3}}\] I> MB1 \(version: {_VERSION}\)"),
+    # What ends in a bare word or number is not mended: a piece of another line would change it unnoticed.
+    _rule(Stage.BOOT_MODE, "I> Boot-mode", r"I> Boot-mode : (\w{1,32})[^\w]", mendable=False),
+    _rule(
+        Stage.RESET_SOURCE,
+        "I> rst_source",
+        rf"I> rst_source: {_HEX}, rst_level: {_HEX}[^\w]",
+        mendable=False,
+    ),
+    _rule(Stage.LAST_BOOT_ERROR, "I> last_boot_error", rf"I> last_boot_error: {_HEX}[^\w]", mendable=False),
+    _rule(Stage.MB2, "I> MB2 (", rf"I> MB2 \(version: {_VERSION}\)"),
+    _rule(Stage.BOOT_CHAIN, "Boot-Chain Slot", r"I> Current Boot-Chain Slot: ([01])[^\w]", mendable=False),
+    _rule(Stage.MB2_DONE, "I> MB2 fin", r"I> MB2 finished"),
+    _rule(Stage.ATF, "NOTICE:  BL31", r"NOTICE:  BL31: v\d"),
+    _rule(Stage.OPTEE, "I/TC: OP-TEE", r"I/TC: OP-TEE version: ([^\s]{1,80})\s", mendable=False),
+    _rule(Stage.NORMAL_WORLD, "normal world", r"Primary CPU switching to normal world boot"),
+    _rule(
+        Stage.UEFI,
+        "Jetson UEFI",
+        r"Jetson UEFI firmware \(version ([^\s()]{1,80}) built on ([^\s()]{1,40})\)",
+    ),
+    _rule(
+        Stage.UEFI,
+        "Jetson Sys",
+        r"Jetson System firmware version ([^\s]{1,80}) date ([\w.:+/-]{1,40})[^\w.:+/-]",
+        mendable=False,
+    ),
+    _rule(Stage.UEFI_PROMPT, "ESC   to", r"ESC   to enter Setup\."),
+    _rule(Stage.LAUNCHER, "L4TLauncher: A", r"L4TLauncher: Attempting (Direct|Kernel|Recovery) Boot"),
+    _rule(Stage.EFI_STUB, "EFI stub: B", r"EFI stub: Booting Linux Kernel\.\.\."),
+    _rule(Stage.EXIT_BOOT_SERVICES, "EFI stub: E", r"EFI stub: Exiting boot services\.\.\."),
+    _rule(Stage.KERNEL, "Booting Linux on", r"Booting Linux on physical CPU"),
+    # "Last login: Mon ..." greets after a log-in and "failed login: ..." complains; neither is a prompt.
+    _rule(
+        Stage.LOGIN,
+        " login: ",
+        r"(?<![\w.-])(?!(?i:last|failed) )([A-Za-z0-9][\w.-]{0,63}) login: ",
+        mendable=False,
+    ),
+    _rule(Stage.RESTART, "reboot: ", r"reboot: (Restarting system|Power down)"),
+    # The panic's closing line, "---[ end Kernel panic - not syncing ...", is the same panic.
+    _rule(Stage.PANIC, "Kernel panic", r"(?<!end )Kernel panic - not syncing"),
+    _rule(Stage.ASSERT, "ASSERT [", r"ASSERT \["),
+    _rule(Stage.UEFI_RESET, "Resetting the", r"Resetting the system in 5 seconds\."),
+    _rule(Stage.SHUTDOWN_REQUEST, "Shutdown state", r"Shutdown state requested 1[^\d]", mendable=False),
+    _rule(Stage.UEFI_REBOOT, "Rebooting system", r"Rebooting system ?\.\.\."),
+    _rule(Stage.NO_KERNEL, "ExtLinuxBoot", r"ExtLinuxBoot: Unable to load image"),
+    _rule(Stage.BAD_SIGNATURE, "failed signature", r"failed signature verification"),
+    _rule(Stage.NO_BOOT_IMAGE, "Android image", r"Android image header not seen"),
+    _rule(
+        Stage.CAPSULE_FAILED,
+        "FmpDxe(",
+        r"FmpDxe\(([^()\n]{0,80})\): SetTheImage\(\) LastAttemptStatus: ([1-9]\d{0,9})[^\d]",
+        mendable=False,
+    ),
+)
+
+# Where a line of one core begins, also in the middle of another's: MB1/MB2 and kernel stamps, ATF, OP-TEE, UEFI.
+_BEGIN = re.compile(
+    r"\[\d{4}\.\d{3}\] [IWEC]> |\[ {0,4}\d{1,6}\.\d{6}\] |(?:NOTICE|WARNING|INFO|ERROR):  |[IEWDF]/TC: |"
+    r"EFI stub: |L4TLauncher: |Jetson (?:UEFI|System) firmware",
+    re.ASCII,
+)
+
+# CSI and two-character escape sequences; bounded, so that a broken one cannot swallow the stream.
+_ESCAPE = re.compile(rb"\x1b(?:\[[0-?]{0,24}[ -/]{0,4}[@-~]|[@-Z\\-_])")
+_ESCAPE_BEGUN = re.compile(rb"\x1b(?:\[[0-?]{0,24}[ -/]{0,4})?\Z")
+_NOT_TEXT = bytes(
+    b for b in range(256) if not (0x20 <= b < 0x7F or b in b"\n\t")
+)  # also CR, NUL, all of UTF-8
+_LINE_MAX = 4096  # a flood without a line end is cut here
+_OVERLAP = 256  # longer than any match
+_HEADS = 4  # cut-off beginnings remembered
+
+
+class EscapeStripper:
+    """Takes escape sequences out of a stream, also those that two chunks share."""
+
+    def __init__(self) -> None:
+        self._held = b""  # a sequence that has only begun; never more than 30 bytes
+
+    def strip(self, data: bytes) -> bytes:
+        data = self._held + data
+        begun = _ESCAPE_BEGUN.search(data, max(0, len(data) - 32))
+        self._held = begun.group() if begun else b""
+        return _ESCAPE.sub(b"", data[: begun.start()] if begun else data)
+
+
+class StageReader:
+    """Feed it the stream; it says which stages it saw. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._escapes = EscapeStripper()
+        self._line = ""
+        self._seen: dict[int, int] = {}  # rule -> matches already reported on this line
+        self._heads: deque[tuple[str, frozenset[int]]] = deque(maxlen=_HEADS)  # text, rules it has had
+
+    def feed(self, data: bytes, at_s: float) -> list[Sighting]:
+        """The stages that ``data`` completes, in the order in which they were complete.
+
+        ``at_s`` is any clock's time at which the chunk arrived; it is only passed on.
+        """
+        text = self._escapes.strip(data).translate(None, _NOT_TEXT).decode("ascii")
+        sightings: list[Sighting] = []
+        for part in _pieces(self._line, text):
+            self._line += part
+            sightings += self._direct(at_s)
+            if self._line.endswith("\n") or len(self._line) >= _LINE_MAX:
+                sightings += self._end_line(at_s)
+        return sightings
+
+    def _direct(self, at_s: float) -> list[Sighting]:
+        """Matches within the current line that were not reported yet."""
+        found: list[tuple[int, int, Sighting]] = []
+        for number, rule in enumerate(_RULES):
+            if rule.anchor not in self._line:
+                continue
+            matches = list(rule.pattern.finditer(self._line))
+            for match in matches[self._seen.get(number, 0) :]:
+                found.append((match.end(), number, Sighting(rule.stage, at_s, match.groups())))
+            self._seen[number] = len(matches)
+        return [sighting for *_, sighting in sorted(found, key=lambda row: row[:2])]
+
+    def _end_line(self, at_s: float) -> list[Sighting]:
+        line, self._line = self._line, ""
+        reported = frozenset(number for number, count in self._seen.items() if count)
+        self._seen = {}
+        begins = [match.start() for match in _BEGIN.finditer(line)]
+        rest = line[: begins[0]] if begins else line
+        sightings = self._mend(rest, at_s) if rest.strip() else []
+        # What stands before the begin of another line may go on behind that other line.
+        cuts = [0, *(begin for begin in begins if begin > 0)]
+        if not line.endswith("\n"):
+            cuts.append(len(line))
+        for start, end in pairwise(cuts):
+            if head := line[start:end][-_OVERLAP:].lstrip():
+                self._heads.append((head, reported))
+        return sightings
+
+    def _mend(self, rest: str, at_s: float) -> list[Sighting]:
+        """A head that was cut off, joined with the first text after it that begins no line of its own."""
+        tail = rest[:_OVERLAP]
+        while self._heads:
+            head, reported = self._heads.pop()
+            joined = head + tail
+            for number, rule in enumerate(_RULES):
+                if not rule.mendable or number in reported or rule.anchor not in joined:
+                    continue
+                for match in rule.pattern.finditer(joined):
+                    if match.start() < len(head) < match.end():
+                        return [Sighting(rule.stage, at_s, match.groups(), mended=True)]
+        return []
+
+
+def _pieces(line: str, text: str) -> Iterator[str]:
+    """``text`` cut behind every line end and where ``line`` would become longer than the limit."""
+    room = _LINE_MAX - len(line)
+    for part in text.splitlines(keepends=True) if text else ():
+        while len(part) > room:
+            yield part[:room]
+            part, room = part[room:], _LINE_MAX
+        if part:
+            yield part
+        room = _LINE_MAX if part.endswith("\n") else room - len(part)
+        if room <= 0:
+            room = _LINE_MAX

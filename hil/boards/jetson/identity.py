@@ -1,0 +1,164 @@
+"""Who a Jetson is: module, serial, L4T and JetPack version; and whether that is the board the lab file means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hil.boards.jetson.seam import BoardFiles
+from hil.boards.jetson.sku import SKUS
+from hil.errors import ConfigurationError, DeviceError
+
+# procfs has /proc/device-tree on every Jetson; it is a link to the second, which a container board has too.
+DEVICE_TREES = ("/proc/device-tree", "/sys/firmware/devicetree/base")
+RELEASE = "/etc/nv_tegra_release"
+BOOT_CONTROL = "/etc/nv_boot_control.conf"
+SOC = "nvidia,tegra234"
+
+JETPACK: Mapping[str, str] = {
+    "35.1": "5.0.2",
+    "35.4.1": "5.1.2",
+    "35.5.0": "5.1.3",
+    "36.3": "6.0",
+    "36.4.0": "6.1",
+    "36.4.3": "6.2",
+    "36.4.4": "6.2.1",
+    "36.4.7": "6.2.1",
+    "36.5.0": "6.2.2",
+    "39.2": "7.2",
+}
+"""L4T release to JetPack, from NVIDIA's release pages; 35.6.x is 5.1.4 to 5.1.6."""
+
+_RELEASE = re.compile(r"^# R(\d{1,3}) \(release\), REVISION: (\d{1,3}(?:\.\d{1,3}){0,2})\b", re.MULTILINE)
+_PART = re.compile(r"(?<![0-9])p?(3701|3767)-(\d{4})(?!\d)")
+_TNSPEC = re.compile(r"^TNSPEC[ =]+(\S+)", re.MULTILINE)
+_SPEC = re.compile(r"^(3701|3767)-[^-]*-(\d{4})(?:-|$)")
+
+
+@dataclass(frozen=True)
+class JetsonIdentity:
+    """Read from the board itself. An empty string: the board's OS does not say."""
+
+    model: str  # device tree model, without its NUL
+    serial: str
+    compatible: tuple[str, ...]
+    part: str  # of the module, from the device tree that was flashed
+    tnspec: str  # written by the flash tool from the module's EEPROM
+    tnspec_part: str
+    l4t: str  # e.g. "36.4.7"
+    jetpack: str  # e.g. "6.2.1"
+
+    @property
+    def is_orin(self) -> bool:
+        return SOC in self.compatible
+
+
+def jetpack_of(l4t: str) -> str:
+    """JetPack of an L4T release; empty when it is not in :data:`JETPACK`."""
+    padded = (l4t + ".0.0").split(".")[:3]
+    for release, jetpack in JETPACK.items():
+        if (release + ".0.0").split(".")[:3] == padded:
+            return jetpack
+    return "5.1.4 to 5.1.6" if l4t.startswith("35.6") else ""
+
+
+def parse_release(text: str) -> str:
+    """L4T version in ``/etc/nv_tegra_release``, e.g. ``36.4.7``; empty when there is none. Its BOARD says nothing."""
+    match = _RELEASE.search(text)
+    return f"{match[1]}.{match[2]}" if match else ""
+
+
+def part_of(compatible: tuple[str, ...]) -> str:
+    """Module part number in the device tree's ``compatible``, e.g. ``p3767-0005``; empty when it has none."""
+    parts = [f"p{m[1]}-{m[2]}" for entry in compatible for m in _PART.finditer(entry)]
+    return parts[-1] if parts else ""
+
+
+def parse_tnspec(text: str) -> tuple[str, str]:
+    """(TNSPEC, module part) in ``/etc/nv_boot_control.conf``; empty strings when it does not say.
+
+    ``3767-300-0005-K.2-1-0-jetson-orin-nano-devkit-`` is board 3767, fab 300, SKU 0005.
+    """
+    match = _TNSPEC.search(text)
+    if not match:
+        return "", ""
+    spec = _SPEC.match(match[1])
+    return match[1], f"p{spec[1]}-{spec[2]}" if spec else ""
+
+
+def _strings(content: bytes) -> tuple[str, ...]:
+    return tuple(part.decode("utf-8", "replace") for part in content.split(b"\0") if part)
+
+
+def read_identity(files: BoardFiles) -> JetsonIdentity:
+    """Ask the board. DeviceError when it has no device tree."""
+    model, serial, compatible = (_tree(files, name) for name in ("model", "serial-number", "compatible"))
+    texts = files.read_all((RELEASE, BOOT_CONTROL))
+    names = _strings(compatible)
+    tnspec, tnspec_part = parse_tnspec(texts.get(BOOT_CONTROL) or "")
+    l4t = parse_release(texts.get(RELEASE) or "")
+    return JetsonIdentity(
+        model="".join(_strings(model)[:1]),
+        serial="".join(_strings(serial)[:1]),
+        compatible=names,
+        part=part_of(names),
+        tnspec=tnspec,
+        tnspec_part=tnspec_part,
+        l4t=l4t,
+        jetpack=jetpack_of(l4t),
+    )
+
+
+def _tree(files: BoardFiles, name: str) -> bytes:
+    last: DeviceError | None = None
+    for tree in DEVICE_TREES:
+        try:
+            return files.read(f"{tree}/{name}")
+        except DeviceError as exc:
+            last = exc
+    raise DeviceError(
+        f"the board has no {DEVICE_TREES[0]}/{name}",
+        remedy="is this a Jetson? `uname -m` says aarch64 on one",
+    ) from last
+
+
+def check_identity(found: JetsonIdentity, *, board: str, module: str, serial: str = "") -> None:
+    """Is this the board that the lab file means? ConfigurationError names both; DeviceError for a wrong flash.
+
+    ``module`` and ``serial`` are the lab file's; an empty ``serial`` is not compared.
+    """
+    remedy = f"correct the lab file, or look which board is wired to the place of {board}"
+    if not found.is_orin:
+        raise ConfigurationError(
+            f"{board}: the lab file says {_named(module)}, but what answers is no Orin: {found.model!r} "
+            f"({', '.join(found.compatible) or 'no compatible'})",
+            remedy=remedy,
+        )
+    # The EEPROM is the module's own word; the device tree is only what somebody flashed.
+    actual = found.tnspec_part or found.part
+    if actual and actual != module:
+        raise ConfigurationError(
+            f"{board}: the lab file says {_named(module)}, but {_named(actual)} answers "
+            f"({found.model!r}, serial {found.serial or 'unknown'})",
+            remedy=remedy,
+        )
+    if serial and serial != found.serial:
+        raise ConfigurationError(
+            f"{board}: the lab file says serial {serial}, but {found.serial or 'a board without one'} answers",
+            remedy=remedy,
+        )
+    if found.tnspec_part and found.part and found.tnspec_part != found.part:
+        raise DeviceError(
+            f"{board}: the module is {_named(found.tnspec_part)} but runs a device tree of {_named(found.part)}",
+            remedy="flash it with the configuration of its own module",
+        )
+    if not actual:
+        raise DeviceError(
+            f"{board}: cannot tell which module it is: neither {BOOT_CONTROL} nor the device tree names a part",
+            remedy="give the OS one of the two; without it a wrong module would go unnoticed",
+        )
+
+
+def _named(part: str) -> str:
+    return f"{part} ({SKUS[part].name})" if part in SKUS else part

@@ -1,0 +1,73 @@
+"""The one seam through which everything here looks at a board: run a command, read a file.
+
+``hil.boards.protocol.Shell`` satisfies :class:`Remote`, so SSH does; so does a local shell on a tree of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from hil.boards.protocol import Completed
+
+
+class Remote(Protocol):
+    """A root shell on the board."""
+
+    def run(
+        self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True
+    ) -> Completed:
+        """Run one command; DeviceError on a non-zero exit when ``check``, and after ``timeout_s``."""
+        ...
+
+    def read(self, remote: str) -> bytes:
+        """A whole file. DeviceError when it cannot be read."""
+        ...
+
+
+# One shell, no other process: a hundred sysfs files cost one round trip.  `read` reports a sensor that answers
+# EAGAIN or EINVAL (a zone without power) by failing; with `cat` that would have to be told from an empty file.
+_READ_ALL = r"""
+root=$1; shift; IFS=
+for pattern in "$@"; do
+  for file in $root$pattern; do
+    [ -e "$file" ] || continue
+    any=
+    while { line=; read -r line || [ -n "$line" ]; }; do
+      any=1
+      printf '=%s\t%s\n' "$file" "$line"
+    done 2>/dev/null <"$file"
+    [ "$any" ] || printf '!%s\t\n' "$file"
+  done
+done 2>/dev/null
+"""
+
+
+class BoardFiles:
+    """Small text files of the board, many at a time."""
+
+    def __init__(self, remote: Remote, root: str = "") -> None:
+        """``root`` is put before every path and taken off again; for boards that are a tree of files in a test."""
+        self.remote = remote
+        self._root = root
+
+    def read_all(self, patterns: Iterable[str], *, timeout_s: float = 15.0) -> dict[str, str | None]:
+        """Contents by path of every file that matches one of the shell ``patterns``, in one command.
+
+        None: the file is there and gives nothing (empty, or its read fails, as a sensor without power does).
+        A file that is not there is not in the answer.  DeviceError after ``timeout_s``.
+        """
+        argv = ["sh", "-c", _READ_ALL, "sh", self._root, *patterns]
+        found: dict[str, str | None] = {}
+        for row in self.remote.run(argv, timeout_s=timeout_s).stdout.split("\n"):
+            path, tab, text = row[1:].partition("\t")
+            if not tab or row[0] not in "=!":
+                continue
+            path = path.removeprefix(self._root)
+            before = found.get(path)
+            found[path] = None if row[0] == "!" else text if before is None else f"{before}\n{text}"
+        return found
+
+    def read(self, path: str) -> bytes:
+        """One whole file, binary. DeviceError when it cannot be read."""
+        return self.remote.read(self._root + path)

@@ -1,0 +1,280 @@
+"""A/B slots of a Jetson: ``nvbootctrl``, its EFI variables, and the proof that a reboot happened.
+
+``nvbootctrl`` may end with 1 and ``Error: can not open /dev/mem`` over a perfectly good answer, and with 0 over an
+order it did not carry out: what it prints is parsed, what it was told is read back, and its exit code is ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Literal
+
+from hil.boards.jetson.seam import BoardFiles, Remote
+from hil.boards.protocol import BootState, Slot, SlotState
+from hil.errors import DeviceError
+from hil.twin.variables import JETSON_GUID, RETRY_COUNT_MAX, SLOTS, STATUS_NORMAL, STATUS_UNBOOTABLE
+
+Target = Literal["bootloader", "rootfs"]
+EFIVARS = "/sys/firmware/efi/efivars"
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+RESET_DIRS = (
+    "/sys/devices/platform/bus@0/c360000.pmc",  # JetPack 6, 7
+    "/sys/devices/platform/c360000.pmc",  # JetPack 5
+)
+WATCHDOG_S = 120.0
+"""Time-out of the boot watchdog, s (tegra_wdt)."""
+
+_HEAD = re.compile(r"^(Current|Active) (bootloader|rootfs) slot: ([AB])\s*$", re.MULTILINE)
+_ROW = re.compile(r"^slot: ([01]),\s+(?:retry_count: (\d{1,3}),\s+)?status: (\w+)\s*$", re.MULTILINE)
+_VERSION = re.compile(r"^Current version: (\d+(?:\.\d+){1,2})\s*$", re.MULTILINE)
+_CAPSULE = re.compile(r"^Capsule update status: (\d)\s*$", re.MULTILINE)
+
+
+class CapsuleStatus(IntEnum):
+    """What became of the last firmware capsule (source: Tier IV's ota-client)."""
+
+    NONE = 0
+    SUCCESS = 1
+    BOOT_FAILED = 2  # installed, but the new firmware did not boot
+    INSTALL_FAILED = 3
+
+
+@dataclass(frozen=True)
+class SlotRow:
+    """One slot as ``dump-slots-info`` shows it."""
+
+    slot: Slot
+    retry_count: int | None  # only with -t rootfs
+    status: str  # "normal" or "unbootable"
+
+    @property
+    def bootable(self) -> bool:
+        return self.status == "normal" and self.retry_count != 0
+
+
+@dataclass(frozen=True)
+class SlotsInfo:
+    """``nvbootctrl dump-slots-info`` of one target."""
+
+    target: Target
+    current: Slot
+    active: Slot
+    rows: tuple[SlotRow, SlotRow]
+    version: str = ""  # firmware; bootloader only
+    capsule: CapsuleStatus | None = None  # bootloader only
+
+
+def parse_slots_info(text: str) -> SlotsInfo:
+    """Read ``dump-slots-info``, with or without ``-t rootfs``. DeviceError names what is missing."""
+    heads = {(m[1], m[2]): m[3] for m in _HEAD.finditer(text)}
+    rows = {
+        int(m[1]): SlotRow(SLOTS[int(m[1])], int(m[2]) if m[2] else None, m[3]) for m in _ROW.finditer(text)
+    }
+    for target in ("rootfs", "bootloader"):
+        current, active = heads.get(("Current", target)), heads.get(("Active", target))
+        if current and active and rows.keys() == {0, 1}:
+            version, capsule = _VERSION.search(text), _CAPSULE.search(text)
+            return SlotsInfo(
+                target="rootfs" if target == "rootfs" else "bootloader",
+                current=_slot(current),
+                active=_slot(active),
+                rows=(rows[0], rows[1]),
+                version=version[1] if version else "",
+                capsule=CapsuleStatus(int(capsule[1])) if capsule and int(capsule[1]) <= 3 else None,
+            )
+    missing = "current and active slot" if rows.keys() == {0, 1} else f"slots {sorted({0, 1} - rows.keys())}"
+    raise DeviceError(
+        f"nvbootctrl did not name its {missing}; it said: {text.strip()[-300:]!r}",
+        remedy="it needs root; `nvbootctrl is-rootfs-ab-enabled` must print 1 on a board with two root file systems",
+    )
+
+
+def _slot(text: str) -> Slot:
+    return "B" if text == "B" else "A"
+
+
+class NvBootControl:
+    """``hil.boards.protocol.BootControl`` over ``nvbootctrl``; works while the board's OS runs."""
+
+    def __init__(self, remote: Remote, *, board: str = "board", timeout_s: float = 20.0) -> None:
+        self._remote = remote
+        self._board = board
+        self._timeout_s = timeout_s
+
+    def info(self, target: Target = "rootfs") -> SlotsInfo:
+        """Ask. DeviceError when the answer cannot be read; its exit code is not looked at."""
+        words = ["nvbootctrl", *(["-t", "rootfs"] if target == "rootfs" else []), "dump-slots-info"]
+        done = self._remote.run(words, timeout_s=self._timeout_s, check=False)
+        try:
+            found = parse_slots_info(done.stdout)
+        except DeviceError as exc:
+            said = done.stderr.strip()[-200:]
+            raise DeviceError(
+                f"{self._board}: {exc.message}" + (f", and on stderr {said!r}" if said else ""),
+                remedy=exc.remedy,
+            ) from exc
+        if found.target != target:
+            raise DeviceError(
+                f"{self._board}: asked for the {target} slots, nvbootctrl told of {found.target}"
+            )
+        return found
+
+    def state(self) -> BootState:
+        """Running, active and both slots.
+
+        ``good`` is an inference: NVIDIA keeps no "confirmed" flag, but every boot takes a try and only a health
+        check (``nvbootctrl verify``) gives it back, so normal with all tries is good.  A slot that was made active
+        and has not booted yet looks the same.
+        """
+        info = self.info("rootfs")
+
+        def row(slot: SlotRow) -> SlotState:
+            tries = RETRY_COUNT_MAX if slot.retry_count is None else slot.retry_count
+            return SlotState(slot.slot, slot.bootable, tries, slot.bootable and tries >= RETRY_COUNT_MAX)
+
+        return BootState(info.current, info.active, (row(info.rows[0]), row(info.rows[1])))
+
+    def set_active(self, slot: Slot) -> None:
+        """Try ``slot`` first at the next boot, and read that back. DeviceError when it did not take."""
+        argv = ["nvbootctrl", "set-active-boot-slot", str(SLOTS.index(slot))]
+        done = self._remote.run(argv, timeout_s=self._timeout_s, check=False)
+        self._must(slot, self.info("bootloader"), done.stdout + done.stderr)
+
+    def verify(self) -> None:
+        """Mark the running slot good and read its tries back. DeviceError when it did not take."""
+        done = self._remote.run(["nvbootctrl", "verify"], timeout_s=self._timeout_s, check=False)
+        info = self.info("rootfs")
+        row = info.rows[SLOTS.index(info.current)]
+        if not row.bootable or (row.retry_count is not None and row.retry_count < RETRY_COUNT_MAX):
+            raise DeviceError(
+                f"{self._board}: slot {info.current} is {row.status} with {row.retry_count} tries after "
+                f"`nvbootctrl verify`, which said {(done.stdout + done.stderr).strip()[-200:]!r}"
+            )
+
+    def _must(self, slot: Slot, info: SlotsInfo, said: str) -> None:
+        if info.active != slot:
+            raise DeviceError(
+                f"{self._board}: slot {slot} was made active, but {info.active} is; nvbootctrl said "
+                f"{said.strip()[-200:]!r}",
+                remedy=f"is slot {slot} marked unbootable? `nvbootctrl -t rootfs dump-slots-info`",
+            )
+
+
+def efi_number(content: bytes, name: str) -> int:
+    """The value of an EFI variable as efivarfs shows it: four bytes of attributes, then little endian.
+
+    DeviceError when it is torn.
+    """
+    if len(content) < 5:
+        raise DeviceError(
+            f"EFI variable {name} has {len(content)} bytes: four of attributes and a value are needed"
+        )
+    return int.from_bytes(content[4:12], "little")
+
+
+@dataclass(frozen=True)
+class RootfsStatus:
+    """``RootfsStatusSlotA`` and ``B``."""
+
+    a: int
+    b: int
+
+    def bootable(self, slot: Slot) -> bool:
+        return (self.a if slot == "A" else self.b) == STATUS_NORMAL
+
+    @property
+    def dead_end(self) -> bool:
+        """No slot left: the next boot ends in ``L4TLauncher: Attempting Recovery Boot``, for good."""
+        return self.a == self.b == STATUS_UNBOOTABLE
+
+
+def read_rootfs_status(files: BoardFiles) -> RootfsStatus:
+    """Both variables. DeviceError when one is missing or torn: root file system redundancy is then off."""
+    values = []
+    for slot in SLOTS:
+        name = f"RootfsStatusSlot{slot}"
+        try:
+            content = files.read(f"{EFIVARS}/{name}-{JETSON_GUID}")
+        except DeviceError as exc:
+            raise DeviceError(
+                f"no EFI variable {name}: {exc.message}",
+                remedy="was the board flashed with ROOTFS_AB=1? `nvbootctrl is-rootfs-ab-enabled` must print 1",
+            ) from exc
+        values.append(efi_number(content, name))
+    return RootfsStatus(*values)
+
+
+def failover_budget_s(
+    boot_s: float, *, tries: int = RETRY_COUNT_MAX, watchdog_s: float = WATCHDOG_S
+) -> float:
+    """Time until a board whose new slot hangs is back on the old one, s.
+
+    Every try is a boot and a watchdog time-out; then one more boot from the other slot.  With 60 s boots this is
+    10 min; source: the flow verified in NVIDIA forum thread 247290.
+    """
+    return tries * (boot_s + watchdog_s) + boot_s
+
+
+RESET_REASONS: dict[str, str] = {
+    "SYS_RESET_N": "power-on or reset button",
+    "MAINSWRST": "software: reboot or panic",
+    "BCCPLEXWDT": "watchdog of the CPU complex",
+    "AOWDT": "watchdog of the always-on domain",
+    "BPMPWDT": "watchdog of the boot and power processor",
+    "SCEWDT": "watchdog of the safety cluster",
+    "RCEWDT": "watchdog of the camera processor",
+    "SENSOR": "over-temperature",
+    "VREFRO_POWERBAD": "supply out of range",
+    "VMON": "supply out of range",
+    "CSITE_SW": "debugger",
+}
+"""``reset_reason`` in plain words; source: the kernel's ``drivers/soc/tegra/pmc.c``, which has more."""
+
+
+@dataclass(frozen=True)
+class BootProof:
+    """What one boot can be told by. The reset reason holds the last reset only: read it at every boot."""
+
+    boot_id: str
+    slot: Slot
+    reset_reason: str  # empty when the kernel does not show it
+    reset_level: str
+
+    @property
+    def why(self) -> str:
+        return RESET_REASONS.get(self.reset_reason, self.reset_reason or "unknown")
+
+    @property
+    def watchdog(self) -> bool:
+        return self.reset_reason.endswith("WDT")
+
+
+def read_boot_proof(files: BoardFiles, *, board: str = "board") -> BootProof:
+    """Boot id, running slot and reset reason. DeviceError when the boot id or the slot cannot be read."""
+    wanted = [BOOT_ID, *(f"{d}/reset_{what}" for d in RESET_DIRS for what in ("reason", "level"))]
+    texts = files.read_all(wanted)
+    boot_id = texts.get(BOOT_ID)
+    if not boot_id:
+        raise DeviceError(f"{board}: no {BOOT_ID}: nothing would prove a reboot")
+
+    def first(what: str) -> str:
+        return next((t for d in RESET_DIRS if (t := texts.get(f"{d}/reset_{what}"))), "").strip()
+
+    slot = NvBootControl(files.remote, board=board).info("rootfs").current
+    return BootProof(boot_id.strip(), slot, first("reason"), first("level"))
+
+
+def prove_reboot(before: BootProof, after: BootProof, *, board: str, slot: Slot | None = None) -> None:
+    """Did it reboot, into ``slot`` where one is given? DeviceError says what speaks against it."""
+    if before.boot_id == after.boot_id:
+        raise DeviceError(
+            f"{board} has not rebooted: its boot id is still {after.boot_id}",
+            remedy="an answer over SSH after a reboot order may come from the boot before it: wait for a new boot id",
+        )
+    if slot and after.slot != slot:
+        raise DeviceError(
+            f"{board} booted slot {after.slot} instead of {slot}; reset reason: {after.why}",
+            remedy=f"slot {slot} failed to boot; see its console and `nvbootctrl -t rootfs dump-slots-info`",
+        )

@@ -1,0 +1,136 @@
+"""A planned end of contact that strikes in the middle of something, and the next contact in which that goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from hil.errors import BenchError, DeviceError
+from hil.evidence.sink import Sink
+from hil.faults.strike import Work
+from hil.rollout.contacts import Gap, Sky
+from hil.wait import SYSTEM_CLOCK, Clock
+
+T = TypeVar("T")
+
+POLL_S = 0.05
+TELL_EVERY_S = 30.0
+IN_FLIGHT_S = 1.0
+"""So long after the planned end of contact bytes may still arrive: light time, queues, a busy host."""
+EARLY_S = 0.2
+"""The link box and this process read the same clock, but not at the same moment."""
+RESUME_DEADLINE_S = 60.0
+END_DEADLINE_S = 180.0
+
+
+@dataclass(frozen=True)
+class Interrupted(Generic[T]):
+    """What became of an action across a gap."""
+
+    result: T
+    at_close: int
+    """Progress when the contact ended."""
+    again_after_s: float
+    """From the planned return of the contact to the first progress; at least 0."""
+
+
+def across_gap(
+    action: Callable[[], T],
+    gap: Gap,
+    *,
+    sky: Sky,
+    lead_s: float,
+    progress: Callable[[], int],
+    whole: int,
+    what: str,
+    sink: Sink,
+    tell: Callable[[str], None] = lambda line: None,
+    clock: Clock = SYSTEM_CLOCK,
+) -> Interrupted[T]:
+    """Start ``action`` ``lead_s`` before the gap, so that it strikes midway; wait for its end in the next contact.
+
+    ``progress`` counts what has arrived of ``whole``, ``tell`` is told about the wait.  Evidence: ``fault`` when the
+    contact ends, and ``contact.gap`` with planned and observed times (seconds since the plan's start).  BenchError
+    when the gap did not strike midway or bytes arrived within it: then nothing was shown.  DeviceError when nothing
+    arrives in the next contact.  What the action raises is raised.
+    """
+    if sky.now_s() >= gap.closes_s - lead_s:
+        raise BenchError(
+            f"{what}: the contact ends too soon to begin before it", remedy="choose another epoch"
+        )
+    _wait(sky, gap.closes_s - lead_s, f"the planned end of contact on {', '.join(gap.links)}", tell, clock)
+    begun_s = sky.now_s()
+    work = Work(action, what)
+    while sky.now_s() < gap.closes_s:
+        work.must_run("before the contact ended")
+        clock.sleep(POLL_S)
+    at_close = progress()
+    work.must_run("before the contact ended")
+    if at_close <= 0:
+        raise BenchError(f"{what}: the contact ended before the first byte arrived", remedy="begin earlier")
+    sink.event("fault", what=what, progress=at_close, planned=True)
+    tell(f"contact lost by plan after {at_close:,} bytes; it returns in {gap.opens_s - sky.now_s():.0f} s")
+    while sky.now_s() < min(gap.closes_s + IN_FLIGHT_S, gap.opens_s):
+        work.must_run("within the gap")
+        clock.sleep(POLL_S)
+    held = progress()
+    if held >= whole:
+        raise BenchError(f"{what}: everything had arrived when the contact ended", remedy="begin later")
+    _stands_still(gap, sky, progress, held, work, clock, what)
+    again_s = _again(gap, sky, progress, held, work, clock, what)
+    tell(f"bytes flow again {again_s - gap.opens_s:.1f} s after the planned return of the contact")
+    work.wait(END_DEADLINE_S)
+    if work.error:
+        raise work.error
+    sink.event(
+        "contact.gap",
+        what=what,
+        links=list(gap.links),
+        begun_s=round(begun_s, 3),
+        closes_s=gap.closes_s,
+        opens_s=gap.opens_s,
+        bytes_at_close=at_close,
+        bytes_held=held,
+        flowed_again_s=round(again_s, 3),
+        ended_s=round(sky.now_s(), 3),
+    )
+    assert work.result is not None
+    return Interrupted(work.result, at_close, max(0.0, again_s - gap.opens_s))
+
+
+def _wait(sky: Sky, until_s: float, what: str, tell: Callable[[str], None], clock: Clock) -> None:
+    tell_at_s = sky.now_s()
+    while (left_s := until_s - sky.now_s()) > 0:
+        if sky.now_s() >= tell_at_s:
+            tell(f"waiting {left_s:.0f} s for {what}")
+            tell_at_s += TELL_EVERY_S
+        clock.sleep(min(left_s, 1.0))
+
+
+def _stands_still(
+    gap: Gap, sky: Sky, progress: Callable[[], int], held: int, work: Work[T], clock: Clock, what: str
+) -> None:
+    """Until the planned return of the contact; BenchError when anything arrives before."""
+    while sky.now_s() < gap.opens_s - EARLY_S:
+        work.must_run("within the gap")
+        now = progress()
+        if now > held and sky.now_s() < gap.opens_s - EARLY_S:
+            raise BenchError(
+                f"{what}: {now - held:,} bytes arrived while the contact was closed by plan",
+                remedy="the links do not follow the plan: see `hil link show` and the applied schedule",
+            )
+        clock.sleep(POLL_S)
+
+
+def _again(
+    gap: Gap, sky: Sky, progress: Callable[[], int], held: int, work: Work[T], clock: Clock, what: str
+) -> float:
+    """When progress went on, in seconds since the plan's start."""
+    while progress() <= held:
+        if work.error:
+            raise work.error
+        if sky.now_s() > gap.opens_s + RESUME_DEADLINE_S:
+            raise DeviceError(f"{what}: no byte for {RESUME_DEADLINE_S:g} s after the contact returned")
+        clock.sleep(POLL_S)
+    return sky.now_s()
