@@ -8,10 +8,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
 from hil.errors import Blame, HilError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 EXIT_CODES: Mapping[Blame, int] = {
     Blame.DEVICE: 1,
@@ -29,11 +33,13 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "clean": ("hil.cli.host", "Find and remove what killed runs left."),
     "lab": ("hil.cli.lab", "Check and show lab files."),
     "orbit": ("hil.cli.orbit", "Contact plans and pictures of a constellation."),
+    "lease": ("hil.cli.lease", "The right to use boards: take, list, free, wait."),
     "bench": ("hil.cli.bench", "Bring a lab up, see it, take it down."),
     "board": ("hil.cli.board", "List boards; console, shell and power of one."),
     "link": ("hil.cli.link", "Show, shape, cut and measure links."),
     "campaign": ("hil.cli.campaign", "Run a test campaign."),
     "runs": ("hil.cli.runs", "Runs of the past: list, show, open, report."),
+    "completion": ("hil.cli.completion", "Script that completes commands and names in your shell."),
     "version": ("hil.cli.host", "Versions of what is at work here."),
 }
 
@@ -49,6 +55,14 @@ class LazyGroup(click.Group):
             return None
         command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
         return command if isinstance(command, click.Command) else None
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names and helps without importing the commands: the shell waits for this."""
+        from click.shell_completion import CompletionItem
+
+        names = [CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items()]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [item for item in names if item.value.startswith(incomplete)] + options
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

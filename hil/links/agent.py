@@ -18,12 +18,14 @@ from typing import Self
 
 from hil import netns
 from hil.errors import BenchError, HilError
+from hil.links import plan
+from hil.links.plan import KEEP_ALL, PlanLog, PlanRow, Shape
 from hil.links.process import RelayProcess
 from hil.links.relay import PAYLOAD_MAX, PROTOCOL_VERSION, Kind, RelayLine, compile_relay
 
 _CALL = struct.Struct("<IBB")  # payload length, kind, 0
 _OK, _FAILED = 0, 1
-_PLAN_ROW = struct.Struct("<QII")
+_U64 = struct.Struct("<Q")
 
 
 class Agent(ABC):
@@ -57,20 +59,34 @@ class Agent(ABC):
         """SIOCETHTOOL with a plain value, inside the engine; BenchError when the ioctl fails."""
         _check(self.ask(Kind.ETHTOOL, struct.pack("<16sII", ifname.encode(), command, value)), ifname)
 
-    def plan_load(self, rows: Sequence[tuple[int, int, bytes]]) -> None:
-        """Give the relay ``(at_ns, id, batch)`` rows, in time order, to apply on its own clock; replaces a plan."""
-        self.ask(Kind.PLAN_ADD)
-        data = b"".join(_PLAN_ROW.pack(at, id_, len(batch)) + batch for at, id_, batch in rows)
-        for start in range(0, len(data), PAYLOAD_MAX):
-            _check(self.ask(Kind.PLAN_ADD, data[start : start + PAYLOAD_MAX])[4:], "plan")
+    def shape(self, slot: int, shape: Shape) -> None:
+        """Teach the engine to make a message of a row of ``slot``; what is due there is applied anew."""
+        _check(self.ask(Kind.SHAPE, shape.pack(slot)), f"the shape of slot {slot}")
 
-    def plan_run(self, start_ns: int) -> None:
-        """Start the plan: a row is applied at ``start_ns + at_ns`` on :meth:`clock`. 0 stops it."""
-        _check(self.ask(Kind.PLAN_RUN, struct.pack("<Q", start_ns)), "plan")
+    def hold(self, slots: Sequence[int]) -> None:
+        """From now on rows of these slots are noted but not applied."""
+        _check(self.ask(Kind.HOLD, plan.pack_slots(slots)), "to hold the schedule")
 
-    def plan_log(self) -> list[tuple[int, int, int, int]]:
-        """Rows applied so far: ``(id, errno, planned_ns, done_ns)`` on :meth:`clock`."""
-        return list(struct.iter_unpack("<IiQQ", self.ask(Kind.PLAN_LOG)))
+    def release(self, slots: Sequence[int]) -> None:
+        """Apply what is due in these slots now, and their rows again from then on."""
+        _check(self.ask(Kind.RELEASE, plan.pack_slots(slots)), "to go on with the schedule")
+
+    def plan_stage(self, rows: Sequence[PlanRow]) -> None:
+        """Bring rows, in time order, beside the plan, where :meth:`plan_commit` finds them; without rows: empty it."""
+        for payload in plan.frames(rows) if rows else (b"",):
+            _check(self.ask(Kind.PLAN_ADD, payload)[4:], "more of the schedule")
+
+    def plan_commit(self, from_ns: int = KEEP_ALL) -> None:
+        """Rows at ``from_ns`` of :meth:`clock` or later are forgotten; what is staged comes instead, at once."""
+        _check(self.ask(Kind.PLAN_COMMIT, _U64.pack(from_ns)), "the schedule")
+
+    def plan_log(self, seen: int = 0) -> PlanLog:
+        """Rows applied after the first ``seen``, which are forgotten; a piece of them, so ask until there are none."""
+        return plan.unpack_log(self.ask(Kind.PLAN_LOG, _U64.pack(seen)))
+
+    def plan_forget(self) -> None:
+        """Forget shapes, rows, holds and log; the kernel goes on doing what it does."""
+        _check(self.ask(Kind.PLAN_FORGET), "to forget the schedule")
 
     def _greet(self) -> None:
         hello = self.ask(Kind.HELLO)
@@ -229,6 +245,10 @@ def split(batch: bytes) -> list[bytes]:
             start = at
         at += step
     return [*parts, batch[start:]] if start < len(batch) else parts
+
+
+def _slots(numbers: Sequence[int]) -> bytes:
+    return struct.pack(f"<{len(numbers)}H", *numbers)
 
 
 def _check(answer: bytes, what: str) -> None:

@@ -7,100 +7,59 @@ lock, so all of them agree; what the kernel does is always read back from the ke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING
 
-from hil.errors import BenchError, ConfigurationError
+from hil.errors import BenchError, ConfigurationError, HilError
 from hil.evidence.sink import NullSink, Sink
 from hil.links import netem, rtnl, wiring
 from hil.links.agent import Agent, AgentServer, KernelAgent, RemoteAgent
 from hil.links.engine import EngineKind, detect
-from hil.links.record import BoxRecord, LinkRecord, Store
-from hil.links.state import LinkState, limit_packets
+from hil.links.record import BoxRecord, LinkRecord, Override, Store
+from hil.links.schedule import Source, Windows, scheduled_state
+from hil.links.shape import DIRECTIONS, Direction, shape_of, shape_step, slot
+from hil.links.state import LinkState
+from hil.links.status import DirectionStatus, LinkStatus, direction_status
 from hil.links.sysctl import big_socket_buffers
 from hil.links.uml import UmlAgent
+from hil.links.wires import End, Wire, check_profile, check_wires
 from hil.links.wiring import Profile
 
-Direction = Literal["a_to_b", "b_to_a"]
-DIRECTIONS: tuple[Direction, Direction] = ("a_to_b", "b_to_a")
+if TYPE_CHECKING:
+    from hil.links.player import Player
 
-
-@dataclass(frozen=True)
-class End:
-    """One end of a wire: a NIC that the link box makes in a namespace that exists already."""
-
-    namespace: str
-    ifname: str
-
-
-@dataclass(frozen=True)
-class Wire:
-    """One link to build."""
-
-    name: str
-    a: End
-    b: End
-    a_to_b: LinkState
-    b_to_a: LinkState
-
-
-@dataclass(frozen=True)
-class DirectionStatus:
-    """One direction: what was asked for, what the kernel says it does, what it counted."""
-
-    commanded: LinkState
-    kernel: LinkState | None  # decoded from the engine's dump; None when there is no netem
-    kernel_delay_ns: int  # the commanded delay less the compensation, as the kernel reports it
-    compensation_ns: int  # the engine's own delay, measured by calibrate()
-    limit_packets: int
-    sent_packets: int
-    sent_bytes: int
-    dropped_packets: int  # by the loss model, by a cut, or for want of queue
-    queued_packets: int  # in flight and waiting
-
-    @property
-    def agrees(self) -> bool:
-        """The kernel does what is commanded, the compensated delay taken into account."""
-        if self.kernel is None:
-            return False
-        delay_ns = max(0, self.commanded.delay_us * 1000 - self.compensation_ns)
-        wanted = replace(self.commanded, delay_us=self.kernel.delay_us)
-        if not wanted.up:  # a direction that is down is told of no loss model
-            wanted = replace(wanted, loss_ppm=0, gemodel=None)
-        return self.kernel_delay_ns == delay_ns and self.kernel == wanted
-
-
-@dataclass(frozen=True)
-class LinkStatus:
-    """One link as it is now."""
-
-    name: str
-    a: End
-    b: End
-    a_to_b: DirectionStatus
-    b_to_a: DirectionStatus
-
-    @property
-    def up(self) -> bool:
-        return self.a_to_b.commanded.up and self.b_to_a.commanded.up
+__all__ = ["DIRECTIONS", "Direction", "DirectionStatus", "End", "LinkBox", "LinkStatus", "Wire"]
+_KERNEL_LAG_NS = 150_000_000
+"""A row of the schedule that was due so long ago may still be on its way to the kernel."""
 
 
 class LinkBox:
     """All links of a bench. Made by :meth:`up` or :meth:`attach`; a context manager that closes itself."""
 
-    def __init__(self, agent: Agent, store: Store, record: BoxRecord, sink: Sink | None) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        store: Store,
+        record: BoxRecord,
+        sink: Sink | None,
+        *,
+        now_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         self.agent = agent
         self.engine: EngineKind = record.engine
         self.engine_reason = record.engine_reason
         self.kernel_release = agent.kernel_release
         self.profile: Profile = record.profile
         self.links = tuple(link.name for link in record.links)
-        self._store = store
+        self.store = store
         self._seed = record.seed
         self._sink = sink or NullSink()
+        self._now_ns = now_ns
+        self._windows: tuple[tuple[int, int], Windows] | None = None
         self._exits = ExitStack()
 
     @classmethod
@@ -121,7 +80,7 @@ class LinkBox:
         where the kernel can (from about 6.6).  Raises ConfigurationError for wires that make no sense, BenchError
         when no engine is there or something fails; nothing is left behind then.
         """
-        _check_wires(wires, profile)
+        check_wires(wires, profile)
         with ExitStack() as undo:
             choice = detect(engine)
             cables = [
@@ -130,7 +89,7 @@ class LinkBox:
                 for side, end in (("a", wire.a), ("b", wire.b))
             ]
             wiring.lay(box_namespace, cables, profile=profile)
-            undo.callback(wiring.remove, box_namespace, cables)
+            undo.callback(wiring.remove, box_namespace)
             nics = [cable.nic for cable in cables]
             agent: Agent
             if choice.kind == "uml":
@@ -181,33 +140,97 @@ class LinkBox:
         box._exits.callback(agent.close)
         return box
 
+    def play(
+        self,
+        source: Source,
+        *,
+        zero_ns: int,
+        log_path: Path,
+        window_s: float = 30.0,
+        on_error: Callable[[HilError], None] | None = None,
+    ) -> Player:
+        """Let the links of ``source`` follow it; for the process that owns the box, which also ends it with the box.
+
+        ``zero_ns`` is the CLOCK_MONOTONIC ns of the schedule's zero.  See :class:`hil.links.player.Player`.
+        """
+        from hil.links.player import Player
+
+        player = Player(
+            self,
+            source,
+            zero_ns=zero_ns,
+            log_path=log_path,
+            window_s=window_s,
+            on_error=on_error,
+            now_ns=self._now_ns,
+        )
+        player.start()
+        self._exits.callback(player.close)
+        return player
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether a schedule is being played."""
+        return self.store.load().schedule is not None
+
+    def cut_links(self) -> frozenset[str]:
+        """Links that were cut by hand and not restored; not those that a schedule has down."""
+        return frozenset(link.name for link in self.store.load().links if link.cut)
+
     def show(self) -> list[LinkStatus]:
         """Every link: commanded, read back from the kernel, counted."""
-        record = self._store.load()
+        record = self.store.load()
+        before_ns = self._now_ns()
         (reply,) = rtnl.transact(self.agent, [("reading the links back", netem.dump_request())])
+        after_ns = self._now_ns()
         kernel: dict[int, netem.Netem] = {}
         mtus = {link.egress[d]: link.commanded[d].mtu for link in record.links for d in DIRECTIONS}
         for message in reply.messages:
             if found := netem.decode(message, mtus=mtus):
                 kernel[found[0]] = found[1]
+
+        def status(link: LinkRecord, direction: Direction) -> DirectionStatus:
+            states = self._states(record, link, direction, before_ns - _KERNEL_LAG_NS, after_ns)
+            held = direction in link.override
+            found = kernel.get(link.egress[direction])
+            made = [
+                direction_status(link, direction, found, state, record.scheduled(link.name), held)
+                for state in reversed(states)
+            ]
+            return next((each for each in made if each.agrees), made[0])
+
         return [
-            LinkStatus(
-                link.name,
-                End(*link.a),
-                End(*link.b),
-                _direction_status(link, "a_to_b", kernel),
-                _direction_status(link, "b_to_a", kernel),
-            )
+            LinkStatus(link.name, End(*link.a), End(*link.b), status(link, "a_to_b"), status(link, "b_to_a"))
             for link in record.links
         ]
 
-    def commanded(self, link: str, direction: Direction) -> LinkState:
-        """What was asked for, without asking the kernel."""
-        return self._store.load().link(link).commanded[direction]
+    def commanded(self, link: str, direction: Direction, at_ns: int | None = None) -> LinkState:
+        """What was asked for, by hand or by the schedule, without asking the kernel; at a CLOCK_MONOTONIC ns or now.
+
+        The schedule is known for the last ten minutes (else BenchError); what was held by hand only as long as it is.
+        """
+        record = self.store.load()
+        at_ns = self._now_ns() if at_ns is None else at_ns
+        return self._states(record, record.link(link), direction, at_ns, at_ns)[-1]
+
+    def _states(
+        self, record: BoxRecord, link: LinkRecord, direction: Direction, from_ns: int, to_ns: int
+    ) -> list[LinkState]:
+        """What is commanded at ``from_ns`` and until ``to_ns``, in time order."""
+        held = link.override.get(direction)
+        schedule = record.schedule
+        if schedule is None or not record.scheduled(link.name) or (held and held.since_ns <= to_ns):
+            return [link.by_hand(direction)]
+        version = schedule.zero_ns, schedule.revision
+        if self._windows is None or self._windows[0] != version:
+            self._windows = version, Windows.beside(self.store.path, schedule.links)
+        rows = self._windows[1].between(link.name, from_ns - schedule.zero_ns, to_ns - schedule.zero_ns)
+        bulk = record.profile == "bulk"
+        return [scheduled_state(link.commanded[direction], row, bulk=bulk) for row in rows]
 
     def bytes_sent(self, link: str) -> int:
         """Bytes that went into a link, both directions, Ethernet headers included."""
-        self._store.load().link(link)  # ConfigurationError for an unknown one
+        self.store.load().link(link)  # ConfigurationError for an unknown one
         status = next(each for each in self.show() if each.name == link)
         return status.a_to_b.sent_bytes + status.b_to_a.sent_bytes
 
@@ -223,32 +246,54 @@ class LinkBox:
             given["b_to_a"] = b_to_a
         for state in given.values():
             check_profile(link, state, self.profile)
-        record = self._command(link, lambda old: replace(old, commanded={**old.commanded, **given}))
+
+        def change(old: LinkRecord, now: dict[str, LinkState], scheduled: bool) -> LinkRecord:
+            still_cut = old.cut and not any(state.up for state in {**now, **given}.values())
+            return replace(self._by_hand(old, given, scheduled), cut=still_cut)
+
+        record = self._command(link, change)
         fields = {direction: state.to_json() for direction, state in given.items()}
         self._sink.event("link.set", link=record.name, **fields)
 
     def cut(self, link: str, *, why: str = "") -> None:
-        """Both directions down: what is sent from now on is lost, what is in flight still arrives."""
-        self._command(link, lambda old: old.with_up(False))
+        """Both directions down: what is sent from now on is lost, what is in flight still arrives.
+
+        A scheduled link stays down, whatever its schedule says, until :meth:`restore`.
+        """
+
+        def change(old: LinkRecord, now: dict[str, LinkState], scheduled: bool) -> LinkRecord:
+            down = {direction: replace(state, up=False) for direction, state in now.items()}
+            return replace(self._by_hand(old, down, scheduled), cut=True)
+
+        self._command(link, change)
         self._sink.event("link.cut", link=link, why=why)
 
     def restore(self, link: str, *, why: str = "") -> None:
-        """Both directions up again, as they were commanded."""
-        self._command(link, lambda old: old.with_up(True))
+        """Both directions up again, as they were commanded; a scheduled link does what its schedule commands now."""
+
+        def change(old: LinkRecord, now: dict[str, LinkState], scheduled: bool) -> LinkRecord:
+            restored = replace(old, override={}, cut=False)
+            return restored if scheduled else restored.with_up(True)
+
+        self._command(link, change)
         self._sink.event("link.restore", link=link, why=why)
 
     def compensate(self, link: str, direction: Direction, compensation_ns: int) -> None:
         """Note the engine's own delay, which is subtracted from the commanded one (never below 0)."""
         self._command(
             link,
-            lambda old: replace(old, compensation_ns={**old.compensation_ns, direction: compensation_ns}),
+            lambda old, *_: replace(old, compensation_ns={**old.compensation_ns, direction: compensation_ns}),
         )
 
     def reapply(self) -> None:
         """Command everything once more, whether or not the kernel has it already (restarts loss models)."""
-        record = self._store.load()
-        steps = [shape_step(link, d, self._seed) for link in record.links for d in DIRECTIONS]
-        rtnl.transact(self.agent, steps)
+        with self.store.changing() as draft:
+            for position, link in enumerate(draft.record.links):
+                for direction in DIRECTIONS:
+                    if draft.record.scheduled(link.name) and direction not in link.override:
+                        self.agent.shape(slot(position, direction), shape_of(link, direction, self._seed))
+                    else:
+                        rtnl.transact(self.agent, [shape_step(link, direction, self._seed)])
 
     def close(self) -> None:
         """The owner's: engine, NICs, socket and state file go. An attached one's: only its connection."""
@@ -260,44 +305,57 @@ class LinkBox:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _command(self, link: str, change: Callable[[LinkRecord], LinkRecord]) -> LinkRecord:
-        with self._store.changing() as draft:
+    def _command(
+        self, link: str, change: Callable[[LinkRecord, dict[str, LinkState], bool], LinkRecord]
+    ) -> LinkRecord:
+        """Change a link's record, given what is commanded now and whether a schedule says so, and make it true."""
+        with self.store.changing() as draft:
             old = draft.record.link(link)
-            new = change(old)
+            now_ns = self._now_ns()
+            now: dict[str, LinkState] = {
+                d: self._states(draft.record, old, d, now_ns, now_ns)[-1] for d in DIRECTIONS
+            }
+            scheduled = draft.record.scheduled(link)
+            new = change(old, now, scheduled)
             for direction in DIRECTIONS:
-                if new.commanded[direction].mtu != old.commanded[direction].mtu:
+                if new.by_hand(direction).mtu != old.commanded[direction].mtu:
                     raise ConfigurationError(
                         f"link {link!r} was built for MTU {old.commanded[direction].mtu}",
                         remedy="the MTU is set when the bench comes up; bring it up again to change it",
                     )
-            # a message restarts the loss model, so a direction that does not change gets none
-            changed: list[Direction] = [d for d in DIRECTIONS if new.shape(d) != old.shape(d)]
-            if changed:
-                rtnl.transact(self.agent, [shape_step(new, d, self._seed) for d in changed])
+            if scheduled:
+                self._command_scheduled(draft.record.position(link), old, new)
+            else:
+                # a message restarts the loss model, so a direction that does not change gets none
+                changed: list[Direction] = [d for d in DIRECTIONS if new.shape(d) != old.shape(d)]
+                if changed:
+                    rtnl.transact(self.agent, [shape_step(new, d, self._seed) for d in changed])
             draft.record = draft.record.with_link(new)
         return new
 
+    def _by_hand(self, old: LinkRecord, states: Mapping[str, LinkState], scheduled: bool) -> LinkRecord:
+        if not scheduled:
+            return replace(old, commanded={**old.commanded, **states})
+        now_ns = self._now_ns()
+        held = {direction: Override(state, now_ns) for direction, state in states.items()}
+        return replace(old, override={**old.override, **held})
 
-def shape_step(link: LinkRecord, direction: Direction, seed: int | None) -> tuple[str, bytes]:
-    """The netlink step that makes the kernel do what is commanded in one direction."""
-    state = link.commanded[direction]
-    message = netem.encode(
-        link.egress[direction],
-        state,
-        limit=limit_packets(state.rate_bps, state.delay_us, state.mtu),
-        delay_ns=link.delay_ns(direction),
-        seed=seed,
-    )
-    return f"netem on {link.name} {direction}", message
-
-
-def check_profile(link: str, state: LinkState, profile: Profile) -> None:
-    """ConfigurationError for random loss in profile bulk, where it would drop 64 KB at a time."""
-    if profile == "bulk" and state.mean_loss_ppm:
-        raise ConfigurationError(
-            f"link {link!r}: random loss is not possible in profile bulk",
-            remedy="use profile exact for loss models; bulk has outages only",
-        )
+    def _command_scheduled(self, position: int, old: LinkRecord, new: LinkRecord) -> None:
+        """The engine knows what is due even while it is held, so that nothing can come in between."""
+        for direction in DIRECTIONS:
+            if new.compensation_ns.get(direction, 0) != old.compensation_ns.get(direction, 0):
+                self.agent.shape(slot(position, direction), shape_of(new, direction, self._seed))
+        if held := [slot(position, d) for d in DIRECTIONS if d in new.override and d not in old.override]:
+            self.agent.hold(held)
+        steps = [
+            shape_step(new, d, self._seed)
+            for d in DIRECTIONS
+            if d in new.override and (d not in old.override or new.shape(d) != old.shape(d))
+        ]
+        if steps:
+            rtnl.transact(self.agent, steps)
+        if freed := [slot(position, d) for d in DIRECTIONS if d in old.override and d not in new.override]:
+            self.agent.release(freed)
 
 
 def _wire_up(link: LinkRecord, seed: int | None) -> list[tuple[str, bytes]]:
@@ -311,44 +369,3 @@ def _wire_up(link: LinkRecord, seed: int | None) -> list[tuple[str, bytes]]:
         (f"redirect {link.name} a to b", rtnl.redirect(near_a, near_b)),
         (f"redirect {link.name} b to a", rtnl.redirect(near_b, near_a)),
     ]
-
-
-def _direction_status(link: LinkRecord, direction: Direction, kernel: dict[int, Any]) -> DirectionStatus:
-    found: netem.Netem | None = kernel.get(link.egress[direction])
-    return DirectionStatus(
-        commanded=link.commanded[direction],
-        kernel=found.state if found else None,
-        kernel_delay_ns=found.delay_ns if found else 0,
-        compensation_ns=link.compensation_ns.get(direction, 0),
-        limit_packets=found.limit_packets if found else 0,
-        sent_packets=found.sent_packets if found else 0,
-        sent_bytes=found.sent_bytes if found else 0,
-        dropped_packets=found.dropped_packets if found else 0,
-        queued_packets=found.queued_packets if found else 0,
-    )
-
-
-def _check_wires(wires: Sequence[Wire], profile: Profile) -> None:
-    if not wires:
-        raise ConfigurationError("a link box without links", remedy="give at least one wire")
-    names = [wire.name for wire in wires]
-    ends = [end for wire in wires for end in (wire.a, wire.b)]
-    for kind, values in (("link name", names), ("link end", ends)):
-        if twice := {str(value) for value in values if values.count(value) > 1}:  # type: ignore[arg-type]
-            raise ConfigurationError(
-                f"{kind} used twice: {', '.join(sorted(twice))}", remedy="make them unique"
-            )
-    for wire in wires:
-        if wire.a_to_b.mtu != wire.b_to_a.mtu:
-            raise ConfigurationError(
-                f"link {wire.name!r} has two MTUs: {wire.a_to_b.mtu} and {wire.b_to_a.mtu}",
-                remedy="a link has one MTU",
-            )
-        for end in (wire.a, wire.b):
-            if not 0 < len(end.ifname) < 16 or any(c in end.ifname for c in "/ \t\n:"):
-                raise ConfigurationError(
-                    f"link {wire.name!r}: {end.ifname!r} is no NIC name",
-                    remedy="1 to 15 characters, no space, / or :",
-                )
-        for state in (wire.a_to_b, wire.b_to_a):
-            check_profile(wire.name, state, profile)

@@ -25,6 +25,7 @@ class Delivery:
     sent: int
     arrived: int
     mangled: int
+    error: str = ""  # why no connection could be made
 
 
 def deliver(
@@ -32,15 +33,25 @@ def deliver(
 ) -> list[Delivery]:
     """Send random bytes over TCP along every probe's way, all at once, and compare.
 
-    What has not arrived after ``deadline_s`` is not waited for. OSError when a connection cannot be made.
+    What has not arrived after ``deadline_s`` is not waited for; a connection that cannot be made is told of in
+    its :class:`Delivery`.
     """
     with ExitStack() as stack:
-        flows = [_Flow(stack, probe, sizes_b[probe]) for probe in probes]
+        flows: dict[Probe, _Flow] = {}
+        errors: dict[Probe, str] = {}
+        for probe in probes:
+            try:
+                flows[probe] = _Flow(stack, probe, sizes_b[probe])
+            except OSError as exc:
+                errors[probe] = str(exc)
         until = time.monotonic() + deadline_s
-        while time.monotonic() < until and not all(flow.finished for flow in flows):
-            if not any([flow.step() for flow in flows]):
+        while time.monotonic() < until and not all(flow.finished for flow in flows.values()):
+            if not any([flow.step() for flow in flows.values()]):
                 time.sleep(0.001)
-        return [flow.result() for flow in flows]
+        return [
+            flows[probe].result() if probe in flows else Delivery(sizes_b[probe], 0, 0, errors[probe])
+            for probe in probes
+        ]
 
 
 class _Flow:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,13 +17,33 @@ from hil.links.engine import EngineKind
 from hil.links.state import LinkState
 from hil.links.wiring import Profile
 
-_VERSION = 1
+_VERSION = 2
 _LOCK_DEADLINE_S = 30.0
 
 
 @dataclass(frozen=True)
+class Override:
+    """A direction of a scheduled link is held by hand in this state, since this CLOCK_MONOTONIC ns."""
+
+    state: LinkState
+    since_ns: int
+
+
+@dataclass(frozen=True)
+class ScheduleRecord:
+    """The schedule being played: the CLOCK_MONOTONIC ns of its zero, its links, how often it was replaced."""
+
+    zero_ns: int
+    links: tuple[str, ...]
+    revision: int = 0
+
+
+@dataclass(frozen=True)
 class LinkRecord:
-    """One link: its ends as (namespace, ifname), the NICs that shape it, what was commanded."""
+    """One link: its ends as (namespace, ifname), the NICs that shape it, what was commanded.
+
+    ``commanded`` of a scheduled link is its own state, to which the schedule adds delay, loss, up and down.
+    """
 
     name: str
     a: tuple[str, str]
@@ -30,14 +51,23 @@ class LinkRecord:
     egress: Mapping[str, int]  # direction -> ifindex in the engine of the NIC that carries its netem
     commanded: Mapping[str, LinkState]
     compensation_ns: Mapping[str, int] = field(default_factory=dict)
+    override: Mapping[str, Override] = field(
+        default_factory=dict
+    )  # direction -> how it is held, if scheduled
+    cut: bool = False  # by hand
+
+    def by_hand(self, direction: str) -> LinkState:
+        """What was commanded by hand, or for a scheduled direction that is not held its own state."""
+        held = self.override.get(direction)
+        return held.state if held else self.commanded[direction]
 
     def delay_ns(self, direction: str) -> int:
-        """Delay that netem gets: commanded less what the engine adds itself, not below 0."""
-        return max(0, self.commanded[direction].delay_us * 1000 - self.compensation_ns.get(direction, 0))
+        """Delay that netem gets: commanded by hand less what the engine adds itself, not below 0."""
+        return max(0, self.by_hand(direction).delay_us * 1000 - self.compensation_ns.get(direction, 0))
 
     def shape(self, direction: str) -> tuple[LinkState, int]:
-        """Everything that the kernel is told about a direction."""
-        return self.commanded[direction], self.delay_ns(direction)
+        """Everything that the kernel is told about a direction commanded by hand."""
+        return self.by_hand(direction), self.delay_ns(direction)
 
     def with_up(self, up: bool) -> LinkRecord:
         return replace(self, commanded={d: replace(s, up=up) for d, s in self.commanded.items()})
@@ -52,6 +82,14 @@ class BoxRecord:
     profile: Profile
     seed: int | None
     links: tuple[LinkRecord, ...]
+    schedule: ScheduleRecord | None = None
+
+    def scheduled(self, name: str) -> bool:
+        return self.schedule is not None and name in self.schedule.links
+
+    def position(self, name: str) -> int:
+        """Place of a link among :attr:`links`."""
+        return self.links.index(self.link(name))
 
     def link(self, name: str) -> LinkRecord:
         """ConfigurationError with the names that exist, for one that does not."""
@@ -79,6 +117,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock_path = path.with_suffix(".lock")
+        self._read: tuple[tuple[int, int, int], BoxRecord] | None = None
 
     @classmethod
     def beside(cls, socket_path: Path) -> Store:
@@ -88,9 +127,13 @@ class Store:
         self._write(record)
 
     def load(self) -> BoxRecord:
-        """BenchError when there is no link box."""
+        """What the file says now. BenchError when there is no link box."""
         try:
-            return _from_json(json.loads(self.path.read_text()))
+            found = self.path.stat()
+            stamp = found.st_ino, found.st_mtime_ns, found.st_size
+            if self._read is None or self._read[0] != stamp:
+                self._read = stamp, _from_json(json.loads(self.path.read_text()))
+            return self._read[1]
         except (OSError, ValueError, KeyError, TypeError) as exc:
             raise BenchError(
                 f"no usable state of a link box at {self.path}: {exc}",
@@ -125,6 +168,9 @@ class Store:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         scratch = self.path.with_suffix(".new")
         scratch.write_text(json.dumps({"version": _VERSION, **asdict(record)}))
+        os.utime(
+            scratch, ns=(time.time_ns(),) * 2
+        )  # finer than the file system's own stamps: load() compares them
         scratch.replace(self.path)  # a reader sees the old or the new record, never half of one
 
 
@@ -139,7 +185,14 @@ def _from_json(value: dict[str, Any]) -> BoxRecord:
             egress=link["egress"],
             commanded={d: LinkState.from_json(state) for d, state in link["commanded"].items()},
             compensation_ns=link["compensation_ns"],
+            override={
+                d: Override(LinkState.from_json(held["state"]), held["since_ns"])
+                for d, held in link["override"].items()
+            },
+            cut=link["cut"],
         )
         for link in value["links"]
     )
-    return BoxRecord(**{**value, "links": links})
+    playing = value["schedule"]
+    schedule = ScheduleRecord(**{**playing, "links": tuple(playing["links"])}) if playing else None
+    return BoxRecord(**{**value, "links": links, "schedule": schedule})

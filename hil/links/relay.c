@@ -39,12 +39,16 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PROTOCOL_VERSION 1
+#define PROTOCOL_VERSION 2
 #define MAGIC 0x4c48
 #define PAYLOAD_MAX 3000
 #define REPLY_MAX (1 << 20)
-#define PLAN_MAX (8 << 20)
+#define PLAN_MAX ((8 << 20) / sizeof(struct row))
 #define LOG_MAX 65536
+#define LOG_PIECE 184
+#define SLOTS_MAX 1024
+#define SHAPE_MAX 320
+#define STEP_MAX 64
 #define FLAG_MORE 1
 #define KICK_NS 400000
 #define CHECK_NS 50000000
@@ -56,20 +60,39 @@ enum kind {
 	KIND_MORE,     /* -> the next piece of the last answer */
 	KIND_CLOCK,    /* -> u64 CLOCK_MONOTONIC, ns */
 	KIND_ETHTOOL,  /* char ifname[16], u32 command, u32 value -> i32 errno */
-	KIND_PLAN_ADD, /* entries to append to the plan (none: forget the plan) -> u32 bytes held, i32 errno */
-	KIND_PLAN_RUN, /* u64 start on this clock, ns (0: stop) -> i32 errno */
-	KIND_PLAN_LOG, /* -> struct applied[] */
+	KIND_SHAPE,    /* struct shape_frame, message for up, message for down -> i32 errno; applied if a row was due */
+	KIND_HOLD,     /* u16 slots[]: their rows are noted but not applied -> i32 errno */
+	KIND_RELEASE,  /* u16 slots[]: what is due is applied now, and rows are again -> i32 errno */
+	KIND_PLAN_ADD, /* struct row[] to stage, in time order (none: forget what is staged) -> u32 rows free, i32 errno */
+	KIND_PLAN_COMMIT, /* u64 from, ns: rows at or after it are forgotten, the staged ones follow -> i32 errno */
+	KIND_PLAN_LOG, /* u64 rows seen so far: they are forgotten -> u64 rows seen then, u64 rows lost, struct applied[] */
+	KIND_PLAN_FORGET, /* shapes, rows and log are forgotten; the kernel keeps what it does -> i32 errno */
 };
 
 struct header { uint16_t length; uint8_t kind, flags; uint16_t sequence, magic; } __attribute__((packed));
-struct entry { uint64_t at_ns; uint32_t id, length; } __attribute__((packed)); /* then the netlink messages */
-struct applied { uint32_t id; int32_t error; uint64_t planned_ns, done_ns; } __attribute__((packed));
 
-static unsigned char reply[REPLY_MAX], *plan;
-static size_t reply_length, reply_sent, plan_length, plan_next;
-static struct applied *done;
-static size_t done_count;
-static uint64_t plan_start_ns;
+/* One direction of a link from a moment on: what changes in its netem message.  Times are this clock's. */
+struct row { uint64_t at_ns; uint32_t delay_us, limit, loss; uint16_t slot, up; } __attribute__((packed));
+struct applied { uint64_t planned_ns; uint32_t late_us; uint16_t slot, error; } __attribute__((packed));
+#define HELD 0x8000 /* in applied.error: not applied, because the slot was held */
+struct shape_frame {
+	uint16_t slot, options_at, latency_at[2], length[2]; /* [0] down, [1] up; offsets into the messages */
+	uint32_t compensation_ns;
+} __attribute__((packed));
+
+static struct slot {
+	struct shape_frame shape;
+	unsigned char message[2][SHAPE_MAX];
+	struct row now; /* the last row that was due, also while held */
+	int due, held;
+} slots[SLOTS_MAX];
+
+static unsigned char reply[REPLY_MAX];
+static size_t reply_length, reply_sent;
+static struct row *plan; /* [next, end) is to come, [end, staged) waits for its commit */
+static size_t plan_next, plan_end, plan_staged;
+static struct applied *done; /* a ring: row i lies at i % LOG_MAX */
+static uint64_t done_first, done_next, done_lost;
 static int netlink_fd = -1, in_fd, out_fd;
 static struct header asked; /* the request being answered */
 
@@ -183,47 +206,192 @@ static int ethtool(const unsigned char *payload)
 	return error;
 }
 
-/* ---- plan: batches that are applied on this clock, without the host ---- */
+/* ---- the plan: rows that are applied on this clock, without the host ---- */
+
+/* The netlink message that makes the kernel do what is due in a slot: its shape, with the row's numbers. */
+static size_t compose(const struct slot *s, unsigned char *to)
+{
+	int up = s->now.up != 0;
+	uint64_t wanted_ns = s->now.delay_us * (uint64_t)1000, own_ns = s->shape.compensation_ns;
+	uint64_t delay_ns = wanted_ns > own_ns ? wanted_ns - own_ns : 0, ticks = delay_ns >> 6;
+	uint32_t options[3] = { ticks < UINT32_MAX ? ticks : UINT32_MAX, s->now.limit, s->now.loss };
+	memcpy(to, s->message[up], s->shape.length[up]);
+	memcpy(to + s->shape.options_at, options, sizeof options);
+	memcpy(to + s->shape.latency_at[up], &delay_ns, sizeof delay_ns);
+	return s->shape.length[up];
+}
+
+static int apply_now(const struct slot *s)
+{
+	static unsigned char one[SHAPE_MAX] __attribute__((aligned(8)));
+	if (!s->due || s->held)
+		return 0;
+	size_t before = reply_length;
+	compose(s, one);
+	int error = exchange((struct nlmsghdr *)one);
+	reply_length = before;
+	return error;
+}
+
+static int set_shape(const unsigned char *data, size_t length)
+{
+	struct shape_frame f;
+	if (length < sizeof f)
+		return EINVAL;
+	memcpy(&f, data, sizeof f);
+	if (f.slot >= SLOTS_MAX || length != sizeof f + f.length[0] + f.length[1])
+		return EINVAL;
+	for (int up = 0; up < 2; up++)
+		if (f.length[up] > SHAPE_MAX || f.options_at + 12 > f.length[up] || f.latency_at[up] + 8 > f.length[up])
+			return EINVAL;
+	struct slot *s = &slots[f.slot];
+	s->shape = f;
+	memcpy(s->message[1], data + sizeof f, f.length[1]);
+	memcpy(s->message[0], data + sizeof f + f.length[1], f.length[0]);
+	return apply_now(s);
+}
+
+static int set_held(const unsigned char *data, size_t length, int held)
+{
+	int first = 0;
+	for (uint16_t number; length >= sizeof number; data += sizeof number, length -= sizeof number) {
+		memcpy(&number, data, sizeof number);
+		if (number >= SLOTS_MAX)
+			return EINVAL;
+		slots[number].held = held;
+		int error = apply_now(&slots[number]);
+		first = first ? first : error;
+	}
+	return first;
+}
 
 static uint64_t plan_due_ns(void)
 {
-	struct entry e;
-	if (!plan_start_ns || plan_next + sizeof e > plan_length)
-		return 0;
-	memcpy(&e, plan + plan_next, sizeof e);
-	return plan_start_ns + e.at_ns;
+	return plan_next < plan_end ? plan[plan_next].at_ns : 0;
 }
 
-static void plan_step(void)
+static void note(struct applied row)
 {
-	struct entry e;
-	memcpy(&e, plan + plan_next, sizeof e);
-	struct applied row = { .id = e.id, .planned_ns = plan_start_ns + e.at_ns };
-	size_t held = reply_length;
-	if (e.length > plan_length - plan_next - sizeof e) {
-		row.error = EBADMSG;
-		plan_next = plan_length;
-	} else {
-		row.error = batch(plan + plan_next + sizeof e, e.length);
-		plan_next += sizeof e + e.length;
+	if (done_next - done_first == LOG_MAX)
+		done_lost++;
+	else
+		done[done_next++ % LOG_MAX] = row;
+}
+
+/* What is due goes to the kernel in one piece; it answers only the messages that it refuses, and the last. */
+static void hand_over(unsigned char *messages, size_t length, struct nlmsghdr *last, uint32_t first, uint16_t *errors)
+{
+	static unsigned char buffer[65536] __attribute__((aligned(8)));
+	int failed = 0;
+	last->nlmsg_flags |= NLM_F_ACK;
+	if (send(netlink_fd, messages, length, 0) < 0)
+		failed = errno;
+	while (!failed) {
+		ssize_t got = recv(netlink_fd, buffer, sizeof buffer, 0);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			failed = errno == EAGAIN ? ETIMEDOUT : errno;
+		size_t left = got < 0 ? 0 : got;
+		for (struct nlmsghdr *h = (struct nlmsghdr *)buffer; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left)) {
+			uint32_t which = h->nlmsg_seq - first;
+			if (h->nlmsg_type != NLMSG_ERROR || which > last->nlmsg_seq - first)
+				continue; /* late answer to a request that timed out */
+			errors[which] = -((struct nlmsgerr *)NLMSG_DATA(h))->error;
+			if (h->nlmsg_seq == last->nlmsg_seq)
+				return;
+		}
 	}
-	reply_length = held; /* nobody waits for these answers; do not disturb one that is being fetched */
-	row.done_ns = now_ns();
-	if (done_count < LOG_MAX)
-		done[done_count++] = row;
+	for (uint32_t which = 0; which <= last->nlmsg_seq - first; which++)
+		errors[which] = failed;
+}
+
+static void plan_step(uint64_t now)
+{
+	static unsigned char messages[STEP_MAX * SHAPE_MAX] __attribute__((aligned(8)));
+	static uint32_t sequence = 1u << 31; /* far from the host's own */
+	struct applied rows[STEP_MAX];
+	uint16_t errors[STEP_MAX] = { 0 };
+	int number[STEP_MAX], count = 0, sent = 0;
+	size_t length = 0;
+	struct nlmsghdr *last = NULL;
+	uint32_t first = sequence;
+	for (; count < STEP_MAX && plan_next < plan_end && plan[plan_next].at_ns <= now; count++, plan_next++) {
+		const struct row *r = &plan[plan_next];
+		struct slot *s = &slots[r->slot]; /* checked when it was added */
+		s->now = *r;
+		s->due = 1;
+		rows[count] = (struct applied){ .planned_ns = r->at_ns, .slot = r->slot, .error = s->held ? HELD : EBADSLT };
+		number[count] = -1;
+		if (s->held || !s->shape.length[0])
+			continue;
+		last = (struct nlmsghdr *)(messages + length);
+		length += NLMSG_ALIGN(compose(s, messages + length));
+		last->nlmsg_flags &= ~NLM_F_ACK;
+		last->nlmsg_seq = sequence++;
+		last->nlmsg_pid = 0;
+		number[count] = sent++;
+	}
+	if (sent)
+		hand_over(messages, length, last, first, errors);
+	uint64_t done_ns = now_ns();
+	for (int i = 0; i < count; i++) {
+		uint64_t late_us = (done_ns - rows[i].planned_ns) / 1000;
+		rows[i].late_us = late_us < UINT32_MAX ? late_us : UINT32_MAX;
+		if (number[i] >= 0)
+			rows[i].error = errors[number[i]];
+		note(rows[i]);
+	}
 }
 
 static int plan_add(const unsigned char *data, size_t length)
 {
-	if (!plan && (!(plan = malloc(PLAN_MAX)) || !(done = malloc(LOG_MAX * sizeof *done))))
+	size_t count = length / sizeof *plan;
+	if (!plan && (!(plan = malloc(PLAN_MAX * sizeof *plan)) || !(done = malloc(LOG_MAX * sizeof *done))))
 		return ENOMEM;
 	if (!length)
-		plan_start_ns = plan_length = plan_next = done_count = 0;
-	if (plan_length + length > PLAN_MAX)
+		plan_staged = plan_end;
+	if (plan_staged + count > PLAN_MAX) { /* make room of what has been played */
+		memmove(plan, plan + plan_next, (plan_staged - plan_next) * sizeof *plan);
+		plan_staged -= plan_next;
+		plan_end -= plan_next;
+		plan_next = 0;
+	}
+	if (plan_staged + count > PLAN_MAX)
 		return ENOSPC;
-	memcpy(plan + plan_length, data, length);
-	plan_length += length;
+	memcpy(plan + plan_staged, data, count * sizeof *plan);
+	for (size_t i = 0; i < count; i++)
+		if (plan[plan_staged + i].slot >= SLOTS_MAX)
+			return EINVAL;
+	plan_staged += count;
 	return 0;
+}
+
+static void plan_commit(uint64_t from_ns)
+{
+	size_t kept = plan_end, count = plan_staged - plan_end;
+	while (kept > plan_next && plan[kept - 1].at_ns >= from_ns)
+		kept--;
+	memmove(plan + kept, plan + plan_end, count * sizeof *plan);
+	plan_end = plan_staged = kept + count;
+}
+
+/* Rows are told again until the next request says that they were seen: an answer can be lost. */
+static void plan_log(uint64_t seen)
+{
+	done_first = seen > done_first && seen <= done_next ? seen : done_first;
+	uint64_t upto = done_next - done_first > LOG_PIECE ? done_first + LOG_PIECE : done_next;
+	keep(&upto, sizeof upto);
+	keep(&done_lost, sizeof done_lost);
+	for (uint64_t i = done_first; i < upto; i++)
+		keep(&done[i % LOG_MAX], sizeof *done);
+}
+
+static void plan_forget(void)
+{
+	plan_next = plan_end = plan_staged = 0;
+	done_first = done_next = done_lost = 0;
+	memset(slots, 0, sizeof slots);
 }
 
 /* ---- frames ---- */
@@ -277,7 +445,7 @@ static int handle(unsigned char *payload)
 	struct utsname names;
 	uint64_t clock;
 	int32_t error;
-	uint32_t held;
+	uint32_t left;
 	if (asked.kind == KIND_NUDGE)
 		return 0;
 	if (asked.kind == KIND_MORE)
@@ -300,20 +468,35 @@ static int handle(unsigned char *payload)
 		error = asked.length == 24 ? ethtool(payload) : EINVAL;
 		keep(&error, sizeof error);
 		break;
+	case KIND_SHAPE:
+		error = set_shape(payload, asked.length);
+		keep(&error, sizeof error);
+		break;
+	case KIND_HOLD:
+	case KIND_RELEASE:
+		error = set_held(payload, asked.length, asked.kind == KIND_HOLD);
+		keep(&error, sizeof error);
+		break;
 	case KIND_PLAN_ADD:
-		error = plan_add(payload, asked.length);
-		held = plan_length;
-		keep(&held, sizeof held);
+		error = asked.length % sizeof *plan ? EINVAL : plan_add(payload, asked.length);
+		left = PLAN_MAX - (plan_staged - plan_next);
+		keep(&left, sizeof left);
 		keep(&error, sizeof error);
 		break;
-	case KIND_PLAN_RUN:
-		error = asked.length == sizeof plan_start_ns ? 0 : EINVAL;
-		if (!error)
-			memcpy(&plan_start_ns, payload, sizeof plan_start_ns);
-		keep(&error, sizeof error);
-		break;
+	case KIND_PLAN_COMMIT:
 	case KIND_PLAN_LOG:
-		keep(done, done_count * sizeof *done);
+		memcpy(&clock, payload, sizeof clock);
+		error = asked.length == sizeof clock ? 0 : EINVAL;
+		if (!error && asked.kind == KIND_PLAN_COMMIT)
+			plan_commit(clock);
+		if (!error && asked.kind == KIND_PLAN_LOG)
+			plan_log(clock);
+		else
+			keep(&error, sizeof error);
+		break;
+	case KIND_PLAN_FORGET:
+		plan_forget();
+		keep(&(int32_t){ 0 }, sizeof error);
 		break;
 	default: /* a newer host: an empty answer of the same kind says "not known here" */
 		break;
@@ -335,9 +518,10 @@ static int serve(void)
 		int ready = ppoll(&p, 1, due ? &wait : NULL, NULL);
 		if (ready < 0 && errno != EINTR)
 			return die("poll");
+		now = now_ns();
 		due = plan_due_ns();
-		if (due && due <= now_ns())
-			plan_step();
+		if (due && due <= now)
+			plan_step(now);
 		if (ready <= 0)
 			continue;
 		if (read_all(&asked, sizeof asked))
@@ -399,10 +583,10 @@ static int enter(const char *netns)
  * still readable a moment after something came gets its epoll registration modified, without change, which makes
  * epoll look again (that needs the same file under the same number here), and then a SIGIO.
  */
-#define WATCHED_MAX 128
+#define WATCHED_MAX 512
 #define OUT_OF_THE_WAY 900
 static struct watched { int fd; struct epoll_event event; } watched[WATCHED_MAX];
-static int watched_count, its_epoll = -1;
+static int watched_count, its_epoll = -1, our_epoll = -1;
 
 /* The descriptor `fd` of another process as a descriptor here, numbered OUT_OF_THE_WAY or more. */
 static int borrow(int pidfd, int fd)
@@ -448,10 +632,15 @@ static void watch_sockets(pid_t child)
 	int high = fcntl(pidfd, F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);
 	close(pidfd); /* from here on nothing of ours has a number below OUT_OF_THE_WAY that it could need */
 	its_epoll = borrow(high, its_number);
+	int low = epoll_create1(EPOLL_CLOEXEC);
+	our_epoll = fcntl(low, F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);
+	close(low);
 	int kept = 0;
 	for (int i = 0; i < watched_count; i++) {
 		int copy = borrow(high, watched[i].fd);
-		if (copy >= 0 && worth_watching(copy) && dup2(copy, watched[i].fd) >= 0)
+		struct epoll_event ours = { .events = EPOLLIN, .data.u32 = kept };
+		if (copy >= 0 && worth_watching(copy) && dup2(copy, watched[i].fd) >= 0 &&
+		    !epoll_ctl(our_epoll, EPOLL_CTL_ADD, watched[i].fd, &ours))
 			watched[kept++] = watched[i];
 		close(copy);
 	}
@@ -459,24 +648,18 @@ static void watch_sockets(pid_t child)
 	close(high);
 }
 
-/* Wait for the lifeline (first in `p`), for something to read at the watched sockets, or for `timeout_ns`. */
-static int wait_for(struct pollfd *p, long timeout_ns)
-{
-	struct timespec wait = { .tv_nsec = timeout_ns };
-	for (int i = 0; i < watched_count; i++)
-		p[1 + i] = (struct pollfd){ .fd = watched[i].fd, .events = POLLIN };
-	return ppoll(p, 1 + watched_count, &wait, NULL);
-}
-
-static void kick(pid_t child, struct pollfd *p)
+static void kick(pid_t child)
 {
 	struct timespec moment = { .tv_nsec = KICK_NS };
+	struct epoll_event still[64]; /* the others stay for the next time */
 	nanosleep(&moment, NULL);
-	if (wait_for(p, 0) <= 0)
+	int count = epoll_wait(our_epoll, still, 64, 0);
+	if (count <= 0)
 		return; /* it has taken care of everything by itself */
-	for (int i = 0; i < watched_count; i++)
-		if (p[1 + i].revents)
-			epoll_ctl(its_epoll, EPOLL_CTL_MOD, watched[i].fd, &watched[i].event);
+	for (int i = 0; i < count; i++) {
+		struct watched *w = &watched[still[i].data.u32];
+		epoll_ctl(its_epoll, EPOLL_CTL_MOD, w->fd, &w->event);
+	}
 	kill(child, SIGIO);
 }
 
@@ -501,15 +684,17 @@ static int mind(int lifeline, char **command)
 	for (int blind = 0;;) {
 		int status;
 		char byte;
-		struct pollfd p[1 + WATCHED_MAX] = { { .fd = lifeline, .events = POLLIN } };
-		int ready = wait_for(p, blind ? KICK_NS : CHECK_NS);
+		/* an epoll descriptor is readable when one of its own is: the cost does not grow with the NICs */
+		struct pollfd p[2] = { { .fd = lifeline, .events = POLLIN }, { .fd = our_epoll, .events = POLLIN } };
+		struct timespec wait = { .tv_nsec = blind ? KICK_NS : CHECK_NS };
+		int ready = ppoll(p, 2, &wait, NULL);
 		if (ready > 0 && p[0].revents) {
 			if (read(lifeline, &byte, 1) <= 0)
 				return 0; /* the owner is gone */
 			watch_sockets(child); /* told that its NICs are up: a SIGIO during boot makes it spin for ever */
 			blind = !watched_count;
 		} else if (ready > 0) {
-			kick(child, p);
+			kick(child);
 		} else if (blind) {
 			kill(child, SIGIO); /* its sockets cannot be seen (an old kernel, a low limit): wake it regardless */
 		}

@@ -21,7 +21,7 @@ from pathlib import Path
 from hil import paths
 from hil.errors import BenchError
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 PAYLOAD_MAX = 3000
 _HEADER = struct.Struct("<HBBHH")
 _MAGIC = 0x4C48
@@ -39,9 +39,13 @@ class Kind(IntEnum):
     MORE = 3
     CLOCK = 4
     ETHTOOL = 5
-    PLAN_ADD = 6
-    PLAN_RUN = 7
-    PLAN_LOG = 8
+    SHAPE = 6
+    HOLD = 7
+    RELEASE = 8
+    PLAN_ADD = 9
+    PLAN_COMMIT = 10
+    PLAN_LOG = 11
+    PLAN_FORGET = 12
 
 
 def compile_relay() -> Path:

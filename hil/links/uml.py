@@ -20,14 +20,16 @@ from pathlib import Path
 
 from hil import netns, paths
 from hil.errors import BenchError, ConfigurationError, HilError
+from hil.links import mconsole
 from hil.links.agent import Agent
 from hil.links.process import RelayProcess
 from hil.links.relay import Kind, RelayLine, compile_relay
 
 BINARY = "linux.uml"
+_UMID = "vm"
 MODULES = ("sch_netem", "sch_tbf", "sch_ingress", "cls_matchall", "act_mirred")
 _MODULE_TREE = Path("/usr/lib/uml/modules")
-_COMMAND_LINE_MAX = 4000  # the kernel exits at 4096
+_COMMAND_LINE_MAX = 4000  # the kernel exits at 4096; NICs that do not fit are plugged in when it runs
 _NOT_STARTED = ("raid6_select_algo", "calibrate_xor_blocks", "init_btrfs_fs")
 """Benchmarks that a disk driver runs at boot and this kernel has no use for: 1.4 s to ready becomes 0.5 s."""
 _MEMORY = {"exact": "256M", "bulk": "768M"}  # an upper bound: the host backs only what was touched
@@ -63,7 +65,7 @@ class UmlAgent(Agent):
     """One User-Mode Linux in ``namespace``; its NIC ``vec<i>`` is joined to ``nics[i]`` there.
 
     Ends with this process, however this process ends.  BenchError when it does not come up, with the end of its
-    console; ConfigurationError when there are more NICs than its command line can hold (about 50).
+    console.
     """
 
     def __init__(self, namespace: str, nics: Sequence[str], *, mtu: int, profile: str = "exact") -> None:
@@ -80,8 +82,11 @@ class UmlAgent(Agent):
         self.directory.mkdir(parents=True)
         log = self.directory / "console.log"
 
+        cards = _cards(nics, mtu=mtu, profile=profile)
+        fitting = _fitting(_kernel_argv(root, self.directory, 999, profile=profile), cards)
+
         def argv(line: int, lifeline: int) -> list[str]:
-            kernel = _kernel_argv(root, self.directory, nics, line, mtu=mtu, profile=profile)
+            kernel = [*_kernel_argv(root, self.directory, line, profile=profile), *cards[:fitting]]
             return [str(relay), "launch", str(netns.path_of(namespace)), str(lifeline), *kernel]
 
         try:
@@ -93,6 +98,8 @@ class UmlAgent(Agent):
         self._booting = True
         try:
             self._greet()
+            if cards[fitting:]:
+                mconsole.configure(self.directory / _UMID, cards[fitting:], nudge=self.clock)
         except HilError as exc:
             console = self._console()
             self.close()
@@ -140,29 +147,35 @@ class UmlAgent(Agent):
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def _kernel_argv(
-    root: Path, directory: Path, nics: Sequence[str], line: int, *, mtu: int, profile: str
-) -> list[str]:
-    gro = int(profile == "bulk")
-    argv = [
+def _kernel_argv(root: Path, directory: Path, line: int, *, profile: str) -> list[str]:
+    return [
         shutil.which(BINARY) or BINARY,
         *("rootfstype=hostfs", f"rootflags={root}", "ro", "init=/init", f"mem={_MEMORY[profile]}", "quiet"),
         *("con=null", "con0=null,fd:1", "ssl=null", f"ssl0=fd:{line}"),
-        *(f"uml_dir={directory}/", "umid=vm", "dummy.numdummies=0", "ifb.numifbs=0"),
+        *(f"uml_dir={directory}/", f"umid={_UMID}", "dummy.numdummies=0", "ifb.numifbs=0"),
         f"MODS={','.join(MODULES)}",
         f"initcall_blacklist={','.join(_NOT_STARTED)}",
     ]
-    for index, nic in enumerate(nics):
-        argv.append(
-            f"vec{index}:transport=raw,ifname={nic},depth={_DEPTH[profile]},mtu={mtu + _ETHERNET_OVERHEAD_B},gro={gro},"
-            "bpffile=b"  # relative to the directory it is started in: a command line holds 4 KB
-        )
-    if len(" ".join(argv)) > _COMMAND_LINE_MAX:
-        raise ConfigurationError(
-            f"{len(nics)} link ends do not fit one User-Mode Linux",
-            remedy="fewer links, or a host whose kernel has netem",
-        )
-    return argv
+
+
+def _cards(nics: Sequence[str], *, mtu: int, profile: str) -> list[str]:
+    """Its NICs, each joined to one of ours."""
+    gro = int(profile == "bulk")
+    return [
+        f"vec{index}:transport=raw,ifname={nic},depth={_DEPTH[profile]},mtu={mtu + _ETHERNET_OVERHEAD_B},gro={gro},"
+        "bpffile=b"  # relative to the directory it is started in: a command line holds 4 KB
+        for index, nic in enumerate(nics)
+    ]
+
+
+def _fitting(argv: Sequence[str], cards: Sequence[str]) -> int:
+    """How many cards the command line holds besides the rest."""
+    used = len(" ".join(argv))
+    for number, card in enumerate(cards):
+        used += 1 + len(card)
+        if used > _COMMAND_LINE_MAX:
+            return number
+    return len(cards)
 
 
 def _root_directory(relay: Path, version: str) -> Path:

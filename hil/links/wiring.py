@@ -15,6 +15,8 @@ from hil.errors import BenchError
 from hil.links import offload
 
 Profile = Literal["exact", "bulk"]
+_GROUP = 77
+"""Of the pairs in a link box's namespace, which holds nothing else."""
 _QUEUE_PACKETS = 10_000  # a device queue shorter than a burst loses packets that netem never saw
 
 
@@ -34,16 +36,20 @@ def lay(box_namespace: str, cables: Sequence[Cable], *, profile: Profile) -> Non
     Raises BenchError when a namespace is missing or a NIC name is taken; what was made is removed again.
     """
     script = "".join(
-        f"link add name {c.nic} mtu {c.mtu} txqueuelen {_QUEUE_PACKETS} type veth "
+        f"link add name {c.nic} mtu {c.mtu} txqueuelen {_QUEUE_PACKETS} group {_GROUP} type veth "
         f"peer name {c.ifname} mtu {c.mtu} txqueuelen {_QUEUE_PACKETS} netns {c.namespace}\n"
         for c in cables
     )
-    argv = ["ip", "-n", box_namespace, "-batch", "-"]
-    done = subprocess.run(argv, input=script, capture_output=True, text=True, timeout=30)
+    wanted = ", ".join(f"{c.ifname} in {c.namespace}" for c in cables)
+    if _ip(box_namespace, "-oneline", "link", "show", "group", str(_GROUP)).stdout:
+        raise BenchError(
+            f"cannot make the link NICs ({wanted}): {box_namespace} has a link box already",
+            remedy="`hil bench down` first",
+        )
     try:
+        done = _ip(box_namespace, "-batch", "-", script=script)
         if done.returncode != 0:
             said = " ".join(done.stderr.split())
-            wanted = ", ".join(f"{c.ifname} in {c.namespace}" for c in cables)
             raise BenchError(
                 f"cannot make the link NICs ({wanted}): {said}", remedy="`hil clean`, then again"
             )
@@ -51,21 +57,20 @@ def lay(box_namespace: str, cables: Sequence[Cable], *, profile: Profile) -> Non
             _prepare(cable.namespace, cable.ifname, profile)
             _prepare(box_namespace, cable.nic, profile)
     except BaseException:
-        remove(box_namespace, cables)
+        remove(box_namespace)
         raise
 
 
-def remove(box_namespace: str, cables: Sequence[Cable]) -> None:
-    """Delete the pairs; no error for those that are gone already."""
-    if not netns.path_of(box_namespace).exists():
-        return
-    script = "".join(f"link delete dev {c.nic}\n" for c in cables)
-    subprocess.run(
-        ["ip", "-n", box_namespace, "-force", "-batch", "-"],
-        input=script,
-        capture_output=True,
-        text=True,
-        timeout=30,
+def remove(box_namespace: str) -> None:
+    """Delete all pairs of a link box; no error for those that are gone already."""
+    if netns.path_of(box_namespace).exists():
+        # as a group: the kernel waits for its readers once and not for every pair (45 links: 0.05 s instead of 1.6)
+        _ip(box_namespace, "link", "delete", "group", str(_GROUP))
+
+
+def _ip(namespace: str, *argv: str, script: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["ip", "-n", namespace, *argv], input=script, capture_output=True, text=True, timeout=30
     )
 
 

@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks [NAME ...] [--out reports/out/bench.json] [--lab lab/virtual.yaml]
 
-Names: start, rollout, power, parallel, cli, orbit.  Without names all of them run (about six minutes; ``parallel`` alone
-takes 1,000 rounds of at least 0.2 s).  Exits with 1 when a figure is outside its limit.
+Names: start, rollout, power, parallel, cli, orbit, schedule, wire. Without names all of them run (about ten
+minutes; ``parallel`` alone takes 1,000 rounds of at least 0.2 s, ``wire`` four minutes). Exits with 1 when
+a figure is outside its limit.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from hil.bench.bench import Bench
 from tests.benchmarks.cpu import cli_help_ms, plugin_cost_ms
 from tests.benchmarks.figures import Figure, write
 from tests.benchmarks.orbit import orbit
+from tests.benchmarks.schedule import schedule
+from tests.benchmarks.wire import wire
 
 ROUNDS = 1000
 VERB_S = 0.2
@@ -132,6 +135,8 @@ BENCHMARKS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "rollout": rollout,
     "parallel": parallel,
     "orbit": orbit,
+    "schedule": schedule,
+    "wire": wire,
 }
 
 

@@ -6,6 +6,7 @@ import errno
 import os
 import platform
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from hil.links.agent import AgentServer, KernelAgent, RemoteAgent
 from hil.links.box import End, LinkBox, Wire
 from hil.links.engine import detect, missing_in_kernel
 from hil.links.fake import fake_box
+from hil.links.plan import Applied, PlanRow, Shape
 from hil.links.probe import Probe, blast, collect, pace, warm_up
 from hil.links.relay import Kind
 from hil.links.state import LinkState
@@ -161,36 +163,156 @@ def test_a_message_that_is_no_netlink_is_answered_and_does_not_hang() -> None:
         assert agent.ask(Kind.CLOCK)
 
 
-def test_a_plan_is_applied_in_order_on_the_relays_clock_with_its_errors_logged() -> None:
+def queue_length_shape() -> Shape:
+    """A shape that this kernel takes whether or not it has netem: the loopback NIC's queue length is the delay.
+
+    Three numbers go into an alias that nobody reads, the delay in ns into the last attribute.
+    """
+    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+
+    message = ifinfmsg()
+    message["index"] = 1
+    message["attrs"] = [("IFLA_IFALIAS", "alias of 15 b"), ("IFLA_TXQLEN", 1)]
+    message["header"]["type"] = 16
+    message["header"]["flags"] = 0x5
+    message.encode()
+    data = bytes(message.data)
+    length_at = data.rindex(struct.pack("=HHI", 8, 13, 1)) + 4
+    alias_at = data.index(b"alias of")
+    padded = bytearray(data + bytes(4))  # the upper half of a number of 64 bits
+    struct.pack_into("=I", padded, 0, len(padded))
+    return Shape(bytes(padded), bytes(padded), alias_at, (length_at, length_at), 0)
+
+
+def queue_length(agent: KernelAgent) -> int:
+    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+
+    request = ifinfmsg()
+    request["header"]["type"] = 18
+    request["header"]["flags"] = 0x301
+    request.encode()
+    (reply,) = rtnl.transact(agent, [("reading the NIC", bytes(request.data))])
+    parsed = ifinfmsg(reply.messages[0])
+    parsed.decode()
+    return int(parsed.get_attr("IFLA_TXQLEN"))
+
+
+def row(at_ns: int, delay_us: int, *, slot: int = 3) -> PlanRow:
+    return PlanRow(at_ns, delay_us, 0x41414141, 0x41414141, slot, 1)
+
+
+def the_log(agent: KernelAgent, count: int) -> list[Applied]:
+    """Rows until there are this many."""
+    found: list[Applied] = []
+    seen = 0
+
+    def poll() -> bool:
+        nonlocal seen
+        log = agent.plan_log(seen)
+        seen = log.seen
+        found.extend(log.applied)
+        return len(found) >= count
+
+    wait_until(poll, what=f"{count} rows", deadline_s=10, every_s=0.01)
+    return found
+
+
+def test_rows_are_applied_in_order_on_the_relays_clock_and_told_once() -> None:
     with namespaces("plan") as prefix, KernelAgent(prefix + "box") as agent:
-        rows = [
-            (0, 7, rtnl.number([rtnl.nic_up(1)])),
-            (20_000_000, 8, rtnl.number([rtnl.nic_up(99)])),
-            (40_000_000, 9, b""),
-        ]
-        agent.plan_load(rows)
-        assert agent.plan_log() == []
-        start = agent.clock() + 10_000_000
-        agent.plan_run(start)
+        agent.shape(3, queue_length_shape())
+        start = agent.clock() + 20_000_000
+        planned = [start + step * 10_000_000 for step in range(5)]
+        agent.plan_stage([row(at_ns, delay_us) for delay_us, at_ns in enumerate(planned, 1)])
+        assert agent.plan_log().applied == []
+        agent.plan_commit()
         log = wait_until(
-            lambda: found if len(found := agent.plan_log()) == 3 else None, what="the plan", deadline_s=5
+            lambda: found if len((found := agent.plan_log()).applied) == 5 else None,
+            what="five rows",
+            deadline_s=10,
         )
-        assert [(number, error, planned - start) for number, error, planned, _ in log] == [
-            (7, 0, 0),
-            (8, errno.ENODEV, 20_000_000),
-            (9, 0, 40_000_000),
+        assert [(each.planned_ns, each.error, each.held) for each in log.applied] == [
+            (at_ns, 0, False) for at_ns in planned
         ]
-        assert all(done >= planned for _, _, planned, done in log)
+        assert queue_length(agent) == 5_000
+        for _ in range(2):  # an answer that was lost is told again
+            assert [each.planned_ns for each in agent.plan_log(3).applied] == planned[3:]
+        assert agent.plan_log(5).applied == []
+        assert agent.plan_log(0).applied == []
 
 
-def test_a_plan_that_is_stopped_goes_no_further() -> None:
-    with namespaces("stop") as prefix, KernelAgent(prefix + "box") as agent:
-        agent.plan_load([(0, 1, b""), (3_600_000_000_000, 2, b"")])
-        agent.plan_run(agent.clock())
-        wait_until(lambda: agent.plan_log(), what="the first row", deadline_s=5)
-        agent.plan_run(0)
-        agent.plan_load([])
-        assert agent.plan_log() == []
+def test_many_rows_due_at_once_are_all_applied_and_the_refused_ones_are_named() -> None:
+    with namespaces("burst") as prefix, KernelAgent(prefix + "box") as agent:
+        good = queue_length_shape()
+        bad = bytearray(good.up)
+        struct.pack_into("=i", bad, 20, 99)  # a NIC that is not there
+        agent.shape(0, good)
+        agent.shape(1, replace(good, up=bytes(bad)))
+        now = agent.clock()
+        agent.plan_stage([row(now, 1 + index, slot=index % 3) for index in range(300)])
+        agent.plan_commit()
+        log = the_log(agent, 300)
+        wanted = {0: 0, 1: errno.ENODEV, 2: errno.EBADSLT}  # the third has no shape
+        assert [each.error for each in log] == [wanted[each.slot] for each in log]
+        assert [each.slot for each in log] == [index % 3 for index in range(300)]
+        assert queue_length(agent) == 298_000
+
+
+def test_held_rows_are_noted_and_a_release_applies_the_last_of_them() -> None:
+    with namespaces("hold") as prefix, KernelAgent(prefix + "box") as agent:
+        agent.shape(3, queue_length_shape())
+        agent.hold([3])
+        now = agent.clock()
+        agent.plan_stage([row(now + 1, 7), row(now + 2, 8), row(now + 3_600_000_000_000, 9)])
+        agent.plan_commit()
+        assert [(each.held, each.error) for each in the_log(agent, 2)] == [(True, 0), (True, 0)]
+        assert queue_length(agent) not in (7_000, 8_000)
+        agent.release([3])
+        assert queue_length(agent) == 8_000
+        agent.shape(3, replace(queue_length_shape(), compensation_ns=500))
+        assert queue_length(agent) == 7_500
+
+
+def test_a_commit_from_a_moment_on_replaces_what_is_to_come_and_nothing_else() -> None:
+    with namespaces("swap") as prefix, KernelAgent(prefix + "box") as agent:
+        agent.shape(3, queue_length_shape())
+        now = agent.clock()
+        hour = 3_600_000_000_000
+        agent.plan_stage([row(now + 300_000_000, 1), row(now + hour, 2)])
+        agent.plan_commit()
+        agent.plan_stage([row(now + 400_000_000, 3)])
+        agent.plan_commit(now + 350_000_000)
+        log = the_log(agent, 2)
+        assert [each.planned_ns - now for each in log] == [300_000_000, 400_000_000]
+        assert queue_length(agent) == 3_000
+        agent.plan_stage([row(now, 4)])
+        agent.plan_stage([])  # thought better of
+        agent.plan_commit()
+        assert agent.plan_log(2).applied == []
+
+
+def test_a_plan_longer_than_the_relays_memory_streams_through_it_and_a_full_log_is_counted() -> None:
+    with namespaces("long") as prefix, KernelAgent(prefix + "box") as agent:
+        total, piece = 400_000, 40_000  # its memory has room for 349,525
+        for start in range(0, total, piece):
+            agent.plan_stage([row(start + index + 1, 1, slot=9) for index in range(piece)])
+            agent.plan_commit()
+        log = agent.plan_log()
+        wait_until(
+            lambda: agent.plan_log().lost == total - 65_536, what="all rows", deadline_s=30
+        )  # nobody read the log: it keeps the first ones and counts the others
+        assert [each.planned_ns for each in log.applied] == list(range(1, len(log.applied) + 1))
+
+
+def test_more_rows_than_there_is_room_for_are_refused_and_those_there_are_stay() -> None:
+    with namespaces("full") as prefix, KernelAgent(prefix + "box") as agent:
+        far = agent.clock() + 3_600_000_000_000
+        block = [row(far, 1)] * 125
+        for _ in range(2_796):
+            agent.plan_stage(block)
+        with pytest.raises(BenchError, match="refused more of the schedule: No space left"):
+            agent.plan_stage(block)
+        agent.plan_forget()
+        agent.plan_stage(block)
 
 
 def test_the_relay_is_lent_to_another_client_through_a_socket(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ import pytest
 
 from hil import netns, paths
 from hil.errors import BenchError
-from hil.links import offload, rtnl
+from hil.links import offload
 from hil.links import state as link_state
-from hil.links.box import DIRECTIONS, Direction, End, LinkBox, LinkStatus, Wire, shape_step
+from hil.links.box import DIRECTIONS, Direction, End, LinkBox, LinkStatus, Wire
 from hil.links.calibrate import calibrate, cannot_carry, carry_capacity
 from hil.links.integrity import deliver
 from hil.links.loss import acceptance_counts
@@ -211,43 +211,6 @@ def test_a_stream_of_requests_and_answers_never_waits_for_a_lost_wake_up(box: Li
     assert len(late) <= 8  # of 160; without the cure about 20 lie there for up to 50 ms
 
 
-def test_calibration_puts_commanded_and_measured_side_by_side_for_every_direction(box: LinkBox) -> None:
-    before = {status.name: status for status in box.show()}
-    rows = calibrate(box)
-    found = {(row.link, row.direction, row.quantity) for row in rows}
-    quantities = (
-        "engine_constant",
-        "delay_p50",
-        "delay_p95",
-        "delay_p99",
-        "rate",
-        "loss",
-        "mangled",
-        "cut_last_arrival",
-        "restore_first_arrival",
-    )
-    assert found == {(link, d, q) for link in box.links for d in DIRECTIONS for q in quantities}
-    for row in rows:
-        assert row.measured is not None
-        if row.quantity == "delay_p50":
-            assert abs(row.measured - row.commanded) < 1_000
-        if row.quantity == "rate":
-            assert 0.7 * row.commanded < row.measured < 1.03 * row.commanded
-        if row.quantity == "loss":
-            assert row.measured < 50_000
-        if row.quantity == "mangled":
-            assert row.measured == 0
-    for status in box.show():
-        assert status.up
-        assert status.a_to_b.commanded == before[status.name].a_to_b.commanded
-        for direction in (status.a_to_b, status.b_to_a):
-            assert direction.compensation_ns > 0
-            assert direction.agrees
-            assert (
-                direction.kernel_delay_ns == direction.commanded.delay_us * 1000 - direction.compensation_ns
-            )
-
-
 def test_calibration_judges_loss_by_what_the_count_allows(box: LinkBox) -> None:
     lossy = replace(CROSS, loss_ppm=50_000)
     box.set("crosslink", a_to_b=lossy)
@@ -259,7 +222,7 @@ def test_calibration_judges_loss_by_what_the_count_allows(box: LinkBox) -> None:
     assert row.measured is not None
     count = int(row.note.split(" of ")[1].split(";")[0])
     low, high = acceptance_counts(lossy, count)
-    assert row.ok == (low <= row.measured * count / PPM <= high)
+    assert row.ok == (low <= round(row.measured * count / PPM) <= high)
     assert 20_000 < row.measured < 90_000
 
 
@@ -281,7 +244,7 @@ def test_a_link_that_is_down_is_reported_and_the_others_are_measured(box: LinkBo
 
 
 def test_two_processes_drive_the_same_links(box: LinkBox, shared: LinkBox) -> None:
-    socket_path = shared._store.path.with_suffix(".sock")
+    socket_path = shared.store.path.with_suffix(".sock")
     program = (
         "import sys; from pathlib import Path; from hil.links.box import LinkBox\n"
         "with LinkBox.attach(Path(sys.argv[1])) as box:\n"
@@ -294,29 +257,6 @@ def test_two_processes_drive_the_same_links(box: LinkBox, shared: LinkBox) -> No
         assert [status.up for status in other.show()] == [False, True]
         other.restore("ground")
     assert all(status.up for status in box.show())
-
-
-def test_the_engine_replays_a_plan_on_its_own_clock(box: LinkBox, shared: LinkBox) -> None:
-    link = shared._store.load().link("crosslink")
-    rows = []
-    for number, delay_us in enumerate((1_000, 2_000, 3_000)):
-        changed = replace(link, commanded={**link.commanded, "a_to_b": replace(CROSS, delay_us=delay_us)})
-        _, message = shape_step(changed, "a_to_b", None)
-        rows.append((number * 20_000_000, number, rtnl.number([message])))
-    box.agent.plan_load(rows)
-    start = box.agent.clock() + 50_000_000
-    box.agent.plan_run(start)
-    log = wait_until(
-        lambda: found if len(found := box.agent.plan_log()) == 3 else None, what="the plan", deadline_s=5
-    )
-    assert [(number, error, planned) for number, error, planned, _ in log] == [
-        (number, 0, start + number * 20_000_000) for number in range(3)
-    ]
-    assert all(done >= planned for _, _, planned, done in log)
-    back = crosslink(box).a_to_b.kernel
-    assert back is not None
-    assert back.delay_us == 3_000
-    box.reapply()
 
 
 def test_the_hosts_own_network_and_settings_are_as_before_during_and_after(tmp_path: Path) -> None:

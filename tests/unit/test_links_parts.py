@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from hil.errors import ConfigurationError
 from hil.links import uml
 from hil.links.calibrate import Calibration, cannot_carry, percentile
 from hil.links.offload import segmentation_features
@@ -81,18 +80,19 @@ def test_profile_bulk_turns_only_udp_segmentation_off() -> None:
     assert segmentation_features(FEATURES, udp_only=True) == ["tx-udp-segmentation"]
 
 
-def test_more_link_ends_than_a_command_line_holds_are_refused() -> None:
-    nics = [f"l{index}a" for index in range(60)]
-    with pytest.raises(ConfigurationError, match="60 link ends"):
-        uml._kernel_argv(
-            Path("/c/relay/0123456789abcdef"), Path("/run/hil/uml/1-1"), nics, 7, mtu=1500, profile="exact"
-        )
+def test_no_more_cards_than_a_command_line_holds_are_put_on_it() -> None:
+    nics = [f"l{index}{side}" for index in range(45) for side in "ab"]
+    argv = uml._kernel_argv(Path("/c/relay/0123456789abcdef"), Path("/run/hil/uml/1-1"), 7, profile="exact")
+    cards = uml._cards(nics, mtu=1500, profile="exact")
+    fit = uml._fitting(argv, cards)
+    assert 0 < fit < 90  # the others are added when it runs
+    assert len(" ".join([*argv, *cards[:fit]])) <= 4000 < len(" ".join([*argv, *cards[: fit + 1]]))
 
 
 def test_large_receive_buffers_come_with_taking_packets_one_at_a_time() -> None:
     for profile, wanted in (("exact", "depth=64,mtu=1518,gro=0"), ("bulk", "depth=1,mtu=1518,gro=1")):
-        argv = uml._kernel_argv(Path("/c"), Path("/r"), ["l0a"], 7, mtu=1500, profile=profile)
-        assert f"vec0:transport=raw,ifname=l0a,{wanted},bpffile=b" in argv
+        (card,) = uml._cards(["l0a"], mtu=1500, profile=profile)
+        assert card == f"vec0:transport=raw,ifname=l0a,{wanted},bpffile=b"
 
 
 def test_the_packet_filter_drops_what_the_socket_itself_sent() -> None:

@@ -1,0 +1,196 @@
+"""The rules of leases, pure: who is ahead of whom, when a term is over, how a claim reads in a sentence.
+
+No wall clock decides anything here, so one that jumps neither ends nor doubles a lease.  Terms run on the
+monotonic clock, which all processes of one boot share.  A claim made on another clock (before a restart of this
+machine, or on another host) runs its whole term again from the moment it is first looked at from here, unless it
+is renewed; a process of this very machine before its restart is certainly gone.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from hil.errors import BenchError
+from hil.procid import PROC, boot_id, is_gone, started
+
+WAIT_TERM_S = 30.0
+"""A waiter that gives no sign for so long leaves the queue (a stopped process would block it for ever)."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """From where somebody claims or looks: what makes clocks and process numbers comparable."""
+
+    host: str
+    machine: str
+    """/etc/machine-id; empty where there is none."""
+    boot: str
+    """The kernel's boot id."""
+    clock: str
+    """The time namespace: monotonic clocks and start ticks compare within one boot and one of these."""
+    pids: str
+    """The PID namespace: process numbers compare within one boot and one of these."""
+
+    @classmethod
+    def here(cls, proc: Path = PROC) -> Place:
+        """Where this process is.  BenchError when ``/proc`` does not show it."""
+        if started(os.getpid(), proc) is None or (proc / "self").readlink() != Path(str(os.getpid())):
+            raise BenchError(
+                "/proc does not show this process, so nobody could see whether it still runs",
+                remedy="mount /proc of this PID namespace",
+            )
+        return cls(
+            host=socket.gethostname(),
+            machine=_text(Path("/etc/machine-id")),
+            boot=boot_id(proc),
+            clock=_namespace(proc, "time"),
+            pids=_namespace(proc, "pid"),
+        )
+
+    def same_clock(self, other: Place) -> bool:
+        """Whether monotonic times of both compare."""
+        return (self.boot, self.clock) == (other.boot, other.clock)
+
+    def sees_processes_of(self, other: Place) -> bool:
+        """Whether a pid there means the same process here."""
+        return self.same_clock(other) and self.pids == other.pids
+
+    def is_after_restart_of(self, other: Place) -> bool:
+        """Whether this is the same machine (or container), started again since."""
+        same = self.machine != "" and (self.machine, self.host) == (other.machine, other.host)
+        return same and self.boot != other.boot
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A lease (``token`` set) or a place in the queue for one (``token`` None).  Times are UTC, for people only."""
+
+    id: int
+    token: int | None
+    """Fencing token: grows with every lease ever granted by the store, so a later holder has a higher one."""
+    boards: frozenset[str]
+    holder: str
+    purpose: str
+    by_person: bool
+    """Nobody's process: it lasts until it is freed or its term is over."""
+    within: int | None
+    """The lease whose holder lets this one use its boards."""
+    place: Place
+    pid: int
+    start_ticks: int
+    ttl_s: float
+    renewed_s: float
+    """Monotonic clock of ``place`` at the last sign of life."""
+    renewals: int
+    asked: datetime
+    taken: datetime | None
+    renewed: datetime
+    seen_s: float | None = None
+    """Looker's monotonic clock when it first saw this renewal; only for a claim made on another clock."""
+    left_s: float = 0.0
+    """Rest of the term at the time of reading."""
+    expires: datetime | None = None
+    """The end of the term, by the wall clock at the time of reading."""
+    position: int = 0
+    """Place in the queue for its boards: 1 is next; 0 holds them."""
+
+    @property
+    def term_s(self) -> float:
+        return WAIT_TERM_S if self.token is None else self.ttl_s
+
+
+def left_s(claim: Claim, here: Place, now_s: float) -> float:
+    """Seconds until the term of ``claim`` is over; not above 0 when it is."""
+    if claim.place.same_clock(here):
+        return claim.renewed_s + claim.term_s - now_s
+    return claim.term_s if claim.seen_s is None else claim.seen_s + claim.term_s - now_s
+
+
+def has_ended(claim: Claim, here: Place, proc: Path = PROC) -> bool:
+    """Whether the process behind a claim is certainly gone; never true of a person's lease."""
+    if claim.by_person and claim.token is not None:
+        return False
+    if here.sees_processes_of(claim.place):
+        return is_gone(claim.pid, claim.start_ticks, proc)
+    return here.is_after_restart_of(claim.place)
+
+
+def blockers(claim: Claim, claims: Iterable[Claim]) -> list[Claim]:
+    """Who is in the way of ``claim``: whoever holds one of its boards, and whoever asked for one before it.
+
+    Because earlier askers count even while they wait for other boards, boards are reserved in the order of the
+    queue, and nobody starves.  A claim within a lease meets only the other claims within that lease.
+    """
+    return [
+        other
+        for other in claims
+        if other.id not in (claim.id, claim.within)
+        and not claim.boards.isdisjoint(other.boards)
+        and (other.token is not None or other.id < claim.id)
+        and (claim.within is None or other.within == claim.within)
+    ]
+
+
+def position(claim: Claim, claims: Iterable[Claim]) -> int:
+    """Place in the queue: 1 when only holders are in the way; 0 for a holder."""
+    if claim.token is not None:
+        return 0
+    return 1 + sum(other.token is None for other in blockers(claim, claims))
+
+
+def boards_text(boards: Iterable[str]) -> str:
+    """``six/a1, six/a2``."""
+    return ", ".join(sorted(boards))
+
+
+def sentence(claim: Claim, boards: Iterable[str] = (), here: Place | None = None) -> str:
+    """Who holds (or waits for) ``boards`` since when, until when, where, for what."""
+    shared = claim.boards & frozenset(boards) or claim.boards
+    names = boards_text(shared)
+    who = f"{claim.holder} on {claim.place.host}"
+    what = f'for "{claim.purpose}"' if claim.purpose else "without a stated purpose"
+    if claim.taken is None:
+        return (
+            f"{who} waits for {names} since {utc(claim.asked)} {what} (place {claim.position} in the queue)"
+        )
+    verb = "are" if len(shared) > 1 else "is"
+    text = f"{names} {verb} held by {who} since {utc(claim.taken)} {what}"
+    if claim.by_person:
+        return f"{text}, until {utc(claim.expires)} ({span(claim.left_s)} left; lease {claim.id})"
+    mine = claim.pid == os.getpid() and here is not None and here.sees_processes_of(claim.place)
+    process = "this process" if mine else f"process {claim.pid}"
+    return f"{text}, while {process} lives and renews it, now until {utc(claim.expires)} (lease {claim.id})"
+
+
+def utc(moment: datetime | None) -> str:
+    """``2026-03-01 12:00:05 UTC``."""
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment else "-"
+
+
+def span(seconds: float) -> str:
+    """``1 h 23 min``, ``4 min 10 s``, ``12 s``."""
+    whole = timedelta(seconds=max(0, round(seconds)))
+    hours, rest = divmod(int(whole.total_seconds()), 3600)
+    minutes, secs = divmod(rest, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {secs} s" if minutes else f"{secs} s"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("ascii", "replace").strip()
+    except OSError:
+        return ""
+
+
+def _namespace(proc: Path, kind: str) -> str:
+    try:
+        return str((proc / "self/ns" / kind).readlink())
+    except OSError:  # kernels before 5.6 have no time namespaces
+        return ""

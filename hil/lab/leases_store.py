@@ -1,0 +1,344 @@
+"""Where leases are kept: one SQLite file on a local disk of the lab controller, shared by every process on it.
+
+WAL, so that lookers never wait for a writer; ``BEGIN IMMEDIATE``, so that whoever decides has read the latest.
+Only what concerns a person's lease waits for the disk: a power cut ends all processes anyway, and the fencing
+tokens leap with every boot, so that one which a power cut took back is not given out again.  Connections are opened
+for one operation and never kept across a fork.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+
+from hil.errors import BenchError, ConfigurationError, HarnessError, HilError
+from hil.lab.leases_rules import Claim, Place, left_s, position
+from hil.procid import PROC
+from hil.wait import wait_until
+
+APPLICATION = 0x48494C4C  # "HILL", in the file's header: this is a lease store
+VERSION = 1
+BUSY_S = 30.0
+"""How long one operation waits for the others' writes (each takes about a millisecond)."""
+
+LEAP = 1_000_000
+"""More leases than are ever granted between two writes to the disk (SQLite's checkpoint, 1,000 pages)."""
+
+REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph", "fuse.sshfs", "fuse.glusterfs"})
+"""File systems over which processes on two machines do not share memory, which WAL needs."""
+
+_SCHEMA = (
+    """CREATE TABLE claims (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, token INTEGER UNIQUE, within INTEGER, boards TEXT NOT NULL,
+        holder TEXT NOT NULL, purpose TEXT NOT NULL, by_person INTEGER NOT NULL, place TEXT NOT NULL,
+        pid INTEGER NOT NULL, start_ticks INTEGER NOT NULL, ttl_s REAL NOT NULL, renewed_s REAL NOT NULL,
+        renewals INTEGER NOT NULL DEFAULT 0, asked_utc TEXT NOT NULL, taken_utc TEXT, renewed_utc TEXT NOT NULL)""",
+    # The rules never grant a board twice; should they ever, this table refuses.
+    """CREATE TABLE held (
+        board TEXT, nested INTEGER, claim INTEGER NOT NULL REFERENCES claims ON DELETE CASCADE,
+        PRIMARY KEY (board, nested)) WITHOUT ROWID""",
+    """CREATE TABLE sightings (
+        claim INTEGER REFERENCES claims ON DELETE CASCADE, clock TEXT, renewals INTEGER NOT NULL,
+        at_s REAL NOT NULL, PRIMARY KEY (claim, clock)) WITHOUT ROWID""",
+    "CREATE TABLE tokens (last INTEGER NOT NULL, boot TEXT NOT NULL)",
+)
+
+
+_SIGHTED = (
+    "LEFT JOIN sightings ON sightings.claim = claims.id AND sightings.clock = ? "
+    "AND sightings.renewals = claims.renewals"
+)
+
+
+@dataclass(frozen=True)
+class Store:
+    """The file, and the place from which it is looked at."""
+
+    path: Path
+    here: Place
+
+    @contextmanager
+    def open(self) -> Iterator[Session]:
+        """A connection; its errors come out with blame and remedy."""
+        with _told(self.path):
+            if not self.path.exists():
+                self._create()
+            with closing(_connect(self.path)) as connection:
+                if _is_empty(connection):  # whoever makes it now has not finished, or was killed
+                    self._create()
+                _check(connection, self.path)
+                yield Session(connection, self.here)
+
+    def check_disk(self) -> None:
+        """ConfigurationError when the file is on a file system that machines share."""
+        if (kind := filesystem(self.path.parent)) in REMOTE:
+            raise ConfigurationError(
+                f"the lease store {self.path} is on {kind}, which cannot keep it consistent between machines",
+                remedy="keep it on a local disk of the lab controller: --store FILE or HIL_LEASES",
+            )
+
+    def _create(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+
+        def created() -> bool:
+            # Many may arrive at once: changing the journal's mode wants the file alone, and does not queue for it.
+            with _told(self.path), closing(_connect(self.path)) as db:
+                db.execute("PRAGMA journal_mode = WAL")
+                db.execute("BEGIN IMMEDIATE")
+                if _is_empty(db):
+                    for statement in _SCHEMA:
+                        db.execute(statement)
+                    db.execute("INSERT INTO tokens VALUES (0, ?)", (self.here.boot,))
+                    db.execute(f"PRAGMA application_id = {APPLICATION}")
+                    db.execute(f"PRAGMA user_version = {VERSION}")
+                db.execute("COMMIT")
+                return True
+
+        wait_until(created, what=f"the lease store {self.path} to be made", deadline_s=BUSY_S)
+
+
+class Session:
+    """One connection's verbs.  Those that write want ``with session.write():`` around them."""
+
+    def __init__(self, connection: sqlite3.Connection, here: Place) -> None:
+        self._db = connection
+        self._here = here
+        self._cached: tuple[int, list[Claim]] | None = None
+        self._known: dict[tuple[object, ...], Claim] = {}
+
+    @contextmanager
+    def write(self, *, durable: bool = False) -> Iterator[None]:
+        """All or nothing, and nobody else writes meanwhile; ``durable``: it also survives a power cut."""
+        self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            self._cached = None
+            raise
+
+    def claims(self) -> list[Claim]:
+        """Every lease and every place in the queue, by id; also those whose term is over."""
+        version = int(self._db.execute("PRAGMA data_version").fetchone()[0])
+        if self._cached is None or self._cached[0] != version:
+            # Between the version and the rows somebody may have written: then the next look reads again.
+            self._cached = (version, self._read())
+        return self._cached[1]
+
+    def _read(self) -> list[Claim]:
+        """All claims; of those seen before only what can change is read, for queues are long and looks are many."""
+        marks = self._db.execute(
+            "SELECT claims.id, token, claims.renewals, pid, at_s FROM claims " + _SIGHTED,
+            (_clock(self._here),),
+        ).fetchall()
+        known = {mark: claim for mark in map(tuple, marks) if (claim := self._known.get(mark))}
+        fresh = [mark[0] for mark in marks if tuple(mark) not in known]
+        if fresh:
+            rows = self._db.execute(
+                f"SELECT claims.*, at_s FROM claims {_SIGHTED} WHERE claims.id IN (SELECT value FROM json_each(?))",
+                (_clock(self._here), json.dumps(fresh)),
+            )
+            known |= {
+                (row["id"], row["token"], row["renewals"], row["pid"], row["at_s"]): _claim(row)
+                for row in rows
+            }
+        self._known = known
+        return sorted(known.values(), key=lambda claim: claim.id)
+
+    def enter(self, claim: Claim) -> int:
+        """Put a claim into the queue; its id."""
+        self._cached = None  # here and below: data_version tells of others' writes only
+        cursor = self._db.execute(
+            "INSERT INTO claims (within, boards, holder, purpose, by_person, place, pid, start_ticks, ttl_s, "
+            "renewed_s, asked_utc, renewed_utc) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+            (
+                claim.within,
+                json.dumps(sorted(claim.boards)),
+                claim.holder,
+                claim.purpose,
+                claim.by_person,
+                json.dumps(asdict(claim.place)),
+                claim.pid,
+                claim.start_ticks,
+                claim.ttl_s,
+                claim.renewed_s,
+                claim.asked.isoformat(),
+                claim.renewed.isoformat(),
+            ),
+        )
+        return int(cursor.lastrowid or 0)
+
+    def grant(self, claim: Claim, now_s: float) -> None:
+        """Turn a place in the queue into a lease.  HarnessError when a board is held after all (a bug of ours)."""
+        self._cached = None
+        self._db.execute(
+            "UPDATE tokens SET last = last + CASE boot WHEN ?1 THEN 1 ELSE ?2 END, boot = ?1",
+            (self._here.boot, LEAP),
+        )
+        try:
+            for board in claim.boards:
+                nested = claim.within is not None
+                self._db.execute("INSERT INTO held VALUES (?, ?, ?)", (board, nested, claim.id))
+        except sqlite3.IntegrityError as exc:
+            raise HarnessError(f"the rules granted a board twice: claim {claim.id} ({exc})") from exc
+        self._db.execute(
+            "UPDATE claims SET token = (SELECT last FROM tokens), taken_utc = ? WHERE id = ?",
+            (datetime.now(UTC).isoformat(), claim.id),
+        )
+        self.renew(claim.id, now_s)
+
+    def renew(self, claim_id: int, now_s: float, *, ttl_s: float | None = None) -> None:
+        """The claim's term begins again, on the clock of this place."""
+        self._cached = None
+        self._db.execute(
+            "UPDATE claims SET renewed_s = ?, renewals = renewals + 1, renewed_utc = ?, place = ?, "
+            "ttl_s = coalesce(?, ttl_s) WHERE id = ?",
+            (now_s, datetime.now(UTC).isoformat(), json.dumps(asdict(self._here)), ttl_s, claim_id),
+        )
+
+    def hand(self, claim_id: int, pid: int, start_ticks: int) -> None:
+        """Another process of this place counts as the holder."""
+        self._cached = None
+        self._db.execute(
+            "UPDATE claims SET pid = ?, start_ticks = ? WHERE id = ?", (pid, start_ticks, claim_id)
+        )
+
+    def drop(self, ids: Iterable[int]) -> None:
+        """Remove claims; those that are not there any more are no error."""
+        self._cached = None
+        self._db.executemany("DELETE FROM claims WHERE id = ?", [(claim_id,) for claim_id in ids])
+
+    def note_sightings(self, claims: Iterable[Claim], now_s: float) -> None:
+        """Remember when a claim made on another clock was first seen as it is."""
+        self._cached = None
+        self._db.executemany(
+            "INSERT OR REPLACE INTO sightings VALUES (?, ?, ?, ?)",
+            [(c.id, _clock(self._here), c.renewals, now_s) for c in claims],
+        )
+
+
+def presented(claims: list[Claim], here: Place, now_s: float) -> list[Claim]:
+    """The same claims as people read them: with the rest of their term, its end, and their place in the queue."""
+    wall = datetime.now(UTC)
+    result = []
+    for claim in claims:
+        left = left_s(claim, here, now_s)
+        expires = wall + timedelta(seconds=left)
+        result.append(replace(claim, left_s=left, expires=expires, position=position(claim, claims)))
+    return result
+
+
+def filesystem(directory: Path, mountinfo: Path = PROC / "self/mountinfo") -> str:
+    """Type of the file system ``directory`` is on (proc(5), mountinfo); empty when the kernel does not tell."""
+    best, kind = 0, ""
+    try:
+        lines = mountinfo.read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        mounted = Path(before.split()[4].replace("\\040", " "))
+        if directory.resolve().is_relative_to(mounted) and len(mounted.parts) >= best:
+            best, kind = len(mounted.parts), after.split()[0]
+    return kind
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+    db.row_factory = sqlite3.Row
+    db.execute("PRAGMA foreign_keys = ON")
+    return db
+
+
+def _is_empty(db: sqlite3.Connection) -> bool:
+    return not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+
+
+def _check(db: sqlite3.Connection, path: Path) -> None:
+    application = db.execute("PRAGMA application_id").fetchone()[0]
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if application != APPLICATION:
+        raise ConfigurationError(
+            f"{path} is not a lease store", remedy="name another file with --store or HIL_LEASES"
+        )
+    if version != VERSION:
+        raise ConfigurationError(
+            f"the lease store {path} has format {version}; this program knows {VERSION}",
+            remedy="use the same release of this program everywhere on the lab controller",
+        )
+
+
+def _claim(row: sqlite3.Row) -> Claim:
+    return Claim(
+        id=row["id"],
+        token=row["token"],
+        boards=_boards(row["boards"]),
+        holder=row["holder"],
+        purpose=row["purpose"],
+        by_person=bool(row["by_person"]),
+        within=row["within"],
+        place=_place(row["place"]),
+        pid=row["pid"],
+        start_ticks=row["start_ticks"],
+        ttl_s=row["ttl_s"],
+        renewed_s=row["renewed_s"],
+        renewals=row["renewals"],
+        asked=datetime.fromisoformat(row["asked_utc"]),
+        taken=datetime.fromisoformat(row["taken_utc"]) if row["taken_utc"] else None,
+        renewed=datetime.fromisoformat(row["renewed_utc"]),
+        seen_s=row["at_s"],
+    )
+
+
+@lru_cache(maxsize=256)  # a poll of a long queue reads the same few again and again
+def _boards(text: str) -> frozenset[str]:
+    return frozenset(json.loads(text))
+
+
+@lru_cache(maxsize=256)
+def _place(text: str) -> Place:
+    return Place(**json.loads(text))
+
+
+def _clock(place: Place) -> str:
+    return f"{place.boot} {place.clock}"
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """SQLite's and the file system's errors, in this project's words."""
+    try:
+        yield
+    except HilError:
+        raise
+    except sqlite3.OperationalError as exc:
+        if "locked" in str(exc) or "busy" in str(exc):
+            raise BenchError(
+                f"the lease store {path} was busy for {BUSY_S:g} s",
+                remedy="see with `fuser -v` on that file which process keeps it, and end that one",
+            ) from exc
+        raise ConfigurationError(f"cannot use the lease store {path}: {exc}", remedy=_rights(path)) from exc
+    except sqlite3.DatabaseError as exc:
+        raise BenchError(
+            f"the lease store {path} is damaged or no lease store: {exc}",
+            remedy="make sure that nobody uses a board, move the file away, and take the leases again",
+        ) from exc
+    except PermissionError as exc:
+        raise ConfigurationError(f"cannot use the lease store {path}: {exc}", remedy=_rights(path)) from exc
+
+
+def _rights(path: Path) -> str:
+    who = f"user {os.geteuid()}"
+    return (
+        f"{who} must be able to write the file and its directory {path.parent}; HIL_LEASES names another file"
+    )

@@ -1,0 +1,131 @@
+"""The schedule as the engine plays it: rows of one size, the messages they go into, the log of what became of them.
+
+The layouts are those of ``relay.c``.  A row carries only what changes, so that a schedule of 45 links at 10 Hz
+fits a serial line; the netem message around it is taught once per direction.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from hil.links.relay import PAYLOAD_MAX
+
+KEEP_ALL = 2**64 - 1
+SLOTS_MAX = 1024
+_SHAPE = struct.Struct("<HHHHHHI")
+_ROW = struct.Struct("<QIIIHH")
+_LOG = struct.Struct("<QQ")
+_APPLIED = struct.Struct("<QIHH")
+_HELD = 0x8000
+_ROWS_PER_FRAME = PAYLOAD_MAX // _ROW.size
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the engine needs to make a netem message of a row: one message each for up and down, and where to write.
+
+    ``options_at``: delay in ticks, limit, loss (32 bits each); ``latency_at`` (down, up): delay in ns (64 bits).
+    ``compensation_ns`` is subtracted from every delay, never below 0.
+    """
+
+    up: bytes
+    down: bytes
+    options_at: int
+    latency_at: tuple[int, int]
+    compensation_ns: int
+
+    def pack(self, slot: int) -> bytes:
+        """Payload of a SHAPE frame."""
+        head = _SHAPE.pack(
+            slot, self.options_at, *self.latency_at, len(self.down), len(self.up), self.compensation_ns
+        )
+        return head + self.up + self.down
+
+    @classmethod
+    def unpack(cls, payload: bytes) -> tuple[int, Shape]:
+        """The inverse of :meth:`pack`: slot and shape."""
+        slot, options_at, down_at, up_at, down_length, up_length, compensation_ns = _SHAPE.unpack_from(
+            payload
+        )
+        messages = payload[_SHAPE.size :]
+        up, down = messages[:up_length], messages[up_length : up_length + down_length]
+        return slot, cls(up, down, options_at, (down_at, up_at), compensation_ns)
+
+    def message(self, row: PlanRow) -> bytes:
+        """What the engine hands to its kernel for ``row``."""
+        delay_ns = max(0, row.delay_us * 1000 - self.compensation_ns)
+        message = bytearray(self.up if row.up else self.down)
+        ticks = min(delay_ns >> 6, 0xFFFFFFFF)
+        struct.pack_into("=III", message, self.options_at, ticks, row.limit, row.loss)
+        struct.pack_into("=Q", message, self.latency_at[row.up], delay_ns)
+        return bytes(message)
+
+
+class PlanRow(NamedTuple):
+    """One direction from ``at_ns`` of the engine's clock on; ``loss`` on netem's scale, where all is 2**32 - 1."""
+
+    at_ns: int
+    delay_us: int
+    limit: int
+    loss: int
+    slot: int
+    up: int
+
+
+class Applied(NamedTuple):
+    """What became of a row: errno, how late it was; ``held``: noted and not applied."""
+
+    slot: int
+    error: int
+    held: bool
+    planned_ns: int
+    late_us: int
+
+
+class PlanLog(NamedTuple):
+    """A piece of the log: how many rows there were up to and with these, and how many found no room in it."""
+
+    seen: int
+    lost: int
+    applied: list[Applied]
+
+
+def frames(rows: Sequence[PlanRow]) -> Iterator[bytes]:
+    """Payloads of PLAN_ADD frames."""
+    for start in range(0, len(rows), _ROWS_PER_FRAME):
+        yield b"".join([_ROW.pack(*row) for row in rows[start : start + _ROWS_PER_FRAME]])
+
+
+def unpack_rows(payload: bytes) -> list[PlanRow]:
+    """The rows of one PLAN_ADD frame."""
+    return [PlanRow(*values) for values in _ROW.iter_unpack(payload)]
+
+
+def pack_log(log: PlanLog) -> bytes:
+    """The answer to a PLAN_LOG frame."""
+    return _LOG.pack(log.seen, log.lost) + b"".join(
+        _APPLIED.pack(each.planned_ns, each.late_us, each.slot, each.error | (_HELD if each.held else 0))
+        for each in log.applied
+    )
+
+
+def unpack_log(answer: bytes) -> PlanLog:
+    """The inverse of :func:`pack_log`."""
+    seen, lost = _LOG.unpack_from(answer)
+    applied = [
+        Applied(slot, error & ~_HELD, bool(error & _HELD), planned_ns, late_us)
+        for planned_ns, late_us, slot, error in _APPLIED.iter_unpack(answer[_LOG.size :])
+    ]
+    return PlanLog(seen, lost, applied)
+
+
+def pack_slots(numbers: Sequence[int]) -> bytes:
+    """Payload of HOLD and RELEASE frames."""
+    return struct.pack(f"<{len(numbers)}H", *numbers)
+
+
+def unpack_slots(payload: bytes) -> tuple[int, ...]:
+    return struct.unpack(f"<{len(payload) // 2}H", payload)

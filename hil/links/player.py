@@ -1,0 +1,318 @@
+"""Plays a schedule: keeps the engine supplied with rows, and writes down what it says became of them.
+
+The engine applies rows on its own clock, so nothing here has to be on time; it only has to stay ahead.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hil.errors import BenchError, ConfigurationError, HarnessError, HilError
+from hil.links.plan import KEEP_ALL, SLOTS_MAX, Applied, PlanRow
+from hil.links.record import BoxRecord, LinkRecord, Override, ScheduleRecord
+from hil.links.schedule import Row, Source, Thinner, Windows, scheduled_state
+from hil.links.shape import DIRECTIONS, Direction, plan_row, shape_of, slot
+from hil.links.state import LinkState
+from hil.links.tally import COLUMNS, Tally, summarise
+
+if TYPE_CHECKING:
+    from hil.links.box import LinkBox
+
+__all__ = ["Player", "summarise"]
+AHEAD_S = 15.0
+"""The engine holds rows for so long, so that this process may be held up."""
+BURSTY_STEP_US = 20
+"""A direction with a burst model gets delays in steps of at least this: every message restarts its chain."""
+_PIECE_S = 2.0  # a large piece would occupy the engine's serial line for too long
+_LEAST_S = 5.0  # but this much in one go
+_ROUND_S = 0.5
+_LEAD_S = 0.1  # the first rows are with the engine before they are due
+_CLOCK_READINGS = 5
+
+
+class Player:
+    """Plays ``source`` on the links of a box; made and ended by :meth:`hil.links.box.LinkBox.play`.
+
+    ``on_error`` is called once, from the player's thread, with whatever ends the playing (also in ``failure``),
+    and once with the first row that the engine's kernel refused; further ones are counted.
+    """
+
+    def __init__(
+        self,
+        box: LinkBox,
+        source: Source,
+        *,
+        zero_ns: int,
+        log_path: Path,
+        window_s: float = 30.0,
+        on_error: Callable[[HilError], None] | None = None,
+        now_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self.failure: HilError | None = None
+        self._box, self._agent = box, box.agent
+        self._source = source
+        self._zero_ns, self._now_ns = zero_ns, now_ns
+        self._window_ns = round(window_s * 1e9)
+        self._windows = Windows.beside(box.store.path, source.links)
+        self._log_path = log_path
+        self._tally = Tally()
+        self._on_error = on_error or (lambda error: None)
+        self._lock = threading.Lock()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="link-player", daemon=True)
+        self._links: dict[str, tuple[int, LinkRecord]] = {}
+        self._bulk = box.profile == "bulk"
+        self._thinner = Thinner()
+        self._waiting: deque[Row] = deque()  # fetched, not yet with the engine
+        self._begun_ns = self._fetched_ns = self._loaded_ns = 0
+        self._offset_ns = 0  # our clock less the engine's
+        self._sent: dict[
+            tuple[int, int], tuple[Row, Direction]
+        ] = {}  # by slot and time on the engine's clock
+        self._seen = 0
+
+    def start(self) -> None:
+        """Begin to play, in the middle if the zero has passed. ConfigurationError for links that are not there."""
+        with self._box.store.changing() as draft:
+            record = draft.record
+            if record.schedule is not None:
+                raise ConfigurationError(
+                    "the links follow a schedule already", remedy="close its player first"
+                )
+            self._links = {name: (record.position(name), record.link(name)) for name in self._source.links}
+            if 2 * len(record.links) > SLOTS_MAX:
+                raise ConfigurationError(f"{len(record.links)} links are too many for one link box")
+            try:
+                record = self._prepared(record)
+            except BaseException:
+                with suppress(HilError):
+                    self._agent.plan_forget()
+                self._windows.remove()
+                raise
+            schedule = ScheduleRecord(self._zero_ns, tuple(self._source.links))
+            draft.record = replace(record, schedule=schedule)
+        self._end.wait(min(_LEAD_S, max(0.0, (self._begun_ns - self._now()) / 1e9)))
+        self._thread.start()
+
+    def _prepared(self, record: BoxRecord) -> BoxRecord:
+        """The engine knows every direction, and has its first rows."""
+        self._windows.remove()
+        self._agent.plan_forget()
+        self._log_path.parent.mkdir(parents=True, exist_ok=True)
+        with self._log_path.open("w", newline="") as log:
+            csv.writer(log).writerow(COLUMNS)
+        for name, (position, old) in self._links.items():
+            link = self._manual_to_override(old)
+            self._links[name] = position, link
+            record = record.with_link(link)
+            for direction in DIRECTIONS:
+                self._agent.shape(slot(position, direction), shape_of(link, direction, record.seed))
+            if link.override:
+                self._agent.hold([slot(position, direction) for direction in DIRECTIONS])
+        self._begin_at(self._source, max(0, self._now() + round(_LEAD_S * 1e9)))
+        self._load(KEEP_ALL)
+        self._load(KEEP_ALL)
+        return record
+
+    def replace(self, source: Source) -> None:
+        """Another plan for the same links, from a moment after now on. ConfigurationError for other links."""
+        if set(source.links) != set(self._source.links):
+            raise ConfigurationError("a schedule can only be replaced by one of the same links")
+        with self._lock, self._box.store.changing() as draft:
+            from_ns = self._now() + round(_LEAD_S * 1e9)
+            before = {name: self._windows.at(name, from_ns) for name in self._links}
+            self._windows.forget_from(from_ns)
+            self._waiting.clear()
+            self._begin_at(source, from_ns, before)
+            from_engine_ns = self._engine_ns(from_ns)
+            old = {key: what for key, what in self._sent.items() if key[1] >= from_engine_ns}
+            self._agent.plan_stage([])
+            self._load(from_engine_ns)
+            self._load(KEEP_ALL)
+            self._drain()
+            for key, what in old.items():
+                if self._sent.get(key) is what:  # will never be played
+                    del self._sent[key]
+            assert draft.record.schedule is not None
+            schedule = replace(draft.record.schedule, revision=draft.record.schedule.revision + 1)
+            draft.record = replace(draft.record, schedule=schedule)
+
+    def step(self) -> None:
+        """One round of supplying the engine and reading its log; the thread does this twice a second."""
+        with self._lock:
+            while self._loaded_ns < self._now() + AHEAD_S * 1e9:
+                self._load(KEEP_ALL)
+                if self._waiting and self._loaded_ns >= self._now() + _LEAST_S * 1e9:
+                    break  # the next piece in the next round: cuts by hand share the line
+            self._drain()
+
+    def summary(self) -> dict[str, int]:
+        """Rows the engine took, how late they were, how many its kernel refused, were held, or left no trace."""
+        return self._tally.summary()
+
+    def close(self) -> None:
+        """Stop; the links stay as they are now and are commanded by hand again. Safe to call twice."""
+        if self._end.is_set():
+            return
+        self._end.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=10)
+        if self._thread.ident is None:
+            return  # never started
+        with suppress(BenchError), self._box.store.changing() as draft:
+            record = draft.record
+            with suppress(HilError):  # an engine that is gone has nothing to tell
+                self._drain()
+                record = self._frozen(record)
+                self._agent.plan_forget()
+            draft.record = replace(record, schedule=None)
+        self._windows.remove()
+
+    def _now(self) -> int:
+        """Time on the schedule, ns."""
+        return self._now_ns() - self._zero_ns
+
+    def _run(self) -> None:
+        while not self._end.wait(_ROUND_S):
+            try:
+                self.step()
+            except Exception as exc:
+                self.failure = (
+                    exc if isinstance(exc, HilError) else HarnessError(f"playing the schedule: {exc!r}")
+                )
+                self._on_error(self.failure)
+                return
+
+    def _begin_at(self, source: Source, from_ns: int, before: Mapping[str, Row] | None = None) -> None:
+        """Fetch from here on; ``before`` has what the engine does by then."""
+        self._source = source
+        bursty = {
+            name: BURSTY_STEP_US
+            for name, (_, link) in self._links.items()
+            if any(state.gemodel for state in link.commanded.values())
+        }
+        self._thinner = Thinner(bursty)
+        self._thinner.last.update(before or {})
+        self._begun_ns = self._fetched_ns = self._loaded_ns = from_ns
+        self._fetch()
+
+    def _fetch(self) -> None:
+        """The next window: thinned, kept as a file, and then waiting for the engine."""
+        from_ns, to_ns = self._fetched_ns, self._fetched_ns + self._window_ns
+        before = dict(self._thinner.last)
+        rows = self._checked(self._source.window(from_ns, to_ns), from_ns, to_ns)
+        changes = self._thinner.changes(rows, before_ns=to_ns)
+        if missing := [name for name in self._links if name not in self._thinner.last]:
+            raise HarnessError(f"the schedule has no state of {', '.join(missing)} at its beginning")
+        keyframe = [row._replace(at_ns=from_ns) for row in before.values()]
+        self._windows.write(from_ns, to_ns, [*keyframe, *changes])
+        self._waiting += changes
+        self._fetched_ns = to_ns
+        self._offset_ns = self._measured_offset_ns()
+
+    def _checked(self, rows: Iterable[Row], from_ns: int, to_ns: int) -> Iterable[Row]:
+        last_ns = from_ns
+        for row in rows:
+            if row.at_ns == to_ns:
+                row = row._replace(at_ns=to_ns - 1)  # seconds were rounded
+            if row.link not in self._links or not last_ns <= row.at_ns < to_ns:
+                raise HarnessError(f"{row} is out of place in a window from {from_ns} to {to_ns} ns")
+            last_ns = row.at_ns
+            yield row
+
+    def _load(self, commit_from_ns: int) -> None:
+        """Give the engine the next piece; it takes the place of what it has from ``commit_from_ns`` of its clock on."""
+        piece_s = _LEAD_S if self._loaded_ns == self._begun_ns else _PIECE_S  # the first one is there at once
+        upto_ns = max(
+            self._loaded_ns, min(self._now() + round(AHEAD_S * 1e9), self._loaded_ns + round(piece_s * 1e9))
+        )
+        while self._fetched_ns < upto_ns:
+            self._fetch()
+        rows: list[PlanRow] = []
+        while self._waiting and self._waiting[0].at_ns < upto_ns:
+            row = self._waiting.popleft()
+            position, link = self._links[row.link]
+            for direction in DIRECTIONS:
+                state = scheduled_state(link.commanded[direction], row, bulk=self._bulk)
+                made = plan_row(state, at_ns=self._engine_ns(row.at_ns), number=slot(position, direction))
+                self._sent[made.slot, made.at_ns] = row, direction
+                rows.append(made)
+        if rows:
+            self._agent.plan_stage(rows)
+        if rows or commit_from_ns != KEEP_ALL:
+            self._agent.plan_commit(commit_from_ns)
+        self._loaded_ns = upto_ns
+
+    def _drain(self) -> None:
+        """Write down what the engine did since the last time; every row is told once."""
+        with self._log_path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            while True:
+                log = self._agent.plan_log(self._seen)
+                self._seen, self._tally.lost = log.seen, log.lost
+                if not log.applied:
+                    return
+                for applied in log.applied:
+                    writer.writerow(self._noted(applied))
+
+    def _noted(self, applied: Applied) -> tuple[object, ...]:
+        sent = self._sent.pop((applied.slot, applied.planned_ns), None)
+        if sent is None:
+            raise HarnessError(f"the link engine applied a row that it was not given: {applied}")
+        row, direction = sent
+        self._tally.add(applied.late_us, applied.error, applied.held)
+        if applied.error and self._tally.errors == 1:
+            self._on_error(_refused(row, direction, applied))
+        planned = f"{row.at_ns / 1e9:.6f}"
+        state = int(row.up), row.delay_us, row.loss_ppm
+        return planned, applied.late_us, row.link, direction, *state, applied.error, int(applied.held)
+
+    def _manual_to_override(self, link: LinkRecord) -> LinkRecord:
+        """A link that was cut before it had a schedule stays cut until it is restored."""
+        if not link.cut:
+            return link
+        now_ns = self._now_ns()
+        held: dict[str, Override] = {
+            direction: Override(state, now_ns) for direction, state in link.commanded.items()
+        }
+        return replace(link.with_up(True), override=held)
+
+    def _frozen(self, record: BoxRecord) -> BoxRecord:
+        """What the schedule or a hand commands now is what is commanded from now on."""
+        for name in self._links:
+            link = record.link(name)
+            states: dict[str, LinkState] = {
+                direction: self._box.commanded(name, direction) for direction in DIRECTIONS
+            }
+            record = record.with_link(replace(link, commanded=states, override={}))
+        return record
+
+    def _engine_ns(self, at_ns: int) -> int:
+        return self._zero_ns + at_ns - self._offset_ns
+
+    def _measured_offset_ns(self) -> int:
+        """Our clock less the engine's, by the tightest of a few readings."""
+        readings = []
+        for _ in range(_CLOCK_READINGS):
+            before_ns = self._now_ns()
+            engine_ns = self._agent.clock()
+            after_ns = self._now_ns()
+            readings.append((after_ns - before_ns, (before_ns + after_ns) // 2 - engine_ns))
+        return min(readings)[1]
+
+
+def _refused(row: Row, direction: Direction, applied: Applied) -> BenchError:
+    return BenchError(
+        f"the link engine refused the schedule's row for {row.link} {direction} at {row.at_ns / 1e9:.3f} s: "
+        f"{os.strerror(applied.error)}",
+        remedy="see the applied log; bring the bench up again",
+    )

@@ -1,0 +1,81 @@
+"""What a link is: commanded, read back from the kernel, counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from hil.links import netem
+from hil.links.record import LinkRecord
+from hil.links.shape import Direction
+from hil.links.state import LinkState
+from hil.links.wires import End
+
+
+@dataclass(frozen=True)
+class DirectionStatus:
+    """One direction: what was asked for, what the kernel says it does, what it counted."""
+
+    commanded: LinkState
+    kernel: LinkState | None  # decoded from the engine's dump; None when there is no netem
+    kernel_delay_ns: int  # the commanded delay less the compensation, as the kernel reports it
+    compensation_ns: int  # the engine's own delay, measured by calibrate()
+    limit_packets: int
+    sent_packets: int
+    sent_bytes: int
+    dropped_packets: int  # by the loss model, by a cut, or for want of queue
+    queued_packets: int  # in flight and waiting
+    scheduled: bool = False  # follows a schedule
+    held: bool = False  # scheduled, but cut or set by hand until restore()
+
+    @property
+    def agrees(self) -> bool:
+        """The kernel does what is commanded, the compensated delay taken into account.
+
+        With a schedule, ``commanded`` is the row that the kernel has if it is one of the last 150 ms.
+        """
+        if self.kernel is None:
+            return False
+        delay_ns = max(0, self.commanded.delay_us * 1000 - self.compensation_ns)
+        wanted = replace(self.commanded, delay_us=self.kernel.delay_us)
+        if not wanted.up:  # a direction that is down is told of no loss model
+            wanted = replace(wanted, loss_ppm=0, gemodel=None)
+        return self.kernel_delay_ns == delay_ns and self.kernel == wanted
+
+
+@dataclass(frozen=True)
+class LinkStatus:
+    """One link as it is now."""
+
+    name: str
+    a: End
+    b: End
+    a_to_b: DirectionStatus
+    b_to_a: DirectionStatus
+
+    @property
+    def up(self) -> bool:
+        return self.a_to_b.commanded.up and self.b_to_a.commanded.up
+
+
+def direction_status(
+    link: LinkRecord,
+    direction: Direction,
+    found: netem.Netem | None,
+    commanded: LinkState,
+    scheduled: bool,
+    held: bool,
+) -> DirectionStatus:
+    """One direction, of which the kernel said ``found``."""
+    return DirectionStatus(
+        commanded=commanded,
+        kernel=found.state if found else None,
+        kernel_delay_ns=found.delay_ns if found else 0,
+        compensation_ns=link.compensation_ns.get(direction, 0),
+        limit_packets=found.limit_packets if found else 0,
+        sent_packets=found.sent_packets if found else 0,
+        sent_bytes=found.sent_bytes if found else 0,
+        dropped_packets=found.dropped_packets if found else 0,
+        queued_packets=found.queued_packets if found else 0,
+        scheduled=scheduled,
+        held=held,
+    )
