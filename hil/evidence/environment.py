@@ -64,7 +64,8 @@ def lab_facts(lab: Lab, path: Path) -> dict[str, Any]:
             "driver": board.driver,
             "module": board.module,
             "model": board.model,
-            "fidelity": "virtual" if board.driver == "container" else "hardware",
+            "stand_in": board.jetson.stand_in if board.jetson else None,
+            "fidelity": board.fidelity,
         }
         for craft in lab.spacecraft
         for board in craft.boards

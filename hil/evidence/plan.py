@@ -32,10 +32,10 @@ class Requirement(Strict):
     method: Literal["T", "A", "R", "I"]
     level: Literal["component", "board", "spacecraft", "system", "mission"]
     fidelity_needed: Literal["virtual", "hardware"]
-    when: Literal["always", "detour", "bystanders"] = Field(
+    when: Literal["always", "detour", "bystanders", "orbit"] = Field(
         default="always",
-        description="what a lab must have for this to be shown: a second way between the two spacecraft, or boards "
-        "that take no part; in a lab without it the requirement is NOT RUN and does not count",
+        description="what a lab must have for this to be shown: a second way between the two spacecraft, boards that "
+        "take no part, or links that follow an orbit; in a lab without it the requirement is NOT RUN and does not count",
     )
     trace: str = Field(default="", description="where it comes from")
     evidence: str = Field(default="", description="for A, R and I: the document that closes it")

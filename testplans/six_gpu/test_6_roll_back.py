@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from hil.errors import BenchError
-from hil.evidence.model import at_least, equals
+from hil.bench.state import schedule_log
+from hil.errors import BenchError, Blame
+from hil.evidence.model import at_least, at_most, equals
+from hil.links.player import summarise
 
 
 @pytest.mark.requirement("SIX-140")
@@ -29,6 +31,23 @@ def test_boards_that_take_no_part_were_left_alone(bystanders, rollout, payload, 
     touched = bystanders.touched([rollout.bundle.sha256, payload.model.sha256, payload.scene.sha256])
     measure("boards that take no part", len(bystanders.before))
     verify("of them touched", "; ".join(f"{name} {what}" for name, what in touched.items()), limit=equals(""))
+
+
+@pytest.mark.requirement("SIX-015")
+@pytest.mark.step("schedule")
+@pytest.mark.needs("relay")
+def test_links_did_what_the_plan_says_and_on_time(bench, measure):
+    """The link box's own log of the whole run; what it could not do is the bench's fault."""
+    applied = summarise(schedule_log(bench.name))
+    measure("rows applied", applied["rows"], limit=at_least(1), blame=Blame.BENCH)
+    measure("rows refused", applied["errors"], limit=equals(0), blame=Blame.BENCH)
+    measure(
+        "lateness of rows, p99",
+        round(applied["late_p99_us"] / 1e3, 3),
+        "ms",
+        limit=at_most(50),
+        blame=Blame.BENCH,
+    )
 
 
 @pytest.mark.requirement("SIX-120")
