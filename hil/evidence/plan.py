@@ -35,7 +35,7 @@ class Requirement(Strict):
     when: Literal["always", "detour", "bystanders", "orbit"] = Field(
         default="always",
         description="what a lab must have for this to be shown: a second way between the two spacecraft, boards that "
-        "take no part, or links that follow an orbit; in a lab without it the requirement is NOT RUN and does not count",
+        "take no part, or links that follow an orbit; without it the requirement is NOT RUN and does not count",
     )
     trace: str = Field(default="", description="where it comes from")
     evidence: str = Field(default="", description="for A, R and I: the document that closes it")

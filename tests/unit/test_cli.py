@@ -24,6 +24,7 @@ HEAVY = (
     "pyroute2",
     "pydantic",
     "numpy",
+    "onnx",
     "onnxruntime",
     "jinja2",
     "rich",

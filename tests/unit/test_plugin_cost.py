@@ -11,6 +11,7 @@ HEAVY = (
     "pyroute2",
     "pydantic",
     "numpy",
+    "onnx",
     "onnxruntime",
     "jinja2",
     "yaml",
