@@ -18,6 +18,8 @@ from hil.errors import BenchError
 
 CLONE_NEWNET = 0x40000000
 NETNS_DIR = Path("/run/netns")
+HOST = ""
+"""The machine's own network instead of a namespace: where a real lab's boards and power strips are."""
 SOCKET_OPTIONS = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     # A board that lost power says nothing; one that came back answers the first keep-alive with a reset.
@@ -57,8 +59,12 @@ def names(prefix: str) -> list[str]:
 def inside(namespace: str) -> Iterator[None]:
     """Run the calling thread in ``namespace``; sockets made here keep belonging to it afterwards.
 
-    Raises BenchError when the namespace is not there or entering it is not permitted.
+    :data:`HOST` stays where the thread is.  Raises BenchError when the namespace is not there or entering it is
+    not permitted.
     """
+    if namespace == HOST:
+        yield
+        return
     try:
         target = os.open(path_of(namespace), os.O_RDONLY | os.O_CLOEXEC)
     except OSError as exc:
@@ -88,11 +94,6 @@ def connect(namespace: str, address: tuple[str, int], *, timeout_s: float) -> so
         sock.settimeout(timeout_s)
         for level, option, value in SOCKET_OPTIONS:
             sock.setsockopt(level, option, value)
-        # A board that loses its power says nothing; after its next start the probe is answered with a reset
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
         sock.connect(address)
     except BaseException:
         sock.close()
@@ -116,8 +117,16 @@ def udp(namespace: str, address: str, *, device: str) -> socket.socket:
     return sock
 
 
+def datagram(namespace: str) -> socket.socket:
+    """A UDP socket of ``namespace`` (:data:`HOST`: of this machine), not yet bound. BenchError as :func:`inside`."""
+    with inside(namespace):
+        return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+
 def argv_inside(namespace: str, argv: Sequence[str]) -> list[str]:
     """The command line that runs ``argv`` in ``namespace`` (and nothing else changed)."""
+    if namespace == HOST:
+        return list(argv)
     return ["nsenter", f"--net={path_of(namespace)}", "--", *argv]
 
 

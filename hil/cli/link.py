@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from hil import paths
 from hil.cli.benches import attach, bench_option
-from hil.cli.output import JSON_OPTION, delay, print_json, print_table, rate
+from hil.cli.completion import link_names
+from hil.cli.output import JSON_OPTION, Progress, delay, print_json, print_table, rate
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -36,19 +39,19 @@ def link() -> None:
 def show(bench_name: str | None, as_json: bool) -> None:
     """What each direction of each link shall do, what the kernel says it does, and what it counted."""
     with attach(bench_name) as bench:
-        found = bench.links.show()
+        found, cut = bench.links.show(), bench.links.cut_links()
         engine = f"{bench.links.engine}: {bench.links.engine_reason}"
     if as_json:
         print_json({"engine": engine, "links": [{**asdict(s), "up": s.up} for s in found]})
         return
     print_table(
         ["link", "direction", "state", "one way", "rate", "loss", "queue", "sent", "dropped", "waiting"],
-        [_row(status, direction) for status in found for direction in ("a_to_b", "b_to_a")],
+        [_row(status, direction, cut) for status in found for direction in ("a_to_b", "b_to_a")],
     )
     click.echo(f"shaped by {engine}")
 
 
-def _row(status: LinkStatus, direction: str) -> tuple[object, ...]:
+def _row(status: LinkStatus, direction: str, cut: frozenset[str]) -> tuple[object, ...]:
     one: DirectionStatus = getattr(status, direction)
     ends = [_node(status.a.namespace), _node(status.b.namespace)]
     if direction == "b_to_a":
@@ -58,7 +61,7 @@ def _row(status: LinkStatus, direction: str) -> tuple[object, ...]:
     return (
         status.name,
         " → ".join(ends),
-        "up" if commanded.up else "cut",
+        "cut" if status.name in cut else "up" if commanded.up else "down",
         delay(commanded.delay_us),
         rate(commanded.rate_bps) + differs,
         f"{commanded.mean_loss_ppm} ppm",
@@ -74,7 +77,7 @@ def _node(namespace: str) -> str:
 
 
 @link.command("set")
-@click.argument("name")
+@click.argument("name", shell_complete=link_names)
 @bench_option
 @click.option(
     "--direction", type=click.Choice(["both", "a-to-b", "b-to-a"]), default="both", show_default=True
@@ -124,7 +127,7 @@ def _status(links: LinkBox, name: str) -> LinkStatus:
 
 
 @link.command()
-@click.argument("name")
+@click.argument("name", shell_complete=link_names)
 @bench_option
 def cut(name: str, bench_name: str | None) -> None:
     """Cut a link in both directions; what is in flight still arrives, as light would."""
@@ -134,7 +137,7 @@ def cut(name: str, bench_name: str | None) -> None:
 
 
 @link.command()
-@click.argument("name")
+@click.argument("name", shell_complete=link_names)
 @bench_option
 def restore(name: str, bench_name: str | None) -> None:
     """Restore a link as it was before the cut."""
@@ -144,7 +147,7 @@ def restore(name: str, bench_name: str | None) -> None:
 
 
 @link.command()
-@click.argument("name")
+@click.argument("name", shell_complete=link_names)
 @bench_option
 @click.option(
     "-n", "count", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Probes each way."
@@ -201,36 +204,46 @@ def probe(name: str, bench_name: str | None, count: int, interval_ms: int, as_js
 
 
 @link.command()
+@click.argument("names", nargs=-1, metavar="[LINK]...", shell_complete=link_names)
 @bench_option
 @click.option("--no-outage", is_flag=True, help="Do not cut the links for the outage figures.")
+@click.option(
+    "--page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where the page with the plots goes.  [default: reports/out/calibration-BENCH.html]",
+)
 @JSON_OPTION
-def calibrate(bench_name: str | None, no_outage: bool, as_json: bool) -> int:
-    """Measure delay, rate, loss and outage of all links on real packets, and compensate the engine's own delay.
+def calibrate(
+    names: tuple[str, ...], bench_name: str | None, no_outage: bool, page: Path | None, as_json: bool
+) -> int:
+    """Measure delay, jitter, rate, loss and outages of links on real packets, and write a page with plots.
 
-    Exit code 3 when something is outside its tolerance.
+    All links unless some are named.  Compensates the engine's own delay.  Exit code 3 when something is outside
+    its tolerance.
+
+    \b
+    Examples:
+      hil link calibrate
+      hil link calibrate isl-ab --page /tmp/isl-ab.html
     """
+    from hil.cli.calibration import facts_of, summary
     from hil.links.calibrate import calibrate as measure
+    from hil.report.calibration import calibration_page
 
-    with attach(bench_name) as bench:
-        rows = measure(bench.links, outage=not no_outage)
+    with attach(bench_name) as bench, Progress() as progress:
+        progress.begin("calibration")
+        links = bench.links
+        rows = measure(links, links=names or None, outage=not no_outage, progress=progress.say)
+        name, facts = bench.name, facts_of(links)
+    page = page or paths.reports_out() / f"calibration-{name}.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(calibration_page([asdict(r) for r in rows], bench=name, facts=facts))
     if as_json:
         print_json([asdict(r) for r in rows])
     else:
-        print_table(
-            ["link", "direction", "quantity", "commanded", "measured", "tolerance", "unit", "ok", "note"],
-            [
-                (
-                    r.link,
-                    r.direction,
-                    r.quantity,
-                    f"{r.commanded:.0f}",
-                    "-" if r.measured is None else f"{r.measured:.0f}",
-                    f"± {r.tolerance:.0f}",
-                    r.unit,
-                    "ok" if r.ok else "OUTSIDE",
-                    r.note,
-                )
-                for r in rows
-            ],
-        )
+        print_table(*summary(rows), empty="no link was measured")
+        for r in rows:
+            if not r.ok or r.quantity == "state":
+                click.echo(f"{'' if r.ok else 'OUTSIDE: '}{r}")
+    click.echo(f"plots and all figures: {page}", err=as_json)
     return 0 if all(r.ok for r in rows) else 3

@@ -42,6 +42,18 @@ class Calibration:
     low: float | None = None  # bounds of acceptance in ``unit``, where they are not commanded +- tolerance
     high: float | None = None
 
+    def __str__(self) -> str:
+        where = f"{self.link} {self.direction}"
+        if self.quantity == "state":
+            return f"{where}: {self.note}"
+        measured = "nothing" if self.measured is None else f"{self.measured:,.12g}"
+        low = self.commanded - self.tolerance if self.low is None else self.low
+        high = self.commanded + self.tolerance if self.high is None else self.high
+        note = f" ({self.note})" if self.note else ""
+        return (
+            f"{where}: {self.quantity} is {measured}, allowed {low:,.12g} to {high:,.12g} {self.unit}{note}"
+        )
+
 
 def figure(
     probe: Probe,

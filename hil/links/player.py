@@ -149,7 +149,8 @@ class Player:
     def step(self) -> None:
         """One round of supplying the engine and reading its log; the thread does this twice a second."""
         with self._lock:
-            while self._loaded_ns < self._now() + AHEAD_S * 1e9:
+            goal_ns = self._now() + AHEAD_S * 1e9  # fixed: time goes on while pieces are loaded
+            while self._loaded_ns < goal_ns:
                 self._load(KEEP_ALL)
                 if self._waiting and self._loaded_ns >= self._now() + _LEAST_S * 1e9:
                     break  # the next piece in the next round: cuts by hand share the line

@@ -35,6 +35,7 @@ _UDP_SEGMENT = 103
 _BURST_B = 60_000
 _CATCH_UP_S = 0.002
 _BLAST_LEAD_S = 0.012  # every link's queue holds 20 ms
+_BLAST_QUIET_S = 0.05  # frames follow one another until the last has come
 _SIOCGIFADDR = 0x8915
 _SO_TIMESTAMPNS = 35
 _SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 33, 32
@@ -270,7 +271,7 @@ def blast(
                 sent += probe.send_burst(payload_b, min(most, int(due) - sent))
             time.sleep(min(0.001, gap_s))
         took = time.monotonic() - start
-    return collect(probe, expected=frames), sent * frame_b * 8 / took
+    return collect(probe, expected=frames, quiet_s=_BLAST_QUIET_S), sent * frame_b * 8 / took
 
 
 @contextmanager

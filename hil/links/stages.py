@@ -32,14 +32,14 @@ Stage = Callable[[LinkBox, Sequence[Probe]], list[Calibration]]
 
 _DELAY_PROBES, _DELAY_INTERVAL_S, _DELAY_GAP_S = 150, 0.002, 0.0005
 _DELAY_LONGEST_S = 3.0
-_RATE_S, _RATE_SLOWEST_S = 0.2, 0.5
+_RATE_S, _RATE_SLOWEST_S = 0.12, 0.5
 _RATE_FRAMES, _RATE_FRAMES_MAX = 20, 20_000  # more than any bench forwards in that time
 _WAITED_NS, _WAITED_LEAST = 1_000_000, 0.25
 _UDP_CEILING_BPS = 300_000_000  # above it profile bulk is measured with TCP, whose packets may be large
 _LOSS_PROBES, _LOSS_PROBES_MAX, _LOSS_WANTED, _LOSS_LONGEST_S = 1_000, 20_000, 30, 5
 _LOSS_HZ, _LOSS_ALL_HZ = 4_000.0, 16_000.0  # of one direction, and of all together
 _BURSTS_LEAST = 5
-_MANGLED_LEAST_B, _MANGLED_MOST_B = 20_000, 300_000
+_MANGLED_S, _MANGLED_LEAST_B, _MANGLED_MOST_B = 0.2, 20_000, 300_000
 _APPLY_DEADLINE_S = 2.0
 
 
@@ -208,7 +208,7 @@ def mangled(box: LinkBox, probes: Sequence[Probe]) -> list[Calibration]:
     sizes_b = {}
     for probe in probes:
         state = box.commanded(*probe.name)
-        in_time_b = int(state.rate_bps * _RATE_S / 8) if state.rate_bps else _MANGLED_MOST_B
+        in_time_b = int(state.rate_bps * _MANGLED_S / 8) if state.rate_bps else _MANGLED_MOST_B
         most_b = _MANGLED_LEAST_B if state.mean_loss_ppm else _MANGLED_MOST_B  # lost packets make TCP slow
         sizes_b[probe] = min(most_b, max(_MANGLED_LEAST_B, in_time_b))
     rows = []

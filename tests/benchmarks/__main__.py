@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks [NAME ...] [--out reports/out/bench.json] [--lab lab/virtual.yaml]
 
-Names: start, rollout, power, parallel, cli, orbit, schedule, wire. Without names all of them run (about ten
-minutes; ``parallel`` alone takes 1,000 rounds of at least 0.2 s, ``wire`` four minutes). Exits with 1 when
-a figure is outside its limit.
+Names: start, rollout, power, parallel, cli, orbit, schedule, wire.  Without names all of them run (about ten minutes;
+``parallel`` alone takes 1,000 rounds of at least 0.2 s, ``wire`` four minutes).  Exits with 1 when a figure is outside
+its limit.
 """
 
 from __future__ import annotations

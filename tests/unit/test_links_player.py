@@ -427,3 +427,23 @@ def test_lateness_is_kept_in_bounded_memory_to_three_digits() -> None:
     assert found["late_p99_us"] == pytest.approx(99_000, rel=0.005)
     assert found["late_max_us"] == 99_999
     assert len(tally._late) < 5_000
+
+
+def test_a_round_ends_although_time_goes_on_and_nothing_changes_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = set_stage(tmp_path, source=Moving(step_s=100_000))
+    stage.player.start()
+    stage.to(20)
+    calls = 0
+
+    def later_each_time() -> int:
+        nonlocal calls
+        calls += 1
+        assert calls < 1_000, "the round goes on for ever"
+        return stage.agent.now_ns + calls * 1_000
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.player, "_now_ns", later_each_time)
+        stage.player.step()
+    stage.player.close()
