@@ -15,7 +15,8 @@ from hil.cli.output import JSON_OPTION, Progress, delay, print_json, print_table
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from hil.links.box import DirectionStatus, LinkBox, LinkStatus
+    from hil.lab.model import Lab
+    from hil.links.box import Direction, DirectionStatus, LinkBox, LinkStatus
     from hil.links.state import LinkState
 
 
@@ -29,6 +30,7 @@ def link() -> None:
       hil link set isl-ab --delay-us 20000 --rate-bps 100000000
       hil link cut isl-ab;  hil link restore isl-ab
       hil link probe isl-ab
+      hil link path k01a k06c
       hil link calibrate
     """
 
@@ -74,6 +76,59 @@ def _row(status: LinkStatus, direction: str, cut: frozenset[str]) -> tuple[objec
 
 def _node(namespace: str) -> str:
     return namespace.rsplit(".", 1)[-1]
+
+
+@link.command()
+@click.argument("start")
+@click.argument("end")
+@bench_option
+@JSON_OPTION
+def path(start: str, end: str, bench_name: str | None, as_json: bool) -> int:
+    """Links on the way from START to END now: boards, spacecraft or the ground station.
+
+    Exit code 3 when there is no way at this moment.
+    """
+    from hil.lab.routes import path as way
+
+    with attach(bench_name) as bench:
+        ends = [_lab_node(bench.lab, name) for name in (start, end)]
+        usable = (bench.sky.usable() if bench.sky else frozenset(bench.links.links)) - bench.links.cut_links()
+        names = way(bench.lab, ends[0], ends[1], usable)
+        hops: list[tuple[str, str, str, int]] = []  # link, from, to, one-way delay in us
+        here = ends[0]
+        for name in names or []:
+            near, far = bench.lab.link(name).between
+            direction: Direction = "a_to_b" if here == near else "b_to_a"
+            there = far if here == near else near
+            delay_us = bench.links.commanded(name, direction).delay_us
+            hops.append((name, here, there, delay_us))
+            here = there
+    if as_json:
+        rows = [dict(zip(("link", "from", "to", "delay_us"), hop, strict=True)) for hop in hops]
+        print_json({"from": ends[0], "to": ends[1], "reachable": names is not None, "hops": rows})
+    elif names is None:
+        click.echo(f"no way from {ends[0]} to {ends[1]} at this moment")
+    else:
+        print_table(
+            ["hop", "link", "from", "to", "one way"],
+            [(i, *hop[:3], delay(hop[3])) for i, hop in enumerate(hops, 1)],
+            empty=f"{start} and {end} are on the same spacecraft",
+        )
+        click.echo(f"light time {delay(sum(hop[3] for hop in hops))}, {len(hops)} hops")
+    return 0 if names is not None else 3
+
+
+def _lab_node(lab: Lab, name: str) -> str:
+    """The spacecraft of a board, or the node itself. ConfigurationError when there is neither."""
+    if name in lab.nodes:
+        return name
+    try:
+        return lab.spacecraft_of(name).name
+    except KeyError:
+        raise ConfigurationError(
+            f"no board, spacecraft or ground station {name} in lab {lab.name}",
+            remedy="`hil board list` names them",
+        ) from None
 
 
 @link.command("set")

@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks [NAME ...] [--out reports/out/bench.json] [--lab lab/virtual.yaml]
 
-Names: start, rollout, power, parallel, cli, orbit, schedule, wire.  Without names all of them run (about ten minutes;
-``parallel`` alone takes 1,000 rounds of at least 0.2 s, ``wire`` four minutes).  Exits with 1 when a figure is outside
-its limit.
+Names: cli, start, power, rollout, parallel, constellation, orbit, schedule, wire, leases.  Without names all of them
+run (about a quarter of an hour: ``parallel`` alone takes 1,000 rounds of at least 0.2 s, ``wire`` four minutes).
+Exits with 1 when a figure is outside its limit.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from rich.table import Table
 
 from hil import paths
 from hil.bench.bench import Bench
+from tests.benchmarks.constellation import constellation
 from tests.benchmarks.cpu import cli_help_ms, plugin_cost_ms
 from tests.benchmarks.figures import Figure, write
+from tests.benchmarks.leases import contention
 from tests.benchmarks.orbit import orbit
 from tests.benchmarks.schedule import schedule
 from tests.benchmarks.wire import wire
@@ -128,15 +130,22 @@ def cli(lab: Path) -> Iterator[Figure]:
     )
 
 
+def leases(lab: Path) -> Iterator[Figure]:
+    """Two hundred processes contend for six boards for a minute, with kill -9 at random."""
+    yield from contention(200, 60.0, 1)[1]
+
+
 BENCHMARKS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "cli": cli,
     "start": start,
     "power": power,
     "rollout": rollout,
     "parallel": parallel,
+    "constellation": constellation,
     "orbit": orbit,
     "schedule": schedule,
     "wire": wire,
+    "leases": leases,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from hil import paths
 from hil.bench.bench import Bench
@@ -14,7 +15,7 @@ from tests.benchmarks.figures import Figure
 LAB = paths.ROOT / "lab/kepler.yaml"
 
 
-def constellation() -> Iterator[Figure]:
+def constellation(_lab: Path) -> Iterator[Figure]:
     """Bring-up of 40 boards, 20 links and their routes from warm images, memory, and what a lost link costs."""
     took = []
     for attempt in range(2):
