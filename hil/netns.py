@@ -65,22 +65,31 @@ def inside(namespace: str) -> Iterator[None]:
     if namespace == HOST:
         yield
         return
+    with opened(namespace) as target:
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _setns(target, namespace)
+            try:
+                yield
+            finally:
+                _setns(home, "the thread's own")
+        finally:
+            os.close(home)
+
+
+@contextmanager
+def opened(namespace: str) -> Iterator[int]:
+    """A descriptor of a namespace, for calls that take one. BenchError when it is not there."""
     try:
         target = os.open(path_of(namespace), os.O_RDONLY | os.O_CLOEXEC)
     except OSError as exc:
         raise BenchError(
             f"network namespace {namespace}: {exc.strerror}", remedy="is the bench up? see `hil bench status`"
         ) from exc
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _setns(target, namespace)
-        try:
-            yield
-        finally:
-            _setns(home, "the thread's own")
+        yield target
     finally:
         os.close(target)
-        os.close(home)
 
 
 def connect(namespace: str, address: tuple[str, int], *, timeout_s: float) -> socket.socket:

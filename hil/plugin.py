@@ -41,11 +41,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--epoch", metavar="TIME", help="moment of the mission at which the bench starts (ISO 8601, UTC)"
     )
+    group.addoption(
+        "--lease-wait",
+        metavar="TIME",
+        type=_duration_s,
+        help="queue so long (10m, 2h) for boards that somebody else has; default: end at once",
+    )
     group.addoption("--no-clean", action="store_true", help="do not look for what killed runs left")
     group.addoption(
         "--run-id", metavar="ID", help="name of the run (default: time, plan and a random suffix)"
     )
     group.addoption("--hil-out", metavar="DIR", help="where runs and reports go (default: reports/out)")
+
+
+def _duration_s(text: str) -> float:
+    import argparse
+
+    from hil.wait import duration_s
+
+    try:
+        return duration_s(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from exc
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -62,3 +63,12 @@ def wait_until(
             because = f" (last error: {last})" if last else ""
             raise error(f"waited {deadline_s:g} s for {what}{because}", remedy=remedy) from last
         clock.sleep(every_s)
+
+
+def duration_s(text: str) -> float:
+    """``90s``, ``10m``, ``2h``, ``1h30m``, ``3d`` in seconds. ValueError says how durations are written."""
+    units_s = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+    parts = re.findall(r"(\d+(?:\.\d+)?)([dhms])", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"{text!r} is not a duration: write 90s, 10m, 2h or 1h30m")
+    return sum(float(number) * units_s[unit] for number, unit in parts)

@@ -19,6 +19,7 @@ from hil.bench.state import (
     disk_dir,
     is_live,
     link_socket,
+    own_name,
     read_state,
     require_state,
     sky_file,
@@ -66,13 +67,18 @@ class Bench:
         *,
         name: str | None = None,
         epoch: str | None = None,
+        lease_wait_s: float | None = None,
         sink: Sink | None = None,
     ) -> None:
-        """``epoch`` (ISO 8601 UTC): where in the mission a bench of a lab with an orbit starts."""
+        """``epoch`` (ISO 8601 UTC): where in the mission a bench of a lab with an orbit starts.
+
+        ``lease_wait_s``: how long to queue for boards that somebody else has; None refuses at once.
+        """
+        self.lease_wait_s = lease_wait_s
         self.lab_path = lab_path.resolve()
         self.epoch = epoch
         self.lab = load_lab(self.lab_path)
-        self.name = name or f"run{os.getpid()}"
+        self.name = name or own_name()
         if not self.name.isalnum() or len(self.name) > 20:
             raise ConfigurationError(
                 f"bench name {self.name!r} is not usable", remedy="use letters and digits, at most 20"
@@ -168,6 +174,8 @@ class Bench:
         argv = [sys.executable, "-m", "hil.bench.keeper", "--name", self.name, "--lab", str(self.lab_path)]
         if self.epoch is not None:
             argv += ["--epoch", self.epoch]
+        if self.lease_wait_s is not None:
+            argv += ["--lease-wait-s", str(self.lease_wait_s)]
         with (bench_dir(self.name) / "keeper.log").open("wb") as log:
             return subprocess.Popen(
                 argv if keep else [*argv, "--tied"],
@@ -194,13 +202,14 @@ class Bench:
             return state if state and state.status == "up" else None
 
         try:
-            return wait_until(poll, what=f"bench {self.name} to come up", deadline_s=UP_DEADLINE_S)
+            deadline_s = UP_DEADLINE_S + (self.lease_wait_s or 0.0)
+            return wait_until(poll, what=f"bench {self.name} to come up", deadline_s=deadline_s)
         except _Failed as exc:
             raise _told_by_keeper(exc.state, bench_dir(self.name) / "keeper.log") from None
 
     def _open(self) -> None:
         """Make the objects that drive the boards and links of this bench from this process."""
-        from hil.bench.boards import container_boards
+        from hil.bench.boards import boards_of
         from hil.bench.plumbing import Plumbing
         from hil.boards.console import ConsoleLine
         from hil.host.engine import connect
@@ -215,7 +224,7 @@ class Bench:
             for board, line in self.state.consoles.items()
         }
         self.boards = dict(
-            container_boards(
+            boards_of(
                 self.plumbing, self._client, self.state.hardware_image, consoles, ensure_pki(), self.sink
             )
         )

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hil.bench.boards import container_boards
+from hil.bench.equipment import PARALLEL, Equipment
 from hil.bench.plumbing import Plumbing
 from hil.bench.routing import Router, Routing
 from hil.bench.state import (
@@ -31,25 +31,20 @@ from hil.bench.state import (
     bench_dir,
     disk_dir,
     hold,
+    lease_keys,
     link_socket,
     routes_log,
     schedule_log,
     sky_file,
     write_state,
 )
-from hil.boards.console import ConsolePump
-from hil.boards.container import ContainerBoard
-from hil.boards.nv import prepare_nv_dir
-from hil.errors import HarnessError, HilError
-from hil.evidence.sink import NullSink
+from hil.errors import BenchError, HarnessError, HilError
 from hil.lab.model import Lab, load_lab
 from hil.links.box import LinkBox
 
 if TYPE_CHECKING:
     from hil.bench.sky import Sky
-
-PARALLEL = 6
-"""Boards started at once: much of a start is waiting for the container engine, so more than the cores pays."""
+    from hil.lab.leases import Lease
 
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -65,17 +60,28 @@ def main() -> int:
     parser.add_argument("--name", required=True)
     parser.add_argument("--lab", required=True, type=Path)
     parser.add_argument("--epoch", help="moment of the mission at which the bench starts, ISO 8601 UTC")
+    parser.add_argument("--lease-wait-s", type=float, help="queue so long for boards that somebody else has")
     parser.add_argument("--tied", action="store_true", help="end when standard input ends")
     args = parser.parse_args()
-    return Keeper(args.name, args.lab, epoch=args.epoch, tied=args.tied).run()
+    keeper = Keeper(args.name, args.lab, epoch=args.epoch, lease_wait_s=args.lease_wait_s, tied=args.tied)
+    return keeper.run()
 
 
 class Keeper:
     """See the module."""
 
-    def __init__(self, name: str, lab_path: Path, *, epoch: str | None, tied: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        lab_path: Path,
+        *,
+        epoch: str | None,
+        lease_wait_s: float | None,
+        tied: bool,
+    ) -> None:
         self.tied = tied
         self.epoch = epoch
+        self.lease_wait_s = lease_wait_s
         self.lab_path = lab_path
         self.state = BenchState(
             name=name,
@@ -96,10 +102,15 @@ class Keeper:
                 if self.tied:
                     threading.Thread(target=_stop_at_end_of_stdin, daemon=True).start()
                 with ExitStack() as stack:
+                    lease = self._lease(lab, stack)
                     self._up(lab, stack)
                     self._set(status="up", step="")
-                    while True:
-                        signal.pause()
+                    while not lease.lost:
+                        time.sleep(1.0)
+                    raise BenchError(
+                        "the boards of this bench were freed by force and are somebody else's now",
+                        remedy="see `hil lease list`, then bring the bench up again",
+                    )
             except Stop:
                 pass
             except Exception as exc:
@@ -132,10 +143,7 @@ class Keeper:
         stack.callback(plumbing.remove)
         with self._phase("namespaces"):
             plumbing.build()
-        pump = stack.enter_context(ConsolePump(disk_dir(name) / "consoles"))
-        consoles = {board.name: pump.add(board.name) for board in lab.boards}
-        pump.start()
-        boards = container_boards(plumbing, client, images.hardware_image_id, consoles, pki, NullSink())
+        equipment = Equipment(plumbing, client, images, pki, stack)
 
         def links_up() -> LinkBox:
             forced = None if lab.bench.engine == "auto" else lab.bench.engine
@@ -148,22 +156,16 @@ class Keeper:
                 seed=lab.bench.seed,
             )
 
-        def board_up(board: ContainerBoard) -> None:
-            prepare_nv_dir(board.spec.nv_dir, board.spec.facts, images.factory, pki)
-            board.create()
-            board.supervisor.on()
-
         with self._phase("links and boards"), ThreadPoolExecutor(PARALLEL + 1) as pool:
             box = pool.submit(links_up)
             box.add_done_callback(lambda done: _close_later(stack, done))
-            stack.callback(_remove_all, list(boards.values()))
-            started = [pool.submit(board_up, board) for board in boards.values()]
+            stack.callback(equipment.take_down)
+            started = [pool.submit(equipment.power_on, board) for board in lab.boards]
             self._links_are_up(plumbing, box.result(), sky, stack)
             for future in started:
                 future.result()
-        with self._phase("boot"), ThreadPoolExecutor(len(boards)) as pool:
-            deadline_s = 60.0 + 2.0 * len(boards)  # they share this machine's cores
-            list(pool.map(lambda board: board.wait_booted(deadline_s=deadline_s), boards.values()))
+        with self._phase("boot"), ThreadPoolExecutor(len(lab.boards)) as pool:
+            list(pool.map(equipment.wait_booted, lab.boards))
         link_box = box.result()
         self._set(
             engine={
@@ -175,9 +177,24 @@ class Keeper:
             hardware_image=images.hardware_image_id,
             consoles={
                 board: {"board_tty": line.board_tty, "url": line.url, "log": str(line.log)}
-                for board, line in consoles.items()
+                for board, line in equipment.consoles.items()
             },
         )
+
+    def _lease(self, lab: Lab, stack: ExitStack) -> Lease:
+        """The right to use the boards: had before anything of theirs is touched, given back after everything."""
+        from hil.lab.leases import Leases
+
+        lease = stack.enter_context(
+            Leases().take(
+                lease_keys(lab, self.state.name),
+                purpose=f"bench {self.state.name}",
+                wait_s=self.lease_wait_s,
+                progress=lambda line: self._set(step=line),
+            )
+        )
+        self._set(lease=f"{lease.id}:{lease.token}")
+        return lease
 
     def _links_are_up(self, plumbing: Plumbing, box: LinkBox, sky: Sky | None, stack: ExitStack) -> None:
         """Addresses and routes; and from now on links and routes follow the orbit."""
@@ -228,13 +245,6 @@ def _stop_at_end_of_stdin() -> None:
     while os.read(0, 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _remove_all(boards: list[ContainerBoard]) -> None:
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        done = [pool.submit(board.remove) for board in boards]
-    for each in done:
-        each.result()
 
 
 def _close_later(stack: ExitStack, done: Future[LinkBox]) -> None:

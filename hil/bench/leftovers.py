@@ -313,7 +313,7 @@ class SocketBuffers:
     """Host-wide socket buffer sizes that a run raised for a moment, and was killed in that moment."""
 
     def find(self, live: Collection[str]) -> Iterator[Leftover]:
-        from hil.links.sysctl import left_raised
+        from hil.links.engines.sysctl import left_raised
 
         if left_raised():
             yield Leftover(
@@ -321,7 +321,7 @@ class SocketBuffers:
             )
 
     def remove(self, leftover: Leftover) -> None:
-        from hil.links.sysctl import restore_socket_buffers
+        from hil.links.engines.sysctl import restore_socket_buffers
 
         restore_socket_buffers()
 

@@ -11,6 +11,7 @@ Everything lives in namespaces of this bench; no host address, route or firewall
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,6 +68,7 @@ class Plumbing:
                 ip.addr("add", index=switch, address=node_address(self.lab, craft.name), prefixlen=24)
                 ip.link("set", index=switch, state="up")
             _sysctl(name, "net/ipv4/ip_forward", "1")
+        self.take_nics()
 
     def wires(self, now: Mapping[str, Row]) -> list[Wire]:
         """What the link box joins: every link of the lab, its ends and its shaping in each direction.
@@ -105,6 +107,11 @@ class Plumbing:
     def board_address(self, board: str) -> dict[Via, tuple[str, str]]:
         """(namespace to connect from, address) for each way to a board."""
         found = self.addresses[board]
+        section = next(b.jetson for b in self.lab.boards if b.name == board)
+        if section and section.ssh:
+            # A real board: this machine's own network leads to its management port.
+            flight = {Via.FLIGHT: (self.ground, found.flight)} if section.flight else {}
+            return {Via.MANAGEMENT: (netns.HOST, section.ssh.address), **flight}
         return {Via.MANAGEMENT: (self.management, found.management), Via.FLIGHT: (self.ground, found.flight)}
 
     def board_facts(self, board: str) -> dict[str, Any]:
@@ -114,6 +121,7 @@ class Plumbing:
             "name": board,
             "spacecraft": self.lab.spacecraft_of(board).name,
             "model": spec.model,
+            "module": spec.module,
             "serial": spec.serial or f"virt-{self.lab.name}-{board}",
             "flight_address": self.addresses[board].flight,
             "management_address": self.addresses[board].management,
@@ -148,10 +156,45 @@ class Plumbing:
                 ip.link("set", index=index, state="up")
             ip.route("add", dst="198.18.0.0/15", gateway=found.router)
 
+    def take_nics(self) -> None:
+        """Cable the flight ports of real boards to their spacecraft's switches. BenchError when a NIC is not there."""
+        for craft, board, nic in self._real_nics():
+            with netlink(netns.HOST) as ip:
+                if not (found := ip.link_lookup(ifname=nic)):
+                    raise BenchError(
+                        f"board {board}: this machine has no NIC {nic}",
+                        remedy="see `ip link`; another bench that is up may have taken it",
+                    )
+                with netns.opened(self.namespace(craft)) as descriptor:
+                    ip.link("set", index=found[0], net_ns_fd=descriptor)
+            with netlink(self.namespace(craft)) as ip:
+                ip.link("set", index=_index(ip, nic), master=_index(ip, "sw0"), state="up")
+
+    def give_nics_back(self) -> None:
+        """NICs of real boards, as far as they were taken: a VLAN would otherwise go with its namespace."""
+        for craft, _, nic in self._real_nics():
+            if not netns.path_of(self.namespace(craft)).exists():
+                continue
+            with netlink(self.namespace(craft)) as ip:
+                if found := ip.link_lookup(ifname=nic):
+                    ip.link("set", index=found[0], net_ns_pid=os.getpid())
+
+    def _real_nics(self) -> list[tuple[str, str, str]]:
+        """(spacecraft, board, NIC of this machine) of every real board with a flight port."""
+        return [
+            (craft.name, board.name, board.jetson.flight.nic)
+            for craft in self.lab.spacecraft
+            for board in craft.boards
+            if board.jetson and board.jetson.flight
+        ]
+
     def remove(self) -> None:
-        """Delete every namespace of this bench; NICs and routes go with them."""
-        for name in netns.names(f"{PREFIX}{self.bench}."):
-            netns.delete(name)
+        """Delete every namespace of this bench; NICs and routes go with them, but those of real boards come back."""
+        try:
+            self.give_nics_back()
+        finally:
+            for name in netns.names(f"{PREFIX}{self.bench}."):
+                netns.delete(name)
 
 
 def _shaping(link: LinkSpec, now: Mapping[str, Row], *, a_to_b: bool) -> LinkState:

@@ -43,7 +43,9 @@ def _orbit(sky: Sky, recorder: Recorder) -> None:
         name=constellation.name,
         file=lab.orbit.file,
         epoch=iso(sky.epoch),
-        zero_mono_s=round(sky.zero_ns / 1e9, 6),  # when, on the clock of the evidence, the mission time was epoch
+        zero_mono_s=round(
+            sky.zero_ns / 1e9, 6
+        ),  # when, on the clock of the evidence, the mission time was epoch
         seed=sky.plan.seed,
         assumed=list(constellation.assumed),
     )

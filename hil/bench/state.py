@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hil import paths
 from hil.errors import BenchError, ConfigurationError
 from hil.host.locks import is_locked
+
+if TYPE_CHECKING:
+    from hil.lab.model import Lab
 
 Status = Literal["starting", "up", "failed", "down"]
 
@@ -32,8 +35,22 @@ class BenchState:
     hardware_image: str = ""
     consoles: dict[str, dict[str, str]] = field(default_factory=dict)  # board -> fields of its ConsoleLine
     phases_s: dict[str, float] = field(default_factory=dict)  # seconds of each bring-up phase
+    lease: str = ""  # "<id>:<token>" of the keeper's lease of the boards
     step: str = ""  # what bring-up is doing now
     error: dict[str, str] = field(default_factory=dict)  # of a failed bring-up: blame, message, remedy
+
+
+def own_name() -> str:
+    """Name of the bench that this process brings up when no other name is given."""
+    return f"run{os.getpid()}"
+
+
+def lease_keys(lab: Lab, bench: str) -> list[str]:
+    """The names of a bench's boards among the leases: real boards by lab, virtual ones by bench.
+
+    A real board is one thing whatever bench it is part of; container boards of two benches share only names.
+    """
+    return [f"{lab.name if b.fidelity == 'hardware' else bench}/{b.name}" for b in lab.boards]
 
 
 def bench_dir(name: str) -> Path:
@@ -91,6 +108,12 @@ def known_benches() -> list[str]:
 def is_live(name: str) -> bool:
     """Whether a keeper holds this bench now: decided by its lock, which the kernel frees when it dies."""
     return is_locked(_lock_path(name))
+
+
+def is_up(name: str) -> bool:
+    """Whether a bench is up.  Its lock is tried only when a keeper should have it: one that starts finds it free."""
+    state = read_state(name)
+    return state is not None and state.status == "up" and is_live(name)
 
 
 @contextmanager

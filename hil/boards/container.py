@@ -21,6 +21,7 @@ from hil.boards.protocol import (
     Fidelity,
     Identity,
     PowerState,
+    Shell,
     Slot,
     SlotState,
     Via,
@@ -58,6 +59,7 @@ CAPABILITIES = [
 DEVICE_RULES = ["b 7:* rw", "c 10:237 rw"]  # loop devices, loop-control
 MEMORY_LIMIT = "3g"
 PIDS_LIMIT = 512
+SENSORS_S = 5.0
 LABEL = "hil.bench"
 
 _IDENTITY = (
@@ -77,6 +79,7 @@ class BoardFacts:
     flight_address: str
     management_address: str
     hosts: Mapping[str, str]  # name -> flight address; becomes /etc/hosts
+    module: str = "p3701-0005"  # part number; becomes the device tree's compatible
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,7 @@ class ContainerBoard:
 
     def shell(self, via: Via = Via.MANAGEMENT) -> SshShell:
         """A new SSH session. BenchError when there is no route, DeviceError when sshd does not answer."""
-        return SshShell(self._target(via))
+        return SshShell(self.target(via))
 
     def address(self, via: Via = Via.MANAGEMENT) -> tuple[str, str]:
         """(network namespace to connect from, IPv4 address of the board)."""
@@ -208,7 +211,11 @@ class ContainerBoard:
     def sensors(self) -> dict[str, float]:
         """Latest readings, from ``tegrastats`` on the board."""
         with self.shell() as shell:
-            done = shell.run(["tegrastats", "--interval", "200", "--count", "1"])
+            return self.sensors_over(shell)
+
+    def sensors_over(self, shell: Shell) -> dict[str, float]:
+        """The same over a session that is open already, for whoever looks again and again."""
+        done = shell.run(["tegrastats", "--interval", "200", "--count", "1"], timeout_s=SENSORS_S)
         return parse(done.stdout.strip().splitlines()[-1] if done.stdout.strip() else "").sensors()
 
     def container(self) -> Container:
@@ -225,7 +232,8 @@ class ContainerBoard:
         pid = self.firmware_pid()
         return os_pid(pid) if pid else None
 
-    def _target(self, via: Via) -> Target:
+    def target(self, via: Via = Via.MANAGEMENT) -> Target:
+        """Whom an SSH client has to talk to, from where, and by which keys."""
         namespace, address = self.address(via)
         return Target(self.name, namespace, address, self.spec.ssh_key, self.spec.host_key)
 
@@ -304,8 +312,8 @@ class ContainerSupervisor:
         pid = int(state["Pid"])
         engine, container = self._board._client.api, self._board.spec.container
         with _engine(f"board {self._board.name}: power cut"):
-            if not state["Paused"]:
-                engine.pause(container)
+            if not state["Paused"] and not self._paused(engine, container):
+                return
             copies = self._as_on_disk(pid)
             engine.kill(container)
             engine.wait(container, timeout=30)
@@ -317,6 +325,18 @@ class ContainerSupervisor:
         """Cut, then on."""
         self.cut()
         self.on()
+
+    def _paused(self, engine: Any, container: str) -> bool:
+        """Freeze it; False when it has powered itself off this very moment."""
+        from docker.errors import APIError
+
+        try:
+            engine.pause(container)
+        except APIError:
+            if self._state()["Running"]:
+                raise
+            return False
+        return True
 
     def _as_on_disk(self, firmware_pid: int) -> list[tuple[Path, Path]]:
         """Make sure the kill writes nothing back: (copy, image) pairs to put in place after it."""

@@ -2,55 +2,41 @@
 
 from __future__ import annotations
 
-import base64
-import logging
 import select
 import shlex
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hil.boards.protocol import Completed
-from hil.errors import BenchError, DeviceError
-from hil.netns import connect
+from hil.boards.ssh_login import PACKET, PORT, WINDOW, Jump, Target, WrongHostKeyError, log_in, sudo_failed
+from hil.errors import DeviceError, HilError
 
 if TYPE_CHECKING:
     import paramiko
 
-PORT = 22
-LOG_CHANNEL = "hil.ssh"
-_WINDOW = 32 * 1024 * 1024
-_PACKET = 256 * 1024
-_CIPHERS = ("aes128-gcm@openssh.com", "aes128-ctr")
-_UNREACHABLE = "is the bench up, and is the link to this board up?"
+__all__ = ["PORT", "Jump", "SshShell", "Target", "WrongHostKeyError"]
 
-
-@dataclass(frozen=True)
-class Target:
-    """Whom to talk to, from where, and how to know it is the right one."""
-
-    board: str
-    namespace: str
-    address: str
-    key: Path
-    host_key: str  # "ssh-ed25519 AAAA..."
+BLOCK = 1 << 20
+SFTP_SERVER = "/usr/lib/openssh/sftp-server"
+"""Where Debian and Ubuntu have it; asked for by path only when it must run under sudo."""
 
 
 class SshShell:
     """``hil.boards.protocol.Shell``: one SSH connection, one channel per command."""
 
     def __init__(self, target: Target, *, connect_timeout_s: float = 5.0) -> None:
-        """Connect and log in as root.
+        """Connect and log in.
 
-        BenchError when there is no route; DeviceError when nothing answers, the login fails or the host key is not
-        the pinned one.
+        BenchError when there is no route; DeviceError when nothing answers or the login fails; WrongHostKeyError when
+        the host key is not the pinned one.
         """
         self.target = target
-        self._transport = _open(target, connect_timeout_s)
+        self._connection = log_in(target, connect_timeout_s)
+        self._transport = self._connection.transport
         self._sftp: paramiko.SFTPClient | None = None
         self._sftp_lock = threading.Lock()
 
@@ -61,12 +47,13 @@ class SshShell:
         import paramiko
 
         command = shlex.join(argv)
+        order = command if self.target.user == "root" else f"sudo -n -- {command}"
         deadline = time.monotonic() + timeout_s
         try:
-            channel = self._transport.open_session(window_size=_WINDOW, timeout=timeout_s)
+            channel = self._transport.open_session(window_size=WINDOW, timeout=timeout_s)
             try:
                 channel.settimeout(max(0.1, timeout_s))
-                channel.exec_command(command)
+                channel.exec_command(order)
                 out, err = _communicate(channel, stdin, deadline)
                 code = channel.recv_exit_status()
             finally:
@@ -78,6 +65,8 @@ class SshShell:
                 f"{self.target.board}: the connection broke during `{command}`: {exc!r}"
             ) from exc
         done = Completed(tuple(argv), code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+        if code != 0 and (refused := self._sudo(done.stderr)):
+            raise refused
         if check and code != 0:
             tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:])
             raise DeviceError(f"{self.target.board}: `{command}` ended with {code}: {tail}")
@@ -100,18 +89,68 @@ class SshShell:
             file.set_pipelined(True)
             file.write(content)
 
+    def file_size(self, remote: str) -> int:
+        """Bytes of a file on the board; -1 when it is not there."""
+        with self._files(f"look at {remote}") as sftp:
+            try:
+                return int(sftp.stat(remote).st_size or 0)
+            except FileNotFoundError:
+                return -1
+
+    def send_from(self, local: Path, remote: str, offset: int) -> Iterator[int]:
+        """Write ``local`` from ``offset`` on into ``remote``, which keeps what it has before; yields bytes there."""
+        with (
+            self._files(f"write {remote}") as sftp,
+            local.open("rb") as source,
+            sftp.open(remote, "r+b" if offset else "wb") as file,
+        ):
+            file.set_pipelined(True)
+            file.seek(offset)
+            source.seek(offset)
+            while block := source.read(BLOCK):
+                file.write(block)
+                offset += len(block)
+                yield offset
+
+    def receive_from(self, remote: str, local: Path, offset: int) -> Iterator[int]:
+        """Read ``remote`` from ``offset`` on onto the end of ``local``, cut to ``offset`` first; yields bytes here."""
+        with self._files(f"read {remote}") as sftp, sftp.open(remote, "rb") as file:
+            file.seek(offset)
+            file.prefetch()
+            with local.open("r+b" if offset else "wb") as sink:
+                sink.truncate(offset)
+                sink.seek(offset)
+                while block := file.read(BLOCK):
+                    sink.write(block)
+                    offset += len(block)
+                    yield offset
+
     def alive(self) -> bool:
         """Whether the connection still stands, as far as this side knows."""
         return bool(self._transport.is_active())
 
     def close(self) -> None:
-        self._transport.close()
+        self._connection.close()
 
     def __enter__(self) -> SshShell:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def _sudo(self, stderr: str) -> HilError | None:
+        user = self.target.user
+        return None if user == "root" else sudo_failed(self.target.board, user, stderr)
+
+    def _open_sftp(self) -> paramiko.SFTPClient:
+        import paramiko
+
+        channel = self._transport.open_session(window_size=WINDOW, max_packet_size=PACKET)
+        if self.target.user == "root":
+            channel.invoke_subsystem("sftp")
+        else:
+            channel.exec_command(f"sudo -n -- {SFTP_SERVER}")
+        return paramiko.SFTPClient(channel)
 
     @contextmanager
     def _files(self, what: str) -> Iterator[paramiko.SFTPClient]:
@@ -121,61 +160,10 @@ class SshShell:
         with self._sftp_lock:
             try:
                 if self._sftp is None:
-                    self._sftp = paramiko.SFTPClient.from_transport(
-                        self._transport, window_size=_WINDOW, max_packet_size=_PACKET
-                    )
-                if self._sftp is None:
-                    raise DeviceError(f"{self.target.board}: no SFTP")
+                    self._sftp = self._open_sftp()
                 yield self._sftp
             except (paramiko.SSHException, OSError, EOFError) as exc:
                 raise DeviceError(f"{self.target.board}: cannot {what}: {exc}") from exc
-
-
-def _open(target: Target, timeout_s: float) -> paramiko.Transport:
-    import paramiko
-
-    try:
-        sock = connect(target.namespace, (target.address, PORT), timeout_s=timeout_s)
-    except (ConnectionRefusedError, ConnectionResetError, TimeoutError) as exc:
-        raise DeviceError(f"{target.board}: no answer from sshd at {target.address}: {exc}") from exc
-    except OSError as exc:
-        raise BenchError(
-            f"{target.board}: no way from {target.namespace} to {target.address}: {exc}", remedy=_UNREACHABLE
-        ) from exc
-    transport: paramiko.Transport | None = None
-    try:
-        sock.settimeout(None)
-        transport = paramiko.Transport(sock, default_window_size=_WINDOW, default_max_packet_size=_PACKET)
-        # What goes wrong is raised here with its context; paramiko's own logging would print a second traceback.
-        if not (logger := logging.getLogger(LOG_CHANNEL)).handlers:
-            logger.addHandler(logging.NullHandler())
-        transport.set_log_channel(LOG_CHANNEL)
-        transport.banner_timeout = transport.auth_timeout = transport.handshake_timeout = timeout_s
-        options = transport.get_security_options()
-        options.ciphers = [name for name in _CIPHERS if name in options.ciphers]
-        options.key_types = [target.host_key.split()[0]]
-        transport.start_client(timeout=timeout_s)
-        _check_host_key(target, transport)
-        transport.auth_publickey("root", paramiko.Ed25519Key.from_private_key_file(str(target.key)))
-        transport.set_keepalive(15)
-    except BaseException as exc:
-        if transport is not None:
-            transport.close()
-        sock.close()
-        if isinstance(exc, paramiko.SSHException | OSError | EOFError):
-            raise DeviceError(f"{target.board}: no SSH session: {exc!r}") from exc
-        raise
-    return transport
-
-
-def _check_host_key(target: Target, transport: paramiko.Transport) -> None:
-    offered = transport.get_remote_server_key()
-    kind, pinned = target.host_key.split()[:2]
-    if offered.get_name() != kind or offered.asbytes() != base64.b64decode(pinned):
-        raise DeviceError(
-            f"{target.board}: another host key than the pinned one answers at {target.address}",
-            remedy="is this address another board's, or was the board's data partition replaced?",
-        )
 
 
 def _communicate(channel: paramiko.Channel, stdin: bytes, deadline: float) -> tuple[bytes, bytes]:
@@ -189,16 +177,16 @@ def _communicate(channel: paramiko.Channel, stdin: bytes, deadline: float) -> tu
     while True:
         progressed = False
         if pending and channel.send_ready():
-            sent = channel.send(bytes(pending[:_PACKET]))
+            sent = channel.send(bytes(pending[:PACKET]))
             pending = pending[sent:]
             progressed = True
             if not pending:
                 channel.shutdown_write()
         while channel.recv_ready():
-            out += channel.recv(_PACKET)
+            out += channel.recv(PACKET)
             progressed = True
         while channel.recv_stderr_ready():
-            err += channel.recv_stderr(_PACKET)
+            err += channel.recv_stderr(PACKET)
             progressed = True
         if channel.exit_status_ready() and channel.eof_received and not progressed:
             break

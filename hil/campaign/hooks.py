@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 from _pytest.runner import call_and_report
 
+from hil.bench.state import own_name
+from hil.bench.step import Step, write_step
 from hil.campaign.conditions import absent_reason
 from hil.campaign.markers import CampaignTest, check_markers, in_file_order
 from hil.campaign.run import CampaignRecorder, CampaignRun
@@ -48,6 +50,7 @@ class Campaign:
         self._configuration_error = ""
         self._previous_sigterm: Any = None
         self._shown = False
+        self._step: Step | None = None
 
     @classmethod
     def start(cls, config: pytest.Config, folders: Sequence[Path]) -> Campaign:
@@ -150,6 +153,10 @@ class Campaign:
         begun = time.monotonic()
         with recorder.scope(test=item.nodeid), _requested_anew(item):
             recorder.event("test.start", attempt=attempt, title=test.title)
+            self._step = Step.now(
+                run_id=recorder.run_id, plan=self.plan.id, step=test.step, title=test.title, attempt=attempt
+            )
+            self._show_step()
             try:
                 reports.append(call_and_report(item, "setup", log=False))
                 if reports[0].passed:
@@ -191,6 +198,10 @@ class Campaign:
             item.ihook.pytest_runtest_logreport(report=report)
         return retry
 
+    def _show_step(self) -> None:
+        """Tell whoever watches the bench which test is at work."""
+        write_step(self.run.bench or own_name(), self._step)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         test = self._tests.get(item.nodeid)
@@ -206,6 +217,7 @@ class Campaign:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self) -> Generator[None, object, object]:
         __tracebackhide__ = True
+        self._show_step()  # once more: the first test's set-up has brought up the bench
         result = yield
         if self.run.recorder is not None:
             raise_if_violated(self.run.recorder.taken)
@@ -268,6 +280,8 @@ class Campaign:
         return absent_reason(self.plan, test.requirements, self.run.unmet)
 
     def _finish(self) -> None:
+        if self._step is not None:
+            write_step(self.run.bench or own_name(), None)
         self.run.finish(interrupted=self._interrupted, configuration_error=self._configuration_error)
 
 

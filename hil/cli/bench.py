@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,17 +10,22 @@ from typing import Any
 import click
 
 from hil.cli.benches import default_name, pick
-from hil.cli.output import JSON_OPTION, Progress, print_json, print_table
+from hil.cli.completion import bench_names
+from hil.cli.output import JSON_OPTION, Progress, print_json, print_table, seconds
+
+SOONEST_S = 0.5
 
 
 @click.group()
 def bench() -> None:
-    """Bring a lab up, see it, take it down.
+    """Bring a lab up, see it, watch it, take it down.
 
     \b
     Examples:
       hil bench up --lab lab/virtual.yaml
       hil bench status
+      hil bench watch                              boards, links, leases, campaign: live; q ends it
+      hil bench export                             the same for Prometheus
       pytest testplans/six_gpu --bench virtual     tests on the bench that is up
       hil bench down
     """
@@ -31,14 +37,17 @@ def bench() -> None:
 @click.option(
     "--epoch", metavar="TIME", help="Moment of the mission to start at, ISO 8601 UTC (labs with an orbit)."
 )
-def up(lab_path: Path, name: str | None, epoch: str | None) -> None:
+@click.option(
+    "--wait", "wait_s", type=seconds, metavar="TIME", help="Queue so long for boards that somebody else has."
+)
+def up(lab_path: Path, name: str | None, epoch: str | None, wait_s: float | None) -> None:
     """Bring up the boards and links of a lab; they stay up until `hil bench down`.
 
     Ctrl-C while it comes up takes everything down again.
     """
     from hil.bench.bench import Bench
 
-    fresh = Bench(lab_path, name=name or default_name(lab_path), epoch=epoch)
+    fresh = Bench(lab_path, name=name or default_name(lab_path), epoch=epoch, lease_wait_s=wait_s)
     with Progress() as progress:
         fresh.up(progress=progress.say, keep=True)
     try:
@@ -58,7 +67,7 @@ def up(lab_path: Path, name: str | None, epoch: str | None) -> None:
 
 
 @bench.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=bench_names)
 @JSON_OPTION
 def status(name: str | None, as_json: bool) -> int:
     """What benches there are. Exit code 3 when one has failed or lost its keeper."""
@@ -99,7 +108,7 @@ def status(name: str | None, as_json: bool) -> int:
 
 
 @bench.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=bench_names)
 @click.option("--all", "everything", is_flag=True, help="Every bench that is up.")
 def down(name: str | None, everything: bool) -> None:
     """Take a bench down: boards, links, namespaces, disks."""
@@ -110,3 +119,83 @@ def down(name: str | None, everything: bool) -> None:
     for each in names:
         take_down(each)
         click.echo(f"bench {each} is down")
+
+
+@bench.command()
+@click.argument("name", required=False, shell_complete=bench_names)
+@click.option(
+    "--every", "every_s", type=seconds, default="1s", show_default=True, metavar="TIME", help="Between looks."
+)
+@click.option("--once", is_flag=True, help="Print one frame and end.")
+@JSON_OPTION
+def watch(name: str | None, every_s: float, once: bool, as_json: bool) -> None:
+    """A live view of a bench: boards, links, leases, the campaign's step; q or Ctrl-C ends it.
+
+    Boards' sensors are read every 5 s, so that watching costs them little.
+
+    \b
+    Examples:
+      hil bench watch
+      hil bench watch six --every 5s
+      hil bench watch --once
+      hil bench watch --json             one look, with all figures
+    """
+    from hil.cli import bench_watch
+
+    if once or as_json:
+        bench_watch.once(pick(name), as_json=as_json)
+    else:
+        bench_watch.live(pick(name), every_s=_at_least(every_s))
+
+
+@bench.command()
+@click.argument("name", required=False, shell_complete=bench_names)
+@click.option(
+    "--listen", default="127.0.0.1:9435", show_default=True, metavar="HOST:PORT", help="Port 0: a free one."
+)
+@click.option(
+    "--every", "every_s", type=seconds, default="5s", show_default=True, metavar="TIME", help="Between looks."
+)
+@click.option("--probe", is_flag=True, help="Also time five small packets over every link that is up.")
+def export(name: str | None, listen: str, every_s: float, probe: bool) -> None:
+    """Serve the bench's figures to Prometheus until Ctrl-C or SIGTERM (exit code 0).
+
+    A bench that goes down and comes up again is followed; a bench that is named need not be up yet.
+    docs/monitoring.md lists all figures.
+
+    \b
+    Examples:
+      hil bench export
+      hil bench export six --listen 127.0.0.1:9435 --every 10s --probe
+    """
+    from hil.cli.app import Terminated
+    from hil.monitor.exporter import BenchCollector, Exporter, host_and_port, is_loopback
+    from hil.monitor.watched import Sampler, Watched
+
+    name = pick(name)
+    host, port = host_and_port(listen)
+    try:
+        with (
+            Watched(name, probe=probe) as watched,
+            Sampler(watched.look, every_s=_at_least(every_s)) as sampler,
+        ):
+            collector = BenchCollector(name, sampler.health)
+            with Exporter(collector, host=host, port=port) as exporter:
+                host, port = exporter.address
+                click.echo(f"bench {name}: http://{f'[{host}]' if ':' in host else host}:{port}/metrics")
+                if not is_loopback(host):
+                    click.echo(f"everybody who reaches {host} can read it: it has no password", err=True)
+                told = ""
+                while True:
+                    time.sleep(1.0)
+                    if sampler.error not in ("", told):  # once, not every few seconds
+                        click.echo(f"bench {name}: {sampler.error}", err=True)
+                    told = sampler.error
+    except (KeyboardInterrupt, Terminated):
+        return
+
+
+def _at_least(every_s: float) -> float:
+    if every_s < SOONEST_S:
+        raise click.BadParameter(f"looks follow each other after {SOONEST_S:g} s at the soonest")
+    return every_s

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from hil.cli.completion import bench_names
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def bench_option(command: F) -> F:
         "bench_name",
         envvar="HIL_BENCH",
         metavar="NAME",
+        shell_complete=bench_names,
         help="Which bench; not needed while one is up.",
     )(command)
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hil.cli.benches import attach, bench_option, board_of
+from hil.cli.completion import board_names
 from hil.cli.output import JSON_OPTION, print_json, print_table
-from hil.errors import ConfigurationError
+from hil.errors import ConfigurationError, HilError
 
 if TYPE_CHECKING:
-    from hil.boards.protocol import Board
+    from hil.boards.protocol import Board, Via
 
 VIA = click.Choice(["management", "flight"])
 
@@ -28,6 +30,7 @@ def board() -> None:
       hil board shell a1
       hil board shell a1 -- rauc status
       hil board power a1 cut
+      hil board qualify b1 --by "A. Technician"
     """
 
 
@@ -36,8 +39,10 @@ def board() -> None:
 @JSON_OPTION
 def list_boards(bench_name: str | None, as_json: bool) -> None:
     """Boards with power, slots and addresses."""
-    with attach(bench_name) as bench:
-        rows = [_row(b) for b in bench.boards.values()]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with attach(bench_name) as bench, ThreadPoolExecutor(len(bench.boards)) as pool:
+        rows = list(pool.map(_row, bench.boards.values()))
     if as_json:
         print_json(rows)
         return
@@ -58,37 +63,58 @@ def list_boards(bench_name: str | None, as_json: bool) -> None:
                 r["name"],
                 r["spacecraft"],
                 r["fidelity"],
-                r["power"],
+                r["power"] or "?",
                 r["running"] or "-",
-                r["active"],
+                r["active"] or "-",
                 ", ".join(r["good"]) or "-",
-                r["addresses"]["management"],
-                r["addresses"]["flight"],
+                r["addresses"]["management"] or "-",
+                r["addresses"]["flight"] or "-",
             )
             for r in rows
         ],
     )
+    for problem in (problem for r in rows for problem in r["problems"]):
+        click.echo(f"note: {problem}", err=True)
 
 
 def _row(one: Board) -> dict[str, Any]:
     from hil.boards.protocol import Via
 
-    state = one.boot.state()
+    problems = []
+    power = state = None
+    try:
+        power = str(one.supervisor.state())
+    except HilError as exc:
+        problems.append(exc.message)
+    try:
+        state = one.boot.state()
+    except HilError as exc:
+        if power != "off":  # then a board that tells its slots only while it runs says nothing new
+            problems.append(exc.message)
     return {
         "name": one.name,
         "spacecraft": one.spacecraft,
         "fidelity": str(one.fidelity),
-        "power": str(one.supervisor.state()),
-        "running": state.running,
-        "active": state.active,
-        "good": [s.slot for s in state.slots if s.good],
-        "retries": {s.slot: s.retries for s in state.slots},
-        "addresses": {str(via): one.address(via)[1] for via in Via},
+        "power": power,
+        "running": state.running if state else None,
+        "active": state.active if state else None,
+        "good": [s.slot for s in state.slots if s.good] if state else [],
+        "retries": {s.slot: s.retries for s in state.slots} if state else {},
+        "addresses": {str(via): _address(one, via) for via in Via},
+        "problems": problems,
     }
 
 
+def _address(one: Board, via: Via) -> str | None:
+    """None: no way of that kind leads to it."""
+    try:
+        return one.address(via)[1]
+    except HilError:
+        return None
+
+
 @board.command()
-@click.argument("name")
+@click.argument("name", shell_complete=board_names)
 @bench_option
 @click.option("--log", "mode", flag_value="log", help="Print what it said so far, and end.")
 @click.option(
@@ -117,7 +143,7 @@ def console(name: str, bench_name: str | None, mode: str | None) -> None:
 
 
 @board.command()
-@click.argument("name")
+@click.argument("name", shell_complete=board_names)
 @click.argument("command", nargs=-1)
 @bench_option
 @click.option("--via", type=VIA, default="management", show_default=True, help="Which way to the board.")
@@ -151,7 +177,7 @@ def shell(name: str, command: tuple[str, ...], bench_name: str | None, via: str,
 
 
 @board.command()
-@click.argument("name")
+@click.argument("name", shell_complete=board_names)
 @click.argument("action", type=click.Choice(["state", "on", "off", "cut", "reset"]))
 @bench_option
 @click.option("--wait", is_flag=True, help="After on and reset: wait until the OS answers.")
@@ -172,3 +198,39 @@ def power(name: str, action: str, bench_name: str | None, wait: bool) -> None:
         if wait and action in ("on", "reset"):
             who = one.wait_booted()
             click.echo(f"{name}: runs {who.os_version} from slot {who.slot}")
+
+
+@board.command()
+@click.argument("name")
+@bench_option
+@click.option("--by", required=True, metavar="PERSON", help="Who signs for it.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where page and JSON go; default: reports/out/qualifications.",
+)
+def qualify(name: str, bench_name: str | None, by: str, out: Path | None) -> int:
+    """Bring a board in: the conformance suite on it, and a page to sign with what it is and how long it takes.
+
+    The board is rebooted and loses its power many times. The exit code is 0 when it passed, 1 when the board failed,
+    3 when the bench was at fault.
+
+    \b
+    Example:
+      hil board qualify b1 --by "A. Technician"
+    """
+    from hil.boards.qualify import qualify as run
+    from hil.paths import ROOT
+    from hil.report.qualification import write_qualification
+
+    def tell(number: int, of: int, what: str) -> None:
+        click.echo(f"[{number:2d}/{of}] {what}", err=True)
+
+    with attach(bench_name) as bench:
+        found = run(board_of(bench, name), by=by, bench=bench.name, progress=tell)
+    for check in found.checks:
+        if check.outcome != "PASS":
+            click.echo(f"{check.outcome}: {check.name}: {check.said}")
+    page = write_qualification(found.document(), out or ROOT / "reports" / "out" / "qualifications")
+    click.echo(f"{name}: {found.outcome}; page to sign: {page}")
+    return {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}[found.outcome]

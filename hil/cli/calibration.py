@@ -11,7 +11,7 @@ from hil.cli.output import delay, rate
 
 if TYPE_CHECKING:
     from hil.links.box import LinkBox
-    from hil.links.figure import Calibration
+    from hil.links.measure.figure import Calibration
 
 
 def summary(rows: Sequence[Calibration]) -> tuple[list[str], list[tuple[object, ...]]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from hil.cli.completion import bench_names
 from hil.errors import ConfigurationError
 
 PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": True}
@@ -29,7 +30,13 @@ def campaign() -> None:
 @campaign.command("run", context_settings=PASS_ON)
 @click.argument("plan_dir", type=click.Path(path_type=Path))
 @click.option("--lab", "lab_path", type=click.Path(path_type=Path), help="Lab file to bring up for this run.")
-@click.option("--bench", "bench_name", metavar="NAME", help="Use a bench that is up instead.")
+@click.option(
+    "--bench",
+    "bench_name",
+    metavar="NAME",
+    shell_complete=bench_names,
+    help="Use a bench that is up instead.",
+)
 @click.option("--on", metavar="SC1,SC2", help="The two spacecraft of a larger lab, the gateway's first.")
 @click.option("--split", metavar="N+M", help="Boards that take part on each of the two (default: 3+3).")
 @click.option("--epoch", metavar="TIME", help="Moment of the mission to start at, ISO 8601 UTC.")

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from hil.cli.output import JSON_OPTION, Progress, print_json, print_table
+from hil.cli.output import JSON_OPTION, Progress, print_json, print_table, seconds
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from hil.lab.leases import Claim
 
-UNITS_S = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-
 F = TypeVar("F", bound=Callable[..., object])
-
-
-def seconds(text: str) -> float:
-    """``90s``, ``10m``, ``2h``, ``1h30m``, ``3d`` in seconds; click.BadParameter when it is something else."""
-    parts = re.findall(r"(\d+(?:\.\d+)?)([dhms])", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise click.BadParameter(f"{text!r} is not a duration: write 90s, 10m, 2h or 1h30m")
-    return sum(float(number) * UNITS_S[unit] for number, unit in parts)
 
 
 class BeforeCommand(click.Command):

@@ -211,8 +211,8 @@ def restore(name: str, bench_name: str | None) -> None:
 @JSON_OPTION
 def probe(name: str, bench_name: str | None, count: int, interval_ms: int, as_json: bool) -> int:
     """Send small packets over a link, both ways, and time them one way. Exit code 3 when none arrives."""
-    from hil.links.calibrate import percentile
-    from hil.links.probe import Probe, collect, pace, warm_up
+    from hil.links.measure.calibrate import percentile
+    from hil.links.measure.probe import Probe, collect, pace, warm_up
 
     with attach(bench_name) as bench:
         status = _status(bench.links, name)
@@ -282,7 +282,7 @@ def calibrate(
       hil link calibrate isl-ab --page /tmp/isl-ab.html
     """
     from hil.cli.calibration import facts_of, summary
-    from hil.links.calibrate import calibrate as measure
+    from hil.links.measure.calibrate import calibrate as measure
     from hil.report.calibration import calibration_page
 
     with attach(bench_name) as bench, Progress() as progress:

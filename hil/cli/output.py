@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hil.wait import duration_s
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
@@ -120,3 +122,11 @@ def rate(bps: int) -> str:
 def delay(us: float) -> str:
     """A delay for people, in milliseconds."""
     return f"{us / 1000:.3f} ms"
+
+
+def seconds(text: str) -> float:
+    """An option's duration in seconds; click.BadParameter when it is none."""
+    try:
+        return duration_s(text)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc)) from exc

@@ -13,7 +13,7 @@ import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from hil import netns
 from hil.boards.protocol import Via
@@ -21,6 +21,7 @@ from hil.errors import BenchError, ConfigurationError
 
 if TYPE_CHECKING:
     from hil.boards.protocol import Board
+    from hil.boards.ssh import Target
 
 ESCAPE = b"\x1d"
 """Ctrl-], as telnet and virsh have it."""
@@ -89,16 +90,25 @@ def print_log(log: Path, *, follow: bool, every_s: float = 0.1) -> None:
             time.sleep(every_s)
 
 
+@runtime_checkable
+class Reached(Protocol):
+    """A board that says how an SSH client gets to it."""
+
+    def target(self, via: Via = ...) -> Target: ...
+
+
 def ssh(board: Board, via: Via) -> int:
     """An interactive shell with the host's OpenSSH client, from inside the namespace that reaches the board.
 
     ConfigurationError when there is no client; else its exit code.
     """
-    namespace, address = board.address(via)
+    if not isinstance(board, Reached):
+        raise ConfigurationError(f"board {board.name} has no way in for an SSH client")
+    target = board.target(via)
     with tempfile.TemporaryDirectory(prefix="hil-ssh-") as directory:
-        argv = ssh_argv(board, address, Path(directory))
+        argv = ssh_argv(target, Path(directory))
         try:
-            return subprocess.run(netns.argv_inside(namespace, argv)).returncode
+            return subprocess.run(netns.argv_inside(target.namespace, argv)).returncode
         except FileNotFoundError as exc:
             raise ConfigurationError(
                 f"{exc.filename} is not installed",
@@ -106,25 +116,35 @@ def ssh(board: Board, via: Via) -> int:
             ) from exc
 
 
-def ssh_argv(board: Board, address: str, directory: Path) -> list[str]:
-    """Command line of a client that trusts this board's own key and nothing else."""
-    from hil.twin.pki import ensure_pki
-
-    pki = ensure_pki()
-    known = directory / "known_hosts"
-    known.write_text(f"{address} {pki.host_key(board.name).public_line}\n", encoding="ascii")
+def ssh_argv(target: Target, directory: Path) -> list[str]:
+    """Command line of a client that trusts this board's own key (and its jump host's) and nothing else."""
+    known, config = directory / "known_hosts", directory / "config"
+    pinned = [("board", target.host_key)] + ([("jump", target.jump.host_key)] if target.jump else [])
+    known.write_text("".join(f"{alias} {key}\n" for alias, key in pinned), encoding="ascii")
     options = {
         "UserKnownHostsFile": known,
         "GlobalKnownHostsFile": "/dev/null",
         "StrictHostKeyChecking": "yes",
-        "IdentitiesOnly": "yes",
         "PasswordAuthentication": "no",
         "ConnectTimeout": 10,
         "ServerAliveInterval": 5,
         "LogLevel": "ERROR",
     }
-    flags = [text for key, value in options.items() for text in ("-o", f"{key}={value}")]
-    return ["ssh", "-F", "/dev/null", "-i", str(pki.ssh_key), *flags, "-t", f"root@{address}"]
+    if target.key is not None:
+        options |= {"IdentityFile": target.key, "IdentitiesOnly": "yes"}
+    hosts = [("board", target.address, target.port, target.user)]
+    if target.jump:
+        hosts.append(("jump", target.jump.address, target.jump.port, target.jump.user))
+    lines = [
+        f"Host {alias}\n  HostKeyAlias {alias}\n  HostName {address}\n  Port {port}\n  User {user}"
+        for alias, address, port, user in hosts
+    ]
+    if target.jump:
+        lines.append("Host board\n  ProxyJump jump")
+    lines += ["Host *", *(f"  {key} {value}" for key, value in options.items())]
+    # A file, because a jump host gets its options from there and not from the command line.
+    config.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return ["ssh", "-F", str(config), "-t", "board"]
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -30,7 +30,14 @@ from hil.wait import wait_until
 if TYPE_CHECKING:
     from docker import DockerClient
 
-INPUTS = ("hil/twin", "hil/node", "hil/payload", "hil/links/relay.c", "hil/host/packages.py", "lab/os")
+INPUTS = (
+    "hil/twin",
+    "hil/node",
+    "hil/payload",
+    "hil/links/engines/relay.c",
+    "hil/host/packages.py",
+    "lab/os",
+)
 """What images, bundles, payload and relay are made from, relative to the checkout."""
 LOCK_DEADLINE_S = 900.0
 FATAL = ("root", "clock", "kernel-network", "kernel-filesystems", "cgroups", "disk")
@@ -80,7 +87,7 @@ class RealBuilders:
         return Built((made.model.path, made.scene.path, made.golden))
 
     def relay(self) -> Built:
-        from hil.links.relay import compile_relay
+        from hil.links.engines.relay import compile_relay
 
         return Built((compile_relay(),))
 

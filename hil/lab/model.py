@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from hil.lab.hardware import JetsonSpec
 from hil.lab.yamlfile import Strict, fault, load_yaml
 
 RESERVED = frozenset({"mgmt", "box"})
@@ -63,13 +64,40 @@ class BoardSpec(Strict):
     """One Orin module with its carrier."""
 
     name: Name
-    driver: Literal["container"] = "container"
+    driver: Literal["container", "jetson"] = "container"
     module: Module = "p3701-0005"
-    serial: str = Field(default="", max_length=32, description="module serial; made from the name when empty")
+    serial: str = Field(
+        default="",
+        max_length=32,
+        description="module serial; empty: a real board's is not compared, a virtual one's is made from its name",
+    )
+    jetson: JetsonSpec | None = Field(default=None, description="only with driver: jetson")
+
+    @model_validator(mode="after")
+    def _section_of_driver(self) -> Self:
+        if (self.driver == "jetson") != (self.jetson is not None):
+            raise fault(
+                "jetson",
+                self.name,
+                "is required with driver: jetson (ssh, console and supervisor, or stand_in: container)"
+                if self.jetson is None
+                else "is only for driver: jetson",
+            )
+        return self
 
     @property
     def model(self) -> str:
         return MODULE_MODEL[self.module]
+
+    @property
+    def contained(self) -> bool:
+        """Whether its hardware is a container, whatever drives it."""
+        return self.jetson is None or self.jetson.stand_in is not None
+
+    @property
+    def fidelity(self) -> Literal["virtual", "hardware"]:
+        """What a result on this board is worth."""
+        return "virtual" if self.contained else "hardware"
 
 
 class Spacecraft(Strict):

@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING
 
 from hil.errors import BenchError, ConfigurationError, HilError
 from hil.evidence.sink import NullSink, Sink
-from hil.links import netem, rtnl, wiring
-from hil.links.agent import Agent, AgentServer, KernelAgent, RemoteAgent
-from hil.links.engine import EngineKind, detect
+from hil.links.engines import netem, rtnl, wiring
+from hil.links.engines.agent import Agent, AgentServer, KernelAgent, RemoteAgent
+from hil.links.engines.detect import EngineKind, detect
+from hil.links.engines.sysctl import big_socket_buffers
+from hil.links.engines.uml import UmlAgent
+from hil.links.engines.wiring import Profile
 from hil.links.record import BoxRecord, LinkRecord, Override, Store
 from hil.links.schedule import Source, Windows, scheduled_state
 from hil.links.shape import DIRECTIONS, Direction, shape_of, shape_step, slot
 from hil.links.state import LinkState
 from hil.links.status import DirectionStatus, LinkStatus, direction_status
-from hil.links.sysctl import big_socket_buffers
-from hil.links.uml import UmlAgent
 from hil.links.wires import End, Wire, check_profile, check_wires
-from hil.links.wiring import Profile
 
 if TYPE_CHECKING:
     from hil.links.player import Player

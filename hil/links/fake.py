@@ -11,12 +11,12 @@ from pathlib import Path
 
 from hil.evidence.sink import Sink
 from hil.links import plan
-from hil.links.agent import Agent
 from hil.links.box import LinkBox, Wire
+from hil.links.engines.agent import Agent
+from hil.links.engines.relay import PROTOCOL_VERSION, Kind
+from hil.links.engines.wiring import Profile
 from hil.links.plan import Applied, PlanLog, PlanRow
 from hil.links.record import BoxRecord, LinkRecord, Store
-from hil.links.relay import PROTOCOL_VERSION, Kind
-from hil.links.wiring import Profile
 
 _HEADER = struct.Struct("=IHHII")
 _ERROR, _DONE = 2, 3

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from hil.links.relay import PAYLOAD_MAX
+from hil.links.engines.relay import PAYLOAD_MAX
 
 KEEP_ALL = 2**64 - 1
 SLOTS_MAX = 1024

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from hil.errors import BenchError, ConfigurationError
-from hil.links.engine import EngineKind
+from hil.links.engines.detect import EngineKind
+from hil.links.engines.wiring import Profile
 from hil.links.state import LinkState
-from hil.links.wiring import Profile
 
 _VERSION = 2
 _LOCK_DEADLINE_S = 30.0

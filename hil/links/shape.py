@@ -8,7 +8,7 @@ from functools import cache
 from typing import Literal
 
 from hil.errors import HarnessError
-from hil.links import netem
+from hil.links.engines import netem
 from hil.links.plan import PlanRow, Shape
 from hil.links.record import LinkRecord
 from hil.links.state import LinkState, limit_packets

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from hil.links import netem
+from hil.links.engines import netem
 from hil.links.record import LinkRecord
 from hil.links.shape import Direction
 from hil.links.state import LinkState

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hil.errors import ConfigurationError
+from hil.links.engines.wiring import Profile
 from hil.links.state import LinkState
-from hil.links.wiring import Profile
 
 
 @dataclass(frozen=True)

@@ -246,7 +246,7 @@ def _scaled(meta: Mapping[str, Any]) -> list[str]:
 def _gaps(meta: Mapping[str, Any], engine: str) -> list[Mapping[str, Any]]:
     """The stated gaps that apply to this run's boards, link engine and rates."""
     applies = {"always", engine.split(" ")[0] if engine else ""}
-    applies |= {str(b.get("driver")) for b in (meta.get("boards") or {}).values()}
+    applies |= {str(b.get("stand_in") or b.get("driver")) for b in (meta.get("boards") or {}).values()}
     if _scaled(meta):
         applies.add("scaled")
     return [g for g in meta.get("fidelity_gaps") or () if g.get("applies_to") in applies]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from hil.boards.protocol import Completed, Shell, Slot, Via
 from hil.errors import DeviceError, HilError
 from hil.rollout.adapter import HealthReport, InstalledSlot, InstallFailed, OsStatus, RefusedBundle
 from hil.rollout.fleet import Member
+from hil.rollout.updater_shell import UpdaterShell
 from hil.wait import SYSTEM_CLOCK, Clock
 
 STATUS_ARGV = ("rauc", "status", "--detailed", "--output-format=json")
@@ -30,8 +30,6 @@ REFUSALS = (
 """What RAUC says when it refuses a bundle before it opens a slot for writing."""
 NOT_NOW = ("Already processing", "Could not connect", "Error creating proxy", "Error connecting")
 """What the command says while its service starts or is busy with what a lost connection left running."""
-RECONNECT_S = 3.0
-BUSY_S = 20.0
 _LAST_ERROR = re.compile(r"^\s*LastError:\s*(.+?)\s*$", re.MULTILINE)
 
 
@@ -48,28 +46,19 @@ class RaucAdapter:
 
     def __init__(self, board: str, shell: Callable[[], Shell], *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._board = board
-        self._open = shell
-        self._clock = clock
-        self._shell: Shell | None = None
+        self._shell = UpdaterShell(board, shell, busy=_busy, clock=clock)
 
     def prepare(self) -> None:
-        self._connected()
+        self._shell.connected()
 
     def status(self) -> OsStatus:
-        done = self._run(STATUS_ARGV, timeout_s=20.0)
+        done = self._shell.run(STATUS_ARGV, timeout_s=20.0)
         return parse_status(done.stdout, self._board)
 
     def install(self, path_on_board: str, *, sha256: str, timeout_s: float = 120.0) -> OsStatus:
         """Digest of the file, then ``rauc install``, which checks signature and hardware before it opens a slot."""
-        found = self._run(["openssl", "dgst", "-sha256", "-r", path_on_board], timeout_s=timeout_s)
-        digest = found.stdout.split(" ", 1)[0].strip()
-        if digest != sha256:
-            raise RefusedBundle(
-                f"{self._board}: bundle {path_on_board} has digest {digest[:16]}…, expected {sha256[:16]}…",
-                reason="digest mismatch",
-                remedy="distribute the bundle again",
-            )
-        done = self._run(["rauc", "install", path_on_board], timeout_s=timeout_s, check=False)
+        self._shell.check_digest(path_on_board, sha256, timeout_s=timeout_s)
+        done = self._shell.run(["rauc", "install", path_on_board], timeout_s=timeout_s, check=False)
         if done.returncode != 0:
             raise self._refusal(done)
         return self.status()
@@ -87,11 +76,11 @@ class RaucAdapter:
         )
 
     def activate(self) -> None:
-        self._run(["rauc", "status", "mark-active", "other"])
-        self._restart()
+        self._shell.run(["rauc", "status", "mark-active", "other"])
+        self._shell.restart()
 
     def confirm(self) -> None:
-        self._run(["rauc", "status", "mark-good"])
+        self._shell.run(["rauc", "status", "mark-good"])
 
     def configure(self, document: dict[str, Any]) -> None:
         """The reference OS has no settings of its own: the cluster configuration goes through its node service."""
@@ -99,7 +88,7 @@ class RaucAdapter:
     def health(self) -> HealthReport:
         """Whether the updater answers, and the boot id, over SSH: works when the node service does not."""
         try:
-            boot_id = self._run(["cat", "/proc/sys/kernel/random/boot_id"], reconnect_s=0.0).stdout.strip()
+            boot_id = self._shell.boot_id()
             status = self.status()
         except HilError as exc:
             return HealthReport(False, (exc.message,), {})
@@ -113,61 +102,15 @@ class RaucAdapter:
                 f"{self._board}: slot {other.slot} is not bootable, there is nothing to go back to",
                 remedy="install an OS into it",
             )
-        self._run(["rauc", "status", "mark-active", "other"])
-        self._restart()
+        self._shell.run(["rauc", "status", "mark-active", "other"])
+        self._shell.restart()
 
     def close(self) -> None:
-        if self._shell is not None:
-            with suppress(HilError, OSError, EOFError):
-                self._shell.close()
-            self._shell = None
+        self._shell.close()
 
-    def _restart(self) -> None:
-        # The answer may be lost with the connection: that the board restarted is proven by its boot id, not here
-        with suppress(HilError, OSError, EOFError):
-            self._connected().run(["reboot"], timeout_s=5.0, check=False)
-        self.close()
 
-    def _connected(self) -> Shell:
-        if self._shell is None:
-            self._shell = self._open()
-        return self._shell
-
-    def _run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout_s: float = 30.0,
-        check: bool = True,
-        reconnect_s: float = RECONNECT_S,
-    ) -> Completed:
-        """Run a command.
-
-        A connection that breaks, or is not to be had, is tried again for ``reconnect_s``; an updater that is busy
-        or only starting is waited for.  DeviceError (BenchError where there is no route) when that does not help.
-        """
-        start = self._clock.monotonic()
-        broken: float | None = None
-        while True:
-            try:
-                done = self._connected().run(argv, timeout_s=timeout_s, check=False)
-            except (HilError, OSError, EOFError) as exc:
-                self.close()
-                now = self._clock.monotonic()
-                broken = now if broken is None else broken
-                if now - broken >= reconnect_s:
-                    if isinstance(exc, HilError):
-                        raise
-                    raise DeviceError(f"{self._board}: `{' '.join(argv)}`: {exc!r}") from exc
-            else:
-                busy = done.returncode != 0 and any(words in done.stderr for words in NOT_NOW)
-                if not busy or self._clock.monotonic() - start >= BUSY_S:
-                    break
-            self._clock.sleep(0.1)
-        if check and done.returncode != 0:
-            tail = (done.stderr or done.stdout).strip()[-400:]
-            raise DeviceError(f"{self._board}: `{' '.join(argv)}` ended with {done.returncode}: {tail}")
-        return done
+def _busy(done: Completed) -> bool:
+    return done.returncode != 0 and any(words in done.stderr for words in NOT_NOW)
 
 
 def parse_status(text: str, board: str) -> OsStatus:

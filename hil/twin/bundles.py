@@ -1,10 +1,11 @@
-"""Signed RAUC bundles: the one to upload, and the bad ones that must be refused or survived."""
+"""Signed bundles, RAUC's and SWUpdate's: the one to upload, and the bad ones that must be refused or survived."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
+import random
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from hil.paths import cache
 from hil.twin import rootfs
 from hil.twin.packages import run_tool, sha256_of
 from hil.twin.pki import Pki, Signer, ensure_pki
+from hil.twin.recipes import REFERENCE, Recipe
+from hil.twin.swu import members, pack_swu
 
 COMPATIBLE = "orbital-ref-orin"
 OTHER_COMPATIBLE = "orbital-ref-nano"
@@ -41,6 +44,8 @@ class BundleKind(StrEnum):
     WRONG_KEY = "wrong-key"  # signed under another CA
     WRONG_HARDWARE = "wrong-hardware"  # another `compatible`
     EMPTY = "empty"
+    RANDOM = "random"  # no bundle at all: random bytes
+    OTHER_FORMAT = "other-format"  # good signature; a format that the board's updater cannot install
     NO_BOOT = "no-boot"  # good signature; init panics
     HANG = "hang"  # good signature; init hangs, the watchdog bites
     UNHEALTHY = "unhealthy"  # boots and answers SSH, but its node service never comes up
@@ -73,12 +78,18 @@ class BundleSet:
     """Finds bundles in the cache (``directory``); makes the ones that are missing when first asked for."""
 
     def __init__(
-        self, upload: OsBuild, base: Path, pki: Pki, progress: Callable[[str], None] = lambda _line: None
+        self,
+        upload: OsBuild,
+        base: Path,
+        pki: Pki,
+        progress: Callable[[str], None] = lambda _line: None,
+        recipe: Recipe = REFERENCE,
     ) -> None:
         self._upload = upload
         self._base = base
         self._pki = pki
         self._progress = progress
+        self._recipe = recipe
         signer = [pki.release.certificate, pki.foreign.certificate]
         key = rootfs.digest(
             [upload.sha256, base.name, _PACKING, _INIT_PANICS, _INIT_HANGS, COMPATIBLE, *signer]
@@ -110,7 +121,8 @@ class BundleSet:
         )
 
     def _path(self, kind: BundleKind) -> Path:
-        return self.directory / f"{kind.value}.raucb"
+        suffix = {"rauc": "raucb", "swupdate": "swu"}[self._recipe.updater]
+        return self.directory / f"{kind.value}.{suffix}"
 
     def _make(self, kind: BundleKind, facts: Path) -> None:
         self._progress(f"bundle: {kind.value}")
@@ -118,12 +130,18 @@ class BundleSet:
         content = work / "content"
         content.mkdir()
         image = content / "rootfs.img"
-        out = work / "bundle.raucb"
+        out = work / "bundle"
         version = self._fill(kind, image, work)
         compatible = OTHER_COMPATIBLE if kind is BundleKind.WRONG_HARDWARE else COMPATIBLE
         signer = self._pki.foreign if kind is BundleKind.WRONG_KEY else self._pki.release
-        pack(content, out, compatible=compatible, version=version, signer=signer)
-        damage(kind, out)
+        odd = kind is BundleKind.OTHER_FORMAT
+        if self._recipe.updater == "swupdate":
+            handler = "of-another-time" if odd else "raw"
+            pack_swu(image, out, compatible=compatible, version=version, signer=signer, handler=handler)
+        else:
+            form = "verity" if odd else "plain"
+            pack(content, out, compatible=compatible, version=version, signer=signer, form=form)
+        (damage_swu if self._recipe.updater == "swupdate" else damage)(kind, out)
         entry = {
             "version": version,
             "sha256": sha256_of(out),
@@ -147,7 +165,14 @@ class BundleSet:
             case BundleKind.UNHEALTHY:
                 drop = ("usr/lib/python3/dist-packages/*",)  # its node never runs: no need of numpy
                 version = "2.0.1+unhealthy"
-                rootfs.os_tree(self._base, tree, version=version, keyring=self._pki.keyring, drop=drop)
+                rootfs.os_tree(
+                    self._base,
+                    tree,
+                    version=version,
+                    keyring=self._pki.keyring,
+                    drop=drop,
+                    recipe=self._recipe,
+                )
                 rootfs.put(tree / "usr/lib/hil/hil/node/__main__.py", _NODE_FAILS, 0o644)
             case _:
                 hangs = kind is BundleKind.HANG
@@ -159,11 +184,16 @@ class BundleSet:
         return version
 
 
-def pack(content: Path, out: Path, *, compatible: str, version: str, signer: Signer) -> None:
-    """Make a plain-format bundle of ``content/rootfs.img``. BenchError with rauc's words when it refuses."""
+def pack(
+    content: Path, out: Path, *, compatible: str, version: str, signer: Signer, form: str = "plain"
+) -> None:
+    """Make a RAUC bundle of ``content/rootfs.img``. BenchError with rauc's words when it refuses.
+
+    Boards install the plain format; ``form="verity"`` needs a device-mapper, which container boards lack.
+    """
     manifest = (
         f"[update]\ncompatible={compatible}\nversion={version}\n\n"
-        "[bundle]\nformat=plain\n\n[image.rootfs]\nfilename=rootfs.img\n"
+        f"[bundle]\nformat={form}\n\n[image.rootfs]\nfilename=rootfs.img\n"
     )
     (content / "manifest.raucm").write_text(manifest)
     argv = ["rauc", f"--cert={signer.certificate}", f"--key={signer.key}", f"--mksquashfs-args={_PACKING}"]
@@ -171,11 +201,13 @@ def pack(content: Path, out: Path, *, compatible: str, version: str, signer: Sig
 
 
 def damage(kind: BundleKind, bundle: Path) -> None:
-    """Spoil a good bundle file in the way its kind says; nothing for the kinds that are not damaged.
+    """Spoil a good RAUC bundle in the way its kind says; nothing for the kinds that are not damaged.
 
     Layout of a plain bundle: squashfs payload, detached CMS signature, its size as 8 bytes big endian.
     """
     size = bundle.stat().st_size
+    if kind is BundleKind.OTHER_FORMAT:
+        return
     with bundle.open("r+b") as file:
         file.seek(size - 8)
         signature_size = int.from_bytes(file.read(8), "big")
@@ -187,12 +219,36 @@ def damage(kind: BundleKind, bundle: Path) -> None:
                 _flip(file.fileno(), payload_size // 2)
             case BundleKind.TAMPERED_SIGNATURE:
                 _flip(file.fileno(), size - 8 - 64)  # the signature value is the end of the CMS structure
-            case BundleKind.TRUNCATED:
-                file.truncate(size * 6 // 10)
-            case BundleKind.EMPTY:
-                file.truncate(0)
             case _:
-                pass
+                _spoil_as_any_file(kind, bundle, size)
+
+
+def damage_swu(kind: BundleKind, bundle: Path) -> None:
+    """Spoil a good SWUpdate bundle in the way its kind says; nothing for the kinds that are not damaged."""
+    places = {name: (start, size) for name, start, size in members(bundle)}
+    with bundle.open("r+b") as file:
+        match kind:
+            case BundleKind.TAMPERED_PAYLOAD:
+                start, size = places["rootfs.img"]
+                _flip(file.fileno(), start + size // 2)
+            case BundleKind.TAMPERED_SIGNATURE:
+                start, size = places["sw-description.sig"]
+                _flip(file.fileno(), start + size - 64)  # the signature value is the end of the CMS structure
+            case _:
+                _spoil_as_any_file(kind, bundle, bundle.stat().st_size)
+
+
+def _spoil_as_any_file(kind: BundleKind, bundle: Path, size: int) -> None:
+    """The damage that does not depend on the format; nothing for the other kinds."""
+    match kind:
+        case BundleKind.TRUNCATED:
+            os.truncate(bundle, size * 6 // 10)
+        case BundleKind.EMPTY:
+            os.truncate(bundle, 0)
+        case BundleKind.RANDOM:
+            bundle.write_bytes(random.Random(size).randbytes(size))
+        case _:
+            pass
 
 
 def _flip(descriptor: int, offset: int) -> None:

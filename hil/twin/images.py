@@ -18,6 +18,7 @@ from hil.twin import rootfs
 from hil.twin.bundles import BundleSet, OsBuild
 from hil.twin.packages import sha256_of
 from hil.twin.pki import Pki, ensure_pki
+from hil.twin.recipes import REFERENCE, Recipe
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -50,31 +51,40 @@ class Images:
     bundles: BundleSet
 
 
-def ensure_images(client: DockerClient, progress: Progress = lambda _line: None) -> Images:
+def ensure_images(
+    client: DockerClient, progress: Progress = lambda _line: None, *, recipe: Recipe = REFERENCE
+) -> Images:
     """Build (or find in the cache) the hardware image, the factory OS and the bundle to upload.
 
+    ``recipe`` says which OS: the reference OS with RAUC unless a lab asks for another.
     Raises BenchError when a package cannot be downloaded or a host tool is missing.
     """
     with build_lock():
         pki = ensure_pki()
         base = rootfs.ensure_base(cache(), progress)
         image_id = _ensure_hardware_image(client, base, progress)
-        directory = ensure_os(base, pki, progress)
+        userland = rootfs.ensure_userland(recipe, base, cache(), progress)
+        directory = ensure_os(userland, pki, progress, recipe)
         facts = json.loads((directory / "manifest.json").read_text())
         factory = _image(directory, FACTORY_VERSION, facts)
         upload = _image(directory, UPLOAD_VERSION, facts)
         bundles = BundleSet(
-            OsBuild(upload.path, upload.version, upload.sha256, upload.size_bytes), base, pki, progress
+            OsBuild(upload.path, upload.version, upload.sha256, upload.size_bytes),
+            userland,
+            pki,
+            progress,
+            recipe,
         )
         _ = bundles.os_v2
-        for used in (base, directory, bundles.directory):
+        for used in (base, userland, directory, bundles.directory):
             os.utime(used)
         rootfs.forget_old(cache())
     return Images(image_id, factory, bundles)
 
 
-def ensure_os(base: Path, pki: Pki, progress: Progress) -> Path:
-    """The directory with the squashed reference OS in both versions."""
+def ensure_os(base: Path, pki: Pki, progress: Progress, recipe: Recipe = REFERENCE) -> Path:
+    """The directory with the squashed OS in both versions."""
+    extra = [rootfs.RECIPES / recipe.extra / "rootfs", *rootfs.recipe_sources(recipe)] if recipe.extra else []
     key = rootfs.digest(
         [
             base.name,
@@ -84,6 +94,7 @@ def ensure_os(base: Path, pki: Pki, progress: Progress) -> Path:
             rootfs.RECIPES / "reference",
             pki.keyring,
             *rootfs.on_board_sources(),
+            *extra,
         ]
     )
     result = cache() / f"os-{key}"
@@ -92,9 +103,9 @@ def ensure_os(base: Path, pki: Pki, progress: Progress) -> Path:
     scratch = rootfs.fresh(cache() / f"{result.name}.part")
     images = {}
     for version in (FACTORY_VERSION, UPLOAD_VERSION):
-        progress(f"reference OS {version}: building")
+        progress(f"{recipe.name} OS {version}: building")
         tree = scratch / "tree"
-        rootfs.os_tree(base, tree, version=version, keyring=pki.keyring)
+        rootfs.os_tree(base, tree, version=version, keyring=pki.keyring, recipe=recipe)
         image = scratch / f"os-{version}.squashfs"
         rootfs.squash(tree, image)
         images[version] = {"sha256": sha256_of(image), "size_bytes": image.stat().st_size}

@@ -27,6 +27,7 @@ from hil.twin.packages import (
     run_tool,
     sha256_of,
 )
+from hil.twin.recipes import REFERENCE, Recipe
 
 FORMAT = 4
 """Raise when this module builds something else from the same inputs."""
@@ -64,6 +65,11 @@ def on_board_sources() -> list[Path]:
     """The sources of this project that run inside the OS."""
     packages = [*files_below(ROOT / "hil/node"), *files_below(ROOT / "hil/twin/onboard")]
     return [*(ROOT / name for name in ON_BOARD), *packages]
+
+
+def recipe_sources(recipe: Recipe) -> list[Path]:
+    """The sources of this project that only this OS has."""
+    return [ROOT / name for name in recipe.sources]
 
 
 def firmware_sources() -> list[Path]:
@@ -107,6 +113,36 @@ def ensure_base(cache: Path, progress: Progress) -> Path:
     return result
 
 
+def ensure_userland(recipe: Recipe, base: Path, cache: Path, progress: Progress) -> Path:
+    """The userland of an OS recipe: ``base`` itself, or ``base`` with the recipe's own packages; laid out like it."""
+    if not recipe.extra:
+        return base
+    folder = RECIPES / recipe.extra
+    lists = [folder / name for name in ("packages.txt", "prune.txt")]
+    result = cache / f"base-{digest([base.name, str(FORMAT), *lists])}"
+    if (result / "manifest.json").exists():
+        return result
+    scratch = fresh(cache / f"{result.name}.part")
+    wanted = read_list(lists[0])
+    there = {path.name.split("_", 1)[0] for path in debs_in(base)}
+    leave = ({*read_list(RECIPES / "skip.txt")} | there) - {*wanted}
+    packages = [*read_list(RECIPES / "packages.txt"), *wanted]
+    debs = Apt(scratch / "apt").download(packages, sorted(leave), progress)
+    progress(f"userland of {recipe.name}: unpacking {len(debs)} more packages")
+    tree = scratch / "tree"
+    run_tool(["cp", "-al", str(base / "tree"), str(tree)])
+    unpack(debs, tree)
+    for pattern in [*read_list(RECIPES / "prune.txt"), *read_list(lists[1])]:
+        remove_glob(tree, pattern)
+    check_libraries(tree)
+    (scratch / "apt/archives").rename(scratch / "debs")
+    shutil.rmtree(scratch / "apt")
+    manifest = json.loads((base / "manifest.json").read_text())
+    manifest["debs"].update({path.name: sha256_of(path) for path in debs_in(scratch)})
+    publish(scratch, result, manifest)
+    return result
+
+
 def debs_in(base: Path) -> list[Path]:
     return sorted((base / "debs").glob("*.deb"))
 
@@ -144,20 +180,29 @@ def ensure_hardware_tar(base: Path, cache: Path, progress: Progress) -> tuple[Pa
     return result / "rootfs.tar", key
 
 
-def os_tree(base: Path, tree: Path, *, version: str, keyring: Path, drop: Sequence[str] = ()) -> None:
-    """Lay out the reference OS at ``tree``: the base, our files on top, without the ``drop`` globs."""
+def os_tree(
+    base: Path,
+    tree: Path,
+    *,
+    version: str,
+    keyring: Path,
+    drop: Sequence[str] = (),
+    recipe: Recipe = REFERENCE,
+) -> None:
+    """Lay out an OS at ``tree``: its userland, our files on top, without the ``drop`` globs."""
     run_tool(["cp", "-al", str(base / "tree"), str(tree)])
     for pattern in drop:
         remove_glob(tree, pattern)
     overlay = RECIPES / "reference/rootfs"
-    for source in files_below(overlay):
-        put(tree / source.relative_to(overlay), source.read_bytes(), source.stat().st_mode & 0o755)
+    for layer in (overlay, RECIPES / recipe.extra / "rootfs") if recipe.extra else (overlay,):
+        for source in files_below(layer):
+            put(tree / source.relative_to(layer), source.read_bytes(), source.stat().st_mode & 0o755)
     release = (overlay / "etc/os-release").read_text().replace("@VERSION@", version)
     put(tree / "etc/os-release", release.encode(), 0o644)
     put(tree / "etc/shadow", (overlay / "etc/shadow").read_bytes(), 0o640)
     put(tree / "etc/rauc/keyring.pem", keyring.read_bytes(), 0o644)
     (tree / "root").chmod(0o700)
-    copy_sources(on_board_sources(), tree / "usr/lib/hil")
+    copy_sources([*on_board_sources(), *recipe_sources(recipe)], tree / "usr/lib/hil")
     compile_python(tree, ["usr/lib/hil"], keep_sources=True)
 
 
@@ -197,7 +242,8 @@ def unpack(debs: Sequence[Path], tree: Path) -> None:
     """Unpack packages into ``tree``, which gets a merged /usr first."""
     for name in LINKS:
         (tree / "usr" / name).mkdir(parents=True, exist_ok=True)
-        (tree / name).symlink_to(f"usr/{name}")
+        if not (tree / name).is_symlink():
+            (tree / name).symlink_to(f"usr/{name}")
     for deb in debs:
         with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE) as source:
             argv = ["tar", "-x", "--keep-directory-symlink", "-C", str(tree)]

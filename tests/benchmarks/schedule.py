@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from hil.links.box import LinkStatus
-from hil.links.probe import Probe, pace, warm_up
+from hil.links.engines.uml import UmlAgent
+from hil.links.measure.probe import Probe, pace, warm_up
 from hil.links.state import LinkState
-from hil.links.uml import UmlAgent
 from tests.benchmarks.figures import Figure
 from tests.integration.schedule_kit import Slope, cpu_percent, many_links, process_tree, pss_mb
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from hil import netns
 from hil.errors import BenchError
 from hil.links.box import End, LinkBox, LinkStatus, Wire
-from hil.links.engine import EngineKind
-from hil.links.probe import Probe, warm_up
+from hil.links.engines.detect import EngineKind
+from hil.links.engines.wiring import Profile
+from hil.links.measure.probe import Probe, warm_up
 from hil.links.schedule import Row
 from hil.links.state import LinkState
-from hil.links.wiring import Profile
 
 ONE_WAY_US = 14_386
 CROSSLINK = LinkState(ONE_WAY_US, 200_000_000)

@@ -17,6 +17,7 @@ from hil.boards.nv import prepare_nv_dir
 from hil.boards.protocol import Via
 from hil.twin.images import Images, ensure_images
 from hil.twin.pki import ensure_pki
+from hil.twin.recipes import REFERENCE, Recipe
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -50,10 +51,10 @@ def plug_management(namespace: str, index: int, pid: int) -> None:
 
 @contextmanager
 def boards(
-    client: DockerClient, count: int, *, data_size_bytes: int = 256 << 20
+    client: DockerClient, count: int, *, data_size_bytes: int = 256 << 20, recipe: Recipe = REFERENCE
 ) -> Iterator[tuple[list[ContainerBoard], Images]]:
     """``count`` boards, created but powered off; everything is gone afterwards."""
-    images = ensure_images(client)
+    images = ensure_images(client, recipe=recipe)
     pki = ensure_pki()
     directory = Path(tempfile.mkdtemp(prefix="hilt-twin-"))
     namespace = directory.name

@@ -16,7 +16,7 @@ from hil.bench.bench import Bench
 from hil.faults.spacecraft import lost_spacecraft
 from hil.lab.addressing import node_address
 from hil.lab.routes import path
-from hil.links.calibrate import calibrate
+from hil.links.measure.calibrate import calibrate
 from tests.integration.host_state import leftovers, network_of_this_host
 
 pytestmark = pytest.mark.integration

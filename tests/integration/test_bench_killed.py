@@ -17,7 +17,7 @@ from hil.bench.bench import Bench
 from hil.bench.clean import clean
 from hil.bench.state import read_state
 from hil.errors import BenchError
-from hil.links.engine import detect
+from hil.links.engines.detect import detect
 from hil.wait import wait_until
 from tests.integration.host_state import leftovers
 

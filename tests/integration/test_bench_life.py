@@ -12,9 +12,10 @@ import pytest
 
 from hil import netns, paths
 from hil.bench.bench import Bench
-from hil.bench.state import is_live
+from hil.bench.state import is_live, lease_keys
 from hil.boards.protocol import Via
 from hil.errors import BenchError, ConfigurationError
+from hil.lab.leases import Leases, LeaseTaken
 from tests.integration.host_state import leftovers, network_of_this_host
 
 pytestmark = pytest.mark.integration
@@ -130,3 +131,19 @@ def test_six_boards_work_in_parallel_from_threads(bench: Bench) -> None:
 def test_a_bench_that_is_not_up_is_told_with_those_that_are(bench: Bench) -> None:
     with pytest.raises(ConfigurationError, match=f"no bench nowhere is up; up now: .*{bench.name}"):
         Bench.attach("nowhere")
+
+
+def test_the_boards_of_a_bench_that_is_up_are_leased(bench: Bench) -> None:
+    boards = lease_keys(bench.lab, bench.name)
+    (claim,) = [claim for claim in Leases().list() if set(claim.boards) == set(boards)]
+    assert claim.purpose == f"bench {bench.name}"
+    with pytest.raises(LeaseTaken, match=f"bench {bench.name}"):
+        Leases().take(boards[:1], purpose="somebody else's")
+
+
+def test_two_runs_cannot_use_a_kept_bench_at_once(bench: Bench) -> None:
+    boards = lease_keys(bench.lab, bench.name)
+    first = Leases().take(boards, purpose="the first run", within=bench.state.lease)
+    with first, pytest.raises(LeaseTaken, match="the first run"):
+        Leases().take(boards, purpose="the second run", within=bench.state.lease)
+    Leases().take(boards, purpose="the second run", within=bench.state.lease).free()

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from hil.errors import ConfigurationError
-from hil.links import netem, rtnl
 from hil.links.box import DIRECTIONS, LinkBox
-from hil.links.calibrate import BLOCKED, calibrate
-from hil.links.figure import Calibration
+from hil.links.engines import netem, rtnl
+from hil.links.measure.calibrate import BLOCKED, calibrate
+from hil.links.measure.figure import Calibration
 from hil.links.schedule import Row
 from hil.links.state import MAX_DELAY_US, PPM, GilbertElliott, LinkState
 from tests.integration.links_kit import CROSS, GROUND, give_addresses, namespaces, wires

@@ -13,14 +13,14 @@ import pytest
 
 from hil import netns
 from hil.errors import BenchError
-from hil.links import netem, rtnl, wiring
-from hil.links.agent import AgentServer, KernelAgent, RemoteAgent
 from hil.links.box import End, LinkBox, Wire
-from hil.links.engine import detect, missing_in_kernel
+from hil.links.engines import netem, rtnl, wiring
+from hil.links.engines.agent import AgentServer, KernelAgent, RemoteAgent
+from hil.links.engines.detect import detect, missing_in_kernel
+from hil.links.engines.relay import Kind
 from hil.links.fake import fake_box
+from hil.links.measure.probe import Probe, blast, collect, pace, warm_up
 from hil.links.plan import Applied, PlanRow, Shape
-from hil.links.probe import Probe, blast, collect, pace, warm_up
-from hil.links.relay import Kind
 from hil.links.state import LinkState
 from hil.wait import wait_until
 from tests.integration.links_kit import give_addresses, namespaces, wires

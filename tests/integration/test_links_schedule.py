@@ -14,7 +14,7 @@ import pytest
 
 from hil import paths
 from hil.links.box import DIRECTIONS, LinkBox, LinkStatus
-from hil.links.probe import Arrival, Probe, collect, pace, warm_up
+from hil.links.measure.probe import Arrival, Probe, collect, pace, warm_up
 from hil.links.state import LinkState
 from tests.integration.schedule_kit import STEP_NS, Slope, many_links
 

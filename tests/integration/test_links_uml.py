@@ -17,13 +17,13 @@ import pytest
 
 from hil import netns, paths
 from hil.errors import BenchError
-from hil.links import offload
 from hil.links import state as link_state
 from hil.links.box import DIRECTIONS, Direction, End, LinkBox, LinkStatus, Wire
-from hil.links.calibrate import calibrate, cannot_carry, carry_capacity
-from hil.links.integrity import deliver
-from hil.links.loss import acceptance_counts
-from hil.links.probe import Arrival, Probe, blast, collect, pace, tcp_rate_bps, warm_up
+from hil.links.engines import offload
+from hil.links.measure.calibrate import calibrate, cannot_carry, carry_capacity
+from hil.links.measure.integrity import deliver
+from hil.links.measure.loss import acceptance_counts
+from hil.links.measure.probe import Arrival, Probe, blast, collect, pace, tcp_rate_bps, warm_up
 from hil.links.record import Store
 from hil.links.state import PPM, GilbertElliott, LinkState
 from hil.testing import ListSink

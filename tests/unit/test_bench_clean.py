@@ -18,7 +18,7 @@ from hil.bench.state import hold
 from hil.errors import BenchError, ConfigurationError
 from hil.host.mounts import mounts_under
 from hil.host.policy import ServiceGuard
-from hil.links.sysctl import left_raised
+from hil.links.engines.sysctl import left_raised
 from hil.testing import FakeRunner
 from tests.unit.test_host_procs import proc_entry
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from docker.errors import APIError, NotFound
 
-from hil.boards import ssh
+from hil.boards import ssh_login
 from hil.boards.console import ConsoleLine
 from hil.boards.container import CAPABILITIES, BoardFacts, ContainerBoard, ContainerSpec, os_pid
 from hil.boards.nv import prepare_nv_dir
@@ -191,7 +191,7 @@ def test_who_is_to_blame_for_a_shell_that_does_not_open(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(ssh, "connect", fail)
+    monkeypatch.setattr(ssh_login, "connect", fail)
     with pytest.raises(kind, match="a1"):
         kit.board.shell()
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from hil.errors import BenchError, ConfigurationError
-from hil.links import netem, rtnl
-from hil.links.agent import AgentServer, RemoteAgent
 from hil.links.box import End, LinkBox, Wire
+from hil.links.engines import netem, rtnl
+from hil.links.engines.agent import AgentServer, RemoteAgent
+from hil.links.engines.relay import Kind
 from hil.links.fake import FakeAgent, fake_box
-from hil.links.relay import Kind
 from hil.links.state import PPM, GilbertElliott, LinkState
 from hil.testing import ListSink
 

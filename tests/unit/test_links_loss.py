@@ -6,10 +6,10 @@ from itertools import pairwise
 
 import pytest
 
-from hil.links.figure import percentiles
-from hil.links.loss import acceptance_burst, acceptance_counts, bursts, chain_distribution, mean_burst
-from hil.links.probe import Arrival
-from hil.links.stages import arrival_rate_bps, judge_loss
+from hil.links.measure.figure import percentiles
+from hil.links.measure.loss import acceptance_burst, acceptance_counts, bursts, chain_distribution, mean_burst
+from hil.links.measure.probe import Arrival
+from hil.links.measure.stages import arrival_rate_bps, judge_loss
 from hil.links.state import PPM, GilbertElliott, LinkState
 from tests.unit.links_fakes import FakeProbe
 

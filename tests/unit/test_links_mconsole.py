@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hil.errors import BenchError
-from hil.links.mconsole import configure
+from hil.links.engines.mconsole import configure
 
 REQUEST = struct.Struct("=IIi512s")
 Answer = Callable[[str], list[bytes]]

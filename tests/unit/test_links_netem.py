@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 from hil.errors import BenchError
-from hil.links import netem, rtnl
+from hil.links.engines import netem, rtnl
 from hil.links.fake import FakeAgent
 from hil.links.state import GilbertElliott, LinkState
 from tests.unit.links_strategies import states

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from hil.errors import BenchError, ConfigurationError, HarnessError, HilError
-from hil.links.agent import AgentServer
 from hil.links.box import DIRECTIONS, DirectionStatus, End, LinkBox, Wire
+from hil.links.engines.agent import AgentServer
+from hil.links.engines.relay import Kind
 from hil.links.fake import FakeAgent, fake_box
 from hil.links.player import AHEAD_S, Player, summarise
-from hil.links.relay import Kind
 from hil.links.schedule import Row
 from hil.links.shape import plan_row, shape_of, shape_step
 from hil.links.state import GilbertElliott, LinkState

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from hil.errors import BenchError
-from hil.links.agent import split
-from hil.links.relay import Kind, RelayLine
+from hil.links.engines.agent import split
+from hil.links.engines.relay import Kind, RelayLine
 
 HEADER = struct.Struct("<HBBHH")
 MAGIC = 0x4C48

@@ -61,6 +61,22 @@ def test_an_unknown_request_is_refused(control: BootControl, tmp_path: Path, arg
         bootctl.run(argv, control, tmp_path / "shown")
 
 
+def test_a_slot_that_rauc_is_about_to_write_holds_nothing_complete_any_more(
+    control: BootControl, tmp_path: Path
+) -> None:
+    """RAUC 1.8 saves its own note only after the write: a power cut would leave the old one."""
+    notes, shown = tmp_path / "rauc.status", tmp_path / "slot-confirmed"
+    first, second = "[slot.rootfs.0]\nstatus=ok\nsha256=aa\n\n", "[slot.rootfs.1]\nstatus=ok\nsha256=bb\n"
+    notes.write_text(first + second)
+    bootctl.run(["set-state", "B", "bad"], control, shown, notes)
+    assert notes.read_text() == first
+    bootctl.run(["set-state", "A", "good"], control, shown, notes)
+    assert notes.read_text() == first
+    notes.unlink()
+    bootctl.run(["set-state", "B", "bad"], control, shown, notes)
+    assert [path.name for path in tmp_path.iterdir() if "rauc.status" in path.name] == []
+
+
 def test_nvbootctrl_prints_both_dumps_in_the_real_layout(control: BootControl) -> None:
     control.mark_bad("B")
     assert nvbootctrl.run(["dump-slots-info"], control) == (

@@ -3,7 +3,7 @@
 One thread reads and does nothing slow; another writes.  What came is in ``<board>.console.log``, with lines
 ``offset unix_time`` in ``<board>.console.idx``, as for container boards, so ``FileConsole`` follows it from any
 process.  A stray byte while UEFI runs drops a Jetson into its setup menu: until ``login:`` was seen, and again from
-the next reset on, nothing is sent.
+the next reset on, nothing is sent.  Another process that drives the board says so through :mod:`.quiet`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from hil.boards.console import FileConsole
 from hil.boards.jetson.console_stages import Sighting, Stage, StageReader
 from hil.boards.jetson.follower import Follower
+from hil.boards.jetson.quiet import Way
 from hil.boards.jetson.seats import Seat
 from hil.boards.jetson.sender import Sender
 from hil.boards.jetson.serial_port import SerialPort
@@ -80,6 +81,7 @@ class SerialConsole(FileConsole):
         self._file = self.log.open("ab", buffering=0)
         self._index = self.log.with_suffix(".idx").open("a", buffering=1)
         self._end = self._file.tell()
+        self._way = Way(self.log)
         self._indexed_at = 0.0
         self._next_look = 0.0
         self._seats = [Seat() for _ in range(seats)]
@@ -309,6 +311,8 @@ class SerialConsole(FileConsole):
         )
 
     def _look_at_seats(self, readable: set[int]) -> None:
+        if (told := self._way.changed()) is not None:  # by another process, which drives the board
+            self._sender.open = told
         for seat in self._seats:
             if not seat.taken():
                 # A terminal that nobody has open always reports a hang-up: it must not be waited on.

@@ -95,6 +95,21 @@ def _slot(text: str) -> Slot:
     return "B" if text == "B" else "A"
 
 
+def boot_state(info: SlotsInfo) -> BootState:
+    """Running, active and both slots.
+
+    ``good`` is an inference: NVIDIA keeps no "confirmed" flag, but every boot takes a try and only a health check
+    (``nvbootctrl verify``) gives it back, so normal with all tries is good.  A slot that was made active and has not
+    booted yet looks the same.
+    """
+
+    def row(slot: SlotRow) -> SlotState:
+        tries = RETRY_COUNT_MAX if slot.retry_count is None else slot.retry_count
+        return SlotState(slot.slot, slot.bootable, tries, slot.bootable and tries >= RETRY_COUNT_MAX)
+
+    return BootState(info.current, info.active, (row(info.rows[0]), row(info.rows[1])))
+
+
 class NvBootControl:
     """``hil.boards.protocol.BootControl`` over ``nvbootctrl``; works while the board's OS runs."""
 
@@ -122,19 +137,8 @@ class NvBootControl:
         return found
 
     def state(self) -> BootState:
-        """Running, active and both slots.
-
-        ``good`` is an inference: NVIDIA keeps no "confirmed" flag, but every boot takes a try and only a health
-        check (``nvbootctrl verify``) gives it back, so normal with all tries is good.  A slot that was made active
-        and has not booted yet looks the same.
-        """
-        info = self.info("rootfs")
-
-        def row(slot: SlotRow) -> SlotState:
-            tries = RETRY_COUNT_MAX if slot.retry_count is None else slot.retry_count
-            return SlotState(slot.slot, slot.bootable, tries, slot.bootable and tries >= RETRY_COUNT_MAX)
-
-        return BootState(info.current, info.active, (row(info.rows[0]), row(info.rows[1])))
+        """Running, active and both slots; see :func:`boot_state`."""
+        return boot_state(self.info("rootfs"))
 
     def set_active(self, slot: Slot) -> None:
         """Try ``slot`` first at the next boot, and read that back. DeviceError when it did not take."""

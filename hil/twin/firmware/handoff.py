@@ -24,7 +24,8 @@ CONSOLE = "/dev/ttyTCU0"
 PARTITIONS = {"mmcblk0p1": "slot_a.img", "mmcblk0p2": "slot_b.img", "mmcblk0p3": "data.img"}
 LOOP_NODES = 256
 RESET_LEVEL = {"SYS_RESET_N": "L0", "MAINSWRST": "L1", "BCCPLEXWDT": "L1"}
-COMPATIBLE = ("nvidia,p3737-0000+p3701-0005", "nvidia,p3701-0005", "nvidia,tegra234")
+CARRIERS = {"p3701": "p3737-0000", "p3767": "p3768-0000"}
+"""Developer kit carrier of each module family."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,12 @@ def enter(boot: Boot) -> None:
     except BaseException as exc:
         os.write(1, f"VFS: cannot start {boot.slot}: {exc}\r\n".encode())
     os._exit(1)
+
+
+def compatible(module: str) -> tuple[str, ...]:
+    """The device tree's ``compatible`` of a module on its developer kit, most special first."""
+    carrier = CARRIERS.get(module.partition("-")[0], CARRIERS["p3701"])
+    return (f"nvidia,{carrier}+{module}", f"nvidia,{module}", "nvidia,tegra234")
 
 
 def _text(facts: dict[str, Any], key: str, default: str) -> str:
@@ -162,7 +169,9 @@ def _sysfs(root: Path, boot: Boot) -> None:
     tree.mkdir(parents=True)
     (tree / "model").write_bytes(_text(boot.facts, "model", "Jetson (virtual)").encode() + b"\0")
     (tree / "serial-number").write_bytes(_text(boot.facts, "serial", "0000000000000").encode() + b"\0")
-    (tree / "compatible").write_bytes(b"".join(name.encode() + b"\0" for name in COMPATIBLE))
+    (tree / "compatible").write_bytes(
+        b"".join(name.encode() + b"\0" for name in compatible(_text(boot.facts, "module", "p3701-0005")))
+    )
     variables = firmware / "efi/efivars"
     variables.mkdir(parents=True)
     kernel.bind(NV / "vars", variables)

@@ -3,10 +3,14 @@
 RAUC asks whether a slot can boot (``get-state``: ``good`` while the firmware would try it).  Whether a slot was
 *confirmed* after a health check is a second question; ``set-state SLOT good`` answers it with yes, and
 ``/run/slot-confirmed`` shows it for the running slot.
+
+``set-state SLOT bad`` is what RAUC says before it writes to a slot.  RAUC 1.8 goes on calling that slot's old image
+complete until it has written the new one, also after a power cut in between, so its note is taken out here.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +19,9 @@ from hil.twin.variables import SLOTS, BootControl, Slot, Variables
 
 EFIVARS = Path("/sys/firmware/efi/efivars")
 CONFIRMED = Path("/run/slot-confirmed")
+NOTES = Path("/data/rauc.status")
+"""RAUC's ``statusfile``: a key file with one group for each slot."""
+GROUPS: dict[Slot, str] = {"A": "[slot.rootfs.0]", "B": "[slot.rootfs.1]"}
 USAGE = "usage: bootctl get-primary | set-primary S | get-state S | set-state S good|bad | get-current"
 
 
@@ -25,7 +32,9 @@ def _slot(text: str) -> Slot:
     raise ValueError(f"no slot {text!r}: A or B")
 
 
-def run(argv: Sequence[str], control: BootControl, confirmed: Path = CONFIRMED) -> str:
+def run(
+    argv: Sequence[str], control: BootControl, confirmed: Path = CONFIRMED, notes: Path | None = None
+) -> str:
     """One verb; returns what to print. ValueError when the verb or slot is unknown."""
     answer = ""
     match list(argv):
@@ -41,6 +50,8 @@ def run(argv: Sequence[str], control: BootControl, confirmed: Path = CONFIRMED) 
             control.mark_good(_slot(name))
         case ["set-state", name, "bad"]:
             control.mark_bad(_slot(name))
+            if notes is not None:
+                forget(notes, _slot(name))
         case _:
             raise ValueError(USAGE)
     if not answer:
@@ -48,9 +59,34 @@ def run(argv: Sequence[str], control: BootControl, confirmed: Path = CONFIRMED) 
     return answer
 
 
+def forget(notes: Path, slot: Slot) -> None:
+    """Take a slot's group out of RAUC's notes, durably. Nothing when there are none."""
+    try:
+        lines = notes.read_text().splitlines(keepends=True)
+    except FileNotFoundError:
+        return
+    kept, inside = [], False
+    for line in lines:
+        if line.startswith("["):
+            inside = line.strip() == GROUPS[slot]
+        if not inside:
+            kept.append(line)
+    scratch = notes.with_name(f".{notes.name}.{os.getpid()}")
+    with scratch.open("w") as file:
+        file.writelines(kept)
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.rename(notes)
+    directory = os.open(notes.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
 def main() -> int:
     try:
-        answer = run(sys.argv[1:], BootControl(Variables(EFIVARS)))
+        answer = run(sys.argv[1:], BootControl(Variables(EFIVARS)), notes=NOTES)
     except (ValueError, OSError) as exc:
         print(f"bootctl: {exc}", file=sys.stderr)
         return 1

@@ -1,0 +1,269 @@
+"""The Jetson driver: a real Orin through its SSH port, its serial console and its power switch, and nothing else.
+
+Whether it is the board the lab file means (module, serial) is checked before anything on it is changed: at the first
+shell after every power verb, at every boot, and before its boot order is touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hil import netns
+from hil.boards.console import ConsoleLine
+from hil.boards.jetson.boot_control import JetsonBootControl
+from hil.boards.jetson.identity import check_identity
+from hil.boards.jetson.look import Look, look
+from hil.boards.jetson.quiet import FollowedConsole
+from hil.boards.jetson.recovery import SYSFS, UsbDevice, UsbPort, by_linux, enter_recovery
+from hil.boards.jetson.seam import BoardFiles
+from hil.boards.jetson.sensors import Provision, Reading, SysfsSensors
+from hil.boards.jetson.serial_console import SerialConsole
+from hil.boards.jetson.sku import sku_of
+from hil.boards.jetson.slots import BootProof
+from hil.boards.jetson.supervisor import JetsonSupervisor
+from hil.boards.power.build import supervisor_of
+from hil.boards.protocol import Fidelity, Identity, Shell, Via
+from hil.boards.ssh import Jump, SshShell, Target, WrongHostKeyError
+from hil.boards.tegrastats import parse
+from hil.errors import BenchError, ConfigurationError, DeviceError, HilError
+from hil.evidence.sink import NullSink, Sink
+from hil.lab.hardware import BudgetSpec
+from hil.lab.power import SupervisorSpec
+from hil.wait import SYSTEM_CLOCK, Clock, wait_until
+
+PROBE_S = 0.3
+"""An sshd that is there takes a connection within this; one probe of many while a board boots."""
+LAST_WORDS = r"reboot: Power down"
+TEGRASTATS = ("timeout", "10", "sh", "-c", "tegrastats --interval 200 | head -n 1")
+"""The real tool prints for ever: its first line is enough."""
+
+
+@dataclass(frozen=True)
+class JetsonFacts:
+    """Everything needed to drive one Jetson, from any process."""
+
+    name: str
+    spacecraft: str
+    module: str  # part number, as in the lab file
+    serial: str  # empty: not compared
+    addresses: Mapping[Via, tuple[str, str]]  # (namespace to connect from, IPv4 address)
+    host_key: str  # pinned
+    console: ConsoleLine
+    supervisor: SupervisorSpec
+    fidelity: Fidelity = Fidelity.HARDWARE
+    ssh_key: Path | None = None  # None: what the SSH agent offers
+    ssh_port: int = 22
+    ssh_user: str = "root"
+    jump: Jump | None = None  # management only
+    supervisor_namespace: str = netns.HOST  # where its power switch is reached from
+    usb_path: str = ""  # where it enumerates in force-recovery mode; empty: not cabled
+    budgets: BudgetSpec = field(default_factory=BudgetSpec)
+
+
+class JetsonBoard:
+    """``hil.boards.protocol.Board`` on a Jetson Orin."""
+
+    def __init__(
+        self,
+        facts: JetsonFacts,
+        *,
+        console: SerialConsole | None = None,
+        sink: Sink | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        """``console`` in the one process that has the serial port; any other follows its log."""
+        self.facts = facts
+        self.name = facts.name
+        self.spacecraft = facts.spacecraft
+        self.fidelity = facts.fidelity
+        self._sink = sink or NullSink()
+        self._clock = clock
+        self.console: SerialConsole | FollowedConsole = console or FollowedConsole(
+            facts.console.url, facts.console.log, clock
+        )
+        parts = supervisor_of(
+            facts.name,
+            facts.supervisor,
+            namespace=facts.supervisor_namespace,
+            shut_down=self._shut_down,
+            sink=self._sink,
+            clock=clock,
+        )
+        self.supervisor = JetsonSupervisor(
+            parts, self.console, self._forget, shutdown_s=facts.budgets.shutdown_s
+        )
+        self.boot = JetsonBootControl(self)
+        self._sku = sku_of(facts.module)
+        self._checked = False
+        self._without_sysfs = False
+
+    def shell(self, via: Via = Via.MANAGEMENT) -> SshShell:
+        """A new SSH session.
+
+        BenchError when there is no route, DeviceError when sshd does not answer, ConfigurationError when the board is
+        not the one the lab file means.
+        """
+        opened = SshShell(self.target(via))
+        try:
+            if not self._checked:
+                self.look_over(opened)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    def address(self, via: Via = Via.MANAGEMENT) -> tuple[str, str]:
+        """(network namespace to connect from, IPv4 address of the board)."""
+        try:
+            return self.facts.addresses[via]
+        except KeyError:
+            raise BenchError(f"board {self.name} has no {via.value} address on this bench") from None
+
+    def look(self) -> Look:
+        """Who it is, which boot this is and which slots it has, read over a session of its own and checked."""
+        with SshShell(self.target(Via.MANAGEMENT)) as shell:
+            return self.look_over(shell)
+
+    def look_over(self, shell: Shell) -> Look:
+        """The same over a session that is open already."""
+        seen = look(shell, board=self.name, timeout_s=self.facts.budgets.answer_s)
+        check_identity(seen.who, board=self.name, module=self.facts.module, serial=self.facts.serial)
+        self._checked = True
+        self.boot.remember(seen.boot)
+        return seen
+
+    def identity(self) -> Identity:
+        return self.look().identity
+
+    @property
+    def boot_budget_s(self) -> float:
+        """Power-on until it answers over SSH, at most."""
+        return self.facts.budgets.boot_s
+
+    def proof(self) -> BootProof:
+        """Boot id, slot and reset reason of this boot: for ``hil.boards.jetson.slots.prove_reboot``."""
+        return self.look().proof
+
+    def wait_booted(self, *, deadline_s: float | None = None) -> Identity:
+        """Wait until the OS answers over SSH; None: as long as the lab file allows.
+
+        DeviceError at the deadline with the console's last lines; at once when another host key answers, and
+        ConfigurationError at once when it is another board.
+        """
+        budget_s = self.facts.budgets.boot_s if deadline_s is None else deadline_s
+
+        def answers() -> tuple[Look | None, HilError | None]:
+            try:
+                if self.facts.jump is None:
+                    namespace, address = self.address()
+                    netns.connect(namespace, (address, self.facts.ssh_port), timeout_s=PROBE_S).close()
+                return self.look(), None
+            except (ConfigurationError, WrongHostKeyError) as exc:
+                return None, exc  # waiting will not change it
+
+        try:
+            seen, refused = wait_until(
+                answers,
+                what=f"board {self.name} to boot",
+                deadline_s=budget_s,
+                every_s=0.03 if self.facts.jump is None else 0.5,
+                error=DeviceError,
+                clock=self._clock,
+            )
+        except DeviceError as exc:
+            raise DeviceError(
+                f"{exc.message}; its console last said:\n{self.console.tail()}",
+                remedy=f"see {self.console.log}",
+            ) from exc
+        if seen is None:
+            raise refused or DeviceError(f"board {self.name} did not say who it is")
+        self.console.release()
+        self._sink.event(
+            "board.boot",
+            board=self.name,
+            slot=seen.proof.slot,
+            os_version=seen.os_version,
+            boot_id=seen.proof.boot_id,
+            reset_reason=seen.proof.reset_reason,
+        )
+        return seen.identity
+
+    def enter_recovery(self, *, deadline_s: float = 30.0, sysfs: Path = SYSFS) -> UsbDevice:
+        """Into force-recovery mode, by the pin where one is wired, else by its Linux; returns once USB proves it.
+
+        ConfigurationError when another module is on the port, or when the one that runs is another.
+        """
+        if not self.facts.usb_path:
+            raise BenchError(
+                f"board {self.name}: no USB port is known for it",
+                remedy="cable its USB device port and give recovery.usb_path in the lab file",
+            )
+        port = UsbPort(self.facts.usb_path, sysfs)
+        enter = self.supervisor.force_recovery if self.facts.supervisor.recovery_pin else self._by_linux
+        return enter_recovery(port, self.facts.module, enter, deadline_s=deadline_s, clock=self._clock)
+
+    def _by_linux(self) -> None:
+        with self.shell() as shell:
+            self.look_over(shell)  # never resets a board that is not the one meant
+            self.console.silence()
+            by_linux(shell)()
+        self._forget()
+
+    def sensors(self) -> dict[str, float]:
+        """Latest readings, from sysfs, or from ``tegrastats`` where sysfs has no Orin's sensors."""
+        with self.shell() as shell:
+            return self.sensors_over(shell)
+
+    def sensors_over(self, shell: Shell) -> dict[str, float]:
+        """The same over a session that is open already, for whoever looks again and again."""
+        if not self._without_sysfs:
+            with contextlib.suppress(DeviceError):
+                reading = self.reading_over(shell)
+                if "tj" in reading.zones_c:  # every Orin has it; another kernel's zones are not the module's
+                    return reading.sensors()
+            self._without_sysfs = True
+        done = shell.run(TEGRASTATS, timeout_s=self.facts.budgets.answer_s + 10, check=False)
+        return parse(done.stdout.strip().split("\n")[-1]).sensors()
+
+    def reading_over(self, shell: Shell) -> Reading:
+        """Everything sysfs tells: throttling, over-current, alarms. DeviceError when it tells nothing."""
+        return SysfsSensors(BoardFiles(shell), self._sku, board=self.name).read()
+
+    def provision(self) -> Provision:
+        """Trip points, rails and limits, read once when a board is brought in. DeviceError where sysfs has none."""
+        with self.shell() as shell:
+            return SysfsSensors(BoardFiles(shell), self._sku, board=self.name).provision()
+
+    def _forget(self) -> None:
+        self._checked = self._without_sysfs = False
+        self.boot.drop()
+
+    def _shut_down(self, deadline_s: float) -> bool:
+        """Ask the OS to power off; whether its kernel said its last words in time."""
+        end = self._clock.monotonic() + deadline_s
+        since = self.console.size()
+        with (
+            self.shell() as shell,
+            contextlib.suppress(DeviceError),
+        ):  # the connection may die before the answer
+            shell.run(["poweroff"], check=False, timeout_s=deadline_s)
+        self.console.wait_for(LAST_WORDS, deadline_s=max(0.0, end - self._clock.monotonic()), since=since)
+        return True
+
+    def target(self, via: Via = Via.MANAGEMENT) -> Target:
+        """Whom an SSH client has to talk to, from where, and by which keys."""
+        namespace, address = self.address(via)
+        facts = self.facts
+        return Target(
+            facts.name,
+            namespace,
+            address,
+            facts.ssh_key,
+            facts.host_key,
+            port=facts.ssh_port if via is Via.MANAGEMENT else 22,
+            user=facts.ssh_user,
+            jump=facts.jump if via is Via.MANAGEMENT else None,
+        )

@@ -1,0 +1,284 @@
+"""Flashing a Jetson Orin with NVIDIA's ``l4t_initrd_flash.sh``.
+
+Before anything is written three things must say the same module: the lab file, the USB identity of its boot ROM, and
+its EEPROM.  The boot ROM cannot tell every pair of modules apart, the EEPROM can: the tool reads and prints it while it
+generates images, before it boots the module; where nothing is generated (``step="flash"``) the caller brings what was
+read earlier (``JetsonIdentity.tnspec_part``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Literal
+
+from hil.boards.jetson.flash_output import FlashOutput
+from hil.boards.jetson.recovery import UsbPort
+from hil.boards.jetson.sku import SKUS
+from hil.errors import BenchError, ConfigurationError
+from hil.host.command import Progress, silent
+
+TOOL = "tools/kernel_flash/l4t_initrd_flash.sh"
+NVME_LAYOUT = "tools/kernel_flash/flash_l4t_t234_nvme.xml"
+NVME_AB_LAYOUT = "tools/kernel_flash/flash_l4t_nvme_rootfs_ab.xml"
+QSPI_LAYOUT = "bootloader/generic/cfg/flash_t234_qspi.xml"
+DEADLINE_S = 45 * 60.0
+"""A flash takes 2 to 30 minutes."""
+SILENCE_S = 10 * 60.0
+"""The longest quiet stretch is the writing of a root file system over USB 2."""
+
+
+@dataclass(frozen=True)
+class FlashPlan:
+    """What is flashed how. Paths of layouts are relative to ``tree``.
+
+    Source: NVIDIA's ``tools/kernel_flash/README_initrd_flash.txt``; workflow 5 is A/B on an external device.
+    """
+
+    tree: Path  # Linux_for_Tegra
+    config: str  # "jetson-orin-nano-devkit": <config>.conf in the tree
+    part: str  # the module in the lab file, "p3767-0005"
+    step: Literal["all", "generate", "flash"] = "all"  # generate: images only; flash: those made before
+    external_device: str = "nvme0n1p1"  # empty: the module's own eMMC only
+    external_layout: str = ""  # default: NVME_LAYOUT, or NVME_AB_LAYOUT with ab
+    external_size: str = ""  # of one root file system, "8GiB"; an A/B layout needs it
+    internal_layout: str = QSPI_LAYOUT
+    root_device: str = ""  # the last argument; default: internal, or external with ab
+    ab: bool = False  # root file systems A and B
+    massflash: int = 1  # modules at once
+    network: str = "usb0"
+    environment: Mapping[str, str] = field(
+        default_factory=dict
+    )  # BOARDID, BOARDSKU, FAB for generating offline
+
+    @property
+    def layout(self) -> str:
+        return self.external_layout or (NVME_AB_LAYOUT if self.ab else NVME_LAYOUT)
+
+    def argv(self, ports: Sequence[UsbPort] = ()) -> list[str]:
+        """The tool's command line, run in ``tree``. One port is handed over by its path."""
+        argv = [f"./{TOOL}"]
+        if self.external_device:
+            argv += ["--external-device", self.external_device, "-c", self.layout]
+            if self.external_size:
+                argv += ["-S", self.external_size]
+            argv += ["-p", f"-c {self.internal_layout}"]
+        argv += ["--showlogs"] if self.massflash == 1 else []  # it opens a terminal window per module
+        argv += ["--network", self.network]
+        if self.step != "all":
+            argv.append("--no-flash" if self.step == "generate" else "--flash-only")
+        if self.massflash > 1:
+            argv += ["--massflash", str(self.massflash)]
+        elif len(ports) == 1:
+            argv += ["--usb-instance", ports[0].path]
+        return [*argv, self.config, self.root_device or ("external" if self.ab else "internal")]
+
+    def env(self) -> dict[str, str]:
+        """What is added to the environment."""
+        return {**({"ROOTFS_AB": "1"} if self.ab else {}), **self.environment, "LC_ALL": "C.UTF-8"}
+
+    def check(self) -> None:
+        """ConfigurationError when the tree lacks something, or the parts do not fit together."""
+        if self.part not in SKUS:
+            raise ConfigurationError(f"no Orin module is called {self.part}", remedy=", ".join(sorted(SKUS)))
+        if self.massflash > 1 and self.step == "all":
+            raise ConfigurationError(
+                f"{self.massflash} modules cannot be flashed and have images generated in one go",
+                remedy='first step="generate" for one kind of module, then step="flash"',
+            )
+        needed = [TOOL, f"{self.config}.conf"]
+        if self.external_device:
+            needed += [self.layout, self.internal_layout]
+        if missing := [name for name in needed if not (self.tree / name).is_file()]:
+            there = sorted(path.name for path in self.tree.glob("tools/kernel_flash/*.xml"))
+            raise ConfigurationError(
+                f"{self.tree}: lacks {', '.join(missing)}",
+                remedy="give the Linux_for_Tegra folder of the BSP, after apply_binaries.sh"
+                + (f"; layouts there: {', '.join(there)}" if there else ""),
+            )
+
+
+@dataclass(frozen=True)
+class FlashReport:
+    """What a flash did."""
+
+    seconds: float
+    eeprom_part: str  # empty when the tool did not read it
+    complaints: tuple[str, ...]  # known error lines of a flash that succeeded all the same
+
+
+def flash(
+    plan: FlashPlan,
+    ports: Sequence[UsbPort],
+    *,
+    log: Path,
+    eeprom_part: str = "",
+    progress: Progress = silent,
+    deadline_s: float = DEADLINE_S,
+    silence_s: float = SILENCE_S,
+    prefix: Sequence[str] = (),
+) -> FlashReport:
+    """Flash the modules in recovery on ``ports``; every line goes to ``log``.
+
+    ``eeprom_part`` is what the module's EEPROM said earlier; needed for ``step="flash"``.  ``prefix`` goes before the
+    command line, e.g. ``("sudo", "-n", "-E")``.  ConfigurationError when anything says another module: nothing was
+    written then.  BenchError when the tool fails, stalls or runs past ``deadline_s``; it says whether the module may be
+    half written.
+    """
+    plan.check()
+    _agree(plan, ports, eeprom_part)
+    output = FlashOutput()
+    began = time.monotonic()
+    child = _start([*prefix, *plan.argv(ports)], plan)
+    try:
+        _follow(child, plan, output, eeprom_part, log, progress, began + deadline_s, silence_s)
+        code = child.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        raise _broken(output, log, "closed its output and does not end") from None
+    finally:
+        _end(child)
+    if code != 0:
+        raise _broken(output, log, f"exited {code}")
+    if plan.step != "generate" and plan.massflash == 1 and not output.succeeded:
+        raise _broken(output, log, "ended without saying that the flash was successful")
+    return FlashReport(
+        time.monotonic() - began, output.eeprom_part, tuple(complaint.line for complaint in output.complaints)
+    )
+
+
+def _agree(plan: FlashPlan, ports: Sequence[UsbPort], eeprom_part: str) -> None:
+    """Lab file, boot ROM and what is known of the EEPROM name one module, before the tool is started."""
+    if eeprom_part and eeprom_part != plan.part:
+        raise _other_module(plan, eeprom_part)
+    if plan.step == "generate":
+        return
+    if len(ports) != plan.massflash:
+        raise ConfigurationError(
+            f"{plan.massflash} modules are to be flashed, on {len(ports)} USB ports",
+            remedy="name one port for each",
+        )
+    for port in ports:
+        port.check(plan.part)
+    if plan.step == "flash" and not eeprom_part:
+        raise ConfigurationError(
+            f"flashing prepared images reads no EEPROM, and nothing else tells {plan.part} from its like",
+            remedy="read the identity while its Linux runs (TNSPEC), or let the tool generate the images",
+        )
+    if plan.massflash == 1:
+        ports[0].alone_in_recovery()
+
+
+def _other_module(plan: FlashPlan, eeprom_part: str) -> ConfigurationError:
+    name = f" ({SKUS[eeprom_part].name})" if eeprom_part in SKUS else ""
+    return ConfigurationError(
+        f"the lab file says {plan.part} ({SKUS[plan.part].name}), but the module's EEPROM says {eeprom_part}{name}; "
+        "nothing was written",
+        remedy="correct the lab file's module or USB port, or look which board is plugged there",
+    )
+
+
+def _start(argv: list[str], plan: FlashPlan) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            argv,
+            cwd=plan.tree,
+            env={**os.environ, **plan.env()},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # the tool starts many programs: they are ended together
+        )
+    except OSError as exc:
+        raise BenchError(
+            f"cannot start {argv[0]}: {exc}", remedy=f"is {plan.tree / TOOL} executable?"
+        ) from exc
+
+
+def _follow(
+    child: subprocess.Popen[bytes],
+    plan: FlashPlan,
+    output: FlashOutput,
+    eeprom_part: str,
+    log: Path,
+    progress: Progress,
+    end: float,
+    silence_s: float,
+) -> None:
+    """Until the tool closes its output. Ends it when it would write to the wrong module."""
+    assert child.stdout is not None
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab", buffering=0) as file, selectors.DefaultSelector() as selector:
+        selector.register(child.stdout, selectors.EVENT_READ)
+        rest = b""
+        heard = time.monotonic()
+        while True:
+            now = time.monotonic()
+            if now >= end:
+                raise _broken(output, log, "did not end within its time")
+            if now - heard >= silence_s:
+                raise _broken(output, log, f"has said nothing for {silence_s:g} s")
+            if not selector.select(min(end - now, heard + silence_s - now)):
+                continue
+            data = _read(child.stdout)
+            heard = time.monotonic()
+            file.write(data)
+            *lines, rest = (rest + data).replace(b"\r", b"\n").split(b"\n")
+            if not data:
+                lines.append(rest)
+            for raw in lines:
+                if note := output.line(raw.decode("utf-8", "replace")):
+                    progress(note)
+                _stop_before_damage(plan, output, eeprom_part)
+            if not data:
+                return
+
+
+def _read(stream: IO[bytes]) -> bytes:
+    return os.read(stream.fileno(), 65536)
+
+
+def _stop_before_damage(plan: FlashPlan, output: FlashOutput, eeprom_part: str) -> None:
+    if output.eeprom_part and output.eeprom_part != plan.part:
+        raise _other_module(plan, output.eeprom_part)
+    if output.booting and not output.eeprom_part and not eeprom_part:
+        raise BenchError(
+            f"the flash tool was about to boot the module without having told its EEPROM, so that it is {plan.part} is "
+            "not proven; nothing was written",
+            remedy="read the identity while its Linux runs (TNSPEC) and hand it over",
+        )
+
+
+def _broken(output: FlashOutput, log: Path, what: str) -> BenchError:
+    state = (
+        "the module may be half written: flash it again before use"
+        if output.writing
+        else "nothing was written"
+    )
+    where = f" in {output.step}" if output.step else ""
+    known = output.complaint
+    said = f"{known.line!r}" if known else "\n" + "\n".join(f"    {line}" for line in output.tail)
+    return BenchError(
+        f"the flash tool {what}{where}; {state}; it said: {said}",
+        remedy=f"{known.remedy}; the whole log is {log}" if known else f"see the whole log, {log}",
+    )
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End the tool and what it started; it cleans up after itself when asked politely."""
+    if child.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=10.0)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)  # what did not listen
+        child.wait(timeout=10.0)
+    if child.stdout:
+        child.stdout.close()

@@ -1,0 +1,217 @@
+"""HTTP to a power strip: one request, one deadline over all of it, and every way it can go wrong told apart."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import secrets
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.client import HTTPException, HTTPResponse, RemoteDisconnected
+from io import BufferedReader, RawIOBase
+from typing import Any, Literal
+from urllib.parse import quote, quote_plus, urlencode
+
+from hil import netns
+from hil.boards.power.switch import NoAnswerError
+from hil.errors import BenchError
+
+MAX_ANSWER = 64 * 1024
+"""Bytes; the longest honest answer of a strip is a few hundred."""
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What a strip asks for. ``query``: as ``user=`` and ``password=`` in the address (Tasmota)."""
+
+    user: str
+    password: str = field(repr=False)
+    scheme: Literal["basic", "digest", "query"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]  # names in lower case
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body, for messages."""
+        return self.body.decode("utf-8", "replace").strip()
+
+
+@dataclass(frozen=True)
+class HttpStrip:
+    """A strip that is told things by GET and answers in JSON."""
+
+    name: str  # with its address, e.g. "Shelly 192.0.2.10"
+    address: tuple[str, int]
+    namespace: str = netns.HOST
+    timeout_s: float = 3.0  # for a whole request, from connecting to the last byte
+    credentials: Credentials | None = None
+
+    def get(self, path: str) -> dict[str, Any]:
+        """GET ``path`` (with its query) and read the JSON object that comes back.
+
+        NoAnswerError when the request may have arrived and nothing usable came back; BenchError when the strip was
+        not reached, refused, redirected, failed, or is something else.  Never sent twice, except that a digest
+        challenge is answered.
+        """
+        end = time.monotonic() + self.timeout_s
+        target, login = self._with_login(path)
+        answer = self._request(target, login, end)
+        challenge = answer.headers.get("www-authenticate", "")
+        if answer.status == 401 and self.credentials and challenge.lower().startswith("digest"):
+            answer = self._request(path, digest_header(challenge, self.credentials, "GET", path), end)
+        self._judge(answer)
+        try:
+            document = json.loads(answer.body)
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            raise BenchError(
+                f"{self.name}: answered {self.said(answer.text)}, which is not a JSON object",
+                remedy="is this the address of the strip, and the kind the lab file says?",
+            )
+        return document
+
+    def _with_login(self, path: str) -> tuple[str, str]:
+        """(path to send, Authorization header)."""
+        if not self.credentials or self.credentials.scheme == "digest":
+            return path, ""
+        if self.credentials.scheme == "basic":
+            pair = f"{self.credentials.user}:{self.credentials.password}".encode()
+            return path, "Basic " + base64.b64encode(pair).decode()
+        login = urlencode({"user": self.credentials.user, "password": self.credentials.password})
+        return f"{path}{'&' if '?' in path else '?'}{login}", ""
+
+    def _request(self, target: str, authorization: str, end: float) -> Answer:
+        try:
+            sock = netns.connect(self.namespace, self.address, timeout_s=max(0.001, end - time.monotonic()))
+        except OSError as exc:
+            raise BenchError(
+                f"{self.name}: cannot connect: {exc.strerror or exc or 'timed out'}",
+                remedy="is the strip powered and in this network, and is its address in the lab file right?",
+            ) from exc
+        host, port = self.address
+        lines = [f"GET {target} HTTP/1.1", f"Host: {host}{f':{port}' if port != 80 else ''}"]
+        lines += ["Connection: close", "Accept: */*"]
+        if authorization:
+            lines.append(f"Authorization: {authorization}")
+        try:
+            sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("ascii"))
+            response = HTTPResponse(_Deadlined(sock, end), method="GET")  # type: ignore[arg-type]  # needs makefile only
+            response.begin()
+            body = response.read(MAX_ANSWER + 1)
+            headers = {key.lower(): value for key, value in response.getheaders()}
+            return Answer(response.status, headers, body)
+        except TimeoutError as exc:
+            raise NoAnswerError(
+                f"{self.name}: took the request and did not answer within {self.timeout_s:g} s",
+                remedy="its firmware hangs: power-cycle the strip itself, or update its firmware",
+            ) from exc
+        except (RemoteDisconnected, ConnectionError) as exc:
+            raise NoAnswerError(
+                f"{self.name}: closed the connection instead of answering",
+                remedy="it restarts or is overloaded: give it some seconds, and poll it from one program only",
+            ) from exc
+        except (HTTPException, OSError) as exc:
+            raise NoAnswerError(
+                f"{self.name}: broken answer: {exc!r}", remedy="is this the address of the strip?"
+            ) from exc
+        finally:
+            sock.close()
+
+    def said(self, text: str) -> str:
+        """What it said, short and quoted; a device that echoes the request does not get the password into a log."""
+        if self.credentials and (secret := self.credentials.password):
+            for form in {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}:
+                text = text.replace(form, "***")
+        return repr(text[:200])
+
+    def _judge(self, answer: Answer) -> None:
+        """BenchError unless the status is 200."""
+        status = answer.status
+        if status == 200:
+            if len(answer.body) > MAX_ANSWER:
+                raise BenchError(
+                    f"{self.name}: answered with more than {MAX_ANSWER} bytes; no strip does that"
+                )
+            return
+        if 300 <= status < 400:
+            raise BenchError(
+                f"{self.name}: redirects to {self.said(answer.headers.get('location', 'nowhere'))}; not followed",
+                remedy="a log-in portal or another device sits at this address: correct the address in the lab file",
+            )
+        if status in (401, 403):
+            raise BenchError(
+                f"{self.name}: refused the log-in (HTTP {status})",
+                remedy="set password in the lab file to env:NAME or file:PATH with the strip's password",
+            )
+        if status >= 500:
+            raise BenchError(
+                f"{self.name}: failed with HTTP {status}: {self.said(answer.text)}",
+                remedy="the strip itself has an error: restart it, then look at its own log",
+            )
+        raise BenchError(
+            f"{self.name}: answered HTTP {status}: {self.said(answer.text)}",
+            remedy="does the strip have this outlet, and is it the kind that the lab file says?",
+        )
+
+
+class _Deadlined(RawIOBase):
+    """A socket whose every read ends at one moment: what drips in cannot outlast it."""
+
+    def __init__(self, sock: socket.socket, end: float) -> None:
+        super().__init__()
+        self._sock = sock
+        self._end = end
+
+    def makefile(self, _mode: str) -> BufferedReader:
+        return BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._sock.settimeout(left)
+        return self._sock.recv_into(buffer)
+
+
+_PAIR = re.compile(r'(\w+)=(?:"([^"]*)"|([^\s,]+))')
+
+
+def digest_header(challenge: str, login: Credentials, method: str, uri: str) -> str:
+    """The Authorization header that answers a digest challenge (RFC 7616, qop ``auth``).
+
+    BenchError when it asks for an algorithm other than MD5 and SHA-256.
+    """
+    asked = {key.lower(): quoted or plain for key, quoted, plain in _PAIR.findall(challenge)}
+    algorithm = asked.get("algorithm", "MD5")
+    if algorithm.upper() not in ("MD5", "SHA-256"):
+        raise BenchError(f"the strip asks for digest algorithm {algorithm}; MD5 and SHA-256 are known")
+
+    def digest(*parts: str) -> str:
+        return hashlib.new(algorithm.replace("-", "").lower(), ":".join(parts).encode()).hexdigest()
+
+    realm, nonce = asked.get("realm", ""), asked.get("nonce", "")
+    count, own = "00000001", secrets.token_hex(8)
+    secret, request = digest(login.user, realm, login.password), digest(method, uri)
+    fields = {"username": login.user, "realm": realm, "nonce": nonce, "uri": uri}
+    tail = f", algorithm={algorithm}"
+    if "qop" in asked:
+        fields |= {"cnonce": own, "response": digest(secret, nonce, count, own, "auth", request)}
+        tail += f", qop=auth, nc={count}"
+    else:
+        fields["response"] = digest(secret, nonce, request)
+    if "opaque" in asked:
+        fields["opaque"] = asked["opaque"]
+    return "Digest " + ", ".join(f'{key}="{value}"' for key, value in fields.items()) + tail

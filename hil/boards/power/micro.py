@@ -1,0 +1,202 @@
+"""A supervisor microcontroller on a serial line: power, reset and force-recovery of one board.
+
+The protocol is ours (docs/power.md): one line asks, one line answers::
+
+    who            -> ok who hil-supervisor 1 NAME
+    power on|off   -> ok power on
+    reset          -> ok reset                       (pressed and released)
+    recovery on|off-> ok recovery on                 (held until told off)
+    state          -> ok state power=on recovery=off
+    anything else  -> error WHY
+
+Answers repeat the command, so that one that comes late is not taken for another's.  Lines that begin with ``#`` are the
+controller's own log.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from hil.boards.power.switch import NoAnswerError, Reading
+from hil.boards.protocol import PowerState
+from hil.errors import BenchError
+
+PROTOCOL = "hil-supervisor 1"
+MAX_LINE = 200
+"""Bytes; what is longer is noise."""
+
+
+class Microcontroller:
+    """One controller. The port is opened for each request, so that several programs can share it in turn."""
+
+    def __init__(self, port: str, *, baud: int = 115_200, timeout_s: float = 2.0) -> None:
+        """``port`` is a device, best ``/dev/serial/by-path/...``: by its place, not by the order of plugging."""
+        self._port = port
+        self._baud = baud
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        return f"supervisor on {self._port}"
+
+    def ask(self, command: str) -> str:
+        """Send one command; what follows it in the answer. Sent once.
+
+        NoAnswerError when it may have been obeyed; BenchError when it was refused, or something else is on the port.
+        """
+        end = time.monotonic() + self._timeout_s
+        with self._lock, self._opened(end) as line:
+            who = self._exchange(line, "who", end)
+            if not who.startswith(PROTOCOL):
+                raise BenchError(
+                    f"{self.name}: says it is {who!r}, not a {PROTOCOL!r}",
+                    remedy="the port is another device's, or the controller needs the firmware of docs/power.md",
+                )
+            return self._exchange(line, command, end)
+
+    def state(self) -> dict[str, str]:
+        """``{"power": "on", "recovery": "off"}``, and what else the controller tells."""
+        said = self.ask("state")
+        return dict(part.split("=", 1) for part in said.split() if "=" in part)
+
+    @contextmanager
+    def _opened(self, end: float) -> Iterator[Any]:
+        import serial
+
+        line = serial.Serial(baudrate=self._baud, exclusive=True)
+        line.port = self._port
+        line.dtr = line.rts = False  # on many boards these lines reset the controller
+        while True:
+            try:
+                line.open()
+                break
+            except serial.SerialException as exc:
+                busy = "exclusively lock" in str(exc)
+                if busy and time.monotonic() < end:
+                    time.sleep(0.02)
+                    continue
+                raise BenchError(
+                    f"{self.name}: {'in use by another program' if busy else exc}",
+                    remedy="close the program that holds it: fuser " + self._port
+                    if busy
+                    else "is it plugged, into the USB port the lab file names? see ls -l /dev/serial/by-path",
+                ) from exc
+        try:
+            _keep_dtr(line)
+            line.reset_input_buffer()
+            yield line
+        except (serial.SerialException, OSError) as exc:
+            raise NoAnswerError(
+                f"{self.name}: lost in the middle of a command: {exc}",
+                remedy="look at its cable and at dmesg",
+            ) from exc
+        finally:
+            with suppress(OSError, serial.SerialException):
+                line.close()
+
+    def _exchange(self, line: Any, command: str, end: float) -> str:
+        line.write_timeout = max(0.05, end - time.monotonic())
+        line.write(f"{command}\n".encode("ascii"))
+        other = ""
+        for answer in self._lines(line, end):
+            if answer == f"ok {command}" or answer.startswith(f"ok {command} "):
+                return answer.removeprefix(f"ok {command}").strip()
+            if answer.startswith("error"):
+                raise BenchError(
+                    f"{self.name}: refused {command!r}: {answer.removeprefix('error').strip() or 'no reason given'}",
+                    remedy="see what its firmware supports (docs/power.md)",
+                )
+            other = answer
+        raise NoAnswerError(
+            f"{self.name}: did not answer {command!r} within {self._timeout_s:g} s"
+            + (f"; it said {other[:80]!r}" if other else ""),
+            remedy="is it powered, at this baud rate, and does its firmware speak the protocol of docs/power.md?",
+        )
+
+    def _lines(self, line: Any, end: float) -> Iterator[str]:
+        """Whole lines until ``end``, without the controller's log."""
+        buffer = b""
+        while (left := end - time.monotonic()) > 0:
+            line.timeout = min(left, 0.1)
+            buffer += line.read(max(1, line.in_waiting))
+            *whole, buffer = buffer.split(b"\n")
+            buffer = buffer[-MAX_LINE:]
+            for raw in whole:
+                text = raw[-MAX_LINE:].decode("utf-8", "replace").strip()
+                if text and not text.startswith("#"):
+                    yield text
+
+
+def _keep_dtr(line: Any) -> None:
+    """Leave DTR alone when the port is closed: its edge would reset many a controller, and its board with it."""
+    import termios
+
+    with suppress(termios.error):
+        settings = termios.tcgetattr(line.fd)
+        settings[2] &= ~termios.HUPCL
+        termios.tcsetattr(line.fd, termios.TCSANOW, settings)
+
+
+class MicroOutlet:
+    """``hil.boards.power.switch.Outlet``: the power pin of a controller."""
+
+    def __init__(self, micro: Microcontroller) -> None:
+        self._micro = micro
+
+    @property
+    def name(self) -> str:
+        return self._micro.name
+
+    def command(self, wanted: PowerState) -> None:
+        self._micro.ask(f"power {wanted.value}")
+
+    def read(self) -> Reading:
+        told = self._micro.state()
+        if (power := told.get("power")) not in ("on", "off"):
+            raise BenchError(f"{self.name}: its state {told!r} says nothing of power on or off")
+        return Reading(PowerState(power))
+
+
+class MicroReset:
+    """``hil.boards.power.pins.ResetPin``: the controller presses and releases by itself."""
+
+    def __init__(self, micro: Microcontroller) -> None:
+        self._micro = micro
+
+    @property
+    def name(self) -> str:
+        return self._micro.name
+
+    def pulse(self) -> None:
+        self._micro.ask("reset")
+
+
+class MicroRecovery:
+    """``hil.boards.power.pins.RecoveryPin`` of a controller."""
+
+    def __init__(self, micro: Microcontroller) -> None:
+        self._micro = micro
+
+    @property
+    def name(self) -> str:
+        return self._micro.name
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        try:
+            # Inside: a lost answer may mean that the pin is held.
+            self._micro.ask("recovery on")
+            yield
+        finally:
+            try:
+                self._micro.ask("recovery off")
+            except BenchError as exc:
+                raise BenchError(
+                    f"{exc.message}; force-recovery may still be held",
+                    remedy=f"{exc.remedy}; a module whose FC_REC is held boots into recovery",
+                ) from exc

@@ -1,0 +1,164 @@
+"""One supervisor made of a power switch and, where they are wired, the reset and force-recovery pins.
+
+The parts are dumb on purpose; what keeps a board safe is here: the state is read back, capacitors get time to empty, a
+board that could not be powered on properly is told to be off again, a pin is released on every way out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from hil.boards.power.pins import RecoveryPin, ResetPin
+from hil.boards.power.switch import PowerSwitch
+from hil.boards.protocol import PowerState
+from hil.errors import BenchError, HilError
+from hil.evidence.sink import NullSink, Sink
+from hil.wait import SYSTEM_CLOCK, Clock
+
+ShutDown = Callable[[float], bool]
+"""Ask the OS to power off; True once it is seen to be down, False when the seconds given are over."""
+
+
+class PoweredSupervisor:
+    """``hil.boards.protocol.Supervisor`` of a real board, with ``force_recovery`` and ``press_reset``."""
+
+    def __init__(
+        self,
+        board: str,
+        switch: PowerSwitch,
+        *,
+        recovery: RecoveryPin | None = None,
+        reset: ResetPin | None = None,
+        min_off_s: float = 3.0,
+        recovery_hold_s: float = 1.0,
+        shut_down: ShutDown | None = None,
+        sink: Sink | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        """``min_off_s``: no power for at least this long between off and on, or a module may not see the cut.
+
+        ``recovery_hold_s``: how long FC_REC stays held after reset or power; the boot ROM samples it at once.
+        Without ``shut_down``, :meth:`off` cannot ask the OS and cuts.
+        """
+        self._board = board
+        self._switch = switch
+        self._recovery = recovery
+        self._reset = reset
+        self._min_off_s = min_off_s
+        self._recovery_hold_s = recovery_hold_s
+        self._shut_down = shut_down
+        self._sink = sink or NullSink()
+        self._clock = clock
+        self._off_since: float | None = None
+
+    def state(self) -> PowerState:
+        with self._blamed("power state"):
+            return self._switch.state()
+
+    def on(self) -> None:
+        """Power on; returns once the switch says so. BenchError; the board is then told to be off again."""
+        with self._blamed("power on"):
+            if self._switch.state() is PowerState.ON:
+                return
+            self._rest()
+            try:
+                self._switch.on()
+            except BenchError as exc:
+                raise self._put_off(exc) from exc
+        self._note("on")
+
+    def off(self, *, deadline_s: float = 10.0) -> None:
+        """Ask the OS to shut down; cut power once it has, or after ``deadline_s``."""
+        if self.state() is PowerState.OFF:
+            return
+        went = False
+        if self._shut_down:
+            # An OS that does not answer is what the cut is for.
+            with suppress(HilError, OSError):
+                went = self._shut_down(deadline_s)
+        self._cut("off" if went else "cut")
+
+    def cut(self) -> None:
+        """Remove power at once: what was not synced to disk is lost."""
+        # A strip that cannot say its state may still obey: the command and its read-back decide.
+        with suppress(BenchError):
+            if self._switch.state() is PowerState.OFF:
+                return
+        self._cut("cut")
+
+    def reset(self) -> None:
+        """Cut, wait ``min_off_s``, then on. A cut that cannot be confirmed ends it: the board stays as it is."""
+        self.cut()
+        self.on()
+
+    def press_reset(self) -> None:
+        """Pulse SYS_RESET: the module starts again without losing power. BenchError without such a pin."""
+        if self._reset is None:
+            raise BenchError(
+                f"board {self._board}: has no reset pin",
+                remedy="wire SYS_RESET and give reset_pin in the lab file, or use a power cycle",
+            )
+        with self._blamed("reset"):
+            self._reset.pulse()
+        self._note("reset")
+
+    def force_recovery(self) -> None:
+        """Hold FC_REC, reset the module (or power-cycle it, without a reset pin), release.
+
+        Returns when the pin is released; that the module is in recovery is seen on USB
+        (``hil.boards.jetson.recovery``).  BenchError without a recovery pin.
+        """
+        if self._recovery is None:
+            raise BenchError(
+                f"board {self._board}: has no force-recovery pin",
+                remedy="while its Linux runs, `reboot --force forced-recovery` does the same; else wire FC_REC and "
+                "give recovery_pin in the lab file",
+            )
+        if self._reset is None:
+            self.cut()
+        with self._blamed("force recovery"), self._recovery.held():
+            if self.state() is PowerState.OFF:
+                self.on()
+            elif self._reset is not None:
+                self._reset.pulse()
+            else:
+                raise BenchError("the board has power again, though it was cut just now")
+            self._clock.sleep(self._recovery_hold_s)
+        self._note("recovery")
+
+    def _cut(self, action: str) -> None:
+        with self._blamed("power off"):
+            self._switch.off()
+        self._off_since = self._clock.monotonic()
+        self._note(action)
+
+    def _rest(self) -> None:
+        if self._off_since is not None:
+            left = self._off_since + self._min_off_s - self._clock.monotonic()
+            if left > 0:
+                self._clock.sleep(left)
+
+    def _put_off(self, exc: BenchError) -> BenchError:
+        """The board was off and could not be powered on properly: off it shall be, and the message says whether."""
+        try:
+            self._switch.off()
+            self._off_since = self._clock.monotonic()
+            left = "it is off again"
+        except BenchError as again:
+            left = f"whether it is off cannot be told ({again.message})"
+        return BenchError(f"{exc.message}; {left}", remedy=exc.remedy)
+
+    @contextmanager
+    def _blamed(self, verb: str) -> Iterator[None]:
+        """Put the board's name before what a part says."""
+        prefix = f"board {self._board}: "
+        try:
+            yield
+        except BenchError as exc:
+            if exc.message.startswith(prefix):
+                raise
+            raise type(exc)(f"{prefix}{verb}: {exc.message}", remedy=exc.remedy) from exc
+
+    def _note(self, action: str) -> None:
+        self._sink.event("board.power", board=self._board, action=action)

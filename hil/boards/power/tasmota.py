@@ -1,0 +1,47 @@
+"""Tasmota plugs: ``/cm?cmnd=Power1%20On`` answers ``{"POWER1": "ON"}`` (Tasmota documentation, Commands)."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from hil.boards.power.http import HttpStrip
+from hil.boards.power.switch import Reading
+from hil.boards.protocol import PowerState
+from hil.errors import BenchError
+
+
+class Tasmota:
+    """``hil.boards.power.switch.Outlet`` on one relay, counted from 1 as Tasmota does."""
+
+    def __init__(self, strip: HttpStrip, relay: int) -> None:
+        self._strip = strip
+        self._relay = relay
+
+    @property
+    def name(self) -> str:
+        return f"{self._strip.name}, relay {self._relay}"
+
+    def command(self, wanted: PowerState) -> None:
+        self._ask(f"Power{self._relay} {wanted.value.capitalize()}")
+
+    def read(self) -> Reading:
+        return Reading(self._ask(f"Power{self._relay}"))
+
+    def _ask(self, command: str) -> PowerState:
+        answer: dict[str, Any] = self._strip.get(f"/cm?cmnd={quote(command)}")
+        # A device with one relay says POWER where the others say POWER1.
+        keys = (f"POWER{self._relay}", "POWER") if self._relay == 1 else (f"POWER{self._relay}",)
+        for key in keys:
+            if (value := answer.get(key)) in ("ON", "OFF"):
+                return PowerState.ON if value == "ON" else PowerState.OFF
+        # Older firmware says so with HTTP 200: {"WARNING": "Need user=<username>&password=<password>"}
+        if "Need user" in str(answer.get("WARNING", "")):
+            raise BenchError(
+                f"{self.name}: wants a log-in",
+                remedy="set password in the lab file to env:NAME or file:PATH with its WebPassword",
+            )
+        raise BenchError(
+            f"{self.name}: answered {self._strip.said(str(answer))} to {command!r}",
+            remedy="does it have this relay (they count from 1), and is it a Tasmota?",
+        )

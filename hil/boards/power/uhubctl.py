@@ -1,0 +1,76 @@
+"""Ports of a USB hub that can switch its power, through ``uhubctl`` (Debian package of that name).
+
+Its output, 2.5.0::
+
+    Current status for hub 1-1.4 [05e3:0608 USB2.1 Hub, USB 2.10, 4 ports, ppps]
+      Port 2: 0503 power highspeed enable connect [0955:7323 NVIDIA Corp. APX]
+"""
+
+from __future__ import annotations
+
+import re
+
+from hil.boards.power.switch import NoAnswerError, Reading
+from hil.boards.protocol import PowerState
+from hil.errors import BenchError
+from hil.host.command import Result, Runner, run
+
+_HUB = re.compile(r"^(?:Current|New) status for hub (\S+)")
+_PORT = re.compile(r"^\s+Port (\d+): [0-9a-f]{4}\b(.*)$")
+
+
+class HubPort:
+    """``hil.boards.power.switch.Outlet`` on one port of a hub."""
+
+    def __init__(
+        self, hub: str, port: int, *, program: str = "uhubctl", timeout_s: float = 5.0, runner: Runner = run
+    ) -> None:
+        """``hub`` is its place as ``uhubctl`` prints it, e.g. ``1-1.4``."""
+        self._hub = hub
+        self._port = port
+        self._program = program
+        self._timeout_s = timeout_s
+        self._run = runner
+
+    @property
+    def name(self) -> str:
+        return f"USB hub {self._hub}, port {self._port}"
+
+    def command(self, wanted: PowerState) -> None:
+        # Repeated by uhubctl itself: some hubs need to be told off several times (its README).
+        self._ask("-a", wanted.value, "-r", "3")
+
+    def read(self) -> Reading:
+        done = self._ask()
+        hub = ""
+        for line in done.stdout.splitlines():
+            if match := _HUB.match(line):
+                hub = match[1]
+            elif (match := _PORT.match(line)) and hub == self._hub and int(match[1]) == self._port:
+                words = re.sub(r"\[.*", "", match[2]).split()
+                if ("power" in words) != ("off" in words):
+                    return Reading(PowerState.ON if "power" in words else PowerState.OFF)
+        raise BenchError(
+            f"{self.name}: {self._program} does not tell its power: {done.tail(4)!r}",
+            remedy=f"see what `{self._program} -l {self._hub}` prints",
+        )
+
+    def _ask(self, *more: str) -> Result:
+        argv = [self._program, "-l", self._hub, "-p", str(self._port), *more]
+        try:
+            done = self._run(argv, timeout_s=self._timeout_s)
+        except BenchError as exc:
+            raise NoAnswerError(
+                f"{self.name}: {exc.message}", remedy="a hub that hangs: unplug it, then look at dmesg"
+            ) from exc
+        if done.ok:
+            return done
+        said = done.stdout + done.stderr
+        remedy = f"run `{' '.join(argv)}` by hand"
+        if done.returncode == 127:
+            remedy = f"install it: apt-get install {self._program}"
+        elif "permission" in said.lower():
+            remedy = "run as root, or give your group the hub by a udev rule (README of uhubctl)"
+        elif "No compatible devices" in said:
+            remedy = "no hub at this place can switch its ports: `uhubctl` alone lists those that can"
+        raise BenchError(f"{self.name}: {self._program} failed: {done.tail(3)}", remedy=remedy)

@@ -1,0 +1,244 @@
+"""Bringing a board in: the conformance suite on one board, with what the board is and how long it takes.
+
+The result is a plain document (JSON) that somebody signs for; ``hil.report.qualification`` makes a page of it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from hil.boards.conformance import BoardConformance, running
+from hil.boards.jetson.console_stages import StageReader
+from hil.boards.jetson.look import Look
+from hil.boards.jetson.sensors import Provision
+from hil.boards.protocol import Board
+from hil.errors import DeviceError, HilError
+
+CYCLES = 3
+SCHEMA = 1
+BOOT_DEADLINE_S = 60.0
+FIRMWARE_STAGES = ("mb1", "mb2", "optee", "uefi")
+Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE"]
+Progress = Callable[[int, int, str], None]
+"""(number, of how many, what is done now)."""
+
+
+@runtime_checkable
+class Detailed(Protocol):
+    """A board that knows more of itself than the protocol asks for: the Jetson driver's."""
+
+    @property
+    def boot_budget_s(self) -> float: ...
+    def look(self) -> Look: ...
+    def provision(self) -> Provision: ...
+
+
+@dataclass(frozen=True)
+class Check:
+    """One test of the suite."""
+
+    name: str  # a sentence
+    outcome: Outcome
+    seconds: float
+    said: str = ""  # why it did not pass
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """One power cycle."""
+
+    off_on_s: float  # the supervisor's reset, until power is there again
+    boot_s: float  # from then until the OS answered over SSH
+
+
+@dataclass(frozen=True)
+class Qualification:
+    """What is signed for."""
+
+    board: str
+    spacecraft: str
+    fidelity: str
+    by: str
+    bench: str
+    started_utc: str
+    took_s: float
+    identity: dict[str, str]
+    firmware: dict[str, str]
+    trips: list[dict[str, Any]]
+    rails: list[str]
+    notes: list[str]  # what the board does not tell
+    cycles: list[Cycle]
+    checks: list[Check] = field(default_factory=list)
+    schema: int = SCHEMA
+
+    @property
+    def outcome(self) -> Outcome:
+        """FAIL is the board's; a bench at fault leaves it undecided."""
+        outcomes = {check.outcome for check in self.checks}
+        if "FAIL" in outcomes:
+            return "FAIL"
+        return "PASS" if outcomes == {"PASS"} else "INCONCLUSIVE"
+
+    def document(self) -> dict[str, Any]:
+        """For JSON."""
+        boots = [cycle.boot_s for cycle in self.cycles]
+        resets = [cycle.off_on_s for cycle in self.cycles]
+        return {
+            **asdict(self),
+            "outcome": self.outcome,
+            "boot_s_median": round(median(boots), 2) if boots else None,
+            "boot_s_max": round(max(boots), 2) if boots else None,
+            "off_on_s_median": round(median(resets), 2) if resets else None,
+        }
+
+
+def qualify(
+    board: Board, *, by: str, bench: str, progress: Progress = lambda number, of, what: None
+) -> Qualification:
+    """Run the whole suite on a board; it is rebooted and cut off its power many times, and left on.
+
+    Raises what keeps the board from booting at all; every later fault is a check that did not pass.
+    """
+    started, begin = datetime.now(UTC), time.monotonic()
+    deadline_s = board.boot_budget_s if isinstance(board, Detailed) else BOOT_DEADLINE_S
+    suite = _suite()
+    of = len(suite) + CYCLES + 1
+    progress(1, of, "who it is")
+    who = running(board, deadline_s=deadline_s)
+    since = board.console.log.stat().st_size
+    cycles = []
+    for number in range(CYCLES):
+        progress(2 + number, of, f"power cycle {number + 1} of {CYCLES}")
+        cycles.append(_cycle(board, deadline_s))
+    identity, firmware, trips, rails, notes = _particulars(board)
+    firmware |= _firmware(board.console.log, since)
+    stock = who.image_sha256 == ""
+    checks = []
+    for number, name in enumerate(suite):
+        progress(2 + CYCLES + number, of, sentence(name))
+        checks.append(_check(board, name, deadline_s, stock_os=stock))
+    try:
+        running(board, deadline_s=deadline_s)
+    except HilError as exc:
+        notes.append(f"it does not run after the last check: {exc.message.splitlines()[0]}")
+    return Qualification(
+        board=board.name,
+        spacecraft=board.spacecraft,
+        fidelity=str(board.fidelity),
+        by=by,
+        bench=bench,
+        started_utc=started.isoformat(timespec="seconds"),
+        took_s=round(time.monotonic() - begin, 1),
+        identity=identity,
+        firmware=firmware,
+        trips=trips,
+        rails=rails,
+        notes=notes,
+        cycles=cycles,
+        checks=checks,
+    )
+
+
+def sentence(test: str) -> str:
+    """The name of a test as a sentence."""
+    words = test.removeprefix("test_").replace("_", " ")
+    return words[:1].upper() + words[1:]
+
+
+def _suite() -> list[str]:
+    return [name for name in vars(BoardConformance) if name.startswith("test_")]
+
+
+def _check(board: Board, name: str, deadline_s: float, *, stock_os: bool) -> Check:
+    suite = type("Suite", (BoardConformance,), {"boot_deadline_s": deadline_s, "stock_os": stock_os})()
+    test = getattr(suite, name)
+    begin = time.monotonic()
+    outcome: Outcome = "PASS"
+    said = remedy = ""
+    with tempfile.TemporaryDirectory(prefix="hil-qualify-") as scratch:
+        given = {"board": board, "tmp_path": Path(scratch)}
+        try:
+            test(**{word: given[word] for word in inspect.signature(test).parameters})
+        except HilError as exc:
+            outcome, said, remedy = _blamed(exc), exc.message, exc.remedy
+        except AssertionError as exc:
+            outcome, said = "FAIL", str(exc) or _line(exc)
+        except Exception as exc:  # a check that breaks decides nothing, and the others still run
+            outcome, said = "INCONCLUSIVE", f"{type(exc).__name__}: {exc}"
+    return Check(sentence(name), outcome, round(time.monotonic() - begin, 2), said, remedy)
+
+
+def _blamed(exc: HilError) -> Outcome:
+    return "FAIL" if isinstance(exc, DeviceError) else "INCONCLUSIVE"
+
+
+def _line(exc: AssertionError) -> str:
+    """The assertion itself, where it says nothing."""
+    frames: Sequence[traceback.FrameSummary] = traceback.extract_tb(exc.__traceback__)
+    return frames[-1].line or "assertion failed" if frames else "assertion failed"
+
+
+def _cycle(board: Board, deadline_s: float) -> Cycle:
+    begin = time.monotonic()
+    board.supervisor.reset()
+    powered = time.monotonic()
+    board.wait_booted(deadline_s=deadline_s)
+    return Cycle(round(powered - begin, 2), round(time.monotonic() - powered, 2))
+
+
+def _particulars(
+    board: Board,
+) -> tuple[dict[str, str], dict[str, str], list[dict[str, Any]], list[str], list[str]]:
+    """(identity, firmware versions, trip points, rails, what it does not tell)."""
+    who = board.identity()
+    identity = {
+        "model": who.model,
+        "serial": who.serial,
+        "OS version": who.os_version,
+        "image": who.image_sha256,
+        "slot": who.slot,
+    }
+    firmware: dict[str, str] = {}
+    notes: list[str] = []
+    trips: list[dict[str, Any]] = []
+    rails: list[str] = []
+    if not isinstance(board, Detailed):
+        notes.append("this driver reads no trip points and no rails")
+        return identity, firmware, trips, rails, notes
+    seen = board.look()
+    identity |= {"module": seen.who.part, "TNSPEC": seen.who.tnspec, "last reset": seen.proof.why}
+    firmware |= {"L4T": seen.who.l4t, "JetPack": seen.who.jetpack}
+    if not seen.who.tnspec:
+        notes.append("no TNSPEC: the module's EEPROM was not read by the flash tool of its OS")
+    if not who.image_sha256:
+        notes.append("its OS cannot say which image it runs from")
+    try:
+        provision = board.provision()
+        if "tj" in provision.zones:  # every Orin has it; another kernel's zones are not the module's
+            trips = [asdict(trip) for trip in provision.trips]
+            rails = list(provision.rails)
+        else:
+            notes.append("no trip points: its sysfs shows no thermal zone of an Orin")
+    except DeviceError as exc:
+        notes.append(f"no trip points: {exc.message}")
+    return identity, {k: v for k, v in firmware.items() if v}, trips, rails, notes
+
+
+def _firmware(log: Path, since: int) -> dict[str, str]:
+    """Versions that the firmware prints on the console while it boots."""
+    with log.open("rb") as file:
+        file.seek(since)
+        sightings = StageReader().feed(file.read(), 0.0)
+    return {
+        s.stage.value.upper(): s.groups[0] for s in sightings if s.stage.value in FIRMWARE_STAGES and s.groups
+    }

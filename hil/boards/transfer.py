@@ -1,0 +1,152 @@
+"""Bulk files to and from a board, over connections that break: what has arrived is not sent again.
+
+The part that is under way is ``<name>.part`` at the receiving end.  It is kept when a connection breaks, compared by
+digest before it is continued, and gets its name when all of it is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from hil.errors import BenchError, DeviceError
+from hil.wait import SYSTEM_CLOCK, Clock
+
+if TYPE_CHECKING:
+    from hil.boards.ssh import SshShell
+
+Opener = Callable[[], "SshShell"]
+Progress = Callable[[int, int], None]
+"""(bytes there, bytes in all)."""
+
+SUFFIX = ".part"
+DEADLINE_S = 900.0
+RETRY_S = 1.0
+HASH_TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True)
+class Transferred:
+    """What it took."""
+
+    size_bytes: int
+    sent_bytes: int  # over all connections; less than the size when an earlier attempt had left a part
+    connections: int
+
+
+def push(
+    opener: Opener,
+    local: Path,
+    remote: str,
+    *,
+    deadline_s: float = DEADLINE_S,
+    progress: Progress | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+) -> Transferred:
+    """Put ``local`` at ``remote``, and prove by digest that it is there. Broken connections are opened again.
+
+    DeviceError or BenchError at the deadline, with the last connection's own words; the part stays for the next try.
+    """
+    size, part = local.stat().st_size, remote + SUFFIX
+    sent = 0
+
+    def attempt(shell: SshShell) -> None:
+        nonlocal sent
+        there = shell.file_size(part)
+        if not 0 < there <= size or _remote_digest(shell, part) != file_digest(local, there):
+            there = 0
+        for there_now in shell.send_from(local, part, there):
+            sent += there_now - there
+            there = there_now
+            if progress:
+                progress(there, size)
+        if (found := _remote_digest(shell, part)) != (wanted := file_digest(local)):
+            shell.run(["rm", "-f", part])
+            raise DeviceError(f"{part}: arrived as {found[:16]}… instead of {wanted[:16]}…, and was removed")
+        shell.run(["mv", "-f", part, remote])
+
+    connections = _persist(opener, attempt, f"push {local.name}", deadline_s, clock)
+    return Transferred(size, sent, connections)
+
+
+def pull(
+    opener: Opener,
+    remote: str,
+    local: Path,
+    *,
+    deadline_s: float = DEADLINE_S,
+    progress: Progress | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+) -> Transferred:
+    """Get ``remote`` as ``local``; as :func:`push` the other way round."""
+    part = local.with_name(local.name + SUFFIX)
+    size = got = 0
+
+    def attempt(shell: SshShell) -> None:
+        nonlocal size, got
+        size = shell.file_size(remote)
+        if size < 0:
+            raise NothingThere(f"{shell.target.board}: there is no {remote}")
+        here = part.stat().st_size if part.exists() else 0
+        if not 0 < here <= size or file_digest(part) != _remote_digest(shell, remote, here):
+            here = 0
+        for here_now in shell.receive_from(remote, part, here):
+            got += here_now - here
+            here = here_now
+            if progress:
+                progress(here, size)
+        if file_digest(part) != _remote_digest(shell, remote):
+            part.unlink()
+            raise DeviceError(f"{remote}: what arrived is not what is there; it was thrown away")
+        part.replace(local)
+
+    connections = _persist(opener, attempt, f"pull {PurePosixPath(remote).name}", deadline_s, clock)
+    return Transferred(size, got, connections)
+
+
+class NothingThere(DeviceError):
+    """The file to be got is not there: no second try will find it."""
+
+
+def _persist(
+    opener: Opener, attempt: Callable[[SshShell], None], what: str, deadline_s: float, clock: Clock
+) -> int:
+    """Until an attempt succeeds; how many connections it took."""
+    end = clock.monotonic() + deadline_s
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            with opener() as shell:
+                attempt(shell)
+            return tries
+        except NothingThere:
+            raise
+        except (DeviceError, BenchError) as exc:
+            if clock.monotonic() >= end:
+                kind = type(exc) if type(exc) in (DeviceError, BenchError) else DeviceError
+                raise kind(
+                    f"{what} was not done within {deadline_s:g} s, in {tries} connections; last error: {exc.message}",
+                    remedy="do it again: what has arrived is kept",
+                ) from exc
+            clock.sleep(RETRY_S)
+
+
+def file_digest(path: Path, length: int | None = None) -> str:
+    """SHA-256 of a file here, or of its first ``length`` bytes."""
+    digest, left = hashlib.sha256(), path.stat().st_size if length is None else length
+    with path.open("rb") as file:
+        while left and (block := file.read(min(left, 1 << 20))):
+            digest.update(block)
+            left -= len(block)
+    return digest.hexdigest()
+
+
+def _remote_digest(shell: SshShell, path: str, length: int | None = None) -> str:
+    argv = ["sha256sum", path]
+    if length is not None:
+        argv = ["sh", "-c", 'head -c "$2" "$1" | sha256sum', "sh", path, str(length)]
+    return shell.run(argv, timeout_s=HASH_TIMEOUT_S).stdout.split(" ", 1)[0]

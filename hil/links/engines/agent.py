@@ -1,0 +1,280 @@
+"""One seam between the link box and the kernel that shapes: whoever answers frames is an engine.
+
+``KernelAgent`` (this host's kernel) and ``UmlAgent`` (User-Mode Linux) own a relay process; ``AgentServer`` lends
+it to other processes over a unix socket, where ``RemoteAgent`` speaks for it with the same methods.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+from hil import netns
+from hil.errors import BenchError, HilError
+from hil.links import plan
+from hil.links.engines.process import RelayProcess
+from hil.links.engines.relay import PAYLOAD_MAX, PROTOCOL_VERSION, Kind, RelayLine, compile_relay
+from hil.links.plan import KEEP_ALL, PlanLog, PlanRow, Shape
+
+_CALL = struct.Struct("<IBB")  # payload length, kind, 0
+_OK, _FAILED = 0, 1
+_U64 = struct.Struct("<Q")
+
+
+class Agent(ABC):
+    """What an engine can do; everything is built on :meth:`ask`.
+
+    Every method raises BenchError when the engine is gone or does not answer.
+    """
+
+    kernel_release: str = ""
+
+    @abstractmethod
+    def ask(self, kind: Kind, payload: bytes = b"") -> bytes:
+        """The whole answer to one frame."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the connection; an owner's agent ends the engine."""
+
+    def nics_are_up(self) -> None:  # noqa: B027  # an engine that needs no such word has nothing to do
+        """Tell an engine of one's own that its NICs have been set up."""
+
+    def request(self, batch: bytes) -> bytes:
+        """Hand netlink messages to the engine's kernel; all its answers, one after another."""
+        return b"".join(self.ask(Kind.NETLINK, part) for part in split(batch))
+
+    def clock(self) -> int:
+        """CLOCK_MONOTONIC of the engine's kernel, ns."""
+        return int.from_bytes(self.ask(Kind.CLOCK), "little")
+
+    def ethtool(self, ifname: str, command: int, value: int) -> None:
+        """SIOCETHTOOL with a plain value, inside the engine; BenchError when the ioctl fails."""
+        _check(self.ask(Kind.ETHTOOL, struct.pack("<16sII", ifname.encode(), command, value)), ifname)
+
+    def shape(self, slot: int, shape: Shape) -> None:
+        """Teach the engine to make a message of a row of ``slot``; what is due there is applied anew."""
+        _check(self.ask(Kind.SHAPE, shape.pack(slot)), f"the shape of slot {slot}")
+
+    def hold(self, slots: Sequence[int]) -> None:
+        """From now on rows of these slots are noted but not applied."""
+        _check(self.ask(Kind.HOLD, plan.pack_slots(slots)), "to hold the schedule")
+
+    def release(self, slots: Sequence[int]) -> None:
+        """Apply what is due in these slots now, and their rows again from then on."""
+        _check(self.ask(Kind.RELEASE, plan.pack_slots(slots)), "to go on with the schedule")
+
+    def plan_stage(self, rows: Sequence[PlanRow]) -> None:
+        """Bring rows, in time order, beside the plan, where :meth:`plan_commit` finds them; without rows: empty it."""
+        for payload in plan.frames(rows) if rows else (b"",):
+            _check(self.ask(Kind.PLAN_ADD, payload)[4:], "more of the schedule")
+
+    def plan_commit(self, from_ns: int = KEEP_ALL) -> None:
+        """Rows at ``from_ns`` of :meth:`clock` or later are forgotten; what is staged comes instead, at once."""
+        _check(self.ask(Kind.PLAN_COMMIT, _U64.pack(from_ns)), "the schedule")
+
+    def plan_log(self, seen: int = 0) -> PlanLog:
+        """Rows applied after the first ``seen``, which are forgotten; a piece of them, so ask until there are none."""
+        return plan.unpack_log(self.ask(Kind.PLAN_LOG, _U64.pack(seen)))
+
+    def plan_forget(self) -> None:
+        """Forget shapes, rows, holds and log; the kernel goes on doing what it does."""
+        _check(self.ask(Kind.PLAN_FORGET), "to forget the schedule")
+
+    def _greet(self) -> None:
+        hello = self.ask(Kind.HELLO)
+        (version,) = struct.unpack_from("<H", hello)
+        if version != PROTOCOL_VERSION:
+            raise BenchError(
+                f"the relay speaks protocol {version}, this harness {PROTOCOL_VERSION}",
+                remedy="`hil clean`, then bring the bench up again",
+            )
+        self.kernel_release = hello[4:].decode()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class KernelAgent(Agent):
+    """This host's kernel: the relay runs inside ``namespace`` and ends with this process."""
+
+    def __init__(self, namespace: str) -> None:
+        argv = [str(compile_relay()), "serve", str(netns.path_of(namespace))]
+        self._process = RelayProcess(argv, name="the relay")
+        self._line = RelayLine(self._process.sock, name="the relay")
+        try:
+            self._greet()
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, kind: Kind, payload: bytes = b"") -> bytes:
+        return self._line.ask(kind, payload)
+
+    def close(self) -> None:
+        self._line.close()
+        self._process.close()
+
+
+class AgentServer:
+    """Lends an agent to other processes over a unix socket; their requests take turns.
+
+    A thread per client, all ended by :meth:`close`; the agent itself stays the caller's.
+    """
+
+    def __init__(self, agent: Agent, socket_path: Path) -> None:
+        self._agent = agent
+        self._path = socket_path
+        self._clients: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        _refuse_if_served(socket_path)
+        socket_path.parent.mkdir(parents=True, exist_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._listener.bind(str(socket_path))
+            socket_path.chmod(0o600)
+            self._listener.listen()
+        except OSError as exc:
+            self._listener.close()
+            raise BenchError(f"cannot serve the link box at {socket_path}: {exc}") from exc
+        self._thread = threading.Thread(target=self._accept, name="link-box", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept(), which close() alone would not
+        self._listener.close()
+        self._thread.join(timeout=5)
+        with self._lock:
+            for client in self._clients:
+                with suppress(OSError):
+                    client.shutdown(socket.SHUT_RDWR)
+        self._path.unlink(missing_ok=True)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                self._clients.add(client)
+            threading.Thread(target=self._serve, args=(client,), name="link-box-client", daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        try:
+            while True:
+                length, kind, _ = _CALL.unpack(_exactly(client, _CALL.size))
+                payload = _exactly(client, length)
+                status, answer = _OK, b""
+                try:
+                    answer = self._agent.ask(Kind(kind), payload)
+                except (HilError, ValueError) as exc:
+                    status, answer = _FAILED, str(exc).encode()
+                client.sendall(_CALL.pack(len(answer), kind, status) + answer)
+        except OSError:
+            return  # the client went away
+        finally:
+            with self._lock:
+                self._clients.discard(client)
+            client.close()
+
+
+class RemoteAgent(Agent):
+    """The agent that another process serves at ``socket_path``. BenchError when nobody does."""
+
+    def __init__(self, socket_path: Path, *, timeout_s: float = 20.0) -> None:
+        self._path = socket_path
+        self._lock = threading.Lock()
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._sock.settimeout(timeout_s)
+        try:
+            self._sock.connect(str(socket_path))
+        except OSError as exc:
+            self._sock.close()
+            raise BenchError(
+                f"no link box answers at {socket_path}: {exc.strerror or exc}",
+                remedy="bring the bench up (`hil bench up`)",
+            ) from exc
+        try:
+            self._greet()
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, kind: Kind, payload: bytes = b"") -> bytes:
+        with self._lock:
+            try:
+                self._sock.sendall(_CALL.pack(len(payload), kind, 0) + payload)
+                length, _, status = _CALL.unpack(_exactly(self._sock, _CALL.size))
+                answer = _exactly(self._sock, length)
+            except OSError as exc:
+                raise BenchError(
+                    f"the link box at {self._path} went away: {exc}",
+                    remedy="bring the bench up again (`hil bench up`)",
+                ) from exc
+        if status != _OK:
+            raise BenchError(answer.decode(errors="replace"))
+        return answer
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+def split(batch: bytes) -> list[bytes]:
+    """Cut a batch of netlink messages between messages so that every part fits a frame."""
+    parts: list[bytes] = []
+    start = at = 0
+    while at < len(batch):
+        (length,) = struct.unpack_from("=I", batch, at)
+        step = -(-length // 4) * 4
+        if length < 16 or step > PAYLOAD_MAX:
+            raise ValueError(f"a netlink message of {length} bytes")
+        if at + step - start > PAYLOAD_MAX:
+            parts.append(batch[start:at])
+            start = at
+        at += step
+    return [*parts, batch[start:]] if start < len(batch) else parts
+
+
+def _slots(numbers: Sequence[int]) -> bytes:
+    return struct.pack(f"<{len(numbers)}H", *numbers)
+
+
+def _check(answer: bytes, what: str) -> None:
+    (error,) = struct.unpack("<i", answer)
+    if error:
+        raise BenchError(f"the link engine refused {what}: {os.strerror(error)}")
+
+
+def _exactly(sock: socket.socket, length: int) -> bytes:
+    data = b""
+    while len(data) < length:
+        piece = sock.recv(length - len(data))
+        if not piece:
+            raise ConnectionResetError("connection closed")
+        data += piece
+    return data
+
+
+def _refuse_if_served(socket_path: Path) -> None:
+    """Remove a socket that a killed owner left; BenchError when a living one answers there."""
+    if not socket_path.exists():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(socket_path))
+        except OSError:
+            socket_path.unlink(missing_ok=True)
+            return
+    raise BenchError(f"a link box is already served at {socket_path}", remedy="`hil bench down` first")

@@ -1,0 +1,219 @@
+"""The User-Mode Linux engine: a kernel with netem, as a process, on a host whose kernel has none.
+
+Debian's stock ``linux.uml`` with one raw packet-socket NIC per link end and the relay as its init.  Two bugs of
+that kernel (6.1) shape this: it can sleep through a signal, and can lose the edge that says that something came.
+The launcher in ``relay.c`` looks after both; until the NICs are up, ``relay.py`` nudges the serial line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from hil import netns, paths
+from hil.errors import BenchError, ConfigurationError, HilError
+from hil.links.engines import mconsole
+from hil.links.engines.agent import Agent
+from hil.links.engines.process import RelayProcess
+from hil.links.engines.relay import Kind, RelayLine, compile_relay
+
+BINARY = "linux.uml"
+_UMID = "vm"
+MODULES = ("sch_netem", "sch_tbf", "sch_ingress", "cls_matchall", "act_mirred")
+_MODULE_TREE = Path("/usr/lib/uml/modules")
+_COMMAND_LINE_MAX = 4000  # the kernel exits at 4096; NICs that do not fit are plugged in when it runs
+_NOT_STARTED = ("raid6_select_algo", "calibrate_xor_blocks", "init_btrfs_fs")
+"""Benchmarks that a disk driver runs at boot and this kernel has no use for: 1.4 s to ready becomes 0.5 s."""
+_MEMORY = {"exact": "256M", "bulk": "768M"}  # an upper bound: the host backs only what was touched
+_BOOT_DEADLINE_S = 30.0
+_NUDGE_S = 0.02
+# When this kernel coalesces received TCP segments (GRO), the payload of all but the first reads as zeros, behind a
+# checksum that it vouches for; found by comparing bytes end to end.  Profile exact turns coalescing off.  Profile
+# bulk needs the feature, which is also what makes the receive buffers large, so there packets are taken one at a
+# time, which leaves nothing to coalesce.
+_DEPTH = {"exact": 64, "bulk": 1}
+_ETHTOOL_SGRO = 0x2C
+_ETHERNET_OVERHEAD_B = 18  # header and a VLAN tag
+_serial = itertools.count(1)
+
+# ld #pkttype; jeq #PACKET_OUTGOING, drop, keep: a raw socket also sees what it sent itself
+_NO_OUTGOING = b"".join(
+    struct.pack("=HBBI", *instruction)
+    for instruction in ((0x30, 0, 0, 0xFFFFF004), (0x15, 0, 1, 4), (0x06, 0, 0, 0), (0x06, 0, 0, 0x40000))
+)
+
+
+def release() -> str | None:
+    """Kernel release of the installed User-Mode Linux that also has its modules; None without one."""
+    binary = shutil.which(BINARY)
+    if binary is None:
+        return None
+    done = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10)
+    version = done.stdout.strip()
+    return version if version and not _missing_modules(version) else None
+
+
+class UmlAgent(Agent):
+    """One User-Mode Linux in ``namespace``; its NIC ``vec<i>`` is joined to ``nics[i]`` there.
+
+    Ends with this process, however this process ends.  BenchError when it does not come up, with the end of its
+    console.
+    """
+
+    def __init__(self, namespace: str, nics: Sequence[str], *, mtu: int, profile: str = "exact") -> None:
+        self._profile, self._nics = profile, len(nics)
+        version = release()
+        if version is None:
+            raise BenchError(
+                "User-Mode Linux with its modules is not installed", remedy="run `hil setup` as root"
+            )
+        relay = compile_relay()
+        root = _root_directory(relay, version)
+        self.directory = paths.run_dir() / "uml" / f"{os.getpid()}-{next(_serial)}"
+        shutil.rmtree(self.directory, ignore_errors=True)  # of an earlier process with this pid
+        self.directory.mkdir(parents=True)
+        log = self.directory / "console.log"
+
+        cards = _cards(nics, mtu=mtu, profile=profile)
+        fitting = _fitting(_kernel_argv(root, self.directory, 999, profile=profile), cards)
+
+        def argv(line: int, lifeline: int) -> list[str]:
+            kernel = [*_kernel_argv(root, self.directory, line, profile=profile), *cards[:fitting]]
+            return [str(relay), "launch", str(netns.path_of(namespace)), str(lifeline), *kernel]
+
+        try:
+            self._process = RelayProcess(argv_for=argv, name="User-Mode Linux", log=log, cwd=root)
+        except BaseException:
+            shutil.rmtree(self.directory, ignore_errors=True)
+            raise
+        self._line = RelayLine(self._process.sock, name="User-Mode Linux", nudge_s=_NUDGE_S)
+        self._booting = True
+        try:
+            self._greet()
+            if cards[fitting:]:
+                mconsole.configure(self.directory / _UMID, cards[fitting:], nudge=self.clock)
+        except HilError as exc:
+            console = self._console()
+            self.close()
+            raise BenchError(
+                f"User-Mode Linux did not come up: {exc.message}\n{console}", remedy="run `hil doctor`"
+            ) from exc
+        except BaseException:
+            self.close()
+            raise
+        self._booting = False
+
+    @property
+    def pid(self) -> int:
+        """The launcher's process; killing it ends the engine."""
+        return self._process.pid
+
+    @property
+    def nudges(self) -> int:
+        """How often the serial line had to be woken."""
+        return self._line.nudges
+
+    def ask(self, kind: Kind, payload: bytes = b"") -> bytes:
+        return self._line.ask(kind, payload, deadline_s=_BOOT_DEADLINE_S if self._booting else 5.0)
+
+    def nics_are_up(self) -> None:
+        if self._profile == "exact":  # after they are up: coming up turns it on
+            for index in range(self._nics):
+                self.ethtool(f"vec{index}", _ETHTOOL_SGRO, 0)
+        self._process.signal_ready()
+        console = self._console()
+        if "reading bpf file" in console:  # it goes on without the filter, and frames go round in circles
+            raise BenchError(
+                f"User-Mode Linux has no packet filter:\n{console}", remedy="`hil clean`, then again"
+            )
+
+    def _console(self) -> str:
+        """The end of its console: what it complained about."""
+        with suppress(OSError):
+            return (self.directory / "console.log").read_text(errors="replace")[-1500:].strip()
+        return ""
+
+    def close(self) -> None:
+        self._line.close()
+        self._process.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _kernel_argv(root: Path, directory: Path, line: int, *, profile: str) -> list[str]:
+    return [
+        shutil.which(BINARY) or BINARY,
+        *("rootfstype=hostfs", f"rootflags={root}", "ro", "init=/init", f"mem={_MEMORY[profile]}", "quiet"),
+        *("con=null", "con0=null,fd:1", "ssl=null", f"ssl0=fd:{line}"),
+        *(f"uml_dir={directory}/", f"umid={_UMID}", "dummy.numdummies=0", "ifb.numifbs=0"),
+        f"MODS={','.join(MODULES)}",
+        f"initcall_blacklist={','.join(_NOT_STARTED)}",
+    ]
+
+
+def _cards(nics: Sequence[str], *, mtu: int, profile: str) -> list[str]:
+    """Its NICs, each joined to one of ours."""
+    gro = int(profile == "bulk")
+    return [
+        f"vec{index}:transport=raw,ifname={nic},depth={_DEPTH[profile]},mtu={mtu + _ETHERNET_OVERHEAD_B},gro={gro},"
+        "bpffile=b"  # relative to the directory it is started in: a command line holds 4 KB
+        for index, nic in enumerate(nics)
+    ]
+
+
+def _fitting(argv: Sequence[str], cards: Sequence[str]) -> int:
+    """How many cards the command line holds besides the rest."""
+    used = len(" ".join(argv))
+    for number, card in enumerate(cards):
+        used += 1 + len(card)
+        if used > _COMMAND_LINE_MAX:
+            return number
+    return len(cards)
+
+
+def _root_directory(relay: Path, version: str) -> Path:
+    """The file system User-Mode Linux sees: the relay, five modules, two mount points, and nothing of the host."""
+    files = {
+        "init": relay.read_bytes(),
+        "b": _NO_OUTGOING,
+        **{f"mod/{name}.ko": _module(version, name).read_bytes() for name in MODULES},
+    }
+    digest = hashlib.sha256()
+    for name, content in sorted(files.items()):
+        digest.update(f"{name} {len(content)} ".encode() + content)
+    target = paths.cache() / "relay" / digest.hexdigest()[:16]
+    if " " in str(target) or "," in str(target):
+        raise ConfigurationError(f"{target} has a space or a comma", remedy="set HIL_HOME to a plain path")
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=target.parent))
+    try:
+        for directory in ("dev", "mod"):
+            (scratch / directory).mkdir()
+        for name, content in files.items():
+            (scratch / name).write_bytes(content)
+        (scratch / "init").chmod(0o755)
+        with suppress(FileExistsError):  # another bench was faster
+            scratch.rename(target)
+    except OSError as exc:
+        if not target.exists():
+            raise BenchError(f"cannot prepare {target}: {exc}", remedy="check space and rights") from exc
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def _module(version: str, name: str) -> Path:
+    return _MODULE_TREE / version / "kernel/net/sched" / f"{name}.ko"
+
+
+def _missing_modules(version: str) -> list[str]:
+    return [name for name in MODULES if not _module(version, name).exists()]

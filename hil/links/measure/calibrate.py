@@ -1,0 +1,206 @@
+"""Commanded is not actual: what the links really do, measured on packets before a run is believed.
+
+Needs a bench that is otherwise quiet: the probes share the links with whatever else is sent.  A link is never
+left wider than commanded while it is measured; for its outage figures it is down for some hundredths of a second,
+a few times.  A link that follows a contact plan is held to what the plan commands at the moment of each packet.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+
+from hil.links.box import DIRECTIONS, Direction, LinkBox, LinkStatus
+from hil.links.measure import probe as packets
+from hil.links.measure import stages
+from hil.links.measure.figure import Calibration as Calibration
+from hil.links.measure.figure import percentile as percentile
+from hil.links.measure.figure import unmeasured
+from hil.links.measure.outage import outage as outages
+from hil.links.measure.probe import Probe
+from hil.links.measure.stages import Stage
+from hil.links.state import LinkState
+
+ATTEMPTS = 5
+_UNDISTURBED_DEADLINE_S = 10.0
+_BACK_AGAIN_S = 0.3  # longer than a fade: a link that is down for this long has lost its contact
+_SILENCE_PROBES, _SILENCE_INTERVAL_S = 20, 0.005
+BLOCKED = "the contact plan has it down now; nothing arrives, as it should be"
+_LOST_CONTACT = "the contact plan took it down while it was measured"
+
+Name = tuple[str, Direction]
+
+
+def calibrate(
+    box: LinkBox,
+    *,
+    links: Collection[str] | None = None,
+    outage: bool = True,
+    progress: Callable[[str], None] | None = None,
+) -> list[Calibration]:
+    """Measure ``links`` (None: all) in both directions and compensate the engine's own delay.
+
+    About 4 s for two links; ``progress`` is told each stage.  The link ends have their addresses by now.  A figure
+    outside its tolerance is measured again, four times at most (its note says so), then reported with ``ok`` False,
+    not raised.  A link that the contact plan has down is reported as that, and checked to be silent; one that was
+    cut by hand is not ``ok``.  Raises BenchError when the link box fails or an end has no address, and
+    ConfigurationError for a link that does not exist.
+    """
+    for name in links or ():
+        box.commanded(name, "a_to_b")  # raises the error that names the links there are
+    tell = progress or (lambda _: None)
+    rows: list[Calibration] = []
+    with ExitStack() as stack:
+        probes: list[Probe] = []
+        down: list[LinkStatus] = []
+        for status in box.show():
+            if links is not None and status.name not in links:
+                continue
+            if status.up:
+                probes += [stack.enter_context(Probe(status, direction)) for direction in DIRECTIONS]
+            else:
+                down.append(status)
+        tell("links that are down")
+        rows += _down(box, down)
+        tell("first packets")
+        silent = packets.warm_up(probes)
+        for name, direction in sorted(silent):
+            planned = name in _followed(box) and _has_vanished(box, (name, direction))
+            row = (
+                _vanished((name, direction)) if planned else unmeasured(name, direction, "no packet arrives")
+            )
+            rows.append(row)
+        probes = [probe for probe in probes if probe.name not in silent]
+        steps: list[tuple[str, Stage, int]] = [
+            ("engine constant", stages.engine_constant, ATTEMPTS),
+            ("delay", stages.delay, ATTEMPTS),
+            ("rate", stages.rate, ATTEMPTS),
+            ("loss", stages.loss, ATTEMPTS),
+            ("every byte", stages.mangled, 1),  # never measured again: one mangled byte is too many
+        ]
+        if outage:
+            steps.append(("outages", outages, ATTEMPTS))
+        for what, stage, attempts in steps:
+            tell(f"{what}, {len(probes)} directions")
+            found, gone = measure(box, probes, stage, attempts=attempts)
+            rows += found
+            probes = [probe for probe in probes if probe.name not in gone]
+    return rows
+
+
+def carry_capacity(box: LinkBox, link: str, direction: Direction) -> Calibration:
+    """The rate of one direction alone, in about 0.4 s; :func:`cannot_carry` judges it."""
+    for status in box.show():
+        if status.name == link:
+            with Probe(status, direction) as probe:
+                if packets.warm_up([probe]):
+                    return unmeasured(link, direction, "no packet arrives")
+                rows, _ = measure(box, [probe], stages.rate)
+                return rows[0] if rows else unmeasured(link, direction, "no rate is commanded")
+    box.commanded(link, direction)  # raises the error that names the links there are
+    raise AssertionError("unreachable")
+
+
+def cannot_carry(rows: Sequence[Calibration]) -> list[Calibration]:
+    """The rates that fell short of what was commanded by more than the tolerance: this bench cannot carry them."""
+    return [
+        row
+        for row in rows
+        if row.quantity == "rate"
+        and row.measured is not None
+        and row.measured < row.commanded - row.tolerance
+    ]
+
+
+def measure(
+    box: LinkBox, probes: Sequence[Probe], stage: Stage, *, attempts: int = ATTEMPTS
+) -> tuple[list[Calibration], set[Name]]:
+    """Run ``stage`` until every direction is within tolerance, ``attempts`` times at most: rows, and directions gone.
+
+    Only what was outside is measured again; the notes say how often it took.  A measurement during which the
+    contact plan took the link down or changed its loss does not count; a link that does not come back is gone, with
+    a ``state`` row.
+    """
+    rows: list[Calibration] = []
+    gone: set[Name] = set()
+    left, attempt = list(probes), 1
+    until = time.monotonic() + _UNDISTURBED_DEADLINE_S
+    while left:
+        before = {probe.name: _fixed(box, probe.name) for probe in left}
+        found = stage(box, left)
+        disturbed: list[Probe] = []
+        outside: list[Probe] = []
+        for probe in left:
+            mine = [row for row in found if (row.link, row.direction) == probe.name]
+            if attempt > 1:
+                mine = [replace(row, note=f"{row.note}; attempt {attempt}".lstrip("; ")) for row in mine]
+            good = all(row.ok for row in mine)
+            after = _fixed(box, probe.name)
+            steady = before[probe.name] == after and after.up
+            moved = not steady and probe.link in _followed(box)
+            if moved and _has_vanished(box, probe.name):
+                rows.append(_vanished(probe.name))
+                gone.add(probe.name)
+            elif moved and not good and time.monotonic() < until:
+                disturbed.append(probe)
+            elif not good and attempt < attempts:
+                outside.append(probe)
+            else:
+                rows += mine
+        left = [*disturbed, *outside]
+        attempt += bool(outside)
+    return rows, gone
+
+
+def _fixed(box: LinkBox, name: Name) -> LinkState:
+    """What is commanded of a direction, but for its delay, which may move while it is measured."""
+    return replace(box.commanded(*name), delay_us=0)
+
+
+def _has_vanished(box: LinkBox, name: Name) -> bool:
+    """Whether a direction is down, and not only for a moment."""
+    until = time.monotonic() + _BACK_AGAIN_S
+    while not box.commanded(*name).up:
+        if time.monotonic() > until:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def _vanished(name: Name) -> Calibration:
+    return Calibration(*name, "state", 0, 0, "up", 0, True, _LOST_CONTACT)
+
+
+def _followed(box: LinkBox) -> set[str]:
+    """Links that follow a contact plan and were not cut by hand."""
+    by_hand = box.cut_links()
+    return {
+        status.name
+        for status in box.show()
+        if status.name not in by_hand and any(getattr(status, d).scheduled for d in DIRECTIONS)
+    }
+
+
+def _down(box: LinkBox, statuses: Sequence[LinkStatus]) -> list[Calibration]:
+    """Links that are commanded down: planned or by hand, and whether they are as silent as that."""
+    if not statuses:
+        return []
+    followed = _followed(box)
+    rows: list[Calibration] = []
+    with ExitStack() as stack:
+        probes = [stack.enter_context(Probe(status, d)) for status in statuses for d in DIRECTIONS]
+        packets.pace(probes, count=_SILENCE_PROBES, interval_s=_SILENCE_INTERVAL_S, spread=True)
+        time.sleep(max(probe.delay_s for probe in probes) + 0.02)
+        for probe in probes:
+            arrivals = probe.arrivals()
+            meant_up = any(box.commanded(*probe.name, at_ns=arrival.sent_ns).up for arrival in arrivals)
+            if arrivals and not meant_up:
+                note = f"commanded down, but {len(arrivals)} of {probe.sent} packets arrive"
+                rows.append(Calibration(*probe.name, "state", 0, 1, "up", 0, False, note))
+            elif probe.link in followed:
+                rows.append(Calibration(*probe.name, "state", 0, 0, "up", 0, True, BLOCKED))
+            else:
+                rows.append(unmeasured(*probe.name, "the link is commanded down"))
+    return rows

@@ -1,0 +1,140 @@
+"""A calibration's result: one figure of one direction, commanded and measured side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hil.links.box import Direction
+from hil.links.measure.probe import Probe
+
+DELAY_P50_TOLERANCE_US = 150
+DELAY_P95_TOLERANCE_US = 500
+RATE_TOLERANCE_PERCENT = 3
+OUTAGE_TOLERANCE_US = 20_000
+EFFECT_TOLERANCE_US = 50_000
+CONSTANT_LIMIT_US = 1_000
+STRAY_LOSS_PPM = 1_000  # one in a thousand without a command is noise of a busy host; more is a broken bench
+INFORMATION = "for information"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """One figure of one direction.
+
+    Quantities: ``engine_constant``, ``delay_p50``, ``delay_p95``, ``delay_p99``, ``jitter_p95_p50`` and
+    ``jitter_sd`` in us; ``rate`` in bit/s; ``loss`` in ppm; ``burst_length`` (mean, Gilbert-Elliott only) in
+    packets; ``mangled`` (different from what was sent, over TCP) in bytes; ``outage_length``, and from the command
+    to its effect ``cut_effect_p50``, ``cut_effect_p99``, ``restore_effect_p50``, ``restore_effect_p99`` in us; and
+    ``state`` (up) for a direction that was not measured.
+    """
+
+    link: str
+    direction: Direction
+    quantity: str
+    commanded: float
+    measured: float | None  # None: nothing arrived
+    unit: str
+    tolerance: float  # to either side, in ``unit``; 0 with ok True: for information
+    ok: bool
+    note: str = ""
+    quantiles: tuple[float, ...] = ()  # of delay_p50: percentiles 0..100 of the one-way delay, us
+    low: float | None = None  # bounds of acceptance in ``unit``, where they are not commanded +- tolerance
+    high: float | None = None
+
+    def __str__(self) -> str:
+        where = f"{self.link} {self.direction}"
+        if self.quantity == "state":
+            return f"{where}: {self.note}"
+        measured = "nothing" if self.measured is None else f"{self.measured:,.12g}"
+        low = self.commanded - self.tolerance if self.low is None else self.low
+        high = self.commanded + self.tolerance if self.high is None else self.high
+        note = f" ({self.note})" if self.note else ""
+        return (
+            f"{where}: {self.quantity} is {measured}, allowed {low:,.12g} to {high:,.12g} {self.unit}{note}"
+        )
+
+
+def figure(
+    probe: Probe,
+    quantity: str,
+    commanded: float,
+    measured: float | None,
+    unit: str,
+    tolerance: float,
+    note: str = "",
+    *,
+    quantiles: tuple[float, ...] = (),
+) -> Calibration:
+    """A figure that is ok within ``tolerance`` to either side of ``commanded``."""
+    ok = measured is not None and abs(measured - commanded) <= tolerance
+    rounded = None if measured is None else round(measured, 1)
+    return Calibration(
+        probe.link,
+        probe.direction,
+        quantity,
+        commanded,
+        rounded,
+        unit,
+        tolerance,
+        ok,
+        note,
+        tuple(round(value, 1) for value in quantiles),
+    )
+
+
+def information(probe: Probe, quantity: str, commanded: float, measured: float | None) -> Calibration:
+    """A figure in us that nothing is judged by, except that there is one."""
+    rounded = None if measured is None else round(measured, 1)
+    return Calibration(
+        probe.link, probe.direction, quantity, commanded, rounded, "us", 0, measured is not None, INFORMATION
+    )
+
+
+def bounded(
+    probe: Probe,
+    quantity: str,
+    commanded: float,
+    measured: float,
+    unit: str,
+    bounds: tuple[float, float],
+    note: str,
+) -> Calibration:
+    """A figure that is ok between ``bounds``, which need not lie evenly around ``commanded``."""
+    low, high = bounds
+    return Calibration(
+        probe.link,
+        probe.direction,
+        quantity,
+        commanded,
+        round(measured, 3),
+        unit,
+        round(max(commanded - low, high - commanded), 3),
+        low <= measured <= high,
+        note,
+        low=round(low, 3),
+        high=round(high, 3),
+    )
+
+
+def unmeasured(link: str, direction: Direction, why: str) -> Calibration:
+    """A direction that is commanded up and of which nothing could be measured."""
+    return Calibration(link, direction, "state", 1, 0, "up", 0, False, why)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Nearest-rank percentile of at least one value."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def percentiles(values: Sequence[float]) -> tuple[float, ...]:
+    """Percentiles 0, 1, ... 100 of at least one value, by linear interpolation."""
+    ordered = sorted(values)
+    found = []
+    for share in range(101):
+        at = share / 100 * (len(ordered) - 1)
+        below = int(at)
+        above = min(below + 1, len(ordered) - 1)
+        found.append(ordered[below] + (at - below) * (ordered[above] - ordered[below]))
+    return tuple(found)

@@ -1,0 +1,200 @@
+"""Looking at a whole bench, once or for days: connections are kept, and nothing that hangs delays the rest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+from hil.bench.state import lease_keys
+from hil.bench.step import read_step
+from hil.links.box import DIRECTIONS, Direction, DirectionStatus, LinkStatus
+from hil.monitor.board_watch import BoardWatch
+from hil.monitor.health import BoardHealth, DirectionHealth, Health, LeaseHealth, LinkHealth
+from hil.monitor.looks import Looker, told
+from hil.wait import SYSTEM_CLOCK, Clock
+
+if TYPE_CHECKING:
+    from hil.bench.bench import Bench
+    from hil.lab.model import LinkSpec
+    from hil.monitor.delays import LinkDelays
+
+DEADLINE_S = 3.0
+SENSORS_EVERY_S = 5.0
+SENSED_PER_S = 4
+"""Of a large bench no more boards are asked for their sensors in a second: container boards share this machine."""
+
+T = TypeVar("T")
+
+
+class Monitor(AbstractContextManager["Monitor"]):
+    """``with Monitor(bench) as monitor: monitor.snapshot()``, as often as wanted.  The bench stays the caller's.
+
+    ``deadline_s`` bounds a snapshot; ``sensors_every_s`` is how old readings may be (by default 5 s, and more on a
+    bench of more than 20 boards); ``probe`` also times a few small packets over every link that is up.
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        *,
+        deadline_s: float = DEADLINE_S,
+        sensors_every_s: float | None = None,
+        probe: bool = False,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._bench = bench
+        self._sky = bench.sky  # read here: later its file may be gone, with a bench that goes down
+        self._deadline_s = deadline_s
+        self._clock = clock
+        count = len(bench.boards)
+        every_s = max(SENSORS_EVERY_S, count / SENSED_PER_S) if sensors_every_s is None else sensors_every_s
+        self._boards = {
+            name: BoardWatch(
+                board, sensors_every_s=every_s, stagger_s=every_s * position / count, clock=clock
+            )
+            for position, (name, board) in enumerate(bench.boards.items())
+        }
+        self._delays: LinkDelays | None = None
+        if probe:
+            from hil.monitor.delays import LinkDelays
+
+            self._delays = LinkDelays()
+        self._links = Looker("links", self._look_at_links)
+        self._leases = Looker("leases", self._look_at_leases)
+
+    def snapshot(self) -> Health:
+        """One look at everything, boards in parallel, within about ``deadline_s``.
+
+        What does not answer is a fact of the picture; nothing is raised for it.
+        """
+        begun, taken_at = self._clock.monotonic(), time.time()
+        bench, problems = self._bench, []
+
+        def left_s() -> float:
+            return self._deadline_s - (self._clock.monotonic() - begun)
+
+        def wait(what: str, looker: Looker[tuple[T, ...]]) -> tuple[T, ...]:
+            try:
+                found = looker.wait(left_s())
+            except Exception as exc:  # what cannot be looked at is shown, whatever the reason
+                problems.append(f"{what}: {told(exc)}")
+                return ()
+            if found is None:
+                problems.append(f"{what}: no answer within {self._deadline_s:g} s")
+            return found or ()
+
+        for watch in self._boards.values():
+            watch.begin()
+        self._links.begin()
+        self._leases.begin()
+        links = wait("the link box", self._links)
+        leases = wait("the lease store", self._leases)
+        boards: list[BoardHealth] = [watch.wait(left_s()) for watch in self._boards.values()]
+        state, sky = bench.state, self._sky
+        return Health(
+            bench=bench.name,
+            lab=bench.lab.name,
+            taken_at=taken_at,
+            took_s=self._clock.monotonic() - begun,
+            started_utc=state.started_utc,
+            engine={key: str(state.engine.get(key, "")) for key in ("kind", "kernel_release", "profile")},
+            boards=tuple(boards),
+            links=links,
+            leases=leases,
+            step=read_step(bench.name),
+            mission_time=sky.epoch + timedelta(seconds=sky.now_s()) if sky else None,
+            problems=tuple(problems),
+        )
+
+    def close(self) -> None:
+        """Close all connections."""
+        for watch in self._boards.values():
+            watch.close()
+        if self._delays is not None:
+            self._delays.close()
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _look_at_links(self) -> tuple[LinkHealth, ...]:
+        found, cut = self._bench.links.show(), self._bench.links.cut_links()
+        measured = self._delays.measure(found) if self._delays is not None else {}
+        return tuple(self._link(status, status.name in cut, measured) for status in found)
+
+    def _link(
+        self, status: LinkStatus, cut: bool, measured: Mapping[tuple[str, Direction], float]
+    ) -> LinkHealth:
+        spec = self._bench.lab.link(status.name)
+        phase, left_s, why = self._phase(status.name)
+        return LinkHealth(
+            name=status.name,
+            kind=spec.kind,
+            up=status.up,
+            cut=cut,
+            directions={
+                direction: _direction(
+                    spec, direction, getattr(status, direction), measured.get((status.name, direction))
+                )
+                for direction in DIRECTIONS
+            },
+            phase=phase,
+            phase_left_s=left_s,
+            phase_why=why,
+        )
+
+    def _phase(self, link: str) -> tuple[str | None, float | None, str]:
+        sky = self._sky
+        if sky is None or link not in sky.plan.links:
+            return None, None, ""
+        at_s = min(max(0.0, sky.now_s()), sky.plan.span_s)  # beyond its plan a link stays as it was last
+        interval = sky.plan.interval(link, at_s)
+        return interval.phase.value, interval.end_s - at_s, interval.why
+
+    def _look_at_leases(self) -> tuple[LeaseHealth, ...]:
+        from hil.lab.leases import Leases, default_store
+
+        if not default_store().exists():
+            return ()  # nobody ever took one, and a look makes no store
+        lab, store = self._bench.lab, Leases()
+        keys = lease_keys(lab, self._bench.name)
+        names = {key: board.name for key, board in zip(keys, lab.boards, strict=True)}
+        return tuple(
+            LeaseHealth(
+                id=claim.id,
+                boards=tuple(name for key, name in names.items() if key in claim.boards),
+                holder=claim.holder,
+                host=claim.place.host,
+                purpose=claim.purpose,
+                position=claim.position,
+                expires=claim.expires,
+                by_person=claim.by_person,
+            )
+            for claim in (*store.list(), *store.queue())
+            if not claim.boards.isdisjoint(names)
+        )
+
+
+def _direction(
+    spec: LinkSpec, direction: Direction, status: DirectionStatus, measured_s: float | None
+) -> DirectionHealth:
+    ends = spec.between if direction == "a_to_b" else spec.between[::-1]
+    commanded = status.commanded
+    back_ns = status.kernel_delay_ns + status.compensation_ns
+    return DirectionHealth(
+        source=ends[0],
+        target=ends[1],
+        up=commanded.up,
+        delay_s=commanded.delay_us / 1e6,
+        rate_bps=commanded.rate_bps,
+        loss=commanded.mean_loss_ppm / 1e6,
+        agrees=status.agrees,
+        kernel_delay_s=back_ns / 1e9 if status.kernel is not None else None,
+        measured_delay_s=measured_s,
+        sent_packets=status.sent_packets,
+        sent_bytes=status.sent_bytes,
+        dropped_packets=status.dropped_packets,
+        queued_packets=status.queued_packets,
+    )

@@ -1,0 +1,110 @@
+"""The figures of a bench on an HTTP page that Prometheus reads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from hil.bench.state import is_up
+from hil.errors import ConfigurationError
+from hil.monitor.metrics import BENCH_UP, BENCH_UP_HELP, METRICS
+
+if TYPE_CHECKING:
+    from wsgiref.simple_server import WSGIServer
+
+    from prometheus_client import Metric as Family
+
+    from hil.monitor.health import Health
+
+LOOPBACK = "127.0.0.1"
+PORT = 9435
+
+
+class BenchCollector:
+    """A ``prometheus_client`` collector: series are made anew on every scrape, so none outlives what it is about."""
+
+    def __init__(
+        self, bench: str, latest: Callable[[], Health | None], *, is_up: Callable[[str], bool] = is_up
+    ) -> None:
+        """``latest``: the last look, None when there is none that says anything about now."""
+        self._bench = bench
+        self._latest = latest
+        self._is_up = is_up
+
+    def collect(self) -> Iterator[Family]:
+        """Every family, also those without a series, so that a page always tells what there could be."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        is_up = self._is_up(self._bench)
+        up = GaugeMetricFamily(BENCH_UP, BENCH_UP_HELP, labels=["bench"])
+        up.add_metric([self._bench], is_up)
+        yield up
+        health = self._latest() if is_up else None
+        for metric in METRICS:
+            kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+            family = kind(metric.name, metric.help, labels=["bench", *metric.labels])
+            for labels, value in metric.series(health) if health else ():
+                family.add_metric(labels, value)
+            yield family
+
+
+class Exporter(AbstractContextManager["Exporter"]):
+    """Serves ``collector`` over HTTP while the block runs.
+
+    ``host`` is the loopback by default: the page has no password.  Port 0 takes a free one; ``address`` tells which.
+    ConfigurationError when the address cannot be listened on.
+    """
+
+    def __init__(self, collector: BenchCollector, *, host: str = LOOPBACK, port: int = PORT) -> None:
+        self._collector = collector
+        self._host, self._port = host, port
+        self._server: WSGIServer | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """(host, port) that is listened on."""
+        return self._host, self._server.server_port if self._server else self._port
+
+    def __enter__(self) -> Exporter:
+        from prometheus_client import CollectorRegistry, start_http_server
+
+        # Without auto_describe nothing is collected when it is registered: the first look may not have been taken.
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self._collector)
+        try:
+            self._server, self._thread = start_http_server(self._port, self._host, registry)
+        except OSError as exc:
+            raise ConfigurationError(
+                f"cannot listen on {self._host}:{self._port}: {exc.strerror or exc}",
+                remedy="is another exporter at work? choose another port with --listen HOST:PORT",
+            ) from exc
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._server is not None and self._thread is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join(timeout=5)
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """``127.0.0.1:9435``, ``[::1]:9435`` or ``:9435`` (loopback).  ConfigurationError when it is something else."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ConfigurationError(
+            f"{text!r} is not an address to listen on", remedy=f"write HOST:PORT, such as {LOOPBACK}:{PORT}"
+        )
+    return host.removeprefix("[").removesuffix("]") or LOOPBACK, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a page on ``host``."""
+    from ipaddress import ip_address
+
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,213 @@
+"""A bench with a board that the lab file calls real: its ports lead to a container, and nothing of the harness knows.
+
+SSH goes to a port of this machine's loopback, power is a strip there, the console is a serial line, and the flight
+port is a NIC of this machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from socket import socket
+from socketserver import BaseRequestHandler, ThreadingTCPServer
+from typing import Any
+
+import pytest
+
+from hil import netns
+from hil.bench.bench import Bench
+from hil.boards.container import ContainerBoard
+from hil.boards.protocol import Fidelity, PowerState, Via
+from hil.errors import BenchError
+from hil.evidence.environment import lab_facts
+from tests.integration.board_kit import boards, engine_client, ip
+from tests.power_kit import ShellyGen2Strip
+
+pytestmark = pytest.mark.integration
+
+CABLE = "hilt-jboard-cable"
+NIC = "hiltflight0"
+FLIGHT = "198.18.2.11"
+
+LAB = """
+schema: 1
+name: hardware
+ground_station: {{name: gs-1}}
+gateway: a1
+spacecraft:
+  - name: sc-a
+    boards: [{{name: a1, driver: container}}]
+  - name: sc-b
+    boards:
+      - name: twin-1
+        driver: jetson
+        module: p3701-0005
+        serial: "{serial}"
+        jetson:
+          ssh: {{address: 127.0.0.1, port: {port}, key_file: {key}, host_key: {host_key}}}
+          console: {{url: {console}}}
+          supervisor:
+            power: {{kind: shelly-gen2, address: "{strip}", outlet: 0, request_timeout_s: 30.0}}
+            min_off_s: 0.0
+            confirm_within_s: 30.0
+          flight: {{nic: {nic}}}
+          budgets: {{boot_s: 60.0, shutdown_s: 15.0}}
+links:
+  - {{name: ground, kind: ground, between: [gs-1, sc-a], one_way_delay_us: 4000, rate_bps: 100000000}}
+  - {{name: isl-ab, kind: crosslink, between: [sc-a, sc-b], one_way_delay_us: 14386, rate_bps: 200000000}}
+"""
+
+
+class Forward(ThreadingTCPServer):
+    """A port of the loopback that leads to a board's sshd, as a cable in a lab would."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, namespace: str, address: str) -> None:
+        class Handler(BaseRequestHandler):
+            def handle(self) -> None:
+                with contextlib.suppress(OSError):
+                    there = netns.connect(namespace, (address, 22), timeout_s=1.0)
+                    there.settimeout(None)
+                    back = threading.Thread(target=_copy, args=(there, self.request), daemon=True)
+                    back.start()
+                    _copy(self.request, there)
+                    back.join()
+                    there.close()
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A board without power is what some tests are about."""
+
+
+def _copy(source: socket, sink: socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    with contextlib.suppress(OSError):
+        sink.shutdown(1)
+
+
+@pytest.fixture(scope="module")
+def flight_cable() -> Iterator[None]:
+    """From a NIC of this machine to a hub that the board is plugged into."""
+    netns.create(CABLE)
+    try:
+        ip("-n", CABLE, "link", "add", "hub", "type", "bridge", "forward_delay", "0")
+        ip("link", "add", NIC, "type", "veth", "peer", "name", "c0", "netns", CABLE)
+        ip("-n", CABLE, "link", "set", "c0", "master", "hub", "up")
+        ip("-n", CABLE, "link", "set", "hub", "up")
+        yield
+    finally:
+        netns.delete(CABLE)
+
+
+def plug_flight(board: ContainerBoard) -> None:
+    """The board's flight port into the hub; its OS knows its address."""
+    pid = str(board.firmware_pid())
+    subprocess.run(["ip", "-n", CABLE, "link", "delete", "b0"], capture_output=True)
+    ip("-n", CABLE, "link", "add", "b0", "type", "veth", "peer", "name", "mgbe0", "netns", pid)
+    ip("-n", CABLE, "link", "set", "b0", "master", "hub", "up")
+    for words in (
+        ["address", "add", f"{FLIGHT}/24", "dev", "mgbe0"],
+        ["link", "set", "mgbe0", "up"],
+        ["route", "add", "198.18.0.0/15", "via", "198.18.2.1"],
+    ):
+        subprocess.run(["nsenter", f"--net=/proc/{pid}/ns/net", "--", "ip", *words], check=True)
+
+
+class Trial:
+    """The lab file, and what stands behind it."""
+
+    def __init__(self, lab: Path, hardware: ContainerBoard, strip: ShellyGen2Strip) -> None:
+        self.lab, self.hardware, self.strip = lab, hardware, strip
+
+
+@pytest.fixture(scope="module")
+def trial(flight_cable: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
+    with engine_client() as client, boards(client, 1) as ((hardware,), _):
+        namespace, address = hardware.address()
+
+        def switched(outlet: int, on: bool) -> None:
+            if on:
+                hardware.supervisor.on()
+                plug_flight(hardware)
+            else:
+                hardware.supervisor.cut()
+
+        with ShellyGen2Strip(on_change=switched) as strip, Forward(namespace, address) as forward:
+            threading.Thread(target=forward.serve_forever, args=(0.05,), daemon=True).start()
+            lab = tmp_path_factory.mktemp("lab") / "hardware.yaml"
+            lab.write_text(
+                LAB.format(
+                    serial=hardware.spec.facts.serial,
+                    port=forward.server_address[1],
+                    key=hardware.spec.ssh_key,
+                    host_key=hardware.spec.host_key,
+                    console=hardware.console.url,
+                    strip=strip.address,
+                    nic=NIC,
+                )
+            )
+            yield Trial(lab, hardware, strip)
+            forward.shutdown()
+
+
+@pytest.fixture(scope="module")
+def bench(trial: Trial) -> Iterator[Bench]:
+    with Bench(trial.lab, name="hardwaretest") as up:
+        yield up
+    assert trial.strip.outlets.on[0] is False, "a bench that went down leaves no real board with power"
+    assert trial.hardware.supervisor.state() is PowerState.OFF
+    assert "reboot: Power down" in trial.hardware.console.text(), "it was shut down in order"
+    ip("link", "show", NIC)  # the NIC is back where it was
+
+
+def test_a_real_board_is_brought_up_and_its_results_are_of_class_hardware(bench: Bench, trial: Trial) -> None:
+    board = bench.boards["twin-1"]
+    assert board.fidelity is Fidelity.HARDWARE
+    assert board.identity().serial == trial.hardware.spec.facts.serial
+    assert board.address()[0] == netns.HOST
+    facts = lab_facts(bench.lab, trial.lab)
+    assert [b["fidelity"] for b in facts["boards"].values()] == ["virtual", "hardware"]
+    assert facts["fidelity"] == "virtual"
+
+
+def test_emulated_links_lead_to_the_real_boards_flight_port(bench: Bench) -> None:
+    with bench.boards["twin-1"].shell(Via.FLIGHT) as shell:
+        assert shell.run(["hostname"]).stdout.strip() == "twin-1"
+    with bench.boards["a1"].shell() as shell:
+        shell.run(["ping", "-c1", "-W2", FLIGHT])
+        bench.links.cut("isl-ab")
+        try:
+            assert shell.run(["ping", "-c1", "-W1", FLIGHT], check=False).returncode != 0
+        finally:
+            bench.links.restore("isl-ab")
+
+
+def test_a_power_cycle_goes_through_the_strip_and_is_proved_by_the_boot_id(
+    bench: Bench, trial: Trial
+) -> None:
+    board = bench.boards["twin-1"]
+    before = board.identity()
+    board.supervisor.reset()
+    assert any("Switch.Set?id=0&on=false" in line for line in trial.strip.seen)
+    assert board.wait_booted(deadline_s=60.0).boot_id != before.boot_id
+
+
+def test_a_nic_that_is_not_there_stops_the_bench_before_any_board_has_power(
+    trial: Trial, tmp_path: Path
+) -> None:
+    lab = tmp_path / "lab.yaml"
+    lab.write_text(
+        trial.lab.read_text().replace(NIC, "hiltnothing0").replace("name: hardware\n", "name: nothing\n")
+    )
+    switched = len(trial.strip.seen)
+    with pytest.raises(BenchError, match="no NIC hiltnothing0"):
+        Bench(lab, name="hardwarenone").up()
+    assert len(trial.strip.seen) == switched

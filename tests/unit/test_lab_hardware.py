@@ -1,0 +1,120 @@
+"""The jetson section of a lab file: what is accepted, and what a wrong one is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hil import paths
+from hil.boards.power.snmp import MODELS
+from hil.errors import ConfigurationError
+from hil.evidence.environment import lab_facts
+from hil.lab.model import Lab, load_lab
+from hil.lab.power import SNMP_MODELS
+
+MIXED = (paths.ROOT / "lab/mixed.yaml").read_text()
+STAND_IN = "{name: b1, driver: jetson, module: p3701-0005, jetson: {stand_in: container}}"
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4R5vKfJ0iFIEXjzV0jW9sZsV0s8Zt8xj3W0kz2Xh1J"
+REAL = f"""
+        name: b1
+        driver: jetson
+        module: p3701-0005
+        serial: "1421623012345"
+        jetson:
+          ssh: {{address: 192.0.2.11, user: nvidia, key_file: ~/.ssh/lab, host_key: {HOST_KEY}}}
+          console: {{url: /dev/serial/by-path/pci-0000:00:14.0-usb-0:3:1.0}}
+          supervisor:
+            power: {{kind: shelly-gen2, address: 192.0.2.20, outlet: 0}}
+"""
+
+
+def lab_of(tmp_path: Path, board: str) -> Lab:
+    assert f"- {STAND_IN}" in MIXED
+    file = tmp_path / "lab.yaml"
+    file.write_text(MIXED.replace(f"- {STAND_IN}", f"-{board}"))
+    return load_lab(file)
+
+
+def refused(tmp_path: Path, old: str, new: str) -> str:
+    assert old in REAL
+    with pytest.raises(ConfigurationError) as caught:
+        lab_of(tmp_path, REAL.replace(old, new))
+    return caught.value.message
+
+
+def test_the_mixed_lab_has_three_boards_of_each_driver_and_all_are_virtual() -> None:
+    lab = load_lab(paths.ROOT / "lab/mixed.yaml")
+    assert [b.driver for b in lab.boards] == ["container"] * 3 + ["jetson"] * 3
+    assert {b.fidelity for b in lab.boards} == {"virtual"}
+    assert all(b.contained for b in lab.boards)
+
+
+def test_a_real_board_is_of_class_hardware_and_the_lab_is_worth_its_lowest_class(tmp_path: Path) -> None:
+    lab = lab_of(tmp_path, REAL)
+    facts = lab_facts(lab, tmp_path / "lab.yaml")
+    assert {name: b["fidelity"] for name, b in facts["boards"].items() if name.startswith("b")} == {
+        "b1": "hardware",
+        "b2": "virtual",
+        "b3": "virtual",
+    }
+    assert facts["boards"]["b2"]["stand_in"] == "container"
+    assert facts["fidelity"] == "virtual"
+
+
+def test_budgets_of_a_real_board_are_minutes_unless_said_otherwise(tmp_path: Path) -> None:
+    from hil.lab.hardware import BudgetSpec
+
+    section = lab_of(tmp_path, REAL).boards[3].jetson
+    assert section and section.budgets is None
+    assert (BudgetSpec().boot_s, BudgetSpec().shutdown_s) == (180.0, 60.0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (HOST_KEY, "AAAA", "public host key"),
+        (HOST_KEY, "ssh-ed25519 not/base64!", "not base64"),
+        (HOST_KEY, HOST_KEY.replace("ssh-ed25519", "ecdsa-sha2-nistp256"), "of another type"),
+        (HOST_KEY, "ssh-rsa AAAA", "ssh-ed25519"),
+        ("192.0.2.11", "orin-1.lab", "IPv4 address"),
+        ("192.0.2.11", "192.0.2.11:22", "port has a key of its own"),
+        (", key_file: ~/.ssh/lab", "", "either key_file or agent"),
+        (", key_file: ~/.ssh/lab", ", key_file: ~/.ssh/lab, agent: true", "either key_file or agent"),
+        ("~/.ssh/lab", "lab", "pattern"),
+        ("user: nvidia", "user: nvidia, password: jetson", "unknown key"),
+        ("url: /dev/serial/by-path/pci-0000:00:14.0-usb-0:3:1.0", "url: ttyUSB0", "pattern"),
+        ("kind: shelly-gen2", "kind: shelly", "shelly-gen2"),
+        ("outlet: 0", "outlet: 0, password: geheim", "env:NAME"),
+        ("          console: {url: /dev/serial/by-path/pci-0000:00:14.0-usb-0:3:1.0}\n", "", "needs console"),
+        (
+            "        jetson:\n",
+            "        jetson:\n          stand_in: container\n",
+            "fills in ssh, console, supervisor",
+        ),
+    ],
+)
+def test_a_wrong_section_is_told_what_is_wrong_with_its_line(
+    tmp_path: Path, old: str, new: str, words: str
+) -> None:
+    message = refused(tmp_path, old, new)
+    assert words in message
+    assert "lab.yaml:" in message
+    assert "geheim" not in message
+
+
+@pytest.mark.parametrize(
+    ("board", "words"),
+    [
+        (" {name: b1, driver: jetson}", "is required with driver: jetson"),
+        (" {name: b1, driver: container, jetson: {stand_in: container}}", "only for driver: jetson"),
+    ],
+)
+def test_driver_and_section_belong_together(tmp_path: Path, board: str, words: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        lab_of(tmp_path, board)
+    assert words in caught.value.message
+
+
+def test_the_lab_file_knows_the_same_snmp_strips_as_the_driver() -> None:
+    assert set(SNMP_MODELS) == set(MODELS)
