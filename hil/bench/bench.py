@@ -109,8 +109,9 @@ class Bench:
     def images(self) -> Images:
         """Hardware image, factory OS and signed bundles of this bench (from the cache)."""
         from hil.twin.images import ensure_images
+        from hil.twin.recipes import recipe_of
 
-        return ensure_images(self._client)
+        return ensure_images(self._client, recipe=recipe_of(self.lab.os.adapter))
 
     @cached_property
     def sky(self) -> Sky | None:
@@ -122,11 +123,10 @@ class Bench:
         return Sky.load(sky_file(self.name), self.lab, self.lab_path)
 
     def memory_b(self) -> dict[str, int]:
-        """Memory of this machine that each container board takes, bytes; shared pages count in part."""
-        from hil.boards.container import ContainerBoard
+        """Memory of this machine that each board in a container takes, bytes; shared pages count in part."""
+        from hil.bench.boards import firmware_pids
 
-        containers = [b for b in self.boards.values() if isinstance(b, ContainerBoard)]
-        pids = {b.name: pid for b in containers if (pid := b.firmware_pid())}
+        pids = firmware_pids(self._client, self.name)
         family = families(pids.values())
         return {name: memory_b(family[pid]) for name, pid in pids.items()}
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hil.bench.plumbing import Plumbing
 from hil.bench.state import disk_dir
 from hil.boards.console import ConsoleLine
-from hil.boards.container import BoardFacts, ContainerBoard, ContainerSpec
+from hil.boards.container import LABEL, BoardFacts, ContainerBoard, ContainerSpec
 from hil.evidence.sink import Sink
 from hil.lab.hardware import BudgetSpec
 from hil.lab.model import BoardSpec
@@ -155,3 +155,9 @@ def jetson_facts(plumbing: Plumbing, spec: BoardSpec, console: ConsoleLine, pki:
         usb_path=section.recovery.usb_path if section.recovery else "",
         budgets=section.budgets or BudgetSpec(),
     )
+
+
+def firmware_pids(client: DockerClient, bench: str) -> dict[str, int]:
+    """Host PID of the firmware of every board of a bench that runs in a container now, whatever drives it."""
+    found = client.containers.list(filters={"label": f"{LABEL}={bench}"})
+    return {c.labels["hil.board"]: int(c.attrs["State"]["Pid"]) for c in found if c.attrs["State"]["Pid"]}

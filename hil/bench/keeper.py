@@ -124,6 +124,7 @@ class Keeper:
         from hil.host.engine import engine
         from hil.twin.images import ensure_images
         from hil.twin.pki import ensure_pki
+        from hil.twin.recipes import recipe_of
 
         name = self.state.name
         stack.callback(shutil.rmtree, disk_dir(name), ignore_errors=True)
@@ -131,7 +132,8 @@ class Keeper:
             client = stack.enter_context(engine())
         with self._phase("images"):
             pki = ensure_pki()
-            images = ensure_images(client, lambda line: self._set(step=line))
+            recipe = recipe_of(lab.os.adapter)
+            images = ensure_images(client, lambda line: self._set(step=line), recipe=recipe)
         sky = None
         if lab.orbit or self.epoch:
             from hil.bench.sky import Sky  # numpy and SGP4: only where there is an orbit

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from hil.errors import BenchError, DeviceError
+from hil.errors import BenchError, DeviceError, HarnessError
 from hil.wait import SYSTEM_CLOCK, Clock
 
 if TYPE_CHECKING:
+    from hil.boards.protocol import Board
     from hil.boards.ssh import SshShell
 
 Opener = Callable[[], "SshShell"]
@@ -109,6 +110,20 @@ def pull(
 
 class NothingThere(DeviceError):
     """The file to be got is not there: no second try will find it."""
+
+
+def opener_of(board: Board) -> Opener:
+    """Opens shells of a board. HarnessError when its driver's shells cannot continue a file."""
+    from hil.boards.ssh import SshShell
+
+    def opened() -> SshShell:
+        shell = board.shell()
+        if not isinstance(shell, SshShell):
+            shell.close()
+            raise HarnessError(f"board {board.name}: its driver cannot continue a file that was interrupted")
+        return shell
+
+    return opened
 
 
 def _persist(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from hil.errors import ConfigurationError, HilError
 
 if TYPE_CHECKING:
     from hil.boards.protocol import Board, Via
+    from hil.boards.transfer import Transferred
 
 VIA = click.Choice(["management", "flight"])
 
@@ -30,6 +32,7 @@ def board() -> None:
       hil board shell a1
       hil board shell a1 -- rauc status
       hil board power a1 cut
+      hil board push a1 os.raucb /data/os.raucb
       hil board qualify b1 --by "A. Technician"
     """
 
@@ -198,6 +201,58 @@ def power(name: str, action: str, bench_name: str | None, wait: bool) -> None:
         if wait and action in ("on", "reset"):
             who = one.wait_booted()
             click.echo(f"{name}: runs {who.os_version} from slot {who.slot}")
+
+
+@board.command()
+@click.argument("name")
+@click.argument("local", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("remote")
+@bench_option
+def push(name: str, local: Path, remote: str, bench_name: str | None) -> None:
+    """Copy a file to a board; a connection that breaks is opened again and goes on where it was.
+
+    \b
+    Example:
+      hil board push b1 os.raucb /data/os.raucb
+    """
+    from hil.boards import transfer
+
+    with attach(bench_name) as bench:
+        done = transfer.push(transfer.opener_of(board_of(bench, name)), local, remote, progress=_percent())
+    click.echo(f"{name}: {remote}: {done.size_bytes:,} bytes, digest compared; {_sent(done)}")
+
+
+@board.command()
+@click.argument("name")
+@click.argument("remote")
+@click.argument("local", type=click.Path(dir_okay=False, path_type=Path))
+@bench_option
+def pull(name: str, remote: str, local: Path, bench_name: str | None) -> None:
+    """Copy a file from a board, as `push` the other way round."""
+    from hil.boards import transfer
+
+    with attach(bench_name) as bench:
+        done = transfer.pull(transfer.opener_of(board_of(bench, name)), remote, local, progress=_percent())
+    click.echo(f"{local}: {done.size_bytes:,} bytes, digest compared; {_sent(done)}")
+
+
+def _sent(done: Transferred) -> str:
+    kept = done.size_bytes - done.sent_bytes
+    again = f", {done.connections} connections" if done.connections > 1 else ""
+    return f"{done.sent_bytes:,} sent" + (f", {kept:,} were there already" if kept > 0 else "") + again
+
+
+def _percent() -> Callable[[int, int], None]:
+    """Tells every tenth of the way, on stderr."""
+    told = -1
+
+    def tell(there: int, size: int) -> None:
+        nonlocal told
+        if size and (now := 10 * there // size) > told:
+            told = now
+            click.echo(f"  {10 * now} %", err=True)
+
+    return tell
 
 
 @board.command()

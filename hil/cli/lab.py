@@ -38,10 +38,7 @@ def validate(files: tuple[Path, ...]) -> int:
     for file in files:
         try:
             found = load_lab(file)
-            if found.orbit:
-                from hil.bench.sky import constellation_of
-
-                constellation_of(found, file)
+            _check_files_named_in(found, file)
         except ConfigurationError as exc:
             show_error(exc)
             wrong += 1
@@ -51,6 +48,18 @@ def validate(files: tuple[Path, ...]) -> int:
                 f"{len(found.links)} links"
             )
     return 2 if wrong else 0
+
+
+def _check_files_named_in(found: Lab, file: Path) -> None:
+    """ConfigurationError for a fault of the orbit file or of the OS adapter's declaration."""
+    if found.orbit:
+        from hil.bench.sky import constellation_of
+
+        constellation_of(found, file)
+    if found.os.file:
+        from hil.rollout.declared_file import load_adapter
+
+        load_adapter(file.parent / found.os.file)
 
 
 @lab.command()
@@ -73,13 +82,15 @@ def show(file: Path, as_json: bool) -> None:
     click.echo(f"{found.name}: {found.description}".rstrip(": "))
     click.echo()
     print_table(
-        ["board", "spacecraft", "module", "model", "flight address", "role"],
+        ["board", "spacecraft", "module", "model", "driver", "fidelity", "flight address", "role"],
         [
             (
                 b.name,
                 found.spacecraft_of(b.name).name,
                 b.module,
                 b.model,
+                f"{b.driver}, stand-in" if b.jetson and b.jetson.stand_in else b.driver,
+                b.fidelity,
                 addresses[b.name].flight,
                 "gateway" if b.name == found.gateway else "",
             )

@@ -166,6 +166,22 @@ class OrbitSpec(Strict):
     )
 
 
+class OsSpec(Strict):
+    """How the operating system under test is updated."""
+
+    adapter: Literal["rauc", "swupdate", "declared"] = "rauc"
+    file: str | None = Field(
+        default=None, description="for adapter declared: its declaration (YAML), relative to this lab file"
+    )
+
+    @model_validator(mode="after")
+    def _file_for_declared(self) -> Self:
+        if (self.adapter == "declared") != (self.file is not None):
+            needs = "needs a file" if self.file is None else "takes no file"
+            raise fault("adapter", self.adapter, f"adapter {self.adapter} {needs}; see docs/os-adapters.md")
+        return self
+
+
 class BenchSpec(Strict):
     """How the bench is built from this lab."""
 
@@ -181,6 +197,7 @@ class Lab(Strict):
     name: Name
     description: str = ""
     bench: BenchSpec = BenchSpec()
+    os: OsSpec = OsSpec()
     ground_station: GroundStation
     gateway: Name = Field(description="the board that receives from the ground")
     spacecraft: tuple[Spacecraft, ...] = Field(min_length=1, max_length=MAX_SPACECRAFT, strict=False)

@@ -1,7 +1,8 @@
 """What a rollout needs from an operating system's updater.
 
-RAUC (:mod:`hil.rollout.rauc`) is the first implementation.  A proprietary OS plugs in by implementing
-:class:`OsAdapter` and passing a factory of it to :class:`hil.rollout.rollout.Rollout`.
+RAUC (:mod:`hil.rollout.rauc`), SWUpdate (:mod:`hil.rollout.swupdate`) and whatever a YAML file declares
+(:mod:`hil.rollout.declared`) implement it.  Another one plugs in by implementing :class:`OsAdapter`, passing
+``AdapterConformance``, and giving a factory of it to :class:`hil.rollout.rollout.Rollout`.
 """
 
 from __future__ import annotations

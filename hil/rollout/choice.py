@@ -6,59 +6,31 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 from hil.errors import ConfigurationError
+from hil.lab.model import Lab
 from hil.rollout.adapter import OsAdapter
 from hil.rollout.fleet import Member
 
-if TYPE_CHECKING:
-    from hil.twin.recipes import Recipe
 
-AdapterName = Literal["rauc", "swupdate", "declared"]
+def adapter_of(lab: Lab, lab_path: Path, *, version: str = "") -> Callable[[Member], OsAdapter]:
+    """The adapter that a lab file names under ``os``, for ``Rollout(adapter=...)``.
 
-
-@dataclass(frozen=True)
-class OsChoice:
-    """What a lab file says under ``os``. ``file``: the declaration, for the adapter ``declared`` and no other.
-
-    ConfigurationError when the two do not fit.
+    ``version``: the bundle's, for a declaration that uses ``{version}``.  ConfigurationError with file and line when
+    the declaration is wrong.
     """
+    if lab.os.adapter == "declared" and lab.os.file:
+        from hil.rollout.declared import declared_over_flight
+        from hil.rollout.declared_file import load_adapter
 
-    adapter: AdapterName = "rauc"
-    file: Path | None = None
+        return declared_over_flight(load_adapter(lab_path.parent / lab.os.file), version=version)
+    if lab.os.adapter == "swupdate":
+        from hil.rollout.swupdate import swupdate_over_flight
 
-    def __post_init__(self) -> None:
-        if (self.adapter == "declared") != (self.file is not None):
-            raise ConfigurationError(
-                f"os: adapter {self.adapter!r} {'needs a' if self.file is None else 'takes no'} file",
-                remedy="write `os: {adapter: declared, file: lab/os/adapters/NAME.yaml}`",
-            )
+        return swupdate_over_flight
+    from hil.rollout.rauc import rauc_over_flight
 
-    @property
-    def recipe(self) -> Recipe:
-        """The OS that container boards run: the one that has this updater."""
-        from hil.twin.recipes import REFERENCE, SWUPDATE
-
-        return SWUPDATE if self.adapter == "swupdate" else REFERENCE
-
-    def factory(self, *, version: str = "") -> Callable[[Member], OsAdapter]:
-        """For ``Rollout(adapter=...)``.  ``version``: the bundle's, for a declaration that uses ``{version}``.
-
-        ConfigurationError with file and line when the declaration is wrong.
-        """
-        if self.file is not None:
-            from hil.rollout.declared import declared_over_flight
-            from hil.rollout.declared_file import load_adapter
-
-            return declared_over_flight(load_adapter(self.file), version=version)
-        if self.adapter == "swupdate":
-            from hil.rollout.swupdate import swupdate_over_flight
-
-            return swupdate_over_flight
-        from hil.rollout.rauc import rauc_over_flight
-
-        return rauc_over_flight
+    return rauc_over_flight
 
 
 @dataclass(frozen=True)

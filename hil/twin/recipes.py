@@ -29,3 +29,8 @@ SWUPDATE = Recipe(
     extra="swupdate",
     sources=("hil/twin/updaters/__init__.py", "hil/twin/updaters/swupdate_slots.py"),
 )
+
+
+def recipe_of(adapter: str) -> Recipe:
+    """The OS that container boards run under an OS adapter (``os.adapter`` of a lab file)."""
+    return SWUPDATE if adapter == "swupdate" else REFERENCE

@@ -27,9 +27,16 @@ def guinea_pig(fleet):
 
 
 @pytest.fixture
-def attempt(fleet, guinea_pig, bundles, recorder):
+def attempt(fleet, guinea_pig, bundles, os_adapter, recorder):
     """A rollout of one bundle onto the guinea pig alone, over the same links."""
-    return lambda kind: Rollout(fleet.only(guinea_pig.name), bundles.bundle(kind), recorder)
+
+    def of(kind):
+        bundle = bundles.bundle(kind)
+        return Rollout(
+            fleet.only(guinea_pig.name), bundle, recorder, adapter=os_adapter(bundle.version)
+        )
+
+    return of
 
 
 def slot_b(board):

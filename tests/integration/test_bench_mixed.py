@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -76,3 +77,11 @@ def test_the_list_shows_a_stand_in_that_is_off_without_its_slots(bench: Bench) -
     bench.boards["b2"].supervisor.on()
     assert bench.boards["b2"].wait_booted().os_version
     assert bench.boards["b2"].supervisor.state() is PowerState.ON
+
+
+def test_a_file_goes_there_and_back_from_the_command_line(bench: Bench, tmp_path: Path) -> None:
+    there, back = tmp_path / "there", tmp_path / "back"
+    there.write_bytes(os.urandom(3_000_001))
+    assert "3,000,001 bytes, digest compared" in hil("board", "push", "b1", str(there), "/data/pushed")
+    assert "3,000,001 sent" in hil("board", "pull", "b1", "/data/pushed", str(back))
+    assert back.read_bytes() == there.read_bytes()

@@ -30,6 +30,7 @@ class FakeEngine:
         self.created: dict[str, Any] = {}
         self.running = False
         self.fail: str = ""
+        self.powers_itself_off = False
         self.containers = self
         self.api = self
 
@@ -55,6 +56,8 @@ class FakeEngine:
         self.running = True
 
     def pause(self, name: str) -> None:
+        if self.powers_itself_off:
+            self.running = False
         self._call("pause")
 
     def kill(self, name: str, signal: str | None = None) -> None:
@@ -141,6 +144,21 @@ def test_a_power_cut_freezes_before_it_kills_and_waits_for_the_end(kit: Kit) -> 
     assert kit.engine.calls == ["pause", "kill", "wait"]
     kit.board.supervisor.cut()
     assert kit.engine.calls == ["pause", "kill", "wait"], "a board that is off has no power to cut"
+
+
+def test_a_board_that_powers_itself_off_while_its_power_is_cut_is_off(kit: Kit) -> None:
+    kit.board.supervisor.on()
+    kit.engine.fail, kit.engine.powers_itself_off = "pause", True
+    kit.board.supervisor.cut()
+    assert kit.board.supervisor.state() is PowerState.OFF
+    assert "kill" not in kit.engine.calls
+
+
+def test_an_engine_that_cannot_freeze_a_board_that_runs_is_the_benchs_fault(kit: Kit) -> None:
+    kit.board.supervisor.on()
+    kit.engine.fail = "pause"
+    with pytest.raises(BenchError, match="on fire"):
+        kit.board.supervisor.cut()
 
 
 def test_off_presses_the_power_button_first(kit: Kit) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+import yaml
 
 from hil import netns, paths
 from hil.bench.boards import jetson_facts, outlets
@@ -21,7 +22,8 @@ from hil.boards.jetson.supervisor import JetsonSupervisor
 from hil.boards.power.supervisor import PoweredSupervisor
 from hil.boards.protocol import Board, Completed, Fidelity, PowerState, Via
 from hil.errors import BenchError, ConfigurationError, DeviceError
-from hil.lab.model import load_lab
+from hil.lab.hardware import BudgetSpec
+from hil.lab.model import BoardSpec, load_lab
 from hil.lab.power import CommandSpec, SupervisorSpec
 from hil.testing import FakeClock
 from hil.twin.firmware.handoff import compatible
@@ -212,16 +214,30 @@ def test_slots_of_a_board_that_never_told_them_are_an_error_not_a_guess(tmp_path
             JetsonBoard(facts(tmp_path, state)).boot.state()
 
 
-def test_a_board_that_does_not_boot_is_given_the_lab_files_budget_and_its_console_is_shown(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("state", "deadline_s", "waited_s"),
+    [("on", None, 20.0), ("on", 3.0, 20.0), ("on", 30.0, 30.0), ("off", 3.0, 3.0), ("off", None, 20.0)],
+)
+def test_a_board_with_power_is_given_the_lab_files_budget_at_least(
+    tmp_path: Path, state: str, deadline_s: float | None, waited_s: float
 ) -> None:
     clock = FakeClock()
-    given = facts(tmp_path, "on")
+    given = replace(facts(tmp_path, state), budgets=BudgetSpec(boot_s=20.0))
     given.console.log.write_text("L4TLauncher: Attempting Direct Boot\n")
     with pytest.raises(DeviceError) as caught:
-        JetsonBoard(given, clock=clock).wait_booted()
-    assert clock.now >= given.budgets.boot_s == 180.0
+        JetsonBoard(given, clock=clock).wait_booted(deadline_s=deadline_s)
+    assert waited_s <= clock.now < waited_s + 1.0
     assert "Attempting Direct Boot" in caught.value.message
+
+
+def test_the_tutorials_lab_file_entry_is_a_valid_one() -> None:
+    text = (paths.ROOT / "docs/jetson.md").read_text()
+    block = text.split("```yaml\n", 1)[1].split("```", 1)[0].replace("ssh-ed25519 AAAA...", HOST_KEY)
+    (entry,) = yaml.safe_load(block)
+    board = BoardSpec.model_validate(entry)
+    assert board.fidelity == "hardware"
+    assert board.jetson and board.jetson.flight and board.jetson.ssh and board.jetson.ssh.jump
+    assert board.jetson.budgets == BudgetSpec()
 
 
 # -- recovery

@@ -11,14 +11,17 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from hil.boards.protocol import Board
 from hil.errors import ConfigurationError, DeviceError
+from hil.lab.model import Lab
 from hil.paths import ROOT
 from hil.rollout.adapter import InstallFailed, RefusedBundle
-from hil.rollout.choice import BundleFile, OsChoice
+from hil.rollout.choice import BundleFile, adapter_of
 from hil.rollout.declared import DeclaredAdapter
 from hil.rollout.declared_file import AdapterFile, load_adapter
 from hil.rollout.fleet import Member
@@ -26,7 +29,7 @@ from hil.rollout.jsonpath import find, parse_path
 from hil.rollout.rauc import RaucAdapter, parse_status
 from hil.rollout.swupdate import SwupdateAdapter
 from hil.testing import FakeClock
-from hil.twin.recipes import REFERENCE, SWUPDATE
+from hil.twin.recipes import REFERENCE, SWUPDATE, recipe_of
 from tests.unit.test_rollout_rauc import status as rauc_status
 from tests.unit.updater_kit import FakeShell
 
@@ -353,19 +356,28 @@ def test_whatever_is_written_is_a_path_or_is_told_not_to_be_one(text: str) -> No
 # -- choosing
 
 
+def lab_with(**os: str) -> Lab:
+    document = yaml.safe_load((ROOT / "lab/virtual.yaml").read_text())
+    return Lab.model_validate({**document, "os": os})
+
+
 def test_a_lab_chooses_an_adapter_and_with_it_the_os_of_container_boards() -> None:
-    assert (OsChoice().recipe, OsChoice("swupdate").recipe) == (REFERENCE, SWUPDATE)
+    labs = [
+        lab_with(),
+        lab_with(adapter="swupdate"),
+        lab_with(adapter="declared", file="os/adapters/rauc.yaml"),
+    ]
+    assert [recipe_of(lab.os.adapter) for lab in labs] == [REFERENCE, SWUPDATE, REFERENCE]
     member = Member(cast("Board", SimpleNamespace(name="a1")))
-    chosen = [OsChoice(), OsChoice("swupdate"), OsChoice("declared", RAUC)]
-    made = [choice.factory(version="2.0.0")(member) for choice in chosen]
+    made = [adapter_of(lab, ROOT / "lab/virtual.yaml", version="2.0.0")(member) for lab in labs]
     assert [type(adapter) for adapter in made] == [RaucAdapter, SwupdateAdapter, DeclaredAdapter]
 
 
 def test_a_declaration_goes_with_the_declared_adapter_only() -> None:
-    with pytest.raises(ConfigurationError, match="needs a file"):
-        OsChoice("declared")
-    with pytest.raises(ConfigurationError, match="takes no file"):
-        OsChoice("rauc", RAUC)
+    with pytest.raises(ValidationError, match="adapter declared needs a file"):
+        lab_with(adapter="declared")
+    with pytest.raises(ValidationError, match="adapter rauc takes no file"):
+        lab_with(adapter="rauc", file="os/adapters/rauc.yaml")
 
 
 def test_a_bundle_of_somebody_else_is_measured(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from hil.boards.jetson.sku import sku_of
 from hil.boards.jetson.slots import BootProof
 from hil.boards.jetson.supervisor import JetsonSupervisor
 from hil.boards.power.build import supervisor_of
-from hil.boards.protocol import Fidelity, Identity, Shell, Via
+from hil.boards.protocol import Fidelity, Identity, PowerState, Shell, Via
 from hil.boards.ssh import Jump, SshShell, Target, WrongHostKeyError
 from hil.boards.tegrastats import parse
 from hil.errors import BenchError, ConfigurationError, DeviceError, HilError
@@ -148,12 +148,17 @@ class JetsonBoard:
         return self.look().proof
 
     def wait_booted(self, *, deadline_s: float | None = None) -> Identity:
-        """Wait until the OS answers over SSH; None: as long as the lab file allows.
+        """Wait until the OS answers over SSH.
+
+        A board that has power is given the lab file's ``boot_s`` at least: campaigns are written for boards that boot
+        in a second.  One without power is given ``deadline_s`` (None: ``boot_s``).
 
         DeviceError at the deadline with the console's last lines; at once when another host key answers, and
         ConfigurationError at once when it is another board.
         """
-        budget_s = self.facts.budgets.boot_s if deadline_s is None else deadline_s
+        budget_s = self.facts.budgets.boot_s
+        if deadline_s is not None and (deadline_s > budget_s or not self._has_power()):
+            budget_s = deadline_s
 
         def answers() -> tuple[Look | None, HilError | None]:
             try:
@@ -236,6 +241,13 @@ class JetsonBoard:
         """Trip points, rails and limits, read once when a board is brought in. DeviceError where sysfs has none."""
         with self.shell() as shell:
             return SysfsSensors(BoardFiles(shell), self._sku, board=self.name).provision()
+
+    def _has_power(self) -> bool:
+        """Whether its switch is on, or cannot be asked."""
+        try:
+            return self.supervisor.state() is PowerState.ON
+        except BenchError:
+            return True
 
     def _forget(self) -> None:
         self._checked = self._without_sysfs = False

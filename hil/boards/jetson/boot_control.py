@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from hil.boards.jetson.slots import NvBootControl
 from hil.boards.protocol import BootState, PowerState, Slot
+from hil.boards.ssh import SshShell
 from hil.errors import BenchError, DeviceError
 
 if TYPE_CHECKING:
     from hil.boards.jetson.board import JetsonBoard
-    from hil.boards.ssh import SshShell
 
 
 class JetsonBootControl:
@@ -66,8 +66,12 @@ class JetsonBootControl:
             with contextlib.suppress(DeviceError):
                 return self._board.look_over(kept).boot
         self.drop()
-        fresh = self._board.shell()
-        state = self._board.look_over(fresh).boot
+        fresh = SshShell(self._board.target())
+        try:
+            state = self._board.look_over(fresh).boot
+        except BaseException:
+            fresh.close()
+            raise
         with self._lock:
             old, self._kept = self._kept, fresh
         if old is not None:
