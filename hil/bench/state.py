@@ -46,11 +46,11 @@ def own_name() -> str:
 
 
 def lease_keys(lab: Lab, bench: str) -> list[str]:
-    """The names of a bench's boards among the leases: real boards by lab, virtual ones by bench.
+    """The names of a bench's boards among the leases: real boards by rack or lab, virtual ones by bench.
 
     A real board is one thing whatever bench it is part of; container boards of two benches share only names.
     """
-    return [f"{lab.name if b.fidelity == 'hardware' else bench}/{b.name}" for b in lab.boards]
+    return [f"{lab.lease_scope if b.fidelity == 'hardware' else bench}/{b.name}" for b in lab.boards]
 
 
 def bench_dir(name: str) -> Path:

@@ -312,10 +312,13 @@ class ContainerSupervisor:
         pid = int(state["Pid"])
         engine, container = self._board._client.api, self._board.spec.container
         with _engine(f"board {self._board.name}: power cut"):
-            if not state["Paused"] and not self._paused(engine, container):
+            if not state["Paused"] and not self._unless_off(engine.pause, container):
                 return
             copies = self._as_on_disk(pid)
-            engine.kill(container)
+            if not self._unless_off(engine.kill, container):
+                for copy, _ in copies:  # what it wrote on its way down counts
+                    copy.unlink()
+                return
             engine.wait(container, timeout=30)
         for copy, image in copies:
             copy.replace(image)
@@ -326,12 +329,12 @@ class ContainerSupervisor:
         self.cut()
         self.on()
 
-    def _paused(self, engine: Any, container: str) -> bool:
-        """Freeze it; False when it has powered itself off this very moment."""
+    def _unless_off(self, order: Callable[[str], Any], container: str) -> bool:
+        """Carry it out; False when the board powers itself off this very moment."""
         from docker.errors import APIError
 
         try:
-            engine.pause(container)
+            order(container)
         except APIError:
             if self._state()["Running"]:
                 raise

@@ -317,13 +317,13 @@ def board_keys(boards: tuple[str, ...], lab_path: Path | None) -> list[str]:
 
     lab = load_lab(lab_path)
     known = [board.name for board in lab.boards]
-    names = [board.removeprefix(f"{lab.name}/") for board in boards]
+    names = [board.removeprefix(f"{lab.lease_scope}/") for board in boards]
     for name in names:
         if name not in known:
             raise ConfigurationError(
                 f"lab {lab.name} has no board {name}", remedy=f"boards: {', '.join(known)}"
             )
-    return [f"{lab.name}/{name}" for name in names or known]
+    return [f"{lab.lease_scope}/{name}" for name in names or known]
 
 
 def document(claim: Claim) -> dict[str, Any]:

@@ -196,6 +196,11 @@ class Lab(Strict):
     schema_version: Literal[1] = Field(alias="schema")
     name: Name
     description: str = ""
+    rack: Name | None = Field(
+        default=None,
+        description="where the real boards are, when several lab files share them: they are leased as RACK/BOARD "
+        "(default: as NAME/BOARD), so name a board alike in all of these files",
+    )
     bench: BenchSpec = BenchSpec()
     os: OsSpec = OsSpec()
     ground_station: GroundStation
@@ -257,6 +262,11 @@ class Lab(Strict):
     def boards(self) -> tuple[BoardSpec, ...]:
         """All boards, spacecraft by spacecraft, in file order."""
         return tuple(b for s in self.spacecraft for b in s.boards)
+
+    @property
+    def lease_scope(self) -> str:
+        """What stands before a real board's name among the leases."""
+        return self.rack or self.name
 
     @property
     def nodes(self) -> tuple[str, ...]:

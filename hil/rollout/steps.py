@@ -43,6 +43,10 @@ class RolloutPolicy:
         """The same, with transfers that may wait out a planned gap of the contact of that length."""
         return replace(self, transfer_deadline_s=self.transfer_deadline_s + gap_s)
 
+    def allowing_for_boots(self, boot_s: float) -> RolloutPolicy:
+        """The same, for boards of which the slowest may take so long to boot (a real Orin: minutes)."""
+        return replace(self, boot_deadline_s=max(self.boot_deadline_s, boot_s))
+
 
 class Journal:
     """What was done when, for the report.  Never read to decide anything: the boards know their state."""

@@ -30,7 +30,7 @@ class FakeEngine:
         self.created: dict[str, Any] = {}
         self.running = False
         self.fail: str = ""
-        self.powers_itself_off = False
+        self.powers_itself_off_at = ""
         self.containers = self
         self.api = self
 
@@ -56,8 +56,6 @@ class FakeEngine:
         self.running = True
 
     def pause(self, name: str) -> None:
-        if self.powers_itself_off:
-            self.running = False
         self._call("pause")
 
     def kill(self, name: str, signal: str | None = None) -> None:
@@ -72,6 +70,9 @@ class FakeEngine:
 
     def _call(self, name: str) -> None:
         self.calls.append(name)
+        if name == self.powers_itself_off_at:
+            self.running = False
+            raise APIError("is not running")
         if name == self.fail:
             raise APIError("it is on fire")
 
@@ -146,12 +147,14 @@ def test_a_power_cut_freezes_before_it_kills_and_waits_for_the_end(kit: Kit) -> 
     assert kit.engine.calls == ["pause", "kill", "wait"], "a board that is off has no power to cut"
 
 
-def test_a_board_that_powers_itself_off_while_its_power_is_cut_is_off(kit: Kit) -> None:
+@pytest.mark.parametrize("moment", ["pause", "kill"])
+def test_a_board_that_powers_itself_off_while_its_power_is_cut_is_off(kit: Kit, moment: str) -> None:
     kit.board.supervisor.on()
-    kit.engine.fail, kit.engine.powers_itself_off = "pause", True
+    kit.engine.powers_itself_off_at = moment
     kit.board.supervisor.cut()
     assert kit.board.supervisor.state() is PowerState.OFF
-    assert "kill" not in kit.engine.calls
+    assert kit.engine.calls[-1] == moment
+    assert {"board": "a1", "action": "cut"} not in [fields for _, fields in kit.sink.events]
 
 
 def test_an_engine_that_cannot_freeze_a_board_that_runs_is_the_benchs_fault(kit: Kit) -> None:
