@@ -26,7 +26,7 @@ test: venv ## everything: set-up, linters, unit tests, integration tests (root; 
 	@$(BIN)/python -m hil.host.selftest
 
 unit: venv ## the fast tests: no root, no Docker, seconds
-	@$(BIN)/python -m pytest tests/unit $(ARGS)
+	@$(BIN)/python -m pytest tests/unit -n auto $(ARGS)
 
 lint: venv ## ruff and mypy
 	@$(BIN)/ruff check

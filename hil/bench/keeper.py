@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hil.bench.equipment import PARALLEL, Equipment
+from hil.bench.near import NearNics
 from hil.bench.plumbing import Plumbing
 from hil.bench.routing import Router, Routing
 from hil.bench.state import (
@@ -41,6 +42,7 @@ from hil.bench.state import (
 from hil.errors import BenchError, HarnessError, HilError
 from hil.lab.model import Lab, load_lab
 from hil.links.box import LinkBox
+from hil.links.engines.remote import Gateway
 
 if TYPE_CHECKING:
     from hil.bench.sky import Sky
@@ -145,7 +147,12 @@ class Keeper:
         stack.callback(plumbing.remove)
         with self._phase("namespaces"):
             plumbing.build()
+            near = NearNics(lab.gateway_host)
+            stack.callback(near.give_back)
+            near.take(plumbing.wires(first))
         equipment = Equipment(plumbing, client, images, pki, stack)
+
+        gateway = Gateway.of(lab.gateway_host) if lab.gateway_host else None
 
         def links_up() -> LinkBox:
             forced = None if lab.bench.engine == "auto" else lab.bench.engine
@@ -156,6 +163,7 @@ class Keeper:
                 engine=forced,
                 profile=lab.bench.link_profile,
                 seed=lab.bench.seed,
+                gateway=gateway,
             )
 
         with self._phase("links and boards"), ThreadPoolExecutor(PARALLEL + 1) as pool:

@@ -1,24 +1,25 @@
-"""`hil board`: the boards of a bench that is up."""
+"""`hil board`: the boards of a bench that is up. What each is, here; what is done to it, in ``board_*.py``."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hil.cli.benches import attach, bench_option, board_of
+from hil.cli.board_access import console, run, shell
+from hil.cli.board_files import pull, push
+from hil.cli.board_flash import flash
+from hil.cli.board_power import power, reset
+from hil.cli.board_qualify import qualify
+from hil.cli.board_watch import watch
 from hil.cli.completion import board_names
 from hil.cli.output import JSON_OPTION, print_json, print_table
-from hil.errors import ConfigurationError, HilError
+from hil.errors import HilError
 
 if TYPE_CHECKING:
-    from hil.boards.protocol import Board, Via
-    from hil.boards.transfer import Transferred
-
-VIA = click.Choice(["management", "flight"])
+    from hil.boards.protocol import Board, BootState, Slot, Via
 
 
 @click.group()
@@ -28,11 +29,14 @@ def board() -> None:
     \b
     Examples:
       hil board list
+      hil board show a1
       hil board console a1                   Ctrl-] ends it
       hil board shell a1
-      hil board shell a1 -- rauc status
+      hil board run all -- uptime
+      hil board watch a1
       hil board power a1 cut
       hil board push a1 os.raucb /data/os.raucb
+      hil board flash b1 --tree ~/Linux_for_Tegra --ab --size 8GiB
       hil board qualify b1 --by "A. Technician"
     """
 
@@ -41,7 +45,13 @@ def board() -> None:
 @bench_option
 @JSON_OPTION
 def list_boards(bench_name: str | None, as_json: bool) -> None:
-    """Boards with power, slots and addresses."""
+    """Boards with power, slots and addresses.
+
+    \b
+    Examples:
+      hil board list
+      hil board list --json
+    """
     from concurrent.futures import ThreadPoolExecutor
 
     with attach(bench_name) as bench, ThreadPoolExecutor(len(bench.boards)) as pool:
@@ -103,6 +113,7 @@ def _row(one: Board) -> dict[str, Any]:
         "active": state.active if state else None,
         "good": [s.slot for s in state.slots if s.good] if state else [],
         "retries": {s.slot: s.retries for s in state.slots} if state else {},
+        "slots": _slots(state) if state else [],
         "addresses": {str(via): _address(one, via) for via in Via},
         "problems": problems,
     }
@@ -119,173 +130,135 @@ def _address(one: Board, via: Via) -> str | None:
 @board.command()
 @click.argument("name", shell_complete=board_names)
 @bench_option
-@click.option("--log", "mode", flag_value="log", help="Print what it said so far, and end.")
-@click.option(
-    "--follow", "mode", flag_value="follow", help="Print what it said, then what it says, read-only."
-)
-@click.option("--url", "mode", flag_value="url", help="Print what pyserial opens, and end.")
-def console(name: str, bench_name: str | None, mode: str | None) -> None:
-    """The serial console of a board; Ctrl-] ends it. It survives power cycles of the board."""
-    from hil.cli import terminal
-
-    with attach(bench_name) as bench:
-        serial_console = board_of(bench, name).console
-        if mode == "url":
-            click.echo(serial_console.url)
-        elif mode in ("log", "follow"):
-            terminal.print_log(serial_console.log, follow=mode == "follow")
-        elif not sys.stdin.isatty():
-            raise ConfigurationError(
-                "the console needs a terminal",
-                remedy="for scripts: `hil board console NAME --log` or --follow",
-            )
-        else:
-            greeting = f"console of {name}: {serial_console.url}; Ctrl-] ends it\r\n"
-            terminal.interact(serial_console.url, greeting=greeting)
-            click.echo("\r\nconsole closed", err=True)
-
-
-@board.command()
-@click.argument("name", shell_complete=board_names)
-@click.argument("command", nargs=-1)
-@bench_option
-@click.option("--via", type=VIA, default="management", show_default=True, help="Which way to the board.")
-@click.option("--timeout", "timeout_s", type=float, default=60.0, show_default=True, help="Of COMMAND, in s.")
-def shell(name: str, command: tuple[str, ...], bench_name: str | None, via: str, timeout_s: float) -> int:
-    """A root shell on a board, or one command; its exit code is this command's.
+@JSON_OPTION
+def show(name: str, bench_name: str | None, as_json: bool) -> None:
+    """Everything about one board: what it is, what it runs, how to reach it, how it feels.
 
     \b
     Examples:
-      hil board shell a1
-      hil board shell a1 -- nvbootctrl dump-slots-info
-      hil board shell b2 --via flight -- uptime
+      hil board show a1
+      hil board show b1 --json
     """
-    from hil.boards.protocol import Via
-    from hil.cli import terminal
-
     with attach(bench_name) as bench:
         one = board_of(bench, name)
-        if not command:
-            if not sys.stdin.isatty():
-                raise ConfigurationError(
-                    "a shell needs a terminal", remedy="give a command: `hil board shell NAME -- COMMAND`"
-                )
-            return terminal.ssh(one, Via(via))
-        with one.shell(Via(via)) as opened:
-            stdin = b"" if sys.stdin.isatty() else sys.stdin.buffer.read()
-            done = opened.run(command, timeout_s=timeout_s, stdin=stdin, check=False)
-        click.echo(done.stdout, nl=False)
-        click.echo(done.stderr, nl=False, err=True)
-        return done.returncode
+        spec = next(b for b in bench.lab.boards if b.name == name)
+        found = _row(one)
+        found |= {
+            "bench": bench.name,
+            "module": spec.module,
+            "driver": spec.driver,
+            "stand_in": bool(spec.jetson and spec.jetson.stand_in),
+            "identity": None,
+            "sensors": None,
+            "console": {"url": one.console.url, "log": str(one.console.log)},
+        }
+        if found["power"] != "off":
+            for key, question in (("identity", lambda: asdict(one.identity())), ("sensors", one.sensors)):
+                try:
+                    found[key] = question()
+                except HilError as exc:
+                    if exc.message not in found["problems"]:
+                        found["problems"].append(exc.message)
+    if as_json:
+        print_json(found)
+        return
+    _print_board(found)
+
+
+def _print_board(found: dict[str, Any]) -> None:
+    from hil.cli.board_watch import page_rows
+
+    who = found["identity"] or {}
+    driver = f"{found['driver']}, stand-in" if found["stand_in"] else found["driver"]
+    lines = {
+        "board": f"{found['name']} on {found['spacecraft']}, bench {found['bench']}",
+        "module": f"{found['module']}  {who.get('model', '')}".rstrip(),
+        "serial": who.get("serial"),
+        "driver": f"{driver}; results are of class {found['fidelity']}",
+        "power": found["power"] or "?",
+        "OS": f"{who['os_version']} from slot {who['slot']}" if who else None,
+        "image": who.get("image_sha256"),
+        "boot": who.get("boot_id"),
+        **{f"{via} address": address for via, address in found["addresses"].items()},
+        "console": found["console"]["url"],
+        "console log": found["console"]["log"],
+    }
+    width = max(map(len, lines))
+    for title, text in lines.items():
+        click.echo(f"{title:<{width}}  {text or '-'}")
+    if found["slots"]:
+        click.echo()
+        _print_slots(found["slots"])
+    if found["sensors"]:
+        click.echo()
+        print_table(["sensor", "now"], page_rows(found["sensors"]))
+    for problem in found["problems"]:
+        click.echo(f"note: {problem}", err=True)
 
 
 @board.command()
 @click.argument("name", shell_complete=board_names)
-@click.argument("action", type=click.Choice(["state", "on", "off", "cut", "reset"]))
 @bench_option
-@click.option("--wait", is_flag=True, help="After on and reset: wait until the OS answers.")
-def power(name: str, action: str, bench_name: str | None, wait: bool) -> None:
-    """Power of a board: state, on, off (asks the OS first), cut (at once; loses what is not on disk), reset."""
+@click.option(
+    "--next",
+    "following",
+    type=click.Choice(["A", "B"]),
+    help="Start this slot at the next boot; reboots nothing.",
+)
+@JSON_OPTION
+def slots(name: str, bench_name: str | None, following: Slot | None, as_json: bool) -> None:
+    """The two slots of a board as its firmware sees them, and which one starts next.
+
+    \b
+    Examples:
+      hil board slots a1
+      hil board slots a1 --next B            then `hil board reset a1` starts B
+    """
     with attach(bench_name) as bench:
         one = board_of(bench, name)
-        match action:
-            case "on":
-                one.supervisor.on()
-            case "off":
-                one.supervisor.off()
-            case "cut":
-                one.supervisor.cut()
-            case "reset":
-                one.supervisor.reset()
-        click.echo(f"{name}: {one.supervisor.state()}")
-        if wait and action in ("on", "reset"):
-            who = one.wait_booted()
-            click.echo(f"{name}: runs {who.os_version} from slot {who.slot}")
+        if following:
+            one.boot.set_active(following)
+        state = one.boot.state()
+    rows = _slots(state)
+    if as_json:
+        print_json({"name": name, "running": state.running, "active": state.active, "slots": rows})
+    else:
+        _print_slots(rows)
 
 
-@board.command()
-@click.argument("name")
-@click.argument("local", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.argument("remote")
-@bench_option
-def push(name: str, local: Path, remote: str, bench_name: str | None) -> None:
-    """Copy a file to a board; a connection that breaks is opened again and goes on where it was.
-
-    \b
-    Example:
-      hil board push b1 os.raucb /data/os.raucb
-    """
-    from hil.boards import transfer
-
-    with attach(bench_name) as bench:
-        done = transfer.push(transfer.opener_of(board_of(bench, name)), local, remote, progress=_percent())
-    click.echo(f"{name}: {remote}: {done.size_bytes:,} bytes, digest compared; {_sent(done)}")
+def _slots(state: BootState) -> list[dict[str, Any]]:
+    return [
+        {
+            "slot": slot.slot,
+            "running": slot.slot == state.running,
+            "next": slot.slot == state.active,
+            "bootable": slot.bootable,
+            "retries": slot.retries,
+            "confirmed": slot.good,
+        }
+        for slot in state.slots
+    ]
 
 
-@board.command()
-@click.argument("name")
-@click.argument("remote")
-@click.argument("local", type=click.Path(dir_okay=False, path_type=Path))
-@bench_option
-def pull(name: str, remote: str, local: Path, bench_name: str | None) -> None:
-    """Copy a file from a board, as `push` the other way round."""
-    from hil.boards import transfer
+def _print_slots(rows: list[dict[str, Any]]) -> None:
+    def yes(value: bool) -> str:
+        return "yes" if value else "-"
 
-    with attach(bench_name) as bench:
-        done = transfer.pull(transfer.opener_of(board_of(bench, name)), remote, local, progress=_percent())
-    click.echo(f"{local}: {done.size_bytes:,} bytes, digest compared; {_sent(done)}")
-
-
-def _sent(done: Transferred) -> str:
-    kept = done.size_bytes - done.sent_bytes
-    again = f", {done.connections} connections" if done.connections > 1 else ""
-    return f"{done.sent_bytes:,} sent" + (f", {kept:,} were there already" if kept > 0 else "") + again
-
-
-def _percent() -> Callable[[int, int], None]:
-    """Tells every tenth of the way, on stderr."""
-    told = -1
-
-    def tell(there: int, size: int) -> None:
-        nonlocal told
-        if size and (now := 10 * there // size) > told:
-            told = now
-            click.echo(f"  {10 * now} %", err=True)
-
-    return tell
+    print_table(
+        ["slot", "runs", "starts next", "bootable", "tries left", "confirmed"],
+        [
+            (
+                r["slot"],
+                yes(r["running"]),
+                yes(r["next"]),
+                "yes" if r["bootable"] else "NO",
+                r["retries"],
+                yes(r["confirmed"]),
+            )
+            for r in rows
+        ],
+    )
 
 
-@board.command()
-@click.argument("name")
-@bench_option
-@click.option("--by", required=True, metavar="PERSON", help="Who signs for it.")
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Where page and JSON go; default: reports/out/qualifications.",
-)
-def qualify(name: str, bench_name: str | None, by: str, out: Path | None) -> int:
-    """Bring a board in: the conformance suite on it, and a page to sign with what it is and how long it takes.
-
-    The board is rebooted and loses its power many times. The exit code is 0 when it passed, 1 when the board failed,
-    3 when the bench was at fault.
-
-    \b
-    Example:
-      hil board qualify b1 --by "A. Technician"
-    """
-    from hil.boards.qualify import qualify as run
-    from hil.paths import ROOT
-    from hil.report.qualification import write_qualification
-
-    def tell(number: int, of: int, what: str) -> None:
-        click.echo(f"[{number:2d}/{of}] {what}", err=True)
-
-    with attach(bench_name) as bench:
-        found = run(board_of(bench, name), by=by, bench=bench.name, progress=tell)
-    for check in found.checks:
-        if check.outcome != "PASS":
-            click.echo(f"{check.outcome}: {check.name}: {check.said}")
-    page = write_qualification(found.document(), out or ROOT / "reports" / "out" / "qualifications")
-    click.echo(f"{name}: {found.outcome}; page to sign: {page}")
-    return {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}[found.outcome]
+for command in (console, flash, power, pull, push, qualify, reset, run, shell, watch):
+    board.add_command(command)

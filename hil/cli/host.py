@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from hil.cli.output import JSON_OPTION, Progress, console, print_json
+
+if TYPE_CHECKING:
+    from hil.host.doctor import Check
 
 
 @click.command()
@@ -39,9 +44,22 @@ def setup(check: bool) -> int:
 
 
 @click.command()
+@click.option(
+    "--lab",
+    "lab_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Look at the gateway of this lab file as well.",
+)
 @JSON_OPTION
-def doctor(as_json: bool) -> int:
+def doctor(lab_file: Path | None, as_json: bool) -> int:
     """What this host has and lacks, why it matters, what to do, and what works without it.
+
+    With --lab also the gateway that the lab file names: its kernel, clock, load, and the ports of the links.
+
+    \b
+    Examples:
+      hil doctor
+      hil doctor --lab lab/rack.yaml
 
     \b
     Exit code: 0  a campaign can run here
@@ -51,11 +69,21 @@ def doctor(as_json: bool) -> int:
     from hil.host import doctor as doctors
 
     checks = doctors.diagnose()
+    if lab_file is not None:
+        checks += _gateway(lab_file)
     if as_json:
         print_json(doctors.as_json(checks))
     else:
         doctors.print_page(checks, console())
     return doctors.exit_code(checks)
+
+
+def _gateway(lab_file: Path) -> list[Check]:
+    """What there is to say about the gateway of a lab; nothing, where links are shaped on this host."""
+    from hil.host import gateway_doctor as gateways
+
+    gateway = gateways.gateway_of(lab_file)
+    return gateways.diagnose(gateway) if gateway else []
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""`hil lab`: check and show lab files."""
+"""`hil lab`: check and show lab files, and write a first one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hil.cli.lab_reference import reference
 from hil.cli.output import JSON_OPTION, delay, print_json, print_table, rate
 
 if TYPE_CHECKING:
+    from hil.host.discover import Found
     from hil.lab.model import Lab, LinkSpec
 
 LAB_FILE = click.Path(path_type=Path)
@@ -17,13 +19,18 @@ LAB_FILE = click.Path(path_type=Path)
 
 @click.group()
 def lab() -> None:
-    """Check and show lab files.
+    """Check and show lab files, and write a first one.
 
     \b
     Examples:
       hil lab validate lab/*.yaml
       hil lab show lab/virtual.yaml
+      hil lab discover -o lab/mine.yaml
+      hil lab reference | less
     """
+
+
+lab.add_command(reference)
 
 
 @lab.command()
@@ -117,3 +124,115 @@ def _link_row(found: Lab, link: LinkSpec) -> tuple[object, ...]:
         f"{link.rate_bps * fixed_us // 8_000_000} B" if fixed_us is not None else "",
         link.source,
     )
+
+
+_NOTHING = """\
+Nothing was found that looks like a board. What to plug in:
+  power and network   the Orin's management port, in a network of this host; ping it once, then it is a neighbour
+  console             its serial adapter (AGX developer kit: micro-USB; NX and Nano kits: header J14, pins 3 and 4)
+  recovery            a cable from its USB device port to this host, then hold FC_REC while you press reset\
+"""
+
+
+@lab.command()
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a first lab file there, to be edited.",
+)
+@click.option("--force", is_flag=True, help="Overwrite that file.")
+@click.option("--network", metavar="IFACE", help="Only neighbours on this network interface.")
+@click.option("--hubs", is_flag=True, help="Ask uhubctl too which USB hubs can switch their ports.")
+@click.option("--root", type=click.Path(path_type=Path, file_okay=False), default=Path("/"), hidden=True)
+@JSON_OPTION
+def discover(
+    output: Path | None, force: bool, network: str | None, hubs: bool, root: Path, as_json: bool
+) -> None:
+    """What is plugged into this host that belongs to a bench, and a first lab file from it.
+
+    Serial adapters, Jetsons on USB (in recovery or running), neighbours that look like Jetsons, GPIO chips. It only
+    reads what the kernel, udev and DHCP servers of this host know: no packet is sent, no device is opened. Hence a
+    board in the network is seen once this host has talked with it, or gave it its address.
+
+    \b
+    Examples:
+      hil lab discover
+      hil lab discover --network enp3s0 -o lab/mine.yaml
+      hil lab validate lab/mine.yaml              names what is left to fill in
+      hil lab discover --hubs --json
+    """
+    from dataclasses import asdict
+
+    from hil.boards.jetson.recovery import meaning
+    from hil.errors import ConfigurationError
+    from hil.host.discover import discover as look
+
+    if output and output.exists() and not force:
+        raise ConfigurationError(
+            f"{output} is there already", remedy="another name, or --force to overwrite it"
+        )
+    found = look(root, network=network, hubs=hubs)
+    if as_json:
+        document = asdict(found)
+        document["serial"] = [asdict(a) | {"url": a.url, "what": a.what} for a in found.serial]
+        document["usb"] = [asdict(d) | {"what": meaning(d.usb_id)} for d in found.usb]
+        print_json(document)
+    else:
+        _print_found(found)
+    if output:
+        from hil.host.discover_lab import drafts, lab_file
+
+        if not found.any_board:
+            raise ConfigurationError(
+                f"{output} was not written: nothing was found to put into it",
+                remedy="plug a board in (see above), or begin with lab/mixed.yaml",
+            )
+        try:
+            output.write_text(lab_file(found), encoding="utf-8")
+        except OSError as exc:
+            raise ConfigurationError(
+                f"{output} cannot be written: {exc.strerror}", remedy="another place"
+            ) from exc
+        click.echo(
+            f"{output}: {len(drafts(found))} board(s); `hil lab validate {output}` names what is left to fill in",
+            err=True,
+        )
+
+
+def _print_found(found: Found) -> None:
+    from hil.boards.jetson.recovery import meaning
+    from hil.host.sysfs import plain
+
+    tables: list[tuple[list[str], list[tuple[object, ...]]]] = [
+        (
+            ["serial adapter", "USB port", "USB id", "serial number", "what"],
+            [(a.url, a.usb_port or "-", a.usb_id or "-", a.serial or "-", a.what) for a in found.serial],
+        ),
+        (
+            ["NVIDIA on USB port", "USB id", "serial number", "what"],
+            [(d.port, d.usb_id, plain(d.serial) or "-", meaning(d.usb_id)) for d in found.usb],
+        ),
+        (
+            ["neighbour", "MAC", "interface", "name", "why"],
+            [(n.address, n.mac, n.interface or "-", n.name or "-", n.why) for n in found.neighbours],
+        ),
+        (
+            ["GPIO chip", "label", "lines"],
+            [(c.name, c.label or "-", "-" if c.lines is None else c.lines) for c in found.gpio],
+        ),
+        (
+            ["USB hub", "what", "ports that switch"],
+            [(h.place, h.what, " ".join(map(str, h.ports))) for h in found.hubs],
+        ),
+    ]
+    for columns, rows in tables:
+        if rows:
+            print_table(columns, rows)
+            click.echo()
+    if not found.any_board:
+        click.echo(_NOTHING)
+    if found.other_neighbours:
+        click.echo(f"{found.other_neighbours} other neighbour(s) do not look like Jetsons", err=True)
+    for problem in found.problems:
+        click.echo(f"note: {problem}", err=True)

@@ -73,7 +73,9 @@ def stages() -> list[Stage]:
         Stage("ruff check", (python, "-m", "ruff", "check"), LINT_DEADLINE_S),
         Stage("ruff format", (python, "-m", "ruff", "format", "--check", "--quiet"), LINT_DEADLINE_S),
         Stage("mypy", (python, "-m", "mypy"), LINT_DEADLINE_S),
-        Stage("unit tests", (python, "-m", "pytest", "tests/unit"), UNIT_DEADLINE_S, pytest=True),
+        Stage(
+            "unit tests", (python, "-m", "pytest", "tests/unit", "-n", "auto"), UNIT_DEADLINE_S, pytest=True
+        ),
         Stage(
             "integration tests",
             (python, "-m", "pytest", "tests/integration", "--durations=15"),

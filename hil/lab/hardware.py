@@ -41,9 +41,11 @@ def _ipv4(text: str) -> str:
 
 
 Ipv4 = Annotated[str, AfterValidator(_ipv4), Field(description="IPv4 address, without a port")]
-Port = Annotated[int, Field(ge=1, le=65535)]
+Port = Annotated[int, Field(ge=1, le=65535, description="TCP port of its SSH server")]
 HostKey = Annotated[str, AfterValidator(_host_key), Field(description='pinned: "ssh-ed25519 AAAA..."')]
-User = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
+User = Annotated[
+    str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,31}$"), Field(description="log-in name")
+]
 KeyFile = Annotated[
     str,
     StringConstraints(pattern=r"^(/|~/)\S+$"),
@@ -61,7 +63,7 @@ class JumpSpec(Strict):
 
 
 class SshSpec(Strict):
-    """The board's management port."""
+    """A way in over SSH: a board's management port, or the gateway. Give ``key_file`` or ``agent: true``."""
 
     address: Ipv4
     port: Port = 22
@@ -85,7 +87,7 @@ class ConsoleSpec(Strict):
         pattern=r"^(/dev/\S+|rfc2217://\S+|socket://\S+)$",
         description="/dev/serial/by-path/..., rfc2217://host:port or socket://host:port",
     )
-    baudrate: int = Field(default=115_200, ge=9600, le=4_000_000)
+    baudrate: int = Field(default=115_200, ge=9600, le=4_000_000, description="an Orin's is 115200, 8N1")
 
 
 class FlightSpec(Strict):
@@ -116,7 +118,7 @@ class BudgetSpec(Strict):
 
 
 class JetsonSpec(Strict):
-    """One Jetson: three ways to it (``ssh``, ``console``, ``supervisor``), or a stand-in."""
+    """One Jetson: three ways to it (``ssh``, ``console``, ``supervisor``, all required), or ``stand_in`` alone."""
 
     stand_in: Literal["container"] | None = Field(
         default=None, description="no Orin at all: a container board with a power strip and a serial line"

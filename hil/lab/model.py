@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from hil.lab.gateway_host import GatewayHostSpec
 from hil.lab.hardware import JetsonSpec
 from hil.lab.yamlfile import Strict, fault, load_yaml
 
@@ -64,8 +65,14 @@ class BoardSpec(Strict):
     """One Orin module with its carrier."""
 
     name: Name
-    driver: Literal["container", "jetson"] = "container"
-    module: Module = "p3701-0005"
+    driver: Literal["container", "jetson"] = Field(
+        default="container", description="jetson: a real one (or its stand-in), with a jetson section"
+    )
+    module: Module = Field(
+        default="p3701-0005",
+        description="part number: p3701 is an AGX Orin (-0004: 32 GB), p3767 an Orin NX (-0000, -0001) or Nano; "
+        "a real board that says another is refused",
+    )
     serial: str = Field(
         default="",
         max_length=32,
@@ -108,6 +115,8 @@ class Spacecraft(Strict):
 
 
 class GroundStation(Strict):
+    """Where uploads come from: one per lab."""
+
     name: Name
 
 
@@ -123,7 +132,7 @@ class LinkSpec(Strict):
     """One link, shaped in each direction."""
 
     name: Name
-    kind: Literal["ground", "crosslink"]
+    kind: Literal["ground", "crosslink"] = Field(description="ground: one of its ends is the ground station")
     between: tuple[Name, Name] = Field(strict=False, description="the two ends, [a, b]")
     one_way_delay_us: DelayUs | None = Field(
         default=None,
@@ -135,7 +144,7 @@ class LinkSpec(Strict):
         description="the flight link's rate when rate_bps is a scaled one; results are marked so",
     )
     loss_ppm: LossPpm = 0
-    mtu: int = Field(default=1500, ge=576, le=9000)
+    mtu: int = Field(default=1500, ge=576, le=9000, description="largest IP packet")
     a_to_b: Direction = Direction()
     b_to_a: Direction = Direction()
     source: str = Field(default="", description="where the figures come from; 'assumed: ...' when not public")
@@ -169,7 +178,9 @@ class OrbitSpec(Strict):
 class OsSpec(Strict):
     """How the operating system under test is updated."""
 
-    adapter: Literal["rauc", "swupdate", "declared"] = "rauc"
+    adapter: Literal["rauc", "swupdate", "declared"] = Field(
+        default="rauc", description="the updater in the OS; declared: yours, described in file"
+    )
     file: str | None = Field(
         default=None, description="for adapter declared: its declaration (YAML), relative to this lab file"
     )
@@ -185,17 +196,23 @@ class OsSpec(Strict):
 class BenchSpec(Strict):
     """How the bench is built from this lab."""
 
-    engine: Literal["auto", "kernel", "uml"] = "auto"
-    link_profile: Literal["exact", "bulk"] = "exact"
-    seed: int = Field(default=1, ge=0, le=2**32 - 1)
+    engine: Literal["auto", "kernel", "uml"] = Field(
+        default="auto",
+        description="where netem runs: auto takes this kernel if it has netem, else User-Mode Linux",
+    )
+    link_profile: Literal["exact", "bulk"] = Field(
+        default="exact",
+        description="exact: one packet is one frame, loss is valid; bulk: full rate, no random loss",
+    )
+    seed: int = Field(default=1, ge=0, le=2**32 - 1, description="of everything that is drawn")
 
 
 class Lab(Strict):
     """A whole lab file."""
 
-    schema_version: Literal[1] = Field(alias="schema")
+    schema_version: Literal[1] = Field(alias="schema", description="version of this format")
     name: Name
-    description: str = ""
+    description: str = Field(default="", description="one line for people")
     rack: Name | None = Field(
         default=None,
         description="where the real boards are, when several lab files share them: they are leased as RACK/BOARD "
@@ -207,6 +224,9 @@ class Lab(Strict):
     gateway: Name = Field(description="the board that receives from the ground")
     spacecraft: tuple[Spacecraft, ...] = Field(min_length=1, max_length=MAX_SPACECRAFT, strict=False)
     orbit: OrbitSpec | None = None
+    gateway_host: GatewayHostSpec | None = Field(
+        default=None, description="another machine that shapes the links; left out: this one does"
+    )
     links: tuple[LinkSpec, ...] = Field(min_length=1, strict=False)
 
     @model_validator(mode="after")
@@ -240,7 +260,20 @@ class Lab(Strict):
                 )
             self._check_orbit(link)
         _connected(nodes, [link.between for link in self.links])
+        self._check_gateway_host()
         return self
+
+    def _check_gateway_host(self) -> None:
+        if self.gateway_host is None:
+            return
+        if self.bench.engine != "auto":
+            raise fault(
+                "bench.engine", self.bench.engine, "is for links shaped here; there is a gateway_host"
+            )
+        ours, theirs = {link.name for link in self.links}, {*self.gateway_host.links}
+        if ours != theirs:
+            names = ", ".join(sorted(ours ^ theirs))
+            raise fault("gateway_host.links", names, f"names every link of the lab and no other: {names}")
 
     def _check_orbit(self, link: LinkSpec) -> None:
         if not link.follows_orbit:

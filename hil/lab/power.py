@@ -71,22 +71,26 @@ class _Strip(Strict):
 
 
 class ShellyGen1Spec(_Strip):
+    """A relay of a first-generation Shelly, over HTTP."""
+
     kind: Literal["shelly-gen1"]
-    user: str = "admin"
+    user: str = Field(default="admin", description="for HTTP basic authentication, when it has a password")
     password: Secret | None = None
 
 
 class ShellyGen2Spec(_Strip):
-    """Second generation and later (Plus, Pro, Gen3, Gen4)."""
+    """A switch of a Shelly of the second generation or later (Plus, Pro, Gen3, Gen4); its user is always admin."""
 
     kind: Literal["shelly-gen2"]
-    password: Secret | None = None  # the user is always admin
+    password: Secret | None = None
 
 
 class TasmotaSpec(_Strip):
+    """A relay of a device that runs Tasmota, over HTTP."""
+
     kind: Literal["tasmota"]
-    outlet: Annotated[int, Field(ge=1, le=32)] = 1
-    user: str = "admin"
+    outlet: Annotated[int, Field(ge=1, le=32, description="relay, from 1")] = 1
+    user: str = Field(default="admin", description="with the password, when it has one")
     password: Secret | None = None
 
 
@@ -94,25 +98,37 @@ class SnmpObjectsSpec(Strict):
     """The objects of a strip that is not in the list of models."""
 
     on_oid: Oid
-    on_value: int
+    on_value: int = Field(description="what is written to on_oid to turn the outlet on")
     off_oid: Oid
-    off_value: int
+    off_value: int = Field(description="what is written to off_oid to turn it off")
     state_oid: Oid
-    state_on: tuple[int, ...] = Field(min_length=1, strict=False)
-    state_off: tuple[int, ...] = Field(min_length=1, strict=False)
+    state_on: tuple[int, ...] = Field(
+        min_length=1, strict=False, description="values of state_oid that mean on"
+    )
+    state_off: tuple[int, ...] = Field(
+        min_length=1, strict=False, description="values of state_oid that mean off"
+    )
 
 
 class SnmpSpec(_Strip):
+    """An outlet of a rack strip, or a port of a PoE switch, over SNMP.
+
+    Give ``model`` or ``objects``. Versions 1 and 2c need ``community``, version 3 needs ``user``; ``privacy_key``
+    needs ``auth_key``.
+    """
+
     kind: Literal["snmp"]
     model: str | None = Field(default=None, description=f"one of {', '.join(SNMP_MODELS)}; or give objects")
     objects: SnmpObjectsSpec | None = None
-    version: Literal["1", "2c", "3"] = "2c"
+    version: Literal["1", "2c", "3"] = Field(default="2c", description="of SNMP; in quotes: it is text")
     community: Secret | None = Field(default=None, description="versions 1 and 2c: one that may write")
-    user: str = ""
+    user: str = Field(default="", description="version 3: security name")
     auth_key: Secret | None = None
-    auth_protocol: Literal["MD5", "SHA", "SHA256"] = "SHA"
+    auth_protocol: Literal["MD5", "SHA", "SHA256"] = Field(
+        default="SHA", description="version 3, with auth_key"
+    )
     privacy_key: Secret | None = None
-    privacy_protocol: Literal["DES", "AES"] = "AES"
+    privacy_protocol: Literal["DES", "AES"] = Field(default="AES", description="version 3, with privacy_key")
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -141,12 +157,14 @@ class UhubctlSpec(Strict):
 
 
 class CommandSpec(Strict):
+    """Whatever commands of this machine switch."""
+
     kind: Literal["command"]
     turn_on: Argv  # YAML reads a bare `on` as true
     turn_off: Argv
     state: Argv
     state_on: str = Field(description="regular expression found in what `state` prints when the outlet is on")
-    state_off: str
+    state_off: str = Field(description="the same for off")
     request_timeout_s: RequestS = 10.0
 
     @model_validator(mode="after")
@@ -164,7 +182,7 @@ class MicrocontrollerSpec(Strict):
 
     kind: Literal["microcontroller"]
     port: Device
-    baud: int = Field(default=115_200, ge=1200, le=4_000_000)
+    baud: int = Field(default=115_200, ge=1200, le=4_000_000, description="8N1")
     request_timeout_s: RequestS = 2.0
 
 
@@ -172,9 +190,11 @@ class GpioSpec(Strict):
     """A line of this host, through libgpiod."""
 
     kind: Literal["gpio"]
-    chip: str = Field(pattern=r"^(gpiochip\d+|\d+|/dev/gpiochip\d+)$")
-    line: int = Field(ge=0, le=1023)
-    active: Literal["low", "high"] = "low"
+    chip: str = Field(pattern=r"^(gpiochip\d+|\d+|/dev/gpiochip\d+)$", description="as gpiodetect prints it")
+    line: int = Field(ge=0, le=1023, description="number of the line on that chip (gpioinfo)")
+    active: Literal["low", "high"] = Field(
+        default="low", description="level that pulls the pin; high where a transistor or relay turns it round"
+    )
     drive: Literal["open-drain", "push-pull"] = Field(
         default="open-drain", description="an Orin's pins are pulled up on the module: never drive them high"
     )
@@ -196,7 +216,7 @@ PinSpec = Annotated[GpioSpec | MicrocontrollerSpec, Field(discriminator="kind")]
 class SupervisorSpec(Strict):
     """What stands beside the module, outside its Linux."""
 
-    power: PowerSpec
+    power: PowerSpec = Field(description="what switches the board's power")
     recovery_pin: PinSpec | None = Field(default=None, description="FC_REC of the module")
     reset_pin: PinSpec | None = Field(default=None, description="SYS_RESET of the module")
     min_off_s: float = Field(default=3.0, ge=0, le=120, description="seconds without power in a power cycle")

@@ -58,8 +58,19 @@ def load_yaml(path: Path, model: type[M]) -> M:
     try:
         return model.model_validate(data)
     except ValidationError as exc:
-        lines = [_explain(path, root, error, model) for error in exc.errors()]
+        lines = [_explain(path, root, error, model) for error in _own(exc.errors())]
         raise ConfigurationError("\n".join(lines), remedy="correct the lines named above") from exc
+
+
+def _own(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Without "too short" of a list whose items are there and wrong: pydantic counts only those that are right."""
+    places = [error["loc"] for error in errors]
+    return [
+        error
+        for error, here in zip(errors, places, strict=True)
+        if error["type"] != "too_short"
+        or not any(len(there) > len(here) and there[: len(here)] == here for there in places)
+    ]
 
 
 def _duplicate_keys(path: Path, node: yaml.Node) -> list[str]:

@@ -18,7 +18,7 @@ from hil.errors import BenchError, ConfigurationError, HilError
 from hil.evidence.sink import NullSink, Sink
 from hil.links.engines import netem, rtnl, wiring
 from hil.links.engines.agent import Agent, AgentServer, KernelAgent, RemoteAgent
-from hil.links.engines.detect import EngineKind, detect
+from hil.links.engines.detect import EngineChoice, EngineKind, detect
 from hil.links.engines.sysctl import big_socket_buffers
 from hil.links.engines.uml import UmlAgent
 from hil.links.engines.wiring import Profile
@@ -30,6 +30,7 @@ from hil.links.status import DirectionStatus, LinkStatus, direction_status
 from hil.links.wires import End, Wire, check_profile, check_wires
 
 if TYPE_CHECKING:
+    from hil.links.engines.remote import Gateway
     from hil.links.player import Player
 
 __all__ = ["DIRECTIONS", "Direction", "DirectionStatus", "End", "LinkBox", "LinkStatus", "Wire"]
@@ -73,8 +74,11 @@ class LinkBox:
         profile: Profile = "exact",
         sink: Sink | None = None,
         seed: int | None = None,
+        gateway: Gateway | None = None,
     ) -> LinkBox:
         """Build and shape the links; the namespaces exist already, the end NICs get their addresses later.
+
+        With a ``gateway`` the ends' NICs exist too, and the links are shaped on that machine, to which they lead.
 
         ``engine`` None: this kernel's netem where it exists, else User-Mode Linux.  ``seed`` repeats random loss
         where the kernel can (from about 6.6).  Raises ConfigurationError for wires that make no sense, BenchError
@@ -82,23 +86,11 @@ class LinkBox:
         """
         check_wires(wires, profile)
         with ExitStack() as undo:
-            choice = detect(engine)
-            cables = [
-                wiring.Cable(f"l{index}{side}", end.namespace, end.ifname, wire.a_to_b.mtu)
-                for index, wire in enumerate(wires)
-                for side, end in (("a", wire.a), ("b", wire.b))
-            ]
-            wiring.lay(box_namespace, cables, profile=profile)
-            undo.callback(wiring.remove, box_namespace)
-            nics = [cable.nic for cable in cables]
-            agent: Agent
-            if choice.kind == "uml":
-                mtu = max(cable.mtu for cable in cables)
-                agent = UmlAgent(box_namespace, nics, mtu=mtu, profile=profile)
-                nics = [f"vec{index}" for index in range(len(nics))]
+            if gateway:
+                choice, agent, nics = gateway.open({wire.name: wire.a_to_b.mtu for wire in wires}, profile)
+                undo.callback(agent.close)
             else:
-                agent = KernelAgent(box_namespace)
-            undo.callback(agent.close)
+                choice, agent, nics = _open_here(box_namespace, wires, detect(engine), profile, undo)
             indexes = rtnl.interfaces(agent)
             if missing := [nic for nic in nics if nic not in indexes]:
                 raise BenchError(f"the {choice.kind} link engine has no NIC {', '.join(missing)}")
@@ -117,6 +109,7 @@ class LinkBox:
                     )
                     for i, wire in enumerate(wires)
                 ),
+                clock=agent.offset(time.monotonic_ns) if agent.own_clock else None,
             )
             with big_socket_buffers() if choice.kind == "uml" else nullcontext():
                 rtnl.transact(agent, [("a NIC up", rtnl.nic_up(indexes[nic])) for nic in nics])
@@ -356,6 +349,29 @@ class LinkBox:
             rtnl.transact(self.agent, steps)
         if freed := [slot(position, d) for d in DIRECTIONS if d in old.override and d not in new.override]:
             self.agent.release(freed)
+
+
+def _open_here(
+    box_namespace: str, wires: Sequence[Wire], choice: EngineChoice, profile: Profile, undo: ExitStack
+) -> tuple[EngineChoice, Agent, list[str]]:
+    """Cables to the link box's namespace, and the engine on this machine that has their NICs."""
+    cables = [
+        wiring.Cable(f"l{index}{side}", end.namespace, end.ifname, wire.a_to_b.mtu)
+        for index, wire in enumerate(wires)
+        for side, end in (("a", wire.a), ("b", wire.b))
+    ]
+    wiring.lay(box_namespace, cables, profile=profile)
+    undo.callback(wiring.remove, box_namespace)
+    nics = [cable.nic for cable in cables]
+    agent: Agent
+    if choice.kind == "uml":
+        mtu = max(cable.mtu for cable in cables)
+        agent = UmlAgent(box_namespace, nics, mtu=mtu, profile=profile)
+        nics = [f"vec{index}" for index in range(len(nics))]
+    else:
+        agent = KernelAgent(box_namespace)
+    undo.callback(agent.close)
+    return choice, agent, nics
 
 
 def _wire_up(link: LinkRecord, seed: int | None) -> list[tuple[str, bytes]]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hil.errors import BenchError, ConfigurationError, HarnessError, HilError
+from hil.links.engines.agent import ClockOffset
 from hil.links.plan import KEEP_ALL, SLOTS_MAX, Applied, PlanRow
 from hil.links.record import BoxRecord, LinkRecord, Override, ScheduleRecord
 from hil.links.schedule import Row, Source, Thinner, Windows, scheduled_state
@@ -75,6 +76,8 @@ class Player:
         self._waiting: deque[Row] = deque()  # fetched, not yet with the engine
         self._begun_ns = self._fetched_ns = self._loaded_ns = 0
         self._offset_ns = 0  # our clock less the engine's
+        self._clock: ClockOffset | None = None
+        self._clock_noted_ns = -1
         self._sent: dict[
             tuple[int, int], tuple[Row, Direction]
         ] = {}  # by slot and time on the engine's clock
@@ -155,6 +158,7 @@ class Player:
                 if self._waiting and self._loaded_ns >= self._now() + _LEAST_S * 1e9:
                     break  # the next piece in the next round: cuts by hand share the line
             self._drain()
+        self._note_clock()
 
     def summary(self) -> dict[str, int]:
         """Rows the engine took, how late they were, how many its kernel refused, were held, or left no trace."""
@@ -218,7 +222,7 @@ class Player:
         self._windows.write(from_ns, to_ns, [*keyframe, *changes])
         self._waiting += changes
         self._fetched_ns = to_ns
-        self._offset_ns = self._measured_offset_ns()
+        self._measure_offset()
 
     def _checked(self, rows: Iterable[Row], from_ns: int, to_ns: int) -> Iterable[Row]:
         last_ns = from_ns
@@ -238,6 +242,8 @@ class Player:
         )
         while self._fetched_ns < upto_ns:
             self._fetch()
+        if self._agent.own_clock:
+            self._measure_offset()  # crystals differ by 50 us a second
         rows: list[PlanRow] = []
         while self._waiting and self._waiting[0].at_ns < upto_ns:
             row = self._waiting.popleft()
@@ -300,15 +306,16 @@ class Player:
     def _engine_ns(self, at_ns: int) -> int:
         return self._zero_ns + at_ns - self._offset_ns
 
-    def _measured_offset_ns(self) -> int:
-        """Our clock less the engine's, by the tightest of a few readings."""
-        readings = []
-        for _ in range(_CLOCK_READINGS):
-            before_ns = self._now_ns()
-            engine_ns = self._agent.clock()
-            after_ns = self._now_ns()
-            readings.append((after_ns - before_ns, (before_ns + after_ns) // 2 - engine_ns))
-        return min(readings)[1]
+    def _measure_offset(self) -> None:
+        self._clock = self._agent.offset(self._now_ns, readings=_CLOCK_READINGS)
+        self._offset_ns = self._clock.offset_ns
+
+    def _note_clock(self) -> None:
+        """The record says what the engine's clock was taken to be: evidence, and for whoever reads its log."""
+        if self._agent.own_clock and self._clock is not None and self._clock.at_ns != self._clock_noted_ns:
+            self._clock_noted_ns = self._clock.at_ns
+            with self._box.store.changing() as draft:
+                draft.record = replace(draft.record, clock=self._clock)
 
 
 def _refused(row: Row, direction: Direction, applied: Applied) -> BenchError:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.errors import BenchError, ConfigurationError
+from hil.links.engines.agent import ClockOffset
 from hil.links.engines.detect import EngineKind
 from hil.links.engines.wiring import Profile
 from hil.links.state import LinkState
@@ -83,6 +84,7 @@ class BoxRecord:
     seed: int | None
     links: tuple[LinkRecord, ...]
     schedule: ScheduleRecord | None = None
+    clock: ClockOffset | None = None  # of an engine whose clock runs apart from ours
 
     def scheduled(self, name: str) -> bool:
         return self.schedule is not None and name in self.schedule.links
@@ -195,4 +197,5 @@ def _from_json(value: dict[str, Any]) -> BoxRecord:
     )
     playing = value["schedule"]
     schedule = ScheduleRecord(**{**playing, "links": tuple(playing["links"])}) if playing else None
-    return BoxRecord(**{**value, "links": links, "schedule": schedule})
+    clock = ClockOffset(**value["clock"]) if value.get("clock") else None
+    return BoxRecord(**{**value, "links": links, "schedule": schedule, "clock": clock})

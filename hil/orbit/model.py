@@ -11,7 +11,14 @@ from hil.errors import ConfigurationError
 from hil.lab.yamlfile import Strict, fault, load_yaml
 from hil.orbit.times import local_time_h, parse_time
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,30}$")]
+Name = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z0-9][a-z0-9.-]{0,30}$",
+        description="lower case letters, digits, dots and hyphens, at most 31 characters",
+    ),
+]
+RateBps = Annotated[int, Field(gt=0, description="bit/s; 2500000000 is 2.5 Gbit/s")]
 
 
 class Shell(Strict):
@@ -22,17 +29,26 @@ class Shell(Strict):
     the sun-synchronous one and the first plane's node follows; without it, both are given.
     """
 
-    planes: Annotated[int, Field(ge=1, le=1000)]
-    slots_per_plane: Annotated[int, Field(ge=1, le=1000)]
-    altitude_km: Annotated[float, Field(ge=160, le=40_000)]
-    ltan: str | None = None
-    inclination_deg: Annotated[float | None, Field(ge=0, le=180)] = None
-    raan_deg: Annotated[float | None, Field(ge=-360, le=360)] = None
-    raan_spread_deg: Annotated[float, Field(gt=0, le=360)] = 360.0
-    phase_deg: Annotated[float, Field(ge=-360, le=360)] = 0.0
-    first_slot_deg: Annotated[float, Field(ge=-360, le=360)] = 0.0
-    spare_slots: tuple[Annotated[int, Field(ge=1)], ...] = Field((), strict=False)
-    """Slots (1-based, in every plane) in which nobody flies."""
+    planes: Annotated[int, Field(ge=1, le=1000, description="orbital planes")]
+    slots_per_plane: Annotated[int, Field(ge=1, le=1000, description="evenly spaced places in each plane")]
+    altitude_km: Annotated[float, Field(ge=160, le=40_000, description="above the equator's radius")]
+    ltan: str | None = Field(
+        None, description='local time of the ascending node, like "18:00": sun-synchronous, gives both angles'
+    )
+    inclination_deg: Annotated[float | None, Field(ge=0, le=180, description="required without ltan")] = None
+    raan_deg: Annotated[
+        float | None, Field(ge=-360, le=360, description="node of the first plane; required without ltan")
+    ] = None
+    raan_spread_deg: Annotated[float, Field(gt=0, le=360, description="that all planes share evenly")] = 360.0
+    phase_deg: Annotated[
+        float, Field(ge=-360, le=360, description="by which each plane is turned against the one before")
+    ] = 0.0
+    first_slot_deg: Annotated[
+        float, Field(ge=-360, le=360, description="place of the first slot along the orbit, at the epoch")
+    ] = 0.0
+    spare_slots: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (), strict=False, description="slots, counted from 1 in every plane, in which nobody flies"
+    )
 
     @model_validator(mode="after")
     def _one_way_to_say_it(self) -> Self:
@@ -64,13 +80,13 @@ class Station(Strict):
     """
 
     name: Name
-    latitude_deg: Annotated[float, Field(ge=-90, le=90)]
-    longitude_deg: Annotated[float, Field(ge=-180, le=360)]
-    height_km: Annotated[float, Field(ge=-0.5, le=9)] = 0.0
-    mask_deg: Annotated[float, Field(ge=0, lt=90)] = 10.0
-    rate_bps: Annotated[int, Field(gt=0)] = 100_000_000
-    antennas: Annotated[int, Field(ge=1, le=64)] = 1
-    acquire_s: Annotated[float, Field(ge=0, le=3600)] = 2.0
+    latitude_deg: Annotated[float, Field(ge=-90, le=90, description="geodetic, north is positive")]
+    longitude_deg: Annotated[float, Field(ge=-180, le=360, description="east is positive")]
+    height_km: Annotated[float, Field(ge=-0.5, le=9, description="above the ellipsoid")] = 0.0
+    mask_deg: Annotated[float, Field(ge=0, lt=90, description="least elevation of a contact")] = 10.0
+    rate_bps: RateBps = 100_000_000
+    antennas: Annotated[int, Field(ge=1, le=64, description="spacecraft served at a time")] = 1
+    acquire_s: Annotated[float, Field(ge=0, le=3600, description="from pointing to a usable link")] = 2.0
 
 
 def _number(given: object) -> object:
@@ -86,8 +102,8 @@ def _number(given: object) -> object:
 class Duration(Strict):
     """A lognormal distribution of times, by its median and its 99th percentile; equal ones make a constant."""
 
-    median_s: Annotated[float, Field(gt=0, le=3600)]
-    p99_s: Annotated[float, Field(gt=0, le=36_000)]
+    median_s: Annotated[float, Field(gt=0, le=3600, description="half of them are shorter")]
+    p99_s: Annotated[float, Field(gt=0, le=36_000, description="99 of 100 are shorter; not below the median")]
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -103,10 +119,12 @@ class Fades(Strict):
     bursts of optical crosslinks are given.  A fade longer than ``lost_after_ms`` (50 ms, assumed) ends tracking.
     """
 
-    per_hour: Annotated[float, Field(ge=0, le=3600)] = 0.0
-    shortest_ms: Annotated[float, Field(gt=0, le=10_000)] = 1.0
-    longest_ms: Annotated[float, Field(gt=0, le=600_000)] = 100.0
-    lost_after_ms: Annotated[float, Field(gt=0, le=600_000)] = 50.0
+    per_hour: Annotated[float, Field(ge=0, le=3600, description="mean number; 0: none")] = 0.0
+    shortest_ms: Annotated[float, Field(gt=0, le=10_000, description="shortest fade")] = 1.0
+    longest_ms: Annotated[float, Field(gt=0, le=600_000, description="longest fade")] = 100.0
+    lost_after_ms: Annotated[
+        float, Field(gt=0, le=600_000, description="a longer fade loses the link: it is acquired again")
+    ] = 50.0
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -126,12 +144,18 @@ class Terminals(Strict):
     ``bit_error_rate``: what is left after coding; makers publish 1e-7 at worst.
     """
 
-    per_spacecraft: Annotated[int, Field(ge=1, le=64)] = 4
-    slew_deg_per_s: Annotated[float, Field(gt=0, le=1000)] = 25.0
-    settle_s: Annotated[float, Field(ge=0, le=600)] = 2.0
-    acquire: Duration = Duration(median_s=20.0, p99_s=100.0)
-    reacquire: Duration = Duration(median_s=10.0, p99_s=50.0)
-    bit_error_rate: Annotated[float, BeforeValidator(_number), Field(ge=0, le=0.01)] = 1e-12
+    per_spacecraft: Annotated[int, Field(ge=1, le=64, description="optical heads on each")] = 4
+    slew_deg_per_s: Annotated[float, Field(gt=0, le=1000, description="how fast a head turns")] = 25.0
+    settle_s: Annotated[float, Field(ge=0, le=600, description="from the end of a turn to acquisition")] = 2.0
+    acquire: Annotated[Duration, Field(description="finding each other")] = Duration(
+        median_s=20.0, p99_s=100.0
+    )
+    reacquire: Annotated[Duration, Field(description="finding each other again")] = Duration(
+        median_s=10.0, p99_s=50.0
+    )
+    bit_error_rate: Annotated[
+        float, Field(ge=0, le=0.01, description="left after coding, per bit"), BeforeValidator(_number)
+    ] = 1e-12
     fades: Fades = Fades()
 
 
@@ -141,30 +165,40 @@ class Crosslinks(Strict):
     80 km is where laser links fade out of the atmosphere (Alphasat TDP1: Optical Engineering 55(11) 111608).
     """
 
-    grazing_floor_km: Annotated[float, Field(ge=0, le=1000)] = 80.0
-    max_range_km: Annotated[float, Field(gt=0, le=100_000)] = 6_500.0
-    rate_bps: Annotated[int, Field(gt=0)] = 2_500_000_000
+    grazing_floor_km: Annotated[
+        float, Field(ge=0, le=1000, description="least height of the beam above the Earth")
+    ] = 80.0
+    max_range_km: Annotated[float, Field(gt=0, le=100_000, description="greatest range")] = 6_500.0
+    rate_bps: RateBps = 2_500_000_000
 
 
 class OrbitFile(Strict):
-    """An orbit file: spacecraft from ``shell``, from ``tle`` (text), or from ``elements_file`` (TLE or OMM)."""
+    """An orbit file: spacecraft from one of ``shell``, ``tle`` (text) and ``elements_file`` (TLE or OMM)."""
 
-    schema_: Annotated[Literal[1], Field(alias="schema")]
+    schema_: Annotated[Literal[1], Field(alias="schema", description="version of this format")]
     name: Name
-    description: str = ""
-    epoch: str | None = None
-    """Epoch of a shell's elements; contact plans start here (else at the first element set's own epoch)."""
+    description: str = Field("", description="one line for people")
+    epoch: str | None = Field(
+        None,
+        description="ISO 8601 UTC: epoch of a shell's elements (required there); contact plans start here, else at "
+        "the first element set's own epoch",
+    )
     shell: Shell | None = None
-    tle: str | None = None
-    elements_file: str | None = None
-    """Path, relative to this file, of TLE lines, an OMM in KVN, or OMMs in JSON."""
-    spacecraft: tuple[Name, ...] = Field((), strict=False)
-    """Names in order of plane and slot (or of the elements); empty: sc-01, sc-02, ..., or the TLE's own."""
+    tle: str | None = Field(None, description="two-line element sets, with or without name lines")
+    elements_file: str | None = Field(
+        None, description="path, relative to this file, of TLE lines, an OMM in KVN, or OMMs in JSON"
+    )
+    spacecraft: tuple[Name, ...] = Field(
+        (),
+        strict=False,
+        description="names in order of plane and slot (or of the elements); none: sc-01, sc-02, ..., or the TLE's own",
+    )
     ground_stations: tuple[Station, ...] = Field((), strict=False)
     crosslinks: Crosslinks = Crosslinks()
     terminals: Terminals = Terminals()
-    assumed: tuple[str, ...] = Field((), strict=False)
-    """Values that nobody published, and why they are what they are."""
+    assumed: tuple[str, ...] = Field(
+        (), strict=False, description="values that nobody published, and why they are what they are"
+    )
 
     @model_validator(mode="after")
     def _rules(self) -> Self:

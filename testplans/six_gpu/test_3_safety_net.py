@@ -32,9 +32,7 @@ def attempt(fleet, guinea_pig, bundles, os_adapter, recorder):
 
     def of(kind):
         bundle = bundles.bundle(kind)
-        return Rollout(
-            fleet.only(guinea_pig.name), bundle, recorder, adapter=os_adapter(bundle.version)
-        )
+        return Rollout(fleet.only(guinea_pig.name), bundle, recorder, adapter=os_adapter(bundle.version))
 
     return of
 

@@ -15,7 +15,7 @@ from hil import netns
 from hil.errors import BenchError
 from hil.links.box import End, LinkBox, Wire
 from hil.links.engines import netem, rtnl, wiring
-from hil.links.engines.agent import AgentServer, KernelAgent, RemoteAgent
+from hil.links.engines.agent import Agent, AgentServer, KernelAgent, RemoteAgent
 from hil.links.engines.detect import detect, missing_in_kernel
 from hil.links.engines.relay import Kind
 from hil.links.fake import fake_box
@@ -184,7 +184,7 @@ def queue_length_shape() -> Shape:
     return Shape(bytes(padded), bytes(padded), alias_at, (length_at, length_at), 0)
 
 
-def queue_length(agent: KernelAgent) -> int:
+def queue_length(agent: Agent) -> int:
     from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
     request = ifinfmsg()
@@ -201,7 +201,7 @@ def row(at_ns: int, delay_us: int, *, slot: int = 3) -> PlanRow:
     return PlanRow(at_ns, delay_us, 0x41414141, 0x41414141, slot, 1)
 
 
-def the_log(agent: KernelAgent, count: int) -> list[Applied]:
+def the_log(agent: Agent, count: int) -> list[Applied]:
     """Rows until there are this many."""
     found: list[Applied] = []
     seen = 0

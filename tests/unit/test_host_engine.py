@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -180,16 +181,18 @@ def test_a_path_too_long_for_a_unix_socket_is_refused_with_the_way_out(
 
 
 def test_an_engine_that_ends_at_once_is_reported_with_the_end_of_its_log_and_leaves_nothing(
-    tmp_path: Path, files: EngineFiles, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fake = tmp_path / "dockerd"
-    fake.write_text("#!/bin/sh\necho no such storage driver; exit 1\n")
-    fake.chmod(0o755)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(dockerd.shutil, "which", lambda name, path: str(fake))
-    with pytest.raises(BenchError, match="no such storage driver"):
-        dockerd.start(files)
-    assert not files.record.exists()
+    with tempfile.TemporaryDirectory() as name:  # a short path: sockets will lie in it
+        fake = Path(name) / "dockerd"
+        fake.write_text("#!/bin/sh\necho no such storage driver; exit 1\n")
+        fake.chmod(0o755)
+        monkeypatch.setattr(dockerd.shutil, "which", lambda name, path: str(fake))
+        files = EngineFiles(run=Path(name) / "run", data=Path(name) / "docker")
+        with pytest.raises(BenchError, match="no such storage driver"):
+            dockerd.start(files)
+        assert not files.record.exists()
 
 
 def test_processes_in_our_containers_are_found_by_their_cgroups(tmp_path: Path, files: EngineFiles) -> None:

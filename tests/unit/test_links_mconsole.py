@@ -40,12 +40,17 @@ def kernel(tmp_path: Path) -> Iterator[Callable[[Answer], list[str]]]:
                 for piece in answer(commands[-1]):
                     sock.sendto(piece, client)
 
-        threading.Thread(target=run, daemon=True).start()
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        running.append(thread)
         return commands
 
+    running: list[threading.Thread] = []
     yield start
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
         end.sendto(b"", str(tmp_path / "mconsole"))
+    for thread in running:
+        thread.join(timeout=5)
     sock.close()
 
 

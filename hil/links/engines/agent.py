@@ -11,8 +11,9 @@ import socket
 import struct
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -28,6 +29,15 @@ _OK, _FAILED = 0, 1
 _U64 = struct.Struct("<Q")
 
 
+@dataclass(frozen=True)
+class ClockOffset:
+    """Our CLOCK_MONOTONIC less the engine's, as measured at ``at_ns`` of ours, and by how much it can be wrong."""
+
+    offset_ns: int
+    uncertainty_ns: int
+    at_ns: int
+
+
 class Agent(ABC):
     """What an engine can do; everything is built on :meth:`ask`.
 
@@ -35,6 +45,8 @@ class Agent(ABC):
     """
 
     kernel_release: str = ""
+    own_clock = False
+    """Whether its clock runs apart from ours, so that the offset has to be measured again and again."""
 
     @abstractmethod
     def ask(self, kind: Kind, payload: bytes = b"") -> bytes:
@@ -54,6 +66,18 @@ class Agent(ABC):
     def clock(self) -> int:
         """CLOCK_MONOTONIC of the engine's kernel, ns."""
         return int.from_bytes(self.ask(Kind.CLOCK), "little")
+
+    def offset(self, now_ns: Callable[[], int], *, readings: int = 5) -> ClockOffset:
+        """Our clock less the engine's, by the tightest of a few round trips (NTP's way: it was read in the middle)."""
+        found = []
+        for _ in range(readings):
+            before_ns = now_ns()
+            engine_ns = self.clock()
+            after_ns = now_ns()
+            middle_ns = (before_ns + after_ns) // 2
+            found.append((after_ns - before_ns, middle_ns - engine_ns, after_ns))
+        round_trip_ns, offset_ns, at_ns = min(found)
+        return ClockOffset(offset_ns, -(-round_trip_ns // 2), at_ns)
 
     def ethtool(self, ifname: str, command: int, value: int) -> None:
         """SIOCETHTOOL with a plain value, inside the engine; BenchError when the ioctl fails."""

@@ -11,10 +11,10 @@ from typing import Literal
 from hil import netns
 from hil.errors import BenchError
 from hil.links.engines import netem, rtnl, uml
-from hil.links.engines.agent import KernelAgent
+from hil.links.engines.agent import Agent, KernelAgent
 from hil.links.state import LinkState
 
-EngineKind = Literal["kernel", "uml"]
+EngineKind = Literal["kernel", "uml", "gateway"]
 _LOOPBACK = 1  # the first NIC of every namespace
 
 
@@ -52,24 +52,32 @@ def missing_in_kernel() -> str:
     netns.create(scratch)
     try:
         with KernelAgent(scratch) as agent:
-            steps = (
-                ("netem", netem.encode(_LOOPBACK, LinkState(1000, 0), limit=100, delay_ns=1_000_000)),
-                ("ingress", rtnl.ingress(_LOOPBACK)),
-                ("matchall or mirred", rtnl.redirect(_LOOPBACK, _LOOPBACK)),
-            )
-            missing = []
-            for what, message in steps:
-                (reply,) = rtnl.replies(agent.request(rtnl.number([message])))
-                if reply.error == errno.ENOENT:
-                    missing.append(what)
-                elif reply.error:
-                    raise BenchError(
-                        f"probing the kernel for {what}: {os.strerror(reply.error)}",
-                        remedy="the virtual lab needs root",
-                    )
-            return " and ".join(missing)
+            return " and ".join(lacking(agent))
     finally:
         netns.delete(scratch)
+
+
+def lacking(agent: Agent) -> list[str]:
+    """What the kernel behind ``agent`` lacks for shaping links; its namespace is a scratch one.
+
+    BenchError when it refuses for another reason than that it does not know the thing.
+    """
+    steps = (
+        ("netem", netem.encode(_LOOPBACK, LinkState(1000, 0), limit=100, delay_ns=1_000_000)),
+        ("ingress", rtnl.ingress(_LOOPBACK)),
+        ("matchall or mirred", rtnl.redirect(_LOOPBACK, _LOOPBACK)),
+    )
+    missing = []
+    for what, message in steps:
+        (reply,) = rtnl.replies(agent.request(rtnl.number([message])))
+        if reply.error == errno.ENOENT:
+            missing.append(what)
+        elif reply.error:
+            raise BenchError(
+                f"probing the kernel for {what}: {os.strerror(reply.error)}",
+                remedy="the link box needs root",
+            )
+    return missing
 
 
 def _uml(reason: str) -> EngineChoice:

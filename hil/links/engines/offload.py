@@ -10,6 +10,7 @@ import ctypes
 import fcntl
 import socket
 import struct
+from collections.abc import Callable
 
 from hil.errors import BenchError
 
@@ -19,6 +20,9 @@ _IFF_UP = 0x1
 _GSTRINGS, _GSSET_INFO, _GFEATURES, _SFEATURES = 0x1B, 0x37, 0x3A, 0x3B
 _SS_FEATURES = 4
 _NAME_B = 32
+
+Ioctl = Callable[[bytes], bytes]
+"""A SIOCETHTOOL request on one NIC, to the buffer as the kernel leaves it. BenchError when it refuses."""
 
 
 def segmentation_features(names: list[str], *, udp_only: bool) -> list[str]:
@@ -42,16 +46,26 @@ def turn_off(sock: socket.socket, ifname: str, *, udp_only: bool) -> None:
 
     Raises BenchError when the NIC is not there or keeps one.
     """
-    names = _feature_names(sock, ifname)
+
+    def ask(request: bytes) -> bytes:
+        return _ethtool(sock, ifname, request)
+
+    switch_off(ask, ifname, udp_only=udp_only)
+
+
+def switch_off(
+    ask: Ioctl, ifname: str, *, udp_only: bool, undo_first: Callable[[bytes], None] | None = None
+) -> None:
+    """Like :func:`turn_off`, of whatever NIC ``ask`` asks; ``undo_first`` gets what brings the features back."""
+    names = _feature_names(ask)
     wanted = segmentation_features(names, udp_only=udp_only)
     blocks = -(-len(names) // 32)
-    available, _, _, fixed = _features(sock, ifname, blocks)
+    available, requested, _, fixed = _features(ask, blocks)
     mask = sum(1 << names.index(name) for name in wanted) & available & ~fixed
-    request = struct.pack("=II", _SFEATURES, blocks) + b"".join(
-        struct.pack("=II", (mask >> 32 * block) & 0xFFFFFFFF, 0) for block in range(blocks)
-    )
-    _ethtool(sock, ifname, request)
-    _, _, active, _ = _features(sock, ifname, blocks)
+    if undo_first:
+        undo_first(_set(mask, requested & mask, blocks))
+    ask(_set(mask, 0, blocks))
+    _, _, active, _ = _features(ask, blocks)
     if stuck := [name for name in wanted if mask & active & (1 << names.index(name))]:
         raise BenchError(
             f"NIC {ifname} keeps {', '.join(stuck)} on", remedy="the link box needs plain packets"
@@ -69,19 +83,33 @@ def set_up(sock: socket.socket, ifname: str) -> None:
         raise BenchError(f"cannot set NIC {ifname} up: {exc.strerror}") from exc
 
 
-def _feature_names(sock: socket.socket, ifname: str) -> list[str]:
-    info = _ethtool(sock, ifname, struct.pack("=IIQI", _GSSET_INFO, 0, 1 << _SS_FEATURES, 0))
+def segmenting(ask: Ioctl, *, udp_only: bool) -> tuple[list[str], list[str]]:
+    """What of :func:`segmentation_features` is on and can be turned off, and what is on for good."""
+    names = _feature_names(ask)
+    wanted = segmentation_features(names, udp_only=udp_only)
+    available, _, active, fixed = _features(ask, -(-len(names) // 32))
+    on = [name for name in wanted if active & (1 << names.index(name))]
+    free = [name for name in on if available & ~fixed & (1 << names.index(name))]
+    return free, [name for name in on if name not in free]
+
+
+def _set(mask: int, values: int, blocks: int) -> bytes:
+    """A request that sets the features in ``mask`` to ``values``."""
+    pairs = [((mask >> 32 * n) & 0xFFFFFFFF, (values >> 32 * n) & 0xFFFFFFFF) for n in range(blocks)]
+    return struct.pack("=II", _SFEATURES, blocks) + b"".join(struct.pack("=II", *pair) for pair in pairs)
+
+
+def _feature_names(ask: Ioctl) -> list[str]:
+    info = ask(struct.pack("=IIQI", _GSSET_INFO, 0, 1 << _SS_FEATURES, 0))
     (count,) = struct.unpack_from("=I", info, 16)
-    answer = _ethtool(
-        sock, ifname, struct.pack("=III", _GSTRINGS, _SS_FEATURES, count) + bytes(count * _NAME_B)
-    )
+    answer = ask(struct.pack("=III", _GSTRINGS, _SS_FEATURES, count) + bytes(count * _NAME_B))
     rows = (answer[12 + i * _NAME_B : 12 + (i + 1) * _NAME_B] for i in range(count))
     return [row.split(b"\0")[0].decode() for row in rows]
 
 
-def _features(sock: socket.socket, ifname: str, blocks: int) -> tuple[int, int, int, int]:
+def _features(ask: Ioctl, blocks: int) -> tuple[int, int, int, int]:
     """(available, requested, active, never changed), one bit per feature."""
-    answer = _ethtool(sock, ifname, struct.pack("=II", _GFEATURES, blocks) + bytes(16 * blocks))
+    answer = ask(struct.pack("=II", _GFEATURES, blocks) + bytes(16 * blocks))
     words = list(struct.iter_unpack("=IIII", answer[8 : 8 + 16 * blocks]))
     columns = [sum(word[column] << 32 * block for block, word in enumerate(words)) for column in range(4)]
     return columns[0], columns[1], columns[2], columns[3]

@@ -3,6 +3,8 @@
  *
  *   (as pid 1 of User-Mode Linux)      inserts the modules named in $MODS, serves frames on /dev/ttyS0
  *   relay serve NETNS                  serves frames on stdin/stdout from inside a network namespace
+ *   relay gateway SECONDS [scratch]    the same in the namespace it is started in (or an empty one), for an owner on
+ *                                      another machine: ends also after so many seconds of silence, and undoes then
  *   relay launch NETNS LIFELINE CMD... runs CMD (User-Mode Linux) so that it cannot outlive its owner
  *
  * Frame, both ways, little endian: u16 payload length, u8 kind, u8 flags, u16 sequence, u16 magic, payload of at
@@ -19,12 +21,14 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/reboot.h>
@@ -33,6 +37,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -67,6 +72,8 @@ enum kind {
 	KIND_PLAN_COMMIT, /* u64 from, ns: rows at or after it are forgotten, the staged ones follow -> i32 errno */
 	KIND_PLAN_LOG, /* u64 rows seen so far: they are forgotten -> u64 rows seen then, u64 rows lost, struct applied[] */
 	KIND_PLAN_FORGET, /* shapes, rows and log are forgotten; the kernel keeps what it does -> i32 errno */
+	KIND_IOCTL,    /* char ifname[16], SIOCETHTOOL's buffer -> i32 errno, the buffer as it came back */
+	KIND_UNDO,     /* u32 KIND_NETLINK or KIND_IOCTL, its payload: to be done when the line ends -> i32 errno */
 };
 
 struct header { uint16_t length; uint8_t kind, flags; uint16_t sequence, magic; } __attribute__((packed));
@@ -95,6 +102,12 @@ static struct applied *done; /* a ring: row i lies at i % LOG_MAX */
 static uint64_t done_first, done_next, done_lost;
 static int netlink_fd = -1, in_fd, out_fd;
 static struct header asked; /* the request being answered */
+static unsigned silence_s;  /* 0: the owner may be silent as long as it likes */
+static volatile sig_atomic_t ended;
+
+/* What is to be done when the line ends, last first; shared with the process that watches over this one. */
+struct undo { uint32_t kind, length, before; unsigned char payload[]; } __attribute__((packed));
+static struct undos { uint32_t used, last; unsigned char bytes[1 << 20]; } *undos;
 
 static uint64_t now_ns(void)
 {
@@ -204,6 +217,55 @@ static int ethtool(const unsigned char *payload)
 	int error = fd < 0 || ioctl(fd, SIOCETHTOOL, &request) ? errno : 0;
 	close(fd);
 	return error;
+}
+
+static int ethtool_raw(unsigned char *payload, size_t length)
+{
+	static unsigned char buffer[PAYLOAD_MAX] __attribute__((aligned(8)));
+	struct ifreq request = { .ifr_data = (void *)buffer };
+	if (length < IFNAMSIZ + sizeof(uint32_t))
+		return EINVAL;
+	memcpy(request.ifr_name, payload, IFNAMSIZ - 1);
+	memcpy(buffer, payload + IFNAMSIZ, length - IFNAMSIZ);
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int error = fd < 0 || ioctl(fd, SIOCETHTOOL, &request) < 0 ? errno : 0;
+	close(fd);
+	memcpy(payload + IFNAMSIZ, buffer, length - IFNAMSIZ);
+	return error;
+}
+
+static int add_undo(const unsigned char *payload, size_t length)
+{
+	uint32_t kind;
+	if (length <= sizeof kind)
+		return EINVAL;
+	memcpy(&kind, payload, sizeof kind);
+	length -= sizeof kind;
+	if (!undos || (kind != KIND_NETLINK && kind != KIND_IOCTL))
+		return EINVAL;
+	if (undos->used + sizeof(struct undo) + length > sizeof undos->bytes)
+		return ENOSPC;
+	struct undo *new = (struct undo *)(undos->bytes + undos->used);
+	*new = (struct undo){ .kind = kind, .length = length, .before = undos->last };
+	memcpy(new->payload, payload + sizeof kind, length);
+	undos->last = undos->used;
+	undos->used += sizeof *new + length; /* last: from here on it counts */
+	return 0;
+}
+
+/* What cannot be undone is gone already: a port that was pulled out, for one. */
+static void undo_all(void)
+{
+	while (undos->used) {
+		struct undo *u = (struct undo *)(undos->bytes + undos->last);
+		reply_length = 0;
+		if (u->kind == KIND_NETLINK)
+			batch(u->payload, u->length);
+		else
+			ethtool_raw(u->payload, u->length);
+		undos->used = undos->last;
+		undos->last = u->before;
+	}
 }
 
 /* ---- the plan: rows that are applied on this clock, without the host ---- */
@@ -400,7 +462,7 @@ static int read_all(void *data, size_t length)
 {
 	for (unsigned char *p = data; length;) {
 		ssize_t got = read(in_fd, p, length);
-		if (got < 0 && errno == EINTR)
+		if (got < 0 && errno == EINTR && !ended)
 			continue;
 		if (got <= 0)
 			return -1;
@@ -414,7 +476,7 @@ static int write_all(const void *data, size_t length)
 {
 	for (const unsigned char *p = data; length;) {
 		ssize_t put = write(out_fd, p, length);
-		if (put < 0 && errno == EINTR)
+		if (put < 0 && errno == EINTR && !ended)
 			continue;
 		if (put <= 0)
 			return -1;
@@ -498,10 +560,36 @@ static int handle(unsigned char *payload)
 		plan_forget();
 		keep(&(int32_t){ 0 }, sizeof error);
 		break;
+	case KIND_IOCTL:
+		error = ethtool_raw(payload, asked.length);
+		keep(&error, sizeof error);
+		if (asked.length > IFNAMSIZ)
+			keep(payload + IFNAMSIZ, asked.length - IFNAMSIZ);
+		break;
+	case KIND_UNDO:
+		error = add_undo(payload, asked.length);
+		keep(&error, sizeof error);
+		break;
 	default: /* a newer host: an empty answer of the same kind says "not known here" */
 		break;
 	}
 	return send_piece();
+}
+
+static void end(int number)
+{
+	struct itimerval again = { .it_interval.tv_sec = 1, .it_value.tv_sec = 1 };
+	(void)number;
+	ended = 1;
+	setitimer(ITIMER_REAL, &again, NULL); /* should this signal have come just before a read that now blocks */
+}
+
+/* The owner is there: it has silence_s from now on. */
+static void heard(void)
+{
+	struct itimerval limit = { .it_interval.tv_sec = 1, .it_value.tv_sec = silence_s };
+	if (silence_s)
+		setitimer(ITIMER_REAL, &limit, NULL);
 }
 
 static int serve(void)
@@ -510,7 +598,7 @@ static int serve(void)
 	if (open_netlink())
 		return die("netlink");
 	prctl(PR_SET_TIMERSLACK, 1);
-	for (;;) {
+	while (!ended) {
 		uint64_t due = plan_due_ns(), now = now_ns();
 		struct pollfd p = { .fd = in_fd, .events = POLLIN };
 		uint64_t left = due > now ? due - now : 0;
@@ -530,12 +618,14 @@ static int serve(void)
 			errno = EBADMSG;
 			return die("frame");
 		}
+		heard();
 		if (read_all(payload, asked.length) || handle(payload))
 			return 0;
 	}
+	return 0;
 }
 
-/* ---- the three ways to start ---- */
+/* ---- the ways to start ---- */
 
 static int insert_modules(char *names)
 {
@@ -721,18 +811,85 @@ static int launch(const char *netns, int lifeline, char **command)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+/* One owner at a time: a name that the kernel frees, whatever becomes of its owner. A predecessor may be undoing. */
+static int the_only_one(void)
+{
+	struct sockaddr_un name = { .sun_family = AF_UNIX, .sun_path = "\0hil-gateway" };
+	struct timespec moment = { .tv_nsec = 50000000 };
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), taken = -1;
+	for (int tries = 0; tries < 100 && taken; tries++) {
+		taken = bind(fd, (struct sockaddr *)&name, offsetof(struct sockaddr_un, sun_path) + sizeof "_hil-gateway");
+		if (taken)
+			nanosleep(&moment, NULL);
+	}
+	return taken;
+}
+
+/* Undoes should the process that serves be killed; should this one be, that one ends and undoes. */
+static pid_t watched_over;
+
+static void pass_on(int number)
+{
+	kill(watched_over, number);
+}
+
+static int watch_over(void)
+{
+	int status;
+	signal(SIGTERM, pass_on);
+	signal(SIGINT, pass_on);
+	close(0);
+	close(1);
+	while (waitpid(watched_over, &status, 0) < 0 && errno == EINTR)
+		;
+	if (WIFEXITED(status))
+		return WEXITSTATUS(status);
+	if (!open_netlink())
+		undo_all();
+	return 128 + WTERMSIG(status);
+}
+
+static int gateway(unsigned seconds, int scratch)
+{
+	struct sigaction act = { .sa_handler = end }; /* no SA_RESTART: a blocked read must end */
+	silence_s = seconds;
+	out_fd = 1;
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGPIPE, SIG_IGN);
+	sigaction(SIGALRM, &act, NULL);
+	sigaction(SIGTERM, &act, NULL);
+	sigaction(SIGINT, &act, NULL);
+	if (scratch ? unshare(CLONE_NEWNET) : the_only_one())
+		return die(scratch ? "scratch namespace" : "another bench has this gateway");
+	undos = mmap(NULL, sizeof *undos, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (undos == MAP_FAILED)
+		return die("memory");
+	watched_over = fork();
+	if (watched_over < 0)
+		return die("fork");
+	if (watched_over)
+		return watch_over();
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	heard();
+	int status = serve();
+	undo_all();
+	return status;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 3 && !strcmp(argv[1], "serve")) {
 		out_fd = 1;
 		return enter(argv[2]) ? die(argv[2]) : serve();
 	}
+	if (argc >= 3 && !strcmp(argv[1], "gateway"))
+		return gateway(atoi(argv[2]), argc > 3 && !strcmp(argv[3], "scratch"));
 	if (argc >= 5 && !strcmp(argv[1], "launch"))
 		return launch(argv[2], atoi(argv[3]), argv + 4);
 	if (getpid() == 1) {
 		as_init();
 		reboot(RB_POWER_OFF);
 	}
-	fprintf(stderr, "usage: relay serve NETNS | relay launch NETNS LIFELINE_FD COMMAND...\n");
+	fprintf(stderr, "usage: relay serve NETNS | relay gateway SECONDS [scratch] | relay launch NETNS LIFELINE_FD COMMAND...\n");
 	return 2;
 }

@@ -46,6 +46,8 @@ class Kind(IntEnum):
     PLAN_COMMIT = 10
     PLAN_LOG = 11
     PLAN_FORGET = 12
+    IOCTL = 13
+    UNDO = 14
 
 
 def compile_relay() -> Path:

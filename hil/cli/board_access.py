@@ -1,0 +1,147 @@
+"""`hil board console`, `shell` and `run`: talking to boards."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hil.cli.benches import attach, bench_option, board_of
+from hil.cli.completion import board_names
+from hil.cli.output import JSON_OPTION, print_json
+from hil.errors import ConfigurationError, HilError
+
+if TYPE_CHECKING:
+    from hil.bench.bench import Bench
+    from hil.boards.protocol import Board, Via
+
+VIA = click.Choice(["management", "flight"])
+
+
+@click.command()
+@click.argument("name", shell_complete=board_names)
+@bench_option
+@click.option("--log", "mode", flag_value="log", help="Print what it said so far, and end.")
+@click.option(
+    "--follow", "mode", flag_value="follow", help="Print what it said, then what it says, read-only."
+)
+@click.option("--url", "mode", flag_value="url", help="Print what pyserial opens, and end.")
+def console(name: str, bench_name: str | None, mode: str | None) -> None:
+    """The serial console of a board; Ctrl-] ends it. It survives power cycles of the board."""
+    from hil.cli import terminal
+
+    with attach(bench_name) as bench:
+        serial_console = board_of(bench, name).console
+        if mode == "url":
+            click.echo(serial_console.url)
+        elif mode in ("log", "follow"):
+            terminal.print_log(serial_console.log, follow=mode == "follow")
+        elif not sys.stdin.isatty():
+            raise ConfigurationError(
+                "the console needs a terminal",
+                remedy="for scripts: `hil board console NAME --log` or --follow",
+            )
+        else:
+            greeting = f"console of {name}: {serial_console.url}; Ctrl-] ends it\r\n"
+            terminal.interact(serial_console.url, greeting=greeting)
+            click.echo("\r\nconsole closed", err=True)
+
+
+@click.command()
+@click.argument("name", shell_complete=board_names)
+@click.argument("command", nargs=-1)
+@bench_option
+@click.option("--via", type=VIA, default="management", show_default=True, help="Which way to the board.")
+@click.option("--timeout", "timeout_s", type=float, default=60.0, show_default=True, help="Of COMMAND, in s.")
+def shell(name: str, command: tuple[str, ...], bench_name: str | None, via: str, timeout_s: float) -> int:
+    """A root shell on a board, or one command; its exit code is this command's.
+
+    \b
+    Examples:
+      hil board shell a1
+      hil board shell a1 -- nvbootctrl dump-slots-info
+      hil board shell b2 --via flight -- uptime
+    """
+    from hil.boards.protocol import Via
+    from hil.cli import terminal
+
+    with attach(bench_name) as bench:
+        one = board_of(bench, name)
+        if not command:
+            if not sys.stdin.isatty():
+                raise ConfigurationError(
+                    "a shell needs a terminal", remedy="give a command: `hil board shell NAME -- COMMAND`"
+                )
+            return terminal.ssh(one, Via(via))
+        with one.shell(Via(via)) as opened:
+            stdin = b"" if sys.stdin.isatty() else sys.stdin.buffer.read()
+            done = opened.run(command, timeout_s=timeout_s, stdin=stdin, check=False)
+        click.echo(done.stdout, nl=False)
+        click.echo(done.stderr, nl=False, err=True)
+        return done.returncode
+
+
+@click.command()
+@click.argument("names", metavar="NAME[,NAME...]|all", shell_complete=board_names)
+@click.argument("command", nargs=-1, required=True)
+@bench_option
+@click.option("--via", type=VIA, default="management", show_default=True, help="Which way to the boards.")
+@click.option("--timeout", "timeout_s", type=float, default=60.0, show_default=True, help="Of COMMAND, in s.")
+@JSON_OPTION
+def run(
+    names: str, command: tuple[str, ...], bench_name: str | None, via: str, timeout_s: float, as_json: bool
+) -> int:
+    """One command on several boards at once, each line with its board's name before it.
+
+    The exit code is 0 when all of them gave 0, else 1; 3 when a board could not be reached. For one board, with its
+    exit code and stdin, there is `hil board shell NAME -- COMMAND`.
+
+    \b
+    Examples:
+      hil board run all -- uptime
+      hil board run a1,b2 -- rauc status --output-format=shell
+      hil board run all --json -- cat /proc/sys/kernel/random/boot_id
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from hil.boards.protocol import Via
+
+    with attach(bench_name) as bench:
+        boards = _boards_of(bench, names)
+        with ThreadPoolExecutor(len(boards)) as pool:
+            rows = list(pool.map(lambda one: _run_on(one, command, Via(via), timeout_s), boards))
+    if as_json:
+        print_json(rows)
+    else:
+        for row in rows:
+            _print_run(row)
+    if any(row["exit_code"] is None for row in rows):
+        return 3
+    return int(any(row["exit_code"] for row in rows))
+
+
+def _boards_of(bench: Bench, names: str) -> list[Board]:
+    if names == "all":
+        return list(bench.boards.values())
+    return [board_of(bench, name) for name in dict.fromkeys(names.split(","))]
+
+
+def _run_on(one: Board, command: tuple[str, ...], via: Via, timeout_s: float) -> dict[str, Any]:
+    row: dict[str, Any] = {"board": one.name, "exit_code": None, "stdout": "", "stderr": "", "problem": None}
+    try:
+        with one.shell(via) as opened:
+            done = opened.run(command, timeout_s=timeout_s, check=False)
+    except HilError as exc:  # the other boards' answers count all the same
+        return row | {"problem": exc.message}
+    return row | {"exit_code": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+
+
+def _print_run(row: dict[str, Any]) -> None:
+    for stream, is_error in (("stdout", False), ("stderr", True)):
+        for line in row[stream].splitlines():
+            click.echo(f"{row['board']}: {line}", err=is_error)
+    if row["problem"]:
+        click.echo(f"{row['board']}: could not run it: {row['problem']}", err=True)
+    elif row["exit_code"]:
+        click.echo(f"{row['board']}: exit code {row['exit_code']}", err=True)

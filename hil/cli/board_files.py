@@ -1,0 +1,83 @@
+"""`hil board push` and `pull`: files to and from a board."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hil.cli.benches import attach, bench_option, board_of
+from hil.cli.completion import board_names
+from hil.cli.output import JSON_OPTION, print_json
+
+if TYPE_CHECKING:
+    from hil.boards.transfer import Transferred
+
+
+@click.command()
+@click.argument("name", shell_complete=board_names)
+@click.argument("local", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("remote")
+@bench_option
+@JSON_OPTION
+def push(name: str, local: Path, remote: str, bench_name: str | None, as_json: bool) -> None:
+    """Copy a file to a board; a connection that breaks is opened again and goes on where it was.
+
+    \b
+    Example:
+      hil board push b1 os.raucb /data/os.raucb
+    """
+    from hil.boards import transfer
+
+    with attach(bench_name) as bench:
+        done = transfer.push(transfer.opener_of(board_of(bench, name)), local, remote, progress=_percent())
+    _tell(done, f"{name}: {remote}", as_json)
+
+
+@click.command()
+@click.argument("name", shell_complete=board_names)
+@click.argument("remote")
+@click.argument("local", type=click.Path(dir_okay=False, path_type=Path))
+@bench_option
+@JSON_OPTION
+def pull(name: str, remote: str, local: Path, bench_name: str | None, as_json: bool) -> None:
+    """Copy a file from a board, as `push` the other way round.
+
+    \b
+    Example:
+      hil board pull b1 /var/log/syslog b1.syslog
+    """
+    from hil.boards import transfer
+
+    with attach(bench_name) as bench:
+        done = transfer.pull(transfer.opener_of(board_of(bench, name)), remote, local, progress=_percent())
+    _tell(done, str(local), as_json)
+
+
+def _tell(done: Transferred, where: str, as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(done))
+    else:
+        click.echo(f"{where}: {done.size_bytes:,} bytes, digest compared; {_sent(done)}")
+
+
+def _sent(done: Transferred) -> str:
+    kept = done.size_bytes - done.sent_bytes
+    again = f", {done.connections} connections" if done.connections > 1 else ""
+    return f"{done.sent_bytes:,} sent" + (f", {kept:,} were there already" if kept > 0 else "") + again
+
+
+def _percent() -> Callable[[int, int], None]:
+    """Tells every tenth of the way, on stderr."""
+    told = -1
+
+    def tell(there: int, size: int) -> None:
+        nonlocal told
+        if size and (now := 10 * there // size) > told:
+            told = now
+            click.echo(f"  {10 * now} %", err=True)
+
+    return tell

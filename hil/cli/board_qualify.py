@@ -1,0 +1,51 @@
+"""`hil board qualify`: a board is brought in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hil.cli.benches import attach, bench_option, board_of
+from hil.cli.completion import board_names
+from hil.cli.output import JSON_OPTION, print_json
+
+
+@click.command()
+@click.argument("name", shell_complete=board_names)
+@bench_option
+@click.option("--by", required=True, metavar="PERSON", help="Who signs for it.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where page and JSON go; default: reports/out/qualifications.",
+)
+@JSON_OPTION
+def qualify(name: str, bench_name: str | None, by: str, out: Path | None, as_json: bool) -> int:
+    """Bring a board in: the conformance suite on it, and a page to sign with what it is and how long it takes.
+
+    The board is rebooted and loses its power many times. The exit code is 0 when it passed, 1 when the board failed,
+    3 when the bench was at fault.
+
+    \b
+    Example:
+      hil board qualify b1 --by "A. Technician"
+    """
+    from hil.boards.qualify import qualify as run
+    from hil.paths import ROOT
+    from hil.report.qualification import write_qualification
+
+    def tell(number: int, of: int, what: str) -> None:
+        click.echo(f"[{number:2d}/{of}] {what}", err=True)
+
+    with attach(bench_name) as bench:
+        found = run(board_of(bench, name), by=by, bench=bench.name, progress=tell)
+    page = write_qualification(found.document(), out or ROOT / "reports" / "out" / "qualifications")
+    if as_json:
+        print_json(found.document() | {"page": str(page)})
+    else:
+        for check in found.checks:
+            if check.outcome != "PASS":
+                click.echo(f"{check.outcome}: {check.name}: {check.said}")
+        click.echo(f"{name}: {found.outcome}; page to sign: {page}")
+    return {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}[found.outcome]

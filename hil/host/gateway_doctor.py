@@ -1,0 +1,258 @@
+"""``hil doctor --lab``: whether the gateway that a lab file names can be the link box, why not, what to do.
+
+Facts come over SSH (``probe``); the judgement (``examine``) is a pure function of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from hil.errors import ConfigurationError, HilError
+from hil.host.doctor import Check, Status
+from hil.links.engines import offload, ports, rtnl
+from hil.links.engines.detect import lacking
+from hil.links.engines.ports import Nic, Port
+from hil.links.engines.remote import Gateway, GatewayHost, Login, SshAgent
+
+WITHOUT = "benches whose lab file has no gateway_host work; this lab's links do not"
+ROUND_TRIP_WARN_MS = 5.0
+ROUND_TRIP_FAIL_MS = 250.0
+"""A cut by hand takes one; the player needs a few dozen in the 15 s that it is ahead."""
+GOOD_CLOCKS = ("tsc", "arch_sys_counter", "kvm-clock", "hyperv_clocksource_tsc_page")
+MAX_RESOLUTION_NS = 1_000
+_ROUND_TRIPS = 50
+_CARRIER_S = 4.0
+_FACTS = r"""
+echo "cpus=$(nproc)"
+echo "load=$(cut -d' ' -f1 /proc/loadavg)"
+echo "clocksource=$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource 2>/dev/null)"
+echo "resolution_ns=$(grep -m1 -o '[.]resolution: *[0-9]*' /proc/timer_list 2>/dev/null | grep -o '[0-9]*$')"
+{ zcat /proc/config.gz || cat "/boot/config-$(uname -r)"; } 2>/dev/null | sed -n 's/^CONFIG_HZ=/hz=/p'
+true
+"""
+
+
+@dataclass(frozen=True)
+class GatewayFacts:
+    """What there is to know about a gateway."""
+
+    name: str
+    ports: tuple[Port, ...]
+    problem: str = ""  # why nothing could be asked
+    remedy: str = ""
+    kernel_release: str = ""
+    missing: tuple[str, ...] = ()  # of what links need
+    cpus: int = 0
+    load: float = 0.0  # processes that want to run, over a minute
+    clocksource: str = ""
+    resolution_ns: int | None = None  # of its timers; None: it does not say
+    hz: int | None = None
+    round_trip_ms: float = 0.0  # median of the control connection
+    clock_uncertainty_us: float = 0.0
+    nics: Mapping[str, Nic] | None = None
+    offloads: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] | None = (
+        None  # NIC: (can be off, stay on)
+    )
+
+
+def diagnose(gateway: Gateway) -> list[Check]:
+    """Look at a gateway and judge it; what it had is restored."""
+    return examine(probe(gateway))
+
+
+def probe(gateway: Gateway) -> GatewayFacts:
+    """Ask it. Ports that are down are set up for the while, to see whether something is at their other end."""
+    ends = tuple(port for pair in gateway.ports.values() for port in pair)
+    name = gateway.host.name
+    try:
+        return _probed(gateway.host, name, ends)
+    except HilError as exc:
+        return GatewayFacts(name, ends, problem=exc.message, remedy=exc.remedy)
+
+
+def _probed(host: GatewayHost, name: str, ends: tuple[Port, ...]) -> GatewayFacts:
+    login = Login(host)
+    try:
+        said = dict(line.partition("=")[::2] for line in login.run(_FACTS, root=True).splitlines())
+    finally:
+        login.close()
+    with SshAgent(host, scratch=True) as agent:
+        missing = [*lacking(agent), *([] if ports.makes_vlans(agent) else ["VLANs (8021q)"])]
+        took_ms = [_timed_ms(agent) for _ in range(_ROUND_TRIPS)]
+        clock = agent.offset(time.monotonic_ns, readings=10)
+        release = agent.kernel_release
+    with SshAgent(host) as agent:
+        nics = ports.nics(agent)
+        wanted = sorted({port.nic for port in ends} & {*nics})
+        offloads = {nic: _offloads(agent, nic) for nic in wanted}
+        nics = _with_carrier(
+            agent, nics, [nic for nic in wanted if not nics[nic].up and not nics[nic].master]
+        )
+    return GatewayFacts(
+        name,
+        ends,
+        kernel_release=release,
+        missing=tuple(missing),
+        cpus=int(said.get("cpus") or 0),
+        load=float(said.get("load") or 0),
+        clocksource=said.get("clocksource", ""),
+        resolution_ns=int(said["resolution_ns"]) if said.get("resolution_ns") else None,
+        hz=int(said["hz"]) if said.get("hz") else None,
+        round_trip_ms=median(took_ms),
+        clock_uncertainty_us=clock.uncertainty_ns / 1000,
+        nics=nics,
+        offloads=offloads,
+    )
+
+
+def _timed_ms(agent: SshAgent) -> float:
+    before = time.monotonic_ns()
+    agent.clock()
+    return (time.monotonic_ns() - before) / 1e6
+
+
+def _offloads(agent: SshAgent, nic: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    free, stuck = offload.segmenting(ports.asking(agent, nic), udp_only=False)
+    return tuple(free), tuple(stuck)
+
+
+def _with_carrier(agent: SshAgent, nics: dict[str, Nic], down: Sequence[str]) -> dict[str, Nic]:
+    """The NICs again, after those that were down had time to find a carrier; the relay sets them down again."""
+    for name in down:
+        nic = nics[name]
+        agent.undo(ports.set_link(nic.index, nic.flags, nic.mtu))
+        if nic.address_mode is not None:
+            agent.undo(ports.address_mode(nic.index, nic.address_mode))
+            rtnl.transact(agent, [("no IPv6 address", ports.address_mode(nic.index, 1))])
+        rtnl.transact(agent, [(f"port {name} up", ports.set_link(nic.index, nic.flags | 1, nic.mtu))])
+    until = time.monotonic() + _CARRIER_S
+    now = ports.nics(agent) if down else nics
+    while not all(now[name].carrier for name in down) and time.monotonic() < until:
+        time.sleep(0.2)
+        now = ports.nics(agent)
+    return now
+
+
+def examine(facts: GatewayFacts) -> list[Check]:
+    """All checks on a gateway."""
+    if facts.problem:
+        why = "the links of this lab are shaped there"
+        return [Check("gateway", "fail", facts.problem, why, facts.remedy, WITHOUT)]
+    return [
+        Check("gateway", "ok", f"{facts.name}, Linux {facts.kernel_release}", "the links are shaped there"),
+        *_kernel(facts),
+        *_ports(facts),
+    ]
+
+
+def _check(
+    ok: bool, name: str, found: str, why: str, *, remedy: str, bad: Status = "fail", without: str = WITHOUT
+) -> Check:
+    return Check(
+        f"gateway-{name}", "ok" if ok else bad, found, why, "" if ok else remedy, "" if ok else without
+    )
+
+
+def _kernel(f: GatewayFacts) -> Iterator[Check]:
+    trunk = any(port.vlan is not None for port in f.ports)
+    for thing, modules in (
+        ("netem", "sch_netem"),
+        ("ingress", "sch_ingress"),
+        ("matchall or mirred", "cls_matchall act_mirred"),
+        ("VLANs (8021q)", "8021q"),
+    ):
+        there = thing not in f.missing
+        first = modules.split()[0].upper()
+        yield _check(
+            there,
+            modules.split()[0],
+            f"{thing.replace(' or ', ' and ')} {'work' if there and ' ' in thing else 'works' if there else 'missing'}",
+            "each link's end can be a VLAN of a trunk"
+            if thing.startswith("VLAN")
+            else "links are shaped by netem and joined by redirection",
+            remedy=f"there, as root: modprobe -a {modules}; if there is no such module (Jetson kernels lack some), "
+            f"use a machine with a distribution's kernel ({first} is an option of it)",
+            bad="fail" if trunk or not thing.startswith("VLAN") else "warn",
+            without=WITHOUT if trunk or not thing.startswith("VLAN") else "whole ports work",
+        )
+    hidden = f.resolution_ns is None
+    yield _check(
+        f.resolution_ns is not None and f.resolution_ns <= MAX_RESOLUTION_NS,
+        "timers",
+        ("resolution not told" if hidden else f"resolution {f.resolution_ns} ns")
+        + (f", HZ {f.hz}" if f.hz else ""),
+        "without high-resolution timers a delay is a multiple of a tick (1 to 10 ms)",
+        remedy="calibration will tell how late it is"
+        if hidden
+        else "use a kernel with CONFIG_HIGH_RES_TIMERS",
+        bad="warn" if hidden else "fail",
+    )
+    yield _check(
+        f.clocksource in GOOD_CLOCKS,
+        "clock",
+        f"source {f.clocksource or 'not told'}; known to {f.clock_uncertainty_us:.0f} us",
+        "netem and the schedule go by it; a slow source costs a microsecond or more per packet",
+        remedy=f"boot with clocksource={GOOD_CLOCKS[0]}, if the machine has it",
+        bad="warn",
+    )
+    yield _check(
+        f.round_trip_ms <= ROUND_TRIP_WARN_MS,
+        "round-trip",
+        f"{f.round_trip_ms:.2f} ms over the control connection",
+        "a cut by hand comes so much later, and clocks are compared over it; schedules do not wait for it",
+        remedy="connect the gateway by cable, in the same network",
+        bad="warn" if f.round_trip_ms <= ROUND_TRIP_FAIL_MS else "fail",
+    )
+    idle = f.cpus - f.load
+    yield _check(
+        f.cpus >= 2 and idle >= 1,
+        "cpu",
+        f"{f.cpus} cores, load {f.load:.2f}",
+        "a busy gateway adds delays of its own; calibration will say so",
+        remedy="use a machine with two cores or more, and end what else runs there",
+        bad="warn",
+        without="everything, but runs may end INCONCLUSIVE",
+    )
+
+
+def _ports(f: GatewayFacts) -> Iterator[Check]:
+    nics = f.nics or {}
+    for name in sorted({port.nic for port in f.ports}):
+        port = next(p for p in sorted(f.ports, key=lambda p: p.vlan is not None) if p.nic == name)
+        try:
+            ports.check(port, dict(nics))
+        except ConfigurationError as exc:
+            found, remedy = exc.message, exc.remedy
+            yield _check(False, f"port-{name}", found, "a port carries links and nothing else", remedy=remedy)
+            continue
+        nic = nics[name]
+        yield _check(
+            nic.carrier,
+            f"port-{name}",
+            f"{'carrier' if nic.carrier else 'no carrier'}, {len(nic.addresses) or 'no'} address, MTU {nic.mtu}",
+            "a link's end is cabled to it",
+            remedy="plug its cable in, and see that the other end is up",
+        )
+        free, stuck = (f.offloads or {}).get(name, ((), ()))
+        words = [f"the bench turns {len(free)} off ({', '.join(free[:2])}, ...)"] if free else []
+        yield _check(
+            not stuck,
+            f"offload-{name}",
+            "; ".join([*words, *([f"stays on: {', '.join(stuck)}"] if stuck else [])]) or "none on",
+            "packets that a NIC puts together are lost together",
+            remedy="use another NIC, or link_profile: bulk (outages, no random loss)",
+            bad="warn",
+            without="profile bulk works",
+        )
+
+
+def gateway_of(lab_path: Path) -> Gateway | None:
+    """The gateway of a lab file, if it has one; ConfigurationError for a lab file with mistakes."""
+    from hil.lab.model import load_lab
+
+    section = load_lab(lab_path).gateway_host
+    return Gateway.of(section) if section else None

@@ -1,0 +1,310 @@
+"""Ports of a gateway: physical NICs, or VLANs of one, made ready to carry links; and how to put everything back.
+
+Before anything is changed the relay is told how to undo it, so that it does so however the connection ends.
+What a relay that was killed left there is removed before ports are used again: VLANs by the prefix of their names,
+queueing disciplines of whole ports because the lab file says that those are ours.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from hil.errors import ConfigurationError
+from hil.links.engines import offload, rtnl
+from hil.links.engines.wiring import Profile
+
+PREFIX = "hil.v"
+"""Of the VLANs that are made; nobody else's begin so."""
+_IFLA_MTU, _IFLA_IFNAME, _IFLA_LINK, _IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_AF_SPEC = 4, 3, 5, 13, 18, 26
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_VLAN_ID = 1, 2, 1
+_AF_INET6, _INET6_ADDR_GEN_MODE, _NO_ADDRESS = 10, 8, 1
+_NEWLINK, _DELLINK, _GETLINK, _GETADDR, _DELQDISC, _GETQDISC = 16, 17, 18, 22, 37, 38
+_REQUEST, _ACK, _EXCL, _CREATE, _DUMP = 0x1, 0x4, 0x200, 0x400, 0x300
+_UP, _PROMISC, _LOWER_UP = 0x1, 0x100, 0x10000
+_ROOT, _INGRESS_PARENT, _INGRESS = 0xFFFFFFFF, 0xFFFFFFF1, 0xFFFF0000
+_QUEUE_PACKETS = 10_000
+_OURS = ("netem", "ingress")
+
+
+@dataclass(frozen=True)
+class Port:
+    """Where a link's end is on the gateway: a NIC of its, or one VLAN on that NIC."""
+
+    nic: str
+    vlan: int | None = None
+
+    def __str__(self) -> str:
+        return self.nic if self.vlan is None else f"VLAN {self.vlan} on {self.nic}"
+
+
+@dataclass(frozen=True)
+class Nic:
+    """A NIC of the gateway as it is."""
+
+    index: int
+    flags: int
+    mtu: int
+    master: bool
+    addresses: tuple[str, ...]
+    qdiscs: tuple[tuple[str, int], ...]  # kind, handle; those that the kernel gave it by itself have handle 0
+    address_mode: int | None  # how IPv6 makes an address for it; None where there is no IPv6
+
+    @property
+    def carrier(self) -> bool:
+        """Up and something answers at the other end of the cable (not known while it is down)."""
+        return bool(self.flags & _LOWER_UP)
+
+    @property
+    def up(self) -> bool:
+        return bool(self.flags & _UP)
+
+
+class GatewayKernel(Protocol):
+    """What is needed of :class:`hil.links.engines.remote.SshAgent`."""
+
+    def request(self, batch: bytes) -> bytes: ...
+
+    def ioctl(self, ifname: str, request: bytes) -> bytes: ...
+
+    def undo(self, message: bytes) -> None: ...
+
+    def undo_ioctl(self, ifname: str, request: bytes) -> None: ...
+
+
+def nics(gateway: GatewayKernel) -> dict[str, Nic]:
+    """All NICs of the gateway, by name."""
+    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+    from pyroute2.netlink.rtnl.tcmsg import tcmsg
+
+    links, addresses, qdiscs = (
+        [_parsed(form, raw) for raw in reply.messages]
+        for form, reply in zip(
+            (ifinfmsg, ifaddrmsg, tcmsg),
+            rtnl.transact(
+                gateway,
+                [
+                    ("listing its NICs", _message(_GETLINK, _DUMP, bytes(16))),
+                    ("listing its addresses", _message(_GETADDR, _DUMP, bytes(8))),
+                    ("listing its queueing disciplines", _message(_GETQDISC, _DUMP, bytes(20))),
+                ],
+            ),
+            strict=True,
+        )
+    )
+    return {
+        str(link.get_attr("IFLA_IFNAME")): Nic(
+            index=link["index"],
+            flags=link["flags"],
+            mtu=link.get_attr("IFLA_MTU"),
+            master=link.get_attr("IFLA_MASTER") is not None,
+            addresses=tuple(
+                f"{a.get_attr('IFA_ADDRESS')}/{a['prefixlen']}"
+                for a in addresses
+                # a link-local address is the kernel's own doing
+                if a["index"] == link["index"] and not str(a.get_attr("IFA_ADDRESS")).startswith("fe80:")
+            ),
+            qdiscs=tuple(
+                (str(q.get_attr("TCA_KIND")), q["handle"]) for q in qdiscs if q["index"] == link["index"]
+            ),
+            address_mode=_address_mode(link),
+        )
+        for link in links
+    }
+
+
+def lay(gateway: GatewayKernel, ports: Sequence[Port], *, mtus: Sequence[int], profile: Profile) -> list[str]:
+    """Make the ports of link ends ready, one MTU each; the names of the NICs that are them.
+
+    Offloads are as ``profile`` says, on trunks too, where received packets are put together.  ConfigurationError
+    for ports that are not there or somebody else's; BenchError when the kernel refuses something.
+    """
+    _sweep(gateway, nics(gateway), ports)
+    there = nics(gateway)
+    for port in ports:
+        check(port, there)
+    trunks = {port.nic: mtu for port, mtu in sorted(zip(ports, mtus, strict=True), key=lambda pair: pair[1])}
+    for number, (name, mtu) in enumerate(trunks.items()):
+        whole = Port(name) in ports
+        _take(gateway, name, there[name], mtu, profile=profile, whole=whole)
+        for port, own_mtu in zip(ports, mtus, strict=True):
+            if port.nic == name and port.vlan is not None:
+                made = vlan_name(number, port.vlan)
+                gateway.undo(delete_link(made))
+                rtnl.transact(
+                    gateway,
+                    [
+                        (
+                            f"{port} (kernel module 8021q)",
+                            new_vlan(made, there[name].index, port.vlan, own_mtu),
+                        )
+                    ],
+                )
+                now = nics(gateway)[made]
+                _no_own_address(gateway, now)
+                _plain(gateway, made, profile)
+    numbers = {name: number for number, name in enumerate(trunks)}
+    return [p.nic if p.vlan is None else vlan_name(numbers[p.nic], p.vlan) for p in ports]
+
+
+def lacking_vlan(gateway: rtnl.Requester, ports: Sequence[Port]) -> list[str]:
+    """Whether the kernel can make VLANs, if a port needs it; tried in the scratch namespace of ``gateway``."""
+    if all(port.vlan is None for port in ports):
+        return []
+    return [] if makes_vlans(gateway) else ["VLANs (8021q)"]
+
+
+def makes_vlans(gateway: rtnl.Requester) -> bool:
+    """Makes a NIC and a VLAN on it, in a scratch namespace. BenchError when not even the NIC can be made."""
+    rtnl.transact(gateway, [("a pair of NICs for trial (veth)", _new_pair())])
+    trunk = rtnl.interfaces(gateway)["hil0"]
+    (reply,) = rtnl.replies(gateway.request(new_vlan(vlan_name(0, 1), trunk, 1, 1500)))
+    return not reply.error
+
+
+def _new_pair() -> bytes:
+    """`ip link add hil0 type veth`: loopback carries no VLANs."""
+    info = _attribute(_IFLA_INFO_KIND, b"veth")
+    return _message(
+        _NEWLINK,
+        _ACK | _CREATE | _EXCL,
+        bytes(16) + _attribute(_IFLA_IFNAME, b"hil0\0") + _attribute(_IFLA_LINKINFO, info),
+    )
+
+
+def check(port: Port, there: dict[str, Nic]) -> None:
+    """ConfigurationError for a port that is not there, or that is not ours to use."""
+    nic = there.get(port.nic)
+    if nic is None:
+        usable = ", ".join(sorted(name for name in there if name != "lo"))
+        raise ConfigurationError(
+            f"the gateway has no NIC {port.nic}",
+            remedy=f"its NICs: {usable}; see gateway_host in the lab file",
+        )
+    if nic.master:
+        raise ConfigurationError(
+            f"port {port.nic} of the gateway belongs to a bridge or bond",
+            remedy=f"there: ip link set {port.nic} nomaster",
+        )
+    if port.vlan is None and nic.addresses:
+        raise ConfigurationError(
+            f"port {port.nic} of the gateway has address {', '.join(nic.addresses)}: is it the way to the gateway?",
+            remedy=f"name another port; or there: ip address flush dev {port.nic}",
+        )
+    if foreign := [kind for kind, handle in nic.qdiscs if handle and kind not in _OURS]:
+        raise ConfigurationError(
+            f"port {port.nic} of the gateway has queueing discipline {', '.join(foreign)}, which is not ours",
+            remedy=f"there: tc qdisc delete dev {port.nic} {'clsact' if 'clsact' in foreign else 'root'}",
+        )
+
+
+def vlan_name(trunk: int, vlan: int) -> str:
+    return f"{PREFIX}{trunk}.{vlan}"
+
+
+def new_vlan(name: str, link: int, vlan: int, mtu: int) -> bytes:
+    """`ip link add link LINK name NAME mtu MTU txqueuelen 10000 type vlan id VLAN`."""
+    data = _attribute(_IFLA_VLAN_ID, struct.pack("=H", vlan))
+    info = _attribute(_IFLA_INFO_KIND, b"vlan") + _attribute(_IFLA_INFO_DATA, data)
+    attributes = (
+        _attribute(_IFLA_IFNAME, name.encode() + b"\0")
+        + _attribute(_IFLA_LINK, struct.pack("=I", link))
+        + _attribute(_IFLA_MTU, struct.pack("=I", mtu))
+        + _attribute(_IFLA_TXQLEN, struct.pack("=I", _QUEUE_PACKETS))
+        + _attribute(_IFLA_LINKINFO, info)
+    )
+    return _message(_NEWLINK, _ACK | _CREATE | _EXCL, bytes(16) + attributes)
+
+
+def delete_link(name: str) -> bytes:
+    """`ip link delete NAME`."""
+    return _message(_DELLINK, _ACK, bytes(16) + _attribute(_IFLA_IFNAME, name.encode() + b"\0"))
+
+
+def set_link(index: int, flags: int, mtu: int) -> bytes:
+    """Up and promiscuous as in ``flags``, and the MTU."""
+    changed = _UP | _PROMISC
+    head = struct.pack("=BxHiII", 0, 0, index, flags & changed, changed)
+    return _message(_NEWLINK, _ACK, head + _attribute(_IFLA_MTU, struct.pack("=I", mtu)))
+
+
+def address_mode(index: int, mode: int) -> bytes:
+    """How IPv6 makes an address by itself for a NIC: 1 is not at all."""
+    inner = _attribute(_AF_INET6, _attribute(_INET6_ADDR_GEN_MODE, struct.pack("=B", mode)))
+    head = struct.pack("=BxHiII", 0, 0, index, 0, 0)
+    return _message(_NEWLINK, _ACK, head + _attribute(_IFLA_AF_SPEC, inner))
+
+
+def delete_qdisc(index: int, *, ingress: bool) -> bytes:
+    """`tc qdisc delete dev INDEX root` or `... ingress`."""
+    handle, parent = (_INGRESS, _INGRESS_PARENT) if ingress else (0, _ROOT)
+    return _message(_DELQDISC, _ACK, struct.pack("=BxxxiIII", 0, index, handle, parent, 0))
+
+
+def _sweep(gateway: GatewayKernel, there: dict[str, Nic], ports: Sequence[Port]) -> None:
+    """Remove what a relay left that could not undo."""
+    steps = [(f"leftover {name}", delete_link(name)) for name in there if name.startswith(PREFIX)]
+    for name in sorted({port.nic for port in ports if port.vlan is None} & {*there}):
+        for kind, handle in there[name].qdiscs:
+            if handle and kind in _OURS:
+                message = delete_qdisc(there[name].index, ingress=kind == "ingress")
+                steps.append((f"leftover {kind} of {name}", message))
+    if steps:
+        rtnl.transact(gateway, steps)
+
+
+def _take(gateway: GatewayKernel, name: str, nic: Nic, mtu: int, *, profile: Profile, whole: bool) -> None:
+    gateway.undo(set_link(nic.index, nic.flags, nic.mtu))
+    if whole:
+        gateway.undo(delete_qdisc(nic.index, ingress=False))
+        gateway.undo(delete_qdisc(nic.index, ingress=True))
+        _no_own_address(gateway, nic)
+    flags = nic.flags | _UP | (_PROMISC if whole else 0)
+    rtnl.transact(gateway, [(f"port {name} up, MTU {mtu}", set_link(nic.index, flags, max(mtu, nic.mtu)))])
+    _plain(gateway, name, profile)
+
+
+def _no_own_address(gateway: GatewayKernel, nic: Nic) -> None:
+    """IPv6 would put its own packets on the link unasked."""
+    if nic.address_mode is None or nic.address_mode == _NO_ADDRESS:
+        return
+    gateway.undo(address_mode(nic.index, nic.address_mode))
+    rtnl.transact(gateway, [("no IPv6 address", address_mode(nic.index, _NO_ADDRESS))])
+
+
+def _plain(gateway: GatewayKernel, name: str, profile: Profile) -> None:
+    offload.switch_off(
+        asking(gateway, name),
+        name,
+        udp_only=profile == "bulk",
+        undo_first=lambda request: gateway.undo_ioctl(name, request),
+    )
+
+
+def asking(gateway: GatewayKernel, name: str) -> Callable[[bytes], bytes]:
+    """SIOCETHTOOL on one NIC of the gateway."""
+    return lambda request: gateway.ioctl(name, request)
+
+
+def _message(kind: int, flags: int, body: bytes) -> bytes:
+    return struct.pack("=IHHII", 16 + len(body), kind, _REQUEST | flags, 0, 0) + body
+
+
+def _attribute(kind: int, content: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(content), kind) + content + bytes(-len(content) % 4)
+
+
+def _parsed(form: Any, raw: bytes) -> Any:
+    message = form(raw)
+    message.decode()
+    return message
+
+
+def _address_mode(link: Any) -> int | None:
+    families = link.get_attr("IFLA_AF_SPEC")
+    inet6 = families.get_attr("AF_INET6") if families else None
+    mode = inet6.get_attr("IFLA_INET6_ADDR_GEN_MODE") if inet6 else None
+    return None if mode is None else int(mode)

@@ -1,0 +1,149 @@
+"""A gateway to try things on: a real sshd in a network namespace, its ports veth pairs to two other namespaces."""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from hil import netns, paths
+from hil.links.engines import offload
+from hil.links.engines.agent import KernelAgent
+from hil.links.engines.relay import Kind
+from hil.links.engines.remote import GatewayHost
+from hil.twin.pki import ensure_pki
+from hil.twin.rootfs import ensure_base
+from hil.wait import wait_until
+
+ADDRESS, OURS = "198.19.200.2", "198.19.200.1"
+CONFIG = """
+Port 22
+ListenAddress {address}
+HostKey {directory}/host_key
+AuthorizedKeysFile {directory}/authorized_keys
+StrictModes no
+UsePAM no
+PidFile none
+PasswordAuthentication no
+"""
+# users of its own, and a home that is not this machine's
+START = """
+set -e
+mount --bind {d}/passwd /etc/passwd
+mount --bind {d}/shadow /etc/shadow
+mount -t tmpfs tmpfs /run/lock && mkdir -p /run/sshd
+exec env LD_LIBRARY_PATH={lib} {sshd} -D -e -f {d}/config
+"""
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """Namespaces ``<prefix>near`` (us), ``gw`` (its ports p0 and p1), ``a`` and ``b`` (isl0, cabled to p0 and p1)."""
+
+    prefix: str
+    host: GatewayHost
+    home: Path
+
+    @property
+    def namespace(self) -> str:
+        return self.prefix + "gw"
+
+    def relays(self) -> list[int]:
+        """Process ids of relays that run there."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if str(entry.joinpath("exe").readlink()).startswith(str(self.home / ".cache")):
+                    found.append(int(entry.name))
+        return sorted(found)
+
+    def state(self) -> str:
+        """Its NICs, queueing disciplines and features, as the tools print them."""
+        argvs = [["ip", "-o", "link"], ["tc", "qdisc"]]
+        said = [
+            subprocess.run(
+                netns.argv_inside(self.namespace, argv), capture_output=True, text=True, check=True
+            ).stdout
+            for argv in argvs
+        ]
+        with KernelAgent(self.namespace) as agent:
+            said += [str(offload.segmenting(_asking(agent, port), udp_only=False)) for port in ("p0", "p1")]
+        lines = "\n".join(said).replace("noop", "noqueue").splitlines()
+        # what the kernel gives a NIC by itself when it is first up
+        return "\n".join(line for line in lines if not line.startswith("qdisc noqueue"))
+
+
+@contextmanager
+def gateway(test: str) -> Iterator[Gateway]:
+    prefix = f"hilt-gateway-{test}-{os.getpid()}-"
+    spaces = [prefix + name for name in ("near", "gw", "a", "b")]
+    with tempfile.TemporaryDirectory(prefix="hilt-gateway-") as scratch:
+        directory = Path(scratch)
+        directory.chmod(0o755)
+        sshd: subprocess.Popen[bytes] | None = None
+        try:
+            for name in spaces:
+                netns.create(name)
+            near, gw, a, b = spaces
+            for far, nic, port in ((near, "u0", "mgmt0"), (a, "isl0", "p0"), (b, "isl0", "p1")):
+                _ip("-n", far, "link", "add", nic, "up", "type", "veth", "peer", "name", port, "netns", gw)
+            _ip("-n", near, "addr", "add", f"{OURS}/30", "dev", "u0")
+            _ip("-n", gw, "addr", "add", f"{ADDRESS}/30", "dev", "mgmt0")
+            _ip("-n", gw, "link", "set", "mgmt0", "up")
+            sshd, host = _serve(gw, near, directory)
+            yield Gateway(prefix, host, directory / "home")
+        finally:
+            if sshd is not None:
+                sshd.send_signal(signal.SIGKILL)  # and with it its pid namespace
+                sshd.wait(timeout=10)
+            for name in spaces:
+                netns.delete(name)
+
+
+def _serve(gw: str, near: str, directory: Path) -> tuple[subprocess.Popen[bytes], GatewayHost]:
+    pki = ensure_pki()
+    base = ensure_base(paths.cache(), lambda line: None) / "tree"
+    key = directory / "host_key"
+    (directory / "home").mkdir()
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    public = " ".join(key.with_suffix(".pub").read_text().split()[:2])
+    authorized = subprocess.run(
+        ["ssh-keygen", "-y", "-f", str(pki.ssh_key)], check=True, capture_output=True, text=True
+    )
+    (directory / "authorized_keys").write_text(authorized.stdout)
+    (directory / "passwd").write_text(
+        f"root:x:0:0::{directory}/home:/bin/sh\nsshd:x:74:74::/run/sshd:/bin/false\n"
+    )
+    (directory / "shadow").write_text("root:*:19000:0:99999:7:::\nsshd:*:19000:0:99999:7:::\n")
+    (directory / "config").write_text(CONFIG.format(address=ADDRESS, directory=directory))
+    script = START.format(d=directory, sshd=base / "usr/sbin/sshd", lib=base / "usr/lib/x86_64-linux-gnu")
+    # a pid namespace of its own: nothing of it can be left
+    apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script]
+    with (directory / "sshd.log").open("wb") as log:
+        process = subprocess.Popen(
+            netns.argv_inside(gw, apart), stdout=log, stderr=log, start_new_session=True
+        )
+
+    def answers() -> bool:
+        with suppress(OSError), netns.connect(near, (ADDRESS, 22), timeout_s=1):
+            return True
+        if process.poll() is not None:
+            raise AssertionError((directory / "sshd.log").read_text())
+        return False
+
+    wait_until(answers, what="sshd", deadline_s=15, every_s=0.05)
+    return process, GatewayHost(ADDRESS, public, key=pki.ssh_key, namespace=near)
+
+
+def _asking(agent: KernelAgent, nic: str) -> offload.Ioctl:
+    return lambda request: agent.ask(Kind.IOCTL, struct.pack("16s", nic.encode()) + request)[4:]
+
+
+def _ip(*argv: str) -> None:
+    subprocess.run(["ip", *argv], check=True, capture_output=True, text=True)

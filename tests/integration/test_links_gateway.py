@@ -1,0 +1,323 @@
+"""The link box on another machine: a real sshd in a network namespace, veth pairs for ports, this kernel behind it.
+
+This kernel may have no netem, matchall or 8021q; what they are told is compared byte for byte in the unit tests.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from hil import netns
+from hil.bench.near import NearNics
+from hil.bench.plumbing import Plumbing
+from hil.cli.host import doctor
+from hil.errors import BenchError, ConfigurationError
+from hil.host import gateway_doctor
+from hil.lab.model import load_lab
+from hil.links.box import End, LinkBox, Wire
+from hil.links.engines import ports, rtnl
+from hil.links.engines.detect import missing_in_kernel
+from hil.links.engines.ports import Port
+from hil.links.engines.remote import Gateway, SshAgent
+from hil.links.fake import fake_box
+from hil.links.measure.probe import Probe, collect, pace, warm_up
+from hil.links.plan import PlanRow
+from hil.links.state import LinkState
+from hil.twin.pki import ensure_pki
+from hil.wait import wait_until
+from tests.integration import gateway_kit
+from tests.integration.test_links_kernel import (
+    queue_length,
+    queue_length_shape,
+    redirect_by_u32,
+    tbf,
+    the_log,
+)
+
+pytestmark = pytest.mark.integration
+STATE = LinkState(1_000, 50_000_000)
+
+
+@pytest.fixture(scope="module")
+def gw() -> Iterator[gateway_kit.Gateway]:
+    with gateway_kit.gateway("links") as made:
+        yield made
+
+
+@pytest.fixture
+def untouched(gw: gateway_kit.Gateway) -> Iterator[None]:
+    """Whatever a test does, the gateway is afterwards as it was, and nothing runs there."""
+    wait_until(lambda: not gw.relays(), what="relays to end", deadline_s=10)
+    before = gw.state()
+    yield
+    wait_until(lambda: not gw.relays(), what="relays to end", deadline_s=10)
+    assert gw.state() == before
+
+
+def at_work(gw: gateway_kit.Gateway, mtu: int = 1500) -> SshAgent:
+    """An agent that has changed the gateway's ports: flags, MTU, offloads, and all that hangs on them."""
+    agent = SshAgent(gw.host)
+    assert ports.lay(agent, [Port("p0"), Port("p1")], mtus=[mtu, mtu], profile="exact") == ["p0", "p1"]
+    index = rtnl.interfaces(agent)
+    a, b = index["p0"], index["p1"]
+    rtnl.transact(
+        agent,
+        [
+            ("up a", rtnl.nic_up(a)),
+            ("up b", rtnl.nic_up(b)),
+            ("ingress a", rtnl.ingress(a)),
+            ("ingress b", rtnl.ingress(b)),
+            ("tbf", tbf(b, 2_500_000)),
+            ("a to b", redirect_by_u32(a, b)),
+            ("b to a", redirect_by_u32(b, a)),
+        ],
+    )
+    return agent
+
+
+def test_its_clock_is_ours_to_within_what_was_measured(gw: gateway_kit.Gateway) -> None:
+    with SshAgent(gw.host) as agent:
+        clock = agent.offset(time.monotonic_ns, readings=20)
+        assert abs(clock.offset_ns) <= clock.uncertainty_ns  # here both are the same clock
+        assert agent.latest == clock
+        assert agent.kernel_release == os.uname().release
+
+
+def test_the_relay_is_copied_once(gw: gateway_kit.Gateway) -> None:
+    SshAgent(gw.host).close()
+    (copy,) = (gw.home / ".cache/hil").glob("relay-*")
+    stamp = copy.stat().st_mtime_ns
+    SshAgent(gw.host).close()
+    assert copy.stat().st_mtime_ns == stamp
+    copy.write_bytes(b"half of it")
+    SshAgent(gw.host).close()
+    assert copy.stat().st_size > 100_000
+
+
+@pytest.mark.usefixtures("untouched")
+def test_frames_cross_the_gateway_and_everything_is_as_before_when_it_is_closed(
+    gw: gateway_kit.Gateway, tmp_path: Path
+) -> None:
+    ends = [End(gw.prefix + "a", "isl0"), End(gw.prefix + "b", "isl0")]
+    for end, address in zip(ends, ("198.19.128.5/30", "198.19.128.6/30"), strict=True):
+        subprocess.run(["ip", "-n", end.namespace, "addr", "replace", address, "dev", end.ifname], check=True)
+    with at_work(gw) as agent:
+        now = ports.nics(agent)
+        assert all(now[name].flags & 0x101 == 0x101 for name in ("p0", "p1"))
+        assert {kind for kind, _ in now["p1"].qdiscs} == {"tbf", "ingress"}
+        with fake_box([Wire("x", ends[0], ends[1], STATE, STATE)], socket_path=tmp_path / "fake") as box:
+            (status,) = box.show()
+        with Probe(status, "a_to_b") as there, Probe(status, "b_to_a") as back:
+            assert not warm_up([there, back])
+            pace([there, back], count=50, interval_s=0.002)
+            assert len(collect(there, expected=50)) == len(collect(back, expected=50)) == 50
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_connection_that_dies_leaves_nothing_behind(gw: gateway_kit.Gateway) -> None:
+    agent = at_work(gw, mtu=9000)
+    assert "mtu 9000" in gw.state()
+    os.kill(agent.pid, signal.SIGKILL)
+    wait_until(lambda: not gw.relays(), what="the relay to end", deadline_s=10)
+    with pytest.raises(BenchError, match="it undoes by itself"):
+        agent.clock()
+    agent.close()
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_cable_that_was_pulled_is_noticed_by_the_relay_itself(gw: gateway_kit.Gateway) -> None:
+    agent = at_work(gw)
+    os.kill(agent.pid, signal.SIGSTOP)  # no end of the connection, only silence
+    try:
+        wait_until(lambda: not gw.relays(), what="the relay to end", deadline_s=40, every_s=0.5)
+    finally:
+        os.kill(agent.pid, signal.SIGCONT)
+        agent.close()
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_relay_of_which_one_process_is_killed_undoes_all_the_same(
+    gw: gateway_kit.Gateway, which: int
+) -> None:
+    agent = at_work(gw, mtu=9000)
+    os.kill(gw.relays()[which], signal.SIGKILL)
+    wait_until(lambda: not gw.relays(), what="the relay to end", deadline_s=10)
+    with pytest.raises(BenchError):
+        agent.clock()
+    agent.close()
+
+
+def test_the_next_one_clears_away_what_a_killed_relay_left() -> None:
+    with gateway_kit.gateway("killed") as own:
+        agent = at_work(own)
+        for relay in own.relays():
+            os.kill(relay, signal.SIGSTOP)
+        for relay in own.relays():
+            os.kill(relay, signal.SIGKILL)
+        with pytest.raises(BenchError):
+            agent.clock()
+        agent.close()
+        assert own.state().count("ingress") == 2
+        # a token bucket took the place of netem here, which the next one would know as its own
+        subprocess.run(["tc", "-n", own.namespace, "qdisc", "delete", "dev", "p1", "root"], check=True)
+        at_work(own).close()
+        wait_until(lambda: "ingress" not in own.state(), what="the relay to undo", deadline_s=10)
+
+
+def test_a_second_bench_is_told_that_the_gateway_is_taken(gw: gateway_kit.Gateway) -> None:
+    with SshAgent(gw.host), pytest.raises(BenchError, match="another bench has this gateway"):
+        SshAgent(gw.host)
+
+
+@pytest.mark.usefixtures("untouched")
+def test_rows_are_applied_over_there_at_their_moment_of_our_clock(gw: gateway_kit.Gateway) -> None:
+    with SshAgent(gw.host) as agent:
+        before = queue_length(agent)  # of loopback, which stands in for a shaped NIC
+        try:
+            agent.shape(3, queue_length_shape())
+            clock = agent.offset(time.monotonic_ns)
+            zero = time.monotonic_ns() + 50_000_000
+            at = [zero + step * 20_000_000 - clock.offset_ns for step in range(5)]
+            agent.plan_stage([PlanRow(t, n, 0x41414141, 0x41414141, 3, 1) for n, t in enumerate(at, 1)])
+            agent.plan_commit()
+            log = the_log(agent, 5)
+            assert [(each.planned_ns, each.error) for each in log] == [(t, 0) for t in at]
+            assert time.monotonic_ns() >= zero + 80_000_000
+            assert queue_length(agent) == 5_000
+        finally:
+            restore = ["ip", "-n", gw.namespace, "link", "set", "lo", "txqueuelen", str(before), "alias", ""]
+            subprocess.run(restore, check=True)
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.skipif(not missing_in_kernel(), reason="this kernel has everything")
+def test_a_link_box_there_names_what_its_kernel_lacks(gw: gateway_kit.Gateway, tmp_path: Path) -> None:
+    wire = Wire("x", End(gw.prefix + "a", "isl0"), End(gw.prefix + "b", "isl0"), STATE, STATE)
+    gateway = Gateway(gw.host, {"x": (Port("p0"), Port("p1"))})
+    with pytest.raises(BenchError, match=r"its kernel .* lacks netem and matchall or mirred"):
+        LinkBox.up("unused", [wire], socket_path=tmp_path / "box", gateway=gateway)
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.skipif(bool(missing_in_kernel()), reason="this kernel has no netem or no matchall")
+def test_a_link_box_there_shapes_and_reads_back(gw: gateway_kit.Gateway, tmp_path: Path) -> None:
+    wire = Wire("x", End(gw.prefix + "a", "isl0"), End(gw.prefix + "b", "isl0"), STATE, STATE)
+    gateway = Gateway(gw.host, {"x": (Port("p0"), Port("p1"))})
+    with LinkBox.up("unused", [wire], socket_path=tmp_path / "box", gateway=gateway) as box:
+        assert all(status.a_to_b.agrees and status.b_to_a.agrees for status in box.show())
+        assert box.engine == "gateway"
+
+
+def test_wrong_logins_are_refused_and_say_what_to_do(gw: gateway_kit.Gateway) -> None:
+    other = ensure_pki().host_key("somebody-else")
+    with pytest.raises(BenchError, match="another host key than the pinned one"):
+        SshAgent(replace(gw.host, host_key=other.public_line))
+    stranger = gw.home / "stranger"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(stranger)], check=True)
+    with pytest.raises(ConfigurationError, match="the login is refused"):
+        SshAgent(replace(gw.host, key=stranger))
+    with pytest.raises(BenchError, match="Connection refused"):
+        SshAgent(replace(gw.host, port=9))
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize(
+    ("port", "said"),
+    [
+        (Port("p9"), r"has no NIC p9"),
+        (Port("mgmt0"), r"port mgmt0 .* has address 198.19.200.2/30: is it the way to the gateway"),
+    ],
+)
+def test_a_port_that_cannot_be_ours_is_left_alone(gw: gateway_kit.Gateway, port: Port, said: str) -> None:
+    with SshAgent(gw.host) as agent, pytest.raises(ConfigurationError, match=said):
+        ports.lay(agent, [Port("p0"), port], mtus=[1500, 1500], profile="exact")
+
+
+@pytest.mark.usefixtures("untouched")
+def test_somebody_elses_queueing_discipline_is_left_alone(gw: gateway_kit.Gateway) -> None:
+    tc = ["tc", "-n", gw.namespace, "qdisc"]
+    subprocess.run([*tc, "add", "dev", "p1", "root", "handle", "7:", "pfifo"], check=True)
+    try:
+        with SshAgent(gw.host) as agent, pytest.raises(ConfigurationError, match="pfifo, which is not ours"):
+            ports.lay(agent, [Port("p1")], mtus=[1500], profile="exact")
+    finally:
+        subprocess.run([*tc, "delete", "dev", "p1", "root"], check=True)
+
+
+@pytest.mark.usefixtures("untouched")
+def test_the_doctor_sees_kernel_clock_and_ports_and_changes_nothing(gw: gateway_kit.Gateway) -> None:
+    found = {c.id: c for c in gateway_doctor.diagnose(Gateway(gw.host, {"x": (Port("p0"), Port("mgmt0"))}))}
+    lacks = missing_in_kernel()
+    assert found["gateway-sch_netem"].status == ("fail" if "netem" in lacks else "ok")
+    assert found["gateway-cls_matchall"].status == ("fail" if "matchall" in lacks else "ok")
+    assert found["gateway-sch_ingress"].status == "ok"
+    assert found["gateway-timers"].found.startswith("resolution 1 ns")
+    assert found["gateway-port-p0"].found.startswith("carrier, no address")
+    assert "is it the way to the gateway" in found["gateway-port-mgmt0"].found
+    assert found["gateway-round-trip"].status == "ok"
+
+
+LAB = """
+schema: 1
+name: rack
+ground_station: {{name: gs-1}}
+gateway: a1
+spacecraft: [{{name: sc-a, boards: [{{name: a1}}]}}]
+links: [{{name: ground, kind: ground, between: [gs-1, sc-a], one_way_delay_us: 4000, rate_bps: 100000000}}]
+gateway_host:
+  ssh: {{address: 127.0.0.1, port: 9, key_file: {key}, host_key: {host_key}}}
+  links: {{ground: {{a: {{port: p0, near: hiltgwa}}, b: {{port: p1, near: hiltgwb}}}}}}
+"""
+
+
+@pytest.fixture
+def lab_file(gw: gateway_kit.Gateway, tmp_path: Path) -> Path:
+    path = tmp_path / "rack.yaml"
+    path.write_text(LAB.format(key=gw.host.key, host_key=gw.host.host_key))
+    return path
+
+
+def test_the_doctor_says_that_nobody_answers_and_fails(lab_file: Path) -> None:
+    result = CliRunner().invoke(doctor, ["--lab", str(lab_file), "--json"], standalone_mode=False)
+    assert result.return_value == 1
+    assert "Connection refused" in result.output
+
+
+def test_near_nics_become_link_nics_and_come_back_as_they_were(lab_file: Path) -> None:
+    lab = load_lab(lab_file)
+    plumbing, near = Plumbing(f"hilt-gateway-{os.getpid()}", lab), NearNics(lab.gateway_host)
+    add = ["ip", "link", "add", "hiltgwa", "type", "veth", "peer", "name", "hiltgwb"]
+    subprocess.run(add, check=True)
+    try:
+        show = ["ip", "-o", "link", "show", "hiltgwa"]
+        before = subprocess.run(show, capture_output=True, text=True, check=True).stdout
+        plumbing.build()
+        near.take(plumbing.wires({}))
+        plumbing.address_links()
+        near.give_back()
+        plumbing.remove()
+        assert subprocess.run(show, capture_output=True, text=True, check=True).stdout == before
+        with netns.inside(netns.HOST):
+            again = NearNics(lab.gateway_host)
+        plumbing.build()
+        subprocess.run(["ip", "link", "set", "hiltgwa", "name", "hiltgwc"], check=True)
+        with pytest.raises(BenchError, match="no NIC hiltgwa"):
+            again.take(plumbing.wires({}))
+        alias = "testbed link NIC, else called hiltgwa"  # as a killed bench leaves it
+        subprocess.run(["ip", "link", "set", "hiltgwc", "alias", alias], check=True)
+        again.take(plumbing.wires({}))
+        again.give_back()
+    finally:
+        plumbing.remove()
+        subprocess.run(["ip", "link", "delete", "hiltgwa"], capture_output=True)
+        subprocess.run(["ip", "link", "delete", "hiltgwc"], capture_output=True)

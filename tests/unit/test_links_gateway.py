@@ -1,0 +1,451 @@
+"""The link box on another machine: every message that its kernel gets, what is undone, its clock, what is refused."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from hil.errors import BenchError, ConfigurationError
+from hil.host import gateway_doctor
+from hil.host.gateway_doctor import GatewayFacts, examine
+from hil.lab.gateway_host import GatewayHostSpec
+from hil.links.box import End, LinkBox, Wire
+from hil.links.engines import netem, ports, rtnl
+from hil.links.engines.agent import Agent
+from hil.links.engines.detect import EngineChoice
+from hil.links.engines.ports import Nic, Port
+from hil.links.engines.relay import Kind
+from hil.links.engines.remote import Gateway, GatewayHost, Login
+from hil.links.engines.wiring import Profile
+from hil.links.fake import FakeAgent, fake_box
+from hil.links.player import Player
+from hil.links.schedule import Row
+from hil.links.state import LinkState, limit_packets
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
+FEATURES = ("rx-checksum", "tx-tcp-segmentation", "rx-gro", "rx-gro-hw")
+
+
+def attribute(kind: int, content: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(content), kind) + content + bytes(-len(content) % 4)
+
+
+class FakeGateway(FakeAgent):
+    """A kernel with NICs enp3s0 (2, down) and enp4s0 (3, up, MTU 9000), that makes VLANs and remembers all messages."""
+
+    def __init__(self) -> None:
+        self.nics: dict[str, tuple[int, int, int]] = {"enp3s0": (2, 0, 1500), "enp4s0": (3, 0x11043, 9000)}
+        self.addresses: dict[int, bytes] = {}
+        self.sent: list[bytes] = []
+        self.undos: list[tuple[int, bytes]] = []
+        self.features = {name: 0b0110 for name in self.nics}
+        super().__init__()
+
+    def ask(self, kind: Kind, payload: bytes = b"") -> bytes:
+        if kind is Kind.UNDO:
+            self.undos.append((struct.unpack_from("<I", payload)[0], payload[4:]))
+            return bytes(4)
+        if kind is Kind.IOCTL:
+            return bytes(4) + self._ethtool(payload[:16].rstrip(b"\0").decode(), payload[16:])
+        if kind is Kind.NETLINK:
+            return b"".join(self._answer(message) for message in rtnl._messages(payload))
+        return super().ask(kind, payload)
+
+    def undo(self, message: bytes) -> None:
+        self.ask(Kind.UNDO, struct.pack("<I", Kind.NETLINK) + message)
+
+    def undo_ioctl(self, ifname: str, request: bytes) -> None:
+        self.ask(Kind.UNDO, struct.pack("<I16s", Kind.IOCTL, ifname.encode()) + request)
+
+    def ioctl(self, ifname: str, request: bytes) -> bytes:
+        return self.ask(Kind.IOCTL, struct.pack("16s", ifname.encode()) + request)[4:]
+
+    def _answer(self, message: bytes) -> bytes:
+        _, kind, _, sequence, _ = struct.unpack_from("=IHHII", message)
+        body = b""
+        if kind == 18:
+            for name, (index, flags, mtu) in self.nics.items():
+                content = (
+                    struct.pack("=BxHiII", 0, 1, index, flags, 0)
+                    + attribute(3, name.encode() + b"\0")
+                    + attribute(4, struct.pack("=I", mtu))
+                )
+                body += struct.pack("=IHHII", 16 + len(content), 16, 2, sequence, 0) + content
+        elif kind == 22:
+            for index, address in self.addresses.items():
+                content = struct.pack("=BBBBI", 2, 24, 0, 0, index) + attribute(1, address)
+                body += struct.pack("=IHHII", 16 + len(content), 20, 2, sequence, 0) + content
+        elif kind != 38:
+            self.sent.append(message[:8] + bytes(4) + message[12:])
+            if kind == 16 and struct.unpack_from("=i", message, 20)[0] == 0:
+                length = struct.unpack_from("=H", message, 32)[0]
+                name = message[36 : 32 + length].rstrip(b"\0").decode()
+                self.nics[name] = (10 + len(self.nics), 0, 1500)
+                self.features[name] = 0b0010
+            return struct.pack("=IHHIIi", 36, 2, 0, sequence, 0, 0) + message[:16]
+        return body + struct.pack("=IHHIIi", 20, 3, 2, sequence, 0, 0)
+
+    def _ethtool(self, name: str, request: bytes) -> bytes:
+        (command,) = struct.unpack_from("=I", request)
+        if command == 0x37:
+            return request[:16] + struct.pack("=I", len(FEATURES))
+        if command == 0x1B:
+            return request[:12] + b"".join(feature.encode().ljust(32, b"\0") for feature in FEATURES)
+        if command == 0x3A:  # rx-gro-hw is not to be had; rx-checksum is on for good
+            active = self.features[name]
+            return request[:8] + struct.pack("=IIII", 0b0111, active, active | 1, 0b0001)
+        valid, wanted = struct.unpack_from("=II", request, 8)
+        self.features[name] = (self.features[name] & ~valid) | (wanted & valid)
+        return request
+
+
+def set_link(index: int, flags: int, mtu: int) -> bytes:
+    body = struct.pack("=BBHiII", 0, 0, 0, index, flags, 0x101) + attribute(4, struct.pack("=I", mtu))
+    return struct.pack("=IHHII", 16 + len(body), 16, 0x5, 0, 0) + body
+
+
+def set_link_up(index: int) -> bytes:
+    """Up and promiscuous."""
+    return struct.pack("=IHHII", 32, 16, 0x5, 0, 0) + struct.pack("=BBHiII", 0, 0, 0, index, 0x101, 0x101)
+
+
+def new_vlan(name: bytes, link: int, vlan: int, mtu: int) -> bytes:
+    """As `ip link add link ... type vlan id ...` has it, each attribute written out."""
+    data = struct.pack("=HHH2x", 6, 1, vlan)
+    info = struct.pack("=HH4s", 8, 1, b"vlan") + struct.pack("=HH", 4 + len(data), 2) + data
+    body = bytes(16) + attribute(3, name + b"\0")
+    body += (
+        struct.pack("=HHI", 8, 5, link) + struct.pack("=HHI", 8, 4, mtu) + struct.pack("=HHI", 8, 13, 10_000)
+    )
+    body += struct.pack("=HH", 4 + len(info), 18) + info
+    return struct.pack("=IHHII", 16 + len(body), 16, 0x605, 0, 0) + body
+
+
+def delete_link(name: bytes) -> bytes:
+    body = bytes(16) + attribute(3, name + b"\0")
+    return struct.pack("=IHHII", 16 + len(body), 17, 0x5, 0, 0) + body
+
+
+def features(name: bytes, valid: int, wanted: int) -> bytes:
+    return struct.pack("=16sIIII", name, 0x3B, 1, valid, wanted)
+
+
+def test_vlans_of_a_trunk_are_made_by_these_messages_and_undone_by_those_in_reverse() -> None:
+    kernel = FakeGateway()
+    made = ports.lay(kernel, [Port("enp3s0", 101), Port("enp3s0", 102)], mtus=[1500, 1500], profile="exact")
+    assert made == ["hil.v0.101", "hil.v0.102"]
+    assert kernel.sent == [
+        set_link(2, 0x1, 1500),
+        new_vlan(b"hil.v0.101", 2, 101, 1500),
+        new_vlan(b"hil.v0.102", 2, 102, 1500),
+    ]
+    netlink, ioctl = int(Kind.NETLINK), int(Kind.IOCTL)
+    assert kernel.undos == [
+        (netlink, set_link(2, 0, 1500)),
+        (ioctl, features(b"enp3s0", 0b0110, 0b0110)),
+        (netlink, delete_link(b"hil.v0.101")),
+        (ioctl, features(b"hil.v0.101", 0b0110, 0b0010)),
+        (netlink, delete_link(b"hil.v0.102")),
+        (ioctl, features(b"hil.v0.102", 0b0110, 0b0010)),
+    ]
+    assert kernel.features == {"enp3s0": 0, "enp4s0": 0b0110, "hil.v0.101": 0, "hil.v0.102": 0}
+
+
+def test_a_whole_port_is_promiscuous_keeps_its_larger_mtu_and_loses_its_qdiscs_in_the_end() -> None:
+    kernel = FakeGateway()
+    assert ports.lay(kernel, [Port("enp4s0")], mtus=[1500], profile="bulk") == ["enp4s0"]
+    assert kernel.sent == [set_link(3, 0x101, 9000)]
+    root = struct.pack("=IHHII", 36, 37, 0x5, 0, 0) + struct.pack("=BxxxiIII", 0, 3, 0, 0xFFFFFFFF, 0)
+    ingress = struct.pack("=IHHII", 36, 37, 0x5, 0, 0) + struct.pack(
+        "=BxxxiIII", 0, 3, 0xFFFF0000, 0xFFFFFFF1, 0
+    )
+    assert [message for _, message in kernel.undos[:3]] == [set_link(3, 1, 9000), root, ingress]
+    assert kernel.features["enp4s0"] == 0b0110  # bulk leaves TCP's offloads on
+
+
+def test_a_trunk_with_links_of_several_mtus_gets_the_largest() -> None:
+    kernel = FakeGateway()
+    ports.lay(kernel, [Port("enp3s0", 5), Port("enp3s0", 6)], mtus=[9000, 1500], profile="bulk")
+    assert kernel.sent == [
+        set_link(2, 1, 9000),
+        new_vlan(b"hil.v0.5", 2, 5, 9000),
+        new_vlan(b"hil.v0.6", 2, 6, 1500),
+    ]
+
+
+def nested(kind: int, *inner: bytes) -> bytes:
+    return attribute(kind, b"".join(inner))
+
+
+def qdisc_ingress(index: int) -> bytes:
+    body = struct.pack("=BxxxiIII", 0, index, 0xFFFF0000, 0xFFFFFFF1, 0) + attribute(1, b"ingress\0")
+    return struct.pack("=IHHII", 16 + len(body), 36, 0x605, 0, 0) + body
+
+
+def matchall_redirect(index: int, to: int) -> bytes:
+    """matchall, mirred egress redirect: action TC_ACT_STOLEN, direction TCA_EGRESS_REDIR."""
+    mirred = attribute(2, struct.pack("=IIiiiiI", 0, 0, 4, 0, 0, 1, to))
+    action = nested(1, attribute(1, b"mirred\0"), nested(0x8002, mirred))
+    body = struct.pack("=BxxxiIII", 0, index, 0, 0xFFFF0000, 0x10300)
+    body += attribute(1, b"matchall\0") + nested(2, nested(2, action))
+    return struct.pack("=IHHII", 16 + len(body), 44, 0x605, 0, 0) + body
+
+
+class Stub(Gateway):
+    """A gateway whose kernel is a fake one."""
+
+    kernel = FakeGateway()
+
+    def open(self, mtus: Mapping[str, int], profile: Profile) -> tuple[EngineChoice, Agent, list[str]]:
+        nics = ports.lay(self.kernel, self._ends(mtus), mtus=[1500, 1500], profile=profile)
+        return EngineChoice("gateway", "a fake for tests", "0"), self.kernel, nics
+
+
+def test_a_link_box_on_a_gateway_wires_and_shapes_its_vlans_by_these_messages(tmp_path: Path) -> None:
+    a_to_b, b_to_a = LinkState(14_390, 200_000_000), LinkState(5_000, 50_000_000)
+    wire = Wire("x", End("a", "n"), End("b", "n"), a_to_b, b_to_a)
+    gateway = Stub(GatewayHost("192.0.2.7", KEY), {"x": (Port("enp3s0", 101), Port("enp3s0", 102))})
+    with LinkBox.up("unused", [wire], socket_path=tmp_path / "s", gateway=gateway) as box:
+        assert (box.engine, box.store.load().clock is None) == ("gateway", True)
+    a, b = 12, 13
+    assert gateway.kernel.sent[3:] == [
+        set_link_up(a),
+        set_link_up(b),
+        qdisc_ingress(a),
+        qdisc_ingress(b),
+        netem.encode(b, a_to_b, limit=limit_packets(200_000_000, 14_390, 1500), delay_ns=14_390_000),
+        netem.encode(a, b_to_a, limit=limit_packets(50_000_000, 5_000, 1500), delay_ns=5_000_000),
+        matchall_redirect(a, b),
+        matchall_redirect(b, a),
+    ]
+    assert gateway.kernel.closed
+
+
+def test_a_link_without_ports_is_named(tmp_path: Path) -> None:
+    wire = Wire("y", End("a", "n"), End("b", "n"), LinkState(1, 0), LinkState(1, 0))
+    with pytest.raises(ConfigurationError, match="'y' has no ports"):
+        LinkBox.up(
+            "unused", [wire], socket_path=tmp_path / "s", gateway=Stub(GatewayHost("192.0.2.7", KEY), {})
+        )
+
+
+def test_what_a_killed_relay_left_is_removed_before_anything_else() -> None:
+    kernel = FakeGateway()
+    kernel.nics["hil.v0.101"] = (7, 1, 1500)
+    ports._sweep(kernel, ports.nics(kernel), [Port("enp3s0", 101)])
+    assert kernel.sent == [delete_link(b"hil.v0.101")]
+
+
+NIC = Nic(2, 0x11043, 1500, False, (), (), None)
+
+
+@pytest.mark.parametrize(
+    ("port", "nic", "said"),
+    [
+        (Port("p1"), NIC, "has no NIC p1.*"),
+        (Port("p0"), replace(NIC, master=True), "belongs to a bridge"),
+        (Port("p0"), replace(NIC, addresses=("10.0.0.1/8",)), "is it the way to the gateway"),
+        (Port("p0"), replace(NIC, qdiscs=(("fq", 0x80010000),)), "queueing discipline fq, which is not ours"),
+    ],
+)
+def test_a_port_that_is_somebody_elses_is_refused(port: Port, nic: Nic, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        ports.check(port, {"p0": nic})
+
+
+def test_a_trunk_may_have_an_address_and_the_kernels_own_queueing() -> None:
+    ports.check(Port("p0", 7), {"p0": replace(NIC, addresses=("10.0.0.1/8",), qdiscs=(("mq", 0),))})
+
+
+# -- its clock
+
+
+class Wandering(FakeAgent):
+    """An engine on another machine: 5 s behind ours and 100 us a second slower."""
+
+    own_clock = True
+
+    def __init__(self, ours: Callable[[], int]) -> None:
+        super().__init__(clock=lambda: ours() - 5_000_000_000 - ours() // 10_000)
+
+
+class Still:
+    """Up and down every second."""
+
+    links = ("x",)
+
+    def window(self, from_ns: int, to_ns: int) -> list[Row]:
+        times = [from_ns, *range(-(-(from_ns + 1) // 10**9) * 10**9, to_ns, 10**9)]
+        return [Row(at, "x", at // 10**9 % 2 == 0, 1000, 0) for at in times]
+
+
+class Unhurried(Player):
+    """Its thread does nothing: the test makes the rounds."""
+
+    def _run(self) -> None:
+        return
+
+
+def test_a_schedule_follows_our_clock_though_the_gateways_runs_apart(tmp_path: Path) -> None:
+    now = zero = 1_000_000_000_000
+    agent = Wandering(lambda: now)
+    state = LinkState(1000, 50_000_000)
+    wire = Wire("x", End("a", "n"), End("b", "n"), state, state)
+    with fake_box([wire], socket_path=tmp_path / "s", agent=agent) as box:
+        player = Unhurried(box, Still(), zero_ns=zero, log_path=tmp_path / "log.csv", now_ns=lambda: now)
+        player.start()
+        for _ in range(240):
+            now += 500_000_000
+            player.step()
+            for (_, engine_ns), (row, _) in player._sent.items():  # as it was told
+                ours = zero + row.at_ns
+                # up to 17 s ahead at 100 us a second; measured once a window it would be 4.5 ms
+                assert abs(ours - 5_000_000_000 - ours // 10_000 - engine_ns) < 2_000_000
+        summary, clock = player.summary(), box.store.load().clock
+        player.close()
+    assert summary["errors"] == 0
+    assert clock is not None
+    assert now - clock.at_ns < 3 * 10**9
+
+
+def test_the_offset_is_that_of_the_tightest_round_trip_and_wrong_by_half_of_it_at_most() -> None:
+    times = iter([0, 1000, 2000, 2100, 5000, 9000])
+    agent = FakeAgent(clock=iter([100, 1650, 6000]).__next__)
+    clock = agent.offset(lambda: next(times), readings=3)
+    assert (clock.offset_ns, clock.uncertainty_ns, clock.at_ns) == (400, 50, 2100)
+
+
+# -- the way in
+
+
+@pytest.fixture
+def login() -> Login:
+    return Login(GatewayHost("198.18.0.1", KEY, key=Path("/k"), user="op"))
+
+
+def test_only_the_pinned_key_is_trusted_and_root_is_had_through_sudo(login: Login) -> None:
+    argv = login.argv(["relay", "a b"], root=True)
+    assert argv[-2:] == ["198.18.0.1", "sudo -n -- relay 'a b'"]
+    options = set(argv)
+    assert {"StrictHostKeyChecking=yes", "GlobalKnownHostsFile=/dev/null", "BatchMode=yes"} <= options
+    (known,) = [o.partition("=")[2] for o in options if o.startswith("UserKnownHostsFile=")]
+    assert Path(known).read_text() == f"gateway {KEY}\n"
+    login.close()
+    assert not Path(known).exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "kind", "words"),
+    [
+        ("Host key verification failed.", 255, BenchError, "another host key"),
+        ("op@198.18.0.1: Permission denied (publickey).", 255, ConfigurationError, "login is refused"),
+        ("sudo: a password is required", 1, ConfigurationError, "sudo wants a password"),
+        ("relay: another bench has this gateway: Address in use", 1, BenchError, "another bench"),
+        ("sh: 1: /h/relay: Permission denied", 126, BenchError, "cannot be run"),
+        ("ssh: connect to host: No route to host", 255, BenchError, "No route to host"),
+        ("", 3, BenchError, "status 3"),
+    ],
+)
+def test_every_way_to_fail_is_named(
+    login: Login, said: str, status: int, kind: type[Exception], words: str
+) -> None:
+    error = login.failure(said, status)
+    assert isinstance(error, kind)
+    assert words in error.message
+    assert error.remedy
+    login.close()
+
+
+# -- the lab file
+
+SSH = {"address": "192.0.2.7", "host_key": KEY, "key_file": "/k"}
+
+
+def section(*ends: tuple[str, int | None, str]) -> GatewayHostSpec:
+    a, b = ({"port": port, "near": near, "vlan": vlan} for port, vlan, near in ends)
+    return GatewayHostSpec.model_validate({"ssh": SSH, "links": {"x": {"a": a, "b": b}}})
+
+
+def test_a_lab_file_becomes_a_gateway() -> None:
+    gateway = Gateway.of(section(("enp3s0", 101, "t.101"), ("enp4s0", None, "eth9")))
+    assert gateway.ports == {"x": (Port("enp3s0", 101), Port("enp4s0"))}
+    assert gateway.host == GatewayHost("192.0.2.7", KEY, key=Path("/k"))
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ((("p", 1, "n"), ("p", 1, "m")), "port p VLAN 1: used for two ends"),
+        ((("p", None, "n"), ("p", None, "m")), "port p: used for two ends"),
+        ((("p", 1, "n"), ("q", 1, "n")), "near n: used for two ends"),
+        ((("p", None, "n"), ("p", 2, "m")), "whole and as a trunk"),
+        ((("p", 4095, "n"), ("p", 2, "m")), "4094"),
+    ],
+)
+def test_ports_that_cannot_be_are_refused(ends: tuple[tuple[str, int | None, str], ...], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        section(*ends)
+
+
+# -- the doctor
+
+GOOD = GatewayFacts(
+    "gateway root@192.0.2.7",
+    (Port("p0", 1), Port("p1")),
+    kernel_release="6.1.0",
+    cpus=4,
+    load=0.2,
+    clocksource="tsc",
+    resolution_ns=1,
+    hz=250,
+    round_trip_ms=0.3,
+    clock_uncertainty_us=120,
+    nics={"p0": NIC, "p1": NIC},
+    offloads={"p0": (("rx-gro",), ()), "p1": ((), ())},
+)
+
+
+def test_a_good_gateway_has_nothing_to_complain_of() -> None:
+    checks = examine(GOOD)
+    assert {c.status for c in checks} == {"ok"}
+    assert not any(c.remedy for c in checks)
+
+
+@pytest.mark.parametrize(
+    ("facts", "check", "status", "words"),
+    [
+        (replace(GOOD, problem="no answer", remedy="switch it on"), "gateway", "fail", "no answer"),
+        (replace(GOOD, missing=("netem",)), "gateway-sch_netem", "fail", "netem missing"),
+        (replace(GOOD, missing=("VLANs (8021q)",)), "gateway-8021q", "fail", "missing"),
+        (replace(GOOD, missing=("VLANs (8021q)",), ports=(Port("p1"),)), "gateway-8021q", "warn", "missing"),
+        (replace(GOOD, resolution_ns=4_000_000), "gateway-timers", "fail", "4000000 ns"),
+        (replace(GOOD, resolution_ns=None), "gateway-timers", "warn", "not told"),
+        (replace(GOOD, clocksource="hpet"), "gateway-clock", "warn", "hpet"),
+        (replace(GOOD, round_trip_ms=40), "gateway-round-trip", "warn", "40.00 ms"),
+        (replace(GOOD, round_trip_ms=400), "gateway-round-trip", "fail", "400.00 ms"),
+        (replace(GOOD, load=3.7), "gateway-cpu", "warn", "load 3.70"),
+        (replace(GOOD, nics={"p0": NIC}), "gateway-port-p1", "fail", "no NIC p1"),
+        (
+            replace(GOOD, nics={"p0": NIC, "p1": replace(NIC, flags=3)}),
+            "gateway-port-p1",
+            "fail",
+            "no carrier",
+        ),
+        (replace(GOOD, offloads={"p0": ((), ("rx-gro-hw",))}), "gateway-offload-p0", "warn", "rx-gro-hw"),
+    ],
+)
+def test_each_fault_is_found_with_a_remedy(facts: GatewayFacts, check: str, status: str, words: str) -> None:
+    found = {c.id: c for c in examine(facts)}
+    assert found[check].status == status
+    assert words in found[check].found
+    assert found[check].remedy
+    assert all(c.status == "ok" for c in found.values() if c.id != check)
+
+
+def test_a_lab_without_a_gateway_has_none_to_look_at() -> None:
+    assert gateway_doctor.gateway_of(Path("lab/virtual.yaml")) is None
