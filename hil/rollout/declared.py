@@ -16,7 +16,7 @@ from hil.errors import ConfigurationError, DeviceError, HilError
 from hil.rollout.adapter import HealthReport, InstalledSlot, InstallFailed, OsStatus, RefusedBundle
 from hil.rollout.fleet import Member
 from hil.rollout.jsonpath import as_word, find, parse_path
-from hil.rollout.updater_shell import UpdaterShell
+from hil.rollout.updater_shell import ShellAdapter
 from hil.wait import SYSTEM_CLOCK, Clock
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def declared_over_flight(file: AdapterFile, *, version: str = "") -> Callable[[M
     )
 
 
-class DeclaredAdapter:
+class DeclaredAdapter(ShellAdapter):
     """``hil.rollout.adapter.OsAdapter`` as a file describes it. ConfigurationError when it needs a version."""
 
     def __init__(
@@ -54,13 +54,9 @@ class DeclaredAdapter:
                 remedy="pass the bundle's version where the adapter is made",
             )
         self._file = file
-        self._board = board
+        super().__init__(board, shell, busy=self._busy, clock=clock)
         self._values = {"version": version}
         self._busy_words = [re.compile(pattern, re.MULTILINE) for pattern in file.busy]
-        self._shell = UpdaterShell(board, shell, busy=self._busy, clock=clock)
-
-    def prepare(self) -> None:
-        self._shell.connected()
 
     def status(self) -> OsStatus:
         declared = self._file.status
@@ -140,16 +136,8 @@ class DeclaredAdapter:
 
     def roll_back(self) -> None:
         """Back to the slot that is not running; DeviceError when it is not bootable."""
-        other = self.status().other
-        if not other.bootable:
-            raise DeviceError(
-                f"{self._board}: slot {other.slot} is not bootable, there is nothing to go back to",
-                remedy="install an OS into it",
-            )
+        other = self._slot_to_go_back_to()
         self._switch(self._file.roll_back or self._file.activate, self._file.slot_name(other.slot))
-
-    def close(self) -> None:
-        self._shell.close()
 
     def _other_name(self) -> str:
         return self._file.slot_name(self.status().other.slot)

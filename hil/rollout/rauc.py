@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from hil.boards.protocol import Completed, Shell, Slot, Via
-from hil.errors import DeviceError, HilError
-from hil.rollout.adapter import HealthReport, InstalledSlot, InstallFailed, OsStatus, RefusedBundle
+from hil.errors import DeviceError
+from hil.rollout.adapter import InstalledSlot, InstallFailed, OsStatus, RefusedBundle
 from hil.rollout.fleet import Member
-from hil.rollout.updater_shell import UpdaterShell
+from hil.rollout.updater_shell import ShellAdapter
 from hil.wait import SYSTEM_CLOCK, Clock
 
 STATUS_ARGV = ("rauc", "status", "--detailed", "--output-format=json")
@@ -38,18 +38,11 @@ def rauc_over_flight(member: Member) -> RaucAdapter:
     return RaucAdapter(member.name, lambda: member.board.shell(Via.FLIGHT))
 
 
-class RaucAdapter:
-    """RAUC 1.8 or later with ``activate-installed=false``.
-
-    ``shell`` opens a shell; it is opened when needed, kept, and opened again when the board has restarted.
-    """
+class RaucAdapter(ShellAdapter):
+    """RAUC 1.8 or later with ``activate-installed=false``."""
 
     def __init__(self, board: str, shell: Callable[[], Shell], *, clock: Clock = SYSTEM_CLOCK) -> None:
-        self._board = board
-        self._shell = UpdaterShell(board, shell, busy=_busy, clock=clock)
-
-    def prepare(self) -> None:
-        self._shell.connected()
+        super().__init__(board, shell, busy=_busy, clock=clock)
 
     def status(self) -> OsStatus:
         done = self._shell.run(STATUS_ARGV, timeout_s=20.0)
@@ -82,31 +75,11 @@ class RaucAdapter:
     def confirm(self) -> None:
         self._shell.run(["rauc", "status", "mark-good"])
 
-    def configure(self, document: dict[str, Any]) -> None:
-        """The reference OS has no settings of its own: the cluster configuration goes through its node service."""
-
-    def health(self) -> HealthReport:
-        """Whether the updater answers, and the boot id, over SSH: works when the node service does not."""
-        try:
-            boot_id = self._shell.boot_id()
-            status = self.status()
-        except HilError as exc:
-            return HealthReport(False, (exc.message,), {})
-        return HealthReport(True, (), {"boot_id": boot_id, "slot": status.booted, "primary": status.primary})
-
     def roll_back(self) -> None:
         """Back to the slot that is not running; DeviceError when the updater does not hold it for bootable."""
-        other = self.status().other
-        if not other.bootable:
-            raise DeviceError(
-                f"{self._board}: slot {other.slot} is not bootable, there is nothing to go back to",
-                remedy="install an OS into it",
-            )
+        self._slot_to_go_back_to()
         self._shell.run(["rauc", "status", "mark-active", "other"])
         self._shell.restart()
-
-    def close(self) -> None:
-        self._shell.close()
 
 
 def _busy(done: Completed) -> bool:

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 from hil.boards.protocol import Completed, Shell, Slot, Via
-from hil.errors import DeviceError, HilError
-from hil.rollout.adapter import HealthReport, InstalledSlot, InstallFailed, OsStatus, RefusedBundle
+from hil.errors import DeviceError
+from hil.rollout.adapter import InstalledSlot, InstallFailed, OsStatus, RefusedBundle
 from hil.rollout.fleet import Member
-from hil.rollout.updater_shell import UpdaterShell
+from hil.rollout.updater_shell import ShellAdapter
 from hil.wait import SYSTEM_CLOCK, Clock
 
 TOOL = "swupdate-slots"
@@ -30,18 +30,11 @@ def swupdate_over_flight(member: Member) -> SwupdateAdapter:
     return SwupdateAdapter(member.name, lambda: member.board.shell(Via.FLIGHT))
 
 
-class SwupdateAdapter:
-    """SWUpdate 2022.12 or later with signed images, and ``swupdate-slots`` on the board.
-
-    ``shell`` opens a shell; it is opened when needed, kept, and opened again when the board has restarted.
-    """
+class SwupdateAdapter(ShellAdapter):
+    """SWUpdate 2022.12 or later with signed images, and ``swupdate-slots`` on the board."""
 
     def __init__(self, board: str, shell: Callable[[], Shell], *, clock: Clock = SYSTEM_CLOCK) -> None:
-        self._board = board
-        self._shell = UpdaterShell(board, shell, busy=_busy, clock=clock)
-
-    def prepare(self) -> None:
-        self._shell.connected()
+        super().__init__(board, shell, busy=_busy, clock=clock)
 
     def status(self) -> OsStatus:
         return parse_status(self._shell.run([TOOL, "status"], timeout_s=20.0).stdout, self._board)
@@ -68,31 +61,10 @@ class SwupdateAdapter:
     def confirm(self) -> None:
         self._shell.run([TOOL, "mark-good"])
 
-    def configure(self, document: dict[str, Any]) -> None:
-        """The reference OS has no settings of its own: the cluster configuration goes through its node service."""
-
-    def health(self) -> HealthReport:
-        """Whether the updater answers, and the boot id, over SSH: works when the node service does not."""
-        try:
-            boot_id = self._shell.boot_id()
-            status = self.status()
-        except HilError as exc:
-            return HealthReport(False, (exc.message,), {})
-        return HealthReport(True, (), {"boot_id": boot_id, "slot": status.booted, "primary": status.primary})
-
     def roll_back(self) -> None:
         """Back to the slot that is not running; DeviceError when it is not bootable."""
-        status = self.status()
-        if not status.other.bootable:
-            raise DeviceError(
-                f"{self._board}: slot {status.other.slot} is not bootable, there is nothing to go back to",
-                remedy="install an OS into it",
-            )
-        self._shell.run([TOOL, "mark-active", status.other.slot])
+        self._shell.run([TOOL, "mark-active", self._slot_to_go_back_to().slot])
         self._shell.restart()
-
-    def close(self) -> None:
-        self._shell.close()
 
 
 def parse_status(text: str, board: str) -> OsStatus:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 from hil.boards.protocol import Completed, Shell
 from hil.errors import DeviceError, HilError
-from hil.rollout.adapter import RefusedBundle
+from hil.rollout.adapter import HealthReport, InstalledSlot, OsStatus, RefusedBundle
 from hil.wait import SYSTEM_CLOCK, Clock
 
 RECONNECT_S = 3.0
@@ -116,3 +118,53 @@ def wrong_digest(board: str, path: str, found: str, expected: str) -> RefusedBun
         reason="digest mismatch",
         remedy="distribute the bundle again",
     )
+
+
+class ShellAdapter(ABC):
+    """What OS adapters over a shell of the board have in common, whichever updater is behind it.
+
+    ``shell`` opens a shell; it is opened when needed, kept, and opened again when the board has restarted.
+    """
+
+    def __init__(
+        self,
+        board: str,
+        shell: Callable[[], Shell],
+        *,
+        busy: Callable[[Completed], bool],
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._board = board
+        self._shell = UpdaterShell(board, shell, busy=busy, clock=clock)
+
+    @abstractmethod
+    def status(self) -> OsStatus:
+        """What the updater says of the two slots."""
+
+    def prepare(self) -> None:
+        self._shell.connected()
+
+    def configure(self, document: dict[str, Any]) -> None:  # noqa: B027  # an OS with settings overrides it
+        """The reference OS has no settings of its own: the cluster configuration goes through its node service."""
+
+    def health(self) -> HealthReport:
+        """Whether the updater answers, and the boot id, over SSH: works when the node service does not."""
+        try:
+            boot_id = self._shell.boot_id()
+            status = self.status()
+        except HilError as exc:
+            return HealthReport(False, (exc.message,), {})
+        return HealthReport(True, (), {"boot_id": boot_id, "slot": status.booted, "primary": status.primary})
+
+    def close(self) -> None:
+        self._shell.close()
+
+    def _slot_to_go_back_to(self) -> InstalledSlot:
+        """The slot that is not running; DeviceError when it cannot be booted."""
+        other = self.status().other
+        if not other.bootable:
+            raise DeviceError(
+                f"{self._board}: slot {other.slot} is not bootable, there is nothing to go back to",
+                remedy="install an OS into it",
+            )
+        return other
