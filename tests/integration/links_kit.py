@@ -1,4 +1,4 @@
-"""Namespaces with addresses for link tests."""
+"""Namespaces with addresses, and a link box between them, for link tests."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from hil import netns
-from hil.links.box import End, Wire
+from hil.links.box import DIRECTIONS, End, LinkBox, Wire
 from hil.links.state import LinkState
 
 GROUND = LinkState(5_000, 50_000_000)
@@ -47,3 +48,24 @@ def give_addresses(prefix: str, nics: tuple[str, ...] = ("gnd0", "isl0")) -> Non
     ):
         if nic in nics:
             subprocess.run(["ip", "-n", prefix + end, "addr", "add", address, "dev", nic], check=True)
+
+
+@contextmanager
+def link_box(test: str, directory: Path) -> Iterator[LinkBox]:
+    """The two links of this kit in User-Mode Linux, with addresses; its socket lies in ``directory``."""
+    with (
+        namespaces(test) as prefix,
+        LinkBox.up(prefix + "box", wires(prefix), socket_path=directory / "links.sock", engine="uml") as box,
+    ):
+        give_addresses(prefix)
+        yield box
+
+
+def as_it_came_up(box: LinkBox) -> LinkBox:
+    """The same box with both links commanded as at first and nothing compensated."""
+    box.set("ground", a_to_b=GROUND, b_to_a=GROUND)
+    box.set("crosslink", a_to_b=CROSS, b_to_a=CROSS)
+    for link in box.links:
+        for direction in DIRECTIONS:
+            box.compensate(link, direction, 0)
+    return box

@@ -16,7 +16,12 @@ from hil.links.measure.calibrate import BLOCKED, calibrate
 from hil.links.measure.figure import Calibration
 from hil.links.schedule import Row
 from hil.links.state import MAX_DELAY_US, PPM, GilbertElliott, LinkState
-from tests.integration.links_kit import CROSS, GROUND, give_addresses, namespaces, wires
+from tests.integration.links_kit import (
+    CROSS,
+    GROUND,
+    as_it_came_up,
+    link_box,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -40,23 +45,13 @@ MEASURED = {
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LinkBox]:
-    socket_path = tmp_path_factory.mktemp("links") / "links.sock"
-    with (
-        namespaces("calibrate") as prefix,
-        LinkBox.up(prefix + "box", wires(prefix), socket_path=socket_path, engine="uml") as box,
-    ):
-        give_addresses(prefix)
+    with link_box("calibrate", tmp_path_factory.mktemp("links")) as box:
         yield box
 
 
 @pytest.fixture
 def box(shared: LinkBox) -> LinkBox:
-    shared.set("ground", a_to_b=GROUND, b_to_a=GROUND)
-    shared.set("crosslink", a_to_b=CROSS, b_to_a=CROSS)
-    for link in shared.links:
-        for direction in DIRECTIONS:
-            shared.compensate(link, direction, 0)
-    return shared
+    return as_it_came_up(shared)
 
 
 class Script:

@@ -29,30 +29,27 @@ from hil.links.state import PPM, GilbertElliott, LinkState
 from hil.testing import ListSink
 from hil.wait import wait_until
 from tests.integration.host_state import network_of_this_host
-from tests.integration.links_kit import CROSS, GROUND, give_addresses, namespaces, wires
+from tests.integration.links_kit import (
+    CROSS,
+    as_it_came_up,
+    give_addresses,
+    link_box,
+    namespaces,
+    wires,
+)
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LinkBox]:
-    socket_path = tmp_path_factory.mktemp("links") / "links.sock"
-    with (
-        namespaces("uml") as prefix,
-        LinkBox.up(prefix + "box", wires(prefix), socket_path=socket_path, engine="uml") as box,
-    ):
-        give_addresses(prefix)
+    with link_box("uml", tmp_path_factory.mktemp("links")) as box:
         yield box
 
 
 @pytest.fixture
 def box(shared: LinkBox) -> LinkBox:
-    shared.set("ground", a_to_b=GROUND, b_to_a=GROUND)
-    shared.set("crosslink", a_to_b=CROSS, b_to_a=CROSS)
-    for link in shared.links:
-        for direction in DIRECTIONS:
-            shared.compensate(link, direction, 0)
-    return shared
+    return as_it_came_up(shared)
 
 
 def crosslink(box: LinkBox) -> LinkStatus:
