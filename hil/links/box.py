@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hil.errors import BenchError, ConfigurationError, HilError
+from hil.errors import ConfigurationError, HilError
 from hil.evidence.sink import NullSink, Sink
-from hil.links.engines import netem, rtnl, wiring
-from hil.links.engines.agent import Agent, AgentServer, KernelAgent, RemoteAgent
-from hil.links.engines.detect import EngineChoice, EngineKind, detect
-from hil.links.engines.sysctl import big_socket_buffers
-from hil.links.engines.uml import UmlAgent
+from hil.links.engines import netem, rtnl
+from hil.links.engines.agent import Agent
+from hil.links.engines.detect import EngineKind, detect
+from hil.links.engines.lent import AgentServer, RemoteAgent
 from hil.links.engines.wiring import Profile
+from hil.links.opening import open_gateway, open_here
 from hil.links.record import BoxRecord, LinkRecord, Override, Store
 from hil.links.schedule import Source, Windows, scheduled_state
 from hil.links.shape import DIRECTIONS, Direction, shape_of, shape_step, slot
@@ -43,17 +43,17 @@ class LinkBox:
 
     def __init__(
         self,
-        agent: Agent,
+        agents: Sequence[Agent],
         store: Store,
         record: BoxRecord,
         sink: Sink | None,
         *,
         now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self.agent = agent
+        self.agents = tuple(agents)
         self.engine: EngineKind = record.engine
         self.engine_reason = record.engine_reason
-        self.kernel_release = agent.kernel_release
+        self.kernel_release = self.agents[0].kernel_release
         self.profile: Profile = record.profile
         self.links = tuple(link.name for link in record.links)
         self.store = store
@@ -75,62 +75,53 @@ class LinkBox:
         sink: Sink | None = None,
         seed: int | None = None,
         gateway: Gateway | None = None,
+        kernels: int | None = None,
     ) -> LinkBox:
         """Build and shape the links; the namespaces exist already, the end NICs get their addresses later.
 
         With a ``gateway`` the ends' NICs exist too, and the links are shaped on that machine, to which they lead.
 
         ``engine`` None: this kernel's netem where it exists, else User-Mode Linux.  ``seed`` repeats random loss
-        where the kernel can (from about 6.6).  Raises ConfigurationError for wires that make no sense, BenchError
+        where the kernel can (from about 6.6).  ``kernels``: how many User-Mode Linuxes share the links; None for as
+        many as this machine has cores for.  Raises ConfigurationError for wires that make no sense, BenchError
         when no engine is there or something fails; nothing is left behind then.
         """
         check_wires(wires, profile)
         with ExitStack() as undo:
             if gateway:
-                choice, agent, nics = gateway.open({wire.name: wire.a_to_b.mtu for wire in wires}, profile)
-                undo.callback(agent.close)
+                opened = open_gateway(gateway, wires, profile, undo)
             else:
-                choice, agent, nics = _open_here(box_namespace, wires, detect(engine), profile, undo)
-            indexes = rtnl.interfaces(agent)
-            if missing := [nic for nic in nics if nic not in indexes]:
-                raise BenchError(f"the {choice.kind} link engine has no NIC {', '.join(missing)}")
+                opened = open_here(box_namespace, wires, detect(engine), profile, undo, kernels=kernels)
+            agents, first = opened.agents, opened.agents[0]
             record = BoxRecord(
-                engine=choice.kind,
-                engine_reason=choice.reason,
+                engine=opened.choice.kind,
+                engine_reason=opened.choice.reason,
                 profile=profile,
                 seed=seed,
-                links=tuple(
-                    LinkRecord(
-                        name=wire.name,
-                        a=(wire.a.namespace, wire.a.ifname),
-                        b=(wire.b.namespace, wire.b.ifname),
-                        egress={"a_to_b": indexes[nics[2 * i + 1]], "b_to_a": indexes[nics[2 * i]]},
-                        commanded={"a_to_b": wire.a_to_b, "b_to_a": wire.b_to_a},
-                    )
-                    for i, wire in enumerate(wires)
-                ),
-                clock=agent.offset(time.monotonic_ns) if agent.own_clock else None,
+                links=opened.records(wires),
+                clock=first.offset(time.monotonic_ns) if first.own_clock else None,
             )
-            with big_socket_buffers() if choice.kind == "uml" else nullcontext():
-                rtnl.transact(agent, [("a NIC up", rtnl.nic_up(indexes[nic])) for nic in nics])
-            agent.nics_are_up()
-            rtnl.transact(agent, [step for link in record.links for step in _wire_up(link, seed)])
-            server = AgentServer(agent, socket_path)
+            opened.join(record.links, seed)
+            server = AgentServer(agents, socket_path)
             undo.callback(server.close)
             store = Store.beside(socket_path)
             undo.callback(store.remove)
             store.create(record)
-            box = cls(agent, store, record, sink)
+            box = cls(agents, store, record, sink)
             box._exits = undo.pop_all()
             return box
 
     @classmethod
     def attach(cls, socket_path: Path, *, sink: Sink | None = None) -> LinkBox:
         """Drive the links of another process's link box; BenchError when none is served there."""
-        agent = RemoteAgent(socket_path)
         store = Store.beside(socket_path)
-        box = cls(agent, store, store.load(), sink)
-        box._exits.callback(agent.close)
+        with ExitStack() as undo:
+            agents = [undo.enter_context(RemoteAgent(socket_path))]
+            record = store.load()
+            for number in range(1, record.kernels):
+                agents.append(undo.enter_context(RemoteAgent(socket_path, number)))
+            box = cls(agents, store, record, sink)
+            box._exits = undo.pop_all()
         return box
 
     def play(
@@ -174,18 +165,13 @@ class LinkBox:
         """Every link: commanded, read back from the kernel, counted."""
         record = self.store.load()
         before_ns = self._now_ns()
-        (reply,) = rtnl.transact(self.agent, [("reading the links back", netem.dump_request())])
+        netems = [self._read_back(record, kernel) for kernel in range(len(self.agents))]
         after_ns = self._now_ns()
-        kernel: dict[int, netem.Netem] = {}
-        mtus = {link.egress[d]: link.commanded[d].mtu for link in record.links for d in DIRECTIONS}
-        for message in reply.messages:
-            if found := netem.decode(message, mtus=mtus):
-                kernel[found[0]] = found[1]
 
         def status(link: LinkRecord, direction: Direction) -> DirectionStatus:
             states = self._states(record, link, direction, before_ns - _KERNEL_LAG_NS, after_ns)
             held = direction in link.override
-            found = kernel.get(link.egress[direction])
+            found = netems[link.kernel].get(link.egress[direction])
             made = [
                 direction_status(link, direction, found, state, record.scheduled(link.name), held)
                 for state in reversed(states)
@@ -196,6 +182,13 @@ class LinkBox:
             LinkStatus(link.name, End(*link.a), End(*link.b), status(link, "a_to_b"), status(link, "b_to_a"))
             for link in record.links
         ]
+
+    def _read_back(self, record: BoxRecord, kernel: int) -> dict[int, netem.Netem]:
+        """What one kernel does, by the number of the NIC there."""
+        (reply,) = rtnl.transact(self.agents[kernel], [("reading the links back", netem.dump_request())])
+        own = [link for link in record.links if link.kernel == kernel]
+        mtus = {link.egress[d]: link.commanded[d].mtu for link in own for d in DIRECTIONS}
+        return dict(found for message in reply.messages if (found := netem.decode(message, mtus=mtus)))
 
     def commanded(self, link: str, direction: Direction, at_ns: int | None = None) -> LinkState:
         """What was asked for, by hand or by the schedule, without asking the kernel; at a CLOCK_MONOTONIC ns or now.
@@ -282,11 +275,12 @@ class LinkBox:
         """Command everything once more, whether or not the kernel has it already (restarts loss models)."""
         with self.store.changing() as draft:
             for position, link in enumerate(draft.record.links):
+                agent = self.agents[link.kernel]
                 for direction in DIRECTIONS:
                     if draft.record.scheduled(link.name) and direction not in link.override:
-                        self.agent.shape(slot(position, direction), shape_of(link, direction, self._seed))
+                        agent.shape(slot(position, direction), shape_of(link, direction, self._seed))
                     else:
-                        rtnl.transact(self.agent, [shape_step(link, direction, self._seed)])
+                        rtnl.transact(agent, [shape_step(link, direction, self._seed)])
 
     def close(self) -> None:
         """The owner's: engine, NICs, socket and state file go. An attached one's: only its connection."""
@@ -322,7 +316,7 @@ class LinkBox:
                 # a message restarts the loss model, so a direction that does not change gets none
                 changed: list[Direction] = [d for d in DIRECTIONS if new.shape(d) != old.shape(d)]
                 if changed:
-                    rtnl.transact(self.agent, [shape_step(new, d, self._seed) for d in changed])
+                    rtnl.transact(self.agents[new.kernel], [shape_step(new, d, self._seed) for d in changed])
             draft.record = draft.record.with_link(new)
         return new
 
@@ -335,53 +329,18 @@ class LinkBox:
 
     def _command_scheduled(self, position: int, old: LinkRecord, new: LinkRecord) -> None:
         """The engine knows what is due even while it is held, so that nothing can come in between."""
+        agent = self.agents[new.kernel]
         for direction in DIRECTIONS:
             if new.compensation_ns.get(direction, 0) != old.compensation_ns.get(direction, 0):
-                self.agent.shape(slot(position, direction), shape_of(new, direction, self._seed))
+                agent.shape(slot(position, direction), shape_of(new, direction, self._seed))
         if held := [slot(position, d) for d in DIRECTIONS if d in new.override and d not in old.override]:
-            self.agent.hold(held)
+            agent.hold(held)
         steps = [
             shape_step(new, d, self._seed)
             for d in DIRECTIONS
             if d in new.override and (d not in old.override or new.shape(d) != old.shape(d))
         ]
         if steps:
-            rtnl.transact(self.agent, steps)
+            rtnl.transact(agent, steps)
         if freed := [slot(position, d) for d in DIRECTIONS if d in old.override and d not in new.override]:
-            self.agent.release(freed)
-
-
-def _open_here(
-    box_namespace: str, wires: Sequence[Wire], choice: EngineChoice, profile: Profile, undo: ExitStack
-) -> tuple[EngineChoice, Agent, list[str]]:
-    """Cables to the link box's namespace, and the engine on this machine that has their NICs."""
-    cables = [
-        wiring.Cable(f"l{index}{side}", end.namespace, end.ifname, wire.a_to_b.mtu)
-        for index, wire in enumerate(wires)
-        for side, end in (("a", wire.a), ("b", wire.b))
-    ]
-    wiring.lay(box_namespace, cables, profile=profile)
-    undo.callback(wiring.remove, box_namespace)
-    nics = [cable.nic for cable in cables]
-    agent: Agent
-    if choice.kind == "uml":
-        mtu = max(cable.mtu for cable in cables)
-        agent = UmlAgent(box_namespace, nics, mtu=mtu, profile=profile)
-        nics = [f"vec{index}" for index in range(len(nics))]
-    else:
-        agent = KernelAgent(box_namespace)
-    undo.callback(agent.close)
-    return choice, agent, nics
-
-
-def _wire_up(link: LinkRecord, seed: int | None) -> list[tuple[str, bytes]]:
-    near_a, near_b = link.egress["b_to_a"], link.egress["a_to_b"]
-    return [
-        (f"ingress at {link.name} a", rtnl.ingress(near_a)),
-        (f"ingress at {link.name} b", rtnl.ingress(near_b)),
-        shape_step(link, "a_to_b", seed),
-        shape_step(link, "b_to_a", seed),
-        # redirection last: nothing passes before it is shaped
-        (f"redirect {link.name} a to b", rtnl.redirect(near_a, near_b)),
-        (f"redirect {link.name} b to a", rtnl.redirect(near_b, near_a)),
-    ]
+            agent.release(freed)

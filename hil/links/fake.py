@@ -153,9 +153,10 @@ def fake_box(
     socket_path: Path,
     profile: Profile = "exact",
     sink: Sink | None = None,
-    agent: FakeAgent | None = None,
+    agent: FakeAgent | Sequence[FakeAgent] | None = None,
 ) -> LinkBox:
-    """A link box whose verbs and records are real and whose engine is a :class:`FakeAgent`."""
+    """A link box whose verbs and records are real and whose kernels are each a :class:`FakeAgent`, which take turns."""
+    agents = [agent] if isinstance(agent, FakeAgent) else list(agent or [FakeAgent(clock=time.monotonic_ns)])
     record = BoxRecord(
         engine="kernel",
         engine_reason="a fake for tests",
@@ -168,13 +169,13 @@ def fake_box(
                 b=(wire.b.namespace, wire.b.ifname),
                 egress={"a_to_b": 2 * index + 3, "b_to_a": 2 * index + 2},
                 commanded={"a_to_b": wire.a_to_b, "b_to_a": wire.b_to_a},
+                kernel=index % len(agents),
             )
             for index, wire in enumerate(wires)
         ),
     )
     store = Store.beside(socket_path)
     store.create(record)
-    agent = agent or FakeAgent(clock=time.monotonic_ns)
-    box = LinkBox(agent, store, record, sink, now_ns=agent.clock_ns)
+    box = LinkBox(agents, store, record, sink, now_ns=agents[0].clock_ns)
     box.reapply()
     return box

@@ -10,15 +10,15 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hil.errors import BenchError, ConfigurationError, HarnessError, HilError
-from hil.links.engines.agent import ClockOffset
-from hil.links.plan import KEEP_ALL, SLOTS_MAX, Applied, PlanRow
+from hil.links.feed import Feed, Sent
+from hil.links.plan import SLOTS_MAX, Applied
 from hil.links.record import BoxRecord, LinkRecord, Override, ScheduleRecord
 from hil.links.schedule import Row, Source, Thinner, Windows, scheduled_state
 from hil.links.shape import DIRECTIONS, Direction, plan_row, shape_of, slot
@@ -37,7 +37,6 @@ _PIECE_S = 2.0  # a large piece would occupy the engine's serial line for too lo
 _LEAST_S = 5.0  # but this much in one go
 _ROUND_S = 0.5
 _LEAD_S = 0.1  # the first rows are with the engine before they are due
-_CLOCK_READINGS = 5
 
 
 class Player:
@@ -59,7 +58,8 @@ class Player:
         now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.failure: HilError | None = None
-        self._box, self._agent = box, box.agent
+        self._box = box
+        self._feeds = [Feed(agent, now_ns=now_ns) for agent in box.agents]
         self._source = source
         self._zero_ns, self._now_ns = zero_ns, now_ns
         self._window_ns = round(window_s * 1e9)
@@ -75,13 +75,7 @@ class Player:
         self._thinner = Thinner()
         self._waiting: deque[Row] = deque()  # fetched, not yet with the engine
         self._begun_ns = self._fetched_ns = self._loaded_ns = 0
-        self._offset_ns = 0  # our clock less the engine's
-        self._clock: ClockOffset | None = None
         self._clock_noted_ns = -1
-        self._sent: dict[
-            tuple[int, int], tuple[Row, Direction]
-        ] = {}  # by slot and time on the engine's clock
-        self._seen = 0
 
     def start(self) -> None:
         """Begin to play, in the middle if the zero has passed. ConfigurationError for links that are not there."""
@@ -98,7 +92,7 @@ class Player:
                 record = self._prepared(record)
             except BaseException:
                 with suppress(HilError):
-                    self._agent.plan_forget()
+                    self._forget()
                 self._windows.remove()
                 raise
             schedule = ScheduleRecord(self._zero_ns, tuple(self._source.links))
@@ -109,7 +103,7 @@ class Player:
     def _prepared(self, record: BoxRecord) -> BoxRecord:
         """The engine knows every direction, and has its first rows."""
         self._windows.remove()
-        self._agent.plan_forget()
+        self._forget()
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
         with self._log_path.open("w", newline="") as log:
             csv.writer(log).writerow(COLUMNS)
@@ -117,13 +111,14 @@ class Player:
             link = self._manual_to_override(old)
             self._links[name] = position, link
             record = record.with_link(link)
+            agent = self._feeds[link.kernel].agent
             for direction in DIRECTIONS:
-                self._agent.shape(slot(position, direction), shape_of(link, direction, record.seed))
+                agent.shape(slot(position, direction), shape_of(link, direction, record.seed))
             if link.override:
-                self._agent.hold([slot(position, direction) for direction in DIRECTIONS])
+                agent.hold([slot(position, direction) for direction in DIRECTIONS])
         self._begin_at(self._source, max(0, self._now() + round(_LEAD_S * 1e9)))
-        self._load(KEEP_ALL)
-        self._load(KEEP_ALL)
+        self._load()
+        self._load()
         return record
 
     def replace(self, source: Source) -> None:
@@ -136,15 +131,9 @@ class Player:
             self._windows.forget_from(from_ns)
             self._waiting.clear()
             self._begin_at(source, from_ns, before)
-            from_engine_ns = self._engine_ns(from_ns)
-            old = {key: what for key, what in self._sent.items() if key[1] >= from_engine_ns}
-            self._agent.plan_stage([])
-            self._load(from_engine_ns)
-            self._load(KEEP_ALL)
+            self._load(instead_from_ns=from_ns)
+            self._load()
             self._drain()
-            for key, what in old.items():
-                if self._sent.get(key) is what:  # will never be played
-                    del self._sent[key]
             assert draft.record.schedule is not None
             schedule = replace(draft.record.schedule, revision=draft.record.schedule.revision + 1)
             draft.record = replace(draft.record, schedule=schedule)
@@ -154,7 +143,7 @@ class Player:
         with self._lock:
             goal_ns = self._now() + AHEAD_S * 1e9  # fixed: time goes on while pieces are loaded
             while self._loaded_ns < goal_ns:
-                self._load(KEEP_ALL)
+                self._load()
                 if self._waiting and self._loaded_ns >= self._now() + _LEAST_S * 1e9:
                     break  # the next piece in the next round: cuts by hand share the line
             self._drain()
@@ -178,7 +167,7 @@ class Player:
             with suppress(HilError):  # an engine that is gone has nothing to tell
                 self._drain()
                 record = self._frozen(record)
-                self._agent.plan_forget()
+                self._forget()
             draft.record = replace(record, schedule=None)
         self._windows.remove()
 
@@ -222,7 +211,8 @@ class Player:
         self._windows.write(from_ns, to_ns, [*keyframe, *changes])
         self._waiting += changes
         self._fetched_ns = to_ns
-        self._measure_offset()
+        for feed in self._feeds:
+            feed.measure_clock()
 
     def _checked(self, rows: Iterable[Row], from_ns: int, to_ns: int) -> Iterable[Row]:
         last_ns = from_ns
@@ -234,54 +224,53 @@ class Player:
             last_ns = row.at_ns
             yield row
 
-    def _load(self, commit_from_ns: int) -> None:
-        """Give the engine the next piece; it takes the place of what it has from ``commit_from_ns`` of its clock on."""
+    def _load(self, *, instead_from_ns: int | None = None) -> None:
+        """Give the engine the next piece; it takes the place of what it has for ``instead_from_ns`` or later."""
         piece_s = _LEAD_S if self._loaded_ns == self._begun_ns else _PIECE_S  # the first one is there at once
         upto_ns = max(
             self._loaded_ns, min(self._now() + round(AHEAD_S * 1e9), self._loaded_ns + round(piece_s * 1e9))
         )
         while self._fetched_ns < upto_ns:
             self._fetch()
-        if self._agent.own_clock:
-            self._measure_offset()  # crystals differ by 50 us a second
-        rows: list[PlanRow] = []
+        piece: list[Row] = []
         while self._waiting and self._waiting[0].at_ns < upto_ns:
-            row = self._waiting.popleft()
-            position, link = self._links[row.link]
-            for direction in DIRECTIONS:
-                state = scheduled_state(link.commanded[direction], row, bulk=self._bulk)
-                made = plan_row(state, at_ns=self._engine_ns(row.at_ns), number=slot(position, direction))
-                self._sent[made.slot, made.at_ns] = row, direction
-                rows.append(made)
-        if rows:
-            self._agent.plan_stage(rows)
-        if rows or commit_from_ns != KEEP_ALL:
-            self._agent.plan_commit(commit_from_ns)
+            piece.append(self._waiting.popleft())
+        for number, feed in enumerate(self._feeds):
+            if feed.agent.own_clock:
+                feed.measure_clock()  # crystals differ by 50 us a second
+            rows = [row for row in piece if self._links[row.link][1].kernel == number]
+            instead_ns = None if instead_from_ns is None else feed.kernel_ns(self._zero_ns + instead_from_ns)
+            feed.send([made for row in rows for made in self._made(row, feed)], instead_from_ns=instead_ns)
         self._loaded_ns = upto_ns
 
-    def _drain(self) -> None:
-        """Write down what the engine did since the last time; every row is told once."""
-        with self._log_path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            while True:
-                log = self._agent.plan_log(self._seen)
-                self._seen, self._tally.lost = log.seen, log.lost
-                if not log.applied:
-                    return
-                for applied in log.applied:
-                    writer.writerow(self._noted(applied))
+    def _made(self, row: Row, feed: Feed) -> Iterator[Sent]:
+        """Both directions of a row, as its kernel takes them."""
+        position, link = self._links[row.link]
+        at_ns = feed.kernel_ns(self._zero_ns + row.at_ns)
+        for direction in DIRECTIONS:
+            state = scheduled_state(link.commanded[direction], row, bulk=self._bulk)
+            yield Sent(row, direction, plan_row(state, at_ns=at_ns, number=slot(position, direction)))
 
-    def _noted(self, applied: Applied) -> tuple[object, ...]:
-        sent = self._sent.pop((applied.slot, applied.planned_ns), None)
-        if sent is None:
-            raise HarnessError(f"the link engine applied a row that it was not given: {applied}")
-        row, direction = sent
+    def _drain(self) -> None:
+        """Write down what the engine did since the last time, in the order of the plan; every row is told once."""
+        told = [each for feed in self._feeds for each in feed.log()]
+        told.sort(key=lambda each: each[1].row.at_ns)
+        self._tally.lost = sum(feed.lost for feed in self._feeds)
+        with self._log_path.open("a", newline="") as file:
+            csv.writer(file).writerows(self._noted(applied, sent) for applied, sent in told)
+
+    def _noted(self, applied: Applied, sent: Sent) -> tuple[object, ...]:
+        row, direction = sent.row, sent.direction
         self._tally.add(applied.late_us, applied.error, applied.held)
         if applied.error and self._tally.errors == 1:
             self._on_error(_refused(row, direction, applied))
         planned = f"{row.at_ns / 1e9:.6f}"
         state = int(row.up), row.delay_us, row.loss_ppm
         return planned, applied.late_us, row.link, direction, *state, applied.error, int(applied.held)
+
+    def _forget(self) -> None:
+        for feed in self._feeds:
+            feed.agent.plan_forget()
 
     def _manual_to_override(self, link: LinkRecord) -> LinkRecord:
         """A link that was cut before it had a schedule stays cut until it is restored."""
@@ -303,19 +292,13 @@ class Player:
             record = record.with_link(replace(link, commanded=states, override={}))
         return record
 
-    def _engine_ns(self, at_ns: int) -> int:
-        return self._zero_ns + at_ns - self._offset_ns
-
-    def _measure_offset(self) -> None:
-        self._clock = self._agent.offset(self._now_ns, readings=_CLOCK_READINGS)
-        self._offset_ns = self._clock.offset_ns
-
     def _note_clock(self) -> None:
         """The record says what the engine's clock was taken to be: evidence, and for whoever reads its log."""
-        if self._agent.own_clock and self._clock is not None and self._clock.at_ns != self._clock_noted_ns:
-            self._clock_noted_ns = self._clock.at_ns
+        feed = self._feeds[0]  # an engine with a clock of its own is one kernel
+        if feed.agent.own_clock and feed.clock is not None and feed.clock.at_ns != self._clock_noted_ns:
+            self._clock_noted_ns = feed.clock.at_ns
             with self._box.store.changing() as draft:
-                draft.record = replace(draft.record, clock=self._clock)
+                draft.record = replace(draft.record, clock=feed.clock)
 
 
 def _refused(row: Row, direction: Direction, applied: Applied) -> BenchError:

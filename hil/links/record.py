@@ -18,7 +18,7 @@ from hil.links.engines.detect import EngineKind
 from hil.links.engines.wiring import Profile
 from hil.links.state import LinkState
 
-_VERSION = 2
+_VERSION = 3
 _LOCK_DEADLINE_S = 30.0
 
 
@@ -56,6 +56,7 @@ class LinkRecord:
         default_factory=dict
     )  # direction -> how it is held, if scheduled
     cut: bool = False  # by hand
+    kernel: int = 0  # which of the box's kernels shapes it
 
     def by_hand(self, direction: str) -> LinkState:
         """What was commanded by hand, or for a scheduled direction that is not held its own state."""
@@ -85,6 +86,11 @@ class BoxRecord:
     links: tuple[LinkRecord, ...]
     schedule: ScheduleRecord | None = None
     clock: ClockOffset | None = None  # of an engine whose clock runs apart from ours
+
+    @property
+    def kernels(self) -> int:
+        """How many kernels share the links."""
+        return 1 + max(link.kernel for link in self.links)
 
     def scheduled(self, name: str) -> bool:
         return self.schedule is not None and name in self.schedule.links
@@ -192,6 +198,7 @@ def _from_json(value: dict[str, Any]) -> BoxRecord:
                 for d, held in link["override"].items()
             },
             cut=link["cut"],
+            kernel=link["kernel"],
         )
         for link in value["links"]
     )

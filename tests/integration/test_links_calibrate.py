@@ -198,10 +198,11 @@ def test_the_kernel_reports_extreme_states_back_as_they_were_sent(box: LinkBox, 
 
 @pytest.mark.parametrize("delay_ns", [0, 1, 63, 64, 65, 14_386_001, (1 << 32) - 1, 1 << 32, 60_000_000_000])
 def test_the_kernel_keeps_nanoseconds_of_delay_beyond_its_ticks_of_64(box: LinkBox, delay_ns: int) -> None:
-    index = max(i for name, i in rtnl.interfaces(box.agent).items() if name.startswith("vec"))
+    agent = box.agents[0]
+    index = max(i for name, i in rtnl.interfaces(agent).items() if name.startswith("vec"))
     message = netem.encode(index, LinkState(0, 8_000), limit=100, delay_ns=delay_ns)
-    rtnl.transact(box.agent, [("netem", message)])
-    (reply,) = rtnl.transact(box.agent, [("dump", netem.dump_request())])
+    rtnl.transact(agent, [("netem", message)])
+    (reply,) = rtnl.transact(agent, [("dump", netem.dump_request())])
     found = dict(each for each in map(netem.decode, reply.messages) if each)
     assert found[index].delay_ns == delay_ns
     box.reapply()

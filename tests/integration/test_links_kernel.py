@@ -15,8 +15,9 @@ from hil import netns
 from hil.errors import BenchError
 from hil.links.box import End, LinkBox, Wire
 from hil.links.engines import netem, rtnl, wiring
-from hil.links.engines.agent import Agent, AgentServer, KernelAgent, RemoteAgent
+from hil.links.engines.agent import Agent, KernelAgent
 from hil.links.engines.detect import detect, missing_in_kernel
+from hil.links.engines.lent import AgentServer, RemoteAgent
 from hil.links.engines.relay import Kind
 from hil.links.fake import fake_box
 from hil.links.measure.probe import Probe, blast, collect, pace, warm_up
@@ -317,7 +318,7 @@ def test_more_rows_than_there_is_room_for_are_refused_and_those_there_are_stay()
 
 def test_the_relay_is_lent_to_another_client_through_a_socket(tmp_path: Path) -> None:
     with namespaces("lend") as prefix, KernelAgent(prefix + "box") as agent:
-        server = AgentServer(agent, tmp_path / "s")
+        server = AgentServer([agent], tmp_path / "s")
         try:
             with RemoteAgent(tmp_path / "s") as client:
                 assert client.kernel_release == agent.kernel_release

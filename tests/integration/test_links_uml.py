@@ -20,6 +20,7 @@ from hil.errors import BenchError
 from hil.links import state as link_state
 from hil.links.box import DIRECTIONS, Direction, End, LinkBox, LinkStatus, Wire
 from hil.links.engines import offload
+from hil.links.engines.uml import kernels_for
 from hil.links.measure.calibrate import calibrate, cannot_carry, carry_capacity
 from hil.links.measure.integrity import deliver
 from hil.links.measure.loss import acceptance_counts
@@ -71,6 +72,7 @@ def least_delay_us(arrivals: list[Arrival]) -> float:
 def test_the_box_says_which_engine_it_is_and_why(box: LinkBox) -> None:
     assert (box.engine, box.profile, box.links) == ("uml", "exact", ("ground", "crosslink"))
     assert box.engine_reason
+    assert len(box.agents) == kernels_for(len(box.links))
     assert box.kernel_release[0].isdigit()
 
 
@@ -292,24 +294,30 @@ def test_a_killed_owner_or_engine_leaves_no_process_and_the_next_bench_comes_up(
         "import sys, time; from pathlib import Path\n"
         "from hil.links.box import LinkBox; from tests.integration.links_kit import wires\n"
         "box = LinkBox.up(sys.argv[1] + 'box', wires(sys.argv[1]), socket_path=Path(sys.argv[2]), engine='uml')\n"
-        "print(box.agent.pid, box.agent.directory, flush=True)\n"
+        "print(*(f'{agent.pid} {agent.directory}' for agent in box.agents), sep=',', flush=True)\n"
         "time.sleep(60)\n"
     )
     with namespaces("kill") as prefix:
         argv = [sys.executable, "-c", program, prefix, str(tmp_path / "s")]
         with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=paths.ROOT) as owner:
             assert owner.stdout is not None
-            launcher, directory = owner.stdout.readline().split()
-            assert len(processes_with(directory)) >= 3  # launcher, minder, User-Mode Linux
-            os.kill(owner.pid if victim == "owner" else int(launcher), signal.SIGKILL)
-            wait_until(
-                lambda: not processes_with(directory), what="User-Mode Linux to be gone", deadline_s=10
-            )
+            kernels = [each.split() for each in owner.stdout.readline().split(",")]
+            directories = [directory for _, directory in kernels]
+            for directory in directories:
+                assert len(processes_with(directory)) >= 3  # launcher, minder, User-Mode Linux
+            os.kill(owner.pid if victim == "owner" else int(kernels[-1][0]), signal.SIGKILL)
+
+            def gone(directory: str) -> None:
+                wait_until(lambda: not processes_with(directory), what=f"{directory} to end", deadline_s=10)
+
+            gone(directories[-1])
             if victim == "launcher":
                 with pytest.raises(BenchError, match="gone"), LinkBox.attach(tmp_path / "s") as client:
                     client.show()
             owner.kill()
-        shutil.rmtree(directory, ignore_errors=True)  # `hil clean` does this too
+            for directory in directories:
+                gone(directory)
+                shutil.rmtree(directory, ignore_errors=True)  # `hil clean` does this too
         with pytest.raises(BenchError, match="no link box answers"):
             LinkBox.attach(tmp_path / "s")
         for name in ("gs", "a", "b", "box"):  # what `hil clean` does; the NICs go with their namespaces

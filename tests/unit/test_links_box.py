@@ -10,9 +10,10 @@ import pytest
 from hil.errors import BenchError, ConfigurationError
 from hil.links.box import End, LinkBox, Wire
 from hil.links.engines import netem, rtnl
-from hil.links.engines.agent import AgentServer, RemoteAgent
+from hil.links.engines.lent import AgentServer, RemoteAgent
 from hil.links.engines.relay import Kind
 from hil.links.fake import FakeAgent, fake_box
+from hil.links.opening import deal
 from hil.links.state import PPM, GilbertElliott, LinkState
 from hil.testing import ListSink
 
@@ -166,7 +167,7 @@ def test_random_loss_in_profile_bulk_is_refused_before_anything_is_made(tmp_path
 def test_another_process_sees_and_drives_the_same_links(
     tmp_path: Path, box: LinkBox, agent: FakeAgent
 ) -> None:
-    server = AgentServer(agent, tmp_path / "links.sock")
+    server = AgentServer([agent], tmp_path / "links.sock")
     try:
         with LinkBox.attach(tmp_path / "links.sock") as one, LinkBox.attach(tmp_path / "links.sock") as two:
             one.cut("ground")
@@ -183,7 +184,7 @@ def test_another_process_sees_and_drives_the_same_links(
 def test_clients_that_change_different_links_at_once_do_not_lose_each_others_commands(
     tmp_path: Path, box: LinkBox, agent: FakeAgent
 ) -> None:
-    server = AgentServer(agent, tmp_path / "links.sock")
+    server = AgentServer([agent], tmp_path / "links.sock")
 
     def drive(link: str) -> None:
         with LinkBox.attach(tmp_path / "links.sock") as client:
@@ -212,7 +213,7 @@ def test_attaching_where_nothing_is_served_says_so(tmp_path: Path) -> None:
 
 
 def test_a_client_notices_that_the_owner_went_away(tmp_path: Path, agent: FakeAgent) -> None:
-    server = AgentServer(agent, tmp_path / "s")
+    server = AgentServer([agent], tmp_path / "s")
     with RemoteAgent(tmp_path / "s") as client:
         assert client.clock() == 0
         server.close()
@@ -227,7 +228,7 @@ def test_an_error_of_the_engine_reaches_the_client_in_its_words(tmp_path: Path) 
                 raise BenchError("User-Mode Linux is gone")
             return super().ask(kind, payload)
 
-    server = AgentServer(Broken(), tmp_path / "s")
+    server = AgentServer([Broken()], tmp_path / "s")
     try:
         with (
             RemoteAgent(tmp_path / "s") as client,
@@ -242,11 +243,37 @@ def test_the_socket_of_a_killed_owner_is_replaced_and_that_of_a_living_one_is_no
     tmp_path: Path, agent: FakeAgent
 ) -> None:
     (tmp_path / "s").touch()
-    server = AgentServer(agent, tmp_path / "s")
+    server = AgentServer([agent], tmp_path / "s")
     try:
         with pytest.raises(BenchError, match="already served"):
-            AgentServer(agent, tmp_path / "s")
+            AgentServer([agent], tmp_path / "s")
         with RemoteAgent(tmp_path / "s") as client:
             assert client.kernel_release == "0.0.0-fake"
     finally:
         server.close()
+
+
+def test_the_links_of_a_box_are_shaped_by_several_kernels_each_its_own(tmp_path: Path) -> None:
+    agents = [FakeAgent(), FakeAgent()]
+    wires = [Wire(f"l{i}", End("a", f"n{i}"), End("b", f"n{i}"), GROUND, GROUND) for i in range(3)]
+    box = fake_box(wires, socket_path=tmp_path / "links.sock", agent=agents)
+    server = AgentServer(agents, tmp_path / "links.sock")
+    try:
+        with LinkBox.attach(tmp_path / "links.sock") as other:
+            for agent in agents:
+                agent.batches.clear()
+            other.cut("l1")
+            assert [len(agent.batches) > 0 for agent in agents] == [False, True]
+            assert [status.up for status in box.show()] == [True, False, True]
+            assert all(status.a_to_b.agrees and status.b_to_a.agrees for status in other.show())
+            other.restore("l1")
+            other.cut("l2")
+            assert [status.up for status in box.show()] == [True, True, False]
+    finally:
+        server.close()
+
+
+def test_the_fastest_links_are_dealt_to_different_kernels() -> None:
+    assert deal([10, 200, 10, 200, 50], 2) == [1, 0, 0, 1, 0]
+    assert deal([10, float("inf"), 10], 3) == [1, 0, 2]
+    assert deal([10, 10], 1) == [0, 0]

@@ -302,8 +302,8 @@ def test_a_schedule_follows_our_clock_though_the_gateways_runs_apart(tmp_path: P
         for _ in range(240):
             now += 500_000_000
             player.step()
-            for (_, engine_ns), (row, _) in player._sent.items():  # as it was told
-                ours = zero + row.at_ns
+            for (_, engine_ns), sent in player._feeds[0].sent.items():  # as it was told
+                ours = zero + sent.row.at_ns
                 # up to 17 s ahead at 100 us a second; measured once a window it would be 4.5 ms
                 assert abs(ours - 5_000_000_000 - ours // 10_000 - engine_ns) < 2_000_000
         summary, clock = player.summary(), box.store.load().clock

@@ -11,7 +11,7 @@ import pytest
 
 from hil.errors import BenchError, ConfigurationError, HarnessError, HilError
 from hil.links.box import DIRECTIONS, DirectionStatus, End, LinkBox, Wire
-from hil.links.engines.agent import AgentServer
+from hil.links.engines.lent import AgentServer
 from hil.links.engines.relay import Kind
 from hil.links.fake import FakeAgent, fake_box
 from hil.links.player import AHEAD_S, Player, summarise
@@ -115,7 +115,7 @@ def test_scheduled_links_follow_and_the_others_stay_as_they_were_commanded(stage
 
 def test_what_is_commanded_is_known_for_any_moment_and_any_process(tmp_path: Path, stage: Stage) -> None:
     stage.to(150)
-    server = AgentServer(stage.agent, tmp_path / "links.sock")
+    server = AgentServer([stage.agent], tmp_path / "links.sock")
     try:
         with LinkBox.attach(tmp_path / "links.sock") as other:
             for box in (stage.box, other):
@@ -447,3 +447,44 @@ def test_a_round_ends_although_time_goes_on_and_nothing_changes_ahead(
         patch.setattr(stage.player, "_now_ns", later_each_time)
         stage.player.step()
     stage.player.close()
+
+
+def test_a_schedule_over_several_kernels_gives_each_its_own_rows_and_keeps_one_log(tmp_path: Path) -> None:
+    first = FakeAgent()
+    second = FakeAgent(clock=lambda: first.now_ns)
+    agents = [first, second]
+    box = fake_box(WIRES, socket_path=tmp_path / "links.sock", agent=agents)
+    log = tmp_path / "schedule.csv"
+    source = Moving(("ground", "crosslink"))
+    player = Unhurried(box, source, zero_ns=0, log_path=log, now_ns=first.clock_ns)
+    player.start()
+
+    def to(at_s: int) -> None:
+        while first.now_ns < at_s * SECOND:
+            first.now_ns += SECOND // 2
+            player.step()
+
+    to(50)
+    assert all(agent.rows_to_come for agent in agents)
+    assert [s.a_to_b.commanded.delay_us for s in box.show()] == [10_500, 10_500]
+    assert all(s.a_to_b.agrees and s.b_to_a.agrees for s in box.show())
+    box.cut("crosslink")
+    player.replace(replace(source, base_us=20_000))
+    to(60)
+    ground, crosslink = box.show()
+    assert (ground.up, crosslink.up) == (True, False)
+    assert ground.a_to_b.kernel is not None
+    assert ground.a_to_b.kernel.delay_us == 20_600
+    box.restore("crosslink")
+    assert box.show()[1].a_to_b.kernel == box.show()[1].a_to_b.commanded
+    to(120)
+    assert [status.up for status in box.show()] == [False, False]
+    with log.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    planned = [float(row["planned_s"]) for row in rows]
+    assert planned == sorted(planned)
+    assert len(rows) == player.summary()["rows"] == summarise(log)["rows"]
+    assert {row["link"] for row in rows} == {"ground", "crosslink"}
+    player.close()
+    assert player.summary()["errors"] == player.summary()["lost"] == 0
+    assert not any(agent.rows_to_come for agent in agents)

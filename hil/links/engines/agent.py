@@ -1,31 +1,25 @@
 """One seam between the link box and the kernel that shapes: whoever answers frames is an engine.
 
-``KernelAgent`` (this host's kernel) and ``UmlAgent`` (User-Mode Linux) own a relay process; ``AgentServer`` lends
-it to other processes over a unix socket, where ``RemoteAgent`` speaks for it with the same methods.
+``KernelAgent`` (this host's kernel) and ``UmlAgent`` (User-Mode Linux) own a relay process; :mod:`.lent` lends them
+to other processes.
 """
 
 from __future__ import annotations
 
 import os
-import socket
 import struct
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from hil import netns
-from hil.errors import BenchError, HilError
+from hil.errors import BenchError
 from hil.links import plan
 from hil.links.engines.process import RelayProcess
 from hil.links.engines.relay import PAYLOAD_MAX, PROTOCOL_VERSION, Kind, RelayLine, compile_relay
 from hil.links.plan import KEEP_ALL, PlanLog, PlanRow, Shape
 
-_CALL = struct.Struct("<IBB")  # payload length, kind, 0
-_OK, _FAILED = 0, 1
 _U64 = struct.Struct("<Q")
 
 
@@ -150,111 +144,6 @@ class KernelAgent(Agent):
         self._process.close()
 
 
-class AgentServer:
-    """Lends an agent to other processes over a unix socket; their requests take turns.
-
-    A thread per client, all ended by :meth:`close`; the agent itself stays the caller's.
-    """
-
-    def __init__(self, agent: Agent, socket_path: Path) -> None:
-        self._agent = agent
-        self._path = socket_path
-        self._clients: set[socket.socket] = set()
-        self._lock = threading.Lock()
-        _refuse_if_served(socket_path)
-        socket_path.parent.mkdir(parents=True, exist_ok=True)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self._listener.bind(str(socket_path))
-            socket_path.chmod(0o600)
-            self._listener.listen()
-        except OSError as exc:
-            self._listener.close()
-            raise BenchError(f"cannot serve the link box at {socket_path}: {exc}") from exc
-        self._thread = threading.Thread(target=self._accept, name="link-box", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept(), which close() alone would not
-        self._listener.close()
-        self._thread.join(timeout=5)
-        with self._lock:
-            for client in self._clients:
-                with suppress(OSError):
-                    client.shutdown(socket.SHUT_RDWR)
-        self._path.unlink(missing_ok=True)
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            with self._lock:
-                self._clients.add(client)
-            threading.Thread(target=self._serve, args=(client,), name="link-box-client", daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        try:
-            while True:
-                length, kind, _ = _CALL.unpack(_exactly(client, _CALL.size))
-                payload = _exactly(client, length)
-                status, answer = _OK, b""
-                try:
-                    answer = self._agent.ask(Kind(kind), payload)
-                except (HilError, ValueError) as exc:
-                    status, answer = _FAILED, str(exc).encode()
-                client.sendall(_CALL.pack(len(answer), kind, status) + answer)
-        except OSError:
-            return  # the client went away
-        finally:
-            with self._lock:
-                self._clients.discard(client)
-            client.close()
-
-
-class RemoteAgent(Agent):
-    """The agent that another process serves at ``socket_path``. BenchError when nobody does."""
-
-    def __init__(self, socket_path: Path, *, timeout_s: float = 20.0) -> None:
-        self._path = socket_path
-        self._lock = threading.Lock()
-        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._sock.settimeout(timeout_s)
-        try:
-            self._sock.connect(str(socket_path))
-        except OSError as exc:
-            self._sock.close()
-            raise BenchError(
-                f"no link box answers at {socket_path}: {exc.strerror or exc}",
-                remedy="bring the bench up (`hil bench up`)",
-            ) from exc
-        try:
-            self._greet()
-        except BaseException:
-            self.close()
-            raise
-
-    def ask(self, kind: Kind, payload: bytes = b"") -> bytes:
-        with self._lock:
-            try:
-                self._sock.sendall(_CALL.pack(len(payload), kind, 0) + payload)
-                length, _, status = _CALL.unpack(_exactly(self._sock, _CALL.size))
-                answer = _exactly(self._sock, length)
-            except OSError as exc:
-                raise BenchError(
-                    f"the link box at {self._path} went away: {exc}",
-                    remedy="bring the bench up again (`hil bench up`)",
-                ) from exc
-        if status != _OK:
-            raise BenchError(answer.decode(errors="replace"))
-        return answer
-
-    def close(self) -> None:
-        self._sock.close()
-
-
 def split(batch: bytes) -> list[bytes]:
     """Cut a batch of netlink messages between messages so that every part fits a frame."""
     parts: list[bytes] = []
@@ -271,34 +160,7 @@ def split(batch: bytes) -> list[bytes]:
     return [*parts, batch[start:]] if start < len(batch) else parts
 
 
-def _slots(numbers: Sequence[int]) -> bytes:
-    return struct.pack(f"<{len(numbers)}H", *numbers)
-
-
 def _check(answer: bytes, what: str) -> None:
     (error,) = struct.unpack("<i", answer)
     if error:
         raise BenchError(f"the link engine refused {what}: {os.strerror(error)}")
-
-
-def _exactly(sock: socket.socket, length: int) -> bytes:
-    data = b""
-    while len(data) < length:
-        piece = sock.recv(length - len(data))
-        if not piece:
-            raise ConnectionResetError("connection closed")
-        data += piece
-    return data
-
-
-def _refuse_if_served(socket_path: Path) -> None:
-    """Remove a socket that a killed owner left; BenchError when a living one answers there."""
-    if not socket_path.exists():
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(socket_path))
-        except OSError:
-            socket_path.unlink(missing_ok=True)
-            return
-    raise BenchError(f"a link box is already served at {socket_path}", remedy="`hil bench down` first")

@@ -34,6 +34,7 @@ _NOT_STARTED = ("raid6_select_algo", "calibrate_xor_blocks", "init_btrfs_fs")
 """Benchmarks that a disk driver runs at boot and this kernel has no use for: 1.4 s to ready becomes 0.5 s."""
 _MEMORY = {"exact": "256M", "bulk": "768M"}  # an upper bound: the host backs only what was touched
 _BOOT_DEADLINE_S = 30.0
+_KERNELS_MAX = 4
 _NUDGE_S = 0.02
 # When this kernel coalesces received TCP segments (GRO), the payload of all but the first reads as zeros, behind a
 # checksum that it vouches for; found by comparing bytes end to end.  Profile exact turns coalescing off.  Profile
@@ -59,6 +60,11 @@ def release() -> str | None:
     done = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10)
     version = done.stdout.strip()
     return version if version and not _missing_modules(version) else None
+
+
+def kernels_for(links: int) -> int:
+    """How many User-Mode Linuxes are to share so many links: one per core that we may use, at most four."""
+    return max(1, min(links, len(os.sched_getaffinity(0)), _KERNELS_MAX))
 
 
 class UmlAgent(Agent):
