@@ -34,7 +34,7 @@ INPUTS = (
     "hil/twin",
     "hil/node",
     "hil/payload",
-    "hil/links/engines/relay.c",
+    "hil/links/engines/native",
     "hil/host/packages.py",
     "lab/os",
 )
@@ -87,9 +87,9 @@ class RealBuilders:
         return Built((made.model.path, made.scene.path, made.golden))
 
     def relay(self) -> Built:
-        from hil.links.engines.relay import compile_relay
+        from hil.links.engines.relay import compile_preload, compile_relay
 
-        return Built((compile_relay(),))
+        return Built((compile_relay(), compile_preload()))
 
 
 @dataclass(frozen=True)

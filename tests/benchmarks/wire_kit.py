@@ -30,7 +30,12 @@ _FIRST_NS = 3_000_000_000  # by then whoever watches has begun, on a busy machin
 
 @contextmanager
 def bench(
-    engine: EngineKind, links: int, *, state: LinkState = CROSSLINK, profile: Profile = "exact"
+    engine: EngineKind,
+    links: int,
+    *,
+    state: LinkState = CROSSLINK,
+    profile: Profile = "exact",
+    kernels: int | None = None,
 ) -> Iterator[LinkBox]:
     """A link box with ``links`` alike, ``isl-0`` and so on, between two namespaces; all addresses given."""
     prefix = f"hilt-wire-{os.getpid()}-"
@@ -41,7 +46,9 @@ def bench(
             stack.callback(netns.delete, name)
             netns.create(name)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        box = LinkBox.up(middle, wires, socket_path=scratch / "s", engine=engine, profile=profile)
+        box = LinkBox.up(
+            middle, wires, socket_path=scratch / "s", engine=engine, profile=profile, kernels=kernels
+        )
         stack.enter_context(box)
         for name, host in ((near, 1), (far, 2)):
             script = "".join(

@@ -20,7 +20,8 @@ from hil.errors import BenchError
 from hil.links import state as link_state
 from hil.links.box import DIRECTIONS, Direction, End, LinkBox, LinkStatus, Wire
 from hil.links.engines import offload
-from hil.links.engines.uml import kernels_for
+from hil.links.engines.relay import compile_preload
+from hil.links.engines.uml import UmlAgent, kernels_for
 from hil.links.measure.calibrate import calibrate, cannot_carry, carry_capacity
 from hil.links.measure.integrity import deliver
 from hil.links.measure.loss import acceptance_counts
@@ -38,6 +39,7 @@ from tests.integration.links_kit import (
     namespaces,
     wires,
 )
+from tests.integration.schedule_kit import process_tree
 
 pytestmark = pytest.mark.integration
 
@@ -373,3 +375,50 @@ def test_profile_bulk_carries_large_packets_and_cuts(tmp_path: Path) -> None:
         with Probe(crosslink(box), "a_to_b") as probe:
             assert warm_up([probe], deadline_s=0.2) == {("crosslink", "a_to_b")}
     assert [kind for kind, _ in sink.events] == ["link.set", "link.cut"]
+
+
+SHORT_SETREGSET = """
+import ctypes, os, signal, sys
+XSTATE, GETREGSET, SETREGSET = 0x202, 0x4204, 0x4205
+class Iovec(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+ptrace.argtypes = ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p
+ptrace.restype = ctypes.c_long
+child = os.fork()
+if not child:
+    ptrace(0, 0, None, None)  # PTRACE_TRACEME
+    os.kill(os.getpid(), signal.SIGSTOP)
+    os._exit(0)
+os.waitpid(child, 0)
+def regset(request, length):
+    iov = Iovec(ctypes.addressof(image), length)
+    assert ptrace(request, child, XSTATE, ctypes.byref(iov)) == 0, os.strerror(ctypes.get_errno())
+    return iov.length
+image = ctypes.create_string_buffer(65536)
+whole = regset(GETREGSET, len(image))
+image[160:176] = bytes(range(16))  # XMM0
+image[512] = 3  # the header: x87 and SSE are given, all else is in its initial state
+regset(SETREGSET, 576)
+image = ctypes.create_string_buffer(65536)
+assert regset(GETREGSET, len(image)) == whole > 576
+assert image[160:176] == bytes(range(16))
+os.kill(child, signal.SIGKILL)
+"""
+
+
+def test_its_short_register_sets_are_taken_by_processors_that_have_more() -> None:
+    def run(**env: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-c", SHORT_SETREGSET]
+        return subprocess.run(argv, env={**os.environ, **env}, capture_output=True, text=True, timeout=30)
+
+    assert "Bad address" in run().stderr  # what User-Mode Linux dies of, where its own size is the short one
+    done = run(LD_PRELOAD=str(compile_preload()))
+    assert done.returncode == 0, done.stderr
+
+
+def test_it_runs_with_the_library_that_lengthens_them(box: LinkBox) -> None:
+    for agent in box.agents:
+        assert isinstance(agent, UmlAgent)
+        maps = [Path(f"/proc/{pid}/maps").read_text() for pid in process_tree(agent.pid)]
+        assert any(compile_preload().name in each for each in maps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -18,7 +18,7 @@ class RelayProcess:
 
     With ``argv_for`` the command is told two descriptors, ``(line, lifeline)``, else the line is its stdin and
     stdout.  The lifeline is a pipe that ends when this process does, however it ends, and does
-    not depend on which thread started the child, as a parent-death signal would.
+    not depend on which thread started the child, as a parent-death signal would.  ``env`` is added to ours.
     """
 
     def __init__(
@@ -29,6 +29,7 @@ class RelayProcess:
         argv_for: Callable[[int, int], Sequence[str]] | None = None,
         log: Path | None = None,
         cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.sock, theirs = socket.socketpair()
         lifeline, self._lifeline = os.pipe()
@@ -49,6 +50,7 @@ class RelayProcess:
                 pass_fds=keep,
                 start_new_session=True,
                 cwd=cwd,
+                env={**os.environ, **(env or {})},
             )
         except OSError as exc:
             self.sock.close()

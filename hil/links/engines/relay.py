@@ -1,7 +1,8 @@
 """The static netlink relay: compiling it, and speaking its frames.
 
-The relay (``relay.c``) is the only program that runs inside User-Mode Linux, and the same binary serves the
-kernel engine from inside the link box's namespace.  It is compiled on demand and kept under its content hash.
+The relay (``native/``, whose ``relay.h`` says what it does) is the only program that runs inside User-Mode Linux,
+and the same binary serves the kernel engine from inside the link box's namespace.  It is compiled on demand and kept
+under its content hash.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
 
@@ -26,12 +28,12 @@ PAYLOAD_MAX = 3000
 _HEADER = struct.Struct("<HBBHH")
 _MAGIC = 0x4C48
 _FLAG_MORE = 1
-_CFLAGS = ("-O2", "-Wall", "-Wextra", "-static", "-s")
-_SOURCE = Path(__file__).with_name("relay.c")
+_CFLAGS = ("-O2", "-Wall", "-Wextra")
+_NATIVE = Path(__file__).with_name("native")
 
 
 class Kind(IntEnum):
-    """What a frame asks for; ``relay.c`` has the payloads."""
+    """What a frame asks for; ``native/relay.h`` has the payloads."""
 
     NUDGE = 0
     HELLO = 1
@@ -51,12 +53,24 @@ class Kind(IntEnum):
 
 
 def compile_relay() -> Path:
-    """The relay's binary, compiled now if this source was not compiled here before.
+    """The relay's binary, compiled now if these sources were not compiled here before.
 
     Raises BenchError when there is no C compiler or it fails.
     """
-    digest = hashlib.sha256(_SOURCE.read_bytes() + " ".join(_CFLAGS).encode()).hexdigest()[:16]
-    target = paths.cache() / "relay" / digest / "hil-relay"
+    return _compiled("hil-relay", sorted(_NATIVE.glob("*.[ch]")), ("-static", "-s"))
+
+
+def compile_preload() -> Path:
+    """The library that User-Mode Linux is started with; like :func:`compile_relay`."""
+    return _compiled("hil-registers.so", [_NATIVE / "preload" / "registers.c"], ("-shared", "-fPIC", "-s"))
+
+
+def _compiled(name: str, sources: Sequence[Path], flags: Sequence[str]) -> Path:
+    flags = (*_CFLAGS, *flags)
+    digest = hashlib.sha256(" ".join(flags).encode())
+    for source in sources:
+        digest.update(f"\0{source.name}\0".encode() + source.read_bytes())
+    target = paths.cache() / "relay" / digest.hexdigest()[:16] / name
     if target.exists():
         return target
     compiler = shutil.which("gcc") or shutil.which("cc")
@@ -64,13 +78,14 @@ def compile_relay() -> Path:
         raise BenchError("the link box needs a C compiler for its relay", remedy="run `hil setup` as root")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        built = Path(scratch) / "hil-relay"
+        built = Path(scratch) / name
+        units = [str(source) for source in sources if source.suffix == ".c"]
         done = subprocess.run(
-            [compiler, *_CFLAGS, "-o", str(built), str(_SOURCE)], capture_output=True, text=True, timeout=120
+            [compiler, *flags, "-o", str(built), *units], capture_output=True, text=True, timeout=120
         )
         if done.returncode != 0:
             raise BenchError(
-                f"compiling {_SOURCE.name} failed: {done.stderr.strip()[-800:]}",
+                f"compiling {name} failed: {done.stderr.strip()[-800:]}",
                 remedy="install gcc and libc6-dev (`hil setup` does)",
             )
         built.replace(target)  # atomic: two benches may compile at once

@@ -1,8 +1,9 @@
 """The User-Mode Linux engine: a kernel with netem, as a process, on a host whose kernel has none.
 
-Debian's stock ``linux.uml`` with one raw packet-socket NIC per link end and the relay as its init.  Two bugs of
+Debian's stock ``linux.uml`` with one raw packet-socket NIC per link end and the relay as its init.  Three bugs of
 that kernel (6.1) shape this: it can sleep through a signal, and can lose the edge that says that something came.
-The launcher in ``relay.c`` looks after both; until the NICs are up, ``relay.py`` nudges the serial line.
+The launcher (``native/launcher.c``) looks after both; until the NICs are up, ``relay.py`` nudges the serial line.
+And it dies on a processor with more registers than it knows, which ``native/preload/registers.c`` prevents.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from hil.errors import BenchError, ConfigurationError, HilError
 from hil.links.engines import mconsole
 from hil.links.engines.agent import Agent
 from hil.links.engines.process import RelayProcess
-from hil.links.engines.relay import Kind, RelayLine, compile_relay
+from hil.links.engines.relay import Kind, RelayLine, compile_preload, compile_relay
 
 BINARY = "linux.uml"
 _UMID = "vm"
@@ -96,7 +97,13 @@ class UmlAgent(Agent):
             return [str(relay), "launch", str(netns.path_of(namespace)), str(lifeline), *kernel]
 
         try:
-            self._process = RelayProcess(argv_for=argv, name="User-Mode Linux", log=log, cwd=root)
+            self._process = RelayProcess(
+                argv_for=argv,
+                name="User-Mode Linux",
+                log=log,
+                cwd=root,
+                env={"LD_PRELOAD": str(compile_preload())},
+            )
         except BaseException:
             shutil.rmtree(self.directory, ignore_errors=True)
             raise
