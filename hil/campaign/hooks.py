@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -318,12 +318,16 @@ def _interrupt_on_sigterm() -> Any:
 
 
 def _forget_failed_fixtures(item: pytest.Item) -> None:
-    """A fixture that raised would raise the same error again without being tried: forget its result."""
+    """A fixture that raised would raise the same error again without being tried: forget its result.
+
+    It is finished as at its teardown: pytest takes a fixture without a result that still has finalizers for a bug of
+    its own. Fixtures that were set up, the bench among them, stay.
+    """
     info = getattr(item, "_fixtureinfo", None)
     for definitions in info.name2fixturedefs.values() if info else ():
         for definition in definitions:
             if definition.cached_result is not None and definition.cached_result[2] is not None:
-                definition.cached_result = None
+                definition.finish(SimpleNamespace(node=item))  # it needs the node for a message
 
 
 def _show_as_retry(reports: list[pytest.TestReport]) -> None:

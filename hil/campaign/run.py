@@ -188,7 +188,12 @@ def _fidelity_gaps() -> list[dict[str, Any]]:
 
 def _past(run: Run, meta: dict[str, Any]) -> dict[str, Any]:
     """A stored run as ``history.json`` has it."""
-    same = run.plan_sha256 == meta["plan_sha256"] and run.lab_sha256 == (meta.get("lab_sha256") or "")
+    boards = (meta.get("participants") or {}).get("boards") or []
+    same = (
+        run.plan_sha256 == meta["plan_sha256"]
+        and run.lab_sha256 == (meta.get("lab_sha256") or "")
+        and run.summary.get("boards", boards) == boards  # runs before this was kept do not say
+    )
     return {
         "run_id": run.run_id,
         "started_utc": run.started_utc,

@@ -66,7 +66,7 @@ class Run:
     engine: str
     report: Path | None
     counts: Mapping[str, int]  # tests by verdict
-    summary: Mapping[str, Any]  # requirement verdicts and measurements, for comparison
+    summary: Mapping[str, Any]  # requirement verdicts, measurements and boards that took part, for comparison
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -116,7 +116,11 @@ class RunStore:
 
     def finish(self, run_id: str, *, state: str, result: Mapping[str, Any], report: Path | None) -> None:
         """A run ended, or the report of a crashed one was made.  ``result`` is the content of result.json."""
-        summary = {"requirements": _requirement_verdicts(result), "measurements": _measured(result)}
+        summary = {
+            "requirements": _requirement_verdicts(result),
+            "measurements": _measured(result),
+            "boards": result.get("boards") or [],
+        }
         with self._open() as db:
             db.execute(
                 "UPDATE runs SET state = ?, verdict = ?, reason = ?, ended_utc = ?, counts = ?, summary = ?,"

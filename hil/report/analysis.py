@@ -22,7 +22,7 @@ CONCLUSIVE = frozenset({Verdict.PASS.value, Verdict.FAIL.value})
 
 @dataclass(frozen=True)
 class Statistics:
-    """What repeated runs of the same plan and lab file demonstrate, this run included."""
+    """What repeated runs of the same plan, lab file and boards demonstrate, this run included."""
 
     passes: int
     runs: int  # conclusive ones: PASS or FAIL
@@ -37,11 +37,9 @@ class Statistics:
     def sentence(self) -> str:
         """E.g. ``demonstrated 4/4 ..., reliability >= 0.562 at 90 %; 18 more passes for 0.9``."""
         if not self.runs:
-            return (
-                "No conclusive run of this plan and lab file yet, so nothing is demonstrated statistically."
-            )
+            return "No conclusive run of this plan, lab file and boards yet, so nothing is demonstrated statistically."
         text = (
-            f"Demonstrated {self.passes}/{self.runs} over all stored runs of this plan and lab file: "
+            f"Demonstrated {self.passes}/{self.runs} over all stored runs of this plan, lab file and boards: "
             f"reliability >= {self.lower_bound:.3f} at {self.confidence:.0%} confidence."
         )
         if self.still_needed:

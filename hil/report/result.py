@@ -30,6 +30,7 @@ def result_of(analysis: Analysis) -> dict[str, Any]:
         "plan_sha256": run.meta.get("plan_sha256", ""),
         "lab": run.meta.get("lab", ""),
         "lab_sha256": run.meta.get("lab_sha256", ""),
+        "boards": (run.meta.get("participants") or {}).get("boards") or [],
         "commit": (run.meta.get("git") or {}).get("commit"),
         "dirty": (run.meta.get("git") or {}).get("dirty"),
         "fidelity": analysis.fidelity,

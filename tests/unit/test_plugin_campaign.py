@@ -276,6 +276,43 @@ def test_a_retry_that_also_fails_is_inconclusive(campaign: Campaign) -> None:
     assert campaign.result["tests"][0]["retries"] == 1
 
 
+BRING_UP = (
+    HEAD
+    + """
+tries = []
+
+@pytest.fixture(scope="session")
+def bench():
+    tries.append(1)
+    if len(tries) < 2:
+        raise BenchError("no bench yet")
+    return "bench"
+
+@pytest.fixture(scope="session")
+def boards(bench):
+    return [bench]
+
+@pytest.mark.retry_bench(1)
+def test_boards(boards):
+    assert boards == ["bench"]
+"""
+)
+
+
+def test_a_bench_that_does_not_come_up_is_tried_again(campaign: Campaign) -> None:
+    campaign.write(BRING_UP)
+    campaign.run()
+    assert campaign.verdicts == {"Boards": "PASS"}
+    assert campaign.result["tests"][0]["retries"] == 1
+
+
+def test_a_bench_that_never_comes_up_is_not_blamed_on_the_device(campaign: Campaign) -> None:
+    campaign.write(BRING_UP.replace("len(tries) < 2", "True"))
+    assert campaign.run().ret == 3
+    (test,) = campaign.result["tests"]
+    assert (test["verdict"], test["blame"], test["message"]) == ("INCONCLUSIVE", "bench", "no bench yet")
+
+
 def test_what_the_device_does_is_never_retried(campaign: Campaign) -> None:
     campaign.write(
         HEAD
@@ -593,3 +630,15 @@ def test_a_campaign_killed_with_sigkill_is_recognised_and_its_report_can_be_made
     page = make_report(run.directory)
     assert "The run was killed after 1 of 3 tests." in page.read_text("utf-8")
     assert campaign.verdicts == {"Quick": "PASS", "Slow": "INCONCLUSIVE", "Never": "NOT RUN"}
+
+
+def test_only_runs_on_the_same_boards_count_for_the_statistics(campaign: Campaign) -> None:
+    campaign.write(PASSES)
+    demonstrated = []
+    for on in ("sc-01,sc-02", "sc-01,sc-02", "sc-05,sc-06"):
+        before = set((campaign.out / "runs").glob("*"))
+        campaign.run("--lab", str(paths.ROOT / "lab/kepler.yaml"), "--on", on)
+        (directory,) = set((campaign.out / "runs").glob("*")) - before
+        statistics = json.loads((directory / "result.json").read_text("utf-8"))["statistics"]
+        demonstrated.append((statistics["passes"], statistics["runs"]))
+    assert demonstrated == [(1, 1), (2, 2), (1, 1)]
