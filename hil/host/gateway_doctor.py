@@ -19,6 +19,7 @@ from hil.links.engines.ports import Nic, Port
 from hil.links.engines.remote import Gateway, GatewayHost, Login, SshAgent
 
 WITHOUT = "benches whose lab file has no gateway_host work; this lab's links do not"
+INEXACT = "everything, but runs may end INCONCLUSIVE"
 ROUND_TRIP_WARN_MS = 5.0
 ROUND_TRIP_FAIL_MS = 250.0
 """A cut by hand takes one; the player needs a few dozen in the 15 s that it is ahead."""
@@ -84,8 +85,8 @@ def _probed(host: GatewayHost, name: str, ends: tuple[Port, ...]) -> GatewayFact
         missing = [*lacking(agent), *([] if ports.makes_vlans(agent) else ["VLANs (8021q)"])]
         took_ms = [_timed_ms(agent) for _ in range(_ROUND_TRIPS)]
         clock = agent.offset(time.monotonic_ns, readings=10)
-        release = agent.kernel_release
-    with SshAgent(host) as agent:
+        release, relay = agent.kernel_release, agent.relay
+    with SshAgent(host, relay=relay) as agent:
         nics = ports.nics(agent)
         wanted = sorted({port.nic for port in ends} & {*nics})
         offloads = {nic: _offloads(agent, nic) for nic in wanted}
@@ -150,11 +151,12 @@ def examine(facts: GatewayFacts) -> list[Check]:
 
 
 def _check(
-    ok: bool, name: str, found: str, why: str, *, remedy: str, bad: Status = "fail", without: str = WITHOUT
+    ok: bool, name: str, found: str, why: str, *, remedy: str, bad: Status = "fail", without: str = ""
 ) -> Check:
-    return Check(
-        f"gateway-{name}", "ok" if ok else bad, found, why, "" if ok else remedy, "" if ok else without
-    )
+    if ok:
+        return Check(f"gateway-{name}", "ok", found, why)
+    without = without or (WITHOUT if bad == "fail" else INEXACT)
+    return Check(f"gateway-{name}", bad, found, why, remedy, without)
 
 
 def _kernel(f: GatewayFacts) -> Iterator[Check]:
@@ -215,7 +217,6 @@ def _kernel(f: GatewayFacts) -> Iterator[Check]:
         "a busy gateway adds delays of its own; calibration will say so",
         remedy="use a machine with two cores or more, and end what else runs there",
         bad="warn",
-        without="everything, but runs may end INCONCLUSIVE",
     )
 
 

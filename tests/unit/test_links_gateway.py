@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,7 +16,7 @@ from hil.host import gateway_doctor
 from hil.host.gateway_doctor import GatewayFacts, examine
 from hil.lab.gateway_host import GatewayHostSpec
 from hil.links.box import End, LinkBox, Wire
-from hil.links.engines import netem, ports, rtnl
+from hil.links.engines import netem, offload, ports, rtnl
 from hil.links.engines.agent import Agent
 from hil.links.engines.detect import EngineChoice
 from hil.links.engines.ports import Nic, Port
@@ -154,6 +155,59 @@ def test_vlans_of_a_trunk_are_made_by_these_messages_and_undone_by_those_in_reve
         (ioctl, features(b"hil.v0.102", 0b0110, 0b0010)),
     ]
     assert kernel.features == {"enp3s0": 0, "enp4s0": 0b0110, "hil.v0.101": 0, "hil.v0.102": 0}
+
+
+def switched_off(*, requested: int, active: int) -> tuple[list[bytes], list[bytes]]:
+    """What a NIC with these features is told, and how it is undone. rx-checksum cannot be changed."""
+    told: list[bytes] = []
+    undo: list[bytes] = []
+
+    def ask(request: bytes) -> bytes:
+        (command,) = struct.unpack_from("=I", request)
+        if command == 0x3A:
+            return request[:8] + struct.pack("=IIII", 0b11110, requested, active if not told else 0, 0b1)
+        if command == 0x3B:
+            told.append(request)
+            return request
+        if command == 0x37:
+            return request[:16] + struct.pack("=I", 5)
+        names = (*FEATURES, "tx-scatter-gather")
+        return request[:12] + b"".join(feature.encode().ljust(32, b"\0") for feature in names)
+
+    offload.switch_off(ask, "p0", udp_only=False, undo_first=undo.append)
+    return told, undo
+
+
+def test_features_that_the_driver_turned_on_unasked_survive_or_come_back() -> None:
+    told, undo = switched_off(requested=0b00100, active=0b10111)
+    assert told == [struct.pack("=IIII", 0x3B, 1, 0b11110, 0b10000)]
+    assert undo == [struct.pack("=IIII", 0x3B, 1, 0b11110, 0b10110)]
+
+
+def test_a_nic_that_has_nothing_to_turn_off_is_told_nothing() -> None:
+    assert switched_off(requested=0, active=0b10001) == ([], [])
+
+
+class Refusing:
+    """A kernel that refuses every message."""
+
+    def __init__(self, error: int) -> None:
+        self.error = error
+        self.sent = b""
+
+    def request(self, batch: bytes) -> bytes:
+        self.sent += batch
+        (sequence,) = struct.unpack_from("=I", batch, 8)
+        return struct.pack("=IHHIIi", 36, 2, 0, sequence, 0, -self.error) + batch[:16]
+
+
+def test_vlans_are_asked_for_by_a_request_that_no_kernel_grants() -> None:
+    knows, never_heard = Refusing(errno.ERANGE), Refusing(errno.EOPNOTSUPP)
+    assert ports.makes_vlans(knows)
+    assert not ports.makes_vlans(never_heard)
+    assert struct.pack("=HHH", 6, 1, 4095) in knows.sent  # 4094 is the last
+    with pytest.raises(BenchError, match="probing the kernel for VLANs: Operation not permitted"):
+        ports.makes_vlans(Refusing(errno.EPERM))
 
 
 def test_a_whole_port_is_promiscuous_keeps_its_larger_mtu_and_loses_its_qdiscs_in_the_end() -> None:

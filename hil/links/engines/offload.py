@@ -60,11 +60,16 @@ def switch_off(
     names = _feature_names(ask)
     wanted = segmentation_features(names, udp_only=udp_only)
     blocks = -(-len(names) // 32)
-    available, requested, _, fixed = _features(ask, blocks)
+    available, requested, active, fixed = _features(ask, blocks)
     mask = sum(1 << names.index(name) for name in wanted) & available & ~fixed
+    on = (requested | active) & mask
+    if not on:
+        return
+    # Some drivers turn a feature on that nobody asked for; with the next change of any the kernel drops those.
+    unasked = active & ~requested & available & ~fixed & ~mask
     if undo_first:
-        undo_first(_set(mask, requested & mask, blocks))
-    ask(_set(mask, 0, blocks))
+        undo_first(_set(mask | unasked, on | unasked, blocks))
+    ask(_set(mask | unasked, unasked, blocks))
     _, _, active, _ = _features(ask, blocks)
     if stuck := [name for name in wanted if mask & active & (1 << names.index(name))]:
         raise BenchError(

@@ -206,13 +206,13 @@ class Gateway:
         """
         with SshAgent(self.host, scratch=True) as probe:
             missing = [*lacking(probe), *ports.lacking_vlan(probe, self._ends(mtus))]
-            release = probe.kernel_release
+            release, relay = probe.kernel_release, probe.relay
         if missing:
             raise BenchError(
                 f"{self.host.name}: its kernel {release} lacks {' and '.join(missing)}",
                 remedy="`hil doctor --lab FILE` says what to load or to change",
             )
-        agent = SshAgent(self.host)
+        agent = SshAgent(self.host, relay=relay)
         try:
             mtu_of = [mtu for mtu in mtus.values() for _ in range(2)]
             nics = ports.lay(agent, self._ends(mtus), mtus=mtu_of, profile=profile)
@@ -231,13 +231,15 @@ class Gateway:
 class SshAgent(Agent):
     """A gateway's kernel. ``scratch``: in an empty namespace of its own there, for asking what the kernel can do.
 
+    ``relay``: where :func:`install` has put it a moment ago; it saves a login.
+
     A thread reads its clock every two seconds, which also tells the relay that we are there; ``latest`` is the last
     measured offset.  Raises BenchError when there is no way in, ConfigurationError when the login is refused.
     """
 
     own_clock = True
 
-    def __init__(self, host: GatewayHost, *, scratch: bool = False) -> None:
+    def __init__(self, host: GatewayHost, *, scratch: bool = False, relay: str | None = None) -> None:
         self.host = host
         self.latest: ClockOffset | None = None
         self._login = Login(host)
@@ -245,7 +247,8 @@ class SshAgent(Agent):
         self._heart = threading.Thread(target=self._beat, name="gateway-heartbeat", daemon=True)
         self._process: RelayProcess | None = None
         try:
-            command = [install(self._login), "gateway", str(SILENCE_S), *(["scratch"] if scratch else [])]
+            self.relay = relay or install(self._login)
+            command = [self.relay, "gateway", str(SILENCE_S), *(["scratch"] if scratch else [])]
             argv = self._login.argv(command, root=True)
             self._process = RelayProcess(argv, name="ssh", log=self._login.log)
             self._line = RelayLine(self._process.sock, name=host.name)
