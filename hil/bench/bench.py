@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from hil.bench.state import (
     BenchState,
     bench_dir,
-    disk_dir,
     is_live,
     link_socket,
     own_name,
@@ -136,11 +135,6 @@ class Bench:
 
         record_sky(self, recorder)
 
-    @property
-    def console_dir(self) -> Path:
-        """Console logs, ``<board>.console.log``."""
-        return disk_dir(self.name) / "consoles"
-
     def up(self, *, progress: Progress | None = None, keep: bool = False) -> None:
         """Bring the bench up and open it.
 
@@ -157,7 +151,13 @@ class Bench:
             raise
         if not keep:
             self._stack.callback(_end, keeper.pid, self.name)
-        self.sink.event("bench.up", engine=self.state.engine, phases_s=self.state.phases_s, bench=self.name)
+        self.sink.event(
+            "bench.up",
+            engine=self.state.engine,
+            phases_s=self.state.phases_s,
+            power_modes=self.state.power_modes,
+            bench=self.name,
+        )
 
     def close(self) -> None:
         """Let go of the bench; a bench that this object brought up (without ``keep``) goes down."""

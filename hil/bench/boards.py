@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hil.boards.protocol import Board
     from hil.twin.pki import Pki
 
-STAND_IN_BUDGETS = BudgetSpec(boot_s=60.0, shutdown_s=15.0, answer_s=5.0)
+STAND_IN_BUDGETS = BudgetSpec(boot_s=60.0, shutdown_s=15.0, fall_back_s=90.0, answer_s=5.0)
 STRIP_TIMEOUT_S = 30.0
 """The strip of stand-ins answers when the container has started, and a busy machine starts them slowly."""
 

@@ -81,6 +81,14 @@ class Equipment:
             budget_s = max(budget_s, jetson.facts.budgets.boot_s)
         self._driver(spec).wait_booted(deadline_s=budget_s)
 
+    def choose_power_mode(self, spec: BoardSpec) -> str:
+        """The mode that the lab file wants, and its name on the board; empty when it wants none."""
+        if spec.power_mode is None:
+            return ""
+        from hil.boards.jetson.power_modes import choose_mode
+
+        return choose_mode(self._driver(spec), spec.power_mode, reboot=True).mode
+
     def take_down(self) -> None:
         """Remove the containers, and shut real boards down. BenchError of the first that would not."""
         real = [board for board in self.jetsons.values() if board.name not in self.hardware]

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hil.bench.clean import clear_the_way
 from hil.bench.equipment import PARALLEL, Equipment
 from hil.bench.near import NearNics
 from hil.bench.plumbing import Plumbing
@@ -132,6 +133,8 @@ class Keeper:
         stack.callback(shutil.rmtree, disk_dir(name), ignore_errors=True)
         with self._phase("container engine"):
             client = stack.enter_context(engine())
+        with self._phase("clear the way"):
+            clear_the_way(name, client)
         with self._phase("images"):
             pki = ensure_pki()
             recipe = recipe_of(lab.os.adapter)
@@ -176,6 +179,7 @@ class Keeper:
                 future.result()
         with self._phase("boot"), ThreadPoolExecutor(len(lab.boards)) as pool:
             list(pool.map(equipment.wait_booted, lab.boards))
+            modes = list(pool.map(equipment.choose_power_mode, lab.boards))
         link_box = box.result()
         self._set(
             engine={
@@ -185,6 +189,7 @@ class Keeper:
                 "profile": link_box.profile,
             },
             hardware_image=images.hardware_image_id,
+            power_modes={board.name: mode for board, mode in zip(lab.boards, modes, strict=True) if mode},
             consoles={
                 board: {"board_tty": line.board_tty, "url": line.url, "log": str(line.log)}
                 for board, line in equipment.consoles.items()

@@ -11,14 +11,18 @@ from hil.cli.benches import attach, bench_option, board_of
 from hil.cli.board_access import console, run, shell
 from hil.cli.board_files import pull, push
 from hil.cli.board_flash import flash
+from hil.cli.board_mode import mode
 from hil.cli.board_power import power, reset
 from hil.cli.board_qualify import qualify
+from hil.cli.board_recovery import recovery
 from hil.cli.board_watch import watch
 from hil.cli.completion import board_names
 from hil.cli.output import JSON_OPTION, print_json, print_table
 from hil.errors import HilError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hil.boards.protocol import Board, BootState, Slot, Via
 
 
@@ -36,6 +40,8 @@ def board() -> None:
       hil board watch a1
       hil board power a1 cut
       hil board push a1 os.raucb /data/os.raucb
+      hil board mode a1 50W --reboot
+      hil board recovery b1
       hil board flash b1 --tree ~/Linux_for_Tegra --ab --size 8GiB
       hil board qualify b1 --by "A. Technician"
     """
@@ -139,6 +145,9 @@ def show(name: str, bench_name: str | None, as_json: bool) -> None:
       hil board show a1
       hil board show b1 --json
     """
+    from hil.boards.qualify import Detailed
+    from hil.boards.wiring import wiring_of
+
     with attach(bench_name) as bench:
         one = board_of(bench, name)
         spec = next(b for b in bench.lab.boards if b.name == name)
@@ -148,12 +157,20 @@ def show(name: str, bench_name: str | None, as_json: bool) -> None:
             "module": spec.module,
             "driver": spec.driver,
             "stand_in": bool(spec.jetson and spec.jetson.stand_in),
+            "wiring": wiring_of(spec),
             "identity": None,
+            "last_reset": None,
             "sensors": None,
             "console": {"url": one.console.url, "log": str(one.console.log)},
         }
         if found["power"] != "off":
-            for key, question in (("identity", lambda: asdict(one.identity())), ("sensors", one.sensors)):
+            questions: list[tuple[str, Callable[[], Any]]] = [
+                ("identity", lambda: asdict(one.identity())),
+                ("sensors", one.sensors),
+            ]
+            if isinstance(one, Detailed):
+                questions.append(("last_reset", lambda: one.look().proof.why))
+            for key, question in questions:
                 try:
                     found[key] = question()
                 except HilError as exc:
@@ -179,9 +196,11 @@ def _print_board(found: dict[str, Any]) -> None:
         "OS": f"{who['os_version']} from slot {who['slot']}" if who else None,
         "image": who.get("image_sha256"),
         "boot": who.get("boot_id"),
+        "last reset": found["last_reset"],
         **{f"{via} address": address for via, address in found["addresses"].items()},
         "console": found["console"]["url"],
         "console log": found["console"]["log"],
+        **{f"{title} cable": text for title, text in found["wiring"].items()},
     }
     width = max(map(len, lines))
     for title, text in lines.items():
@@ -260,5 +279,5 @@ def _print_slots(rows: list[dict[str, Any]]) -> None:
     )
 
 
-for command in (console, flash, power, pull, push, qualify, reset, run, shell, watch):
+for command in (console, flash, mode, power, pull, push, qualify, recovery, reset, run, shell, watch):
     board.add_command(command)

@@ -114,6 +114,13 @@ class BudgetSpec(Strict):
     shutdown_s: float = Field(
         default=60.0, ge=1, le=600, description="an orderly shutdown, before power is cut"
     )
+    fall_back_s: float | None = Field(
+        default=None,
+        ge=1,
+        le=7200,
+        description="a new OS that hangs, until the old one answers; default: three times boot_s and a watchdog of "
+        "120 s, then boot_s once more",
+    )
     answer_s: float = Field(default=10.0, ge=1, le=120, description="one question to the running OS")
 
 

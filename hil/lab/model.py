@@ -78,6 +78,12 @@ class BoardSpec(Strict):
         max_length=32,
         description="module serial; empty: a real board's is not compared, a virtual one's is made from its name",
     )
+    power_mode: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$",
+        description="nvpmodel's name of a mode, e.g. 30W or MAXN: set when the bench comes up, with the reboot that "
+        "some need; left as it is without. `hil board mode NAME` lists them",
+    )
     jetson: JetsonSpec | None = Field(default=None, description="only with driver: jetson")
 
     @model_validator(mode="after")

@@ -51,7 +51,7 @@ def activate(
             if not runs(health, bundle):
                 raise FellBack(
                     f"{board}: {bundle.version} did not come up; it runs {health['os_version']} in slot "
-                    f"{health['slot']} again",
+                    f"{health['slot']} again{_last_reset(adapter)}",
                     remedy=f"see the boots of {bundle.version} in `hil board console {board}`",
                 )
     confirm(context, board, adapter, health)
@@ -124,6 +124,15 @@ def wait_restarted(context: Context, board: str, boot_id: str, adapter: OsAdapte
                 limit = context.policy.boot_deadline_s
                 raise context.silence(board, f"come back within {limit:g} s of its restart", last)
             context.clock.sleep(context.policy.poll_s)
+
+
+def _last_reset(adapter: OsAdapter) -> str:
+    """Why the board came back in the other slot, where it tells: a watchdog, a panic, a power-on."""
+    try:
+        why = adapter.health().facts.get("last_reset")
+    except (HilError, OSError, EOFError):
+        return ""
+    return f"; last reset: {why}" if why else ""
 
 
 def _restarted_by_ssh(adapter: OsAdapter, boot_id: str) -> bool:

@@ -28,8 +28,8 @@ REFUSALS = (
     "Verify error",
 )
 """What RAUC says when it refuses a bundle before it opens a slot for writing."""
-NOT_NOW = ("Already processing", "Could not connect", "Error creating proxy", "Error connecting")
-"""What the command says while its service starts or is busy with what a lost connection left running."""
+NOT_NOW = ("already processing", "could not connect", "error creating proxy", "error connecting")
+"""Said, in either case, while the service starts or is busy with what a lost connection left running."""
 _LAST_ERROR = re.compile(r"^\s*LastError:\s*(.+?)\s*$", re.MULTILINE)
 
 
@@ -83,7 +83,8 @@ class RaucAdapter(ShellAdapter):
 
 
 def _busy(done: Completed) -> bool:
-    return done.returncode != 0 and any(words in done.stderr for words in NOT_NOW)
+    said = done.stderr.lower()
+    return done.returncode != 0 and any(words in said for words in NOT_NOW)
 
 
 def parse_status(text: str, board: str) -> OsStatus:

@@ -44,7 +44,7 @@ class RolloutPolicy:
         return replace(self, transfer_deadline_s=self.transfer_deadline_s + gap_s)
 
     def allowing_for_boots(self, boot_s: float) -> RolloutPolicy:
-        """The same, for boards of which the slowest may take so long to boot (a real Orin: minutes)."""
+        """The same, for boards of which the slowest may take so long to boot or to fall back (an Orin: minutes)."""
         return replace(self, boot_deadline_s=max(self.boot_deadline_s, boot_s))
 
 

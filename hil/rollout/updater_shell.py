@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from hil.boards.jetson.slots import RESET_DIRS, RESET_REASONS
 from hil.boards.protocol import Completed, Shell
 from hil.errors import DeviceError, HilError
 from hil.rollout.adapter import HealthReport, InstalledSlot, OsStatus, RefusedBundle
@@ -95,6 +96,15 @@ class UpdaterShell:
         """Which boot this is; asked once, because whoever asks wants to know whether the board is there now."""
         return self.run(BOOT_ID, reconnect_s=0.0).stdout.strip()
 
+    def last_reset(self) -> str:
+        """Why the board was last reset, in words; empty where its kernel does not say."""
+        files = " ".join(f"{directory}/reset_reason" for directory in RESET_DIRS)
+        with suppress(HilError):
+            done = self.run(["sh", "-c", f"cat {files} 2>/dev/null"], reconnect_s=0.0, check=False)
+            said = done.stdout.split()
+            return RESET_REASONS.get(said[0], said[0]) if said else ""
+        return ""
+
     def restart(self, argv: Sequence[str] = ("reboot",), *, timeout_s: float = 5.0) -> None:
         """Restart the board.
 
@@ -148,13 +158,14 @@ class ShellAdapter(ABC):
         """The reference OS has no settings of its own: the cluster configuration goes through its node service."""
 
     def health(self) -> HealthReport:
-        """Whether the updater answers, and the boot id, over SSH: works when the node service does not."""
+        """Whether the updater answers, boot id and last reset, over SSH: works when the node service does not."""
         try:
             boot_id = self._shell.boot_id()
             status = self.status()
         except HilError as exc:
             return HealthReport(False, (exc.message,), {})
-        return HealthReport(True, (), {"boot_id": boot_id, "slot": status.booted, "primary": status.primary})
+        facts = {"boot_id": boot_id, "slot": status.booted, "primary": status.primary}
+        return HealthReport(True, (), {**facts, "last_reset": self._shell.last_reset()})
 
     def close(self) -> None:
         self._shell.close()

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 STEFAN_BOLTZMANN = 5.670374419e-8  # W/(m2 K4), CODATA 2018
 ZERO_C = 273.15
 THROTTLE_C = 99.0
-SHUTDOWN_C = 104.5
 
 
 @dataclass(frozen=True)

@@ -35,31 +35,48 @@ def start(name: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, start_new_session=True)
 
 
-@pytest.mark.parametrize("moment", range(10))
-def test_a_killed_owner_takes_its_bench_along(moment: int) -> None:
-    owner = start(f"killed{moment}")
-    time.sleep(random.Random(moment).uniform(0.3, 6.0))
-    owner.kill()
-    owner.communicate()
-    wait_until(lambda: not leftovers(), what="the keeper to notice and take its bench down", deadline_s=60)
-
-
-def test_hil_clean_removes_and_names_what_a_killed_keeper_left() -> None:
-    owner = start("orphan")
+def kill_keeper(name: str) -> None:
+    """Of a bench that has just come up; and who brought it up."""
+    owner = start(name)
     try:
         assert owner.stdout is not None
         assert owner.stdout.readline() == b"up\n"
-        state = read_state("orphan")
+        state = read_state(name)
         assert state is not None
         os.kill(state.keeper_pid, signal.SIGKILL)
     finally:
         owner.kill()
         owner.communicate()
+
+
+@pytest.mark.parametrize("pair", range(5))
+def test_a_killed_owner_takes_its_bench_along(pair: int) -> None:
+    """Two at a time, each at a moment of its own: before, while and after its bench comes up."""
+    draw, began = random.Random(pair), time.monotonic()
+    owners = [(start(f"killed{pair}{name}"), draw.uniform(0.3, 8.0)) for name in "ab"]
+    for owner, moment_s in sorted(owners, key=lambda each: each[1]):
+        time.sleep(max(0.0, began + moment_s - time.monotonic()))
+        owner.kill()
+        owner.communicate()
+    wait_until(
+        lambda: not leftovers(), what="the keepers to notice and take their benches down", deadline_s=60
+    )
+
+
+def test_hil_clean_removes_and_names_what_a_killed_keeper_left() -> None:
+    kill_keeper("orphan")
     assert any("orphan" in found for found in leftovers())
     removed = "\n".join(str(item) for item in clean().removed)
     assert "hil.orphan.a1" in removed
     assert "hil.orphan.box" in removed
     assert leftovers() == []
+
+
+def test_a_bench_comes_up_in_the_place_of_one_of_its_name_that_was_killed() -> None:
+    kill_keeper("orphan")
+    with Bench(LAB, name="orphan") as bench:
+        assert {board.identity().slot for board in bench.boards.values()} == {"A"}
+    assert not leftovers()
 
 
 def test_a_kept_bench_outlives_who_brought_it_up_and_ends_on_command() -> None:

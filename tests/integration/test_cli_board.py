@@ -6,16 +6,17 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from hil import netns
-from hil.bench.leftovers import keepers
-from tests.integration.test_host_cli import Terminal
+from hil.bench.bench import Bench
+from hil.boards.container import ContainerBoard
+from hil.boards.jetson.board import JetsonBoard
+from hil.boards.protocol import Fidelity, PowerState, Via
+from tests.integration.cli_kit import HIL, Hil, Terminal, bench_from_the_command_line
+from tests.integration.host_state import as_it_was
 
 pytestmark = [
     pytest.mark.integration,
@@ -25,38 +26,59 @@ pytestmark = [
 NAME = "hiltboard"
 LAB = "lab/mixed.yaml"
 BOTH = pytest.mark.parametrize("board", ["a1", "b1"])  # a container board, and one with the Jetson driver
-HIL = (sys.executable, "-m", "hil.cli")
-
-
-def hil(*arguments: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*HIL, *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        env={**os.environ, "HIL_BENCH": NAME},
-    )
-
-
-def good(*arguments: str) -> str:
-    done = hil(*arguments)
-    assert done.returncode == 0, done.stderr + done.stdout
-    return done.stdout
-
-
-def data(*arguments: str) -> Any:
-    return json.loads(good(*arguments, "--json"))
+hil = Hil(NAME)
+good, data = hil.good, hil.data
 
 
 @pytest.fixture(scope="module", autouse=True)
-def bench() -> Iterator[None]:
-    done = hil("bench", "up", "--lab", LAB, "--name", NAME, timeout_s=900)
-    assert done.returncode == 0, done.stderr
-    yield
-    if NAME in keepers():
-        good("bench", "down", NAME)
-    assert netns.names(f"hil.{NAME}.") == []
+def bench() -> Iterator[Bench]:
+    why = "the strip of stand-ins must not show on the host"
+    with as_it_was(why) as unchanged, bench_from_the_command_line(NAME, LAB):
+        unchanged()
+        attached = Bench.attach(NAME)
+        yield attached
+        attached.close()
+
+
+# -- one lab, two drivers, and nobody has to know which
+
+
+def test_each_board_has_the_driver_of_the_lab_file_and_its_fidelity_class(bench: Bench) -> None:
+    kinds = [type(board) for board in bench.boards.values()]
+    assert kinds == [ContainerBoard] * 3 + [JetsonBoard] * 3
+    assert {board.fidelity for board in bench.boards.values()} == {Fidelity.VIRTUAL}
+
+
+def test_a_container_board_reaches_a_stand_in_over_the_crosslink_and_the_ground_reaches_both(
+    bench: Bench,
+) -> None:
+    with bench.boards["a1"].shell() as shell:
+        shell.run(["ping", "-c1", "-W2", "b2"])
+    for name in ("a1", "b3"):
+        with bench.boards[name].shell(Via.FLIGHT) as shell:
+            assert shell.run(["hostname"]).stdout.strip() == name
+
+
+def test_a_stand_in_is_power_cycled_from_the_command_line_through_its_strip(bench: Bench) -> None:
+    before = bench.boards["b1"].identity()
+    assert "b1: on" in good("board", "power", "b1", "reset", "--wait")
+    assert bench.boards["b1"].identity().boot_id != before.boot_id
+    assert good("board", "shell", "b1", "--", "hostname").strip() == "b1"
+    assert "login:" in good("board", "console", "b1", "--log")
+
+
+def test_the_list_shows_a_stand_in_that_is_off_without_its_slots(bench: Bench) -> None:
+    assert "b2: off" in good("board", "power", "b2", "off")
+    rows = {row["name"]: row for row in json.loads(good("board", "list", "--json"))}
+    assert (rows["b2"]["power"], rows["b2"]["running"], rows["b2"]["active"]) == ("off", None, None)
+    assert rows["b3"]["running"] == "A"
+    assert rows["b2"]["problems"] == []
+    bench.boards["b2"].supervisor.on()
+    assert bench.boards["b2"].wait_booted().os_version
+    assert bench.boards["b2"].supervisor.state() is PowerState.ON
+
+
+# -- what each verb prints and does, on both
 
 
 @BOTH
@@ -81,6 +103,26 @@ def test_slots_are_those_of_the_firmware_and_the_next_one_can_be_chosen(board: s
         assert data("board", "slots", board, "--next", before["active"])["active"] == before["active"]
 
 
+def test_the_lab_files_power_mode_was_set_when_the_bench_came_up(bench: Bench) -> None:
+    assert bench.state.power_modes == {"b3": "MODE_50W"}
+    assert data("board", "mode", "b3")["mode"] == "MODE_50W"
+    assert data("board", "mode", "b2")["mode"] == data("board", "mode", "b2")["default"] == "MODE_30W"
+
+
+@pytest.mark.parametrize("board", ["a2", "b2"])
+def test_a_power_mode_is_chosen_by_name_through_the_reboot_that_it_needs(board: str) -> None:
+    boot = data("board", "show", board)["identity"]["boot_id"]
+    refused = hil("board", "mode", board, "15w")
+    assert refused.returncode == 2 and "needs a reboot; nothing was changed" in refused.stderr
+    assert data("board", "show", board)["identity"]["boot_id"] == boot
+    done = data("board", "mode", board, "15w", "--reboot")
+    assert (done["mode"], done["changed"], done["rebooted"]) == ("MODE_15W", True, True)
+    assert data("board", "show", board)["identity"]["boot_id"] != boot
+    assert good("board", "mode", board, "15W") == f"{board}: MODE_15W, as before\n"
+    wrong = hil("board", "mode", board, "99W")
+    assert wrong.returncode == 2 and "modes: MAXN, MODE_15W, MODE_30W, MODE_50W" in wrong.stderr
+
+
 def test_a_command_runs_on_every_board_of_both_kinds() -> None:
     rows = json.loads(good("board", "run", "all", "--json", "--", "cat", "/proc/sys/kernel/random/boot_id"))
     assert [row["board"] for row in rows] == ["a1", "a2", "a3", "b1", "b2", "b3"]
@@ -103,10 +145,10 @@ def test_watch_prints_a_document_per_look_until_it_is_interrupted(board: str) ->
 
 @BOTH
 def test_the_live_view_shows_the_sensors_in_a_terminal_and_q_ends_it(board: str) -> None:
-    screen = Terminal("board", "watch", board, "--bench", NAME)
-    screen.wait_for(rb"(?s)lowest.*tj +\d+\.\d \xc2\xb0C")
-    screen.type(b"q")
-    assert screen.exit_code() == 0
+    with Terminal("board", "watch", board, "--bench", NAME) as screen:
+        screen.wait_for(rb"(?s)lowest.*tj +\d+\.\d \xc2\xb0C")
+        screen.type(b"q")
+        assert screen.exit_code() == 0
 
 
 @BOTH
@@ -120,9 +162,10 @@ def test_a_reset_is_over_when_the_os_answers_with_a_new_boot_id(board: str) -> N
 @BOTH
 def test_a_file_goes_there_and_back_with_figures(board: str, tmp_path: Path) -> None:
     sent = tmp_path / "sent"
-    sent.write_bytes(os.urandom(100_000))
-    assert data("board", "push", board, str(sent), "/data/sent")["size_bytes"] == 100_000
-    assert data("board", "pull", board, "/data/sent", str(tmp_path / "back"))["connections"] == 1
+    sent.write_bytes(os.urandom(3_000_001))
+    assert "3,000,001 bytes, digest compared" in good("board", "push", board, str(sent), "/data/sent")
+    pulled = data("board", "pull", board, "/data/sent", str(tmp_path / "back"))
+    assert (pulled["size_bytes"], pulled["connections"]) == (3_000_001, 1)
     assert (tmp_path / "back").read_bytes() == sent.read_bytes()
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from hil.boards.jetson.power_modes import CONF, NvpModel, Selected, parse_conf, parse_query
-from hil.boards.protocol import Completed
+from hil.boards.jetson.power_modes import CONF, NvpModel, Selected, choose_mode, parse_conf, parse_query
+from hil.boards.jetson.seam import Remote
+from hil.boards.protocol import Board, Completed, Identity
 from hil.errors import ConfigurationError, DeviceError
 from hil.twin.onboard.nvpmodel import run as twin
 from tests.unit.jetson_kit import Answer, ScriptedRemote, said
@@ -134,3 +137,41 @@ def test_a_mode_that_did_not_take_is_a_failure() -> None:
     tool = FakeNvpModel(0, applies=False)
     with pytest.raises(DeviceError, match="a1: power mode 25W was set, but the board is in 15W"):
         NvpModel(tool.remote, board="a1").select("25W")
+
+
+class Rebooting:
+    """A board whose mode takes a reboot; its next boot is in ``wakes_in``."""
+
+    name = "a1"
+    boot_budget_s = 5.0
+
+    def __init__(self, wakes_in: int) -> None:
+        self.tool = FakeNvpModel(0, on_set=PROMPT, applies=False)
+        self.wakes_in, self.boots, self.asked = wakes_in, 1, 0
+
+    def shell(self) -> AbstractContextManager[Remote]:
+        return nullcontext(self.tool.remote)
+
+    def identity(self) -> Identity:
+        self.asked += 1
+        if self.asked == 3:  # one look too early, then it is down, then it is back
+            raise DeviceError("nobody answers")
+        if self.asked == 4:
+            self.boots, self.tool.mode = 2, self.wakes_in
+        return Identity("Orin", "1", f"boot-{self.boots}", "A", "1.0.0", "")
+
+
+def test_a_mode_that_takes_a_reboot_is_read_back_from_the_next_boot() -> None:
+    board = cast(Board, Rebooting(2))
+    assert choose_mode(board, "MAXN_SUPER") == Selected("MAXN_SUPER", False, True)
+    board = cast(Board, Rebooting(2))
+    assert choose_mode(board, "MAXN_SUPER", reboot=True) == Selected("MAXN_SUPER", True, False, rebooted=True)
+    with pytest.raises(DeviceError, match="rebooted for power mode MAXN_SUPER and is in 15W"):
+        choose_mode(cast(Board, Rebooting(0)), "MAXN_SUPER", reboot=True)
+
+
+def test_a_board_that_never_reboots_is_told_from_one_that_did() -> None:
+    board = Rebooting(2)
+    board.asked = 10
+    with pytest.raises(DeviceError, match="for a1 to reboot"):
+        choose_mode(cast(Board, board), "MAXN_SUPER", reboot=True, deadline_s=0.2)

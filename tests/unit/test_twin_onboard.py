@@ -164,8 +164,19 @@ def test_a_broken_thermal_state_starts_over(tmp_path: Path) -> None:
 def test_nvpmodel_prints_two_lines_and_remembers_a_mode(tmp_path: Path) -> None:
     state = tmp_path / "nvpmodel"
     assert nvpmodel.run(["-q"], NVPMODEL_CONF, state) == "NV Power Mode: MODE_30W\n2"
-    assert nvpmodel.run(["-m", "0"], NVPMODEL_CONF, state) == ""
+    asked: list[str] = []
+    assert nvpmodel.run(["-m", "0"], NVPMODEL_CONF, state) == ""  # other parts of the GPU, and nobody to ask
+    assert nvpmodel.run(["-q"], NVPMODEL_CONF, state) == "NV Power Mode: MODE_30W\n2"
+
+    def agree(question: str) -> bool:
+        asked.append(question)
+        return True
+
+    assert nvpmodel.run(["-m", "0"], NVPMODEL_CONF, state, agree) == ""
+    assert "Reboot required" in asked.pop()
     assert nvpmodel.run(["-q"], NVPMODEL_CONF, state) == "NV Power Mode: MAXN\n0"
+    assert nvpmodel.run(["-m", "3"], NVPMODEL_CONF, state) == ""  # the same parts: no reboot
+    assert nvpmodel.run(["-q"], NVPMODEL_CONF, state) == "NV Power Mode: MODE_50W\n3"
     with pytest.raises(ValueError, match="NVPM ERROR"):
         nvpmodel.run(["-m", "9"], NVPMODEL_CONF, state)
 

@@ -22,7 +22,7 @@ from hil.boards.jetson.seam import BoardFiles
 from hil.boards.jetson.sensors import Provision, Reading, SysfsSensors
 from hil.boards.jetson.serial_console import SerialConsole
 from hil.boards.jetson.sku import sku_of
-from hil.boards.jetson.slots import BootProof
+from hil.boards.jetson.slots import BootProof, failover_budget_s
 from hil.boards.jetson.supervisor import JetsonSupervisor
 from hil.boards.power.build import supervisor_of
 from hil.boards.protocol import Fidelity, Identity, PowerState, Shell, Via
@@ -143,8 +143,14 @@ class JetsonBoard:
         """Power-on until it answers over SSH, at most."""
         return self.facts.budgets.boot_s
 
+    @property
+    def fall_back_budget_s(self) -> float:
+        """A restart into an OS that does not come up, until the one before it answers, at most: minutes."""
+        budgets = self.facts.budgets
+        return failover_budget_s(budgets.boot_s) if budgets.fall_back_s is None else budgets.fall_back_s
+
     def proof(self) -> BootProof:
-        """Boot id, slot and reset reason of this boot: for ``hil.boards.jetson.slots.prove_reboot``."""
+        """Boot id, slot and reset reason of this boot."""
         return self.look().proof
 
     def wait_booted(self, *, deadline_s: float | None = None) -> Identity:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hil.boards.jetson.seam import Remote
+from hil.boards.protocol import Board
+from hil.boards.reboot import wait_rebooted
 from hil.errors import ConfigurationError, DeviceError
 
 CONF = "/etc/nvpmodel.conf"
+BOOT_S = 60.0
+"""A reboot of a board whose lab file does not say how long one may take: a container board."""
 _MODEL = re.compile(r"^\s*<\s*POWER_MODEL\s+ID=(\d{1,3})\s+NAME=([^\s>]+)\s*>", re.MULTILINE)
 _DEFAULT = re.compile(r"^\s*<?\s*PM_CONFIG:?\s+DEFAULT=([^\s>]+)", re.MULTILINE)
 _QUERY = re.compile(r"NV Power Mode: (\S+)\s*\n\s*(\d{1,3})\s*(?:\n|\Z)")
@@ -51,9 +55,9 @@ class Selected:
 
     mode: str
     changed: bool
-    reboot_pending: (
-        bool  # true: the board reboots now (``reboot=True``), or would have to and was not allowed to
-    )
+    reboot_pending: bool
+    """The board reboots now (``reboot=True``), or would have to and was not allowed to."""
+    rebooted: bool = False
 
 
 def parse_conf(text: str) -> PowerModes:
@@ -75,6 +79,28 @@ def parse_query(text: str) -> str:
         raise DeviceError(f"nvpmodel did not say its mode; it said {text.strip()[-300:]!r}")
     name: str = found[-1][0]
     return name
+
+
+def choose_mode(
+    board: Board, wanted: str, *, reboot: bool = False, deadline_s: float | None = None
+) -> Selected:
+    """Switch a board to a mode by name; with ``reboot``, through the reboot that some changes need.
+
+    The reboot is proved by the boot id, and the mode read back after it; it may take ``deadline_s``, or what the
+    lab file allows the board to boot.  Raises what :meth:`NvpModel.select` raises.
+    """
+    before = board.identity()
+    with board.shell() as shell:
+        selected = NvpModel(shell, board=board.name).select(wanted, reboot=reboot)
+    if not (reboot and selected.reboot_pending):
+        return selected
+    budget_s = getattr(board, "boot_budget_s", BOOT_S) if deadline_s is None else deadline_s
+    wait_rebooted(board, before.boot_id, deadline_s=budget_s)
+    with board.shell() as shell:
+        now = NvpModel(shell, board=board.name).current()
+    if now != selected.mode:
+        raise DeviceError(f"{board.name}: it rebooted for power mode {selected.mode} and is in {now}")
+    return replace(selected, reboot_pending=False, rebooted=True)
 
 
 class NvpModel:

@@ -253,32 +253,3 @@ class BootProof:
     @property
     def watchdog(self) -> bool:
         return self.reset_reason.endswith("WDT")
-
-
-def read_boot_proof(files: BoardFiles, *, board: str = "board") -> BootProof:
-    """Boot id, running slot and reset reason. DeviceError when the boot id or the slot cannot be read."""
-    wanted = [BOOT_ID, *(f"{d}/reset_{what}" for d in RESET_DIRS for what in ("reason", "level"))]
-    texts = files.read_all(wanted)
-    boot_id = texts.get(BOOT_ID)
-    if not boot_id:
-        raise DeviceError(f"{board}: no {BOOT_ID}: nothing would prove a reboot")
-
-    def first(what: str) -> str:
-        return next((t for d in RESET_DIRS if (t := texts.get(f"{d}/reset_{what}"))), "").strip()
-
-    slot = NvBootControl(files.remote, board=board).info("rootfs").current
-    return BootProof(boot_id.strip(), slot, first("reason"), first("level"))
-
-
-def prove_reboot(before: BootProof, after: BootProof, *, board: str, slot: Slot | None = None) -> None:
-    """Did it reboot, into ``slot`` where one is given? DeviceError says what speaks against it."""
-    if before.boot_id == after.boot_id:
-        raise DeviceError(
-            f"{board} has not rebooted: its boot id is still {after.boot_id}",
-            remedy="an answer over SSH after a reboot order may come from the boot before it: wait for a new boot id",
-        )
-    if slot and after.slot != slot:
-        raise DeviceError(
-            f"{board} booted slot {after.slot} instead of {slot}; reset reason: {after.why}",
-            remedy=f"slot {slot} failed to boot; see its console and `nvbootctrl -t rootfs dump-slots-info`",
-        )

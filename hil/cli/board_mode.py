@@ -1,0 +1,57 @@
+"""`hil board mode`: power modes, by name."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from hil.cli.benches import attach, bench_option, board_of
+from hil.cli.completion import board_names
+from hil.cli.output import JSON_OPTION, print_json, print_table
+from hil.errors import ConfigurationError
+
+
+@click.command()
+@click.argument("name", shell_complete=board_names)
+@click.argument("wanted", required=False, metavar="[MODE]")
+@bench_option
+@click.option("--reboot", is_flag=True, help="Reboot the board where the change needs it, and wait for it.")
+@JSON_OPTION
+def mode(name: str, wanted: str | None, bench_name: str | None, reboot: bool, as_json: bool) -> None:
+    """Power mode of a board: the modes there are, or switch to one by its name.
+
+    The numbers of nvpmodel differ between modules and JetPack versions, so only names are taken: any case, and
+    `50w` finds MODE_50W. `power_mode` in the lab file sets one whenever the bench comes up.
+
+    \b
+    Examples:
+      hil board mode a1
+      hil board mode a1 50W --reboot
+      hil board mode a1 --json
+    """
+    from hil.boards.jetson.power_modes import NvpModel, choose_mode
+
+    with attach(bench_name) as bench:
+        board = board_of(bench, name)
+        if wanted is not None:
+            done = choose_mode(board, wanted, reboot=reboot)
+            if done.reboot_pending:
+                raise ConfigurationError(
+                    f"{name}: power mode {done.mode} needs a reboot; nothing was changed",
+                    remedy=f"hil board mode {name} {done.mode} --reboot",
+                )
+            if as_json:
+                print_json({"name": name, **asdict(done)})
+            else:
+                how = " after a reboot" if done.rebooted else "" if done.changed else ", as before"
+                click.echo(f"{name}: {done.mode}{how}")
+            return
+        with board.shell() as shell:
+            tool = NvpModel(shell, board=name)
+            modes, current = tool.modes(), tool.current()
+    if as_json:
+        print_json({"name": name, "mode": current, "default": modes.default, "modes": list(modes.ids)})
+        return
+    rows = [(m, "now" if m == current else "", "default" if m == modes.default else "") for m in modes.ids]
+    print_table(["mode", "", ""], rows)
