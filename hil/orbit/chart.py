@@ -17,6 +17,21 @@ from hil.orbit.times import iso
 _LANE = 17
 _LEFT = 150
 _DRAWN = tuple(phase for phase in Phase if phase is not Phase.BLOCKED)
+PHASE_COLOURS = {
+    Phase.IDLE: "#fbfbf9",
+    Phase.SLEW: "#cdbb6a",
+    Phase.ACQUIRE: "#e08a00",
+    Phase.TRACK: "#1f6fb4",
+    Phase.FADE: "#a9d3ee",
+    Phase.LOST: "#7a1f4f",
+    Phase.REACQUIRE: "#cf7fa9",
+}
+"""Those of the light report, told apart with any colour vision; a test holds the two together."""
+IDLE_EDGE = "#9aa0a6"
+RULES = "".join(f".p-{phase}{{fill:{colour}}}" for phase, colour in PHASE_COLOURS.items()) + (
+    f".p-idle{{stroke:{IDLE_EDGE};stroke-dasharray:3 2}}.seen{{fill:#c3cedb}}"
+)
+"""The chart's part of a picture's style sheet."""
 MOST_LANES = 120
 """Pairs beyond it are counted, not drawn."""
 
@@ -105,7 +120,7 @@ def _in_sight(plan: ContactPlan, a: str, b: str) -> list[_Bar]:
         (
             c.start_s,
             c.end_s,
-            "p-idle",
+            "seen",
             f"{a} – {b} in sight: {iso(plan.time(c.start_s))} to {iso(plan.time(c.end_s))}, "
             f"{c.min_delay_us / 1000:.3f} to {c.max_delay_us / 1000:.3f} ms",
         )

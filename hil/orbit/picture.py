@@ -12,7 +12,7 @@ from textwrap import wrap
 import numpy as np
 
 from hil.errors import ConfigurationError
-from hil.orbit.chart import chart
+from hil.orbit.chart import RULES, chart
 from hil.orbit.contacts import contact_plan
 from hil.orbit.elements import EARTH_RADIUS_KM, Constellation
 from hil.orbit.geometry import one_way_delay_us, range_km, states, sub_satellite_deg
@@ -36,16 +36,14 @@ text{fill:#223}.h{font-size:17px;font-weight:600}.m{fill:#667}
 .orbit{fill:none;stroke:#9aa7b5}.behind{stroke-dasharray:3 4;opacity:.55}.isl{stroke:#d7263d;stroke-width:1.8}
 .gnd{stroke:#0a7cbf;stroke-width:1.6;stroke-dasharray:6 3}.isl.off,.gnd.off{stroke:#8b97a5;stroke-width:.9;opacity:.7}
 .lit{fill:#f6ae2d;stroke:#7a4d00}.dark{fill:#35405a;stroke:#0e1422}.part{fill:#a9843f;stroke:#33260a}.gs{fill:#0a7cbf}
-.trk{fill:none;stroke:#7d8da0;stroke-width:.9}.ecl{fill:#35405a}.lane{fill:#f2f5f8}.p-idle{fill:#c3cedb}
-.p-slew{fill:#8d7cc3}.p-acquire{fill:#f6ae2d}.p-track{fill:#2a9d6a}.p-fade{fill:#d7263d}.p-lost{fill:#7a1022}
-.p-reacquire{fill:#e07b39}
+.trk{fill:none;stroke:#7d8da0;stroke-width:.9}.ecl{fill:#35405a}.lane{fill:#f2f5f8}
 """
 STYLE = ".sky{font:12px system-ui,sans-serif;background:#fff}" + "".join(
     ",".join(f".sky {name}" for name in rule.partition("{")[0].split(","))
     + "{"
     + rule.partition("{")[2]
     + "}"
-    for rule in _RULES.replace("\n", "").split("}")
+    for rule in (_RULES + RULES).replace("\n", "").split("}")
     if rule
 )
 

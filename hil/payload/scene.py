@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 WHEEL = "spyndex==0.12.0"
 WHEEL_SHA256 = "84bafdcb1c3c4cb8a485470081fd2cffc725ad5d7104c09f955dce7bb2fc4b4b"
 MEMBER = "spyndex/data/S2_10m.json"
-ATTRIBUTION = "contains modified Copernicus Sentinel data"
 HEIGHT, WIDTH = 768, 1024
 SEED = 20
 CLOUD_REFLECTANCE = (5500, 5300, 5400, 5700)

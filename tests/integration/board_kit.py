@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,7 +51,14 @@ def plug_management(namespace: str, index: int, pid: int) -> None:
 
 @contextmanager
 def boards(
-    client: DockerClient, count: int, *, data_size_bytes: int = 256 << 20, recipe: Recipe = REFERENCE
+    client: DockerClient,
+    count: int,
+    *,
+    data_size_bytes: int = 256 << 20,
+    recipe: Recipe = REFERENCE,
+    model: str = MODEL,
+    module: str = "p3701-0005",
+    names: Sequence[str] = (),
 ) -> Iterator[tuple[list[ContainerBoard], Images]]:
     """``count`` boards, created but powered off; everything is gone afterwards."""
     images = ensure_images(client, recipe=recipe)
@@ -64,15 +71,16 @@ def boards(
         with ConsolePump(directory) as pump:
             try:
                 for index in range(1, count + 1):
-                    name = f"twin-{index}"
+                    name = names[index - 1] if names else f"twin-{index}"
                     facts = BoardFacts(
                         name,
                         "A",
-                        MODEL,
+                        model,
                         f"14230000000{index}",
                         f"198.18.1.{10 + index}",
                         f"198.19.{index}.2",
                         {},
+                        module,
                     )
                     spec = ContainerSpec(
                         bench=namespace,

@@ -8,8 +8,10 @@ from hil.bench.state import is_live, known_benches
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_bench_is_up() -> None:
-    """Stop at once, with the names, when a bench is up."""
+def no_bench_is_up(request: pytest.FixtureRequest) -> None:
+    """Stop at once, with the names, when a bench is up; tests that run side by side look only at what is theirs."""
+    if all(item.get_closest_marker("side_by_side") for item in request.session.items):
+        return
     if up := [name for name in known_benches() if is_live(name)]:
         pytest.exit(
             f"bench {', '.join(up)} is up, and these tests compare what is left on this host: "

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from difflib import unified_diff
 from pathlib import Path
 
 from hil import netns, paths
@@ -47,6 +50,29 @@ def leftovers() -> list[str]:
     disks = paths.home() / "bench"
     found += [f"directory {path}" for path in disks.glob("*")] if disks.is_dir() else []
     return found
+
+
+@contextmanager
+def as_it_was(why: str = "this host's network is not as it was") -> Iterator[Callable[[], None]]:
+    """After the block this host's network is as before it and nothing of a bench is left.
+
+    Yields a check of the network alone, for the time when the bench is up.
+    """
+    before = network_of_this_host()
+
+    def unchanged() -> None:
+        now = network_of_this_host()
+        lines = [
+            f"{name}: {line}"
+            for name in before
+            for line in unified_diff(before[name].splitlines(), now[name].splitlines(), n=0, lineterm="")
+        ]
+        assert not lines, "\n".join([why, *lines])
+
+    yield unchanged
+    unchanged()
+    left = leftovers()
+    assert not left, "\n".join(["something is left", *left])
 
 
 def _without_lifetimes(text: str) -> str:

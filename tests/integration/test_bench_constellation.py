@@ -17,7 +17,7 @@ from hil.faults.spacecraft import lost_spacecraft
 from hil.lab.addressing import node_address
 from hil.lab.routes import path
 from hil.links.measure.calibrate import calibrate
-from tests.integration.host_state import leftovers, network_of_this_host
+from tests.integration.host_state import as_it_was
 
 pytestmark = pytest.mark.integration
 
@@ -28,11 +28,8 @@ RING = [f"isl-{k:02d}-{k % 10 + 1:02d}" for k in range(1, 11)]
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Bench]:
-    before = network_of_this_host()
-    with Bench(LAB) as up:
+    with as_it_was(), Bench(LAB) as up:
         yield up
-    assert network_of_this_host() == before
-    assert leftovers() == []
 
 
 class Stream:

@@ -16,7 +16,7 @@ from hil.bench.state import is_live, lease_keys
 from hil.boards.protocol import Via
 from hil.errors import BenchError, ConfigurationError
 from hil.lab.leases import Leases, LeaseTaken
-from tests.integration.host_state import leftovers, network_of_this_host
+from tests.integration.host_state import as_it_was
 
 pytestmark = pytest.mark.integration
 
@@ -25,12 +25,9 @@ LAB = paths.ROOT / "lab/virtual.yaml"
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Bench]:
-    before = network_of_this_host()
-    with Bench(LAB) as up:
-        assert network_of_this_host() == before, "a bench that is up must not change the host's network"
+    with as_it_was("a bench that is up must not change the host's network") as unchanged, Bench(LAB) as up:
+        unchanged()
         yield up
-    assert network_of_this_host() == before
-    assert leftovers() == []
 
 
 def test_six_boards_answer_with_their_own_identity(bench: Bench) -> None:

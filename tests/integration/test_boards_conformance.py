@@ -12,7 +12,7 @@ from hil.boards.protocol import Board
 from tests.integration.board_kit import boards, engine_client
 from tests.integration.jetson_rig import StandIn, stand_ins
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
 
 @pytest.fixture(scope="module")

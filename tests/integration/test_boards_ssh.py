@@ -20,7 +20,7 @@ from hil.errors import BenchError, ConfigurationError, DeviceError
 from hil.twin.pki import ensure_pki
 from tests.integration.board_kit import boards, engine_client
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
 SIZE = 24 << 20
 

@@ -20,7 +20,7 @@ from hil.twin.variables import BootControl, Variables
 from hil.wait import wait_until
 from tests.integration.board_kit import boards, engine_client
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
 UPLOAD = "/data/upload.raucb"
 

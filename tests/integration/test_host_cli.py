@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import re
-import select
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from hil import netns
 from hil.bench.leftovers import keepers
 from hil.wait import wait_until
+from tests.integration.cli_kit import Hil, Terminal, bench_from_the_command_line
 
 pytestmark = [
     pytest.mark.integration,
@@ -29,66 +24,14 @@ NAME = "hiltcli"
 LAB = "lab/virtual.yaml"
 
 
-def hil(*arguments: str, stdin: str | None = "", timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "hil.cli", *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-    )
-
-
-def good(*arguments: str, stdin: str = "") -> str:
-    done = hil(*arguments, stdin=stdin)
-    assert done.returncode == 0, done.stderr + done.stdout
-    return done.stdout
-
-
-def data(*arguments: str) -> Any:
-    return json.loads(good(*arguments, "--json"))
+hil = Hil()
+good, data = hil.good, hil.data
 
 
 @pytest.fixture(scope="module", autouse=True)
 def bench() -> Iterator[None]:
-    done = hil("bench", "up", "--lab", LAB, "--name", NAME, timeout_s=900)
-    assert done.returncode == 0, done.stderr
-    yield
-    if NAME in keepers():
-        good("bench", "down", NAME)
-    assert netns.names(f"hil.{NAME}.") == []
-
-
-class Terminal:
-    """A command in a terminal of its own, as a person has it."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.execv(sys.executable, [sys.executable, "-m", "hil.cli", *arguments])
-        self.said = b""
-
-    def wait_for(self, pattern: bytes, deadline_s: float = 30) -> None:
-        until = time.monotonic() + deadline_s
-        while not re.search(pattern, self.said):
-            left = until - time.monotonic()
-            assert left > 0 and select.select([self.fd], [], [], left)[0], f"no {pattern!r} in {self.said!r}"
-            self.said += os.read(self.fd, 4096)
-        self.said = self.said[re.search(pattern, self.said).end() :]  # type: ignore[union-attr]  # just matched
-
-    def type(self, text: bytes) -> None:
-        os.write(self.fd, text)
-
-    def exit_code(self) -> int:
-        # What is still on the screen has to be read, or the command cannot end.
-        while True:
-            try:
-                if not os.read(self.fd, 4096):
-                    break
-            except OSError:  # EIO: the other side is closed
-                break
-        os.close(self.fd)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+    with bench_from_the_command_line(NAME, LAB):
+        yield
 
 
 def test_the_bench_is_listed_as_up() -> None:
@@ -121,21 +64,21 @@ def test_an_unknown_board_or_link_is_told_with_those_there_are() -> None:
 
 
 def test_an_interactive_shell_is_a_real_terminal_on_the_board() -> None:
-    terminal = Terminal("board", "shell", "a2", "--bench", NAME)
-    terminal.wait_for(rb"[#$] ")
-    terminal.type(b"tty; hostname; exit 5\r")
-    terminal.wait_for(rb"/dev/pts/\d+\s+a2\s")
-    assert terminal.exit_code() == 5
+    with Terminal("board", "shell", "a2", "--bench", NAME) as terminal:
+        terminal.wait_for(rb"[#$] ")
+        terminal.type(b"tty; hostname; exit 5\r")
+        terminal.wait_for(rb"/dev/pts/\d+\s+a2\s")
+        assert terminal.exit_code() == 5
 
 
 def test_the_serial_console_answers_what_is_typed_and_ends_with_ctrl_bracket() -> None:
-    terminal = Terminal("board", "console", "b3", "--bench", NAME)
-    terminal.wait_for(rb"Ctrl-\] ends it")
-    terminal.type(b"\r")
-    terminal.wait_for(rb"(login:|[#$] )")
-    terminal.type(b"\x1d")
-    terminal.wait_for(rb"console closed")
-    assert terminal.exit_code() == 0
+    with Terminal("board", "console", "b3", "--bench", NAME) as terminal:
+        terminal.wait_for(rb"Ctrl-\] ends it")
+        terminal.type(b"\r")
+        terminal.wait_for(rb"(login:|[#$] )")
+        terminal.type(b"\x1d")
+        terminal.wait_for(rb"console closed")
+        assert terminal.exit_code() == 0
 
 
 def test_the_console_log_begins_with_the_firmware() -> None:

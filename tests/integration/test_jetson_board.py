@@ -20,7 +20,7 @@ from tests.integration.board_kit import engine_client
 from tests.integration.jetson_rig import StandIn, stand_ins
 from tests.power_kit import Fault, ShellyGen2Strip
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
 
 @pytest.fixture(scope="module")

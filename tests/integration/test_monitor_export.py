@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import pty
-import select
 import shutil
-import signal
 import socket
-import struct
 import subprocess
-import sys
-import termios
 import threading
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -35,12 +26,12 @@ from hil.boards.container import ContainerBoard, freeze_os
 from hil.errors import BenchError
 from hil.lab.leases import Leases
 from hil.wait import wait_until
-from tests.integration.host_state import leftovers, network_of_this_host
+from tests.integration.cli_kit import HIL, Terminal
+from tests.integration.host_state import as_it_was
 
 pytestmark = pytest.mark.integration
 
 LAB = paths.ROOT / "lab/virtual.yaml"
-HIL = (sys.executable, "-m", "hil.cli")
 BOARDS = {"a1", "a2", "a3", "b1", "b2", "b3"}
 SOON_S = 30.0  # a look every half second, on a machine that may be busy
 
@@ -69,11 +60,8 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Bench]:
-    before = network_of_this_host()
-    with Bench(LAB) as up:
+    with as_it_was(), Bench(LAB) as up:
         yield up
-    assert network_of_this_host() == before
-    assert leftovers() == []
 
 
 @dataclass(frozen=True)
@@ -301,65 +289,16 @@ def a_waiter(board: str) -> Iterator[None]:
         thread.join(150)
 
 
-class Terminal:
-    """A command in a pseudo-terminal of its own."""
-
-    def __init__(self, *argv: str, rows: int = 40, columns: int = 120) -> None:
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.chdir(paths.ROOT)
-            os.environ["TERM"] = "xterm-256color"
-            os.execv(argv[0], argv)
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        self.said = b""
-        self.exit_code: int | None = None
-
-    def wait_for(self, text: str) -> None:
-        wait_until(
-            lambda: self._read() and text.encode() in self.said, what=repr(text), deadline_s=SOON_S, every_s=0
-        )
-
-    def end(self) -> int:
-        """Its exit code, once it has ended by itself."""
-        until = time.monotonic() + SOON_S
-        while self.exit_code is None and time.monotonic() < until:
-            self._read()
-            ended, status = os.waitpid(self.pid, os.WNOHANG)
-            self.exit_code = os.waitstatus_to_exitcode(status) if ended else None
-        self._read()
-        assert self.exit_code is not None, f"it still runs; it said {self.said[-500:]!r}"
-        return self.exit_code
-
-    def close(self) -> None:
-        if self.exit_code is None:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-        os.close(self.fd)
-
-    def _read(self) -> bool:
-        while select.select([self.fd], [], [], 0.1)[0]:
-            try:
-                self.said += os.read(self.fd, 65536)
-            except OSError:  # the other end was closed
-                break
-        return True
-
-
-@contextmanager
-def watching(name: str) -> Iterator[Terminal]:
-    terminal = Terminal(*HIL, "bench", "watch", name, "--every", "0.5s")
-    try:
-        yield terminal
-    finally:
-        terminal.close()
+def watching(name: str) -> Terminal:
+    return Terminal("bench", "watch", name, "--every", "0.5s")
 
 
 @pytest.mark.parametrize("key", [b"q", b"\x03"])
 def test_the_live_view_shows_the_bench_until_a_key_ends_it(bench: Bench, key: bytes) -> None:
     with watching(bench.name) as terminal:
-        terminal.wait_for("isl-ab")
-        os.write(terminal.fd, key)
-        assert terminal.end() == 0
+        terminal.wait_for(rb"isl-ab")
+        terminal.type(key)
+        assert terminal.exit_code() == 0
         assert b"Traceback" not in terminal.said and terminal.said.endswith(b"\x1b[?1049l")
 
 
@@ -370,12 +309,12 @@ def test_a_bench_that_goes_down_ends_the_view_and_is_followed_by_the_exporter() 
     kept.close()
     try:
         with exporter(name) as page, watching(name) as terminal:
-            terminal.wait_for("isl-ab")
+            terminal.wait_for(rb"isl-ab")
             wait_until(
                 lambda: page.series("hil_board_up").keys() == BOARDS, what="the bench", deadline_s=SOON_S
             )
             down(name)
-            assert terminal.end() == 0
+            assert terminal.exit_code() == 0
             assert terminal.said.decode().rstrip().endswith(f"bench {name} is down")
             samples = [line for line in page.text().splitlines() if not line.startswith("#")]
             assert samples == [f'hil_bench_up{{bench="{name}"}} 0.0']

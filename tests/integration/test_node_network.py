@@ -28,19 +28,16 @@ from hil.rollout.fleet import Fleet, Member
 from hil.rollout.rollout import Rollout, RolloutPolicy
 from hil.rollout.watcher import InvariantWatcher, WatchReport
 from hil.wait import wait_until
+from tests.integration.board_kit import ip
 from tests.unit.node_kit import FakeBundle
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
 NAMES = ("a1", "a2", "a3", "b1", "b2", "b3")
 FLIGHT = {name: f"198.18.1.{10 + n}" for n, name in enumerate(NAMES, 1)}
 MANAGEMENT = {name: f"198.19.1.{10 + n}" for n, name in enumerate(NAMES, 1)}
 GROUND_RATE = "60mbit"
 SIZE = 12_000_000
-
-
-def ip(*argv: str) -> None:
-    subprocess.run(["ip", *argv], check=True, capture_output=True, text=True)
 
 
 @dataclass
@@ -255,7 +252,7 @@ def test_the_crosslink_may_die_at_any_moment_of_a_configuration(
     near = ["a1", "a2", "a3"]
     with InvariantWatcher(net.fleet) as watcher:
         rollout.configure(configuration(net, 1))
-        hook = {moment: lambda epoch: net.crosslink("down")}
+        hook: dict[str, Any] = {moment: lambda epoch: net.crosslink("down")}
         epoch = rollout.configure(configuration(net, 2), wait_for=near, **hook)
         wait_until(lambda: far_side_is_silent(rollout), what="the far side to stop claiming", deadline_s=10)
         assert {s.epoch for s in rollout.status(management=True) if s.board in near} == {epoch}

@@ -21,7 +21,7 @@ from hil.twin.recipes import REFERENCE, SWUPDATE, Recipe
 from hil.twin.variables import BootControl, Variables, other
 from tests.integration.board_kit import boards, engine_client
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
 Make = Callable[[str, Callable[[], Shell]], OsAdapter]
 

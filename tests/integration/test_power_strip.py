@@ -22,7 +22,7 @@ from tests.integration.board_kit import boards, engine_client
 from tests.power_agents import SnmpStrip
 from tests.power_kit import Fault, OnChange, TasmotaStrip
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
 
 def carries(engine: SupervisorProtocol) -> OnChange:

@@ -31,6 +31,7 @@ class FakeEngine:
         self.running = False
         self.fail: str = ""
         self.powers_itself_off_at = ""
+        self.late = self.says_late = 0  # how many looks long it still says that an ended container runs
         self.containers = self
         self.api = self
 
@@ -48,8 +49,9 @@ class FakeEngine:
         self.created = {"image": image, **options}
 
     def inspect_container(self, name: str) -> dict[str, Any]:
-        pid = os.getpid() if self.running else 0
-        return {"State": {"Running": self.running, "Paused": False, "Pid": pid}}
+        self.late, running = max(0, self.late - 1), self.running or self.late > 0
+        pid = os.getpid() if running else 0
+        return {"State": {"Running": running, "Paused": False, "Pid": pid}}
 
     def start(self, name: str) -> None:
         self._call("start")
@@ -71,7 +73,7 @@ class FakeEngine:
     def _call(self, name: str) -> None:
         self.calls.append(name)
         if name == self.powers_itself_off_at:
-            self.running = False
+            self.running, self.late = False, self.says_late
             raise APIError("is not running")
         if name == self.fail:
             raise APIError("it is on fire")
@@ -147,10 +149,13 @@ def test_a_power_cut_freezes_before_it_kills_and_waits_for_the_end(kit: Kit) -> 
     assert kit.engine.calls == ["pause", "kill", "wait"], "a board that is off has no power to cut"
 
 
+@pytest.mark.parametrize("says_late", [0, 2])
 @pytest.mark.parametrize("moment", ["pause", "kill"])
-def test_a_board_that_powers_itself_off_while_its_power_is_cut_is_off(kit: Kit, moment: str) -> None:
+def test_a_board_that_powers_itself_off_while_its_power_is_cut_is_off(
+    kit: Kit, moment: str, says_late: int
+) -> None:
     kit.board.supervisor.on()
-    kit.engine.powers_itself_off_at = moment
+    kit.engine.powers_itself_off_at, kit.engine.says_late = moment, says_late
     kit.board.supervisor.cut()
     assert kit.board.supervisor.state() is PowerState.OFF
     assert kit.engine.calls[-1] == moment

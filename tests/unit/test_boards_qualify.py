@@ -9,20 +9,34 @@ from typing import Any, cast
 import pytest
 
 from hil.boards.conformance import BoardConformance
-from hil.boards.protocol import Board, Identity, PowerState
+from hil.boards.protocol import Board, Completed, Identity, PowerState
 from hil.boards.qualify import CYCLES, Check, Cycle, Outcome, Qualification, qualify
-from hil.errors import BenchError, DeviceError
+from hil.errors import BenchError, ConfigurationError, DeviceError
 from hil.report.qualification import render, write_qualification
 
 WHO = Identity("NVIDIA Jetson AGX Orin Developer Kit", "142", "b" * 36, "A", "22.04", "")
+
+
+class FakeShell:
+    def __init__(self, lacks: bool) -> None:
+        self.lacks = lacks
+
+    def __enter__(self) -> FakeShell:
+        return self
+
+    def __exit__(self, *exc: object) -> None: ...
+
+    def run(self, argv: list[str], *, check: bool) -> Completed:
+        return Completed(tuple(argv), int(self.lacks and argv[-1] == "/data"), "", "")
 
 
 class Board142:
     """Boots at once, prints one boot log, and fails whatever it is told to."""
 
     name, spacecraft, fidelity = "b1", "sc-b", "hardware"
+    lacks_data = False
 
-    def __init__(self, log: Path, failing: dict[str, Exception]) -> None:
+    def __init__(self, log: Path, failing: dict[str, BaseException]) -> None:
         self.log = log
         self.log.write_text("")
         self.failing = failing
@@ -37,6 +51,9 @@ class Board142:
 
     def wait_booted(self, *, deadline_s: float = 0.0) -> Identity:
         return WHO
+
+    def shell(self) -> FakeShell:
+        return FakeShell(self.lacks_data)
 
     def identity(self) -> Identity:
         if "identity" in self.failing:
@@ -62,9 +79,9 @@ def suite(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(BoardConformance, test.__name__, test, raising=False)
 
 
-def qualified(tmp_path: Path, **failing: Exception) -> Qualification:
+def qualified(tmp_path: Path, only: tuple[str, ...] = (), /, **failing: BaseException) -> Qualification:
     board = cast(Board, Board142(tmp_path / "log", failing))
-    return qualify(board, by="A. Technician", bench="lab")
+    return qualify(board, by="A. Technician", bench="lab", only=only)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +109,45 @@ def test_firmware_versions_come_from_the_console_and_cycles_are_timed(suite: Non
     assert document["firmware"] == {"MB1": "1.4.0.4-t234-54845784-e89ea9bc"}
     assert len(document["cycles"]) == CYCLES
     assert 0 <= document["boot_s_median"] <= document["boot_s_max"]
+
+
+def test_checks_can_be_repeated_after_a_repair_and_alone_they_qualify_nothing(
+    suite: None, tmp_path: Path
+) -> None:
+    found = qualified(tmp_path, ("files COME",))
+    assert [check.name for check in found.checks] == ["Files come and go"]
+    assert found.outcome == "INCONCLUSIVE" and "only 1 of 2 checks" in found.notes[-1]
+    assert qualified(tmp_path, ("says who",), claim=ValueError()).outcome == "FAIL"
+    with pytest.raises(ConfigurationError, match="no check is about lasers") as error:
+        qualified(tmp_path, ("lasers",))
+    assert "Files come and go" in error.value.remedy
+
+
+def test_ctrl_c_leaves_a_page_of_what_there_is_that_qualifies_nothing(suite: None, tmp_path: Path) -> None:
+    found = qualified(tmp_path, check=KeyboardInterrupt())
+    assert found.checks == [] and found.outcome == "INCONCLUSIVE"
+    assert found.notes[-1] == "ended by A. Technician after 0 of 2 checks"
+
+
+def test_files_go_where_a_power_cut_leaves_them_also_on_a_stock_os(
+    suite: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, bool]] = []
+
+    def test_files_come_and_go(self: BoardConformance, board: Any) -> None:
+        seen.append((self.data_dir, self.stock_os))
+
+    monkeypatch.setattr(BoardConformance, "test_files_come_and_go", test_files_come_and_go)
+    qualified(tmp_path)
+    monkeypatch.setattr(Board142, "lacks_data", True)
+    qualified(tmp_path)
+    assert seen == [("/data", True), ("/var/tmp", True)]
+
+
+def test_the_page_says_how_the_board_is_wired() -> None:
+    page = render(example(wiring={"power": "shelly-gen2 at 192.0.2.20 outlet 0"}).document())
+    assert "How it is wired" in page and "192.0.2.20 outlet 0" in page
+    assert "How it is wired" not in render(example().document())
 
 
 def test_a_suite_that_did_not_run_qualifies_nothing() -> None:

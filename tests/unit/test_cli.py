@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -132,6 +134,72 @@ def test_sigterm_unwinds_like_ctrl_c_so_that_everything_goes_off() -> None:
     done = python(code)
     assert done.stdout == "switched off\n"
     assert done.returncode == 128 + signal.SIGTERM and "SIGTERM" in done.stderr
+
+
+def leaves(group: click.Group = cli, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], click.Command]:
+    """Every command that does something, by its words."""
+    context = click.Context(group)
+    found: dict[tuple[str, ...], click.Command] = {}
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        found |= (
+            leaves(command, (*path, name)) if isinstance(command, click.Group) else {(*path, name): command}
+        )
+    return found
+
+
+INTERACTIVE = {
+    ("board", "console"),  # bytes of a board
+    ("board", "shell"),  # a command's own output
+    ("bench", "export"),  # a server
+    ("campaign", "run"),  # pytest; `hil runs show --json` has its result
+    ("completion",),  # a script
+    ("lab", "reference"),  # --format
+    ("orbit", "convert"),  # a file in a format of its own
+    ("orbit", "show"),  # a picture
+}
+
+
+@pytest.mark.parametrize("words", leaves(), ids=" ".join)
+def test_whatever_prints_data_prints_json_on_request(words: tuple[str, ...]) -> None:
+    options = {option for parameter in leaves()[words].params for option in parameter.opts}
+    assert ("--json" in options) is (words not in INTERACTIVE)
+
+
+def examples(words: tuple[str, ...]) -> list[str]:
+    """Lines of its help that begin with the command itself."""
+    text = leaves()[words].help or ""
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if line.startswith(" ".join(("hil", *words)))]
+
+
+@pytest.mark.parametrize("words", leaves(), ids=" ".join)
+def test_every_help_has_an_example_that_can_be_typed(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = examples(words)
+    if words != ("lab", "reference"):
+        assert found, "no example"
+    for line in found:
+        line = re.split(r"  +|[|;>]|&&", line.partition(" -- ")[0])[
+            0
+        ]  # what it is for stands behind two spaces
+        arguments = shlex.split(line)[1 + len(words) :] + (
+            ["--", "true"] if " -- " in " ".join(found) else []
+        )
+        command = leaves()[words]
+        for parameter in command.params:
+            if isinstance(parameter.type, click.Path):
+                monkeypatch.setattr(parameter.type, "exists", False)  # an example's file need not be there
+        command.make_context(words[-1], arguments)
+
+
+def test_what_was_probably_meant_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bord"]) == 2
+    assert "Did you mean 'board'?" in capsys.readouterr().err
+    assert run(["xyzzy"]) == 2
+    assert "No such command 'xyzzy'." in capsys.readouterr().err
 
 
 def test_wrong_usage_is_a_configuration_error() -> None:

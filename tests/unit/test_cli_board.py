@@ -326,14 +326,18 @@ def test_the_live_view_draws_again_and_again_until_q() -> None:
 def test_qualify_prints_the_page_or_the_whole_document(
     boards: dict[str, OneBoard], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failed = SimpleNamespace(outcome="FAIL", name="reset", said="it stayed down")
+    failed = SimpleNamespace(outcome="FAIL", name="reset", said="it stayed down", remedy="look at its supply")
     found = SimpleNamespace(
-        outcome="FAIL", checks=[failed], document=lambda: {"board": "a1", "outcome": "FAIL"}
+        outcome="FAIL",
+        checks=[failed],
+        notes=["no TNSPEC"],
+        document=lambda: {"board": "a1", "outcome": "FAIL"},
     )
     monkeypatch.setattr("hil.boards.qualify.qualify", lambda *_, **__: found)
     monkeypatch.setattr("hil.report.qualification.write_qualification", lambda *_: Path("/out/a1.html"))
     assert run(["board", "qualify", "a1", "--by", "A. Technician"]) == 1
     page = capsys.readouterr().out
-    assert "FAIL: reset: it stayed down" in page and "page to sign: /out/a1.html" in page
+    assert "FAIL: reset: it stayed down\n  remedy: look at its supply\nnote: no TNSPEC" in page
+    assert "page to sign: /out/a1.html" in page
     assert run(["board", "qualify", "a1", "--by", "A. Technician", "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == {"board": "a1", "outcome": "FAIL", "page": "/out/a1.html"}

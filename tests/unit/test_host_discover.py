@@ -240,7 +240,7 @@ def test_a_single_board_is_written_down_whole_and_validation_names_exactly_what_
     assert left_to_fill_in(file) == {
         f"{board}.ssh.key_file",
         f"{board}.ssh.host_key",
-        f"{board}.supervisor.power",
+        f"{board}.supervisor.power.kind",
     }
     text = file.read_text()
     for key, value in (
@@ -274,7 +274,7 @@ def test_what_could_belong_to_either_of_two_boards_is_given_to_none_and_listed_f
             "jetson.ssh.key_file",
             "jetson.ssh.host_key",
             "jetson.console.url",
-            "jetson.supervisor.power",
+            "jetson.supervisor.power.kind",
         )
     }
     assert file.read_text().count("#   seen: /dev/serial/by-path/") == 2

@@ -82,4 +82,29 @@ def test_a_plain_user_runs_linters_and_unit_tests_and_is_told_what_did_not_run(
     monkeypatch.setattr(selftest, "run_stage", lambda s, _: ran.append(s.name) or Outcome(s.name, passed=1))
     assert selftest.main() == 3
     assert ran == ["ruff check", "ruff format", "mypy", "unit tests"]
-    assert "integration tests: needs root" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "integration tests side by side: needs root" in told
+    assert "integration tests one at a time: needs root" in told
+
+
+def test_no_integration_test_runs_after_a_set_up_that_failed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[str] = []
+
+    def run(stage: Stage, _: Path) -> Outcome:
+        ran.append(stage.name)
+        return Outcome(stage.name, ok=stage.name != "set-up", passed=1)
+
+    monkeypatch.setattr(selftest, "why_no_lab", lambda: "")
+    monkeypatch.setattr(selftest, "run_stage", run)
+    monkeypatch.setattr(selftest, "_say_leftovers", lambda: None)
+    assert selftest.main() == 1
+    assert ran == ["set-up", "ruff check", "ruff format", "mypy", "unit tests"]
+    assert "integration tests one at a time: set-up failed" in capsys.readouterr().out
+
+
+def test_every_integration_test_runs_in_one_of_the_two_stages() -> None:
+    side_by_side, one_at_a_time = (s.argv for s in selftest.stages() if s.name.startswith("integration"))
+    chosen = [argv[argv.index("-m", 2) + 1] for argv in (side_by_side, one_at_a_time)]
+    assert chosen == ["side_by_side", "not side_by_side"]

@@ -12,6 +12,7 @@ import pytest
 
 from hil import paths
 from hil.evidence.readback import RunRecord
+from hil.orbit.chart import IDLE_EDGE, PHASE_COLOURS
 from hil.report import make_report
 from hil.report.lanes import Lanes, lanes_of
 from hil.report.linklanes import PHASES, LinkLane, chosen
@@ -389,6 +390,16 @@ def test_phases_are_told_apart_with_any_colour_vision(theme: str, vision: str) -
     for a, b in combinations(colours, 2):
         difference = sum((x - y) ** 2 for x, y in zip(colours[a], colours[b], strict=True)) ** 0.5
         assert difference >= LEAST_DIFFERENCE, (a, b, round(difference, 1))
+
+
+def test_the_charts_of_an_orbit_colour_phases_as_the_light_report_does() -> None:
+    css = (paths.ROOT / "reports" / "templates" / "report.css").read_text("utf-8")
+    light = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", css.split("@media", 1)[0]))
+    named = {
+        phase: light["track-phase" if phase == "track" else phase] for phase in PHASES if phase != "blocked"
+    }
+    assert {str(phase): colour for phase, colour in PHASE_COLOURS.items()} == named
+    assert light["idle-edge"] == IDLE_EDGE
 
 
 def _lab(colour: str, vision: Any) -> tuple[float, float, float]:

@@ -124,6 +124,7 @@ def test_an_updater_that_is_busy_or_starting_is_waited_for() -> None:
         rauc_status=[
             (1, "", "rauc status: error creating proxy: Could not connect: No such file or directory"),
             (1, "", "Already processing a different method"),
+            (1, "", 'error calling D-Bus method "GetSlotStatus": already processing a different method'),
             (0, status(), ""),
         ]
     )

@@ -164,6 +164,20 @@ class HttpStrip:
         )
 
 
+class HttpOutlet:
+    """What the drivers of such strips have in common: one outlet, by its number and in its maker's word for it."""
+
+    word = "relay"
+
+    def __init__(self, strip: HttpStrip, number: int) -> None:
+        self._strip = strip
+        self._number = number
+
+    @property
+    def name(self) -> str:
+        return f"{self._strip.name}, {self.word} {self._number}"
+
+
 class _Deadlined(RawIOBase):
     """A socket whose every read ends at one moment: what drips in cannot outlast it."""
 

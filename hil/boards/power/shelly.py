@@ -9,64 +9,49 @@ from __future__ import annotations
 
 from typing import Any
 
-from hil.boards.power.http import HttpStrip
+from hil.boards.power.http import HttpOutlet
 from hil.boards.power.switch import Reading
 from hil.boards.protocol import PowerState
 from hil.errors import BenchError
 
 
-class ShellyGen1:
+class _Shelly(HttpOutlet):
+    def _state(self, answer: dict[str, Any], key: str) -> PowerState:
+        """What a boolean of the answer says. BenchError when it is not there."""
+        value = answer.get(key)
+        if not isinstance(value, bool):
+            raise BenchError(
+                f"{self.name}: answered {self._strip.said(str(answer))}, without {key!r}",
+                remedy="is it a Shelly of the generation that the lab file says (shelly-gen1, shelly-gen2)?",
+            )
+        return PowerState.ON if value else PowerState.OFF
+
+
+class ShellyGen1(_Shelly):
     """``hil.boards.power.switch.Outlet`` on one relay of a first-generation Shelly."""
 
-    def __init__(self, strip: HttpStrip, relay: int) -> None:
-        self._strip = strip
-        self._relay = relay
-
-    @property
-    def name(self) -> str:
-        return f"{self._strip.name}, relay {self._relay}"
-
     def command(self, wanted: PowerState) -> None:
-        self._read(self._strip.get(f"/relay/{self._relay}?turn={wanted.value}"))
+        self._read(self._strip.get(f"/relay/{self._number}?turn={wanted.value}"))
 
     def read(self) -> Reading:
-        return self._read(self._strip.get(f"/relay/{self._relay}"))
+        return self._read(self._strip.get(f"/relay/{self._number}"))
 
     def _read(self, answer: dict[str, Any]) -> Reading:
         trouble = "overpower" if answer.get("overpower") is True else ""
-        return Reading(state_of(self._strip, self.name, answer, "ison"), trouble)
+        return Reading(self._state(answer, "ison"), trouble)
 
 
-class ShellyGen2:
+class ShellyGen2(_Shelly):
     """``hil.boards.power.switch.Outlet`` on one switch of a Shelly of the second generation or later."""
 
-    def __init__(self, strip: HttpStrip, switch: int) -> None:
-        self._strip = strip
-        self._switch = switch
-
-    @property
-    def name(self) -> str:
-        return f"{self._strip.name}, switch {self._switch}"
+    word = "switch"
 
     def command(self, wanted: PowerState) -> None:
         on = "true" if wanted is PowerState.ON else "false"
-        state_of(
-            self._strip, self.name, self._strip.get(f"/rpc/Switch.Set?id={self._switch}&on={on}"), "was_on"
-        )
+        self._state(self._strip.get(f"/rpc/Switch.Set?id={self._number}&on={on}"), "was_on")
 
     def read(self) -> Reading:
-        answer = self._strip.get(f"/rpc/Switch.GetStatus?id={self._switch}")
+        answer = self._strip.get(f"/rpc/Switch.GetStatus?id={self._number}")
         errors = answer.get("errors") or []
         trouble = ", ".join(map(str, errors)) if isinstance(errors, list) else str(errors)
-        return Reading(state_of(self._strip, self.name, answer, "output"), trouble)
-
-
-def state_of(strip: HttpStrip, name: str, answer: dict[str, Any], key: str) -> PowerState:
-    """What a boolean of the answer says. BenchError when it is not there."""
-    value = answer.get(key)
-    if not isinstance(value, bool):
-        raise BenchError(
-            f"{name}: answered {strip.said(str(answer))}, without {key!r}",
-            remedy="is it a Shelly of the generation that the lab file says (shelly-gen1, shelly-gen2)?",
-        )
-    return PowerState.ON if value else PowerState.OFF
+        return Reading(self._state(answer, "output"), trouble)

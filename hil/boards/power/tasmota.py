@@ -5,33 +5,25 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-from hil.boards.power.http import HttpStrip
+from hil.boards.power.http import HttpOutlet
 from hil.boards.power.switch import Reading
 from hil.boards.protocol import PowerState
 from hil.errors import BenchError
 
 
-class Tasmota:
+class Tasmota(HttpOutlet):
     """``hil.boards.power.switch.Outlet`` on one relay, counted from 1 as Tasmota does."""
 
-    def __init__(self, strip: HttpStrip, relay: int) -> None:
-        self._strip = strip
-        self._relay = relay
-
-    @property
-    def name(self) -> str:
-        return f"{self._strip.name}, relay {self._relay}"
-
     def command(self, wanted: PowerState) -> None:
-        self._ask(f"Power{self._relay} {wanted.value.capitalize()}")
+        self._ask(f"Power{self._number} {wanted.value.capitalize()}")
 
     def read(self) -> Reading:
-        return Reading(self._ask(f"Power{self._relay}"))
+        return Reading(self._ask(f"Power{self._number}"))
 
     def _ask(self, command: str) -> PowerState:
         answer: dict[str, Any] = self._strip.get(f"/cm?cmnd={quote(command)}")
         # A device with one relay says POWER where the others say POWER1.
-        keys = (f"POWER{self._relay}", "POWER") if self._relay == 1 else (f"POWER{self._relay}",)
+        keys = (f"POWER{self._number}", "POWER") if self._number == 1 else (f"POWER{self._number}",)
         for key in keys:
             if (value := answer.get(key)) in ("ON", "OFF"):
                 return PowerState.ON if value == "ON" else PowerState.OFF
