@@ -87,6 +87,7 @@ def test_show_tells_what_the_board_itself_says(board: str) -> None:
     assert found["driver"] == ("container" if board == "a1" else "jetson") and found["power"] == "on"
     assert found["identity"]["slot"] == found["running"] and found["sensors"]["tj_c"] > 0
     assert found["problems"] == [] and Path(found["console"]["log"]).is_file()
+    assert (found["last_reset"] is None) == (board == "a1")
     page = good("board", "show", board)
     assert found["identity"]["serial"] in page and found["identity"]["boot_id"] in page
 

@@ -161,7 +161,8 @@ class FakeAdapter:
         return None
 
     def health(self) -> HealthReport:
-        return HealthReport(True, (), {"boot_id": f"{self.board.name}-{self.board.boots}"})
+        facts = {"boot_id": f"{self.board.name}-{self.board.boots}", "last_reset": "watchdog of the CPU complex"}
+        return HealthReport(True, (), facts)
 
     def roll_back(self) -> None:
         if self._other not in self.board.good:
