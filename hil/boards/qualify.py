@@ -9,7 +9,8 @@ import inspect
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,15 +22,33 @@ from hil.boards.jetson.console_stages import StageReader
 from hil.boards.jetson.look import Look
 from hil.boards.jetson.sensors import Provision
 from hil.boards.protocol import Board
-from hil.errors import DeviceError, HilError
+from hil.errors import ConfigurationError, DeviceError, HilError
 
 CYCLES = 3
 SCHEMA = 1
 BOOT_DEADLINE_S = 60.0
 FIRMWARE_STAGES = ("mb1", "mb2", "optee", "uefi")
+BOOTS_IN_SUITE = 11
+"""How often the suite starts the board: what is left when the power cycles have been timed."""
+DATA_DIRS = ("/data", "/var/tmp")
+"""Where files that survive a power cut go: a data partition, or what every Linux has."""
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE"]
-Progress = Callable[[int, int, str], None]
-"""(number, of how many, what is done now)."""
+
+
+class View(Protocol):
+    """Who is told how far it is."""
+
+    def begin(self, step: str) -> None: ...
+    def note(self, line: str) -> None: ...
+    def end(self, summary: str, seconds: float) -> None: ...
+
+
+class Unseen:
+    """A view that shows nothing."""
+
+    def begin(self, step: str) -> None: ...
+    def note(self, line: str) -> None: ...
+    def end(self, summary: str, seconds: float) -> None: ...
 
 
 @runtime_checkable
@@ -79,15 +98,17 @@ class Qualification:
     notes: list[str]  # what the board does not tell
     cycles: list[Cycle]
     checks: list[Check] = field(default_factory=list)
+    wiring: dict[str, str] = field(default_factory=dict)  # by which cable it is reached
+    suite: int = 0  # how many checks there are
     schema: int = SCHEMA
 
     @property
     def outcome(self) -> Outcome:
-        """FAIL is the board's; a bench at fault leaves it undecided."""
+        """FAIL is the board's; a bench at fault, or a check that was left out, leaves it undecided."""
         outcomes = {check.outcome for check in self.checks}
         if "FAIL" in outcomes:
             return "FAIL"
-        return "PASS" if outcomes == {"PASS"} else "INCONCLUSIVE"
+        return "PASS" if outcomes == {"PASS"} and len(self.checks) >= self.suite else "INCONCLUSIVE"
 
     def document(self) -> dict[str, Any]:
         """For JSON."""
@@ -103,32 +124,54 @@ class Qualification:
 
 
 def qualify(
-    board: Board, *, by: str, bench: str, progress: Progress = lambda number, of, what: None
+    board: Board,
+    *,
+    by: str,
+    bench: str,
+    only: Sequence[str] = (),
+    wiring: Mapping[str, str] | None = None,
+    view: View | None = None,
 ) -> Qualification:
-    """Run the whole suite on a board; it is rebooted and cut off its power many times, and left on.
+    """Run the suite on a board; it is rebooted and cut off its power many times, and left on.
 
-    Raises what keeps the board from booting at all; every later fault is a check that did not pass.
+    ``only``: just the checks whose sentence holds one of these words; ConfigurationError when none does.  ``wiring``
+    goes onto the page.  Ctrl-C ends it with what there is.  Raises what keeps the board from booting at all; every
+    later fault is a check that did not pass.
     """
+    suite = _suite()
+    chosen = [name for name in suite if not only or any(w.lower() in sentence(name).lower() for w in only)]
+    if not chosen:
+        raise ConfigurationError(
+            f"no check is about {' or '.join(only)}", remedy="\n    ".join(["checks:", *map(sentence, suite)])
+        )
+    view = view or Unseen()
     started, begin = datetime.now(UTC), time.monotonic()
     deadline_s = board.boot_budget_s if isinstance(board, Detailed) else BOOT_DEADLINE_S
-    suite = _suite()
-    of = len(suite) + CYCLES + 1
-    progress(1, of, "who it is")
-    who = running(board, deadline_s=deadline_s)
+    with _step(view, "who it is"):
+        who = running(board, deadline_s=deadline_s)
     since = board.console.log.stat().st_size
-    cycles = []
-    for number in range(CYCLES):
-        progress(2 + number, of, f"power cycle {number + 1} of {CYCLES}")
-        cycles.append(_cycle(board, deadline_s))
-    identity, firmware, trips, rails, notes = _particulars(board)
-    firmware |= _firmware(board.console.log, since)
-    stock = who.image_sha256 == ""
-    checks = []
-    for number, name in enumerate(suite):
-        progress(2 + CYCLES + number, of, sentence(name))
-        checks.append(_check(board, name, deadline_s, stock_os=stock))
+    cycles = [_timed_cycle(board, deadline_s, view, number) for number in range(CYCLES)]
+    with _step(view, "its particulars"):
+        identity, firmware, trips, rails, notes = _particulars(board)
+        firmware |= _firmware(board.console.log, since)
+        data_dir = _data_dir(board)
+    if not only:
+        left_s = BOOTS_IN_SUITE * median(cycle.off_on_s + cycle.boot_s for cycle in cycles)
+        view.note(f"{len(chosen)} checks will take about {max(1, round(left_s / 60))} min")
+    facts = {"boot_deadline_s": deadline_s, "stock_os": who.image_sha256 == "", "data_dir": data_dir}
+    checks: list[Check] = []
     try:
-        running(board, deadline_s=deadline_s)
+        for number, name in enumerate(chosen, 1):
+            view.begin(f"[{number:2d}/{len(chosen)}] {sentence(name)}")
+            checks.append(done := _check(board, name, facts))
+            view.end(done.outcome, done.seconds)
+    except KeyboardInterrupt:
+        notes.append(f"ended by {by} after {len(checks)} of {len(chosen)} checks")
+    if len(chosen) < len(suite):
+        notes.append(f"only {len(chosen)} of {len(suite)} checks were asked for: {', '.join(only)}")
+    try:
+        with _step(view, "it is left on"):
+            running(board, deadline_s=deadline_s)
     except HilError as exc:
         notes.append(f"it does not run after the last check: {exc.message.splitlines()[0]}")
     return Qualification(
@@ -146,7 +189,30 @@ def qualify(
         notes=notes,
         cycles=cycles,
         checks=checks,
+        wiring=dict(wiring or {}),
+        suite=len(suite),
     )
+
+
+@contextmanager
+def _step(view: View, name: str) -> Iterator[None]:
+    begin = time.monotonic()
+    view.begin(name)
+    yield
+    view.end("", time.monotonic() - begin)
+
+
+def _timed_cycle(board: Board, deadline_s: float, view: View, number: int) -> Cycle:
+    view.begin(f"power cycle {number + 1} of {CYCLES}")
+    cycle = _cycle(board, deadline_s)
+    view.end(f"off and on {cycle.off_on_s:.1f} s, boot {cycle.boot_s:.1f} s", cycle.off_on_s + cycle.boot_s)
+    return cycle
+
+
+def _data_dir(board: Board) -> str:
+    with board.shell() as shell:
+        tests = (path for path in DATA_DIRS if shell.run(["test", "-d", path], check=False).returncode == 0)
+        return next(tests, DATA_DIRS[-1])
 
 
 def sentence(test: str) -> str:
@@ -159,8 +225,8 @@ def _suite() -> list[str]:
     return [name for name in vars(BoardConformance) if name.startswith("test_")]
 
 
-def _check(board: Board, name: str, deadline_s: float, *, stock_os: bool) -> Check:
-    suite = type("Suite", (BoardConformance,), {"boot_deadline_s": deadline_s, "stock_os": stock_os})()
+def _check(board: Board, name: str, facts: Mapping[str, Any]) -> Check:
+    suite = type("Suite", (BoardConformance,), dict(facts))()
     test = getattr(suite, name)
     begin = time.monotonic()
     outcome: Outcome = "PASS"

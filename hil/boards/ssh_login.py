@@ -180,7 +180,7 @@ def _check_host_key(board: str, host_key: str, where: str, transport: paramiko.T
     if offered.get_name() != kind or offered.asbytes() != base64.b64decode(pinned):
         raise WrongHostKeyError(
             f"{board}: another host key than the pinned one answers at {where}",
-            remedy="is this address another board's, or was the board's data partition replaced?",
+            remedy="is this address another board's? After a flash, or with a new data partition, pin the new key",
         )
 
 

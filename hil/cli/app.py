@@ -25,6 +25,7 @@ EXIT_CODES: Mapping[Blame, int] = {
 }
 """Exit status of a command that ends in an error, by whose fault it is (the same numbers as a campaign's)."""
 
+UNDONE = "what this command had switched on is off again"
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -55,6 +56,19 @@ class LazyGroup(click.Group):
             return None
         command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
         return command if isinstance(command, click.Command) else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click has it, which looks for what was meant only among commands that are imported already."""
+        if not (args[0].startswith("-") or ctx.resilient_parsing or self.get_command(ctx, args[0])):
+            from difflib import get_close_matches
+
+            close = get_close_matches(args[0], COMMANDS, n=1)
+            raise click.UsageError(
+                f"No such command {args[0]!r}." + (f" Did you mean {close[0]!r}?" if close else ""), ctx
+            )
+        return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Names and helps without importing the commands: the shell waits for this."""
@@ -98,10 +112,10 @@ def run(argv: Sequence[str] | None = None) -> int:
         exc.show()
         return EXIT_CODES[Blame.CONFIGURATION]
     except Terminated as exc:
-        click.echo(f"hil: ended by {exc.signal.name}; everything that was on has been switched off", err=True)
+        click.echo(f"hil: ended by {exc.signal.name}; {UNDONE}", err=True)
         return 128 + exc.signal
     except (KeyboardInterrupt, click.Abort):
-        click.echo("hil: interrupted; everything that was on has been switched off", err=True)
+        click.echo(f"hil: interrupted; {UNDONE}", err=True)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader (`head`, a pager) has seen enough: no complaint, also not from the flush at exit.

@@ -14,6 +14,7 @@ from hil.cli.completion import bench_names
 from hil.cli.output import JSON_OPTION, Progress, print_json, print_table, seconds
 
 SOONEST_S = 0.5
+AS_ARGUMENT = "name one: `hil bench COMMAND NAME`, or HIL_BENCH in the environment"
 
 
 @click.group()
@@ -40,10 +41,17 @@ def bench() -> None:
 @click.option(
     "--wait", "wait_s", type=seconds, metavar="TIME", help="Queue so long for boards that somebody else has."
 )
-def up(lab_path: Path, name: str | None, epoch: str | None, wait_s: float | None) -> None:
+@JSON_OPTION
+def up(lab_path: Path, name: str | None, epoch: str | None, wait_s: float | None, as_json: bool) -> None:
     """Bring up the boards and links of a lab; they stay up until `hil bench down`.
 
     Ctrl-C while it comes up takes everything down again.
+
+    \b
+    Examples:
+      hil bench up --lab lab/virtual.yaml
+      hil bench up --lab lab/mine.yaml --name rack1 --wait 30m
+      hil bench up --lab lab/two-planes.yaml --epoch 2026-03-21T00:50:00Z
     """
     from hil.bench.bench import Bench
 
@@ -51,16 +59,19 @@ def up(lab_path: Path, name: str | None, epoch: str | None, wait_s: float | None
     with Progress() as progress:
         fresh.up(progress=progress.say, keep=True)
     try:
+        if as_json:
+            print_json(asdict(fresh.state))
+            return
         seconds = sum(fresh.state.phases_s.values())
         engine = fresh.state.engine
         click.echo(
             f"bench {fresh.name} is up after {seconds:.1f} s: {len(fresh.boards)} boards, "
             f"{len(fresh.lab.links)} links shaped by {engine.get('kind')} ({engine.get('kernel_release')})"
         )
-        memory_mb = sorted(size / 1e6 for size in fresh.memory_b().values())
-        click.echo(
-            f"memory per board: {memory_mb[len(memory_mb) // 2]:.0f} MB (median), all: {sum(memory_mb):.0f} MB"
-        )
+        if memory_mb := sorted(size / 1e6 for size in fresh.memory_b().values()):
+            click.echo(
+                f"memory per board: {memory_mb[len(memory_mb) // 2]:.0f} MB (median), all: {sum(memory_mb):.0f} MB"
+            )
         click.echo("next: `hil board list`, `hil link show`, `hil bench down`")
     finally:
         fresh.close()
@@ -70,7 +81,13 @@ def up(lab_path: Path, name: str | None, epoch: str | None, wait_s: float | None
 @click.argument("name", required=False, shell_complete=bench_names)
 @JSON_OPTION
 def status(name: str | None, as_json: bool) -> int:
-    """What benches there are. Exit code 3 when one has failed or lost its keeper."""
+    """What benches there are. Exit code 3 when one has failed or lost its keeper.
+
+    \b
+    Examples:
+      hil bench status
+      hil bench status virtual --json
+    """
     from hil.bench.state import is_live, known_benches, read_state
 
     found: list[dict[str, Any]] = []
@@ -108,21 +125,33 @@ def status(name: str | None, as_json: bool) -> int:
 
 
 @bench.command()
-@click.argument("name", required=False, shell_complete=bench_names)
+@click.argument("name", required=False, envvar="HIL_BENCH", shell_complete=bench_names)
 @click.option("--all", "everything", is_flag=True, help="Every bench that is up.")
-def down(name: str | None, everything: bool) -> None:
-    """Take a bench down: boards, links, namespaces, disks."""
+@JSON_OPTION
+def down(name: str | None, everything: bool, as_json: bool) -> None:
+    """Take a bench down: boards, links, namespaces, disks. Real boards are shut down and lose their power.
+
+    \b
+    Examples:
+      hil bench down
+      hil bench down virtual
+    """
     from hil.bench.bench import down as take_down
     from hil.bench.state import is_live, known_benches
 
-    names = [n for n in known_benches() if is_live(n)] if everything else [pick(name)]
+    names = [n for n in known_benches() if is_live(n)] if everything else [pick(name, how=AS_ARGUMENT)]
     for each in names:
         take_down(each)
-        click.echo(f"bench {each} is down")
+        if not as_json:
+            click.echo(f"bench {each} is down")
+    if as_json:
+        print_json({"down": names})
+    elif not names:
+        click.echo("no bench is up")
 
 
 @bench.command()
-@click.argument("name", required=False, shell_complete=bench_names)
+@click.argument("name", required=False, envvar="HIL_BENCH", shell_complete=bench_names)
 @click.option(
     "--every", "every_s", type=seconds, default="1s", show_default=True, metavar="TIME", help="Between looks."
 )
@@ -142,14 +171,15 @@ def watch(name: str | None, every_s: float, once: bool, as_json: bool) -> None:
     """
     from hil.cli import bench_watch
 
+    name = pick(name, how=AS_ARGUMENT)
     if once or as_json:
-        bench_watch.once(pick(name), as_json=as_json)
+        bench_watch.once(name, as_json=as_json)
     else:
-        bench_watch.live(pick(name), every_s=_at_least(every_s))
+        bench_watch.live(name, every_s=_at_least(every_s))
 
 
 @bench.command()
-@click.argument("name", required=False, shell_complete=bench_names)
+@click.argument("name", required=False, envvar="HIL_BENCH", shell_complete=bench_names)
 @click.option(
     "--listen", default="127.0.0.1:9435", show_default=True, metavar="HOST:PORT", help="Port 0: a free one."
 )
@@ -172,7 +202,7 @@ def export(name: str | None, listen: str, every_s: float, probe: bool) -> None:
     from hil.monitor.exporter import BenchCollector, Exporter, host_and_port, is_loopback
     from hil.monitor.watched import Sampler, Watched
 
-    name = pick(name)
+    name = pick(name, how=AS_ARGUMENT)
     host, port = host_and_port(listen)
     try:
         with (

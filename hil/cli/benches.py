@@ -31,20 +31,27 @@ def bench_option(command: F) -> F:
     )(command)
 
 
-def pick(name: str | None) -> str:
-    """The bench's name.  ConfigurationError when none is named and not exactly one kept bench is up."""
-    from hil.bench.state import is_live, known_benches
+def pick(
+    name: str | None, *, how: str = "name one with --bench NAME, or HIL_BENCH in the environment"
+) -> str:
+    """The bench's name: the one named, else the only one that is kept up, else the only one that is up.
+
+    ``how``: how this command is told, for the message.  ConfigurationError when none or several could be meant.
+    """
+    from hil.bench.state import is_live, known_benches, read_state
 
     if name:
         return name
     up = [n for n in known_benches() if is_live(n)]
-    if len(up) == 1:
-        return up[0]
+    # A bench that a campaign brought up for itself is not in the way of the one that somebody keeps up.
+    kept = [n for n in up if (state := read_state(n)) and not state.tied]
+    if len(kept or up) == 1:
+        return (kept or up)[0]
     if not up:
         raise ConfigurationError(
             "no bench is up", remedy="`hil bench up --lab lab/virtual.yaml` brings one up"
         )
-    raise ConfigurationError(f"several benches are up: {', '.join(up)}", remedy="name one with --bench NAME")
+    raise ConfigurationError(f"several benches are up: {', '.join(up)}", remedy=how)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,24 +28,37 @@ VIA = click.Choice(["management", "flight"])
     "--follow", "mode", flag_value="follow", help="Print what it said, then what it says, read-only."
 )
 @click.option("--url", "mode", flag_value="url", help="Print what pyserial opens, and end.")
-def console(name: str, bench_name: str | None, mode: str | None) -> None:
-    """The serial console of a board; Ctrl-] ends it. It survives power cycles of the board."""
-    from hil.cli import terminal
+@click.option("--stamps", is_flag=True, help="With --log and --follow: when each line came (UTC) before it.")
+def console(name: str, bench_name: str | None, mode: str | None, stamps: bool) -> None:
+    """The serial console of a board; Ctrl-] ends it. It survives power cycles of the board.
+
+    It begins with the last lines so far. Any number of people can sit at it at once: each sees everything, and what
+    anybody types is sent. To a Jetson nothing is sent before `login:`, because a key would open its set-up menu.
+
+    \b
+    Examples:
+      hil board console a1
+      hil board console a1 --log | grep -i panic
+      hil board console a1 --follow --stamps      read-only, with the time before each line
+      picocom "$(hil board console a1 --url)"     another program, alone
+    """
+    from hil.cli import console_log, terminal
 
     with attach(bench_name) as bench:
         serial_console = board_of(bench, name).console
         if mode == "url":
             click.echo(serial_console.url)
         elif mode in ("log", "follow"):
-            terminal.print_log(serial_console.log, follow=mode == "follow")
+            with suppress(KeyboardInterrupt):  # the way to end --follow
+                console_log.print_log(serial_console.log, follow=mode == "follow", stamps=stamps)
         elif not sys.stdin.isatty():
             raise ConfigurationError(
                 "the console needs a terminal",
                 remedy="for scripts: `hil board console NAME --log` or --follow",
             )
         else:
-            greeting = f"console of {name}: {serial_console.url}; Ctrl-] ends it\r\n"
-            terminal.interact(serial_console.url, greeting=greeting)
+            greeting = f"[console of {name}: Enter wakes it up, Ctrl-] ends it]\r\n"
+            terminal.interact(serial_console.url, serial_console.log, greeting=greeting)
             click.echo("\r\nconsole closed", err=True)
 
 

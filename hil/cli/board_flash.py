@@ -20,6 +20,7 @@ from hil.errors import BenchError, ConfigurationError
 
 if TYPE_CHECKING:
     from hil.boards.jetson.flash import FlashPlan, FlashReport
+    from hil.boards.jetson.recovery import UsbDevice
     from hil.boards.protocol import Board
 
 SYSFS = Path("/sys/bus/usb/devices")
@@ -105,7 +106,7 @@ def flash(
     from hil import paths
 
     log = log or paths.home() / "flash" / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.log"
-    with _target(name, bench_name, lab_path, sysfs) as target:
+    with target_of(name, bench_name, lab_path, sysfs) as target:
         plan = plan_of(target, tree, ab=ab, size=size, storage=storage, config=config, layout=layout)
         if not (yes or _agreed(target, plan)):
             click.echo(f"{name}: not flashed", err=True)
@@ -173,9 +174,21 @@ def flash_board(
     progress: Progress,
 ) -> FlashReport:
     """Into recovery, then flashed. Errors as of ``hil.boards.jetson.recovery`` and ``flash``."""
+    from hil.boards.jetson.flash import flash as write
+    from hil.boards.jetson.recovery import UsbPort
+
+    into_recovery(target, sysfs=sysfs, progress=progress)
+    port = UsbPort(target.usb_path, sysfs)
+    progress.begin(f"flash {target.name}")
+    report = write(plan, [port], log=log, progress=progress.say, prefix=_as_root())
+    progress.end("written", report.seconds)
+    return report
+
+
+def into_recovery(target: FlashTarget, *, sysfs: Path = SYSFS, progress: Progress) -> UsbDevice:
+    """Into force-recovery mode, unless it is there already; what USB shows. Raises as ``enter_recovery``."""
     import time
 
-    from hil.boards.jetson.flash import flash as write
     from hil.boards.jetson.recovery import UsbPort
 
     port = UsbPort(target.usb_path, sysfs)
@@ -185,15 +198,11 @@ def flash_board(
     if there is not None and there.in_recovery:
         port.check(target.module)  # a wrong module is not even reset
     port.alone_in_recovery()
-    if target.enter is None or (there is not None and there.in_recovery and not target.by_pin):
-        port.check(target.module)
-    else:
+    if target.enter is not None and not (there is not None and there.in_recovery and not target.by_pin):
         target.enter()
+    found = port.check(target.module)
     progress.end(f"on USB port {target.usb_path}", time.monotonic() - began)
-    progress.begin(f"flash {target.name}")
-    report = write(plan, [port], log=log, progress=progress.say, prefix=_as_root())
-    progress.end("written", report.seconds)
-    return report
+    return found
 
 
 def _as_root() -> tuple[str, ...]:
@@ -218,7 +227,7 @@ def _agreed(target: FlashTarget, plan: FlashPlan) -> bool:
 
 
 @contextmanager
-def _target(name: str, bench_name: str | None, lab_path: Path | None, sysfs: Path) -> Iterator[FlashTarget]:
+def target_of(name: str, bench_name: str | None, lab_path: Path | None, sysfs: Path) -> Iterator[FlashTarget]:
     """The board of a bench that is up, or of a lab file, leased as long as it is used."""
     if lab_path is None:
         with attach(bench_name) as bench:
@@ -283,7 +292,7 @@ def target_in_lab(name: str, lab_path: Path, sysfs: Path = SYSFS) -> FlashTarget
 
 def _no_module(name: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{name} is a container board: there is no module to flash",
+        f"{name} is a container board: there is no module to flash, and no force-recovery mode",
         remedy="a container board gets its OS by an upload (`hil campaign run`); "
         "only boards with driver: jetson and without stand_in are flashed",
     )

@@ -8,7 +8,7 @@ import click
 
 from hil.cli.benches import attach, bench_option, board_of
 from hil.cli.completion import board_names
-from hil.cli.output import JSON_OPTION, print_json
+from hil.cli.output import JSON_OPTION, Progress, print_json
 
 
 @click.command()
@@ -16,30 +16,46 @@ from hil.cli.output import JSON_OPTION, print_json
 @bench_option
 @click.option("--by", required=True, metavar="PERSON", help="Who signs for it.")
 @click.option(
+    "--only",
+    multiple=True,
+    metavar="WORDS",
+    help="Only checks whose sentence holds these words, after a repair; never PASS. May be repeated.",
+)
+@click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     help="Where page and JSON go; default: reports/out/qualifications.",
 )
 @JSON_OPTION
-def qualify(name: str, bench_name: str | None, by: str, out: Path | None, as_json: bool) -> int:
+def qualify(
+    name: str, bench_name: str | None, by: str, only: tuple[str, ...], out: Path | None, as_json: bool
+) -> int:
     """Bring a board in: the conformance suite on it, and a page to sign with what it is and how long it takes.
 
-    The board is rebooted and loses its power many times. The exit code is 0 when it passed, 1 when the board failed,
-    3 when the bench was at fault.
+    The board is rebooted and loses its power many times: about 15 boots. How long that takes is told once three of
+    them have been timed. Ctrl-C ends it with a page of what there is. The exit code is 0 when it passed, 1 when the
+    board failed, 3 when the bench was at fault or checks were left out.
 
     \b
-    Example:
+    Examples:
       hil board qualify b1 --by "A. Technician"
+      hil board qualify b1 --by "A. Technician" --only console --only "power cut"
     """
     from hil.boards.qualify import qualify as run
+    from hil.boards.wiring import wiring_of
     from hil.paths import ROOT
     from hil.report.qualification import write_qualification
 
-    def tell(number: int, of: int, what: str) -> None:
-        click.echo(f"[{number:2d}/{of}] {what}", err=True)
-
-    with attach(bench_name) as bench:
-        found = run(board_of(bench, name), by=by, bench=bench.name, progress=tell)
+    with attach(bench_name) as bench, Progress() as progress:
+        spec = next((b for b in bench.lab.boards if b.name == name), None)
+        found = run(
+            board_of(bench, name),
+            by=by,
+            bench=bench.name,
+            only=only,
+            wiring=wiring_of(spec) if spec else None,
+            view=progress,
+        )
     page = write_qualification(found.document(), out or ROOT / "reports" / "out" / "qualifications")
     if as_json:
         print_json(found.document() | {"page": str(page)})
@@ -47,5 +63,9 @@ def qualify(name: str, bench_name: str | None, by: str, out: Path | None, as_jso
         for check in found.checks:
             if check.outcome != "PASS":
                 click.echo(f"{check.outcome}: {check.name}: {check.said}")
+                if check.remedy:
+                    click.echo(f"  remedy: {check.remedy}")
+        for note in found.notes:
+            click.echo(f"note: {note}")
         click.echo(f"{name}: {found.outcome}; page to sign: {page}")
     return {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}[found.outcome]

@@ -54,7 +54,13 @@ def run_campaign(
 ) -> int:
     """Run the tests of PLAN_DIR in order and make the report. All further arguments are pytest's.
 
-    The same as `pytest PLAN_DIR --lab FILE`, after a look at the set-up.
+    The same as `pytest PLAN_DIR --lab FILE`, after a look at the set-up. The result is `hil runs show --json`.
+
+    \b
+    Examples:
+      hil campaign run testplans/six_gpu --lab lab/virtual.yaml
+      hil campaign run testplans/six_gpu --bench virtual -k upload -x
+      hil campaign run testplans/six_gpu --lab lab/kepler.yaml --on sc-01,sc-02 --split 4+2
 
     \b
     Exit code: 0 PASS   1 FAIL   2 configuration error   3 INCONCLUSIVE

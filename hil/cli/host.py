@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--check", is_flag=True, help="Only say whether there is something to do (exit code 2 if so).")
-def setup(check: bool) -> int:
+@JSON_OPTION
+def setup(check: bool, as_json: bool) -> int:
     """Install and build whatever the virtual lab needs: host packages (apt), a container engine, images, payload.
 
     Safe to repeat: what is there is not made again. Needs root for the first time.
@@ -32,11 +33,16 @@ def setup(check: bool) -> int:
     if check:
         lacking = ", ".join(p.name for p in packages.missing())
         reason = f"host packages are missing: {lacking}" if lacking else steps.stale()
-        click.echo(f"set-up: {reason}; run `hil setup`" if reason else "set-up: everything is there")
+        if as_json:
+            print_json({"ready": not reason, "reason": reason or None})
+        else:
+            click.echo(f"set-up: {reason}; run `hil setup`" if reason else "set-up: everything is there")
         return 2 if reason else 0
     with Progress() as progress:
         result = steps.setup(progress)
-    if result.did:
+    if as_json:
+        print_json({"ready": True, "did": result.did, "seconds": round(result.seconds, 1)})
+    elif result.did:
         click.echo(f"set-up: done in {result.seconds:.1f} s; next: `hil bench up --lab lab/virtual.yaml`")
     else:
         click.echo("set-up: everything is there")
@@ -48,34 +54,46 @@ def setup(check: bool) -> int:
     "--lab",
     "lab_file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Look at the gateway of this lab file as well.",
+    help="Look at the real boards and the gateway of this lab file as well.",
 )
+@click.option("--root", type=click.Path(path_type=Path, file_okay=False), default=Path("/"), hidden=True)
 @JSON_OPTION
-def doctor(lab_file: Path | None, as_json: bool) -> int:
+def doctor(lab_file: Path | None, root: Path, as_json: bool) -> int:
     """What this host has and lacks, why it matters, what to do, and what works without it.
 
-    With --lab also the gateway that the lab file names: its kernel, clock, load, and the ports of the links.
+    With --lab also the lab file's real boards (power switch, management port and who answers there, console, flight
+    NIC, recovery USB) and its gateway (kernel, clock, load, and the ports of the links). It only looks: nothing is
+    switched, no serial port is opened.
 
     \b
     Examples:
       hil doctor
-      hil doctor --lab lab/rack.yaml
+      hil doctor --lab lab/mine.yaml
+      hil doctor --lab lab/mine.yaml --json
 
     \b
     Exit code: 0  a campaign can run here
-               1  the virtual lab cannot run here as it is; lab files, reports and unit tests work
+               1  a bench cannot come up here as it is; lab files, reports and unit tests work
                2  nothing works
     """
     from hil.host import doctor as doctors
 
     checks = doctors.diagnose()
     if lab_file is not None:
-        checks += _gateway(lab_file)
+        checks += _real_boards(lab_file, root) + _gateway(lab_file)
     if as_json:
         print_json(doctors.as_json(checks))
     else:
         doctors.print_page(checks, console())
     return doctors.exit_code(checks)
+
+
+def _real_boards(lab_file: Path, root: Path) -> list[Check]:
+    """What there is to say about the real boards of a lab; nothing, where all are containers."""
+    from hil.host.rack_doctor import diagnose
+    from hil.lab.model import load_lab
+
+    return diagnose(load_lab(lab_file), root)
 
 
 def _gateway(lab_file: Path) -> list[Check]:
@@ -120,7 +138,12 @@ def clean(everything: bool, dry_run: bool, as_json: bool) -> int:
 @click.command()
 @JSON_OPTION
 def version(as_json: bool) -> None:
-    """Versions of what is at work here."""
+    """Versions of what is at work here.
+
+    \b
+    Example:
+      hil version --json
+    """
     import os
     from importlib.metadata import PackageNotFoundError, version
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,26 +36,50 @@ lab.add_command(reference)
 
 @lab.command()
 @click.argument("files", nargs=-1, required=True, type=LAB_FILE)
-def validate(files: tuple[Path, ...]) -> int:
-    """Check lab files; every fault is named with file, line, key and what is allowed."""
+@JSON_OPTION
+def validate(files: tuple[Path, ...], as_json: bool) -> int:
+    """Check lab files; every fault is named with file, line, key and what is allowed. Exit code 2 when there is one.
+
+    \b
+    Examples:
+      hil lab validate lab/mine.yaml
+      hil lab validate lab/*.yaml --json
+    """
     from hil.cli.app import show_error
     from hil.errors import ConfigurationError
     from hil.lab.model import load_lab
 
-    wrong = 0
+    rows: list[dict[str, Any]] = []
     for file in files:
         try:
             found = load_lab(file)
             _check_files_named_in(found, file)
         except ConfigurationError as exc:
-            show_error(exc)
-            wrong += 1
-        else:
-            click.echo(
-                f"{file}: valid: {len(found.spacecraft)} spacecraft, {len(found.boards)} boards, "
-                f"{len(found.links)} links"
-            )
-    return 2 if wrong else 0
+            if not as_json:
+                show_error(exc)
+            rows.append({"file": str(file), "valid": False, "faults": exc.message.splitlines()})
+            continue
+        counts = {
+            "spacecraft": len(found.spacecraft),
+            "boards": len(found.boards),
+            "links": len(found.links),
+        }
+        rows.append({"file": str(file), "valid": True, **counts})
+        if not as_json:
+            what = ", ".join(f"{n} {name}" for name, n in counts.items())
+            click.echo(f"{file}: valid: {what}; {_kinds(found)}")
+    if as_json:
+        print_json(rows)
+    return 0 if all(row["valid"] for row in rows) else 2
+
+
+def _kinds(found: Lab) -> str:
+    """How many boards of each kind: a technician looks for the real ones."""
+    kinds = Counter(
+        "container" if b.driver == "container" else "stand-in" if b.contained else "real"
+        for b in found.boards
+    )
+    return ", ".join(f"{n} {kind}" for kind, n in kinds.items())
 
 
 def _check_files_named_in(found: Lab, file: Path) -> None:
@@ -73,7 +98,13 @@ def _check_files_named_in(found: Lab, file: Path) -> None:
 @click.argument("file", type=LAB_FILE)
 @JSON_OPTION
 def show(file: Path, as_json: bool) -> None:
-    """What a lab file describes: nodes, links, addresses."""
+    """What a lab file describes: nodes, links, addresses.
+
+    \b
+    Examples:
+      hil lab show lab/virtual.yaml
+      hil lab show lab/mine.yaml --json
+    """
     from hil.lab.addressing import board_addresses
     from hil.lab.model import load_lab
 

@@ -62,7 +62,7 @@ def lease() -> None:
 
     \b
     Examples:
-      hil lease take --lab lab/virtual.yaml --for "six-GPU campaign" --wait 30m -- pytest testplans/six_gpu
+      hil lease take --lab lab/mine.yaml --for "night run" --wait 30m -- hil campaign run testplans/six_gpu --bench mine
       hil lease take virtual/a1 --for "new fan" --ttl 4h       for a person: until `hil lease free`, or 4 h
       hil lease list
       hil lease free virtual/a1
@@ -113,7 +113,7 @@ def take(
     \b
     Examples:
       hil lease take six/a1 six/a2 --for "thermal run" -- ./thermal.sh
-      hil lease take --lab lab/virtual.yaml --for "six-GPU campaign" --wait 30m -- pytest testplans/six_gpu
+      hil lease take --lab lab/mine.yaml --for "night run" --wait 30m -- hil campaign run testplans/six_gpu --bench mine
       hil lease take six/a1 --for "new fan" --ttl 4h
     Exit code 3 when a board is not free (in time): the message says who has it, for what and until when.
     """
@@ -161,7 +161,13 @@ def take(
 @store_option
 @JSON_OPTION
 def list_leases(store: Path | None, as_json: bool) -> None:
-    """Who holds what, since when, until when, on which host, for what; and who waits at which place."""
+    """Who holds what, since when, until when, on which host, for what; and who waits at which place.
+
+    \b
+    Examples:
+      hil lease list
+      hil lease list --json
+    """
     from hil.lab.leases import Leases
     from hil.lab.leases_rules import boards_text, span, utc
 
@@ -260,7 +266,10 @@ def free(
     help="Give up after.",
 )
 @store_option
-def wait(boards: tuple[str, ...], lab_path: Path | None, wait_s: float, store: Path | None) -> None:
+@JSON_OPTION
+def wait(
+    boards: tuple[str, ...], lab_path: Path | None, wait_s: float, store: Path | None, as_json: bool
+) -> None:
     """Wait until nobody holds or waits for these boards. Takes nothing: `take --wait` queues for them.
 
     \b
@@ -273,7 +282,10 @@ def wait(boards: tuple[str, ...], lab_path: Path | None, wait_s: float, store: P
     keys = board_keys(boards, lab_path)
     with Progress() as progress:
         Leases(store).wait_free(keys, wait_s=wait_s, progress=progress.say)
-    click.echo(f"free: {boards_text(keys)}")
+    if as_json:
+        print_json({"free": keys})
+    else:
+        click.echo(f"free: {boards_text(keys)}")
 
 
 @lease.command()

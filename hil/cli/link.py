@@ -30,7 +30,7 @@ def link() -> None:
       hil link set isl-ab --delay-us 20000 --rate-bps 100000000
       hil link cut isl-ab;  hil link restore isl-ab
       hil link probe isl-ab
-      hil link path k01a k06c
+      hil link path a1 b1
       hil link calibrate
     """
 
@@ -39,7 +39,13 @@ def link() -> None:
 @bench_option
 @JSON_OPTION
 def show(bench_name: str | None, as_json: bool) -> None:
-    """What each direction of each link shall do, what the kernel says it does, and what it counted."""
+    """What each direction of each link shall do, what the kernel says it does, and what it counted.
+
+    \b
+    Examples:
+      hil link show
+      hil link show --json
+    """
     with attach(bench_name) as bench:
         found, cut = bench.links.show(), bench.links.cut_links()
         engine = f"{bench.links.engine}: {bench.links.engine_reason}"
@@ -87,6 +93,11 @@ def path(start: str, end: str, bench_name: str | None, as_json: bool) -> int:
     """Links on the way from START to END now: boards, spacecraft or the ground station.
 
     Exit code 3 when there is no way at this moment.
+
+    \b
+    Examples:
+      hil link path a1 b1
+      hil link path gs-1 sc-b
     """
     from hil.lab.routes import path as way
 
@@ -140,6 +151,7 @@ def _lab_node(lab: Lab, name: str) -> str:
 @click.option("--delay-us", type=int, help="One-way delay in microseconds.")
 @click.option("--rate-bps", type=int, help="Rate in bit/s; 0 is no limit.")
 @click.option("--loss-ppm", type=int, help="Packets lost per million, independent of each other.")
+@JSON_OPTION
 def set_link(
     name: str,
     bench_name: str | None,
@@ -147,12 +159,14 @@ def set_link(
     delay_us: int | None,
     rate_bps: int | None,
     loss_ppm: int | None,
+    as_json: bool,
 ) -> None:
     """Change a link; what is not named stays as it is.
 
     \b
-    Example, 20 ms one way and 100 Mbit/s in both directions:
-      hil link set isl-ab --delay-us 20000 --rate-bps 100000000
+    Examples:
+      hil link set isl-ab --delay-us 20000 --rate-bps 100000000     20 ms one way and 100 Mbit/s, both directions
+      hil link set isl-ab --loss-ppm 1000 --direction a-to-b        0.1 % of the packets, one direction
     """
     changes: dict[str, Any] = {
         key: value
@@ -171,7 +185,12 @@ def set_link(
             if direction in ("both", key.replace("_", "-"))
         }
         bench.links.set(name, **states)
-    click.echo(f"{name}: set")
+    if as_json:
+        print_json({"link": name, **{key: asdict(state) for key, state in states.items()}})
+        return
+    for key, state in states.items():
+        loss = f", {state.mean_loss_ppm} ppm lost" if state.mean_loss_ppm else ""
+        click.echo(f"{name} {key.replace('_', '-')}: {delay(state.delay_us)}, {rate(state.rate_bps)}{loss}")
 
 
 def _status(links: LinkBox, name: str) -> LinkStatus:
@@ -184,21 +203,40 @@ def _status(links: LinkBox, name: str) -> LinkStatus:
 @link.command()
 @click.argument("name", shell_complete=link_names)
 @bench_option
-def cut(name: str, bench_name: str | None) -> None:
-    """Cut a link in both directions; what is in flight still arrives, as light would."""
+@JSON_OPTION
+def cut(name: str, bench_name: str | None, as_json: bool) -> None:
+    """Cut a link in both directions; what is in flight still arrives, as light would.
+
+    \b
+    Example:
+      hil link cut isl-ab
+    """
     with attach(bench_name) as bench:
         bench.links.cut(name)
-    click.echo(f"{name}: cut")
+    _say(name, "cut", as_json)
+
+
+def _say(name: str, what: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"link": name, "state": what})
+    else:
+        click.echo(f"{name}: {what}")
 
 
 @link.command()
 @click.argument("name", shell_complete=link_names)
 @bench_option
-def restore(name: str, bench_name: str | None) -> None:
-    """Restore a link as it was before the cut."""
+@JSON_OPTION
+def restore(name: str, bench_name: str | None, as_json: bool) -> None:
+    """Restore a link as it was before the cut.
+
+    \b
+    Example:
+      hil link restore isl-ab
+    """
     with attach(bench_name) as bench:
         bench.links.restore(name)
-    click.echo(f"{name}: restored")
+    _say(name, "restored", as_json)
 
 
 @link.command()
@@ -210,7 +248,13 @@ def restore(name: str, bench_name: str | None) -> None:
 @click.option("--interval-ms", type=click.IntRange(1, 1000), default=10, show_default=True)
 @JSON_OPTION
 def probe(name: str, bench_name: str | None, count: int, interval_ms: int, as_json: bool) -> int:
-    """Send small packets over a link, both ways, and time them one way. Exit code 3 when none arrives."""
+    """Send small packets over a link, both ways, and time them one way. Exit code 3 when none arrives.
+
+    \b
+    Examples:
+      hil link probe isl-ab
+      hil link probe isl-ab -n 1000 --interval-ms 2 --json
+    """
     from hil.links.measure.calibrate import percentile
     from hil.links.measure.probe import Probe, collect, pace, warm_up
 

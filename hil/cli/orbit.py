@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from hil.cli.output import delay, print_table
+from hil.cli.output import JSON_OPTION, delay, print_json, print_table
 
 if TYPE_CHECKING:
     from hil.orbit.contacts import ContactPlan
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 ORBIT_FILE = click.Path(path_type=Path)
 FORMATS = ("table", "csv", "json", "ionrc", "hdtn", "czml")
 OUTPUT = click.option("-o", "--output", type=click.Path(path_type=Path), help="Write here, not to stdout.")
+JSON_FORMAT = click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 
 
 @click.group()
@@ -40,19 +42,32 @@ def orbit() -> None:
 @click.option("--hours", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True)
 @click.option("--step-s", type=click.FloatRange(0.001, 120), default=1.0, show_default=True)
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True)
+@JSON_FORMAT
 @OUTPUT
 def contacts(
-    file: Path, start: str | None, hours: float, step_s: float, format_: str, output: Path | None
+    file: Path,
+    start: str | None,
+    hours: float,
+    step_s: float,
+    format_: str,
+    as_json: bool,
+    output: Path | None,
 ) -> None:
     """The contact plan of an orbit file: who sees whom, when, how far.
 
     Edges are refined to 1 ms; what is shorter than a step may be missed.  ionrc and hdtn hold whole seconds
     and whole light seconds (that is their format): use json to keep everything.
+
+    \b
+    Examples:
+      hil orbit contacts lab/orbits/ring-of-ten.yaml --hours 24
+      hil orbit contacts lab/orbits/two-planes.yaml --hours 3 --format ionrc -o plan.ionrc
     """
     from hil.orbit.contacts import contact_plan
     from hil.orbit.elements import load_constellation
     from hil.orbit.times import parse_time
 
+    format_ = "json" if as_json else format_
     found = load_constellation(file)
     begin = parse_time(start) if start else found.epoch
     plan = contact_plan(found, begin, duration_s=hours * 3600, step_s=step_s)
@@ -71,6 +86,7 @@ def contacts(
 @click.option(
     "--format", "format_", type=click.Choice(("table", "csv", "json")), default="table", show_default=True
 )
+@JSON_FORMAT
 @OUTPUT
 def links(
     file: Path,
@@ -79,18 +95,25 @@ def links(
     seed: int,
     only: tuple[str, ...],
     format_: str,
+    as_json: bool,
     output: Path | None,
 ) -> None:
     """The link plan of an orbit file: who points at whom, and what every link does when.
 
     Candidates are all pairs that see each other at some moment of the span.  A bench plans only the links of
     its lab file; who gets a terminal may differ.
+
+    \b
+    Examples:
+      hil orbit links lab/orbits/two-planes.yaml --hours 3 --seed 1
+      hil orbit links lab/orbits/two-planes.yaml --json -o links.json
     """
     from hil.orbit.contacts import contact_plan
     from hil.orbit.elements import load_constellation
     from hil.orbit.linkplan import every_candidate, plan_links
     from hil.orbit.times import parse_time
 
+    format_ = "json" if as_json else format_
     found = load_constellation(file)
     begin = parse_time(start) if start else found.epoch
     candidates = every_candidate(contact_plan(found, begin, duration_s=hours * 3600))
@@ -105,19 +128,27 @@ def links(
 
 @orbit.command()
 @click.argument("file", metavar="PLANFILE", type=ORBIT_FILE)
-def lint(file: Path) -> int:
+@JSON_OPTION
+def lint(file: Path, as_json: bool) -> int:
     """Check an ION or HDTN contact plan: units, one-way contacts, light seconds, overlaps.
 
     Prints `file:line: reason`; exit code 2 when there is an error, 0 with warnings only.
+
+    \b
+    Example:
+      hil orbit lint plan.ionrc
     """
     from hil.orbit.wire_read import lint as find
     from hil.orbit.wire_read import read_text
 
     findings = find(read_text(file))
-    for found in findings:
-        click.echo(found.show(str(file)))
     errors = sum(found.error for found in findings)
-    click.echo(f"{file}: {errors} errors, {len(findings) - errors} warnings")
+    if as_json:
+        print_json([{"file": str(file), **asdict(found)} for found in findings])
+    else:
+        for found in findings:
+            click.echo(found.show(str(file)))
+        click.echo(f"{file}: {errors} errors, {len(findings) - errors} warnings")
     return 2 if errors else 0
 
 
@@ -126,7 +157,12 @@ def lint(file: Path) -> int:
 @click.option("--to", "format_", type=click.Choice(("ionrc", "hdtn")), required=True)
 @OUTPUT
 def convert(file: Path, format_: str, output: Path | None) -> None:
-    """Turn an ION or HDTN contact plan into the other's format."""
+    """Turn an ION or HDTN contact plan into the other's format.
+
+    \b
+    Example:
+      hil orbit convert plan.ionrc --to hdtn -o plan.json
+    """
     from hil.orbit.wire import to_hdtn, to_ion
     from hil.orbit.wire_read import read_wire
 
@@ -146,6 +182,11 @@ def show(file: Path, at: str | None, hours: float, seed: int, output: Path | Non
     """An SVG of the constellation at a moment: planes, links, sunlight, ground tracks.
 
     With --hours, a chart below it: what every link does when, coloured by phase, and eclipses.
+
+    \b
+    Examples:
+      hil orbit show lab/orbits/two-planes.yaml -o constellation.svg
+      hil orbit show lab/orbits/two-planes.yaml --at 2026-03-21T00:50:00Z --hours 3 -o constellation.svg
     """
     from hil.orbit.elements import load_constellation
     from hil.orbit.picture import show as draw

@@ -97,6 +97,13 @@ class Progress(AbstractContextManager["Progress"]):
         else:
             self._print(f"  {line}")
 
+    def note(self, line: str) -> None:
+        """Something to keep on the screen."""
+        if self._status:
+            self._status.console.print(line)
+        else:
+            self._print(line)
+
     def end(self, summary: str, seconds: float) -> None:
         """The step is done."""
         done = f"{self._step}: {summary}" if summary else self._step

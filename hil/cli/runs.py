@@ -35,7 +35,13 @@ def runs() -> None:
 )
 @JSON_OPTION
 def list_runs(plan: str | None, count: int, as_json: bool) -> None:
-    """Runs, newest first."""
+    """Runs, newest first.
+
+    \b
+    Examples:
+      hil runs list
+      hil runs list --plan six-gpu -n 5 --json
+    """
     from hil.evidence import store
 
     found = [r for r in store.list_runs() if plan in (None, r.plan)][:count]
@@ -50,7 +56,7 @@ def list_runs(plan: str | None, count: int, as_json: bool) -> None:
                 r.started_utc[:19].replace("T", " "),
                 r.plan,
                 r.lab,
-                r.state,
+                r.state if r.directory.is_dir() else "deleted",
                 r.verdict or "-",
                 ", ".join(f"{n} {verdict}" for verdict, n in r.counts.items() if n),
             )
@@ -64,7 +70,13 @@ def list_runs(plan: str | None, count: int, as_json: bool) -> None:
 @click.argument("run", default="last")
 @JSON_OPTION
 def show(run: str, as_json: bool) -> None:
-    """What became of one run."""
+    """What became of one run.
+
+    \b
+    Examples:
+      hil runs show
+      hil runs show 3f2a --json       a part of its id is enough
+    """
     from hil.evidence import store
 
     found = store.get_run(run)
@@ -85,11 +97,22 @@ def show(run: str, as_json: bool) -> None:
 @runs.command("open")
 @click.argument("run", default="last")
 @click.option("--print", "only_print", is_flag=True, help="Only print the report's path.")
-def open_report(run: str, only_print: bool) -> None:
-    """Open the report of a run in a browser; makes it first when a crash prevented it."""
+@JSON_OPTION
+def open_report(run: str, only_print: bool, as_json: bool) -> None:
+    """Open the report of a run in a browser; makes it first when a crash prevented it.
+
+    \b
+    Examples:
+      hil runs open
+      scp lab-pc:"$(hil runs open last --print)" .      --json: run and path, and opens nothing either
+    """
     from hil.evidence import store
 
-    page = _report_of(store.get_run(run))
+    found = _there(store.get_run(run))
+    page = _report_of(found)
+    if as_json:
+        print_json({"run": found.run_id, "report": str(page)})
+        return
     click.echo(page)
     if not only_print and not webbrowser.open(page.as_uri()):
         click.echo("no browser here; open the file above", err=True)
@@ -97,15 +120,35 @@ def open_report(run: str, only_print: bool) -> None:
 
 @runs.command()
 @click.argument("run", default="last")
-def report(run: str) -> None:
-    """Make the report of a run again, also of one that crashed half-way; prints its path."""
+@JSON_OPTION
+def report(run: str, as_json: bool) -> None:
+    """Make the report of a run again, also of one that crashed half-way; prints its path.
+
+    \b
+    Example:
+      hil runs report last
+    """
     from hil.evidence import store
     from hil.report import make_report
 
-    found = store.get_run(run)
+    found = _there(store.get_run(run))
     if found.state == "running":
         raise ConfigurationError(f"run {found.run_id} is still running", remedy="wait for its end")
-    click.echo(make_report(found.directory))
+    page = make_report(found.directory)
+    if as_json:
+        print_json({"run": found.run_id, "report": str(page)})
+    else:
+        click.echo(page)
+
+
+def _there(found: Run) -> Run:
+    """ConfigurationError when somebody deleted what the run left; what it showed stays in the list, and counts."""
+    if not found.directory.is_dir():
+        raise ConfigurationError(
+            f"run {found.run_id}: its directory was deleted ({found.directory})",
+            remedy="`hil runs show` has what the list kept of it",
+        )
+    return found
 
 
 def _report_of(found: Run) -> Path:

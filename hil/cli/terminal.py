@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import subprocess
@@ -13,10 +14,13 @@ import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, BinaryIO, Protocol, runtime_checkable
 
 from hil import netns
+from hil.boards.console import ANSI
+from hil.boards.jetson.quiet import deaf
 from hil.boards.protocol import Via
+from hil.cli.console_log import IS_IT_UP, open_log, write_all
 from hil.errors import BenchError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -26,38 +30,85 @@ if TYPE_CHECKING:
 ESCAPE = b"\x1d"
 """Ctrl-], as telnet and virsh have it."""
 CHUNK = 4096
+_LOOK_MS = 20  # how soon new text is shown
+_REPLAY_LINES, _REPLAY_B = 8, 2000
+_UNREAD_B = 3000  # of the 4096 that a pseudo-terminal holds
+_NOTED_S = 0.1
 
 
-def interact(url: str, stdin: int | None = None, stdout: int | None = None, *, greeting: str = "") -> None:
-    """Join the terminal and a serial port until Ctrl-] or until the port is gone.
+def interact(
+    url: str, log: Path, stdin: int | None = None, stdout: int | None = None, *, greeting: str = ""
+) -> None:
+    """Sit at a board's console until Ctrl-] or until it is gone.
 
-    ``greeting`` is shown once everything typed reaches the port.  BenchError when the port cannot be opened or breaks.
+    What the board says is read from its log, so any number of people see every byte; what is typed goes to the
+    pseudo-terminal at ``url``.  The last lines of the log come first, then ``greeting``: from then on keys count.
+    BenchError when there is no such console, or when it goes.
     """
-    import serial
-
     stdin = sys.stdin.fileno() if stdin is None else stdin
     stdout = sys.stdout.fileno() if stdout is None else stdout
-    try:
-        port = serial.serial_for_url(url, baudrate=115200, timeout=0, exclusive=False)
-    except (serial.SerialException, ValueError) as exc:
-        raise BenchError(f"console {url}: {exc}", remedy="is the bench still up? `hil bench status`") from exc
-    with port, raw(stdin):
-        _write_all(stdout, greeting.encode())
+    with _line(url) as line, open_log(log) as said, raw(stdin):
+        write_all(stdout, _last_words(said) + greeting.encode())
+        events = select.poll()
+        events.register(stdin, select.POLLIN)
+        events.register(line, 0)  # only its end is of interest
+        told = ""
         while True:
-            ready, _, _ = select.select([stdin, port.fileno()], [], [])
-            try:
-                if port.fileno() in ready and (said := port.read(CHUNK)):
-                    _write_all(stdout, said)
-                if stdin in ready:
-                    typed = os.read(stdin, CHUNK)
-                    before, escaped, _ = typed.partition(ESCAPE)
-                    port.write(before)
-                    if escaped or not typed:
-                        return
-            except (serial.SerialException, OSError) as exc:
-                raise BenchError(
-                    f"console {url} is gone: {exc}", remedy="is the bench still up? `hil bench status`"
-                ) from exc
+            ready = {descriptor for descriptor, _ in events.poll(_LOOK_MS)}
+            while part := said.read(CHUNK):
+                write_all(stdout, part)
+            if line in ready or not log.exists():
+                raise BenchError(f"console {url} is gone", remedy=IS_IT_UP)
+            _leave_room(line)
+            if stdin not in ready:
+                continue
+            typed = os.read(stdin, CHUNK)
+            before, escaped, _ = typed.partition(ESCAPE)
+            why = _why_not(log) if before else ""
+            if before and not why:
+                write_all(line, before)
+            elif why and why != told:
+                write_all(stdout, f"\r\n[{why}]\r\n".encode())
+            told = why
+            if escaped or not typed:
+                return
+
+
+def _why_not(log: Path) -> str:
+    """Why keys go nowhere; a ``login:`` that is on the screen already counts, although it is noted a moment later."""
+    if deaf(log):
+        time.sleep(_NOTED_S)
+    return deaf(log)
+
+
+@contextmanager
+def _line(url: str) -> Iterator[int]:
+    """The pseudo-terminal to type into, with nothing changed by it on the way."""
+    try:
+        line = os.open(url, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise BenchError(f"console {url}: {exc.strerror}", remedy=IS_IT_UP) from exc
+    try:
+        tty.setraw(line, termios.TCSANOW)
+        yield line
+    except OSError as exc:
+        raise BenchError(f"console {url} is gone: {exc.strerror}", remedy=IS_IT_UP) from exc
+    finally:
+        os.close(line)
+
+
+def _last_words(said: BinaryIO) -> bytes:
+    """The last lines so far, without what would move the cursor; ``said`` is then at its end."""
+    size = said.seek(0, os.SEEK_END)
+    said.seek(max(0, size - _REPLAY_B))
+    lines = ANSI.sub(b"", said.read()).replace(b"\r", b"").split(b"\n")[-_REPLAY_LINES:]
+    return b"\r\n".join(lines) + b"\r\n" if any(lines) else b""
+
+
+def _leave_room(line: int) -> None:
+    """Take from the pseudo-terminal what nobody else takes, before it is full: a program may be listening there."""
+    if int.from_bytes(fcntl.ioctl(line, termios.FIONREAD, bytes(4)), sys.byteorder) > _UNREAD_B:
+        termios.tcflush(line, termios.TCIFLUSH)
 
 
 @contextmanager
@@ -72,22 +123,6 @@ def raw(fd: int) -> Iterator[None]:
         yield
     finally:
         termios.tcsetattr(fd, termios.TCSADRAIN, before)
-
-
-def print_log(log: Path, *, follow: bool, every_s: float = 0.1) -> None:
-    """A console's log to stdout; ``follow`` goes on until Ctrl-C or until the file is gone."""
-    stdout = sys.stdout.fileno()
-    try:
-        stream = log.open("rb")
-    except OSError as exc:
-        raise BenchError(f"console log {log}: {exc.strerror}", remedy="`hil bench status`") from exc
-    with stream:
-        while True:
-            while part := stream.read(65536):
-                _write_all(stdout, part)
-            if not follow or not log.exists():
-                return
-            time.sleep(every_s)
 
 
 @runtime_checkable
@@ -145,8 +180,3 @@ def ssh_argv(target: Target, directory: Path) -> list[str]:
     # A file, because a jump host gets its options from there and not from the command line.
     config.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return ["ssh", "-F", str(config), "-t", "board"]
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(fd, data) :]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hil.boards.jetson.recovery import DEBUG_CONTROLLER, FLASH_GADGET, L4T_GADGET, NVIDIA, UsbDevice, devices
+from hil.boards.jetson.recovery import DEBUG_CONTROLLER, L4T_GADGET, NVIDIA, UsbDevice, devices
 from hil.errors import BenchError
 from hil.host.command import Runner, run
 from hil.host.neighbours import Neighbour, find_neighbours
@@ -96,7 +96,7 @@ class Found:
     @property
     def modules(self) -> tuple[UsbDevice, ...]:
         """USB devices that are a module, in whatever state; a debug controller is none."""
-        return tuple(d for d in self.usb if d.in_recovery or d.usb_id in (L4T_GADGET, FLASH_GADGET))
+        return tuple(device for device in self.usb if device.is_module)
 
     @property
     def consoles(self) -> tuple[SerialAdapter, ...]:

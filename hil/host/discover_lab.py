@@ -23,8 +23,9 @@ T = TypeVar("T")
 
 _HEAD = """\
 # A first lab file, written by `hil lab discover`: edit it, then check it with `hil lab validate`, which names every
-# value that is still "". What is filled in was seen; compare it with the labels on your boards all the same.
-# docs/jetson.md walks through one board, docs/power.md lists all power switches. Units are in the key names.
+# value that is still "", and with `hil doctor --lab`, which asks strips and boards and switches nothing.
+# What is filled in was seen; compare it with the labels on your boards all the same. docs/jetson.md walks through one
+# board, docs/power.md lists all power switches. Units are in the key names.
 schema: 1
 name: bench                    # yours: lower case letters, digits and hyphens, at most 13
 description: ""

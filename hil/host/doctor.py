@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Status = Literal["ok", "warn", "fail"]
-Scope = Literal["lab", "all"]
+Scope = Literal["file", "lab", "all"]
 
 GIB = 1024**3
 MIN_PYTHON = (3, 11)
@@ -31,7 +31,7 @@ FAST_ONLY = "unit tests, `hil lab`, `hil runs` and reports work; `make campaign`
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at.  ``scope`` says what a failure stops: the virtual lab, or everything."""
+    """One thing looked at.  ``scope`` says what a failure stops: one lab file's bench, any bench, or everything."""
 
     id: str
     status: Status
@@ -48,7 +48,7 @@ def examine(facts: HostFacts) -> list[Check]:
 
 
 def exit_code(checks: Sequence[Check]) -> int:
-    """0: the campaign can run; 1: the virtual lab cannot, the rest can; 2: nothing works."""
+    """0: the campaign can run; 1: a bench cannot come up here, the rest works; 2: nothing works."""
     failed = [c for c in checks if c.status == "fail"]
     if any(c.scope == "all" for c in failed):
         return 2
@@ -77,6 +77,8 @@ def verdict(checks: Sequence[Check]) -> str:
             weak = ", ".join(c.id for c in checks if c.status == "warn")
             return "the campaign can run here" + (f" (look at: {weak})" if weak else "")
         case 1:
+            if all(c.scope == "file" for c in checks if c.status == "fail"):
+                return f"the bench of this lab file cannot come up as it is ({lacking}); others can"
             return f"the virtual lab cannot run here as it is ({lacking}); {FAST_ONLY}"
         case _:
             return f"nothing works here as it is: {lacking}"

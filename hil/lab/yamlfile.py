@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from hil.errors import ConfigurationError
@@ -58,8 +59,13 @@ def load_yaml(path: Path, model: type[M]) -> M:
     try:
         return model.model_validate(data)
     except ValidationError as exc:
-        lines = [_explain(path, root, error, model) for error in _own(exc.errors())]
-        raise ConfigurationError("\n".join(lines), remedy="correct the lines named above") from exc
+        found = sorted(
+            (_explain(root, error, model) for error in _own(exc.errors())), key=lambda line_text: line_text[0]
+        )
+        raise ConfigurationError(
+            "\n".join(f"{path}:{line}: {text}" for line, text in found),
+            remedy="correct the lines named above",
+        ) from exc
 
 
 def _own(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
@@ -104,7 +110,8 @@ def _line(root: yaml.Node, location: Sequence[int | str]) -> int:
     return line + 1
 
 
-def _explain(path: Path, root: yaml.Node, error: ErrorDetails, model: type[BaseModel]) -> str:
+def _explain(root: yaml.Node, error: ErrorDetails, model: type[BaseModel]) -> tuple[int, str]:
+    """(line, ``key: what is wrong; what is allowed``)."""
     location = error["loc"]
     key = ".".join(str(step) for step in location) or "(top level)"
     message = error["msg"].removeprefix("Value error, ")
@@ -116,9 +123,40 @@ def _explain(path: Path, root: yaml.Node, error: ErrorDetails, model: type[BaseM
     elif error["type"] == "rule":
         key = ".".join([*map(str, location), error["ctx"]["key"]])
         line = _line_of_value(root, error["ctx"]["value"]) or line
+    elif error["type"] == "union_tag_invalid":
+        ctx = error["ctx"]
+        key = f"{key}.{ctx['discriminator'].strip(chr(39))}"
+        message = f"{'is empty' if not ctx['tag'] else repr(ctx['tag']) + ' is none'}; one of {ctx['expected_tags']}"
+    elif error["input"] == "":
+        wanted = f"one of {error['ctx']['expected']}" if error["type"] == "literal_error" else ""
+        wanted = wanted or _meaning(model, location) or message
+        message = f"is empty; wanted: {wanted}"
     elif error["type"] != "value_error":
         message += f" (found {error['input']!r})"
-    return f"{path}:{line}: {key}: {message}"
+        if error["type"] == "string_pattern_mismatch" and (wanted := _meaning(model, location)):
+            message += f"; wanted: {wanted}"
+    return line, f"{key}: {message}"
+
+
+def _meaning(model: type[BaseModel], location: Sequence[int | str]) -> str:
+    """What the model says of a key, for people."""
+    here: type[BaseModel] | None = model
+    found = ""
+    for step in location:
+        if here is not None and isinstance(step, str) and (field := here.model_fields.get(step)):
+            found = field.description or _described(field.annotation)
+            here = _model_in(field.annotation)
+    return found
+
+
+def _described(annotation: object) -> str:
+    """The description in an annotated type, also in one of several that are allowed."""
+    for part in (*getattr(annotation, "__metadata__", ()), *get_args(annotation)):
+        if isinstance(part, FieldInfo) and part.description:
+            return part.description
+        if text := _described(part):
+            return text
+    return ""
 
 
 def _line_of_value(node: yaml.Node, value: str) -> int:

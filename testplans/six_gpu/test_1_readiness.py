@@ -52,11 +52,19 @@ def test_six_boards_run_the_factory_os_on_two_spacecraft(
             f"the ground reaches {participants.near} only through {participants.far} now, which is to be cut off",
             remedy=f"name {participants.far} first in --on, or choose another --epoch",
         )
-    wait_until(
-        lambda: all(status.reachable for status in rollout.status(management=True)),
-        what="the node services of all boards",
-        deadline_s=20,
-    )
+    silent: list[str] = []
+
+    def all_answer() -> bool:
+        silent[:] = [status.board for status in rollout.status(management=True) if not status.reachable]
+        return not silent
+
+    try:
+        wait_until(all_answer, what="the node services of all boards", deadline_s=20)
+    except BenchError as exc:
+        raise BenchError(
+            f"no node service answers on {', '.join(silent)}: {exc.message}",
+            remedy="it listens on port 8470 of the board's management and flight address, without a jump host",
+        ) from exc
     wait_until(
         bystanders.answer,
         what="the node services of the boards that take no part",

@@ -435,3 +435,19 @@ def test_a_campaign_never_sets_up_a_host_for_the_first_time_unasked(
     monkeypatch.setattr(setup, "setup", lambda view: pytest.fail("it was set up"))
     with pytest.raises(ConfigurationError, match="set-up is not complete"):
         prepare()
+
+
+def test_a_run_whose_directory_was_deleted_stays_in_the_list_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("hil.paths.reports_out", lambda: tmp_path)
+    run_directory = tmp_path / "runs" / "20261123T082448Z-demo-9447"
+    run_directory.mkdir(parents=True)
+    meta = {"plan": "demo", "lab": "virtual", "started_utc": "2026-11-23T08:24:50Z", "process": {}}
+    (run_directory / "run.json").write_text(json.dumps(meta))
+    assert run(["runs", "list"]) == 0 and " crashed " in capsys.readouterr().out
+    (run_directory / "run.json").unlink()
+    run_directory.rmdir()
+    assert run(["runs", "list"]) == 0 and " deleted " in capsys.readouterr().out
+    assert run(["runs", "open", "9447", "--print"]) == 2
+    assert "its directory was deleted" in capsys.readouterr().err

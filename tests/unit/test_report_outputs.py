@@ -117,7 +117,8 @@ def test_every_link_of_the_page_leads_somewhere(passed: Path) -> None:
 def test_the_page_shows_what_the_programme_lead_asks_for(passed: Path) -> None:
     text = _Page((passed / "report.html").read_text("utf-8")).text
     for expected in (
-        "Demonstrated 3/3 over all stored runs of this plan, lab file and boards: reliability >= 0.464 at 90% confidence.",
+        "Demonstrated 3/3 over all stored runs of this plan, lab file and boards: "
+        "reliability >= 0.464 at 90% confidence.",
         "19 more without a failure would show 0.9.",
         "demonstrated (virtual), open (7)",
         "no test of this campaign names it",

@@ -1,10 +1,12 @@
 """Keeping a serial console quiet from any process: one file beside its log, read by the process that has the port.
 
-Whoever is about to take a board's power writes "quiet"; whoever has seen its OS answer writes "open".
+Whoever is about to take a board's power writes "quiet"; whoever has seen its OS answer writes "open".  A second file
+goes the other way: the process that has the port says there why keys would go nowhere now.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -13,6 +15,24 @@ from hil.errors import BenchError
 from hil.wait import SYSTEM_CLOCK, Clock
 
 SUFFIX = ".way"
+DEAF_SUFFIX = ".deaf"
+
+
+def deaf(log: Path) -> str:
+    """Why what is typed at this console goes nowhere now; empty when it is sent, as always to a container board."""
+    try:
+        return log.with_suffix(DEAF_SUFFIX).read_text("utf-8")
+    except OSError:
+        return ""
+
+
+def say_deaf(log: Path, why: str) -> None:
+    """Tell whoever sits at this console; a directory that is gone is nobody's concern any more."""
+    with contextlib.suppress(OSError):
+        file = log.with_suffix(DEAF_SUFFIX)
+        temporary = file.with_suffix(f"{DEAF_SUFFIX}.new")
+        temporary.write_text(why, "utf-8")
+        temporary.replace(file)
 
 
 class Way:

@@ -49,6 +49,11 @@ class UsbDevice:
     def in_recovery(self) -> bool:
         return self.usb_id in RCM_IDS
 
+    @property
+    def is_module(self) -> bool:
+        """A module in whatever state; a debug controller is none."""
+        return self.in_recovery or self.usb_id in (L4T_GADGET, FLASH_GADGET)
+
     def is_fresh(self, before: UsbDevice | None) -> bool:
         """Enumerated since ``before`` was read."""
         return before is None or (self.devnum, self.made) != (before.devnum, before.made)

@@ -22,7 +22,7 @@ from pathlib import Path
 from hil.boards.console import FileConsole
 from hil.boards.jetson.console_stages import Sighting, Stage, StageReader
 from hil.boards.jetson.follower import Follower
-from hil.boards.jetson.quiet import Way
+from hil.boards.jetson.quiet import Way, say_deaf
 from hil.boards.jetson.seats import Seat
 from hil.boards.jetson.sender import Sender
 from hil.boards.jetson.serial_port import SerialPort
@@ -87,6 +87,7 @@ class SerialConsole(FileConsole):
         self._seats = [Seat() for _ in range(seats)]
         self._taken: set[Seat] = set()
         self._told: set[Seat] = set()
+        self._deaf: str | None = None
         self._stages = StageReader()
         self._seen: deque[Seen] = deque(maxlen=_REMEMBERED)
         self._serial: SerialPort | None = None
@@ -293,6 +294,7 @@ class SerialConsole(FileConsole):
             seat.offer(data)
         for sighting in self._stages.feed(data, now):
             self._notice(sighting)
+        self._tell_who_sits_here()
 
     def _notice(self, sighting: Sighting) -> None:
         if sighting.stage is Stage.LOGIN:
@@ -313,6 +315,7 @@ class SerialConsole(FileConsole):
     def _look_at_seats(self, readable: set[int]) -> None:
         if (told := self._way.changed()) is not None:  # by another process, which drives the board
             self._sender.open = told
+        self._tell_who_sits_here()
         for seat in self._seats:
             if not seat.taken():
                 # A terminal that nobody has open always reports a hang-up: it must not be waited on.
@@ -325,12 +328,24 @@ class SerialConsole(FileConsole):
                 if typed := seat.typed():
                     self._typed(seat, typed)
 
+    def _tell_who_sits_here(self) -> None:
+        if (why := self._why_deaf()) != self._deaf:
+            self._deaf = why
+            say_deaf(self.log, why)
+
+    def _why_deaf(self) -> str:
+        if self._sender.open:
+            return ""
+        if self._serial is None:
+            return f"no key reaches {self.board}: {self._gone}"
+        return f"{self.board} gets no keys before login: was seen"
+
     def _typed(self, seat: Seat, data: bytes) -> None:
         if self._sender.open:
             self._sender.post(data)
         elif seat not in self._told:
             self._told.add(seat)
-            seat.offer(f"\r\n[{self.board} gets no keys before login: was seen]\r\n".encode())
+            seat.offer(f"\r\n[{self._why_deaf()}]\r\n".encode())
 
     def _reopen(self) -> None:
         self._look_at_seats(self._wait([]))

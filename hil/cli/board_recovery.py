@@ -1,0 +1,45 @@
+"""`hil board recovery`: a real module into force-recovery mode, proven on USB."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from hil.cli.benches import bench_option
+from hil.cli.board_flash import SYSFS, into_recovery, target_of
+from hil.cli.completion import board_names
+from hil.cli.output import JSON_OPTION, Progress, print_json
+
+
+@click.command()
+@click.argument("name", shell_complete=board_names)
+@click.option(
+    "--lab",
+    "lab_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="For a board that no bench has up yet: its lab file.",
+)
+@click.option("--sysfs", type=click.Path(path_type=Path, file_okay=False), default=SYSFS, hidden=True)
+@bench_option
+@JSON_OPTION
+def recovery(name: str, lab_path: Path | None, sysfs: Path, bench_name: str | None, as_json: bool) -> None:
+    """Put a real module into force-recovery mode and prove it on USB; nothing is written to it.
+
+    By its pin where one is wired, else by its Linux. The module on the port must be the one of the lab file. It stays
+    there until `hil board reset NAME`. This is how the recovery cable and the pins of a new board are tried.
+
+    \b
+    Examples:
+      hil board recovery b1                          then `hil board reset b1 --wait`
+      hil board recovery b1 --lab lab/mine.yaml      no bench is up: by its pin, or by hand
+    """
+    from hil.boards.jetson.recovery import meaning
+
+    with target_of(name, bench_name, lab_path, sysfs) as target, Progress() as progress:
+        found = into_recovery(target, sysfs=sysfs, progress=progress)
+    if as_json:
+        print_json({"name": name, "module": target.module, **asdict(found), "what": meaning(found.usb_id)})
+    else:
+        click.echo(f"{name}: USB port {found.port}: {found.describe()}")
