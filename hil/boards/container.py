@@ -61,6 +61,8 @@ MEMORY_LIMIT = "3g"
 PIDS_LIMIT = 512
 ENGINE_LAG_S = 2.0
 """So long after a container has ended may a busy engine still say that it runs."""
+FREEZE_S = 5.0
+"""So long may a busy disk keep a board from being frozen before its power is cut."""
 SENSORS_S = 5.0
 LABEL = "hil.bench"
 
@@ -335,8 +337,16 @@ class ContainerSupervisor:
         """Carry it out; False when the board powers itself off this very moment."""
         from docker.errors import APIError
 
+        end = time.monotonic() + FREEZE_S
         try:
-            order(container)
+            while True:
+                try:
+                    order(container)
+                    return True
+                except APIError as refusal:
+                    # a process that is just waiting for a disk cannot be frozen; runc gives up soon and undoes it
+                    if "unable to freeze" not in str(refusal) or time.monotonic() > end:
+                        raise
         except APIError as refusal:
             try:
                 wait_until(
@@ -347,7 +357,6 @@ class ContainerSupervisor:
             except BenchError:
                 raise refusal from None
             return False
-        return True
 
     def _as_on_disk(self, firmware_pid: int) -> list[tuple[Path, Path]]:
         """Make sure the kill writes nothing back: (copy, image) pairs to put in place after it."""

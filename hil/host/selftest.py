@@ -27,8 +27,9 @@ ONE_AT_A_TIME_DEADLINE_S = 1500.0
 SETUP_DEADLINE_S = 1200.0
 INTERRUPTED = 130
 PARTIAL = 3
+UNIT_WORKERS = 4
 WORKERS = 3
-"""For tests side by side: more than a small host has cores, because they wait for boards to boot most of the time."""
+"""For tests side by side, at least: more than a small host has cores, because they wait much of the time."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,10 @@ def stages() -> list[Stage]:
         Stage("ruff format", (python, "-m", "ruff", "format", "--check", "--quiet"), LINT_DEADLINE_S),
         Stage("mypy", (python, "-m", "mypy"), LINT_DEADLINE_S),
         Stage(
-            "unit tests", (python, "-m", "pytest", "tests/unit", "-n", "auto"), UNIT_DEADLINE_S, pytest=True
+            "unit tests",
+            (python, "-m", "pytest", "tests/unit", "-n", str(max(UNIT_WORKERS, os.cpu_count() or 1))),
+            UNIT_DEADLINE_S,
+            pytest=True,
         ),
         Stage(
             "integration tests side by side",

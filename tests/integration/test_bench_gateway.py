@@ -41,6 +41,8 @@ pytestmark = [
 FIXED, TRUNKED, ORBIT = (f"gw{kind}{os.getpid()}" for kind in ("fixed", "trunk", "orbit"))
 EPOCH = "2026-03-21T00:03:52Z"
 """7.5 s before the contact in lab/brief-gap.yaml ends: enough to bring two boards up."""
+ATTEMPTS = 4
+"""Of a campaign that finds the bench outside tolerance: two kernels and six boards share what may be two busy cores."""
 NEAR_NS = 1_500_000
 """How far a delay may be from what was commanded: the links are not calibrated here, and this machine may be busy."""
 
@@ -191,17 +193,19 @@ def test_a_cut_stops_packets_and_a_restore_lets_them_through(bench: Bench) -> No
 def test_the_campaign_passes_over_it_and_its_report_names_engine_and_kernel(
     bench: Bench, gw: Machine, tmp_path: Path
 ) -> None:
-    plan = str(paths.ROOT / "testplans/six_gpu")
-    options = ["--bench", FIXED, "--hil-out", str(tmp_path), "--run-id", "gateway"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", plan, *options],
-        cwd=paths.ROOT,
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
-    run = tmp_path / "runs/gateway"
-    result = json.loads((run / "result.json").read_text())
+    for attempt in range(ATTEMPTS):
+        run = tmp_path / "runs" / f"gateway{attempt}"
+        options = ["--bench", FIXED, "--hil-out", str(tmp_path), "--run-id", run.name]
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", str(paths.ROOT / "testplans/six_gpu"), *options],
+            cwd=paths.ROOT,
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
+        result = json.loads((run / "result.json").read_text())
+        if not result["reason"].startswith("The bench is outside tolerance: delay_p95"):
+            break
     assert (done.returncode, result["verdict"]) == (0, "PASS"), done.stdout
     assert result["engine"] == f"gateway {gw.release}"
     assert f"gateway {gw.release}" in (run / "report.html").read_text()

@@ -31,6 +31,7 @@ class FakeEngine:
         self.running = False
         self.fail: str = ""
         self.powers_itself_off_at = ""
+        self.cannot_freeze = 0
         self.late = self.says_late = 0  # how many looks long it still says that an ended container runs
         self.containers = self
         self.api = self
@@ -75,6 +76,9 @@ class FakeEngine:
         if name == self.powers_itself_off_at:
             self.running, self.late = False, self.says_late
             raise APIError("is not running")
+        if name == "pause" and self.cannot_freeze > 0:
+            self.cannot_freeze -= 1
+            raise APIError("OCI runtime pause failed: unable to freeze: unknown")
         if name == self.fail:
             raise APIError("it is on fire")
 
@@ -160,6 +164,14 @@ def test_a_board_that_powers_itself_off_while_its_power_is_cut_is_off(
     assert kit.board.supervisor.state() is PowerState.OFF
     assert kit.engine.calls[-1] == moment
     assert {"board": "a1", "action": "cut"} not in [fields for _, fields in kit.sink.events]
+
+
+def test_a_board_that_waits_for_a_disk_is_frozen_a_moment_later(kit: Kit) -> None:
+    kit.board.supervisor.on()
+    kit.engine.calls.clear()
+    kit.engine.cannot_freeze = 2
+    kit.board.supervisor.cut()
+    assert kit.engine.calls == ["pause", "pause", "pause", "kill", "wait"]
 
 
 def test_an_engine_that_cannot_freeze_a_board_that_runs_is_the_benchs_fault(kit: Kit) -> None:
