@@ -164,7 +164,9 @@ class Bench:
         self._stack.close()
 
     def _start_keeper(self, *, keep: bool) -> subprocess.Popen[bytes]:
-        if is_live(self.name):
+        from hil.bench.leftovers import live_benches
+
+        if is_live(self.name) and self.name in live_benches():  # which waits for a killed keeper to end
             raise BenchError(
                 f"bench {self.name} is up already",
                 remedy=f"use --bench {self.name}, or `hil bench down {self.name}`",
