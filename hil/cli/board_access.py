@@ -44,6 +44,10 @@ def console(name: str, bench_name: str | None, mode: str | None, stamps: bool) -
     """
     from hil.cli import console_log, terminal
 
+    if stamps and mode not in ("log", "follow"):
+        raise ConfigurationError(
+            "--stamps is for the log", remedy=f"hil board console {name} --follow --stamps"
+        )
     with attach(bench_name) as bench:
         serial_console = board_of(bench, name).console
         if mode == "url":

@@ -8,18 +8,16 @@ controller is a tree of files. Nothing of the harness knows.
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hil import netns
 from hil.boards.container import ContainerBoard
 from hil.boards.jetson.recovery import L4T_GADGET
 from hil.boards.jetson.sku import sku_of
-from tests.integration.board_kit import boards, engine_client, ip
-from tests.integration.test_bench_hardware import Forward
+from tests.integration.board_kit import boards, engine_client
+from tests.integration.rack_kit import FlightCable, Forward
 from tests.power_agents import PtyMicrocontroller
 from tests.power_kit import ShellyGen2Strip
 from tests.unit.test_host_discover import Host
@@ -29,8 +27,7 @@ MODULE = "p3767-0005"
 MODEL = "NVIDIA Jetson Orin Nano Developer Kit"
 USB_PORT = "1-4.2"
 MAC = "48:b0:2d:11:22:33"
-CABLE = "hilt-orin-cable"
-NIC = "hiltorin0"
+CABLE = FlightCable("hilt-orin-cable", "hiltorin0")
 ADAPTER = "pci-0000:00:14.0-usb-0:3:1.0-port0"
 
 
@@ -60,7 +57,7 @@ def first_orin(directory: Path, flight_address: str = "198.18.1.11") -> Iterator
     host.nic("enp3s0")
     host.neighbour("127.0.0.1", MAC, "enp3s0")
     with (
-        _flight_cable(),
+        CABLE.laid(),
         engine_client() as client,
         boards(client, 1, module=MODULE, model=MODEL, names=["b1"]) as ((hardware,), _),
         PtyMicrocontroller() as pins,
@@ -76,7 +73,7 @@ def first_orin(directory: Path, flight_address: str = "198.18.1.11") -> Iterator
             else:
                 bus.plug(USB_PORT, L4T_GADGET, "L4T (Linux for Tegra) running on Tegra")
                 hardware.supervisor.on()
-                _plug_flight(hardware, flight_address)
+                CABLE.plug(hardware, flight_address)
 
         with ShellyGen2Strip(on_change=switched) as strip, Forward(namespace, address) as forward:
             threading.Thread(target=forward.serve_forever, args=(0.05,), daemon=True).start()
@@ -84,32 +81,3 @@ def first_orin(directory: Path, flight_address: str = "198.18.1.11") -> Iterator
                 yield FirstOrin(hardware, strip, pins, bus, host.root, forward.server_address[1])
             finally:
                 forward.shutdown()
-
-
-@contextlib.contextmanager
-def _flight_cable() -> Iterator[None]:
-    """From a NIC of this machine to a hub that the board is plugged into."""
-    netns.create(CABLE)
-    try:
-        ip("-n", CABLE, "link", "add", "hub", "type", "bridge", "forward_delay", "0")
-        ip("link", "add", NIC, "type", "veth", "peer", "name", "c0", "netns", CABLE)
-        ip("-n", CABLE, "link", "set", "c0", "master", "hub", "up")
-        ip("-n", CABLE, "link", "set", "hub", "up")
-        yield
-    finally:
-        netns.delete(CABLE)
-
-
-def _plug_flight(board: ContainerBoard, address: str) -> None:
-    """The board's flight port into the hub, with the address that its OS was given."""
-    pid = str(board.firmware_pid())
-    subprocess.run(["ip", "-n", CABLE, "link", "delete", "b0"], capture_output=True)
-    ip("-n", CABLE, "link", "add", "b0", "type", "veth", "peer", "name", "mgbe0", "netns", pid)
-    ip("-n", CABLE, "link", "set", "b0", "master", "hub", "up")
-    router = f"{address.rsplit('.', 1)[0]}.1"
-    for words in (
-        ["address", "add", f"{address}/24", "dev", "mgbe0"],
-        ["link", "set", "mgbe0", "up"],
-        ["route", "add", "198.18.0.0/15", "via", router],
-    ):
-        subprocess.run(["nsenter", f"--net=/proc/{pid}/ns/net", "--", "ip", *words], check=True)

@@ -6,14 +6,9 @@ port is a NIC of this machine.
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from socket import socket
-from socketserver import BaseRequestHandler, ThreadingTCPServer
-from typing import Any
 
 import pytest
 
@@ -24,12 +19,12 @@ from hil.boards.protocol import Fidelity, PowerState, Via
 from hil.errors import BenchError
 from hil.evidence.environment import lab_facts
 from tests.integration.board_kit import boards, engine_client, ip
+from tests.integration.rack_kit import FlightCable, Forward
 from tests.power_kit import ShellyGen2Strip
 
 pytestmark = pytest.mark.integration
 
-CABLE = "hilt-jboard-cable"
-NIC = "hiltflight0"
+CABLE = FlightCable("hilt-jboard-cable", "hiltflight0")
 FLIGHT = "198.18.2.11"
 
 LAB = """
@@ -61,66 +56,6 @@ links:
 """
 
 
-class Forward(ThreadingTCPServer):
-    """A port of the loopback that leads to a board's sshd, as a cable in a lab would."""
-
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self, namespace: str, address: str) -> None:
-        class Handler(BaseRequestHandler):
-            def handle(self) -> None:
-                with contextlib.suppress(OSError):
-                    there = netns.connect(namespace, (address, 22), timeout_s=1.0)
-                    there.settimeout(None)
-                    back = threading.Thread(target=_copy, args=(there, self.request), daemon=True)
-                    back.start()
-                    _copy(self.request, there)
-                    back.join()
-                    there.close()
-
-        super().__init__(("127.0.0.1", 0), Handler)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A board without power is what some tests are about."""
-
-
-def _copy(source: socket, sink: socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-    with contextlib.suppress(OSError):
-        sink.shutdown(1)
-
-
-@pytest.fixture(scope="module")
-def flight_cable() -> Iterator[None]:
-    """From a NIC of this machine to a hub that the board is plugged into."""
-    netns.create(CABLE)
-    try:
-        ip("-n", CABLE, "link", "add", "hub", "type", "bridge", "forward_delay", "0")
-        ip("link", "add", NIC, "type", "veth", "peer", "name", "c0", "netns", CABLE)
-        ip("-n", CABLE, "link", "set", "c0", "master", "hub", "up")
-        ip("-n", CABLE, "link", "set", "hub", "up")
-        yield
-    finally:
-        netns.delete(CABLE)
-
-
-def plug_flight(board: ContainerBoard) -> None:
-    """The board's flight port into the hub; its OS knows its address."""
-    pid = str(board.firmware_pid())
-    subprocess.run(["ip", "-n", CABLE, "link", "delete", "b0"], capture_output=True)
-    ip("-n", CABLE, "link", "add", "b0", "type", "veth", "peer", "name", "mgbe0", "netns", pid)
-    ip("-n", CABLE, "link", "set", "b0", "master", "hub", "up")
-    for words in (
-        ["address", "add", f"{FLIGHT}/24", "dev", "mgbe0"],
-        ["link", "set", "mgbe0", "up"],
-        ["route", "add", "198.18.0.0/15", "via", "198.18.2.1"],
-    ):
-        subprocess.run(["nsenter", f"--net=/proc/{pid}/ns/net", "--", "ip", *words], check=True)
-
-
 class Trial:
     """The lab file, and what stands behind it."""
 
@@ -129,14 +64,14 @@ class Trial:
 
 
 @pytest.fixture(scope="module")
-def trial(flight_cable: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
-    with engine_client() as client, boards(client, 1) as ((hardware,), _):
+def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
+    with CABLE.laid(), engine_client() as client, boards(client, 1) as ((hardware,), _):
         namespace, address = hardware.address()
 
         def switched(outlet: int, on: bool) -> None:
             if on:
                 hardware.supervisor.on()
-                plug_flight(hardware)
+                CABLE.plug(hardware, FLIGHT)
             else:
                 hardware.supervisor.cut()
 
@@ -151,7 +86,7 @@ def trial(flight_cable: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
                     host_key=hardware.spec.host_key,
                     console=hardware.console.url,
                     strip=strip.address,
-                    nic=NIC,
+                    nic=CABLE.nic,
                 )
             )
             yield Trial(lab, hardware, strip)
@@ -165,7 +100,7 @@ def bench(trial: Trial) -> Iterator[Bench]:
     assert trial.strip.outlets.on[0] is False, "a bench that went down leaves no real board with power"
     assert trial.hardware.supervisor.state() is PowerState.OFF
     assert "reboot: Power down" in trial.hardware.console.text(), "it was shut down in order"
-    ip("link", "show", NIC)  # the NIC is back where it was
+    ip("link", "show", CABLE.nic)  # the NIC is back where it was
 
 
 def test_a_real_board_is_brought_up_and_its_results_are_of_class_hardware(bench: Bench, trial: Trial) -> None:
@@ -205,7 +140,9 @@ def test_a_nic_that_is_not_there_stops_the_bench_before_any_board_has_power(
 ) -> None:
     lab = tmp_path / "lab.yaml"
     lab.write_text(
-        trial.lab.read_text().replace(NIC, "hiltnothing0").replace("name: hardware\n", "name: nothing\n")
+        trial.lab.read_text()
+        .replace(CABLE.nic, "hiltnothing0")
+        .replace("name: hardware\n", "name: nothing\n")
     )
     switched = len(trial.strip.seen)
     with pytest.raises(BenchError, match="no NIC hiltnothing0"):

@@ -21,7 +21,7 @@ from hil.boards.jetson.flash import NVME_AB_LAYOUT, QSPI_LAYOUT, TOOL
 from hil.boards.protocol import PowerState
 from tests.integration.board_kit import ip
 from tests.integration.cli_kit import Hil, Terminal
-from tests.integration.orin_kit import MODULE, NIC, FirstOrin, first_orin
+from tests.integration.orin_kit import CABLE, MODULE, FirstOrin, first_orin
 
 pytestmark = [
     pytest.mark.integration,
@@ -111,7 +111,7 @@ class Technician:
             "user: root": f"port: {self.orin.ssh_port}\n            user: root",
             r'console: \{url: ".*"\}': f"console: {{url: {hardware.console.url}}}",
             r'power: \{kind: ""\}': power,
-            r'# flight: \{nic: ""\}': f"flight: {{nic: {NIC}}}",
+            r'# flight: \{nic: ""\}': f"flight: {{nic: {CABLE.nic}}}",
         }.items():
             text, count = re.subn(f"(?m)^( *){pattern}", rf"\g<1>{value}", text)
             assert count == 1, f"the file from `hil lab discover` has no line for {pattern}"
@@ -142,7 +142,12 @@ class Technician:
 
     def hil_board_show(self, words: list[str]) -> None:
         said = self.hil.good(*words)
-        for fact in (self.orin.hardware.spec.facts.serial, "of class hardware", f"NIC {NIC}", "port 1-4.2"):
+        for fact in (
+            self.orin.hardware.spec.facts.serial,
+            "of class hardware",
+            f"NIC {CABLE.nic}",
+            "port 1-4.2",
+        ):
             assert fact in said
 
     def hil_board_console(self, words: list[str]) -> None:
@@ -185,7 +190,7 @@ class Technician:
         self.hil.good(*words, BENCH)
         assert self.orin.hardware.supervisor.state() is PowerState.OFF
         assert "reboot: Power down" in self.orin.hardware.console.text()
-        ip("link", "show", NIC)  # it is back
+        ip("link", "show", CABLE.nic)  # it is back
 
     def hil_board_flash(self, words: list[str]) -> None:
         """The tree is unpacked, and its flash tool prints a recorded flash."""

@@ -341,3 +341,8 @@ def test_qualify_prints_the_page_or_the_whole_document(
     assert "page to sign: /out/a1.html" in page
     assert run(["board", "qualify", "a1", "--by", "A. Technician", "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == {"board": "a1", "outcome": "FAIL", "page": "/out/a1.html"}
+
+
+def test_times_are_for_the_log_of_a_console(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["board", "console", "a1", "--stamps"]) == 2
+    assert "hil board console a1 --follow --stamps" in capsys.readouterr().err
