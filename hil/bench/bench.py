@@ -163,10 +163,14 @@ class Bench:
         """Let go of the bench; a bench that this object brought up (without ``keep``) goes down."""
         self._stack.close()
 
-    def _start_keeper(self, *, keep: bool) -> subprocess.Popen[bytes]:
+    def _is_dying(self) -> bool:
+        """Whether the keeper was killed and only its last thread still holds the lock; then until it has ended."""
         from hil.bench.leftovers import live_benches
 
-        if is_live(self.name) and self.name in live_benches():  # which waits for a killed keeper to end
+        return self.name not in live_benches()
+
+    def _start_keeper(self, *, keep: bool) -> subprocess.Popen[bytes]:
+        if is_live(self.name) and not self._is_dying():
             raise BenchError(
                 f"bench {self.name} is up already",
                 remedy=f"use --bench {self.name}, or `hil bench down {self.name}`",

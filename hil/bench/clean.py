@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hil.bench import leftovers
 from hil.bench.leftovers import Kind, Leftover, keepers, live_benches
-from hil.bench.state import disk_dir
-from hil.boards.container import LABEL
 from hil.errors import ConfigurationError, HilError
 from hil.host import setup
 from hil.host.policy import ServiceGuard
 from hil.host.procs import end
 from hil.wait import SYSTEM_CLOCK, Clock, wait_until
-
-if TYPE_CHECKING:
-    from docker import DockerClient
 
 KEEPER_DEADLINE_S = 60.0
 
@@ -102,29 +96,6 @@ def clean(
                 failed.append((leftover, getattr(exc, "message", str(exc))))
     busy = [f"containers, which process {who.pid} may be using" for who in leftovers.strangers()]
     return Cleaned(tuple(removed), tuple(failed), (*sorted(up), *busy), dry_run)
-
-
-def clear_the_way(name: str, client: DockerClient) -> list[Leftover]:
-    """Take away what a killed keeper left of the bench ``name``, for the keeper that brings it up again.
-
-    The caller holds the bench's lock.  Raises what resists.
-    """
-    found = [
-        Leftover("container", str(one.name), name)
-        for one in client.containers.list(all=True, filters={"label": f"{LABEL}={name}"})
-    ]
-    if not found and not disk_dir(name).exists():
-        return []  # a keeper takes its boards' disks along, unless it was killed
-    for container in found:
-        client.api.remove_container(container.name, force=True, v=True)
-    others = live_benches() - {name}
-    for kind in (leftovers.Namespaces(), leftovers.Nics(), leftovers.Mounts(), leftovers.LoopDevices()):
-        for leftover in list(kind.find(others)):
-            if leftover.bench == name:
-                kind.remove(leftover)
-                found.append(leftover)
-    shutil.rmtree(disk_dir(name), ignore_errors=True)
-    return found
 
 
 def end_keepers(*, deadline_s: float = KEEPER_DEADLINE_S, clock: Clock = SYSTEM_CLOCK) -> None:

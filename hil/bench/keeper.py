@@ -23,11 +23,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hil.bench.clean import clear_the_way
 from hil.bench.equipment import PARALLEL, Equipment
 from hil.bench.near import NearNics
 from hil.bench.plumbing import Plumbing
 from hil.bench.routing import Router, Routing
+from hil.bench.stale import clear_the_way
 from hil.bench.state import (
     BenchState,
     bench_dir,

@@ -316,7 +316,7 @@ class ContainerSupervisor:
         pid = int(state["Pid"])
         engine, container = self._board._client.api, self._board.spec.container
         with _engine(f"board {self._board.name}: power cut"):
-            if not state["Paused"] and not self._unless_off(engine.pause, container):
+            if not state["Paused"] and not self._unless_off(self._freeze, container):
                 return
             copies = self._as_on_disk(pid)
             if not self._unless_off(engine.kill, container):
@@ -333,20 +333,25 @@ class ContainerSupervisor:
         self.cut()
         self.on()
 
+    def _freeze(self, container: str) -> None:
+        """A process that is just waiting for a disk cannot be frozen: runc gives up soon, and undoes it."""
+        from docker.errors import APIError
+
+        end = time.monotonic() + FREEZE_S
+        while True:
+            try:
+                self._board._client.api.pause(container)
+                return
+            except APIError as refusal:
+                if "unable to freeze" not in str(refusal) or time.monotonic() > end:
+                    raise
+
     def _unless_off(self, order: Callable[[str], Any], container: str) -> bool:
         """Carry it out; False when the board powers itself off this very moment."""
         from docker.errors import APIError
 
-        end = time.monotonic() + FREEZE_S
         try:
-            while True:
-                try:
-                    order(container)
-                    return True
-                except APIError as refusal:
-                    # a process that is just waiting for a disk cannot be frozen; runc gives up soon and undoes it
-                    if "unable to freeze" not in str(refusal) or time.monotonic() > end:
-                        raise
+            order(container)
         except APIError as refusal:
             try:
                 wait_until(
@@ -357,6 +362,7 @@ class ContainerSupervisor:
             except BenchError:
                 raise refusal from None
             return False
+        return True
 
     def _as_on_disk(self, firmware_pid: int) -> list[tuple[Path, Path]]:
         """Make sure the kill writes nothing back: (copy, image) pairs to put in place after it."""

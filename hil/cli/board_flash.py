@@ -32,6 +32,17 @@ STORAGE = {"p3701": EMMC, "p3767": "nvme0n1p1"}
 """Where the root file system goes: of these modules only an AGX has eMMC."""
 
 
+LAB_OPTION = click.option(
+    "--lab",
+    "lab_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="For a board that no bench has up yet: its lab file.",
+)
+SYSFS_OPTION = click.option(
+    "--sysfs", type=click.Path(path_type=Path, file_okay=False), default=SYSFS, hidden=True
+)
+
+
 @dataclass(frozen=True)
 class FlashTarget:
     """The module that is meant, and how it gets into force-recovery mode."""
@@ -60,17 +71,12 @@ class FlashTarget:
     "--config", metavar="NAME", help="<NAME>.conf in the tree; default: the module's developer kit."
 )
 @click.option("--layout", default="", metavar="XML", help="Partition layout of the storage, below the tree.")
-@click.option(
-    "--lab",
-    "lab_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="For a board that no bench has up yet: its lab file.",
-)
+@LAB_OPTION
 @click.option(
     "--log", type=click.Path(path_type=Path, dir_okay=False), help="Where every line of the tool goes."
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--sysfs", type=click.Path(path_type=Path, file_okay=False), default=SYSFS, hidden=True)
+@SYSFS_OPTION
 @bench_option
 @JSON_OPTION
 def flash(

@@ -8,20 +8,15 @@ from pathlib import Path
 import click
 
 from hil.cli.benches import bench_option
-from hil.cli.board_flash import SYSFS, into_recovery, target_of
+from hil.cli.board_flash import LAB_OPTION, SYSFS_OPTION, into_recovery, target_of
 from hil.cli.completion import board_names
 from hil.cli.output import JSON_OPTION, Progress, print_json
 
 
 @click.command()
 @click.argument("name", shell_complete=board_names)
-@click.option(
-    "--lab",
-    "lab_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="For a board that no bench has up yet: its lab file.",
-)
-@click.option("--sysfs", type=click.Path(path_type=Path, file_okay=False), default=SYSFS, hidden=True)
+@LAB_OPTION
+@SYSFS_OPTION
 @bench_option
 @JSON_OPTION
 def recovery(name: str, lab_path: Path | None, sysfs: Path, bench_name: str | None, as_json: bool) -> None:

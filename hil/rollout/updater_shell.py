@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from hil.boards.jetson.slots import RESET_DIRS, RESET_REASONS
+from hil.boards.jetson.slots import RESET_DIRS, in_words
 from hil.boards.protocol import Completed, Shell
 from hil.errors import DeviceError, HilError
 from hil.rollout.adapter import HealthReport, InstalledSlot, OsStatus, RefusedBundle
@@ -102,7 +102,7 @@ class UpdaterShell:
         with suppress(HilError):
             done = self.run(["sh", "-c", f"cat {files} 2>/dev/null"], reconnect_s=0.0, check=False)
             said = done.stdout.split()
-            return RESET_REASONS.get(said[0], said[0]) if said else ""
+            return in_words(said[0]) if said else ""
         return ""
 
     def restart(self, argv: Sequence[str] = ("reboot",), *, timeout_s: float = 5.0) -> None:

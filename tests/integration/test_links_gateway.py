@@ -36,10 +36,9 @@ from hil.twin.pki import ensure_pki
 from hil.wait import wait_until
 from tests.integration import gateway_kit
 from tests.integration.test_links_kernel import (
+    joined_by_u32,
     queue_length,
     queue_length_shape,
-    redirect_by_u32,
-    tbf,
     the_log,
 )
 
@@ -68,19 +67,7 @@ def at_work(gw: gateway_kit.Gateway, mtu: int = 1500) -> SshAgent:
     agent = SshAgent(gw.host)
     assert ports.lay(agent, [Port("p0"), Port("p1")], mtus=[mtu, mtu], profile="exact") == ["p0", "p1"]
     index = rtnl.interfaces(agent)
-    a, b = index["p0"], index["p1"]
-    rtnl.transact(
-        agent,
-        [
-            ("up a", rtnl.nic_up(a)),
-            ("up b", rtnl.nic_up(b)),
-            ("ingress a", rtnl.ingress(a)),
-            ("ingress b", rtnl.ingress(b)),
-            ("tbf", tbf(b, 2_500_000)),
-            ("a to b", redirect_by_u32(a, b)),
-            ("b to a", redirect_by_u32(b, a)),
-        ],
-    )
+    rtnl.transact(agent, joined_by_u32(index["p0"], index["p1"]))
     return agent
 
 

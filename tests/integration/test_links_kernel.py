@@ -69,6 +69,19 @@ def redirect_by_u32(from_ifindex: int, to_ifindex: int) -> bytes:
     return bytes(message.data)
 
 
+def joined_by_u32(a: int, b: int) -> list[tuple[str, bytes]]:
+    """Steps that make a link of two NICs by what also small kernels have; 20 Mbit/s from a to b."""
+    return [
+        ("up a", rtnl.nic_up(a)),
+        ("up b", rtnl.nic_up(b)),
+        ("ingress a", rtnl.ingress(a)),
+        ("ingress b", rtnl.ingress(b)),
+        ("tbf", tbf(b, 2_500_000)),
+        ("a to b", redirect_by_u32(a, b)),
+        ("b to a", redirect_by_u32(b, a)),
+    ]
+
+
 def test_frames_cross_the_box_by_redirection_and_are_shaped_on_the_way_out(tmp_path: Path) -> None:
     with namespaces("data") as prefix:
         a_end, b_end = End(prefix + "a", "isl0"), End(prefix + "b", "isl0")
@@ -81,16 +94,7 @@ def test_frames_cross_the_box_by_redirection_and_are_shaped_on_the_way_out(tmp_p
         with KernelAgent(prefix + "box") as agent:
             index = rtnl.interfaces(agent)
             a, b = index["l0a"], index["l0b"]
-            steps = [
-                ("up a", rtnl.nic_up(a)),
-                ("up b", rtnl.nic_up(b)),
-                ("ingress a", rtnl.ingress(a)),
-                ("ingress b", rtnl.ingress(b)),
-                ("tbf", tbf(b, 2_500_000)),
-                ("a to b", redirect_by_u32(a, b)),
-                ("b to a", redirect_by_u32(b, a)),
-            ]
-            rtnl.transact(agent, steps)
+            rtnl.transact(agent, joined_by_u32(a, b))
             state = LinkState(0, 0)
             with fake_box([Wire("x", a_end, b_end, state, state)], socket_path=tmp_path / "fake") as box:
                 (status,) = box.show()

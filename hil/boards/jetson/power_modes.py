@@ -89,13 +89,13 @@ def choose_mode(
     The reboot is proved by the boot id, and the mode read back after it; it may take ``deadline_s``, or what the
     lab file allows the board to boot.  Raises what :meth:`NvpModel.select` raises.
     """
-    before = board.identity()
+    boot_id = board.identity().boot_id if reboot else ""
     with board.shell() as shell:
         selected = NvpModel(shell, board=board.name).select(wanted, reboot=reboot)
     if not (reboot and selected.reboot_pending):
         return selected
     budget_s = getattr(board, "boot_budget_s", BOOT_S) if deadline_s is None else deadline_s
-    wait_rebooted(board, before.boot_id, deadline_s=budget_s)
+    wait_rebooted(board, boot_id, deadline_s=budget_s)
     with board.shell() as shell:
         now = NvpModel(shell, board=board.name).current()
     if now != selected.mode:

@@ -221,7 +221,7 @@ def failover_budget_s(
     return tries * (boot_s + watchdog_s) + boot_s
 
 
-RESET_REASONS: dict[str, str] = {
+_RESET_REASONS: dict[str, str] = {
     "SYS_RESET_N": "power-on or reset button",
     "MAINSWRST": "software: reboot or panic",
     "BCCPLEXWDT": "watchdog of the CPU complex",
@@ -237,6 +237,11 @@ RESET_REASONS: dict[str, str] = {
 """``reset_reason`` in plain words; source: the kernel's ``drivers/soc/tegra/pmc.c``, which has more."""
 
 
+def in_words(reset_reason: str) -> str:
+    """A ``reset_reason`` for people; one that is not known stays as it is."""
+    return _RESET_REASONS.get(reset_reason, reset_reason)
+
+
 @dataclass(frozen=True)
 class BootProof:
     """What one boot can be told by. The reset reason holds the last reset only: read it at every boot."""
@@ -248,7 +253,7 @@ class BootProof:
 
     @property
     def why(self) -> str:
-        return RESET_REASONS.get(self.reset_reason, self.reset_reason or "unknown")
+        return in_words(self.reset_reason) or "unknown"
 
     @property
     def watchdog(self) -> bool:
