@@ -57,7 +57,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def _duration_s(text: str) -> float:
     import argparse
 
-    from hil.wait import duration_s
+    from hil.core.wait import duration_s
 
     try:
         return duration_s(text)

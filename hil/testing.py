@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hil.host.command import Result
+from hil.core.command import Result
 
 
 class FakeClock:
-    """``hil.wait.Clock`` whose ``sleep`` just moves time on."""
+    """``hil.core.wait.Clock`` whose ``sleep`` just moves time on."""
 
     def __init__(self, now: float = 0.0) -> None:
         self.now = now
@@ -32,7 +32,7 @@ class ListSink:
 
 
 class FakeRunner:
-    """``hil.host.command.Runner`` that runs nothing: it answers from ``answers`` and keeps ``calls``.
+    """``hil.core.command.Runner`` that runs nothing: it answers from ``answers`` and keeps ``calls``.
 
     ``answers`` maps the beginning of a command line to what it returns: a return code, its stdout, or a function
     of the argv.  The longest beginning that fits wins; what fits none succeeds without a word.

@@ -23,11 +23,11 @@ from hil.bench.state import (
     require_state,
     sky_file,
 )
+from hil.core.processes import families, identify, memory_b
+from hil.core.wait import wait_until
 from hil.errors import BenchError, Blame, ConfigurationError, HarnessError, HilError
 from hil.evidence.sink import NullSink, Sink
-from hil.host.procs import families, identify, memory_b
 from hil.lab.model import Lab, load_lab
-from hil.wait import wait_until
 
 if TYPE_CHECKING:
     from hil.bench.plumbing import Plumbing

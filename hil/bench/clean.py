@@ -11,11 +11,11 @@ from typing import Any
 
 from hil.bench import leftovers
 from hil.bench.leftovers import Kind, Leftover, keepers, live_benches
+from hil.core.processes import end
+from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
 from hil.errors import ConfigurationError, HilError
 from hil.host import setup
 from hil.host.policy import ServiceGuard
-from hil.host.procs import end
-from hil.wait import SYSTEM_CLOCK, Clock, wait_until
 
 KEEPER_DEADLINE_S = 60.0
 

@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
-from hil import netns, paths
 from hil.bench.state import bench_dir, disk_dir, is_live, known_benches
+from hil.core import netns, paths
+from hil.core.command import Runner, run
+from hil.core.mounts import mounts_under, unmount
+from hil.core.processes import PROC, Process, ProcessId, end, identify, processes
+from hil.core.wait import wait_until
 from hil.errors import BenchError, HilError
 from hil.host import dockerd, engine
-from hil.host.command import Runner, run
 from hil.host.dockerd import EngineFiles, call
-from hil.host.mounts import mounts_under, unmount
 from hil.host.policy import ServiceGuard
-from hil.host.procs import PROC, Process, ProcessId, end, identify, processes
-from hil.wait import wait_until
 
 LABEL = "hil.bench"
 NAMESPACE_PREFIX = "hil."

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from hil import netns
 from hil.bench.plumbing import netlink
+from hil.core import netns
 from hil.errors import BenchError
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hil import netns
 from hil.boards.protocol import Via
+from hil.core import netns
 from hil.errors import BenchError
 from hil.lab.addressing import board_addresses, link_addresses, node_address
 from hil.lab.model import Lab, LinkSpec

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hil import paths
+from hil.core import paths
+from hil.core.locks import is_locked
 from hil.errors import BenchError, ConfigurationError
-from hil.host.locks import is_locked
 
 if TYPE_CHECKING:
     from hil.lab.model import Lab

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hil.bench.state import bench_dir
-from hil.procid import is_gone, started
+from hil.core.process_id import is_gone, started
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ import tty
 from dataclasses import dataclass
 from pathlib import Path
 
+from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
 from hil.errors import DeviceError, HarnessError
-from hil.wait import SYSTEM_CLOCK, Clock, wait_until
 
 ANSI = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])")
 _IDLE_POLL_S = 0.05

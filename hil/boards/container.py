@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hil import netns
 from hil.boards import disks
 from hil.boards.console import ConsoleLine, FileConsole
 from hil.boards.protocol import (
@@ -28,10 +27,11 @@ from hil.boards.protocol import (
 )
 from hil.boards.ssh import PORT, SshShell, Target
 from hil.boards.tegrastats import parse
+from hil.core import netns
+from hil.core.wait import wait_until
 from hil.errors import BenchError, DeviceError
 from hil.evidence.sink import NullSink, Sink
 from hil.twin.variables import SLOTS, BootControl, Variables, other
-from hil.wait import wait_until
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hil.boards.disks import copy_sparse
+from hil.core.paths import cache
 from hil.errors import ConfigurationError
-from hil.paths import cache
 from hil.twin.packages import run_tool
 from hil.twin.variables import BootControl, Variables
 

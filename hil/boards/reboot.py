@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hil.boards.protocol import Board, Identity
+from hil.core.wait import wait_until
 from hil.errors import DeviceError
-from hil.wait import wait_until
 
 
 def wait_rebooted(board: Board, boot_id: str, *, deadline_s: float) -> Identity:

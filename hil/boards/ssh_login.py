@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hil.core.netns import connect
 from hil.errors import BenchError, ConfigurationError, DeviceError, HilError
-from hil.netns import connect
 
 if TYPE_CHECKING:
     import paramiko

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError, DeviceError, HarnessError
-from hil.wait import SYSTEM_CLOCK, Clock
 
 if TYPE_CHECKING:
     from hil.boards.protocol import Board

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hil import paths
 from hil.campaign.conditions import unmet
+from hil.core import paths
 from hil.errors import ConfigurationError
 from hil.evidence.environment import host_facts, lab_facts
 from hil.evidence.gaps import load_gaps

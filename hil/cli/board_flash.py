@@ -109,7 +109,7 @@ def flash(
       hil board flash b1 --lab lab/mine.yaml --tree ~/Linux_for_Tegra --ab --size 8GiB --yes
       hil board flash b2 --tree ~/Linux_for_Tegra --storage emmc --config jetson-agx-orin-devkit
     """
-    from hil import paths
+    from hil.core import paths
 
     log = log or paths.home() / "flash" / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.log"
     with target_of(name, bench_name, lab_path, sysfs) as target:

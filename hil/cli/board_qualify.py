@@ -43,7 +43,7 @@ def qualify(
     """
     from hil.boards.qualify import qualify as run
     from hil.boards.wiring import wiring_of
-    from hil.paths import ROOT
+    from hil.core.paths import ROOT
     from hil.report.qualification import write_qualification
 
     with attach(bench_name) as bench, Progress() as progress:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from hil import paths
 from hil.cli.output import delay, rate
+from hil.core import paths
 
 if TYPE_CHECKING:
     from hil.links.box import LinkBox

@@ -147,7 +147,7 @@ def version(as_json: bool) -> None:
     import os
     from importlib.metadata import PackageNotFoundError, version
 
-    from hil import paths
+    from hil.core import paths
 
     try:
         own = version("orbital-hil")

@@ -233,7 +233,7 @@ def discover(
 
 def _print_found(found: Found) -> None:
     from hil.boards.jetson.recovery import meaning
-    from hil.host.sysfs import plain
+    from hil.core.sysfs import plain
 
     tables: list[tuple[list[str], list[tuple[object, ...]]]] = [
         (

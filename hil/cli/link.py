@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hil import paths
 from hil.cli.benches import attach, bench_option
 from hil.cli.completion import link_names
 from hil.cli.output import JSON_OPTION, Progress, delay, print_json, print_table, rate
+from hil.core import paths
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hil.wait import duration_s
+from hil.core.wait import duration_s
 
 if TYPE_CHECKING:
     from rich.console import Console

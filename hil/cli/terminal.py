@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, runtime_checkable
 
-from hil import netns
 from hil.boards.console import ANSI
 from hil.boards.jetson.quiet import deaf
 from hil.boards.protocol import Via
 from hil.cli.console_log import IS_IT_UP, open_log, write_all
+from hil.core import netns
 from hil.errors import BenchError, ConfigurationError
 
 if TYPE_CHECKING:

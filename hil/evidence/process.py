@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from hil.procid import boot_id, started
+from hil.core.process_id import boot_id, started
 
 
 def this_process() -> dict[str, Any]:

@@ -258,7 +258,7 @@ def get_run(run_id: str, out: Path | None = None) -> Run:
 def _out(out: Path | None) -> Path:
     if out is not None:
         return out
-    from hil import paths
+    from hil.core import paths
 
     return paths.reports_out()
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError, DeviceError
 from hil.evidence.sink import Sink
 from hil.faults.strike import Work
 from hil.rollout.contacts import Gap, Sky
-from hil.wait import SYSTEM_CLOCK, Clock
 
 T = TypeVar("T")
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
 from hil.errors import BenchError
 from hil.evidence.sink import Sink
-from hil.wait import SYSTEM_CLOCK, Clock, wait_until
 
 T = TypeVar("T")
 

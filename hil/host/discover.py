@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hil.boards.jetson.recovery import DEBUG_CONTROLLER, L4T_GADGET, NVIDIA, UsbDevice, devices
+from hil.core.command import Runner, run
+from hil.core.sysfs import names_in, plain, text_of, usb_place
 from hil.errors import BenchError
-from hil.host.command import Runner, run
 from hil.host.neighbours import Neighbour, find_neighbours
-from hil.host.sysfs import names_in, plain, text_of, usb_place
 
 ADAPTERS: Mapping[str, str] = {
     DEBUG_CONTROLLER: "debug controller of an AGX carrier",

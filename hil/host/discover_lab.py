@@ -14,9 +14,9 @@ from typing import TypeVar
 
 from hil.boards.jetson.recovery import RCM_IDS, UsbDevice
 from hil.boards.jetson.sku import SKUS
+from hil.core.sysfs import plain
 from hil.host.discover import Found, SerialAdapter
 from hil.host.neighbours import Neighbour
-from hil.host.sysfs import plain
 from hil.lab.model import MAX_BOARDS_PER_SPACECRAFT
 
 T = TypeVar("T")

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hil import paths
+from hil.core import paths
+from hil.core.mounts import mounts_under, unmount
+from hil.core.processes import PROC, ProcessId, end, identify, processes
+from hil.core.wait import wait_until
 from hil.errors import BenchError, ConfigurationError, HilError
-from hil.host.mounts import mounts_under, unmount
 from hil.host.packages import SYSTEM_PATH
-from hil.host.procs import PROC, ProcessId, end, identify, processes
-from hil.wait import wait_until
 
 START_DEADLINE_S = 45.0
 STOP_DEADLINE_S = 30.0

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hil.core.processes import ProcessId, current
+from hil.core.wait import wait_until
 from hil.errors import BenchError, ConfigurationError
 from hil.host import dockerd
 from hil.host.dockerd import EngineFiles, answers, get, started
-from hil.host.procs import ProcessId, current
-from hil.wait import wait_until
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from hil import paths
+from hil.core import paths
 from hil.errors import HilError
 from hil.host.kernel import KernelFacts, filesystem, loop_devices, probe
 from hil.host.packages import missing

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from hil.core.command import Runner, run
 from hil.errors import BenchError
-from hil.host.command import Runner, run
 
 CLONE_NEWNET = 0x40000000
 CLONE_REST = (

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hil.boards.jetson.recovery import FLASH_GADGET, L4T_GADGET, UsbDevice
+from hil.core.sysfs import names_in, plain, text_of, usb_place
 from hil.errors import ConfigurationError
-from hil.host.sysfs import names_in, plain, text_of, usb_place
 
 NVIDIA_MACS = ("48:b0:2d", "3c:6d:66", "00:04:4b")
 """Prefixes that NVIDIA gives to the network ports of its modules (IEEE's list of assignments)."""

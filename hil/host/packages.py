@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hil.core.command import Progress, Runner, run, silent
 from hil.errors import BenchError, ConfigurationError
-from hil.host.command import Progress, Runner, run, silent
 from hil.host.policy import ServiceGuard
 
 APT_ENV = {

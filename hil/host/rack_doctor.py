@@ -19,9 +19,9 @@ from hil.boards.power.build import supervisor_of
 from hil.boards.protocol import PowerState
 from hil.boards.ssh import Jump, SshShell, Target
 from hil.boards.wiring import way_in, wiring_of
+from hil.core.sysfs import names_in, text_of
 from hil.errors import ConfigurationError, HilError
 from hil.host.doctor import Check, Status
-from hil.host.sysfs import names_in, text_of
 from hil.lab.hardware import BudgetSpec, JetsonSpec, SshSpec
 from hil.lab.model import BoardSpec, Lab
 from hil.lab.power import MicrocontrollerSpec

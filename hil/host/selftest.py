@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hil import paths
+from hil.core import paths
 from hil.errors import HilError
 from hil.host.doctor import diagnose
 

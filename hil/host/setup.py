@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hil import paths
+from hil.core import paths
+from hil.core.command import Progress
+from hil.core.locks import is_locked
+from hil.core.wait import wait_until
 from hil.errors import ConfigurationError
 from hil.host import doctor, engine, packages
-from hil.host.command import Progress
 from hil.host.dockerd import EngineFiles, get
-from hil.host.locks import is_locked
-from hil.wait import wait_until
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -22,15 +22,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hil import paths
+from hil.core import paths
+from hil.core.process_id import started
+from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError, ConfigurationError
 from hil.lab.leases_bell import Bell, ring, sweep
 from hil.lab.leases_held import LEASE_ENV, STORE_ENV, Lease, LeaseLost, LeaseTaken, outer_is_gone
 from hil.lab.leases_rules import Claim, Place, blockers, boards_text, has_ended, left_s, sentence
 from hil.lab.leases_rules import position as place_in_queue
 from hil.lab.leases_store import Session, Store, presented
-from hil.procid import started
-from hil.wait import SYSTEM_CLOCK, Clock
 
 __all__ = ["Claim", "Lease", "LeaseLost", "LeaseTaken", "Leases", "default_holder", "default_store"]
 

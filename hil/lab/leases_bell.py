@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
+from hil.core.wait import Clock, SystemClock
 from hil.lab.leases_rules import Claim
-from hil.wait import Clock, SystemClock
 
 
 class Bell(AbstractContextManager["Bell"]):

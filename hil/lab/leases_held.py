@@ -9,9 +9,9 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Protocol
 
+from hil.core.wait import Clock
 from hil.errors import BenchError, HilError
 from hil.lab.leases_rules import Claim, boards_text
-from hil.wait import Clock
 
 STORE_ENV = "HIL_LEASES"
 LEASE_ENV = "HIL_LEASE"

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from hil.core.process_id import PROC, boot_id, is_gone, started
 from hil.errors import BenchError
-from hil.procid import PROC, boot_id, is_gone, started
 
 WAIT_TERM_S = 30.0
 """A waiter that gives no sign for so long leaves the queue (a stopped process would block it for ever)."""

@@ -18,10 +18,10 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
+from hil.core.process_id import PROC
+from hil.core.wait import wait_until
 from hil.errors import BenchError, ConfigurationError, HarnessError, HilError
 from hil.lab.leases_rules import Claim, Place, left_s, position
-from hil.procid import PROC
-from hil.wait import wait_until
 
 APPLICATION = 0x48494C4C  # "HILL", in the file's header: this is a lease store
 VERSION = 1

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
-from hil import netns
 from hil.boards.protocol import Board, BootState, PowerState, Shell
+from hil.core import netns
+from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError, DeviceError, HilError
 from hil.monitor.health import BoardHealth, Node, Sensors, SlotHealth
 from hil.monitor.looks import Looker, told
-from hil.wait import SYSTEM_CLOCK, Clock
 
 if TYPE_CHECKING:
     import socket

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hil.bench.state import is_up, read_state
+from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import HilError
 from hil.monitor.bench_watch import DEADLINE_S, Monitor
 from hil.monitor.looks import told
-from hil.wait import SYSTEM_CLOCK, Clock
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hil import paths
+from hil.core import paths
 from hil.errors import BenchError
 from hil.node import infer
 from hil.payload import model as network

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from hil import paths
+from hil.core import paths
 from hil.report import units
 from hil.report.plots import Band, Curve, Row, ecdf, interval_rows, tolerance_rows
 

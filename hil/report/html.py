@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hil import paths
+from hil.core import paths
 from hil.evidence.model import Verdict
 from hil.evidence.plan import METHOD_NAMES
 from hil.report import units

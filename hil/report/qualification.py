@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hil import paths
+from hil.core import paths
 
 TEMPLATES = paths.ROOT / "reports" / "templates"
 

@@ -26,9 +26,9 @@ from typing import ClassVar
 
 from hil.boards.conformance import raises, reboot, running
 from hil.boards.protocol import Board, BootState, Identity, Slot
+from hil.core.wait import wait_until
 from hil.errors import DeviceError, HilError
 from hil.rollout.adapter import BundleFacts, InstallFailed, OsAdapter, OsStatus, RefusedBundle
-from hil.wait import wait_until
 
 
 class Bad(StrEnum):

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from hil.boards.protocol import Completed, Shell, Slot, Via
+from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import ConfigurationError, DeviceError, HilError
 from hil.rollout.adapter import HealthReport, InstalledSlot, InstallFailed, OsStatus, RefusedBundle
 from hil.rollout.fleet import Member
 from hil.rollout.jsonpath import as_word, find, parse_path
 from hil.rollout.updater_shell import ShellAdapter
-from hil.wait import SYSTEM_CLOCK, Clock
 
 if TYPE_CHECKING:
     from hil.rollout.declared_file import AdapterFile, Command, Reading, Verb

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from hil import netns
 from hil.boards.protocol import Board, Via
+from hil.core import netns
 from hil.errors import ConfigurationError
 
 NODE_PORT = 8470
@@ -16,7 +16,7 @@ NODE_PORT = 8470
 
 
 class Dial(Protocol):
-    """Opens a TCP connection from inside a namespace; :func:`hil.netns.connect` is the real one."""
+    """Opens a TCP connection from inside a namespace; :func:`hil.core.netns.connect` is the real one."""
 
     def __call__(self, namespace: str, address: tuple[str, int], *, timeout_s: float) -> socket.socket: ...
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from hil.boards.protocol import Completed, Shell, Slot, Via
+from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import DeviceError
 from hil.rollout.adapter import InstalledSlot, InstallFailed, OsStatus, RefusedBundle
 from hil.rollout.fleet import Member
 from hil.rollout.updater_shell import ShellAdapter
-from hil.wait import SYSTEM_CLOCK, Clock
 
 STATUS_ARGV = ("rauc", "status", "--detailed", "--output-format=json")
 SLOTS: tuple[Slot, ...] = get_args(Slot)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.boards.protocol import Via
+from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import DeviceError, HilError
 from hil.evidence.sink import NullSink, Sink
 from hil.rollout import activation, configure, transfer
@@ -22,7 +23,6 @@ from hil.rollout.node_client import NodeClient
 from hil.rollout.rauc import rauc_over_flight
 from hil.rollout.steps import Context, RolloutPolicy
 from hil.rollout.transfer import Transfer
-from hil.wait import SYSTEM_CLOCK, Clock
 
 __all__ = ["Artefact", "BoardStatus", "Rollout", "RolloutPolicy", "RunReport", "Transfer"]
 

@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
-from hil import netns
 from hil.boards.protocol import Via
+from hil.core import netns
 from hil.errors import BenchError
 from hil.rollout.fleet import Fleet
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hil.boards.protocol import Via
+from hil.core.wait import Clock
 from hil.errors import BenchError, Blame, DeviceError, HilError
 from hil.evidence.sink import Sink
 from hil.rollout.fleet import Fleet
 from hil.rollout.gate import HeldBack
 from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
-from hil.wait import Clock
 
 T = TypeVar("T")
 

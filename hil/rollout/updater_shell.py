@@ -9,9 +9,9 @@ from typing import Any
 
 from hil.boards.jetson.slots import RESET_DIRS, in_words
 from hil.boards.protocol import Completed, Shell
+from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import DeviceError, HilError
 from hil.rollout.adapter import HealthReport, InstalledSlot, OsStatus, RefusedBundle
-from hil.wait import SYSTEM_CLOCK, Clock
 
 RECONNECT_S = 3.0
 BUSY_S = 20.0

@@ -13,10 +13,10 @@ import termios
 from dataclasses import dataclass
 from typing import Any
 
+from hil.core.wait import Clock
 from hil.errors import BenchError, DeviceError
 from hil.rollout.artefact import Artefact
 from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
-from hil.wait import Clock
 
 STALL_S = 0.7
 """No byte acknowledged for so long means the path is dead: connect again rather than wait for TCP's back-off."""

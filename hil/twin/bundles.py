@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from hil.core.paths import cache
 from hil.errors import HarnessError
-from hil.paths import cache
 from hil.twin import rootfs
 from hil.twin.packages import run_tool, sha256_of
 from hil.twin.pki import Pki, Signer, ensure_pki

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hil.core.paths import cache
 from hil.errors import BenchError
-from hil.paths import cache
 from hil.twin import rootfs
 from hil.twin.bundles import BundleSet, OsBuild
 from hil.twin.packages import sha256_of

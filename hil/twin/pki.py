@@ -1,4 +1,4 @@
-"""The development PKI: made on this machine at first use, kept under ``hil.paths.pki()``, never committed.
+"""The development PKI: made on this machine at first use, kept under ``hil.core.paths.pki()``, never committed.
 
 A release CA that the OS trusts, a release certificate that signs bundles and artefacts, a foreign CA that nobody
 trusts (for the bundles that must be refused), and SSH keys for the harness and for every board.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hil import paths
+from hil.core import paths
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -79,7 +79,7 @@ class Pki:
 
 
 def ensure_pki(directory: Path | None = None) -> Pki:
-    """Make whatever is missing (default: in ``hil.paths.pki()``) and return where it is."""
+    """Make whatever is missing (default: in ``hil.core.paths.pki()``) and return where it is."""
     pki = Pki(directory or paths.pki())
     done = pki.directory / "complete"
     if done.exists():

@@ -15,7 +15,7 @@ from socketserver import ThreadingTCPServer
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
-from hil import netns
+from hil.core import netns
 from hil.errors import HilError
 
 ADDRESS = "127.0.0.1"

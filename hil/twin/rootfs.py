@@ -15,8 +15,8 @@ import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from hil.core.paths import ROOT
 from hil.errors import BenchError
-from hil.paths import ROOT
 from hil.twin.packages import (
     Apt,
     Progress,

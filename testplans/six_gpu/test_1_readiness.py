@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hil.core.wait import wait_until
 from hil.errors import BenchError, Blame, ConfigurationError
 from hil.evidence.model import at_least, at_most, equals
 from hil.faults.links import usable_now, way_from_ground
-from hil.wait import wait_until
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench

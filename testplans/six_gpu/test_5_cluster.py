@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from hil.core.wait import wait_until
 from hil.errors import BenchError
 from hil.evidence.model import at_least, at_most, equals
 from hil.faults.links import way_from_ground
-from hil.wait import wait_until
 
 pytestmark = pytest.mark.needs("activate")
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from hil import paths
 from hil.bench.bench import Bench
+from hil.core import paths
 from tests.benchmarks.constellation import constellation
 from tests.benchmarks.cpu import cli_help_ms, plugin_cost_ms
 from tests.benchmarks.figures import Figure, write

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from hil import paths
 from hil.bench.bench import Bench
 from hil.bench.state import routes_log
+from hil.core import paths
 from tests.benchmarks.figures import Figure
 
 LAB = paths.ROOT / "lab/kepler.yaml"

@@ -25,7 +25,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hil import paths
+from hil.core import paths
 from hil.payload.compare import digest, read_mask
 from tests.benchmarks.gpu_measure import (
     OrtRunner,

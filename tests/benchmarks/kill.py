@@ -18,11 +18,11 @@ import sys
 import time
 from pathlib import Path
 
-from hil import paths
 from hil.bench.clean import clean
 from hil.bench.state import known_benches, read_state
-from hil.host.procs import identify
-from hil.wait import wait_until
+from hil.core import paths
+from hil.core.processes import identify
+from hil.core.wait import wait_until
 from tests.integration.host_state import leftovers, network_of_this_host
 
 LONGEST_S = 60.0

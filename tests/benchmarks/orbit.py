@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hil import paths
+from hil.core import paths
 from tests.benchmarks.figures import Figure
 
 ORBIT_S = 5_739.0

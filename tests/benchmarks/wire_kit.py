@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from hil import netns
+from hil.core import netns
 from hil.errors import BenchError
 from hil.links.box import End, LinkBox, LinkStatus, Wire
 from hil.links.engines.detect import EngineKind

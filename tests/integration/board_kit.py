@@ -10,11 +10,11 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hil import netns
 from hil.boards.console import ConsolePump
 from hil.boards.container import BoardFacts, ContainerBoard, ContainerSpec
 from hil.boards.nv import prepare_nv_dir
 from hil.boards.protocol import Via
+from hil.core import netns
 from hil.twin.images import Images, ensure_images
 from hil.twin.pki import ensure_pki
 from hil.twin.recipes import REFERENCE, Recipe

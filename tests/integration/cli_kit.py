@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from hil import netns, paths
 from hil.bench.leftovers import keepers
+from hil.core import netns, paths
 
 HIL = (sys.executable, "-m", "hil.cli")
 SOON_S = 30.0  # on a machine that others use too

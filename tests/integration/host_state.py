@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from difflib import unified_diff
 from pathlib import Path
 
-from hil import netns, paths
+from hil.core import netns, paths
 
 
 def network_of_this_host() -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hil import netns
+from hil.core import netns
 from hil.links.box import DIRECTIONS, End, LinkBox, Wire
 from hil.links.state import LinkState
 

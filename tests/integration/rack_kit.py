@@ -11,8 +11,8 @@ from socket import socket
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import Any
 
-from hil import netns
 from hil.boards.container import ContainerBoard
+from hil.core import netns
 from tests.integration.board_kit import ip
 
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from hil import netns, paths
 from hil.bench.bench import Bench
+from hil.core import netns, paths
 from hil.faults.spacecraft import lost_spacecraft
 from hil.lab.addressing import node_address
 from hil.lab.routes import path

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from hil import netns
 from hil.bench.bench import Bench
 from hil.boards.container import ContainerBoard
 from hil.boards.protocol import Fidelity, PowerState, Via
+from hil.core import netns
 from hil.errors import BenchError
 from hil.evidence.environment import lab_facts
 from tests.integration.board_kit import boards, engine_client, ip

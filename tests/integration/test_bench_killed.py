@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from hil import paths
 from hil.bench.bench import Bench
 from hil.bench.clean import clean
 from hil.bench.state import read_state
+from hil.core import paths
+from hil.core.wait import wait_until
 from hil.errors import BenchError
 from hil.links.engines.detect import detect
-from hil.wait import wait_until
 from tests.integration.host_state import leftovers
 
 pytestmark = pytest.mark.integration

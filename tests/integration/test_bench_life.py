@@ -10,10 +10,10 @@ from operator import methodcaller
 
 import pytest
 
-from hil import netns, paths
 from hil.bench.bench import Bench
 from hil.bench.state import is_live, lease_keys
 from hil.boards.protocol import Via
+from hil.core import netns, paths
 from hil.errors import BenchError, ConfigurationError
 from hil.lab.leases import Leases, LeaseTaken
 from tests.integration.host_state import as_it_was

@@ -12,9 +12,9 @@ import pytest
 from hil.boards.conformance import reboot, running
 from hil.boards.container import ContainerBoard, freeze_os
 from hil.boards.protocol import PowerState
+from hil.core.wait import wait_until
 from hil.errors import DeviceError
 from hil.twin.variables import SLOTS, BootControl, Variables
-from hil.wait import wait_until
 from tests.integration.board_kit import boards, engine_client
 
 pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from hil import netns
 from hil.boards import transfer
 from hil.boards.container import ContainerBoard
 from hil.boards.protocol import Via
 from hil.boards.ssh import Jump, SshShell, Target, WrongHostKeyError
 from hil.cli.terminal import ssh_argv
+from hil.core import netns
 from hil.errors import BenchError, ConfigurationError, DeviceError
 from hil.twin.pki import ensure_pki
 from tests.integration.board_kit import boards, engine_client
@@ -112,7 +112,7 @@ def test_an_agent_lets_in_where_the_lab_file_says_so(
 
 
 def wait_for(path: Path) -> None:
-    from hil.wait import wait_until
+    from hil.core.wait import wait_until
 
     wait_until(path.exists, what=str(path), deadline_s=10.0)
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from hil import paths
 from hil.bench.leftovers import keepers
 from hil.boards.jetson.flash import NVME_AB_LAYOUT, QSPI_LAYOUT, TOOL
 from hil.boards.protocol import PowerState
+from hil.core import paths
 from tests.integration.board_kit import ip
 from tests.integration.cli_kit import Hil, Terminal
 from tests.integration.orin_kit import CABLE, MODULE, FirstOrin, first_orin

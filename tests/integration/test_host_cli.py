@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from hil import netns
 from hil.bench.leftovers import keepers
-from hil.wait import wait_until
+from hil.core import netns
+from hil.core.wait import wait_until
 from tests.integration.cli_kit import Hil, Terminal, bench_from_the_command_line
 
 pytestmark = [

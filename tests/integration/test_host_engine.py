@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from hil import netns
 from hil.bench.clean import clean
 from hil.bench.leftovers import LoopDevices, Namespaces
+from hil.core import netns
+from hil.core.mounts import mounts_under
+from hil.core.processes import processes
+from hil.core.wait import wait_until
 from hil.host import dockerd, engine
 from hil.host.dockerd import EngineFiles, answers, own_processes, started
-from hil.host.mounts import mounts_under
-from hil.host.procs import processes
-from hil.wait import wait_until
 
 pytestmark = [
     pytest.mark.integration,

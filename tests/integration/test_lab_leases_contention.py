@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hil import paths
+from hil.core import paths
 
 pytestmark = pytest.mark.integration
 

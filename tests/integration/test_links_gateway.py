@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from hil import netns
 from hil.bench.near import NearNics
 from hil.bench.plumbing import Plumbing
 from hil.cli.host import doctor
+from hil.core import netns
+from hil.core.wait import wait_until
 from hil.errors import BenchError, ConfigurationError
 from hil.host import gateway_doctor
 from hil.lab.model import load_lab
@@ -33,7 +34,6 @@ from hil.links.measure.probe import Probe, collect, pace, warm_up
 from hil.links.plan import PlanRow
 from hil.links.state import LinkState
 from hil.twin.pki import ensure_pki
-from hil.wait import wait_until
 from tests.integration import gateway_kit
 from tests.integration.test_links_kernel import (
     joined_by_u32,

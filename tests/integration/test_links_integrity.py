@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hil import netns
+from hil.core import netns
 from hil.links.box import End, LinkBox, Wire
 from hil.links.state import LinkState
 

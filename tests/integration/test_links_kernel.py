@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from hil import netns
+from hil.core import netns
+from hil.core.wait import wait_until
 from hil.errors import BenchError
 from hil.links.box import End, LinkBox, Wire
 from hil.links.engines import netem, rtnl, wiring
@@ -23,7 +24,6 @@ from hil.links.fake import fake_box
 from hil.links.measure.probe import Probe, blast, collect, pace, warm_up
 from hil.links.plan import Applied, PlanRow, Shape
 from hil.links.state import LinkState
-from hil.wait import wait_until
 from tests.integration.links_kit import give_addresses, namespaces, wires
 
 pytestmark = pytest.mark.integration

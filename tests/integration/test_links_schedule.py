@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hil import paths
+from hil.core import paths
 from hil.links.box import DIRECTIONS, LinkBox, LinkStatus
 from hil.links.measure.probe import Arrival, Probe, collect, pace, warm_up
 from hil.links.state import LinkState

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from hil import netns, paths
+from hil.core import netns, paths
+from hil.core.wait import wait_until
 from hil.errors import BenchError
 from hil.links import state as link_state
 from hil.links.box import DIRECTIONS, Direction, End, LinkBox, LinkStatus, Wire
@@ -29,7 +30,6 @@ from hil.links.measure.probe import Arrival, Probe, blast, collect, pace, tcp_ra
 from hil.links.record import Store
 from hil.links.state import PPM, GilbertElliott, LinkState
 from hil.testing import ListSink
-from hil.wait import wait_until
 from tests.integration.host_state import network_of_this_host
 from tests.integration.links_kit import (
     CROSS,

@@ -18,14 +18,14 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from hil import paths
 from hil.bench.bench import Bench, down
 from hil.bench.state import is_up
 from hil.bench.step import Step, write_step
 from hil.boards.container import ContainerBoard, freeze_os
+from hil.core import paths
+from hil.core.wait import wait_until
 from hil.errors import BenchError
 from hil.lab.leases import Leases
-from hil.wait import wait_until
 from tests.integration.cli_kit import HIL, Terminal
 from tests.integration.host_state import as_it_was
 

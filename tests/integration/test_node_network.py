@@ -22,12 +22,12 @@ from typing import Any, cast
 
 import pytest
 
-from hil import netns, paths
 from hil.boards.protocol import Board, Via
+from hil.core import netns, paths
+from hil.core.wait import wait_until
 from hil.rollout.fleet import Fleet, Member
 from hil.rollout.rollout import Rollout, RolloutPolicy
 from hil.rollout.watcher import InvariantWatcher, WatchReport
-from hil.wait import wait_until
 from tests.integration.board_kit import ip
 from tests.unit.node_kit import FakeBundle
 

@@ -9,7 +9,7 @@ import pytest
 
 from hil.boards.container import ContainerBoard
 from hil.boards.protocol import Shell
-from hil.paths import ROOT
+from hil.core.paths import ROOT
 from hil.rollout.adapter import OsAdapter
 from hil.rollout.adapter_conformance import AdapterConformance, Bad, Updater
 from hil.rollout.declared import DeclaredAdapter

@@ -15,9 +15,9 @@ from hil.boards.power.switch import ConfirmedSwitch, Outlet
 from hil.boards.power.tasmota import Tasmota
 from hil.boards.protocol import PowerState
 from hil.boards.protocol import Supervisor as SupervisorProtocol
+from hil.core.wait import wait_until
 from hil.errors import BenchError
 from hil.testing import ListSink
-from hil.wait import wait_until
 from tests.integration.board_kit import boards, engine_client
 from tests.power_agents import SnmpStrip
 from tests.power_kit import Fault, OnChange, TasmotaStrip

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hil import paths
+from hil.core import paths
 
 pytestmark = pytest.mark.integration
 

@@ -11,14 +11,14 @@ from functools import partial
 
 import pytest
 
-from hil import paths
 from hil.bench.bench import Bench
 from hil.boards.protocol import Via
+from hil.core import paths
+from hil.core.wait import wait_until
 from hil.rollout.fleet import Fleet
 from hil.rollout.node_client import NodeClient
 from hil.rollout.rollout import Rollout
 from hil.rollout.watcher import InvariantWatcher
-from hil.wait import wait_until
 
 pytestmark = pytest.mark.integration
 

@@ -11,10 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
 
-from hil import paths
 from hil.bench.bench import Bench
 from hil.bench.state import BenchState, bench_dir, hold, write_state
 from hil.boards.protocol import BootState, Completed, Fidelity, PowerState, SlotState, Via
+from hil.core import paths
 from hil.errors import DeviceError
 from hil.lab.model import load_lab
 from hil.links.box import End, Wire
@@ -185,7 +185,7 @@ def pretend_up(name: str) -> Iterator[None]:
 
 
 class NodeServers:
-    """Node services of fake boards, all on one loopback port; ``connect`` stands in for ``hil.netns.connect``."""
+    """Node services of fake boards, all on one loopback port; ``connect`` stands in for ``hil.core.netns.connect``."""
 
     def __init__(self, boards: dict[str, FakeBoard]) -> None:
         kit = self

@@ -37,7 +37,7 @@ def free_port() -> int:
 
 
 def dial(namespace: str, address: tuple[str, int], *, timeout_s: float) -> socket.socket:
-    """Like hil.netns.connect, without a namespace."""
+    """Like hil.core.netns.connect, without a namespace."""
     return socket.create_connection(address, timeout=timeout_s)
 
 

@@ -15,8 +15,8 @@ from hil.bench import leftovers
 from hil.bench.clean import clean
 from hil.bench.leftovers import Leftover
 from hil.bench.state import hold
+from hil.core.mounts import mounts_under
 from hil.errors import BenchError, ConfigurationError
-from hil.host.mounts import mounts_under
 from hil.host.policy import ServiceGuard
 from hil.links.engines.sysctl import left_raised
 from hil.testing import FakeRunner

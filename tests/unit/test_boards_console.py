@@ -13,9 +13,9 @@ import pytest
 import serial
 
 from hil.boards.console import ConsoleLine, ConsolePump, FileConsole
+from hil.core.wait import wait_until
 from hil.errors import DeviceError, HarnessError
 from hil.testing import FakeClock
-from hil.wait import wait_until
 
 
 @pytest.fixture

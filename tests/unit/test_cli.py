@@ -15,9 +15,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from hil import paths
 from hil.cli import app
 from hil.cli.app import COMMANDS, cli, run
+from hil.core import paths
 from hil.errors import BenchError, ConfigurationError, DeviceError, HarnessError, HilError
 
 HEAVY = (
@@ -440,7 +440,7 @@ def test_a_campaign_never_sets_up_a_host_for_the_first_time_unasked(
 def test_a_run_whose_directory_was_deleted_stays_in_the_list_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("hil.paths.reports_out", lambda: tmp_path)
+    monkeypatch.setattr("hil.core.paths.reports_out", lambda: tmp_path)
     run_directory = tmp_path / "runs" / "20261123T082448Z-demo-9447"
     run_directory.mkdir(parents=True)
     meta = {"plan": "demo", "lab": "virtual", "started_utc": "2026-11-23T08:24:50Z", "process": {}}

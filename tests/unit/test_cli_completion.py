@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from click.shell_completion import ShellComplete
 
-from hil import paths
 from hil.bench.state import bench_dir, write_state
 from hil.cli.app import COMMANDS, cli, run
+from hil.core import paths
 from tests.unit.bench_kit import bench_state, pretend_up
 from tests.unit.test_cli import HEAVY
 

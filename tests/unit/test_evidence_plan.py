@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hil import paths
+from hil.core import paths
 from hil.errors import ConfigurationError
 from hil.evidence.gaps import load_gaps
 from hil.evidence.plan import Plan, load_plan

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from hil import paths
+from hil.core import paths
 from hil.errors import BenchError
 from hil.faults.links import LinkSet, usable_now, way_from_ground
 from hil.faults.strike import outage

@@ -7,9 +7,9 @@ from typing import cast
 import pytest
 
 from fixtures.bench import clean_up
-from hil import paths
 from hil.bench import clean as cleaning
 from hil.bench.leftovers import Leftover
+from hil.core import paths
 from hil.evidence.record import Recorder
 from hil.testing import ListSink
 

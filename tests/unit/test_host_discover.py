@@ -10,8 +10,8 @@ import pytest
 
 from hil.boards.jetson.recovery import FLASH_GADGET, L4T_GADGET
 from hil.cli.app import run
+from hil.core.command import Result
 from hil.errors import BenchError, ConfigurationError
-from hil.host.command import Result
 from hil.host.discover import discover
 from hil.host.discover_lab import drafts, lab_file
 from hil.lab.model import load_lab

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from hil.core.processes import ProcessId, current
 from hil.errors import BenchError, ConfigurationError
 from hil.host import dockerd, engine
 from hil.host.dockerd import EngineFiles, answers, argv, call, container_processes, last_lines, started
-from hil.host.procs import ProcessId, current
 from tests.unit.test_host_procs import proc_entry
 
 GONE = ProcessId(2**22 - 3, 1)

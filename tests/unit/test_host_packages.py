@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from hil.core.command import Result
 from hil.errors import BenchError, ConfigurationError
-from hil.host.command import Result
 from hil.host.packages import PACKAGES, HostPackage, install, missing, provided
 from hil.host.policy import MARK, ServiceGuard
 from hil.testing import FakeRunner

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hil.host.procs import ProcessId, current, end, families, identify, memory_b, processes
+from hil.core.processes import ProcessId, current, end, families, identify, memory_b, processes
 
 
 def proc_entry(

@@ -11,7 +11,6 @@ from typing import cast
 import pytest
 import yaml
 
-from hil import netns, paths
 from hil.bench.boards import jetson_facts, outlets
 from hil.bench.plumbing import Plumbing
 from hil.boards.console import ConsoleLine
@@ -21,6 +20,7 @@ from hil.boards.jetson.quiet import FollowedConsole, Way
 from hil.boards.jetson.supervisor import JetsonSupervisor
 from hil.boards.power.supervisor import PoweredSupervisor
 from hil.boards.protocol import Board, Completed, Fidelity, PowerState, Via
+from hil.core import netns, paths
 from hil.errors import BenchError, ConfigurationError, DeviceError
 from hil.lab.hardware import BudgetSpec
 from hil.lab.model import BoardSpec, load_lab

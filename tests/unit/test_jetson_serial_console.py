@@ -19,9 +19,9 @@ import serial.rfc2217
 from hil.boards.console import FileConsole
 from hil.boards.jetson.console_stages import Stage
 from hil.boards.jetson.serial_console import SerialConsole
+from hil.core.wait import wait_until
 from hil.errors import BenchError, DeviceError
 from hil.testing import ListSink
-from hil.wait import wait_until
 
 DATA = Path(__file__).parents[1] / "data/jetson"
 BOOT = (DATA / "console_agx_orin_boot.log").read_bytes().rstrip(b"\n")

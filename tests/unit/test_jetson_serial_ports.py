@@ -16,8 +16,8 @@ import serial.rfc2217
 from hil.boards.jetson.console_stages import Stage
 from hil.boards.jetson.serial_console import SerialConsole
 from hil.boards.jetson.serial_port import SerialPort
+from hil.core.wait import wait_until
 from hil.errors import BenchError, ConfigurationError
-from hil.wait import wait_until
 
 
 @pytest.mark.parametrize("url", ["nonsense://x", "socket://no-port", "socket://127.0.0.1:1"])

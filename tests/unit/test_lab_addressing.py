@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network
 
-from hil import paths
+from hil.core import paths
 from hil.lab.addressing import board_addresses, flight_network, link_addresses, node_address
 from hil.lab.model import Lab, load_lab
 from hil.lab.routes import path, routes

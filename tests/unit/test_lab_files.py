@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hil import paths
+from hil.core import paths
 from hil.errors import ConfigurationError
 from hil.lab.model import load_lab
 

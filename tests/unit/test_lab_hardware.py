@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hil import paths
 from hil.boards.power.snmp import MODELS
+from hil.core import paths
 from hil.errors import ConfigurationError
 from hil.evidence.environment import lab_facts
 from hil.lab.model import Lab, load_lab

@@ -20,8 +20,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hil import paths, procid
 from hil.cli.app import run
+from hil.core import paths
+from hil.core import process_id as procid
+from hil.core.wait import wait_until
 from hil.errors import ConfigurationError
 from hil.lab import leases as leases_module
 from hil.lab import leases_store
@@ -29,7 +31,6 @@ from hil.lab.leases import Claim, LeaseLost, Leases, LeaseTaken
 from hil.lab.leases_bell import sweep
 from hil.lab.leases_rules import WAIT_TERM_S, Place, blockers, has_ended, left_s, span
 from hil.testing import FakeClock
-from hil.wait import wait_until
 from tests.benchmarks.leases import judge
 
 A1, A2, A3 = "six/a1", "six/a2", "six/a3"

@@ -13,8 +13,8 @@ import yaml
 from click.testing import CliRunner
 from pydantic import BaseModel, Field
 
-from hil import paths
 from hil.cli.lab_reference import document, reference
+from hil.core import paths
 from hil.errors import ConfigurationError
 from hil.lab import examples as lab_examples
 from hil.lab.model import Lab, load_lab

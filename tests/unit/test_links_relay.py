@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from hil import paths
+from hil.core import paths
 from hil.errors import BenchError
 from hil.links.engines.agent import split
 from hil.links.engines.relay import Kind, RelayLine

@@ -16,8 +16,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from hil import paths
 from hil.bench.step import Step
+from hil.core import paths
 from hil.errors import ConfigurationError
 from hil.monitor.exporter import BenchCollector, Exporter, host_and_port, is_loopback
 from hil.monitor.health import Health, LeaseHealth, Sensors

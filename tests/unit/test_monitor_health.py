@@ -11,10 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from hil import netns
 from hil.bench.state import bench_dir, write_state
 from hil.bench.step import Step, read_step, write_step
 from hil.boards.protocol import PowerState
+from hil.core import netns
+from hil.core.wait import wait_until
 from hil.errors import BenchError, DeviceError
 from hil.lab.leases import Leases
 from hil.monitor.bench_watch import Monitor
@@ -23,7 +24,6 @@ from hil.monitor.health import Health, Sensors, snapshot
 from hil.monitor.watched import Sample, Sampler, Watched
 from hil.orbit.phases import Interval, LinkPlan, Phase
 from hil.testing import FakeClock
-from hil.wait import wait_until
 from tests.unit.bench_kit import FakeBench, NodeServers, bench_state, fake_bench, health, pretend_up
 
 

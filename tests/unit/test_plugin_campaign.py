@@ -16,8 +16,8 @@ import jinja2
 import jinja2.ext
 import pytest
 
-from hil import paths
 from hil.campaign import hooks
+from hil.core import paths
 from hil.evidence.store import list_runs
 from hil.lab import model
 from hil.report import html, make_report, terminal

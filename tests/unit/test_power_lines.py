@@ -17,8 +17,8 @@ from hil.boards.power.snmp import MODELS, OutletObjects, SnmpLogin, SnmpOutlet
 from hil.boards.power.switch import ConfirmedSwitch, NoAnswerError
 from hil.boards.power.uhubctl import HubPort
 from hil.boards.protocol import PowerState
+from hil.core.command import Result
 from hil.errors import BenchError
-from hil.host.command import Result
 from hil.testing import FakeRunner
 from tests.power_agents import PtyMicrocontroller, SnmpStrip
 

@@ -17,8 +17,8 @@ from hil.boards.jetson.flash_output import FlashOutput
 from hil.boards.jetson.recovery import RCM_IDS, UsbPort, by_linux, devices, enter_recovery, meaning
 from hil.boards.jetson.sku import SKUS
 from hil.boards.protocol import Completed
+from hil.core.process_id import started
 from hil.errors import BenchError, ConfigurationError, DeviceError
-from hil.procid import started
 from tests.power_kit import wait_for
 
 PORT = "1-4.2"

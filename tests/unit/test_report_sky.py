@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hil import paths
+from hil.core import paths
 from hil.evidence.readback import RunRecord
 from hil.orbit.chart import IDLE_EDGE, PHASE_COLOURS
 from hil.report import make_report

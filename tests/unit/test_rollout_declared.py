@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hil.boards.protocol import Board
+from hil.core.paths import ROOT
 from hil.errors import ConfigurationError, DeviceError
 from hil.lab.model import Lab
-from hil.paths import ROOT
 from hil.rollout.adapter import InstallFailed, RefusedBundle
 from hil.rollout.choice import BundleFile, adapter_of
 from hil.rollout.declared import DeclaredAdapter

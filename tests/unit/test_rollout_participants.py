@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hil import paths
+from hil.core import paths
 from hil.errors import ConfigurationError
 from hil.lab.model import Lab, load_lab
 from hil.rollout.participants import Participants, choose, links_that_matter, second_way

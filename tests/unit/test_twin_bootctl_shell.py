@@ -7,7 +7,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from hil import paths
+from hil.core import paths
 from hil.twin.onboard import bootctl
 from hil.twin.variables import BootControl, Variables
 

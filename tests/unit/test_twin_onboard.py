@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hil.boards.tegrastats import parse
-from hil.paths import ROOT
+from hil.core.paths import ROOT
 from hil.twin.onboard import bootctl, nvbootctrl, nvpmodel, tegrastats
 from hil.twin.rootfs import on_board_sources
 from hil.twin.thermal import rails

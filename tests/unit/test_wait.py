@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from hil.core.wait import wait_until
 from hil.errors import BenchError, DeviceError
 from hil.testing import FakeClock
-from hil.wait import wait_until
 
 
 def test_the_first_true_answer_is_returned() -> None:

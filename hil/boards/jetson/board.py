@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hil import netns
 from hil.boards.console import ConsoleLine
 from hil.boards.jetson.boot_control import JetsonBootControl
 from hil.boards.jetson.identity import check_identity
@@ -28,11 +27,12 @@ from hil.boards.power.build import supervisor_of
 from hil.boards.protocol import Fidelity, Identity, PowerState, Shell, Via
 from hil.boards.ssh import Jump, SshShell, Target, WrongHostKeyError
 from hil.boards.tegrastats import parse
+from hil.core import netns
+from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
 from hil.errors import BenchError, ConfigurationError, DeviceError, HilError
 from hil.evidence.sink import NullSink, Sink
 from hil.lab.hardware import BudgetSpec
 from hil.lab.power import SupervisorSpec
-from hil.wait import SYSTEM_CLOCK, Clock, wait_until
 
 PROBE_S = 0.3
 """An sshd that is there takes a connection within this; one probe of many while a board boots."""

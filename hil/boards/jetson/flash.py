@@ -22,8 +22,8 @@ from typing import IO, Literal
 from hil.boards.jetson.flash_output import FlashOutput
 from hil.boards.jetson.recovery import UsbPort
 from hil.boards.jetson.sku import SKUS
+from hil.core.command import Progress, silent
 from hil.errors import BenchError, ConfigurationError
-from hil.host.command import Progress, silent
 
 TOOL = "tools/kernel_flash/l4t_initrd_flash.sh"
 NVME_LAYOUT = "tools/kernel_flash/flash_l4t_t234_nvme.xml"

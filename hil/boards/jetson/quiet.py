@@ -11,8 +11,8 @@ import os
 from pathlib import Path
 
 from hil.boards.console import FileConsole
+from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError
-from hil.wait import SYSTEM_CLOCK, Clock
 
 SUFFIX = ".way"
 DEAF_SUFFIX = ".deaf"

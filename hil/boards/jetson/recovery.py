@@ -15,8 +15,8 @@ from pathlib import Path
 
 from hil.boards.jetson.seam import Remote
 from hil.boards.jetson.sku import SKUS, sku_of
+from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError, ConfigurationError, HilError
-from hil.wait import SYSTEM_CLOCK, Clock
 
 SYSFS = Path("/sys/bus/usb/devices")
 NVIDIA = "0955"

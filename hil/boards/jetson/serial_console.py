@@ -26,9 +26,9 @@ from hil.boards.jetson.quiet import Way, say_deaf
 from hil.boards.jetson.seats import Seat
 from hil.boards.jetson.sender import Sender
 from hil.boards.jetson.serial_port import SerialPort
+from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
 from hil.errors import BenchError, DeviceError, HilError
 from hil.evidence.sink import NullSink, Sink
-from hil.wait import SYSTEM_CLOCK, Clock, wait_until
 
 SILENCING = frozenset(
     {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hil import netns
 from hil.boards.power.command import CommandOutlet, Commands
 from hil.boards.power.config import resolve_secret
 from hil.boards.power.http import Credentials, HttpStrip
@@ -14,8 +13,10 @@ from hil.boards.power.supervisor import PoweredSupervisor, ShutDown
 from hil.boards.power.switch import ConfirmedSwitch, Outlet
 from hil.boards.power.tasmota import Tasmota
 from hil.boards.power.uhubctl import HubPort
+from hil.core import netns
+from hil.core.command import Runner, run
+from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.evidence.sink import Sink
-from hil.host.command import Runner, run
 from hil.lab.power import (
     CommandSpec,
     GpioSpec,
@@ -28,7 +29,6 @@ from hil.lab.power import (
     UhubctlSpec,
     split_address,
 )
-from hil.wait import SYSTEM_CLOCK, Clock
 
 _HttpSpec = ShellyGen1Spec | ShellyGen2Spec | TasmotaSpec
 _OutletSpec = _HttpSpec | SnmpSpec | UhubctlSpec | CommandSpec | MicrocontrollerSpec

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from hil.boards.power.switch import NoAnswerError, Reading
 from hil.boards.protocol import PowerState
+from hil.core.command import Result, Runner, run
 from hil.errors import BenchError
-from hil.host.command import Result, Runner, run
 
 
 @dataclass(frozen=True)

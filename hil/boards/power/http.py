@@ -16,8 +16,8 @@ from io import BufferedReader, RawIOBase
 from typing import Any, Literal
 from urllib.parse import quote, quote_plus, urlencode
 
-from hil import netns
 from hil.boards.power.switch import NoAnswerError
+from hil.core import netns
 from hil.errors import BenchError
 
 MAX_ANSWER = 64 * 1024

@@ -17,9 +17,9 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from hil.core.command import Runner, run
+from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
 from hil.errors import BenchError
-from hil.host.command import Runner, run
-from hil.wait import SYSTEM_CLOCK, Clock, wait_until
 
 
 class ResetPin(Protocol):

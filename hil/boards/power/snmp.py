@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hil import netns
 from hil.boards.power.switch import NoAnswerError, Reading
 from hil.boards.protocol import PowerState
+from hil.core import netns
 from hil.errors import BenchError
 
 RETRIES = 2

@@ -12,9 +12,9 @@ from contextlib import contextmanager, suppress
 from hil.boards.power.pins import RecoveryPin, ResetPin
 from hil.boards.power.switch import PowerSwitch
 from hil.boards.protocol import PowerState
+from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError, HilError
 from hil.evidence.sink import NullSink, Sink
-from hil.wait import SYSTEM_CLOCK, Clock
 
 ShutDown = Callable[[float], bool]
 """Ask the OS to power off; True once it is seen to be down, False when the seconds given are over."""

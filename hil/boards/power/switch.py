@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hil.boards.protocol import PowerState
+from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError
 from hil.evidence.sink import NullSink, Sink
-from hil.wait import SYSTEM_CLOCK, Clock
 
 
 class PowerSwitch(Protocol):

@@ -12,8 +12,8 @@ import re
 
 from hil.boards.power.switch import NoAnswerError, Reading
 from hil.boards.protocol import PowerState
+from hil.core.command import Result, Runner, run
 from hil.errors import BenchError
-from hil.host.command import Result, Runner, run
 
 _HUB = re.compile(r"^(?:Current|New) status for hub (\S+)")
 _PORT = re.compile(r"^\s+Port (\d+): [0-9a-f]{4}\b(.*)$")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from hil import netns
+from hil.core import netns
 from hil.errors import BenchError
 from hil.links import plan
 from hil.links.engines.process import RelayProcess

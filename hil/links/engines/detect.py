@@ -8,7 +8,7 @@ import platform
 from dataclasses import dataclass
 from typing import Literal
 
-from hil import netns
+from hil.core import netns
 from hil.errors import BenchError
 from hil.links.engines import netem, rtnl, uml
 from hil.links.engines.agent import Agent, KernelAgent

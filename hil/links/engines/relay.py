@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
 
-from hil import paths
+from hil.core import paths
 from hil.errors import BenchError
 
 PROTOCOL_VERSION = 2

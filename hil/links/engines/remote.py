@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hil import netns
+from hil.core import netns
 from hil.errors import BenchError, ConfigurationError
 from hil.links.engines import ports
 from hil.links.engines.agent import Agent, ClockOffset

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from hil import netns, paths
+from hil.core import netns, paths
 from hil.errors import BenchError, ConfigurationError, HilError
 from hil.links.engines import mconsole
 from hil.links.engines.agent import Agent

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hil import netns
+from hil.core import netns
 from hil.errors import BenchError
 from hil.links.engines import offload
 

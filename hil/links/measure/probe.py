@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Self
 
-from hil import netns
+from hil.core import netns
 from hil.errors import BenchError
 from hil.links.box import Direction, End, LinkStatus
 from hil.links.state import ETHERNET_HEADER_B

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+from hil.core.wait import wait_until
 from hil.links.box import LinkBox
 from hil.links.measure import probe as packets
 from hil.links.measure.figure import (
@@ -26,7 +27,6 @@ from hil.links.measure.integrity import deliver
 from hil.links.measure.loss import acceptance_burst, acceptance_counts, bursts, mean_burst
 from hil.links.measure.probe import Arrival, Probe
 from hil.links.state import PPM, LinkState, limit_packets
-from hil.wait import wait_until
 
 Stage = Callable[[LinkBox, Sequence[Probe]], list[Calibration]]
 

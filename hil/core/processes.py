@@ -13,10 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from hil.core.process_id import PROC as PROC
+from hil.core.process_id import started
+from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError
-from hil.procid import PROC as PROC
-from hil.procid import started
-from hil.wait import SYSTEM_CLOCK, Clock
 
 
 @dataclass(frozen=True)

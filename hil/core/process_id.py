@@ -1,6 +1,6 @@
 """What ``/proc`` says of a process: the one reader of start times, for whoever must not mistake a recycled pid.
 
-Ground floor: every room may use it.  Identities of processes are made of it in ``hil.host.procs`` (to signal them),
+Ground floor: every room may use it.  Identities of processes are made of it in ``hil.core.processes`` (to signal them),
 ``hil.evidence.process`` (who writes a run) and ``hil.lab.leases`` (who holds a board).
 """
 
