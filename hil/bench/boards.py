@@ -11,8 +11,8 @@ from hil.bench.state import disk_dir
 from hil.boards.console import ConsoleLine
 from hil.boards.container import LABEL, BoardFacts, ContainerBoard, ContainerSpec
 from hil.evidence.sink import Sink
-from hil.lab.hardware import BudgetSpec
 from hil.lab.model import BoardSpec
+from hil.lab.real_board import BudgetSpec
 
 if TYPE_CHECKING:
     from docker import DockerClient

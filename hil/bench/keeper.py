@@ -47,7 +47,7 @@ from hil.links.engines.remote import Gateway
 
 if TYPE_CHECKING:
     from hil.bench.sky import Sky
-    from hil.lab.leases import Lease
+    from hil.leases.leases import Lease
 
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -198,7 +198,7 @@ class Keeper:
 
     def _lease(self, lab: Lab, stack: ExitStack) -> Lease:
         """The right to use the boards: had before anything of theirs is touched, given back after everything."""
-        from hil.lab.leases import Leases
+        from hil.leases.leases import Leases
 
         lease = stack.enter_context(
             Leases().take(

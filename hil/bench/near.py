@@ -12,7 +12,7 @@ from hil.core import netns
 from hil.errors import BenchError
 
 if TYPE_CHECKING:
-    from hil.lab.gateway_host import GatewayHostSpec
+    from hil.lab.shaper_host import GatewayHostSpec
     from hil.links.box import End, Wire
 
 _ALIAS = "testbed link NIC, else called "

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 
-from hil.lab.hardware import SshSpec
 from hil.lab.model import BoardSpec
 from hil.lab.power import GpioSpec, SupervisorSpec
+from hil.lab.real_board import SshSpec
 
 
 def wiring_of(board: BoardSpec) -> dict[str, str]:

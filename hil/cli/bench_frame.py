@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hil.cli.output import delay, rate
-from hil.lab.leases_rules import span
+from hil.leases.rules import span
 from hil.monitor.health import BoardHealth, Health, LinkHealth
 
 T = TypeVar("T")

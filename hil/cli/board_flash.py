@@ -240,8 +240,8 @@ def target_of(name: str, bench_name: str | None, lab_path: Path | None, sysfs: P
             yield target_on_bench(board_of(bench, name), sysfs)
         return
     from hil.bench.state import lease_keys
-    from hil.lab.leases import Leases
     from hil.lab.model import load_lab
+    from hil.leases.leases import Leases
 
     lab = load_lab(lab_path)
     target = target_in_lab(name, lab_path, sysfs)

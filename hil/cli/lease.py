@@ -12,7 +12,7 @@ from hil.cli.output import JSON_OPTION, Progress, print_json, print_table, secon
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from hil.lab.leases import Claim
+    from hil.leases.leases import Claim
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -117,7 +117,7 @@ def take(
       hil lease take six/a1 --for "new fan" --ttl 4h
     Exit code 3 when a board is not free (in time): the message says who has it, for what and until when.
     """
-    from hil.lab.leases import PERSON_TTL_S, PROCESS_TTL_S, Leases
+    from hil.leases.leases import PERSON_TTL_S, PROCESS_TTL_S, Leases
 
     argv: list[str] | None = ctx.meta["argv"]
     if argv == []:
@@ -168,8 +168,8 @@ def list_leases(store: Path | None, as_json: bool) -> None:
       hil lease list
       hil lease list --json
     """
-    from hil.lab.leases import Leases
-    from hil.lab.leases_rules import boards_text, span, utc
+    from hil.leases.leases import Leases
+    from hil.leases.rules import boards_text, span, utc
 
     leases = Leases(store)
     held, queue = leases.list(), leases.queue()
@@ -228,8 +228,8 @@ def free(
       hil lease free six/a1
       hil lease free --lab lab/virtual.yaml --force     whoever holds them; they see that their lease is lost
     """
-    from hil.lab.leases import Leases
-    from hil.lab.leases_rules import boards_text
+    from hil.leases.leases import Leases
+    from hil.leases.rules import boards_text
 
     leases = Leases(store)
     numbers = [int(w) for w in which if w.isdecimal()]
@@ -276,8 +276,8 @@ def wait(
     Example:
       hil lease wait six/a1 --timeout 10m && echo free
     """
-    from hil.lab.leases import Leases
-    from hil.lab.leases_rules import boards_text
+    from hil.leases.leases import Leases
+    from hil.leases.rules import boards_text
 
     keys = board_keys(boards, lab_path)
     with Progress() as progress:
@@ -302,7 +302,7 @@ def renew(number: int, ttl_s: float | None, store: Path | None, as_json: bool) -
     Example:
       hil lease renew 17 --ttl 4h
     """
-    from hil.lab.leases import Leases
+    from hil.leases.leases import Leases
 
     claim = Leases(store).extend(number, ttl_s=ttl_s)
     if as_json:
@@ -360,8 +360,8 @@ def document(claim: Claim) -> dict[str, Any]:
 
 
 def _say_taken(claim: Claim) -> None:
-    from hil.lab.leases_held import LEASE_ENV
-    from hil.lab.leases_rules import boards_text, span, utc
+    from hil.leases.lease import LEASE_ENV
+    from hil.leases.rules import boards_text, span, utc
 
     click.echo(f"lease {claim.id}: {boards_text(claim.boards)}")
     click.echo(

@@ -14,7 +14,7 @@ from types import FrameType
 import click
 
 from hil.errors import ConfigurationError
-from hil.lab.leases import Lease, LeaseLost
+from hil.leases.leases import Lease, LeaseLost
 
 TERM_S = 60.0
 """Patience with a command that was asked to end: a campaign takes its bench down meanwhile."""

@@ -1,7 +1,7 @@
 """What ``/proc`` says of a process: the one reader of start times, for whoever must not mistake a recycled pid.
 
 Ground floor: every room may use it.  Identities of processes are made of it in ``hil.core.processes`` (to signal them),
-``hil.evidence.process`` (who writes a run) and ``hil.lab.leases`` (who holds a board).
+``hil.evidence.process`` (who writes a run) and ``hil.leases.leases`` (who holds a board).
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ from hil.boards.wiring import way_in, wiring_of
 from hil.core.sysfs import names_in, text_of
 from hil.errors import ConfigurationError, HilError
 from hil.host.doctor import Check, Status
-from hil.lab.hardware import BudgetSpec, JetsonSpec, SshSpec
 from hil.lab.model import BoardSpec, Lab
 from hil.lab.power import MicrocontrollerSpec
+from hil.lab.real_board import BudgetSpec, JetsonSpec, SshSpec
 
 ROOT = Path("/")
 WITHOUT = "benches of other lab files work; this one does not come up"

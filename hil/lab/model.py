@@ -11,8 +11,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from hil.lab.gateway_host import GatewayHostSpec
-from hil.lab.hardware import JetsonSpec
+from hil.lab.real_board import JetsonSpec
+from hil.lab.shaper_host import GatewayHostSpec
 from hil.lab.yamlfile import Strict, fault, load_yaml
 
 RESERVED = frozenset({"mgmt", "box"})

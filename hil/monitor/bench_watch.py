@@ -154,7 +154,7 @@ class Monitor(AbstractContextManager["Monitor"]):
         return interval.phase.value, interval.end_s - at_s, interval.why
 
     def _look_at_leases(self) -> tuple[LeaseHealth, ...]:
-        from hil.lab.leases import Leases, default_store
+        from hil.leases.leases import Leases, default_store
 
         if not default_store().exists():
             return ()  # nobody ever took one, and a look makes no store

@@ -30,8 +30,8 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
-from hil.lab.leases import Leases, LeaseTaken
-from hil.lab.leases_rules import Place
+from hil.leases.leases import Leases, LeaseTaken
+from hil.leases.rules import Place
 from tests.benchmarks.figures import Figure, write
 
 BOARDS = tuple(f"six/{name}" for name in ("a1", "a2", "a3", "b1", "b2", "b3"))

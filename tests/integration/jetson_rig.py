@@ -13,8 +13,8 @@ from hil.boards.container import ContainerBoard
 from hil.boards.jetson.board import JetsonBoard, JetsonFacts
 from hil.boards.jetson.serial_console import SerialConsole
 from hil.boards.protocol import Fidelity
-from hil.lab.hardware import BudgetSpec
 from hil.lab.power import ShellyGen2Spec, SupervisorSpec
+from hil.lab.real_board import BudgetSpec
 from hil.testing import ListSink
 from hil.twin.rack import PowerStrip
 from tests.integration.board_kit import boards

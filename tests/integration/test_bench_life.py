@@ -15,7 +15,7 @@ from hil.bench.state import is_live, lease_keys
 from hil.boards.protocol import Via
 from hil.core import netns, paths
 from hil.errors import BenchError, ConfigurationError
-from hil.lab.leases import Leases, LeaseTaken
+from hil.leases.leases import Leases, LeaseTaken
 from tests.integration.host_state import as_it_was
 
 pytestmark = pytest.mark.integration

@@ -25,7 +25,7 @@ from hil.boards.container import ContainerBoard, freeze_os
 from hil.core import paths
 from hil.core.wait import wait_until
 from hil.errors import BenchError
-from hil.lab.leases import Leases
+from hil.leases.leases import Leases
 from tests.integration.cli_kit import HIL, Terminal
 from tests.integration.host_state import as_it_was
 

@@ -19,8 +19,8 @@ from hil.cli.app import run
 from hil.cli.board_flash import FlashTarget, flash_board, plan_of, target_in_lab, target_on_bench
 from hil.cli.output import Progress
 from hil.errors import BenchError, ConfigurationError
-from hil.lab.leases import Leases
 from hil.lab.power import CommandSpec, SupervisorSpec
+from hil.leases.leases import Leases
 from tests.unit.test_lab_hardware import HOST_KEY
 from tests.unit.test_power_recovery import NANO, PORT, RECORD, Bus
 

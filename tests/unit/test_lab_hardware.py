@@ -63,7 +63,7 @@ def test_a_real_board_is_of_class_hardware_and_the_lab_is_worth_its_lowest_class
 
 
 def test_budgets_of_a_real_board_are_minutes_unless_said_otherwise(tmp_path: Path) -> None:
-    from hil.lab.hardware import BudgetSpec
+    from hil.lab.real_board import BudgetSpec
 
     section = lab_of(tmp_path, REAL).boards[3].jetson
     assert section and section.budgets is None

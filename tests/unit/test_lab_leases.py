@@ -25,11 +25,11 @@ from hil.core import paths
 from hil.core import process_id as procid
 from hil.core.wait import wait_until
 from hil.errors import ConfigurationError
-from hil.lab import leases as leases_module
-from hil.lab import leases_store
-from hil.lab.leases import Claim, LeaseLost, Leases, LeaseTaken
-from hil.lab.leases_bell import sweep
-from hil.lab.leases_rules import WAIT_TERM_S, Place, blockers, has_ended, left_s, span
+from hil.leases import leases as leases_module
+from hil.leases import store as leases_store
+from hil.leases.leases import Claim, LeaseLost, Leases, LeaseTaken
+from hil.leases.rules import WAIT_TERM_S, Place, blockers, has_ended, left_s, span
+from hil.leases.wakeup import sweep
 from hil.testing import FakeClock
 from tests.benchmarks.leases import judge
 
@@ -556,7 +556,7 @@ def test_a_command_runs_within_its_lease_and_its_exit_code_is_passed_on(
     leases: Leases, capfd: pytest.CaptureFixture[str]
 ) -> None:
     script = (
-        "import os; from hil.lab.leases import Leases\n"
+        "import os; from hil.leases.leases import Leases\n"
         "(c,) = Leases().list()\n"
         "print(c.pid == os.getpid(), sorted(c.boards), c.purpose)\n"
         "Leases().take(['six/a1'], purpose='inside').free()\n"

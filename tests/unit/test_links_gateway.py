@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from hil.errors import BenchError, ConfigurationError
 from hil.host import gateway_doctor
 from hil.host.gateway_doctor import GatewayFacts, examine
-from hil.lab.gateway_host import GatewayHostSpec
+from hil.lab.shaper_host import GatewayHostSpec
 from hil.links.box import End, LinkBox, Wire
 from hil.links.engines import netem, offload, ports, rtnl
 from hil.links.engines.agent import Agent

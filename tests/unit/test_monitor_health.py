@@ -17,7 +17,7 @@ from hil.boards.protocol import PowerState
 from hil.core import netns
 from hil.core.wait import wait_until
 from hil.errors import BenchError, DeviceError
-from hil.lab.leases import Leases
+from hil.leases.leases import Leases
 from hil.monitor.bench_watch import Monitor
 from hil.monitor.board_watch import BoardWatch
 from hil.monitor.health import Health, Sensors, snapshot

@@ -31,8 +31,8 @@ from hil.core import netns
 from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
 from hil.errors import BenchError, ConfigurationError, DeviceError, HilError
 from hil.evidence.sink import NullSink, Sink
-from hil.lab.hardware import BudgetSpec
 from hil.lab.power import SupervisorSpec
+from hil.lab.real_board import BudgetSpec
 
 PROBE_S = 0.3
 """An sshd that is there takes a connection within this; one probe of many while a board boots."""

@@ -31,7 +31,7 @@ from hil.links.engines.relay import Kind, RelayLine, compile_relay
 from hil.links.engines.wiring import Profile
 
 if TYPE_CHECKING:
-    from hil.lab.gateway_host import GatewayHostSpec
+    from hil.lab.shaper_host import GatewayHostSpec
 
 SILENCE_S = 15
 """The relay ends and undoes when it heard nothing for so long: a cable was pulled, and no TCP connection ended."""

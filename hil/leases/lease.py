@@ -11,7 +11,7 @@ from typing import Protocol
 
 from hil.core.wait import Clock
 from hil.errors import BenchError, HilError
-from hil.lab.leases_rules import Claim, boards_text
+from hil.leases.rules import Claim, boards_text
 
 STORE_ENV = "HIL_LEASES"
 LEASE_ENV = "HIL_LEASE"
@@ -22,7 +22,7 @@ LOOK_EVERY_S = 2.0
 
 
 class Keeping(Protocol):
-    """What a held lease needs of ``hil.lab.leases.Leases``."""
+    """What a held lease needs of ``hil.leases.leases.Leases``."""
 
     path: Path
     clock: Clock

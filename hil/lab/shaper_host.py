@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from hil.lab.hardware import SshSpec
+from hil.lab.real_board import SshSpec
 from hil.lab.yamlfile import Strict
 
 _NIC = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$"

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from hil.core.wait import Clock, SystemClock
-from hil.lab.leases_rules import Claim
+from hil.leases.rules import Claim
 
 
 class Bell(AbstractContextManager["Bell"]):

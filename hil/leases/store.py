@@ -21,7 +21,7 @@ from pathlib import Path
 from hil.core.process_id import PROC
 from hil.core.wait import wait_until
 from hil.errors import BenchError, ConfigurationError, HarnessError, HilError
-from hil.lab.leases_rules import Claim, Place, left_s, position
+from hil.leases.rules import Claim, Place, left_s, position
 
 APPLICATION = 0x48494C4C  # "HILL", in the file's header: this is a lease store
 VERSION = 1

@@ -4,8 +4,8 @@
         ...                      # renewed by a thread; lease.lost when somebody freed it by force
 
 A lease is freed when its block ends, when its holder dies (whoever looks next sees that its process is gone), and
-at the end of its term otherwise.  :mod:`hil.lab.leases_rules` says who comes first and which clock counts,
-:mod:`hil.lab.leases_store` where it is kept.
+at the end of its term otherwise.  :mod:`hil.leases.rules` says who comes first and which clock counts,
+:mod:`hil.leases.store` where it is kept.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from hil.core import paths
 from hil.core.process_id import started
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError, ConfigurationError
-from hil.lab.leases_bell import Bell, ring, sweep
-from hil.lab.leases_held import LEASE_ENV, STORE_ENV, Lease, LeaseLost, LeaseTaken, outer_is_gone
-from hil.lab.leases_rules import Claim, Place, blockers, boards_text, has_ended, left_s, sentence
-from hil.lab.leases_rules import position as place_in_queue
-from hil.lab.leases_store import Session, Store, presented
+from hil.leases.lease import LEASE_ENV, STORE_ENV, Lease, LeaseLost, LeaseTaken, outer_is_gone
+from hil.leases.rules import Claim, Place, blockers, boards_text, has_ended, left_s, sentence
+from hil.leases.rules import position as place_in_queue
+from hil.leases.store import Session, Store, presented
+from hil.leases.wakeup import Bell, ring, sweep
 
 __all__ = ["Claim", "Lease", "LeaseLost", "LeaseTaken", "Leases", "default_holder", "default_store"]
 
