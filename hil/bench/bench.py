@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from hil.bench.sky import Sky
     from hil.boards.protocol import Board
     from hil.evidence.record import Recorder
+    from hil.images.images import Images
     from hil.links.box import LinkBox
-    from hil.twin.images import Images
 
 Progress = Callable[[str], None]
 
@@ -107,8 +107,8 @@ class Bench:
     @cached_property
     def images(self) -> Images:
         """Hardware image, factory OS and signed bundles of this bench (from the cache)."""
-        from hil.twin.images import ensure_images
-        from hil.twin.recipes import recipe_of
+        from hil.images.images import ensure_images
+        from hil.images.recipes import recipe_of
 
         return ensure_images(self._client, recipe=recipe_of(self.lab.os.adapter))
 
@@ -219,8 +219,8 @@ class Bench:
         from hil.bench.plumbing import Plumbing
         from hil.boards.console import ConsoleLine
         from hil.host.engine import connect
+        from hil.images.pki import ensure_pki
         from hil.links.box import LinkBox
-        from hil.twin.pki import ensure_pki
 
         self.state = require_state(self.name)
         self.plumbing = Plumbing(self.name, self.lab)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hil.boards.jetson.board import JetsonBoard, JetsonFacts
     from hil.boards.jetson.serial_console import SerialConsole
     from hil.boards.protocol import Board
-    from hil.twin.pki import Pki
+    from hil.images.pki import Pki
 
 STAND_IN_BUDGETS = BudgetSpec(boot_s=60.0, shutdown_s=15.0, fall_back_s=90.0, answer_s=5.0)
 STRIP_TIMEOUT_S = 30.0
@@ -104,11 +104,11 @@ def jetsons(
 
 def jetson_facts(plumbing: Plumbing, spec: BoardSpec, console: ConsoleLine, pki: Pki) -> JetsonFacts:
     """What the lab file says of a real board; for a stand-in, what the bench put there in its place."""
+    from hil.bench.stand_in_strip import ADDRESS
     from hil.boards.jetson.board import JetsonFacts
     from hil.boards.protocol import Fidelity
     from hil.boards.ssh import Jump
     from hil.lab.power import ShellyGen2Spec, SupervisorSpec
-    from hil.twin.rack import ADDRESS
 
     section = spec.jetson
     assert section is not None  # the lab file's own rule for driver: jetson

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from hil.boards.jetson.board import JetsonBoard
     from hil.boards.jetson.serial_console import SerialConsole
-    from hil.twin.images import Images
-    from hil.twin.pki import Pki
+    from hil.images.images import Images
+    from hil.images.pki import Pki
 
 PARALLEL = 6
 """Boards started at once: much of a start is waiting for the container engine, so more than the cores pays."""
@@ -61,7 +61,7 @@ class Equipment:
             plumbing, client, images.hardware_image_id, lines, pki, NullSink(), [*plain, *standing_in]
         )
         if standing_in:
-            from hil.twin.rack import PowerStrip
+            from hil.bench.stand_in_strip import PowerStrip
 
             loads = {outlet: self.hardware[name].supervisor for name, outlet in standing_in.items()}
             stack.enter_context(PowerStrip(plumbing.management, loads))

@@ -125,9 +125,9 @@ class Keeper:
 
     def _up(self, lab: Lab, stack: ExitStack) -> None:
         from hil.host.engine import engine
-        from hil.twin.images import ensure_images
-        from hil.twin.pki import ensure_pki
-        from hil.twin.recipes import recipe_of
+        from hil.images.images import ensure_images
+        from hil.images.pki import ensure_pki
+        from hil.images.recipes import recipe_of
 
         name = self.state.name
         stack.callback(shutil.rmtree, disk_dir(name), ignore_errors=True)

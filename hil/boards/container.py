@@ -31,7 +31,7 @@ from hil.core import netns
 from hil.core.wait import wait_until
 from hil.errors import BenchError, DeviceError
 from hil.evidence.sink import NullSink, Sink
-from hil.twin.variables import SLOTS, BootControl, Variables, other
+from hil.onboard.variables import SLOTS, BootControl, Variables, other
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from hil.boards.disks import copy_sparse
 from hil.core.paths import cache
 from hil.errors import ConfigurationError
-from hil.twin.packages import run_tool
-from hil.twin.variables import BootControl, Variables
+from hil.images.packages import run_tool
+from hil.onboard.variables import BootControl, Variables
 
 if TYPE_CHECKING:
     from hil.boards.container import BoardFacts
-    from hil.twin.images import OsImage
-    from hil.twin.pki import Pki
+    from hil.images.images import OsImage
+    from hil.images.pki import Pki
 
 MIB = 1024 * 1024
 DATA_SIZE_BYTES = 512 * MIB

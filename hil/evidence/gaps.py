@@ -21,7 +21,7 @@ class Gap(Strict):
 
 
 class GapFile(Strict):
-    """The whole of ``lab/fidelity_gaps.yaml``."""
+    """The whole of ``hil/evidence/fidelity_gaps.yaml``."""
 
     schema_version: Literal[1] = Field(alias="schema")
     gaps: tuple[Gap, ...] = Field(strict=False)

@@ -36,7 +36,7 @@ INPUTS = (
     "hil/payload",
     "hil/links/engines/native",
     "hil/host/packages.py",
-    "lab/os",
+    "hil/images/os",
 )
 """What images, bundles, payload and relay are made from, relative to the checkout."""
 LOCK_DEADLINE_S = 900.0
@@ -72,9 +72,9 @@ class RealBuilders:
     """The builders of this project, imported when needed."""
 
     def images(self, client: DockerClient, progress: Progress) -> Built:
-        from hil.twin.bundles import BundleKind
-        from hil.twin.images import ensure_images
-        from hil.twin.pki import ensure_pki
+        from hil.images.bundles import BundleKind
+        from hil.images.images import ensure_images
+        from hil.images.pki import ensure_pki
 
         images = ensure_images(client, progress)
         bundles = [images.bundles.bundle(kind).path for kind in BundleKind]

@@ -192,8 +192,8 @@ class _NodePeer:
     """``GET /health`` on a kept connection."""
 
     def __init__(self, board: Board) -> None:
-        from hil.node.app import PORT
-        from hil.node.client import Peer
+        from hil.onboard.node.app import PORT
+        from hil.onboard.node.client import Peer
 
         namespace, address = board.address()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hil.core import paths
 from hil.errors import BenchError
-from hil.node import infer
+from hil.onboard.node import infer
 from hil.payload import model as network
 from hil.payload import scene as scenery
 from hil.rollout.artefact import Artefact
@@ -127,8 +127,8 @@ def _save_golden(scene: Path, model: Path, target: Path) -> None:
 
 def _signature(model: Path) -> bytes:
     """The release key's signature, renewed when the keys are newer."""
-    from hil.twin.bundles import sign_artefact
-    from hil.twin.pki import ensure_pki
+    from hil.images.bundles import sign_artefact
+    from hil.images.pki import ensure_pki
 
     keyring = ensure_pki().keyring
     signature = model.with_name(model.name + ".p7s")

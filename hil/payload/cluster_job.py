@@ -105,8 +105,8 @@ def _start(client: NodeClient, scene: str) -> str:
 
 
 def _result(job: str, document: dict[str, Any], content: bytes, payload: PayloadArtefacts) -> InferenceResult:
-    from hil.node.errors import ApiError
-    from hil.node.infer import from_npy
+    from hil.onboard.node.errors import ApiError
+    from hil.onboard.node.infer import from_npy
 
     try:
         mask = from_npy(content)

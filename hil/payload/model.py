@@ -65,7 +65,7 @@ def golden(scene: NDArray[np.uint16], model: Path) -> NDArray[np.uint8]:
     """The mask of a scene [bands, H, W], tile by tile, with the same code and runtime as on a board."""
     import numpy as np
 
-    from hil.node.infer import load, predict
+    from hil.onboard.node.infer import load, predict
 
     network = load(model)
     mask = np.zeros(scene.shape[1:], dtype=np.uint8)

@@ -203,7 +203,7 @@ class TorchRunner:
         return float(counter.get_total_flops()) / 1e9
 
     def _scores(self, raw: Any) -> Any:
-        """The arithmetic of ``hil.node.infer.predict``, in the same order."""
+        """The arithmetic of ``hil.onboard.node.infer.predict``, in the same order."""
         import torch
 
         image = (raw.to(torch.int32) & 0xFFFF).to(torch.float32) / self._scale

@@ -16,7 +16,7 @@ from hil.errors import DeviceError
 
 
 class BundleFacts(Protocol):
-    """What a rollout needs to know about a signed OS image (``hil.twin.bundles.Bundle`` has these)."""
+    """What a rollout needs to know about a signed OS image (``hil.images.bundles.Bundle`` has these)."""
 
     @property
     def path(self) -> Path: ...

@@ -1,6 +1,6 @@
 """SWUpdate as an OS adapter: ``swupdate`` itself, and the board's ``swupdate-slots`` for its A/B side.
 
-SWUpdate keeps no account of slots; what an OS needs beside it is in ``hil/twin/updaters/swupdate_slots.py``, and
+SWUpdate keeps no account of slots; what an OS needs beside it is in ``hil/onboard/updaters/swupdate_slots.py``, and
 ``docs/os-adapters.md`` says what an OS of your own must answer.
 """
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.node.infer import Loaded, load, predict
+from hil.onboard.node.infer import Loaded, load, predict
 from hil.payload.compare import compare
 from hil.payload.model import CLASSES, TILE
 from hil.payload.onnx_file import in_single_precision

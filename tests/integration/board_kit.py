@@ -15,9 +15,9 @@ from hil.boards.container import BoardFacts, ContainerBoard, ContainerSpec
 from hil.boards.nv import prepare_nv_dir
 from hil.boards.protocol import Via
 from hil.core import netns
-from hil.twin.images import Images, ensure_images
-from hil.twin.pki import ensure_pki
-from hil.twin.recipes import REFERENCE, Recipe
+from hil.images.images import Images, ensure_images
+from hil.images.pki import ensure_pki
+from hil.images.recipes import REFERENCE, Recipe
 
 if TYPE_CHECKING:
     from docker import DockerClient

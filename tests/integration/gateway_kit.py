@@ -14,12 +14,12 @@ from pathlib import Path
 
 from hil.core import netns, paths
 from hil.core.wait import wait_until
+from hil.images.pki import ensure_pki
+from hil.images.rootfs import ensure_base
 from hil.links.engines import offload
 from hil.links.engines.agent import KernelAgent
 from hil.links.engines.relay import Kind
 from hil.links.engines.remote import GatewayHost
-from hil.twin.pki import ensure_pki
-from hil.twin.rootfs import ensure_base
 
 ADDRESS, OURS = "198.19.200.2", "198.19.200.1"
 CONFIG = """

@@ -21,13 +21,13 @@ from pathlib import Path
 from hil.core import netns, paths
 from hil.core.wait import wait_until
 from hil.errors import BenchError
+from hil.images.pki import ensure_pki
+from hil.images.rootfs import ensure_base
 from hil.links.engines import offload, ports, uml
 from hil.links.engines.process import RelayProcess
 from hil.links.engines.relay import compile_preload, compile_relay
 from hil.links.engines.remote import GatewayHost, Login, SshAgent, install
 from hil.links.engines.sysctl import big_socket_buffers
-from hil.twin.pki import ensure_pki
-from hil.twin.rootfs import ensure_base
 
 ADDRESS, OURS = "198.19.200.2", "198.19.200.1"
 TRUNK, PORTS = "trunk", ("p0", "p1", "p2", "p3")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hil.bench.stand_in_strip import PowerStrip
 from hil.boards.console import ConsoleLine
 from hil.boards.container import ContainerBoard
 from hil.boards.jetson.board import JetsonBoard, JetsonFacts
@@ -16,7 +17,6 @@ from hil.boards.protocol import Fidelity
 from hil.lab.power import ShellyGen2Spec, SupervisorSpec
 from hil.lab.real_board import BudgetSpec
 from hil.testing import ListSink
-from hil.twin.rack import PowerStrip
 from tests.integration.board_kit import boards
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from hil.boards.container import ContainerBoard, freeze_os
 from hil.boards.protocol import PowerState
 from hil.core.wait import wait_until
 from hil.errors import DeviceError
-from hil.twin.variables import SLOTS, BootControl, Variables
+from hil.onboard.variables import SLOTS, BootControl, Variables
 from tests.integration.board_kit import boards, engine_client
 
 pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
@@ -64,7 +64,7 @@ def test_with_both_slots_exhausted_the_console_offers_a_recovery_shell_that_can_
         r"L4TLauncher: Attempting Recovery Boot[\s\S]*recovery# ", deadline_s=20.0, since=since
     )
     assert board.boot.state().running is None
-    mend = "import pathlib, hil.twin.variables as v; nv = v.Variables(pathlib.Path('/nv/vars')); "
+    mend = "import pathlib, hil.onboard.variables as v; nv = v.Variables(pathlib.Path('/nv/vars')); "
     mend += "v.BootControl(nv).mark_good('B')"
     type_text(board, f'python3 -S -c "{mend}"; exit\n')
     assert board.wait_booted().slot == "B"

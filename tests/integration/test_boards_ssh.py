@@ -17,7 +17,7 @@ from hil.boards.ssh import Jump, SshShell, Target, WrongHostKeyError
 from hil.cli.terminal import ssh_argv
 from hil.core import netns
 from hil.errors import BenchError, ConfigurationError, DeviceError
-from hil.twin.pki import ensure_pki
+from hil.images.pki import ensure_pki
 from tests.integration.board_kit import boards, engine_client
 
 pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]

@@ -15,9 +15,9 @@ from hil.boards.container import ContainerBoard
 from hil.boards.protocol import Identity, Shell
 from hil.core.wait import wait_until
 from hil.errors import DeviceError
-from hil.twin.bundles import Bundle, BundleKind, BundleSet, sign_artefact
-from hil.twin.packages import sha256_of
-from hil.twin.variables import BootControl, Variables
+from hil.images.bundles import Bundle, BundleKind, BundleSet, sign_artefact
+from hil.images.packages import sha256_of
+from hil.onboard.variables import BootControl, Variables
 from tests.integration.board_kit import boards, engine_client
 
 pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]

@@ -14,8 +14,8 @@ from hil.boards.ssh import WrongHostKeyError
 from hil.core import netns
 from hil.core.wait import wait_until
 from hil.errors import BenchError, ConfigurationError, HilError
+from hil.images.pki import ensure_pki
 from hil.lab.power import ShellyGen2Spec, SupervisorSpec
-from hil.twin.pki import ensure_pki
 from tests.integration.board_kit import engine_client
 from tests.integration.jetson_rig import StandIn, stand_ins
 from tests.power_kit import Fault, ShellyGen2Strip

@@ -23,6 +23,7 @@ from hil.core import netns
 from hil.core.wait import wait_until
 from hil.errors import BenchError, ConfigurationError
 from hil.host import gateway_doctor
+from hil.images.pki import ensure_pki
 from hil.lab.model import load_lab
 from hil.links.box import End, LinkBox, Wire
 from hil.links.engines import ports, remote, rtnl
@@ -33,7 +34,6 @@ from hil.links.fake import fake_box
 from hil.links.measure.probe import Probe, collect, pace, warm_up
 from hil.links.plan import PlanRow
 from hil.links.state import LinkState
-from hil.twin.pki import ensure_pki
 from tests.integration import gateway_kit
 from tests.integration.test_links_kernel import (
     joined_by_u32,

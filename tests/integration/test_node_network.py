@@ -70,7 +70,15 @@ class NodeBoard:
         }
         for name, text in texts.items():
             (facts / name).write_text(text)
-        argv = [sys.executable, "-m", "hil.node", "--data", str(self.root / "data"), "--facts", str(facts)]
+        argv = [
+            sys.executable,
+            "-m",
+            "hil.onboard.node",
+            "--data",
+            str(self.root / "data"),
+            "--facts",
+            str(facts),
+        ]
         self.process = subprocess.Popen(netns.argv_inside(self.space, argv), cwd=paths.ROOT)
 
     def signal(self, number: int) -> None:

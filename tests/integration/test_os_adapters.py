@@ -10,15 +10,15 @@ import pytest
 from hil.boards.container import ContainerBoard
 from hil.boards.protocol import Shell
 from hil.core.paths import ROOT
+from hil.images.bundles import BundleKind
+from hil.images.recipes import REFERENCE, SWUPDATE, Recipe
+from hil.onboard.variables import BootControl, Variables, other
 from hil.rollout.adapter import OsAdapter
 from hil.rollout.adapter_conformance import AdapterConformance, Bad, Updater
 from hil.rollout.declared import DeclaredAdapter
 from hil.rollout.declared_file import load_adapter
 from hil.rollout.rauc import RaucAdapter
 from hil.rollout.swupdate import SwupdateAdapter
-from hil.twin.bundles import BundleKind
-from hil.twin.recipes import REFERENCE, SWUPDATE, Recipe
-from hil.twin.variables import BootControl, Variables, other
 from tests.integration.board_kit import boards, engine_client
 
 pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
@@ -84,7 +84,7 @@ class TestRaucAsDeclared(AdapterConformance):
     @pytest.fixture(scope="class")
     @classmethod
     def updater(cls) -> Iterator[Updater]:
-        file = load_adapter(ROOT / "lab/os/adapters/rauc.yaml")
+        file = load_adapter(ROOT / "lab/adapters/rauc.yaml")
         with updater_on_a_board(
             REFERENCE, lambda board, shell: DeclaredAdapter(file, board, shell)
         ) as updater:

@@ -1,4 +1,4 @@
-"""Boards that are nothing but a node service on a loopback address: for tests of hil.node and hil.rollout.
+"""Boards that are nothing but a node service on a loopback address: for tests of hil.onboard.node and hil.rollout.
 
 Node ``k`` listens on 127.88.<bed>.<k>; all nodes of a bed share one port, as real boards do.  A fake OS adapter
 installs by writing a file and restarts by replacing the node, boot id and all.
@@ -21,9 +21,9 @@ from typing import Any, cast
 
 from hil.boards.protocol import Board, Slot, Via
 from hil.errors import DeviceError
-from hil.node.app import Node, Settings
-from hil.node.epoch import Member as EpochMember
-from hil.node.facts import Places
+from hil.onboard.node.app import Node, Settings
+from hil.onboard.node.epoch import Member as EpochMember
+from hil.onboard.node.facts import Places
 from hil.rollout.adapter import HealthReport, InstalledSlot, OsStatus, RefusedBundle
 from hil.rollout.fleet import Fleet, Member
 

@@ -16,10 +16,10 @@ from hil.boards.container import CAPABILITIES, BoardFacts, ContainerBoard, Conta
 from hil.boards.nv import prepare_nv_dir
 from hil.boards.protocol import Board, Fidelity, PowerState, Via
 from hil.errors import BenchError, ConfigurationError, DeviceError
+from hil.images.images import OsImage
+from hil.images.pki import Pki
+from hil.onboard.variables import BootControl, Variables
 from hil.testing import ListSink
-from hil.twin.images import OsImage
-from hil.twin.pki import Pki
-from hil.twin.variables import BootControl, Variables
 
 
 class FakeEngine:

@@ -22,12 +22,12 @@ from hil.boards.power.supervisor import PoweredSupervisor
 from hil.boards.protocol import Board, Completed, Fidelity, PowerState, Via
 from hil.core import netns, paths
 from hil.errors import BenchError, ConfigurationError, DeviceError
+from hil.images.pki import Pki, ensure_pki
 from hil.lab.model import BoardSpec, load_lab
 from hil.lab.power import CommandSpec, SupervisorSpec
 from hil.lab.real_board import BudgetSpec
+from hil.onboard.firmware.handoff import compatible
 from hil.testing import FakeClock
-from hil.twin.firmware.handoff import compatible
-from hil.twin.pki import Pki, ensure_pki
 from tests.unit.jetson_kit import ScriptedRemote, plant
 from tests.unit.test_lab_hardware import HOST_KEY, REAL, lab_of
 

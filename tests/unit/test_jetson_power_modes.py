@@ -13,12 +13,12 @@ from hil.boards.jetson.power_modes import CONF, NvpModel, Selected, choose_mode,
 from hil.boards.jetson.seam import Remote
 from hil.boards.protocol import Board, Completed, Identity
 from hil.errors import ConfigurationError, DeviceError
-from hil.twin.onboard.nvpmodel import run as twin
+from hil.onboard.tools.nvpmodel import run as twin
 from tests.unit.jetson_kit import Answer, ScriptedRemote, said
 
 ROOT = Path(__file__).parents[2]
 NANO = (ROOT / "tests/data/jetson/nvpmodel_orin_nano.conf").read_text()
-TWIN = (ROOT / "lab/os/reference/rootfs/etc/nvpmodel.conf").read_text()
+TWIN = (ROOT / "hil/images/os/reference/rootfs/etc/nvpmodel.conf").read_text()
 PROMPT = (
     "NVPM WARN: Golden image context is already created\n"
     "NVPM WARN: Reboot required for changing to this power mode: 2\n"

@@ -22,8 +22,8 @@ from hil.boards.jetson.slots import (
 )
 from hil.boards.protocol import BootState, SlotState
 from hil.errors import DeviceError
-from hil.twin.onboard.nvbootctrl import dump
-from hil.twin.variables import JETSON_GUID, BootControl, Variables
+from hil.onboard.tools.nvbootctrl import dump
+from hil.onboard.variables import JETSON_GUID, BootControl, Variables
 from tests.unit.jetson_kit import LocalRemote, ScriptedRemote, plant, said
 
 DATA = Path(__file__).parents[1] / "data/jetson"

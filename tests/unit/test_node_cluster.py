@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from hil.node.client import Peer
-from hil.node.errors import ApiError
+from hil.onboard.node.client import Peer
+from hil.onboard.node.errors import ApiError
 from tests.unit.node_kit import Bed, LoopBoard, bed, eventually
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hil.node.epoch import (
+from hil.onboard.node.epoch import (
     Config,
     Coordinator,
     CoordinatorState,

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from hil.boards.protocol import Via
-from hil.node.client import Peer
-from hil.node.errors import ApiError
-from hil.node.infer import Inference, from_npy, load, predict, to_npy
+from hil.onboard.node.client import Peer
+from hil.onboard.node.errors import ApiError
+from hil.onboard.node.infer import Inference, from_npy, load, predict, to_npy
 from hil.rollout.artefact import Artefact
 from hil.rollout.node_client import NodeClient
 from hil.rollout.rollout import Rollout
@@ -61,7 +61,7 @@ def test_what_is_not_a_model_is_refused_and_remembered(tmp_path: Path) -> None:
 @pytest.fixture
 def cluster(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Bed, str]]:
     """Four boards under one epoch with the tiny model, and a scene at the gateway."""
-    monkeypatch.setattr("hil.node.app.cms_check", lambda keyring: lambda path, signature: None)
+    monkeypatch.setattr("hil.onboard.node.app.cms_check", lambda keyring: lambda path, signature: None)
     with bed(tmp_path, {"a": 2, "b": 2}) as boards:
         bundle = FakeBundle.make(tmp_path / "bundle", "1.0.0", 10)
         rollout = Rollout(boards.fleet, bundle, adapter=boards.adapter)

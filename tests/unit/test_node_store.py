@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from hil.node import artefact as artefact_module
-from hil.node.artefact import BEFORE_RESTART, Artefact, Superseded
-from hil.node.errors import ApiError
-from hil.node.manifest import Manifest
-from hil.node.store import Store, cms_check
+from hil.onboard.node import artefact as artefact_module
+from hil.onboard.node.artefact import BEFORE_RESTART, Artefact, Superseded
+from hil.onboard.node.errors import ApiError
+from hil.onboard.node.manifest import Manifest
+from hil.onboard.node.store import Store, cms_check
 
 CHUNK = 4096
 CONTENT = bytes((i * 7 + i // 251) % 256 for i in range(3 * CHUNK + 1000))

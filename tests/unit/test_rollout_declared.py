@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from hil.boards.protocol import Board
 from hil.core.paths import ROOT
 from hil.errors import ConfigurationError, DeviceError
+from hil.images.recipes import REFERENCE, SWUPDATE, recipe_of
 from hil.lab.model import Lab
 from hil.rollout.adapter import InstallFailed, RefusedBundle
 from hil.rollout.choice import BundleFile, adapter_of
@@ -29,11 +30,10 @@ from hil.rollout.jsonpath import find, parse_path
 from hil.rollout.rauc import RaucAdapter, parse_status
 from hil.rollout.swupdate import SwupdateAdapter
 from hil.testing import FakeClock
-from hil.twin.recipes import REFERENCE, SWUPDATE, recipe_of
 from tests.unit.test_rollout_rauc import status as rauc_status
 from tests.unit.updater_kit import FakeShell
 
-RAUC = ROOT / "lab/os/adapters/rauc.yaml"
+RAUC = ROOT / "lab/adapters/rauc.yaml"
 DIGEST = "ab" * 32
 GOOD_FILE = (0, f"{DIGEST}  /data/x\n", "")
 

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from hil.errors import DeviceError, HarnessError
+from hil.images.bundles import BundleKind, damage_swu
+from hil.images.pki import Pki, ensure_pki
+from hil.images.swu import members, pack_swu
+from hil.onboard.updaters.swupdate_slots import BUSY, REFUSED, Places, Refused, Slots, measure, run
+from hil.onboard.variables import BootControl, Variables
 from hil.rollout.adapter import InstallFailed, RefusedBundle
 from hil.rollout.swupdate import SwupdateAdapter, parse_status
 from hil.testing import FakeClock
-from hil.twin.bundles import BundleKind, damage_swu
-from hil.twin.pki import Pki, ensure_pki
-from hil.twin.swu import members, pack_swu
-from hil.twin.updaters.swupdate_slots import BUSY, REFUSED, Places, Refused, Slots, measure, run
-from hil.twin.variables import BootControl, Variables
 from tests.unit.updater_kit import FakeShell
 
 DIGEST = "ab" * 32

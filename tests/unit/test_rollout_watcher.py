@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hil.node.epoch import Lease, Member, RenewReply
+from hil.onboard.node.epoch import Lease, Member, RenewReply
 from hil.rollout.claims import ClaimInterval, Ledger, definite
 from hil.rollout.rollout import Rollout
 from hil.rollout.watcher import InvariantWatcher, WatchReport

@@ -8,10 +8,10 @@ import subprocess
 from pathlib import Path
 
 from hil.core import paths
-from hil.twin.onboard import bootctl
-from hil.twin.variables import BootControl, Variables
+from hil.onboard.tools import bootctl
+from hil.onboard.variables import BootControl, Variables
 
-SCRIPT = paths.ROOT / "lab/os/reference/rootfs/usr/lib/rauc/bootctl"
+SCRIPT = paths.ROOT / "hil/images/os/reference/rootfs/usr/lib/rauc/bootctl"
 
 
 def shell(variables: Path, *argv: str) -> str:

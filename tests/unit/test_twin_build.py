@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from hil.errors import BenchError, HarnessError
-from hil.twin import rootfs
-from hil.twin.bundles import BundleKind, damage
-from hil.twin.packages import Wheel, read_list, read_wheels, run_tool
-from hil.twin.pki import Pki, ensure_pki
+from hil.images import rootfs
+from hil.images.bundles import BundleKind, damage
+from hil.images.packages import Wheel, read_list, read_wheels, run_tool
+from hil.images.pki import Pki, ensure_pki
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_private_keys_are_for_their_owner_alone_and_are_made_once(pki: Pki) -> N
 def test_the_release_signature_verifies_as_a_board_does_it_and_a_foreign_one_does_not(
     pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hil.twin import bundles
+    from hil.images import bundles
 
     monkeypatch.setattr(bundles, "ensure_pki", lambda: pki)
     artefact = tmp_path / "model.onnx"

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from hil.onboard.firmware.__main__ import image_size, measure, read_facts
+from hil.onboard.firmware.console import Console, announce, escape_pressed, uefi_shell
+from hil.onboard.firmware.watchdog import Watchdog
+from hil.onboard.variables import BootControl, Variables
 from hil.testing import FakeClock
-from hil.twin.firmware.__main__ import image_size, measure, read_facts
-from hil.twin.firmware.console import Console, announce, escape_pressed, uefi_shell
-from hil.twin.firmware.watchdog import Watchdog
-from hil.twin.variables import BootControl, Variables
 
 BOOT_LINES = [
     r"^\[\d{4}\.\d{3}\] I> MB1 \(version: ([\w.-]+)\)",

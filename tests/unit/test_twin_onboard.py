@@ -11,12 +11,12 @@ import pytest
 
 from hil.boards.tegrastats import parse
 from hil.core.paths import ROOT
-from hil.twin.onboard import bootctl, nvbootctrl, nvpmodel, tegrastats
-from hil.twin.rootfs import on_board_sources
-from hil.twin.thermal import rails
-from hil.twin.variables import BootControl, Variables
+from hil.images.rootfs import on_board_sources
+from hil.onboard.thermal import rails
+from hil.onboard.tools import bootctl, nvbootctrl, nvpmodel, tegrastats
+from hil.onboard.variables import BootControl, Variables
 
-NVPMODEL_CONF = (ROOT / "lab/os/reference/rootfs/etc/nvpmodel.conf").read_text()
+NVPMODEL_CONF = (ROOT / "hil/images/os/reference/rootfs/etc/nvpmodel.conf").read_text()
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_what_runs_on_a_board_needs_nothing_but_the_standard_library() -> None:
         if "onboard" in path.parts and path.name != "__init__.py"
     ]
     assert len(modules) >= 4
-    modules += ["hil.twin.firmware.__main__"]
+    modules += ["hil.onboard.firmware.__main__"]
     argv = [sys.executable, "-c", script, *modules]
     done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hil.twin.variables import (
+from hil.onboard.variables import (
     JETSON_GUID,
     RETRY_COUNT_MAX,
     SLOTS,

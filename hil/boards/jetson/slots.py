@@ -14,7 +14,7 @@ from typing import Literal
 from hil.boards.jetson.seam import BoardFiles, Remote
 from hil.boards.protocol import BootState, Slot, SlotState
 from hil.errors import DeviceError
-from hil.twin.variables import JETSON_GUID, RETRY_COUNT_MAX, SLOTS, STATUS_NORMAL, STATUS_UNBOOTABLE
+from hil.onboard.variables import JETSON_GUID, RETRY_COUNT_MAX, SLOTS, STATUS_NORMAL, STATUS_UNBOOTABLE
 
 Target = Literal["bootloader", "rootfs"]
 EFIVARS = "/sys/firmware/efi/efivars"

@@ -1,0 +1,269 @@
+"""Signed bundles, RAUC's and SWUpdate's: the one to upload, and the bad ones that must be refused or survived."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from hil.core.paths import cache
+from hil.errors import HarnessError
+from hil.images import rootfs
+from hil.images.packages import run_tool, sha256_of
+from hil.images.pki import Pki, Signer, ensure_pki
+from hil.images.recipes import REFERENCE, Recipe
+from hil.images.swu import members, pack_swu
+
+COMPATIBLE = "orbital-ref-orin"
+OTHER_COMPATIBLE = "orbital-ref-nano"
+
+# The image inside is compressed already: compressing it again costs seconds and saves nothing.
+_PACKING = "-noI -noId -noD -noF -noX -no-xattrs -all-root -quiet -no-progress"
+
+_INIT_PANICS = "#!/usr/bin/busybox sh\n/usr/bin/busybox echo 'init: this OS image cannot start'\nexit 1\n"
+_INIT_HANGS = (
+    "#!/usr/bin/busybox sh\n/usr/bin/busybox echo 'init: hanging'\n"
+    "while :; do /usr/bin/busybox sleep 3600; done\n"
+)
+_NODE_FAILS = b'raise SystemExit("node: this build is broken on purpose")\n'
+
+
+class BundleKind(StrEnum):
+    """Which bundle; everything but ``OS_V2`` is there to be refused or survived."""
+
+    OS_V2 = "os-v2"  # the upload: OS 2.0.0
+    TAMPERED_PAYLOAD = "tampered-payload"
+    TAMPERED_SIGNATURE = "tampered-signature"
+    TRUNCATED = "truncated"
+    WRONG_KEY = "wrong-key"  # signed under another CA
+    WRONG_HARDWARE = "wrong-hardware"  # another `compatible`
+    EMPTY = "empty"
+    RANDOM = "random"  # no bundle at all: random bytes
+    OTHER_FORMAT = "other-format"  # good signature; a format that the board's updater cannot install
+    NO_BOOT = "no-boot"  # good signature; init panics
+    HANG = "hang"  # good signature; init hangs, the watchdog bites
+    UNHEALTHY = "unhealthy"  # boots and answers SSH, but its node service never comes up
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle file on the host."""
+
+    path: Path
+    kind: BundleKind
+    version: str
+    sha256: str
+    size_bytes: int
+    image_sha256: str  # of the root image inside; what Identity.image_sha256 says once it runs
+    image_size: int
+
+
+@dataclass(frozen=True)
+class OsBuild:
+    """The squashed OS that goes into the bundle to upload."""
+
+    path: Path
+    version: str
+    sha256: str
+    size_bytes: int
+
+
+class BundleSet:
+    """Finds bundles in the cache (``directory``); makes the ones that are missing when first asked for."""
+
+    def __init__(
+        self,
+        upload: OsBuild,
+        base: Path,
+        pki: Pki,
+        progress: Callable[[str], None] = lambda _line: None,
+        recipe: Recipe = REFERENCE,
+    ) -> None:
+        self._upload = upload
+        self._base = base
+        self._pki = pki
+        self._progress = progress
+        self._recipe = recipe
+        signer = [pki.release.certificate, pki.foreign.certificate]
+        key = rootfs.digest(
+            [upload.sha256, base.name, _PACKING, _INIT_PANICS, _INIT_HANGS, COMPATIBLE, *signer]
+        )
+        self.directory = cache() / f"bundles-{key}"
+
+    @property
+    def os_v2(self) -> Bundle:
+        return self.bundle(BundleKind.OS_V2)
+
+    def bundle(self, kind: BundleKind) -> Bundle:
+        """The bundle of that kind, made now if it is not in the cache (seconds). BenchError if that fails."""
+        facts = self.directory / f"{kind.value}.json"
+        if not facts.exists():
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with (self.directory / ".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not facts.exists():
+                    self._make(kind, facts)
+        entry = json.loads(facts.read_text())
+        return Bundle(
+            path=self._path(kind),
+            kind=kind,
+            version=entry["version"],
+            sha256=entry["sha256"],
+            size_bytes=entry["size_bytes"],
+            image_sha256=entry["image_sha256"],
+            image_size=entry["image_size"],
+        )
+
+    def _path(self, kind: BundleKind) -> Path:
+        suffix = {"rauc": "raucb", "swupdate": "swu"}[self._recipe.updater]
+        return self.directory / f"{kind.value}.{suffix}"
+
+    def _make(self, kind: BundleKind, facts: Path) -> None:
+        self._progress(f"bundle: {kind.value}")
+        work = rootfs.fresh(self.directory / f"{kind.value}.part")
+        content = work / "content"
+        content.mkdir()
+        image = content / "rootfs.img"
+        out = work / "bundle"
+        version = self._fill(kind, image, work)
+        compatible = OTHER_COMPATIBLE if kind is BundleKind.WRONG_HARDWARE else COMPATIBLE
+        signer = self._pki.foreign if kind is BundleKind.WRONG_KEY else self._pki.release
+        odd = kind is BundleKind.OTHER_FORMAT
+        if self._recipe.updater == "swupdate":
+            handler = "of-another-time" if odd else "raw"
+            pack_swu(image, out, compatible=compatible, version=version, signer=signer, handler=handler)
+        else:
+            form = "verity" if odd else "plain"
+            pack(content, out, compatible=compatible, version=version, signer=signer, form=form)
+        (damage_swu if self._recipe.updater == "swupdate" else damage)(kind, out)
+        entry = {
+            "version": version,
+            "sha256": sha256_of(out),
+            "size_bytes": out.stat().st_size,
+            "image_sha256": sha256_of(image),
+            "image_size": image.stat().st_size,
+        }
+        out.rename(self._path(kind))
+        scratch = facts.with_suffix(".tmp")
+        scratch.write_text(json.dumps(entry, indent=1) + "\n")
+        scratch.rename(facts)
+        shutil.rmtree(work)
+
+    def _fill(self, kind: BundleKind, image: Path, work: Path) -> str:
+        """Write the root image that goes into the bundle; its version."""
+        tree = work / "tree"
+        match kind:
+            case BundleKind.OS_V2:
+                image.hardlink_to(self._upload.path)
+                return self._upload.version
+            case BundleKind.UNHEALTHY:
+                drop = ("usr/lib/python3/dist-packages/*",)  # its node never runs: no need of numpy
+                version = "2.0.1+unhealthy"
+                rootfs.os_tree(
+                    self._base,
+                    tree,
+                    version=version,
+                    keyring=self._pki.keyring,
+                    drop=drop,
+                    recipe=self._recipe,
+                )
+                rootfs.put(tree / "usr/lib/hil/hil/node/__main__.py", _NODE_FAILS, 0o644)
+            case _:
+                hangs = kind is BundleKind.HANG
+                good = kind in (BundleKind.NO_BOOT, BundleKind.HANG)
+                version = f"2.0.1+{kind.value}" if good else self._upload.version
+                init = _INIT_HANGS if hangs else _INIT_PANICS
+                rootfs.tiny_tree(self._base, tree, version=version, init=init)
+        rootfs.squash(tree, image)
+        return version
+
+
+def pack(
+    content: Path, out: Path, *, compatible: str, version: str, signer: Signer, form: str = "plain"
+) -> None:
+    """Make a RAUC bundle of ``content/rootfs.img``. BenchError with rauc's words when it refuses.
+
+    Boards install the plain format; ``form="verity"`` needs a device-mapper, which container boards lack.
+    """
+    manifest = (
+        f"[update]\ncompatible={compatible}\nversion={version}\n\n"
+        f"[bundle]\nformat={form}\n\n[image.rootfs]\nfilename=rootfs.img\n"
+    )
+    (content / "manifest.raucm").write_text(manifest)
+    argv = ["rauc", f"--cert={signer.certificate}", f"--key={signer.key}", f"--mksquashfs-args={_PACKING}"]
+    run_tool([*argv, "bundle", str(content), str(out)])
+
+
+def damage(kind: BundleKind, bundle: Path) -> None:
+    """Spoil a good RAUC bundle in the way its kind says; nothing for the kinds that are not damaged.
+
+    Layout of a plain bundle: squashfs payload, detached CMS signature, its size as 8 bytes big endian.
+    """
+    size = bundle.stat().st_size
+    if kind is BundleKind.OTHER_FORMAT:
+        return
+    with bundle.open("r+b") as file:
+        file.seek(size - 8)
+        signature_size = int.from_bytes(file.read(8), "big")
+        payload_size = size - 8 - signature_size
+        if not 0 < signature_size < size - 8:
+            raise HarnessError(f"{bundle}: not a bundle (signature of {signature_size} bytes)")
+        match kind:
+            case BundleKind.TAMPERED_PAYLOAD:
+                _flip(file.fileno(), payload_size // 2)
+            case BundleKind.TAMPERED_SIGNATURE:
+                _flip(file.fileno(), size - 8 - 64)  # the signature value is the end of the CMS structure
+            case _:
+                _spoil_as_any_file(kind, bundle, size)
+
+
+def damage_swu(kind: BundleKind, bundle: Path) -> None:
+    """Spoil a good SWUpdate bundle in the way its kind says; nothing for the kinds that are not damaged."""
+    places = {name: (start, size) for name, start, size in members(bundle)}
+    with bundle.open("r+b") as file:
+        match kind:
+            case BundleKind.TAMPERED_PAYLOAD:
+                start, size = places["rootfs.img"]
+                _flip(file.fileno(), start + size // 2)
+            case BundleKind.TAMPERED_SIGNATURE:
+                start, size = places["sw-description.sig"]
+                _flip(file.fileno(), start + size - 64)  # the signature value is the end of the CMS structure
+            case _:
+                _spoil_as_any_file(kind, bundle, bundle.stat().st_size)
+
+
+def _spoil_as_any_file(kind: BundleKind, bundle: Path, size: int) -> None:
+    """The damage that does not depend on the format; nothing for the other kinds."""
+    match kind:
+        case BundleKind.TRUNCATED:
+            os.truncate(bundle, size * 6 // 10)
+        case BundleKind.EMPTY:
+            os.truncate(bundle, 0)
+        case BundleKind.RANDOM:
+            bundle.write_bytes(random.Random(size).randbytes(size))
+        case _:
+            pass
+
+
+def _flip(descriptor: int, offset: int) -> None:
+    (byte,) = os.pread(descriptor, 1, offset)
+    os.pwrite(descriptor, bytes([byte ^ 0x01]), offset)
+
+
+def sign_artefact(path: Path) -> Path:
+    """Sign any file (an AI model) with the release key: detached CMS in DER, written to ``<path>.p7s``.
+
+    A board verifies it with ``openssl cms -verify -binary -inform DER -content FILE -CAfile
+    /etc/rauc/keyring.pem -purpose any``.  BenchError when openssl refuses.
+    """
+    signer = ensure_pki().release
+    out = path.with_name(f"{path.name}.p7s")
+    argv = ["openssl", "cms", "-sign", "-binary", "-outform", "DER", "-md", "sha256", "-in", str(path)]
+    run_tool([*argv, "-signer", str(signer.certificate), "-inkey", str(signer.key), "-out", str(out)])
+    return out

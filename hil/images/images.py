@@ -1,0 +1,164 @@
+"""Everything a virtual board is made of, built once and cached by content hash: ``ensure_images``."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hil.core.paths import cache
+from hil.errors import BenchError
+from hil.images import rootfs
+from hil.images.bundles import BundleSet, OsBuild
+from hil.images.packages import sha256_of
+from hil.images.pki import Pki, ensure_pki
+from hil.images.recipes import REFERENCE, Recipe
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+Progress = Callable[[str], None]
+"""Takes one line of text for a person who waits."""
+
+FACTORY_VERSION = "1.0.0"
+UPLOAD_VERSION = "2.0.0"
+REPOSITORY = "orbital-hil/board"
+ENTRYPOINT = '["/usr/bin/python3","-S","-m","hil.onboard.firmware"]'
+
+
+@dataclass(frozen=True)
+class OsImage:
+    """A squashfs root image, ready to be written into a slot."""
+
+    path: Path
+    version: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Images:
+    """What ``ensure_images`` made sure of."""
+
+    hardware_image_id: str  # the container engine's image id
+    factory: OsImage  # what both slots hold when a board leaves the factory (1.0.0)
+    bundles: BundleSet
+
+
+def ensure_images(
+    client: DockerClient, progress: Progress = lambda _line: None, *, recipe: Recipe = REFERENCE
+) -> Images:
+    """Build (or find in the cache) the hardware image, the factory OS and the bundle to upload.
+
+    ``recipe`` says which OS: the reference OS with RAUC unless a lab asks for another.
+    Raises BenchError when a package cannot be downloaded or a host tool is missing.
+    """
+    with build_lock():
+        pki = ensure_pki()
+        base = rootfs.ensure_base(cache(), progress)
+        image_id = _ensure_hardware_image(client, base, progress)
+        userland = rootfs.ensure_userland(recipe, base, cache(), progress)
+        directory = ensure_os(userland, pki, progress, recipe)
+        facts = json.loads((directory / "manifest.json").read_text())
+        factory = _image(directory, FACTORY_VERSION, facts)
+        upload = _image(directory, UPLOAD_VERSION, facts)
+        bundles = BundleSet(
+            OsBuild(upload.path, upload.version, upload.sha256, upload.size_bytes),
+            userland,
+            pki,
+            progress,
+            recipe,
+        )
+        _ = bundles.os_v2
+        for used in (base, userland, directory, bundles.directory):
+            os.utime(used)
+        rootfs.forget_old(cache())
+    return Images(image_id, factory, bundles)
+
+
+def ensure_os(base: Path, pki: Pki, progress: Progress, recipe: Recipe = REFERENCE) -> Path:
+    """The directory with the squashed OS in both versions."""
+    extra = [rootfs.RECIPES / recipe.extra / "rootfs", *rootfs.recipe_sources(recipe)] if recipe.extra else []
+    key = rootfs.digest(
+        [
+            base.name,
+            *rootfs.SQUASH_OPTIONS,
+            FACTORY_VERSION,
+            UPLOAD_VERSION,
+            rootfs.RECIPES / "reference",
+            pki.keyring,
+            *rootfs.on_board_sources(),
+            *extra,
+        ]
+    )
+    result = cache() / f"os-{key}"
+    if (result / "manifest.json").exists():
+        return result
+    scratch = rootfs.fresh(cache() / f"{result.name}.part")
+    images = {}
+    for version in (FACTORY_VERSION, UPLOAD_VERSION):
+        progress(f"{recipe.name} OS {version}: building")
+        tree = scratch / "tree"
+        rootfs.os_tree(base, tree, version=version, keyring=pki.keyring, recipe=recipe)
+        image = scratch / f"os-{version}.squashfs"
+        rootfs.squash(tree, image)
+        images[version] = {"sha256": sha256_of(image), "size_bytes": image.stat().st_size}
+        shutil.rmtree(tree)
+    packages = json.loads((base / "manifest.json").read_text())
+    rootfs.publish(scratch, result, {"images": images, **packages})
+    return result
+
+
+def _image(directory: Path, version: str, facts: dict[str, dict[str, dict[str, object]]]) -> OsImage:
+    entry = facts["images"][version]
+    return OsImage(
+        directory / f"os-{version}.squashfs", version, str(entry["sha256"]), int(str(entry["size_bytes"]))
+    )
+
+
+def _ensure_hardware_image(client: DockerClient, base: Path, progress: Progress) -> str:
+    from docker.errors import APIError, ImageNotFound
+
+    key = rootfs.hardware_key(base)
+    reference = f"{REPOSITORY}:{key}"
+    try:
+        return str(client.images.get(reference).id)
+    except ImageNotFound:
+        pass
+    tar, key = rootfs.ensure_hardware_tar(base, cache(), progress)
+    progress("hardware image: importing into the container engine")
+    changes = [f"ENTRYPOINT {ENTRYPOINT}", "ENV PYTHONPATH=/usr/lib/hil", f"LABEL hil.content={key}"]
+    try:
+        client.api.import_image_from_file(str(tar), repository=REPOSITORY, tag=key, changes=changes)
+        image_id = str(client.images.get(reference).id)
+        _forget_old_images(client)
+        return image_id
+    except APIError as exc:
+        raise BenchError(f"the container engine refused the hardware image: {exc}") from exc
+
+
+def _forget_old_images(client: DockerClient, *, keep: int = 4) -> None:
+    """Remove all but the last hardware images; one that a container still uses stays."""
+    from docker.errors import APIError
+
+    images = sorted(
+        client.images.list(REPOSITORY), key=lambda image: str(image.attrs["Created"]), reverse=True
+    )
+    for image in images[keep:]:
+        with suppress(APIError):
+            client.images.remove(str(image.id))
+
+
+@contextmanager
+def build_lock() -> Iterator[None]:
+    """One build at a time on this machine; a second one waits and then finds everything done."""
+    cache().mkdir(parents=True, exist_ok=True)
+    with (cache() / "build.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,36 @@
+"""Which operating system the boards run: the reference OS, or it with another updater beside RAUC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Updater = Literal["rauc", "swupdate"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One OS. ``extra``: the folder below ``hil/images/os`` with what it has beyond the reference OS.
+
+    ``packages.txt`` (Debian packages, resolved with all dependencies), ``prune.txt`` (globs to leave out of them)
+    and ``rootfs/`` (files on top).  ``sources``: modules of this project, below the checkout, that only this OS has.
+    """
+
+    name: str
+    updater: Updater  # which format its bundles have
+    extra: str = ""
+    sources: tuple[str, ...] = ()
+
+
+REFERENCE = Recipe("reference", "rauc")
+SWUPDATE = Recipe(
+    "swupdate",
+    "swupdate",
+    extra="swupdate",
+    sources=("hil/onboard/updaters/__init__.py", "hil/onboard/updaters/swupdate_slots.py"),
+)
+
+
+def recipe_of(adapter: str) -> Recipe:
+    """The OS that container boards run under an OS adapter (``os.adapter`` of a lab file)."""
+    return SWUPDATE if adapter == "swupdate" else REFERENCE

@@ -1,0 +1,377 @@
+"""Root file systems: unpacked packages, pruned, compiled, with our own files on top; squashed for slots.
+
+Nothing is installed: packages are unpacked into a directory, no maintainer script runs, this host's own root is not
+touched.  Two trees come from one download: the *hardware image* (firmware as PID 1) and the *reference OS*.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from hil.core.paths import ROOT
+from hil.errors import BenchError
+from hil.images.packages import (
+    Apt,
+    Progress,
+    Wheel,
+    download_wheels,
+    read_list,
+    read_wheels,
+    run_tool,
+    sha256_of,
+)
+from hil.images.recipes import REFERENCE, Recipe
+
+FORMAT = 4
+"""Raise when this module builds something else from the same inputs."""
+
+RECIPES = ROOT / "lab" / "os"
+LINKS = ("bin", "sbin", "lib", "lib64")
+MOUNT_POINTS = ("dev", "proc", "sys", "run", "tmp", "data", "root", "mnt", "etc", "var", "home", "opt")
+LIBRARIES = "usr/lib/x86_64-linux-gnu"
+SQUASH_OPTIONS = ("-comp", "zstd", "-Xcompression-level", "9", "-b", "256K", "-no-xattrs", "-all-root")
+ON_BOARD = ("hil/__init__.py", "hil/images/__init__.py", "hil/onboard/thermal.py", "hil/onboard/variables.py")
+
+
+def digest(parts: Iterable[str | bytes | Path]) -> str:
+    """A content hash over strings, bytes, files and directories (names, modes and contents below them)."""
+    total = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Path):
+            for path in [part] if part.is_file() else files_below(part):
+                name = path.relative_to(part.parent).as_posix()
+                total.update(f"\0{name}\0{path.stat().st_mode & 0o111}\0".encode())
+                total.update(path.read_bytes())
+        else:
+            total.update(b"\0" + (part.encode() if isinstance(part, str) else part))
+    return total.hexdigest()[:20]
+
+
+def files_below(directory: Path) -> Iterator[Path]:
+    """Files below a directory in a fixed order, without Python's caches."""
+    for path in sorted(directory.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            yield path
+
+
+def on_board_sources() -> list[Path]:
+    """The sources of this project that run inside the OS."""
+    packages = [*files_below(ROOT / "hil/node"), *files_below(ROOT / "hil/twin/onboard")]
+    return [*(ROOT / name for name in ON_BOARD), *packages]
+
+
+def recipe_sources(recipe: Recipe) -> list[Path]:
+    """The sources of this project that only this OS has."""
+    return [ROOT / name for name in recipe.sources]
+
+
+def firmware_sources() -> list[Path]:
+    """The sources of this project that run in the hardware image."""
+    return [*(ROOT / name for name in ON_BOARD), *files_below(ROOT / "hil/twin/firmware")]
+
+
+def base_key(wheels: Sequence[Wheel]) -> str:
+    recipes = [RECIPES / name for name in ("packages.txt", "skip.txt", "prune.txt", "wheels.txt")]
+    return digest([str(FORMAT), *(f"{w.name}=={w.version}" for w in wheels), *recipes])
+
+
+def ensure_base(cache: Path, progress: Progress) -> Path:
+    """The unpacked, pruned and compiled userland of the OS, without anything of this project.
+
+    ``<result>/tree`` is the root, ``<result>/debs`` the packages, ``<result>/manifest.json`` what went in.
+    """
+    wheels = read_wheels(RECIPES / "wheels.txt")
+    result = cache / f"base-{base_key(wheels)}"
+    if (result / "manifest.json").exists():
+        return result
+    scratch = fresh(cache / f"{result.name}.part")
+    debs = Apt(scratch / "apt").download(
+        read_list(RECIPES / "packages.txt"), read_list(RECIPES / "skip.txt"), progress
+    )
+    wheel_files = download_wheels(wheels, cache / "wheels", progress)
+    progress(f"userland: unpacking {len(debs)} packages and {len(wheel_files)} wheels")
+    tree = scratch / "tree"
+    unpack(debs, tree)
+    for wheel, path in zip(wheels, wheel_files, strict=True):
+        unpack_wheel(wheel, path, tree / "usr/lib/python3/dist-packages")
+    finish(tree)
+    check_libraries(tree)
+    progress("userland: compiling Python")
+    compile_python(tree, ["usr/lib/python3.11", "usr/lib/python3"], keep_sources=False)
+    (scratch / "apt/archives").rename(scratch / "debs")
+    shutil.rmtree(scratch / "apt")
+    manifest = {"debs": {p.name: sha256_of(p) for p in debs_in(scratch)}}
+    manifest["wheels"] = {p.name: sha256_of(p) for p in wheel_files}
+    publish(scratch, result, manifest)
+    return result
+
+
+def ensure_userland(recipe: Recipe, base: Path, cache: Path, progress: Progress) -> Path:
+    """The userland of an OS recipe: ``base`` itself, or ``base`` with the recipe's own packages; laid out like it."""
+    if not recipe.extra:
+        return base
+    folder = RECIPES / recipe.extra
+    lists = [folder / name for name in ("packages.txt", "prune.txt")]
+    result = cache / f"base-{digest([base.name, str(FORMAT), *lists])}"
+    if (result / "manifest.json").exists():
+        return result
+    scratch = fresh(cache / f"{result.name}.part")
+    wanted = read_list(lists[0])
+    there = {path.name.split("_", 1)[0] for path in debs_in(base)}
+    leave = ({*read_list(RECIPES / "skip.txt")} | there) - {*wanted}
+    packages = [*read_list(RECIPES / "packages.txt"), *wanted]
+    debs = Apt(scratch / "apt").download(packages, sorted(leave), progress)
+    progress(f"userland of {recipe.name}: unpacking {len(debs)} more packages")
+    tree = scratch / "tree"
+    run_tool(["cp", "-al", str(base / "tree"), str(tree)])
+    unpack(debs, tree)
+    for pattern in [*read_list(RECIPES / "prune.txt"), *read_list(lists[1])]:
+        remove_glob(tree, pattern)
+    check_libraries(tree)
+    (scratch / "apt/archives").rename(scratch / "debs")
+    shutil.rmtree(scratch / "apt")
+    manifest = json.loads((base / "manifest.json").read_text())
+    manifest["debs"].update({path.name: sha256_of(path) for path in debs_in(scratch)})
+    publish(scratch, result, manifest)
+    return result
+
+
+def debs_in(base: Path) -> list[Path]:
+    return sorted((base / "debs").glob("*.deb"))
+
+
+def hardware_key(base: Path) -> str:
+    return digest([base.name, str(FORMAT), RECIPES / "hardware", *firmware_sources()])
+
+
+def ensure_hardware_tar(base: Path, cache: Path, progress: Progress) -> tuple[Path, str]:
+    """(tar of the hardware image's root, content hash)."""
+    key = hardware_key(base)
+    result = cache / f"hardware-{key}"
+    if (result / "manifest.json").exists():
+        return result / "rootfs.tar", key
+    progress("hardware image: unpacking")
+    scratch = fresh(cache / f"{result.name}.part")
+    names = set(read_list(RECIPES / "hardware/packages.txt"))
+    debs = [path for path in debs_in(base) if path.name.split("_", 1)[0] in names]
+    if missing := names - {path.name.split("_", 1)[0] for path in debs}:
+        raise BenchError(
+            f"hil/images/os/hardware/packages.txt names packages that nothing brings: {sorted(missing)}"
+        )
+    tree = scratch / "tree"
+    unpack(debs, tree)
+    finish(tree)
+    check_libraries(tree)
+    copy_sources(firmware_sources(), tree / "usr/lib/hil")
+    for name in ("nv", "os"):
+        (tree / name).mkdir()
+    compile_python(tree, ["usr/lib/python3.11"], keep_sources=False)
+    compile_python(tree, ["usr/lib/hil"], keep_sources=True)
+    run_tool(["tar", "-C", str(tree), "--owner=0", "--group=0", "-cf", str(scratch / "rootfs.tar"), "."])
+    shutil.rmtree(tree)
+    publish(scratch, result, {"debs": {p.name: sha256_of(p) for p in debs}})
+    return result / "rootfs.tar", key
+
+
+def os_tree(
+    base: Path,
+    tree: Path,
+    *,
+    version: str,
+    keyring: Path,
+    drop: Sequence[str] = (),
+    recipe: Recipe = REFERENCE,
+) -> None:
+    """Lay out an OS at ``tree``: its userland, our files on top, without the ``drop`` globs."""
+    run_tool(["cp", "-al", str(base / "tree"), str(tree)])
+    for pattern in drop:
+        remove_glob(tree, pattern)
+    overlay = RECIPES / "reference/rootfs"
+    for layer in (overlay, RECIPES / recipe.extra / "rootfs") if recipe.extra else (overlay,):
+        for source in files_below(layer):
+            put(tree / source.relative_to(layer), source.read_bytes(), source.stat().st_mode & 0o755)
+    release = (overlay / "etc/os-release").read_text().replace("@VERSION@", version)
+    put(tree / "etc/os-release", release.encode(), 0o644)
+    put(tree / "etc/shadow", (overlay / "etc/shadow").read_bytes(), 0o640)
+    put(tree / "etc/rauc/keyring.pem", keyring.read_bytes(), 0o644)
+    (tree / "root").chmod(0o700)
+    copy_sources([*on_board_sources(), *recipe_sources(recipe)], tree / "usr/lib/hil")
+    compile_python(tree, ["usr/lib/hil"], keep_sources=True)
+
+
+def squash(tree: Path, image: Path, *, epoch: int = 0) -> None:
+    """mksquashfs with our options; bit-identical for identical trees."""
+    scratch = image.with_name(f"{image.name}.part")
+    scratch.unlink(missing_ok=True)
+    times = ("-mkfs-time", str(epoch), "-all-time", str(epoch))
+    argv = [
+        "mksquashfs",
+        str(tree),
+        str(scratch),
+        *SQUASH_OPTIONS,
+        *times,
+        "-quiet",
+        "-no-progress",
+        "-noappend",
+    ]
+    run_tool(argv)
+    scratch.rename(image)
+
+
+def tiny_tree(base: Path, tree: Path, *, version: str, init: str) -> None:
+    """A root with nothing but busybox and ``init`` (a shell script): for images that must not come up."""
+    for name in LINKS:
+        (tree / "usr" / name).mkdir(parents=True, exist_ok=True)
+        (tree / name).symlink_to(f"usr/{name}")
+    for name in ("usr/bin/busybox", "usr/lib64/ld-linux-x86-64.so.2"):
+        put(tree / name, (base / "tree" / name).read_bytes(), 0o755)
+    for name in ("libc.so.6", "libresolv.so.2"):
+        put(tree / LIBRARIES / name, (base / "tree" / LIBRARIES / name).read_bytes(), 0o755)
+    put(tree / "usr/sbin/init", init.encode(), 0o755)
+    put(tree / "etc/os-release", f"ID=orbital-ref\nVERSION_ID={version}\n".encode(), 0o644)
+
+
+def unpack(debs: Sequence[Path], tree: Path) -> None:
+    """Unpack packages into ``tree``, which gets a merged /usr first."""
+    for name in LINKS:
+        (tree / "usr" / name).mkdir(parents=True, exist_ok=True)
+        if not (tree / name).is_symlink():
+            (tree / name).symlink_to(f"usr/{name}")
+    for deb in debs:
+        with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE) as source:
+            argv = ["tar", "-x", "--keep-directory-symlink", "-C", str(tree)]
+            done = subprocess.run(argv, stdin=source.stdout, capture_output=True, text=True)
+        if source.returncode != 0 or done.returncode != 0:
+            raise BenchError(f"cannot unpack {deb.name}: {done.stderr.strip()[-300:]}")
+
+
+def unpack_wheel(wheel: Wheel, path: Path, target: Path) -> None:
+    """Unpack what the recipe keeps of a wheel."""
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(target, [name for name in archive.namelist() if wheel.keeps(name.rstrip("/"))])
+
+
+def finish(tree: Path) -> None:
+    """Prune, then add mount points and busybox's commands where no real one stands."""
+    for pattern in read_list(RECIPES / "prune.txt"):
+        remove_glob(tree, pattern)
+    for name in MOUNT_POINTS:
+        (tree / name).mkdir(exist_ok=True)
+    (tree / "var/run").symlink_to("../run")  # where dbus and rauc look for the bus
+    loader, libraries = tree / "lib64/ld-linux-x86-64.so.2", tree / LIBRARIES
+    listing = run_tool(
+        [str(loader), "--library-path", str(libraries), str(tree / "usr/bin/busybox"), "--list"]
+    )
+    for name in listing.split():
+        if not any(os.path.lexists(tree / directory / name) for directory in ("usr/bin", "usr/sbin")):
+            (tree / "usr/bin" / name).symlink_to("busybox")
+    python = tree / "usr/bin/python3"
+    if not os.path.lexists(python):
+        python.symlink_to("python3.11")
+
+
+def check_libraries(tree: Path) -> None:
+    """Every program and extension module must find its libraries. BenchError names those that do not.
+
+    Debian moves libraries between packages now and then; better told here than by a board that does not boot.
+    """
+    loader = [str(tree / "lib64/ld-linux-x86-64.so.2"), "--library-path", str(tree / LIBRARIES), "--list"]
+    programs = [
+        p for d in ("usr/bin", "usr/sbin") for p in sorted((tree / d).iterdir()) if not p.is_symlink()
+    ]
+    modules = sorted((tree / "usr/lib").glob("python3*/**/*.so"))
+    missing: dict[str, list[str]] = {}
+    for path in [*programs, *modules]:
+        with path.open("rb") as file:
+            if file.read(4) != b"\x7fELF":
+                continue
+        listing = subprocess.run([*loader, str(path)], capture_output=True, text=True).stdout
+        for line in listing.splitlines():
+            if "not found" in line:
+                missing.setdefault(line.split()[0], []).append(path.name)
+    if missing:
+        raise BenchError(
+            f"libraries are missing from the userland: {missing}",
+            remedy="remove the package that brings them from hil/images/os/skip.txt",
+        )
+
+
+def compile_python(tree: Path, directories: Sequence[str], *, keep_sources: bool) -> None:
+    """Compile with the tree's own Python, so that a board does not have to (its root is memory).
+
+    Without sources the compiled file replaces the source: smaller, and nothing on a board reads them.
+    """
+    loader = [str(tree / "lib64/ld-linux-x86-64.so.2"), "--library-path", str(tree / LIBRARIES)]
+    mode = (
+        ["--invalidation-mode", "checked-hash"]
+        if keep_sources
+        else ["-b", "--invalidation-mode", "unchecked-hash"]
+    )
+    argv = [*loader, str(tree / "usr/bin/python3.11"), "-S", "-m", "compileall", "-q", *mode]
+    paths = [str(tree / name) for name in directories if (tree / name).is_dir()]
+    done = subprocess.run(
+        [*argv, "-s", str(tree), "-p", "/", *paths],
+        capture_output=True,
+        text=True,
+        env={"PYTHONHOME": str(tree / "usr"), "PATH": "/usr/bin:/bin"},
+    )
+    if keep_sources:
+        if done.returncode != 0:
+            raise BenchError(f"a module does not compile: {done.stdout.strip()[-600:]}{done.stderr[-300:]}")
+        return
+    for path in paths:
+        for source in Path(path).rglob("*.py"):
+            # What does not compile (templates, examples of other versions) stays as it is.
+            if source.with_suffix(".pyc").exists():
+                source.unlink()
+
+
+def copy_sources(sources: Sequence[Path], target: Path) -> None:
+    """Copy files of this checkout below ``target``, keeping their place in it."""
+    for source in sources:
+        put(target / source.relative_to(ROOT), source.read_bytes(), 0o644)
+
+
+def put(path: Path, content: bytes, mode: int) -> None:
+    """Write a file anew (never through a hard link to the cached base)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+    path.chmod(mode)
+
+
+def remove_glob(tree: Path, pattern: str) -> None:
+    for path in tree.glob(pattern):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def fresh(directory: Path) -> Path:
+    """An empty directory; what a killed build left there is removed."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    return directory
+
+
+def publish(scratch: Path, result: Path, manifest: object) -> None:
+    """Write the manifest and move a finished build to its place in one step."""
+    (scratch / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    shutil.rmtree(result, ignore_errors=True)
+    scratch.rename(result)
+
+
+def forget_old(cache: Path, *, keep: int = 4) -> None:
+    """Remove all but the ``keep`` last used builds of each kind (base, hardware, os, bundles)."""
+    for kind in ("base", "hardware", "os", "bundles"):
+        builds = sorted(cache.glob(f"{kind}-*"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in builds[keep:]:
+            shutil.rmtree(path, ignore_errors=True)

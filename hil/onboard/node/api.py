@@ -1,0 +1,171 @@
+"""The HTTP interface of the node service: one function per address."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hil.onboard.node.artefact import Superseded
+from hil.onboard.node.distribute import send_following, send_plain
+from hil.onboard.node.errors import ApiError
+from hil.onboard.node.infer import MAX_TILE_BYTES
+from hil.onboard.node.server import Answer, Request, Routes
+
+if TYPE_CHECKING:
+    from hil.onboard.node.app import Node
+
+ARTEFACT = r"/artefacts/([0-9a-f]{64})"
+RECEIVE_BYTES = 256 << 10
+UPLOAD_SILENCE_S = 5.0
+"""An upload that is silent for so long has lost its path; the ground comes again on a new connection."""
+
+
+class Api:
+    """Turns requests into calls of the node's parts."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def routes(self) -> Routes:
+        """Every address of the service (docs/rollout.md has the table)."""
+        routes = Routes()
+        for method, pattern, handler in (
+            ("GET", "/health", self.health),
+            ("GET", "/artefacts", self.artefacts),
+            ("GET", ARTEFACT, self.artefact),
+            ("DELETE", ARTEFACT, self.delete),
+            ("GET", ARTEFACT + "/manifest", self.manifest),
+            ("PUT", ARTEFACT + "/manifest", self.announce),
+            ("PATCH", ARTEFACT, self.receive),
+            ("GET", ARTEFACT + "/data", self.send),
+            ("POST", ARTEFACT + "/pull", self.pull),
+            ("GET", "/cluster", self.cluster),
+            ("POST", "/cluster/propose", self.propose),
+            ("POST", "/cluster/commit", self.commit),
+            ("POST", "/cluster/prepare", self.prepare),
+            ("POST", "/cluster/renew", self.renew),
+            ("POST", "/cluster/wake", self.wake),
+            ("POST", "/infer", self.infer),
+            ("POST", "/jobs", self.start_job),
+            ("GET", r"/jobs/(\d{1,9})", self.job),
+            ("GET", r"/jobs/(\d{1,9})/mask", self.mask),
+        ):
+            routes.add(method, pattern, handler)
+        return routes
+
+    def health(self, request: Request) -> Answer:
+        return Answer(document=self._node.health())
+
+    # --- artefacts ---------------------------------------------------------------------------------------------
+
+    def artefacts(self, request: Request) -> Answer:
+        return Answer(document={"artefacts": [a.status() for a in self._node.store.all()]})
+
+    def artefact(self, request: Request) -> Answer:
+        artefact_id = request.params[0]
+        artefact = self._node.store.find(artefact_id)
+        pulling = self._node.distributor.describe(artefact_id)
+        if artefact is None:
+            if pulling is None:
+                raise ApiError(404, "no such artefact here")
+            nothing = {"have_bytes": 0, "verified": 0, "complete": False, "installed": False}
+            return Answer(document={"id": artefact_id, **nothing, "pulling": pulling})
+        return Answer(document={**artefact.status(), "pulling": pulling})
+
+    def delete(self, request: Request) -> Answer:
+        self._node.distributor.cancel(request.params[0])
+        self._node.store.delete(request.params[0])
+        return Answer(document={})
+
+    def manifest(self, request: Request) -> Answer:
+        return Answer(document=self._node.store.get(request.params[0]).manifest.document())
+
+    def announce(self, request: Request) -> Answer:
+        artefact = self._node.store.put(request.params[0], request.json())
+        return Answer(document=artefact.status())
+
+    def receive(self, request: Request) -> Answer:
+        """The body is appended as it arrives."""
+        artefact = self._node.store.get(request.params[0])
+        offset = request.integer("offset")
+        if offset + request.length > artefact.manifest.size:
+            raise ApiError(413, f"artefact has only {artefact.manifest.size} bytes")
+        peer = self._node.facts.name_of(request.peer)
+        token = artefact.begin(offset, peer)
+        request.connection.settimeout(UPLOAD_SILENCE_S)
+        buffer = memoryview(bytearray(RECEIVE_BYTES))
+        try:
+            while got := request.read_some(buffer):
+                artefact.append(token, buffer[:got], peer)
+        except Superseded:
+            raise ApiError(409, "another upload of this artefact has taken over") from None
+        return Answer(document=artefact.status())
+
+    def send(self, request: Request) -> Answer:
+        artefact = self._node.store.get(request.params[0])
+        offset = request.integer("offset", 0)
+        peer = self._node.facts.name_of(request.peer)
+        end = artefact.readable(offset, wait_s=0.0)
+        if request.integer("follow", 0):
+            return Answer(
+                content_type="application/x-hil-frames",
+                stream=lambda sock: send_following(sock, artefact, offset, peer),
+            )
+        if offset > end:
+            raise ApiError(416, f"only {end} bytes are here", verified=end)
+        return Answer(
+            content_type="application/octet-stream",
+            length=end - offset,
+            stream=lambda sock: send_plain(sock, artefact, offset, end, peer) if end > offset else None,
+        )
+
+    def pull(self, request: Request) -> Answer:
+        self._node.distributor.pull(request.params[0], request.json().get("from"))
+        return Answer(202, {"pulling": self._node.distributor.describe(request.params[0])})
+
+    # --- cluster -----------------------------------------------------------------------------------------------
+
+    def cluster(self, request: Request) -> Answer:
+        return Answer(document=self._node.cluster.describe())
+
+    def propose(self, request: Request) -> Answer:
+        body = request.json()
+        answer = self._node.cluster.propose(body.get("document") or {}, fresh=bool(body.get("fresh")))
+        return Answer(document=answer)
+
+    def commit(self, request: Request) -> Answer:
+        number = request.json().get("epoch")
+        if not isinstance(number, int):
+            raise ApiError(400, "epoch must be a whole number")
+        return Answer(document=self._node.cluster.commit(number))
+
+    def prepare(self, request: Request) -> Answer:
+        answer = self._node.cluster.prepare(request.json())
+        self._node.warm_up()
+        return Answer(document=answer)
+
+    def renew(self, request: Request) -> Answer:
+        return Answer(document=self._node.cluster.renew(request.json()))
+
+    def wake(self, request: Request) -> Answer:
+        request.read_all(1024)
+        self._node.cluster.wake()
+        return Answer(document={})
+
+    # --- inference ---------------------------------------------------------------------------------------------
+
+    def infer(self, request: Request) -> Answer:
+        tile = request.read_all(MAX_TILE_BYTES)
+        config = self._node.cluster.claims(request.integer("epoch"))
+        artefact, path = self._node.model(config)
+        mask, _seconds = self._node.inference.infer(artefact, path, tile)
+        return Answer(body=mask, content_type="application/x-npy")
+
+    def start_job(self, request: Request) -> Answer:
+        scene = str(request.json().get("scene"))
+        return Answer(202, self._node.start_job(scene))
+
+    def job(self, request: Request) -> Answer:
+        return Answer(document=self._node.jobs.get(request.params[0]))
+
+    def mask(self, request: Request) -> Answer:
+        return Answer(body=self._node.jobs.mask(request.params[0]), content_type="application/x-npy")

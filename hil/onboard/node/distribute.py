@@ -1,0 +1,284 @@
+"""Board-to-board distribution: a stream that follows an artefact as it grows, and the puller at its other end.
+
+Wire format of ``GET /artefacts/<id>/data?offset=N&follow=1``: frames of a 4-byte big-endian length and that many
+bytes.  Length 0 is a heartbeat (nothing new yet, the path is alive), ``END`` the end of the artefact.  Because of
+the heartbeats a puller can tell a dead path from a source that itself waits, within ``STALL_S``, at any link rate.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from hil.onboard.node.artefact import Artefact, Superseded
+from hil.onboard.node.client import Connect, Peer, connect, split
+from hil.onboard.node.errors import ApiError
+from hil.onboard.node.files import read_json, write_json
+from hil.onboard.node.store import Store
+
+HEARTBEAT_S = 0.2
+STALL_S = 0.8
+"""No byte for so long means the path is dead: reconnect, resume at the byte."""
+CONNECT_S = 0.4
+BACK_OFF_S = (0.02, 0.05, 0.1, 0.2)
+REFUSED_S = 1.0
+"""Pause after bad data or a full disk, which a quick retry would not cure."""
+MAX_FRAME = 1 << 20
+END = 0xFFFFFFFF
+MAX_SOURCES = 16
+_LENGTH = struct.Struct("!I")
+
+
+def send_following(sock: socket.socket, artefact: Artefact, offset: int, peer: str) -> None:
+    """Send frames from ``offset`` until the end of the artefact, waiting for what is still to come.
+
+    OSError when the peer is gone; ApiError when the artefact is.
+    """
+    position, sent = offset, 0
+    size = artefact.manifest.size
+    sock.settimeout(3.0)
+    try:
+        while position < size and artefact.readable(position, wait_s=HEARTBEAT_S) <= position:
+            sock.sendall(_LENGTH.pack(0))  # perhaps there is not even a file yet
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(artefact.path.open("rb")) if position < size else None
+            while file is not None and position < size:
+                length = min(artefact.readable(position, wait_s=HEARTBEAT_S) - position, MAX_FRAME)
+                if length <= 0:
+                    sock.sendall(_LENGTH.pack(0))
+                    continue
+                sock.sendall(_LENGTH.pack(length), socket.MSG_MORE)
+                try:
+                    sock.sendfile(file, position, length)
+                finally:
+                    sent += max(file.tell() - position, 0)
+                position += length
+        sock.sendall(_LENGTH.pack(END))
+    finally:
+        artefact.count_sent(peer, sent)
+
+
+def send_plain(sock: socket.socket, artefact: Artefact, offset: int, end: int, peer: str) -> None:
+    """Send the bytes from ``offset`` to ``end``, which are all here."""
+    sock.settimeout(10.0)
+    with artefact.path.open("rb") as file:
+        try:
+            sock.sendfile(file, offset, end - offset)
+        finally:
+            artefact.count_sent(peer, max(file.tell() - offset, 0))
+
+
+class Puller:
+    """Fetches one artefact from the first source that has it, for ever, resuming at its byte.
+
+    The order of ``sources`` is a preference: the next one is tried when one cannot be reached or falls silent.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        artefact_id: str,
+        sources: list[str],
+        *,
+        name_of: Callable[[str], str],
+        done: Callable[[str], None],
+        connector: Connect = connect,
+    ) -> None:
+        self._store = store
+        self._id = artefact_id
+        self.sources = sources
+        self._name_of = name_of
+        self._done = done
+        self._connector = connector
+        self._stop = threading.Event()
+        self.last_error = ""
+        self._thread = threading.Thread(target=self._run, name=f"pull-{artefact_id[:8]}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask it to end; it does within ``STALL_S``."""
+        self._stop.set()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stop.is_set():
+            source = self.sources[failures % len(self.sources)]
+            before = self._have()
+            try:
+                artefact = self._announced(source)
+                if artefact.status()["complete"]:
+                    break
+                self._stream(artefact, source)
+            except Superseded:
+                return  # a newer order or an upload from the ground has taken over
+            except (OSError, ApiError) as exc:
+                self.last_error = f"{source}: {exc}"
+                failures = 0 if self._have() > before else failures + 1
+                refused = isinstance(exc, ApiError) and exc.status != 404
+                self._stop.wait(REFUSED_S if refused else BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)])
+        if not self._stop.is_set():
+            self._done(self._id)
+
+    def _have(self) -> int:
+        artefact = self._store.find(self._id)
+        return 0 if artefact is None else int(artefact.status()["have_bytes"])
+
+    def _announced(self, source: str) -> Artefact:
+        """The artefact here, with its manifest fetched from the source when it is new."""
+        artefact = self._store.find(self._id)
+        if artefact is not None:
+            return artefact
+        peer = Peer(source, timeout_s=STALL_S, connector=self._connector)
+        try:
+            return self._store.put(self._id, peer.json("GET", f"/artefacts/{self._id}/manifest"))
+        finally:
+            peer.close()
+
+    def _stream(self, artefact: Artefact, source: str) -> None:
+        host, port = split(source)
+        name = self._name_of(host)
+        with self._connector(host, port, CONNECT_S) as sock:
+            sock.settimeout(STALL_S)
+            token = artefact.begin(None, name)
+            offset = int(artefact.status()["have_bytes"])
+            path = f"/artefacts/{self._id}/data?offset={offset}&follow=1"
+            sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            reader = _Reader(sock)
+            reader.expect_ok()
+            while not self._stop.is_set():
+                (length,) = _LENGTH.unpack(reader.exactly(_LENGTH.size))
+                if length == END:
+                    return
+                if length > MAX_FRAME:
+                    raise ConnectionError(f"frame of {length} bytes")
+                while length:
+                    part = reader.some(length)
+                    artefact.append(token, part, name)
+                    length -= len(part)
+
+
+class _Reader:
+    """Buffered reading from a socket whose time-out is the stall limit."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._buffer = bytearray(256 << 10)
+        self._start = self._end = 0
+
+    def some(self, limit: int) -> memoryview:
+        """1 to ``limit`` bytes, valid until the next call. ConnectionError at the end of the stream."""
+        if self._start == self._end:
+            got = self._sock.recv_into(self._buffer)
+            if not got:
+                raise ConnectionError("the source closed the stream")
+            self._start, self._end = 0, got
+        stop = min(self._end, self._start + limit)
+        part = memoryview(self._buffer)[self._start : stop]
+        self._start = stop
+        return part
+
+    def exactly(self, count: int) -> bytes:
+        out = bytearray()
+        while len(out) < count:
+            out += self.some(count - len(out))
+        return bytes(out)
+
+    def expect_ok(self) -> None:
+        """Read the head of an HTTP answer; ApiError when it is not 200."""
+        head = bytearray()
+        while not head.endswith(b"\r\n\r\n"):
+            head += self.some(1)
+            if len(head) > 8192:
+                raise ConnectionError("the source's answer is not HTTP")
+        words = bytes(head).split(b"\r\n", 1)[0].split(b" ")
+        if len(words) < 2 or not words[1].isdigit():
+            raise ConnectionError("the source's answer is not HTTP")
+        if words[1] != b"200":
+            raise ApiError(int(words[1]), "the source refused the stream")
+
+
+class Distributor:
+    """The pullers of a board.  Orders are kept on disk, so a board goes on pulling after a reboot."""
+
+    def __init__(self, store: Store, *, name_of: Callable[[str], str], connector: Connect = connect) -> None:
+        self._store = store
+        self._name_of = name_of
+        self._connector = connector
+        self._lock = threading.Lock()
+        self._pullers: dict[str, Puller] = {}
+
+    def resume(self) -> None:
+        """Start the pullers that were at work when the board went down."""
+        for order in sorted(self._store.root.glob("*/pull.json")):
+            document = read_json(order)
+            if isinstance(document, dict) and isinstance(document.get("from"), list):
+                self.pull(order.parent.name, document["from"])
+
+    def pull(self, artefact_id: str, sources: Any) -> None:
+        """Fetch an artefact from these ``ip:port`` sources; replaces an earlier order for it.
+
+        ApiError 400 for a wrong list of sources.
+        """
+        if not isinstance(sources, list) or not 0 < len(sources) <= MAX_SOURCES:
+            raise ApiError(400, f"from must be a list of 1 to {MAX_SOURCES} ip:port")
+        for source in sources:
+            if not isinstance(source, str):
+                raise ApiError(400, "from must be a list of ip:port")
+            split(source)
+        artefact = self._store.find(artefact_id)
+        if artefact is not None and artefact.status()["complete"]:
+            return
+        with self._lock:
+            current = self._pullers.get(artefact_id)
+            if current is not None and current.alive and current.sources == sources:
+                return
+            directory = self._store.directory(artefact_id)
+            directory.mkdir(parents=True, exist_ok=True)
+            write_json(directory / "pull.json", {"from": sources})
+            puller = Puller(
+                self._store,
+                artefact_id,
+                sources,
+                name_of=self._name_of,
+                done=self._forget,
+                connector=self._connector,
+            )
+            self._pullers[artefact_id] = puller
+            if current is not None:
+                current.stop()
+            puller.start()
+
+    def describe(self, artefact_id: str) -> dict[str, Any] | None:
+        """The order at work for an artefact, or None."""
+        with self._lock:
+            puller = self._pullers.get(artefact_id)
+        if puller is None or not puller.alive:
+            return None
+        return {"from": puller.sources, "last_error": puller.last_error}
+
+    def cancel(self, artefact_id: str) -> None:
+        with self._lock:
+            puller = self._pullers.pop(artefact_id, None)
+        if puller is not None:
+            puller.stop()
+        (self._store.directory(artefact_id) / "pull.json").unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        """End all pullers; their orders stay on disk."""
+        with self._lock:
+            pullers, self._pullers = list(self._pullers.values()), {}
+        for puller in pullers:
+            puller.stop()
+
+    def _forget(self, artefact_id: str) -> None:
+        (self._store.directory(artefact_id) / "pull.json").unlink(missing_ok=True)

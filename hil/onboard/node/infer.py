@@ -1,0 +1,131 @@
+"""The inference service: one network from a signed artefact, one tile at a time.
+
+A model artefact is a zip without compression that holds ``model.onnx`` and ``model.json``:
+``{"input": name, "tile": 256, "bands": [...], "scale": 10000, "mean": [...], "std": [...], "classes": [...]}``.
+The same functions run on the ground to make the golden mask (:mod:`hil.payload`).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hil.onboard.node.errors import ApiError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MAX_TILE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network ready to run."""
+
+    artefact: str
+    session: Any
+    card: dict[str, Any]  # model.json
+
+
+def load(path: Path, artefact: str = "") -> Loaded:
+    """Open a model artefact with one CPU thread. ApiError 422 when it is not one."""
+    import onnxruntime
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            card = json.loads(archive.read("model.json"))
+            weights = archive.read("model.onnx")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        # Spinning and memory arenas pay on a server that does nothing else, not on six boards that share a host
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as exc:
+        raise ApiError(422, f"not a model artefact: {exc}") from exc
+    except Exception as exc:  # the runtime's own exceptions have no common base but this
+        raise ApiError(422, f"the network cannot be loaded: {exc}") from exc
+    return Loaded(artefact, session, card)
+
+
+def predict(model: Loaded, tile: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Class of every pixel, uint8 [H, W], of a tile uint16 [bands, H, W] of reflectance x ``scale``."""
+    import numpy as np
+
+    card = model.card
+    shape = (len(card["bands"]), card["tile"], card["tile"])
+    if tile.shape != shape or tile.dtype != np.uint16:
+        raise ApiError(400, f"tile must be uint16 {shape}, not {tile.dtype} {tile.shape}")
+    image = tile.astype(np.float32) / np.float32(card["scale"])
+    image -= np.asarray(card["mean"], dtype=np.float32)[:, None, None]
+    image /= np.asarray(card["std"], dtype=np.float32)[:, None, None]
+    (scores,) = model.session.run(None, {card["input"]: image[None]})
+    mask: NDArray[np.uint8] = np.argmax(scores[0], axis=0).astype(np.uint8)
+    return mask
+
+
+def to_npy(array: NDArray[Any]) -> bytes:
+    """A ``.npy`` file in memory."""
+    import numpy as np
+
+    out = io.BytesIO()
+    np.save(out, array, allow_pickle=False)
+    return out.getvalue()
+
+
+def from_npy(content: bytes) -> NDArray[Any]:
+    """The array of a ``.npy`` file; ApiError 400 when it is not one."""
+    import numpy as np
+
+    try:
+        array: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as exc:
+        raise ApiError(400, f"not a npy array: {exc}") from exc
+    return array
+
+
+class Inference:
+    """Keeps one loaded network; tiles are inferred one after another."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._model: Loaded | None = None
+        self.error = ""
+
+    @property
+    def loaded(self) -> str | None:
+        """Artefact id of the network in memory."""
+        return self._model.artefact if self._model is not None else None
+
+    def prepare(self, artefact: str, path: Path) -> Loaded:
+        """Load the network unless it is the one in memory. ApiError 422 when it cannot be."""
+        with self._lock:
+            if self._model is None or self._model.artefact != artefact:
+                self._model = None  # two networks at once may not fit into memory
+                try:
+                    self._model = load(path, artefact)
+                    self.error = ""
+                except ApiError as exc:
+                    self.error = exc.message
+                    raise
+                except ImportError as exc:
+                    self.error = f"no inference runtime on this board: {exc}"
+                    raise ApiError(501, self.error) from exc
+            return self._model
+
+    def infer(self, artefact: str, path: Path, tile: bytes) -> tuple[bytes, float]:
+        """The mask of a tile as ``.npy``, and the seconds the network took."""
+        model = self.prepare(artefact, path)
+        array = from_npy(tile)
+        with self._lock:
+            start = time.monotonic()
+            mask = predict(model, array)
+            seconds = time.monotonic() - start
+        return to_npy(mask), seconds

@@ -1,0 +1,120 @@
+"""All artefacts of a board."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+from hil.onboard.node.artefact import Artefact, SignatureCheck
+from hil.onboard.node.errors import ApiError
+from hil.onboard.node.files import read_json, sync_directory, write_json
+from hil.onboard.node.manifest import Manifest
+
+RESERVE_BYTES = 4 << 20
+"""Space that no artefact may take: the updater's and the cluster's own state must always find room."""
+MAX_ARTEFACTS = 256
+
+
+def cms_check(keyring: Path) -> SignatureCheck:
+    """A check of detached CMS signatures with the openssl command against the certificates in ``keyring``."""
+
+    def check(path: Path, signature: bytes) -> None:
+        argv = ["openssl", "cms", "-verify", "-binary", "-inform", "DER"]
+        argv += ["-content", str(path), "-CAfile", str(keyring), "-purpose", "any", "-out", "/dev/null"]
+        try:
+            done = subprocess.run(argv, input=signature, capture_output=True, timeout=60)
+        except (OSError, subprocess.TimeoutExpired) as exc:
+            raise ApiError(422, f"the signature could not be checked: {exc}") from exc
+        if done.returncode != 0:
+            lines = done.stderr.decode(errors="replace").strip().splitlines()
+            raise ApiError(422, f"the signature is not valid: {lines[-1] if lines else 'openssl refused it'}")
+
+    return check
+
+
+class Store:
+    """Artefacts under ``root``, one directory each: ``manifest.json``, ``data``, ``counters.json``."""
+
+    def __init__(self, root: Path, check_signature: SignatureCheck) -> None:
+        self.root = root
+        self._check_signature = check_signature
+        self._lock = threading.RLock()
+        self._artefacts: dict[str, Artefact] = {}
+        root.mkdir(parents=True, exist_ok=True)
+        for directory in sorted(root.iterdir()):
+            document = read_json(directory / "manifest.json")
+            if document is not None:
+                manifest = Manifest.parse(document)
+                self._artefacts[manifest.id] = Artefact(directory, manifest, check_signature)
+
+    def put(self, artefact_id: str, document: Any) -> Artefact:
+        """Announce an artefact; the same manifest again changes nothing, a new signature replaces the old one.
+
+        ApiError 400 for a wrong manifest, 409 when the id is known with another content, 422 when a complete
+        artefact does not fit its new signature, 507 when there is no room for it.
+        """
+        manifest = Manifest.parse(document)
+        if manifest.id != artefact_id:
+            raise ApiError(400, "manifest: id must be the one in the address")
+        with self._lock:
+            known = self._artefacts.get(manifest.id)
+            if known is None:
+                return self._add(manifest)
+        if not known.manifest.same_content(manifest):
+            raise ApiError(409, "this artefact is known with another manifest")
+        if manifest.signature is not None and manifest.signature != known.manifest.signature:
+            write_json(known.directory / "manifest.json", manifest.document())
+            known.replace_manifest(manifest)
+        return known
+
+    def _add(self, manifest: Manifest) -> Artefact:
+        if len(self._artefacts) >= MAX_ARTEFACTS:
+            raise ApiError(507, f"there are {MAX_ARTEFACTS} artefacts already; delete some")
+        free = shutil.disk_usage(self.root).free
+        if free < manifest.size + RESERVE_BYTES:
+            raise ApiError(507, f"artefact has {manifest.size} bytes, {free} are free", free_bytes=free)
+        directory = self.directory(manifest.id)
+        directory.mkdir(parents=True, exist_ok=True)
+        sync_directory(self.root)
+        write_json(directory / "manifest.json", manifest.document())
+        artefact = self._artefacts[manifest.id] = Artefact(directory, manifest, self._check_signature)
+        return artefact
+
+    def directory(self, artefact_id: str) -> Path:
+        """Where an artefact is kept (also before its manifest has arrived)."""
+        return self.root / artefact_id
+
+    def find(self, artefact_id: str) -> Artefact | None:
+        with self._lock:
+            return self._artefacts.get(artefact_id)
+
+    def get(self, artefact_id: str) -> Artefact:
+        """ApiError 404 when it was never announced here."""
+        artefact = self.find(artefact_id)
+        if artefact is None:
+            raise ApiError(404, "no such artefact here")
+        return artefact
+
+    def installed(self, artefact_id: str) -> Path | None:
+        """The file of an artefact that is complete and, where it must be, signed; else None."""
+        artefact = self.find(artefact_id)
+        return artefact.path if artefact is not None and artefact.installed else None
+
+    def all(self) -> list[Artefact]:
+        with self._lock:
+            return list(self._artefacts.values())
+
+    def delete(self, artefact_id: str) -> None:
+        """Forget an artefact and free its space. ApiError 404 when it is not here."""
+        with self._lock:
+            artefact = self.get(artefact_id)
+            del self._artefacts[artefact_id]
+            artefact.close(deleted=True)
+            shutil.rmtree(artefact.directory)
+
+    def close(self) -> None:
+        for artefact in self.all():
+            artefact.close()

@@ -1,0 +1,99 @@
+"""RAUC's custom boot-control backend (``/usr/lib/rauc/bootctl``) on the board's firmware variables.
+
+RAUC asks whether a slot can boot (``get-state``: ``good`` while the firmware would try it).  Whether a slot was
+*confirmed* after a health check is a second question; ``set-state SLOT good`` answers it with yes, and
+``/run/slot-confirmed`` shows it for the running slot.
+
+``set-state SLOT bad`` is what RAUC says before it writes to a slot.  RAUC 1.8 goes on calling that slot's old image
+complete until it has written the new one, also after a power cut in between, so its note is taken out here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hil.onboard.variables import SLOTS, BootControl, Slot, Variables
+
+EFIVARS = Path("/sys/firmware/efi/efivars")
+CONFIRMED = Path("/run/slot-confirmed")
+NOTES = Path("/data/rauc.status")
+"""RAUC's ``statusfile``: a key file with one group for each slot."""
+GROUPS: dict[Slot, str] = {"A": "[slot.rootfs.0]", "B": "[slot.rootfs.1]"}
+USAGE = "usage: bootctl get-primary | set-primary S | get-state S | set-state S good|bad | get-current"
+
+
+def _slot(text: str) -> Slot:
+    for slot in SLOTS:
+        if slot == text:
+            return slot
+    raise ValueError(f"no slot {text!r}: A or B")
+
+
+def run(
+    argv: Sequence[str], control: BootControl, confirmed: Path = CONFIRMED, notes: Path | None = None
+) -> str:
+    """One verb; returns what to print. ValueError when the verb or slot is unknown."""
+    answer = ""
+    match list(argv):
+        case ["get-primary"]:
+            answer = control.active
+        case ["get-current"]:
+            answer = control.current
+        case ["set-primary", name]:
+            control.set_active(_slot(name))
+        case ["get-state", name]:
+            answer = "good" if control.slot(_slot(name)).bootable else "bad"
+        case ["set-state", name, "good"]:
+            control.mark_good(_slot(name))
+        case ["set-state", name, "bad"]:
+            control.mark_bad(_slot(name))
+            if notes is not None:
+                forget(notes, _slot(name))
+        case _:
+            raise ValueError(USAGE)
+    if not answer:
+        confirmed.write_text("1\n" if control.slot(control.current).confirmed else "0\n")
+    return answer
+
+
+def forget(notes: Path, slot: Slot) -> None:
+    """Take a slot's group out of RAUC's notes, durably. Nothing when there are none."""
+    try:
+        lines = notes.read_text().splitlines(keepends=True)
+    except FileNotFoundError:
+        return
+    kept, inside = [], False
+    for line in lines:
+        if line.startswith("["):
+            inside = line.strip() == GROUPS[slot]
+        if not inside:
+            kept.append(line)
+    scratch = notes.with_name(f".{notes.name}.{os.getpid()}")
+    with scratch.open("w") as file:
+        file.writelines(kept)
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.rename(notes)
+    directory = os.open(notes.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def main() -> int:
+    try:
+        answer = run(sys.argv[1:], BootControl(Variables(EFIVARS)), notes=NOTES)
+    except (ValueError, OSError) as exc:
+        print(f"bootctl: {exc}", file=sys.stderr)
+        return 1
+    if answer:
+        print(answer)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

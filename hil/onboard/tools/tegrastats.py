@@ -1,0 +1,152 @@
+"""``tegrastats`` in the line format of JetPack 6 on an AGX Orin (as root), from the board's own state.
+
+Load is what this board's cgroup really used of the host's CPU since the last look; one fully used core counts as a
+GPU at 100 %, because on a container board the GPU's work is done by the CPU.  Power and temperatures follow from
+load through :mod:`hil.onboard.thermal`; the plate temperature lives in ``/run`` and is carried on between calls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hil.onboard.thermal import THROTTLE_C, Rails, Readings, ThermalModel, rails, zones
+
+STATE = Path("/run/thermal.json")
+CGROUP = Path("/run/cgroup")
+START_K = 293.15  # a board that was off sits at 20 C
+CORES = 12
+CPU_MHZ = (729, 2201)
+GPU_MHZ = (305, 930)
+RAM_TOTAL_MB = 30697
+
+
+def cpu_seconds(cgroup: Path = CGROUP) -> float:
+    """CPU time this board used since power-on, s; cgroup v1 or v2. 0.0 where neither can be read."""
+    for name in ("cpuacct/cpuacct.usage", "cpu,cpuacct/cpuacct.usage"):
+        try:
+            return int((cgroup / name).read_text()) / 1e9
+        except (OSError, ValueError):
+            continue
+    try:
+        for line in (cgroup / "cpu.stat").read_text().splitlines():
+            if line.startswith("usage_usec "):
+                return int(line.split()[1]) / 1e6
+    except (OSError, ValueError):
+        pass
+    return 0.0
+
+
+def memory_mb(cgroup: Path = CGROUP) -> int:
+    """Memory this board uses, MB."""
+    for name in ("memory/memory.usage_in_bytes", "memory.current"):
+        try:
+            return int((cgroup / name).read_text()) >> 20
+        except (OSError, ValueError):
+            continue
+    return 0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One moment of the board."""
+
+    load: float  # cores in use, averaged since the last look
+    rails: Rails
+    zones: Readings
+    memory_mb: int
+
+    @property
+    def throttled(self) -> bool:
+        return self.zones.tj_c >= THROTTLE_C
+
+
+def sample(
+    state: Path = STATE,
+    cgroup: Path = CGROUP,
+    now: Callable[[], float] = time.monotonic,
+    model: ThermalModel | None = None,
+) -> Sample:
+    """Look at the board, carry its temperature on to now, and remember that."""
+    model = model or ThermalModel()
+    moment, used = now(), cpu_seconds(cgroup)
+    try:
+        last = json.loads(state.read_text())
+        since, plate_k, before = float(last["t"]), float(last["plate_k"]), float(last["cpu_s"])
+    except (OSError, ValueError, KeyError, TypeError):
+        since, plate_k, before = -1.0, START_K, used
+    fresh = not 0.0 <= since <= moment  # no state, or one of another boot
+    span = 0.0 if fresh else moment - since
+    load = max(0.0, (used - before) / span) if span > 0.05 else 0.0
+    power = rails(load / CORES, load)
+    plate_k = model.step(plate_k, power.total_w, span)
+    if fresh or span > 0.05:
+        scratch = state.with_name(f"{state.name}.{os.getpid()}")
+        scratch.write_text(json.dumps({"t": moment, "plate_k": plate_k, "cpu_s": used}))
+        scratch.rename(state)
+    return Sample(load, power, zones(plate_k, power, model), memory_mb(cgroup))
+
+
+def line(view: Sample, average: Rails, local_time: str) -> str:
+    """One line as JetPack 6 prints it on an AGX Orin."""
+    gpu = round(100 * min(1.0, view.load))
+    left = view.load
+    cores = []
+    for _ in range(CORES):
+        busy = min(1.0, max(0.0, left))
+        left -= busy
+        cores.append(
+            f"{round(100 * busy)}%@{CPU_MHZ[1] if busy > 0.3 and not view.throttled else CPU_MHZ[0]}"
+        )
+    gpu_mhz = GPU_MHZ[1] if gpu > 10 and not view.throttled else GPU_MHZ[0]
+    z, p = view.zones, view.rails
+    return (
+        f"{local_time} RAM {view.memory_mb}/{RAM_TOTAL_MB}MB (lfb 3x4MB) SWAP 0/15348MB (cached 0MB) "
+        f"CPU [{','.join(cores)}] EMC_FREQ {gpu // 10}%@2133 GR3D_FREQ {gpu}%@[{gpu_mhz},{gpu_mhz}] "
+        "NVENC off NVDEC off NVJPG off NVJPG1 off VIC off OFA off NVDLA0 off NVDLA1 off PVA0_FREQ off APE 174 "
+        f"cpu@{z.cpu_c:.3f}C soc2@{z.soc2_c:.3f}C soc0@{z.soc0_c:.3f}C gpu@{z.gpu_c:.3f}C "
+        f"tj@{z.tj_c:.3f}C soc1@{z.soc1_c:.3f}C "
+        f"VDD_GPU_SOC {p.vdd_gpu_soc_mw}mW/{average.vdd_gpu_soc_mw}mW "
+        f"VDD_CPU_CV {p.vdd_cpu_cv_mw}mW/{average.vdd_cpu_cv_mw}mW "
+        f"VIN_SYS_5V0 {p.vin_sys_5v0_mw}mW/{average.vin_sys_5v0_mw}mW"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="tegrastats")
+    parser.add_argument("--interval", type=int, default=1000, help="milliseconds")
+    parser.add_argument("--logfile", type=Path)
+    parser.add_argument("--count", type=int, default=0, help="lines to print; not in the real tool")
+    options = parser.parse_args()
+    sums, count = [0, 0, 0], 0
+    sample()  # so that the first line has a load
+    while not options.count or count < options.count:
+        time.sleep(max(0.06, options.interval / 1000))
+        view = sample()
+        count += 1
+        values = (view.rails.vdd_gpu_soc_mw, view.rails.vdd_cpu_cv_mw, view.rails.vin_sys_5v0_mw)
+        sums = [a + b for a, b in zip(sums, values, strict=True)]
+        text = line(view, Rails(*(s // count for s in sums)), time.strftime("%m-%d-%Y %H:%M:%S"))
+        try:
+            if options.logfile:
+                with options.logfile.open("a") as file:
+                    file.write(text + "\n")
+            else:
+                print(text, flush=True)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 0
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

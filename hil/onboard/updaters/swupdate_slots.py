@@ -1,0 +1,233 @@
+"""``swupdate-slots``: the A/B side of SWUpdate on the board (``/usr/sbin/swupdate-slots``).
+
+SWUpdate writes images where it is told to and keeps no account of slots.  This tool chooses the slot that is not
+running, has the whole bundle checked before anything is touched, and remembers what a slot holds::
+
+    swupdate-slots status                  JSON on stdout
+    swupdate-slots install FILE            exit 0; 2 refused, nothing touched; 1 failed, the slot cannot boot; 75 busy
+    swupdate-slots mark-active other|A|B   boot it next; refused for a slot without a complete image
+    swupdate-slots mark-good               keep the running slot
+    swupdate-slots begin                   (SWUpdate's ``preupdatecmd``) from now on the other slot cannot boot
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hil.onboard.variables import SLOTS, BootControl, Slot, Variables, other
+
+REFUSED, BUSY = 2, 75
+SQUASHFS_MAGIC = b"hsqs"
+CONFIGURATION = "/etc/swupdate.cfg"
+
+Run = Callable[[Sequence[str]], int]
+"""Runs a command with its output on ours; its exit code."""
+
+
+class Refused(Exception):
+    """What was asked for is not done, and nothing was changed."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things are; tests put their own files here."""
+
+    variables: Path = Path("/sys/firmware/efi/efivars")
+    command_line: Path = Path("/proc/cmdline")
+    confirmed: Path = Path("/run/slot-confirmed")
+    hardware: Path = Path("/etc/hwrevision")
+    state: Path = Path("/data/swupdate")
+    lock: Path = Path("/run/swupdate-slots.lock")
+    devices: dict[Slot, Path] = field(
+        default_factory=lambda: {"A": Path("/dev/mmcblk0p1"), "B": Path("/dev/mmcblk0p2")}
+    )
+
+
+def run_here(argv: Sequence[str]) -> int:
+    """Run a command; its output goes where ours goes.  SWUpdate stages the bundle in ``TMPDIR``."""
+    return subprocess.run(argv, stdin=subprocess.DEVNULL).returncode
+
+
+class Slots:
+    """The verbs."""
+
+    def __init__(self, places: Places, run: Run = run_here) -> None:
+        self.places = places
+        self.control = BootControl(Variables(places.variables))
+        self._run = run
+
+    @property
+    def booted(self) -> Slot:
+        """The running slot, from the kernel's command line. Refused when it does not say."""
+        words = self.places.command_line.read_text().split()
+        for word in words:
+            name, _, value = word.partition("=")
+            if name == "boot.slot_suffix":
+                return "B" if value == "_b" else "A"
+        raise Refused("the kernel's command line does not name the running slot")
+
+    def status(self) -> dict[str, Any]:
+        """What ``hil.rollout.swupdate`` reads."""
+        slots = {}
+        for slot in SLOTS:
+            known = self.control.slot(slot)
+            record = self._record(slot)
+            slots[slot] = {
+                "bootable": known.bootable,
+                "confirmed": known.confirmed,
+                "complete": record is not None,
+                "image_sha256": record and record.get("image_sha256"),
+                "version": record and record.get("version"),
+            }
+        hardware = self.places.hardware.read_text().split()
+        primary = self.control.active
+        return {"compatible": hardware[-1], "booted": self.booted, "primary": primary, "slots": slots}
+
+    def begin(self) -> None:
+        """The other slot is about to be written: from now on it cannot boot, and what it held is forgotten."""
+        target = other(self.booted)
+        self.control.mark_bad(target)
+        self.places.state.mkdir(parents=True, exist_ok=True)
+        self._path(target).unlink(missing_ok=True)
+        _sync(self.places.state)
+
+    def install(self, bundle: Path) -> int:
+        """Check all of it, then write the other slot, then read it back. An exit code."""
+        target = other(self.booted)
+        temporary = self.places.state / "tmp"
+        temporary.mkdir(parents=True, exist_ok=True)
+        os.environ["TMPDIR"] = str(temporary)
+        argv = ["swupdate", "-f", CONFIGURATION, "-e", f"stable,slot{target}", "-i", str(bundle)]
+        # A dry run checks signature, hardware and every digest; without it SWUpdate begins before it has read all.
+        if self._run([*argv, "-n"]) != 0:
+            return REFUSED
+        self.begin()
+        if self._run(argv) != 0:
+            return 1
+        _sync(self.places.devices[target])
+        digest = measure(self.places.devices[target])
+        if digest is None:
+            print(f"swupdate-slots: slot {target} holds no image after the installation", file=sys.stderr)
+            return 1
+        self._remember(target, {"image_sha256": digest, "version": bundle_version(bundle)})
+        return 0
+
+    def mark_active(self, name: str) -> None:
+        """Boot that slot next. Refused when it holds no complete image."""
+        if name not in (*SLOTS, "other"):
+            raise Refused(f"no slot {name!r}: A, B or other")
+        target = other(self.booted) if name == "other" else next(slot for slot in SLOTS if slot == name)
+        if self._record(target) is None and not self.control.slot(target).bootable:
+            raise Refused(f"slot {target} does not hold a complete image")
+        self.control.set_active(target)
+
+    def mark_good(self) -> None:
+        """Keep the running slot."""
+        self.control.mark_good(self.booted)
+        self.places.confirmed.write_text("1\n")
+
+    def _path(self, slot: Slot) -> Path:
+        return self.places.state / f"slot_{slot.lower()}.json"
+
+    def _record(self, slot: Slot) -> dict[str, Any] | None:
+        try:
+            record = json.loads(self._path(slot).read_text())
+        except (OSError, ValueError):
+            return None
+        return record if isinstance(record, dict) else None
+
+    def _remember(self, slot: Slot, record: dict[str, Any]) -> None:
+        scratch = self._path(slot).with_suffix(".tmp")
+        with scratch.open("w") as file:
+            json.dump(record, file)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.rename(self._path(slot))
+        _sync(self.places.state)
+
+
+def measure(device: Path) -> str | None:
+    """SHA-256 of the squashfs image at the start of a slot, as it reads back; None when there is none whole."""
+    with device.open("rb") as file:
+        header = file.read(48)
+        if len(header) < 48 or header[:4] != SQUASHFS_MAGIC:
+            return None
+        (used,) = struct.unpack_from("<Q", header, 40)
+        left = (used + 4095) // 4096 * 4096  # mksquashfs pads to 4 KiB
+        file.seek(0)
+        digest = hashlib.sha256()
+        while left:
+            chunk = file.read(min(1 << 20, left))
+            if not chunk:
+                return None
+            digest.update(chunk)
+            left -= len(chunk)
+    return digest.hexdigest()
+
+
+def bundle_version(bundle: Path) -> str:
+    """``version`` of the description, which is the first file of the archive; empty when it has none."""
+    with bundle.open("rb") as file:
+        head = file.read(65536)
+    found = re.search(rb'version\s*=\s*"([^"]*)"', head)
+    return found[1].decode("utf-8", "replace") if found else ""
+
+
+def _sync(path: Path) -> None:
+    """Have everything of a directory's entries or a device's content on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def run(argv: Sequence[str], slots: Slots) -> int:
+    """One verb; the exit code."""
+    match list(argv):
+        case ["status"]:
+            print(json.dumps(slots.status()))
+        case ["begin"]:
+            slots.begin()
+        case ["install", name]:
+            with slots.places.lock.open("w") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    print("swupdate-slots: another installation is running", file=sys.stderr)
+                    return BUSY
+                return slots.install(Path(name))
+        case ["mark-active", name]:
+            slots.mark_active(name)
+        case ["mark-good"]:
+            slots.mark_good()
+        case _:
+            print("usage: swupdate-slots status | install FILE | mark-active S | mark-good", file=sys.stderr)
+            return 64
+    return 0
+
+
+def main() -> int:
+    try:
+        return run(sys.argv[1:], Slots(Places()))
+    except Refused as exc:
+        print(f"swupdate-slots: {exc}", file=sys.stderr)
+        return REFUSED
+    except OSError as exc:
+        print(f"swupdate-slots: {exc}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
