@@ -217,7 +217,7 @@ class Bench:
         """Make the objects that drive the boards and links of this bench from this process."""
         from hil.bench.boards import boards_of
         from hil.bench.plumbing import Plumbing
-        from hil.boards.console import ConsoleLine
+        from hil.boards.console.pump import ConsoleLine
         from hil.host.engine import connect
         from hil.images.pki import ensure_pki
         from hil.links.box import LinkBox

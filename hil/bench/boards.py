@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from hil.bench.plumbing import Plumbing
 from hil.bench.state import disk_dir
-from hil.boards.console import ConsoleLine
-from hil.boards.container import LABEL, BoardFacts, ContainerBoard, ContainerSpec
+from hil.boards.console.pump import ConsoleLine
+from hil.boards.container.board import LABEL, BoardFacts, ContainerBoard, ContainerSpec
 from hil.evidence.sink import Sink
 from hil.lab.model import BoardSpec
 from hil.lab.real_board import BudgetSpec
@@ -17,8 +17,8 @@ from hil.lab.real_board import BudgetSpec
 if TYPE_CHECKING:
     from docker import DockerClient
 
+    from hil.boards.console.serial_console import SerialConsole
     from hil.boards.jetson.board import JetsonBoard, JetsonFacts
-    from hil.boards.jetson.serial_console import SerialConsole
     from hil.boards.protocol import Board
     from hil.images.pki import Pki
 
@@ -107,7 +107,7 @@ def jetson_facts(plumbing: Plumbing, spec: BoardSpec, console: ConsoleLine, pki:
     from hil.bench.stand_in_strip import ADDRESS
     from hil.boards.jetson.board import JetsonFacts
     from hil.boards.protocol import Fidelity
-    from hil.boards.ssh import Jump
+    from hil.boards.ssh.shell import Jump
     from hil.lab.power import ShellyGen2Spec, SupervisorSpec
 
     section = spec.jetson

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from hil.bench.boards import containers, jetsons, outlets
 from hil.bench.plumbing import Plumbing
 from hil.bench.state import disk_dir
-from hil.boards.console import ConsoleLine, ConsolePump
-from hil.boards.container import ContainerBoard
-from hil.boards.nv import prepare_nv_dir
+from hil.boards.console.pump import ConsoleLine, ConsolePump
+from hil.boards.container.board import ContainerBoard
+from hil.boards.container.storage import prepare_nv_dir
 from hil.errors import HilError
 from hil.evidence.sink import NullSink
 from hil.lab.model import BoardSpec
@@ -19,8 +19,8 @@ from hil.lab.model import BoardSpec
 if TYPE_CHECKING:
     from docker import DockerClient
 
+    from hil.boards.console.serial_console import SerialConsole
     from hil.boards.jetson.board import JetsonBoard
-    from hil.boards.jetson.serial_console import SerialConsole
     from hil.images.images import Images
     from hil.images.pki import Pki
 
@@ -113,7 +113,7 @@ def _off(board: JetsonBoard) -> None:
 
 
 def _serial(board: BoardSpec, lines: dict[str, ConsoleLine], plumbing: Plumbing) -> SerialConsole:
-    from hil.boards.jetson.serial_console import SerialConsole
+    from hil.boards.console.serial_console import SerialConsole
 
     directory = disk_dir(plumbing.bench) / "consoles"
     section = board.jetson

@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from hil.bench.state import disk_dir
-from hil.boards.container import LABEL
+from hil.boards.container.board import LABEL
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
-from hil.boards.console import FileConsole
+from hil.boards.console.pump import FileConsole
 from hil.boards.protocol import Board, Identity, PowerState, Slot, Via
 from hil.boards.reboot import wait_rebooted
 from hil.boards.tegrastats import parse

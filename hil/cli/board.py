@@ -145,7 +145,7 @@ def show(name: str, bench_name: str | None, as_json: bool) -> None:
       hil board show a1
       hil board show b1 --json
     """
-    from hil.boards.qualify import Detailed
+    from hil.boards.qualification import Detailed
     from hil.boards.wiring import wiring_of
 
     with attach(bench_name) as bench:

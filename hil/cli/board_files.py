@@ -14,7 +14,7 @@ from hil.cli.completion import board_names
 from hil.cli.output import JSON_OPTION, print_json
 
 if TYPE_CHECKING:
-    from hil.boards.transfer import Transferred
+    from hil.boards.ssh.transfer import Transferred
 
 
 @click.command()
@@ -30,7 +30,7 @@ def push(name: str, local: Path, remote: str, bench_name: str | None, as_json: b
     Example:
       hil board push b1 os.raucb /data/os.raucb
     """
-    from hil.boards import transfer
+    from hil.boards.ssh import transfer
 
     with attach(bench_name) as bench:
         done = transfer.push(transfer.opener_of(board_of(bench, name)), local, remote, progress=_percent())
@@ -50,7 +50,7 @@ def pull(name: str, remote: str, local: Path, bench_name: str | None, as_json: b
     Example:
       hil board pull b1 /var/log/syslog b1.syslog
     """
-    from hil.boards import transfer
+    from hil.boards.ssh import transfer
 
     with attach(bench_name) as bench:
         done = transfer.pull(transfer.opener_of(board_of(bench, name)), remote, local, progress=_percent())

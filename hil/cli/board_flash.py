@@ -19,8 +19,8 @@ from hil.cli.output import JSON_OPTION, Progress, print_json
 from hil.errors import BenchError, ConfigurationError
 
 if TYPE_CHECKING:
-    from hil.boards.jetson.flash import FlashPlan, FlashReport
-    from hil.boards.jetson.recovery import UsbDevice
+    from hil.boards.jetson.flash.initrd_flash import FlashPlan, FlashReport
+    from hil.boards.jetson.flash.recovery import UsbDevice
     from hil.boards.protocol import Board
 
 SYSFS = Path("/sys/bus/usb/devices")
@@ -144,7 +144,7 @@ def plan_of(
     layout: str = "",
 ) -> FlashPlan:
     """What is flashed how. ConfigurationError when the tree lacks something or the options do not fit together."""
-    from hil.boards.jetson.flash import FlashPlan
+    from hil.boards.jetson.flash.initrd_flash import FlashPlan
 
     family = target.module.partition("-")[0]
     where = storage or STORAGE[family]
@@ -179,9 +179,9 @@ def flash_board(
     sysfs: Path = SYSFS,
     progress: Progress,
 ) -> FlashReport:
-    """Into recovery, then flashed. Errors as of ``hil.boards.jetson.recovery`` and ``flash``."""
-    from hil.boards.jetson.flash import flash as write
-    from hil.boards.jetson.recovery import UsbPort
+    """Into recovery, then flashed. Errors as of ``hil.boards.jetson.flash.recovery`` and ``flash``."""
+    from hil.boards.jetson.flash.initrd_flash import flash as write
+    from hil.boards.jetson.flash.recovery import UsbPort
 
     into_recovery(target, sysfs=sysfs, progress=progress)
     port = UsbPort(target.usb_path, sysfs)
@@ -195,7 +195,7 @@ def into_recovery(target: FlashTarget, *, sysfs: Path = SYSFS, progress: Progres
     """Into force-recovery mode, unless it is there already; what USB shows. Raises as ``enter_recovery``."""
     import time
 
-    from hil.boards.jetson.recovery import UsbPort
+    from hil.boards.jetson.flash.recovery import UsbPort
 
     port = UsbPort(target.usb_path, sysfs)
     progress.begin(f"{target.name} into recovery")
@@ -216,7 +216,7 @@ def _as_root() -> tuple[str, ...]:
 
 
 def _agreed(target: FlashTarget, plan: FlashPlan) -> bool:
-    from hil.boards.jetson.sku import sku_of
+    from hil.boards.jetson.modules import sku_of
 
     if not sys.stdin.isatty():
         raise ConfigurationError(
@@ -269,7 +269,7 @@ def target_on_bench(one: Board, sysfs: Path = SYSFS) -> FlashTarget:
 
 def target_in_lab(name: str, lab_path: Path, sysfs: Path = SYSFS) -> FlashTarget:
     """The same from a lab file alone: only a pin brings the module into recovery, or a hand."""
-    from hil.boards.jetson.recovery import UsbPort, enter_recovery
+    from hil.boards.jetson.flash.recovery import UsbPort, enter_recovery
     from hil.boards.power.build import supervisor_of
     from hil.lab.model import load_lab
 

@@ -41,7 +41,7 @@ def qualify(
       hil board qualify b1 --by "A. Technician"
       hil board qualify b1 --by "A. Technician" --only console --only "power cut"
     """
-    from hil.boards.qualify import qualify as run
+    from hil.boards.qualification import qualify as run
     from hil.boards.wiring import wiring_of
     from hil.core.paths import ROOT
     from hil.report.qualification import write_qualification

@@ -30,7 +30,7 @@ def recovery(name: str, lab_path: Path | None, sysfs: Path, bench_name: str | No
       hil board recovery b1                          then `hil board reset b1 --wait`
       hil board recovery b1 --lab lab/mine.yaml      no bench is up: by its pin, or by hand
     """
-    from hil.boards.jetson.recovery import meaning
+    from hil.boards.jetson.flash.recovery import meaning
 
     with target_of(name, bench_name, lab_path, sysfs) as target, Progress() as progress:
         found = into_recovery(target, sysfs=sysfs, progress=progress)

@@ -195,7 +195,7 @@ def discover(
     """
     from dataclasses import asdict
 
-    from hil.boards.jetson.recovery import meaning
+    from hil.boards.jetson.flash.recovery import meaning
     from hil.errors import ConfigurationError
     from hil.host.discover import discover as look
 
@@ -232,7 +232,7 @@ def discover(
 
 
 def _print_found(found: Found) -> None:
-    from hil.boards.jetson.recovery import meaning
+    from hil.boards.jetson.flash.recovery import meaning
     from hil.core.sysfs import plain
 
     tables: list[tuple[list[str], list[tuple[object, ...]]]] = [

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, runtime_checkable
 
-from hil.boards.console import ANSI
-from hil.boards.jetson.quiet import deaf
+from hil.boards.console.mute import deaf
+from hil.boards.console.pump import ANSI
 from hil.boards.protocol import Via
 from hil.cli.console_log import IS_IT_UP, open_log, write_all
 from hil.core import netns
@@ -25,7 +25,7 @@ from hil.errors import BenchError, ConfigurationError
 
 if TYPE_CHECKING:
     from hil.boards.protocol import Board
-    from hil.boards.ssh import Target
+    from hil.boards.ssh.shell import Target
 
 ESCAPE = b"\x1d"
 """Ctrl-], as telnet and virsh have it."""

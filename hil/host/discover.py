@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hil.boards.jetson.recovery import DEBUG_CONTROLLER, L4T_GADGET, NVIDIA, UsbDevice, devices
+from hil.boards.jetson.flash.recovery import DEBUG_CONTROLLER, L4T_GADGET, NVIDIA, UsbDevice, devices
 from hil.core.command import Runner, run
 from hil.core.sysfs import names_in, plain, text_of, usb_place
 from hil.errors import BenchError

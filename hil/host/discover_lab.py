@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeVar
 
-from hil.boards.jetson.recovery import RCM_IDS, UsbDevice
-from hil.boards.jetson.sku import SKUS
+from hil.boards.jetson.flash.recovery import RCM_IDS, UsbDevice
+from hil.boards.jetson.modules import SKUS
 from hil.core.sysfs import plain
 from hil.host.discover import Found, SerialAdapter
 from hil.host.neighbours import Neighbour

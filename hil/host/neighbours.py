@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hil.boards.jetson.recovery import FLASH_GADGET, L4T_GADGET, UsbDevice
+from hil.boards.jetson.flash.recovery import FLASH_GADGET, L4T_GADGET, UsbDevice
 from hil.core.sysfs import names_in, plain, text_of, usb_place
 from hil.errors import ConfigurationError
 

@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from hil.boards.jetson.flash.recovery import UsbPort
 from hil.boards.jetson.identity import check_identity
-from hil.boards.jetson.look import look
-from hil.boards.jetson.recovery import UsbPort
+from hil.boards.jetson.inspection import look
 from hil.boards.power.build import supervisor_of
 from hil.boards.protocol import PowerState
-from hil.boards.ssh import Jump, SshShell, Target
+from hil.boards.ssh.shell import Jump, SshShell, Target
 from hil.boards.wiring import way_in, wiring_of
 from hil.core.sysfs import names_in, text_of
 from hil.errors import ConfigurationError, HilError

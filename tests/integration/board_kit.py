@@ -10,9 +10,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hil.boards.console import ConsolePump
-from hil.boards.container import BoardFacts, ContainerBoard, ContainerSpec
-from hil.boards.nv import prepare_nv_dir
+from hil.boards.console.pump import ConsolePump
+from hil.boards.container.board import BoardFacts, ContainerBoard, ContainerSpec
+from hil.boards.container.storage import prepare_nv_dir
 from hil.boards.protocol import Via
 from hil.core import netns
 from hil.images.images import Images, ensure_images

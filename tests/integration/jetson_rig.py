@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hil.bench.stand_in_strip import PowerStrip
-from hil.boards.console import ConsoleLine
-from hil.boards.container import ContainerBoard
+from hil.boards.console.pump import ConsoleLine
+from hil.boards.console.serial_console import SerialConsole
+from hil.boards.container.board import ContainerBoard
 from hil.boards.jetson.board import JetsonBoard, JetsonFacts
-from hil.boards.jetson.serial_console import SerialConsole
 from hil.boards.protocol import Fidelity
 from hil.lab.power import ShellyGen2Spec, SupervisorSpec
 from hil.lab.real_board import BudgetSpec

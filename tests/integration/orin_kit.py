@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hil.boards.container import ContainerBoard
-from hil.boards.jetson.recovery import L4T_GADGET
-from hil.boards.jetson.sku import sku_of
+from hil.boards.container.board import ContainerBoard
+from hil.boards.jetson.flash.recovery import L4T_GADGET
+from hil.boards.jetson.modules import sku_of
 from tests.integration.board_kit import boards, engine_client
 from tests.integration.rack_kit import FlightCable, Forward
 from tests.power_agents import PtyMicrocontroller

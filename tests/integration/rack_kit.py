@@ -11,7 +11,7 @@ from socket import socket
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import Any
 
-from hil.boards.container import ContainerBoard
+from hil.boards.container.board import ContainerBoard
 from hil.core import netns
 from tests.integration.board_kit import ip
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hil.bench.bench import Bench
-from hil.boards.container import ContainerBoard
+from hil.boards.container.board import ContainerBoard
 from hil.boards.protocol import Fidelity, PowerState, Via
 from hil.core import netns
 from hil.errors import BenchError

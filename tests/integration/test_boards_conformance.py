@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from hil.boards.conformance import BoardConformance
-from hil.boards.container import ContainerBoard
+from hil.boards.container.board import ContainerBoard
 from hil.boards.protocol import Board
 from tests.integration.board_kit import boards, engine_client
 from tests.integration.jetson_rig import StandIn, stand_ins

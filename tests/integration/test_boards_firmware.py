@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from hil.boards.conformance import reboot, running
-from hil.boards.container import ContainerBoard, freeze_os
+from hil.boards.container.board import ContainerBoard, freeze_os
 from hil.boards.protocol import PowerState
 from hil.core.wait import wait_until
 from hil.errors import DeviceError

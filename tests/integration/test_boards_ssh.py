@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from hil.boards import transfer
-from hil.boards.container import ContainerBoard
+from hil.boards.container.board import ContainerBoard
 from hil.boards.protocol import Via
-from hil.boards.ssh import Jump, SshShell, Target, WrongHostKeyError
+from hil.boards.ssh import transfer
+from hil.boards.ssh.shell import Jump, SshShell, Target, WrongHostKeyError
 from hil.cli.terminal import ssh_argv
 from hil.core import netns
 from hil.errors import BenchError, ConfigurationError, DeviceError

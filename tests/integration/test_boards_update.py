@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hil.boards.conformance import reboot, running
-from hil.boards.container import ContainerBoard
+from hil.boards.container.board import ContainerBoard
 from hil.boards.protocol import Identity, Shell
 from hil.core.wait import wait_until
 from hil.errors import DeviceError

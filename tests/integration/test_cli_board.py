@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hil.bench.bench import Bench
-from hil.boards.container import ContainerBoard
+from hil.boards.container.board import ContainerBoard
 from hil.boards.jetson.board import JetsonBoard
 from hil.boards.protocol import Fidelity, PowerState, Via
 from tests.integration.cli_kit import HIL, Hil, Terminal, bench_from_the_command_line

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hil.bench.leftovers import keepers
-from hil.boards.jetson.flash import NVME_AB_LAYOUT, QSPI_LAYOUT, TOOL
+from hil.boards.jetson.flash.initrd_flash import NVME_AB_LAYOUT, QSPI_LAYOUT, TOOL
 from hil.boards.protocol import PowerState
 from hil.core import paths
 from tests.integration.board_kit import ip

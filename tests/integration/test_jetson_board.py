@@ -10,7 +10,7 @@ import pytest
 
 from hil.boards.jetson.board import JetsonBoard
 from hil.boards.protocol import Identity, PowerState, Via
-from hil.boards.ssh import WrongHostKeyError
+from hil.boards.ssh.shell import WrongHostKeyError
 from hil.core import netns
 from hil.core.wait import wait_until
 from hil.errors import BenchError, ConfigurationError, HilError

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from hil.boards.container import ContainerBoard
+from hil.boards.container.board import ContainerBoard
 from hil.boards.protocol import Shell
 from hil.core.paths import ROOT
 from hil.images.bundles import BundleKind

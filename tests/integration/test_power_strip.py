@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from hil.boards.conformance import BoardConformance, running
-from hil.boards.container import ContainerBoard
+from hil.boards.container.board import ContainerBoard
 from hil.boards.power.http import HttpStrip
 from hil.boards.power.snmp import MODELS, SnmpLogin, SnmpOutlet
 from hil.boards.power.supervisor import PoweredSupervisor

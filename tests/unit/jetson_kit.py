@@ -13,7 +13,7 @@ Answer = Completed | Callable[[Sequence[str], bytes], Completed]
 
 
 class LocalRemote:
-    """``hil.boards.jetson.seam.Remote`` on this machine, read only by what it is given."""
+    """``hil.boards.jetson.remote_files.Remote`` on this machine, read only by what it is given."""
 
     def __init__(self, shell: Sequence[str] = ("sh",)) -> None:
         self._shell = tuple(shell)

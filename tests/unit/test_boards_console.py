@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import serial
 
-from hil.boards.console import ConsoleLine, ConsolePump, FileConsole
+from hil.boards.console.pump import ConsoleLine, ConsolePump, FileConsole
 from hil.core.wait import wait_until
 from hil.errors import DeviceError, HarnessError
 from hil.testing import FakeClock

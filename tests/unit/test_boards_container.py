@@ -10,11 +10,11 @@ from typing import Any, cast
 import pytest
 from docker.errors import APIError, NotFound
 
-from hil.boards import ssh_login
-from hil.boards.console import ConsoleLine
-from hil.boards.container import CAPABILITIES, BoardFacts, ContainerBoard, ContainerSpec, os_pid
-from hil.boards.nv import prepare_nv_dir
+from hil.boards.console.pump import ConsoleLine
+from hil.boards.container.board import CAPABILITIES, BoardFacts, ContainerBoard, ContainerSpec, os_pid
+from hil.boards.container.storage import prepare_nv_dir
 from hil.boards.protocol import Board, Fidelity, PowerState, Via
+from hil.boards.ssh import login as ssh_login
 from hil.errors import BenchError, ConfigurationError, DeviceError
 from hil.images.images import OsImage
 from hil.images.pki import Pki

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hil.boards import disks
+from hil.boards.container import power_cut as disks
 from hil.errors import BenchError
 
 MIB = 1 << 20

@@ -10,7 +10,7 @@ import pytest
 
 from hil.boards.conformance import BoardConformance
 from hil.boards.protocol import Board, Completed, Identity, PowerState
-from hil.boards.qualify import CYCLES, Check, Cycle, Outcome, Qualification, qualify
+from hil.boards.qualification import CYCLES, Check, Cycle, Outcome, Qualification, qualify
 from hil.errors import BenchError, ConfigurationError, DeviceError
 from hil.report.qualification import render, write_qualification
 

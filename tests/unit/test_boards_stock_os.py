@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from hil.boards.conformance import BoardConformance
-from hil.boards.console import FileConsole
+from hil.boards.console.pump import FileConsole
 from hil.boards.protocol import PowerState, Via
 
 

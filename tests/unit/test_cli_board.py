@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from hil.boards.jetson.seam import BoardFiles
+from hil.boards.jetson.modules import sku_of
+from hil.boards.jetson.remote_files import BoardFiles
 from hil.boards.jetson.sensors import Reading, SysfsSensors
-from hil.boards.jetson.sku import sku_of
 from hil.boards.protocol import BootState, Completed, Identity, PowerState, SlotState
 from hil.cli.app import run
 from hil.cli.board_watch import Look, SensorWatch, Spans, live, page_of, readable, remarks
@@ -333,7 +333,7 @@ def test_qualify_prints_the_page_or_the_whole_document(
         notes=["no TNSPEC"],
         document=lambda: {"board": "a1", "outcome": "FAIL"},
     )
-    monkeypatch.setattr("hil.boards.qualify.qualify", lambda *_, **__: found)
+    monkeypatch.setattr("hil.boards.qualification.qualify", lambda *_, **__: found)
     monkeypatch.setattr("hil.report.qualification.write_qualification", lambda *_: Path("/out/a1.html"))
     assert run(["board", "qualify", "a1", "--by", "A. Technician"]) == 1
     page = capsys.readouterr().out

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hil.boards.console import ConsoleLine
+from hil.boards.console.pump import ConsoleLine
 from hil.boards.jetson.board import JetsonBoard, JetsonFacts
-from hil.boards.jetson.flash import NVME_AB_LAYOUT, NVME_LAYOUT, QSPI_LAYOUT, TOOL
-from hil.boards.jetson.recovery import UsbDevice
+from hil.boards.jetson.flash.initrd_flash import NVME_AB_LAYOUT, NVME_LAYOUT, QSPI_LAYOUT, TOOL
+from hil.boards.jetson.flash.recovery import UsbDevice
 from hil.boards.protocol import Fidelity
 from hil.cli.app import run
 from hil.cli.board_flash import FlashTarget, flash_board, plan_of, target_in_lab, target_on_bench

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hil.boards.jetson.quiet import say_deaf
+from hil.boards.console.mute import say_deaf
 from hil.cli.console_log import Stamped, print_log
 from hil.cli.output import delay, print_table, rate
 from hil.cli.terminal import ESCAPE, interact, raw

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hil.boards.jetson.recovery import FLASH_GADGET, L4T_GADGET
+from hil.boards.jetson.flash.recovery import FLASH_GADGET, L4T_GADGET
 from hil.cli.app import run
 from hil.core.command import Result
 from hil.errors import BenchError, ConfigurationError

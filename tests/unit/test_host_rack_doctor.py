@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hil.boards.jetson.recovery import DEBUG_CONTROLLER, L4T_GADGET
+from hil.boards.jetson.flash.recovery import DEBUG_CONTROLLER, L4T_GADGET
 from hil.cli.app import run
 from hil.host.doctor import Check, exit_code, verdict
 from hil.host.rack_doctor import diagnose

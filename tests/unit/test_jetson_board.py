@@ -13,10 +13,10 @@ import yaml
 
 from hil.bench.boards import jetson_facts, outlets
 from hil.bench.plumbing import Plumbing
-from hil.boards.console import ConsoleLine
+from hil.boards.console.mute import FollowedConsole, Way
+from hil.boards.console.pump import ConsoleLine
 from hil.boards.jetson.board import JetsonBoard, JetsonFacts
-from hil.boards.jetson.look import look, parse_look
-from hil.boards.jetson.quiet import FollowedConsole, Way
+from hil.boards.jetson.inspection import look, parse_look
 from hil.boards.jetson.supervisor import JetsonSupervisor
 from hil.boards.power.supervisor import PoweredSupervisor
 from hil.boards.protocol import Board, Completed, Fidelity, PowerState, Via

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hil.boards.jetson.console_stages import Sighting, Stage, StageReader
+from hil.boards.console.boot_stages import Sighting, Stage, StageReader
 
 DATA = Path(__file__).parents[1] / "data/jetson"
 BOOT = (DATA / "console_agx_orin_boot.log").read_bytes().rstrip(b"\n").replace(b"\n", b"\r\n")

@@ -15,7 +15,7 @@ from hil.boards.jetson.identity import (
     part_of,
     read_identity,
 )
-from hil.boards.jetson.seam import BoardFiles
+from hil.boards.jetson.remote_files import BoardFiles
 from hil.errors import ConfigurationError, DeviceError
 from tests.unit.jetson_kit import LocalRemote, plant
 

@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from hil.boards.jetson.power_modes import CONF, NvpModel, Selected, choose_mode, parse_conf, parse_query
-from hil.boards.jetson.seam import Remote
+from hil.boards.jetson.remote_files import Remote
 from hil.boards.protocol import Board, Completed, Identity
 from hil.errors import ConfigurationError, DeviceError
 from hil.onboard.tools.nvpmodel import run as twin

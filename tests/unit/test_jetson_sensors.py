@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hil.boards.jetson.seam import BoardFiles
+from hil.boards.jetson.modules import SKUS, sku_of
+from hil.boards.jetson.remote_files import BoardFiles
 from hil.boards.jetson.sensors import Reading, SysfsSensors, _memory_mb, _power, _temperatures
-from hil.boards.jetson.sku import SKUS, sku_of
 from hil.errors import ConfigurationError, DeviceError
 from hil.lab.model import MODULE_MODEL
 from tests.unit.jetson_kit import AGX_JP6, COMMON, INA, NX_JP5, PMC, LocalRemote, cooling, plant, zones

@@ -16,9 +16,9 @@ import pytest
 import serial
 import serial.rfc2217
 
-from hil.boards.console import FileConsole
-from hil.boards.jetson.console_stages import Stage
-from hil.boards.jetson.serial_console import SerialConsole
+from hil.boards.console.boot_stages import Stage
+from hil.boards.console.pump import FileConsole
+from hil.boards.console.serial_console import SerialConsole
 from hil.core.wait import wait_until
 from hil.errors import BenchError, DeviceError
 from hil.testing import ListSink

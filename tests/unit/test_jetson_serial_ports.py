@@ -13,9 +13,9 @@ import pytest
 import serial
 import serial.rfc2217
 
-from hil.boards.jetson.console_stages import Stage
-from hil.boards.jetson.serial_console import SerialConsole
-from hil.boards.jetson.serial_port import SerialPort
+from hil.boards.console.boot_stages import Stage
+from hil.boards.console.serial_console import SerialConsole
+from hil.boards.console.serial_port import SerialPort
 from hil.core.wait import wait_until
 from hil.errors import BenchError, ConfigurationError
 

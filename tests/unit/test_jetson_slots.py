@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hil.boards.jetson.seam import BoardFiles
+from hil.boards.jetson.remote_files import BoardFiles
 from hil.boards.jetson.slots import (
     EFIVARS,
     BootProof,

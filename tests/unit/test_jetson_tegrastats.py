@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hil.boards.jetson.sku import sku_of
+from hil.boards.jetson.modules import sku_of
 from hil.boards.tegrastats import Engine, parse
 from hil.errors import DeviceError
 

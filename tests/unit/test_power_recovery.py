@@ -12,10 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from hil.boards.jetson.flash import NVME_AB_LAYOUT, NVME_LAYOUT, QSPI_LAYOUT, TOOL, FlashPlan, flash
-from hil.boards.jetson.flash_output import FlashOutput
-from hil.boards.jetson.recovery import RCM_IDS, UsbPort, by_linux, devices, enter_recovery, meaning
-from hil.boards.jetson.sku import SKUS
+from hil.boards.jetson.flash.initrd_flash import (
+    NVME_AB_LAYOUT,
+    NVME_LAYOUT,
+    QSPI_LAYOUT,
+    TOOL,
+    FlashPlan,
+    flash,
+)
+from hil.boards.jetson.flash.recovery import RCM_IDS, UsbPort, by_linux, devices, enter_recovery, meaning
+from hil.boards.jetson.flash.tool_output import FlashOutput
+from hil.boards.jetson.modules import SKUS
 from hil.boards.protocol import Completed
 from hil.core.process_id import started
 from hil.errors import BenchError, ConfigurationError, DeviceError

@@ -11,21 +11,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hil.boards.console import ConsoleLine
+from hil.boards.console.mute import FollowedConsole
+from hil.boards.console.pump import ConsoleLine
+from hil.boards.console.serial_console import SerialConsole
 from hil.boards.jetson.boot_control import JetsonBootControl
+from hil.boards.jetson.flash.recovery import SYSFS, UsbDevice, UsbPort, by_linux, enter_recovery
 from hil.boards.jetson.identity import check_identity
-from hil.boards.jetson.look import Look, look
-from hil.boards.jetson.quiet import FollowedConsole
-from hil.boards.jetson.recovery import SYSFS, UsbDevice, UsbPort, by_linux, enter_recovery
-from hil.boards.jetson.seam import BoardFiles
+from hil.boards.jetson.inspection import Look, look
+from hil.boards.jetson.modules import sku_of
+from hil.boards.jetson.remote_files import BoardFiles
 from hil.boards.jetson.sensors import Provision, Reading, SysfsSensors
-from hil.boards.jetson.serial_console import SerialConsole
-from hil.boards.jetson.sku import sku_of
 from hil.boards.jetson.slots import BootProof, failover_budget_s
 from hil.boards.jetson.supervisor import JetsonSupervisor
 from hil.boards.power.build import supervisor_of
 from hil.boards.protocol import Fidelity, Identity, PowerState, Shell, Via
-from hil.boards.ssh import Jump, SshShell, Target, WrongHostKeyError
+from hil.boards.ssh.shell import Jump, SshShell, Target, WrongHostKeyError
 from hil.boards.tegrastats import parse
 from hil.core import netns
 from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until

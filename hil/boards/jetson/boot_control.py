@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hil.boards.jetson.slots import NvBootControl
 from hil.boards.protocol import BootState, PowerState, Slot
-from hil.boards.ssh import SshShell
+from hil.boards.ssh.shell import SshShell
 from hil.errors import BenchError, DeviceError
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hil.boards.jetson.seam import BoardFiles
-from hil.boards.jetson.sku import SKUS
+from hil.boards.jetson.modules import SKUS
+from hil.boards.jetson.remote_files import BoardFiles
 from hil.errors import ConfigurationError, DeviceError
 
 # procfs has /proc/device-tree on every Jetson; it is a link to the second, which a container board has too.

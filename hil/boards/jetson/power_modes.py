@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from hil.boards.jetson.seam import Remote
+from hil.boards.jetson.remote_files import Remote
 from hil.boards.protocol import Board
 from hil.boards.reboot import wait_rebooted
 from hil.errors import ConfigurationError, DeviceError

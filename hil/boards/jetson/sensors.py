@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from hil.boards.jetson.seam import BoardFiles
-from hil.boards.jetson.sku import Sku
+from hil.boards.jetson.modules import Sku
+from hil.boards.jetson.remote_files import BoardFiles
 from hil.boards.jetson.slots import BOOT_ID, RESET_DIRS
 from hil.errors import DeviceError
 

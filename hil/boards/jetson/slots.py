@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
 
-from hil.boards.jetson.seam import BoardFiles, Remote
+from hil.boards.jetson.remote_files import BoardFiles, Remote
 from hil.boards.protocol import BootState, Slot, SlotState
 from hil.errors import DeviceError
 from hil.onboard.variables import JETSON_GUID, RETRY_COUNT_MAX, SLOTS, STATUS_NORMAL, STATUS_UNBOOTABLE

@@ -107,7 +107,7 @@ class PoweredSupervisor:
         """Hold FC_REC, reset the module (or power-cycle it, without a reset pin), release.
 
         Returns when the pin is released; that the module is in recovery is seen on USB
-        (``hil.boards.jetson.recovery``).  BenchError without a recovery pin.
+        (``hil.boards.jetson.flash.recovery``).  BenchError without a recovery pin.
         """
         if self._recovery is None:
             raise BenchError(

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal
 
-from hil.boards.jetson.flash_output import FlashOutput
-from hil.boards.jetson.recovery import UsbPort
-from hil.boards.jetson.sku import SKUS
+from hil.boards.jetson.flash.recovery import UsbPort
+from hil.boards.jetson.flash.tool_output import FlashOutput
+from hil.boards.jetson.modules import SKUS
 from hil.core.command import Progress, silent
 from hil.errors import BenchError, ConfigurationError
 

@@ -10,7 +10,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from hil.boards.console import FileConsole
+from hil.boards.console.pump import FileConsole
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError
 

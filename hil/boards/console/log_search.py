@@ -6,7 +6,7 @@ import codecs
 import re
 from pathlib import Path
 
-from hil.boards.jetson.console_stages import EscapeStripper
+from hil.boards.console.boot_stages import EscapeStripper
 
 MATCH_MAX = 4096
 """The longest match that is surely found, characters."""

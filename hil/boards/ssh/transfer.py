@@ -17,7 +17,7 @@ from hil.errors import BenchError, DeviceError, HarnessError
 
 if TYPE_CHECKING:
     from hil.boards.protocol import Board
-    from hil.boards.ssh import SshShell
+    from hil.boards.ssh.shell import SshShell
 
 Opener = Callable[[], "SshShell"]
 Progress = Callable[[int, int], None]
@@ -114,7 +114,7 @@ class NothingThere(DeviceError):
 
 def opener_of(board: Board) -> Opener:
     """Opens shells of a board. HarnessError when its driver's shells cannot continue a file."""
-    from hil.boards.ssh import SshShell
+    from hil.boards.ssh.shell import SshShell
 
     def opened() -> SshShell:
         shell = board.shell()

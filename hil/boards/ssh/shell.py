@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hil.boards.protocol import Completed
-from hil.boards.ssh_login import PACKET, PORT, WINDOW, Jump, Target, WrongHostKeyError, log_in, sudo_failed
+from hil.boards.ssh.login import PACKET, PORT, WINDOW, Jump, Target, WrongHostKeyError, log_in, sudo_failed
 from hil.errors import DeviceError, HilError
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hil.boards import disks
-from hil.boards.console import ConsoleLine, FileConsole
+from hil.boards.console.pump import ConsoleLine, FileConsole
+from hil.boards.container import power_cut as disks
 from hil.boards.protocol import (
     BootState,
     Fidelity,
@@ -25,7 +25,7 @@ from hil.boards.protocol import (
     SlotState,
     Via,
 )
-from hil.boards.ssh import PORT, SshShell, Target
+from hil.boards.ssh.shell import PORT, SshShell, Target
 from hil.boards.tegrastats import parse
 from hil.core import netns
 from hil.core.wait import wait_until
@@ -92,7 +92,7 @@ class ContainerSpec:
 
     bench: str
     facts: BoardFacts
-    nv_dir: Path  # made by hil.boards.nv.prepare_nv_dir
+    nv_dir: Path  # made by hil.boards.container.storage.prepare_nv_dir
     image_id: str
     console: ConsoleLine
     addresses: Mapping[Via, tuple[str, str]]  # (namespace to connect from, board's IPv4 address)

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hil.boards.jetson.seam import Remote
-from hil.boards.jetson.sku import SKUS, sku_of
+from hil.boards.jetson.modules import SKUS, sku_of
+from hil.boards.jetson.remote_files import Remote
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError, ConfigurationError, HilError
 

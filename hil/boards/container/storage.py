@@ -10,14 +10,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hil.boards.disks import copy_sparse
+from hil.boards.container.power_cut import copy_sparse
 from hil.core.paths import cache
 from hil.errors import ConfigurationError
 from hil.images.packages import run_tool
 from hil.onboard.variables import BootControl, Variables
 
 if TYPE_CHECKING:
-    from hil.boards.container import BoardFacts
+    from hil.boards.container.board import BoardFacts
     from hil.images.images import OsImage
     from hil.images.pki import Pki
 

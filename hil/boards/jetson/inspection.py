@@ -15,7 +15,7 @@ from hil.boards.jetson.identity import (
     parse_tnspec,
     part_of,
 )
-from hil.boards.jetson.seam import Remote
+from hil.boards.jetson.remote_files import Remote
 from hil.boards.jetson.slots import BOOT_ID, RESET_DIRS, BootProof, boot_state, parse_slots_info
 from hil.boards.protocol import BootState, Identity
 from hil.errors import DeviceError

@@ -19,13 +19,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hil.boards.console import FileConsole
-from hil.boards.jetson.console_stages import Sighting, Stage, StageReader
-from hil.boards.jetson.follower import Follower
-from hil.boards.jetson.quiet import Way, say_deaf
-from hil.boards.jetson.seats import Seat
-from hil.boards.jetson.sender import Sender
-from hil.boards.jetson.serial_port import SerialPort
+from hil.boards.console.boot_stages import Sighting, Stage, StageReader
+from hil.boards.console.log_search import Follower
+from hil.boards.console.mute import Way, say_deaf
+from hil.boards.console.pump import FileConsole
+from hil.boards.console.serial_port import SerialPort
+from hil.boards.console.terminals import Seat
+from hil.boards.console.writer import Sender
 from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
 from hil.errors import BenchError, DeviceError, HilError
 from hil.evidence.sink import NullSink, Sink

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hil.boards.jetson.serial_port import SerialPort
+from hil.boards.console.serial_port import SerialPort
 from hil.errors import BenchError, HilError
 
 

@@ -18,8 +18,8 @@ from statistics import median
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from hil.boards.conformance import BoardConformance, running
-from hil.boards.jetson.console_stages import StageReader
-from hil.boards.jetson.look import Look
+from hil.boards.console.boot_stages import StageReader
+from hil.boards.jetson.inspection import Look
 from hil.boards.jetson.sensors import Provision
 from hil.boards.protocol import Board
 from hil.errors import ConfigurationError, DeviceError, HilError
