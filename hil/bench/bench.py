@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from hil.boards.protocol import Board
     from hil.evidence.record import Recorder
     from hil.images.images import Images
-    from hil.links.box import LinkBox
+    from hil.links.link_box import LinkBox
 
 Progress = Callable[[str], None]
 
@@ -220,7 +220,7 @@ class Bench:
         from hil.boards.console.pump import ConsoleLine
         from hil.host.engine import connect
         from hil.images.pki import ensure_pki
-        from hil.links.box import LinkBox
+        from hil.links.link_box import LinkBox
 
         self.state = require_state(self.name)
         self.plumbing = Plumbing(self.name, self.lab)

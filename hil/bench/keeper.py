@@ -42,8 +42,8 @@ from hil.bench.state import (
 )
 from hil.errors import BenchError, HarnessError, HilError
 from hil.lab.model import Lab, load_lab
-from hil.links.box import LinkBox
-from hil.links.engines.remote import Gateway
+from hil.links.engines.shaper_host import Gateway
+from hil.links.link_box import LinkBox
 
 if TYPE_CHECKING:
     from hil.bench.sky import Sky

@@ -13,7 +13,7 @@ from hil.errors import BenchError
 
 if TYPE_CHECKING:
     from hil.lab.shaper_host import GatewayHostSpec
-    from hil.links.box import End, Wire
+    from hil.links.link_box import End, Wire
 
 _ALIAS = "testbed link NIC, else called "
 """On a NIC that was taken, with the name it had: a killed bench's comes back to the host under its link's name."""

@@ -22,11 +22,11 @@ from hil.core import netns
 from hil.errors import BenchError
 from hil.lab.addressing import board_addresses, link_addresses, node_address
 from hil.lab.model import Lab, LinkSpec
-from hil.links.box import End, Wire
+from hil.links.link_box import End, Wire
 from hil.links.state import LinkState
 
 if TYPE_CHECKING:
-    from hil.links.schedule import Row
+    from hil.links.schedule.windows import Row
 
 PREFIX = "hil."
 FLIGHT_NIC = "mgbe0"

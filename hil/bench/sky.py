@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hil.errors import ConfigurationError
 from hil.lab.model import Lab
-from hil.links.schedule import Row
+from hil.links.schedule.windows import Row
 from hil.orbit.phases import Candidate, LinkPlan
 
 if TYPE_CHECKING:

@@ -80,7 +80,7 @@ def _timeline(sky: Sky, recorder: Recorder, began_s: float) -> None:
 
 
 def _schedule(log: Path, recorder: Recorder) -> None:
-    from hil.links.player import summarise
+    from hil.links.schedule.player import summarise
 
     if log.exists():
         path = recorder.artefact(log, kind="schedule")

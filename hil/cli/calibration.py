@@ -10,8 +10,8 @@ from hil.cli.output import delay, rate
 from hil.core import paths
 
 if TYPE_CHECKING:
-    from hil.links.box import LinkBox
-    from hil.links.measure.figure import Calibration
+    from hil.links.calibration.figure import Calibration
+    from hil.links.link_box import LinkBox
 
 
 def summary(rows: Sequence[Calibration]) -> tuple[list[str], list[tuple[object, ...]]]:

@@ -16,7 +16,7 @@ from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from hil.lab.model import Lab
-    from hil.links.box import Direction, DirectionStatus, LinkBox, LinkStatus
+    from hil.links.link_box import Direction, DirectionStatus, LinkBox, LinkStatus
     from hil.links.state import LinkState
 
 
@@ -255,8 +255,8 @@ def probe(name: str, bench_name: str | None, count: int, interval_ms: int, as_js
       hil link probe isl-ab
       hil link probe isl-ab -n 1000 --interval-ms 2 --json
     """
-    from hil.links.measure.calibrate import percentile
-    from hil.links.measure.probe import Probe, collect, pace, warm_up
+    from hil.links.calibration.calibrate import percentile
+    from hil.links.calibration.probe import Probe, collect, pace, warm_up
 
     with attach(bench_name) as bench:
         status = _status(bench.links, name)
@@ -326,7 +326,7 @@ def calibrate(
       hil link calibrate isl-ab --page /tmp/isl-ab.html
     """
     from hil.cli.calibration import facts_of, summary
-    from hil.links.measure.calibrate import calibrate as measure
+    from hil.links.calibration.calibrate import calibrate as measure
     from hil.report.calibration import calibration_page
 
     with attach(bench_name) as bench, Progress() as progress:

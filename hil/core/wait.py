@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Clock(Protocol):
-    """The two verbs of time that this project uses. ``hil.testing.FakeClock`` is the other implementation."""
+    """The two verbs of time that this project uses. ``hil.testing.fakes.FakeClock`` is the other implementation."""
 
     def monotonic(self) -> float:
         """Seconds since an arbitrary moment; never goes back."""

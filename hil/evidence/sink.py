@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 
 class Sink(Protocol):
-    """Takes what happened. ``hil.evidence.record.Recorder`` writes it; tests use ``hil.testing.ListSink``."""
+    """Takes what happened. ``hil.evidence.record.Recorder`` writes it; tests use ``hil.testing.fakes.ListSink``."""
 
     def event(self, kind: str, **fields: Any) -> None:
         """Something happened now. ``kind`` is dotted, e.g. ``rollout.step``, ``link.cut``, ``board.power``.

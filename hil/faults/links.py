@@ -11,11 +11,11 @@ from hil.lab.routes import path
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
     from hil.lab.model import Lab
-    from hil.links.box import Direction
+    from hil.links.link_box import Direction
 
 
 class Box(Protocol):
-    """What is needed of ``hil.links.box.LinkBox``."""
+    """What is needed of ``hil.links.link_box.LinkBox``."""
 
     def cut(self, link: str, *, why: str = "") -> None: ...
     def restore(self, link: str, *, why: str = "") -> None: ...

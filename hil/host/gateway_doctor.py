@@ -14,9 +14,9 @@ from statistics import median
 from hil.errors import ConfigurationError, HilError
 from hil.host.doctor import Check, Status
 from hil.links.engines import offload, ports, rtnl
-from hil.links.engines.detect import lacking
+from hil.links.engines.choose import lacking
 from hil.links.engines.ports import Nic, Port
-from hil.links.engines.remote import Gateway, GatewayHost, Login, SshAgent
+from hil.links.engines.shaper_host import Gateway, GatewayHost, Login, SshAgent
 
 WITHOUT = "benches whose lab file has no gateway_host work; this lab's links do not"
 INEXACT = "everything, but runs may end INCONCLUSIVE"

@@ -8,9 +8,9 @@ from functools import cache
 from typing import Literal
 
 from hil.errors import HarnessError
+from hil.links.commanded import LinkRecord
 from hil.links.engines import netem
-from hil.links.plan import PlanRow, Shape
-from hil.links.record import LinkRecord
+from hil.links.engines.wire_format import PlanRow, Shape
 from hil.links.state import LinkState, limit_packets
 
 Direction = Literal["a_to_b", "b_to_a"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from hil.links.commanded import LinkRecord
 from hil.links.engines import netem
-from hil.links.record import LinkRecord
 from hil.links.shape import Direction
 from hil.links.state import LinkState
 from hil.links.wires import End

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from hil.bench.state import lease_keys
 from hil.bench.step import read_step
 from hil.core.wait import SYSTEM_CLOCK, Clock
-from hil.links.box import DIRECTIONS, Direction, DirectionStatus, LinkStatus
+from hil.links.link_box import DIRECTIONS, Direction, DirectionStatus, LinkStatus
 from hil.monitor.board_watch import BoardWatch
 from hil.monitor.health import BoardHealth, DirectionHealth, Health, LeaseHealth, LinkHealth
 from hil.monitor.looks import Looker, told

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 
 from hil.errors import BenchError
-from hil.links.box import DIRECTIONS, Direction, LinkStatus
-from hil.links.measure.probe import Probe, pace
+from hil.links.calibration.probe import Probe, pace
+from hil.links.link_box import DIRECTIONS, Direction, LinkStatus
 
 COUNT, INTERVAL_S = 5, 0.01
 GRACE_S = 0.05

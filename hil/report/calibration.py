@@ -1,6 +1,6 @@
 """What the links really delivered: the calibration as plots and a table, for the report and as a page of its own.
 
-Built from the fields of ``link.calibration`` events alone (``hil.links.measure.figure.Calibration``), so that a page
+Built from the fields of ``link.calibration`` events alone (``hil.links.calibration.figure.Calibration``), so that a page
 can be made of any run's evidence.  A field that is missing leaves a blank, never a run without a page.
 """
 

@@ -100,7 +100,7 @@ def test_links_deliver_what_was_commanded(
     bench: Bench, participants: Participants, recorder: Recorder, measure
 ) -> None:
     """Delay, rate and outage of every link that matters in each direction, on real packets."""
-    from hil.links.measure.calibrate import calibrate
+    from hil.links.calibration.calibrate import calibrate
     from hil.rollout.participants import links_that_matter
 
     names = links_that_matter(bench.lab, participants, usable_now(bench))

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from hil.links.box import LinkStatus
+from hil.links.calibration.probe import Probe, pace, warm_up
 from hil.links.engines.uml import UmlAgent
-from hil.links.measure.probe import Probe, pace, warm_up
+from hil.links.link_box import LinkStatus
 from hil.links.state import LinkState
 from tests.benchmarks.figures import Figure
 from tests.integration.schedule_kit import Slope, cpu_percent, many_links, process_tree, pss_mb

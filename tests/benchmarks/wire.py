@@ -20,14 +20,23 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from hil.links.box import Direction
-from hil.links.engines.detect import EngineKind, missing_in_kernel
+from hil.links.calibration.calibrate import measure
+from hil.links.calibration.figure import percentile
+from hil.links.calibration.outage import Command, Seen, observe, run_cycles
+from hil.links.calibration.probe import (
+    SMALL_FRAME_B,
+    Arrival,
+    Probe,
+    blast,
+    collect,
+    pace,
+    tcp_rate_bps,
+    warm_up,
+)
+from hil.links.calibration.stages import arrival_rate_bps, engine_constant, judge_loss
+from hil.links.engines.choose import EngineKind, missing_in_kernel
 from hil.links.engines.wiring import Profile
-from hil.links.measure.calibrate import measure
-from hil.links.measure.figure import percentile
-from hil.links.measure.outage import Command, Seen, observe, run_cycles
-from hil.links.measure.probe import SMALL_FRAME_B, Arrival, Probe, blast, collect, pace, tcp_rate_bps, warm_up
-from hil.links.measure.stages import arrival_rate_bps, engine_constant, judge_loss
+from hil.links.link_box import Direction
 from hil.links.state import GilbertElliott, LinkState
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.wire_kit import CROSSLINK, ONE_WAY_US, Outages, bench, both_ways, saturated

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from hil.core import netns
 from hil.errors import BenchError
-from hil.links.box import End, LinkBox, LinkStatus, Wire
-from hil.links.engines.detect import EngineKind
+from hil.links.calibration.probe import Probe, warm_up
+from hil.links.engines.choose import EngineKind
 from hil.links.engines.wiring import Profile
-from hil.links.measure.probe import Probe, warm_up
-from hil.links.schedule import Row
+from hil.links.link_box import End, LinkBox, LinkStatus, Wire
+from hil.links.schedule.windows import Row
 from hil.links.state import LinkState
 
 ONE_WAY_US = 14_386

@@ -19,7 +19,7 @@ from hil.images.rootfs import ensure_base
 from hil.links.engines import offload
 from hil.links.engines.agent import KernelAgent
 from hil.links.engines.relay import Kind
-from hil.links.engines.remote import GatewayHost
+from hil.links.engines.shaper_host import GatewayHost
 
 ADDRESS, OURS = "198.19.200.2", "198.19.200.1"
 CONFIG = """

@@ -26,7 +26,7 @@ from hil.images.rootfs import ensure_base
 from hil.links.engines import offload, ports, uml
 from hil.links.engines.process import RelayProcess
 from hil.links.engines.relay import compile_preload, compile_relay
-from hil.links.engines.remote import GatewayHost, Login, SshAgent, install
+from hil.links.engines.shaper_host import GatewayHost, Login, SshAgent, install
 from hil.links.engines.sysctl import big_socket_buffers
 
 ADDRESS, OURS = "198.19.200.2", "198.19.200.1"

@@ -16,7 +16,7 @@ from hil.boards.jetson.board import JetsonBoard, JetsonFacts
 from hil.boards.protocol import Fidelity
 from hil.lab.power import ShellyGen2Spec, SupervisorSpec
 from hil.lab.real_board import BudgetSpec
-from hil.testing import ListSink
+from hil.testing.fakes import ListSink
 from tests.integration.board_kit import boards
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hil.core import netns
-from hil.links.box import DIRECTIONS, End, LinkBox, Wire
+from hil.links.link_box import DIRECTIONS, End, LinkBox, Wire
 from hil.links.state import LinkState
 
 GROUND = LinkState(5_000, 50_000_000)

@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hil.links.box import End, LinkBox, Wire
-from hil.links.schedule import Row
+from hil.links.link_box import End, LinkBox, Wire
+from hil.links.schedule.windows import Row
 from hil.links.state import LinkState
 from tests.integration.links_kit import namespaces
 

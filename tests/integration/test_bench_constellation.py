@@ -16,7 +16,7 @@ from hil.core import netns, paths
 from hil.faults.spacecraft import lost_spacecraft
 from hil.lab.addressing import node_address
 from hil.lab.routes import path
-from hil.links.measure.calibrate import calibrate
+from hil.links.calibration.calibrate import calibrate
 from tests.integration.host_state import as_it_was
 
 pytestmark = pytest.mark.integration

@@ -27,9 +27,9 @@ from hil.bench.clean import clean
 from hil.bench.state import is_live, read_state, schedule_log
 from hil.core import paths
 from hil.core.wait import wait_until
-from hil.links.box import DIRECTIONS, Direction, LinkBox
+from hil.links.calibration.probe import Arrival, Probe, collect, pace, warm_up
 from hil.links.engines import uml
-from hil.links.measure.probe import Arrival, Probe, collect, pace, warm_up
+from hil.links.link_box import DIRECTIONS, Direction, LinkBox
 from tests.integration.gateway_machine import PORTS, TRUNK, VLANS, Machine, machine
 from tests.integration.host_state import leftovers, network_of_this_host
 

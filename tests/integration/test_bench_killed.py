@@ -18,7 +18,7 @@ from hil.bench.state import read_state
 from hil.core import paths
 from hil.core.wait import wait_until
 from hil.errors import BenchError
-from hil.links.engines.detect import detect
+from hil.links.engines.choose import detect
 from tests.integration.host_state import leftovers
 
 pytestmark = pytest.mark.integration

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from hil.errors import ConfigurationError
-from hil.links.box import DIRECTIONS, LinkBox
+from hil.links.calibration.calibrate import BLOCKED, calibrate
+from hil.links.calibration.figure import Calibration
 from hil.links.engines import netem, rtnl
-from hil.links.measure.calibrate import BLOCKED, calibrate
-from hil.links.measure.figure import Calibration
-from hil.links.schedule import Row
+from hil.links.link_box import DIRECTIONS, LinkBox
+from hil.links.schedule.windows import Row
 from hil.links.state import MAX_DELAY_US, PPM, GilbertElliott, LinkState
 from tests.integration.links_kit import (
     CROSS,

@@ -25,15 +25,16 @@ from hil.errors import BenchError, ConfigurationError
 from hil.host import gateway_doctor
 from hil.images.pki import ensure_pki
 from hil.lab.model import load_lab
-from hil.links.box import End, LinkBox, Wire
-from hil.links.engines import ports, remote, rtnl
-from hil.links.engines.detect import missing_in_kernel
+from hil.links.calibration.probe import Probe, collect, pace, warm_up
+from hil.links.engines import ports, rtnl
+from hil.links.engines import shaper_host as remote
+from hil.links.engines.choose import missing_in_kernel
 from hil.links.engines.ports import Port
-from hil.links.engines.remote import Gateway, SshAgent
-from hil.links.fake import fake_box
-from hil.links.measure.probe import Probe, collect, pace, warm_up
-from hil.links.plan import PlanRow
+from hil.links.engines.shaper_host import Gateway, SshAgent
+from hil.links.engines.wire_format import PlanRow
+from hil.links.link_box import End, LinkBox, Wire
 from hil.links.state import LinkState
+from hil.testing.links import fake_box
 from tests.integration import gateway_kit
 from tests.integration.test_links_kernel import (
     joined_by_u32,

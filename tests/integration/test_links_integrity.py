@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hil.core import netns
-from hil.links.box import End, LinkBox, Wire
+from hil.links.link_box import End, LinkBox, Wire
 from hil.links.state import LinkState
 
 pytestmark = pytest.mark.integration

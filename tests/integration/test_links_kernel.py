@@ -14,16 +14,16 @@ import pytest
 from hil.core import netns
 from hil.core.wait import wait_until
 from hil.errors import BenchError
-from hil.links.box import End, LinkBox, Wire
+from hil.links.calibration.probe import Probe, blast, collect, pace, warm_up
 from hil.links.engines import netem, rtnl, wiring
 from hil.links.engines.agent import Agent, KernelAgent
-from hil.links.engines.detect import detect, missing_in_kernel
-from hil.links.engines.lent import AgentServer, RemoteAgent
+from hil.links.engines.agent_server import AgentServer, RemoteAgent
+from hil.links.engines.choose import detect, missing_in_kernel
 from hil.links.engines.relay import Kind
-from hil.links.fake import fake_box
-from hil.links.measure.probe import Probe, blast, collect, pace, warm_up
-from hil.links.plan import Applied, PlanRow, Shape
+from hil.links.engines.wire_format import Applied, PlanRow, Shape
+from hil.links.link_box import End, LinkBox, Wire
 from hil.links.state import LinkState
+from hil.testing.links import fake_box
 from tests.integration.links_kit import give_addresses, namespaces, wires
 
 pytestmark = pytest.mark.integration

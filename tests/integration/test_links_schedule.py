@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from hil.core import paths
-from hil.links.box import DIRECTIONS, LinkBox, LinkStatus
-from hil.links.measure.probe import Arrival, Probe, collect, pace, warm_up
+from hil.links.calibration.probe import Arrival, Probe, collect, pace, warm_up
+from hil.links.link_box import DIRECTIONS, LinkBox, LinkStatus
 from hil.links.state import LinkState
 from tests.integration.schedule_kit import STEP_NS, Slope, many_links
 
@@ -145,7 +145,7 @@ def test_a_cut_by_another_process_holds_against_the_schedule_until_it_is_restore
     link = box.links[7]
     player = box.play(Slope(box.links), zero_ns=time.monotonic_ns(), log_path=tmp_path / "log.csv")
     program = (
-        "import sys; from pathlib import Path; from hil.links.box import LinkBox\n"
+        "import sys; from pathlib import Path; from hil.links.link_box import LinkBox\n"
         "with LinkBox.attach(Path(sys.argv[1])) as box:\n"
         "    getattr(box, sys.argv[2])(sys.argv[3])\n"
         "    print([s.a_to_b.agrees and s.b_to_a.agrees for s in box.show() if s.name == sys.argv[3]],\n"

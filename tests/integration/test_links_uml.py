@@ -19,17 +19,17 @@ from hil.core import netns, paths
 from hil.core.wait import wait_until
 from hil.errors import BenchError
 from hil.links import state as link_state
-from hil.links.box import DIRECTIONS, Direction, End, LinkBox, LinkStatus, Wire
+from hil.links.calibration.calibrate import calibrate, cannot_carry, carry_capacity
+from hil.links.calibration.integrity import deliver
+from hil.links.calibration.loss import acceptance_counts
+from hil.links.calibration.probe import Arrival, Probe, blast, collect, pace, tcp_rate_bps, warm_up
+from hil.links.commanded import Store
 from hil.links.engines import offload
 from hil.links.engines.relay import compile_preload
 from hil.links.engines.uml import UmlAgent, kernels_for
-from hil.links.measure.calibrate import calibrate, cannot_carry, carry_capacity
-from hil.links.measure.integrity import deliver
-from hil.links.measure.loss import acceptance_counts
-from hil.links.measure.probe import Arrival, Probe, blast, collect, pace, tcp_rate_bps, warm_up
-from hil.links.record import Store
+from hil.links.link_box import DIRECTIONS, Direction, End, LinkBox, LinkStatus, Wire
 from hil.links.state import PPM, GilbertElliott, LinkState
-from hil.testing import ListSink
+from hil.testing.fakes import ListSink
 from tests.integration.host_state import network_of_this_host
 from tests.integration.links_kit import (
     CROSS,
@@ -247,7 +247,7 @@ def test_a_link_that_is_down_is_reported_and_the_others_are_measured(box: LinkBo
 def test_two_processes_drive_the_same_links(box: LinkBox, shared: LinkBox) -> None:
     socket_path = shared.store.path.with_suffix(".sock")
     program = (
-        "import sys; from pathlib import Path; from hil.links.box import LinkBox\n"
+        "import sys; from pathlib import Path; from hil.links.link_box import LinkBox\n"
         "with LinkBox.attach(Path(sys.argv[1])) as box:\n"
         "    box.cut('ground'); print([status.up for status in box.show()])\n"
     )
@@ -294,7 +294,7 @@ def test_a_killed_owner_or_engine_leaves_no_process_and_the_next_bench_comes_up(
 ) -> None:
     program = (
         "import sys, time; from pathlib import Path\n"
-        "from hil.links.box import LinkBox; from tests.integration.links_kit import wires\n"
+        "from hil.links.link_box import LinkBox; from tests.integration.links_kit import wires\n"
         "box = LinkBox.up(sys.argv[1] + 'box', wires(sys.argv[1]), socket_path=Path(sys.argv[2]), engine='uml')\n"
         "print(*(f'{agent.pid} {agent.directory}' for agent in box.agents), sep=',', flush=True)\n"
         "time.sleep(60)\n"

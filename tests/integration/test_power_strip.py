@@ -17,7 +17,7 @@ from hil.boards.protocol import PowerState
 from hil.boards.protocol import Supervisor as SupervisorProtocol
 from hil.core.wait import wait_until
 from hil.errors import BenchError
-from hil.testing import ListSink
+from hil.testing.fakes import ListSink
 from tests.integration.board_kit import boards, engine_client
 from tests.power_agents import SnmpStrip
 from tests.power_kit import Fault, OnChange, TasmotaStrip

@@ -17,10 +17,10 @@ from hil.boards.protocol import BootState, Completed, Fidelity, PowerState, Slot
 from hil.core import paths
 from hil.errors import DeviceError
 from hil.lab.model import load_lab
-from hil.links.box import End, Wire
-from hil.links.fake import fake_box
+from hil.links.link_box import End, Wire
 from hil.links.state import LinkState
 from hil.monitor.health import BoardHealth, DirectionHealth, Health, LinkHealth, Node, Sensors, SlotHealth
+from hil.testing.links import fake_box
 
 LAB = paths.ROOT / "lab/virtual.yaml"
 

@@ -463,7 +463,7 @@ def _operation(writer: Writer) -> None:
 
 
 def _calibration(writer: Writer, link: str, direction: str, delay_us: int, rate_bps: int) -> None:
-    """The figures of one direction, as `hil.links.measure.calibrate` records them."""
+    """The figures of one direction, as `hil.links.calibration.calibrate` records them."""
     spread = [delay_us - 40 + 0.9 * n + 0.8 * max(0, n - 90) ** 1.9 for n in range(101)]
     rows: tuple[tuple[str, float, float, str, float, str, list[float]], ...] = (
         ("engine_constant", 0, 212.4, "us", 1000, "", []),

@@ -19,7 +19,7 @@ from hil.core.mounts import mounts_under
 from hil.errors import BenchError, ConfigurationError
 from hil.host.policy import ServiceGuard
 from hil.links.engines.sysctl import left_raised
-from hil.testing import FakeRunner
+from hil.testing.fakes import FakeRunner
 from tests.unit.test_host_procs import proc_entry
 
 

@@ -15,7 +15,7 @@ import serial
 from hil.boards.console.pump import ConsoleLine, ConsolePump, FileConsole
 from hil.core.wait import wait_until
 from hil.errors import DeviceError, HarnessError
-from hil.testing import FakeClock
+from hil.testing.fakes import FakeClock
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from hil.errors import BenchError, ConfigurationError, DeviceError
 from hil.images.images import OsImage
 from hil.images.pki import Pki
 from hil.onboard.variables import BootControl, Variables
-from hil.testing import ListSink
+from hil.testing.fakes import ListSink
 
 
 class FakeEngine:

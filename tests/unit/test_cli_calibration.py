@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hil.cli.calibration import summary
-from hil.links.measure.calibrate import BLOCKED
-from hil.links.measure.figure import Calibration, unmeasured
+from hil.links.calibration.calibrate import BLOCKED
+from hil.links.calibration.figure import Calibration, unmeasured
 
 
 def rows(**changed: Calibration) -> list[Calibration]:

@@ -11,7 +11,7 @@ from hil.errors import BenchError, DeviceError
 from hil.faults import closing
 from hil.faults.closing import Interrupted, across_gap
 from hil.rollout.contacts import ContactPlan, Gap
-from hil.testing import FakeClock, ListSink
+from hil.testing.fakes import FakeClock, ListSink
 from tests.unit.test_rollout_contacts import Plan
 
 GAP = Gap(100.0, 120.0, ("isl",))

@@ -13,10 +13,10 @@ from hil.errors import BenchError
 from hil.faults.links import LinkSet, usable_now, way_from_ground
 from hil.faults.strike import outage
 from hil.lab.model import load_lab
-from hil.links.box import End, Wire
-from hil.links.fake import fake_box
+from hil.links.link_box import End, Wire
 from hil.links.state import LinkState
-from hil.testing import FakeClock, ListSink
+from hil.testing.fakes import FakeClock, ListSink
+from hil.testing.links import fake_box
 from tests.unit.test_rollout_participants import RING
 
 LAB = load_lab(paths.ROOT / "lab/virtual.yaml")

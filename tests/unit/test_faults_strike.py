@@ -8,7 +8,7 @@ import pytest
 
 from hil.errors import BenchError, DeviceError
 from hil.faults.strike import strike
-from hil.testing import ListSink
+from hil.testing.fakes import ListSink
 
 
 class Counter:

@@ -11,7 +11,7 @@ from hil.bench import clean as cleaning
 from hil.bench.leftovers import Leftover
 from hil.core import paths
 from hil.evidence.record import Recorder
-from hil.testing import ListSink
+from hil.testing.fakes import ListSink
 
 pytest_plugins = ["pytester"]
 

@@ -11,7 +11,7 @@ from hil.core.command import Result
 from hil.errors import BenchError, ConfigurationError
 from hil.host.packages import PACKAGES, HostPackage, install, missing, provided
 from hil.host.policy import MARK, ServiceGuard
-from hil.testing import FakeRunner
+from hil.testing.fakes import FakeRunner
 
 SQUASHFS = next(p for p in PACKAGES if p.name == "squashfs-tools")
 DOCKER = next(p for p in PACKAGES if p.name == "docker.io")

@@ -27,7 +27,7 @@ from hil.lab.model import BoardSpec, load_lab
 from hil.lab.power import CommandSpec, SupervisorSpec
 from hil.lab.real_board import BudgetSpec
 from hil.onboard.firmware.handoff import compatible
-from hil.testing import FakeClock
+from hil.testing.fakes import FakeClock
 from tests.unit.jetson_kit import ScriptedRemote, plant
 from tests.unit.test_lab_hardware import HOST_KEY, REAL, lab_of
 

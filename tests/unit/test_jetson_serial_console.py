@@ -21,7 +21,7 @@ from hil.boards.console.pump import FileConsole
 from hil.boards.console.serial_console import SerialConsole
 from hil.core.wait import wait_until
 from hil.errors import BenchError, DeviceError
-from hil.testing import ListSink
+from hil.testing.fakes import ListSink
 
 DATA = Path(__file__).parents[1] / "data/jetson"
 BOOT = (DATA / "console_agx_orin_boot.log").read_bytes().rstrip(b"\n")

@@ -30,7 +30,7 @@ from hil.leases import store as leases_store
 from hil.leases.leases import Claim, LeaseLost, Leases, LeaseTaken
 from hil.leases.rules import WAIT_TERM_S, Place, blockers, has_ended, left_s, span
 from hil.leases.wakeup import sweep
-from hil.testing import FakeClock
+from hil.testing.fakes import FakeClock
 from tests.benchmarks.leases import judge
 
 A1, A2, A3 = "six/a1", "six/a2", "six/a3"

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from hil.errors import BenchError, ConfigurationError
-from hil.links.box import End, LinkBox, Wire
+from hil.links.assembly import deal
 from hil.links.engines import netem, rtnl
-from hil.links.engines.lent import AgentServer, RemoteAgent
+from hil.links.engines.agent_server import AgentServer, RemoteAgent
 from hil.links.engines.relay import Kind
-from hil.links.fake import FakeAgent, fake_box
-from hil.links.opening import deal
+from hil.links.link_box import End, LinkBox, Wire
 from hil.links.state import PPM, GilbertElliott, LinkState
-from hil.testing import ListSink
+from hil.testing.fakes import ListSink
+from hil.testing.links import FakeAgent, fake_box
 
 GROUND = LinkState(5_000, 50_000_000)
 CROSS = LinkState(14_390, 200_000_000)

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from hil.links.measure.calibrate import ATTEMPTS, measure
-from hil.links.measure.figure import Calibration, bounded, figure, information
-from hil.links.measure.outage import Command, Seen, judge, observe
-from hil.links.measure.probe import Arrival
+from hil.links.calibration.calibrate import ATTEMPTS, measure
+from hil.links.calibration.figure import Calibration, bounded, figure, information
+from hil.links.calibration.outage import Command, Seen, judge, observe
+from hil.links.calibration.probe import Arrival
 from hil.links.state import LinkState
 from tests.benchmarks.wire import count_lost_wakeups
 from tests.unit.links_fakes import FakeProbe

@@ -15,18 +15,18 @@ from hil.errors import BenchError, ConfigurationError
 from hil.host import gateway_doctor
 from hil.host.gateway_doctor import GatewayFacts, examine
 from hil.lab.shaper_host import GatewayHostSpec
-from hil.links.box import End, LinkBox, Wire
 from hil.links.engines import netem, offload, ports, rtnl
 from hil.links.engines.agent import Agent
-from hil.links.engines.detect import EngineChoice
+from hil.links.engines.choose import EngineChoice
 from hil.links.engines.ports import Nic, Port
 from hil.links.engines.relay import Kind
-from hil.links.engines.remote import Gateway, GatewayHost, Login
+from hil.links.engines.shaper_host import Gateway, GatewayHost, Login
 from hil.links.engines.wiring import Profile
-from hil.links.fake import FakeAgent, fake_box
-from hil.links.player import Player
-from hil.links.schedule import Row
+from hil.links.link_box import End, LinkBox, Wire
+from hil.links.schedule.player import Player
+from hil.links.schedule.windows import Row
 from hil.links.state import LinkState, limit_packets
+from hil.testing.links import FakeAgent, fake_box
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
 FEATURES = ("rx-checksum", "tx-tcp-segmentation", "rx-gro", "rx-gro-hw")

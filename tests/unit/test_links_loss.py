@@ -6,10 +6,16 @@ from itertools import pairwise
 
 import pytest
 
-from hil.links.measure.figure import percentiles
-from hil.links.measure.loss import acceptance_burst, acceptance_counts, bursts, chain_distribution, mean_burst
-from hil.links.measure.probe import Arrival
-from hil.links.measure.stages import arrival_rate_bps, judge_loss
+from hil.links.calibration.figure import percentiles
+from hil.links.calibration.loss import (
+    acceptance_burst,
+    acceptance_counts,
+    bursts,
+    chain_distribution,
+    mean_burst,
+)
+from hil.links.calibration.probe import Arrival
+from hil.links.calibration.stages import arrival_rate_bps, judge_loss
 from hil.links.state import PPM, GilbertElliott, LinkState
 from tests.unit.links_fakes import FakeProbe
 

@@ -7,8 +7,8 @@ from hypothesis import given
 
 from hil.errors import BenchError
 from hil.links.engines import netem, rtnl
-from hil.links.fake import FakeAgent
 from hil.links.state import GilbertElliott, LinkState
+from hil.testing.links import FakeAgent
 from tests.unit.links_strategies import states
 
 ROOT = 0xFFFFFFFF

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from hil.links.calibration.calibrate import Calibration, cannot_carry, percentile
 from hil.links.engines import uml
 from hil.links.engines.offload import segmentation_features
 from hil.links.engines.sysctl import big_socket_buffers, restore_socket_buffers
-from hil.links.measure.calibrate import Calibration, cannot_carry, percentile
 
 FEATURES = [
     "rx-checksum",

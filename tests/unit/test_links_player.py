@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from hil.errors import BenchError, ConfigurationError, HarnessError, HilError
-from hil.links.box import DIRECTIONS, DirectionStatus, End, LinkBox, Wire
-from hil.links.engines.lent import AgentServer
+from hil.links.engines.agent_server import AgentServer
 from hil.links.engines.relay import Kind
-from hil.links.fake import FakeAgent, fake_box
-from hil.links.player import AHEAD_S, Player, summarise
-from hil.links.schedule import Row
+from hil.links.link_box import DIRECTIONS, DirectionStatus, End, LinkBox, Wire
+from hil.links.schedule.applied_log import Tally
+from hil.links.schedule.player import AHEAD_S, Player, summarise
+from hil.links.schedule.windows import Row
 from hil.links.shape import plan_row, shape_of, shape_step
 from hil.links.state import GilbertElliott, LinkState
-from hil.links.tally import Tally
+from hil.testing.links import FakeAgent, fake_box
 
 SECOND = 1_000_000_000
 GROUND = LinkState(5_000, 50_000_000)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hil.errors import BenchError, HarnessError
-from hil.links.schedule import KEPT_S, Row, Thinner, Windows, scheduled_state
+from hil.links.schedule.windows import KEPT_S, Row, Thinner, Windows, scheduled_state
 from hil.links.state import GilbertElliott, LinkState
 
 SECOND = 1_000_000_000

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hil.errors import ConfigurationError
-from hil.links.measure.loss import acceptance_counts
+from hil.links.calibration.loss import acceptance_counts
 from hil.links.state import MAX_DELAY_US, MAX_RATE_BPS, PPM, GilbertElliott, LinkState, limit_packets
 from tests.unit.links_strategies import states
 

@@ -23,7 +23,7 @@ from hil.monitor.board_watch import BoardWatch
 from hil.monitor.health import Health, Sensors, snapshot
 from hil.monitor.watched import Sample, Sampler, Watched
 from hil.orbit.phases import Interval, LinkPlan, Phase
-from hil.testing import FakeClock
+from hil.testing.fakes import FakeClock
 from tests.unit.bench_kit import FakeBench, NodeServers, bench_state, fake_bench, health, pretend_up
 
 

@@ -14,7 +14,7 @@ from hil.boards.power.switch import ConfirmedSwitch, NoAnswerError, Outlet
 from hil.boards.power.tasmota import Tasmota
 from hil.boards.protocol import PowerState
 from hil.errors import BenchError
-from hil.testing import ListSink
+from hil.testing.fakes import ListSink
 from tests import power_kit
 from tests.power_kit import Fault, ShellyGen1Strip, ShellyGen2Strip, TasmotaStrip
 

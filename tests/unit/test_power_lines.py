@@ -19,7 +19,7 @@ from hil.boards.power.uhubctl import HubPort
 from hil.boards.protocol import PowerState
 from hil.core.command import Result
 from hil.errors import BenchError
-from hil.testing import FakeRunner
+from hil.testing.fakes import FakeRunner
 from tests.power_agents import PtyMicrocontroller, SnmpStrip
 
 

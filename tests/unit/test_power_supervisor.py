@@ -20,7 +20,7 @@ from hil.boards.protocol import Supervisor as SupervisorProtocol
 from hil.errors import BenchError, ConfigurationError, DeviceError
 from hil.lab.power import SNMP_MODELS, PowerSpec, SupervisorSpec
 from hil.lab.yamlfile import Strict, load_yaml
-from hil.testing import FakeClock, ListSink
+from hil.testing.fakes import FakeClock, ListSink
 from tests.power_agents import PtyMicrocontroller
 from tests.power_kit import Fault, ShellyGen1Strip, TasmotaStrip
 

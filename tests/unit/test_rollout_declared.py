@@ -29,7 +29,7 @@ from hil.rollout.fleet import Member
 from hil.rollout.jsonpath import find, parse_path
 from hil.rollout.rauc import RaucAdapter, parse_status
 from hil.rollout.swupdate import SwupdateAdapter
-from hil.testing import FakeClock
+from hil.testing.fakes import FakeClock
 from tests.unit.test_rollout_rauc import status as rauc_status
 from tests.unit.updater_kit import FakeShell
 

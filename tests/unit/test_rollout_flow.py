@@ -20,7 +20,7 @@ from hil.rollout.fleet import Fleet, Member
 from hil.rollout.gate import Gate, HeldBack
 from hil.rollout.rollout import Artefact, Rollout, RolloutPolicy
 from hil.rollout.steps import Journal, worst
-from hil.testing import ListSink
+from hil.testing.fakes import ListSink
 from tests.unit.node_kit import Bed, FakeAdapter, FakeBundle, LoopBoard, bed, eventually
 
 QUICK = RolloutPolicy(

@@ -10,7 +10,7 @@ import pytest
 from hil.errors import DeviceError
 from hil.rollout.adapter import InstallFailed, RefusedBundle
 from hil.rollout.rauc import RaucAdapter, parse_status
-from hil.testing import FakeClock
+from hil.testing.fakes import FakeClock
 from tests.unit.updater_kit import FakeShell
 
 DIGEST = "ab" * 32

@@ -20,7 +20,7 @@ from hil.onboard.updaters.swupdate_slots import BUSY, REFUSED, Places, Refused, 
 from hil.onboard.variables import BootControl, Variables
 from hil.rollout.adapter import InstallFailed, RefusedBundle
 from hil.rollout.swupdate import SwupdateAdapter, parse_status
-from hil.testing import FakeClock
+from hil.testing.fakes import FakeClock
 from tests.unit.updater_kit import FakeShell
 
 DIGEST = "ab" * 32

@@ -14,7 +14,7 @@ from hil.onboard.node.epoch import Lease, Member, RenewReply
 from hil.rollout.claims import ClaimInterval, Ledger, definite
 from hil.rollout.rollout import Rollout
 from hil.rollout.watcher import InvariantWatcher, WatchReport
-from hil.testing import ListSink
+from hil.testing.fakes import ListSink
 from tests.unit.node_kit import FakeBundle, bed, eventually
 
 

@@ -15,7 +15,7 @@ from hil.onboard.firmware.__main__ import image_size, measure, read_facts
 from hil.onboard.firmware.console import Console, announce, escape_pressed, uefi_shell
 from hil.onboard.firmware.watchdog import Watchdog
 from hil.onboard.variables import BootControl, Variables
-from hil.testing import FakeClock
+from hil.testing.fakes import FakeClock
 
 BOOT_LINES = [
     r"^\[\d{4}\.\d{3}\] I> MB1 \(version: ([\w.-]+)\)",

@@ -6,7 +6,7 @@ import pytest
 
 from hil.core.wait import wait_until
 from hil.errors import BenchError, DeviceError
-from hil.testing import FakeClock
+from hil.testing.fakes import FakeClock
 
 
 def test_the_first_true_answer_is_returned() -> None:

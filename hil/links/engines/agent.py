@@ -15,10 +15,10 @@ from typing import Self
 
 from hil.core import netns
 from hil.errors import BenchError
-from hil.links import plan
+from hil.links.engines import wire_format as plan
 from hil.links.engines.process import RelayProcess
 from hil.links.engines.relay import PAYLOAD_MAX, PROTOCOL_VERSION, Kind, RelayLine, compile_relay
-from hil.links.plan import KEEP_ALL, PlanLog, PlanRow, Shape
+from hil.links.engines.wire_format import KEEP_ALL, PlanLog, PlanRow, Shape
 
 _U64 = struct.Struct("<Q")
 

@@ -66,7 +66,7 @@ class Nic:
 
 
 class GatewayKernel(Protocol):
-    """What is needed of :class:`hil.links.engines.remote.SshAgent`."""
+    """What is needed of :class:`hil.links.engines.shaper_host.SshAgent`."""
 
     def request(self, batch: bytes) -> bytes: ...
 

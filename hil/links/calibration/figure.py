@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hil.links.box import Direction
-from hil.links.measure.probe import Probe
+from hil.links.calibration.probe import Probe
+from hil.links.link_box import Direction
 
 DELAY_P50_TOLERANCE_US = 150
 DELAY_P95_TOLERANCE_US = 500

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from hil.errors import HarnessError
 from hil.links.engines.agent import Agent, ClockOffset
-from hil.links.plan import KEEP_ALL, Applied, PlanRow
-from hil.links.schedule import Row
+from hil.links.engines.wire_format import KEEP_ALL, Applied, PlanRow
+from hil.links.schedule.windows import Row
 from hil.links.shape import Direction
 
 _CLOCK_READINGS = 5

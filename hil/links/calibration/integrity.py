@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
-from hil.links.measure.probe import Probe
+from hil.links.calibration.probe import Probe
 
 _BLOCK_B = 1 << 17
 

@@ -10,13 +10,13 @@ from itertools import islice
 from pathlib import Path
 
 from hil.evidence.sink import Sink
-from hil.links import plan
-from hil.links.box import LinkBox, Wire
+from hil.links.commanded import BoxRecord, LinkRecord, Store
+from hil.links.engines import wire_format as plan
 from hil.links.engines.agent import Agent
 from hil.links.engines.relay import PROTOCOL_VERSION, Kind
+from hil.links.engines.wire_format import Applied, PlanLog, PlanRow
 from hil.links.engines.wiring import Profile
-from hil.links.plan import Applied, PlanLog, PlanRow
-from hil.links.record import BoxRecord, LinkRecord, Store
+from hil.links.link_box import LinkBox, Wire
 
 _HEADER = struct.Struct("=IHHII")
 _ERROR, _DONE = 2, 3

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from hil.links.box import LinkBox
-from hil.links.measure.figure import (
+from hil.links.calibration.figure import (
     EFFECT_TOLERANCE_US,
     OUTAGE_TOLERANCE_US,
     Calibration,
@@ -17,7 +16,8 @@ from hil.links.measure.figure import (
     information,
     percentile,
 )
-from hil.links.measure.probe import SMALL_FRAME_B, Arrival, Probe, ahead_of_others
+from hil.links.calibration.probe import SMALL_FRAME_B, Arrival, Probe, ahead_of_others
+from hil.links.link_box import LinkBox
 
 CYCLES = 5
 _OUTAGE_S, _LEAD_S = 0.06, 0.03

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from hil.core.wait import wait_until
-from hil.links.box import LinkBox
-from hil.links.measure import probe as packets
-from hil.links.measure.figure import (
+from hil.links.calibration import probe as packets
+from hil.links.calibration.figure import (
     CONSTANT_LIMIT_US,
     DELAY_P50_TOLERANCE_US,
     DELAY_P95_TOLERANCE_US,
@@ -23,9 +22,10 @@ from hil.links.measure.figure import (
     percentiles,
     unmeasured,
 )
-from hil.links.measure.integrity import deliver
-from hil.links.measure.loss import acceptance_burst, acceptance_counts, bursts, mean_burst
-from hil.links.measure.probe import Arrival, Probe
+from hil.links.calibration.integrity import deliver
+from hil.links.calibration.loss import acceptance_burst, acceptance_counts, bursts, mean_burst
+from hil.links.calibration.probe import Arrival, Probe
+from hil.links.link_box import LinkBox
 from hil.links.state import PPM, LinkState, limit_packets
 
 Stage = Callable[[LinkBox, Sequence[Probe]], list[Calibration]]

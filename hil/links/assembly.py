@@ -14,18 +14,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hil.errors import BenchError
+from hil.links.commanded import LinkRecord
 from hil.links.engines import rtnl, wiring
 from hil.links.engines.agent import Agent, KernelAgent
-from hil.links.engines.detect import EngineChoice
+from hil.links.engines.choose import EngineChoice
 from hil.links.engines.sysctl import big_socket_buffers
 from hil.links.engines.uml import UmlAgent, kernels_for
 from hil.links.engines.wiring import Profile
-from hil.links.record import LinkRecord
 from hil.links.shape import shape_step
 from hil.links.wires import Wire
 
 if TYPE_CHECKING:
-    from hil.links.engines.remote import Gateway
+    from hil.links.engines.shaper_host import Gateway
 
 
 @dataclass(frozen=True)

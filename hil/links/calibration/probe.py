@@ -21,7 +21,7 @@ from typing import Self
 
 from hil.core import netns
 from hil.errors import BenchError
-from hil.links.box import Direction, End, LinkStatus
+from hil.links.link_box import Direction, End, LinkStatus
 from hil.links.state import ETHERNET_HEADER_B
 
 HEADERS_B = ETHERNET_HEADER_B + 20 + 8

@@ -14,7 +14,7 @@ from typing import Any
 
 from hil.errors import BenchError, ConfigurationError
 from hil.links.engines.agent import ClockOffset
-from hil.links.engines.detect import EngineKind
+from hil.links.engines.choose import EngineKind
 from hil.links.engines.wiring import Profile
 from hil.links.state import LinkState
 

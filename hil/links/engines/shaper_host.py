@@ -24,7 +24,7 @@ from hil.core import netns
 from hil.errors import BenchError, ConfigurationError
 from hil.links.engines import ports
 from hil.links.engines.agent import Agent, ClockOffset
-from hil.links.engines.detect import EngineChoice, lacking
+from hil.links.engines.choose import EngineChoice, lacking
 from hil.links.engines.ports import Port
 from hil.links.engines.process import RelayProcess
 from hil.links.engines.relay import Kind, RelayLine, compile_relay

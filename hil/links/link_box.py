@@ -16,22 +16,22 @@ from typing import TYPE_CHECKING
 
 from hil.errors import ConfigurationError, HilError
 from hil.evidence.sink import NullSink, Sink
+from hil.links.assembly import open_gateway, open_here
+from hil.links.commanded import BoxRecord, LinkRecord, Override, Store
 from hil.links.engines import netem, rtnl
 from hil.links.engines.agent import Agent
-from hil.links.engines.detect import EngineKind, detect
-from hil.links.engines.lent import AgentServer, RemoteAgent
+from hil.links.engines.agent_server import AgentServer, RemoteAgent
+from hil.links.engines.choose import EngineKind, detect
 from hil.links.engines.wiring import Profile
-from hil.links.opening import open_gateway, open_here
-from hil.links.record import BoxRecord, LinkRecord, Override, Store
-from hil.links.schedule import Source, Windows, scheduled_state
+from hil.links.schedule.windows import Source, Windows, scheduled_state
 from hil.links.shape import DIRECTIONS, Direction, shape_of, shape_step, slot
 from hil.links.state import LinkState
 from hil.links.status import DirectionStatus, LinkStatus, direction_status
 from hil.links.wires import End, Wire, check_profile, check_wires
 
 if TYPE_CHECKING:
-    from hil.links.engines.remote import Gateway
-    from hil.links.player import Player
+    from hil.links.engines.shaper_host import Gateway
+    from hil.links.schedule.player import Player
 
 __all__ = ["DIRECTIONS", "Direction", "DirectionStatus", "End", "LinkBox", "LinkStatus", "Wire"]
 _KERNEL_LAG_NS = 150_000_000
@@ -135,9 +135,9 @@ class LinkBox:
     ) -> Player:
         """Let the links of ``source`` follow it; for the process that owns the box, which also ends it with the box.
 
-        ``zero_ns`` is the CLOCK_MONOTONIC ns of the schedule's zero.  See :class:`hil.links.player.Player`.
+        ``zero_ns`` is the CLOCK_MONOTONIC ns of the schedule's zero.  See :class:`hil.links.schedule.player.Player`.
         """
-        from hil.links.player import Player
+        from hil.links.schedule.player import Player
 
         player = Player(
             self,

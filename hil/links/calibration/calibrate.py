@@ -12,15 +12,15 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
-from hil.links.box import DIRECTIONS, Direction, LinkBox, LinkStatus
-from hil.links.measure import probe as packets
-from hil.links.measure import stages
-from hil.links.measure.figure import Calibration as Calibration
-from hil.links.measure.figure import percentile as percentile
-from hil.links.measure.figure import unmeasured
-from hil.links.measure.outage import outage as outages
-from hil.links.measure.probe import Probe
-from hil.links.measure.stages import Stage
+from hil.links.calibration import probe as packets
+from hil.links.calibration import stages
+from hil.links.calibration.figure import Calibration as Calibration
+from hil.links.calibration.figure import percentile as percentile
+from hil.links.calibration.figure import unmeasured
+from hil.links.calibration.outage import outage as outages
+from hil.links.calibration.probe import Probe
+from hil.links.calibration.stages import Stage
+from hil.links.link_box import DIRECTIONS, Direction, LinkBox, LinkStatus
 from hil.links.state import LinkState
 
 ATTEMPTS = 5

@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hil.errors import BenchError, ConfigurationError, HarnessError, HilError
-from hil.links.feed import Feed, Sent
-from hil.links.plan import SLOTS_MAX, Applied
-from hil.links.record import BoxRecord, LinkRecord, Override, ScheduleRecord
-from hil.links.schedule import Row, Source, Thinner, Windows, scheduled_state
+from hil.links.commanded import BoxRecord, LinkRecord, Override, ScheduleRecord
+from hil.links.engines.wire_format import SLOTS_MAX, Applied
+from hil.links.schedule.applied_log import COLUMNS, Tally, summarise
+from hil.links.schedule.kernel_feed import Feed, Sent
+from hil.links.schedule.windows import Row, Source, Thinner, Windows, scheduled_state
 from hil.links.shape import DIRECTIONS, Direction, plan_row, shape_of, slot
 from hil.links.state import LinkState
-from hil.links.tally import COLUMNS, Tally, summarise
 
 if TYPE_CHECKING:
-    from hil.links.box import LinkBox
+    from hil.links.link_box import LinkBox
 
 __all__ = ["Player", "summarise"]
 AHEAD_S = 15.0
@@ -40,7 +40,7 @@ _LEAD_S = 0.1  # the first rows are with the engine before they are due
 
 
 class Player:
-    """Plays ``source`` on the links of a box; made and ended by :meth:`hil.links.box.LinkBox.play`.
+    """Plays ``source`` on the links of a box; made and ended by :meth:`hil.links.link_box.LinkBox.play`.
 
     ``on_error`` is called once, from the player's thread, with whatever ends the playing (also in ``failure``),
     and once with the first row that the engine's kernel refused; further ones are counted.
