@@ -218,7 +218,7 @@ class Bench:
         from hil.bench.boards import boards_of
         from hil.bench.plumbing import Plumbing
         from hil.boards.console.pump import ConsoleLine
-        from hil.host.engine import connect
+        from hil.host.engine.engine import connect
         from hil.images.pki import ensure_pki
         from hil.links.link_box import LinkBox
 

@@ -15,7 +15,7 @@ from hil.core.processes import end
 from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
 from hil.errors import ConfigurationError, HilError
 from hil.host import setup
-from hil.host.policy import ServiceGuard
+from hil.host.apt_no_start import ServiceGuard
 
 KEEPER_DEADLINE_S = 60.0
 

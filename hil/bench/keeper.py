@@ -124,7 +124,7 @@ class Keeper:
             return 0
 
     def _up(self, lab: Lab, stack: ExitStack) -> None:
-        from hil.host.engine import engine
+        from hil.host.engine.engine import engine
         from hil.images.images import ensure_images
         from hil.images.pki import ensure_pki
         from hil.images.recipes import recipe_of

@@ -23,9 +23,9 @@ from hil.core.mounts import mounts_under, unmount
 from hil.core.processes import PROC, Process, ProcessId, end, identify, processes
 from hil.core.wait import wait_until
 from hil.errors import BenchError, HilError
-from hil.host import dockerd, engine
-from hil.host.dockerd import EngineFiles, call
-from hil.host.policy import ServiceGuard
+from hil.host.apt_no_start import ServiceGuard
+from hil.host.engine import dockerd, engine
+from hil.host.engine.dockerd import EngineFiles, call
 
 LABEL = "hil.bench"
 NAMESPACE_PREFIX = "hil."

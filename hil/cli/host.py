@@ -11,7 +11,7 @@ import click
 from hil.cli.output import JSON_OPTION, Progress, console, print_json
 
 if TYPE_CHECKING:
-    from hil.host.doctor import Check
+    from hil.host.doctor.this_host import Check
 
 
 @click.command()
@@ -76,7 +76,7 @@ def doctor(lab_file: Path | None, root: Path, as_json: bool) -> int:
                1  a bench cannot come up here as it is; lab files, reports and unit tests work
                2  nothing works
     """
-    from hil.host import doctor as doctors
+    from hil.host.doctor import this_host as doctors
 
     checks = doctors.diagnose()
     if lab_file is not None:
@@ -90,7 +90,7 @@ def doctor(lab_file: Path | None, root: Path, as_json: bool) -> int:
 
 def _real_boards(lab_file: Path, root: Path) -> list[Check]:
     """What there is to say about the real boards of a lab; nothing, where all are containers."""
-    from hil.host.rack_doctor import diagnose
+    from hil.host.doctor.rack import diagnose
     from hil.lab.model import load_lab
 
     return diagnose(load_lab(lab_file), root)
@@ -98,7 +98,7 @@ def _real_boards(lab_file: Path, root: Path) -> list[Check]:
 
 def _gateway(lab_file: Path) -> list[Check]:
     """What there is to say about the gateway of a lab; nothing, where links are shaped on this host."""
-    from hil.host import gateway_doctor as gateways
+    from hil.host.doctor import shaper_host as gateways
 
     gateway = gateways.gateway_of(lab_file)
     return gateways.diagnose(gateway) if gateway else []

@@ -12,7 +12,7 @@ from hil.cli.lab_reference import reference
 from hil.cli.output import JSON_OPTION, delay, print_json, print_table, rate
 
 if TYPE_CHECKING:
-    from hil.host.discover import Found
+    from hil.host.discover.devices import Found
     from hil.lab.model import Lab, LinkSpec
 
 LAB_FILE = click.Path(path_type=Path)
@@ -197,7 +197,7 @@ def discover(
 
     from hil.boards.jetson.flash.recovery import meaning
     from hil.errors import ConfigurationError
-    from hil.host.discover import discover as look
+    from hil.host.discover.devices import discover as look
 
     if output and output.exists() and not force:
         raise ConfigurationError(
@@ -212,7 +212,7 @@ def discover(
     else:
         _print_found(found)
     if output:
-        from hil.host.discover_lab import drafts, lab_file
+        from hil.host.discover.lab_draft import drafts, lab_file
 
         if not found.any_board:
             raise ConfigurationError(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hil.core.command import Progress, Runner, run, silent
 from hil.errors import BenchError, ConfigurationError
-from hil.host.policy import ServiceGuard
+from hil.host.apt_no_start import ServiceGuard
 
 APT_ENV = {
     "DEBIAN_FRONTEND": "noninteractive",

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from hil.core import paths
 from hil.errors import HilError
-from hil.host.doctor import diagnose
+from hil.host.doctor.this_host import diagnose
 
 LINT_DEADLINE_S = 300.0
 UNIT_DEADLINE_S = 420.0

@@ -24,8 +24,10 @@ from hil.core.command import Progress
 from hil.core.locks import is_locked
 from hil.core.wait import wait_until
 from hil.errors import ConfigurationError
-from hil.host import doctor, engine, packages
-from hil.host.dockerd import EngineFiles, get
+from hil.host import packages
+from hil.host.doctor import this_host as doctor
+from hil.host.engine import engine
+from hil.host.engine.dockerd import EngineFiles, get
 
 if TYPE_CHECKING:
     from docker import DockerClient

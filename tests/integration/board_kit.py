@@ -27,7 +27,7 @@ MODEL = "NVIDIA Jetson AGX Orin Developer Kit"
 
 def engine_client() -> AbstractContextManager[DockerClient]:
     """A container engine for the time of a test module."""
-    from hil.host.engine import engine
+    from hil.host.engine.engine import engine
 
     return engine()
 

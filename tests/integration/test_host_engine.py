@@ -21,8 +21,8 @@ from hil.core import netns
 from hil.core.mounts import mounts_under
 from hil.core.processes import processes
 from hil.core.wait import wait_until
-from hil.host import dockerd, engine
-from hil.host.dockerd import EngineFiles, answers, own_processes, started
+from hil.host.engine import dockerd, engine
+from hil.host.engine.dockerd import EngineFiles, answers, own_processes, started
 
 pytestmark = [
     pytest.mark.integration,
@@ -130,7 +130,7 @@ def test_two_processes_that_start_the_engine_at_once_share_one(files: EngineFile
     code = textwrap.dedent("""
         import sys
         from hil.host import engine
-        from hil.host.dockerd import EngineFiles, started
+        from hil.host.engine.dockerd import EngineFiles, started
         with engine.engine() as client:
             print(started(EngineFiles.default()), flush=True)
             sys.stdin.readline()
@@ -225,7 +225,7 @@ def test_containers_are_left_alone_while_a_test_or_a_set_up_uses_the_engine(
     client = engine.connect()
     containers(client, program)
     client.close()
-    code = "from hil.host.engine import engine\nwith engine(): print('on', flush=True); input()"
+    code = "from hil.host.engine.engine import engine\nwith engine(): print('on', flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as user:

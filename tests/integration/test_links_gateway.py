@@ -22,7 +22,7 @@ from hil.cli.host import doctor
 from hil.core import netns
 from hil.core.wait import wait_until
 from hil.errors import BenchError, ConfigurationError
-from hil.host import gateway_doctor
+from hil.host.doctor import shaper_host as gateway_doctor
 from hil.images.pki import ensure_pki
 from hil.lab.model import load_lab
 from hil.links.calibration.probe import Probe, collect, pace, warm_up

@@ -17,7 +17,7 @@ from hil.bench.leftovers import Leftover
 from hil.bench.state import hold
 from hil.core.mounts import mounts_under
 from hil.errors import BenchError, ConfigurationError
-from hil.host.policy import ServiceGuard
+from hil.host.apt_no_start import ServiceGuard
 from hil.links.engines.sysctl import left_raised
 from hil.testing.fakes import FakeRunner
 from tests.unit.test_host_procs import proc_entry

@@ -12,8 +12,8 @@ from hil.boards.jetson.flash.recovery import FLASH_GADGET, L4T_GADGET
 from hil.cli.app import run
 from hil.core.command import Result
 from hil.errors import BenchError, ConfigurationError
-from hil.host.discover import discover
-from hil.host.discover_lab import drafts, lab_file
+from hil.host.discover.devices import discover
+from hil.host.discover.lab_draft import drafts, lab_file
 from hil.lab.model import load_lab
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINVubKKyEc3BSNiI9KbHVR7jeQxQKC5vS5KmDUcKXhAJ"

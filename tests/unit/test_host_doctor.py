@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from hil.host.doctor import GIB, as_json, examine, exit_code, print_page, verdict
-from hil.host.facts import CONTROLLERS, FILESYSTEMS, HostFacts, gather
-from hil.host.kernel import KernelFacts
+from hil.host.doctor.facts import CONTROLLERS, FILESYSTEMS, HostFacts, gather
+from hil.host.doctor.kernel import KernelFacts
+from hil.host.doctor.this_host import GIB, as_json, examine, exit_code, print_page, verdict
 
 GOOD = HostFacts(
     root=True,

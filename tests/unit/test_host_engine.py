@@ -15,8 +15,8 @@ import pytest
 
 from hil.core.processes import ProcessId, current
 from hil.errors import BenchError, ConfigurationError
-from hil.host import dockerd, engine
-from hil.host.dockerd import EngineFiles, answers, argv, call, container_processes, last_lines, started
+from hil.host.engine import dockerd, engine
+from hil.host.engine.dockerd import EngineFiles, answers, argv, call, container_processes, last_lines, started
 from tests.unit.test_host_procs import proc_entry
 
 GONE = ProcessId(2**22 - 3, 1)

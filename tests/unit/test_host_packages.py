@@ -9,8 +9,8 @@ import pytest
 
 from hil.core.command import Result
 from hil.errors import BenchError, ConfigurationError
+from hil.host.apt_no_start import MARK, ServiceGuard
 from hil.host.packages import PACKAGES, HostPackage, install, missing, provided
-from hil.host.policy import MARK, ServiceGuard
 from hil.testing.fakes import FakeRunner
 
 SQUASHFS = next(p for p in PACKAGES if p.name == "squashfs-tools")

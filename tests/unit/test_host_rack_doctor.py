@@ -12,8 +12,8 @@ import yaml
 
 from hil.boards.jetson.flash.recovery import DEBUG_CONTROLLER, L4T_GADGET
 from hil.cli.app import run
-from hil.host.doctor import Check, exit_code, verdict
-from hil.host.rack_doctor import diagnose
+from hil.host.doctor.rack import diagnose
+from hil.host.doctor.this_host import Check, exit_code, verdict
 from hil.lab.model import load_lab
 from tests.unit.test_host_discover import HOST_KEY, Host
 

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from hil.errors import ConfigurationError
-from hil.host import doctor, engine, setup
-from hil.host.doctor import Check
-from hil.host.engine import EngineInfo
+from hil.host import setup
+from hil.host.doctor import this_host as doctor
+from hil.host.doctor.this_host import Check
+from hil.host.engine import engine
+from hil.host.engine.engine import EngineInfo
 from hil.host.packages import PACKAGES
 from hil.host.setup import Built
 

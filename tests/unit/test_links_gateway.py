@@ -12,8 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 from hil.errors import BenchError, ConfigurationError
-from hil.host import gateway_doctor
-from hil.host.gateway_doctor import GatewayFacts, examine
+from hil.host.doctor import shaper_host as gateway_doctor
+from hil.host.doctor.shaper_host import GatewayFacts, examine
 from hil.lab.shaper_host import GatewayHostSpec
 from hil.links.engines import netem, offload, ports, rtnl
 from hil.links.engines.agent import Agent

@@ -14,7 +14,7 @@ from hil.boards.jetson.flash.recovery import DEBUG_CONTROLLER, L4T_GADGET, NVIDI
 from hil.core.command import Runner, run
 from hil.core.sysfs import names_in, plain, text_of, usb_place
 from hil.errors import BenchError
-from hil.host.neighbours import Neighbour, find_neighbours
+from hil.host.discover.neighbours import Neighbour, find_neighbours
 
 ADAPTERS: Mapping[str, str] = {
     DEBUG_CONTROLLER: "debug controller of an AGX carrier",

@@ -21,7 +21,7 @@ from hil.boards.ssh.shell import Jump, SshShell, Target
 from hil.boards.wiring import way_in, wiring_of
 from hil.core.sysfs import names_in, text_of
 from hil.errors import ConfigurationError, HilError
-from hil.host.doctor import Check, Status
+from hil.host.doctor.this_host import Check, Status
 from hil.lab.model import BoardSpec, Lab
 from hil.lab.power import MicrocontrollerSpec
 from hil.lab.real_board import BudgetSpec, JetsonSpec, SshSpec

@@ -1,6 +1,6 @@
 """What this host's kernel can do for a bench, found out by doing it in a throw-away namespace.
 
-``python -m hil.host.kernel`` leaves for new namespaces and prints what worked as JSON; :func:`probe` runs that
+``python -m hil.host.doctor.kernel`` leaves for new namespaces and prints what worked as JSON; :func:`probe` runs that
 in a child process, so that nothing remains and the caller's own namespaces never change.
 """
 
@@ -41,7 +41,7 @@ class KernelFacts:
 
 def probe(*, runner: Runner = run) -> KernelFacts:
     """Try what a bench needs; all False for a plain user. BenchError when the probe itself does not run."""
-    done = runner([sys.executable, "-m", "hil.host.kernel"], timeout_s=60)
+    done = runner([sys.executable, "-m", "hil.host.doctor.kernel"], timeout_s=60)
     try:
         known = {field.name for field in fields(KernelFacts)}
         return KernelFacts(**{k: bool(v) for k, v in json.loads(done.stdout).items() if k in known})

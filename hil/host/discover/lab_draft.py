@@ -1,4 +1,4 @@
-"""A first lab file out of what :mod:`hil.host.discover` saw.
+"""A first lab file out of what :mod:`hil.host.discover.devices` saw.
 
 A value is written only where there is just one that it can be; any other is ``""`` with a comment that says where to
 find it.  ``""`` is valid nowhere there, so `hil lab validate` names exactly what is left.
@@ -15,8 +15,8 @@ from typing import TypeVar
 from hil.boards.jetson.flash.recovery import RCM_IDS, UsbDevice
 from hil.boards.jetson.modules import SKUS
 from hil.core.sysfs import plain
-from hil.host.discover import Found, SerialAdapter
-from hil.host.neighbours import Neighbour
+from hil.host.discover.devices import Found, SerialAdapter
+from hil.host.discover.neighbours import Neighbour
 from hil.lab.model import MAX_BOARDS_PER_SPACECRAFT
 
 T = TypeVar("T")

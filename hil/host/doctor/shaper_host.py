@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from hil.errors import ConfigurationError, HilError
-from hil.host.doctor import Check, Status
+from hil.host.doctor.this_host import Check, Status
 from hil.links.engines import offload, ports, rtnl
 from hil.links.engines.choose import lacking
 from hil.links.engines.ports import Nic, Port

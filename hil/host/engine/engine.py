@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from hil.core.processes import ProcessId, current
 from hil.core.wait import wait_until
 from hil.errors import BenchError, ConfigurationError
-from hil.host import dockerd
-from hil.host.dockerd import EngineFiles, answers, get, started
+from hil.host.engine import dockerd
+from hil.host.engine.dockerd import EngineFiles, answers, get, started
 
 if TYPE_CHECKING:
     from docker import DockerClient

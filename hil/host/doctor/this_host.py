@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from hil.host.facts import CONTROLLERS, FILESYSTEMS, HostFacts, gather
+from hil.host.doctor.facts import CONTROLLERS, FILESYSTEMS, HostFacts, gather
 
 if TYPE_CHECKING:
     from rich.console import Console

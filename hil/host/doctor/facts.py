@@ -1,4 +1,4 @@
-"""What ``hil doctor`` looks at: gathered here once, judged in :mod:`hil.host.doctor` by pure functions."""
+"""What ``hil doctor`` looks at: gathered here once, judged in :mod:`hil.host.doctor.this_host` by pure functions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hil.core import paths
 from hil.errors import HilError
-from hil.host.kernel import KernelFacts, filesystem, loop_devices, probe
+from hil.host.doctor.kernel import KernelFacts, filesystem, loop_devices, probe
 from hil.host.packages import missing
 
 FILESYSTEMS = ("squashfs", "ext4", "overlay", "tmpfs")
@@ -58,7 +58,7 @@ class HostFacts:
 
 def gather(*, root: Path = Path("/")) -> HostFacts:
     """Look at this host; takes well under a second and changes nothing."""
-    from hil.host import engine
+    from hil.host.engine import engine
 
     engine_url = engine_version = engine_problem = ""
     try:
