@@ -15,8 +15,8 @@ import pytest
 if TYPE_CHECKING:
     from hil.campaign.hooks import Campaign
     from hil.evidence.model import Measurement
-    from hil.evidence.plan import Plan
     from hil.evidence.record import Recorder
+    from hil.evidence.test_plan import Plan
 
 CAMPAIGN = "hil-campaign"
 
@@ -116,7 +116,7 @@ def recorder(request: pytest.FixtureRequest) -> Recorder:
 
 @pytest.fixture(scope="session")
 def plan(request: pytest.FixtureRequest) -> Plan:
-    """The campaign's plan (``hil.evidence.plan.Plan``)."""
+    """The campaign's plan (``hil.evidence.test_plan.Plan``)."""
     campaign = _campaign(request.config)
     if campaign is None:
         pytest.fail("the fixture `plan` is only there in a campaign: a folder with a plan.yaml")

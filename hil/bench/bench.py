@@ -30,8 +30,8 @@ from hil.evidence.sink import NullSink, Sink
 from hil.lab.model import Lab, load_lab
 
 if TYPE_CHECKING:
+    from hil.bench.orbit_clock import Sky
     from hil.bench.plumbing import Plumbing
-    from hil.bench.sky import Sky
     from hil.boards.protocol import Board
     from hil.evidence.record import Recorder
     from hil.images.images import Images
@@ -117,13 +117,13 @@ class Bench:
         """Where the spacecraft are and what that makes of the links; None for a lab without an orbit."""
         if self.lab.orbit is None:
             return None
-        from hil.bench.sky import Sky
+        from hil.bench.orbit_clock import Sky
 
         return Sky.load(sky_file(self.name), self.lab, self.lab_path)
 
     def memory_b(self) -> dict[str, int]:
         """Memory of this machine that each board in a container takes, bytes; shared pages count in part."""
-        from hil.bench.boards import firmware_pids
+        from hil.bench.drivers import firmware_pids
 
         pids = firmware_pids(self._client, self.name)
         family = families(pids.values())
@@ -131,7 +131,7 @@ class Bench:
 
     def record_sky(self, recorder: Recorder) -> None:
         """What orbit, schedule and routes did during the run, as evidence; once, before the bench goes down."""
-        from hil.bench.sky_evidence import record_sky
+        from hil.bench.orbit_evidence import record_sky
 
         record_sky(self, recorder)
 
@@ -215,7 +215,7 @@ class Bench:
 
     def _open(self) -> None:
         """Make the objects that drive the boards and links of this bench from this process."""
-        from hil.bench.boards import boards_of
+        from hil.bench.drivers import boards_of
         from hil.bench.plumbing import Plumbing
         from hil.boards.console.pump import ConsoleLine
         from hil.host.engine.engine import connect

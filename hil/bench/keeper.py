@@ -23,11 +23,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hil.bench.equipment import PARALLEL, Equipment
-from hil.bench.near import NearNics
+from hil.bench.earlier_bench import clear_the_way
+from hil.bench.host_nics import NearNics
+from hil.bench.keeper_equipment import PARALLEL, Equipment
 from hil.bench.plumbing import Plumbing
 from hil.bench.routing import Router, Routing
-from hil.bench.stale import clear_the_way
 from hil.bench.state import (
     BenchState,
     bench_dir,
@@ -46,7 +46,7 @@ from hil.links.engines.shaper_host import Gateway
 from hil.links.link_box import LinkBox
 
 if TYPE_CHECKING:
-    from hil.bench.sky import Sky
+    from hil.bench.orbit_clock import Sky
     from hil.leases.leases import Lease
 
 
@@ -141,7 +141,7 @@ class Keeper:
             images = ensure_images(client, lambda line: self._set(step=line), recipe=recipe)
         sky = None
         if lab.orbit or self.epoch:
-            from hil.bench.sky import Sky  # numpy and SGP4: only where there is an orbit
+            from hil.bench.orbit_clock import Sky  # numpy and SGP4: only where there is an orbit
 
             with self._phase("orbit"):
                 sky = Sky.ahead(lab, self.lab_path, self.epoch)

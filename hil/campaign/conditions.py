@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hil.evidence.plan import Plan
+    from hil.evidence.test_plan import Plan
     from hil.lab.model import Lab
     from hil.rollout.participants import Participants
 

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 from _pytest.runner import call_and_report
 
+from hil.bench.campaign_step import Step, write_step
 from hil.bench.state import own_name
-from hil.bench.step import Step, write_step
 from hil.campaign.conditions import absent_reason
 from hil.campaign.markers import CampaignTest, check_markers, in_file_order
 from hil.campaign.run import CampaignRecorder, CampaignRun
@@ -28,8 +28,8 @@ from hil.errors import BenchError, Blame, ConfigurationError, HilError
 from hil.evidence.blame import Judgement, gravest, judge_exception
 from hil.evidence.limits import raise_if_violated
 from hil.evidence.model import EXIT_CONFIGURATION, Verdict
-from hil.evidence.plan import Plan
 from hil.evidence.record import Recorder
+from hil.evidence.test_plan import Plan
 
 RETRIED = "bench-retry"
 DETAIL_CHARACTERS = 20_000

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hil.errors import ConfigurationError
-from hil.evidence.plan import Plan
+from hil.evidence.test_plan import Plan
 
 _ACRONYMS = frozenset({"os", "ai", "gpu", "ssh", "tcp", "uefi", "rauc"})
 

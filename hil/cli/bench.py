@@ -200,7 +200,7 @@ def export(name: str | None, listen: str, every_s: float, probe: bool) -> None:
     """
     from hil.cli.app import Terminated
     from hil.monitor.exporter import BenchCollector, Exporter, host_and_port, is_loopback
-    from hil.monitor.watched import Sampler, Watched
+    from hil.monitor.watch_loop import Sampler, Watched
 
     name = pick(name, how=AS_ARGUMENT)
     host, port = host_and_port(listen)

@@ -17,7 +17,7 @@ from hil.bench.state import require_state
 from hil.cli.bench_frame import frame
 from hil.cli.output import print_json
 from hil.errors import ConfigurationError
-from hil.monitor.watched import Sample, Sampler, Watched
+from hil.monitor.watch_loop import Sample, Sampler, Watched
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -85,7 +85,7 @@ def _kinds(found: Lab) -> str:
 def _check_files_named_in(found: Lab, file: Path) -> None:
     """ConfigurationError for a fault of the orbit file or of the OS adapter's declaration."""
     if found.orbit:
-        from hil.bench.sky import constellation_of
+        from hil.bench.orbit_clock import constellation_of
 
         constellation_of(found, file)
     if found.os.file:

@@ -110,7 +110,7 @@ def links(
     """
     from hil.orbit.contacts import contact_plan
     from hil.orbit.elements import load_constellation
-    from hil.orbit.linkplan import every_candidate, plan_links
+    from hil.orbit.link_phases import every_candidate, plan_links
     from hil.orbit.times import parse_time
 
     format_ = "json" if as_json else format_
@@ -138,8 +138,8 @@ def lint(file: Path, as_json: bool) -> int:
     Example:
       hil orbit lint plan.ionrc
     """
-    from hil.orbit.wire_read import lint as find
-    from hil.orbit.wire_read import read_text
+    from hil.orbit.dtn_read import lint as find
+    from hil.orbit.dtn_read import read_text
 
     findings = find(read_text(file))
     errors = sum(found.error for found in findings)
@@ -163,8 +163,8 @@ def convert(file: Path, format_: str, output: Path | None) -> None:
     Example:
       hil orbit convert plan.ionrc --to hdtn -o plan.json
     """
-    from hil.orbit.wire import to_hdtn, to_ion
-    from hil.orbit.wire_read import read_wire
+    from hil.orbit.dtn_plans import to_hdtn, to_ion
+    from hil.orbit.dtn_read import read_wire
 
     plan = read_wire(file)
     _write(to_ion(plan) if format_ == "ionrc" else to_hdtn(plan), output)
@@ -233,8 +233,8 @@ def _rows(plan: ContactPlan) -> list[tuple[object, ...]]:
 
 
 def _formatted(found: Constellation, plan: ContactPlan, format_: str) -> str:
+    from hil.orbit.dtn_plans import to_hdtn, to_ion, to_wire
     from hil.orbit.formats import to_csv, to_czml, to_json
-    from hil.orbit.wire import to_hdtn, to_ion, to_wire
 
     match format_:
         case "csv":

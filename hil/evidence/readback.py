@@ -15,7 +15,7 @@ from hil.evidence.process import is_alive
 from hil.evidence.record import EVIDENCE, META
 
 if TYPE_CHECKING:
-    from hil.evidence.plan import Plan
+    from hil.evidence.test_plan import Plan
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class RunRecord:
         path = self.directory / "plan.json"
         if not path.is_file():
             return None
-        from hil.evidence.plan import Plan
+        from hil.evidence.test_plan import Plan
 
         return Plan.model_validate_json(path.read_text("utf-8"))
 

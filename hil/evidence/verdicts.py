@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hil.evidence.model import Verdict
-from hil.evidence.plan import Criterion, Plan, Requirement
 from hil.evidence.readback import TestOutcome
+from hil.evidence.test_plan import Criterion, Plan, Requirement
 
 _WORST_FIRST = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.NOT_RUN)
 

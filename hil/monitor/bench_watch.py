@@ -8,18 +8,18 @@ from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
+from hil.bench.campaign_step import read_step
 from hil.bench.state import lease_keys
-from hil.bench.step import read_step
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.links.link_box import DIRECTIONS, Direction, DirectionStatus, LinkStatus
+from hil.monitor.background import Looker, told
 from hil.monitor.board_watch import BoardWatch
 from hil.monitor.health import BoardHealth, DirectionHealth, Health, LeaseHealth, LinkHealth
-from hil.monitor.looks import Looker, told
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
     from hil.lab.model import LinkSpec
-    from hil.monitor.delays import LinkDelays
+    from hil.monitor.link_delays import LinkDelays
 
 DEADLINE_S = 3.0
 SENSORS_EVERY_S = 5.0
@@ -59,7 +59,7 @@ class Monitor(AbstractContextManager["Monitor"]):
         }
         self._delays: LinkDelays | None = None
         if probe:
-            from hil.monitor.delays import LinkDelays
+            from hil.monitor.link_delays import LinkDelays
 
             self._delays = LinkDelays()
         self._links = Looker("links", self._look_at_links)

@@ -11,8 +11,8 @@ from hil.boards.protocol import Board, BootState, PowerState, Shell
 from hil.core import netns
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError, DeviceError, HilError
+from hil.monitor.background import Looker, told
 from hil.monitor.health import BoardHealth, Node, Sensors, SlotHealth
-from hil.monitor.looks import Looker, told
 
 if TYPE_CHECKING:
     import socket

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from hil.bench.step import Step
+from hil.bench.campaign_step import Step
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench

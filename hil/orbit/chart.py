@@ -65,7 +65,7 @@ def chart(
 ) -> tuple[str, int]:
     """SVG of the lanes from height ``top`` on, and how much height they take.
 
-    ``links`` has a link ``a--b`` for every pair of the contact plan (:func:`hil.orbit.linkplan.every_candidate`);
+    ``links`` has a link ``a--b`` for every pair of the contact plan (:func:`hil.orbit.link_phases.every_candidate`);
     without it bars only say that a pair is in sight.
     """
     per_pixel = (width - _LEFT - 30) / plan.duration_s

@@ -13,9 +13,9 @@ import numpy as np
 from hil.errors import ConfigurationError
 from hil.orbit.elements import Constellation
 from hil.orbit.geometry import one_way_delay_us
+from hil.orbit.positions import Track, track
 from hil.orbit.segments import Segments, crosslink_segments, ground_segments, join, neighbours
 from hil.orbit.times import Floats, Ints
-from hil.orbit.track import Track, track
 
 MAX_SAMPLES = 20_000_000
 """Samples in time a plan may take: beyond it a span and a step were surely confused."""

@@ -16,10 +16,10 @@ from hil.orbit.chart import RULES, chart
 from hil.orbit.contacts import contact_plan
 from hil.orbit.elements import EARTH_RADIUS_KM, Constellation
 from hil.orbit.geometry import one_way_delay_us, range_km, states, sub_satellite_deg
-from hil.orbit.linkplan import every_candidate, plan_links
+from hil.orbit.link_phases import every_candidate, plan_links
+from hil.orbit.positions import track
 from hil.orbit.sunlight import sun_km, sunlit_fraction
 from hil.orbit.times import Bools, Floats, iso
-from hil.orbit.track import track
 
 WIDTH = 1180
 _GLOBE = (290.0, 330.0, 250.0)  # centre x, centre y, radius of the picture

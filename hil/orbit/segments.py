@@ -13,8 +13,8 @@ from typing import TypeAlias
 import numpy as np
 
 from hil.orbit.elements import EARTH_RADIUS_KM
+from hil.orbit.positions import Track
 from hil.orbit.times import Bools, Floats, Ints
-from hil.orbit.track import Track
 
 EDGE_S = 0.001
 """How finely the edges of contacts are refined."""

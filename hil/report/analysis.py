@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hil.evidence.model import Verdict
-from hil.evidence.plan import Plan
 from hil.evidence.readback import Event, RunRecord
 from hil.evidence.stats import reliability_lower_bound, runs_still_needed
+from hil.evidence.test_plan import Plan
 from hil.evidence.verdicts import CampaignVerdict, Finding, judge
 from hil.report.history import Comparison, compare
 from hil.report.risks import RiskResult, place_risks

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hil.core import paths
 from hil.evidence.model import Verdict
-from hil.evidence.plan import METHOD_NAMES
+from hil.evidence.test_plan import METHOD_NAMES
 from hil.report import units
 from hil.report.analysis import CONCLUSIVE, Analysis, violations_of
 from hil.report.calibration import calibration_section

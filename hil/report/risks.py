@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hil.evidence.model import Verdict
-from hil.evidence.plan import Cell, Plan, Risk
 from hil.evidence.stats import reliability_lower_bound, runs_still_needed
+from hil.evidence.test_plan import Cell, Plan, Risk
 from hil.evidence.verdicts import RequirementResult
 
 SHOWN = (Verdict.PASS.value, Verdict.WAIVED.value)

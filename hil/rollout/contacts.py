@@ -10,7 +10,7 @@ from hil.lab.routes import path
 
 
 class ContactPlan(Protocol):
-    """What is needed of ``hil.orbit.linkplan.LinkPlan``."""
+    """What is needed of ``hil.orbit.link_phases.LinkPlan``."""
 
     def topology(self) -> list[tuple[float, frozenset[str]]]:
         """(seconds since the plan's start, links that can be used from then on), in time order."""

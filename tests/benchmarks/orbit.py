@@ -32,7 +32,7 @@ def orbit(lab: Path) -> Iterator[Figure]:
     """Contact and link plans: CPU time, memory, growth, and the ratio to a skyfield loop.  ``lab`` is not used."""
     from hil.orbit.contacts import contact_plan
     from hil.orbit.elements import load_constellation
-    from hil.orbit.linkplan import every_candidate, plan_links
+    from hil.orbit.link_phases import every_candidate, plan_links
 
     orbits = paths.ROOT / "lab/orbits"
     ring = load_constellation(orbits / "ring-of-ten.yaml")
@@ -69,7 +69,7 @@ def orbit(lab: Path) -> Iterator[Figure]:
 def _rows() -> Iterator[Figure]:
     """Rows of a minute of 35 links of which many are up and move by up to 31 us/s."""
     from hil.orbit.elements import load_constellation
-    from hil.orbit.linkplan import Candidate, plan_links, samples
+    from hil.orbit.link_phases import Candidate, plan_links, samples
 
     two = load_constellation(paths.ROOT / "lab/orbits/two-planes.yaml")
     first, second = two.spacecraft[:5], two.spacecraft[5:]

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from hil.bench.near import NearNics
+from hil.bench.host_nics import NearNics
 from hil.bench.plumbing import Plumbing
 from hil.cli.host import doctor
 from hil.core import netns

@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from hil.bench.step import Step
+from hil.bench.campaign_step import Step
 from hil.cli.app import run
 from hil.cli.bench_frame import LEAST_ROWS, frame, share
 from hil.cli.bench_watch import show
 from hil.monitor.health import Health, LeaseHealth
-from hil.monitor.watched import Sample
+from hil.monitor.watch_loop import Sample
 from tests.unit.bench_kit import board_health, health, link_health, pretend_up
 
 BOARDS = tuple(board_health(f"b{n:02d}", spacecraft=f"sc-{n // 4}") for n in range(40))

@@ -9,9 +9,9 @@ import pytest
 
 from hil.core import paths
 from hil.errors import ConfigurationError
-from hil.evidence.gaps import load_gaps
-from hil.evidence.plan import Plan, load_plan
+from hil.evidence.fidelity_gaps import load_gaps
 from hil.evidence.risk import ECSS, GSFC
+from hil.evidence.test_plan import Plan, load_plan
 
 GOOD = """\
 schema: 1

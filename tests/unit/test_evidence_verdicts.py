@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from hil.evidence.model import Verdict
-from hil.evidence.plan import Plan
 from hil.evidence.readback import TestOutcome
+from hil.evidence.test_plan import Plan
 from hil.evidence.verdicts import CampaignVerdict, Finding, judge
 
 DAY = datetime.date(2026, 11, 21)

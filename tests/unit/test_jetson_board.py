@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 import yaml
 
-from hil.bench.boards import jetson_facts, outlets
+from hil.bench.drivers import jetson_facts, outlets
 from hil.bench.plumbing import Plumbing
 from hil.boards.console.mute import FollowedConsole, Way
 from hil.boards.console.pump import ConsoleLine

@@ -16,7 +16,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from hil.bench.step import Step
+from hil.bench.campaign_step import Step
 from hil.core import paths
 from hil.errors import ConfigurationError
 from hil.monitor.exporter import BenchCollector, Exporter, host_and_port, is_loopback

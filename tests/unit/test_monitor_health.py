@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from hil.bench.campaign_step import Step, read_step, write_step
 from hil.bench.state import bench_dir, write_state
-from hil.bench.step import Step, read_step, write_step
 from hil.boards.protocol import PowerState
 from hil.core import netns
 from hil.core.wait import wait_until
@@ -21,7 +21,7 @@ from hil.leases.leases import Leases
 from hil.monitor.bench_watch import Monitor
 from hil.monitor.board_watch import BoardWatch
 from hil.monitor.health import Health, Sensors, snapshot
-from hil.monitor.watched import Sample, Sampler, Watched
+from hil.monitor.watch_loop import Sample, Sampler, Watched
 from hil.orbit.phases import Interval, LinkPlan, Phase
 from hil.testing.fakes import FakeClock
 from tests.unit.bench_kit import FakeBench, NodeServers, bench_state, fake_bench, health, pretend_up

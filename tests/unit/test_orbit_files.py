@@ -19,12 +19,12 @@ from sgp4.exporter import export_tle
 from hil.cli.app import run
 from hil.errors import ConfigurationError
 from hil.orbit.contacts import Contact, ContactPlan, contact_plan
+from hil.orbit.dtn_plans import WirePlan, to_hdtn, to_ion, to_wire
+from hil.orbit.dtn_read import lint, read_wire
 from hil.orbit.elements import load_constellation, parse_elements, parse_tle
 from hil.orbit.formats import from_json, to_csv, to_czml, to_json
 from hil.orbit.picture import show
 from hil.orbit.times import iso, parse_time
-from hil.orbit.wire import WirePlan, to_hdtn, to_ion, to_wire
-from hil.orbit.wire_read import lint, read_wire
 
 ORBITS = Path(__file__).parents[2] / "lab" / "orbits"
 START = parse_time("2026-03-21T00:00:00Z")

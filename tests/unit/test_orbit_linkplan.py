@@ -20,10 +20,9 @@ from hypothesis import strategies as st
 from hil.cli.app import run
 from hil.errors import ConfigurationError
 from hil.orbit.contacts import ContactPlan, contact_plan
-from hil.orbit.draws import draw_s, generator
 from hil.orbit.elements import Constellation, load_constellation, shell_elements
 from hil.orbit.geometry import one_way_delay_us, range_km
-from hil.orbit.linkplan import (
+from hil.orbit.link_phases import (
     Candidate,
     LinkPlan,
     Phase,
@@ -35,8 +34,9 @@ from hil.orbit.linkplan import (
 from hil.orbit.model import Duration, Fades, Shell, Station, Terminals, load_orbit_file
 from hil.orbit.picture import constellation_svg, show
 from hil.orbit.pointing import Pass, point
+from hil.orbit.positions import track
+from hil.orbit.random_draws import draw_s, generator
 from hil.orbit.times import parse_time
-from hil.orbit.track import track
 
 ORBITS = Path(__file__).parents[2] / "lab" / "orbits"
 EPOCH = parse_time("2026-03-21T00:00:00Z")

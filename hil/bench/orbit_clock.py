@@ -42,7 +42,7 @@ class Sky:
 
         Raises ConfigurationError: a fault of the orbit file, a name that it does not have, an epoch that is none.
         """
-        from hil.orbit.linkplan import plan_links
+        from hil.orbit.link_phases import plan_links
         from hil.orbit.times import parse_time
 
         if lab.orbit is None:
@@ -107,7 +107,7 @@ class Sky:
 
         Beyond the end of the plan links stay as they were last.
         """
-        from hil.orbit.linkplan import samples
+        from hil.orbit.link_phases import samples
 
         end_s = self.plan.span_s
         found = samples(

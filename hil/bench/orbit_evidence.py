@@ -11,7 +11,7 @@ from hil.evidence.record import META
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
-    from hil.bench.sky import Sky
+    from hil.bench.orbit_clock import Sky
     from hil.evidence.record import Recorder
 
 

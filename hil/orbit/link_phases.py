@@ -12,11 +12,11 @@ from datetime import datetime
 
 from hil.errors import ConfigurationError
 from hil.orbit.contacts import ContactPlan, contact_arrays
-from hil.orbit.draws import draw_s, fades, generator
 from hil.orbit.elements import Constellation
 from hil.orbit.model import Terminals
 from hil.orbit.phases import USABLE, Candidate, Interval, LinkPlan, LinkSample, Phase
 from hil.orbit.pointing import Pass, Pointings, point
+from hil.orbit.random_draws import draw_s, fades, generator
 from hil.orbit.sampled import packet_loss_ppm, samples
 
 __all__ = [

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from hil.errors import ConfigurationError
-from hil.orbit.wire import WireContact, WirePlan, parse_ion_time, seconds_between
+from hil.orbit.dtn_plans import WireContact, WirePlan, parse_ion_time, seconds_between
 
 FASTEST_BPS = 10_000_000_000
 """Faster than this and a unit was surely confused (terminals in orbit: 2.5 Gbit/s class)."""

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from hil.bench.boards import containers, jetsons, outlets
+from hil.bench.drivers import containers, jetsons, outlets
 from hil.bench.plumbing import Plumbing
 from hil.bench.state import disk_dir
 from hil.boards.console.pump import ConsoleLine, ConsolePump

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from hil.bench.state import is_up, read_state
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import HilError
+from hil.monitor.background import told
 from hil.monitor.bench_watch import DEADLINE_S, Monitor
-from hil.monitor.looks import told
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
