@@ -89,7 +89,7 @@ def _check_files_named_in(found: Lab, file: Path) -> None:
 
         constellation_of(found, file)
     if found.os.file:
-        from hil.rollout.declared_file import load_adapter
+        from hil.rollout.updaters.declaration import load_adapter
 
         load_adapter(file.parent / found.os.file)
 

@@ -83,7 +83,7 @@ class RealBuilders:
         return Built((images.factory.path, ensure_pki().keyring, *bundles), images.hardware_image_id)
 
     def payload(self, progress: Progress) -> Built:
-        from hil.payload import ensure_artefacts
+        from hil.workload import ensure_artefacts
 
         made = ensure_artefacts(progress)
         return Built((made.model.path, made.scene.path, made.golden))

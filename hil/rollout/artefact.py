@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.errors import ConfigurationError
-from hil.rollout.adapter import BundleFacts
+from hil.rollout.updaters.protocol import BundleFacts
 
 CHUNK_BYTES = 256 << 10
 """What is verified, forwarded and, after a power cut at worst, sent again as one piece: 21 ms at 100 Mbit/s."""

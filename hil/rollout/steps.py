@@ -17,8 +17,8 @@ from hil.core.wait import Clock
 from hil.errors import BenchError, Blame, DeviceError, HilError
 from hil.evidence.sink import Sink
 from hil.rollout.fleet import Fleet
-from hil.rollout.gate import HeldBack
 from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
+from hil.rollout.restart_barrier import HeldBack
 
 T = TypeVar("T")
 

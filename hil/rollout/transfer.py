@@ -9,8 +9,8 @@ from typing import Any
 
 from hil.errors import DeviceError
 from hil.rollout.artefact import Artefact
-from hil.rollout.gate import HeldBack
 from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
+from hil.rollout.restart_barrier import HeldBack
 from hil.rollout.steps import Context
 from hil.rollout.upload import upload
 

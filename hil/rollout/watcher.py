@@ -11,7 +11,7 @@ from typing import Any
 from hil.boards.protocol import Via
 from hil.errors import HilError
 from hil.evidence.sink import NullSink, Sink
-from hil.rollout.claims import ClaimInterval, Ledger, Violation, definite
+from hil.rollout.epoch_claims import ClaimInterval, Ledger, Violation, definite
 from hil.rollout.fleet import Fleet
 from hil.rollout.node_client import NodeClient
 

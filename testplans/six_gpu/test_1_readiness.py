@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from hil.boards.protocol import Board
     from hil.evidence.record import Recorder
     from hil.faults.links import LinkSet
-    from hil.rollout.bystanders import Bystanders
     from hil.rollout.participants import Participants
     from hil.rollout.rollout import Rollout
+    from hil.rollout.uninvolved_boards import Bystanders
 
 SIX = 6
 

@@ -9,10 +9,10 @@ import pytest
 from hil.boards.protocol import Via
 from hil.errors import DeviceError
 from hil.evidence.model import equals
-from hil.faults.strike import strike
+from hil.faults.inject import strike
 from hil.images.bundles import BundleKind
-from hil.rollout.adapter import RefusedBundle
 from hil.rollout.rollout import Rollout
+from hil.rollout.updaters.protocol import RefusedBundle
 
 INTO_THE_WRITE_S = 0.1
 """Power goes this long after the updater began with the slot."""

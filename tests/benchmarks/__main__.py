@@ -65,7 +65,7 @@ def rollout(lab: Path) -> Iterator[Figure]:
     """First byte uploaded to six confirmed boards, against the ideal and against scp to one board after another."""
     from hil.rollout.fleet import Fleet
     from hil.rollout.rollout import Rollout
-    from hil.rollout.scp import scp_to_all
+    from tests.benchmarks.scp import scp_to_all
 
     with Bench(lab) as bench:
         fleet = Fleet.of(bench.boards, bench.lab.gateway)

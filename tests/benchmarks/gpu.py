@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hil.core import paths
-from hil.payload.compare import digest, read_mask
+from hil.workload.compare import digest, read_mask
 from tests.benchmarks.gpu_measure import (
     OrtRunner,
     Runner,
@@ -42,7 +42,7 @@ from tests.benchmarks.gpu_measure import (
 
 MIN_AGREEMENT, MIN_IOU, MAX_SINGLE_PIXELS = 0.998, 0.99, 10
 """Our choice, made after the first run. Against the boards' reference: share of equal pixels and IoU of
-hil.payload.compare. The boards' reference itself is 0.11 % of pixels away from the same network in single precision,
+hil.workload.compare. The boards' reference itself is 0.11 % of pixels away from the same network in single precision,
 so less cannot be asked here; on one provider the campaign asks for equality. Against the reference in single
 precision, for fp32: pixels that may differ."""
 GPU_PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
@@ -77,7 +77,7 @@ def variants(model: Path, *, compiled: bool = True, precisions: Collection[str] 
 
 
 def _torch_variants(model: Path, *, compiled: bool, precisions: Collection[str]) -> Iterator[Variant]:
-    from hil.payload import torch_backend as backend
+    from hil.workload import torch_backend as backend
 
     if not backend.available():
         return
@@ -99,9 +99,9 @@ def _torch_variants(model: Path, *, compiled: bool, precisions: Collection[str])
 def _plan(model: Path) -> tuple[Any, dict[str, Any]]:
     import zipfile
 
-    from hil.payload.model import read_card
-    from hil.payload.onnx_file import read_graph
-    from hil.payload.onnx_plan import simplify
+    from hil.workload.model import read_card
+    from tests.benchmarks.onnx_file import read_graph
+    from tests.benchmarks.onnx_plan import simplify
 
     with zipfile.ZipFile(model) as archive:
         return simplify(read_graph(archive.read("model.onnx"))), read_card(model)
@@ -236,7 +236,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=paths.reports_out() / "gpu.json")
     args = parser.parse_args(argv)
     if args.model is None or args.scene is None:
-        from hil.payload import ensure_artefacts
+        from hil.workload import ensure_artefacts
 
         built = ensure_artefacts()
         args.model, args.scene = args.model or built.model.path, args.scene or built.scene.path
@@ -298,8 +298,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _committed(scene: Scene, shape: tuple[int, ...]) -> dict[str, Any] | None:
     """This machine's reference against the mask in the repository, when the scene is the usual one."""
-    from hil.payload.artefacts import COMMITTED_GOLDEN
-    from hil.payload.model import TILE
+    from hil.workload.artefacts import COMMITTED_GOLDEN
+    from hil.workload.model import TILE
 
     golden = read_mask(COMMITTED_GOLDEN)
     if golden.shape != shape[1:]:

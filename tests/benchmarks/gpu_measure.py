@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.onboard.node.infer import Loaded, load, predict
-from hil.payload.compare import compare
-from hil.payload.model import CLASSES, TILE
-from hil.payload.onnx_file import in_single_precision
+from hil.workload.compare import compare
+from hil.workload.model import CLASSES, TILE
 from tests.benchmarks.gpu_sensors import Reading, Sensors
+from tests.benchmarks.onnx_file import in_single_precision
 
 Tiles = NDArray[np.uint16]
 Masks = NDArray[np.uint8]
@@ -145,7 +145,7 @@ class Agreement:
 
     pixels: int
     mismatched_pixels: int
-    iou: float  # of everything that is not background, as hil.payload.compare
+    iou: float  # of everything that is not background, as hil.workload.compare
     iou_by_class: dict[str, float]
 
 

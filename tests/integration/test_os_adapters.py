@@ -13,12 +13,12 @@ from hil.core.paths import ROOT
 from hil.images.bundles import BundleKind
 from hil.images.recipes import REFERENCE, SWUPDATE, Recipe
 from hil.onboard.variables import BootControl, Variables, other
-from hil.rollout.adapter import OsAdapter
-from hil.rollout.adapter_conformance import AdapterConformance, Bad, Updater
-from hil.rollout.declared import DeclaredAdapter
-from hil.rollout.declared_file import load_adapter
-from hil.rollout.rauc import RaucAdapter
-from hil.rollout.swupdate import SwupdateAdapter
+from hil.rollout.updaters.conformance import AdapterConformance, Bad, Updater
+from hil.rollout.updaters.declaration import load_adapter
+from hil.rollout.updaters.declared import DeclaredAdapter
+from hil.rollout.updaters.protocol import OsAdapter
+from hil.rollout.updaters.rauc import RaucAdapter
+from hil.rollout.updaters.swupdate import SwupdateAdapter
 from tests.integration.board_kit import boards, engine_client
 
 pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]

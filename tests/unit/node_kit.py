@@ -24,8 +24,8 @@ from hil.errors import DeviceError
 from hil.onboard.node.app import Node, Settings
 from hil.onboard.node.epoch import Member as EpochMember
 from hil.onboard.node.facts import Places
-from hil.rollout.adapter import HealthReport, InstalledSlot, OsStatus, RefusedBundle
 from hil.rollout.fleet import Fleet, Member
+from hil.rollout.updaters.protocol import HealthReport, InstalledSlot, OsStatus, RefusedBundle
 
 FACTORY = "1.0.0"
 
@@ -101,7 +101,7 @@ class LoopBoard:
 
 
 class FakeAdapter:
-    """``hil.rollout.adapter.OsAdapter`` on a LoopBoard."""
+    """``hil.rollout.updaters.protocol.OsAdapter`` on a LoopBoard."""
 
     def __init__(self, board: LoopBoard, refuse: Callable[[bytes], str]) -> None:
         self.board = board
@@ -182,7 +182,7 @@ def image_of(bundle: bytes) -> str:
 
 @dataclass(frozen=True)
 class FakeBundle:
-    """``hil.rollout.adapter.BundleFacts``: a file whose first line is its version."""
+    """``hil.rollout.updaters.protocol.BundleFacts``: a file whose first line is its version."""
 
     path: Path
     version: str

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from hil.errors import BenchError, DeviceError
-from hil.faults import closing
-from hil.faults.closing import Interrupted, across_gap
-from hil.rollout.contacts import ContactPlan, Gap
+from hil.faults import planned_gap as closing
+from hil.faults.planned_gap import Interrupted, across_gap
+from hil.rollout.contact_gaps import ContactPlan, Gap
 from hil.testing.fakes import FakeClock, ListSink
 from tests.unit.test_rollout_contacts import Plan
 

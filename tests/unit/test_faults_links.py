@@ -10,8 +10,8 @@ import pytest
 
 from hil.core import paths
 from hil.errors import BenchError
+from hil.faults.inject import outage
 from hil.faults.links import LinkSet, usable_now, way_from_ground
-from hil.faults.strike import outage
 from hil.lab.model import load_lab
 from hil.links.link_box import End, Wire
 from hil.links.state import LinkState

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from hil.errors import BenchError, DeviceError
-from hil.faults.strike import strike
+from hil.faults.inject import strike
 from hil.testing.fakes import ListSink
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from hil.errors import BenchError, ConfigurationError, DeviceError
-from hil.payload import model as network
-from hil.payload import scene
-from hil.payload.artefacts import COMMITTED_GOLDEN
-from hil.payload.compare import compare, digest, read_mask
+from hil.workload import model as network
+from hil.workload import scene
+from hil.workload.artefacts import COMMITTED_GOLDEN
+from hil.workload.compare import compare, digest, read_mask
 from tests.unit import tiny_model
 
 SAMPLE = (np.arange(4 * 300 * 300).reshape(4, 300, 300) % 4000 + 133).astype(np.uint16)

@@ -15,10 +15,10 @@ import pytest
 from numpy.typing import NDArray
 
 from hil.errors import ConfigurationError
-from hil.payload import torch_backend
-from hil.payload.onnx_file import Graph, Node, in_single_precision, read_graph
-from hil.payload.onnx_plan import EXECUTABLE, simplify
+from hil.workload import torch_backend
 from tests.benchmarks import gpu, gpu_measure
+from tests.benchmarks.onnx_file import Graph, Node, in_single_precision, read_graph
+from tests.benchmarks.onnx_plan import EXECUTABLE, simplify
 from tests.unit import tiny_model
 
 SIZE, BANDS = 16, 4

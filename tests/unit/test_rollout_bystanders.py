@@ -9,8 +9,8 @@ from typing import cast
 import pytest
 
 from hil.boards.protocol import Board
-from hil.rollout.bystanders import Bystanders
 from hil.rollout.rollout import Rollout
+from hil.rollout.uninvolved_boards import Bystanders
 from tests.unit.node_kit import Bed, FakeBundle, bed
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hil.lab.model import Lab
-from hil.rollout.contacts import Gap, gaps, transfer_s, upcoming
+from hil.rollout.contact_gaps import Gap, gaps, transfer_s, upcoming
 from hil.rollout.steps import RolloutPolicy
 
 

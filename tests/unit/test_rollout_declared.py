@@ -21,14 +21,14 @@ from hil.core.paths import ROOT
 from hil.errors import ConfigurationError, DeviceError
 from hil.images.recipes import REFERENCE, SWUPDATE, recipe_of
 from hil.lab.model import Lab
-from hil.rollout.adapter import InstallFailed, RefusedBundle
-from hil.rollout.choice import BundleFile, adapter_of
-from hil.rollout.declared import DeclaredAdapter
-from hil.rollout.declared_file import AdapterFile, load_adapter
 from hil.rollout.fleet import Member
-from hil.rollout.jsonpath import find, parse_path
-from hil.rollout.rauc import RaucAdapter, parse_status
-from hil.rollout.swupdate import SwupdateAdapter
+from hil.rollout.updaters.choose import BundleFile, adapter_of
+from hil.rollout.updaters.declaration import AdapterFile, load_adapter
+from hil.rollout.updaters.declared import DeclaredAdapter
+from hil.rollout.updaters.jsonpath import find, parse_path
+from hil.rollout.updaters.protocol import InstallFailed, RefusedBundle
+from hil.rollout.updaters.rauc import RaucAdapter, parse_status
+from hil.rollout.updaters.swupdate import SwupdateAdapter
 from hil.testing.fakes import FakeClock
 from tests.unit.test_rollout_rauc import status as rauc_status
 from tests.unit.updater_kit import FakeShell

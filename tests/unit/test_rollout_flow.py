@@ -15,11 +15,11 @@ from hil.boards.protocol import Board, Slot
 from hil.errors import BenchError, ConfigurationError, DeviceError
 from hil.rollout import upload as upload_module
 from hil.rollout.activation import FellBack
-from hil.rollout.adapter import OsStatus, RefusedBundle
 from hil.rollout.fleet import Fleet, Member
-from hil.rollout.gate import Gate, HeldBack
+from hil.rollout.restart_barrier import Gate, HeldBack
 from hil.rollout.rollout import Artefact, Rollout, RolloutPolicy
 from hil.rollout.steps import Journal, worst
+from hil.rollout.updaters.protocol import OsStatus, RefusedBundle
 from hil.testing.fakes import ListSink
 from tests.unit.node_kit import Bed, FakeAdapter, FakeBundle, LoopBoard, bed, eventually
 

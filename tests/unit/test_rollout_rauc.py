@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from hil.errors import DeviceError
-from hil.rollout.adapter import InstallFailed, RefusedBundle
-from hil.rollout.rauc import RaucAdapter, parse_status
+from hil.rollout.updaters.protocol import InstallFailed, RefusedBundle
+from hil.rollout.updaters.rauc import RaucAdapter, parse_status
 from hil.testing.fakes import FakeClock
 from tests.unit.updater_kit import FakeShell
 

@@ -18,8 +18,8 @@ from hil.images.pki import Pki, ensure_pki
 from hil.images.swu import members, pack_swu
 from hil.onboard.updaters.swupdate_slots import BUSY, REFUSED, Places, Refused, Slots, measure, run
 from hil.onboard.variables import BootControl, Variables
-from hil.rollout.adapter import InstallFailed, RefusedBundle
-from hil.rollout.swupdate import SwupdateAdapter, parse_status
+from hil.rollout.updaters.protocol import InstallFailed, RefusedBundle
+from hil.rollout.updaters.swupdate import SwupdateAdapter, parse_status
 from hil.testing.fakes import FakeClock
 from tests.unit.updater_kit import FakeShell
 

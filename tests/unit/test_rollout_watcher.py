@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hil.onboard.node.epoch import Lease, Member, RenewReply
-from hil.rollout.claims import ClaimInterval, Ledger, definite
+from hil.rollout.epoch_claims import ClaimInterval, Ledger, definite
 from hil.rollout.rollout import Rollout
 from hil.rollout.watcher import InvariantWatcher, WatchReport
 from hil.testing.fakes import ListSink

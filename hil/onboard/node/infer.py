@@ -2,7 +2,7 @@
 
 A model artefact is a zip without compression that holds ``model.onnx`` and ``model.json``:
 ``{"input": name, "tile": 256, "bands": [...], "scale": 10000, "mean": [...], "std": [...], "classes": [...]}``.
-The same functions run on the ground to make the golden mask (:mod:`hil.payload`).
+The same functions run on the ground to make the golden mask (:mod:`hil.workload`).
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class Slots:
         raise Refused("the kernel's command line does not name the running slot")
 
     def status(self) -> dict[str, Any]:
-        """What ``hil.rollout.swupdate`` reads."""
+        """What ``hil.rollout.updaters.swupdate`` reads."""
         slots = {}
         for slot in SLOTS:
             known = self.control.slot(slot)

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from hil.boards.protocol import Slot
 from hil.lab.yamlfile import Strict, fault, load_yaml
-from hil.rollout.jsonpath import parse_path
+from hil.rollout.updaters.jsonpath import parse_path
 
 PLACEHOLDERS = ("bundle", "sha256", "slot", "version")
 _PLACEHOLDER = re.compile(r"\{([a-z_][a-z0-9_]*)\}")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from hil.errors import ConfigurationError
 from hil.lab.model import Lab
-from hil.rollout.adapter import OsAdapter
 from hil.rollout.fleet import Member
+from hil.rollout.updaters.protocol import OsAdapter
 
 
 def adapter_of(lab: Lab, lab_path: Path, *, version: str = "") -> Callable[[Member], OsAdapter]:
@@ -20,22 +20,22 @@ def adapter_of(lab: Lab, lab_path: Path, *, version: str = "") -> Callable[[Memb
     the declaration is wrong.
     """
     if lab.os.adapter == "declared" and lab.os.file:
-        from hil.rollout.declared import declared_over_flight
-        from hil.rollout.declared_file import load_adapter
+        from hil.rollout.updaters.declaration import load_adapter
+        from hil.rollout.updaters.declared import declared_over_flight
 
         return declared_over_flight(load_adapter(lab_path.parent / lab.os.file), version=version)
     if lab.os.adapter == "swupdate":
-        from hil.rollout.swupdate import swupdate_over_flight
+        from hil.rollout.updaters.swupdate import swupdate_over_flight
 
         return swupdate_over_flight
-    from hil.rollout.rauc import rauc_over_flight
+    from hil.rollout.updaters.rauc import rauc_over_flight
 
     return rauc_over_flight
 
 
 @dataclass(frozen=True)
 class BundleFile:
-    """A bundle that this project did not build (``hil.rollout.adapter.BundleFacts``)."""
+    """A bundle that this project did not build (``hil.rollout.updaters.protocol.BundleFacts``)."""
 
     path: Path
     version: str  # VERSION_ID in the OS's /etc/os-release

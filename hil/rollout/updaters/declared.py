@@ -1,6 +1,6 @@
 """An OS adapter that is declared in YAML: the owner of an OS plugs its updater in without writing Python.
 
-The file (:mod:`hil.rollout.declared_file`) says which commands to run, what they must print, and where the facts
+The file (:mod:`hil.rollout.updaters.declaration`) says which commands to run, what they must print, and where the facts
 are in what they print.
 """
 
@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 from hil.boards.protocol import Completed, Shell, Slot, Via
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import ConfigurationError, DeviceError, HilError
-from hil.rollout.adapter import HealthReport, InstalledSlot, InstallFailed, OsStatus, RefusedBundle
 from hil.rollout.fleet import Member
-from hil.rollout.jsonpath import as_word, find, parse_path
-from hil.rollout.updater_shell import ShellAdapter
+from hil.rollout.updaters.jsonpath import as_word, find, parse_path
+from hil.rollout.updaters.protocol import HealthReport, InstalledSlot, InstallFailed, OsStatus, RefusedBundle
+from hil.rollout.updaters.shell import ShellAdapter
 
 if TYPE_CHECKING:
-    from hil.rollout.declared_file import AdapterFile, Command, Reading, Verb
+    from hil.rollout.updaters.declaration import AdapterFile, Command, Reading, Verb
 
 SLOTS: tuple[Slot, ...] = get_args(Slot)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -37,7 +37,7 @@ def declared_over_flight(file: AdapterFile, *, version: str = "") -> Callable[[M
 
 
 class DeclaredAdapter(ShellAdapter):
-    """``hil.rollout.adapter.OsAdapter`` as a file describes it. ConfigurationError when it needs a version."""
+    """``hil.rollout.updaters.protocol.OsAdapter`` as a file describes it. ConfigurationError when it needs a version."""
 
     def __init__(
         self,
@@ -179,7 +179,7 @@ class DeclaredAdapter(ShellAdapter):
         self, command: Command, values: Mapping[str, str], *, stdin: bytes = b""
     ) -> tuple[Completed, str]:
         """Run it; (what came, why it counts as failed or nothing)."""
-        from hil.rollout.declared_file import fill
+        from hil.rollout.updaters.declaration import fill
 
         argv = _argv(command, values)
         done = self._shell.run(argv, timeout_s=command.timeout_s, check=False, stdin=stdin)
@@ -196,7 +196,7 @@ class DeclaredAdapter(ShellAdapter):
 
 
 def _argv(command: Command, values: Mapping[str, str]) -> list[str]:
-    from hil.rollout.declared_file import fill
+    from hil.rollout.updaters.declaration import fill
 
     return [fill(word, values) for word in command.run]
 
@@ -219,7 +219,7 @@ class _Answers:
 
     def word(self, reading: Reading, slot: Slot | None = None) -> str | None:
         """The fact, translated; None when it is not there. DeviceError when what should be JSON is none."""
-        from hil.rollout.declared_file import fill
+        from hil.rollout.updaters.declaration import fill
 
         if reading.constant is not None:
             return reading.constant

@@ -1,7 +1,7 @@
 """What a rollout needs from an operating system's updater.
 
-RAUC (:mod:`hil.rollout.rauc`), SWUpdate (:mod:`hil.rollout.swupdate`) and whatever a YAML file declares
-(:mod:`hil.rollout.declared`) implement it.  Another one plugs in by implementing :class:`OsAdapter`, passing
+RAUC (:mod:`hil.rollout.updaters.rauc`), SWUpdate (:mod:`hil.rollout.updaters.swupdate`) and whatever a YAML file declares
+(:mod:`hil.rollout.updaters.declared`) implement it.  Another one plugs in by implementing :class:`OsAdapter`, passing
 ``AdapterConformance``, and giving a factory of it to :class:`hil.rollout.rollout.Rollout`.
 """
 

@@ -9,8 +9,8 @@ from typing import Generic, TypeVar
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError, DeviceError
 from hil.evidence.sink import Sink
-from hil.faults.strike import Work
-from hil.rollout.contacts import Gap, Sky
+from hil.faults.inject import Work
+from hil.rollout.contact_gaps import Gap, Sky
 
 T = TypeVar("T")
 

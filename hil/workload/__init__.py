@@ -3,6 +3,6 @@
 Heavy imports (numpy, onnxruntime) happen inside the functions.
 """
 
-from hil.payload.artefacts import PayloadArtefacts, ensure_artefacts
+from hil.workload.artefacts import PayloadArtefacts, ensure_artefacts
 
 __all__ = ["PayloadArtefacts", "ensure_artefacts"]

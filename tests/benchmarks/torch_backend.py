@@ -1,7 +1,7 @@
 """Runs the network with PyTorch, for machines whose ONNX Runtime does not support their GPU.
 
 PyTorch is no dependency of this project: it comes with such machines (a GPU server, JetPack's containers), and
-:func:`available` says whether it is there.  The graph of :mod:`hil.payload.onnx_plan` becomes a ``torch.fx`` module,
+:func:`available` says whether it is there.  The graph of :mod:`tests.benchmarks.onnx_plan` becomes a ``torch.fx`` module,
 channels last, and on a GPU the whole way from reflectance to class mask is recorded once as a CUDA graph.
 """
 
@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from hil.payload.onnx_file import Graph, Node
-from hil.payload.onnx_plan import resize_factors
+from tests.benchmarks.onnx_file import Graph, Node
+from tests.benchmarks.onnx_plan import resize_factors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +39,7 @@ def available() -> bool:
 def module(plan: Graph, dtype: Any) -> Any:
     """A ``torch.fx.GraphModule`` that computes the plan's output [N, C, H, W] from its input, on the CPU in ``dtype``.
 
-    ``plan`` comes from :func:`hil.payload.onnx_plan.simplify`, whose operations are all this executes.
+    ``plan`` comes from :func:`tests.benchmarks.onnx_plan.simplify`, whose operations are all this executes.
     """
     import torch
 

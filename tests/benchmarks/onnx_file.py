@@ -1,7 +1,7 @@
 """An ONNX file as plain nodes and arrays, and the same file in single precision.
 
 The runtime of a board reads the file by itself; this is for hardware that the runtime of this environment does not
-support (:mod:`hil.payload.torch_backend`), and for a reference in single precision.  Needs the ``onnx`` package,
+support (:mod:`tests.benchmarks.torch_backend`), and for a reference in single precision.  Needs the ``onnx`` package,
 which comes with the extra ``gpu`` and is imported at the first call.
 """
 

@@ -14,9 +14,9 @@ from typing import Any
 from hil.boards.protocol import Completed, Shell, Slot, Via
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import DeviceError
-from hil.rollout.adapter import InstalledSlot, InstallFailed, OsStatus, RefusedBundle
 from hil.rollout.fleet import Member
-from hil.rollout.updater_shell import ShellAdapter
+from hil.rollout.updaters.protocol import InstalledSlot, InstallFailed, OsStatus, RefusedBundle
+from hil.rollout.updaters.shell import ShellAdapter
 
 TOOL = "swupdate-slots"
 REFUSED, BUSY = 2, 75

@@ -28,7 +28,7 @@ from hil.boards.conformance import raises, reboot, running
 from hil.boards.protocol import Board, BootState, Identity, Slot
 from hil.core.wait import wait_until
 from hil.errors import DeviceError, HilError
-from hil.rollout.adapter import BundleFacts, InstallFailed, OsAdapter, OsStatus, RefusedBundle
+from hil.rollout.updaters.protocol import BundleFacts, InstallFailed, OsAdapter, OsStatus, RefusedBundle
 
 
 class Bad(StrEnum):
@@ -81,7 +81,7 @@ class Updater:
 
 
 class AdapterConformance:
-    """What ``hil.rollout.adapter.OsAdapter`` promises."""
+    """What ``hil.rollout.updaters.protocol.OsAdapter`` promises."""
 
     boot_deadline_s: ClassVar[float] = 60.0
     install_deadline_s: ClassVar[float] = 120.0

@@ -10,10 +10,10 @@ from hil.boards.protocol import Via
 from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
 from hil.errors import DeviceError
 from hil.evidence.sink import NullSink, Sink
-from hil.payload.artefacts import PayloadArtefacts
-from hil.payload.compare import Comparison, compare, read_mask
 from hil.rollout.fleet import Fleet
 from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
+from hil.workload.artefacts import PayloadArtefacts
+from hil.workload.compare import Comparison, compare, read_mask
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,9 +16,9 @@ from pathlib import Path
 from hil.core import paths
 from hil.errors import BenchError
 from hil.onboard.node import infer
-from hil.payload import model as network
-from hil.payload import scene as scenery
 from hil.rollout.artefact import Artefact
+from hil.workload import model as network
+from hil.workload import scene as scenery
 
 Progress = Callable[[str], None]
 DOWNLOAD_S = 900

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hil.errors import ConfigurationError
-from hil.payload.onnx_file import Graph, Node
+from tests.benchmarks.onnx_file import Graph, Node
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,7 +67,7 @@ def _check(node: Node, constants: Mapping[str, NDArray[Any]]) -> None:
 def _not_covered(node: Node, why: str = "") -> ConfigurationError:
     return ConfigurationError(
         f"{node.op} at {node.output}: not covered" + (f": {why}" if why else ""),
-        remedy="add it to hil/payload/onnx_plan.py, or run the network with ONNX Runtime",
+        remedy="add it to tests/benchmarks/onnx_plan.py, or run the network with ONNX Runtime",
     )
 
 

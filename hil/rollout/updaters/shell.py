@@ -11,7 +11,7 @@ from hil.boards.jetson.slots import RESET_DIRS, in_words
 from hil.boards.protocol import Completed, Shell
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import DeviceError, HilError
-from hil.rollout.adapter import HealthReport, InstalledSlot, OsStatus, RefusedBundle
+from hil.rollout.updaters.protocol import HealthReport, InstalledSlot, OsStatus, RefusedBundle
 
 RECONNECT_S = 3.0
 BUSY_S = 20.0

@@ -10,9 +10,9 @@ from typing import Any, Literal, get_args
 from hil.boards.protocol import Completed, Shell, Slot, Via
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import DeviceError
-from hil.rollout.adapter import InstalledSlot, InstallFailed, OsStatus, RefusedBundle
 from hil.rollout.fleet import Member
-from hil.rollout.updater_shell import ShellAdapter
+from hil.rollout.updaters.protocol import InstalledSlot, InstallFailed, OsStatus, RefusedBundle
+from hil.rollout.updaters.shell import ShellAdapter
 
 STATUS_ARGV = ("rauc", "status", "--detailed", "--output-format=json")
 SLOTS: tuple[Slot, ...] = get_args(Slot)
