@@ -327,7 +327,7 @@ def calibrate(
     """
     from hil.cli.calibration import facts_of, summary
     from hil.links.calibration.calibrate import calibrate as measure
-    from hil.report.calibration import calibration_page
+    from hil.report.calibration.page import calibration_page
 
     with attach(bench_name) as bench, Progress() as progress:
         progress.begin("calibration")

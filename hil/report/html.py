@@ -13,13 +13,13 @@ from hil.evidence.model import Verdict
 from hil.evidence.test_plan import METHOD_NAMES
 from hil.report import units
 from hil.report.analysis import CONCLUSIVE, Analysis, violations_of
-from hil.report.calibration import calibration_section
-from hil.report.lanes import Lanes, lanes_of
-from hil.report.linksview import calibration_summary, link_rows, scaled_rates, schedules
-from hil.report.sky import inside, sky_of
+from hil.report.calibration.page import calibration_section
+from hil.report.links import calibration_summary, link_rows, scaled_rates, schedules
+from hil.report.orbit import inside, sky_of
 from hil.report.thumbnail import picture
-from hil.report.timeline import timeline_svg
-from hil.report.timelineview import folded, interruptions, legend
+from hil.report.timeline.drawing import timeline_svg
+from hil.report.timeline.lanes import Lanes, lanes_of
+from hil.report.timeline.view import folded, interruptions, legend
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -6,9 +6,9 @@ from typing import cast
 
 import pytest
 
-from fixtures.bench import clean_up
 from hil.bench import clean as cleaning
 from hil.bench.leftovers import Leftover
+from hil.campaign.fixtures.bench import clean_up
 from hil.core import paths
 from hil.evidence.record import Recorder
 from hil.testing.fakes import ListSink
@@ -40,7 +40,7 @@ def test_a_test_can_speak_while_its_output_is_captured(
     monkeypatch.setenv("PYTHONPATH", str(paths.ROOT))
     pytester.makepyfile(
         """
-        from fixtures.bench import tell
+        from hil.campaign.fixtures.bench import tell
 
         def test_it(tell):
             print("swallowed")

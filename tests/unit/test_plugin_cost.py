@@ -26,11 +26,11 @@ def _modules(code: str) -> set[str]:
 
 
 def test_importing_the_plugin_imports_nothing_heavy() -> None:
-    code = "import pytest, sys; before = set(sys.modules); import hil.plugin; print(*(set(sys.modules) - before))"
+    code = "import pytest, sys; before = set(sys.modules); import hil.campaign.plugin; print(*(set(sys.modules) - before))"
     added = _modules(code)
-    assert "hil.plugin" in added
+    assert "hil.campaign.plugin" in added
     # Nothing of the standard library either that pytest has not already: only the package and the module.
-    assert added == {"hil", "hil.plugin"}
+    assert added == {"hil", "hil.campaign.plugin"}
 
 
 ORDINARY_RUN = """
@@ -46,6 +46,6 @@ sys.exit(int(code)) if code else print("modules", *sys.modules)
 
 def test_a_run_that_is_no_campaign_imports_nothing_of_the_testbed() -> None:
     loaded = _modules(ORDINARY_RUN)
-    assert "hil.plugin" in loaded
-    assert not {m for m in loaded if m.startswith("hil.")} - {"hil.plugin"}
+    assert "hil.campaign.plugin" in loaded
+    assert not {m for m in loaded if m.startswith("hil.")} - {"hil.campaign.plugin"}
     assert not loaded & set(HEAVY)

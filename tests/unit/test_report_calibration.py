@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from hil.report.calibration import calibration_page, calibration_section
-from hil.report.plots import Band, Curve, Row, ecdf, interval_rows, tolerance_rows
+from hil.report.calibration.page import calibration_page, calibration_section
+from hil.report.calibration.plots import Band, Curve, Row, ecdf, interval_rows, tolerance_rows
 
 
 def row(quantity: str, **fields: Any) -> dict[str, Any]:

@@ -14,12 +14,12 @@ from hil.core import paths
 from hil.evidence.readback import RunRecord
 from hil.orbit.chart import IDLE_EDGE, PHASE_COLOURS
 from hil.report import make_report
-from hil.report.lanes import Lanes, lanes_of
-from hil.report.linklanes import PHASES, LinkLane, chosen
-from hil.report.linksview import scaled_rates
+from hil.report.links import scaled_rates
 from hil.report.svgfile import inline_svg
-from hil.report.timeline import timeline_svg
-from hil.report.timelineview import folded, interruptions, legend
+from hil.report.timeline.drawing import timeline_svg
+from hil.report.timeline.lanes import Lanes, lanes_of
+from hil.report.timeline.link_lanes import PHASES, LinkLane, chosen
+from hil.report.timeline.view import folded, interruptions, legend
 from tests.unit.synthetic_sky import AGAIN_S, CLOSES_S, PICTURE, build_sky
 from tests.unit.test_report_outputs import _Page
 

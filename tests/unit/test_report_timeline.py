@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from hil.evidence.readback import RunRecord
-from hil.report.lanes import Lanes, category_of, lanes_of
-from hil.report.timeline import nice_step, timeline_svg
+from hil.report.timeline.drawing import nice_step, timeline_svg
+from hil.report.timeline.lanes import Lanes, category_of, lanes_of
 
 
 def _lanes(folder: Path, *events: dict[str, Any], end_s: float = 20.0) -> Lanes:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hil.report.lanes import CATEGORIES, Lane, Lanes
-from hil.report.linklanes import PHASES
-from hil.report.timeline import timeline_svg
+from hil.report.timeline.drawing import timeline_svg
+from hil.report.timeline.lanes import CATEGORIES, Lane, Lanes
+from hil.report.timeline.link_lanes import PHASES
 from hil.report.units import css
 
 _RESUMED = re.compile(r"resumed_at \[(\d+(?:, *\d+)*)\]")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from hil.evidence.readback import Event, RunRecord
-from hil.report.bars import Bar, Mark, Span, clipped, merged
+from hil.report.timeline.bars import Bar, Mark, Span, clipped, merged
 
 PHASES = {
     "track": "tracking, traffic flows",

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from hil.evidence.readback import Event, RunRecord
-from hil.report.linklanes import CARRIES, LinkLane
 from hil.report.svgfile import inline_svg
+from hil.report.timeline.link_lanes import CARRIES, LinkLane
 
 MOST_CHANGES = 60
 PICTURE = "constellation"

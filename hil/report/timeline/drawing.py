@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from hil.report.bars import Bar, Gap, Mark, clipped, merged
-from hil.report.lanes import Lane, Lanes
-from hil.report.linklanes import LinkLane
+from hil.report.timeline.bars import Bar, Gap, Mark, clipped, merged
+from hil.report.timeline.lanes import Lane, Lanes
+from hil.report.timeline.link_lanes import LinkLane
 
 WIDTH = 1120.0
 GUTTER = 96.0

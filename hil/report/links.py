@@ -9,7 +9,7 @@ from hil.evidence.readback import RunRecord
 from hil.evidence.record import ARTEFACTS
 from hil.report import units
 from hil.report.analysis import Analysis, Calibration
-from hil.report.sky import inside
+from hil.report.orbit import inside
 
 SIDE_BY_SIDE = {
     "delay_p50": "One-way delay, p50",

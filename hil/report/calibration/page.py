@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hil.core import paths
 from hil.report import units
-from hil.report.plots import Band, Curve, Row, ecdf, interval_rows, tolerance_rows
+from hil.report.calibration.plots import Band, Curve, Row, ecdf, interval_rows, tolerance_rows
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hil.evidence.readback import Event, RunRecord
-from hil.report.bars import Gap, Span
-from hil.report.linklanes import LinkLane, apart
+from hil.report.timeline.bars import Gap, Span
+from hil.report.timeline.link_lanes import LinkLane, apart
 
 CROSSING = frozenset({"upload", "relay"})
 """Kinds of steps whose bytes cross links."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from hil.evidence.model import Verdict
 from hil.evidence.readback import Event, RunRecord
-from hil.report.bars import Bar, Mark
-from hil.report.interruptions import Interruptions
-from hil.report.linklanes import LinkLane, chosen, link_lanes, route_marks
+from hil.report.timeline.bars import Bar, Mark
+from hil.report.timeline.interruptions import Interruptions
+from hil.report.timeline.link_lanes import LinkLane, chosen, link_lanes, route_marks
 
 _CATEGORIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("upload", ("upload",)),
