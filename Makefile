@@ -23,7 +23,7 @@ campaign: setup ## bring up LAB, run the campaign PLAN, print verdict and report
 	@$(BIN)/hil campaign run $(PLAN) --lab $(LAB) $(ARGS)
 
 test: venv ## everything: set-up, linters, unit tests, integration tests (root; 3: not all of it could run here)
-	@$(BIN)/python -m hil.host.selftest
+	@$(BIN)/python -m tools.run_all_tests
 
 unit: venv ## the fast tests: no root, no Docker, seconds
 	@$(BIN)/python -m pytest tests/unit -n auto $(ARGS)

@@ -14,7 +14,7 @@ from hil.boards.container.board import ContainerBoard
 from hil.boards.protocol import Via
 from hil.boards.ssh import transfer
 from hil.boards.ssh.shell import Jump, SshShell, Target, WrongHostKeyError
-from hil.cli.terminal import ssh_argv
+from hil.cli.board.terminal import ssh_argv
 from hil.core import netns
 from hil.errors import BenchError, ConfigurationError, DeviceError
 from hil.images.pki import ensure_pki

@@ -19,7 +19,7 @@ from hil.boards.jetson.remote_files import BoardFiles
 from hil.boards.jetson.sensors import Reading, SysfsSensors
 from hil.boards.protocol import BootState, Completed, Identity, PowerState, SlotState
 from hil.cli.app import run
-from hil.cli.board_watch import Look, SensorWatch, Spans, live, page_of, readable, remarks
+from hil.cli.board.watch import Look, SensorWatch, Spans, live, page_of, readable, remarks
 from hil.errors import BenchError, DeviceError
 from tests.unit.bench_kit import READINGS, FakeBoard, FakeShell, fake_bench
 from tests.unit.jetson_kit import AGX_JP6, LocalRemote, plant
@@ -232,7 +232,7 @@ def test_watch_goes_on_line_by_line_through_a_board_that_does_not_answer(
         if len(naps) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("hil.cli.board_watch.time.sleep", nap)
+    monkeypatch.setattr("hil.cli.board.watch.time.sleep", nap)
     assert run(["board", "watch", "a1", "--json", "--every", "2s"]) == 0
     said = capsys.readouterr()
     assert [json.loads(line)["sensors"]["tj_c"] for line in said.out.splitlines()] == [41.5, 41.5]

@@ -16,7 +16,7 @@ from hil.boards.jetson.flash.initrd_flash import NVME_AB_LAYOUT, NVME_LAYOUT, QS
 from hil.boards.jetson.flash.recovery import UsbDevice
 from hil.boards.protocol import Fidelity
 from hil.cli.app import run
-from hil.cli.board_flash import FlashTarget, flash_board, plan_of, target_in_lab, target_on_bench
+from hil.cli.board.flash import FlashTarget, flash_board, plan_of, target_in_lab, target_on_bench
 from hil.cli.output import Progress
 from hil.errors import BenchError, ConfigurationError
 from hil.lab.power import CommandSpec, SupervisorSpec

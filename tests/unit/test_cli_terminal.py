@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from hil.boards.console.mute import say_deaf
-from hil.cli.console_log import Stamped, print_log
+from hil.cli.board.console_log import Stamped, print_log
+from hil.cli.board.terminal import ESCAPE, interact, raw
 from hil.cli.output import delay, print_table, rate
-from hil.cli.terminal import ESCAPE, interact, raw
 from hil.errors import BenchError
 
 

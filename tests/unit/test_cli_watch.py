@@ -17,8 +17,8 @@ from rich.console import Console
 
 from hil.bench.campaign_step import Step
 from hil.cli.app import run
-from hil.cli.bench_frame import LEAST_ROWS, frame, share
-from hil.cli.bench_watch import show
+from hil.cli.bench.frame import LEAST_ROWS, frame, share
+from hil.cli.bench.watch import show
 from hil.monitor.health import Health, LeaseHealth
 from hil.monitor.watch_loop import Sample
 from tests.unit.bench_kit import board_health, health, link_health, pretend_up

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hil.host import selftest
-from hil.host.selftest import Outcome, Stage, exit_code, read_junit, run_stage, summary
+from tools import run_all_tests as selftest
+from tools.run_all_tests import Outcome, Stage, exit_code, read_junit, run_stage, summary
 
 JUNIT = """<?xml version="1.0"?><testsuites><testsuite>
 <testcase classname="tests.unit.test_x" name="test_a"/>

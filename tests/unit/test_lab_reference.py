@@ -13,7 +13,7 @@ import yaml
 from click.testing import CliRunner
 from pydantic import BaseModel, Field
 
-from hil.cli.lab_reference import document, reference
+from hil.cli.lab.reference import document, reference
 from hil.core import paths
 from hil.errors import ConfigurationError
 from hil.lab import examples as lab_examples

@@ -146,7 +146,7 @@ def take(
                 progress=progress.say,
             )
     if argv is not None:
-        from hil.cli.lease_run import run_with
+        from hil.cli.lease.run import run_with
 
         with taken:
             return run_with(taken, argv)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hil.cli.benches import attach, bench_option, board_of
 from hil.cli.completion import board_names
 from hil.cli.output import JSON_OPTION, print_json
+from hil.cli.select_bench import attach, bench_option, board_of
 
 if TYPE_CHECKING:
     from hil.boards.ssh.transfer import Transferred

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hil.cli.lab_reference import reference
+from hil.cli.lab.reference import reference
 from hil.cli.output import JSON_OPTION, delay, print_json, print_table, rate
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from hil.cli.benches import default_name, pick
 from hil.cli.completion import bench_names
 from hil.cli.output import JSON_OPTION, Progress, print_json, print_table, seconds
+from hil.cli.select_bench import default_name, pick
 
 SOONEST_S = 0.5
 AS_ARGUMENT = "name one: `hil bench COMMAND NAME`, or HIL_BENCH in the environment"
@@ -169,7 +169,7 @@ def watch(name: str | None, every_s: float, once: bool, as_json: bool) -> None:
       hil bench watch --once
       hil bench watch --json             one look, with all figures
     """
-    from hil.cli import bench_watch
+    from hil.cli.bench import watch as bench_watch
 
     name = pick(name, how=AS_ARGUMENT)
     if once or as_json:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from hil.cli.benches import bench_option
-from hil.cli.board_flash import LAB_OPTION, SYSFS_OPTION, into_recovery, target_of
+from hil.cli.board.flash import LAB_OPTION, SYSFS_OPTION, into_recovery, target_of
 from hil.cli.completion import board_names
 from hil.cli.output import JSON_OPTION, Progress, print_json
+from hil.cli.select_bench import bench_option
 
 
 @click.command()

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hil.cli.benches import attach, bench_option, board_of
 from hil.cli.completion import board_names
 from hil.cli.output import JSON_OPTION, print_json
+from hil.cli.select_bench import attach, bench_option, board_of
 
 if TYPE_CHECKING:
     from hil.boards.protocol import Board

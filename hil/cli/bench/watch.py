@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hil.bench.state import require_state
-from hil.cli.bench_frame import frame
+from hil.cli.bench.frame import frame
 from hil.cli.output import print_json
 from hil.errors import ConfigurationError
 from hil.monitor.watch_loop import Sample, Sampler, Watched

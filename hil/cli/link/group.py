@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hil.cli.benches import attach, bench_option
 from hil.cli.completion import link_names
 from hil.cli.output import JSON_OPTION, Progress, delay, print_json, print_table, rate
+from hil.cli.select_bench import attach, bench_option
 from hil.core import paths
 from hil.errors import ConfigurationError
 
@@ -325,7 +325,7 @@ def calibrate(
       hil link calibrate
       hil link calibrate isl-ab --page /tmp/isl-ab.html
     """
-    from hil.cli.calibration import facts_of, summary
+    from hil.cli.link.calibration import facts_of, summary
     from hil.links.calibration.calibrate import calibrate as measure
     from hil.report.calibration.page import calibration_page
 

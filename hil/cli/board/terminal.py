@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, runtime_checkable
 from hil.boards.console.mute import deaf
 from hil.boards.console.pump import ANSI
 from hil.boards.protocol import Via
-from hil.cli.console_log import IS_IT_UP, open_log, write_all
+from hil.cli.board.console_log import IS_IT_UP, open_log, write_all
 from hil.core import netns
 from hil.errors import BenchError, ConfigurationError
 

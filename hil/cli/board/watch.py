@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import click
 
-from hil.cli.benches import attach, bench_option, board_of
 from hil.cli.completion import board_names
 from hil.cli.output import JSON_OPTION, print_json, print_table, seconds
+from hil.cli.select_bench import attach, bench_option, board_of
 from hil.errors import DeviceError, HilError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from hil.boards.jetson.sensors import Reading
     from hil.boards.protocol import Board, Shell
-    from hil.cli.bench_watch import Key
+    from hil.cli.bench.watch import Key
 
 LEAST_S = 0.2
 """Asking takes a board some tens of milliseconds; more often it would measure the watching."""
@@ -209,7 +209,7 @@ def watch(name: str, bench_name: str | None, every_s: float, once: bool, as_json
             else:
                 from rich.console import Console
 
-                from hil.cli.bench_watch import keys
+                from hil.cli.bench.watch import keys
 
                 live(name, eye, every_s, console=Console(highlight=False), keys=keys())
 

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hil.cli.benches import attach, bench_option, board_of
-from hil.cli.board_access import console, run, shell
-from hil.cli.board_files import pull, push
-from hil.cli.board_flash import flash
-from hil.cli.board_mode import mode
-from hil.cli.board_power import power, reset
-from hil.cli.board_qualify import qualify
-from hil.cli.board_recovery import recovery
-from hil.cli.board_watch import watch
+from hil.cli.board.access import console, run, shell
+from hil.cli.board.files import pull, push
+from hil.cli.board.flash import flash
+from hil.cli.board.mode import mode
+from hil.cli.board.power import power, reset
+from hil.cli.board.qualify import qualify
+from hil.cli.board.recovery import recovery
+from hil.cli.board.watch import watch
 from hil.cli.completion import board_names
 from hil.cli.output import JSON_OPTION, print_json, print_table
+from hil.cli.select_bench import attach, bench_option, board_of
 from hil.errors import HilError
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def show(name: str, bench_name: str | None, as_json: bool) -> None:
 
 
 def _print_board(found: dict[str, Any]) -> None:
-    from hil.cli.board_watch import page_rows
+    from hil.cli.board.watch import page_rows
 
     who = found["identity"] or {}
     driver = f"{found['driver']}, stand-in" if found["stand_in"] else found["driver"]

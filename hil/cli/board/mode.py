@@ -6,9 +6,9 @@ from dataclasses import asdict
 
 import click
 
-from hil.cli.benches import attach, bench_option, board_of
 from hil.cli.completion import board_names
 from hil.cli.output import JSON_OPTION, print_json, print_table
+from hil.cli.select_bench import attach, bench_option, board_of
 from hil.errors import ConfigurationError
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hil.cli.benches import attach, bench_option, board_of
 from hil.cli.completion import board_names
 from hil.cli.output import JSON_OPTION, print_json
+from hil.cli.select_bench import attach, bench_option, board_of
 from hil.errors import ConfigurationError, HilError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def console(name: str, bench_name: str | None, mode: str | None, stamps: bool) -
       hil board console a1 --follow --stamps      read-only, with the time before each line
       picocom "$(hil board console a1 --url)"     another program, alone
     """
-    from hil.cli import console_log, terminal
+    from hil.cli.board import console_log, terminal
 
     if stamps and mode not in ("log", "follow"):
         raise ConfigurationError(
@@ -82,7 +82,7 @@ def shell(name: str, command: tuple[str, ...], bench_name: str | None, via: str,
       hil board shell b2 --via flight -- uptime
     """
     from hil.boards.protocol import Via
-    from hil.cli import terminal
+    from hil.cli.board import terminal
 
     with attach(bench_name) as bench:
         one = board_of(bench, name)
