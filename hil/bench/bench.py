@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from hil.bench.orbit_clock import Sky
     from hil.bench.plumbing import Plumbing
     from hil.boards.protocol import Board
-    from hil.evidence.record import Recorder
     from hil.images.images import Images
     from hil.links.link_box import LinkBox
 
@@ -128,12 +127,6 @@ class Bench:
         pids = firmware_pids(self._client, self.name)
         family = families(pids.values())
         return {name: memory_b(family[pid]) for name, pid in pids.items()}
-
-    def record_sky(self, recorder: Recorder) -> None:
-        """What orbit, schedule and routes did during the run, as evidence; once, before the bench goes down."""
-        from hil.bench.orbit_evidence import record_sky
-
-        record_sky(self, recorder)
 
     def up(self, *, progress: Progress | None = None, keep: bool = False) -> None:
         """Bring the bench up and open it.

@@ -44,6 +44,7 @@ from hil.errors import BenchError, HarnessError, HilError
 from hil.lab.model import Lab, load_lab
 from hil.links.engines.shaper_host import Gateway
 from hil.links.link_box import LinkBox
+from hil.links.schedule.player import play
 
 if TYPE_CHECKING:
     from hil.bench.orbit_clock import Sky
@@ -221,7 +222,7 @@ class Keeper:
         if sky:
             sky.zero_ns = time.monotonic_ns()
             sky.save(sky_file(name))
-            box.play(sky, zero_ns=sky.zero_ns, log_path=schedule_log(name), on_error=_say)
+            play(box, sky, zero_ns=sky.zero_ns, log_path=schedule_log(name), on_error=_say)
             usable = sky.usable
         stack.callback(Router(routing, lambda: usable() - box.cut_links(), routes_log(name)).close)
 

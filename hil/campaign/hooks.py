@@ -1,6 +1,7 @@
 """The pytest hooks of a campaign run.
 
-:class:`Campaign` is registered by :mod:`hil.campaign.plugin` when a folder with a ``plan.yaml`` is run.  Nothing is written
+:class:`Campaign` is registered by :mod:`hil.campaign.plugin` when a folder with a ``plan.yaml`` is run.
+Nothing is written
 until the plan and all markers have been checked; from then on the run always ends with a report, also after
 Ctrl-C, SIGTERM or an internal error.  After SIGKILL, ``hil runs`` makes it.
 """
@@ -162,7 +163,7 @@ class Campaign:
                 if reports[0].passed:
                     reports.append(call_and_report(item, "call", log=False))
                 retry = attempt <= test.retries and isinstance(self._first_error, BenchError)
-                # With the parent as "next item" only this test's own hil.campaign.fixtures go before a retry.
+                # With the parent as "next item" only this test's own fixtures go before a retry.
                 following: pytest.Item | pytest.Collector | None = item.parent if retry else nextitem
                 if item.session.shouldfail or item.session.shouldstop:
                     following, retry = None, False
@@ -306,7 +307,7 @@ class _requested_anew:
 
 
 def _interrupt_on_sigterm() -> Any:
-    """Make SIGTERM end the run as Ctrl-C does: hil.campaign.fixtures are torn down and the report is made."""
+    """Make SIGTERM end the run as Ctrl-C does: fixtures are torn down and the report is made."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt(f"terminated by signal {number}")

@@ -1,4 +1,4 @@
-"""The pytest plugin: options, markers, hil.campaign.fixtures, and nothing else until a campaign is being run.
+"""The pytest plugin: options, markers, fixtures, and nothing else until a campaign is being run.
 
 A campaign is a folder with a ``plan.yaml``; :mod:`hil.campaign` then records evidence and turns outcomes into
 verdicts.  This module is imported by every pytest run of the environment, so it imports nothing that costs.

@@ -182,7 +182,7 @@ def _check_epoch(epoch: str, lab: Path | None, bench: str) -> None:
 
 
 def _fidelity_gaps() -> list[dict[str, Any]]:
-    path = paths.ROOT / "lab" / "fidelity_gaps.yaml"
+    path = paths.PACKAGE / "evidence" / "fidelity_gaps.yaml"
     return [gap.model_dump(mode="json") for gap in load_gaps(path)] if path.is_file() else []
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-"""The checkout: lab files, test plans, templates."""
+PACKAGE = Path(__file__).resolve().parents[1]
+"""The installed package: code, templates, recipes of images."""
+
+ROOT = PACKAGE.parent
+"""Where the package lies: the checkout, or `site-packages`."""
 
 
 def home() -> Path:

@@ -25,7 +25,7 @@ from hil.core.locks import is_locked
 from hil.core.wait import wait_until
 from hil.errors import ConfigurationError
 from hil.host import packages
-from hil.host.doctor import this_host as doctor
+from hil.host.doctor import this_host
 from hil.host.engine import engine
 from hil.host.engine.dockerd import EngineFiles, get
 
@@ -33,14 +33,13 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 INPUTS = (
-    "hil/twin",
-    "hil/node",
-    "hil/payload",
-    "hil/links/engines/native",
-    "hil/host/packages.py",
-    "hil/images/os",
+    "images",
+    "onboard",
+    "workload",
+    "links/engines/native",
+    "host/packages.py",
 )
-"""What images, bundles, payload and relay are made from, relative to the checkout."""
+"""What images, bundles, payload and relay are made from, relative to the package."""
 LOCK_DEADLINE_S = 900.0
 FATAL = ("root", "clock", "kernel-network", "kernel-filesystems", "cgroups", "disk")
 """Checks of ``hil doctor`` that no package can mend: set-up stops before it changes anything."""
@@ -167,18 +166,18 @@ def was_done() -> bool:
 
 def require_capable_host() -> None:
     """ConfigurationError, with the doctor's words, when something is missing that set-up cannot mend."""
-    bad = [c for c in doctor.diagnose() if c.status == "fail" and (c.id in FATAL or c.scope == "all")]
+    bad = [c for c in this_host.diagnose() if c.status == "fail" and (c.id in FATAL or c.scope == "all")]
     if not bad:
         return
     lines = [f"  {c.id}: {c.found}\n    why it matters: {c.why}\n    remedy: {c.remedy}" for c in bad]
-    without = "nothing" if any(c.scope == "all" for c in bad) else doctor.FAST_ONLY
+    without = "nothing" if any(c.scope == "all" for c in bad) else this_host.FAST_ONLY
     raise ConfigurationError(
         "the virtual lab cannot run on this host:\n" + "\n".join(lines),
         remedy=f"mend the above; `hil doctor` shows everything. Until then: {without}",
     )
 
 
-def fingerprint(root: Path = paths.ROOT) -> str:
+def fingerprint(root: Path = paths.PACKAGE) -> str:
     """Hash of everything the images and the payload are made from (a few hundred kB of sources)."""
     total = hashlib.sha256(f"{sys.version_info[:2]} {os.uname().machine}".encode())
     for name in INPUTS:

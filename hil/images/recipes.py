@@ -13,7 +13,7 @@ class Recipe:
     """One OS. ``extra``: the folder below ``hil/images/os`` with what it has beyond the reference OS.
 
     ``packages.txt`` (Debian packages, resolved with all dependencies), ``prune.txt`` (globs to leave out of them)
-    and ``rootfs/`` (files on top).  ``sources``: modules of this project, below the checkout, that only this OS has.
+    and ``rootfs/`` (files on top).  ``sources``: modules of this project, below the package, that only this OS has.
     """
 
     name: str
@@ -27,7 +27,7 @@ SWUPDATE = Recipe(
     "swupdate",
     "swupdate",
     extra="swupdate",
-    sources=("hil/onboard/updaters/__init__.py", "hil/onboard/updaters/swupdate_slots.py"),
+    sources=("onboard/updaters/__init__.py", "onboard/updaters/swupdate_slots.py"),
 )
 
 

@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from hil.core.paths import ROOT
+from hil.core.paths import PACKAGE
 from hil.errors import BenchError
 from hil.images.packages import (
     Apt,
@@ -32,12 +32,12 @@ from hil.images.recipes import REFERENCE, Recipe
 FORMAT = 4
 """Raise when this module builds something else from the same inputs."""
 
-RECIPES = ROOT / "lab" / "os"
+RECIPES = PACKAGE / "images" / "os"
 LINKS = ("bin", "sbin", "lib", "lib64")
 MOUNT_POINTS = ("dev", "proc", "sys", "run", "tmp", "data", "root", "mnt", "etc", "var", "home", "opt")
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
 SQUASH_OPTIONS = ("-comp", "zstd", "-Xcompression-level", "9", "-b", "256K", "-no-xattrs", "-all-root")
-ON_BOARD = ("hil/__init__.py", "hil/images/__init__.py", "hil/onboard/thermal.py", "hil/onboard/variables.py")
+ON_BOARD = ("__init__.py", "onboard/__init__.py", "onboard/thermal.py", "onboard/variables.py")
 
 
 def digest(parts: Iterable[str | bytes | Path]) -> str:
@@ -63,18 +63,18 @@ def files_below(directory: Path) -> Iterator[Path]:
 
 def on_board_sources() -> list[Path]:
     """The sources of this project that run inside the OS."""
-    packages = [*files_below(ROOT / "hil/node"), *files_below(ROOT / "hil/twin/onboard")]
-    return [*(ROOT / name for name in ON_BOARD), *packages]
+    packages = [*files_below(PACKAGE / "onboard/node"), *files_below(PACKAGE / "onboard/tools")]
+    return [*(PACKAGE / name for name in ON_BOARD), *packages]
 
 
 def recipe_sources(recipe: Recipe) -> list[Path]:
     """The sources of this project that only this OS has."""
-    return [ROOT / name for name in recipe.sources]
+    return [PACKAGE / name for name in recipe.sources]
 
 
 def firmware_sources() -> list[Path]:
     """The sources of this project that run in the hardware image."""
-    return [*(ROOT / name for name in ON_BOARD), *files_below(ROOT / "hil/twin/firmware")]
+    return [*(PACKAGE / name for name in ON_BOARD), *files_below(PACKAGE / "onboard/firmware")]
 
 
 def base_key(wheels: Sequence[Wheel]) -> str:
@@ -336,7 +336,7 @@ def compile_python(tree: Path, directories: Sequence[str], *, keep_sources: bool
 def copy_sources(sources: Sequence[Path], target: Path) -> None:
     """Copy files of this checkout below ``target``, keeping their place in it."""
     for source in sources:
-        put(target / source.relative_to(ROOT), source.read_bytes(), 0o644)
+        put(target / source.relative_to(PACKAGE.parent), source.read_bytes(), 0o644)
 
 
 def put(path: Path, content: bytes, mode: int) -> None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hil.errors import ConfigurationError, HilError
+from hil.errors import ConfigurationError
 from hil.evidence.sink import NullSink, Sink
 from hil.links.assembly import open_gateway, open_here
 from hil.links.commanded import BoxRecord, LinkRecord, Override, Store
@@ -23,7 +23,7 @@ from hil.links.engines.agent import Agent
 from hil.links.engines.agent_server import AgentServer, RemoteAgent
 from hil.links.engines.choose import EngineKind, detect
 from hil.links.engines.wiring import Profile
-from hil.links.schedule.windows import Source, Windows, scheduled_state
+from hil.links.schedule.windows import Windows, scheduled_state
 from hil.links.shape import DIRECTIONS, Direction, shape_of, shape_step, slot
 from hil.links.state import LinkState
 from hil.links.status import DirectionStatus, LinkStatus, direction_status
@@ -31,7 +31,6 @@ from hil.links.wires import End, Wire, check_profile, check_wires
 
 if TYPE_CHECKING:
     from hil.links.engines.shaper_host import Gateway
-    from hil.links.schedule.player import Player
 
 __all__ = ["DIRECTIONS", "Direction", "DirectionStatus", "End", "LinkBox", "LinkStatus", "Wire"]
 _KERNEL_LAG_NS = 150_000_000
@@ -59,7 +58,7 @@ class LinkBox:
         self.store = store
         self._seed = record.seed
         self._sink = sink or NullSink()
-        self._now_ns = now_ns
+        self.now_ns = now_ns
         self._windows: tuple[tuple[int, int], Windows] | None = None
         self._exits = ExitStack()
 
@@ -124,33 +123,9 @@ class LinkBox:
             box._exits = undo.pop_all()
         return box
 
-    def play(
-        self,
-        source: Source,
-        *,
-        zero_ns: int,
-        log_path: Path,
-        window_s: float = 30.0,
-        on_error: Callable[[HilError], None] | None = None,
-    ) -> Player:
-        """Let the links of ``source`` follow it; for the process that owns the box, which also ends it with the box.
-
-        ``zero_ns`` is the CLOCK_MONOTONIC ns of the schedule's zero.  See :class:`hil.links.schedule.player.Player`.
-        """
-        from hil.links.schedule.player import Player
-
-        player = Player(
-            self,
-            source,
-            zero_ns=zero_ns,
-            log_path=log_path,
-            window_s=window_s,
-            on_error=on_error,
-            now_ns=self._now_ns,
-        )
-        player.start()
-        self._exits.callback(player.close)
-        return player
+    def on_close(self, end: Callable[[], object]) -> None:
+        """Call ``end`` first when the box is closed."""
+        self._exits.callback(end)
 
     @property
     def scheduled(self) -> bool:
@@ -164,9 +139,9 @@ class LinkBox:
     def show(self) -> list[LinkStatus]:
         """Every link: commanded, read back from the kernel, counted."""
         record = self.store.load()
-        before_ns = self._now_ns()
+        before_ns = self.now_ns()
         netems = [self._read_back(record, kernel) for kernel in range(len(self.agents))]
-        after_ns = self._now_ns()
+        after_ns = self.now_ns()
 
         def status(link: LinkRecord, direction: Direction) -> DirectionStatus:
             states = self._states(record, link, direction, before_ns - _KERNEL_LAG_NS, after_ns)
@@ -196,7 +171,7 @@ class LinkBox:
         The schedule is known for the last ten minutes (else BenchError); what was held by hand only as long as it is.
         """
         record = self.store.load()
-        at_ns = self._now_ns() if at_ns is None else at_ns
+        at_ns = self.now_ns() if at_ns is None else at_ns
         return self._states(record, record.link(link), direction, at_ns, at_ns)[-1]
 
     def _states(
@@ -298,7 +273,7 @@ class LinkBox:
         """Change a link's record, given what is commanded now and whether a schedule says so, and make it true."""
         with self.store.changing() as draft:
             old = draft.record.link(link)
-            now_ns = self._now_ns()
+            now_ns = self.now_ns()
             now: dict[str, LinkState] = {
                 d: self._states(draft.record, old, d, now_ns, now_ns)[-1] for d in DIRECTIONS
             }
@@ -323,7 +298,7 @@ class LinkBox:
     def _by_hand(self, old: LinkRecord, states: Mapping[str, LinkState], scheduled: bool) -> LinkRecord:
         if not scheduled:
             return replace(old, commanded={**old.commanded, **states})
-        now_ns = self._now_ns()
+        now_ns = self.now_ns()
         held = {direction: Override(state, now_ns) for direction, state in states.items()}
         return replace(old, override={**old.override, **held})
 

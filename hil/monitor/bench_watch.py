@@ -198,3 +198,12 @@ def _direction(
         dropped_packets=status.dropped_packets,
         queued_packets=status.queued_packets,
     )
+
+
+def snapshot(bench: Bench, *, deadline_s: float = 15.0) -> Health:
+    """One look at a bench; for more than one keep a :class:`Monitor`, which keeps connections.
+
+    It is patient: opening a session to each of forty boards at once takes seconds.
+    """
+    with Monitor(bench, deadline_s=deadline_s) as monitor:
+        return monitor.snapshot()

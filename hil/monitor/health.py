@@ -9,12 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hil.bench.campaign_step import Step
-
-if TYPE_CHECKING:
-    from hil.bench.bench import Bench
 
 MIB = 1 << 20  # what tegrastats and /proc/meminfo call MB
 WHOLE_BOARD = "board"
@@ -219,17 +216,6 @@ class Health:
         """JSON values; moments in ISO 8601."""
         document: dict[str, Any] = _plain(asdict(self))
         return document
-
-
-def snapshot(bench: Bench, *, deadline_s: float = 15.0) -> Health:
-    """One look at a bench; for more than one keep a :class:`hil.monitor.bench_watch.Monitor`, which keeps connections.
-
-    It is patient: opening a session to each of forty boards at once takes seconds.
-    """
-    from hil.monitor.bench_watch import Monitor
-
-    with Monitor(bench, deadline_s=deadline_s) as monitor:
-        return monitor.snapshot()
 
 
 def _plain(value: Any) -> Any:

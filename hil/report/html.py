@@ -24,7 +24,7 @@ from hil.report.timeline.view import folded, interruptions, legend
 if TYPE_CHECKING:
     from jinja2 import Template
 
-TEMPLATES = paths.ROOT / "reports" / "templates"
+TEMPLATES = paths.PACKAGE / "report" / "templates"
 CONSOLE_LINES = 40
 CONSOLE_TAIL_BYTES = 64_000
 CLOSE_UP_BELOW = 0.7

@@ -9,7 +9,7 @@ from typing import Any
 
 from hil.core import paths
 
-TEMPLATES = paths.ROOT / "reports" / "templates"
+TEMPLATES = paths.PACKAGE / "report" / "templates"
 
 
 def write_qualification(document: Mapping[str, Any], directory: Path) -> Path:

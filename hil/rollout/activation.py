@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from hil.errors import DeviceError, HilError
+from hil.images.artefact import BundleFacts
 from hil.rollout.node_client import NodeRefused, NodeSilent
 from hil.rollout.steps import Context
-from hil.rollout.updaters.protocol import BundleFacts, OsAdapter, OsStatus
+from hil.rollout.updaters.protocol import OsAdapter, OsStatus
 
 SSH_AFTER_S = 2.0
 """From here on SSH is asked too, because a board whose node service is broken answers nowhere else."""

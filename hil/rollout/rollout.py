@@ -14,14 +14,14 @@ from hil.boards.protocol import Via
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import DeviceError, HilError
 from hil.evidence.sink import NullSink, Sink
+from hil.images.artefact import Artefact, BundleFacts
 from hil.rollout import activation, configure, transfer
-from hil.rollout.artefact import Artefact
 from hil.rollout.fleet import ClusterConfig, Fleet, Member
 from hil.rollout.node_client import NodeClient
 from hil.rollout.restart_barrier import Gate
 from hil.rollout.steps import Context, RolloutPolicy
 from hil.rollout.transfer import Transfer
-from hil.rollout.updaters.protocol import BundleFacts, InstallFailed, OsAdapter, OsStatus, RefusedBundle
+from hil.rollout.updaters.protocol import InstallFailed, OsAdapter, OsStatus, RefusedBundle
 from hil.rollout.updaters.rauc import rauc_over_flight
 
 __all__ = ["Artefact", "BoardStatus", "Rollout", "RolloutPolicy", "RunReport", "Transfer"]

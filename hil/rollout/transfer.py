@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hil.errors import DeviceError
-from hil.rollout.artefact import Artefact
+from hil.images.artefact import Artefact
 from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
 from hil.rollout.restart_barrier import HeldBack
 from hil.rollout.steps import Context

@@ -15,7 +15,7 @@ from typing import Any
 
 from hil.core.wait import Clock
 from hil.errors import BenchError, DeviceError
-from hil.rollout.artefact import Artefact
+from hil.images.artefact import Artefact
 from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
 
 STALL_S = 0.7

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hil.evidence.sink import Sink
 from hil.links.commanded import BoxRecord, LinkRecord, Store
-from hil.links.engines import wire_format as plan
+from hil.links.engines import wire_format
 from hil.links.engines.agent import Agent
 from hil.links.engines.relay import PROTOCOL_VERSION, Kind
 from hil.links.engines.wire_format import Applied, PlanLog, PlanRow
@@ -52,7 +52,7 @@ class FakeAgent(Agent):
             self.batches.append(payload)
             return self._netlink(payload)
         if kind is Kind.PLAN_LOG:
-            return plan.pack_log(self._plan.told(*struct.unpack("<Q", payload)))
+            return wire_format.pack_log(self._plan.told(*struct.unpack("<Q", payload)))
         if kind is Kind.PLAN_ADD:
             self._plan.stage(payload)
             return struct.pack("<Ii", 0, 0)
@@ -61,13 +61,13 @@ class FakeAgent(Agent):
         elif kind is Kind.PLAN_FORGET:
             self._plan = _Plan()
         elif kind is Kind.SHAPE:
-            number, shape = plan.Shape.unpack(payload)
+            number, shape = wire_format.Shape.unpack(payload)
             self._plan.shapes[number] = shape
             self._apply(number)
         elif kind is Kind.HOLD:
-            self._plan.held.update(plan.unpack_slots(payload))
+            self._plan.held.update(wire_format.unpack_slots(payload))
         elif kind is Kind.RELEASE:
-            for number in plan.unpack_slots(payload):
+            for number in wire_format.unpack_slots(payload):
                 self._plan.held.discard(number)
                 self._apply(number)
         return struct.pack("<i", 0)
@@ -122,7 +122,7 @@ class _Plan:
     """The relay's memory of a schedule."""
 
     def __init__(self) -> None:
-        self.shapes: dict[int, plan.Shape] = {}
+        self.shapes: dict[int, wire_format.Shape] = {}
         self.due: dict[int, PlanRow] = {}
         self.held: set[int] = set()
         self.rows: deque[PlanRow] = deque()
@@ -131,7 +131,7 @@ class _Plan:
         self._seen = 0
 
     def stage(self, payload: bytes) -> None:
-        self.staged = [*self.staged, *plan.unpack_rows(payload)] if payload else []
+        self.staged = [*self.staged, *wire_format.unpack_rows(payload)] if payload else []
 
     def commit(self, from_ns: int) -> None:
         while self.rows and self.rows[-1].at_ns >= from_ns:

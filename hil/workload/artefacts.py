@@ -15,14 +15,14 @@ from pathlib import Path
 
 from hil.core import paths
 from hil.errors import BenchError
+from hil.images.artefact import Artefact
 from hil.onboard.node import infer
-from hil.rollout.artefact import Artefact
 from hil.workload import model as network
 from hil.workload import scene as scenery
 
 Progress = Callable[[str], None]
 DOWNLOAD_S = 900
-COMMITTED_GOLDEN = paths.ROOT / "testplans/six_gpu/golden_mask.npz"
+COMMITTED_GOLDEN = paths.PACKAGE / "workload" / "golden_mask.npz"
 """The mask as it came out when the payload was introduced: shows drift that host and board share."""
 
 

@@ -100,7 +100,7 @@ def test_inference_across_six_boards_matches_the_reference(
     rollout, fleet, payload, recorder, verify, measure, tmp_path
 ):
     """Cloud mask of a Sentinel-2 scene: tiles go out from the gateway to both spacecraft, masks come back."""
-    from hil.workload.cluster_job import run_inference
+    from hil.rollout.cluster_job import run_inference
 
     rollout.upload(payload.scene)
     mask = tmp_path / "cloud-mask.npy"

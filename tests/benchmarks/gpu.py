@@ -77,7 +77,7 @@ def variants(model: Path, *, compiled: bool = True, precisions: Collection[str] 
 
 
 def _torch_variants(model: Path, *, compiled: bool, precisions: Collection[str]) -> Iterator[Variant]:
-    from hil.workload import torch_backend as backend
+    from tests.benchmarks import torch_backend as backend
 
     if not backend.available():
         return

@@ -23,7 +23,7 @@ from hil.bench.state import known_benches, read_state
 from hil.core import paths
 from hil.core.processes import identify
 from hil.core.wait import wait_until
-from tests.integration.host_state import leftovers, network_of_this_host
+from tests.kits.host_state import leftovers, network_of_this_host
 
 LONGEST_S = 60.0
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from hil.links.calibration.probe import Probe, pace, warm_up
 from hil.links.engines.uml import UmlAgent
 from hil.links.link_box import LinkStatus
+from hil.links.schedule.player import play
 from hil.links.state import LinkState
 from tests.benchmarks.figures import Figure
-from tests.integration.schedule_kit import Slope, cpu_percent, many_links, process_tree, pss_mb
+from tests.kits.schedule_kit import Slope, cpu_percent, many_links, process_tree, pss_mb
 
 LINKS = 45
 SECONDS = 20.0
@@ -34,7 +35,7 @@ def schedule(lab: Path) -> Iterator[Figure]:
         idle = cpu_percent(pids, 5)
         moved = cpu_percent_under(box.show()[:4], pids, hertz=250)
         source = Slope(box.links, spread=True)
-        player = box.play(source, zero_ns=time.monotonic_ns(), log_path=Path(directory) / "schedule.csv")
+        player = play(box, source, zero_ns=time.monotonic_ns(), log_path=Path(directory) / "schedule.csv")
         time.sleep(_SETTLE_S)
         playing = cpu_percent(pids, SECONDS)
         memory = pss_mb(pids)

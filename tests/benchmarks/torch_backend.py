@@ -1,7 +1,7 @@
 """Runs the network with PyTorch, for machines whose ONNX Runtime does not support their GPU.
 
 PyTorch is no dependency of this project: it comes with such machines (a GPU server, JetPack's containers), and
-:func:`available` says whether it is there.  The graph of :mod:`tests.benchmarks.onnx_plan` becomes a ``torch.fx`` module,
+:func:`available` says whether it is there.  The graph of :mod:`.onnx_plan` becomes a ``torch.fx`` module,
 channels last, and on a GPU the whole way from reflectance to class mask is recorded once as a CUDA graph.
 """
 

@@ -37,6 +37,7 @@ from hil.links.calibration.stages import arrival_rate_bps, engine_constant, judg
 from hil.links.engines.choose import EngineKind, missing_in_kernel
 from hil.links.engines.wiring import Profile
 from hil.links.link_box import Direction
+from hil.links.schedule.player import play
 from hil.links.state import GilbertElliott, LinkState
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.wire_kit import CROSSLINK, ONE_WAY_US, Outages, bench, both_ways, saturated
@@ -216,7 +217,7 @@ def outage(engine: EngineKind) -> Iterator[Figure]:
         seen_by_hand = [observe(probe.arrivals(), by_hand, _STREAM_INTERVAL_S) for probe in probes]
         plan = Outages("isl-0")
         zero_ns = time.monotonic_ns() + 500_000_000
-        player = box.play(plan, zero_ns=zero_ns, log_path=Path(os.devnull))
+        player = play(box, plan, zero_ns=zero_ns, log_path=Path(os.devnull))
         pace(probes, count=int((plan.span_s + 1) / _STREAM_INTERVAL_S), interval_s=_STREAM_INTERVAL_S)
         time.sleep(ONE_WAY_US / 1e6 + 0.05)
         player.close()

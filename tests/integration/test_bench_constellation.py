@@ -17,7 +17,7 @@ from hil.faults.spacecraft import lost_spacecraft
 from hil.lab.addressing import node_address
 from hil.lab.routes import path
 from hil.links.calibration.calibrate import calibrate
-from tests.integration.host_state import as_it_was
+from tests.kits.host_state import as_it_was
 
 pytestmark = pytest.mark.integration
 

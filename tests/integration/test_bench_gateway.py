@@ -30,8 +30,8 @@ from hil.core.wait import wait_until
 from hil.links.calibration.probe import Arrival, Probe, collect, pace, warm_up
 from hil.links.engines import uml
 from hil.links.link_box import DIRECTIONS, Direction, LinkBox
-from tests.integration.gateway_machine import PORTS, TRUNK, VLANS, Machine, machine
-from tests.integration.host_state import leftovers, network_of_this_host
+from tests.kits.gateway_machine import PORTS, TRUNK, VLANS, Machine, machine
+from tests.kits.host_state import leftovers, network_of_this_host
 
 pytestmark = [
     pytest.mark.integration,

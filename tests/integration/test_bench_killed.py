@@ -19,7 +19,7 @@ from hil.core import paths
 from hil.core.wait import wait_until
 from hil.errors import BenchError
 from hil.links.engines.choose import detect
-from tests.integration.host_state import leftovers
+from tests.kits.host_state import leftovers
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,7 @@ from hil.boards.protocol import Via
 from hil.core import netns, paths
 from hil.errors import BenchError, ConfigurationError
 from hil.leases.leases import Leases, LeaseTaken
-from tests.integration.host_state import as_it_was
+from tests.kits.host_state import as_it_was
 
 pytestmark = pytest.mark.integration
 

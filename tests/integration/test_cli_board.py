@@ -15,8 +15,8 @@ from hil.bench.bench import Bench
 from hil.boards.container.board import ContainerBoard
 from hil.boards.jetson.board import JetsonBoard
 from hil.boards.protocol import Fidelity, PowerState, Via
-from tests.integration.cli_kit import HIL, Hil, Terminal, bench_from_the_command_line
-from tests.integration.host_state import as_it_was
+from tests.kits.cli_kit import HIL, Hil, Terminal, bench_from_the_command_line
+from tests.kits.host_state import as_it_was
 
 pytestmark = [
     pytest.mark.integration,

@@ -19,9 +19,9 @@ from hil.bench.leftovers import keepers
 from hil.boards.jetson.flash.initrd_flash import NVME_AB_LAYOUT, QSPI_LAYOUT, TOOL
 from hil.boards.protocol import PowerState
 from hil.core import paths
-from tests.integration.board_kit import ip
-from tests.integration.cli_kit import Hil, Terminal
-from tests.integration.orin_kit import CABLE, MODULE, FirstOrin, first_orin
+from tests.kits.board_kit import ip
+from tests.kits.cli_kit import Hil, Terminal
+from tests.kits.orin_kit import CABLE, MODULE, FirstOrin, first_orin
 
 pytestmark = [
     pytest.mark.integration,

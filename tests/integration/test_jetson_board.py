@@ -16,9 +16,9 @@ from hil.core.wait import wait_until
 from hil.errors import BenchError, ConfigurationError, HilError
 from hil.images.pki import ensure_pki
 from hil.lab.power import ShellyGen2Spec, SupervisorSpec
-from tests.integration.board_kit import engine_client
-from tests.integration.jetson_rig import StandIn, stand_ins
-from tests.power_kit import Fault, ShellyGen2Strip
+from tests.kits.board_kit import engine_client
+from tests.kits.jetson_rig import StandIn, stand_ins
+from tests.kits.power_kit import Fault, ShellyGen2Strip
 
 pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 

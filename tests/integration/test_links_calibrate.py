@@ -14,9 +14,10 @@ from hil.links.calibration.calibrate import BLOCKED, calibrate
 from hil.links.calibration.figure import Calibration
 from hil.links.engines import netem, rtnl
 from hil.links.link_box import DIRECTIONS, LinkBox
+from hil.links.schedule.player import play
 from hil.links.schedule.windows import Row
 from hil.links.state import MAX_DELAY_US, PPM, GilbertElliott, LinkState
-from tests.integration.links_kit import (
+from tests.kits.links_kit import (
     CROSS,
     GROUND,
     as_it_came_up,
@@ -133,7 +134,7 @@ def test_a_link_that_the_contact_plan_has_down_is_reported_and_found_silent(
 ) -> None:
     box.set("ground", a_to_b=GROUND, b_to_a=GROUND)
     plan = Script("crosslink", (0, False, 14_390))
-    player = box.play(plan, zero_ns=time.monotonic_ns(), log_path=tmp_path / "log.csv")
+    player = play(box, plan, zero_ns=time.monotonic_ns(), log_path=tmp_path / "log.csv")
     try:
         time.sleep(0.5)
         rows = calibrate(box, outage=False)
@@ -152,7 +153,9 @@ def test_a_delay_that_moves_is_compared_with_what_was_commanded_when_each_packet
     steps = [
         (n / 10, True, 5_000 + 100 * n) for n in range(600)
     ]  # a millisecond a second: 30 times an orbit's
-    player = box.play(Script("crosslink", *steps), zero_ns=time.monotonic_ns(), log_path=tmp_path / "log.csv")
+    player = play(
+        box, Script("crosslink", *steps), zero_ns=time.monotonic_ns(), log_path=tmp_path / "log.csv"
+    )
     try:
         time.sleep(0.3)
         rows = calibrate(box, links=["crosslink"], outage=False)
@@ -166,7 +169,7 @@ def test_a_delay_that_moves_is_compared_with_what_was_commanded_when_each_packet
 
 def test_outages_by_hand_end_where_the_schedule_is_by_then(box: LinkBox, tmp_path: Path) -> None:
     plan = Script("crosslink", (0, True, 14_390), (1.0, True, 9_000))
-    player = box.play(plan, zero_ns=time.monotonic_ns(), log_path=tmp_path / "log.csv")
+    player = play(box, plan, zero_ns=time.monotonic_ns(), log_path=tmp_path / "log.csv")
     try:
         time.sleep(0.3)
         rows = calibrate(box, links=["crosslink"])

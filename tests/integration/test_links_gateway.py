@@ -35,13 +35,13 @@ from hil.links.engines.wire_format import PlanRow
 from hil.links.link_box import End, LinkBox, Wire
 from hil.links.state import LinkState
 from hil.testing.links import fake_box
-from tests.integration import gateway_kit
 from tests.integration.test_links_kernel import (
     joined_by_u32,
     queue_length,
     queue_length_shape,
     the_log,
 )
+from tests.kits import gateway_kit
 
 pytestmark = pytest.mark.integration
 STATE = LinkState(1_000, 50_000_000)

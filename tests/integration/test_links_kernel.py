@@ -24,7 +24,7 @@ from hil.links.engines.wire_format import Applied, PlanRow, Shape
 from hil.links.link_box import End, LinkBox, Wire
 from hil.links.state import LinkState
 from hil.testing.links import fake_box
-from tests.integration.links_kit import give_addresses, namespaces, wires
+from tests.kits.links_kit import give_addresses, namespaces, wires
 
 pytestmark = pytest.mark.integration
 

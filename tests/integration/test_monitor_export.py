@@ -26,8 +26,8 @@ from hil.core import paths
 from hil.core.wait import wait_until
 from hil.errors import BenchError
 from hil.leases.leases import Leases
-from tests.integration.cli_kit import HIL, Terminal
-from tests.integration.host_state import as_it_was
+from tests.kits.cli_kit import HIL, Terminal
+from tests.kits.host_state import as_it_was
 
 pytestmark = pytest.mark.integration
 

@@ -28,8 +28,8 @@ from hil.core.wait import wait_until
 from hil.rollout.fleet import Fleet, Member
 from hil.rollout.rollout import Rollout, RolloutPolicy
 from hil.rollout.watcher import InvariantWatcher, WatchReport
-from tests.integration.board_kit import ip
-from tests.unit.node_kit import FakeBundle
+from tests.kits.board_kit import ip
+from tests.kits.node_kit import FakeBundle
 
 pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 

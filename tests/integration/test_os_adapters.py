@@ -19,7 +19,7 @@ from hil.rollout.updaters.declared import DeclaredAdapter
 from hil.rollout.updaters.protocol import OsAdapter
 from hil.rollout.updaters.rauc import RaucAdapter
 from hil.rollout.updaters.swupdate import SwupdateAdapter
-from tests.integration.board_kit import boards, engine_client
+from tests.kits.board_kit import boards, engine_client
 
 pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 

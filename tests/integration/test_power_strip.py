@@ -18,9 +18,9 @@ from hil.boards.protocol import Supervisor as SupervisorProtocol
 from hil.core.wait import wait_until
 from hil.errors import BenchError
 from hil.testing.fakes import ListSink
-from tests.integration.board_kit import boards, engine_client
-from tests.power_agents import SnmpStrip
-from tests.power_kit import Fault, OnChange, TasmotaStrip
+from tests.kits.board_kit import boards, engine_client
+from tests.kits.power_agents import SnmpStrip
+from tests.kits.power_kit import Fault, OnChange, TasmotaStrip
 
 pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hil.boards.console.pump import ConsoleLine, FileConsole
-from hil.boards.container import power_cut as disks
+from hil.boards.container import power_cut
 from hil.boards.protocol import (
     BootState,
     Fidelity,
@@ -371,11 +371,11 @@ class ContainerSupervisor:
         pid = os_pid(firmware_pid)
         if pid is None:
             return []  # firmware mounts nothing and writes only variables, durably
-        if not disks.crash_file_system(Path(f"/proc/{pid}/root/data")):
+        if not power_cut.crash_file_system(Path(f"/proc/{pid}/root/data")):
             images.append(nv / "data.img")
         idle = other(BootControl(Variables(nv / "vars")).current)
         images.append(nv / f"slot_{idle.lower()}.img")
-        return [(disks.snapshot(image), image) for image in images]
+        return [(power_cut.snapshot(image), image) for image in images]
 
     def _state(self) -> dict[str, Any]:
         with _engine(f"board {self._board.name}"):

@@ -24,7 +24,7 @@ from hil.boards.jetson.sensors import Provision, Reading, SysfsSensors
 from hil.boards.jetson.slots import BootProof, failover_budget_s
 from hil.boards.jetson.supervisor import JetsonSupervisor
 from hil.boards.power.build import supervisor_of
-from hil.boards.protocol import Fidelity, Identity, PowerState, Shell, Via
+from hil.boards.protocol import BootState, Fidelity, Identity, PowerState, Shell, Via
 from hil.boards.ssh.shell import Jump, SshShell, Target, WrongHostKeyError
 from hil.boards.tegrastats import parse
 from hil.core import netns
@@ -134,6 +134,22 @@ class JetsonBoard:
         self._checked = True
         self.boot.remember(seen.boot)
         return seen
+
+    def open_shell(self) -> SshShell:
+        """A session whose board has not been checked yet."""
+        return SshShell(self.target())
+
+    def boot_state(self, shell: Shell) -> BootState:
+        """Its slots, over a session that is open already and is checked."""
+        return self.look_over(shell).boot
+
+    def is_off(self) -> bool:
+        return self.supervisor.state() is PowerState.OFF
+
+    @property
+    def answer_s(self) -> float:
+        """How long a command may take that only asks something."""
+        return self.facts.budgets.answer_s
 
     def identity(self) -> Identity:
         return self.look().identity

@@ -36,7 +36,7 @@ Key = Callable[[float], str]
 def once(name: str, *, as_json: bool) -> None:
     """Print one frame (or everything, as JSON) and end.  ConfigurationError when the bench is not up."""
     from hil.bench.bench import Bench
-    from hil.monitor.health import snapshot
+    from hil.monitor.bench_watch import snapshot
 
     with closing(Bench.attach(name)) as bench:
         health = snapshot(bench)

@@ -15,7 +15,7 @@ from typing import Self
 
 from hil.core import netns
 from hil.errors import BenchError
-from hil.links.engines import wire_format as plan
+from hil.links.engines import wire_format
 from hil.links.engines.process import RelayProcess
 from hil.links.engines.relay import PAYLOAD_MAX, PROTOCOL_VERSION, Kind, RelayLine, compile_relay
 from hil.links.engines.wire_format import KEEP_ALL, PlanLog, PlanRow, Shape
@@ -83,15 +83,15 @@ class Agent(ABC):
 
     def hold(self, slots: Sequence[int]) -> None:
         """From now on rows of these slots are noted but not applied."""
-        _check(self.ask(Kind.HOLD, plan.pack_slots(slots)), "to hold the schedule")
+        _check(self.ask(Kind.HOLD, wire_format.pack_slots(slots)), "to hold the schedule")
 
     def release(self, slots: Sequence[int]) -> None:
         """Apply what is due in these slots now, and their rows again from then on."""
-        _check(self.ask(Kind.RELEASE, plan.pack_slots(slots)), "to go on with the schedule")
+        _check(self.ask(Kind.RELEASE, wire_format.pack_slots(slots)), "to go on with the schedule")
 
     def plan_stage(self, rows: Sequence[PlanRow]) -> None:
         """Bring rows, in time order, beside the plan, where :meth:`plan_commit` finds them; without rows: empty it."""
-        for payload in plan.frames(rows) if rows else (b"",):
+        for payload in wire_format.frames(rows) if rows else (b"",):
             _check(self.ask(Kind.PLAN_ADD, payload)[4:], "more of the schedule")
 
     def plan_commit(self, from_ns: int = KEEP_ALL) -> None:
@@ -100,7 +100,7 @@ class Agent(ABC):
 
     def plan_log(self, seen: int = 0) -> PlanLog:
         """Rows applied after the first ``seen``, which are forgotten; a piece of them, so ask until there are none."""
-        return plan.unpack_log(self.ask(Kind.PLAN_LOG, _U64.pack(seen)))
+        return wire_format.unpack_log(self.ask(Kind.PLAN_LOG, _U64.pack(seen)))
 
     def plan_forget(self) -> None:
         """Forget shapes, rows, holds and log; the kernel goes on doing what it does."""

@@ -39,8 +39,35 @@ _ROUND_S = 0.5
 _LEAD_S = 0.1  # the first rows are with the engine before they are due
 
 
+def play(
+    box: LinkBox,
+    source: Source,
+    *,
+    zero_ns: int,
+    log_path: Path,
+    window_s: float = 30.0,
+    on_error: Callable[[HilError], None] | None = None,
+) -> Player:
+    """Let the links of ``source`` follow it, in the process that owns the box, until the box is closed.
+
+    ``zero_ns`` is the CLOCK_MONOTONIC ns of the schedule's zero.  See :class:`Player`.
+    """
+    player = Player(
+        box,
+        source,
+        zero_ns=zero_ns,
+        log_path=log_path,
+        window_s=window_s,
+        on_error=on_error,
+        now_ns=box.now_ns,
+    )
+    player.start()
+    box.on_close(player.close)
+    return player
+
+
 class Player:
-    """Plays ``source`` on the links of a box; made and ended by :meth:`hil.links.link_box.LinkBox.play`.
+    """Plays ``source`` on the links of a box; made by :func:`play`, ended with the box.
 
     ``on_error`` is called once, from the player's thread, with whatever ends the playing (also in ``failure``),
     and once with the first row that the engine's kernel refused; further ones are counted.

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any, Protocol
 
 from hil.onboard.node.artefact import Superseded
-from hil.onboard.node.distribute import send_following, send_plain
+from hil.onboard.node.cluster import Cluster
+from hil.onboard.node.distribute import Distributor, send_following, send_plain
+from hil.onboard.node.epoch import Config
 from hil.onboard.node.errors import ApiError
-from hil.onboard.node.infer import MAX_TILE_BYTES
+from hil.onboard.node.facts import Facts
+from hil.onboard.node.infer import MAX_TILE_BYTES, Inference
+from hil.onboard.node.jobs import Jobs
 from hil.onboard.node.server import Answer, Request, Routes
-
-if TYPE_CHECKING:
-    from hil.onboard.node.app import Node
+from hil.onboard.node.store import Store
 
 ARTEFACT = r"/artefacts/([0-9a-f]{64})"
 RECEIVE_BYTES = 256 << 10
 UPLOAD_SILENCE_S = 5.0
 """An upload that is silent for so long has lost its path; the ground comes again on a new connection."""
+
+
+class Node(Protocol):
+    """The parts of a node that requests reach."""
+
+    facts: Facts
+    store: Store
+    distributor: Distributor
+    cluster: Cluster
+    inference: Inference
+    jobs: Jobs
+
+    def health(self) -> dict[str, Any]: ...
+    def model(self, config: Config) -> tuple[str, Path]: ...
+    def warm_up(self) -> None: ...
+    def start_job(self, scene: str) -> dict[str, Any]: ...
 
 
 class Api:

@@ -1,6 +1,6 @@
 """What the links really delivered: the calibration as plots and a table, for the report and as a page of its own.
 
-Built from the fields of ``link.calibration`` events alone (``hil.links.calibration.figure.Calibration``), so that a page
+Built from the fields of ``link.calibration`` events alone (``hil.links.calibration.figure``), so that a page
 can be made of any run's evidence.  A field that is missing leaves a blank, never a run without a page.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-TEMPLATES = paths.ROOT / "reports" / "templates"
+TEMPLATES = paths.PACKAGE / "report" / "templates"
 _CURVES_SHOWN, _ROWS_SHOWN = 6, 16
 _DIRECTIONS = {"a_to_b": "a → b", "b_to_a": "b → a"}
 _OUTAGE_AXIS_MS = (-20.0, 20.0)

@@ -28,7 +28,8 @@ from hil.boards.conformance import raises, reboot, running
 from hil.boards.protocol import Board, BootState, Identity, Slot
 from hil.core.wait import wait_until
 from hil.errors import DeviceError, HilError
-from hil.rollout.updaters.protocol import BundleFacts, InstallFailed, OsAdapter, OsStatus, RefusedBundle
+from hil.images.artefact import BundleFacts
+from hil.rollout.updaters.protocol import InstallFailed, OsAdapter, OsStatus, RefusedBundle
 
 
 class Bad(StrEnum):

@@ -37,7 +37,7 @@ def declared_over_flight(file: AdapterFile, *, version: str = "") -> Callable[[M
 
 
 class DeclaredAdapter(ShellAdapter):
-    """``hil.rollout.updaters.protocol.OsAdapter`` as a file describes it. ConfigurationError when it needs a version."""
+    """An ``OsAdapter`` as a file describes it. ConfigurationError when it needs a version."""
 
     def __init__(
         self,

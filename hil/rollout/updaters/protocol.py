@@ -1,6 +1,6 @@
 """What a rollout needs from an operating system's updater.
 
-RAUC (:mod:`hil.rollout.updaters.rauc`), SWUpdate (:mod:`hil.rollout.updaters.swupdate`) and whatever a YAML file declares
+RAUC (:mod:`hil.rollout.updaters.rauc`), SWUpdate (:mod:`hil.rollout.updaters.swupdate`) and what a file declares
 (:mod:`hil.rollout.updaters.declared`) implement it.  Another one plugs in by implementing :class:`OsAdapter`, passing
 ``AdapterConformance``, and giving a factory of it to :class:`hil.rollout.rollout.Rollout`.
 """
@@ -8,31 +8,10 @@ RAUC (:mod:`hil.rollout.updaters.rauc`), SWUpdate (:mod:`hil.rollout.updaters.sw
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from hil.boards.protocol import Slot
 from hil.errors import DeviceError
-
-
-class BundleFacts(Protocol):
-    """What a rollout needs to know about a signed OS image (``hil.images.bundles.Bundle`` has these)."""
-
-    @property
-    def path(self) -> Path: ...
-    @property
-    def version(self) -> str: ...
-    @property
-    def sha256(self) -> str:
-        """Digest of the bundle file."""
-        ...
-
-    @property
-    def size_bytes(self) -> int: ...
-    @property
-    def image_sha256(self) -> str:
-        """Digest of the root image inside, as the updater records it for the slot."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,84 @@
+"""Files to distribute, and their manifests."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from hil.errors import ConfigurationError
+
+CHUNK_BYTES = 256 << 10
+"""What is verified, forwarded and, after a power cut at worst, sent again as one piece: 21 ms at 100 Mbit/s."""
+
+
+class BundleFacts(Protocol):
+    """What a rollout needs to know about a signed OS image (``hil.images.bundles.Bundle`` has these)."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def sha256(self) -> str:
+        """Digest of the bundle file."""
+        ...
+
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def image_sha256(self) -> str:
+        """Digest of the root image inside, as the updater records it for the slot."""
+        ...
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A file to distribute: an OS bundle, an AI model, a scene."""
+
+    path: Path
+    name: str
+    kind: str  # "os" | "model" | "scene"
+    sha256: str
+    size_bytes: int
+    signature: bytes | None = field(default=None, repr=False)  # detached CMS, DER; models need one
+
+    @classmethod
+    def of_file(
+        cls, path: Path, kind: str, *, name: str | None = None, signature: bytes | None = None
+    ) -> Artefact:
+        """Hash a file. ConfigurationError when it is not there or empty."""
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = path.stat().st_size
+        except OSError as exc:
+            raise ConfigurationError(f"artefact {path}: {exc.strerror}", remedy="run `hil setup`") from exc
+        if not size:
+            raise ConfigurationError(f"artefact {path} is empty")
+        return cls(path, name or path.name, kind, digest, size, signature)
+
+    @classmethod
+    def of_bundle(cls, bundle: BundleFacts) -> Artefact:
+        """The bundle as an artefact; its digest is taken as given and checked by the boards."""
+        return cls(bundle.path, bundle.path.name, "os", bundle.sha256, bundle.size_bytes)
+
+    def manifest(self) -> dict[str, Any]:
+        """What a node needs to know before the first byte."""
+        chunks = []
+        with self.path.open("rb") as file:
+            while block := file.read(CHUNK_BYTES):
+                chunks.append(hashlib.sha256(block).hexdigest())
+        document: dict[str, Any] = {
+            "id": self.sha256,
+            "name": self.name,
+            "kind": self.kind,
+            "size": self.size_bytes,
+            "chunk_size": CHUNK_BYTES,
+            "chunk_sha256": chunks,
+        }
+        if self.signature is not None:
+            document["signature"] = base64.b64encode(self.signature).decode()
+        return document

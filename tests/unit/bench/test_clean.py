@@ -1,0 +1,218 @@
+"""Cleaning: what a killed run left is found and named; what is alive is left alone."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import pytest
+
+from hil.bench import clean as cleaning
+from hil.bench import leftovers
+from hil.bench.clean import clean
+from hil.bench.leftovers import Leftover
+from hil.bench.state import hold
+from hil.core.mounts import mounts_under
+from hil.errors import BenchError, ConfigurationError
+from hil.host.apt_no_start import ServiceGuard
+from hil.links.engines.sysctl import left_raised
+from hil.testing.fakes import FakeRunner
+from tests.unit.core.test_processes import proc_entry
+
+
+@pytest.fixture(autouse=True)
+def own_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HIL_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HIL_RUN", str(tmp_path / "run"))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+
+
+class Shelf:
+    """A kind with things in it; some resist."""
+
+    def __init__(self, *names: str, stuck: str = "", log: list[str] | None = None) -> None:
+        self.names = list(names)
+        self.stuck = stuck
+        self.log = log if log is not None else []
+
+    def find(self, live: Collection[str]) -> Iterator[Leftover]:
+        yield from (
+            Leftover("thing", n, bench=n.partition("-")[0])
+            for n in self.names
+            if n.partition("-")[0] not in live
+        )
+
+    def remove(self, leftover: Leftover) -> None:
+        if leftover.name == self.stuck:
+            raise BenchError(f"{leftover.name} is held by somebody")
+        self.log.append(leftover.name)
+        self.names.remove(leftover.name)
+
+
+def test_what_is_left_is_removed_in_order_and_named() -> None:
+    log: list[str] = []
+    done = clean(of=[Shelf("dead-container", log=log), Shelf("dead-namespace", log=log)], live=set)
+    assert log == ["dead-container", "dead-namespace"]
+    assert [x.name for x in done.removed] == log and not done.failed
+
+
+def test_what_belongs_to_a_live_bench_is_not_touched() -> None:
+    shelf = Shelf("dead-x", "alive-x")
+    done = clean(of=[shelf], live=lambda: {"alive"})
+    assert shelf.names == ["alive-x"]
+    assert done.live == ("alive",) and [x.name for x in done.removed] == ["dead-x"]
+
+
+def test_a_dry_run_only_names() -> None:
+    shelf = Shelf("dead-x")
+    done = clean(of=[shelf], live=set, dry_run=True)
+    assert shelf.names == ["dead-x"] and [x.name for x in done.removed] == ["dead-x"] and done.dry_run
+
+
+def test_what_resists_is_reported_and_the_rest_is_removed_all_the_same() -> None:
+    shelf = Shelf("dead-a", "dead-b", stuck="dead-a")
+    done = clean(of=[shelf], live=set)
+    assert [(x.name, why) for x, why in done.failed] == [("dead-a", "dead-a is held by somebody")]
+    assert [x.name for x in done.removed] == ["dead-b"]
+    assert done.as_json()["failed"][0]["error"] == "dead-a is held by somebody"
+
+
+def test_a_plain_user_is_told_to_be_root_before_anything_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    shelf = Shelf("dead-x")
+    with pytest.raises(ConfigurationError, match="only root"):
+        clean(of=[shelf], live=set)
+    assert shelf.names == ["dead-x"]
+    assert clean(of=[Shelf()], live=set).removed == ()
+
+
+def test_every_kind_of_leftover_is_looked_for() -> None:
+    names = {type(kind).__name__ for kind in cleaning.kinds()}
+    assert names == {
+        "Processes", "Containers", "Namespaces", "Nics", "Mounts", "LoopDevices", "Directories", "LinkEngines",
+        "SocketBuffers", "PackageGuard", "Engine",
+    }  # fmt: skip
+
+
+def test_a_bench_is_live_while_its_lock_is_held_or_its_keeper_runs(tmp_path: Path) -> None:
+    (tmp_path / "run/bench/held").mkdir(parents=True)
+    (tmp_path / "run/bench/gone").mkdir()
+    with hold("held"):
+        assert "held" in leftovers.live_benches()
+        assert [x.bench for x in leftovers.Directories().find(leftovers.live_benches())] == ["gone"]
+    assert "held" not in leftovers.live_benches()
+    proc = tmp_path / "proc"
+    proc_entry(proc, 50, ticks=9, argv="python3 -m hil.bench.keeper --name kept --lab x")
+    proc_entry(proc, 51, ticks=9, argv="grep hil.bench.keeper")
+    assert {name: k.pid for name, k in leftovers.keepers(proc).items()} == {"kept": 50}
+
+
+def test_directories_and_disks_of_benches_that_are_gone_are_removed(tmp_path: Path) -> None:
+    for directory in ("run/bench/dead", "home/bench/dead", "home/bench/live"):
+        (tmp_path / directory / "x").mkdir(parents=True)
+    (tmp_path / "run/bench/dead.lock").touch()
+    kind = leftovers.Directories()
+    found = list(kind.find({"live"}))
+    assert [(x.kind, x.bench) for x in found] == [("bench", "dead"), ("board disks", "dead")]
+    for leftover in found:
+        kind.remove(leftover)
+    assert not (tmp_path / "home/bench/dead").exists() and (tmp_path / "home/bench/live").exists()
+
+
+def test_loop_devices_are_ours_by_their_file(tmp_path: Path) -> None:
+    block = tmp_path / "block"
+    for device, backing in {
+        "loop0": f"{tmp_path}/home/bench/dead/a1/slot_a.img (deleted)",
+        "loop1": f"{tmp_path}/home/bench/live/a1/slot_a.img",
+        "loop2": "/var/lib/snapd/snaps/core.snap",
+        "loop3": None,
+    }.items():
+        (block / device / "loop").mkdir(parents=True)
+        if backing:
+            (block / device / "loop/backing_file").write_text(backing + "\n")
+    runner = FakeRunner()
+    kind = leftovers.LoopDevices(block, runner)
+    (found,) = kind.find({"live"})
+    assert (found.name, found.bench) == ("loop0", "dead")
+    kind.remove(found)
+    assert runner.calls == [("losetup", "--detach", "/dev/loop0")]
+
+
+def test_mounts_are_found_deepest_first_and_the_engines_and_the_users_own_are_spared(tmp_path: Path) -> None:
+    home, info = tmp_path / "home", tmp_path / "mountinfo"
+    points = [
+        home,
+        home / "cache/build",
+        home / "cache/build/proc",
+        home / "docker/overlay2/x",
+        home / "bench/live/m",
+        "/mnt",
+    ]
+    info.write_text(
+        "".join(f"1 2 0:3 / {p} rw - ext4 /dev/x rw\n".replace("build", "my\\040build") for p in points)
+    )
+    found = [x.name for x in leftovers.Mounts(info).find({"live"})]
+    assert found == [f"{home}/cache/my build/proc", f"{home}/cache/my build"]
+    assert mounts_under(Path("/mnt"), mountinfo=info) == [Path("/mnt")]
+
+
+def test_nics_of_ours_in_the_hosts_namespace_are_removed_and_others_are_not() -> None:
+    listing = json.dumps([{"ifname": "hil12ab"}, {"ifname": "veth0"}])
+    runner = FakeRunner({"ip -json link": listing})
+    kind = leftovers.Nics(runner)
+    (found,) = kind.find(set())
+    kind.remove(found)
+    assert runner.calls[-1] == ("ip", "link", "delete", "dev", "hil12ab")
+    assert list(kind.find({"a-bench-that-comes-up"})) == []
+
+
+def test_an_orphaned_user_mode_linux_is_ended_and_one_with_its_keeper_is_not(tmp_path: Path) -> None:
+    proc, run = tmp_path / "proc", tmp_path / "run"
+    proc_entry(proc, 10, ticks=1, argv="python3 -m hil.bench.keeper --name x", ppid=1)
+    proc_entry(proc, 11, ticks=2, argv=f"linux.uml uml_dir={run}/uml/10-1/ umid=vm", ppid=10)
+    proc_entry(proc, 12, ticks=3, argv=f"linux.uml uml_dir={run}/uml/99-1/ umid=vm", ppid=1)
+    proc_entry(proc, 13, ticks=4, argv="linux.uml uml_dir=/home/user/.uml/ umid=mine", ppid=1)
+    proc_entry(proc, 14, ticks=5, argv=f"{tmp_path}/home/cache/relay/abc/hil-relay launch", ppid=1)
+    found = {x.name for x in leftovers.Processes(proc).find(set())}
+    assert found == {"12:3", "14:5"}
+
+
+def test_containers_of_a_stopped_engine_are_read_from_its_disk(tmp_path: Path) -> None:
+    for number, labels in enumerate(({"hil.bench": "dead"}, {"hil.bench": "live"}, {"other": "x"}, None)):
+        directory = tmp_path / f"home/docker/containers/{number}"
+        directory.mkdir(parents=True)
+        config = {"Name": f"/c{number}", "Config": {"Labels": labels}}
+        (directory / "config.v2.json").write_text(json.dumps(config))
+    (tmp_path / "home/docker/containers/torn").mkdir()
+    (tmp_path / "home/docker/containers/torn/config.v2.json").write_text("{")
+    assert leftovers.stored_containers(tmp_path / "home/docker") == [("c0", "dead"), ("c1", "live")]
+
+
+def test_a_set_up_that_is_at_work_keeps_its_package_guard(tmp_path: Path) -> None:
+    guard = ServiceGuard(tmp_path / "policy-rc.d")
+    guard.__enter__()
+    assert list(leftovers.PackageGuard(guard, lambda: True).find(set())) == []
+    kind = leftovers.PackageGuard(guard, lambda: False)
+    (found,) = kind.find(set())
+    kind.remove(found)
+    assert not guard.policy.exists()
+
+
+def test_run_time_directories_of_link_engines_go_when_their_owner_is_gone(tmp_path: Path) -> None:
+    for name in (f"{os.getpid()}-1", f"{2**22 - 3}-1"):
+        (tmp_path / "run/uml" / name).mkdir(parents=True)
+    (found,) = leftovers.LinkEngines().find(set())
+    assert found.name.endswith(f"{2**22 - 3}-1")
+
+
+def test_raised_socket_buffers_are_noticed_unless_a_bench_is_just_coming_up(tmp_path: Path) -> None:
+    note = tmp_path / "buffers.json"
+    assert not left_raised(note)
+    note.write_text("{}")
+    assert left_raised(note)
+    with note.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert not left_raised(note)

@@ -1,0 +1,51 @@
+"""The plugin costs a pytest run that does not use it next to nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+HEAVY = (
+    "docker",
+    "paramiko",
+    "pyroute2",
+    "pydantic",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "jinja2",
+    "yaml",
+    "sqlite3",
+    "rich",
+)
+
+
+def _modules(code: str) -> set[str]:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_the_plugin_imports_nothing_heavy() -> None:
+    code = "import pytest, sys; old = set(sys.modules); import hil.campaign.plugin; print(*(set(sys.modules) - old))"
+    added = _modules(code)
+    assert "hil.campaign.plugin" in added
+    # Nothing of the standard library either that pytest has not already: only the packages and the module.
+    assert added == {"hil", "hil.campaign", "hil.campaign.plugin"}
+
+
+ORDINARY_RUN = """
+import pathlib, sys, tempfile
+import pytest
+
+with tempfile.TemporaryDirectory() as folder:
+    (pathlib.Path(folder) / "test_x.py").write_text("def test_x(): pass")
+    code = pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "--rootdir", folder, folder])
+sys.exit(int(code)) if code else print("modules", *sys.modules)
+"""
+
+
+def test_a_run_that_is_no_campaign_imports_nothing_of_the_testbed() -> None:
+    loaded = _modules(ORDINARY_RUN)
+    assert "hil.campaign.plugin" in loaded
+    assert not {m for m in loaded if m.startswith("hil.")} - {"hil.campaign", "hil.campaign.plugin"}
+    assert not loaded & set(HEAVY)

@@ -1,0 +1,104 @@
+"""The run store knows every run, also those that crashed and those it was never told of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hil.errors import ConfigurationError
+from hil.evidence.process import this_process
+from hil.evidence.readback import RunRecord
+from hil.evidence.record import Recorder
+from hil.evidence.store import RunStore, get_run, list_runs
+from hil.report import make_report
+from tests.kits.synthetic_run import build
+
+META = {"plan": "demo", "plan_sha256": "a", "lab": "virtual", "lab_sha256": "b"}
+
+
+def _start(out: Path, run_id: str, **meta: object) -> Path:
+    directory = out / "runs" / run_id
+    recorder = Recorder.create(directory, {**META, "process": this_process(), **meta})
+    recorder.close()
+    RunStore(out).start(RunRecord.load(directory).meta, directory)
+    return directory
+
+
+def test_a_run_is_listed_from_its_start_newest_first(tmp_path: Path) -> None:
+    _start(tmp_path, "r1", started_utc="2026-11-20T00:00:00Z")
+    _start(tmp_path, "r2", started_utc="2026-11-21T00:00:00Z")
+    assert [(r.run_id, r.state, r.verdict) for r in list_runs(tmp_path)] == [
+        ("r2", "running", ""),
+        ("r1", "running", ""),
+    ]
+
+
+def test_a_run_whose_process_is_gone_is_crashed(tmp_path: Path) -> None:
+    _start(tmp_path, "r1", process={**this_process(), "start_ticks": 1})
+    assert list_runs(tmp_path)[0].state == "crashed"
+
+
+def test_the_report_of_a_crashed_run_can_still_be_made(tmp_path: Path) -> None:
+    directory = build(tmp_path / "runs" / "r1", "crash")
+    assert list_runs(tmp_path)[0].state == "crashed"
+    page = make_report(directory)
+    run = get_run("r1", tmp_path)
+    assert run.report == page
+    assert (run.state, run.verdict) == ("crashed", "INCONCLUSIVE")
+    assert run.reason == "The run was killed after 8 of 13 tests."
+
+
+def test_a_finished_run_is_known_with_its_result(tmp_path: Path) -> None:
+    make_report(build(tmp_path / "runs" / "r1"))
+    run = get_run("last", tmp_path)
+    assert (run.state, run.verdict, run.plan, run.lab) == ("finished", "PASS", "six-gpu", "virtual")
+    assert run.counts["PASS"] == 13
+    assert run.summary["requirements"]["SIX-010"] == "PASS"
+    assert run.as_dict()["report"] == str(tmp_path / "runs" / "r1" / "report.html")
+
+
+def test_a_lost_store_is_made_again_from_the_run_directories(tmp_path: Path) -> None:
+    make_report(build(tmp_path / "runs" / "r1"))
+    before = list_runs(tmp_path)
+    for file in tmp_path.glob("runs.sqlite*"):
+        file.unlink()
+    assert list_runs(tmp_path) == before
+
+
+def test_a_folder_of_runs_can_be_moved_as_a_whole(tmp_path: Path) -> None:
+    make_report(build(tmp_path / "here" / "runs" / "r1"))
+    (tmp_path / "here").rename(tmp_path / "there")
+    run = get_run("r1", tmp_path / "there")
+    assert run.report is not None and run.report.is_file()
+
+
+def test_a_run_is_found_by_an_unambiguous_part_of_its_name(tmp_path: Path) -> None:
+    for name in ("20261120T0000-demo-aaaa", "20261121T0000-demo-bbbb"):
+        _start(tmp_path, name)
+    assert get_run("bbbb", tmp_path).run_id == "20261121T0000-demo-bbbb"
+    assert get_run("20261120", tmp_path).run_id == "20261120T0000-demo-aaaa"
+    with pytest.raises(ConfigurationError, match="ambiguous"):
+        get_run("2026", tmp_path)
+    with pytest.raises(ConfigurationError, match="unknown; runs: 20261121"):
+        get_run("nothing", tmp_path)
+
+
+def test_runs_of_one_plan_and_lab_can_be_asked_for(tmp_path: Path) -> None:
+    _start(tmp_path, "r1")
+    _start(tmp_path, "r2", lab="virtual-4-2")
+    store = RunStore(tmp_path)
+    assert [r.run_id for r in store.runs(plan="demo", lab="virtual")] == ["r1"]
+    assert store.runs(plan="other") == []
+
+
+def test_a_store_that_is_no_database_is_named_with_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "runs.sqlite").write_text("not a database, but long enough to be read as one" * 40, "utf-8")
+    with pytest.raises(ConfigurationError, match="rebuilt from the run directories"):
+        list_runs(tmp_path)
+
+
+def test_an_empty_folder_has_no_runs(tmp_path: Path) -> None:
+    assert list_runs(tmp_path / "new") == []
+    with pytest.raises(ConfigurationError, match="none yet"):
+        get_run("last", tmp_path / "new")

@@ -1,0 +1,165 @@
+"""A planned end of contact in the middle of a transfer, on a clock that only moves when told to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from hil.errors import BenchError, DeviceError
+from hil.faults import planned_gap
+from hil.faults.planned_gap import Interrupted, across_gap
+from hil.rollout.contact_gaps import ContactPlan, Gap
+from hil.testing.fakes import FakeClock, ListSink
+from tests.unit.rollout.test_contact_gaps import Plan
+
+GAP = Gap(100.0, 120.0, ("isl",))
+LEAD_S = 0.9
+SIZE = 1000
+
+
+class World(FakeClock):
+    """A transfer of ``SIZE`` bytes that goes on with ``rate`` per second while ``open_at`` says so."""
+
+    def __init__(self, open_at: Callable[[float], bool], *, now: float = 0.0, rate: float = 500.0) -> None:
+        super().__init__(now)
+        self.open_at, self.rate = open_at, rate
+        self.began_s: float | None = None
+        self.bytes = 0.0
+        self.done = threading.Event()
+        self.begun = threading.Event()
+        self.thread = threading.current_thread()
+        self.failure: Exception | None = None
+        self.sink = ListSink()
+        self.told: list[str] = []
+
+    @property
+    def plan(self) -> ContactPlan:
+        return Plan([])
+
+    def now_s(self) -> float:
+        return self.now
+
+    def relay(self) -> str:
+        self.began_s, self.thread = self.now, threading.current_thread()
+        self.begun.set()
+        assert self.done.wait(20)
+        if self.failure:
+            raise self.failure
+        return "relayed"
+
+    def sleep(self, seconds: float) -> None:
+        if self.now >= GAP.closes_s - LEAD_S:
+            assert self.begun.wait(20)  # the thread is real: time stands still until it runs
+        before, self.now = self.now, self.now + seconds
+        if self.began_s is not None and self.open_at(before):
+            self.bytes = min(SIZE, self.bytes + self.rate * seconds)
+            if self.bytes >= SIZE or self.now > GAP.opens_s:  # nobody sleeps any more once bytes flow again
+                self.done.set()
+                self.thread.join(20)
+
+    def run(self) -> Interrupted[str]:
+        try:
+            return across_gap(
+                self.relay,
+                GAP,
+                sky=self,
+                lead_s=LEAD_S,
+                progress=lambda: int(self.bytes),
+                whole=SIZE,
+                what="contact closed",
+                sink=self.sink,
+                tell=self.told.append,
+                clock=self,
+            )
+        finally:
+            self.done.set()
+
+
+def as_planned(at_s: float) -> bool:
+    return not GAP.closes_s <= at_s < GAP.opens_s
+
+
+def test_the_transfer_begins_before_the_gap_and_is_resumed_after_it() -> None:
+    world = World(lambda at_s: as_planned(at_s) and not 120.0 <= at_s < 121.4)
+    done = world.run()
+    assert done.result == "relayed"
+    assert world.began_s == pytest.approx(GAP.closes_s - LEAD_S)
+    assert 0 < done.at_close < SIZE
+    assert done.again_after_s == pytest.approx(1.5, abs=0.11)
+
+
+def test_the_evidence_has_the_planned_and_the_observed_times() -> None:
+    world = World(as_planned)
+    done = world.run()
+    (fault, gap) = world.sink.events
+    assert fault == ("fault", {"what": "contact closed", "progress": done.at_close, "planned": True})
+    assert gap[0] == "contact.gap"
+    assert (gap[1]["links"], gap[1]["closes_s"], gap[1]["opens_s"]) == (["isl"], 100.0, 120.0)
+    assert gap[1]["bytes_at_close"] <= gap[1]["bytes_held"] < SIZE
+    assert 120.0 <= gap[1]["flowed_again_s"] <= gap[1]["ended_s"]
+
+
+def test_a_long_wait_is_told_of_twice_a_minute() -> None:
+    world = World(as_planned)
+    world.run()
+    waiting = [line for line in world.told if line.startswith("waiting")]
+    assert len(waiting) == 4
+    assert waiting[0] == "waiting 99 s for the planned end of contact on isl"
+    assert any("bytes flow again" in line for line in world.told)
+
+
+def test_what_arrives_while_the_contact_is_closed_by_plan_is_the_benchs_fault() -> None:
+    with pytest.raises(BenchError, match="arrived while the contact was closed"):
+        World(lambda at_s: as_planned(at_s) or at_s > 110, rate=20).run()
+
+
+def test_what_is_in_flight_when_the_contact_ends_may_still_arrive() -> None:
+    late = World(lambda at_s: as_planned(at_s - planned_gap.IN_FLIGHT_S / 2))
+    assert late.run().result == "relayed"
+
+
+def test_a_transfer_that_ends_before_the_gap_shows_nothing() -> None:
+    with pytest.raises(BenchError, match="ended before the contact ended"):
+        World(as_planned, rate=1e6).run()
+
+
+def test_a_transfer_that_only_has_to_fan_out_when_the_gap_comes_shows_nothing() -> None:
+    class Lingers(World):
+        def sleep(self, seconds: float) -> None:
+            super().sleep(seconds)
+            self.bytes = min(self.bytes, SIZE - 1) if self.now < GAP.closes_s + 0.1 else SIZE
+
+    with pytest.raises(BenchError, match="everything had arrived"):
+        Lingers(as_planned).run()
+
+
+def test_a_gap_before_the_first_byte_shows_nothing() -> None:
+    with pytest.raises(BenchError, match="before the first byte"):
+        World(as_planned, rate=0).run()
+
+
+def test_a_gap_that_is_too_near_is_not_begun() -> None:
+    world = World(as_planned, now=GAP.closes_s - LEAD_S / 2)
+    with pytest.raises(BenchError, match="too soon"):
+        world.run()
+    assert world.began_s is None
+
+
+def test_no_byte_in_the_next_contact_is_the_devices_fault() -> None:
+    with pytest.raises(DeviceError, match="no byte for 60 s after the contact returned"):
+        World(lambda at_s: at_s < GAP.closes_s).run()
+
+
+def test_an_error_of_the_transfer_is_raised_as_it_is() -> None:
+    class Fails(World):
+        def sleep(self, seconds: float) -> None:
+            super().sleep(seconds)
+            if self.now > 110:
+                self.failure = DeviceError("no more flash")
+                self.done.set()
+                self.thread.join(20)
+
+    with pytest.raises(DeviceError, match="no more flash"):
+        Fails(as_planned).run()

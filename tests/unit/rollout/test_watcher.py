@@ -1,0 +1,155 @@
+"""The watcher: proves what it says, and catches a cluster that breaks its promise."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hil.onboard.node.epoch import Lease, Member, RenewReply
+from hil.rollout.epoch_claims import ClaimInterval, Ledger, definite
+from hil.rollout.rollout import Rollout
+from hil.rollout.watcher import InvariantWatcher, WatchReport
+from hil.testing.fakes import ListSink
+from tests.kits.node_kit import FakeBundle, bed, eventually
+
+
+def health(board: str = "a1", epoch: int = 1, since_s: float = 1.0, serving: bool = True) -> dict[str, Any]:
+    claim = {"serving": serving, "epoch": epoch if serving else None, "since_s": since_s if serving else None}
+    return {"board": board, "os_version": "2.0.0", "claim": claim}
+
+
+def claim(board: str, start: float, end: float, epoch: int = 1, version: str = "2.0.0") -> ClaimInterval:
+    return ClaimInterval(board, start, end, epoch, version)
+
+
+@given(
+    began=st.floats(0, 100),
+    asked_after=st.floats(0, 50),
+    way_there=st.floats(0, 2),
+    way_back=st.floats(0, 2),
+    rate=st.floats(0.99, 1.01),
+)
+def test_a_definite_interval_lies_within_the_true_claim(
+    began: float, asked_after: float, way_there: float, way_back: float, rate: float
+) -> None:
+    sent = began + asked_after - way_there
+    looked = began + asked_after
+    received = looked + way_back
+    found = definite(health(since_s=(looked - began) * rate), sent, received)
+    if found is not None:
+        assert began - 1e-9 <= found.start_s <= found.end_s <= looked
+
+
+def test_a_board_that_does_not_serve_proves_nothing() -> None:
+    assert definite(health(serving=False), 1.0, 1.1) is None
+
+
+def test_a_claim_that_has_only_just_begun_proves_nothing() -> None:
+    assert definite(health(since_s=0.01), 1.0, 1.1) is None
+
+
+def test_two_epochs_at_once_are_a_violation_and_one_after_the_other_are_not() -> None:
+    ledger = Ledger()
+    ledger.add(claim("a1", 0, 1, epoch=1))
+    assert ledger.add(claim("b1", 1.1, 2, epoch=2)) == []
+    (found,) = ledger.add(claim("b2", 0.9, 2, epoch=2))
+    assert found.kind == "mixed-epoch"
+    assert {found.first.board, found.second.board} == {"a1", "b2"}
+
+
+def test_two_os_versions_under_one_epoch_are_a_violation() -> None:
+    ledger = Ledger()
+    ledger.add(claim("a1", 0, 1, version="1.0.0"))
+    assert [v.kind for v in ledger.add(claim("b1", 0.5, 1))] == ["mixed-os"]
+
+
+def test_samples_of_one_claim_become_one_interval_and_one_violation() -> None:
+    ledger = Ledger()
+    ledger.add(claim("b1", 0, 10, epoch=2))
+    found = [ledger.add(claim("a1", t - 0.5, t)) for t in (1.0, 1.2, 1.4)]
+    assert len(ledger.intervals["a1"]) == 1
+    assert ledger.intervals["a1"][0] == claim("a1", 0.5, 1.4)
+    assert [len(f) for f in found] == [1, 0, 0]
+
+
+def test_a_break_in_a_claim_is_a_new_interval() -> None:
+    ledger = Ledger()
+    ledger.add(claim("a1", 0, 1))
+    ledger.add(claim("a1", 1.5, 2))
+    assert len(ledger.intervals["a1"]) == 2
+
+
+def test_a_gap_in_the_sampling_makes_the_check_inconclusive() -> None:
+    report = WatchReport(10, 100, 90, 1.4, "a1", {}, (), 0.0)
+    assert report.ok and not report.conclusive
+    assert report.fields()["conclusive"] is False
+
+
+def test_a_sound_cluster_is_watched_through_changes_and_restarts_without_a_violation(tmp_path: Path) -> None:
+    with bed(tmp_path, {"a": 2, "b": 2}) as boards:
+        rollout = Rollout(boards.fleet, FakeBundle.make(tmp_path / "x"), adapter=boards.adapter)
+        sink = ListSink()
+        with InvariantWatcher(boards.fleet, sink, every_s=0.02) as watcher:
+            for revision in range(3):
+                config = boards.fleet.config(
+                    os_version="1.0.0", params={"revision": revision, "lease_s": 0.4, "renew_s": 0.1}
+                )
+                epoch = rollout.configure(config)
+                eventually(partial(seen, watcher, epoch), f"a sample of epoch {epoch}")
+                boards["b2"].off()
+                boards["b2"].on()
+            rollout.wait_claiming(3)
+        report = watcher.report()
+    assert report.violations == ()
+    assert {epoch for _, _, epoch in report.claims["a1"]} == {1, 2, 3}
+    assert [kind for kind, _ in sink.events].count("watch.summary") == 1
+
+
+def seen(watcher: InvariantWatcher, epoch: int) -> bool:
+    return any(e == epoch for _, _, e in watcher.report().claims.get("a1", []))
+
+
+class ClaimsForEver(Member):
+    """A broken board: it goes on claiming what it once claimed, whatever the coordinator says."""
+
+    def on_reply(self, reply: RenewReply, now_s: float) -> bool:
+        before = self._lease
+        again = super().on_reply(reply, now_s)
+        if before is not None and before.epoch < 99:
+            self._lease = Lease(before.epoch, now_s + 1000, before.since_s)
+        return again
+
+
+def test_a_board_that_breaks_the_promise_is_caught(tmp_path: Path) -> None:
+    with bed(tmp_path, {"a": 2, "b": 1}) as boards:
+        boards["b1"].off()
+        boards["b1"].member_type = ClaimsForEver
+        boards["b1"].on()
+        rollout = Rollout(boards.fleet, FakeBundle.make(tmp_path / "x"), adapter=boards.adapter)
+        sink = ListSink()
+        with InvariantWatcher(boards.fleet, sink, every_s=0.02) as watcher:
+            params = {"lease_s": 0.3, "renew_s": 0.1}
+            rollout.configure(boards.fleet.config(os_version="1.0.0", params=params))
+            time.sleep(0.3)
+            second = boards.fleet.config(os_version="1.0.0", params={**params, "revision": 2})
+            rollout.configure(second, wait_for=["a1", "a2"])
+            eventually(lambda: not watcher.report().ok, "the watcher to see it")
+        found = watcher.report().violations[0]
+    assert found.kind == "mixed-epoch"
+    assert "b1" in (found.first.board, found.second.board)
+    assert any(kind == "watch.violation" for kind, _ in sink.events)
+
+
+def test_boards_that_do_not_answer_are_sampled_as_silent(tmp_path: Path) -> None:
+    with bed(tmp_path, {"a": 2}) as boards:
+        boards["a2"].off()
+        with InvariantWatcher(boards.fleet, every_s=0.02) as watcher:
+            eventually(lambda: watcher.report().samples > 10, "samples")
+        report = watcher.report()
+    assert 0 < report.answers < report.samples
+    assert report.ok and report.conclusive

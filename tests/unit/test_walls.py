@@ -1,0 +1,80 @@
+"""The walls of the house: which room imports which."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import hil
+
+PACKAGE = Path(hil.__file__).parent
+FLOORS = (
+    *("errors", "core", "lab", "leases", "orbit", "evidence"),
+    *("onboard", "images", "boards", "links", "workload"),
+    *("host", "bench", "rollout", "faults", "report", "campaign"),
+    *("monitor", "cli", "testing"),
+)
+"""Rooms from the ground up; a room imports only from itself and from rooms before it."""
+AT_RUN_TIME = {"numpy", "onnxruntime"}
+"""Foreign packages that a board has: the inference of :mod:`hil.onboard.node.infer`."""
+
+
+def _modules() -> dict[str, Path]:
+    return {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+MODULES = _modules()
+
+
+def _imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Every module that a file imports anywhere, with the line."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield node.lineno, whole if whole in MODULES else node.module
+
+
+def _room(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def test_every_room_has_its_floor() -> None:
+    assert {_room(module) for module in MODULES} - {""} == set(FLOORS)
+
+
+def test_no_room_imports_from_a_room_above_it() -> None:
+    upward = [
+        f"{module}:{line} imports {imported}"
+        for module, path in MODULES.items()
+        for line, imported in _imports(path)
+        if imported.startswith("hil.") and _room(module)
+        if FLOORS.index(_room(imported)) > FLOORS.index(_room(module))
+    ]
+    assert not upward, "\n".join(upward)
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    ways = {m: {i for _, i in _imports(p) if i in MODULES and i != m} for m, p in MODULES.items()}
+    while free := {m for m, needs in ways.items() if not needs & ways.keys()}:
+        ways = {m: needs for m, needs in ways.items() if m not in free}
+    assert not ways, f"in or behind a circle: {sorted(ways)}"
+
+
+def test_what_runs_on_a_board_needs_only_the_standard_library() -> None:
+    foreign = [
+        f"{module}:{line} imports {imported}"
+        for module, path in MODULES.items()
+        if _room(module) == "onboard"
+        for line, imported in _imports(path)
+        if not imported.startswith("hil.onboard")
+        and imported.split(".")[0] not in sys.stdlib_module_names | AT_RUN_TIME
+    ]
+    assert not foreign, "\n".join(foreign)
