@@ -3,12 +3,10 @@
 import socket
 import struct
 import threading
-import tomllib
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from hil.core import paths
 from hil.errors import BenchError
 from hil.links.engines.agent import split
 from hil.links.engines.relay import Kind, RelayLine
@@ -130,12 +128,3 @@ def test_a_batch_is_cut_between_messages_into_parts_that_fit_a_frame() -> None:
     assert [len(part) for part in parts] == [3000, 3000, 1000]
     assert b"".join(parts) == one * 7
     assert split(b"") == []
-
-
-def test_an_installed_package_has_every_source_of_the_relay() -> None:
-    project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())
-    engines = paths.ROOT / "hil/links/engines"
-    patterns = project["tool"]["setuptools"]["package-data"]["hil.links.engines"]
-    packed = {path for pattern in patterns for path in engines.glob(pattern)}
-    assert packed == {path for path in (engines / "native").rglob("*") if path.is_file()}
-    assert engines / "native/relay.h" in packed
