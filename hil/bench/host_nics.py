@@ -1,4 +1,4 @@
-"""NICs of this machine that lead to a gateway: they become the link NICs of a bench's nodes while it is up."""
+"""NICs of this machine that lead to a shaper host: they become the link NICs of a bench's nodes while it is up."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hil.core import netns
 from hil.errors import BenchError
 
 if TYPE_CHECKING:
-    from hil.lab.shaper_host import GatewayHostSpec
+    from hil.lab.shaper_host import ShaperHostSpec
     from hil.links.link_box import End, Wire
 
 _ALIAS = "testbed link NIC, else called "
@@ -20,9 +20,9 @@ _ALIAS = "testbed link NIC, else called "
 
 
 class NearNics:
-    """Takes them and gives them back as they were; does nothing in a lab without a gateway."""
+    """Takes them and gives them back as they were; does nothing in a lab without a shaper host."""
 
-    def __init__(self, section: GatewayHostSpec | None) -> None:
+    def __init__(self, section: ShaperHostSpec | None) -> None:
         self._section = section
         self._taken: dict[
             str, tuple[End, str, int]

@@ -42,7 +42,7 @@ from hil.bench.state import (
 )
 from hil.errors import BenchError, HarnessError, HilError
 from hil.lab.model import Lab, load_lab
-from hil.links.engines.shaper_host import Gateway
+from hil.links.engines.shaper_host import ShaperHost
 from hil.links.link_box import LinkBox
 from hil.links.schedule.player import play
 
@@ -151,12 +151,12 @@ class Keeper:
         stack.callback(plumbing.remove)
         with self._phase("namespaces"):
             plumbing.build()
-            near = NearNics(lab.gateway_host)
+            near = NearNics(lab.shaper_host)
             stack.callback(near.give_back)
             near.take(plumbing.wires(first))
         equipment = Equipment(plumbing, client, images, pki, stack)
 
-        gateway = Gateway.of(lab.gateway_host) if lab.gateway_host else None
+        shaper = ShaperHost.of(lab.shaper_host) if lab.shaper_host else None
 
         def links_up() -> LinkBox:
             forced = None if lab.bench.engine == "auto" else lab.bench.engine
@@ -167,7 +167,7 @@ class Keeper:
                 engine=forced,
                 profile=lab.bench.link_profile,
                 seed=lab.bench.seed,
-                gateway=gateway,
+                shaper=shaper,
             )
 
         with self._phase("links and boards"), ThreadPoolExecutor(PARALLEL + 1) as pool:

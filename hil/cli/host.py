@@ -54,7 +54,7 @@ def setup(check: bool, as_json: bool) -> int:
     "--lab",
     "lab_file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Look at the real boards and the gateway of this lab file as well.",
+    help="Look at the real boards and the shaper host of this lab file as well.",
 )
 @click.option("--root", type=click.Path(path_type=Path, file_okay=False), default=Path("/"), hidden=True)
 @JSON_OPTION
@@ -62,7 +62,7 @@ def doctor(lab_file: Path | None, root: Path, as_json: bool) -> int:
     """What this host has and lacks, why it matters, what to do, and what works without it.
 
     With --lab also the lab file's real boards (power switch, management port and who answers there, console, flight
-    NIC, recovery USB) and its gateway (kernel, clock, load, and the ports of the links). It only looks: nothing is
+    NIC, recovery USB) and its shaper host (kernel, clock, load, and the ports of the links). It only looks: nothing is
     switched, no serial port is opened.
 
     \b
@@ -80,7 +80,7 @@ def doctor(lab_file: Path | None, root: Path, as_json: bool) -> int:
 
     checks = doctors.diagnose()
     if lab_file is not None:
-        checks += _real_boards(lab_file, root) + _gateway(lab_file)
+        checks += _real_boards(lab_file, root) + _shaper_host(lab_file)
     if as_json:
         print_json(doctors.as_json(checks))
     else:
@@ -96,12 +96,12 @@ def _real_boards(lab_file: Path, root: Path) -> list[Check]:
     return diagnose(load_lab(lab_file), root)
 
 
-def _gateway(lab_file: Path) -> list[Check]:
-    """What there is to say about the gateway of a lab; nothing, where links are shaped on this host."""
-    from hil.host.doctor import shaper_host as gateways
+def _shaper_host(lab_file: Path) -> list[Check]:
+    """Check the shaper host of a lab; no checks where links are shaped on this host."""
+    from hil.host.doctor import shaper_host as doctor
 
-    gateway = gateways.gateway_of(lab_file)
-    return gateways.diagnose(gateway) if gateway else []
+    shaper = doctor.shaper_host_of(lab_file)
+    return doctor.diagnose(shaper) if shaper else []
 
 
 @click.command()

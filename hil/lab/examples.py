@@ -139,7 +139,7 @@ kind: gpio
 chip: gpiochip0
 line: 5
 """,
-    "GatewayHostSpec": f"""\
+    "ShaperHostSpec": f"""\
 ssh: {{address: 192.0.2.40, key_file: ~/.ssh/lab, host_key: {_HOST_KEY}}}
 links:
   ground:
@@ -149,7 +149,7 @@ links:
     a: {{port: enp3s0, vlan: 120, near: enp4s0.120}}
     b: {{port: enp3s0, vlan: 121, near: enp4s0.121}}
 """,
-    "GatewayLinkSpec": """\
+    "ShapedLinkSpec": """\
 a: {port: enp3s0, vlan: 120, near: enp4s0.120}
 b: {port: enp5s0, near: enp6s0}      # a port of its own, without VLAN
 """,

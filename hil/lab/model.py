@@ -6,14 +6,20 @@ meant: every bound refuses what no terminal or cable does and says what is allow
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AliasChoices, Field, StringConstraints, model_validator
 
 from hil.lab.real_board import JetsonSpec
-from hil.lab.shaper_host import GatewayHostSpec
+from hil.lab.shaper_host import ShaperHostSpec
 from hil.lab.yamlfile import Strict, fault, load_yaml
+
+logger = logging.getLogger("hil.lab")
+
+OLD_SHAPER_HOST = "gateway_host"
+"""Key of `shaper_host` in lab files of versions before 0.2; still read."""
 
 RESERVED = frozenset({"mgmt", "box"})
 """Names of the bench's own namespaces."""
@@ -230,10 +236,19 @@ class Lab(Strict):
     gateway: Name = Field(description="the board that receives from the ground")
     spacecraft: tuple[Spacecraft, ...] = Field(min_length=1, max_length=MAX_SPACECRAFT, strict=False)
     orbit: OrbitSpec | None = None
-    gateway_host: GatewayHostSpec | None = Field(
-        default=None, description="another machine that shapes the links; left out: this one does"
+    shaper_host: ShaperHostSpec | None = Field(
+        default=None,
+        validation_alias=AliasChoices("shaper_host", OLD_SHAPER_HOST),
+        description="another machine that shapes the links; left out: this one does",
     )
     links: tuple[LinkSpec, ...] = Field(min_length=1, strict=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _note_old_key(cls, data: object) -> object:
+        if isinstance(data, dict) and OLD_SHAPER_HOST in data:
+            logger.warning("the key %s is now called shaper_host; rename it in the lab file", OLD_SHAPER_HOST)
+        return data
 
     @model_validator(mode="after")
     def _names_and_references(self) -> Self:
@@ -266,20 +281,18 @@ class Lab(Strict):
                 )
             self._check_orbit(link)
         _connected(nodes, [link.between for link in self.links])
-        self._check_gateway_host()
+        self._check_shaper_host()
         return self
 
-    def _check_gateway_host(self) -> None:
-        if self.gateway_host is None:
+    def _check_shaper_host(self) -> None:
+        if self.shaper_host is None:
             return
         if self.bench.engine != "auto":
-            raise fault(
-                "bench.engine", self.bench.engine, "is for links shaped here; there is a gateway_host"
-            )
-        ours, theirs = {link.name for link in self.links}, {*self.gateway_host.links}
+            raise fault("bench.engine", self.bench.engine, "is for links shaped here; there is a shaper_host")
+        ours, theirs = {link.name for link in self.links}, {*self.shaper_host.links}
         if ours != theirs:
             names = ", ".join(sorted(ours ^ theirs))
-            raise fault("gateway_host.links", names, f"names every link of the lab and no other: {names}")
+            raise fault("shaper_host.links", names, f"names every link of the lab and no other: {names}")
 
     def _check_orbit(self, link: LinkSpec) -> None:
         if not link.follows_orbit:

@@ -63,7 +63,7 @@ class JumpSpec(Strict):
 
 
 class SshSpec(Strict):
-    """A way in over SSH: a board's management port, or the gateway. Give ``key_file`` or ``agent: true``."""
+    """A way in over SSH: a board's management port, or the shaper host. Give ``key_file`` or ``agent: true``."""
 
     address: Ipv4
     port: Port = 22

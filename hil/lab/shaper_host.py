@@ -14,10 +14,10 @@ _NIC = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$"
 
 
 class PortSpec(Strict):
-    """One end of a link: a port of the gateway and the NIC of this machine that leads to it."""
+    """One end of a link: a port of the shaper host and the NIC of this machine that leads to it."""
 
     port: str = Field(
-        pattern=_NIC, description="NIC of the gateway; only for this link, unless a VLAN is given"
+        pattern=_NIC, description="NIC of the shaper host; only for this link, unless a VLAN is given"
     )
     vlan: int | None = Field(
         default=None, ge=1, le=4094, description="VLAN on that port, made by the bench; several share a trunk"
@@ -28,23 +28,23 @@ class PortSpec(Strict):
     )
 
 
-class GatewayLinkSpec(Strict):
+class ShapedLinkSpec(Strict):
     """The two ends of a link, in the order of its `between`."""
 
     a: PortSpec
     b: PortSpec
 
 
-class GatewayHostSpec(Strict):
-    """The gateway: a Linux with netem in the middle of all links of the lab. See docs/gateway.md."""
+class ShaperHostSpec(Strict):
+    """The shaper host: a Linux with netem in the middle of all links of the lab. See docs/shaper-host.md."""
 
     ssh: SshSpec
-    links: dict[str, GatewayLinkSpec] = Field(min_length=1, description="every link of the lab by its name")
+    links: dict[str, ShapedLinkSpec] = Field(min_length=1, description="every link of the lab by its name")
 
     @model_validator(mode="after")
     def _each_port_once(self) -> Self:
         if self.ssh.jump:
-            raise ValueError("a gateway is logged in to directly: leave `jump` out")
+            raise ValueError("a shaper host is logged in to directly: leave `jump` out")
         ends = [end for link in self.links.values() for end in (link.a, link.b)]
         whole = {end.port for end in ends if end.vlan is None}
         twice = Counter(f"port {end.port}" + (f" VLAN {end.vlan}" if end.vlan else "") for end in ends)

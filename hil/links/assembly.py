@@ -25,7 +25,7 @@ from hil.links.shape import shape_step
 from hil.links.wires import Wire
 
 if TYPE_CHECKING:
-    from hil.links.engines.shaper_host import Gateway
+    from hil.links.engines.shaper_host import ShaperHost
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,11 @@ class Opened:
             rtnl.transact(agent, [step for link in own for step in _join(link, seed)])
 
 
-def open_gateway(gateway: Gateway, wires: Sequence[Wire], profile: Profile, undo: ExitStack) -> Opened:
+def open_on_shaper_host(
+    shaper: ShaperHost, wires: Sequence[Wire], profile: Profile, undo: ExitStack
+) -> Opened:
     """The kernel of another machine, to which the cables lead already."""
-    choice, agent, nics = gateway.open({wire.name: wire.a_to_b.mtu for wire in wires}, profile)
+    choice, agent, nics = shaper.open({wire.name: wire.a_to_b.mtu for wire in wires}, profile)
     undo.callback(agent.close)
     pairs = zip(nics[::2], nics[1::2], strict=True)
     return Opened(choice, (agent,), tuple(Place(0, a, b) for a, b in pairs))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from hil.errors import ConfigurationError
 from hil.evidence.sink import NullSink, Sink
-from hil.links.assembly import open_gateway, open_here
+from hil.links.assembly import open_here, open_on_shaper_host
 from hil.links.commanded import BoxRecord, LinkRecord, Override, Store
 from hil.links.engines import netem, rtnl
 from hil.links.engines.agent import Agent
@@ -30,7 +30,7 @@ from hil.links.status import DirectionStatus, LinkStatus, direction_status
 from hil.links.wires import End, Wire, check_profile, check_wires
 
 if TYPE_CHECKING:
-    from hil.links.engines.shaper_host import Gateway
+    from hil.links.engines.shaper_host import ShaperHost
 
 __all__ = ["DIRECTIONS", "Direction", "DirectionStatus", "End", "LinkBox", "LinkStatus", "Wire"]
 _KERNEL_LAG_NS = 150_000_000
@@ -73,12 +73,12 @@ class LinkBox:
         profile: Profile = "exact",
         sink: Sink | None = None,
         seed: int | None = None,
-        gateway: Gateway | None = None,
+        shaper: ShaperHost | None = None,
         kernels: int | None = None,
     ) -> LinkBox:
         """Build and shape the links; the namespaces exist already, the end NICs get their addresses later.
 
-        With a ``gateway`` the ends' NICs exist too, and the links are shaped on that machine, to which they lead.
+        With a ``shaper`` the ends' NICs exist too, and the links are shaped on that machine, to which they lead.
 
         ``engine`` None: this kernel's netem where it exists, else User-Mode Linux.  ``seed`` repeats random loss
         where the kernel can (from about 6.6).  ``kernels``: how many User-Mode Linuxes share the links; None for as
@@ -87,8 +87,8 @@ class LinkBox:
         """
         check_wires(wires, profile)
         with ExitStack() as undo:
-            if gateway:
-                opened = open_gateway(gateway, wires, profile, undo)
+            if shaper:
+                opened = open_on_shaper_host(shaper, wires, profile, undo)
             else:
                 opened = open_here(box_namespace, wires, detect(engine), profile, undo, kernels=kernels)
             agents, first = opened.agents, opened.agents[0]

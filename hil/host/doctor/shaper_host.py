@@ -1,4 +1,4 @@
-"""``hil doctor --lab``: whether the gateway that a lab file names can be the link box, why not, what to do.
+"""``hil doctor --lab``: whether the shaper host that a lab file names can be the link box, why not, what to do.
 
 Facts come over SSH (``probe``); the judgement (``examine``) is a pure function of them.
 """
@@ -16,9 +16,9 @@ from hil.host.doctor.this_host import Check, Status
 from hil.links.engines import offload, ports, rtnl
 from hil.links.engines.choose import lacking
 from hil.links.engines.ports import Nic, Port
-from hil.links.engines.shaper_host import Gateway, GatewayHost, Login, SshAgent
+from hil.links.engines.shaper_host import Login, ShaperHost, ShaperTarget, SshAgent
 
-WITHOUT = "benches whose lab file has no gateway_host work; this lab's links do not"
+WITHOUT = "benches whose lab file has no shaper_host work; this lab's links do not"
 INEXACT = "everything, but runs may end INCONCLUSIVE"
 ROUND_TRIP_WARN_MS = 5.0
 ROUND_TRIP_FAIL_MS = 250.0
@@ -38,8 +38,8 @@ true
 
 
 @dataclass(frozen=True)
-class GatewayFacts:
-    """What there is to know about a gateway."""
+class ShaperHostFacts:
+    """What there is to know about a shaper host."""
 
     name: str
     ports: tuple[Port, ...]
@@ -60,22 +60,22 @@ class GatewayFacts:
     )
 
 
-def diagnose(gateway: Gateway) -> list[Check]:
-    """Look at a gateway and judge it; what it had is restored."""
-    return examine(probe(gateway))
+def diagnose(shaper: ShaperHost) -> list[Check]:
+    """Look at a shaper host and judge it; what it had is restored."""
+    return examine(probe(shaper))
 
 
-def probe(gateway: Gateway) -> GatewayFacts:
+def probe(shaper: ShaperHost) -> ShaperHostFacts:
     """Ask it. Ports that are down are set up for the while, to see whether something is at their other end."""
-    ends = tuple(port for pair in gateway.ports.values() for port in pair)
-    name = gateway.host.name
+    ends = tuple(port for pair in shaper.ports.values() for port in pair)
+    name = shaper.host.name
     try:
-        return _probed(gateway.host, name, ends)
+        return _probed(shaper.host, name, ends)
     except HilError as exc:
-        return GatewayFacts(name, ends, problem=exc.message, remedy=exc.remedy)
+        return ShaperHostFacts(name, ends, problem=exc.message, remedy=exc.remedy)
 
 
-def _probed(host: GatewayHost, name: str, ends: tuple[Port, ...]) -> GatewayFacts:
+def _probed(host: ShaperTarget, name: str, ends: tuple[Port, ...]) -> ShaperHostFacts:
     login = Login(host)
     try:
         said = dict(line.partition("=")[::2] for line in login.run(_FACTS, root=True).splitlines())
@@ -93,7 +93,7 @@ def _probed(host: GatewayHost, name: str, ends: tuple[Port, ...]) -> GatewayFact
         nics = _with_carrier(
             agent, nics, [nic for nic in wanted if not nics[nic].up and not nics[nic].master]
         )
-    return GatewayFacts(
+    return ShaperHostFacts(
         name,
         ends,
         kernel_release=release,
@@ -138,13 +138,15 @@ def _with_carrier(agent: SshAgent, nics: dict[str, Nic], down: Sequence[str]) ->
     return now
 
 
-def examine(facts: GatewayFacts) -> list[Check]:
-    """All checks on a gateway."""
+def examine(facts: ShaperHostFacts) -> list[Check]:
+    """All checks on a shaper host."""
     if facts.problem:
         why = "the links of this lab are shaped there"
-        return [Check("gateway", "fail", facts.problem, why, facts.remedy, WITHOUT)]
+        return [Check("shaper-host", "fail", facts.problem, why, facts.remedy, WITHOUT)]
     return [
-        Check("gateway", "ok", f"{facts.name}, Linux {facts.kernel_release}", "the links are shaped there"),
+        Check(
+            "shaper-host", "ok", f"{facts.name}, Linux {facts.kernel_release}", "the links are shaped there"
+        ),
         *_kernel(facts),
         *_ports(facts),
     ]
@@ -154,12 +156,12 @@ def _check(
     ok: bool, name: str, found: str, why: str, *, remedy: str, bad: Status = "fail", without: str = ""
 ) -> Check:
     if ok:
-        return Check(f"gateway-{name}", "ok", found, why)
+        return Check(f"shaper-host-{name}", "ok", found, why)
     without = without or (WITHOUT if bad == "fail" else INEXACT)
-    return Check(f"gateway-{name}", bad, found, why, remedy, without)
+    return Check(f"shaper-host-{name}", bad, found, why, remedy, without)
 
 
-def _kernel(f: GatewayFacts) -> Iterator[Check]:
+def _kernel(f: ShaperHostFacts) -> Iterator[Check]:
     trunk = any(port.vlan is not None for port in f.ports)
     for thing, modules in (
         ("netem", "sch_netem"),
@@ -206,7 +208,7 @@ def _kernel(f: GatewayFacts) -> Iterator[Check]:
         "round-trip",
         f"{f.round_trip_ms:.2f} ms over the control connection",
         "a cut by hand comes so much later, and clocks are compared over it; schedules do not wait for it",
-        remedy="connect the gateway by cable, in the same network",
+        remedy="connect the shaper host by cable, in the same network",
         bad="warn" if f.round_trip_ms <= ROUND_TRIP_FAIL_MS else "fail",
     )
     idle = f.cpus - f.load
@@ -214,13 +216,13 @@ def _kernel(f: GatewayFacts) -> Iterator[Check]:
         f.cpus >= 2 and idle >= 1,
         "cpu",
         f"{f.cpus} cores, load {f.load:.2f}",
-        "a busy gateway adds delays of its own; calibration will say so",
+        "a busy shaper host adds delays of its own; calibration will say so",
         remedy="use a machine with two cores or more, and end what else runs there",
         bad="warn",
     )
 
 
-def _ports(f: GatewayFacts) -> Iterator[Check]:
+def _ports(f: ShaperHostFacts) -> Iterator[Check]:
     nics = f.nics or {}
     for name in sorted({port.nic for port in f.ports}):
         port = next(p for p in sorted(f.ports, key=lambda p: p.vlan is not None) if p.nic == name)
@@ -251,9 +253,9 @@ def _ports(f: GatewayFacts) -> Iterator[Check]:
         )
 
 
-def gateway_of(lab_path: Path) -> Gateway | None:
-    """The gateway of a lab file, if it has one; ConfigurationError for a lab file with mistakes."""
+def shaper_host_of(lab_path: Path) -> ShaperHost | None:
+    """The shaper host of a lab file, if it has one; ConfigurationError for a lab file with mistakes."""
     from hil.lab.model import load_lab
 
-    section = load_lab(lab_path).gateway_host
-    return Gateway.of(section) if section else None
+    section = load_lab(lab_path).shaper_host
+    return ShaperHost.of(section) if section else None

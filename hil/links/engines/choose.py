@@ -14,7 +14,7 @@ from hil.links.engines import netem, rtnl, uml
 from hil.links.engines.agent import Agent, KernelAgent
 from hil.links.state import LinkState
 
-EngineKind = Literal["kernel", "uml", "gateway"]
+EngineKind = Literal["kernel", "uml", "shaper_host"]
 _LOOPBACK = 1  # the first NIC of every namespace
 
 

@@ -1,4 +1,4 @@
-"""Ports of a gateway: physical NICs, or VLANs of one, made ready to carry links; and how to put everything back.
+"""Ports of a shaper host: physical NICs, or VLANs of one, made ready to carry links; and how to put everything back.
 
 Before anything is changed the relay is told how to undo it, so that it does so however the connection ends.
 What a relay that was killed left there is removed before ports are used again: VLANs by the prefix of their names,
@@ -34,7 +34,7 @@ _OURS = ("netem", "ingress")
 
 @dataclass(frozen=True)
 class Port:
-    """Where a link's end is on the gateway: a NIC of its, or one VLAN on that NIC."""
+    """Where a link's end is on the shaper host: a NIC of its, or one VLAN on that NIC."""
 
     nic: str
     vlan: int | None = None
@@ -45,7 +45,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Nic:
-    """A NIC of the gateway as it is."""
+    """A NIC of the shaper host as it is."""
 
     index: int
     flags: int
@@ -65,7 +65,7 @@ class Nic:
         return bool(self.flags & _UP)
 
 
-class GatewayKernel(Protocol):
+class ShaperKernel(Protocol):
     """What is needed of :class:`hil.links.engines.shaper_host.SshAgent`."""
 
     def request(self, batch: bytes) -> bytes: ...
@@ -77,8 +77,8 @@ class GatewayKernel(Protocol):
     def undo_ioctl(self, ifname: str, request: bytes) -> None: ...
 
 
-def nics(gateway: GatewayKernel) -> dict[str, Nic]:
-    """All NICs of the gateway, by name."""
+def nics(shaper: ShaperKernel) -> dict[str, Nic]:
+    """All NICs of the shaper host, by name."""
     from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
     from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
     from pyroute2.netlink.rtnl.tcmsg import tcmsg
@@ -88,7 +88,7 @@ def nics(gateway: GatewayKernel) -> dict[str, Nic]:
         for form, reply in zip(
             (ifinfmsg, ifaddrmsg, tcmsg),
             rtnl.transact(
-                gateway,
+                shaper,
                 [
                     ("listing its NICs", _message(_GETLINK, _DUMP, bytes(16))),
                     ("listing its addresses", _message(_GETADDR, _DUMP, bytes(8))),
@@ -119,26 +119,26 @@ def nics(gateway: GatewayKernel) -> dict[str, Nic]:
     }
 
 
-def lay(gateway: GatewayKernel, ports: Sequence[Port], *, mtus: Sequence[int], profile: Profile) -> list[str]:
+def lay(shaper: ShaperKernel, ports: Sequence[Port], *, mtus: Sequence[int], profile: Profile) -> list[str]:
     """Make the ports of link ends ready, one MTU each; the names of the NICs that are them.
 
     Offloads are as ``profile`` says, on trunks too, where received packets are put together.  ConfigurationError
     for ports that are not there or somebody else's; BenchError when the kernel refuses something.
     """
-    _sweep(gateway, nics(gateway), ports)
-    there = nics(gateway)
+    _sweep(shaper, nics(shaper), ports)
+    there = nics(shaper)
     for port in ports:
         check(port, there)
     trunks = {port.nic: mtu for port, mtu in sorted(zip(ports, mtus, strict=True), key=lambda pair: pair[1])}
     for number, (name, mtu) in enumerate(trunks.items()):
         whole = Port(name) in ports
-        _take(gateway, name, there[name], mtu, profile=profile, whole=whole)
+        _take(shaper, name, there[name], mtu, profile=profile, whole=whole)
         for port, own_mtu in zip(ports, mtus, strict=True):
             if port.nic == name and port.vlan is not None:
                 made = vlan_name(number, port.vlan)
-                gateway.undo(delete_link(made))
+                shaper.undo(delete_link(made))
                 rtnl.transact(
-                    gateway,
+                    shaper,
                     [
                         (
                             f"{port} (kernel module 8021q)",
@@ -146,27 +146,27 @@ def lay(gateway: GatewayKernel, ports: Sequence[Port], *, mtus: Sequence[int], p
                         )
                     ],
                 )
-                now = nics(gateway)[made]
-                _no_own_address(gateway, now)
-                _plain(gateway, made, profile)
+                now = nics(shaper)[made]
+                _no_own_address(shaper, now)
+                _plain(shaper, made, profile)
     numbers = {name: number for number, name in enumerate(trunks)}
     return [p.nic if p.vlan is None else vlan_name(numbers[p.nic], p.vlan) for p in ports]
 
 
-def lacking_vlan(gateway: rtnl.Requester, ports: Sequence[Port]) -> list[str]:
-    """Whether the kernel can make VLANs, if a port needs it; tried in the scratch namespace of ``gateway``."""
+def lacking_vlan(shaper: rtnl.Requester, ports: Sequence[Port]) -> list[str]:
+    """Whether the kernel can make VLANs, if a port needs it; tried in the scratch namespace of ``shaper``."""
     if all(port.vlan is None for port in ports):
         return []
-    return [] if makes_vlans(gateway) else ["VLANs (8021q)"]
+    return [] if makes_vlans(shaper) else ["VLANs (8021q)"]
 
 
-def makes_vlans(gateway: rtnl.Requester) -> bool:
+def makes_vlans(shaper: rtnl.Requester) -> bool:
     """Whether the kernel knows VLANs; asked by a request that it refuses either way. BenchError for another refusal.
 
     A real one would need a NIC to put it on, and a scratch namespace has only loopback, which carries none; not every
     kernel has veth or dummy.  4095 is no VLAN (IEEE 802.1Q), which only a kernel that knows the kind can tell.
     """
-    (reply,) = rtnl.replies(gateway.request(rtnl.number([new_vlan(vlan_name(0, 0), 1, _NO_VLAN, 1500)])))
+    (reply,) = rtnl.replies(shaper.request(rtnl.number([new_vlan(vlan_name(0, 0), 1, _NO_VLAN, 1500)])))
     if reply.error == errno.EOPNOTSUPP:
         return False
     if reply.error != errno.ERANGE:
@@ -182,22 +182,23 @@ def check(port: Port, there: dict[str, Nic]) -> None:
     if nic is None:
         usable = ", ".join(sorted(name for name in there if name != "lo"))
         raise ConfigurationError(
-            f"the gateway has no NIC {port.nic}",
-            remedy=f"its NICs: {usable}; see gateway_host in the lab file",
+            f"the shaper host has no NIC {port.nic}",
+            remedy=f"its NICs: {usable}; see shaper_host in the lab file",
         )
     if nic.master:
         raise ConfigurationError(
-            f"port {port.nic} of the gateway belongs to a bridge or bond",
+            f"port {port.nic} of the shaper host belongs to a bridge or bond",
             remedy=f"there: ip link set {port.nic} nomaster",
         )
     if port.vlan is None and nic.addresses:
         raise ConfigurationError(
-            f"port {port.nic} of the gateway has address {', '.join(nic.addresses)}: is it the way to the gateway?",
+            f"port {port.nic} of the shaper host has address {', '.join(nic.addresses)}: "
+            "is it the way to the shaper host?",
             remedy=f"name another port; or there: ip address flush dev {port.nic}",
         )
     if foreign := [kind for kind, handle in nic.qdiscs if handle and kind not in _OURS]:
         raise ConfigurationError(
-            f"port {port.nic} of the gateway has queueing discipline {', '.join(foreign)}, which is not ours",
+            f"port {port.nic} of the shaper host has queueing discipline {', '.join(foreign)}, which is not ours",
             remedy=f"there: tc qdisc delete dev {port.nic} {'clsact' if 'clsact' in foreign else 'root'}",
         )
 
@@ -245,7 +246,7 @@ def delete_qdisc(index: int, *, ingress: bool) -> bytes:
     return _message(_DELQDISC, _ACK, struct.pack("=BxxxiIII", 0, index, handle, parent, 0))
 
 
-def _sweep(gateway: GatewayKernel, there: dict[str, Nic], ports: Sequence[Port]) -> None:
+def _sweep(shaper: ShaperKernel, there: dict[str, Nic], ports: Sequence[Port]) -> None:
     """Remove what a relay left that could not undo."""
     steps = [(f"leftover {name}", delete_link(name)) for name in there if name.startswith(PREFIX)]
     for name in sorted({port.nic for port in ports if port.vlan is None} & {*there}):
@@ -254,40 +255,40 @@ def _sweep(gateway: GatewayKernel, there: dict[str, Nic], ports: Sequence[Port])
                 message = delete_qdisc(there[name].index, ingress=kind == "ingress")
                 steps.append((f"leftover {kind} of {name}", message))
     if steps:
-        rtnl.transact(gateway, steps)
+        rtnl.transact(shaper, steps)
 
 
-def _take(gateway: GatewayKernel, name: str, nic: Nic, mtu: int, *, profile: Profile, whole: bool) -> None:
-    gateway.undo(set_link(nic.index, nic.flags, nic.mtu))
+def _take(shaper: ShaperKernel, name: str, nic: Nic, mtu: int, *, profile: Profile, whole: bool) -> None:
+    shaper.undo(set_link(nic.index, nic.flags, nic.mtu))
     if whole:
-        gateway.undo(delete_qdisc(nic.index, ingress=False))
-        gateway.undo(delete_qdisc(nic.index, ingress=True))
-        _no_own_address(gateway, nic)
+        shaper.undo(delete_qdisc(nic.index, ingress=False))
+        shaper.undo(delete_qdisc(nic.index, ingress=True))
+        _no_own_address(shaper, nic)
     flags = nic.flags | _UP | (_PROMISC if whole else 0)
-    rtnl.transact(gateway, [(f"port {name} up, MTU {mtu}", set_link(nic.index, flags, max(mtu, nic.mtu)))])
-    _plain(gateway, name, profile)
+    rtnl.transact(shaper, [(f"port {name} up, MTU {mtu}", set_link(nic.index, flags, max(mtu, nic.mtu)))])
+    _plain(shaper, name, profile)
 
 
-def _no_own_address(gateway: GatewayKernel, nic: Nic) -> None:
+def _no_own_address(shaper: ShaperKernel, nic: Nic) -> None:
     """IPv6 would put its own packets on the link unasked."""
     if nic.address_mode is None or nic.address_mode == _NO_ADDRESS:
         return
-    gateway.undo(address_mode(nic.index, nic.address_mode))
-    rtnl.transact(gateway, [("no IPv6 address", address_mode(nic.index, _NO_ADDRESS))])
+    shaper.undo(address_mode(nic.index, nic.address_mode))
+    rtnl.transact(shaper, [("no IPv6 address", address_mode(nic.index, _NO_ADDRESS))])
 
 
-def _plain(gateway: GatewayKernel, name: str, profile: Profile) -> None:
+def _plain(shaper: ShaperKernel, name: str, profile: Profile) -> None:
     offload.switch_off(
-        asking(gateway, name),
+        asking(shaper, name),
         name,
         udp_only=profile == "bulk",
-        undo_first=lambda request: gateway.undo_ioctl(name, request),
+        undo_first=lambda request: shaper.undo_ioctl(name, request),
     )
 
 
-def asking(gateway: GatewayKernel, name: str) -> Callable[[bytes], bytes]:
-    """SIOCETHTOOL on one NIC of the gateway."""
-    return lambda request: gateway.ioctl(name, request)
+def asking(shaper: ShaperKernel, name: str) -> Callable[[bytes], bytes]:
+    """SIOCETHTOOL on one NIC of the shaper host."""
+    return lambda request: shaper.ioctl(name, request)
 
 
 def _message(kind: int, flags: int, body: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""The relay on another machine, reached over SSH: a gateway that shapes links on its physical ports.
+"""The relay on another machine, reached over SSH: a shaper host that shapes links on its physical ports.
 
 The machine needs a Linux with netem, an SSH server and root.  The relay's static binary is copied there under its
 content hash and run with its frames on stdin and stdout; it ends with the connection, and undoes what it did.
@@ -31,7 +31,7 @@ from hil.links.engines.relay import Kind, RelayLine, compile_relay
 from hil.links.engines.wiring import Profile
 
 if TYPE_CHECKING:
-    from hil.lab.shaper_host import GatewayHostSpec
+    from hil.lab.shaper_host import ShaperHostSpec
 
 SILENCE_S = 15
 """The relay ends and undoes when it heard nothing for so long: a cable was pulled, and no TCP connection ended."""
@@ -43,8 +43,8 @@ _SSH_FAILED = 255
 
 
 @dataclass(frozen=True)
-class GatewayHost:
-    """How to log in to a gateway, from where, and how to know it is the right one."""
+class ShaperTarget:
+    """How to log in to a shaper host, from where, and how to know it is the right one."""
 
     address: str
     host_key: str  # "ssh-ed25519 AAAA..."
@@ -55,20 +55,20 @@ class GatewayHost:
 
     @property
     def name(self) -> str:
-        return f"gateway {self.user}@{self.address}"
+        return f"shaper host {self.user}@{self.address}"
 
 
 class Login:
-    """Commands on a gateway with the OpenSSH client, which trusts the pinned host key and nothing else."""
+    """Commands on a shaper host with the OpenSSH client, which trusts the pinned host key and nothing else."""
 
-    def __init__(self, host: GatewayHost) -> None:
+    def __init__(self, host: ShaperTarget) -> None:
         self.host = host
-        self._directory = tempfile.TemporaryDirectory(prefix="hil-gateway-")
+        self._directory = tempfile.TemporaryDirectory(prefix="hil-shaper-")
         self.log = Path(self._directory.name) / "said"
         known = Path(self._directory.name) / "known_hosts"
-        known.write_text(f"gateway {host.host_key}\n", encoding="ascii")
+        known.write_text(f"shaper-host {host.host_key}\n", encoding="ascii")
         options = {
-            "HostKeyAlias": "gateway",
+            "HostKeyAlias": "shaper-host",
             "UserKnownHostsFile": known,
             "GlobalKnownHostsFile": "/dev/null",
             "StrictHostKeyChecking": "yes",
@@ -131,9 +131,9 @@ class Login:
                 f"{where}: {self.host.user} is not root and sudo wants a password",
                 remedy=f"there: echo '{self.host.user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/testbed",
             )
-        if "another bench has this gateway" in said:
+        if "another bench has this shaper host" in said:
             return BenchError(
-                f"{where}: another bench has this gateway",
+                f"{where}: another bench has this shaper host",
                 remedy="wait until it is down; one bench uses it at a time",
             )
         if "Permission denied" in said:
@@ -164,7 +164,7 @@ def install(login: Login) -> str:
     if machine != ours:
         raise BenchError(
             f"{login.host.name} is {machine}; the relay is built for {ours}",
-            remedy="use a gateway with this machine's kind of processor",
+            remedy="use a shaper host with this machine's kind of processor",
         )
     path = f"{home}/.cache/hil/{name}"
     if len(there) > 2 and there[2].split()[0] == digest:
@@ -180,18 +180,18 @@ def install(login: Login) -> str:
 
 
 @dataclass(frozen=True)
-class Gateway:
-    """A gateway and the two ports of it, of ends a and b, that each link is cabled to."""
+class ShaperHost:
+    """A shaper host and the two ports of it, of ends a and b, that each link is cabled to."""
 
-    host: GatewayHost
+    host: ShaperTarget
     ports: Mapping[str, tuple[Port, Port]]
 
     @classmethod
-    def of(cls, section: GatewayHostSpec) -> Gateway:
-        """The gateway of a lab file."""
+    def of(cls, section: ShaperHostSpec) -> ShaperHost:
+        """The shaper host of a lab file."""
         ssh = section.ssh
         key = Path(ssh.key_file) if ssh.key_file else None
-        host = GatewayHost(ssh.address, ssh.host_key, key=key, user=ssh.user, port=ssh.port)
+        host = ShaperTarget(ssh.address, ssh.host_key, key=key, user=ssh.user, port=ssh.port)
         ends = {
             name: (Port(link.a.port, link.a.vlan), Port(link.b.port, link.b.vlan))
             for name, link in section.links.items()
@@ -202,7 +202,7 @@ class Gateway:
         """Its ports made ready for these links, of these MTUs, and the names of their NICs, link by link, a then b.
 
         Raises ConfigurationError for ports that are not there or somebody else's, BenchError for a kernel that
-        lacks something; the gateway is then as it was.
+        lacks something; the shaper host is then as it was.
         """
         with SshAgent(self.host, scratch=True) as probe:
             missing = [*lacking(probe), *ports.lacking_vlan(probe, self._ends(mtus))]
@@ -219,7 +219,7 @@ class Gateway:
         except BaseException:
             agent.close()
             raise
-        return EngineChoice("gateway", f"the lab file names {self.host.name}", release), agent, nics
+        return EngineChoice("shaper_host", f"the lab file names {self.host.name}", release), agent, nics
 
     def _ends(self, links: Iterable[str]) -> list[Port]:
         try:
@@ -229,7 +229,7 @@ class Gateway:
 
 
 class SshAgent(Agent):
-    """A gateway's kernel. ``scratch``: in an empty namespace of its own there, for asking what the kernel can do.
+    """A shaper host's kernel. ``scratch``: in an empty namespace of its own there, for asking what the kernel can do.
 
     ``relay``: where :func:`install` has put it a moment ago; it saves a login.
 
@@ -239,16 +239,16 @@ class SshAgent(Agent):
 
     own_clock = True
 
-    def __init__(self, host: GatewayHost, *, scratch: bool = False, relay: str | None = None) -> None:
+    def __init__(self, host: ShaperTarget, *, scratch: bool = False, relay: str | None = None) -> None:
         self.host = host
         self.latest: ClockOffset | None = None
         self._login = Login(host)
         self._ended = threading.Event()
-        self._heart = threading.Thread(target=self._beat, name="gateway-heartbeat", daemon=True)
+        self._heart = threading.Thread(target=self._beat, name="shaper-host-heartbeat", daemon=True)
         self._process: RelayProcess | None = None
         try:
             self.relay = relay or install(self._login)
-            command = [self.relay, "gateway", str(SILENCE_S), *(["scratch"] if scratch else [])]
+            command = [self.relay, "shaper", str(SILENCE_S), *(["scratch"] if scratch else [])]
             argv = self._login.argv(command, root=True)
             self._process = RelayProcess(argv, name="ssh", log=self._login.log)
             self._line = RelayLine(self._process.sock, name=host.name)
@@ -273,7 +273,7 @@ class SshAgent(Agent):
         except BenchError as exc:
             raise self._why() or BenchError(
                 f"{exc.message}; what it did there it undoes by itself within {SILENCE_S} s",
-                remedy="is the gateway up, and the way to it? Then bring the bench up again",
+                remedy="is the shaper host up, and the way to it? Then bring the bench up again",
             ) from exc
 
     def offset(self, now_ns: Callable[[], int], *, readings: int = 5) -> ClockOffset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
@@ -105,3 +106,24 @@ def test_a_file_that_is_no_lab_gets_a_configuration_error(tmp_path: Path, conten
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"nowhere\.yaml: no such file"):
         load_lab(tmp_path / "nowhere.yaml")
+
+
+def test_the_old_key_of_the_shaper_host_is_still_read_with_a_note(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    section = """
+ssh: {address: 192.0.2.7, host_key: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl",
+      agent: true}
+links:
+  ground: {a: {port: p1, near: n1}, b: {port: p2, near: n2}}
+  isl-ab: {a: {port: p3, near: n3}, b: {port: p4, near: n4}}
+"""
+    path = tmp_path / "lab.yaml"
+    path.write_text(f"{VIRTUAL}\ngateway_host:\n{indent(section, '  ')}")
+    lab = load_lab(path)
+    assert lab.shaper_host is not None and lab.shaper_host.links["ground"].b.near == "n2"
+    assert "gateway_host is now called shaper_host" in caplog.text
+    path.write_text(path.read_text().replace("near: n2", "near: n1"))
+    line = path.read_text().splitlines().index("gateway_host:") + 1
+    with pytest.raises(ConfigurationError, match=rf"lab.yaml:{line}: .*near n1: used for two ends"):
+        load_lab(path)

@@ -12,15 +12,15 @@ import pytest
 from pydantic import ValidationError
 
 from hil.errors import BenchError, ConfigurationError
-from hil.host.doctor import shaper_host as gateway_doctor
-from hil.host.doctor.shaper_host import GatewayFacts, examine
-from hil.lab.shaper_host import GatewayHostSpec
+from hil.host.doctor import shaper_host as shaper_host_doctor
+from hil.host.doctor.shaper_host import ShaperHostFacts, examine
+from hil.lab.shaper_host import ShaperHostSpec
 from hil.links.engines import netem, offload, ports, rtnl
 from hil.links.engines.agent import Agent
 from hil.links.engines.choose import EngineChoice
 from hil.links.engines.ports import Nic, Port
 from hil.links.engines.relay import Kind
-from hil.links.engines.shaper_host import Gateway, GatewayHost, Login
+from hil.links.engines.shaper_host import Login, ShaperHost, ShaperTarget
 from hil.links.engines.wiring import Profile
 from hil.links.link_box import End, LinkBox, Wire
 from hil.links.schedule.player import Player
@@ -36,7 +36,7 @@ def attribute(kind: int, content: bytes) -> bytes:
     return struct.pack("=HH", 4 + len(content), kind) + content + bytes(-len(content) % 4)
 
 
-class FakeGateway(FakeAgent):
+class FakeShaper(FakeAgent):
     """A kernel with NICs enp3s0 (2, down) and enp4s0 (3, up, MTU 9000), that makes VLANs and remembers all messages."""
 
     def __init__(self) -> None:
@@ -137,7 +137,7 @@ def features(name: bytes, valid: int, wanted: int) -> bytes:
 
 
 def test_vlans_of_a_trunk_are_made_by_these_messages_and_undone_by_those_in_reverse() -> None:
-    kernel = FakeGateway()
+    kernel = FakeShaper()
     made = ports.lay(kernel, [Port("enp3s0", 101), Port("enp3s0", 102)], mtus=[1500, 1500], profile="exact")
     assert made == ["hil.v0.101", "hil.v0.102"]
     assert kernel.sent == [
@@ -211,7 +211,7 @@ def test_vlans_are_asked_for_by_a_request_that_no_kernel_grants() -> None:
 
 
 def test_a_whole_port_is_promiscuous_keeps_its_larger_mtu_and_loses_its_qdiscs_in_the_end() -> None:
-    kernel = FakeGateway()
+    kernel = FakeShaper()
     assert ports.lay(kernel, [Port("enp4s0")], mtus=[1500], profile="bulk") == ["enp4s0"]
     assert kernel.sent == [set_link(3, 0x101, 9000)]
     root = struct.pack("=IHHII", 36, 37, 0x5, 0, 0) + struct.pack("=BxxxiIII", 0, 3, 0, 0xFFFFFFFF, 0)
@@ -223,7 +223,7 @@ def test_a_whole_port_is_promiscuous_keeps_its_larger_mtu_and_loses_its_qdiscs_i
 
 
 def test_a_trunk_with_links_of_several_mtus_gets_the_largest() -> None:
-    kernel = FakeGateway()
+    kernel = FakeShaper()
     ports.lay(kernel, [Port("enp3s0", 5), Port("enp3s0", 6)], mtus=[9000, 1500], profile="bulk")
     assert kernel.sent == [
         set_link(2, 1, 9000),
@@ -250,24 +250,24 @@ def matchall_redirect(index: int, to: int) -> bytes:
     return struct.pack("=IHHII", 16 + len(body), 44, 0x605, 0, 0) + body
 
 
-class Stub(Gateway):
-    """A gateway whose kernel is a fake one."""
+class Stub(ShaperHost):
+    """A shaper host whose kernel is a fake one."""
 
-    kernel = FakeGateway()
+    kernel = FakeShaper()
 
     def open(self, mtus: Mapping[str, int], profile: Profile) -> tuple[EngineChoice, Agent, list[str]]:
         nics = ports.lay(self.kernel, self._ends(mtus), mtus=[1500, 1500], profile=profile)
-        return EngineChoice("gateway", "a fake for tests", "0"), self.kernel, nics
+        return EngineChoice("shaper_host", "a fake for tests", "0"), self.kernel, nics
 
 
-def test_a_link_box_on_a_gateway_wires_and_shapes_its_vlans_by_these_messages(tmp_path: Path) -> None:
+def test_a_link_box_on_a_shaper_host_wires_and_shapes_its_vlans_by_these_messages(tmp_path: Path) -> None:
     a_to_b, b_to_a = LinkState(14_390, 200_000_000), LinkState(5_000, 50_000_000)
     wire = Wire("x", End("a", "n"), End("b", "n"), a_to_b, b_to_a)
-    gateway = Stub(GatewayHost("192.0.2.7", KEY), {"x": (Port("enp3s0", 101), Port("enp3s0", 102))})
-    with LinkBox.up("unused", [wire], socket_path=tmp_path / "s", gateway=gateway) as box:
-        assert (box.engine, box.store.load().clock is None) == ("gateway", True)
+    shaper = Stub(ShaperTarget("192.0.2.7", KEY), {"x": (Port("enp3s0", 101), Port("enp3s0", 102))})
+    with LinkBox.up("unused", [wire], socket_path=tmp_path / "s", shaper=shaper) as box:
+        assert (box.engine, box.store.load().clock is None) == ("shaper_host", True)
     a, b = 12, 13
-    assert gateway.kernel.sent[3:] == [
+    assert shaper.kernel.sent[3:] == [
         set_link_up(a),
         set_link_up(b),
         qdisc_ingress(a),
@@ -277,19 +277,19 @@ def test_a_link_box_on_a_gateway_wires_and_shapes_its_vlans_by_these_messages(tm
         matchall_redirect(a, b),
         matchall_redirect(b, a),
     ]
-    assert gateway.kernel.closed
+    assert shaper.kernel.closed
 
 
 def test_a_link_without_ports_is_named(tmp_path: Path) -> None:
     wire = Wire("y", End("a", "n"), End("b", "n"), LinkState(1, 0), LinkState(1, 0))
     with pytest.raises(ConfigurationError, match="'y' has no ports"):
         LinkBox.up(
-            "unused", [wire], socket_path=tmp_path / "s", gateway=Stub(GatewayHost("192.0.2.7", KEY), {})
+            "unused", [wire], socket_path=tmp_path / "s", shaper=Stub(ShaperTarget("192.0.2.7", KEY), {})
         )
 
 
 def test_what_a_killed_relay_left_is_removed_before_anything_else() -> None:
-    kernel = FakeGateway()
+    kernel = FakeShaper()
     kernel.nics["hil.v0.101"] = (7, 1, 1500)
     ports._sweep(kernel, ports.nics(kernel), [Port("enp3s0", 101)])
     assert kernel.sent == [delete_link(b"hil.v0.101")]
@@ -303,7 +303,7 @@ NIC = Nic(2, 0x11043, 1500, False, (), (), None)
     [
         (Port("p1"), NIC, "has no NIC p1.*"),
         (Port("p0"), replace(NIC, master=True), "belongs to a bridge"),
-        (Port("p0"), replace(NIC, addresses=("10.0.0.1/8",)), "is it the way to the gateway"),
+        (Port("p0"), replace(NIC, addresses=("10.0.0.1/8",)), "is it the way to the shaper host"),
         (Port("p0"), replace(NIC, qdiscs=(("fq", 0x80010000),)), "queueing discipline fq, which is not ours"),
     ],
 )
@@ -345,7 +345,7 @@ class Unhurried(Player):
         return
 
 
-def test_a_schedule_follows_our_clock_though_the_gateways_runs_apart(tmp_path: Path) -> None:
+def test_a_schedule_follows_our_clock_though_the_shaper_hosts_runs_apart(tmp_path: Path) -> None:
     now = zero = 1_000_000_000_000
     agent = Wandering(lambda: now)
     state = LinkState(1000, 50_000_000)
@@ -379,7 +379,7 @@ def test_the_offset_is_that_of_the_tightest_round_trip_and_wrong_by_half_of_it_a
 
 @pytest.fixture
 def login() -> Login:
-    return Login(GatewayHost("198.18.0.1", KEY, key=Path("/k"), user="op"))
+    return Login(ShaperTarget("198.18.0.1", KEY, key=Path("/k"), user="op"))
 
 
 def test_only_the_pinned_key_is_trusted_and_root_is_had_through_sudo(login: Login) -> None:
@@ -388,7 +388,7 @@ def test_only_the_pinned_key_is_trusted_and_root_is_had_through_sudo(login: Logi
     options = set(argv)
     assert {"StrictHostKeyChecking=yes", "GlobalKnownHostsFile=/dev/null", "BatchMode=yes"} <= options
     (known,) = [o.partition("=")[2] for o in options if o.startswith("UserKnownHostsFile=")]
-    assert Path(known).read_text() == f"gateway {KEY}\n"
+    assert Path(known).read_text() == f"shaper-host {KEY}\n"
     login.close()
     assert not Path(known).exists()
 
@@ -399,7 +399,7 @@ def test_only_the_pinned_key_is_trusted_and_root_is_had_through_sudo(login: Logi
         ("Host key verification failed.", 255, BenchError, "another host key"),
         ("op@198.18.0.1: Permission denied (publickey).", 255, ConfigurationError, "login is refused"),
         ("sudo: a password is required", 1, ConfigurationError, "sudo wants a password"),
-        ("relay: another bench has this gateway: Address in use", 1, BenchError, "another bench"),
+        ("relay: another bench has this shaper host: Address in use", 1, BenchError, "another bench"),
         ("sh: 1: /h/relay: Permission denied", 126, BenchError, "cannot be run"),
         ("ssh: connect to host: No route to host", 255, BenchError, "No route to host"),
         ("", 3, BenchError, "status 3"),
@@ -420,15 +420,15 @@ def test_every_way_to_fail_is_named(
 SSH = {"address": "192.0.2.7", "host_key": KEY, "key_file": "/k"}
 
 
-def section(*ends: tuple[str, int | None, str]) -> GatewayHostSpec:
+def section(*ends: tuple[str, int | None, str]) -> ShaperHostSpec:
     a, b = ({"port": port, "near": near, "vlan": vlan} for port, vlan, near in ends)
-    return GatewayHostSpec.model_validate({"ssh": SSH, "links": {"x": {"a": a, "b": b}}})
+    return ShaperHostSpec.model_validate({"ssh": SSH, "links": {"x": {"a": a, "b": b}}})
 
 
-def test_a_lab_file_becomes_a_gateway() -> None:
-    gateway = Gateway.of(section(("enp3s0", 101, "t.101"), ("enp4s0", None, "eth9")))
-    assert gateway.ports == {"x": (Port("enp3s0", 101), Port("enp4s0"))}
-    assert gateway.host == GatewayHost("192.0.2.7", KEY, key=Path("/k"))
+def test_a_lab_file_becomes_a_shaper_host() -> None:
+    shaper = ShaperHost.of(section(("enp3s0", 101, "t.101"), ("enp4s0", None, "eth9")))
+    assert shaper.ports == {"x": (Port("enp3s0", 101), Port("enp4s0"))}
+    assert shaper.host == ShaperTarget("192.0.2.7", KEY, key=Path("/k"))
 
 
 @pytest.mark.parametrize(
@@ -448,8 +448,8 @@ def test_ports_that_cannot_be_are_refused(ends: tuple[tuple[str, int | None, str
 
 # -- the doctor
 
-GOOD = GatewayFacts(
-    "gateway root@192.0.2.7",
+GOOD = ShaperHostFacts(
+    "shaper host root@192.0.2.7",
     (Port("p0", 1), Port("p1")),
     kernel_release="6.1.0",
     cpus=4,
@@ -464,7 +464,7 @@ GOOD = GatewayFacts(
 )
 
 
-def test_a_good_gateway_has_nothing_to_complain_of() -> None:
+def test_a_good_shaper_host_has_nothing_to_complain_of() -> None:
     checks = examine(GOOD)
     assert {c.status for c in checks} == {"ok"}
     assert not any(c.remedy for c in checks)
@@ -473,27 +473,34 @@ def test_a_good_gateway_has_nothing_to_complain_of() -> None:
 @pytest.mark.parametrize(
     ("facts", "check", "status", "words"),
     [
-        (replace(GOOD, problem="no answer", remedy="switch it on"), "gateway", "fail", "no answer"),
-        (replace(GOOD, missing=("netem",)), "gateway-sch_netem", "fail", "netem missing"),
-        (replace(GOOD, missing=("VLANs (8021q)",)), "gateway-8021q", "fail", "missing"),
-        (replace(GOOD, missing=("VLANs (8021q)",), ports=(Port("p1"),)), "gateway-8021q", "warn", "missing"),
-        (replace(GOOD, resolution_ns=4_000_000), "gateway-timers", "fail", "4000000 ns"),
-        (replace(GOOD, resolution_ns=None), "gateway-timers", "warn", "not told"),
-        (replace(GOOD, clocksource="hpet"), "gateway-clock", "warn", "hpet"),
-        (replace(GOOD, round_trip_ms=40), "gateway-round-trip", "warn", "40.00 ms"),
-        (replace(GOOD, round_trip_ms=400), "gateway-round-trip", "fail", "400.00 ms"),
-        (replace(GOOD, load=3.7), "gateway-cpu", "warn", "load 3.70"),
-        (replace(GOOD, nics={"p0": NIC}), "gateway-port-p1", "fail", "no NIC p1"),
+        (replace(GOOD, problem="no answer", remedy="switch it on"), "shaper-host", "fail", "no answer"),
+        (replace(GOOD, missing=("netem",)), "shaper-host-sch_netem", "fail", "netem missing"),
+        (replace(GOOD, missing=("VLANs (8021q)",)), "shaper-host-8021q", "fail", "missing"),
+        (
+            replace(GOOD, missing=("VLANs (8021q)",), ports=(Port("p1"),)),
+            "shaper-host-8021q",
+            "warn",
+            "missing",
+        ),
+        (replace(GOOD, resolution_ns=4_000_000), "shaper-host-timers", "fail", "4000000 ns"),
+        (replace(GOOD, resolution_ns=None), "shaper-host-timers", "warn", "not told"),
+        (replace(GOOD, clocksource="hpet"), "shaper-host-clock", "warn", "hpet"),
+        (replace(GOOD, round_trip_ms=40), "shaper-host-round-trip", "warn", "40.00 ms"),
+        (replace(GOOD, round_trip_ms=400), "shaper-host-round-trip", "fail", "400.00 ms"),
+        (replace(GOOD, load=3.7), "shaper-host-cpu", "warn", "load 3.70"),
+        (replace(GOOD, nics={"p0": NIC}), "shaper-host-port-p1", "fail", "no NIC p1"),
         (
             replace(GOOD, nics={"p0": NIC, "p1": replace(NIC, flags=3)}),
-            "gateway-port-p1",
+            "shaper-host-port-p1",
             "fail",
             "no carrier",
         ),
-        (replace(GOOD, offloads={"p0": ((), ("rx-gro-hw",))}), "gateway-offload-p0", "warn", "rx-gro-hw"),
+        (replace(GOOD, offloads={"p0": ((), ("rx-gro-hw",))}), "shaper-host-offload-p0", "warn", "rx-gro-hw"),
     ],
 )
-def test_each_fault_is_found_with_a_remedy(facts: GatewayFacts, check: str, status: str, words: str) -> None:
+def test_each_fault_is_found_with_a_remedy(
+    facts: ShaperHostFacts, check: str, status: str, words: str
+) -> None:
     found = {c.id: c for c in examine(facts)}
     assert found[check].status == status
     assert words in found[check].found
@@ -501,5 +508,5 @@ def test_each_fault_is_found_with_a_remedy(facts: GatewayFacts, check: str, stat
     assert all(c.status == "ok" for c in found.values() if c.id != check)
 
 
-def test_a_lab_without_a_gateway_has_none_to_look_at() -> None:
-    assert gateway_doctor.gateway_of(Path("lab/virtual.yaml")) is None
+def test_a_lab_without_a_shaper_host_has_none_to_look_at() -> None:
+    assert shaper_host_doctor.shaper_host_of(Path("lab/virtual.yaml")) is None

@@ -66,14 +66,14 @@ int main(int argc, char **argv)
 {
 	if (argc == 3 && !strcmp(argv[1], "serve"))
 		return enter(argv[2]) ? die(argv[2]) : serve(0, 1, 0);
-	if (argc >= 3 && !strcmp(argv[1], "gateway"))
-		return gateway(atoi(argv[2]), argc > 3 && !strcmp(argv[3], "scratch"));
+	if (argc >= 3 && !strcmp(argv[1], "shaper"))
+		return shaper(atoi(argv[2]), argc > 3 && !strcmp(argv[3], "scratch"));
 	if (argc >= 5 && !strcmp(argv[1], "launch"))
 		return launch(argv[2], atoi(argv[3]), argv + 4);
 	if (getpid() == 1) {
 		as_init();
 		reboot(RB_POWER_OFF);
 	}
-	fprintf(stderr, "usage: relay serve NETNS | relay gateway SECONDS [scratch] | relay launch NETNS LIFELINE_FD COMMAND...\n");
+	fprintf(stderr, "usage: relay serve NETNS | relay shaper SECONDS [scratch] | relay launch NETNS LIFELINE_FD COMMAND...\n");
 	return 2;
 }

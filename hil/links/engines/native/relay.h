@@ -3,11 +3,11 @@
  *
  *   (as pid 1 of User-Mode Linux)      inserts the modules named in $MODS, serves frames on /dev/ttyS0
  *   relay serve NETNS                  serves frames on stdin/stdout from inside a network namespace
- *   relay gateway SECONDS [scratch]    the same in the namespace it is started in (or an empty one), for an owner on
+ *   relay shaper SECONDS [scratch]     the same in the namespace it is started in (or an empty one), for an owner on
  *                                      another machine: ends also after so many seconds of silence, and undoes then
  *   relay launch NETNS LIFELINE CMD... runs CMD (User-Mode Linux) so that it cannot outlive its owner
  *
- * main.c starts it one of these ways; frames.c serves; netlink.c, plan.c and gateway.c do what frames ask for;
+ * main.c starts it one of these ways; frames.c serves; netlink.c, plan.c and shaper.c do what frames ask for;
  * launcher.c shares nothing with them but the binary.
  *
  * Frame, both ways, little endian: u16 payload length, u8 kind, u8 flags, u16 sequence, u16 magic, payload of at
@@ -82,9 +82,9 @@ void plan_forget(void);
 int serve(int in, int out, unsigned silence_s);
 void end(int number); /* signal handler: serve() returns */
 
-/* gateway.c: an owner on another machine, and the way back */
+/* shaper.c: an owner on another machine, and the way back */
 int add_undo(const unsigned char *payload, size_t length);
-int gateway(unsigned seconds, int scratch);
+int shaper(unsigned seconds, int scratch);
 
 /* launcher.c: User-Mode Linux that cannot outlive its owner */
 int launch(const char *netns, int lifeline, char **command);

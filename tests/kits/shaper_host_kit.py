@@ -1,4 +1,4 @@
-"""A gateway to try things on: a real sshd in a network namespace, its ports veth pairs to two other namespaces."""
+"""A shaper host to try things on: a real sshd in a network namespace, its ports veth pairs to two other namespaces."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hil.images.rootfs import ensure_base
 from hil.links.engines import offload
 from hil.links.engines.agent import KernelAgent
 from hil.links.engines.relay import Kind
-from hil.links.engines.shaper_host import GatewayHost
+from hil.links.engines.shaper_host import ShaperTarget
 
 ADDRESS, OURS = "198.19.200.2", "198.19.200.1"
 CONFIG = """
@@ -43,11 +43,11 @@ exec env LD_LIBRARY_PATH={lib} {sshd} -D -e -f {d}/config
 
 
 @dataclass(frozen=True)
-class Gateway:
+class LocalShaperHost:
     """Namespaces ``<prefix>near`` (us), ``gw`` (its ports p0 and p1), ``a`` and ``b`` (isl0, cabled to p0 and p1)."""
 
     prefix: str
-    host: GatewayHost
+    host: ShaperTarget
     home: Path
 
     @property
@@ -80,24 +80,26 @@ class Gateway:
 
 
 @contextmanager
-def gateway(test: str) -> Iterator[Gateway]:
-    prefix = f"hilt-gateway-{test}-{os.getpid()}-"
+def shaper_host(test: str) -> Iterator[LocalShaperHost]:
+    prefix = f"hilt-shaper-{test}-{os.getpid()}-"
     spaces = [prefix + name for name in ("near", "gw", "a", "b")]
-    with tempfile.TemporaryDirectory(prefix="hilt-gateway-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="hilt-shaper-") as scratch:
         directory = Path(scratch)
         directory.chmod(0o755)
         sshd: subprocess.Popen[bytes] | None = None
         try:
             for name in spaces:
                 netns.create(name)
-            near, gw, a, b = spaces
+            near, shaper, a, b = spaces
             for far, nic, port in ((near, "u0", "mgmt0"), (a, "isl0", "p0"), (b, "isl0", "p1")):
-                _ip("-n", far, "link", "add", nic, "up", "type", "veth", "peer", "name", port, "netns", gw)
+                _ip(
+                    "-n", far, "link", "add", nic, "up", "type", "veth", "peer", "name", port, "netns", shaper
+                )
             _ip("-n", near, "addr", "add", f"{OURS}/30", "dev", "u0")
-            _ip("-n", gw, "addr", "add", f"{ADDRESS}/30", "dev", "mgmt0")
-            _ip("-n", gw, "link", "set", "mgmt0", "up")
-            sshd, host = _serve(gw, near, directory)
-            yield Gateway(prefix, host, directory / "home")
+            _ip("-n", shaper, "addr", "add", f"{ADDRESS}/30", "dev", "mgmt0")
+            _ip("-n", shaper, "link", "set", "mgmt0", "up")
+            sshd, host = _serve(shaper, near, directory)
+            yield LocalShaperHost(prefix, host, directory / "home")
         finally:
             if sshd is not None:
                 sshd.send_signal(signal.SIGKILL)  # and with it its pid namespace
@@ -106,7 +108,7 @@ def gateway(test: str) -> Iterator[Gateway]:
                 netns.delete(name)
 
 
-def _serve(gw: str, near: str, directory: Path) -> tuple[subprocess.Popen[bytes], GatewayHost]:
+def _serve(shaper: str, near: str, directory: Path) -> tuple[subprocess.Popen[bytes], ShaperTarget]:
     pki = ensure_pki()
     base = ensure_base(paths.cache(), lambda line: None) / "tree"
     key = directory / "host_key"
@@ -127,7 +129,7 @@ def _serve(gw: str, near: str, directory: Path) -> tuple[subprocess.Popen[bytes]
     apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script]
     with (directory / "sshd.log").open("wb") as log:
         process = subprocess.Popen(
-            netns.argv_inside(gw, apart), stdout=log, stderr=log, start_new_session=True
+            netns.argv_inside(shaper, apart), stdout=log, stderr=log, start_new_session=True
         )
 
     def answers() -> bool:
@@ -138,7 +140,7 @@ def _serve(gw: str, near: str, directory: Path) -> tuple[subprocess.Popen[bytes]
         return False
 
     wait_until(answers, what="sshd", deadline_s=15, every_s=0.05)
-    return process, GatewayHost(ADDRESS, public, key=pki.ssh_key, namespace=near)
+    return process, ShaperTarget(ADDRESS, public, key=pki.ssh_key, namespace=near)
 
 
 def _asking(agent: KernelAgent, nic: str) -> offload.Ioctl:

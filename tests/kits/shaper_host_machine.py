@@ -1,7 +1,8 @@
-"""A gateway to try things on that is another machine: User-Mode Linux with netem, 8021q and a clock of its own.
+"""A shaper host to try things on that is another machine: User-Mode Linux with netem, 8021q and a clock of its own.
 
 Debian's kernel and userland, with a real sshd; nothing of it is this machine's kernel, which may lack all of that.
-Its NICs are joined to veth pairs; a switch stands before its trunk.  See ``gateway_cables.py`` and docs/gateway.md.
+Its NICs are joined to veth pairs; a switch stands before its trunk.  See ``shaper_host_cables.py`` and
+docs/shaper-host.md.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from hil.images.rootfs import ensure_base
 from hil.links.engines import offload, ports, uml
 from hil.links.engines.process import RelayProcess
 from hil.links.engines.relay import compile_preload, compile_relay
-from hil.links.engines.shaper_host import GatewayHost, Login, SshAgent, install
+from hil.links.engines.shaper_host import Login, ShaperTarget, SshAgent, install
 from hil.links.engines.sysctl import big_socket_buffers
 
 ADDRESS, OURS = "198.19.200.2", "198.19.200.1"
@@ -61,7 +62,7 @@ mount -t devtmpfs devtmpfs /dev
 for place in run tmp root etc; do mount -t tmpfs tmpfs /$place; done
 mkdir -p /run/sshd /dev/shm
 cp /mnt/passwd /mnt/shadow /etc
-hostname gateway
+hostname shaper
 for module in {modules}; do insmod /mnt/mod/$module.ko; done
 ip link set lo up
 n=0
@@ -78,13 +79,13 @@ echo ready > /dev/ttyS0
 
 @dataclass(frozen=True)
 class Machine:
-    """The gateway that runs.
+    """The shaper host that runs.
 
     ``near`` are NICs of this machine, without addresses: the first four lead to its whole ports ``p0`` to ``p3``,
     the other four are access ports of a switch, VLANs 101 to 104 of its port ``trunk``.
     """
 
-    host: GatewayHost
+    host: ShaperTarget
     release: str
     near: tuple[str, ...]
     relay: str  # where it is there
@@ -142,10 +143,10 @@ def machine() -> Iterator[Machine]:
         assert far.stdin is not None
         far.stdin.write(b"\n")
         far.stdin.flush()
-        host = GatewayHost("127.0.0.1", public, key=ensure_pki().ssh_key, port=port)
+        host = ShaperTarget("127.0.0.1", public, key=ensure_pki().ssh_key, port=port)
         login = Login(host)
         stack.callback(login.close)
-        relay = wait_until(lambda: install(login), what="sshd of the gateway", deadline_s=20)
+        relay = wait_until(lambda: install(login), what="sshd of the shaper host", deadline_s=20)
         yield Machine(host, release, near, relay)
 
 
@@ -153,7 +154,7 @@ def machine() -> Iterator[Machine]:
 def _far_side(listener: socket.socket) -> Iterator[subprocess.Popen[bytes]]:
     """The process whose network namespace has the other ends of all cables; they go with it, as it does with us."""
     access = [f"s{vlan}={vlan}" for vlan in VLANS]
-    module = [sys.executable, "-m", "tests.kits.gateway_cables"]
+    module = [sys.executable, "-m", "tests.kits.shaper_host_cables"]
     process = subprocess.Popen(
         ["unshare", "--net", *module, str(listener.fileno()), ADDRESS, "t0", *access],
         stdin=subprocess.PIPE,
@@ -226,7 +227,7 @@ def _boot(cabling: str, kit: Path, stack: ExitStack) -> None:
         kernel = [
             *(shutil.which(uml.BINARY) or uml.BINARY, "rootfstype=hostfs", f"rootflags={tree}", "ro"),
             *("init=/mnt/init", "mem=256M", "quiet", "con=null", "con0=null,fd:1", "ssl=null"),
-            *(f"ssl0=fd:{line}", f"uml_dir={kit}/", "umid=gateway", f"initcall_blacklist={_NOT_STARTED}"),
+            *(f"ssl0=fd:{line}", f"uml_dir={kit}/", "umid=shaper", f"initcall_blacklist={_NOT_STARTED}"),
             *cards,
         ]
         bound = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
@@ -236,7 +237,7 @@ def _boot(cabling: str, kit: Path, stack: ExitStack) -> None:
 
     with big_socket_buffers():
         log, preload = kit / "console.log", {"LD_PRELOAD": str(compile_preload())}
-        process = RelayProcess(argv_for=argv, name="the gateway", log=log, cwd=kit, env=preload)
+        process = RelayProcess(argv_for=argv, name="the shaper host", log=log, cwd=kit, env=preload)
         stack.callback(process.close)
         process.sock.settimeout(0.1)
         said = b""
@@ -249,7 +250,7 @@ def _boot(cabling: str, kit: Path, stack: ExitStack) -> None:
                 raise AssertionError(log.read_text(errors="replace"))
             return b"ready" in said
 
-        wait_until(ready, what="the gateway to boot", deadline_s=_BOOT_S)
+        wait_until(ready, what="the shaper host to boot", deadline_s=_BOOT_S)
     process.signal_ready()
 
 

@@ -22,7 +22,7 @@ from hil.cli.host import doctor
 from hil.core import netns
 from hil.core.wait import wait_until
 from hil.errors import BenchError, ConfigurationError
-from hil.host.doctor import shaper_host as gateway_doctor
+from hil.host.doctor import shaper_host as shaper_host_doctor
 from hil.images.pki import ensure_pki
 from hil.lab.model import load_lab
 from hil.links.calibration.probe import Probe, collect, pace, warm_up
@@ -30,7 +30,7 @@ from hil.links.engines import ports, rtnl
 from hil.links.engines import shaper_host as remote
 from hil.links.engines.choose import missing_in_kernel
 from hil.links.engines.ports import Port
-from hil.links.engines.shaper_host import Gateway, SshAgent
+from hil.links.engines.shaper_host import ShaperHost, SshAgent
 from hil.links.engines.wire_format import PlanRow
 from hil.links.link_box import End, LinkBox, Wire
 from hil.links.state import LinkState
@@ -41,64 +41,64 @@ from tests.integration.test_links_kernel import (
     queue_length_shape,
     the_log,
 )
-from tests.kits import gateway_kit
+from tests.kits.shaper_host_kit import LocalShaperHost, shaper_host
 
 pytestmark = pytest.mark.integration
 STATE = LinkState(1_000, 50_000_000)
 
 
 @pytest.fixture(scope="module")
-def gw() -> Iterator[gateway_kit.Gateway]:
-    with gateway_kit.gateway("links") as made:
+def shaper() -> Iterator[LocalShaperHost]:
+    with shaper_host("links") as made:
         yield made
 
 
 @pytest.fixture
-def untouched(gw: gateway_kit.Gateway) -> Iterator[None]:
-    """Whatever a test does, the gateway is afterwards as it was, and nothing runs there."""
-    wait_until(lambda: not gw.relays(), what="relays to end", deadline_s=10)
-    before = gw.state()
+def untouched(shaper: LocalShaperHost) -> Iterator[None]:
+    """Whatever a test does, the shaper host is afterwards as it was, and nothing runs there."""
+    wait_until(lambda: not shaper.relays(), what="relays to end", deadline_s=10)
+    before = shaper.state()
     yield
-    wait_until(lambda: not gw.relays(), what="relays to end", deadline_s=10)
-    assert gw.state() == before
+    wait_until(lambda: not shaper.relays(), what="relays to end", deadline_s=10)
+    assert shaper.state() == before
 
 
-def at_work(gw: gateway_kit.Gateway, mtu: int = 1500) -> SshAgent:
-    """An agent that has changed the gateway's ports: flags, MTU, offloads, and all that hangs on them."""
-    agent = SshAgent(gw.host)
+def at_work(shaper: LocalShaperHost, mtu: int = 1500) -> SshAgent:
+    """An agent that has changed the shaper host's ports: flags, MTU, offloads, and all that hangs on them."""
+    agent = SshAgent(shaper.host)
     assert ports.lay(agent, [Port("p0"), Port("p1")], mtus=[mtu, mtu], profile="exact") == ["p0", "p1"]
     index = rtnl.interfaces(agent)
     rtnl.transact(agent, joined_by_u32(index["p0"], index["p1"]))
     return agent
 
 
-def test_its_clock_is_ours_to_within_what_was_measured(gw: gateway_kit.Gateway) -> None:
-    with SshAgent(gw.host) as agent:
+def test_its_clock_is_ours_to_within_what_was_measured(shaper: LocalShaperHost) -> None:
+    with SshAgent(shaper.host) as agent:
         clock = agent.offset(time.monotonic_ns, readings=20)
         assert abs(clock.offset_ns) <= clock.uncertainty_ns  # here both are the same clock
         assert agent.latest == clock
         assert agent.kernel_release == os.uname().release
 
 
-def test_the_relay_is_copied_once(gw: gateway_kit.Gateway) -> None:
-    SshAgent(gw.host).close()
-    (copy,) = (gw.home / ".cache/hil").glob("relay-*")
+def test_the_relay_is_copied_once(shaper: LocalShaperHost) -> None:
+    SshAgent(shaper.host).close()
+    (copy,) = (shaper.home / ".cache/hil").glob("relay-*")
     stamp = copy.stat().st_mtime_ns
-    SshAgent(gw.host).close()
+    SshAgent(shaper.host).close()
     assert copy.stat().st_mtime_ns == stamp
     copy.write_bytes(b"half of it")
-    SshAgent(gw.host).close()
+    SshAgent(shaper.host).close()
     assert copy.stat().st_size > 100_000
 
 
 @pytest.mark.usefixtures("untouched")
-def test_frames_cross_the_gateway_and_everything_is_as_before_when_it_is_closed(
-    gw: gateway_kit.Gateway, tmp_path: Path
+def test_frames_cross_the_shaper_host_and_everything_is_as_before_when_it_is_closed(
+    shaper: LocalShaperHost, tmp_path: Path
 ) -> None:
-    ends = [End(gw.prefix + "a", "isl0"), End(gw.prefix + "b", "isl0")]
+    ends = [End(shaper.prefix + "a", "isl0"), End(shaper.prefix + "b", "isl0")]
     for end, address in zip(ends, ("198.19.128.5/30", "198.19.128.6/30"), strict=True):
         subprocess.run(["ip", "-n", end.namespace, "addr", "replace", address, "dev", end.ifname], check=True)
-    with at_work(gw) as agent:
+    with at_work(shaper) as agent:
         now = ports.nics(agent)
         assert all(now[name].flags & 0x101 == 0x101 for name in ("p0", "p1"))
         assert {kind for kind, _ in now["p1"].qdiscs} == {"tbf", "ingress"}
@@ -111,11 +111,11 @@ def test_frames_cross_the_gateway_and_everything_is_as_before_when_it_is_closed(
 
 
 @pytest.mark.usefixtures("untouched")
-def test_a_connection_that_dies_leaves_nothing_behind(gw: gateway_kit.Gateway) -> None:
-    agent = at_work(gw, mtu=9000)
-    assert "mtu 9000" in gw.state()
+def test_a_connection_that_dies_leaves_nothing_behind(shaper: LocalShaperHost) -> None:
+    agent = at_work(shaper, mtu=9000)
+    assert "mtu 9000" in shaper.state()
     os.kill(agent.pid, signal.SIGKILL)
-    wait_until(lambda: not gw.relays(), what="the relay to end", deadline_s=10)
+    wait_until(lambda: not shaper.relays(), what="the relay to end", deadline_s=10)
     with pytest.raises(BenchError, match="it undoes by itself"):
         agent.clock()
     agent.close()
@@ -123,13 +123,13 @@ def test_a_connection_that_dies_leaves_nothing_behind(gw: gateway_kit.Gateway) -
 
 @pytest.mark.usefixtures("untouched")
 def test_a_cable_that_was_pulled_is_noticed_by_the_relay_itself(
-    gw: gateway_kit.Gateway, monkeypatch: pytest.MonkeyPatch
+    shaper: LocalShaperHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote, "SILENCE_S", 4)  # a lab allows it more; what is shown is the same
-    agent = at_work(gw)
+    agent = at_work(shaper)
     os.kill(agent.pid, signal.SIGSTOP)  # no end of the connection, only silence
     try:
-        wait_until(lambda: not gw.relays(), what="the relay to end", deadline_s=40, every_s=0.5)
+        wait_until(lambda: not shaper.relays(), what="the relay to end", deadline_s=40, every_s=0.5)
     finally:
         os.kill(agent.pid, signal.SIGCONT)
         agent.close()
@@ -138,18 +138,18 @@ def test_a_cable_that_was_pulled_is_noticed_by_the_relay_itself(
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_relay_of_which_one_process_is_killed_undoes_all_the_same(
-    gw: gateway_kit.Gateway, which: int
+    shaper: LocalShaperHost, which: int
 ) -> None:
-    agent = at_work(gw, mtu=9000)
-    os.kill(gw.relays()[which], signal.SIGKILL)
-    wait_until(lambda: not gw.relays(), what="the relay to end", deadline_s=10)
+    agent = at_work(shaper, mtu=9000)
+    os.kill(shaper.relays()[which], signal.SIGKILL)
+    wait_until(lambda: not shaper.relays(), what="the relay to end", deadline_s=10)
     with pytest.raises(BenchError):
         agent.clock()
     agent.close()
 
 
 def test_the_next_one_clears_away_what_a_killed_relay_left() -> None:
-    with gateway_kit.gateway("killed") as own:
+    with shaper_host("killed") as own:
         agent = at_work(own)
         for relay in own.relays():
             os.kill(relay, signal.SIGSTOP)
@@ -165,14 +165,14 @@ def test_the_next_one_clears_away_what_a_killed_relay_left() -> None:
         wait_until(lambda: "ingress" not in own.state(), what="the relay to undo", deadline_s=10)
 
 
-def test_a_second_bench_is_told_that_the_gateway_is_taken(gw: gateway_kit.Gateway) -> None:
-    with SshAgent(gw.host), pytest.raises(BenchError, match="another bench has this gateway"):
-        SshAgent(gw.host)
+def test_a_second_bench_is_told_that_the_shaper_host_is_taken(shaper: LocalShaperHost) -> None:
+    with SshAgent(shaper.host), pytest.raises(BenchError, match="another bench has this shaper host"):
+        SshAgent(shaper.host)
 
 
 @pytest.mark.usefixtures("untouched")
-def test_rows_are_applied_over_there_at_their_moment_of_our_clock(gw: gateway_kit.Gateway) -> None:
-    with SshAgent(gw.host) as agent:
+def test_rows_are_applied_over_there_at_their_moment_of_our_clock(shaper: LocalShaperHost) -> None:
+    with SshAgent(shaper.host) as agent:
         before = queue_length(agent)  # of loopback, which stands in for a shaped NIC
         try:
             agent.shape(3, queue_length_shape())
@@ -186,39 +186,50 @@ def test_rows_are_applied_over_there_at_their_moment_of_our_clock(gw: gateway_ki
             assert time.monotonic_ns() >= zero + 80_000_000
             assert queue_length(agent) == 5_000
         finally:
-            restore = ["ip", "-n", gw.namespace, "link", "set", "lo", "txqueuelen", str(before), "alias", ""]
+            restore = [
+                "ip",
+                "-n",
+                shaper.namespace,
+                "link",
+                "set",
+                "lo",
+                "txqueuelen",
+                str(before),
+                "alias",
+                "",
+            ]
             subprocess.run(restore, check=True)
 
 
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.skipif(not missing_in_kernel(), reason="this kernel has everything")
-def test_a_link_box_there_names_what_its_kernel_lacks(gw: gateway_kit.Gateway, tmp_path: Path) -> None:
-    wire = Wire("x", End(gw.prefix + "a", "isl0"), End(gw.prefix + "b", "isl0"), STATE, STATE)
-    gateway = Gateway(gw.host, {"x": (Port("p0"), Port("p1"))})
+def test_a_link_box_there_names_what_its_kernel_lacks(shaper: LocalShaperHost, tmp_path: Path) -> None:
+    wire = Wire("x", End(shaper.prefix + "a", "isl0"), End(shaper.prefix + "b", "isl0"), STATE, STATE)
+    host = ShaperHost(shaper.host, {"x": (Port("p0"), Port("p1"))})
     with pytest.raises(BenchError, match=r"its kernel .* lacks netem and matchall or mirred"):
-        LinkBox.up("unused", [wire], socket_path=tmp_path / "box", gateway=gateway)
+        LinkBox.up("unused", [wire], socket_path=tmp_path / "box", shaper=host)
 
 
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.skipif(bool(missing_in_kernel()), reason="this kernel has no netem or no matchall")
-def test_a_link_box_there_shapes_and_reads_back(gw: gateway_kit.Gateway, tmp_path: Path) -> None:
-    wire = Wire("x", End(gw.prefix + "a", "isl0"), End(gw.prefix + "b", "isl0"), STATE, STATE)
-    gateway = Gateway(gw.host, {"x": (Port("p0"), Port("p1"))})
-    with LinkBox.up("unused", [wire], socket_path=tmp_path / "box", gateway=gateway) as box:
+def test_a_link_box_there_shapes_and_reads_back(shaper: LocalShaperHost, tmp_path: Path) -> None:
+    wire = Wire("x", End(shaper.prefix + "a", "isl0"), End(shaper.prefix + "b", "isl0"), STATE, STATE)
+    host = ShaperHost(shaper.host, {"x": (Port("p0"), Port("p1"))})
+    with LinkBox.up("unused", [wire], socket_path=tmp_path / "box", shaper=host) as box:
         assert all(status.a_to_b.agrees and status.b_to_a.agrees for status in box.show())
-        assert box.engine == "gateway"
+        assert box.engine == "shaper_host"
 
 
-def test_wrong_logins_are_refused_and_say_what_to_do(gw: gateway_kit.Gateway) -> None:
+def test_wrong_logins_are_refused_and_say_what_to_do(shaper: LocalShaperHost) -> None:
     other = ensure_pki().host_key("somebody-else")
     with pytest.raises(BenchError, match="another host key than the pinned one"):
-        SshAgent(replace(gw.host, host_key=other.public_line))
-    stranger = gw.home / "stranger"
+        SshAgent(replace(shaper.host, host_key=other.public_line))
+    stranger = shaper.home / "stranger"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(stranger)], check=True)
     with pytest.raises(ConfigurationError, match="the login is refused"):
-        SshAgent(replace(gw.host, key=stranger))
+        SshAgent(replace(shaper.host, key=stranger))
     with pytest.raises(BenchError, match="Connection refused"):
-        SshAgent(replace(gw.host, port=9))
+        SshAgent(replace(shaper.host, port=9))
 
 
 @pytest.mark.usefixtures("untouched")
@@ -226,36 +237,44 @@ def test_wrong_logins_are_refused_and_say_what_to_do(gw: gateway_kit.Gateway) ->
     ("port", "said"),
     [
         (Port("p9"), r"has no NIC p9"),
-        (Port("mgmt0"), r"port mgmt0 .* has address 198.19.200.2/30: is it the way to the gateway"),
+        (Port("mgmt0"), r"port mgmt0 .* has address 198.19.200.2/30: is it the way to the shaper host"),
     ],
 )
-def test_a_port_that_cannot_be_ours_is_left_alone(gw: gateway_kit.Gateway, port: Port, said: str) -> None:
-    with SshAgent(gw.host) as agent, pytest.raises(ConfigurationError, match=said):
+def test_a_port_that_cannot_be_ours_is_left_alone(shaper: LocalShaperHost, port: Port, said: str) -> None:
+    with SshAgent(shaper.host) as agent, pytest.raises(ConfigurationError, match=said):
         ports.lay(agent, [Port("p0"), port], mtus=[1500, 1500], profile="exact")
 
 
 @pytest.mark.usefixtures("untouched")
-def test_somebody_elses_queueing_discipline_is_left_alone(gw: gateway_kit.Gateway) -> None:
-    tc = ["tc", "-n", gw.namespace, "qdisc"]
+def test_somebody_elses_queueing_discipline_is_left_alone(shaper: LocalShaperHost) -> None:
+    tc = ["tc", "-n", shaper.namespace, "qdisc"]
     subprocess.run([*tc, "add", "dev", "p1", "root", "handle", "7:", "pfifo"], check=True)
     try:
-        with SshAgent(gw.host) as agent, pytest.raises(ConfigurationError, match="pfifo, which is not ours"):
+        with (
+            SshAgent(shaper.host) as agent,
+            pytest.raises(ConfigurationError, match="pfifo, which is not ours"),
+        ):
             ports.lay(agent, [Port("p1")], mtus=[1500], profile="exact")
     finally:
         subprocess.run([*tc, "delete", "dev", "p1", "root"], check=True)
 
 
 @pytest.mark.usefixtures("untouched")
-def test_the_doctor_sees_kernel_clock_and_ports_and_changes_nothing(gw: gateway_kit.Gateway) -> None:
-    found = {c.id: c for c in gateway_doctor.diagnose(Gateway(gw.host, {"x": (Port("p0"), Port("mgmt0"))}))}
+def test_the_doctor_sees_kernel_clock_and_ports_and_changes_nothing(
+    shaper: LocalShaperHost,
+) -> None:
+    found = {
+        c.id: c
+        for c in shaper_host_doctor.diagnose(ShaperHost(shaper.host, {"x": (Port("p0"), Port("mgmt0"))}))
+    }
     lacks = missing_in_kernel()
-    assert found["gateway-sch_netem"].status == ("fail" if "netem" in lacks else "ok")
-    assert found["gateway-cls_matchall"].status == ("fail" if "matchall" in lacks else "ok")
-    assert found["gateway-sch_ingress"].status == "ok"
-    assert found["gateway-timers"].found.startswith("resolution 1 ns")
-    assert found["gateway-port-p0"].found.startswith("carrier, no address")
-    assert "is it the way to the gateway" in found["gateway-port-mgmt0"].found
-    assert found["gateway-round-trip"].status == "ok"
+    assert found["shaper-host-sch_netem"].status == ("fail" if "netem" in lacks else "ok")
+    assert found["shaper-host-cls_matchall"].status == ("fail" if "matchall" in lacks else "ok")
+    assert found["shaper-host-sch_ingress"].status == "ok"
+    assert found["shaper-host-timers"].found.startswith("resolution 1 ns")
+    assert found["shaper-host-port-p0"].found.startswith("carrier, no address")
+    assert "is it the way to the shaper host" in found["shaper-host-port-mgmt0"].found
+    assert found["shaper-host-round-trip"].status == "ok"
 
 
 LAB = """
@@ -265,16 +284,16 @@ ground_station: {{name: gs-1}}
 gateway: a1
 spacecraft: [{{name: sc-a, boards: [{{name: a1}}]}}]
 links: [{{name: ground, kind: ground, between: [gs-1, sc-a], one_way_delay_us: 4000, rate_bps: 100000000}}]
-gateway_host:
+shaper_host:
   ssh: {{address: 127.0.0.1, port: 9, key_file: {key}, host_key: {host_key}}}
   links: {{ground: {{a: {{port: p0, near: hiltgwa}}, b: {{port: p1, near: hiltgwb}}}}}}
 """
 
 
 @pytest.fixture
-def lab_file(gw: gateway_kit.Gateway, tmp_path: Path) -> Path:
+def lab_file(shaper: LocalShaperHost, tmp_path: Path) -> Path:
     path = tmp_path / "rack.yaml"
-    path.write_text(LAB.format(key=gw.host.key, host_key=gw.host.host_key))
+    path.write_text(LAB.format(key=shaper.host.key, host_key=shaper.host.host_key))
     return path
 
 
@@ -286,7 +305,7 @@ def test_the_doctor_says_that_nobody_answers_and_fails(lab_file: Path) -> None:
 
 def test_near_nics_become_link_nics_and_come_back_as_they_were(lab_file: Path) -> None:
     lab = load_lab(lab_file)
-    plumbing, near = Plumbing(f"hilt-gateway-{os.getpid()}", lab), NearNics(lab.gateway_host)
+    plumbing, near = Plumbing(f"hilt-shaper-{os.getpid()}", lab), NearNics(lab.shaper_host)
     add = ["ip", "link", "add", "hiltgwa", "type", "veth", "peer", "name", "hiltgwb"]
     subprocess.run(add, check=True)
     try:
@@ -299,7 +318,7 @@ def test_near_nics_become_link_nics_and_come_back_as_they_were(lab_file: Path) -
         plumbing.remove()
         assert subprocess.run(show, capture_output=True, text=True, check=True).stdout == before
         with netns.inside(netns.HOST):
-            again = NearNics(lab.gateway_host)
+            again = NearNics(lab.shaper_host)
         plumbing.build()
         subprocess.run(["ip", "link", "set", "hiltgwa", "name", "hiltgwc"], check=True)
         with pytest.raises(BenchError, match="no NIC hiltgwa"):

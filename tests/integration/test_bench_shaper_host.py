@@ -1,7 +1,7 @@
 """Whole benches whose links are shaped on another machine: its own kernel with netem and VLANs, its own clock, SSH.
 
-The machine is User-Mode Linux (``gateway_machine.py``).  One serves all tests here, in the order of the file: a bench
-that lives, with a campaign; a trunk; a bench that follows an orbit and is killed, with which its near NICs go.
+The machine is User-Mode Linux (``shaper_host_machine.py``).  One serves all tests here, in the order of the file: a
+bench that lives, with a campaign; a trunk; a bench that follows an orbit and is killed, with which its near NICs go.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from hil.core.wait import wait_until
 from hil.links.calibration.probe import Arrival, Probe, collect, pace, warm_up
 from hil.links.engines import uml
 from hil.links.link_box import DIRECTIONS, Direction, LinkBox
-from tests.kits.gateway_machine import PORTS, TRUNK, VLANS, Machine, machine
 from tests.kits.host_state import leftovers, network_of_this_host
+from tests.kits.shaper_host_machine import PORTS, TRUNK, VLANS, Machine, machine
 
 pytestmark = [
     pytest.mark.integration,
@@ -48,7 +48,7 @@ NEAR_NS = 1_500_000
 
 
 @pytest.fixture(scope="module")
-def gw() -> Iterator[Machine]:
+def shaper() -> Iterator[Machine]:
     before = network_of_this_host()
     with machine() as made:
         yield made
@@ -56,9 +56,9 @@ def gw() -> Iterator[Machine]:
 
 
 @pytest.fixture(scope="module")
-def untouched(gw: Machine) -> str:
-    """The gateway before any bench used it."""
-    return gw.state()
+def untouched(shaper: Machine) -> str:
+    """The shaper host before any bench used it."""
+    return shaper.state()
 
 
 def hil(*argv: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
@@ -72,8 +72,8 @@ def hil(*argv: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
     )
 
 
-def lab_over(gw: Machine, source: str, path: Path, *, boards: int = 3, trunk: bool = False) -> Path:
-    """A lab file of this repository with its two links on whole ports of the gateway, or on VLANs of its trunk.
+def lab_over(shaper: Machine, source: str, path: Path, *, boards: int = 3, trunk: bool = False) -> Path:
+    """A lab file of this repository with its two links on whole ports of the shaper host, or on VLANs of its trunk.
 
     ``boards``: so many stay on each spacecraft.
     """
@@ -84,17 +84,17 @@ def lab_over(gw: Machine, source: str, path: Path, *, boards: int = 3, trunk: bo
     if "orbit" in lab:
         lab["orbit"]["file"] = str(paths.ROOT / "lab" / lab["orbit"]["file"])
     places: list[dict[str, Any]] = [{"port": port} for port in PORTS]
-    nears = gw.near[: len(PORTS)]
+    nears = shaper.near[: len(PORTS)]
     if trunk:
-        places, nears = [{"port": TRUNK, "vlan": vlan} for vlan in VLANS], gw.near[len(PORTS) :]
+        places, nears = [{"port": TRUNK, "vlan": vlan} for vlan in VLANS], shaper.near[len(PORTS) :]
     ends = [{**place, "near": near} for place, near in zip(places, nears, strict=True)]
     names = [link["name"] for link in lab["links"]]
-    lab["gateway_host"] = {
+    lab["shaper_host"] = {
         "ssh": {
-            "address": gw.host.address,
-            "port": gw.host.port,
-            "key_file": str(gw.host.key),
-            "host_key": gw.host.host_key,
+            "address": shaper.host.address,
+            "port": shaper.host.port,
+            "key_file": str(shaper.host.key),
+            "host_key": shaper.host.host_key,
         },
         "links": {name: {"a": ends[2 * n], "b": ends[2 * n + 1]} for n, name in enumerate(names)},
     }
@@ -103,8 +103,8 @@ def lab_over(gw: Machine, source: str, path: Path, *, boards: int = 3, trunk: bo
 
 
 @pytest.fixture(scope="module")
-def fixed_lab(gw: Machine, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return lab_over(gw, "virtual.yaml", tmp_path_factory.mktemp("lab") / "fixed.yaml")
+def fixed_lab(shaper: Machine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return lab_over(shaper, "virtual.yaml", tmp_path_factory.mktemp("lab") / "fixed.yaml")
 
 
 @contextmanager
@@ -141,29 +141,29 @@ def excess_ns(box: LinkBox, link: str, direction: Direction, arrivals: list[Arri
     return median(a.delay_ns - box.commanded(link, direction, a.sent_ns).delay_us * 1000 for a in arrivals)
 
 
-def test_the_doctor_finds_what_links_need_and_looks_at_every_port(fixed_lab: Path, gw: Machine) -> None:
+def test_the_doctor_finds_what_links_need_and_looks_at_every_port(fixed_lab: Path, shaper: Machine) -> None:
     done = hil("doctor", "--lab", str(fixed_lab), "--json")
     found = {check["id"]: check for check in json.loads(done.stdout)["checks"]}
     assert done.returncode == 0, done.stdout
-    assert gw.release in found["gateway"]["found"]
+    assert shaper.release in found["shaper-host"]["found"]
     needed = ["sch_netem", "sch_ingress", "cls_matchall", "8021q", "timers", *(f"port-{p}" for p in PORTS)]
-    assert {f"gateway-{name}": found[f"gateway-{name}"]["status"] for name in needed} == {
-        f"gateway-{name}": "ok" for name in needed
+    assert {f"shaper-host-{name}": found[f"shaper-host-{name}"]["status"] for name in needed} == {
+        f"shaper-host-{name}": "ok" for name in needed
     }
 
 
-def test_the_other_kernel_says_that_it_does_what_was_commanded(bench: Bench, gw: Machine) -> None:
+def test_the_other_kernel_says_that_it_does_what_was_commanded(bench: Bench, shaper: Machine) -> None:
     shown = json.loads(hil("link", "show", "--bench", FIXED, "--json").stdout)
-    assert shown["engine"].startswith("gateway: ")
+    assert shown["engine"].startswith("shaper_host: ")
     for link in shown["links"]:
         for direction in DIRECTIONS:
             assert link[direction]["kernel"] == link[direction]["commanded"]
-    assert bench.links.kernel_release == gw.release != os.uname().release
-    nics = gw.run("ip -o link show").splitlines()
+    assert bench.links.kernel_release == shaper.release != os.uname().release
+    nics = shaper.run("ip -o link show").splitlines()
     assert [line.split()[1] for line in nics if "qdisc netem" in line] == [f"{port}:" for port in PORTS]
 
 
-def test_boards_reach_each_other_across_the_gateway(bench: Bench) -> None:
+def test_boards_reach_each_other_across_the_shaper_host(bench: Bench) -> None:
     with bench.boards["a1"].shell() as shell:
         shell.run(["ping", "-c1", "-W3", "b2"])
         answer = shell.run(["ping", "-c5", "-i0.2", "b1"]).stdout
@@ -191,10 +191,10 @@ def test_a_cut_stops_packets_and_a_restore_lets_them_through(bench: Bench) -> No
 
 
 def test_the_campaign_passes_over_it_and_its_report_names_engine_and_kernel(
-    bench: Bench, gw: Machine, tmp_path: Path
+    bench: Bench, shaper: Machine, tmp_path: Path
 ) -> None:
     for attempt in range(ATTEMPTS):
-        run = tmp_path / "runs" / f"gateway{attempt}"
+        run = tmp_path / "runs" / f"shaper{attempt}"
         options = ["--bench", FIXED, "--hil-out", str(tmp_path), "--run-id", run.name]
         done = subprocess.run(
             [sys.executable, "-m", "pytest", str(paths.ROOT / "testplans/six_gpu"), *options],
@@ -207,28 +207,28 @@ def test_the_campaign_passes_over_it_and_its_report_names_engine_and_kernel(
         if not result["reason"].startswith("The bench is outside tolerance: delay_p95"):
             break
     assert (done.returncode, result["verdict"]) == (0, "PASS"), done.stdout
-    assert result["engine"] == f"gateway {gw.release}"
-    assert f"gateway {gw.release}" in (run / "report.html").read_text()
+    assert result["engine"] == f"shaper_host {shaper.release}"
+    assert f"shaper_host {shaper.release}" in (run / "report.html").read_text()
     measured = {(row["link"], row["quantity"]) for row in result["calibration"] if row["ok"]}
     assert {(link, "delay_p50") for link in bench.links.links} <= measured
 
 
-def test_taken_down_it_leaves_the_gateway_and_the_near_nics_as_they_were(
-    bench: Bench, gw: Machine, untouched: str
+def test_taken_down_it_leaves_the_shaper_host_and_the_near_nics_as_they_were(
+    bench: Bench, shaper: Machine, untouched: str
 ) -> None:
     done = hil("bench", "down", FIXED)
     assert done.returncode == 0, done.stderr
-    assert gw.state() == untouched
-    assert all(Path("/sys/class/net", near).exists() for near in gw.near)
+    assert shaper.state() == untouched
+    assert all(Path("/sys/class/net", near).exists() for near in shaper.near)
     assert not [found for found in leftovers() if FIXED in found]
 
 
 def test_a_bench_over_the_vlans_of_a_trunk_works_and_takes_them_away(
-    gw: Machine, untouched: str, tmp_path: Path
+    shaper: Machine, untouched: str, tmp_path: Path
 ) -> None:
-    lab = lab_over(gw, "virtual.yaml", tmp_path / "trunk.yaml", boards=1, trunk=True)
+    lab = lab_over(shaper, "virtual.yaml", tmp_path / "trunk.yaml", boards=1, trunk=True)
     with kept_bench(lab, TRUNKED) as bench:
-        made = [line.split() for line in gw.run("cat /proc/net/vlan/config").splitlines()]
+        made = [line.split() for line in shaper.run("cat /proc/net/vlan/config").splitlines()]
         assert [row for row in made if row[-1] == TRUNK] == [
             [f"hil.v0.{vlan}", "|", str(vlan), "|", TRUNK] for vlan in VLANS
         ]
@@ -243,14 +243,14 @@ def test_a_bench_over_the_vlans_of_a_trunk_works_and_takes_them_away(
             pace([probe], count=50, interval_s=0.002)
             assert collect(probe, expected=50) == []
         assert len(delays(bench.links, "ground", "a_to_b")) == 150  # the other VLANs of the trunk go on
-    assert gw.state() == untouched
-    assert all(Path("/sys/class/net", near).exists() for near in gw.near)
+    assert shaper.state() == untouched
+    assert all(Path("/sys/class/net", near).exists() for near in shaper.near)
 
 
 @pytest.fixture(scope="module")
-def in_orbit(gw: Machine, untouched: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def in_orbit(shaper: Machine, untouched: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """A board on each of two spacecraft whose contact ends soon."""
-    lab = lab_over(gw, "brief-gap.yaml", tmp_path_factory.mktemp("lab") / "orbit.yaml", boards=1)
+    lab = lab_over(shaper, "brief-gap.yaml", tmp_path_factory.mktemp("lab") / "orbit.yaml", boards=1)
     with kept_bench(lab, ORBIT, "--epoch", EPOCH) as up:
         yield up
 
@@ -293,14 +293,14 @@ def test_its_clock_is_another_one_and_the_schedule_comes_in_time_all_the_same(in
     assert median(int(row["late_us"]) for row in rows) < 20_000
 
 
-def test_a_keeper_that_is_killed_leaves_the_gateway_as_it_was(
-    in_orbit: Bench, gw: Machine, untouched: str
+def test_a_keeper_that_is_killed_leaves_the_shaper_host_as_it_was(
+    in_orbit: Bench, shaper: Machine, untouched: str
 ) -> None:
     state = read_state(ORBIT)
     assert state is not None
-    assert gw.relays()
+    assert shaper.relays()
     os.kill(state.keeper_pid, signal.SIGKILL)
-    wait_until(lambda: not gw.relays(), what="the relay to undo and end", deadline_s=30, every_s=0.5)
-    assert gw.state() == untouched
+    wait_until(lambda: not shaper.relays(), what="the relay to undo and end", deadline_s=30, every_s=0.5)
+    assert shaper.state() == untouched
     assert any(ORBIT in str(item) for item in clean().removed)
     assert not [found for found in leftovers() if ORBIT in found]

@@ -1,4 +1,4 @@
-/* On a lab gateway: one owner at a time, and whatever it did is undone when its line ends. */
+/* On a shaper host: one owner at a time, and whatever it did is undone when its line ends. */
 #include "relay.h"
 #include <sched.h>
 #include <signal.h>
@@ -50,11 +50,11 @@ static void undo_all(void)
 /* One owner at a time: a name that the kernel frees, whatever becomes of its owner. A predecessor may be undoing. */
 static int the_only_one(void)
 {
-	struct sockaddr_un name = { .sun_family = AF_UNIX, .sun_path = "\0hil-gateway" };
+	struct sockaddr_un name = { .sun_family = AF_UNIX, .sun_path = "\0hil-shaper" };
 	struct timespec moment = { .tv_nsec = 50000000 };
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), taken = -1;
 	for (int tries = 0; tries < 100 && taken; tries++) {
-		taken = bind(fd, (struct sockaddr *)&name, offsetof(struct sockaddr_un, sun_path) + sizeof "_hil-gateway");
+		taken = bind(fd, (struct sockaddr *)&name, offsetof(struct sockaddr_un, sun_path) + sizeof "_hil-shaper");
 		if (taken)
 			nanosleep(&moment, NULL);
 	}
@@ -85,7 +85,7 @@ static int watch_over(void)
 	return 128 + WTERMSIG(status);
 }
 
-int gateway(unsigned seconds, int scratch)
+int shaper(unsigned seconds, int scratch)
 {
 	struct sigaction act = { .sa_handler = end }; /* no SA_RESTART: a blocked read must end */
 	signal(SIGHUP, SIG_IGN);
@@ -94,7 +94,7 @@ int gateway(unsigned seconds, int scratch)
 	sigaction(SIGTERM, &act, NULL);
 	sigaction(SIGINT, &act, NULL);
 	if (scratch ? unshare(CLONE_NEWNET) : the_only_one())
-		return die(scratch ? "scratch namespace" : "another bench has this gateway");
+		return die(scratch ? "scratch namespace" : "another bench has this shaper host");
 	undos = mmap(NULL, sizeof *undos, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (undos == MAP_FAILED)
 		return die("memory");

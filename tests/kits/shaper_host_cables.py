@@ -1,7 +1,7 @@
-"""What lies between this machine and the gateway of the tests: an SSH port on loopback, and a switch with VLANs.
+"""What lies between this machine and the shaper host of the tests: an SSH port on loopback, and a switch with VLANs.
 
 A process of its own, in a network namespace of its own, so that neither waits for the tests' interpreter, and that
-everything goes with it: ``unshare --net python -m tests.kits.gateway_cables LISTENER ADDRESS TRUNK
+everything goes with it: ``unshare --net python -m tests.kits.shaper_host_cables LISTENER ADDRESS TRUNK
 ACCESS=VLAN...``.  LISTENER is the descriptor of a socket that listens elsewhere; who connects there reaches port 22 of
 ADDRESS here.  It begins with a line on stdin and ends with its end.
 """
@@ -30,7 +30,7 @@ _MACS_B = 12
 _MAX_B = 70_000
 _OUTER = struct.pack("!HH", 0x88A8, 1)
 """The receiving kernel takes one tag off a frame before a packet socket sees it: this one, so that the VLAN's own
-stays in the frame and reaches the gateway, as it would over a cable."""
+stays in the frame and reaches the shaper host, as it would over a cable."""
 
 
 @dataclass(frozen=True)
