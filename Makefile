@@ -13,7 +13,7 @@ KEY   := $(shell sha256sum pyproject.toml | cut -c1-16)
 STAMP := .venv/.installed-$(PLACE)-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup campaign test unit lint bench clean venv
+.PHONY: help setup campaign test unit lint coverage docs bench clean venv
 
 help: ## this list
 	@echo "make <target>; variables: LAB=$(LAB) PLAN=$(PLAN) ARGS=\"pytest arguments\" PYTHON=$(PYTHON)"
@@ -32,6 +32,16 @@ lint: venv ## ruff and mypy
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+
+coverage: venv ## the unit tests, with the share of lines and branches of hil/ that they run
+	@$(BIN)/python -m pytest tests/unit -q -n auto --cov=hil --cov-branch --cov-report=term:skip-covered \
+	    --cov-report=html:reports/out/coverage --cov-report=json:reports/out/coverage.json $(ARGS)
+
+docs: venv ## the documentation as a site, in reports/out/docs; a dead link is an error
+	@$(BIN)/python -c 'import material, mkdocs, mkdocstrings' 2>/dev/null || \
+	    $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input --editable '.[docs]'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "reports/out/docs/index.html"
 
 bench: setup ## measure what the README promises; writes reports/out/bench.json
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
