@@ -15,7 +15,7 @@ from hil.links.link_box import LinkStatus
 from hil.links.schedule.player import play
 from hil.links.state import LinkState
 from tests.benchmarks.figures import Figure
-from tests.kits.schedule_kit import Slope, cpu_percent, many_links, process_tree, pss_mb
+from tests.kits.many_links import Slope, cpu_percent, many_links, process_tree, pss_mb
 
 LINKS = 45
 SECONDS = 20.0

@@ -18,9 +18,9 @@ from hil.boards.protocol import Fidelity, PowerState, Via
 from hil.core import netns
 from hil.errors import BenchError
 from hil.evidence.environment import lab_facts
-from tests.kits.board_kit import boards, engine_client, ip
-from tests.kits.power_kit import ShellyGen2Strip
-from tests.kits.rack_kit import FlightCable, Forward
+from tests.kits.bench_cables import FlightCable, Forward
+from tests.kits.container_boards import boards, engine_client, ip
+from tests.kits.power_strips import ShellyGen2Strip
 
 pytestmark = pytest.mark.integration
 

@@ -9,8 +9,8 @@ import pytest
 from hil.boards.conformance import BoardConformance
 from hil.boards.container.board import ContainerBoard
 from hil.boards.protocol import Board
-from tests.kits.board_kit import boards, engine_client
-from tests.kits.jetson_rig import StandIn, stand_ins
+from tests.kits.container_boards import boards, engine_client
+from tests.kits.jetson_stand_ins import StandIn, stand_ins
 
 pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 

@@ -15,7 +15,7 @@ from hil.boards.protocol import PowerState
 from hil.core.wait import wait_until
 from hil.errors import DeviceError
 from hil.onboard.variables import SLOTS, BootControl, Variables
-from tests.kits.board_kit import boards, engine_client
+from tests.kits.container_boards import boards, engine_client
 
 pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 

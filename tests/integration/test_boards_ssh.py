@@ -18,7 +18,7 @@ from hil.cli.board.terminal import ssh_argv
 from hil.core import netns
 from hil.errors import BenchError, ConfigurationError, DeviceError
 from hil.images.pki import ensure_pki
-from tests.kits.board_kit import boards, engine_client
+from tests.kits.container_boards import boards, engine_client
 
 pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 

@@ -18,7 +18,7 @@ from hil.errors import DeviceError
 from hil.images.bundles import Bundle, BundleKind, BundleSet, sign_artefact
 from hil.images.packages import sha256_of
 from hil.onboard.variables import BootControl, Variables
-from tests.kits.board_kit import boards, engine_client
+from tests.kits.container_boards import boards, engine_client
 
 pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 

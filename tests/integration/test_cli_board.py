@@ -15,7 +15,7 @@ from hil.bench.bench import Bench
 from hil.boards.container.board import ContainerBoard
 from hil.boards.jetson.board import JetsonBoard
 from hil.boards.protocol import Fidelity, PowerState, Via
-from tests.kits.cli_kit import HIL, Hil, Terminal, bench_from_the_command_line
+from tests.kits.hil_command import HIL, Hil, Terminal, bench_from_the_command_line
 from tests.kits.host_state import as_it_was
 
 pytestmark = [

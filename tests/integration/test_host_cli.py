@@ -13,7 +13,7 @@ import pytest
 from hil.bench.leftovers import keepers
 from hil.core import netns
 from hil.core.wait import wait_until
-from tests.kits.cli_kit import Hil, Terminal, bench_from_the_command_line
+from tests.kits.hil_command import Hil, Terminal, bench_from_the_command_line
 
 pytestmark = [
     pytest.mark.integration,

@@ -17,7 +17,7 @@ from hil.links.link_box import DIRECTIONS, LinkBox
 from hil.links.schedule.player import play
 from hil.links.schedule.windows import Row
 from hil.links.state import MAX_DELAY_US, PPM, GilbertElliott, LinkState
-from tests.kits.links_kit import (
+from tests.kits.link_namespaces import (
     CROSS,
     GROUND,
     as_it_came_up,

@@ -16,32 +16,17 @@ from hil.core.wait import wait_until
 from hil.errors import BenchError
 from hil.links.calibration.probe import Probe, blast, collect, pace, warm_up
 from hil.links.engines import netem, rtnl, wiring
-from hil.links.engines.agent import Agent, KernelAgent
+from hil.links.engines.agent import KernelAgent
 from hil.links.engines.agent_server import AgentServer, RemoteAgent
 from hil.links.engines.choose import detect, missing_in_kernel
 from hil.links.engines.relay import Kind
-from hil.links.engines.wire_format import Applied, PlanRow, Shape
 from hil.links.link_box import End, LinkBox, Wire
 from hil.links.state import LinkState
 from hil.testing.links import fake_box
-from tests.kits.links_kit import give_addresses, namespaces, wires
+from tests.kits.kernel_shapes import joined_by_u32, queue_length, queue_length_shape, row, wait_for_rows
+from tests.kits.link_namespaces import give_addresses, namespaces, wires
 
 pytestmark = pytest.mark.integration
-
-
-def tbf(ifindex: int, bytes_per_second: int) -> bytes:
-    """A root token bucket filter, composed by pyroute2: a shaper that this kernel has."""
-    from pyroute2.netlink.rtnl.tcmsg import sched_tbf, tcmsg
-
-    message = tcmsg()
-    message["index"] = ifindex
-    message["parent"] = 0xFFFFFFFF
-    options = sched_tbf.get_parameters({"rate": bytes_per_second, "burst": 16_384, "latency": "50ms"})
-    message["attrs"] = [("TCA_KIND", "tbf"), ("TCA_OPTIONS", options)]
-    message["header"]["type"] = 36
-    message["header"]["flags"] = 0x505
-    message.encode()
-    return bytes(message.data)
 
 
 def test_the_relay_speaks_for_this_kernel_from_inside_a_namespace() -> None:
@@ -49,37 +34,6 @@ def test_the_relay_speaks_for_this_kernel_from_inside_a_namespace() -> None:
         assert agent.kernel_release == platform.release()
         assert rtnl.interfaces(agent) == {"lo": 1}
         assert 0 < agent.clock() <= agent.clock()
-
-
-def redirect_by_u32(from_ifindex: int, to_ifindex: int) -> bytes:
-    """The box's redirection with the classifier that also small kernels have: u32, matching everything."""
-    from pyroute2.netlink.rtnl.tcmsg import cls_u32, tcmsg
-
-    message = tcmsg()
-    message["index"] = from_ifindex
-    message["parent"] = 0xFFFF0000
-    message["info"] = (1 << 16) | 0x0300
-    action = {"kind": "mirred", "direction": "egress", "action": "redirect", "ifindex": to_ifindex}
-    options = cls_u32.get_parameters({"keys": ["0x0/0x0+0"], "action": action, "target": 0})
-    options["attrs"] = [pair for pair in options["attrs"] if pair[0] != "TCA_U32_CLASSID"]
-    message["attrs"] = [("TCA_KIND", "u32"), ("TCA_OPTIONS", options)]
-    message["header"]["type"] = 44
-    message["header"]["flags"] = 0x605
-    message.encode()
-    return bytes(message.data)
-
-
-def joined_by_u32(a: int, b: int) -> list[tuple[str, bytes]]:
-    """Steps that make a link of two NICs by what also small kernels have; 20 Mbit/s from a to b."""
-    return [
-        ("up a", rtnl.nic_up(a)),
-        ("up b", rtnl.nic_up(b)),
-        ("ingress a", rtnl.ingress(a)),
-        ("ingress b", rtnl.ingress(b)),
-        ("tbf", tbf(b, 2_500_000)),
-        ("a to b", redirect_by_u32(a, b)),
-        ("b to a", redirect_by_u32(b, a)),
-    ]
 
 
 def test_frames_cross_the_box_by_redirection_and_are_shaped_on_the_way_out(tmp_path: Path) -> None:
@@ -168,60 +122,6 @@ def test_a_message_that_is_no_netlink_is_answered_and_does_not_hang() -> None:
         assert agent.ask(Kind.CLOCK)
 
 
-def queue_length_shape() -> Shape:
-    """A shape that this kernel takes whether or not it has netem: the loopback NIC's queue length is the delay.
-
-    Three numbers go into an alias that nobody reads, the delay in ns into the last attribute.
-    """
-    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-
-    message = ifinfmsg()
-    message["index"] = 1
-    message["attrs"] = [("IFLA_IFALIAS", "alias of 15 b"), ("IFLA_TXQLEN", 1)]
-    message["header"]["type"] = 16
-    message["header"]["flags"] = 0x5
-    message.encode()
-    data = bytes(message.data)
-    length_at = data.rindex(struct.pack("=HHI", 8, 13, 1)) + 4
-    alias_at = data.index(b"alias of")
-    padded = bytearray(data + bytes(4))  # the upper half of a number of 64 bits
-    struct.pack_into("=I", padded, 0, len(padded))
-    return Shape(bytes(padded), bytes(padded), alias_at, (length_at, length_at), 0)
-
-
-def queue_length(agent: Agent) -> int:
-    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-
-    request = ifinfmsg()
-    request["header"]["type"] = 18
-    request["header"]["flags"] = 0x301
-    request.encode()
-    (reply,) = rtnl.transact(agent, [("reading the NIC", bytes(request.data))])
-    parsed = ifinfmsg(reply.messages[0])
-    parsed.decode()
-    return int(parsed.get_attr("IFLA_TXQLEN"))
-
-
-def row(at_ns: int, delay_us: int, *, slot: int = 3) -> PlanRow:
-    return PlanRow(at_ns, delay_us, 0x41414141, 0x41414141, slot, 1)
-
-
-def the_log(agent: Agent, count: int) -> list[Applied]:
-    """Rows until there are this many."""
-    found: list[Applied] = []
-    seen = 0
-
-    def poll() -> bool:
-        nonlocal seen
-        log = agent.plan_log(seen)
-        seen = log.seen
-        found.extend(log.applied)
-        return len(found) >= count
-
-    wait_until(poll, what=f"{count} rows", deadline_s=10, every_s=0.01)
-    return found
-
-
 def test_rows_are_applied_in_order_on_the_relays_clock_and_told_once() -> None:
     with namespaces("plan") as prefix, KernelAgent(prefix + "box") as agent:
         agent.shape(3, queue_length_shape())
@@ -255,7 +155,7 @@ def test_many_rows_due_at_once_are_all_applied_and_the_refused_ones_are_named() 
         now = agent.clock()
         agent.plan_stage([row(now, 1 + index, slot=index % 3) for index in range(300)])
         agent.plan_commit()
-        log = the_log(agent, 300)
+        log = wait_for_rows(agent, 300)
         wanted = {0: 0, 1: errno.ENODEV, 2: errno.EBADSLT}  # the third has no shape
         assert [each.error for each in log] == [wanted[each.slot] for each in log]
         assert [each.slot for each in log] == [index % 3 for index in range(300)]
@@ -269,7 +169,7 @@ def test_held_rows_are_noted_and_a_release_applies_the_last_of_them() -> None:
         now = agent.clock()
         agent.plan_stage([row(now + 1, 7), row(now + 2, 8), row(now + 3_600_000_000_000, 9)])
         agent.plan_commit()
-        assert [(each.held, each.error) for each in the_log(agent, 2)] == [(True, 0), (True, 0)]
+        assert [(each.held, each.error) for each in wait_for_rows(agent, 2)] == [(True, 0), (True, 0)]
         assert queue_length(agent) not in (7_000, 8_000)
         agent.release([3])
         assert queue_length(agent) == 8_000
@@ -286,7 +186,7 @@ def test_a_commit_from_a_moment_on_replaces_what_is_to_come_and_nothing_else() -
         agent.plan_commit()
         agent.plan_stage([row(now + 400_000_000, 3)])
         agent.plan_commit(now + 350_000_000)
-        log = the_log(agent, 2)
+        log = wait_for_rows(agent, 2)
         assert [each.planned_ns - now for each in log] == [300_000_000, 400_000_000]
         assert queue_length(agent) == 3_000
         agent.plan_stage([row(now, 4)])

@@ -17,7 +17,7 @@ from hil.links.calibration.probe import Arrival, Probe, collect, pace, warm_up
 from hil.links.link_box import DIRECTIONS, LinkBox, LinkStatus
 from hil.links.schedule.player import play
 from hil.links.state import LinkState
-from tests.kits.schedule_kit import STEP_NS, Slope, many_links
+from tests.kits.many_links import STEP_NS, Slope, many_links
 
 pytestmark = pytest.mark.integration
 

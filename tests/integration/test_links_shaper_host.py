@@ -35,13 +35,13 @@ from hil.links.engines.wire_format import PlanRow
 from hil.links.link_box import End, LinkBox, Wire
 from hil.links.state import LinkState
 from hil.testing.links import fake_box
-from tests.integration.test_links_kernel import (
+from tests.kits.kernel_shapes import (
     joined_by_u32,
     queue_length,
     queue_length_shape,
-    the_log,
+    wait_for_rows,
 )
-from tests.kits.shaper_host_kit import LocalShaperHost, shaper_host
+from tests.kits.shaper_host_namespace import LocalShaperHost, shaper_host
 
 pytestmark = pytest.mark.integration
 STATE = LinkState(1_000, 50_000_000)
@@ -181,7 +181,7 @@ def test_rows_are_applied_over_there_at_their_moment_of_our_clock(shaper: LocalS
             at = [zero + step * 20_000_000 - clock.offset_ns for step in range(5)]
             agent.plan_stage([PlanRow(t, n, 0x41414141, 0x41414141, 3, 1) for n, t in enumerate(at, 1)])
             agent.plan_commit()
-            log = the_log(agent, 5)
+            log = wait_for_rows(agent, 5)
             assert [(each.planned_ns, each.error) for each in log] == [(t, 0) for t in at]
             assert time.monotonic_ns() >= zero + 80_000_000
             assert queue_length(agent) == 5_000

@@ -31,7 +31,7 @@ from hil.links.link_box import DIRECTIONS, Direction, End, LinkBox, LinkStatus, 
 from hil.links.state import PPM, GilbertElliott, LinkState
 from hil.testing.fakes import ListSink
 from tests.kits.host_state import network_of_this_host
-from tests.kits.links_kit import (
+from tests.kits.link_namespaces import (
     CROSS,
     as_it_came_up,
     give_addresses,
@@ -39,7 +39,7 @@ from tests.kits.links_kit import (
     namespaces,
     wires,
 )
-from tests.kits.schedule_kit import process_tree
+from tests.kits.many_links import process_tree
 
 pytestmark = pytest.mark.integration
 
@@ -294,7 +294,7 @@ def test_a_killed_owner_or_engine_leaves_no_process_and_the_next_bench_comes_up(
 ) -> None:
     program = (
         "import sys, time; from pathlib import Path\n"
-        "from hil.links.link_box import LinkBox; from tests.kits.links_kit import wires\n"
+        "from hil.links.link_box import LinkBox; from tests.kits.link_namespaces import wires\n"
         "box = LinkBox.up(sys.argv[1] + 'box', wires(sys.argv[1]), socket_path=Path(sys.argv[2]), engine='uml')\n"
         "print(*(f'{agent.pid} {agent.directory}' for agent in box.agents), sep=',', flush=True)\n"
         "time.sleep(60)\n"

@@ -26,7 +26,7 @@ from hil.core import paths
 from hil.core.wait import wait_until
 from hil.errors import BenchError
 from hil.leases.leases import Leases
-from tests.kits.cli_kit import HIL, Terminal
+from tests.kits.hil_command import HIL, Terminal
 from tests.kits.host_state import as_it_was
 
 pytestmark = pytest.mark.integration

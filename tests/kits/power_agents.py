@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from tests.kits.power_kit import OnChange, Outlets
+from tests.kits.power_strips import OnChange, Outlets
 
 
 class SnmpStrip:

@@ -1,4 +1,4 @@
-"""The walls of the house: which room imports which."""
+"""The walls of the house: which room imports which, and what tests share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hil
+from tests.kits import checkout
 
 PACKAGE = Path(hil.__file__).parent
 FLOORS = (
@@ -39,7 +40,8 @@ def _imports(path: Path) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
-                yield node.lineno, whole if whole in MODULES else node.module
+                named = whole in MODULES or alias.name.startswith("test_")
+                yield node.lineno, whole if named else node.module
 
 
 def _room(module: str) -> str:
@@ -78,3 +80,20 @@ def test_what_runs_on_a_board_needs_only_the_standard_library() -> None:
         and imported.split(".")[0] not in sys.stdlib_module_names | AT_RUN_TIME
     ]
     assert not foreign, "\n".join(foreign)
+
+
+def _test_modules_imported_by(*folders: str) -> list[str]:
+    """Each import of a module named ``test_*`` of this checkout, in the Python files of these folders."""
+    return [
+        f"{path.relative_to(checkout.ROOT)}:{line} imports {imported}"
+        for folder in folders
+        for path in sorted((checkout.ROOT / folder).rglob("*.py"))
+        for line, imported in _imports(path)
+        if imported.split(".")[0] in ("tests", "testplans")
+        if any(part.startswith("test_") for part in imported.split("."))
+    ]
+
+
+def test_what_tests_share_is_in_kits_and_not_in_another_test() -> None:
+    shared = _test_modules_imported_by("tests", "testplans", "fixtures", "tools", "hil", "examples")
+    assert not shared, "\n".join(shared)

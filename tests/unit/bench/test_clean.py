@@ -20,7 +20,7 @@ from hil.errors import BenchError, ConfigurationError
 from hil.host.apt_no_start import ServiceGuard
 from hil.links.engines.sysctl import left_raised
 from hil.testing.fakes import FakeRunner
-from tests.unit.core.test_processes import proc_entry
+from tests.kits.proc_tree import proc_entry
 
 
 @pytest.fixture(autouse=True)

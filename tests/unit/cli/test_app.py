@@ -19,21 +19,7 @@ from hil.cli import app
 from hil.cli.app import COMMANDS, cli, run
 from hil.core import paths
 from hil.errors import BenchError, ConfigurationError, DeviceError, HarnessError, HilError
-
-HEAVY = (
-    "docker",
-    "paramiko",
-    "pyroute2",
-    "pydantic",
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "jinja2",
-    "rich",
-    "serial",
-    "yaml",
-    "pytest",
-)
+from tests.kits.heavy_packages import HEAVY
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:

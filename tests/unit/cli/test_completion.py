@@ -15,8 +15,8 @@ from click.shell_completion import ShellComplete
 from hil.bench.state import bench_dir, write_state
 from hil.cli.app import COMMANDS, cli, run
 from hil.core import paths
-from tests.kits.bench_kit import bench_state, pretend_up
-from tests.unit.cli.test_app import HEAVY
+from tests.kits.fake_bench import bench_state, pretend_up
+from tests.kits.heavy_packages import HEAVY
 
 
 @pytest.fixture

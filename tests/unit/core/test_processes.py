@@ -11,15 +11,7 @@ from pathlib import Path
 import pytest
 
 from hil.core.processes import ProcessId, current, end, families, identify, memory_b, processes
-
-
-def proc_entry(
-    proc: Path, pid: int, *, ticks: int, state: str = "S", name: str = "x", argv: str = "x", ppid: int = 1
-) -> None:
-    (proc / str(pid)).mkdir(parents=True)
-    fields = [state, str(ppid), *["0"] * 17, str(ticks), "0"]
-    (proc / str(pid) / "stat").write_text(f"{pid} ({name}) {' '.join(fields)}\n")
-    (proc / str(pid) / "cmdline").write_bytes(argv.replace(" ", "\0").encode() + b"\0" if argv else b"")
+from tests.kits.proc_tree import proc_entry
 
 
 def test_this_process_is_alive_and_another_start_time_is_another_process() -> None:

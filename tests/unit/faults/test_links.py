@@ -17,7 +17,7 @@ from hil.links.link_box import End, Wire
 from hil.links.state import LinkState
 from hil.testing.fakes import FakeClock, ListSink
 from hil.testing.links import fake_box
-from tests.unit.rollout.test_participants import RING
+from tests.kits.small_labs import RING
 
 LAB = load_lab(paths.ROOT / "lab/virtual.yaml")
 

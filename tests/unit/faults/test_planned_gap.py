@@ -12,7 +12,7 @@ from hil.faults import planned_gap
 from hil.faults.planned_gap import Interrupted, across_gap
 from hil.rollout.contact_gaps import ContactPlan, Gap
 from hil.testing.fakes import FakeClock, ListSink
-from tests.unit.rollout.test_contact_gaps import Plan
+from tests.kits.small_labs import Plan
 
 GAP = Gap(100.0, 120.0, ("isl",))
 LEAD_S = 0.9

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hil.errors import ConfigurationError
 from hil.links.calibration.loss import acceptance_counts
 from hil.links.state import MAX_DELAY_US, MAX_RATE_BPS, PPM, GilbertElliott, LinkState, limit_packets
-from tests.kits.links_strategies import states
+from tests.kits.link_strategies import states
 
 
 @given(states)

@@ -22,7 +22,7 @@ from hil.errors import ConfigurationError
 from hil.monitor.exporter import BenchCollector, Exporter, host_and_port, is_loopback
 from hil.monitor.health import Health, LeaseHealth, Sensors
 from hil.monitor.metrics import METRICS, table
-from tests.kits.bench_kit import board_health, health, link_health
+from tests.kits.fake_bench import board_health, health, link_health
 
 NOT_BASE = {
     "ms",

@@ -24,7 +24,7 @@ from hil.monitor.health import Health, Sensors
 from hil.monitor.watch_loop import Sample, Sampler, Watched
 from hil.orbit.phases import Interval, LinkPlan, Phase
 from hil.testing.fakes import FakeClock
-from tests.kits.bench_kit import FakeBench, NodeServers, bench_state, fake_bench, health, pretend_up
+from tests.kits.fake_bench import FakeBench, NodeServers, bench_state, fake_bench, health, pretend_up
 
 
 @pytest.fixture(autouse=True)

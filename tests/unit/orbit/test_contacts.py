@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,8 +21,9 @@ from hil.orbit.geometry import (
 )
 from hil.orbit.model import Shell
 from hil.orbit.times import gmst_rad, parse_time
+from tests.kits import checkout
 
-ORBITS = Path(__file__).parents[3] / "lab" / "orbits"
+ORBITS = checkout.ROOT / "lab" / "orbits"
 
 
 @pytest.fixture(scope="module")

@@ -25,8 +25,9 @@ from hil.orbit.elements import load_constellation, parse_elements, parse_tle
 from hil.orbit.formats import from_json, to_csv, to_czml, to_json
 from hil.orbit.picture import show
 from hil.orbit.times import iso, parse_time
+from tests.kits import checkout
 
-ORBITS = Path(__file__).parents[3] / "lab" / "orbits"
+ORBITS = checkout.ROOT / "lab" / "orbits"
 START = parse_time("2026-03-21T00:00:00Z")
 RING_TLE = export_tle(load_constellation(ORBITS / "ring-of-ten.yaml").element_sets[1])
 OMM = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,8 +37,9 @@ from hil.orbit.geometry import (
 from hil.orbit.model import Shell, Station
 from hil.orbit.sunlight import sun_km, sunlit_fraction
 from hil.orbit.times import gmst_rad
+from tests.kits import checkout
 
-ORBITS = Path(__file__).parents[3] / "lab" / "orbits"
+ORBITS = checkout.ROOT / "lab" / "orbits"
 NOW = np.zeros(1)
 ORBIT_S = np.arange(0.0, 5802.0, 10.0)
 EPOCH = datetime(2026, 3, 21, tzinfo=UTC)

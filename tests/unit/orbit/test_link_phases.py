@@ -37,8 +37,9 @@ from hil.orbit.pointing import Pass, point
 from hil.orbit.positions import track
 from hil.orbit.random_draws import draw_s, generator
 from hil.orbit.times import parse_time
+from tests.kits import checkout
 
-ORBITS = Path(__file__).parents[3] / "lab" / "orbits"
+ORBITS = checkout.ROOT / "lab" / "orbits"
 EPOCH = parse_time("2026-03-21T00:00:00Z")
 POINTED = {Phase.SLEW, Phase.ACQUIRE, Phase.TRACK, Phase.FADE, Phase.LOST, Phase.REACQUIRE}
 MAY_FOLLOW = {

@@ -20,8 +20,8 @@ from hil.report.timeline.drawing import timeline_svg
 from hil.report.timeline.lanes import Lanes, lanes_of
 from hil.report.timeline.link_lanes import PHASES, LinkLane, chosen
 from hil.report.timeline.view import folded, interruptions, legend
+from tests.kits.html_page import Page
 from tests.kits.synthetic_sky import AGAIN_S, CLOSES_S, PICTURE, build_sky
-from tests.unit.report.test_outputs import _Page
 
 RING = {
     "isl-ab": ["sc-a", "sc-b"],
@@ -211,7 +211,7 @@ def gap(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_page_shows_the_interrupted_relay_and_why_it_went_on(gap: Path) -> None:
     html = (gap / "report.html").read_text("utf-8")
-    text = _Page(html).text
+    text = Page(html).text
     assert (
         f"relay interrupted: {CLOSES_S:.1f} to {AGAIN_S:.1f} s (20.40 s), contact ended by plan on isl-ab"
         in html
@@ -235,7 +235,7 @@ def test_the_page_shows_the_interrupted_relay_and_why_it_went_on(gap: Path) -> N
 
 def test_the_page_with_a_sky_is_sound_and_stays_by_itself(gap: Path) -> None:
     html = (gap / "report.html").read_text("utf-8")
-    page = _Page(html)
+    page = Page(html)
     assert len(page.ids) == len(set(page.ids))
     assert "script" not in page.tags and "image" not in page.tags and "foreignobject" not in page.tags
     assert not re.search(r"https?://|@import|url\((?!#)|onload|onclick", html)
@@ -247,7 +247,7 @@ def test_the_page_with_a_sky_is_sound_and_stays_by_itself(gap: Path) -> None:
 
 def test_the_page_of_a_ring_of_ten_folds_what_took_no_part(tmp_path: Path) -> None:
     html = make_report(build_sky(tmp_path / "run", "ring")).read_text("utf-8")
-    text = _Page(html).text
+    text = Page(html).text
     assert "16 links that did not change and 34 boards that took no part" in text
     assert "isl-01-02 and 9 more links: 200 Mbit/s stands for 2500 Mbit/s" in text
     assert "relay interrupted" not in html  # there is another way round
@@ -259,7 +259,7 @@ def test_a_run_that_was_killed_before_its_timeline_says_so(tmp_path: Path) -> No
     path = directory / "evidence.jsonl"
     kept = [line for line in path.read_text("utf-8").splitlines() if '"link.timeline"' not in line]
     path.write_text("\n".join(kept) + "\n", "utf-8")
-    text = _Page(make_report(directory).read_text("utf-8")).text
+    text = Page(make_report(directory).read_text("utf-8")).text
     assert "The run ended before the phases of its links were recorded." in text
 
 

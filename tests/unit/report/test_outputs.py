@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,52 +16,8 @@ from hil.report.analysis import analyse
 from hil.report.html import console_tail
 from hil.report.make import finish_run
 from hil.report.thumbnail import picture
+from tests.kits.html_page import Page
 from tests.kits.synthetic_run import MONO_START, build
-
-
-class _Page(HTMLParser):
-    """Ids, links and text of a page; fails on tags that are not closed in order."""
-
-    VOID = frozenset({"meta", "img", "br", "hr", "link", "path", "input"})
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.ids: list[str] = []
-        self.links: list[str] = []
-        self.sources: list[str] = []
-        self.tags: set[str] = set()
-        self.open: list[str] = []
-        self.words: list[str] = []
-        self.feed(html)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
-        self.tags.add(tag)
-        self.ids += [found["id"] or ""] if "id" in found else []
-        self.links += [found["href"] or ""] if "href" in found else []
-        self.sources += [found["src"] or ""] if "src" in found else []
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in self.VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in self.VOID:
-            return
-        assert self.open[-1] == tag, f"</{tag}> closes <{self.open[-1]}>"
-        self.open.pop()
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return re.sub(r"\s+", " ", " ".join(self.words))
 
 
 def _result(directory: Path) -> dict[str, Any]:
@@ -90,7 +45,7 @@ def test_the_page_says_the_verdict_and_its_reason_first(
     tmp_path: Path, kind: str, verdict: str, reason: str
 ) -> None:
     page = make_report(build(tmp_path / "run", kind))
-    text = _Page(page.read_text("utf-8")).text
+    text = Page(page.read_text("utf-8")).text
     assert reason in text
     assert text.index(verdict) < text.index(reason) < text.index("Still unproven")
     assert _result(tmp_path / "run")["verdict"] == verdict
@@ -98,14 +53,14 @@ def test_the_page_says_the_verdict_and_its_reason_first(
 
 def test_the_page_needs_nothing_but_itself(passed: Path) -> None:
     html = (passed / "report.html").read_text("utf-8")
-    page = _Page(html)
+    page = Page(html)
     assert all(s.startswith("data:image/png") for s in page.sources) and page.sources
     assert not re.search(r"https?://|@import|url\((?!#)", html)  # a pattern of the page itself is url(#...)
     assert "script" not in page.tags and "link" not in page.tags
 
 
 def test_every_link_of_the_page_leads_somewhere(passed: Path) -> None:
-    page = _Page((passed / "report.html").read_text("utf-8"))
+    page = Page((passed / "report.html").read_text("utf-8"))
     assert len(page.ids) == len(set(page.ids))
     for link in page.links:
         if link.startswith("#"):
@@ -115,7 +70,7 @@ def test_every_link_of_the_page_leads_somewhere(passed: Path) -> None:
 
 
 def test_the_page_shows_what_the_programme_lead_asks_for(passed: Path) -> None:
-    text = _Page((passed / "report.html").read_text("utf-8")).text
+    text = Page((passed / "report.html").read_text("utf-8")).text
     for expected in (
         "Demonstrated 3/3 over all stored runs of this plan, lab file and boards: "
         "reliability >= 0.464 at 90% confidence.",
@@ -391,7 +346,7 @@ def test_a_direction_that_could_not_be_measured_says_why(tmp_path: Path) -> None
         ok=False,
         note="no packet arrives",
     )
-    assert "no packet arrives" in _Page(make_report(directory).read_text("utf-8")).text
+    assert "no packet arrives" in Page(make_report(directory).read_text("utf-8")).text
     assert _result(directory)["calibration"][-1]["measured"] is None
     assert _result(directory)["verdict"] == "INCONCLUSIVE"
 
@@ -431,7 +386,7 @@ def test_what_this_lab_cannot_show_stays_open_and_does_not_count_as_left_out(tmp
             name = event["tests"][4]["test"]
     kept = [e for e in lines if not (str(e["kind"]).startswith("test.") and e["test"] == name)]
     path.write_text("".join(json.dumps(e) + "\n" for e in kept), "utf-8")
-    text = _Page(make_report(directory).read_text("utf-8")).text
+    text = Page(make_report(directory).read_text("utf-8")).text
     assert "12/12 tests passed 1 not in this lab" in text
     steps = " ".join(_result(directory)["next_steps"])
     assert "Run SIX-040 in another lab: there is no second way between sc-a and sc-b." in steps

@@ -4,46 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hil.lab.model import Lab
 from hil.rollout.contact_gaps import Gap, gaps, transfer_s, upcoming
 from hil.rollout.steps import RolloutPolicy
-
-
-def orbiting(*edges: str, fixed: tuple[str, ...] = ()) -> Lab:
-    """Spacecraft sc-a ... sc-d; edges such as ``ab`` are crosslinks that follow the orbit, or ``fixed`` ones."""
-    craft = sorted({c for edge in (*edges, *fixed) for c in edge})
-    crosslinks = [
-        {
-            "name": edge,
-            "kind": "crosslink",
-            "between": [f"sc-{edge[0]}", f"sc-{edge[1]}"],
-            "rate_bps": 200_000_000,
-            **({"one_way_delay_us": 1000} if edge in fixed else {}),
-        }
-        for edge in (*edges, *fixed)
-    ]
-    ground = {"name": "g", "kind": "ground", "between": ["gs-1", "sc-a"], "rate_bps": 100_000_000}
-    return Lab.model_validate(
-        {
-            "schema": 1,
-            "name": "sky",
-            "ground_station": {"name": "gs-1"},
-            "gateway": "a1",
-            "orbit": {"file": "orbits/x.yaml"},
-            "spacecraft": [{"name": f"sc-{c}", "boards": [{"name": f"{c}1"}]} for c in craft],
-            "links": [ground, *crosslinks],
-        }
-    )
-
-
-@dataclass
-class Plan:
-    """``ContactPlan`` as a list: when, and which links from then on."""
-
-    steps: list[tuple[float, str]]
-
-    def topology(self) -> list[tuple[float, frozenset[str]]]:
-        return [(at_s, frozenset(links.split())) for at_s, links in self.steps]
+from tests.kits.small_labs import Plan, orbiting
 
 
 @dataclass

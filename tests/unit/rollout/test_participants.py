@@ -2,45 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from hil.core import paths
 from hil.errors import ConfigurationError
 from hil.lab.model import Lab, load_lab
 from hil.rollout.participants import Participants, choose, links_that_matter, second_way
-
-
-def lab(
-    layout: dict[str, int], edges: list[tuple[str, str]], *, gateway: str = "a1", ground: str = "a"
-) -> Lab:
-    """Spacecraft sc-x with boards x1, x2, ...; crosslinks x-y; the ground joined to some spacecraft."""
-    links: list[dict[str, Any]] = [
-        {"name": f"gnd-{x}", "kind": "ground", "between": ["gs-1", f"sc-{x}"], "rate_bps": 10**8}
-        for x in ground
-    ]
-    links += [
-        {"name": f"{a}-{b}", "kind": "crosslink", "between": [f"sc-{a}", f"sc-{b}"], "rate_bps": 2 * 10**8}
-        for a, b in edges
-    ]
-    return Lab.model_validate(
-        {
-            "schema": 1,
-            "name": "lab",
-            "ground_station": {"name": "gs-1"},
-            "gateway": gateway,
-            "spacecraft": [
-                {"name": f"sc-{x}", "boards": [{"name": f"{x}{k}"} for k in range(1, n + 1)]}
-                for x, n in layout.items()
-            ],
-            "links": [{**link, "one_way_delay_us": 1000} for link in links],
-        }
-    )
-
-
-RING = lab(dict.fromkeys("abcde", 4), [("a", "b"), ("b", "c"), ("c", "d"), ("d", "e"), ("e", "a")])
-PAIR = lab({"a": 3, "b": 3}, [("a", "b")])
+from tests.kits.small_labs import PAIR, RING, lab
 
 
 @pytest.mark.parametrize(("name", "split"), [("virtual", "3+3"), ("virtual-4-2", "4+2")])

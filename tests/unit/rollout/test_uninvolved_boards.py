@@ -11,7 +11,7 @@ import pytest
 from hil.boards.protocol import Board
 from hil.rollout.rollout import Rollout
 from hil.rollout.uninvolved_boards import Bystanders
-from tests.kits.node_kit import Bed, FakeBundle, bed
+from tests.kits.loopback_nodes import Bed, FakeBundle, bed
 
 
 @pytest.fixture

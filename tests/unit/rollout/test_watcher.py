@@ -15,7 +15,7 @@ from hil.rollout.epoch_claims import ClaimInterval, Ledger, definite
 from hil.rollout.rollout import Rollout
 from hil.rollout.watcher import InvariantWatcher, WatchReport
 from hil.testing.fakes import ListSink
-from tests.kits.node_kit import FakeBundle, bed, eventually
+from tests.kits.loopback_nodes import FakeBundle, bed, eventually
 
 
 def health(board: str = "a1", epoch: int = 1, since_s: float = 1.0, serving: bool = True) -> dict[str, Any]:

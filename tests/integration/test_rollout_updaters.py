@@ -1,0 +1,91 @@
+"""RAUC, SWUpdate, and RAUC as a file declares it: each on a container board, all by one suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from hil.boards.container.board import ContainerBoard
+from hil.boards.protocol import Shell
+from hil.core.paths import ROOT
+from hil.images.bundles import BundleKind
+from hil.images.recipes import REFERENCE, SWUPDATE, Recipe
+from hil.onboard.variables import BootControl, Variables, other
+from hil.rollout.updaters.conformance import AdapterConformance, Bad, Updater
+from hil.rollout.updaters.declaration import load_adapter
+from hil.rollout.updaters.declared import DeclaredAdapter
+from hil.rollout.updaters.protocol import OsAdapter
+from hil.rollout.updaters.rauc import RaucAdapter
+from hil.rollout.updaters.swupdate import SwupdateAdapter
+from tests.kits.container_boards import boards, engine_client
+
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
+
+Make = Callable[[str, Callable[[], Shell]], OsAdapter]
+
+
+@contextmanager
+def updater_on_a_board(recipe: Recipe, make: Make) -> Iterator[Updater]:
+    with engine_client() as client, boards(client, 1, recipe=recipe) as (made, images):
+        board = made[0]
+        bad = {kind: images.bundles.bundle(BundleKind(kind.value)) for kind in Bad}
+        second = images.bundles.bundle(BundleKind.NO_BOOT)
+        yield Updater(board, lambda: make(board.name, board.shell), images.bundles.os_v2, second, bad)
+
+
+class TestRauc(AdapterConformance):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def updater(cls) -> Iterator[Updater]:
+        with updater_on_a_board(REFERENCE, RaucAdapter) as updater:
+            yield updater
+
+
+class TestSwupdate(AdapterConformance):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def updater(cls) -> Iterator[Updater]:
+        with updater_on_a_board(SWUPDATE, SwupdateAdapter) as updater:
+            yield updater
+
+    def test_the_refusals_are_swupdates_own_words(self, updater: Updater) -> None:
+        """Whoever reads a report at night must be able to look them up."""
+        words = {
+            Bad.TAMPERED_PAYLOAD: "HASH mismatch",
+            Bad.TRUNCATED: "HASH mismatch",
+            Bad.WRONG_HARDWARE: "SW not compatible with hardware",
+            Bad.RANDOM: "CPIO Format not recognized",
+            Bad.OTHER_FORMAT: "feature 'of-another-time' required",
+        }
+        for kind, expected in words.items():
+            updater.push(updater.bad[kind])
+            with updater.opened() as adapter, pytest.raises(Exception, match=expected):
+                adapter.install(updater.upload, sha256=updater.bad[kind].sha256)
+
+    def test_swupdate_called_past_the_tool_takes_the_slot_out_of_the_boot_order_itself(
+        self, updater: Updater
+    ) -> None:
+        """The configuration file of the OS says so (preupdatecmd), not the tool of this testbed."""
+        board = updater.board
+        assert isinstance(board, ContainerBoard)
+        control = BootControl(Variables(board.spec.nv_dir / "vars"))
+        target = other(control.current)
+        control.mark_good(target)
+        updater.push(updater.bad[Bad.TAMPERED_PAYLOAD])
+        argv = ["swupdate", "-f", "/etc/swupdate.cfg", "-e", f"stable,slot{target}", "-i", updater.upload]
+        with board.shell() as shell:
+            assert shell.run(argv, check=False, timeout_s=60.0).returncode != 0
+        assert not control.slot(target).bootable
+
+
+class TestRaucAsDeclared(AdapterConformance):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def updater(cls) -> Iterator[Updater]:
+        file = load_adapter(ROOT / "lab/adapters/rauc.yaml")
+        with updater_on_a_board(
+            REFERENCE, lambda board, shell: DeclaredAdapter(file, board, shell)
+        ) as updater:
+            yield updater

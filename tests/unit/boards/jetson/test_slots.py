@@ -1,0 +1,166 @@
+"""nvbootctrl, EFI variables and the proof of a reboot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hil.boards.jetson.remote_files import BoardFiles
+from hil.boards.jetson.slots import (
+    EFIVARS,
+    BootProof,
+    CapsuleStatus,
+    NvBootControl,
+    RootfsStatus,
+    failover_budget_s,
+    parse_slots_info,
+    read_rootfs_status,
+)
+from hil.boards.protocol import BootState, SlotState
+from hil.errors import DeviceError
+from hil.onboard.tools.nvbootctrl import dump
+from hil.onboard.variables import JETSON_GUID, BootControl, Variables
+from tests.kits import checkout
+from tests.kits.jetson_files import LocalRemote, ScriptedRemote, plant, said
+
+DATA = checkout.DATA / "jetson"
+BOOTLOADER = (DATA / "nvbootctrl_bootloader.txt").read_text()
+ROOTFS = (DATA / "nvbootctrl_rootfs.txt").read_text()
+EXHAUSTED = (DATA / "nvbootctrl_rootfs_exhausted.txt").read_text()
+ASK = "nvbootctrl -t rootfs dump-slots-info"
+ASK_BOOTLOADER = "nvbootctrl dump-slots-info"
+DEV_MEM = "Error: can not open /dev/mem\n"
+
+
+def test_the_bootloaders_slots_are_read() -> None:
+    info = parse_slots_info(BOOTLOADER)
+    assert (info.target, info.current, info.active, info.version) == ("bootloader", "B", "B", "36.4.7")
+    assert info.capsule is CapsuleStatus.NONE
+    assert [(row.slot, row.retry_count, row.status) for row in info.rows] == [
+        ("A", None, "normal"),
+        ("B", None, "normal"),
+    ]
+
+
+def test_an_exhausted_slot_is_not_bootable() -> None:
+    info = parse_slots_info(EXHAUSTED)
+    assert [(row.slot, row.retry_count, row.bootable) for row in info.rows] == [
+        ("A", 0, False),
+        ("B", 3, True),
+    ]
+
+
+def test_the_container_boards_tool_is_read_as_well(tmp_path: Path) -> None:
+    control = BootControl(Variables(tmp_path, durable=False))
+    control.initialise()
+    control.mark_bad("A")
+    control.set_active("B")
+    for target in ("rootfs", "bootloader"):
+        info = parse_slots_info(dump(control, target))
+        assert (info.target, info.active, info.rows[0].bootable) == (target, "B", False)
+
+
+def test_a_good_answer_is_taken_whatever_the_exit_code() -> None:
+    remote = ScriptedRemote({ASK: said(ROOTFS, 1, DEV_MEM)})
+    good = SlotState("A", True, 3, True), SlotState("B", True, 3, True)
+    assert NvBootControl(remote).state() == BootState("A", "A", good)
+
+
+def test_a_slot_that_has_used_tries_is_bootable_and_not_good() -> None:
+    remote = ScriptedRemote(
+        {ASK: said(ROOTFS.replace("slot: 1,             retry_count: 3", "slot: 1, retry_count: 1"))}
+    )
+    assert NvBootControl(remote).state().slots[1] == SlotState("B", True, 1, False)
+
+
+@pytest.mark.parametrize(
+    "text", ["", DEV_MEM, "Current rootfs slot: A\n", "\n".join(ROOTFS.splitlines()[:-1])]
+)
+def test_an_answer_without_slots_is_an_error_that_quotes_it(text: str) -> None:
+    remote = ScriptedRemote({ASK: said(text, 0, DEV_MEM)})
+    with pytest.raises(DeviceError) as caught:
+        NvBootControl(remote, board="a1").state()
+    assert "a1: nvbootctrl did not name" in caught.value.message
+    assert "/dev/mem" in caught.value.message
+    assert "root" in caught.value.remedy
+
+
+def test_the_answer_to_another_question_is_refused() -> None:
+    with pytest.raises(DeviceError, match="asked for the rootfs slots"):
+        NvBootControl(ScriptedRemote({ASK: said(BOOTLOADER)})).state()
+
+
+def test_an_order_is_read_back_and_believed_over_its_exit_code() -> None:
+    order = "nvbootctrl set-active-boot-slot 1"
+    NvBootControl(ScriptedRemote({order: said("", 1, DEV_MEM), ASK_BOOTLOADER: said(BOOTLOADER)})).set_active(
+        "B"
+    )
+    ignored = ScriptedRemote(
+        {"nvbootctrl set-active-boot-slot 0": said("", 0), ASK_BOOTLOADER: said(BOOTLOADER)}
+    )
+    with pytest.raises(DeviceError, match="a1: slot A was made active, but B is"):
+        NvBootControl(ignored, board="a1").set_active("A")
+
+
+def test_a_health_mark_that_gave_no_tries_back_is_an_error() -> None:
+    verify = "nvbootctrl verify"
+    NvBootControl(ScriptedRemote({verify: said("", 1), ASK: said(ROOTFS)})).verify()
+    used = ROOTFS.replace("slot: 0,             retry_count: 3", "slot: 0, retry_count: 2")
+    with pytest.raises(DeviceError, match="slot A is normal with 2 tries after `nvbootctrl verify`"):
+        NvBootControl(ScriptedRemote({verify: said("done"), ASK: said(used)})).verify()
+
+
+def variables(a: bytes, b: bytes) -> dict[str, str | bytes | None]:
+    name = f"{EFIVARS}/RootfsStatusSlot%s-{JETSON_GUID}"
+    return {name % "A": b"\7\0\0\0" + a, name % "B": b"\7\0\0\0" + b}
+
+
+def test_the_slots_efi_variables_are_read_behind_their_attributes(tmp_path: Path) -> None:
+    files = BoardFiles(LocalRemote(), str(plant(tmp_path, variables(b"\0\0\0\0", b"\xff\0\0\0"))))
+    status = read_rootfs_status(files)
+    assert status == RootfsStatus(0x00, 0xFF)
+    assert status.bootable("A")
+    assert not status.bootable("B")
+    assert not status.dead_end
+    assert RootfsStatus(0xFF, 0xFF).dead_end
+
+
+def test_missing_and_torn_variables_are_named(tmp_path: Path) -> None:
+    files = BoardFiles(LocalRemote(), str(tmp_path))
+    with pytest.raises(DeviceError, match="no EFI variable RootfsStatusSlotA") as caught:
+        read_rootfs_status(files)
+    assert "ROOTFS_AB=1" in caught.value.remedy
+    plant(tmp_path, variables(b"\0", b""))
+    with pytest.raises(DeviceError, match="RootfsStatusSlotB has 4 bytes"):
+        read_rootfs_status(files)
+
+
+PROOF = BootProof("8f4ef6a4-5ea9-4ea7-a7ee-b4d1c3c9fa11", "A", "MAINSWRST", "L1")
+
+
+def test_a_boots_reset_reason_reads_as_words() -> None:
+    assert PROOF.why == "software: reboot or panic"
+    assert not PROOF.watchdog
+    assert replace(PROOF, reset_reason="BCCPLEXWDT").watchdog
+    assert replace(PROOF, reset_reason="").why == "unknown"
+
+
+def test_the_budget_of_a_failover_is_minutes() -> None:
+    assert failover_budget_s(60.0) == 600.0
+
+
+@given(
+    st.text(max_size=300)
+    | st.lists(st.sampled_from(ROOTFS.splitlines() + BOOTLOADER.splitlines())).map("\n".join)
+)
+def test_mangled_answers_are_read_or_refused_never_a_crash(text: str) -> None:
+    try:
+        info = parse_slots_info(text)
+    except DeviceError:
+        return
+    assert info.current in ("A", "B")
+    assert [row.slot for row in info.rows] == ["A", "B"]

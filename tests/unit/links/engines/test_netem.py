@@ -1,0 +1,151 @@
+"""Netlink messages byte by byte, put together here from the kernel's headers and not with the code under test."""
+
+import struct
+
+import pytest
+from hypothesis import given
+
+from hil.errors import BenchError
+from hil.links.engines import netem, rtnl
+from hil.links.state import GilbertElliott, LinkState
+from hil.testing.links import FakeAgent
+from tests.kits.link_strategies import states
+
+ROOT = 0xFFFFFFFF
+
+
+def attribute(kind: int, content: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(content), kind) + content + bytes(-len(content) % 4)
+
+
+def message(kind: int, flags: int, body: bytes) -> bytes:
+    return struct.pack("=IHHII", 16 + len(body), kind, flags, 0, 0) + body
+
+
+def tc_header(ifindex: int, handle: int, parent: int, info: int = 0) -> bytes:
+    return struct.pack("=BBHiIII", 0, 0, 0, ifindex, handle, parent, info)
+
+
+def netem_message(ifindex: int, fixed: tuple[int, ...], attributes: bytes) -> bytes:
+    # RTM_NEWQDISC; NLM_F_REQUEST|ACK|REPLACE|CREATE; TCA_KIND, TCA_OPTIONS = struct tc_netem_qopt + attributes
+    options = struct.pack("=IIIIII", *fixed) + attributes
+    return message(36, 0x505, tc_header(ifindex, 0, ROOT) + attribute(1, b"netem\0") + attribute(2, options))
+
+
+def rate(bytes_per_second: int) -> bytes:
+    return attribute(6, struct.pack("=IiIi", bytes_per_second, 0, 0, 0))
+
+
+def test_delay_and_rate_are_sent_in_ticks_nanoseconds_and_bytes_per_second() -> None:
+    got = netem.encode(7, LinkState(14_390, 200_000_000), limit=714, delay_ns=14_390_000)
+    # 14390000 ns = 224843.75 ticks of 64 ns; latency, limit, loss, gap, duplicate, jitter
+    want = netem_message(
+        7, (224_843, 714, 0, 0, 0, 0), rate(25_000_000) + attribute(10, struct.pack("=q", 14_390_000))
+    )
+    assert got == want
+
+
+def test_gilbert_elliott_sends_the_share_that_passes_in_the_bad_state() -> None:
+    # tc: loss gemodel p 1% r 10% 1-h 70% 1-k 0.1%
+    state = LinkState(5_000, 500_000_000, gemodel=GilbertElliott(10_000, 100_000, 700_000, 1_000))
+    got = netem.encode(3, state, limit=500, delay_ns=5_000_000)
+    gemodel = struct.pack("=IIII", 42_949_673, 429_496_730, 1_288_490_189, 4_294_967)  # p, r, h = 0.3, k1
+    want = netem_message(
+        3,
+        (78_125, 500, 0, 0, 0, 0),
+        attribute(5, attribute(2, gemodel)) + rate(62_500_000) + attribute(10, struct.pack("=q", 5_000_000)),
+    )
+    assert got == want
+
+
+def test_random_loss_is_a_share_of_two_to_the_32() -> None:
+    got = netem.encode(3, LinkState(0, 8_000, loss_ppm=10_000), limit=66, delay_ns=0)
+    assert got == netem_message(3, (0, 66, 42_949_673, 0, 0, 0), rate(1_000) + attribute(10, bytes(8)))
+
+
+def test_a_rate_beyond_32_bits_goes_into_its_own_attribute() -> None:
+    got = netem.encode(3, LinkState(0, 100_000_000_000), limit=9, delay_ns=0, seed=5)
+    want = netem_message(
+        3,
+        (0, 9, 0, 0, 0, 0),
+        attribute(8, struct.pack("=Q", 12_500_000_000))
+        + rate(0xFFFFFFFF)
+        + attribute(10, bytes(8))
+        + attribute(14, struct.pack("=Q", 5)),
+    )
+    assert got == want
+
+
+def test_a_link_that_is_down_loses_everything_and_keeps_delay_rate_and_limit() -> None:
+    state = LinkState(5_000, 500_000_000, gemodel=GilbertElliott(10_000, 100_000), up=False)
+    got = netem.encode(3, state, limit=500, delay_ns=5_000_000)
+    # no loss model attribute: with one, the kernel would not look at the plain loss
+    want = netem_message(
+        3,
+        (78_125, 500, 0xFFFFFFFF, 0, 0, 0),
+        rate(62_500_000) + attribute(10, struct.pack("=q", 5_000_000)),
+    )
+    assert got == want
+
+
+def test_no_rate_limit_is_sent_as_zero_because_an_absent_rate_would_be_kept() -> None:
+    assert rate(0) in netem.encode(3, LinkState(1_000, 0), limit=9, delay_ns=0)
+
+
+def test_a_dump_asks_for_every_qdisc() -> None:
+    assert netem.dump_request() == message(38, 0x301, tc_header(0, 0, 0))
+
+
+def test_a_nic_is_set_up_and_promiscuous() -> None:
+    assert rtnl.nic_up(9) == message(16, 5, struct.pack("=BBHiII", 0, 0, 0, 9, 0x101, 0x101))
+
+
+def test_ingress_hangs_on_its_own_handle() -> None:
+    want = message(36, 0x605, tc_header(9, 0xFFFF0000, 0xFFFFFFF1) + attribute(1, b"ingress\0"))
+    assert rtnl.ingress(9) == want
+
+
+def test_redirection_is_matchall_with_mirred_egress_redirect() -> None:
+    # struct tc_mirred: index, capab, action TC_ACT_STOLEN, refcnt, bindcnt, eaction TCA_EGRESS_REDIR, ifindex
+    mirred = attribute(2, struct.pack("=IIiiiiI", 0, 0, 4, 0, 0, 1, 11))
+    action = attribute(1, attribute(1, b"mirred\0") + attribute(0x8002, mirred))
+    body = tc_header(9, 0, 0xFFFF0000, (1 << 16) | 0x0300)
+    want = message(44, 0x605, body + attribute(1, b"matchall\0") + attribute(2, attribute(2, action)))
+    assert rtnl.redirect(9, 11) == want
+
+
+@given(states)
+def test_what_is_encoded_reads_back_as_commanded(state: LinkState) -> None:
+    raw = netem.encode(5, state, limit=77, delay_ns=state.delay_us * 1000)
+    decoded = netem.decode(raw, mtus={5: state.mtu})
+    assert decoded is not None
+    ifindex, read = decoded
+    # while a link is down the kernel is told of no loss model, so none reads back
+    want = state if state.up else LinkState(state.delay_us, state.rate_bps, mtu=state.mtu, up=False)
+    assert (ifindex, read.state, read.limit_packets) == (5, want, 77)
+
+
+def test_a_qdisc_that_is_not_netem_reads_as_nothing() -> None:
+    other = message(36, 0, tc_header(5, 0, ROOT) + attribute(1, b"noqueue\0") + attribute(2, b""))
+    assert netem.decode(other) is None
+
+
+def test_a_batch_is_numbered_and_answered_in_order() -> None:
+    agent = FakeAgent()
+    first, second = rtnl.nic_up(1), rtnl.ingress(2)
+    answers = rtnl.replies(agent.request(rtnl.number([first, second])))
+    assert [(answer.sequence, answer.error) for answer in answers] == [(1, 0), (2, 0)]
+
+
+def test_a_refusal_names_the_step_and_the_kernels_reason() -> None:
+    agent = FakeAgent()
+    agent.refuse = {36: 2}
+    with pytest.raises(BenchError, match="netem on x: No such file or directory"):
+        rtnl.transact(agent, [("a NIC up", rtnl.nic_up(1)), ("netem on x", rtnl.ingress(1))])
+
+
+def test_the_kernels_own_words_are_read_from_an_extended_acknowledgement() -> None:
+    text = attribute(1, b"Specified qdisc kind is unknown\0")
+    body = struct.pack("=i", -2) + bytes(16) + text
+    (answer,) = rtnl.replies(struct.pack("=IHHII", 16 + len(body), 2, 0x300, 1, 0) + body)
+    assert (answer.error, answer.text) == (2, "Specified qdisc kind is unknown")

@@ -1,0 +1,154 @@
+"""Tiles and jobs: the right pixels, from every board, whatever happens to one of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hil.boards.protocol import Via
+from hil.images.artefact import Artefact
+from hil.onboard.node.client import Peer
+from hil.onboard.node.errors import ApiError
+from hil.onboard.node.infer import Inference, from_npy, load, predict, to_npy
+from hil.rollout.node_client import NodeClient
+from hil.rollout.rollout import Rollout
+from tests.kits import tiny_model
+from tests.kits.loopback_nodes import Bed, FakeBundle, bed, eventually
+from tests.kits.tiny_model import TILE
+
+SCENE = np.random.RandomState(3).randint(0, 10_001, (4, 3 * TILE, 4 * TILE)).astype(np.uint16)
+WANTED = (SCENE[0] > 5000).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model.write(tmp_path_factory.mktemp("model") / "tiny.zip")
+
+
+def test_a_tile_gets_the_class_with_the_highest_score(model: Path) -> None:
+    tile = SCENE[:, :TILE, :TILE]
+    assert np.array_equal(predict(load(model), tile), WANTED[:TILE, :TILE])
+
+
+@pytest.mark.parametrize(
+    "tile", [SCENE[:, :TILE, : TILE - 1], SCENE[:3, :TILE, :TILE], SCENE[:, :TILE, :TILE].astype(np.float32)]
+)
+def test_a_tile_of_the_wrong_shape_or_type_is_refused(model: Path, tile: Any) -> None:
+    with pytest.raises(ApiError, match="tile must be"):
+        predict(load(model), tile)
+
+
+@pytest.mark.parametrize("content", [b"", b"not numpy", to_npy(np.zeros(3))[:-5]])
+def test_what_is_not_an_array_is_refused(content: bytes) -> None:
+    with pytest.raises(ApiError, match="npy"):
+        from_npy(content)
+
+
+def test_what_is_not_a_model_is_refused_and_remembered(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.zip"
+    broken.write_bytes(b"PK nothing")
+    inference = Inference()
+    with pytest.raises(ApiError, match="not a model"):
+        inference.prepare("x", broken)
+    assert inference.error and inference.loaded is None
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Bed, str]]:
+    """Four boards under one epoch with the tiny model, and a scene at the gateway."""
+    monkeypatch.setattr("hil.onboard.node.app.cms_check", lambda keyring: lambda path, signature: None)
+    with bed(tmp_path, {"a": 2, "b": 2}) as boards:
+        bundle = FakeBundle.make(tmp_path / "bundle", "1.0.0", 10)
+        rollout = Rollout(boards.fleet, bundle, adapter=boards.adapter)
+        network = Artefact.of_file(model, "model", signature=b"signed")
+        rollout.distribute(network)
+        scene = tmp_path / "scene.npy"
+        scene.write_bytes(to_npy(SCENE))
+        artefact = Artefact.of_file(scene, "scene")
+        rollout.upload(artefact)
+        params = {"tile": TILE}
+        rollout.configure(boards.fleet.config(os_version="1.0.0", model=network.sha256, params=params))
+        yield boards, artefact.sha256
+
+
+def finished(boards: Bed, job: str) -> dict[str, Any]:
+    with NodeClient(boards.fleet, "a1", Via.FLIGHT) as client:
+        eventually(lambda: client.call("GET", f"/jobs/{job}")["state"] != "running", "the job to end", 60)
+        return client.call("GET", f"/jobs/{job}")
+
+
+def start(boards: Bed, scene: str) -> str:
+    with NodeClient(boards.fleet, "a1", Via.FLIGHT) as client:
+        return str(client.call("POST", "/jobs", {"scene": scene})["id"])
+
+
+def mask_of(boards: Bed, job: str) -> Any:
+    with NodeClient(boards.fleet, "a1", Via.FLIGHT) as client:
+        return from_npy(client.raw("GET", f"/jobs/{job}/mask")[1])
+
+
+def test_a_job_uses_every_board_and_assembles_the_right_mask(cluster: tuple[Bed, str]) -> None:
+    boards, scene = cluster
+    job = start(boards, scene)
+    document = finished(boards, job)
+    assert document["state"] == "done", document
+    assert all(work["tiles"] > 0 for work in document["boards"].values())
+    assert sum(work["tiles"] for work in document["boards"].values()) == 12
+    assert all(work["bytes_in"] > 4 * TILE * TILE * 2 * work["tiles"] for work in document["boards"].values())
+    assert np.array_equal(mask_of(boards, job), WANTED)
+
+
+def test_tiles_of_a_board_that_dies_are_done_by_the_others_and_counted(cluster: tuple[Bed, str]) -> None:
+    boards, scene = cluster
+    boards["b2"].off()
+    job = start(boards, scene)
+    document = finished(boards, job)
+    assert document["state"] == "done", document
+    assert document["boards"]["b2"]["tiles"] == 0
+    assert document["boards"]["b2"]["failures"] > 0
+    assert document["retried"] > 0
+    assert np.array_equal(mask_of(boards, job), WANTED)
+
+
+def test_a_tile_under_another_epoch_is_refused(cluster: tuple[Bed, str]) -> None:
+    boards, _ = cluster
+    peer = Peer(f"{boards['a2'].ip}:{boards['a2'].port}", timeout_s=5)
+    tile = to_npy(SCENE[:, :TILE, :TILE])
+    assert peer.request("POST", "/infer?epoch=2", tile)[0] == 409
+    status, mask = peer.request("POST", "/infer?epoch=1", tile)
+    assert status == 200 and np.array_equal(from_npy(mask), WANTED[:TILE, :TILE])
+    peer.close()
+
+
+def test_jobs_start_at_the_gateway_with_a_scene_that_is_there(cluster: tuple[Bed, str]) -> None:
+    boards, scene = cluster
+    for board, wanted, status in (("a2", scene, 409), ("a1", "0" * 64, 404)):
+        peer = Peer(f"{boards[board].ip}:{boards[board].port}", timeout_s=5)
+        with pytest.raises(ApiError) as refusal:
+            peer.json("POST", "/jobs", {"scene": wanted})
+        assert refusal.value.status == status
+        peer.close()
+
+
+def test_two_jobs_at_once_are_refused(cluster: tuple[Bed, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    boards, scene = cluster
+    hold = threading.Event()
+    real = Inference.infer
+
+    def slow(self: Inference, artefact: str, path: Path, tile: bytes) -> tuple[bytes, float]:
+        hold.wait(20)
+        return real(self, artefact, path, tile)
+
+    monkeypatch.setattr(Inference, "infer", slow)
+    job = start(boards, scene)
+    try:
+        with pytest.raises(Exception, match="is running"):
+            start(boards, scene)
+    finally:
+        hold.set()
+    assert finished(boards, job)["state"] == "done"
