@@ -33,7 +33,8 @@ class Shell(Strict):
     slots_per_plane: Annotated[int, Field(ge=1, le=1000, description="evenly spaced places in each plane")]
     altitude_km: Annotated[float, Field(ge=160, le=40_000, description="above the equator's radius")]
     ltan: str | None = Field(
-        None, description='local time of the ascending node, like "18:00": sun-synchronous, gives both angles'
+        default=None,
+        description='local time of the ascending node, like "18:00": sun-synchronous, gives both angles',
     )
     inclination_deg: Annotated[float | None, Field(ge=0, le=180, description="required without ltan")] = None
     raan_deg: Annotated[
@@ -47,7 +48,7 @@ class Shell(Strict):
         float, Field(ge=-360, le=360, description="place of the first slot along the orbit, at the epoch")
     ] = 0.0
     spare_slots: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (), strict=False, description="slots, counted from 1 in every plane, in which nobody flies"
+        default=(), strict=False, description="slots, counted from 1 in every plane, in which nobody flies"
     )
 
     @model_validator(mode="after")
@@ -197,7 +198,7 @@ class OrbitFile(Strict):
     crosslinks: Crosslinks = Crosslinks()
     terminals: Terminals = Terminals()
     assumed: tuple[str, ...] = Field(
-        (), strict=False, description="values that nobody published, and why they are what they are"
+        default=(), strict=False, description="values that nobody published, and why they are what they are"
     )
 
     @model_validator(mode="after")

@@ -127,9 +127,10 @@ def test_a_relay_whose_crosslink_is_lost_for_good_goes_the_other_way_round(
 ):
     """The AI model is relayed; the crosslink that carries it stays dark, and the network finds another way."""
     model, far_head = payload.model, fleet.far_heads()[0].name
-    way = path(bench.lab, *participants.spacecraft, usable_now(bench))
-    detour = path(bench.lab, *participants.spacecraft, usable_now(bench) - {*way[:1]}) if way else None
-    if not detour:
+    usable = usable_now(bench)
+    way = path(bench.lab, participants.near, participants.far, usable)
+    detour = path(bench.lab, participants.near, participants.far, usable - {way[0]}) if way else None
+    if not way or not detour:
         raise BenchError(
             "by plan there is no second way between the two spacecraft now", remedy="choose another --epoch"
         )

@@ -45,9 +45,8 @@ def slot_b(board):
 def digest_of_slot_b(board) -> str:
     """sha256 of the slot, read through the OS that runs in the other one."""
     with board.shell(Via.MANAGEMENT) as shell:
-        return shell.run(["openssl", "dgst", "-sha256", "-r", "/dev/mmcblk0p2"], timeout_s=60).stdout.split()[
-            0
-        ]
+        answer: str = shell.run(["openssl", "dgst", "-sha256", "-r", "/dev/mmcblk0p2"], timeout_s=60).stdout
+    return answer.split()[0]
 
 
 @pytest.mark.requirement("SIX-050")

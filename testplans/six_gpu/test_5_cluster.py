@@ -73,8 +73,13 @@ def test_no_mixed_epoch_when_the_other_spacecraft_is_cut_off_while_configuring(
     hooks = {"between_phases": cut_off} if revision == 2 else {"after_commit": cut_off}
     try:
         epoch = rollout.configure(configuration(revision), wait_for=near, **hooks)
+
+        def claims_without_far() -> dict[str, int | None] | None:
+            claims = claimed(rollout)
+            return None if any(claims[name] is not None for name in far) else claims
+
         quiet = wait_until(
-            lambda: (claims := claimed(rollout)) and all(claims[name] is None for name in far) and claims,
+            claims_without_far,
             what="the boards of the spacecraft that is cut off to stop claiming",
             deadline_s=10,
         )

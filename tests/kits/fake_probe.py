@@ -1,14 +1,15 @@
 """What calibration needs of a probe, without packets."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from hil.links.calibration.probe import Probe
+from hil.links.link_box import Direction
 
 
-@dataclass(frozen=True)
-class FakeProbe:
-    link: str = "isl"
-    direction: str = "a_to_b"
-    delay_s: float = 0.0
+class FakeProbe(Probe):
+    """A probe of link ``isl`` without sockets."""
 
-    @property
-    def name(self) -> tuple[str, str]:
-        return self.link, self.direction
+    def __init__(self, direction: Direction = "a_to_b") -> None:
+        self.link = "isl"
+        self.direction = direction
+        self.delay_s = 0.0

@@ -17,7 +17,7 @@ from typing import Any
 
 from hil.campaign.markers import title_of
 
-BOARDS = {"a1": "sc-a", "a2": "sc-a", "a3": "sc-a", "b1": "sc-b", "b2": "sc-b", "b3": "sc-b"}
+BOARDS: dict[str, str] = {"a1": "sc-a", "a2": "sc-a", "a3": "sc-a", "b1": "sc-b", "b2": "sc-b", "b3": "sc-b"}
 START = datetime(2026, 11, 21, 2, 14, 7, tzinfo=UTC)
 MONO_START = 5000.0
 

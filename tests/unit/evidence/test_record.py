@@ -187,7 +187,9 @@ def test_evidence_after_the_end_is_refused_instead_of_lost(tmp_path: Path) -> No
         recorder.event("late")
 
 
-def test_outside_of_a_campaign_nothing_is_kept_but_limits_are_judged(tmp_path: Path, monkeypatch) -> None:
+def test_outside_of_a_campaign_nothing_is_kept_but_limits_are_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with NullRecorder() as recorder:
         recorder.event("x")
@@ -234,4 +236,4 @@ def test_an_abandoned_attempt_counts_as_a_retry_and_not_as_the_result(tmp_path: 
     calibration = run.outcomes[1]
     assert (calibration.verdict, calibration.retries) == (Verdict.PASS, 1)
     # Times are those of the attempt that counts.
-    assert (calibration.start_s, calibration.duration_s) == (pytest.approx(6.4), pytest.approx(2.4))
+    assert [calibration.start_s, calibration.duration_s] == pytest.approx([6.4, 2.4])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hil.errors import ConfigurationError
-from hil.host import setup
+from hil.host import packages, setup
 from hil.host.doctor import this_host as doctor
 from hil.host.doctor.this_host import Check
 from hil.host.engine import engine
@@ -79,7 +79,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     url = f"unix://{tmp_path}/run/docker.sock"
     monkeypatch.setattr(engine, "engine", fake_engine)
     monkeypatch.setattr(engine, "find", lambda: EngineInfo(url, ours=True, version="1"))
-    monkeypatch.setattr(setup.packages, "missing", lambda: [])
+    monkeypatch.setattr(packages, "missing", lambda: [])
     monkeypatch.setattr(doctor, "diagnose", lambda: [])
     return tmp_path / "home"
 
@@ -150,8 +150,8 @@ def test_a_host_that_cannot_run_the_lab_is_told_before_anything_is_installed(
     )
     mendable = Check("host-packages", "fail", "missing: rauc", "images", "`hil setup`")
     monkeypatch.setattr(doctor, "diagnose", lambda: [bad, mendable])
-    monkeypatch.setattr(setup.packages, "missing", lambda: [PACKAGES[0]])
-    monkeypatch.setattr(setup.packages, "install", lambda progress: pytest.fail("installed"))
+    monkeypatch.setattr(packages, "missing", lambda: [PACKAGES[0]])
+    monkeypatch.setattr(packages, "install", lambda progress: pytest.fail("installed"))
     with pytest.raises(ConfigurationError) as caught:
         setup.setup(View(), Builders(home))
     text = str(caught.value)
@@ -162,8 +162,13 @@ def test_a_host_that_cannot_run_the_lab_is_told_before_anything_is_installed(
 
 def test_missing_packages_are_installed_first(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    monkeypatch.setattr(setup.packages, "missing", lambda: [] if order else [PACKAGES[0]])
-    monkeypatch.setattr(setup.packages, "install", lambda progress: order.append("apt") or ["docker.io"])
+    monkeypatch.setattr(packages, "missing", lambda: [] if order else [PACKAGES[0]])
+
+    def install(progress: object) -> list[str]:
+        order.append("apt")
+        return ["docker.io"]
+
+    monkeypatch.setattr(packages, "install", install)
     builders = Builders(home)
     result = setup.setup(View(), builders)
     assert result.did[0] == "host packages" and order == ["apt"] and builders.calls[0] == "images"

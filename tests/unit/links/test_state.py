@@ -70,7 +70,7 @@ def test_counts_of_independent_loss_are_judged_by_the_binomial_distribution() ->
     for share_ppm, sent in ((10_000, 3_000), (100_000, 1_000)):
         share = Fraction(share_ppm, PPM)
         below = Fraction(0)
-        quantiles = []
+        quantiles: list[int] = []
         for k in range(sent):
             below += math.comb(sent, k) * share**k * (1 - share) ** (sent - k)
             if below >= (Fraction(5, 1000), Fraction(995, 1000))[len(quantiles)]:

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -143,7 +144,7 @@ def test_csv_has_a_row_per_contact_with_units_in_the_header(plan: ContactPlan) -
 
 @pytest.mark.parametrize("write", [to_ion, to_hdtn], ids=["ion", "hdtn"])
 def test_what_we_export_is_clean_and_comes_back_as_the_same_contacts(
-    plan: ContactPlan, write, tmp_path: Path
+    plan: ContactPlan, write: Callable[[WirePlan], str], tmp_path: Path
 ) -> None:
     wire = to_wire(plan)
     text = write(wire)

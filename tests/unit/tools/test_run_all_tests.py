@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
-from tools import run_all_tests as selftest
-from tools.run_all_tests import Outcome, Stage, exit_code, read_junit, run_stage, summary
+from tools import run_all_tests
+from tools.run_all_tests import Outcome, Stage, exit_code, read_junit, run_stage
 
 JUNIT = """<?xml version="1.0"?><testsuites><testsuite>
 <testcase classname="tests.unit.test_x" name="test_a"/>
@@ -18,6 +19,21 @@ JUNIT = """<?xml version="1.0"?><testsuites><testsuite>
 </testsuite></testsuites>"""
 
 
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the stages that ran; set-up fails, the others pass."""
+    names: list[str] = []
+
+    def run(stage: Stage, _: Path) -> Outcome:
+        names.append(stage.name)
+        return Outcome(stage.name, ok=stage.name != "set-up", passed=1)
+
+    monkeypatch.setattr(run_all_tests, "run_stage", run)
+    monkeypatch.setattr(run_all_tests, "_say_leftovers", lambda: None)
+    monkeypatch.delenv("ALLOW_PARTIAL", raising=False)
+    return names
+
+
 def test_counts_and_skip_reasons_come_from_pytests_own_report(tmp_path: Path) -> None:
     (tmp_path / "r.xml").write_text(JUNIT)
     outcome = read_junit("unit tests", tmp_path / "r.xml")
@@ -25,43 +41,14 @@ def test_counts_and_skip_reasons_come_from_pytests_own_report(tmp_path: Path) ->
     assert outcome.skipped == [("tests.unit.test_x::test_d", "this kernel has no netem")]
 
 
-def test_a_stage_that_crashes_before_its_report_counts_as_failed(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("code", "deadline_s"), [("raise SystemExit(4)", 30.0), ("import time; time.sleep(60)", 0.2)]
+)
+def test_a_stage_that_crashes_or_passes_its_deadline_has_failed(
+    tmp_path: Path, code: str, deadline_s: float
 ) -> None:
-    crashed = Stage("unit tests", (sys.executable, "-c", "raise SystemExit(4)"), 30.0, pytest=True)
-    outcome = run_stage(crashed, tmp_path)
+    outcome = run_stage(Stage("unit tests", (sys.executable, "-c", code), deadline_s, pytest=True), tmp_path)
     assert not outcome.ok and outcome.failed == 1
-
-
-def test_a_stage_past_its_deadline_is_ended_and_failed(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    endless = Stage("mypy", (sys.executable, "-c", "import time; time.sleep(60)"), 0.2)
-    outcome = run_stage(endless, tmp_path)
-    assert not outcome.ok and outcome.failed == 1
-    assert "did not end within" in capfd.readouterr().err
-
-
-def test_the_last_line_has_the_counts_and_what_could_not_run_is_named() -> None:
-    outcomes = [
-        Outcome("set-up", not_run="needs root"),
-        Outcome("mypy"),
-        Outcome("unit tests", passed=10, skipped=[("t::d", "no netem here")]),
-        Outcome("integration tests", not_run="needs root"),
-    ]
-    lines = summary(outcomes).splitlines()
-    assert lines[-1].startswith("10 passed, 0 failed, 1 skipped in ")
-    assert "  integration tests: needs root" in lines and "  t::d: no netem here" in lines
-
-
-def test_when_all_of_it_ran_the_summary_says_so() -> None:
-    assert "  nothing: all of it ran" in summary([Outcome("unit tests", passed=3)])
-
-
-def test_a_failed_linter_shows_in_the_last_line() -> None:
-    lines = summary([Outcome("mypy", ok=False, failed=1), Outcome("unit tests", passed=3)]).splitlines()
-    assert any(line.split() == ["mypy", "FAILED", "(0.0", "s)"] for line in lines)
-    assert lines[-1].startswith("3 passed, 1 failed")
 
 
 def test_exit_codes_tell_failed_from_partial_from_passed() -> None:
@@ -73,38 +60,21 @@ def test_exit_codes_tell_failed_from_partial_from_passed() -> None:
     assert exit_code([passed, failed, partial], allow_partial=True) == 1
 
 
-def test_a_plain_user_runs_linters_and_unit_tests_and_is_told_what_did_not_run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_plain_user_runs_linters_and_unit_tests_and_reads_what_did_not_run(
+    ran: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ran: list[str] = []
-    monkeypatch.setattr(selftest.os, "geteuid", lambda: 1000)
-    monkeypatch.delenv("ALLOW_PARTIAL", raising=False)
-    monkeypatch.setattr(selftest, "run_stage", lambda s, _: ran.append(s.name) or Outcome(s.name, passed=1))
-    assert selftest.main() == 3
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert run_all_tests.main() == 3
     assert ran == ["ruff check", "ruff format", "mypy", "unit tests"]
-    told = capsys.readouterr().out
-    assert "integration tests side by side: needs root" in told
-    assert "integration tests one at a time: needs root" in told
+    lines = capsys.readouterr().out.splitlines()
+    assert "  integration tests one at a time: needs root" in lines
+    assert lines[-1].startswith("4 passed, 0 failed in ")
 
 
 def test_no_integration_test_runs_after_a_set_up_that_failed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ran: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ran: list[str] = []
-
-    def run(stage: Stage, _: Path) -> Outcome:
-        ran.append(stage.name)
-        return Outcome(stage.name, ok=stage.name != "set-up", passed=1)
-
-    monkeypatch.setattr(selftest, "why_no_lab", lambda: "")
-    monkeypatch.setattr(selftest, "run_stage", run)
-    monkeypatch.setattr(selftest, "_say_leftovers", lambda: None)
-    assert selftest.main() == 1
+    monkeypatch.setattr(run_all_tests, "why_no_lab", lambda: "")
+    assert run_all_tests.main() == 1
     assert ran == ["set-up", "ruff check", "ruff format", "mypy", "unit tests"]
     assert "integration tests one at a time: set-up failed" in capsys.readouterr().out
-
-
-def test_every_integration_test_runs_in_one_of_the_two_stages() -> None:
-    side_by_side, one_at_a_time = (s.argv for s in selftest.stages() if s.name.startswith("integration"))
-    chosen = [argv[argv.index("-m", 2) + 1] for argv in (side_by_side, one_at_a_time)]
-    assert chosen == ["side_by_side", "not side_by_side"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def files(tmp_path: Path) -> EngineFiles:
 
 
 @contextmanager
-def http(path: Path, pages: dict[str, object]) -> Iterator[list[str]]:
+def http(path: Path, pages: Mapping[str, object]) -> Iterator[list[str]]:
     """A unix socket that answers like an engine; yields the requests it saw."""
     seen: list[str] = []
     server = socket.socket(socket.AF_UNIX)
@@ -174,7 +175,7 @@ def test_a_path_too_long_for_a_unix_socket_is_refused_with_the_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(dockerd.shutil, "which", lambda name, path: "/usr/sbin/dockerd")
+    monkeypatch.setattr(shutil, "which", lambda name, path: "/usr/sbin/dockerd")
     with pytest.raises(ConfigurationError, match="too long") as caught:
         dockerd.start(EngineFiles(tmp_path / ("x" * 100), tmp_path))
     assert "HIL_RUN" in caught.value.remedy
@@ -188,7 +189,7 @@ def test_an_engine_that_ends_at_once_is_reported_with_the_end_of_its_log_and_lea
         fake = Path(name) / "dockerd"
         fake.write_text("#!/bin/sh\necho no such storage driver; exit 1\n")
         fake.chmod(0o755)
-        monkeypatch.setattr(dockerd.shutil, "which", lambda name, path: str(fake))
+        monkeypatch.setattr(shutil, "which", lambda name, path: str(fake))
         files = EngineFiles(run=Path(name) / "run", data=Path(name) / "docker")
         with pytest.raises(BenchError, match="no such storage driver"):
             dockerd.start(files)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from hil.links.calibration.calibrate import ATTEMPTS, measure
 from hil.links.calibration.figure import Calibration, bounded, figure, information
 from hil.links.calibration.outage import Command, Seen, judge, observe
-from hil.links.calibration.probe import Arrival
+from hil.links.calibration.probe import Arrival, Probe
+from hil.links.link_box import LinkBox
 from hil.links.state import LinkState
 from tests.benchmarks.wire import count_lost_wakeups
 from tests.kits.fake_probe import FakeProbe
@@ -66,13 +68,13 @@ def test_a_slow_stream_cannot_tell_the_moment_better_than_its_pace() -> None:
     assert judge(FakeProbe(), [Command(0, 60 * MS)], seen, 0.02)[0].ok
 
 
-@dataclass
-class FakeBox:
+class FakeBox(LinkBox):
     """A link that follows a contact plan: what is commanded is whatever comes next in ``states``."""
 
-    states: Iterator[LinkState]
-    followed: bool = True
-    last: LinkState = field(default_factory=lambda: LinkState(1_000, 0))
+    def __init__(self, states: Iterator[LinkState], *, followed: bool = True) -> None:
+        self.states = states
+        self.followed = followed
+        self.last = LinkState(1_000, 0)
 
     def commanded(self, link: str, direction: str, at_ns: int | None = None) -> LinkState:
         self.last = next(self.states, self.last)
@@ -81,7 +83,7 @@ class FakeBox:
     def cut_links(self) -> frozenset[str]:
         return frozenset()
 
-    def show(self) -> list[SimpleNamespace]:
+    def show(self) -> list[Any]:
         way = SimpleNamespace(scheduled=self.followed)
         return [SimpleNamespace(name="isl", a_to_b=way, b_to_a=way)]
 
@@ -93,13 +95,13 @@ class Stage:
         self.errors = errors
         self.rounds: list[list[str]] = []
 
-    def __call__(self, box: object, probes: Sequence[FakeProbe]) -> list[Calibration]:
+    def __call__(self, box: object, probes: Sequence[Probe]) -> list[Calibration]:
         self.rounds.append([probe.direction for probe in probes])
         return [figure(p, "delay_p50", 0, self.errors[p.direction].pop(0), "us", 100) for p in probes]
 
 
 UP = LinkState(1_000, 0)
-BOTH = [FakeProbe(), FakeProbe(direction="b_to_a")]
+BOTH = [FakeProbe(), FakeProbe("b_to_a")]
 
 
 def test_only_the_direction_that_was_outside_is_measured_again_and_the_note_says_so() -> None:

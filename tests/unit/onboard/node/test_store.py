@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from hil.onboard.node import artefact as artefact_module
 from hil.onboard.node.artefact import BEFORE_RESTART, Artefact, Superseded
 from hil.onboard.node.errors import ApiError
 from hil.onboard.node.manifest import Manifest
@@ -141,7 +140,7 @@ def test_a_full_disk_is_507_and_leaves_a_clean_state(store: Store, monkeypatch: 
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(fd, data[: left - offset], offset)
 
-    monkeypatch.setattr(artefact_module.os, "pwrite", full)
+    monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(ApiError) as refusal:
         write(artefact, CONTENT, 0)
     assert (refusal.value.status, refusal.value.facts["have_bytes"]) == (507, CHUNK)
