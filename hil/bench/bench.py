@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from hil.bench.state import (
     BenchState,
     bench_dir,
     is_live,
+    keeper_log,
     link_socket,
     own_name,
     read_state,
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from hil.boards.protocol import Board
     from hil.images.images import Images
     from hil.links.link_box import LinkBox
+
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 
@@ -135,6 +139,7 @@ class Bench:
         whatever had been brought up is gone again then.
         """
         require_root()
+        _log.info("bench %s: bring up %s", self.name, self.lab_path)
         keeper = self._start_keeper(keep=keep)
         try:
             self.state = self._wait_up(keeper, progress or (lambda line: None))
@@ -144,6 +149,7 @@ class Bench:
             raise
         if not keep:
             self._stack.callback(_end, keeper.pid, self.name)
+        _log.info("bench %s: up after %.1f s", self.name, sum(self.state.phases_s.values()))
         self.sink.event(
             "bench.up",
             engine=self.state.engine,
@@ -175,7 +181,7 @@ class Bench:
             argv += ["--epoch", self.epoch]
         if self.lease_wait_s is not None:
             argv += ["--lease-wait-s", str(self.lease_wait_s)]
-        with (bench_dir(self.name) / "keeper.log").open("wb") as log:
+        with keeper_log(self.name).open("ab") as log:
             return subprocess.Popen(
                 argv if keep else [*argv, "--tied"],
                 # The pipe is never written: its end tells a tied keeper that this process is gone, even by SIGKILL.
@@ -193,6 +199,7 @@ class Bench:
             state = read_state(self.name)
             if state and state.step != told:
                 told = state.step
+                _log.debug("bench %s: keeper: %s", self.name, told)
                 progress(told)
             if state and state.status == "failed":
                 raise _Failed(state)
@@ -204,7 +211,7 @@ class Bench:
             deadline_s = UP_DEADLINE_S + (self.lease_wait_s or 0.0)
             return wait_until(poll, what=f"bench {self.name} to come up", deadline_s=deadline_s)
         except _Failed as exc:
-            raise _told_by_keeper(exc.state, bench_dir(self.name) / "keeper.log") from None
+            raise _told_by_keeper(exc.state, keeper_log(self.name)) from None
 
     def _open(self) -> None:
         """Make the objects that drive the boards and links of this bench from this process."""
@@ -236,6 +243,7 @@ def down(name: str) -> None:
     if state is None or not is_live(name):
         raise ConfigurationError(f"no bench {name} is up", remedy="`hil bench status` lists those that are")
     _end(state.keeper_pid, name)
+    _log.info("bench %s: down", name)
 
 
 def require_root() -> None:

@@ -7,6 +7,7 @@ tied to the process that started it, for the end of its standard input (that pro
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shutil
 import signal
@@ -33,6 +34,7 @@ from hil.bench.state import (
     bench_dir,
     disk_dir,
     hold,
+    keeper_log,
     lease_keys,
     link_socket,
     routes_log,
@@ -40,6 +42,7 @@ from hil.bench.state import (
     sky_file,
     write_state,
 )
+from hil.core.log import log_file
 from hil.errors import BenchError, HarnessError, HilError
 from hil.lab.model import Lab, load_lab
 from hil.links.engines.shaper_host import ShaperHost
@@ -49,6 +52,8 @@ from hil.links.schedule.player import play
 if TYPE_CHECKING:
     from hil.bench.orbit_clock import Sky
     from hil.leases.leases import Lease
+
+_log = logging.getLogger(__name__)
 
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -68,7 +73,8 @@ def main() -> int:
     parser.add_argument("--tied", action="store_true", help="end when standard input ends")
     args = parser.parse_args()
     keeper = Keeper(args.name, args.lab, epoch=args.epoch, lease_wait_s=args.lease_wait_s, tied=args.tied)
-    return keeper.run()
+    with log_file(keeper_log(args.name)):
+        return keeper.run()
 
 
 class Keeper:
@@ -228,6 +234,7 @@ class Keeper:
 
     @contextmanager
     def _phase(self, step: str) -> Iterator[None]:
+        _log.info("%s", step)
         self._set(step=step)
         start = time.monotonic()
         yield

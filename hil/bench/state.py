@@ -73,6 +73,11 @@ def sky_file(name: str) -> Path:
     return bench_dir(name) / "sky.json"
 
 
+def keeper_log(name: str) -> Path:
+    """What the bench's keeper did: its log at DEBUG, and its traceback when it failed."""
+    return bench_dir(name) / "keeper.log"
+
+
 def schedule_log(name: str) -> Path:
     """What the link box applied of the schedule, when, and how late: CSV."""
     return bench_dir(name) / "schedule.csv"

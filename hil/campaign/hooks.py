@@ -9,6 +9,7 @@ Ctrl-C, SIGTERM or an internal error.  After SIGKILL, ``hil runs`` makes it.
 from __future__ import annotations
 
 import atexit
+import logging
 import signal
 import sys
 import time
@@ -31,6 +32,8 @@ from hil.evidence.limits import raise_if_violated
 from hil.evidence.model import EXIT_CONFIGURATION, Verdict
 from hil.evidence.record import Recorder
 from hil.evidence.test_plan import Plan
+
+_log = logging.getLogger(__name__)
 
 RETRIED = "bench-retry"
 DETAIL_CHARACTERS = 20_000
@@ -153,6 +156,7 @@ class Campaign:
         judgement = Judgement(Verdict.INCONCLUSIVE, Blame.HARNESS, "the test did not end")
         begun = time.monotonic()
         with recorder.scope(test=item.nodeid), _requested_anew(item):
+            _log.info("step %s, attempt %d: %s", test.step, attempt, test.title)
             recorder.event("test.start", attempt=attempt, title=test.title)
             self._step = Step.now(
                 run_id=recorder.run_id, plan=self.plan.id, step=test.step, title=test.title, attempt=attempt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hil.campaign.conditions import unmet
 from hil.core import paths
+from hil.core.log import log_file
 from hil.errors import ConfigurationError
 from hil.evidence.environment import host_facts, lab_facts
 from hil.evidence.fidelity_gaps import load_gaps
@@ -23,6 +25,8 @@ from hil.evidence.test_plan import Plan, load_plan
 
 if TYPE_CHECKING:
     from hil.rollout.participants import Participants
+
+HARNESS_LOG = "harness.log"
 
 
 class CampaignRecorder(Recorder):
@@ -55,6 +59,8 @@ class CampaignRun:
     result: dict[str, Any] = field(default_factory=dict)
     report: Path | None = None
     exit_code: int | None = None
+    log: ExitStack = field(default_factory=ExitStack)
+    """Open while ``harness.log`` is written."""
 
     @classmethod
     def check(
@@ -123,6 +129,8 @@ class CampaignRun:
         store.rebuild()
         history = [_past(run, meta) for run in store.runs(plan=self.plan.id, lab=meta.get("lab") or "")]
         recorder = self.recorder = CampaignRecorder.create(self.directory, meta)
+        self.log.enter_context(log_file(self.directory / HARNESS_LOG))
+        recorder.follow(self.directory / HARNESS_LOG, kind="log")
         write_json(self.directory / "plan.json", self.plan.model_dump(mode="json", by_alias=True))
         write_json(self.directory / "history.json", {"runs": history})
         if self.lab_path is not None:
@@ -140,7 +148,9 @@ class CampaignRun:
         # Should anything below fail, the run has not shown what it was to show.
         self.exit_code = EXIT_CODE[Verdict.INCONCLUSIVE]
         self.recorder.event("run.end", interrupted=interrupted, configuration_error=configuration_error)
+        self.log.close()
         self.recorder.close()
+        (self.directory / HARNESS_LOG).unlink(missing_ok=True)  # the artefact is its copy
         from hil.report.make import finish_run
 
         self.result, self.report = finish_run(self.directory, self.out)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shlex
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from hil.errors import BenchError
+
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 """Called with one line of text that says what is going on now."""
@@ -51,6 +55,18 @@ class Runner(Protocol):
 
 def run(argv: Sequence[str], *, timeout_s: float = 30.0, env: Mapping[str, str] | None = None) -> Result:
     """The :class:`Runner` that really runs: no shell, no stdin, messages in English."""
+    _log.debug("run %.500r", shlex.join(argv))
+    done = run_unlogged(argv, timeout_s=timeout_s, env=env)
+    _log.debug(
+        "%s: exit code %d%s", argv[0], done.returncode, "" if done.ok else f": {done.tail(3)[-300:]!r}"
+    )
+    return done
+
+
+def run_unlogged(
+    argv: Sequence[str], *, timeout_s: float = 30.0, env: Mapping[str, str] | None = None
+) -> Result:
+    """As :func:`run`, for commands whose arguments hold a password."""
     try:
         done = subprocess.run(
             list(argv),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Generic, Protocol, TypeVar
 from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
 from hil.errors import BenchError
 from hil.evidence.sink import Sink
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -59,6 +62,7 @@ def strike(
     )
     if at < 0:
         work.must_run("before the fault could strike")
+    _log.info("fault at progress %d: %s", at, what)
     sink.event("fault", what=what, progress=at)
     fault()
     work.wait(end_deadline_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -11,6 +12,8 @@ from hil.errors import BenchError, DeviceError
 from hil.evidence.sink import Sink
 from hil.faults.inject import Work
 from hil.rollout.contact_gaps import Gap, Sky
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -69,6 +72,7 @@ def across_gap(
     work.must_run("before the contact ended")
     if at_close <= 0:
         raise BenchError(f"{what}: the contact ended before the first byte arrived", remedy="begin earlier")
+    _log.info("fault at progress %d, as planned: %s", at_close, what)
     sink.event("fault", what=what, progress=at_close, planned=True)
     tell(f"contact lost by plan after {at_close:,} bytes; it returns in {gap.opens_s - sky.now_s():.0f} s")
     while sky.now_s() < min(gap.closes_s + IN_FLIGHT_S, gap.opens_s):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import logging
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +16,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from hil.errors import BenchError
+
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 
@@ -64,6 +68,7 @@ def read_wheels(path: Path) -> list[Wheel]:
 def run_tool(argv: Sequence[str], *, cwd: Path | None = None, timeout_s: float = 600.0) -> str:
     """Run a host tool; its stdout. BenchError with the end of stderr when it fails or is not there."""
     try:
+        _log.debug("run %.500r", shlex.join(argv))
         done = subprocess.run(argv, capture_output=True, text=True, cwd=cwd, timeout=timeout_s)
     except FileNotFoundError as exc:
         raise BenchError(f"{argv[0]} is not installed", remedy="run `hil setup`") from exc

@@ -10,6 +10,7 @@ at the end of its term otherwise.  :mod:`hil.leases.rules` says who comes first 
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import pwd
@@ -31,6 +32,8 @@ from hil.leases.rules import Claim, Place, blockers, boards_text, has_ended, lef
 from hil.leases.rules import position as place_in_queue
 from hil.leases.store import Session, Store, presented
 from hil.leases.wakeup import Bell, ring, sweep
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["Claim", "Lease", "LeaseLost", "LeaseTaken", "Leases", "default_holder", "default_store"]
 
@@ -76,7 +79,9 @@ class Leases:
         lease's ``environment()`` gets its boards within that lease; ``within`` (``<id>:<token>``) says the same.
         """
         outer = self._around(_checked(boards), within or os.environ.get(LEASE_ENV, ""))
-        return Lease(self, self._acquire(boards, holder, purpose, ttl_s, wait_s, progress, within=outer))
+        claim = self._acquire(boards, holder, purpose, ttl_s, wait_s, progress, within=outer)
+        _log.info("lease %d: taken on %s", claim.id, boards_text(claim.boards))
+        return Lease(self, claim)
 
     def reserve(
         self,
@@ -90,6 +95,7 @@ class Leases:
     ) -> Claim:
         """As ``take``, for a person: held until ``free`` or for ``ttl_s`` seconds, whatever becomes of this process."""
         claim = self._acquire(boards, holder, purpose, ttl_s, wait_s, progress, by_person=True)
+        _log.info("lease %d: taken on %s for %g s", claim.id, boards_text(claim.boards), claim.ttl_s)
         return next((c for c in self.list() if c.id == claim.id), claim)
 
     def list(self) -> tuple[Claim, ...]:
@@ -143,6 +149,14 @@ class Leases:
                 )
         with self._store.open() as db:
             self._drop(db, [claim.id for claim in found], durable=True)
+        for claim in found:
+            _log.info(
+                "lease %d of %.80r on %s: freed by %.80r",
+                claim.id,
+                claim.holder,
+                boards_text(claim.boards),
+                by,
+            )
         return found
 
     def extend(self, lease_id: int, *, ttl_s: float | None = None) -> Claim:
@@ -175,6 +189,7 @@ class Leases:
         """Remove a lease; nothing when it is gone."""
         with self._store.open() as db:
             self._drop(db, [claim.id])
+        _log.info("lease %d: given back", claim.id)
 
     def hand_held(self, claim: Claim, pid: int) -> Claim:
         """Make another process of this host the one that holds a lease; unchanged when it has ended already."""

@@ -7,6 +7,7 @@ lock, so all of them agree; what the kernel does is always read back from the ke
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -31,6 +32,8 @@ from hil.links.wires import End, Wire, check_profile, check_wires
 
 if TYPE_CHECKING:
     from hil.links.engines.shaper_host import ShaperHost
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["DIRECTIONS", "Direction", "DirectionStatus", "End", "LinkBox", "LinkStatus", "Wire"]
 _KERNEL_LAG_NS = 150_000_000
@@ -213,6 +216,7 @@ class LinkBox:
             return replace(self._by_hand(old, given, scheduled), cut=still_cut)
 
         record = self._command(link, change)
+        _log.info("link %s: set %s", link, ", ".join(f"{d}: {state}" for d, state in given.items()))
         fields = {direction: state.to_json() for direction, state in given.items()}
         self._sink.event("link.set", link=record.name, **fields)
 
@@ -227,6 +231,7 @@ class LinkBox:
             return replace(self._by_hand(old, down, scheduled), cut=True)
 
         self._command(link, change)
+        _log.info("link %s: cut%s", link, why and f": {why}")
         self._sink.event("link.cut", link=link, why=why)
 
     def restore(self, link: str, *, why: str = "") -> None:
@@ -237,6 +242,7 @@ class LinkBox:
             return restored if scheduled else restored.with_up(True)
 
         self._command(link, change)
+        _log.info("link %s: restored%s", link, why and f": {why}")
         self._sink.event("link.restore", link=link, why=why)
 
     def compensate(self, link: str, direction: Direction, compensation_ns: int) -> None:

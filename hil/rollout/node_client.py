@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
 import socket
 from typing import Any
 
 from hil.boards.protocol import Via
 from hil.errors import BenchError, DeviceError
 from hil.rollout.fleet import Dial, Fleet
+
+_log = logging.getLogger(__name__)
 
 CONNECT_S = 0.5
 
@@ -87,9 +90,13 @@ class NodeClient:
                 content = response.read()
             except (OSError, http.client.HTTPException) as exc:
                 self.close()
+                _log.debug("board %s: %s %s: %r", self.board, method, path, exc)
                 if not fresh and not isinstance(exc, TimeoutError):
                     continue
                 raise NodeSilent(f"{self.board}: {method} {path}: no answer: {exc!r}") from exc
+            _log.debug(
+                "board %s: %s %s: HTTP %d, %d bytes", self.board, method, path, response.status, len(content)
+            )
             if response.will_close:
                 self.close()
             return response.status, content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,8 @@ from hil.evidence.sink import Sink
 from hil.rollout.fleet import Fleet
 from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
 from hil.rollout.restart_barrier import HeldBack
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -89,6 +92,7 @@ class Context:
     def step(self, step: str, board: str) -> Iterator[dict[str, Any]]:
         """Record a step's start and end; what is put into the dictionary goes into the end's ``detail``."""
         start = self.clock.monotonic()
+        _log.info("board %s: %s begins", board, step)
         self.sink.event("rollout.step", board=board, step=step, phase="start")
         self.journal.add(board=board, step=step, phase="start")
         facts: dict[str, Any] = {}
@@ -104,6 +108,10 @@ class Context:
 
     def _end(self, step: str, board: str, start: float, **fields: Any) -> None:
         seconds = round(self.clock.monotonic() - start, 3)
+        outcome = "done" if fields.get("ok") else "failed"
+        _log.info(
+            "board %s: %s %s after %.1f s: %.300r", board, step, outcome, seconds, fields.get("detail", "")
+        )
         self.sink.event("rollout.step", board=board, step=step, phase="end", seconds=seconds, **fields)
         self.journal.add(board=board, step=step, phase="end", seconds=seconds, **fields)
 

@@ -18,6 +18,7 @@ import tty
 from dataclasses import dataclass
 from pathlib import Path
 
+from hil.boards.console.line_log import LineLog
 from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
 from hil.errors import DeviceError, HarnessError
 
@@ -54,6 +55,7 @@ class _Line:
         os.set_blocking(self.user_master, False)
         self._log = self.facts.log.open("ab", buffering=0)
         self._index = self.facts.log.with_suffix(".idx").open("a", buffering=1)
+        self._line_log = LineLog(name)
         self.watched = False
 
     def listener(self) -> bool:
@@ -68,6 +70,7 @@ class _Line:
             return
         self._index.write(f"{self._log.tell()} {time.time():.3f}\n")
         self._log.write(data)
+        self._line_log.feed(data)
         if self.listener():
             # A listener that does not read loses bytes, never stops the board; the log has them all.
             with contextlib.suppress(OSError):

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hil.boards.console.boot_stages import Sighting, Stage, StageReader
+from hil.boards.console.line_log import LineLog
 from hil.boards.console.log_search import Follower
 from hil.boards.console.mute import Way, say_deaf
 from hil.boards.console.pump import FileConsole
@@ -89,6 +90,7 @@ class SerialConsole(FileConsole):
         self._told: set[Seat] = set()
         self._deaf: str | None = None
         self._stages = StageReader()
+        self._line_log = LineLog(board)
         self._seen: deque[Seen] = deque(maxlen=_REMEMBERED)
         self._serial: SerialPort | None = None
         self._gone = "it was never opened"
@@ -290,6 +292,7 @@ class SerialConsole(FileConsole):
             written = self._file.write(left)
             self._end += written
             left = left[written:]
+        self._line_log.feed(data)
         for seat in self._taken:
             seat.offer(data)
         for sighting in self._stages.feed(data, now):

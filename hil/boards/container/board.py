@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import time
@@ -36,6 +37,8 @@ from hil.onboard.variables import SLOTS, BootControl, Variables, other
 if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.containers import Container
+
+_log = logging.getLogger(__name__)
 
 Plug = Callable[[int], None]
 """Plugs the board's NICs, given the PID of its firmware (container ``State.Pid``); called after every start."""
@@ -209,6 +212,7 @@ class ContainerBoard:
                 f"{exc.message}; its console last said:\n{self.console.tail()}",
                 remedy=f"see {self.console.log}",
             ) from exc
+        _log.info("board %s: booted %.80r from slot %s", self.name, identity.os_version, identity.slot)
         self._sink.event("board.boot", board=self.name, slot=identity.slot, os_version=identity.os_version)
         return identity
 
@@ -319,6 +323,7 @@ class ContainerSupervisor:
             if not state["Paused"] and not self._unless_off(self._freeze, container):
                 return
             copies = self._as_on_disk(pid)
+            _log.debug("board %s: what is on its disks is kept: %d images", self._board.name, len(copies))
             if not self._unless_off(engine.kill, container):
                 for copy, _ in copies:  # what it wrote on its way down counts
                     copy.unlink()
@@ -384,6 +389,7 @@ class ContainerSupervisor:
         return state
 
     def _note(self, action: str) -> None:
+        _log.info("board %s: power %s", self._board.name, action)
         self._sink.event("board.power", board=self._board.name, action=action)
 
 

@@ -7,6 +7,7 @@ shell after every power verb, at every boot, and before its boot order is touche
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,8 @@ from hil.errors import BenchError, ConfigurationError, DeviceError, HilError
 from hil.evidence.sink import NullSink, Sink
 from hil.lab.power import SupervisorSpec
 from hil.lab.real_board import BudgetSpec
+
+_log = logging.getLogger(__name__)
 
 PROBE_S = 0.3
 """An sshd that is there takes a connection within this; one probe of many while a board boots."""
@@ -208,6 +211,7 @@ class JetsonBoard:
         if seen is None:
             raise refused or DeviceError(f"board {self.name} did not say who it is")
         self.console.release()
+        _log.info("board %s: booted %.80r from slot %s", self.name, seen.os_version, seen.proof.slot)
         self._sink.event(
             "board.boot",
             board=self.name,

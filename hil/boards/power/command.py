@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hil.boards.power.switch import NoAnswerError, Reading
 from hil.boards.protocol import PowerState
-from hil.core.command import Result, Runner, run
+from hil.core.command import Result, Runner, run_unlogged
 from hil.errors import BenchError
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Commands:
 class CommandOutlet:
     """``hil.boards.power.switch.Outlet`` on three commands."""
 
-    def __init__(self, commands: Commands, *, timeout_s: float = 10.0, runner: Runner = run) -> None:
+    def __init__(self, commands: Commands, *, timeout_s: float = 10.0, runner: Runner = run_unlogged) -> None:
         self._commands = commands
         self._timeout_s = timeout_s
         self._run = runner
@@ -53,10 +56,12 @@ class CommandOutlet:
 
     def _ask(self, argv: Sequence[str]) -> Result:
         line = " ".join(argv)
+        _log.debug("run %s (%d arguments, not shown: they may hold a password)", argv[0], len(argv) - 1)
         try:
             done = self._run(argv, timeout_s=self._timeout_s)
         except BenchError as exc:
             raise NoAnswerError(f"{self.name}: {exc.message}", remedy=f"run `{line}` by hand") from exc
+        _log.debug("%s: exit code %d", argv[0], done.returncode)
         if not done.ok:
             raise BenchError(
                 f"{self.name}: `{line}` exited {done.returncode}: {done.tail(3)}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 import re
 import secrets
 import socket
@@ -19,6 +20,8 @@ from urllib.parse import quote, quote_plus, urlencode
 from hil.boards.power.switch import NoAnswerError
 from hil.core import netns
 from hil.errors import BenchError
+
+_log = logging.getLogger(__name__)
 
 MAX_ANSWER = 64 * 1024
 """Bytes; the longest honest answer of a strip is a few hundred."""
@@ -64,10 +67,12 @@ class HttpStrip:
         """
         end = time.monotonic() + self.timeout_s
         target, login = self._with_login(path)
+        _log.debug("%s: GET %s", self.name, path)
         answer = self._request(target, login, end)
         challenge = answer.headers.get("www-authenticate", "")
         if answer.status == 401 and self.credentials and challenge.lower().startswith("digest"):
             answer = self._request(path, digest_header(challenge, self.credentials, "GET", path), end)
+        _log.debug("%s: HTTP %d %s", self.name, answer.status, self.said(answer.text))
         self._judge(answer)
         try:
             document = json.loads(answer.body)

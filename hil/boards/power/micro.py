@@ -15,6 +15,7 @@ controller's own log.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from typing import Any
 from hil.boards.power.switch import NoAnswerError, Reading
 from hil.boards.protocol import PowerState
 from hil.errors import BenchError
+
+_log = logging.getLogger(__name__)
 
 PROTOCOL = "hil-supervisor 1"
 MAX_LINE = 200
@@ -100,10 +103,12 @@ class Microcontroller:
                 line.close()
 
     def _exchange(self, line: Any, command: str, end: float) -> str:
+        _log.debug("%s: send %r", self.name, command)
         line.write_timeout = max(0.05, end - time.monotonic())
         line.write(f"{command}\n".encode("ascii"))
         other = ""
         for answer in self._lines(line, end):
+            _log.debug("%s: answers %.200r", self.name, answer)
             if answer == f"ok {command}" or answer.startswith(f"ok {command} "):
                 return answer.removeprefix(f"ok {command}").strip()
             if answer.startswith("error"):

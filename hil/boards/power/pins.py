@@ -10,6 +10,7 @@ defaults: active low, open drain.
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import subprocess
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from typing import Literal, Protocol
 from hil.core.command import Runner, run
 from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
 from hil.errors import BenchError
+
+_log = logging.getLogger(__name__)
 
 
 class ResetPin(Protocol):
@@ -89,6 +92,7 @@ class GpioPin:
         major = self._major()
         argv = self._argv(major, active=True)
         try:
+            _log.debug("%s: hold with %s", self.name, " ".join(argv))
             child = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
             )

@@ -11,6 +11,7 @@ UDP loses packets: a request is repeated up to twice within its time-out.  Setti
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from hil.boards.power.switch import NoAnswerError, Reading
 from hil.boards.protocol import PowerState
 from hil.core import netns
 from hil.errors import BenchError
+
+_log = logging.getLogger(__name__)
 
 RETRIES = 2
 
@@ -163,8 +166,11 @@ class SnmpOutlet:
         """Read an object, or set it; its value then. BenchError."""
         oid = oid.format(outlet=self._outlet)
         with self._lock:
+            _log.debug("%s: %s %s", self.name, "get" if value is None else f"set to {value}", oid)
             try:
-                return asyncio.run(asyncio.wait_for(self._exchange(oid, value), self._timeout_s + 1.0))
+                answer = asyncio.run(asyncio.wait_for(self._exchange(oid, value), self._timeout_s + 1.0))
+                _log.debug("%s: %s is %d", self.name, oid, answer)
+                return answer
             except TimeoutError as exc:
                 self._engine = None
                 raise self._silent() from exc

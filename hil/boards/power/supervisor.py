@@ -6,6 +6,7 @@ board that could not be powered on properly is told to be off again, a pin is re
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -15,6 +16,8 @@ from hil.boards.protocol import PowerState
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError, HilError
 from hil.evidence.sink import NullSink, Sink
+
+_log = logging.getLogger(__name__)
 
 ShutDown = Callable[[float], bool]
 """Ask the OS to power off; True once it is seen to be down, False when the seconds given are over."""
@@ -62,6 +65,7 @@ class PoweredSupervisor:
             if self._switch.state() is PowerState.ON:
                 return
             self._rest()
+            _log.debug("board %s: give it power", self._board)
             try:
                 self._switch.on()
             except BenchError as exc:
@@ -74,6 +78,7 @@ class PoweredSupervisor:
             return
         went = False
         if self._shut_down:
+            _log.debug("board %s: ask its OS to shut down, for %g s at most", self._board, deadline_s)
             # An OS that does not answer is what the cut is for.
             with suppress(HilError, OSError):
                 went = self._shut_down(deadline_s)
@@ -128,6 +133,7 @@ class PoweredSupervisor:
         self._note("recovery")
 
     def _cut(self, action: str) -> None:
+        _log.debug("board %s: take its power away", self._board)
         with self._blamed("power off"):
             self._switch.off()
         self._off_since = self._clock.monotonic()
@@ -137,6 +143,7 @@ class PoweredSupervisor:
         if self._off_since is not None:
             left = self._off_since + self._min_off_s - self._clock.monotonic()
             if left > 0:
+                _log.debug("board %s: wait %.1f s for its capacitors", self._board, left)
                 self._clock.sleep(left)
 
     def _put_off(self, exc: BenchError) -> BenchError:
@@ -161,4 +168,5 @@ class PoweredSupervisor:
             raise type(exc)(f"{prefix}{verb}: {exc.message}", remedy=exc.remedy) from exc
 
     def _note(self, action: str) -> None:
+        _log.info("board %s: power %s", self._board, action)
         self._sink.event("board.power", board=self._board, action=action)

@@ -9,6 +9,7 @@ may have been obeyed; it is never sent again, the state that is read back decide
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +17,8 @@ from hil.boards.protocol import PowerState
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError
 from hil.evidence.sink import NullSink, Sink
+
+_log = logging.getLogger(__name__)
 
 
 class PowerSwitch(Protocol):
@@ -99,6 +102,7 @@ class ConfirmedSwitch:
     def _make(self, wanted: PowerState) -> None:
         end = self._clock.monotonic() + self._deadline_s
         lost: NoAnswerError | None = None
+        _log.debug("%s: turn %s", self.name, wanted.value)
         try:
             self._outlet.command(wanted)
         except NoAnswerError as exc:
@@ -136,6 +140,7 @@ class ConfirmedSwitch:
                 seen = self._outlet.read()
             except BenchError as exc:
                 unread = exc
+            _log.debug("%s: reads back %.300r", self.name, seen.state.value if seen else str(unread))
             if (seen and seen.state is wanted) or self._clock.monotonic() >= end:
                 return seen, unread
             self._clock.sleep(self._every_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import select
 import shlex
 import threading
@@ -17,6 +18,8 @@ from hil.errors import DeviceError, HilError
 
 if TYPE_CHECKING:
     import paramiko
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["PORT", "Jump", "SshShell", "Target", "WrongHostKeyError"]
 
@@ -48,6 +51,7 @@ class SshShell:
 
         command = shlex.join(argv)
         order = command if self.target.user == "root" else f"sudo -n -- {command}"
+        _log.debug("board %s: ssh %.500r", self.target.board, order)
         deadline = time.monotonic() + timeout_s
         try:
             channel = self._transport.open_session(window_size=WINDOW, timeout=timeout_s)
@@ -65,6 +69,13 @@ class SshShell:
                 f"{self.target.board}: the connection broke during `{command}`: {exc!r}"
             ) from exc
         done = Completed(tuple(argv), code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+        _log.debug(
+            "board %s: exit code %d, %d bytes%s",
+            self.target.board,
+            code,
+            len(out),
+            f", stderr {done.stderr[-200:]!r}" if done.stderr else "",
+        )
         if code != 0 and (refused := self._sudo(done.stderr)):
             raise refused
         if check and code != 0:
@@ -157,6 +168,7 @@ class SshShell:
         """The SFTP channel of this connection; one file operation at a time."""
         import paramiko
 
+        _log.debug("board %s: sftp: %s", self.target.board, what)
         with self._sftp_lock:
             try:
                 if self._sftp is None:

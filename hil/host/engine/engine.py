@@ -8,6 +8,7 @@ uses it: users are recorded by pid and start time, so a user that was killed sto
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,9 @@ from hil.host.engine.dockerd import EngineFiles, answers, get, started
 
 if TYPE_CHECKING:
     from docker import DockerClient
+    from requests import Response
+
+_log = logging.getLogger(__name__)
 
 USER_SOCKET = Path("/var/run/docker.sock")
 LOCK_DEADLINE_S = 120.0
@@ -148,9 +152,17 @@ def client_of(url: str) -> DockerClient:
     import docker
 
     try:
-        return docker.DockerClient(base_url=url, timeout=CALL_TIMEOUT_S)
+        client = docker.DockerClient(base_url=url, timeout=CALL_TIMEOUT_S)
+        client.api.hooks["response"].append(_log_call)
+        return client
     except docker.errors.DockerException as exc:
         raise BenchError(f"Docker Engine at {url}: {exc}", remedy="see `hil doctor`") from exc
+
+
+def _log_call(response: Response, *_args: object, **_options: object) -> None:
+    """Note one call of the container engine (a hook of ``requests``); bodies hold environments, so they are not."""
+    request = response.request
+    _log.debug("docker: %s %s: HTTP %d", request.method, request.path_url, response.status_code)
 
 
 def _user_url() -> str:

@@ -6,6 +6,7 @@ to other processes.
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
 from abc import ABC, abstractmethod
@@ -19,6 +20,8 @@ from hil.links.engines import wire_format
 from hil.links.engines.process import RelayProcess
 from hil.links.engines.relay import PAYLOAD_MAX, PROTOCOL_VERSION, Kind, RelayLine, compile_relay
 from hil.links.engines.wire_format import KEEP_ALL, PlanLog, PlanRow, Shape
+
+_log = logging.getLogger(__name__)
 
 _U64 = struct.Struct("<Q")
 
@@ -55,7 +58,9 @@ class Agent(ABC):
 
     def request(self, batch: bytes) -> bytes:
         """Hand netlink messages to the engine's kernel; all its answers, one after another."""
-        return b"".join(self.ask(Kind.NETLINK, part) for part in split(batch))
+        parts = split(batch)
+        _log.debug("netlink batch of %d bytes in %d frame(s)", len(batch), len(parts))
+        return b"".join(self.ask(Kind.NETLINK, part) for part in parts)
 
     def clock(self) -> int:
         """CLOCK_MONOTONIC of the engine's kernel, ns."""
@@ -75,22 +80,27 @@ class Agent(ABC):
 
     def ethtool(self, ifname: str, command: int, value: int) -> None:
         """SIOCETHTOOL with a plain value, inside the engine; BenchError when the ioctl fails."""
+        _log.debug("ethtool %s: command %#x, value %d", ifname, command, value)
         _check(self.ask(Kind.ETHTOOL, struct.pack("<16sII", ifname.encode(), command, value)), ifname)
 
     def shape(self, slot: int, shape: Shape) -> None:
         """Teach the engine to make a message of a row of ``slot``; what is due there is applied anew."""
+        _log.debug("slot %d: %s", slot, shape)
         _check(self.ask(Kind.SHAPE, shape.pack(slot)), f"the shape of slot {slot}")
 
     def hold(self, slots: Sequence[int]) -> None:
         """From now on rows of these slots are noted but not applied."""
+        _log.debug("hold the schedule of slots %s", list(slots))
         _check(self.ask(Kind.HOLD, wire_format.pack_slots(slots)), "to hold the schedule")
 
     def release(self, slots: Sequence[int]) -> None:
         """Apply what is due in these slots now, and their rows again from then on."""
+        _log.debug("go on with the schedule of slots %s", list(slots))
         _check(self.ask(Kind.RELEASE, wire_format.pack_slots(slots)), "to go on with the schedule")
 
     def plan_stage(self, rows: Sequence[PlanRow]) -> None:
         """Bring rows, in time order, beside the plan, where :meth:`plan_commit` finds them; without rows: empty it."""
+        _log.debug("stage %d rows of the schedule", len(rows))
         for payload in wire_format.frames(rows) if rows else (b"",):
             _check(self.ask(Kind.PLAN_ADD, payload)[4:], "more of the schedule")
 

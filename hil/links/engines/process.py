@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shlex
 import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import IO
 
 from hil.errors import BenchError
+
+_log = logging.getLogger(__name__)
 
 
 class RelayProcess:
@@ -42,6 +46,7 @@ class RelayProcess:
             else:
                 command, keep, stdin, stdout = argv, (), theirs.fileno(), theirs.fileno()
             # a session of its own: Ctrl-C in a terminal is for the owner, who takes this down in order
+            _log.debug("start %.500r", shlex.join(command))
             self._child = subprocess.Popen(
                 list(command),
                 stdin=stdin,

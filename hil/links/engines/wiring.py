@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from typing import Literal
 from hil.core import netns
 from hil.errors import BenchError
 from hil.links.engines import offload
+
+_log = logging.getLogger(__name__)
 
 Profile = Literal["exact", "bulk"]
 _GROUP = 77
@@ -69,6 +72,7 @@ def remove(box_namespace: str) -> None:
 
 
 def _ip(namespace: str, *argv: str, script: str = "") -> subprocess.CompletedProcess[str]:
+    _log.debug("run ip -n %s %s %.500r", namespace, " ".join(argv), script)
     return subprocess.run(
         ["ip", "-n", namespace, *argv], input=script, capture_output=True, text=True, timeout=30
     )

@@ -392,6 +392,20 @@ def test_a_run_id_is_used_and_never_reused(campaign: Campaign) -> None:
     assert campaign.run_apart("--run-id", "night-1").ret == 2
 
 
+def test_a_run_keeps_its_log_and_pytests_own_options_show_the_same(campaign: Campaign) -> None:
+    body = "import logging; logging.getLogger('hil.boards').debug('GET /relay/0'); assert False"
+    campaign.write(f"def test_it():\n    {body}\n")
+    quiet = campaign.run_apart()
+    (log,) = campaign.directory().glob("artefacts/harness.log")
+    assert "step it, attempt 1" in log.read_text() and "DEBUG   hil.boards: GET /relay/0" in log.read_text()
+    assert not list(campaign.directory().glob("harness.log"))
+    assert "GET /relay" not in quiet.stdout.str().replace(
+        body, ""
+    )  # a failure shows no more than was asked for
+    shown = campaign.run_apart("--log-cli-level=DEBUG")
+    shown.stdout.fnmatch_lines(["*DEBUG*hil.boards*GET /relay/0*"])
+
+
 def test_reports_can_go_elsewhere(campaign: Campaign) -> None:
     campaign.write(PASSES)
     campaign.run("--hil-out", "elsewhere")

@@ -1,0 +1,136 @@
+"""The program's own log: levels, line format, and a file of bounded size.
+
+Every module logs under its own name (``logging.getLogger(__name__)``), so that ``hil.links`` is all of a room.  Verbs
+(power, boot, link, install, lease, fault) are INFO; commands, requests, console lines and netlink batches are DEBUG.
+What a board or a strip says is logged with ``%r`` and a length, e.g. ``%.300r``: no escape sequence reaches a terminal.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from hil.errors import ConfigurationError
+
+ROOT = "hil"
+LINE_CHARACTERS = 2000
+"""Longest text of one record; the rest is replaced by its length."""
+FILE_BYTES = 20 * 2**20
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+def printable(text: str, limit: int = LINE_CHARACTERS) -> str:
+    """Return ``text`` on one line, without control characters, cut after ``limit`` characters."""
+    cut = len(text) - limit
+    shown = text[:limit] if cut > 0 else text
+    if not shown.isprintable():
+        shown = "".join(c if c.isprintable() else " " if c in "\r\n\t" else "\ufffd" for c in shown)
+    return f"{shown} ... ({cut} more characters)" if cut > 0 else shown
+
+
+class LineFormatter(logging.Formatter):
+    """Time, level, module and message on one line; a traceback follows on lines of its own."""
+
+    default_msec_format = "%s.%03d"
+    default_time_format = "%H:%M:%S"
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+
+def parse_levels(text: str) -> dict[str, int]:
+    """Return logger name to level from ``INFO`` or ``hil.links=DEBUG,paramiko=INFO``; a level alone is for all of hil.
+
+    ConfigurationError when a level is unknown.
+    """
+    levels: dict[str, int] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, separator, level = part.rpartition("=")
+        if level.upper() not in LEVELS or (separator and not name.strip()):
+            raise ConfigurationError(
+                f"HIL_LOG: {part!r} is not a level",
+                remedy=f"use one of {', '.join(LEVELS)}, or room=level, e.g. HIL_LOG=hil.links=DEBUG,hil.boards=INFO",
+            )
+        levels[name.strip() or ROOT] = logging.getLevelNamesMapping()[level.upper()]
+    return levels
+
+
+@contextmanager
+def log_to(stream: TextIO, levels: Mapping[str, int]) -> Iterator[None]:
+    """Write records of the named loggers to ``stream`` while the block runs."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(LineFormatter())
+    loggers = {logging.getLogger(name): level for name, level in levels.items()}
+    before = {logger: logger.level for logger in loggers}
+    logging.getLogger().addHandler(handler)
+    for logger, level in loggers.items():
+        logger.setLevel(level)
+    try:
+        yield
+    finally:
+        for logger, level in before.items():
+            logger.setLevel(level)
+        logging.getLogger().removeHandler(handler)
+
+
+class BoundedFileHandler(logging.FileHandler):
+    """A log file that stops growing at ``limit_bytes`` and says so in its last line."""
+
+    def __init__(self, path: Path, *, limit_bytes: int = FILE_BYTES) -> None:
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        self.setFormatter(LineFormatter())
+        self._left_bytes = limit_bytes
+        self._limit_bytes = limit_bytes
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._left_bytes <= 0:
+            return
+        self._left_bytes -= len(self.format(record).encode("utf-8", "backslashreplace")) + 1
+        super().emit(record)
+        if self._left_bytes <= 0 and self.stream is not None:
+            self.stream.write(f"... cut here: a log holds at most {self._limit_bytes:,} bytes\n")
+            self.flush()
+
+
+class _HandOn(logging.Handler):
+    """Hands records to the root logger's handlers as if ``hil`` still had the level that it had before."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__()
+        self._level_before = level
+
+    def emit(self, record: logging.LogRecord) -> None:
+        root = logging.getLogger()
+        if record.levelno >= (self._level_before or root.getEffectiveLevel()):
+            root.handle(record)
+
+
+@contextmanager
+def log_file(path: Path, *, limit_bytes: int = FILE_BYTES) -> Iterator[None]:
+    """Write every record of ``hil``, DEBUG included, to ``path`` while the block runs.
+
+    Other handlers (pytest's, a terminal's) go on seeing only what the levels set for them let through.
+    """
+    logger = logging.getLogger(ROOT)
+    level, parent = logger.level, logger.parent
+    # Between hil and the root, and not by propagate=False: pytest adds its handlers to every logger that has that.
+    gate = logging.Logger(f"{ROOT} gate")
+    gate.addHandler(_HandOn(level))
+    handler = BoundedFileHandler(path, limit_bytes=limit_bytes)
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    logger.parent = gate
+    try:
+        yield
+    finally:
+        logger.parent = parent
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+        handler.close()
