@@ -20,7 +20,7 @@ from hil.boards.protocol import PowerState
 from hil.core.command import run
 from hil.core.log import LineFormatter, log_file, log_to, parse_levels, printable
 from hil.errors import ConfigurationError
-from tests.kits.power_kit import ShellyGen2Strip, TasmotaStrip
+from tests.kits.power_strips import ShellyGen2Strip, TasmotaStrip
 
 
 def _address(text: str) -> tuple[str, int]:
