@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +24,7 @@ from hil.bench.state import (
     require_state,
     sky_file,
 )
+from hil.core.command import Progress, silent
 from hil.core.processes import families, identify, memory_b
 from hil.core.wait import wait_until
 from hil.errors import BenchError, Blame, ConfigurationError, HarnessError, HilError
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from hil.links.link_box import LinkBox
 
 _log = logging.getLogger(__name__)
-
-Progress = Callable[[str], None]
 
 UP_DEADLINE_S = 300.0
 DOWN_DEADLINE_S = 60.0
@@ -142,7 +140,7 @@ class Bench:
         _log.info("bench %s: bring up %s", self.name, self.lab_path)
         keeper = self._start_keeper(keep=keep)
         try:
-            self.state = self._wait_up(keeper, progress or (lambda line: None))
+            self.state = self._wait_up(keeper, progress or silent)
             self._open()
         except BaseException:
             _end(keeper.pid, self.name)

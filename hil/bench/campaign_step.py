@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hil.bench.state import bench_dir
+from hil.core.files import write_atomic
 from hil.core.process_id import is_gone, started
 
 
@@ -48,9 +49,7 @@ def write_step(bench: str, step: Step | None) -> None:
         if step is None:
             path.unlink(missing_ok=True)
         elif path.parent.is_dir():
-            scratch = path.with_suffix(f".{os.getpid()}.tmp")
-            scratch.write_text(json.dumps(asdict(step)), encoding="utf-8")
-            scratch.replace(path)
+            write_atomic(path, json.dumps(asdict(step)), durable=False)
 
 
 def read_step(bench: str) -> Step | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hil.core import paths
+from hil.core.files import write_atomic
 from hil.core.locks import is_locked
 from hil.errors import BenchError, ConfigurationError
 
@@ -92,9 +93,7 @@ def write_state(state: BenchState) -> None:
     """Replace ``bench.json`` in one step, so that a reader never sees half of it."""
     path = bench_dir(state.name) / "bench.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(asdict(state), indent=1))
-    temporary.replace(path)
+    write_atomic(path, json.dumps(asdict(state), indent=1), durable=False)
 
 
 def read_state(name: str) -> BenchState | None:

@@ -3,16 +3,55 @@
 from __future__ import annotations
 
 import fcntl
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
+
+from hil.core.wait import SYSTEM_CLOCK, Clock, poll_until
+from hil.errors import BenchError
+
+
+@contextmanager
+def locked(
+    path: Path,
+    *,
+    deadline_s: float = math.inf,
+    what: str = "a lock",
+    remedy: str = "",
+    clock: Clock = SYSTEM_CLOCK,
+) -> Iterator[None]:
+    """Hold the lock file ``path`` while the block runs; the file is made where there is none, its directory is not.
+
+    Raises BenchError "waited 3 s for ``what``" when another process holds it for ``deadline_s`` seconds; without a
+    deadline it waits for as long as it takes.
+    """
+    with path.open("a") as file:
+        if deadline_s == math.inf:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+            return
+        for _ in poll_until(deadline_s, every_s=0.005, clock=clock):
+            if _try(file):
+                break
+        else:
+            remedy = remedy or f"see which process holds it: `fuser -v {path}`"
+            raise BenchError(f"waited {deadline_s:g} s for {what}", remedy=remedy)
+        yield
 
 
 def is_locked(path: Path) -> bool:
-    """True while a process holds the lock file ``path``; the lock is taken for an instant to find out."""
+    """Return whether a process holds the lock file ``path``; the lock is taken for an instant to find out."""
     if not path.exists():
         return False
     with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+        return not _try(file)
+
+
+def _try(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

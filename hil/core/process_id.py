@@ -1,13 +1,15 @@
-"""What ``/proc`` says of a process: the one reader of start times, for whoever must not mistake a recycled pid.
+"""The identity of a process as ``/proc`` shows it, which a recycled pid or a restart of the machine cannot fake.
 
-Ground floor: every room may use it.  Identities of processes are made of it in ``hil.core.processes`` (to signal them),
-``hil.evidence.process`` (who writes a run) and ``hil.leases.leases`` (who holds a board).
+``hil.core.processes`` makes of it what signals are sent to, ``hil.evidence`` the writer of a run, ``hil.leases`` the
+holder of a board.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 PROC = Path("/proc")
 
@@ -50,3 +52,17 @@ def boot_id(proc: Path = PROC) -> str:
         return (proc / "sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
         return ""
+
+
+def this_process() -> dict[str, Any]:
+    """Return this process as :func:`is_alive` understands it: ``pid``, ``start_ticks``, ``boot_id``."""
+    status = started(os.getpid())
+    return {"pid": os.getpid(), "start_ticks": status[0] if status else None, "boot_id": boot_id()}
+
+
+def is_alive(process: Mapping[str, Any]) -> bool:
+    """Return whether that very process still runs: not another one with its pid, not one before a restart."""
+    pid, ticks = process.get("pid"), process.get("start_ticks")
+    if not isinstance(pid, int) or ticks is None or process.get("boot_id") != boot_id():
+        return False
+    return started(pid) == (ticks, False)

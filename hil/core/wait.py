@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
 
 from hil.errors import BenchError, HilError
@@ -35,6 +35,25 @@ class SystemClock:
 SYSTEM_CLOCK = SystemClock()
 
 
+def poll_until(deadline_s: float, *, every_s: float = 0.05, clock: Clock = SYSTEM_CLOCK) -> Iterator[float]:
+    """Yield the seconds waited so far: at once, then every ``every_s``, for the last time after ``deadline_s``.
+
+    For a wait that has its own error: the ``else`` of the loop is reached at the deadline::
+
+        for _ in poll_until(3.0):
+            if board.answers():
+                break
+        else:
+            raise DeviceError(f"silent; it said last: {last}")
+    """
+    start = clock.monotonic()
+    while True:
+        yield clock.monotonic() - start
+        if clock.monotonic() - start >= deadline_s:
+            return
+        clock.sleep(every_s)
+
+
 def wait_until(
     poll: Callable[[], T | None],
     *,
@@ -45,24 +64,21 @@ def wait_until(
     remedy: str = "",
     clock: Clock = SYSTEM_CLOCK,
 ) -> T:
-    """Call ``poll`` until it returns something true, and return that.
+    """Call ``poll`` until it returns something true, and return that; :func:`poll_until` is for errors built late.
 
     ``what`` completes the sentence "waited 3.0 s for ...".  Raises ``error`` when ``deadline_s`` seconds have
     passed; the last exception that ``poll`` raised as a :class:`HilError`, ``OSError`` or ``EOFError`` is chained.
     """
-    start = clock.monotonic()
     last: Exception | None = None
-    while True:
+    for _ in poll_until(deadline_s, every_s=every_s, clock=clock):
         try:
             value = poll()
             if value:
                 return value
         except (HilError, OSError, EOFError) as exc:
             last = exc
-        if clock.monotonic() - start >= deadline_s:
-            because = f" (last error: {last})" if last else ""
-            raise error(f"waited {deadline_s:g} s for {what}{because}", remedy=remedy) from last
-        clock.sleep(every_s)
+    because = f" (last error: {last})" if last else ""
+    raise error(f"waited {deadline_s:g} s for {what}{because}", remedy=remedy) from last
 
 
 def duration_s(text: str) -> float:

@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hil.core.process_id import is_alive
 from hil.errors import Blame, ConfigurationError
 from hil.evidence.model import Verdict
-from hil.evidence.process import is_alive
 from hil.evidence.record import EVIDENCE, META
 
 if TYPE_CHECKING:

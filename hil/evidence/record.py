@@ -24,6 +24,7 @@ from enum import Enum
 from pathlib import Path, PurePath
 from typing import Any, Self
 
+from hil.core.files import write_atomic
 from hil.errors import Blame, HarnessError
 from hil.evidence.model import Limit, Measurement, Value
 
@@ -238,9 +239,7 @@ def collect_followed(recorder: Recorder, entry: Mapping[str, Any]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically: a reader sees the old file or the new one, never half of one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(jsonable(value), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_atomic(path, json.dumps(jsonable(value), indent=2, ensure_ascii=False) + "\n", durable=False)
 
 
 class NullRecorder(Recorder):

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hil.core.process_id import is_alive
 from hil.errors import ConfigurationError
-from hil.evidence.process import is_alive
 from hil.evidence.record import META
 
 STORE = "runs.sqlite"

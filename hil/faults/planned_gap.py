@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from hil.core.command import Progress, silent
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError, DeviceError
 from hil.evidence.sink import Sink
@@ -48,7 +49,7 @@ def across_gap(
     whole: int,
     what: str,
     sink: Sink,
-    tell: Callable[[str], None] = lambda line: None,
+    tell: Progress = silent,
     clock: Clock = SYSTEM_CLOCK,
 ) -> Interrupted[T]:
     """Start ``action`` ``lead_s`` before the gap, so that it strikes midway; wait for its end in the next contact.
@@ -103,7 +104,7 @@ def across_gap(
     return Interrupted(work.result, at_close, max(0.0, again_s - gap.opens_s))
 
 
-def _wait(sky: Sky, until_s: float, what: str, tell: Callable[[str], None], clock: Clock) -> None:
+def _wait(sky: Sky, until_s: float, what: str, tell: Progress, clock: Clock) -> None:
     tell_at_s = sky.now_s()
     while (left_s := until_s - sky.now_s()) > 0:
         if sky.now_s() >= tell_at_s:

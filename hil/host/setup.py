@@ -7,7 +7,6 @@ compares and starts nothing.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -21,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hil.core import paths
 from hil.core.command import Progress
-from hil.core.locks import is_locked
-from hil.core.wait import wait_until
+from hil.core.files import write_atomic
+from hil.core.locks import is_locked, locked
 from hil.errors import ConfigurationError
 from hil.host import packages
 from hil.host.doctor import this_host
@@ -219,9 +218,7 @@ def _write_stamp(inputs: str, image: str, files: list[Path], url: str) -> None:
         "engine": url,
         "files": {str(f): f.stat().st_size for f in files},
     }
-    fresh = _stamp_path().with_suffix(f".{os.getpid()}.tmp")
-    fresh.write_text(json.dumps(stamp, indent=1) + "\n", encoding="utf-8")
-    fresh.replace(_stamp_path())
+    write_atomic(_stamp_path(), json.dumps(stamp, indent=1) + "\n")
 
 
 @contextmanager
@@ -237,30 +234,18 @@ def _step(view: View, name: str, did: list[str]) -> Iterator[Callable[[str], Non
 @contextmanager
 def _alone(view: View) -> Iterator[None]:
     """One set-up at a time; a second one waits and then finds everything done."""
+    lock = paths.home() / "setup.lock"
     try:
         paths.home().mkdir(parents=True, exist_ok=True)
-        fd = os.open(paths.home() / "setup.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock.touch(0o600)
     except OSError as exc:
         raise ConfigurationError(
             f"cannot write {exc.filename}: {exc.strerror}", remedy="run as root, or set HIL_HOME"
         ) from exc
-    told: list[bool] = []
-
-    def lock() -> bool:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not told:
-                view.say("another set-up is at work; waiting for it")
-                told.append(True)
-            return False
-        return True
-
-    try:
-        wait_until(lock, what="another `hil setup` to end", deadline_s=LOCK_DEADLINE_S, every_s=0.2)
+    if is_locked(lock):
+        view.say("another set-up is at work; waiting for it")
+    with locked(lock, deadline_s=LOCK_DEADLINE_S, what="another `hil setup` to end"):
         yield
-    finally:
-        os.close(fd)
 
 
 def is_running() -> bool:

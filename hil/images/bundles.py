@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import random
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from hil.core.command import Progress, silent
+from hil.core.files import write_atomic
+from hil.core.locks import locked
 from hil.core.paths import cache
 from hil.errors import HarnessError
 from hil.images import rootfs
@@ -82,7 +83,7 @@ class BundleSet:
         upload: OsBuild,
         base: Path,
         pki: Pki,
-        progress: Callable[[str], None] = lambda _line: None,
+        progress: Progress = silent,
         recipe: Recipe = REFERENCE,
     ) -> None:
         self._upload = upload
@@ -105,8 +106,7 @@ class BundleSet:
         facts = self.directory / f"{kind.value}.json"
         if not facts.exists():
             self.directory.mkdir(parents=True, exist_ok=True)
-            with (self.directory / ".lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with locked(self.directory / ".lock"):
                 if not facts.exists():
                     self._make(kind, facts)
         entry = json.loads(facts.read_text())
@@ -150,9 +150,7 @@ class BundleSet:
             "image_size": image.stat().st_size,
         }
         out.rename(self._path(kind))
-        scratch = facts.with_suffix(".tmp")
-        scratch.write_text(json.dumps(entry, indent=1) + "\n")
-        scratch.rename(facts)
+        write_atomic(facts, json.dumps(entry, indent=1) + "\n")
         shutil.rmtree(work)
 
     def _fill(self, kind: BundleKind, image: Path, work: Path) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hil.core.command import Progress
+from hil.core.locks import locked
 from hil.core.paths import cache
 from hil.errors import BenchError
 from hil.images import rootfs
@@ -23,7 +24,6 @@ from hil.images.recipes import REFERENCE, Recipe
 if TYPE_CHECKING:
     from docker import DockerClient
 
-Progress = Callable[[str], None]
 """Takes one line of text for a person who waits."""
 
 FACTORY_VERSION = "1.0.0"
@@ -159,6 +159,5 @@ def _forget_old_images(client: DockerClient, *, keep: int = 4) -> None:
 def build_lock() -> Iterator[None]:
     """One build at a time on this machine; a second one waits and then finds everything done."""
     cache().mkdir(parents=True, exist_ok=True)
-    with (cache() / "build.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(cache() / "build.lock"):
         yield

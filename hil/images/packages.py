@@ -9,17 +9,16 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from urllib.parse import unquote
 
+from hil.core.command import Progress
 from hil.errors import BenchError
 
 _log = logging.getLogger(__name__)
-
-Progress = Callable[[str], None]
 
 _URI = re.compile(r"^'[^']+' (?P<file>\S+\.deb) (?P<size>\d+) ")
 

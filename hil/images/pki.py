@@ -6,13 +6,13 @@ trusts (for the bundles that must be refused), and SSH keys for the harness and 
 
 from __future__ import annotations
 
-import fcntl
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hil.core import paths
+from hil.core.locks import locked
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -72,7 +72,7 @@ class Pki:
         private = self.directory / "hosts" / f"{board}_ed25519"
         public = private.with_suffix(".pub")
         if not public.exists():
-            with _lock(self.directory):
+            with locked(self.directory / ".lock"):
                 if not public.exists():
                     _make_ssh_key(private)
         return HostKey(private, public.read_text().strip())
@@ -85,27 +85,13 @@ def ensure_pki(directory: Path | None = None) -> Pki:
     if done.exists():
         return pki
     pki.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _lock(pki.directory):
+    with locked(pki.directory / ".lock"):
         if not done.exists():
             _make_chain(pki.directory, "release", pki.keyring)
             _make_chain(pki.directory, "foreign", pki.directory / "foreign.ca.pem")
             _make_ssh_key(pki.ssh_key)
             done.write_text("")
     return pki
-
-
-class _lock:
-    """One maker at a time; the others wait and find everything there."""
-
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / ".lock"
-
-    def __enter__(self) -> None:
-        self._file = self._path.open("w")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
 
 
 def _write_private(path: Path, content: bytes) -> None:

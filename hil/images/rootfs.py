@@ -15,11 +15,11 @@ import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from hil.core.command import Progress
 from hil.core.paths import PACKAGE
 from hil.errors import BenchError
 from hil.images.packages import (
     Apt,
-    Progress,
     Wheel,
     download_wheels,
     read_list,

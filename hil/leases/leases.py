@@ -17,13 +17,14 @@ import pwd
 import random
 import re
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from hil.core import paths
+from hil.core.command import Progress
 from hil.core.process_id import started
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError, ConfigurationError
@@ -43,8 +44,6 @@ MIN_TTL_S, MAX_TTL_S = 1.0, 30 * 86400.0
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9-]*/[a-z0-9][a-z0-9-]*")
 _SOONEST_S, _LATEST_S = 0.1, 3.0
-
-Progress = Callable[[str], None]
 
 
 class Leases:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -12,6 +11,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hil.core.files import replacing
+from hil.core.locks import locked
 from hil.errors import BenchError, ConfigurationError
 from hil.links.engines.agent import ClockOffset
 from hil.links.engines.choose import EngineKind
@@ -151,19 +152,8 @@ class Store:
     @contextmanager
     def changing(self) -> Iterator[Draft]:
         """The record under the lock; written when the block ends without an exception."""
-        with self._lock_path.open("w") as lock:
-            until = time.monotonic() + _LOCK_DEADLINE_S
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError as exc:
-                    if time.monotonic() > until:
-                        raise BenchError(
-                            f"waited {_LOCK_DEADLINE_S:g} s for another process that changes the links",
-                            remedy=f"see who holds {self._lock_path}",
-                        ) from exc
-                    time.sleep(0.002)
+        what = "another process that changes the links"
+        with locked(self._lock_path, deadline_s=_LOCK_DEADLINE_S, what=what):
             draft = Draft(self.load())
             yield draft
             self._write(draft.record)
@@ -174,12 +164,11 @@ class Store:
 
     def _write(self, record: BoxRecord) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = self.path.with_suffix(".new")
-        scratch.write_text(json.dumps({"version": _VERSION, **asdict(record)}))
-        os.utime(
-            scratch, ns=(time.time_ns(),) * 2
-        )  # finer than the file system's own stamps: load() compares them
-        scratch.replace(self.path)  # a reader sees the old or the new record, never half of one
+        with replacing(self.path, durable=False) as file:
+            file.write(json.dumps({"version": _VERSION, **asdict(record)}).encode())
+            file.flush()
+            # Finer than the file system's own stamps: load() compares them.
+            os.utime(file.fileno(), ns=(time.time_ns(),) * 2)
 
 
 def _from_json(value: dict[str, Any]) -> BoxRecord:

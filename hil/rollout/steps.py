@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hil.boards.protocol import Via
+from hil.core.files import write_atomic
 from hil.core.wait import Clock
 from hil.errors import BenchError, Blame, DeviceError, HilError
 from hil.evidence.sink import Sink
@@ -71,9 +72,7 @@ class Journal:
             if self._path is None:
                 return
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            part = self._path.with_name(self._path.name + ".part")
-            part.write_text(json.dumps({"entries": self._entries}, indent=1))
-            part.replace(self._path)
+            write_atomic(self._path, json.dumps({"entries": self._entries}, indent=1), durable=False)
 
 
 class Context:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.metadata
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from hil.core import paths
+from hil.core.command import Progress
+from hil.core.files import replacing
+from hil.core.locks import locked
 from hil.errors import BenchError
 from hil.images.artefact import Artefact
 from hil.onboard.node import infer
 from hil.workload import model as network
 from hil.workload import scene as scenery
 
-Progress = Callable[[str], None]
 DOWNLOAD_S = 900
 COMMITTED_GOLDEN = paths.PACKAGE / "workload" / "golden_mask.npz"
 """The mask as it came out when the payload was introduced: shows drift that host and board share."""
@@ -109,20 +110,16 @@ def _wheel(requirement: str, digest: str, say: Progress) -> Iterator[Path]:
 def _save_scene(wheel: Path, target: Path) -> None:
     import numpy as np
 
-    part = target.with_suffix(".part")
-    with part.open("wb") as file:
+    with replacing(target) as file:
         np.save(file, scenery.compose(scenery.read_sample(wheel)), allow_pickle=False)
-    part.replace(target)
 
 
 def _save_golden(scene: Path, model: Path, target: Path) -> None:
     import numpy as np
 
     mask = network.golden(np.load(scene, allow_pickle=False), model)
-    part = target.with_suffix(".part")
-    with part.open("wb") as file:
+    with replacing(target) as file:
         np.savez_compressed(file, mask=mask)
-    part.replace(target)
 
 
 def _signature(model: Path) -> bytes:
@@ -141,6 +138,5 @@ def _signature(model: Path) -> bytes:
 def _alone(directory: Path) -> Iterator[None]:
     """One builder at a time; the others wait and find everything there."""
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(directory / ".lock"):
         yield

@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hil.core.files import replacing
 from hil.errors import BenchError
 
 if TYPE_CHECKING:
@@ -54,11 +55,9 @@ def build(wheel: Path, target: Path) -> None:
         raise BenchError(
             f"{wheel}: not the expected package: {exc!r}", remedy="delete it and try again"
         ) from exc
-    part = target.with_suffix(".part")
-    with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as out:
+    with replacing(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as out:
         for name, content in (("model.json", json.dumps(card, indent=1).encode()), ("model.onnx", weights)):
             out.writestr(zipfile.ZipInfo(name, _EPOCH), content)
-    part.replace(target)
 
 
 def golden(scene: NDArray[np.uint16], model: Path) -> NDArray[np.uint8]:

@@ -7,10 +7,10 @@ goes the other way: the process that has the port says there why keys would go n
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
 from hil.boards.console.pump import FileConsole
+from hil.core.files import write_atomic
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError
 
@@ -29,10 +29,7 @@ def deaf(log: Path) -> str:
 def say_deaf(log: Path, why: str) -> None:
     """Tell whoever sits at this console; a directory that is gone is nobody's concern any more."""
     with contextlib.suppress(OSError):
-        file = log.with_suffix(DEAF_SUFFIX)
-        temporary = file.with_suffix(f"{DEAF_SUFFIX}.new")
-        temporary.write_text(why, "utf-8")
-        temporary.replace(file)
+        write_atomic(log.with_suffix(DEAF_SUFFIX), why, durable=False)
 
 
 class Way:
@@ -44,10 +41,8 @@ class Way:
 
     def set(self, is_open: bool) -> None:
         """Tell whoever has the port. BenchError when the file cannot be written."""
-        temporary = self._path.with_suffix(f".{os.getpid()}")
         try:
-            temporary.write_text("open" if is_open else "quiet")
-            temporary.replace(self._path)
+            write_atomic(self._path, "open" if is_open else "quiet", durable=False)
         except OSError as exc:
             raise BenchError(f"cannot tell the console's owner: {exc}", remedy="is the bench up?") from exc
 

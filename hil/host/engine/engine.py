@@ -7,7 +7,6 @@ uses it: users are recorded by pid and start time, so a user that was killed sto
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 from collections.abc import Iterator
@@ -16,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hil.core.locks import locked
 from hil.core.processes import ProcessId, current
-from hil.core.wait import wait_until
 from hil.errors import BenchError, ConfigurationError
 from hil.host.engine import dockerd
 from hil.host.engine.dockerd import EngineFiles, answers, get, started
@@ -190,23 +189,12 @@ def _lock(files: EngineFiles) -> Iterator[None]:
     """One process at a time starts or stops the engine, or joins its users."""
     try:
         files.state.mkdir(parents=True, exist_ok=True)
-        fd = os.open(files.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        (files.state / "lock").touch(0o600)
     except OSError as exc:
         raise ConfigurationError(
             f"cannot write {exc.filename}: {exc.strerror}",
             remedy="the virtual lab needs root: run as root; `make unit` and `hil lab` do not need it",
         ) from exc
-    try:
-        wait_until(
-            lambda: _try_lock(fd),
-            what=f"another hil process that starts or stops the engine ({files.state / 'lock'})",
-            deadline_s=LOCK_DEADLINE_S,
-        )
+    what = f"another hil process that starts or stops the engine ({files.state / 'lock'})"
+    with locked(files.state / "lock", deadline_s=LOCK_DEADLINE_S, what=what):
         yield
-    finally:
-        os.close(fd)
-
-
-def _try_lock(fd: int) -> bool:
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return True

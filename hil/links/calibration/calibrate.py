@@ -8,10 +8,12 @@ a few times.  A link that follows a contact plan is held to what the plan comman
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
+from hil.core.command import Progress
+from hil.core.wait import poll_until
 from hil.links.calibration import probe as packets
 from hil.links.calibration import stages
 from hil.links.calibration.figure import Calibration as Calibration
@@ -38,7 +40,7 @@ def calibrate(
     *,
     links: Collection[str] | None = None,
     outage: bool = True,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Calibration]:
     """Measure ``links`` (None: all) in both directions and compensate the engine's own delay.
 
@@ -161,12 +163,7 @@ def _fixed(box: LinkBox, name: Name) -> LinkState:
 
 def _has_vanished(box: LinkBox, name: Name) -> bool:
     """Whether a direction is down, and not only for a moment."""
-    until = time.monotonic() + _BACK_AGAIN_S
-    while not box.commanded(*name).up:
-        if time.monotonic() > until:
-            return True
-        time.sleep(0.02)
-    return False
+    return not any(box.commanded(*name).up for _ in poll_until(_BACK_AGAIN_S, every_s=0.02))
 
 
 def _vanished(name: Name) -> Calibration:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hil.core.locks import is_locked, locked
 from hil.errors import BenchError
 
 SOCKET_BUFFER_B = 16 * 1024 * 1024
@@ -16,6 +15,8 @@ _DIRECTORY = Path("/proc/sys/net/core")
 _NAMES = ("rmem_default", "wmem_default")
 NOTE = Path("/run/hil-socket-buffers.json")
 """Not in the run directory: the settings are the host's, and benches with different run directories share them."""
+
+_OTHER = "another bench to open its sockets"
 
 
 @contextmanager
@@ -33,8 +34,7 @@ def big_socket_buffers(
     would each save the other's raised value, and notes the host's values in a file, so that the next bench puts
     them back when this process is killed in between.
     """
-    with note.with_suffix(".lock").open("w") as lock:
-        _lock(lock.fileno(), deadline_s)
+    with locked(note.with_suffix(".lock"), deadline_s=deadline_s, what=_OTHER):
         saved = _restore_note(note, directory) or {
             name: int((directory / name).read_text()) for name in _NAMES
         }
@@ -51,22 +51,14 @@ def big_socket_buffers(
 
 def left_raised(note: Path = NOTE) -> bool:
     """Whether a run that was killed left the host's values raised: the note is there and nobody holds its lock."""
-    if not note.exists():
-        return False
-    with note.with_suffix(".lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return note.exists()
+    return note.exists() and not is_locked(note.with_suffix(".lock")) and note.exists()
 
 
 def restore_socket_buffers(*, directory: Path = _DIRECTORY, note: Path = NOTE) -> bool:
     """Put back what a killed run left raised; True when there was something to put back."""
     if not note.exists():
         return False
-    with note.with_suffix(".lock").open("w") as lock:
-        _lock(lock.fileno(), 20.0)
+    with locked(note.with_suffix(".lock"), deadline_s=20.0, what=_OTHER):
         restored = _restore_note(note, directory) is not None
         note.unlink(missing_ok=True)
         return restored
@@ -81,18 +73,6 @@ def _restore_note(note: Path, directory: Path) -> dict[str, int] | None:
     for name, value in saved.items():
         _write(directory / name, value)
     return saved
-
-
-def _lock(fd: int, deadline_s: float) -> None:
-    until = time.monotonic() + deadline_s
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError as exc:
-            if time.monotonic() >= until:
-                raise BenchError(f"waited {deadline_s:g} s for another bench to open its sockets") from exc
-            time.sleep(0.02)
 
 
 def _write(path: Path, value: int) -> None:

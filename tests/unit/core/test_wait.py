@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hil.core.wait import wait_until
+from hil.core.wait import poll_until, wait_until
 from hil.errors import BenchError, DeviceError
 from hil.testing.fakes import FakeClock
 
@@ -32,3 +32,13 @@ def test_a_bug_in_the_poll_is_not_swallowed() -> None:
 def test_a_wait_without_a_kind_of_error_blames_the_bench() -> None:
     with pytest.raises(BenchError):
         wait_until(lambda: None, what="anything", deadline_s=0.1, clock=FakeClock())
+
+
+def test_a_loop_with_a_deadline_looks_once_more_when_it_has_passed() -> None:
+    clock = FakeClock()
+    waited = list(poll_until(1.0, every_s=0.4, clock=clock))
+    assert waited == pytest.approx([0.0, 0.4, 0.8, 1.2])
+
+
+def test_a_loop_without_time_looks_once() -> None:
+    assert list(poll_until(0.0, clock=FakeClock())) == [0.0]

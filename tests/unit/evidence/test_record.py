@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from hil.core.process_id import is_alive, this_process
 from hil.errors import ConfigurationError, HarnessError
 from hil.evidence.model import Verdict, at_most
-from hil.evidence.process import is_alive, this_process
 from hil.evidence.readback import RunRecord
 from hil.evidence.record import NullRecorder, Recorder, jsonable
 from tests.kits.synthetic_run import build

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from hil.core.process_id import this_process
 from hil.errors import ConfigurationError
-from hil.evidence.process import this_process
 from hil.evidence.readback import RunRecord
 from hil.evidence.record import Recorder
 from hil.evidence.store import RunStore, get_run, list_runs

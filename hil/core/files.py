@@ -1,0 +1,36 @@
+"""Files that are replaced as a whole: a reader sees the old content or the new, never half of one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+
+@contextmanager
+def replacing(path: Path, *, mode: int = 0o644, durable: bool = True) -> Iterator[IO[bytes]]:
+    """Open a file that takes the place of ``path`` when the block ends; when it raises, ``path`` stays as it was.
+
+    ``mode`` is subject to the umask; ``durable`` files are also whole after a power cut.  The directory must exist.
+    Raises OSError.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):  # gone already when it has been renamed
+            temporary.unlink()
+
+
+def write_atomic(path: Path, content: str | bytes, *, mode: int = 0o644, durable: bool = True) -> None:
+    """Replace ``path`` by ``content`` (text as UTF-8) in one step; see :func:`replacing`."""
+    with replacing(path, mode=mode, durable=durable) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
