@@ -13,6 +13,7 @@ from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError, DeviceError, HilError
 from hil.monitor.background import Looker, told
 from hil.monitor.health import BoardHealth, Node, Sensors, SlotHealth
+from hil.onboard.node.contract import PORT, ContractError, Health
 
 if TYPE_CHECKING:
     import socket
@@ -192,7 +193,6 @@ class _NodePeer:
     """``GET /health`` on a kept connection."""
 
     def __init__(self, board: Board) -> None:
-        from hil.onboard.node.app import PORT
         from hil.onboard.node.client import Peer
 
         namespace, address = board.address()
@@ -209,9 +209,10 @@ class _NodePeer:
         except OSError as exc:
             raise BenchError(f"no answer from the node service at {self._peer.address}: {exc}") from exc
         try:
-            return str(answer["boot_id"]), Node.of(answer)
-        except (KeyError, TypeError, ValueError) as exc:
-            raise DeviceError(f"no health page of a node service at {self._peer.address}: {exc!r}") from exc
+            health = Health.from_json(answer)
+        except ContractError as exc:
+            raise DeviceError(f"no health page of a node service at {self._peer.address}: {exc}") from exc
+        return health.boot_id, Node.of(health)
 
     def close(self) -> None:
         self._peer.close()

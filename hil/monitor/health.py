@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from hil.bench.campaign_step import Step
+from hil.onboard.node import contract
 
 MIB = 1 << 20  # what tegrastats and /proc/meminfo call MB
 WHOLE_BOARD = "board"
@@ -73,17 +74,17 @@ class Node:
     committed_epoch: int | None
 
     @classmethod
-    def of(cls, answer: Mapping[str, Any]) -> Node:
-        """KeyError, TypeError or ValueError when it is no such answer."""
+    def of(cls, health: contract.Health) -> Node:
+        """Take from a health page what a bench's health shows."""
         return cls(
-            healthy=bool(answer["healthy"]),
-            problems=tuple(str(problem) for problem in answer["problems"]),
-            slot=answer["slot"],
-            confirmed=bool(answer["confirmed"]),
-            os_version=answer["os_version"],
-            image_sha256=answer["image_sha256"],
-            claimed_epoch=answer["claim"]["epoch"],
-            committed_epoch=answer["committed"],
+            healthy=health.healthy,
+            problems=health.problems,
+            slot=health.slot,
+            confirmed=health.confirmed,
+            os_version=health.os_version,
+            image_sha256=health.image_sha256,
+            claimed_epoch=health.claim.epoch,
+            committed_epoch=health.committed,
         )
 
 

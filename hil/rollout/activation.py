@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from hil.errors import DeviceError, HilError
 from hil.images.artefact import BundleFacts
+from hil.onboard.node.contract import Health
 from hil.rollout.node_client import NodeRefused, NodeSilent
 from hil.rollout.steps import Context
 from hil.rollout.updaters.protocol import OsAdapter, OsStatus
@@ -19,10 +20,9 @@ class FellBack(DeviceError):
     """The board runs the old OS again: the new one did not boot, or was unhealthy and was taken back."""
 
 
-def runs(health: dict[str, Any], bundle: BundleFacts) -> bool:
+def runs(health: Health, bundle: BundleFacts) -> bool:
     """Whether a board runs the bundle's image."""
-    image = health.get("image_sha256")
-    return health.get("os_version") == bundle.version and image in (None, bundle.image_sha256)
+    return health.os_version == bundle.version and health.image_sha256 in (None, bundle.image_sha256)
 
 
 def holds(status: OsStatus, bundle: BundleFacts) -> bool:
@@ -45,38 +45,35 @@ def activate(
         with context.step("boot", board) as facts:
             adapter.activate()
             try:
-                health = wait_restarted(context, board, str(before["boot_id"]), adapter)
+                health = wait_restarted(context, board, before.boot_id, adapter)
             except _NodeNeverCame as exc:
                 _take_back(context, board, adapter, str(exc))
-            facts.update(os_version=health["os_version"], slot=health["slot"])
+            facts.update(os_version=health.os_version, slot=health.slot)
             if not runs(health, bundle):
                 raise FellBack(
-                    f"{board}: {bundle.version} did not come up; it runs {health['os_version']} in slot "
-                    f"{health['slot']} again{_last_reset(adapter)}",
+                    f"{board}: {bundle.version} did not come up; it runs {health.os_version} in slot "
+                    f"{health.slot} again{_last_reset(adapter)}",
                     remedy=f"see the boots of {bundle.version} in `hil board console {board}`",
                 )
     confirm(context, board, adapter, health)
 
 
-def confirm(context: Context, board: str, adapter: OsAdapter, health: dict[str, Any]) -> None:
+def confirm(context: Context, board: str, adapter: OsAdapter, health: Health) -> None:
     """Mark the running slot good after its health checks; FellBack when it is unhealthy."""
-    if health["healthy"] and health["confirmed"]:
+    if health.healthy and health.confirmed:
         return
     with context.step("confirm", board) as facts:
-        start = context.clock.monotonic()
-        while not health["healthy"]:
-            if context.clock.monotonic() - start >= context.policy.health_deadline_s:
-                _take_back(context, board, adapter, "; ".join(health["problems"]))
-            context.clock.sleep(context.policy.poll_s)
-            health = context.health(board, deadline_s=context.policy.health_deadline_s)
+        limit = context.policy.health_deadline_s
+        for _ in context.polling(limit):
+            if health.healthy:
+                break
+            health = context.health(board, deadline_s=limit)
+        else:
+            _take_back(context, board, adapter, "; ".join(health.problems))
         adapter.confirm()
-        while not context.health(board, deadline_s=context.policy.health_deadline_s)["confirmed"]:
-            if context.clock.monotonic() - start >= context.policy.health_deadline_s:
-                raise DeviceError(
-                    f"{board}: the updater confirmed the slot, but the board does not know of it"
-                )
-            context.clock.sleep(context.policy.poll_s)
-        facts.update(os_version=health["os_version"], slot=health["slot"])
+        if not any(context.health(board, deadline_s=limit).confirmed for _ in context.polling(limit)):
+            raise DeviceError(f"{board}: the updater confirmed the slot, but the board does not know of it")
+        facts.update(os_version=health.os_version, slot=health.slot)
 
 
 def roll_back(context: Context, board: str, adapter: OsAdapter) -> None:
@@ -85,12 +82,12 @@ def roll_back(context: Context, board: str, adapter: OsAdapter) -> None:
     with context.step("roll back", board) as facts:
         adapter.roll_back()
         try:
-            after = wait_restarted(context, board, str(before["boot_id"]), adapter)
+            after = wait_restarted(context, board, before.boot_id, adapter)
         except _NodeNeverCame as exc:
             raise DeviceError(f"{board}: after the roll-back {exc}") from exc
-        facts.update(os_version=after["os_version"], slot=after["slot"])
-        if after["slot"] == before["slot"]:
-            raise DeviceError(f"{board}: it came back in slot {after['slot']} again")
+        facts.update(os_version=after.os_version, slot=after.slot)
+        if after.slot == before.slot:
+            raise DeviceError(f"{board}: it came back in slot {after.slot} again")
     confirm(context, board, adapter, after)
 
 
@@ -98,33 +95,29 @@ class _NodeNeverCame(Exception):
     """The board restarted and answers SSH, but its node service does not."""
 
 
-def wait_restarted(context: Context, board: str, boot_id: str, adapter: OsAdapter) -> dict[str, Any]:
+def wait_restarted(context: Context, board: str, boot_id: str, adapter: OsAdapter) -> Health:
     """The board's health once its boot id is another one.
 
     DeviceError at the boot deadline; _NodeNeverCame when only SSH answers for ``node_deadline_s``.
     """
-    start = context.clock.monotonic()
-    next_ssh, ssh_since = start + SSH_AFTER_S, None
+    limit = context.policy.boot_deadline_s
+    next_ssh, ssh_since = SSH_AFTER_S, None
     last: Exception | None = None
     with context.client(board, timeout_s=1.0) as client:
-        while True:
+        for now in context.polling(limit):
             try:
                 health = client.health()
-                if health["boot_id"] != boot_id:
+                if health.boot_id != boot_id:
                     return health
             except (NodeSilent, NodeRefused) as exc:
                 last = exc
-            now = context.clock.monotonic()
             if now >= next_ssh:
                 next_ssh = now + SSH_EVERY_S
                 if ssh_since is None and _restarted_by_ssh(adapter, boot_id):
                     ssh_since = now
             if ssh_since is not None and now - ssh_since >= context.policy.node_deadline_s:
                 raise _NodeNeverCame(f"its node service does not answer for {now - ssh_since:.0f} s")
-            if now - start >= context.policy.boot_deadline_s:
-                limit = context.policy.boot_deadline_s
-                raise context.silence(board, f"come back within {limit:g} s of its restart", last)
-            context.clock.sleep(context.policy.poll_s)
+    raise context.silence(board, f"come back within {limit:g} s of its restart", last)
 
 
 def _last_reset(adapter: OsAdapter) -> str:
@@ -152,4 +145,4 @@ def _take_back(context: Context, board: str, adapter: OsAdapter, why: str) -> No
         after = wait_restarted(context, board, boot_id, adapter)
     except _NodeNeverCame as exc:
         raise DeviceError(f"{board}: unhealthy ({why}), and so is the old OS: {exc}") from exc
-    raise FellBack(f"{board}: the new OS was unhealthy ({why}); it runs {after['os_version']} again")
+    raise FellBack(f"{board}: the new OS was unhealthy ({why}); it runs {after.os_version} again")

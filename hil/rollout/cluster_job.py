@@ -30,6 +30,8 @@ class BoardStats:
     bytes_out: int
     seconds: float
     failures: int
+    provider: str = ""
+    """What the network ran on: ``TensorRT``, ``CUDA`` or ``CPU``; empty when the board does not say."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ def _result(job: str, document: dict[str, Any], content: bytes, payload: Payload
                 bytes_out=work["bytes_out"],
                 seconds=work["seconds"],
                 failures=work["failures"],
+                provider=work.get("provider", ""),
             )
             for name, work in document["boards"].items()
         },

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from hil.boards.protocol import Via
 from hil.errors import DeviceError, HilError
+from hil.onboard.node.contract import Health
 from hil.rollout.fleet import ClusterConfig
 from hil.rollout.node_client import NodeRefused, NodeSilent
 from hil.rollout.steps import Context
@@ -53,11 +53,11 @@ def configure(
 
 def _prepare(context: Context, config: ClusterConfig, fresh: bool) -> tuple[int, bool]:
     """(epoch, whether it was committed before): asked again until every member has stored the document."""
-    start = context.clock.monotonic()
     body = {"document": config.document(), "fresh": fresh}
     last: Exception | None = None
+    limit = context.policy.configure_deadline_s
     with context.client(context.fleet.gateway, timeout_s=10.0) as client:
-        while True:
+        for _ in context.polling(limit):
             try:
                 answer = client.call("POST", "/cluster/propose", body)
                 body["fresh"] = False  # asking again must not make another epoch
@@ -67,19 +67,14 @@ def _prepare(context: Context, config: ClusterConfig, fresh: bool) -> tuple[int,
                 last = DeviceError(f"epoch {answer['epoch']} is not prepared on all boards: {reasons}")
             except NodeSilent as exc:
                 last = exc
-            if context.clock.monotonic() - start >= context.policy.configure_deadline_s:
-                limit = context.policy.configure_deadline_s
-                raise context.silence(
-                    context.fleet.gateway, f"prepare all members within {limit:g} s", last
-                ) from last
-            context.clock.sleep(context.policy.poll_s)
+    raise context.silence(context.fleet.gateway, f"prepare all members within {limit:g} s", last) from last
 
 
 def _commit(context: Context, epoch: int) -> bool:
     """False when the gateway no longer knows that all members have prepared the epoch."""
-    start = context.clock.monotonic()
+    last: Exception | None = None
     with context.client(context.fleet.gateway, timeout_s=5.0) as client:
-        while True:
+        for _ in context.polling(context.policy.configure_deadline_s):
             try:
                 client.call("POST", "/cluster/commit", {"epoch": epoch})
                 return True
@@ -88,9 +83,8 @@ def _commit(context: Context, epoch: int) -> bool:
                     return False
                 raise
             except NodeSilent as exc:  # committing twice is committing once
-                if context.clock.monotonic() - start >= context.policy.configure_deadline_s:
-                    raise context.silence(context.fleet.gateway, f"commit epoch {epoch}", exc) from exc
-            context.clock.sleep(context.policy.poll_s)
+                last = exc
+    raise context.silence(context.fleet.gateway, f"commit epoch {epoch}", last) from last
 
 
 def wait_claiming(
@@ -100,33 +94,29 @@ def wait_claiming(
     start = context.clock.monotonic()
 
     def one(board: str) -> float:
-        claim: dict[str, Any] = {}
         last: Exception | None = None
         with context.client(board, via, timeout_s=1.0) as client:
-            while True:
+            for _ in context.polling(deadline_s):
                 try:
                     health = client.health()
-                    claim = health["claim"]
-                    if claim["epoch"] == epoch:
+                    if health.claim.epoch == epoch:
                         context.sink.event(
                             "rollout.step", board=board, step="serving", phase="start", epoch=epoch
                         )
                         return context.clock.monotonic() - start
-                    reasons = "; ".join(health["blocked_by"]) or f"it claims {claim['epoch']}"
+                    reasons = "; ".join(health.blocked_by) or f"it claims {health.claim.epoch}"
                     last = DeviceError(reasons)
                 except (NodeSilent, NodeRefused) as exc:
                     last = exc
-                if context.clock.monotonic() - start >= deadline_s:
-                    raise context.silence(board, f"claim epoch {epoch} within {deadline_s:g} s", last)
-                context.clock.sleep(context.policy.poll_s)
+        raise context.silence(board, f"claim epoch {epoch} within {deadline_s:g} s", last)
 
     return max(context.each(boards, one).values(), default=0.0)
 
 
-def claims(context: Context, via: Via) -> dict[str, dict[str, Any] | None]:
+def claims(context: Context, via: Via) -> dict[str, Health | None]:
     """Health of every board now, None where it does not answer."""
 
-    def one(board: str) -> dict[str, Any] | None:
+    def one(board: str) -> Health | None:
         try:
             with context.client(board, via, timeout_s=1.0) as client:
                 return client.health()

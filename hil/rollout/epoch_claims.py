@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+
+from hil.onboard.node.contract import Health
 
 CLOCK_RATE_ERROR = 0.02
 """A board's clock may run so much faster or slower than ours; its durations are shortened by this."""
@@ -39,25 +40,25 @@ class Violation:
         return f"{self.kind}: {self.first}, {self.second}"
 
 
-def definite(health: dict[str, Any], sent_s: float, received_s: float) -> ClaimInterval | None:
+def definite(health: Health, sent_s: float, received_s: float) -> ClaimInterval | None:
     """What one answer proves.
 
     The board looked at its claim at some moment between ``sent_s`` and ``received_s``, and had then claimed for
     ``since_s`` without a break: so it claimed from ``received_s - since_s`` at the latest until ``sent_s`` at the
     earliest.  None when it does not claim or has only just begun.
     """
-    claim = health["claim"]
-    if not claim["serving"]:
+    claim = health.claim
+    if not claim.serving or claim.epoch is None or claim.since_s is None:
         return None
-    start_s = received_s - float(claim["since_s"]) * (1 - CLOCK_RATE_ERROR)
+    start_s = received_s - claim.since_s * (1 - CLOCK_RATE_ERROR)
     if start_s > sent_s:
         return None
     return ClaimInterval(
-        board=str(health["board"]),
+        board=health.board,
         start_s=start_s,
         end_s=sent_s,
-        epoch=int(claim["epoch"]),
-        os_version=str(health["os_version"]),
+        epoch=claim.epoch,
+        os_version=health.os_version or "",
     )
 
 

@@ -10,9 +10,7 @@ from typing import Any, Protocol
 from hil.boards.protocol import Board, Via
 from hil.core import netns
 from hil.errors import ConfigurationError
-
-NODE_PORT = 8470
-"""TCP port of the node service on every board."""
+from hil.onboard.node.contract import PORT
 
 
 class Dial(Protocol):
@@ -50,7 +48,7 @@ class Fleet:
     members: tuple[Member, ...]
     gateway: str
     cluster: str = "cluster"
-    port: int = NODE_PORT
+    port: int = PORT
     dial: Dial = field(default=netns.connect, compare=False, repr=False)
 
     def __post_init__(self) -> None:

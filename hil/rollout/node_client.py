@@ -10,6 +10,7 @@ from typing import Any
 
 from hil.boards.protocol import Via
 from hil.errors import BenchError, DeviceError
+from hil.onboard.node.contract import ContractError, Health
 from hil.rollout.fleet import Dial, Fleet
 
 _log = logging.getLogger(__name__)
@@ -117,9 +118,13 @@ class NodeClient:
             raise NodeRefused(self.board, status, str(answer.pop("error", "refused")), answer)
         return answer
 
-    def health(self, *, timeout_s: float | None = None) -> dict[str, Any]:
-        """``GET /health``."""
-        return self.call("GET", "/health", timeout_s=timeout_s)
+    def health(self, *, timeout_s: float | None = None) -> Health:
+        """Ask ``GET /health``. Raises NodeRefused also when the answer does not fit the contract."""
+        answer = self.call("GET", "/health", timeout_s=timeout_s)
+        try:
+            return Health.from_json(answer)
+        except ContractError as exc:
+            raise NodeRefused(self.board, 200, f"GET /health: {exc}", {}) from exc
 
     def artefact(self, artefact_id: str) -> dict[str, Any] | None:
         """``GET /artefacts/<id>``; None when the board has never heard of it."""

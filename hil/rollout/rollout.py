@@ -176,7 +176,7 @@ class Rollout:
     def activate_rest(self) -> list[str]:
         """The same for all others at once; DeviceError, with nothing touched, when the canary is not confirmed."""
         health = self._context.health(self.canary, deadline_s=self.policy.boot_deadline_s)
-        if not (activation.runs(health, self.bundle) and health["confirmed"]):
+        if not (activation.runs(health, self.bundle) and health.confirmed):
             raise DeviceError(
                 f"the canary {self.canary} does not run {self.bundle.version} confirmed",
                 remedy="activate the canary first",
@@ -244,12 +244,12 @@ class Rollout:
             else BoardStatus(
                 board=board,
                 reachable=True,
-                boot_id=health["boot_id"],
-                os_version=health["os_version"],
-                slot=health["slot"],
-                confirmed=health["confirmed"],
+                boot_id=health.boot_id,
+                os_version=health.os_version,
+                slot=health.slot,
+                confirmed=health.confirmed,
                 runs_bundle=activation.runs(health, self.bundle),
-                epoch=health["claim"]["epoch"],
+                epoch=health.claim.epoch,
             )
             for board, health in found.items()
         ]

@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 
 from hil.boards.protocol import Via
 from hil.core.files import write_atomic
-from hil.core.wait import Clock
+from hil.core.wait import Clock, poll_until
 from hil.errors import BenchError, Blame, DeviceError, HilError
 from hil.evidence.sink import Sink
+from hil.onboard.node.contract import Health
 from hil.rollout.fleet import Fleet
 from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
 from hil.rollout.restart_barrier import HeldBack
@@ -114,6 +115,10 @@ class Context:
         self.sink.event("rollout.step", board=board, step=step, phase="end", seconds=seconds, **fields)
         self.journal.add(board=board, step=step, phase="end", seconds=seconds, **fields)
 
+    def polling(self, deadline_s: float) -> Iterator[float]:
+        """:func:`hil.core.wait.poll_until` on this rollout's clock and at its policy's pace."""
+        return poll_until(deadline_s, every_s=self.policy.poll_s, clock=self.clock)
+
     def client(self, board: str, via: Via = Via.FLIGHT, *, timeout_s: float = 3.0) -> NodeClient:
         """A client of a board's node; from the ground over the flight network unless said otherwise."""
         return NodeClient(self.fleet, board, via, timeout_s=timeout_s)
@@ -130,17 +135,16 @@ class Context:
             raise worst(errors)
         return {name: f.result() for name, f in futures.items()}
 
-    def health(self, board: str, *, deadline_s: float) -> dict[str, Any]:
+    def health(self, board: str, *, deadline_s: float) -> Health:
         """A board's health over the flight network, as soon as it answers."""
-        start = self.clock.monotonic()
+        last: HilError | None = None
         with self.client(board) as client:
-            while True:
+            for _ in self.polling(deadline_s):
                 try:
                     return client.health()
                 except (NodeSilent, NodeRefused) as exc:
-                    if self.clock.monotonic() - start >= deadline_s:
-                        raise self.silence(board, f"answer within {deadline_s:g} s", exc) from exc
-                self.clock.sleep(self.policy.poll_s)
+                    last = exc
+        raise self.silence(board, f"answer within {deadline_s:g} s", last) from last
 
     def silence(self, board: str, what: str, cause: Exception | None) -> HilError:
         """The error for a board that did not do something: the path's fault when the lab's own cable reaches it."""

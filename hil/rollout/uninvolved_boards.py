@@ -58,7 +58,7 @@ class Bystanders:
                     held = tuple(a for a in artefacts if client.artefact(a) is not None)
             except HilError:
                 return Bystander()
-            return Bystander(str(health["boot_id"]), held, health["claim"]["epoch"])
+            return Bystander(health.boot_id, held, health.claim.epoch)
 
         with ThreadPoolExecutor(min(AT_ONCE, len(fleet)), "bystanders") as pool:
             return dict(zip(fleet.names, pool.map(ask, fleet.names), strict=True))

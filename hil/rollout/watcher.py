@@ -11,6 +11,7 @@ from typing import Any
 from hil.boards.protocol import Via
 from hil.errors import HilError
 from hil.evidence.sink import NullSink, Sink
+from hil.onboard.node.contract import Health
 from hil.rollout.epoch_claims import ClaimInterval, Ledger, Violation, definite
 from hil.rollout.fleet import Fleet
 from hil.rollout.node_client import NodeClient
@@ -153,7 +154,7 @@ class InvariantWatcher:
                     health = None
                 self._note(name, sent, self._clock(), health)
 
-    def _note(self, name: str, sent: float, received: float, health: dict[str, Any] | None) -> None:
+    def _note(self, name: str, sent: float, received: float, health: Health | None) -> None:
         interval = definite(health, sent, received) if health is not None else None
         with self._lock:
             before = self._asked.get(name, self._started)
@@ -163,7 +164,7 @@ class InvariantWatcher:
             self._samples += 1
             self._answers += health is not None
             found = self._ledger.add(interval) if interval is not None else []
-            epoch = health["claim"]["epoch"] if health is not None else None
+            epoch = health.claim.epoch if health is not None else None
             changed = self._claiming.get(name) != epoch
             self._claiming[name] = epoch
         if changed:

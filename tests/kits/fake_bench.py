@@ -20,11 +20,13 @@ from hil.lab.model import load_lab
 from hil.links.link_box import End, Wire
 from hil.links.state import LinkState
 from hil.monitor.health import BoardHealth, DirectionHealth, Health, LinkHealth, Node, Sensors, SlotHealth
+from hil.onboard.node import contract
 from hil.testing.links import fake_box
 
 LAB = paths.ROOT / "lab/virtual.yaml"
 
 HEALTH: dict[str, Any] = {
+    "board": "a1",
     "boot_id": "boot-1",
     "os_version": "1.0.0",
     "slot": "A",
@@ -240,7 +242,7 @@ def board_health(name: str, **changes: Any) -> BoardHealth:
             "B": SlotHealth(running=False, next=False, bootable=True, confirmed=False, retries=3),
         },
         "os_version": "1.0.0",
-        "node": Node.of(HEALTH),
+        "node": Node.of(contract.Health.from_json(HEALTH)),
         "sensors": Sensors.of(READINGS, 1_700_000_000.0),
     }
     return BoardHealth(**{**facts, **changes})

@@ -6,7 +6,8 @@ import argparse
 import signal
 from pathlib import Path
 
-from hil.onboard.node.app import PORT, Node, Settings
+from hil.onboard.node.app import Node, Settings
+from hil.onboard.node.contract import PORT
 from hil.onboard.node.facts import Places
 
 

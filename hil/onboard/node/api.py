@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from hil.onboard.node.artefact import Superseded
 from hil.onboard.node.cluster import Cluster
+from hil.onboard.node.contract import Health
 from hil.onboard.node.distribute import Distributor, send_following, send_plain
 from hil.onboard.node.epoch import Config
 from hil.onboard.node.errors import ApiError
@@ -32,7 +33,7 @@ class Node(Protocol):
     inference: Inference
     jobs: Jobs
 
-    def health(self) -> dict[str, Any]: ...
+    def health(self) -> Health: ...
     def model(self, config: Config) -> tuple[str, Path]: ...
     def warm_up(self) -> None: ...
     def start_job(self, scene: str) -> dict[str, Any]: ...
@@ -72,7 +73,7 @@ class Api:
         return routes
 
     def health(self, request: Request) -> Answer:
-        return Answer(document=self._node.health())
+        return Answer(document=self._node.health().document())
 
     # --- artefacts ---------------------------------------------------------------------------------------------
 

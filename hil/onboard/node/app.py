@@ -11,6 +11,7 @@ from typing import Any
 from hil.onboard.node.api import Api
 from hil.onboard.node.client import Connect, connect
 from hil.onboard.node.cluster import Cluster
+from hil.onboard.node.contract import PORT, Health
 from hil.onboard.node.distribute import Distributor
 from hil.onboard.node.epoch import Config, Member
 from hil.onboard.node.errors import ApiError
@@ -19,8 +20,6 @@ from hil.onboard.node.infer import Inference
 from hil.onboard.node.jobs import Jobs
 from hil.onboard.node.server import NodeServer
 from hil.onboard.node.store import Store, cms_check
-
-PORT = 8470
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ class Node:
 
     def start_job(self, scene: str) -> dict[str, Any]:
         """``POST /jobs``: ApiError 409 when this board does not claim, 404 when the scene is not here."""
-        epoch = self.cluster.claim()["epoch"]
+        epoch = self.cluster.claim().epoch
         if epoch is None:
             raise ApiError(409, "this board claims no epoch")
         config = self.cluster.claims(epoch)
@@ -123,29 +122,30 @@ class Node:
         path = self.store.installed(scene)
         if path is None:
             raise ApiError(404, "the scene is not installed here")
-        job = self.jobs.start(scene, path, config, lambda: self.cluster.claim()["epoch"] == epoch)
+        job = self.jobs.start(scene, path, config, lambda: self.cluster.claim().epoch == epoch)
         return job.document()
 
-    def health(self) -> dict[str, Any]:
-        """What ``GET /health`` says; times in seconds."""
+    def health(self) -> Health:
+        """Return what ``GET /health`` says."""
         state = self.cluster.member.state
         latest = max(state.stored, key=lambda c: c.epoch, default=None)
         problems = self.facts.problems()
-        return {
-            "board": self.facts.name,
-            "boot_id": self.facts.boot_id,
-            "os_version": self.facts.os_version,
-            "slot": self.facts.slot,
-            "image_sha256": self.facts.image_sha256,
-            "confirmed": self.facts.confirmed,
-            "uptime_s": round(boot_clock() - self.facts.started_s, 3),
-            "services": self.facts.services(),
-            "healthy": not problems,
-            "problems": problems,
-            "claim": self.cluster.claim(),
-            "blocked_by": self._unfit(latest) if latest is not None else [],
-            "prepared": state.prepared.epoch if state.prepared is not None else None,
-            "committed": state.committed.epoch if state.committed is not None else None,
-            "model": self.inference.loaded,
-            "model_error": self.inference.error,
-        }
+        return Health(
+            board=self.facts.name,
+            boot_id=self.facts.boot_id,
+            os_version=self.facts.os_version,
+            slot=self.facts.slot,
+            image_sha256=self.facts.image_sha256,
+            confirmed=self.facts.confirmed,
+            uptime_s=round(boot_clock() - self.facts.started_s, 3),
+            services=self.facts.services(),
+            healthy=not problems,
+            problems=tuple(problems),
+            claim=self.cluster.claim(),
+            blocked_by=tuple(self._unfit(latest)) if latest is not None else (),
+            prepared=state.prepared.epoch if state.prepared is not None else None,
+            committed=state.committed.epoch if state.committed is not None else None,
+            model=self.inference.loaded,
+            model_provider=self.inference.provider,
+            model_error=self.inference.error,
+        )

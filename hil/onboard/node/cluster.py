@@ -11,6 +11,7 @@ from typing import Any
 
 from hil.onboard.node import epoch
 from hil.onboard.node.client import Connect, Peer, connect, split
+from hil.onboard.node.contract import Claim
 from hil.onboard.node.epoch import Config, Coordinator, CoordinatorState, Member, MemberState, Refused
 from hil.onboard.node.errors import ApiError
 from hil.onboard.node.facts import boot_clock
@@ -94,8 +95,8 @@ class Cluster:
 
     # --- what others ask of this board -------------------------------------------------------------------------
 
-    def claim(self) -> dict[str, Any]:
-        """The claim as ``/health`` shows it."""
+    def claim(self) -> Claim:
+        """Return what this board claims now."""
         with self._lock:
             now = self._clock()
             lease = self.member.claim(now)
@@ -103,20 +104,22 @@ class Cluster:
             if lease is not None and (committed is None or not self._fit(committed)):
                 self.member.drop()
                 lease = None
-            return {
-                "serving": lease is not None,
-                "epoch": lease.epoch if lease is not None else None,
-                "since_s": round(now - lease.since_s, 6) if lease is not None else None,
-                "lease_left_s": round(lease.expires_s - now, 6) if lease is not None else None,
-                "config_sha256": committed.sha256 if lease is not None and committed is not None else None,
-            }
+            if lease is None or committed is None:
+                return Claim(serving=False)
+            return Claim(
+                serving=True,
+                epoch=lease.epoch,
+                since_s=round(now - lease.since_s, 6),
+                lease_left_s=round(lease.expires_s - now, 6),
+                config_sha256=committed.sha256,
+            )
 
     def claims(self, wanted: int) -> Config:
         """The configuration, when this board claims that epoch now; ApiError 409 otherwise."""
         claim = self.claim()
         committed = self.member.state.committed
-        if claim["epoch"] != wanted or committed is None:
-            raise ApiError(409, f"this board does not claim epoch {wanted}", claim=claim)
+        if claim.epoch != wanted or committed is None:
+            raise ApiError(409, f"this board does not claim epoch {wanted}", claim=asdict(claim))
         return committed
 
     def prepare(self, document: dict[str, Any]) -> dict[str, Any]:

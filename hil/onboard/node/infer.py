@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import threading
 import time
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_TILE_BYTES = 64 << 20
+PROVIDERS = {
+    "TensorRT": "TensorrtExecutionProvider",
+    "CUDA": "CUDAExecutionProvider",
+    "CPU": "CPUExecutionProvider",
+}
+"""Execution providers of ONNX Runtime in the order of choice; a board has some of them (a container board: CPU)."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +40,21 @@ class Loaded:
     artefact: str
     session: Any
     card: dict[str, Any]  # model.json
+    provider: str = "CPU"
+    """The first execution provider that took the network: ``TensorRT``, ``CUDA`` or ``CPU``."""
 
 
-def load(path: Path, artefact: str = "") -> Loaded:
-    """Open a model artefact with one CPU thread. ApiError 422 when it is not one."""
+def load(path: Path, artefact: str = "", providers: Iterable[str] = PROVIDERS) -> Loaded:
+    """Open a model artefact on the first of ``providers`` that this board has, with one CPU thread.
+
+    What a provider cannot run is run by those after it.  ApiError 422 when it is no model artefact.
+    """
+    # The masks are compared pixel by pixel, and single precision with TF32 gives others (docs/payload.md)
+    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
     import onnxruntime
+
+    here = onnxruntime.get_available_providers()
+    usable = [PROVIDERS[name] for name in providers if PROVIDERS[name] in here]
 
     try:
         with zipfile.ZipFile(path) as archive:
@@ -47,12 +65,15 @@ def load(path: Path, artefact: str = "") -> Loaded:
         # Spinning and memory arenas pay on a server that does nothing else, not on six boards that share a host
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(weights, options, providers=usable)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as exc:
         raise ApiError(422, f"not a model artefact: {exc}") from exc
     except Exception as exc:  # the runtime's own exceptions have no common base but this
         raise ApiError(422, f"the network cannot be loaded: {exc}") from exc
-    return Loaded(artefact, session, card)
+    # ONNX Runtime leaves out a provider whose libraries do not load: ask which one it took
+    first = session.get_providers()[0]
+    provider = next((name for name, full in PROVIDERS.items() if full == first), first)
+    return Loaded(artefact, session, card, provider)
 
 
 def predict(model: Loaded, tile: NDArray[np.uint16]) -> NDArray[np.uint8]:
@@ -103,6 +124,11 @@ class Inference:
     def loaded(self) -> str | None:
         """Artefact id of the network in memory."""
         return self._model.artefact if self._model is not None else None
+
+    @property
+    def provider(self) -> str | None:
+        """Execution provider of the network in memory."""
+        return self._model.provider if self._model is not None else None
 
     def prepare(self, artefact: str, path: Path) -> Loaded:
         """Load the network unless it is the one in memory. ApiError 422 when it cannot be."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hil.onboard.node.client import Connect, Peer, connect
+from hil.onboard.node.contract import ContractError, Health
 from hil.onboard.node.epoch import Config
 from hil.onboard.node.errors import ApiError
 from hil.onboard.node.files import read_json, write_durably, write_json
@@ -36,6 +37,7 @@ class BoardWork:
     seconds: float = 0.0  # from sending a tile to having its mask
     failures: int = 0
     last_error: str = ""
+    provider: str = ""  # execution provider of its network: TensorRT, CUDA or CPU
 
     def document(self) -> dict[str, Any]:
         rate = self.tiles / self.seconds if self.seconds > 0 else 0.0
@@ -178,6 +180,7 @@ class Jobs:
                     time.sleep(RETRY_PAUSE_S)
                     continue
                 in_a_row = 0
+                board.provider = board.provider or _provider(peer)
                 mask[row : row + part.shape[0], column : column + part.shape[1]] = part
                 with self._lock:
                     job.done += 1
@@ -189,6 +192,14 @@ class Jobs:
         finally:
             work.leave(name)
             peer.close()
+
+
+def _provider(peer: Peer) -> str:
+    """Ask a board what its network runs on; empty when it does not say, for no job fails over that."""
+    try:
+        return Health.from_json(peer.json("GET", "/health")).model_provider or ""
+    except (OSError, ApiError, ContractError):
+        return ""
 
 
 Place = tuple[int, int, "NDArray[Any]"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hil.onboard.node.contract import Claim, Health
 from hil.onboard.node.epoch import Lease, Member, RenewReply
 from hil.rollout.epoch_claims import ClaimInterval, Ledger, definite
 from hil.rollout.rollout import Rollout
@@ -18,9 +18,9 @@ from hil.testing.fakes import ListSink
 from tests.kits.loopback_nodes import FakeBundle, bed, eventually
 
 
-def health(board: str = "a1", epoch: int = 1, since_s: float = 1.0, serving: bool = True) -> dict[str, Any]:
-    claim = {"serving": serving, "epoch": epoch if serving else None, "since_s": since_s if serving else None}
-    return {"board": board, "os_version": "2.0.0", "claim": claim}
+def health(board: str = "a1", epoch: int = 1, since_s: float = 1.0, serving: bool = True) -> Health:
+    claim = Claim(True, epoch, since_s) if serving else Claim(False)
+    return Health(board, "boot-1", True, True, claim, os_version="2.0.0")
 
 
 def claim(board: str, start: float, end: float, epoch: int = 1, version: str = "2.0.0") -> ClaimInterval:

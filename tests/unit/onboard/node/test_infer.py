@@ -152,3 +152,35 @@ def test_two_jobs_at_once_are_refused(cluster: tuple[Bed, str], monkeypatch: pyt
     finally:
         hold.set()
     assert finished(boards, job)["state"] == "done"
+
+
+def test_a_network_runs_on_the_first_provider_that_the_board_has(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    class Session:
+        def __init__(self, weights: bytes, options: object, providers: list[str]) -> None:
+            asked.append(providers)
+
+        def get_providers(self) -> list[str]:
+            return asked[-1][1:]  # the first one's libraries did not load
+
+    here = [
+        "TensorrtExecutionProvider",
+        "CUDAExecutionProvider",
+        "OtherExecutionProvider",
+        "CPUExecutionProvider",
+    ]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: here)
+    monkeypatch.setattr("onnxruntime.InferenceSession", Session)
+    assert load(model).provider == "CUDA"
+    assert asked == [[here[0], here[1], here[3]]]
+
+
+def test_a_job_says_what_each_boards_network_ran_on(cluster: tuple[Bed, str]) -> None:
+    boards, scene = cluster
+    with NodeClient(boards.fleet, "a1", Via.FLIGHT) as client:
+        job = client.call("POST", "/jobs", {"scene": scene})["id"]
+        assert {board["provider"] for board in finished(boards, job)["boards"].values()} == {"CPU"}
+        assert client.health().model_provider == "CPU"

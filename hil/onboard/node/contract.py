@@ -1,0 +1,106 @@
+"""The contract of the node service: its port, and what ``GET /health`` says.
+
+The node writes it, the rollout and the monitor read it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+PORT = 8470
+"""TCP port of the node service on every board."""
+SHOWN = 200
+"""At most so many characters of an answer that does not fit are quoted."""
+
+T = TypeVar("T")
+
+
+class ContractError(ValueError):
+    """An answer that does not fit the contract; the text quotes the part that does not."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """The configuration epoch under which a board serves now; seconds are of the board's own clock."""
+
+    serving: bool
+    epoch: int | None = None
+    since_s: float | None = None
+    """How long it has claimed this epoch without a break."""
+    lease_left_s: float | None = None
+    config_sha256: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Health:
+    """The document of ``GET /health``; a field with a default may be missing (an older OS)."""
+
+    board: str
+    boot_id: str
+    healthy: bool
+    confirmed: bool
+    """Whether the running slot was marked good after a health check."""
+    claim: Claim
+    os_version: str | None = None
+    slot: str | None = None
+    image_sha256: str | None = None
+    uptime_s: float | None = None
+    services: dict[str, bool] = dataclasses.field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    blocked_by: tuple[str, ...] = ()
+    """Why it does not claim the latest configuration that it has."""
+    prepared: int | None = None
+    committed: int | None = None
+    model: str | None = None
+    """Artefact id of the network in memory."""
+    model_provider: str | None = None
+    """The execution provider of that network: ``TensorRT``, ``CUDA`` or ``CPU``."""
+    model_error: str = ""
+
+    @classmethod
+    def from_json(cls, document: object) -> Health:
+        """Read an answer. Raises ContractError when a field is missing or of another type; others are ignored."""
+        return _read(cls, document, "the answer")
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON objects."""
+        return dataclasses.asdict(self)
+
+
+def _read(cls: type[T], document: object, where: str) -> T:
+    if not isinstance(document, Mapping):
+        raise ContractError(f"{where} is no object: {_quoted(document)}")
+    hints = get_type_hints(cls)
+    values = {}
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # every contract is a dataclass
+        if field.name in document:
+            values[field.name] = _value(hints[field.name], document[field.name], field.name)
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ContractError(f"{field.name} is missing in {_quoted(document)}")
+    return cls(**values)
+
+
+def _value(hint: Any, value: Any, name: str) -> Any:
+    """Return ``value`` as the type ``hint`` says."""
+    choices = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    for choice in choices:
+        inner = get_args(choice)
+        if isinstance(choice, type) and dataclasses.is_dataclass(choice):
+            return _read(choice, value, name)
+        if get_origin(choice) is tuple and isinstance(value, list | tuple):
+            return tuple(_value(inner[0], item, name) for item in value)
+        if get_origin(choice) is dict and isinstance(value, Mapping):
+            return {str(key): _value(inner[1], item, f"{name}.{key}") for key, item in value.items()}
+        if choice is float and isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        if type(value) is choice:
+            return value
+    raise ContractError(f"{name} must be {getattr(hint, '__name__', hint)}, not {_quoted(value)}")
+
+
+def _quoted(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
