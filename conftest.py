@@ -1,3 +1,11 @@
-"""Loads the testbed's fixtures for campaigns (testplans/) and for the harness's own tests (tests/)."""
+"""Adds the short options of the testbed (``--lab``, ``--bench``, ...) for this checkout, where nobody else has them."""
 
-pytest_plugins = ["hil.campaign.fixtures.bench", "hil.campaign.fixtures.rollout"]
+from __future__ import annotations
+
+import pytest
+
+from hil.campaign.options import add_options
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    add_options(parser)

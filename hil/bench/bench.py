@@ -63,7 +63,7 @@ class Bench:
 
     def __init__(
         self,
-        lab_path: Path,
+        lab: Path | Lab,
         *,
         name: str | None = None,
         epoch: str | None = None,
@@ -75,9 +75,9 @@ class Bench:
         ``lease_wait_s``: how long to queue for boards that somebody else has; None refuses at once.
         """
         self.lease_wait_s = lease_wait_s
-        self.lab_path = lab_path.resolve()
         self.epoch = epoch
-        self.lab = load_lab(self.lab_path)
+        self.lab = lab if isinstance(lab, Lab) else load_lab(lab)
+        self.lab_path = self.lab.file
         self.name = name or own_name()
         if not self.name.isalnum() or len(self.name) > 20:
             raise ConfigurationError(

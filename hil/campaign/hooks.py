@@ -1,9 +1,8 @@
 """The pytest hooks of a campaign run.
 
 :class:`Campaign` is registered by :mod:`hil.campaign.plugin` when a folder with a ``plan.yaml`` is run.
-Nothing is written
-until the plan and all markers have been checked; from then on the run always ends with a report, also after
-Ctrl-C, SIGTERM or an internal error.  After SIGKILL, ``hil runs`` makes it.
+Nothing is written until the plan and all markers have been checked; from then on the run always ends with a report,
+also after Ctrl-C, SIGTERM or an internal error.  After SIGKILL, ``hil runs`` makes it.
 """
 
 from __future__ import annotations
@@ -15,16 +14,17 @@ import sys
 import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from types import FrameType, SimpleNamespace
+from types import FrameType
 from typing import Any
 
 import pytest
-from _pytest.runner import call_and_report
 
 from hil.bench.campaign_step import Step, write_step
 from hil.bench.state import own_name
 from hil.campaign.conditions import absent_reason
 from hil.campaign.markers import CampaignTest, check_markers, in_file_order
+from hil.campaign.options import chosen_lab
+from hil.campaign.retry import RETRIED, forget_failed_fixtures, fresh_request, run_phase, show_as_retry
 from hil.campaign.run import CampaignRecorder, CampaignRun
 from hil.errors import BenchError, Blame, ConfigurationError, HilError
 from hil.evidence.blame import Judgement, gravest, judge_exception
@@ -35,15 +35,17 @@ from hil.evidence.test_plan import Plan
 
 _log = logging.getLogger(__name__)
 
-RETRIED = "bench-retry"
+CHOICES = ("bench", "run_id", "on", "split", "epoch")
+"""Options of the plugin that :meth:`CampaignRun.check` takes as they are."""
 DETAIL_CHARACTERS = 20_000
 
 
 class Campaign:
     """The pytest plugin of one campaign run."""
 
-    def __init__(self, run: CampaignRun) -> None:
+    def __init__(self, run: CampaignRun, ignored: str = "") -> None:
         self.run = run
+        self._ignored_option = ignored
         self._tests: dict[str, CampaignTest] = {}
         self._deselected: dict[str, CampaignTest] = {}
         self._verdicts_of_step: dict[str, list[Verdict]] = {}
@@ -59,24 +61,25 @@ class Campaign:
     @classmethod
     def start(cls, config: pytest.Config, folders: Sequence[Path]) -> Campaign:
         """Check plan, lab file and options.  Ends pytest with exit code 2 on a configuration error."""
-        lab, out = config.getoption("--lab"), config.getoption("--hil-out")
         try:
             if len(folders) > 1:
                 names = ", ".join(str(f) for f in folders)
                 raise ConfigurationError(f"one campaign per run, not {len(folders)}: {names}")
+            if config.getoption("dist", "no") != "no":
+                raise ConfigurationError(
+                    "a campaign is one bench and one order of tests: pytest-xdist cannot share it out",
+                    remedy="leave -n and --dist away",
+                )
+            out = config.getoption("hil_out")
             run = CampaignRun.check(
                 folders[0],
-                lab=(config.invocation_params.dir / lab).resolve() if lab else None,
-                bench=config.getoption("--bench") or "",
-                run_id=config.getoption("--run-id") or "",
+                lab=chosen_lab(config),
                 out=config.invocation_params.dir / out if out else None,
-                on=config.getoption("--on") or "",
-                split=config.getoption("--split") or "",
-                epoch=config.getoption("--epoch") or "",
+                **{name: config.getoption(f"hil_{name}") or "" for name in CHOICES},
             )
         except HilError as exc:
             raise _exit(exc) from exc
-        return cls(run)
+        return cls(run, ignored="--reruns" if config.getoption("reruns", None) else "")
 
     @property
     def plan(self) -> Plan:
@@ -94,9 +97,20 @@ class Campaign:
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         self._deselected.update({item.nodeid: CampaignTest.of(item) for item in items})
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = in_file_order(items)
+    def pytest_report_header(self) -> str | None:
+        if not self._ignored_option:
+            return None
+        return (
+            f"hil: {self._ignored_option} has no effect on a campaign: a failure of the device under test is never "
+            "repeated; the marker retry_bench(n) repeats a test when the bench was at fault"
+        )
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
+        """Undo the reordering of other plug-ins (pytest-randomly): a campaign has one order."""
+        collected = list(items)
+        yield
+        items[:] = in_file_order(items, collected)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         try:
@@ -155,7 +169,7 @@ class Campaign:
         retry = False
         judgement = Judgement(Verdict.INCONCLUSIVE, Blame.HARNESS, "the test did not end")
         begun = time.monotonic()
-        with recorder.scope(test=item.nodeid), _requested_anew(item):
+        with recorder.scope(test=item.nodeid), fresh_request(item):
             _log.info("step %s, attempt %d: %s", test.step, attempt, test.title)
             recorder.event("test.start", attempt=attempt, title=test.title)
             self._step = Step.now(
@@ -163,15 +177,15 @@ class Campaign:
             )
             self._show_step()
             try:
-                reports.append(call_and_report(item, "setup", log=False))
+                reports.append(run_phase(item, "setup"))
                 if reports[0].passed:
-                    reports.append(call_and_report(item, "call", log=False))
+                    reports.append(run_phase(item, "call"))
                 retry = attempt <= test.retries and isinstance(self._first_error, BenchError)
                 # With the parent as "next item" only this test's own fixtures go before a retry.
                 following: pytest.Item | pytest.Collector | None = item.parent if retry else nextitem
                 if item.session.shouldfail or item.session.shouldstop:
                     following, retry = None, False
-                reports.append(call_and_report(item, "teardown", log=False, nextitem=following))
+                reports.append(run_phase(item, "teardown", nextitem=following))
                 judgement = gravest(self._phases)
             except BaseException as exc:
                 judgement = judge_exception(exc)
@@ -192,8 +206,8 @@ class Campaign:
             if retry:
                 recorder.event("bench.retry", what=test.title, error=judgement.message, attempt=attempt)
         if retry:
-            _forget_failed_fixtures(item)
-            _show_as_retry(reports)
+            forget_failed_fixtures(item)
+            show_as_retry(reports)
         else:
             self._verdicts_of_step.setdefault(test.step, []).append(judgement.verdict)
             if judgement.blame is Blame.CONFIGURATION:
@@ -240,6 +254,7 @@ class Campaign:
             self._details.append(f"[{call.when}]\n{report.longreprtext}")
         return report
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, Any] | None:
         if str(report.outcome) == RETRIED:
             return RETRIED, "R", ("BENCH RETRY", {"yellow": True})
@@ -294,22 +309,6 @@ def _exit(error: HilError) -> BaseException:
     return pytest.exit.Exception(f"configuration error: {error}", returncode=EXIT_CONFIGURATION)
 
 
-class _requested_anew:
-    """Around one attempt: what ``_pytest.runner.runtestprotocol`` does so that an item can run again."""
-
-    def __init__(self, item: pytest.Item) -> None:
-        self._item: Any = item
-
-    def __enter__(self) -> None:
-        if hasattr(self._item, "_request") and not self._item._request:
-            self._item._initrequest()
-
-    def __exit__(self, *exc: object) -> None:
-        if hasattr(self._item, "_request"):
-            self._item._request = False
-            self._item.funcargs = None
-
-
 def _interrupt_on_sigterm() -> Any:
     """Make SIGTERM end the run as Ctrl-C does: fixtures are torn down and the report is made."""
 
@@ -320,23 +319,3 @@ def _interrupt_on_sigterm() -> Any:
         return signal.signal(signal.SIGTERM, interrupt)
     except ValueError:  # not the main thread: pytest is embedded in something that handles signals itself
         return None
-
-
-def _forget_failed_fixtures(item: pytest.Item) -> None:
-    """A fixture that raised would raise the same error again without being tried: forget its result.
-
-    It is finished as at its teardown: pytest takes a fixture without a result that still has finalizers for a bug of
-    its own. Fixtures that were set up, the bench among them, stay.
-    """
-    info = getattr(item, "_fixtureinfo", None)
-    for definitions in info.name2fixturedefs.values() if info else ():
-        for definition in definitions:
-            if definition.cached_result is not None and definition.cached_result[2] is not None:
-                definition.finish(SimpleNamespace(node=item))  # it needs the node for a message
-
-
-def _show_as_retry(reports: list[pytest.TestReport]) -> None:
-    """Show an abandoned attempt as one yellow R instead of an error."""
-    for report in reports:
-        if report.failed:
-            setattr(report, "outcome", RETRIED)  # noqa: B010 - a word of ours, which the declared type lacks

@@ -96,10 +96,12 @@ def title_of(function_name: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
-def in_file_order(items: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """Tests by file name, then by line, then as pytest had them (parameters keep their order)."""
-    places = {item: (str(item.path), item.location[1] or 0, n) for n, item in enumerate(items)}
-    return sorted(items, key=places.__getitem__)
+def in_file_order(items: Sequence[pytest.Item], collected: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Sort tests by file name, then by line, then as they were collected (parameters keep their order)."""
+    position = {item: number for number, item in enumerate(collected)}
+    return sorted(
+        items, key=lambda item: (str(item.path), item.location[1] or 0, position.get(item, len(position)))
+    )
 
 
 def _arguments(item: pytest.Item, marker: str) -> tuple[str, ...]:

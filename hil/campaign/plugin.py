@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from hil.campaign.options import add_options
+
 if TYPE_CHECKING:
     from hil.campaign.hooks import Campaign
     from hil.evidence.model import Measurement
@@ -28,41 +30,14 @@ MARKERS = (
 )
 
 
+pytest_plugins = ("hil.campaign.fixtures.bench", "hil.campaign.fixtures.rollout")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("hil", "orbital hardware-in-the-loop campaigns")
-    group.addoption("--lab", metavar="FILE", help="lab file to bring up, e.g. lab/virtual.yaml")
-    group.addoption("--bench", metavar="NAME", help="use this bench, which `hil bench up` keeps up")
-    group.addoption(
-        "--on", metavar="SC1,SC2", help="the two spacecraft of a larger lab to run on, the gateway's first"
+    add_options(parser, prefix="--hil-")
+    parser.getgroup("hil").addoption(
+        "--hil-out", metavar="DIR", help="where runs and reports go (default: reports/out)"
     )
-    group.addoption(
-        "--split", metavar="N+M", help="boards that take part on each of the two, e.g. 4+2 (default: 3+3)"
-    )
-    group.addoption(
-        "--epoch", metavar="TIME", help="moment of the mission at which the bench starts (ISO 8601, UTC)"
-    )
-    group.addoption(
-        "--lease-wait",
-        metavar="TIME",
-        type=_duration_s,
-        help="queue so long (10m, 2h) for boards that somebody else has; default: end at once",
-    )
-    group.addoption("--no-clean", action="store_true", help="do not look for what killed runs left")
-    group.addoption(
-        "--run-id", metavar="ID", help="name of the run (default: time, plan and a random suffix)"
-    )
-    group.addoption("--hil-out", metavar="DIR", help="where runs and reports go (default: reports/out)")
-
-
-def _duration_s(text: str) -> float:
-    import argparse
-
-    from hil.core.wait import duration_s
-
-    try:
-        return duration_s(text)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from exc
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -81,9 +56,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def campaign_folders(config: pytest.Config) -> list[Path]:
     """Folders with a ``plan.yaml`` at or above the paths on the command line, not above pytest's root folder.
 
-    With ``--lab`` or ``--bench`` also the folders just below them, so that ``pytest testplans --lab ...`` works.
+    With a lab or a bench also the folders just below them, so that ``pytest testplans --hil-lab ...`` works.
     """
-    below = bool(config.getoption("--lab") or config.getoption("--bench"))
+    below = bool(config.getoption("hil_lab") or config.getoption("hil_bench"))
     found: dict[Path, None] = {}
     for argument in config.args:
         path = (config.invocation_params.dir / argument.split("::")[0]).resolve()

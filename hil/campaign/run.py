@@ -24,6 +24,7 @@ from hil.evidence.store import RUNS, Run, RunStore
 from hil.evidence.test_plan import Plan, load_plan
 
 if TYPE_CHECKING:
+    from hil.lab.model import Lab
     from hil.rollout.participants import Participants
 
 HARNESS_LOG = "harness.log"
@@ -50,7 +51,7 @@ class CampaignRun:
     plan: Plan
     out: Path
     directory: Path
-    lab_path: Path | None
+    lab: Lab | None
     bench: str
     participants: Participants | None = None
     unmet: Mapping[str, str] = field(default_factory=dict)
@@ -67,7 +68,7 @@ class CampaignRun:
         cls,
         folder: Path,
         *,
-        lab: Path | None = None,
+        lab: Lab | None = None,
         bench: str = "",
         run_id: str = "",
         out: Path | None = None,
@@ -81,25 +82,28 @@ class CampaignRun:
         moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         run_id = run_id or f"{moment}-{plan.id}-{secrets.token_hex(2)}"
         if Path(run_id).name != run_id or run_id.startswith("."):
-            raise ConfigurationError(f"--run-id {run_id}: must be a plain folder name")
+            raise ConfigurationError(f"--hil-run-id {run_id}: must be a plain folder name")
         directory = out / RUNS / run_id
         if directory.exists():
-            raise ConfigurationError(f"--run-id {run_id} exists already", remedy="runs are never overwritten")
-        lab = _checked_lab(lab, bench)
-        run = cls(folder, plan, out, directory, lab, bench)
+            raise ConfigurationError(
+                f"--hil-run-id {run_id} exists already", remedy="runs are never overwritten"
+            )
+        if bench and lab is not None:
+            raise ConfigurationError(
+                "--hil-lab and --hil-bench exclude each other: a bench that is up has its lab"
+            )
+        run = cls(folder, plan, out, directory, _lab_of(bench) if bench else lab, bench)
         if epoch:
-            _check_epoch(epoch, lab, bench)
-        if lab is not None:
-            from hil.lab.model import load_lab
+            _check_epoch(epoch, run.lab, bench)
+        if run.lab is not None:
             from hil.rollout.participants import choose
 
-            loaded = load_lab(lab)
-            run.participants = choose(loaded, on, split)
-            run.unmet = unmet(loaded, run.participants)
+            run.participants = choose(run.lab, on, split)
+            run.unmet = unmet(run.lab, run.participants)
         elif on or split:
             raise ConfigurationError(
-                "--on and --split choose boards of a lab",
-                remedy="add --lab lab/virtual.yaml, or --bench NAME",
+                "--hil-on and --hil-split choose boards of a lab",
+                remedy="add --hil-lab FILE, or --hil-bench NAME",
             )
         return run
 
@@ -110,7 +114,7 @@ class CampaignRun:
     def begin(self, tests: Iterable[dict[str, Any]]) -> CampaignRecorder:
         """Make the run directory, enter it into the store and record which tests were collected."""
         meta: dict[str, Any] = {
-            **host_facts(paths.ROOT),
+            **host_facts(self.folder, *([self.lab.file.parent] if self.lab else [])),
             "plan": self.plan.id,
             "plan_title": self.plan.title,
             "plan_file": str(self.plan_path),
@@ -119,10 +123,8 @@ class CampaignRun:
             "process": this_process(),
             "fidelity_gaps": _fidelity_gaps(),
         }
-        if self.lab_path is not None:
-            from hil.lab.model import load_lab
-
-            meta.update(lab_facts(load_lab(self.lab_path), self.lab_path))
+        if self.lab is not None:
+            meta.update(lab_facts(self.lab, self.lab.file))
         if self.participants is not None:
             meta["participants"] = self.participants.facts()
         store = RunStore(self.out)
@@ -133,8 +135,8 @@ class CampaignRun:
         recorder.follow(self.directory / HARNESS_LOG, kind="log")
         write_json(self.directory / "plan.json", self.plan.model_dump(mode="json", by_alias=True))
         write_json(self.directory / "history.json", {"runs": history})
-        if self.lab_path is not None:
-            (self.directory / "lab.yaml").write_bytes(self.lab_path.read_bytes())
+        if self.lab is not None:
+            (self.directory / "lab.yaml").write_bytes(self.lab.file.read_bytes())
         store.start(json.loads((self.directory / META).read_text("utf-8")), self.directory)
         recorder.event("run.collected", tests=list(tests))
         if self.participants is not None:
@@ -159,35 +161,26 @@ class CampaignRun:
             self.exit_code = EXIT_CONFIGURATION
 
 
-def _checked_lab(lab: Path | None, bench: str) -> Path | None:
-    """The lab file of ``--lab``, or of the bench named with ``--bench``; checked to be readable and right."""
-    if bench:
-        if lab is not None:
-            raise ConfigurationError("--lab and --bench exclude each other: a bench that is up has its lab")
-        from hil.bench.state import require_state
+def _lab_of(bench: str) -> Lab:
+    """Read the lab file of a bench that is up."""
+    from hil.bench.state import require_state
+    from hil.lab.model import load_lab
 
-        lab = Path(require_state(bench).lab_path)
-    if lab is not None:
-        from hil.lab.model import load_lab
-
-        load_lab(lab)
-    return lab
+    return load_lab(Path(require_state(bench).lab_path))
 
 
-def _check_epoch(epoch: str, lab: Path | None, bench: str) -> None:
+def _check_epoch(epoch: str, lab: Lab | None, bench: str) -> None:
     from hil.orbit.times import parse_time
 
     parse_time(epoch)
     if bench or lab is None:
         raise ConfigurationError(
-            "--epoch is for a lab that this run brings up",
+            "--hil-epoch is for a lab that this run brings up",
             remedy="a bench that is up has its epoch: give it to `hil bench up`",
         )
-    from hil.lab.model import load_lab
-
-    if load_lab(lab).orbit is None:
+    if lab.orbit is None:
         raise ConfigurationError(
-            f"--epoch {epoch}: lab {lab.name} has no orbit section", remedy="use a lab that has one"
+            f"--hil-epoch {epoch}: lab {lab.file.name} has no orbit section", remedy="use a lab that has one"
         )
 
 

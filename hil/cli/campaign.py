@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from hil.cli.completion import bench_names
+from hil.core import paths
 from hil.errors import ConfigurationError
 
 PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": True}
@@ -28,8 +29,13 @@ def campaign() -> None:
 
 
 @campaign.command("run", context_settings=PASS_ON)
-@click.argument("plan_dir", type=click.Path(path_type=Path))
-@click.option("--lab", "lab_path", type=click.Path(path_type=Path), help="Lab file to bring up for this run.")
+@click.argument("plan_dir", metavar="PLAN", type=click.Path(path_type=Path))
+@click.option(
+    "--lab",
+    "lab_path",
+    type=click.Path(path_type=Path),
+    help="Lab file to bring up for this run, or the name of a shipped one, e.g. virtual.",
+)
 @click.option(
     "--bench",
     "bench_name",
@@ -52,12 +58,14 @@ def run_campaign(
     no_clean: bool,
     pytest_arguments: tuple[str, ...],
 ) -> int:
-    """Run the tests of PLAN_DIR in order and make the report. All further arguments are pytest's.
+    """Run the tests of PLAN in order and make the report. All further arguments are pytest's.
 
-    The same as `pytest PLAN_DIR --lab FILE`, after a look at the set-up. The result is `hil runs show --json`.
+    PLAN is a folder with a plan.yaml, or the name of the shipped plan: six_gpu.
+    The same as `pytest PLAN --hil-lab FILE`, after a look at the set-up. The result is `hil runs show --json`.
 
     \b
     Examples:
+      hil campaign run six_gpu --lab virtual
       hil campaign run testplans/six_gpu --lab lab/virtual.yaml
       hil campaign run testplans/six_gpu --bench virtual -k upload -x
       hil campaign run testplans/six_gpu --lab lab/kepler.yaml --on sc-01,sc-02 --split 4+2
@@ -65,17 +73,18 @@ def run_campaign(
     \b
     Exit code: 0 PASS   1 FAIL   2 configuration error   3 INCONCLUSIVE
     """
+    plan_dir, lab_path = paths.plan_folder(plan_dir), paths.lab_file(lab_path) if lab_path else None
     check_arguments(plan_dir, lab_path, bench_name, on, split)
     if not bench_name:
         prepare()
     chosen = [
         argument
-        for option, value in (("--on", on), ("--split", split), ("--epoch", epoch))
+        for option, value in (("--hil-on", on), ("--hil-split", split), ("--hil-epoch", epoch))
         if value
         for argument in (option, value)
     ]
     if no_clean:
-        chosen.append("--no-clean")
+        chosen.append("--hil-no-clean")
     argv = pytest_argv(plan_dir, lab_path, bench_name, [*chosen, *pytest_arguments])
     sys.stdout.flush()
     sys.stderr.flush()
@@ -94,7 +103,7 @@ def check_arguments(
     if not (plan_dir / "plan.yaml").is_file():
         raise ConfigurationError(
             f"{plan_dir} has no plan.yaml",
-            remedy="a campaign is a folder below testplans/, e.g. testplans/six_gpu",
+            remedy="give a folder with a plan.yaml, or the name of the shipped plan: six_gpu",
         )
     if bool(lab_path) == bool(bench_name):
         raise ConfigurationError(
@@ -134,6 +143,8 @@ def pytest_argv(
     plan_dir: Path, lab_path: Path | None, bench_name: str | None, extra: Sequence[str]
 ) -> list[str]:
     """The pytest command line of a campaign run."""
-    where = ["--lab", str(lab_path)] if lab_path else ["--bench", str(bench_name)]
+    where = ["--hil-lab", str(lab_path)] if lab_path else ["--hil-bench", str(bench_name)]
+    if plan_dir.is_relative_to(paths.shipped("testplans")) and paths.checkout() is None:
+        where += ["-o", f"cache_dir={Path.cwd() / '.pytest_cache'}"]  # nothing is written beside the package
     # -v: a line for every step as it ends is the progress of a run that takes a minute.
     return [sys.executable, "-m", "pytest", "-v", str(plan_dir), *where, *extra]

@@ -12,6 +12,35 @@ ROOT = PACKAGE.parent
 """Where the package lies: the checkout, or `site-packages`."""
 
 
+def checkout() -> Path | None:
+    """Return the checkout that this package runs from; None when it was installed from a wheel."""
+    return ROOT if (ROOT / "pyproject.toml").is_file() else None
+
+
+def shipped(folder: str) -> Path:
+    """Return the folder (``lab``, ``testplans``) that comes with the package: in the wheel, else in the checkout."""
+    inside = PACKAGE / "shipped" / folder
+    return inside if inside.is_dir() else ROOT / folder
+
+
+def lab_file(text: str | Path) -> Path:
+    """Return the lab file of that path, or the shipped one of that name (``virtual``); paths win."""
+    named = shipped("lab") / f"{text}.yaml"
+    return named if _is_name(text) and named.is_file() else Path(text)
+
+
+def plan_folder(text: str | Path) -> Path:
+    """Return the campaign folder of that path, or the shipped one of that name (``six_gpu``); paths win."""
+    named = shipped("testplans") / text
+    return named if _is_name(text) and (named / "plan.yaml").is_file() else Path(text)
+
+
+def _is_name(text: str | Path) -> bool:
+    """Whether the text can only be a name: one word, and nothing of that name is in the working directory."""
+    path = Path(text)
+    return len(path.parts) == 1 and path.name == str(text) and path.name != ".." and not path.exists()
+
+
 def home() -> Path:
     """Everything worth keeping between runs: cache, development PKI, container engine data, board disks.
 
@@ -40,5 +69,12 @@ def pki() -> Path:
 
 
 def reports_out() -> Path:
-    """What runs produce; ``HIL_REPORTS`` overrides (tests use it)."""
-    return Path(os.environ.get("HIL_REPORTS") or ROOT / "reports" / "out")
+    """Return the folder for what runs produce.
+
+    ``HIL_REPORTS``, else ``reports/out`` of the checkout for one who works in it, else ``reports/out`` of the working
+    directory; never a place beside an installed package.
+    """
+    if env := os.environ.get("HIL_REPORTS"):
+        return Path(env)
+    here, root = Path.cwd(), checkout()
+    return (root if root and here.is_relative_to(root) else here) / "reports" / "out"

@@ -10,19 +10,29 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hil.core import paths
 from hil.evidence.record import sha256_of
 
 if TYPE_CHECKING:
     from hil.lab.model import Lab
 
 DISTRIBUTION = "orbital-hil"
+NO_COMMIT: dict[str, Any] = {"commit": None, "dirty": None}
 
 
-def host_facts(root: Path) -> dict[str, Any]:
-    """Software and machine: versions, commit of the checkout ``root``, kernel, processors, memory."""
+def host_facts(*inputs: Path) -> dict[str, Any]:
+    """Return software and machine: versions, commit of what is run, kernel, processors, memory.
+
+    ``inputs``: folders of what is run (plan, lab file).  The commit is that of the first one that is in a repository;
+    without any, that of the checkout of this package.
+    """
+    own = paths.checkout()
     return {
         "hil_version": _version(DISTRIBUTION),
-        "git": git_facts(root),
+        "hil_commit": git_facts(own)["commit"] if own else None,
+        "git": next(
+            (facts for facts in map(git_facts, inputs or [paths.ROOT]) if facts["commit"]), NO_COMMIT
+        ),
         "python": platform.python_version(),
         "packages": package_versions(),
         "kernel": platform.release(),
@@ -36,12 +46,18 @@ def host_facts(root: Path) -> dict[str, Any]:
     }
 
 
-def git_facts(root: Path) -> dict[str, Any]:
-    """Commit of ``root`` and whether tracked files differ from it; ``{"commit": None}`` outside of git."""
-    commit = _git(root, "rev-parse", "HEAD")
+def git_facts(folder: Path) -> dict[str, Any]:
+    """Return the commit of the repository that holds ``folder``, and whether its files differ from it.
+
+    :data:`NO_COMMIT` outside of git and for what an installed package brought: a repository around its environment
+    says nothing about it.
+    """
+    if paths.checkout() is None and folder.resolve().is_relative_to(paths.ROOT):
+        return NO_COMMIT
+    commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
-        return {"commit": None, "dirty": None}
-    changes = _git(root, "status", "--porcelain")
+        return NO_COMMIT
+    changes = _git(folder, "status", "--porcelain")
     return {"commit": commit.strip(), "dirty": None if changes is None else bool(changes.strip())}
 
 

@@ -10,8 +10,9 @@ import logging
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, StringConstraints, model_validator
+from pydantic import AliasChoices, Field, PrivateAttr, StringConstraints, model_validator
 
+from hil.core import paths
 from hil.lab.real_board import JetsonSpec
 from hil.lab.shaper_host import ShaperHostSpec
 from hil.lab.yamlfile import Strict, fault, load_yaml
@@ -242,6 +243,12 @@ class Lab(Strict):
         description="another machine that shapes the links; left out: this one does",
     )
     links: tuple[LinkSpec, ...] = Field(min_length=1, strict=False)
+    _file: Path = PrivateAttr(default=Path("lab.yaml"))
+
+    @property
+    def file(self) -> Path:
+        """Where the lab was read from; files that it names are beside it."""
+        return self._file
 
     @model_validator(mode="before")
     @classmethod
@@ -341,8 +348,14 @@ class Lab(Strict):
 
 
 def load_lab(path: Path) -> Lab:
-    """Read a lab file; ConfigurationError names file, line, key and what is allowed."""
-    return load_yaml(path, Lab)
+    """Read a lab file, or the shipped one of that name.
+
+    ConfigurationError names file, line, key and what is allowed.
+    """
+    file = paths.lab_file(path)
+    lab = load_yaml(file, Lab)
+    lab._file = file.resolve()
+    return lab
 
 
 def _unique(what: str, names: list[str]) -> None:

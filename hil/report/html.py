@@ -316,7 +316,7 @@ def _fingerprint(analysis: Analysis) -> list[tuple[str, str]]:
         ("Host", f"{meta.get('os', '')}, kernel {meta.get('kernel', '')}, {meta.get('machine', '')}"),
         ("Machine", f"{meta.get('cpus', '?')} processors, {meta.get('memory_mib', '?')} MiB"),
         ("Python", str(meta.get("python", ""))),
-        ("Testbed", str(meta.get("hil_version", ""))),
+        ("Testbed", f"{meta.get('hil_version', '')} {str(meta.get('hil_commit') or '')[:12]}"),
         ("Packages", ", ".join(f"{n} {v}" for n, v in (meta.get("packages") or {}).items())),
     ]
     return [(name, text) for name, text in rows if text.strip(" ,")]

@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hil.cli.output import delay, rate
-from hil.core import paths
 
 if TYPE_CHECKING:
     from hil.links.calibration.figure import Calibration
@@ -70,7 +69,7 @@ def facts_of(links: LinkBox) -> list[tuple[str, str]]:
 
     from hil.evidence.environment import host_facts
 
-    host = host_facts(paths.ROOT)
+    host = host_facts()
     return [
         ("Date", f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"),
         ("Link engine", f"{links.engine} ({links.engine_reason})"),

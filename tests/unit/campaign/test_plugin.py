@@ -27,7 +27,17 @@ LOADED = (hooks, model, html, terminal, jinja2)
 
 pytest_plugins = ["pytester"]
 
-PLAIN = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+OTHERS = (
+    "hypothesispytest",
+    "randomly",
+    "html",
+    "metadata",
+    "rerunfailures",
+    "timeout",
+    "allure_pytest",
+    "xdist",
+)
+PLAIN = ("-p", "no:cacheprovider", *(word for name in OTHERS for word in ("-p", f"no:{name}")))
 """Without the plugins of others that cost a second at every start."""
 
 PLAN = """\
@@ -360,9 +370,9 @@ def test_a_lab_file_that_is_wrong_ends_with_2_before_anything_is_written(campaig
     campaign.write(PASSES)
     (campaign.pytester.path / "lab.yaml").write_text("schema: 1\nname: virtual\nboards: []\n", "utf-8")
     for lab in ("lab.yaml", "no-such.yaml"):
-        assert campaign.run_apart("--lab", lab).ret == 2
-    assert campaign.run_apart("--lab", "lab.yaml", "--bench", "x").ret == 2
-    assert campaign.run_apart("--run-id", "../x").ret == 2
+        assert campaign.run_apart("--hil-lab", lab).ret == 2
+    assert campaign.run_apart("--hil-lab", "lab.yaml", "--hil-bench", "x").ret == 2
+    assert campaign.run_apart("--hil-run-id", "../x").ret == 2
     assert campaign.nothing_was_written()
 
 
@@ -387,9 +397,9 @@ def test_collecting_only_writes_nothing(campaign: Campaign) -> None:
 
 def test_a_run_id_is_used_and_never_reused(campaign: Campaign) -> None:
     campaign.write(PASSES)
-    assert campaign.run("--run-id", "night-1").ret == 0
+    assert campaign.run("--hil-run-id", "night-1").ret == 0
     assert campaign.directory().name == "night-1"
-    assert campaign.run_apart("--run-id", "night-1").ret == 2
+    assert campaign.run_apart("--hil-run-id", "night-1").ret == 2
 
 
 def test_a_run_keeps_its_log_and_pytests_own_options_show_the_same(campaign: Campaign) -> None:
@@ -422,7 +432,7 @@ def test_a_part_of_the_campaign_says_what_was_left_out(campaign: Campaign) -> No
 
 def test_the_lab_file_is_copied_and_its_facts_recorded(campaign: Campaign) -> None:
     campaign.write(PASSES)
-    assert campaign.run("--lab", str(paths.ROOT / "lab" / "virtual.yaml")).ret == 0
+    assert campaign.run("--hil-lab", str(paths.ROOT / "lab" / "virtual.yaml")).ret == 0
     meta = json.loads((campaign.directory() / "run.json").read_text("utf-8"))
     assert (meta["lab"], meta["fidelity"], len(meta["boards"])) == ("virtual", "virtual", 6)
     assert meta["git"]["commit"] and meta["kernel"] and meta["packages"]["pytest"]
@@ -435,7 +445,7 @@ def test_the_lab_file_is_copied_and_its_facts_recorded(campaign: Campaign) -> No
 def test_who_takes_part_is_recorded_and_stands_in_the_report(campaign: Campaign) -> None:
     campaign.write(PASSES)
     lab = str(paths.ROOT / "lab" / "virtual.yaml")
-    assert campaign.run("--lab", lab, "--on", "sc-b,sc-a", "--split", "2+3").ret == 0
+    assert campaign.run("--hil-lab", lab, "--hil-on", "sc-b,sc-a", "--hil-split", "2+3").ret == 0
     meta = json.loads((campaign.directory() / "run.json").read_text("utf-8"))
     chosen = {"boards": ["b1", "b2", "a1", "a2", "a3"], "gateway": "b1", "hops": 1, "bystanders": 1}
     assert chosen.items() <= meta["participants"].items()
@@ -449,12 +459,12 @@ def test_who_takes_part_is_recorded_and_stands_in_the_report(campaign: Campaign)
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--lab", "LAB", "--on", "sc-a,sc-x"), "*no spacecraft sc-x*choose two of sc-a, sc-b*"),
-        (("--lab", "LAB", "--split", "4+2"), "*sc-a has 3 boards, 4 are wanted*"),
-        (("--split", "3+3"), "*--on and --split choose boards of a lab*"),
-        (("--epoch", "2026-03-21T05:14:00Z"), "*--epoch is for a lab that this run brings up*"),
-        (("--lab", "LAB", "--epoch", "2026-03-21T05:14:00Z"), "*no orbit section*"),
-        (("--lab", "LAB", "--epoch", "noon"), "*'noon' is not a time*"),
+        (("--hil-lab", "LAB", "--hil-on", "sc-a,sc-x"), "*no spacecraft sc-x*choose two of sc-a, sc-b*"),
+        (("--hil-lab", "LAB", "--hil-split", "4+2"), "*sc-a has 3 boards, 4 are wanted*"),
+        (("--hil-split", "3+3"), "*--hil-on and --hil-split choose boards of a lab*"),
+        (("--hil-epoch", "2026-03-21T05:14:00Z"), "*--hil-epoch is for a lab that this run brings up*"),
+        (("--hil-lab", "LAB", "--hil-epoch", "2026-03-21T05:14:00Z"), "*no orbit section*"),
+        (("--hil-lab", "LAB", "--hil-epoch", "noon"), "*'noon' is not a time*"),
     ],
 )
 def test_a_choice_that_is_not_possible_ends_with_2_before_anything_is_written(
@@ -495,7 +505,7 @@ def test_what_the_lab_cannot_show_is_not_run_and_says_why(campaign: Campaign) ->
     campaign.write(DETOUR)
     (campaign.folder / "plan.yaml").write_text(CONDITIONAL, "utf-8")
     lab = str(paths.ROOT / "lab" / "virtual.yaml")
-    assert campaign.run("--lab", lab, "--split", "3+2").ret == 0
+    assert campaign.run("--hil-lab", lab, "--hil-split", "3+2").ret == 0
     assert campaign.verdicts == {
         "The OS boots": "PASS",
         "Another way": "NOT RUN",
@@ -509,7 +519,7 @@ def test_what_the_lab_cannot_show_is_not_run_and_says_why(campaign: Campaign) ->
 def test_a_campaign_passes_without_what_its_lab_cannot_show(campaign: Campaign) -> None:
     campaign.write(DETOUR.replace('"DEM-3", "DEM-1"', '"DEM-1"'))
     (campaign.folder / "plan.yaml").write_text(CONDITIONAL, "utf-8")
-    assert campaign.run("--lab", str(paths.ROOT / "lab" / "virtual.yaml")).ret == 0
+    assert campaign.run("--hil-lab", str(paths.ROOT / "lab" / "virtual.yaml")).ret == 0
     reasons = {r["id"]: (r["close_out"], r["reason"]) for r in campaign.result["requirements"]}
     assert reasons["DEM-3"] == (
         "not in this lab, open",
@@ -523,9 +533,9 @@ def test_a_campaign_passes_without_what_its_lab_cannot_show(campaign: Campaign) 
 
 def test_the_next_run_is_compared_with_this_one(campaign: Campaign) -> None:
     campaign.write(PASSES)
-    campaign.run("--run-id", "r1")
+    campaign.run("--hil-run-id", "r1")
     campaign.write(PASSES.replace("0.4", "2.4"))
-    campaign.run("--run-id", "r2")
+    campaign.run("--hil-run-id", "r2")
     page = (campaign.out / "runs" / "r2" / "report.html").read_text("utf-8")
     assert "PASS → FAIL: new regression" in page
     assert "0.4 s → 2.4 s (+500%)" in page
@@ -558,7 +568,7 @@ def test_a_folder_without_a_plan_is_an_ordinary_test_run(pytester: pytest.Pytest
 def test_a_campaign_is_found_from_the_folder_above_when_a_lab_is_given(campaign: Campaign) -> None:
     campaign.write(PASSES)
     lab = str(paths.ROOT / "lab" / "virtual.yaml")
-    assert campaign.pytester.runpytest_inprocess(".", "--lab", lab, *PLAIN).ret == 0
+    assert campaign.pytester.runpytest_inprocess(".", "--hil-lab", lab, *PLAIN).ret == 0
     assert campaign.result["verdict"] == "PASS"
 
 
@@ -651,7 +661,7 @@ def test_only_runs_on_the_same_boards_count_for_the_statistics(campaign: Campaig
     demonstrated = []
     for on in ("sc-01,sc-02", "sc-01,sc-02", "sc-05,sc-06"):
         before = set((campaign.out / "runs").glob("*"))
-        campaign.run("--lab", str(paths.ROOT / "lab/kepler.yaml"), "--on", on)
+        campaign.run("--hil-lab", str(paths.ROOT / "lab/kepler.yaml"), "--hil-on", on)
         (directory,) = set((campaign.out / "runs").glob("*")) - before
         statistics = json.loads((directory / "result.json").read_text("utf-8"))["statistics"]
         demonstrated.append((statistics["passes"], statistics["runs"]))

@@ -351,14 +351,27 @@ class TestCampaign:
         assert run(["campaign", "run", plan, "--lab", lab, "-k", "upload", "-x", "--run-id=r1"]) == 0
         assert self.ran == [
             ["prepare"],
-            [sys.executable, "-m", "pytest", "-v", plan, "--lab", lab, "-k", "upload", "-x", "--run-id=r1"],
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-v",
+                plan,
+                "--hil-lab",
+                lab,
+                "-k",
+                "upload",
+                "-x",
+                "--run-id=r1",
+            ],
         ]
 
     def test_the_choice_of_boards_and_of_the_moment_is_passed_on(self, tmp_path: Path) -> None:
         lab, plan = str(paths.ROOT / "lab/virtual.yaml"), self.plan(tmp_path)
         chosen = ["--on", "sc-b,sc-a", "--split", "2+2", "--epoch", "2026-03-21T05:14:00Z", "--no-clean"]
         assert run(["campaign", "run", plan, "--lab", lab, *chosen]) == 0
-        assert self.ran[-1] == [sys.executable, "-m", "pytest", "-v", plan, "--lab", lab, *chosen]
+        prefixed = [word.replace("--", "--hil-") for word in chosen]
+        assert self.ran[-1] == [sys.executable, "-m", "pytest", "-v", plan, "--hil-lab", lab, *prefixed]
 
     def test_boards_that_are_not_there_are_refused_before_anything_is_touched(self, tmp_path: Path) -> None:
         lab = str(paths.ROOT / "lab/virtual.yaml")
@@ -368,7 +381,7 @@ class TestCampaign:
     def test_on_a_bench_that_is_up_nothing_is_set_up(self, tmp_path: Path) -> None:
         plan = self.plan(tmp_path)
         assert run(["campaign", "run", plan, "--bench", "b1"]) == 0
-        assert self.ran == [[sys.executable, "-m", "pytest", "-v", plan, "--bench", "b1"]]
+        assert self.ran == [[sys.executable, "-m", "pytest", "-v", plan, "--hil-bench", "b1"]]
 
     def test_a_folder_without_a_plan_is_refused_before_anything_is_touched(self, tmp_path: Path) -> None:
         assert run(["campaign", "run", str(tmp_path), "--lab", "x"]) == 2

@@ -1,0 +1,71 @@
+"""The command line options of the plugin, and the lab that they name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from hil.lab.model import Lab
+
+
+def _duration_s(text: str) -> float:
+    import argparse
+
+    from hil.core.wait import duration_s
+
+    try:
+        return duration_s(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from exc
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "lab": {"metavar": "FILE", "help": "lab file to bring up, or the name of one that is shipped (virtual)"},
+    "bench": {"metavar": "NAME", "help": "use this bench, which `hil bench up` keeps up"},
+    "on": {
+        "metavar": "SC1,SC2",
+        "help": "the two spacecraft of a larger lab to run on, the gateway's first",
+    },
+    "split": {
+        "metavar": "N+M",
+        "help": "boards that take part on each of the two, e.g. 4+2 (default: 3+3)",
+    },
+    "epoch": {"metavar": "TIME", "help": "moment of the mission at which the bench starts (ISO 8601, UTC)"},
+    "lease-wait": {
+        "metavar": "TIME",
+        "type": _duration_s,
+        "help": "queue so long (10m, 2h) for boards that somebody else has; default: end at once",
+    },
+    "no-clean": {"action": "store_true", "help": "do not look for what killed runs left"},
+    "run-id": {"metavar": "ID", "help": "name of the run (default: time, plan and a random suffix)"},
+}
+
+
+def add_options(parser: pytest.Parser, prefix: str = "--") -> None:
+    """Add the options under this prefix.
+
+    The plugin adds them as ``--hil-lab`` and so on.  A conftest.py of a repository where nobody else has options of
+    these names may call this once more for the short ones (``--lab``).
+    """
+    group = parser.getgroup("hil", "orbital hardware-in-the-loop campaigns")
+    for name, settings in OPTIONS.items():
+        group.addoption(f"{prefix}{name}", dest=f"hil_{name.replace('-', '_')}", **settings)
+
+
+LAB: pytest.StashKey[Lab] = pytest.StashKey()
+
+
+def chosen_lab(config: pytest.Config) -> Lab | None:
+    """Return the lab of ``--hil-lab``: a file relative to where pytest was started, or the shipped one of that name.
+
+    It is read once.  ConfigurationError when it is wrong.
+    """
+    from hil.core import paths
+    from hil.lab.model import load_lab
+
+    text = config.getoption("hil_lab")
+    if text and LAB not in config.stash:
+        config.stash[LAB] = load_lab(config.invocation_params.dir / paths.lab_file(text))
+    return config.stash.get(LAB, None)
