@@ -7,13 +7,14 @@ ARGS   ?=
 
 SHELL := /bin/sh
 BIN   := .venv/bin
-# The environment belongs to this place (scripts in it hold absolute paths) and to this pyproject.toml.
+# The environment belongs to this place (scripts in it hold absolute paths), to this pyproject.toml and to this lock.
+LOCK  := requirements/dev.lock
 PLACE := $(shell pwd | sha256sum | cut -c1-8)
-KEY   := $(shell sha256sum pyproject.toml | cut -c1-16)
+KEY   := $(shell cat pyproject.toml $(LOCK) | sha256sum | cut -c1-16)
 STAMP := .venv/.installed-$(PLACE)-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup campaign test unit lint coverage docs bench clean venv
+.PHONY: help setup campaign test unit lint coverage docs bench clean venv lock
 
 help: ## this list
 	@echo "make <target>; variables: LAB=$(LAB) PLAN=$(PLAN) ARGS=\"pytest arguments\" PYTHON=$(PYTHON)"
@@ -52,6 +53,13 @@ setup: venv ## host packages, container engine, images, payload (idempotent)
 clean: venv ## remove what killed runs left on this host (`hil clean`)
 	@$(BIN)/hil clean
 
+lock: ## the newest versions of all Python packages into requirements/dev.lock, with hashes (UV_DEFAULT_INDEX: another index)
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && $(PYTHON) -m venv "$$scratch" && \
+	    "$$scratch/bin/pip" install -qq --disable-pip-version-check uv && \
+	    "$$scratch/bin/uv" pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
+	        --generate-hashes --no-header --no-annotate --quiet --output-file $(LOCK)
+	@echo "$(LOCK): $$(grep -c '^[a-zA-Z]' $(LOCK)) packages"
+
 venv: $(STAMP)
 
 $(STAMP):
@@ -73,5 +81,7 @@ $(STAMP):
 	@rm -f .venv/.installed-*
 	@echo "installing Python packages (a minute)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-input --progress-bar off \
-	    --editable '.[dev]' || { echo "pip could not install the Python packages; see above" >&2; exit 2; }
+	    --require-hashes -r $(LOCK) && \
+	    $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable . || { \
+	    echo "pip could not install the Python packages; see above" >&2; exit 2; }
 	@touch $@
