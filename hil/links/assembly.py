@@ -77,8 +77,7 @@ def open_on_shaper_host(
     shaper: ShaperHost, wires: Sequence[Wire], profile: Profile, undo: ExitStack
 ) -> Opened:
     """The kernel of another machine, to which the cables lead already."""
-    choice, agent, nics = shaper.open({wire.name: wire.a_to_b.mtu for wire in wires}, profile)
-    undo.callback(agent.close)
+    choice, agent, nics = shaper.open({wire.name: wire.a_to_b.mtu for wire in wires}, profile, undo)
     pairs = zip(nics[::2], nics[1::2], strict=True)
     return Opened(choice, (agent,), tuple(Place(0, a, b) for a, b in pairs))
 

@@ -91,10 +91,10 @@ def lab_over(shaper: Machine, source: str, path: Path, *, boards: int = 3, trunk
     names = [link["name"] for link in lab["links"]]
     lab["shaper_host"] = {
         "ssh": {
-            "address": shaper.host.address,
-            "port": shaper.host.port,
-            "key_file": str(shaper.host.key),
-            "host_key": shaper.host.host_key,
+            "address": shaper.target.address,
+            "port": shaper.target.port,
+            "key_file": str(shaper.target.key),
+            "host_key": shaper.target.host_key,
         },
         "links": {name: {"a": ends[2 * n], "b": ends[2 * n + 1]} for n, name in enumerate(names)},
     }

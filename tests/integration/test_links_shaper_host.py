@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,29 +20,28 @@ from click.testing import CliRunner
 from hil.bench.host_nics import NearNics
 from hil.bench.plumbing import Plumbing
 from hil.cli.host import doctor
-from hil.core import netns
+from hil.core import netns, paths
 from hil.core.wait import wait_until
 from hil.errors import BenchError, ConfigurationError
 from hil.host.doctor import shaper_host as shaper_host_doctor
 from hil.images.pki import ensure_pki
 from hil.lab.model import load_lab
 from hil.links.calibration.probe import Probe, collect, pace, warm_up
-from hil.links.engines import ports, rtnl
+from hil.links.engines import ports
 from hil.links.engines import shaper_host as remote
 from hil.links.engines.choose import missing_in_kernel
 from hil.links.engines.ports import Port
-from hil.links.engines.shaper_host import ShaperHost, SshAgent
+from hil.links.engines.shaper_host import ShaperHost, log_in
 from hil.links.engines.wire_format import PlanRow
 from hil.links.link_box import End, LinkBox, Wire
 from hil.links.state import LinkState
 from hil.testing.links import fake_box
 from tests.kits.kernel_shapes import (
-    joined_by_u32,
     queue_length,
     queue_length_shape,
     wait_for_rows,
 )
-from tests.kits.shaper_host_namespace import LocalShaperHost, shaper_host
+from tests.kits.shaper_host_namespace import LocalShaperHost, at_work, connected, shaper_host
 
 pytestmark = pytest.mark.integration
 STATE = LinkState(1_000, 50_000_000)
@@ -56,24 +56,19 @@ def shaper() -> Iterator[LocalShaperHost]:
 @pytest.fixture
 def untouched(shaper: LocalShaperHost) -> Iterator[None]:
     """Whatever a test does, the shaper host is afterwards as it was, and nothing runs there."""
-    wait_until(lambda: not shaper.relays(), what="relays to end", deadline_s=10)
+
+    def settled() -> bool:
+        return not shaper.relays() and "NO-CARRIER" not in shaper.state()
+
+    wait_until(settled, what="relays to end", deadline_s=10)
     before = shaper.state()
     yield
-    wait_until(lambda: not shaper.relays(), what="relays to end", deadline_s=10)
+    wait_until(settled, what="relays to end", deadline_s=10)
     assert shaper.state() == before
 
 
-def at_work(shaper: LocalShaperHost, mtu: int = 1500) -> SshAgent:
-    """An agent that has changed the shaper host's ports: flags, MTU, offloads, and all that hangs on them."""
-    agent = SshAgent(shaper.host)
-    assert ports.lay(agent, [Port("p0"), Port("p1")], mtus=[mtu, mtu], profile="exact") == ["p0", "p1"]
-    index = rtnl.interfaces(agent)
-    rtnl.transact(agent, joined_by_u32(index["p0"], index["p1"]))
-    return agent
-
-
 def test_its_clock_is_ours_to_within_what_was_measured(shaper: LocalShaperHost) -> None:
-    with SshAgent(shaper.host) as agent:
+    with connected(shaper.target) as agent:
         clock = agent.offset(time.monotonic_ns, readings=20)
         assert abs(clock.offset_ns) <= clock.uncertainty_ns  # here both are the same clock
         assert agent.latest == clock
@@ -81,13 +76,16 @@ def test_its_clock_is_ours_to_within_what_was_measured(shaper: LocalShaperHost) 
 
 
 def test_the_relay_is_copied_once(shaper: LocalShaperHost) -> None:
-    SshAgent(shaper.host).close()
+    with connected(shaper.target):
+        pass
     (copy,) = (shaper.home / ".cache/hil").glob("relay-*")
     stamp = copy.stat().st_mtime_ns
-    SshAgent(shaper.host).close()
+    with connected(shaper.target):
+        pass
     assert copy.stat().st_mtime_ns == stamp
     copy.write_bytes(b"half of it")
-    SshAgent(shaper.host).close()
+    with connected(shaper.target):
+        pass
     assert copy.stat().st_size > 100_000
 
 
@@ -98,7 +96,7 @@ def test_frames_cross_the_shaper_host_and_everything_is_as_before_when_it_is_clo
     ends = [End(shaper.prefix + "a", "isl0"), End(shaper.prefix + "b", "isl0")]
     for end, address in zip(ends, ("198.19.128.5/30", "198.19.128.6/30"), strict=True):
         subprocess.run(["ip", "-n", end.namespace, "addr", "replace", address, "dev", end.ifname], check=True)
-    with at_work(shaper) as agent:
+    with at_work(shaper.target) as agent:
         now = ports.nics(agent)
         assert all(now[name].flags & 0x101 == 0x101 for name in ("p0", "p1"))
         assert {kind for kind, _ in now["p1"].qdiscs} == {"tbf", "ingress"}
@@ -111,14 +109,15 @@ def test_frames_cross_the_shaper_host_and_everything_is_as_before_when_it_is_clo
 
 
 @pytest.mark.usefixtures("untouched")
-def test_a_connection_that_dies_leaves_nothing_behind(shaper: LocalShaperHost) -> None:
-    agent = at_work(shaper, mtu=9000)
-    assert "mtu 9000" in shaper.state()
-    os.kill(agent.pid, signal.SIGKILL)
+def test_a_client_that_is_killed_leaves_nothing_behind(shaper: LocalShaperHost) -> None:
+    target = shaper.target
+    module = [sys.executable, "-m", "tests.kits.shaper_host_namespace"]
+    argv = [*module, target.namespace, str(target.key), *target.host_key.split()]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=paths.ROOT) as client:
+        assert client.stdout is not None and client.stdout.readline() == b"at work\n"
+        assert "mtu 9000" in shaper.state()
+        client.kill()
     wait_until(lambda: not shaper.relays(), what="the relay to end", deadline_s=10)
-    with pytest.raises(BenchError, match="it undoes by itself"):
-        agent.clock()
-    agent.close()
 
 
 @pytest.mark.usefixtures("untouched")
@@ -126,13 +125,15 @@ def test_a_cable_that_was_pulled_is_noticed_by_the_relay_itself(
     shaper: LocalShaperHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote, "SILENCE_S", 4)  # a lab allows it more; what is shown is the same
-    agent = at_work(shaper)
-    os.kill(agent.pid, signal.SIGSTOP)  # no end of the connection, only silence
-    try:
-        wait_until(lambda: not shaper.relays(), what="the relay to end", deadline_s=40, every_s=0.5)
-    finally:
-        os.kill(agent.pid, signal.SIGCONT)
-        agent.close()
+    cable = ["ip", "-n", shaper.target.namespace, "link", "set", "u0"]
+    with at_work(shaper.target) as agent:
+        subprocess.run([*cable, "down"], check=True)  # no end of the connection, only silence
+        try:
+            wait_until(lambda: not shaper.relays(), what="the relay to end", deadline_s=40, every_s=0.5)
+            with pytest.raises(BenchError, match="it undoes by itself"):
+                agent.clock()
+        finally:
+            subprocess.run([*cable, "up"], check=True)
 
 
 @pytest.mark.usefixtures("untouched")
@@ -140,39 +141,42 @@ def test_a_cable_that_was_pulled_is_noticed_by_the_relay_itself(
 def test_a_relay_of_which_one_process_is_killed_undoes_all_the_same(
     shaper: LocalShaperHost, which: int
 ) -> None:
-    agent = at_work(shaper, mtu=9000)
-    os.kill(shaper.relays()[which], signal.SIGKILL)
-    wait_until(lambda: not shaper.relays(), what="the relay to end", deadline_s=10)
-    with pytest.raises(BenchError):
-        agent.clock()
-    agent.close()
+    with at_work(shaper.target, mtu=9000) as agent:
+        os.kill(shaper.relays()[which], signal.SIGKILL)
+        wait_until(lambda: not shaper.relays(), what="the relay to end", deadline_s=10)
+        with pytest.raises(BenchError):
+            agent.clock()
 
 
 def test_the_next_one_clears_away_what_a_killed_relay_left() -> None:
     with shaper_host("killed") as own:
-        agent = at_work(own)
-        for relay in own.relays():
-            os.kill(relay, signal.SIGSTOP)
-        for relay in own.relays():
-            os.kill(relay, signal.SIGKILL)
-        with pytest.raises(BenchError):
-            agent.clock()
-        agent.close()
+        with at_work(own.target) as agent:
+            for relay in own.relays():
+                os.kill(relay, signal.SIGSTOP)
+            for relay in own.relays():
+                os.kill(relay, signal.SIGKILL)
+            with pytest.raises(BenchError):
+                agent.clock()
         assert own.state().count("ingress") == 2
         # a token bucket took the place of netem here, which the next one would know as its own
         subprocess.run(["tc", "-n", own.namespace, "qdisc", "delete", "dev", "p1", "root"], check=True)
-        at_work(own).close()
-        wait_until(lambda: "ingress" not in own.state(), what="the relay to undo", deadline_s=10)
+        with at_work(own.target):
+            pass
+        assert "ingress" not in own.state()
 
 
 def test_a_second_bench_is_told_that_the_shaper_host_is_taken(shaper: LocalShaperHost) -> None:
-    with SshAgent(shaper.host), pytest.raises(BenchError, match="another bench has this shaper host"):
-        SshAgent(shaper.host)
+    with (
+        connected(shaper.target),
+        pytest.raises(BenchError, match="another bench has this shaper host"),
+        connected(shaper.target),
+    ):
+        pass
 
 
 @pytest.mark.usefixtures("untouched")
 def test_rows_are_applied_over_there_at_their_moment_of_our_clock(shaper: LocalShaperHost) -> None:
-    with SshAgent(shaper.host) as agent:
+    with connected(shaper.target) as agent:
         before = queue_length(agent)  # of loopback, which stands in for a shaped NIC
         try:
             agent.shape(3, queue_length_shape())
@@ -205,7 +209,7 @@ def test_rows_are_applied_over_there_at_their_moment_of_our_clock(shaper: LocalS
 @pytest.mark.skipif(not missing_in_kernel(), reason="this kernel has everything")
 def test_a_link_box_there_names_what_its_kernel_lacks(shaper: LocalShaperHost, tmp_path: Path) -> None:
     wire = Wire("x", End(shaper.prefix + "a", "isl0"), End(shaper.prefix + "b", "isl0"), STATE, STATE)
-    host = ShaperHost(shaper.host, {"x": (Port("p0"), Port("p1"))})
+    host = ShaperHost(shaper.target, {"x": (Port("p0"), Port("p1"))})
     with pytest.raises(BenchError, match=r"its kernel .* lacks netem and matchall or mirred"):
         LinkBox.up("unused", [wire], socket_path=tmp_path / "box", shaper=host)
 
@@ -214,7 +218,7 @@ def test_a_link_box_there_names_what_its_kernel_lacks(shaper: LocalShaperHost, t
 @pytest.mark.skipif(bool(missing_in_kernel()), reason="this kernel has no netem or no matchall")
 def test_a_link_box_there_shapes_and_reads_back(shaper: LocalShaperHost, tmp_path: Path) -> None:
     wire = Wire("x", End(shaper.prefix + "a", "isl0"), End(shaper.prefix + "b", "isl0"), STATE, STATE)
-    host = ShaperHost(shaper.host, {"x": (Port("p0"), Port("p1"))})
+    host = ShaperHost(shaper.target, {"x": (Port("p0"), Port("p1"))})
     with LinkBox.up("unused", [wire], socket_path=tmp_path / "box", shaper=host) as box:
         assert all(status.a_to_b.agrees and status.b_to_a.agrees for status in box.show())
         assert box.engine == "shaper_host"
@@ -223,13 +227,13 @@ def test_a_link_box_there_shapes_and_reads_back(shaper: LocalShaperHost, tmp_pat
 def test_wrong_logins_are_refused_and_say_what_to_do(shaper: LocalShaperHost) -> None:
     other = ensure_pki().host_key("somebody-else")
     with pytest.raises(BenchError, match="another host key than the pinned one"):
-        SshAgent(replace(shaper.host, host_key=other.public_line))
+        log_in(replace(shaper.target, host_key=other.public_line))
     stranger = shaper.home / "stranger"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(stranger)], check=True)
-    with pytest.raises(ConfigurationError, match="the login is refused"):
-        SshAgent(replace(shaper.host, key=stranger))
+    with pytest.raises(ConfigurationError, match="the login as root is refused"):
+        log_in(replace(shaper.target, key=stranger))
     with pytest.raises(BenchError, match="Connection refused"):
-        SshAgent(replace(shaper.host, port=9))
+        log_in(replace(shaper.target, port=9))
 
 
 @pytest.mark.usefixtures("untouched")
@@ -241,7 +245,7 @@ def test_wrong_logins_are_refused_and_say_what_to_do(shaper: LocalShaperHost) ->
     ],
 )
 def test_a_port_that_cannot_be_ours_is_left_alone(shaper: LocalShaperHost, port: Port, said: str) -> None:
-    with SshAgent(shaper.host) as agent, pytest.raises(ConfigurationError, match=said):
+    with connected(shaper.target) as agent, pytest.raises(ConfigurationError, match=said):
         ports.lay(agent, [Port("p0"), port], mtus=[1500, 1500], profile="exact")
 
 
@@ -251,7 +255,7 @@ def test_somebody_elses_queueing_discipline_is_left_alone(shaper: LocalShaperHos
     subprocess.run([*tc, "add", "dev", "p1", "root", "handle", "7:", "pfifo"], check=True)
     try:
         with (
-            SshAgent(shaper.host) as agent,
+            connected(shaper.target) as agent,
             pytest.raises(ConfigurationError, match="pfifo, which is not ours"),
         ):
             ports.lay(agent, [Port("p1")], mtus=[1500], profile="exact")
@@ -265,7 +269,7 @@ def test_the_doctor_sees_kernel_clock_and_ports_and_changes_nothing(
 ) -> None:
     found = {
         c.id: c
-        for c in shaper_host_doctor.diagnose(ShaperHost(shaper.host, {"x": (Port("p0"), Port("mgmt0"))}))
+        for c in shaper_host_doctor.diagnose(ShaperHost(shaper.target, {"x": (Port("p0"), Port("mgmt0"))}))
     }
     lacks = missing_in_kernel()
     assert found["shaper-host-sch_netem"].status == ("fail" if "netem" in lacks else "ok")
@@ -293,7 +297,7 @@ shaper_host:
 @pytest.fixture
 def lab_file(shaper: LocalShaperHost, tmp_path: Path) -> Path:
     path = tmp_path / "rack.yaml"
-    path.write_text(LAB.format(key=shaper.host.key, host_key=shaper.host.host_key))
+    path.write_text(LAB.format(key=shaper.target.key, host_key=shaper.target.host_key))
     return path
 
 

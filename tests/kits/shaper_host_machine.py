@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from hil.boards.ssh.login import Target
 from hil.core import netns, paths
 from hil.core.wait import wait_until
 from hil.errors import BenchError
@@ -27,7 +28,7 @@ from hil.images.rootfs import ensure_base
 from hil.links.engines import offload, ports, uml
 from hil.links.engines.process import RelayProcess
 from hil.links.engines.relay import compile_preload, compile_relay
-from hil.links.engines.shaper_host import Login, ShaperTarget, SshAgent, install
+from hil.links.engines.shaper_host import ShaperHostAgent, install, log_in
 from hil.links.engines.sysctl import big_socket_buffers
 
 ADDRESS, OURS = "198.19.200.2", "198.19.200.1"
@@ -85,18 +86,15 @@ class Machine:
     the other four are access ports of a switch, VLANs 101 to 104 of its port ``trunk``.
     """
 
-    host: ShaperTarget
+    target: Target
     release: str
     near: tuple[str, ...]
     relay: str  # where it is there
 
     def run(self, script: str) -> str:
         """What a shell script prints there."""
-        login = Login(self.host)
-        try:
-            return login.run(script)
-        finally:
-            login.close()
+        with log_in(self.target) as shell:
+            return shell.run(["sh", "-c", script]).stdout
 
     def relays(self) -> list[int]:
         """Process ids, there, of relays that run there."""
@@ -104,7 +102,7 @@ class Machine:
 
     def state(self) -> str:
         """All that a bench changes there: NICs, their flags, MTU, queueing disciplines, IPv6 modes and features."""
-        with SshAgent(self.host, relay=self.relay) as agent:
+        with log_in(self.target) as shell, ShaperHostAgent(shell, self.relay) as agent:
             nics = ports.nics(agent)
             features = {
                 name: offload.segmenting(ports.asking(agent, name), udp_only=False)
@@ -143,11 +141,12 @@ def machine() -> Iterator[Machine]:
         assert far.stdin is not None
         far.stdin.write(b"\n")
         far.stdin.flush()
-        host = ShaperTarget("127.0.0.1", public, key=ensure_pki().ssh_key, port=port)
-        login = Login(host)
-        stack.callback(login.close)
-        relay = wait_until(lambda: install(login), what="sshd of the shaper host", deadline_s=20)
-        yield Machine(host, release, near, relay)
+        key = ensure_pki().ssh_key
+        target = Target("shaper host", netns.HOST, "127.0.0.1", key, public, port, under_test=False)
+        shell = wait_until(lambda: log_in(target), what="sshd of the shaper host", deadline_s=20)
+        with shell:
+            relay = install(shell)
+        yield Machine(target, release, near, relay)
 
 
 @contextmanager

@@ -6,20 +6,24 @@ import os
 import signal
 import struct
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from hil.boards.ssh.login import Target
 from hil.core import netns, paths
 from hil.core.wait import wait_until
 from hil.images.pki import ensure_pki
 from hil.images.rootfs import ensure_base
-from hil.links.engines import offload
+from hil.links.engines import offload, ports, rtnl
 from hil.links.engines.agent import KernelAgent
+from hil.links.engines.ports import Port
 from hil.links.engines.relay import Kind
-from hil.links.engines.shaper_host import ShaperTarget
+from hil.links.engines.shaper_host import ShaperHostAgent, install, log_in
+from tests.kits.kernel_shapes import joined_by_u32
 
 ADDRESS, OURS = "198.19.200.2", "198.19.200.1"
 CONFIG = """
@@ -47,7 +51,7 @@ class LocalShaperHost:
     """Namespaces ``<prefix>near`` (us), ``gw`` (its ports p0 and p1), ``a`` and ``b`` (isl0, cabled to p0 and p1)."""
 
     prefix: str
-    host: ShaperTarget
+    target: Target
     home: Path
 
     @property
@@ -80,6 +84,23 @@ class LocalShaperHost:
 
 
 @contextmanager
+def connected(target: Target) -> Iterator[ShaperHostAgent]:
+    """Log in, copy the relay, start it; all of it ends with the block."""
+    with log_in(target) as shell, ShaperHostAgent(shell, install(shell)) as agent:
+        yield agent
+
+
+@contextmanager
+def at_work(target: Target, mtu: int = 1500) -> Iterator[ShaperHostAgent]:
+    """An agent that has changed both ports: flags, MTU, offloads, and all that hangs on them."""
+    with connected(target) as agent:
+        assert ports.lay(agent, [Port("p0"), Port("p1")], mtus=[mtu, mtu], profile="exact") == ["p0", "p1"]
+        index = rtnl.interfaces(agent)
+        rtnl.transact(agent, joined_by_u32(index["p0"], index["p1"]))
+        yield agent
+
+
+@contextmanager
 def shaper_host(test: str) -> Iterator[LocalShaperHost]:
     prefix = f"hilt-shaper-{test}-{os.getpid()}-"
     spaces = [prefix + name for name in ("near", "gw", "a", "b")]
@@ -98,8 +119,8 @@ def shaper_host(test: str) -> Iterator[LocalShaperHost]:
             _ip("-n", near, "addr", "add", f"{OURS}/30", "dev", "u0")
             _ip("-n", shaper, "addr", "add", f"{ADDRESS}/30", "dev", "mgmt0")
             _ip("-n", shaper, "link", "set", "mgmt0", "up")
-            sshd, host = _serve(shaper, near, directory)
-            yield LocalShaperHost(prefix, host, directory / "home")
+            sshd, target = _serve(shaper, near, directory)
+            yield LocalShaperHost(prefix, target, directory / "home")
         finally:
             if sshd is not None:
                 sshd.send_signal(signal.SIGKILL)  # and with it its pid namespace
@@ -108,7 +129,7 @@ def shaper_host(test: str) -> Iterator[LocalShaperHost]:
                 netns.delete(name)
 
 
-def _serve(shaper: str, near: str, directory: Path) -> tuple[subprocess.Popen[bytes], ShaperTarget]:
+def _serve(shaper: str, near: str, directory: Path) -> tuple[subprocess.Popen[bytes], Target]:
     pki = ensure_pki()
     base = ensure_base(paths.cache(), lambda line: None) / "tree"
     key = directory / "host_key"
@@ -140,7 +161,11 @@ def _serve(shaper: str, near: str, directory: Path) -> tuple[subprocess.Popen[by
         return False
 
     wait_until(answers, what="sshd", deadline_s=15, every_s=0.05)
-    return process, ShaperTarget(ADDRESS, public, key=pki.ssh_key, namespace=near)
+    return process, _target(near, pki.ssh_key, public)
+
+
+def _target(namespace: str, key: Path, host_key: str) -> Target:
+    return Target("shaper host", namespace, ADDRESS, key, host_key, under_test=False)
 
 
 def _asking(agent: KernelAgent, nic: str) -> offload.Ioctl:
@@ -149,3 +174,12 @@ def _asking(agent: KernelAgent, nic: str) -> offload.Ioctl:
 
 def _ip(*argv: str) -> None:
     subprocess.run(["ip", *argv], check=True, capture_output=True, text=True)
+
+
+if (
+    __name__ == "__main__"
+):  # a client that a test can kill: NAMESPACE KEY HOST_KEY, says "at work", waits for ever
+    namespace, key, *host_key = sys.argv[1:]
+    with at_work(_target(namespace, Path(key), " ".join(host_key)), mtu=9000):
+        print("at work", flush=True)
+        signal.pause()

@@ -255,7 +255,7 @@ def _identity(shell: SshShell) -> Identity:
         slot: Slot = "B" if boot["slot"] == "B" else "A"
         return Identity(model, serial, boot_id, slot, version, str(boot["image_sha256"]))
     except (ValueError, KeyError, TypeError) as exc:
-        raise DeviceError(f"{shell.target.board}: cannot read who it is from {text[:300]!r}: {exc}") from exc
+        raise DeviceError(f"{shell.target.name}: cannot read who it is from {text[:300]!r}: {exc}") from exc
 
 
 def os_pid(firmware_pid: int) -> int | None:

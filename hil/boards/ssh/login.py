@@ -6,15 +6,19 @@ import base64
 import contextlib
 import logging
 import socket
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hil.core import netns
 from hil.core.netns import connect
 from hil.errors import BenchError, ConfigurationError, DeviceError, HilError
 
 if TYPE_CHECKING:
     import paramiko
+
+    from hil.lab.real_board import SshSpec
 
 PORT = 22
 LOG_CHANNEL = "hil.ssh"
@@ -22,12 +26,11 @@ WINDOW = 32 * 1024 * 1024
 PACKET = 256 * 1024
 KEEPALIVE_S = 15
 _CIPHERS = ("aes128-gcm@openssh.com", "aes128-ctr")
-_UNREACHABLE = "is the bench up, and is the link to this board up?"
 
 
 @dataclass(frozen=True)
 class Jump:
-    """A host that the way to the board leads through; logged in to as to the board."""
+    """A host that the way to the target leads through; the login there uses the target's key or agent."""
 
     address: str
     user: str
@@ -37,9 +40,9 @@ class Jump:
 
 @dataclass(frozen=True)
 class Target:
-    """Whom to talk to, from where, and how to know it is the right one."""
+    """A machine to log in to: its address, the namespace to connect from, the keys of both sides."""
 
-    board: str
+    name: str
     namespace: str
     address: str
     key: Path | None  # private key; None: only what the SSH agent offers
@@ -47,16 +50,31 @@ class Target:
     port: int = PORT
     user: str = "root"  # anybody else gets root through sudo
     jump: Jump | None = None
+    under_test: bool = True  # False: a machine of the bench, whose faults are the bench's
+
+    @classmethod
+    def of(cls, name: str, ssh: SshSpec, *, under_test: bool = True) -> Target:
+        """Return the target that a lab file's ``ssh`` section describes, reached from this host."""
+        key = Path(ssh.key_file).expanduser() if ssh.key_file else None
+        jump = Jump(ssh.jump.address, ssh.jump.user, ssh.jump.host_key, ssh.jump.port) if ssh.jump else None
+        return cls(
+            name, netns.HOST, ssh.address, key, ssh.host_key, ssh.port, ssh.user, jump, under_test=under_test
+        )
+
+    def error(self, message: str, *, remedy: str = "") -> HilError:
+        """Return the error that blames this machine: DeviceError under test, else BenchError."""
+        kind = DeviceError if self.under_test else BenchError
+        return kind(f"{self.name}: {message}", remedy=remedy)
 
 
 class WrongHostKeyError(DeviceError):
-    """Somebody else than the board answers. Nothing was sent to it."""
+    """Another machine than the board answers. Nothing was sent to it."""
 
 
 class Connection:
     """A transport that is logged in, and the one to the jump host under it."""
 
-    def __init__(self, transport: paramiko.Transport, under: paramiko.Transport | None = None) -> None:
+    def __init__(self, transport: paramiko.Transport, under: Connection | None = None) -> None:
         self.transport = transport
         self._under = under
 
@@ -67,44 +85,62 @@ class Connection:
 
 
 def log_in(target: Target, timeout_s: float) -> Connection:
-    """Connect and log in.
+    """Connect and log in; every step may take ``timeout_s`` seconds.
 
-    BenchError when there is no route or the jump host is at fault; DeviceError when nothing answers or the login
-    fails; WrongHostKeyError when the host key is not the pinned one.  Every step has ``timeout_s``.
+    BenchError when there is no route or the jump host is at fault.  When nothing answers or the login fails,
+    DeviceError for a machine under test, else BenchError, or ConfigurationError for a key that is refused.
+    WrongHostKeyError (else BenchError) when the host key is not the pinned one.
     """
     if target.jump is None:
-        sock = _dial(target, target.address, target.port, timeout_s)
-        return Connection(_session(target, sock, target.user, target.host_key, target.address, timeout_s))
-    under = _to_jump(target, target.jump, timeout_s)
+        return Connection(_session(target, _dial(target, timeout_s), timeout_s))
+    jump = target.jump
+    under = log_in(
+        replace(
+            target,
+            name=f"{target.name}: jump host {jump.address}",
+            address=jump.address,
+            port=jump.port,
+            user=jump.user,
+            host_key=jump.host_key,
+            jump=None,
+            under_test=False,
+        ),
+        timeout_s,
+    )
     try:
-        channel = _through(target, target.jump, under, timeout_s)
-        there = f"{target.address} (through {target.jump.address})"
-        return Connection(_session(target, channel, target.user, target.host_key, there, timeout_s), under)
+        return Connection(
+            _session(target, _through(target, jump, under.transport, timeout_s), timeout_s), under
+        )
     except BaseException:
         under.close()
         raise
 
 
-def _dial(target: Target, address: str, port: int, timeout_s: float) -> socket.socket:
+def sudo_failed(target: Target, stderr: str) -> ConfigurationError | None:
+    """Return the error behind sudo's own words; None when it is not sudo that failed."""
+    if target.user == "root" or "sudo: " not in stderr:
+        return None
+    if "password is required" not in stderr and "not allowed" not in stderr:
+        return None
+    return ConfigurationError(
+        f"{target.name}: {target.user} is not root and sudo wants a password",
+        remedy=f"there: echo '{target.user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/testbed",
+    )
+
+
+def _dial(target: Target, timeout_s: float) -> socket.socket:
     try:
-        return connect(target.namespace, (address, port), timeout_s=timeout_s)
+        return connect(target.namespace, (target.address, target.port), timeout_s=timeout_s)
     except (ConnectionRefusedError, ConnectionResetError, TimeoutError) as exc:
-        raise DeviceError(f"{target.board}: no answer from sshd at {address}: {exc}") from exc
+        raise target.error(
+            f"no answer from sshd at {target.address} port {target.port}: {exc}",
+            remedy="" if target.under_test else "is it up, and does `ssh` to it work?",
+        ) from exc
     except OSError as exc:
         here = target.namespace or "this machine"
         raise BenchError(
-            f"{target.board}: no way from {here} to {address}: {exc}", remedy=_UNREACHABLE
-        ) from exc
-
-
-def _to_jump(target: Target, jump: Jump, timeout_s: float) -> paramiko.Transport:
-    try:
-        sock = _dial(target, jump.address, jump.port, timeout_s)
-        return _session(target, sock, jump.user, jump.host_key, jump.address, timeout_s)
-    except DeviceError as exc:  # the jump host is not the device under test
-        raise BenchError(
-            f"jump host {jump.address}: {exc.message}",
-            remedy=exc.remedy or "is it up, and does it know this key?",
+            f"{target.name}: no way from {here} to {target.address}: {exc}",
+            remedy="is the bench up, and is the link to this machine up?",
         ) from exc
 
 
@@ -126,21 +162,14 @@ def _through(target: Target, jump: Jump, under: paramiko.Transport, timeout_s: f
                 f"jump host {jump.address} forbids the way to {target.address}:{target.port}",
                 remedy="set AllowTcpForwarding (and PermitOpen) in its sshd_config",
             ) from exc
-        raise DeviceError(f"{target.board}: no answer from sshd at {target.address}: {exc.text}") from exc
+        raise target.error(f"no answer from sshd at {target.address}: {exc.text}") from exc
     except (paramiko.SSHException, OSError, EOFError) as exc:
-        raise DeviceError(
-            f"{target.board}: no answer through jump host {jump.address} within {timeout_s:g} s: {exc!r}"
+        raise target.error(
+            f"no answer through jump host {jump.address} within {timeout_s:g} s: {exc!r}"
         ) from exc
 
 
-def _session(
-    target: Target,
-    sock: socket.socket | paramiko.Channel,
-    user: str,
-    host_key: str,
-    where: str,
-    timeout_s: float,
-) -> paramiko.Transport:
+def _session(target: Target, sock: socket.socket | paramiko.Channel, timeout_s: float) -> paramiko.Transport:
     import paramiko
 
     transport: paramiko.Transport | None = None
@@ -154,60 +183,80 @@ def _session(
         transport.banner_timeout = transport.auth_timeout = transport.handshake_timeout = timeout_s
         options = transport.get_security_options()
         options.ciphers = [name for name in _CIPHERS if name in options.ciphers]
-        options.key_types = [host_key.split()[0]]
-        transport.start_client(timeout=timeout_s)
-        _check_host_key(target.board, host_key, where, transport)
-        _authenticate(target, user, transport)
+        options.key_types = [target.host_key.split()[0]]
+        with _own_words(target):
+            transport.start_client(timeout=timeout_s)
+            _check_host_key(target, transport)
+            _authenticate(target, transport)
         transport.set_keepalive(KEEPALIVE_S)
-    except BaseException as exc:
+    except BaseException:
         if transport is not None:
             transport.close()
         sock.close()
-        if isinstance(exc, paramiko.ssh_exception.IncompatiblePeer):
-            raise WrongHostKeyError(
-                f"{target.board}: what answers at {where} has no host key of the pinned type: {exc}",
-                remedy="is this address another machine's?",
-            ) from exc
-        if isinstance(exc, paramiko.SSHException | OSError | EOFError):
-            raise DeviceError(f"{target.board}: no SSH session: {exc!r}") from exc
         raise
     return transport
 
 
-def _check_host_key(board: str, host_key: str, where: str, transport: paramiko.Transport) -> None:
+@contextlib.contextmanager
+def _own_words(target: Target) -> Iterator[None]:
+    """Raise what paramiko says about a login as an error of this project."""
+    import paramiko
+
+    try:
+        yield
+    except paramiko.ssh_exception.IncompatiblePeer as exc:
+        raise _wrong_host_key(target, f"no host key of the pinned type ({exc})") from exc
+    except paramiko.AuthenticationException as exc:
+        raise _refused(target, f"the login as {target.user} is refused ({exc})") from exc
+    except (paramiko.SSHException, OSError, EOFError) as exc:
+        raise target.error(f"no SSH session: {exc!r}") from exc
+
+
+def _check_host_key(target: Target, transport: paramiko.Transport) -> None:
     offered = transport.get_remote_server_key()
-    kind, pinned = host_key.split()[:2]
+    kind, pinned = target.host_key.split()[:2]
     if offered.get_name() != kind or offered.asbytes() != base64.b64decode(pinned):
-        raise WrongHostKeyError(
-            f"{board}: another host key than the pinned one answers at {where}",
-            remedy="is this address another board's? After a flash, or with a new data partition, pin the new key",
-        )
+        raise _wrong_host_key(target, "another host key than the pinned one")
 
 
-def _authenticate(target: Target, user: str, transport: paramiko.Transport) -> None:
+def _wrong_host_key(target: Target, offered: str) -> HilError:
+    where = f"{target.address} (through {target.jump.address})" if target.jump else target.address
+    kind = WrongHostKeyError if target.under_test else BenchError
+    return kind(
+        f"{target.name}: {offered} answers at {where}",
+        remedy="is this address another machine's? After a flash, or with a new data partition, pin the new key",
+    )
+
+
+def _refused(target: Target, message: str) -> HilError:
+    kind = DeviceError if target.under_test else ConfigurationError
+    return kind(
+        f"{target.name}: {message}",
+        remedy=f"put the public key into ~{target.user}/.ssh/authorized_keys there; check user and key in the lab file",
+    )
+
+
+def _authenticate(target: Target, transport: paramiko.Transport) -> None:
     import paramiko
 
     if target.key is not None:
-        transport.auth_publickey(user, _private_key(target.key))
+        transport.auth_publickey(target.user, _private_key(target.key))
         return
     agent = paramiko.Agent()
     try:
         keys = agent.get_keys()
         if not keys:
             raise ConfigurationError(
-                f"{target.board}: the lab file says to log in with the SSH agent, which offers no key",
+                f"{target.name}: the lab file says to log in with the SSH agent, which offers no key",
                 remedy="ssh-add the key, and see that SSH_AUTH_SOCK reaches this program",
             )
         for key in keys:
             with contextlib.suppress(paramiko.AuthenticationException):
-                transport.auth_publickey(user, key)
+                transport.auth_publickey(target.user, key)
                 return
     finally:
         agent.close()
-    raise DeviceError(
-        f"{target.board}: none of the {len(keys)} keys of the SSH agent lets {user} in",
-        remedy=f"put the public key into ~{user}/.ssh/authorized_keys on the board",
-    )
+    raise _refused(target, f"none of the {len(keys)} keys of the SSH agent lets {target.user} in")
 
 
 def _private_key(path: Path) -> paramiko.PKey:
@@ -220,13 +269,3 @@ def _private_key(path: Path) -> paramiko.PKey:
             f"{path}: cannot be used as a private key: {exc}",
             remedy="it must be readable by you and have no passphrase; keys with one belong into the SSH agent",
         ) from exc
-
-
-def sudo_failed(board: str, user: str, stderr: str) -> HilError | None:
-    """The error behind sudo's own words; None when it is not sudo that failed."""
-    if "sudo: " in stderr and ("password is required" in stderr or "not allowed" in stderr):
-        return ConfigurationError(
-            f"{board}: {user} is not root and sudo wants a password",
-            remedy=f"on the board: echo '{user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/testbed",
-        )
-    return None

@@ -1,4 +1,4 @@
-"""Shell and files of a board over SSH (paramiko), from a given network namespace, with a pinned host key."""
+"""Shell and files of a machine over SSH (paramiko), from a given network namespace, with a pinned host key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from hil.boards.protocol import Completed
 from hil.boards.ssh.login import PACKET, PORT, WINDOW, Jump, Target, WrongHostKeyError, log_in, sudo_failed
-from hil.errors import DeviceError, HilError
 
 if TYPE_CHECKING:
     import paramiko
@@ -29,14 +28,13 @@ SFTP_SERVER = "/usr/lib/openssh/sftp-server"
 
 
 class SshShell:
-    """``hil.boards.protocol.Shell``: one SSH connection, one channel per command."""
+    """``hil.boards.protocol.Shell``: one SSH connection, one channel per command.
+
+    Every method raises :meth:`Target.error` (DeviceError for a machine under test) when the connection breaks.
+    """
 
     def __init__(self, target: Target, *, connect_timeout_s: float = 5.0) -> None:
-        """Connect and log in.
-
-        BenchError when there is no route; DeviceError when nothing answers or the login fails; WrongHostKeyError when
-        the host key is not the pinned one.
-        """
+        """Connect and log in; raises what :func:`log_in` raises."""
         self.target = target
         self._connection = log_in(target, connect_timeout_s)
         self._transport = self._connection.transport
@@ -46,42 +44,59 @@ class SshShell:
     def run(
         self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True
     ) -> Completed:
-        """Run one command as root; DeviceError on a non-zero exit when ``check``, and after ``timeout_s``."""
-        import paramiko
-
+        """Run one command as root; raises also on a non-zero exit when ``check``, and after ``timeout_s``."""
         command = shlex.join(argv)
-        order = command if self.target.user == "root" else f"sudo -n -- {command}"
-        _log.debug("board %s: ssh %.500r", self.target.board, order)
         deadline = time.monotonic() + timeout_s
-        try:
-            channel = self._transport.open_session(window_size=WINDOW, timeout=timeout_s)
+        with self._errors(f"`{command}`", timeout_s):
+            channel = self._execute(command, timeout_s)
             try:
-                channel.settimeout(max(0.1, timeout_s))
-                channel.exec_command(order)
                 out, err = _communicate(channel, stdin, deadline)
                 code = channel.recv_exit_status()
             finally:
                 channel.close()
-        except TimeoutError as exc:
-            raise DeviceError(f"{self.target.board}: `{command}` did not end within {timeout_s:g} s") from exc
-        except (paramiko.SSHException, OSError, EOFError) as exc:
-            raise DeviceError(
-                f"{self.target.board}: the connection broke during `{command}`: {exc!r}"
-            ) from exc
         done = Completed(tuple(argv), code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
         _log.debug(
-            "board %s: exit code %d, %d bytes%s",
-            self.target.board,
+            "%s: exit code %d, %d bytes%s",
+            self.target.name,
             code,
             len(out),
             f", stderr {done.stderr[-200:]!r}" if done.stderr else "",
         )
-        if code != 0 and (refused := self._sudo(done.stderr)):
+        if code != 0 and (refused := sudo_failed(self.target, done.stderr)):
             raise refused
         if check and code != 0:
             tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:])
-            raise DeviceError(f"{self.target.board}: `{command}` ended with {code}: {tail}")
+            raise self.target.error(f"`{command}` ended with {code}: {tail}")
         return done
+
+    def start(self, argv: Sequence[str], *, timeout_s: float = 30.0) -> paramiko.Channel:
+        """Start a command as root and return the channel of its stdin, stdout and stderr; the caller closes it."""
+        command = shlex.join(argv)
+        with self._errors(f"`{command}`", timeout_s):
+            return self._execute(command, timeout_s)
+
+    def _execute(self, command: str, timeout_s: float) -> paramiko.Channel:
+        channel = self._transport.open_session(window_size=WINDOW, timeout=timeout_s)
+        try:
+            channel.settimeout(max(0.1, timeout_s))
+            order = command if self.target.user == "root" else f"sudo -n -- {command}"
+            _log.debug("%s: ssh %.500r", self.target.name, order)
+            channel.exec_command(order)
+        except BaseException:
+            channel.close()
+            raise
+        return channel
+
+    @contextmanager
+    def _errors(self, what: str, timeout_s: float) -> Iterator[None]:
+        import paramiko
+
+        try:
+            yield
+        except TimeoutError as exc:
+            raise self.target.error(f"{what} did not end within {timeout_s:g} s") from exc
+        except (paramiko.SSHException, OSError, EOFError) as exc:
+            raise self.target.error(f"the connection broke during {what}: {exc!r}") from exc
 
     def push(self, local: Path, remote: str) -> None:
         with self._files(f"write {remote}") as sftp:
@@ -149,10 +164,6 @@ class SshShell:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _sudo(self, stderr: str) -> HilError | None:
-        user = self.target.user
-        return None if user == "root" else sudo_failed(self.target.board, user, stderr)
-
     def _open_sftp(self) -> paramiko.SFTPClient:
         import paramiko
 
@@ -168,14 +179,14 @@ class SshShell:
         """The SFTP channel of this connection; one file operation at a time."""
         import paramiko
 
-        _log.debug("board %s: sftp: %s", self.target.board, what)
+        _log.debug("%s: sftp: %s", self.target.name, what)
         with self._sftp_lock:
             try:
                 if self._sftp is None:
                     self._sftp = self._open_sftp()
                 yield self._sftp
             except (paramiko.SSHException, OSError, EOFError) as exc:
-                raise DeviceError(f"{self.target.board}: cannot {what}: {exc}") from exc
+                raise self.target.error(f"cannot {what}: {exc}") from exc
 
 
 def _communicate(channel: paramiko.Channel, stdin: bytes, deadline: float) -> tuple[bytes, bytes]:

@@ -90,7 +90,7 @@ def pull(
         nonlocal size, got
         size = shell.file_size(remote)
         if size < 0:
-            raise NothingThere(f"{shell.target.board}: there is no {remote}")
+            raise NothingThere(f"{shell.target.name}: there is no {remote}")
         here = part.stat().st_size if part.exists() else 0
         if not 0 < here <= size or file_digest(part) != _remote_digest(shell, remote, here):
             here = 0

@@ -17,14 +17,14 @@ from hil.boards.jetson.identity import check_identity
 from hil.boards.jetson.inspection import look
 from hil.boards.power.build import supervisor_of
 from hil.boards.protocol import PowerState
-from hil.boards.ssh.shell import Jump, SshShell, Target
+from hil.boards.ssh.shell import SshShell, Target
 from hil.boards.wiring import way_in, wiring_of
 from hil.core.sysfs import names_in, text_of
 from hil.errors import ConfigurationError, HilError
 from hil.host.doctor.this_host import Check, Status
 from hil.lab.model import BoardSpec, Lab
 from hil.lab.power import MicrocontrollerSpec
-from hil.lab.real_board import BudgetSpec, JetsonSpec, SshSpec
+from hil.lab.real_board import BudgetSpec, JetsonSpec
 
 ROOT = Path("/")
 WITHOUT = "benches of other lab files work; this one does not come up"
@@ -93,7 +93,7 @@ def _management(board: BoardSpec, section: JetsonSpec, *, has_power: bool) -> Ch
         return _check(board, "management", "warn", f"{there}: not asked, it has no power", why, remedy)
     budget_s = (section.budgets or BudgetSpec()).answer_s
     try:
-        with SshShell(_target(board, section.ssh, key)) as shell:
+        with SshShell(Target.of(board.name, section.ssh)) as shell:
             seen = look(shell, board=board.name, timeout_s=budget_s)
         check_identity(seen.who, board=board.name, module=board.module, serial=board.serial)
     except HilError as exc:
@@ -106,11 +106,6 @@ def _management(board: BoardSpec, section: JetsonSpec, *, has_power: bool) -> Ch
         f"{there}: {seen.who.model}, serial {seen.who.serial}{serial}, slot {seen.proof.slot}",
         why,
     )
-
-
-def _target(board: BoardSpec, ssh: SshSpec, key: Path | None) -> Target:
-    jump = Jump(ssh.jump.address, ssh.jump.user, ssh.jump.host_key, ssh.jump.port) if ssh.jump else None
-    return Target(board.name, "", ssh.address, key, ssh.host_key, ssh.port, ssh.user, jump)
 
 
 def _console(board: BoardSpec, url: str, root: Path) -> tuple[Check, bool]:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from hil.boards.ssh.login import Target
 from hil.errors import ConfigurationError, HilError
 from hil.host.doctor.this_host import Check, Status
 from hil.links.engines import offload, ports, rtnl
 from hil.links.engines.choose import lacking
 from hil.links.engines.ports import Nic, Port
-from hil.links.engines.shaper_host import Login, ShaperHost, ShaperTarget, SshAgent
+from hil.links.engines.shaper_host import ShaperHost, ShaperHostAgent, install, log_in
 
 WITHOUT = "benches whose lab file has no shaper_host work; this lab's links do not"
 INEXACT = "everything, but runs may end INCONCLUSIVE"
@@ -68,33 +69,32 @@ def diagnose(shaper: ShaperHost) -> list[Check]:
 def probe(shaper: ShaperHost) -> ShaperHostFacts:
     """Ask it. Ports that are down are set up for the while, to see whether something is at their other end."""
     ends = tuple(port for pair in shaper.ports.values() for port in pair)
-    name = shaper.host.name
+    name = shaper.target.name
     try:
-        return _probed(shaper.host, name, ends)
+        return _probed(shaper.target, ends)
     except HilError as exc:
         return ShaperHostFacts(name, ends, problem=exc.message, remedy=exc.remedy)
 
 
-def _probed(host: ShaperTarget, name: str, ends: tuple[Port, ...]) -> ShaperHostFacts:
-    login = Login(host)
-    try:
-        said = dict(line.partition("=")[::2] for line in login.run(_FACTS, root=True).splitlines())
-    finally:
-        login.close()
-    with SshAgent(host, scratch=True) as agent:
-        missing = [*lacking(agent), *([] if ports.makes_vlans(agent) else ["VLANs (8021q)"])]
-        took_ms = [_timed_ms(agent) for _ in range(_ROUND_TRIPS)]
-        clock = agent.offset(time.monotonic_ns, readings=10)
-        release, relay = agent.kernel_release, agent.relay
-    with SshAgent(host, relay=relay) as agent:
-        nics = ports.nics(agent)
-        wanted = sorted({port.nic for port in ends} & {*nics})
-        offloads = {nic: _offloads(agent, nic) for nic in wanted}
-        nics = _with_carrier(
-            agent, nics, [nic for nic in wanted if not nics[nic].up and not nics[nic].master]
-        )
+def _probed(target: Target, ends: tuple[Port, ...]) -> ShaperHostFacts:
+    with log_in(target) as shell:
+        answer = shell.run(["sh", "-c", _FACTS]).stdout
+        said = dict(line.partition("=")[::2] for line in answer.splitlines())
+        relay = install(shell)
+        with ShaperHostAgent(shell, relay, scratch=True) as agent:
+            missing = [*lacking(agent), *([] if ports.makes_vlans(agent) else ["VLANs (8021q)"])]
+            took_ms = [_timed_ms(agent) for _ in range(_ROUND_TRIPS)]
+            clock = agent.offset(time.monotonic_ns, readings=10)
+            release = agent.kernel_release
+        with ShaperHostAgent(shell, relay) as agent:
+            nics = ports.nics(agent)
+            wanted = sorted({port.nic for port in ends} & {*nics})
+            offloads = {nic: _offloads(agent, nic) for nic in wanted}
+            nics = _with_carrier(
+                agent, nics, [nic for nic in wanted if not nics[nic].up and not nics[nic].master]
+            )
     return ShaperHostFacts(
-        name,
+        target.name,
         ends,
         kernel_release=release,
         missing=tuple(missing),
@@ -110,18 +110,18 @@ def _probed(host: ShaperTarget, name: str, ends: tuple[Port, ...]) -> ShaperHost
     )
 
 
-def _timed_ms(agent: SshAgent) -> float:
+def _timed_ms(agent: ShaperHostAgent) -> float:
     before = time.monotonic_ns()
     agent.clock()
     return (time.monotonic_ns() - before) / 1e6
 
 
-def _offloads(agent: SshAgent, nic: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _offloads(agent: ShaperHostAgent, nic: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     free, stuck = offload.segmenting(ports.asking(agent, nic), udp_only=False)
     return tuple(free), tuple(stuck)
 
 
-def _with_carrier(agent: SshAgent, nics: dict[str, Nic], down: Sequence[str]) -> dict[str, Nic]:
+def _with_carrier(agent: ShaperHostAgent, nics: dict[str, Nic], down: Sequence[str]) -> dict[str, Nic]:
     """The NICs again, after those that were down had time to find a carrier; the relay sets them down again."""
     for name in down:
         nic = nics[name]

@@ -66,7 +66,7 @@ class Nic:
 
 
 class ShaperKernel(Protocol):
-    """What is needed of :class:`hil.links.engines.shaper_host.SshAgent`."""
+    """What is needed of :class:`hil.links.engines.shaper_host.ShaperHostAgent`."""
 
     def request(self, batch: bytes) -> bytes: ...
 

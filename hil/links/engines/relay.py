@@ -8,9 +8,8 @@ under its content hash.
 from __future__ import annotations
 
 import hashlib
-import select
+import math
 import shutil
-import socket
 import struct
 import subprocess
 import tempfile
@@ -19,6 +18,7 @@ import time
 from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
+from typing import Protocol
 
 from hil.core import paths
 from hil.errors import BenchError
@@ -92,21 +92,31 @@ def _compiled(name: str, sources: Sequence[Path], flags: Sequence[str]) -> Path:
     return target
 
 
+class Stream(Protocol):
+    """What is needed of a connected stream: a socket has it, and a channel of an SSH connection."""
+
+    def sendall(self, data: bytes, /) -> object: ...
+
+    def recv(self, size: int, /) -> bytes: ...
+
+    def settimeout(self, seconds: float | None, /) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class RelayLine:
-    """Frames over a connected stream socket, stop-and-wait.
+    """Frames over a connected stream, stop-and-wait.
 
     ``nudge_s`` is how long to wait for an answer before sending an empty frame: User-Mode Linux 6.1 can miss that
-    bytes arrived until more arrive.  None where the other end is an ordinary process.
+    bytes arrived until more arrive.  Without it where the other end is an ordinary process.
     """
 
-    def __init__(self, sock: socket.socket, *, name: str, nudge_s: float | None = None) -> None:
-        self._sock = sock
+    def __init__(self, stream: Stream, *, name: str, nudge_s: float = math.inf) -> None:
+        self._stream = stream
         self._name = name
         self._nudge_s = nudge_s
         self._sequence = 0
         self._one_at_a_time = threading.Lock()
-        self._poll = select.poll()
-        self._poll.register(sock, select.POLLIN)
         self.nudges = 0
 
     def ask(self, kind: Kind, payload: bytes = b"", *, deadline_s: float = 5.0) -> bytes:
@@ -114,15 +124,16 @@ class RelayLine:
         if len(payload) > PAYLOAD_MAX:
             raise ValueError(f"payload of {len(payload)} bytes; frames carry {PAYLOAD_MAX}")
         with self._one_at_a_time:
+            self._stream.settimeout(deadline_s)
             return self._ask(kind, payload, time.monotonic() + deadline_s)
 
     def _ask(self, kind: Kind, payload: bytes, until: float) -> bytes:
         self._sequence = (self._sequence + 1) & 0xFFFF
         try:
-            self._sock.sendall(self._frame(kind, payload))
+            self._stream.sendall(self._frame(kind, payload))
             answer, more = self._receive(until)
             while more:
-                self._sock.sendall(self._frame(Kind.MORE))
+                self._stream.sendall(self._frame(Kind.MORE))
                 piece, more = self._receive(until)
                 answer += piece
         except OSError as exc:
@@ -131,7 +142,7 @@ class RelayLine:
 
     def close(self) -> None:
         """Close the line, which ends the relay (and User-Mode Linux with it)."""
-        self._sock.close()
+        self._stream.close()
 
     def _frame(self, kind: Kind, payload: bytes = b"") -> bytes:
         return _HEADER.pack(len(payload), kind, 0, self._sequence, _MAGIC) + payload
@@ -152,13 +163,15 @@ class RelayLine:
             left = until - time.monotonic()
             if left <= 0:
                 raise BenchError(f"{self._name} did not answer in time", remedy="bring the bench up again")
-            if not self._poll.poll(1000 * min(left, patience or left)):
-                if patience is not None:
-                    self._sock.sendall(self._frame(Kind.NUDGE))
+            self._stream.settimeout(min(left, patience))
+            try:
+                piece = self._stream.recv(length - len(data))
+            except TimeoutError:
+                if patience < left:
+                    self._stream.sendall(self._frame(Kind.NUDGE))
                     self.nudges += 1
                     patience = min(2 * patience, 0.2)  # unread nudges must stay below the line's 4 KB
                 continue
-            piece = self._sock.recv(length - len(data))
             if not piece:
                 raise OSError("it closed the line")
             data += piece

@@ -1,5 +1,6 @@
 """The relay's frames, against a scripted other end."""
 
+import math
 import socket
 import struct
 import threading
@@ -32,7 +33,7 @@ def other_end() -> Iterator[Callable[..., RelayLine]]:
     started: list[tuple[socket.socket, threading.Thread]] = []
     failures: list[BaseException] = []
 
-    def start(script: Script, *, nudge_s: float | None = None) -> RelayLine:
+    def start(script: Script, *, nudge_s: float = math.inf) -> RelayLine:
         ours, theirs = socket.socketpair()
 
         def run() -> None:
