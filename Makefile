@@ -40,7 +40,7 @@ coverage: venv ## the unit tests, with the share of lines and branches of hil/ t
 
 docs: venv ## the documentation as a site, in reports/out/docs; a dead link is an error
 	@$(BIN)/python -c 'import material, mkdocs, mkdocstrings' 2>/dev/null || \
-	    $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input --editable '.[docs]'
+	    $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input --no-build-isolation --editable '.[docs]'
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "reports/out/docs/index.html"
 
