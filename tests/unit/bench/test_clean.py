@@ -97,7 +97,10 @@ def test_every_kind_of_leftover_is_looked_for() -> None:
     }  # fmt: skip
 
 
-def test_a_bench_is_live_while_its_lock_is_held_or_its_keeper_runs(tmp_path: Path) -> None:
+def test_a_bench_is_live_while_its_lock_is_held_or_its_keeper_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leftovers, "DYING_S", 0.05)  # the lock's holder is alive: it will not let go
     (tmp_path / "run/bench/held").mkdir(parents=True)
     (tmp_path / "run/bench/gone").mkdir()
     with hold("held"):

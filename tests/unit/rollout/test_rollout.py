@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,8 +40,8 @@ def bundle(tmp_path: Path) -> FakeBundle:
     return FakeBundle.make(tmp_path / "v2.raucb")
 
 
-def rollout(boards: Bed, bundle: FakeBundle, **more: Any) -> Rollout:
-    return Rollout(boards.fleet, bundle, policy=QUICK, adapter=boards.adapter, **more)
+def rollout(boards: Bed, bundle: FakeBundle, policy: RolloutPolicy = QUICK, **more: Any) -> Rollout:
+    return Rollout(boards.fleet, bundle, policy=policy, adapter=boards.adapter, **more)
 
 
 def versions(boards: Bed) -> set[tuple[str, bool]]:
@@ -167,7 +168,7 @@ def test_an_os_that_finds_itself_unhealthy_is_taken_back(boards: Bed, bundle: Fa
     services = boards["a2"].facts / "services"
     services.mkdir()
     (services / "payload.pid").write_text("999999999")
-    work = rollout(boards, bundle)
+    work = rollout(boards, bundle, replace(QUICK, health_deadline_s=0.3))
     work.distribute()
     work.install()
     with pytest.raises(FellBack, match="payload does not run"):
