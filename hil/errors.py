@@ -7,6 +7,7 @@ INCONCLUSIVE; configuration errors stop the run before anything is touched (exit
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 
 class Blame(StrEnum):
@@ -30,6 +31,12 @@ class HilError(Exception):
         super().__init__(message)
         self.message = message
         self.remedy = remedy
+
+    def with_context(self, message: str) -> Self:
+        """Return the same error, of the same type and with all that it carries, with another message."""
+        other = type(self).__new__(type(self), message)  # its own __init__ may want more than a message
+        vars(other).update(vars(self) | {"message": message})
+        return other
 
     def __str__(self) -> str:
         return f"{self.message}\n  remedy: {self.remedy}" if self.remedy else self.message

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from hil.bench.earlier_bench import clear_the_way
 from hil.bench.host_nics import NearNics
-from hil.bench.keeper_equipment import PARALLEL, Equipment
+from hil.bench.keeper_equipment import PARALLEL, KeeperEquipment
 from hil.bench.plumbing import Plumbing
 from hil.bench.routing import Router, Routing
 from hil.bench.state import (
@@ -160,7 +160,7 @@ class Keeper:
             near = NearNics(lab.shaper_host)
             stack.callback(near.give_back)
             near.take(plumbing.wires(first))
-        equipment = Equipment(plumbing, client, images, pki, stack)
+        equipment = KeeperEquipment(plumbing, client, images, pki, stack)
 
         shaper = ShaperHost.of(lab.shaper_host) if lab.shaper_host else None
 

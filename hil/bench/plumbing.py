@@ -107,7 +107,7 @@ class Plumbing:
     def board_address(self, board: str) -> dict[Via, tuple[str, str]]:
         """(namespace to connect from, address) for each way to a board."""
         found = self.addresses[board]
-        section = next(b.jetson for b in self.lab.boards if b.name == board)
+        section = next(b.real for b in self.lab.boards if b.name == board)
         if section and section.ssh:
             # A real board: this machine's own network leads to its management port.
             flight = {Via.FLIGHT: (self.ground, found.flight)} if section.flight else {}
@@ -182,10 +182,10 @@ class Plumbing:
     def _real_nics(self) -> list[tuple[str, str, str]]:
         """(spacecraft, board, NIC of this machine) of every real board with a flight port."""
         return [
-            (craft.name, board.name, board.jetson.flight.nic)
+            (craft.name, board.name, board.real.flight.nic)
             for craft in self.lab.spacecraft
             for board in craft.boards
-            if board.jetson and board.jetson.flight
+            if board.real and board.real.flight
         ]
 
     def remove(self) -> None:

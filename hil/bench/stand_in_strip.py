@@ -12,9 +12,10 @@ import threading
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from hil.boards.kinds import Load
 from hil.core import netns
 from hil.errors import HilError
 
@@ -23,13 +24,6 @@ PORT = 80
 """The strip has a namespace's loopback to itself, so its address need not be told to anybody."""
 _NOT_FOUND = -105
 _UNAVAILABLE = -114
-
-
-class Load(Protocol):
-    """What hangs on an outlet."""
-
-    def on(self) -> None: ...
-    def cut(self) -> None: ...
 
 
 class _Relay:

@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from hil.boards.conformance import BoardConformance, running
 from hil.boards.console.boot_stages import StageReader
-from hil.boards.jetson.inspection import Look
+from hil.boards.jetson.inspection import BoardReport
 from hil.boards.jetson.sensors import Provision
 from hil.boards.protocol import Board
 from hil.errors import ConfigurationError, DeviceError, HilError
@@ -57,7 +57,7 @@ class Detailed(Protocol):
 
     @property
     def boot_budget_s(self) -> float: ...
-    def look(self) -> Look: ...
+    def inspect(self) -> BoardReport: ...
     def provision(self) -> Provision: ...
 
 
@@ -281,7 +281,7 @@ def _particulars(
     if not isinstance(board, Detailed):
         notes.append("this driver reads no trip points and no rails")
         return identity, firmware, trips, rails, notes
-    seen = board.look()
+    seen = board.inspect()
     identity |= {"module": seen.who.part, "TNSPEC": seen.who.tnspec, "last reset": seen.proof.why}
     firmware |= {"L4T": seen.who.l4t, "JetPack": seen.who.jetpack}
     if not seen.who.tnspec:

@@ -6,25 +6,45 @@ import base64
 import hashlib
 
 from hil.lab.model import BoardSpec
-from hil.lab.power import GpioSpec, SupervisorSpec
+from hil.lab.power import OutletSpec
 from hil.lab.real_board import SshSpec
+
+_WORDS = (
+    ("at", "address"),
+    ("hub", "hub"),
+    ("port", "port"),
+    ("outlet", "outlet"),
+    ("", "chip"),
+    ("line", "line"),
+)
 
 
 def wiring_of(board: BoardSpec) -> dict[str, str]:
-    """What is plugged in where; empty for a container board and a stand-in, which the bench wires itself."""
-    section = board.jetson
-    if section is None or board.contained or section.ssh is None:
+    """Return what is plugged in where; empty for a board that the bench makes and wires itself."""
+    section = board.real
+    if section is None:
         return {}
-    found = {"management": way_in(section.ssh), "host key": fingerprint(section.ssh.host_key)}
+    cables: dict[str, str] = {}
+    if section.ssh:
+        cables |= {"management": way_in(section.ssh), "host key": fingerprint(section.ssh.host_key)}
     if section.console:
-        found["console"] = f"{section.console.url}, {section.console.baudrate} baud"
-    if section.supervisor:
-        found |= _supervisor(section.supervisor)
+        cables["console"] = f"{section.console.url}, {section.console.baudrate} baud"
+    if parts := section.supervisor:
+        named = (("power", parts.power), ("FC_REC", parts.recovery_pin), ("SYS_RESET", parts.reset_pin))
+        cables |= {title: _place(part) for title, part in named if part is not None}
     if section.flight:
-        found["flight port"] = f"NIC {section.flight.nic} of this machine"
+        cables["flight port"] = f"NIC {section.flight.nic} of this machine"
     if section.recovery:
-        found["recovery USB"] = f"port {section.recovery.usb_path}"
-    return found
+        cables["recovery USB"] = f"port {section.recovery.usb_path}"
+    return cables
+
+
+def _place(part: OutletSpec) -> str:
+    """``shelly-gen2 at 192.0.2.20 outlet 0``: what of it is cabled, whatever its kind."""
+    values = ((word, getattr(part, key, None)) for word, key in _WORDS)
+    return " ".join(
+        [part.kind, *(f"{word} {value}".strip() for word, value in values if value not in (None, ""))]
+    )
 
 
 def way_in(ssh: SshSpec) -> str:
@@ -34,22 +54,6 @@ def way_in(ssh: SshSpec) -> str:
 
 
 def fingerprint(host_key: str) -> str:
-    """As ``ssh-keygen -l`` prints it."""
+    """Return the fingerprint of a key as ``ssh-keygen -l`` prints it."""
     blob = base64.b64decode(host_key.split(" ")[1])
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
-
-
-def _supervisor(spec: SupervisorSpec) -> dict[str, str]:
-    power = spec.power
-    where = " ".join(
-        f"{word} {value}"
-        for word, key in (("at", "address"), ("hub", "hub"), ("port", "port"), ("outlet", "outlet"))
-        if (value := getattr(power, key, None)) not in (None, "")
-    )
-    found = {"power": f"{power.kind} {where}".strip()}
-    for title, pin in (("FC_REC", spec.recovery_pin), ("SYS_RESET", spec.reset_pin)):
-        if isinstance(pin, GpioSpec):
-            found[title] = f"{pin.chip} line {pin.line}"
-        elif pin is not None:
-            found[title] = f"{pin.kind} port {pin.port}"
-    return found

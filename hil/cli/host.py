@@ -11,7 +11,7 @@ import click
 from hil.cli.output import JSON_OPTION, Progress, console, print_json
 
 if TYPE_CHECKING:
-    from hil.host.doctor.this_host import Check
+    from hil.core.check import Check
 
 
 @click.command()

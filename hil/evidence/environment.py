@@ -80,7 +80,7 @@ def lab_facts(lab: Lab, path: Path) -> dict[str, Any]:
             "driver": board.driver,
             "module": board.module,
             "model": board.model,
-            "stand_in": board.jetson.stand_in if board.jetson else None,
+            "stand_in": board.stand_in,
             "fidelity": board.fidelity,
         }
         for craft in lab.spacecraft

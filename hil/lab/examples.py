@@ -40,26 +40,6 @@ boards:
   - {name: a1, driver: container, module: p3701-0005}
   - {name: a2, driver: jetson, module: p3701-0005, jetson: {stand_in: container}}
 """,
-    "BoardSpec": f"""\
-name: b1
-driver: jetson
-module: p3767-0005
-serial: "1421623012345"    # in quotes: it is text
-jetson:
-  ssh: {{address: 192.0.2.11, key_file: ~/.ssh/lab, host_key: {_HOST_KEY}}}
-  console: {{url: "/dev/serial/by-path/pci-0000:00:14.0-usb-0:3:1.0-port0"}}
-  supervisor:
-    power: {{kind: shelly-gen2, address: 192.0.2.20, outlet: 0}}
-""",
-    "JetsonSpec": f"""\
-ssh: {{address: 192.0.2.11, user: nvidia, agent: true, host_key: {_HOST_KEY}}}
-console: {{url: "rfc2217://192.0.2.30:4001"}}
-supervisor:
-  power: {{kind: tasmota, address: 192.0.2.21, outlet: 2}}
-flight: {{nic: enp3s0.101}}
-recovery: {{usb_path: 1-4.2}}
-budgets: {{boot_s: 240}}
-""",
     "SshSpec": f"""\
 address: 192.0.2.11
 user: nvidia
@@ -82,62 +62,6 @@ recovery_pin: {kind: gpio, chip: gpiochip0, line: 5}
 reset_pin: {kind: gpio, chip: gpiochip0, line: 6}
 min_off_s: 3
 confirm_within_s: 10
-""",
-    "ShellyGen1Spec": """\
-kind: shelly-gen1
-address: 192.0.2.20
-outlet: 0
-password: file:/etc/hil/strip
-""",
-    "ShellyGen2Spec": """\
-kind: shelly-gen2
-address: 192.0.2.20
-outlet: 0
-password: env:STRIP_PASSWORD
-""",
-    "TasmotaSpec": """\
-kind: tasmota
-address: 192.0.2.21:8080
-outlet: 2
-""",
-    "SnmpSpec": """\
-kind: snmp
-address: 192.0.2.22
-outlet: 7
-model: apc-rpdu2
-community: env:STRIP_COMMUNITY
-""",
-    "SnmpObjectsSpec": """\
-on_oid: 1.3.6.1.4.1.99999.1.2.{outlet}
-on_value: 1
-off_oid: 1.3.6.1.4.1.99999.1.2.{outlet}
-off_value: 2
-state_oid: 1.3.6.1.4.1.99999.1.3.{outlet}
-state_on: [1]
-state_off: [2, 3]
-""",
-    "UhubctlSpec": """\
-kind: uhubctl
-hub: 1-1.4
-outlet: 3
-""",
-    "CommandSpec": """\
-kind: command
-turn_on: [rack-power, --outlet, "4", "on"]     # the quotes matter: YAML reads a bare on as true
-turn_off: [rack-power, --outlet, "4", "off"]
-state: [rack-power, --outlet, "4", status]
-state_on: "(?m)^outlet 4: on$"
-state_off: "(?m)^outlet 4: off$"
-""",
-    "MicrocontrollerSpec": """\
-kind: microcontroller
-port: /dev/serial/by-path/pci-0000:00:14.0-usb-0:5:1.0-port0
-baud: 115200
-""",
-    "GpioSpec": """\
-kind: gpio
-chip: gpiochip0
-line: 5
 """,
     "ShaperHostSpec": f"""\
 ssh: {{address: 192.0.2.40, key_file: ~/.ssh/lab, host_key: {_HOST_KEY}}}

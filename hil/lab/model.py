@@ -12,9 +12,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AliasChoices, Field, PrivateAttr, StringConstraints, model_validator
 
-from hil.core import paths
-from hil.lab.real_board import JetsonSpec
+from hil.core import kinds, paths
+from hil.lab.real_board import RealBoard
 from hil.lab.shaper_host import ShaperHostSpec
+from hil.lab.unions import OneOfKinds
 from hil.lab.yamlfile import Strict, fault, load_yaml
 
 logger = logging.getLogger("hil.lab")
@@ -69,12 +70,14 @@ MODULE_MODEL: dict[str, str] = {
 
 
 class BoardSpec(Strict):
-    """One Orin module with its carrier."""
+    """One board; what each driver reads is below.
+
+    The model of a driver is a subclass with ``driver: Literal[...]`` and what else its boards need, and is named by
+    its :class:`hil.boards.kinds.BoardKind`.
+    """
 
     name: Name
-    driver: Literal["container", "jetson"] = Field(
-        default="container", description="jetson: a real one (or its stand-in), with a jetson section"
-    )
+    driver: str
     module: Module = Field(
         default="p3701-0005",
         description="part number: p3701 is an AGX Orin (-0004: 32 GB), p3767 an Orin NX (-0000, -0001) or Nano; "
@@ -91,28 +94,25 @@ class BoardSpec(Strict):
         description="nvpmodel's name of a mode, e.g. 30W or MAXN: set when the bench comes up, with the reboot that "
         "some need; left as it is without. `hil board mode NAME` lists them",
     )
-    jetson: JetsonSpec | None = Field(default=None, description="only with driver: jetson")
-
-    @model_validator(mode="after")
-    def _section_of_driver(self) -> Self:
-        if (self.driver == "jetson") != (self.jetson is not None):
-            raise fault(
-                "jetson",
-                self.name,
-                "is required with driver: jetson (ssh, console and supervisor, or stand_in: container)"
-                if self.jetson is None
-                else "is only for driver: jetson",
-            )
-        return self
 
     @property
     def model(self) -> str:
         return MODULE_MODEL[self.module]
 
     @property
+    def real(self) -> RealBoard | None:
+        """How a real board is reached; None where the bench makes the hardware itself."""
+        return None
+
+    @property
+    def stand_in(self) -> str | None:
+        """What stands in for the real board of this driver; None: nothing does."""
+        return None
+
+    @property
     def contained(self) -> bool:
         """Whether its hardware is a container, whatever drives it."""
-        return self.jetson is None or self.jetson.stand_in is not None
+        return self.real is None
 
     @property
     def fidelity(self) -> Literal["virtual", "hardware"]:
@@ -120,11 +120,19 @@ class BoardSpec(Strict):
         return "virtual" if self.contained else "hardware"
 
 
+Board = Annotated[BoardSpec, OneOfKinds(kinds.BOARDS, "driver", default="container")]
+
+
 class Spacecraft(Strict):
     """A bus with its boards and the switch between them."""
 
     name: Name
-    boards: tuple[BoardSpec, ...] = Field(min_length=1, max_length=MAX_BOARDS_PER_SPACECRAFT, strict=False)
+    boards: tuple[Board, ...] = Field(
+        min_length=1,
+        max_length=MAX_BOARDS_PER_SPACECRAFT,
+        strict=False,
+        description="in the order of their addresses",
+    )
 
 
 class GroundStation(Strict):

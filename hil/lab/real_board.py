@@ -1,14 +1,10 @@
-"""A real board in a lab file: the ``jetson`` section says how the harness reaches it and how long things may take.
-
-With ``stand_in: container`` there is no Orin: the bench builds a container board and the lab equipment around it, and
-fills in the rest of the section itself.
-"""
+"""Parts of a real board's section in a lab file: how the testbed reaches it, and how long things may take."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
@@ -124,12 +120,9 @@ class BudgetSpec(Strict):
     answer_s: float = Field(default=10.0, ge=1, le=120, description="one question to the running OS")
 
 
-class JetsonSpec(Strict):
-    """One Jetson: three ways to it (``ssh``, ``console``, ``supervisor``, all required), or ``stand_in`` alone."""
+class RealBoard(Strict):
+    """What every real board's section may have; a driver's own section says what it needs of it."""
 
-    stand_in: Literal["container"] | None = Field(
-        default=None, description="no Orin at all: a container board with a power strip and a serial line"
-    )
     ssh: SshSpec | None = None
     console: ConsoleSpec | None = None
     supervisor: SupervisorSpec | None = None
@@ -138,20 +131,3 @@ class JetsonSpec(Strict):
     )
     recovery: RecoverySpec | None = None
     budgets: BudgetSpec | None = None
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        given = [
-            name
-            for name in ("ssh", "console", "supervisor", "flight", "recovery")
-            if getattr(self, name) is not None
-        ]
-        if self.stand_in and given:
-            raise ValueError(f"with stand_in the bench fills in {', '.join(given)} itself: leave it out")
-        if not self.stand_in:
-            missing = [name for name in ("ssh", "console", "supervisor") if name not in given]
-            if missing:
-                raise ValueError(
-                    f"needs {', '.join(missing)}; or `stand_in: container` where there is no Orin"
-                )
-        return self

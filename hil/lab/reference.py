@@ -95,7 +95,9 @@ def sections(model: type[BaseModel], title: str, examples: Mapping[str, str]) ->
             places=tuple(where),
             about=_prose(definitions[name].get("description", "")),
             keys=tuple(_keys(definitions, name)),
-            example=_example(examples.get(name, ""), where[0] if where else ""),
+            example=_example(
+                examples.get(name, definitions[name].get("x-example", "")), where[0] if where else ""
+            ),
         )
         for name, where in places.items()
     ]
@@ -119,11 +121,12 @@ def _visit(definitions: Schema, name: str, place: str) -> Iterator[tuple[str, st
 
 def _targets(prop: Schema) -> Iterator[tuple[str, str]]:
     """(model, what to put behind the key) of the sections that a property leads to."""
-    kinds = {ref: kind for kind, ref in prop.get("discriminator", {}).get("mapping", {}).items()}
+    union = prop.get("discriminator", {})
+    kinds = {ref: f"{union['propertyName']}: {kind}" for kind, ref in union.get("mapping", {}).items()}
     for variant in _variants(prop):
         if "$ref" in variant:
             kind = kinds.get(variant["$ref"])
-            yield _name(variant["$ref"]), f" (kind: {kind})" if kind else ""
+            yield _name(variant["$ref"]), f" ({kind})" if kind else ""
         elif "items" in variant:
             for target, tail in _targets(variant["items"]):
                 yield target, f"[]{tail}"
@@ -168,7 +171,9 @@ def _keys(definitions: Schema, name: str) -> Iterator[Key]:
 
 def _type(prop: Schema) -> str:
     if "discriminator" in prop or any("discriminator" in v for v in _variants(prop)):
-        return "section by `kind`: " + ", ".join(f"{{{name}}}" for name, _ in _targets(prop))
+        union = next(v["discriminator"] for v in (prop, *_variants(prop)) if "discriminator" in v)
+        sections = ", ".join(f"{{{name}}}" for name, _ in _targets(prop))
+        return f"section by `{union['propertyName']}`: {sections}"
     words = []
     for variant in _variants(prop):
         if "$ref" in variant:
@@ -269,7 +274,7 @@ def _prose(text: str) -> str:
 
 def _last(place: str) -> tuple[str, str, str]:
     """(key, ``[]`` for a list or ``.NAME`` for a mapping, kind) at the end of a place."""
-    match = re.search(r"(\w+)(\[\]|\.NAME)?(?: \(kind: ([^)]+)\))?$", place)
+    match = re.search(r"(\w+)(\[\]|\.NAME)?(?: \(\w+: ([^)]+)\))?$", place)
     assert match is not None  # places are made by _visit
     return match[1], match[2] or "", match[3] or ""
 

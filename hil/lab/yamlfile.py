@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar, get_args
@@ -13,19 +13,35 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from hil.errors import ConfigurationError
+from hil.lab.unions import is_tag, model_of_tag, owners_of_key
+
+MAX_DEPTH = 100
+"""Levels of lists and sections in a file; a lab file has eight."""
 
 
 class Strict(BaseModel):
-    """Base of every model read from a file: frozen, no unknown keys, no silent conversion of types."""
+    """Base of every model read from a file: frozen, no unknown keys, no silent conversion of types.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    Its validator is built at first use: which kinds a section may have is known only then.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
 
 M = TypeVar("M", bound=BaseModel)
 
 
+def with_example(text: str) -> ConfigDict:
+    """Return a model's configuration with one worked example for ``hil lab reference``: YAML below its key."""
+    return ConfigDict(json_schema_extra={"x-example": text})
+
+
 def fault(key: str, value: str, message: str) -> PydanticCustomError:
-    """What a model's own validator raises: the file's line of ``value`` (last place it stands) is named."""
+    """Return the error that a model's own validator raises.
+
+    It names the line of ``value`` below the model's place in the file: below ``key`` where that leads somewhere, else
+    where a ``name`` has that value, else the last place where it stands.
+    """
     return PydanticCustomError("rule", "{text}", {"text": message, "key": key, "value": value})
 
 
@@ -46,30 +62,44 @@ def load_yaml(path: Path, model: type[M]) -> M:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if root is None:
             raise ConfigurationError(f"{path}:1: the file is empty")
-        faults = list(_duplicate_keys(path, root))
-        if faults:
-            raise ConfigurationError("\n".join(faults), remedy="keep one of them")
-        data = yaml.safe_load(text)
+        if duplicates := list(_duplicate_keys(path, root)):
+            raise ConfigurationError("\n".join(duplicates), remedy="keep one of them")
+        data = yaml.SafeLoader("").construct_document(root)
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise ConfigurationError(f"{where}: not valid YAML: {getattr(exc, 'problem', None) or exc}") from exc
+    except RecursionError as exc:
+        raise ConfigurationError(
+            f"{path}:{_line_without_end(text)}: nested too deeply, or an alias that stands inside its own anchor",
+            remedy="write the section out, without anchors (&name, *name)",
+        ) from exc
     if not isinstance(data, dict):
         raise ConfigurationError(f"{path}:1: expected keys and values, found {type(data).__name__}")
     try:
         return model.model_validate(data)
     except ValidationError as exc:
-        found = sorted(
-            (_explain(root, error, model) for error in _own(exc.errors())), key=lambda line_text: line_text[0]
-        )
         raise ConfigurationError(
-            "\n".join(f"{path}:{line}: {text}" for line, text in found),
+            "\n".join(f"{path}:{row}" for row in _rows(root, _own(exc.errors()), model)),
             remedy="correct the lines named above",
         ) from exc
 
 
+def _rows(root: yaml.Node, errors: Sequence[ErrorDetails], model: type[BaseModel]) -> Iterator[str]:
+    """Yield ``line: key: what is wrong``, by line; a word that is wrong in several places is named once."""
+    lines: dict[tuple[str, str], list[tuple[int, str]]] = {}
+    for error in errors:
+        line, key, message = _explain(root, error, model)
+        same = key.rsplit(".", 1)[-1] if error.get("ctx", {}).get("value") else key
+        lines.setdefault((same, message), []).append((line, key))
+    for (_, message), places in sorted(lines.items(), key=lambda item: min(item[1])):
+        (line, key), *others = sorted(places)
+        also = ", ".join(dict.fromkeys(str(other) for other, _ in others if other != line))
+        yield f"{line}: {key}: {message}" + (f" (also in line {also})" if also else "")
+
+
 def _own(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
-    """Without "too short" of a list whose items are there and wrong: pydantic counts only those that are right."""
+    """Drop "too short" of a list whose items are there and wrong: pydantic counts only those that are right."""
     places = [error["loc"] for error in errors]
     return [
         error
@@ -79,78 +109,146 @@ def _own(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
     ]
 
 
-def _duplicate_keys(path: Path, node: yaml.Node) -> list[str]:
-    found: list[str] = []
+def _duplicate_keys(path: Path, node: yaml.Node) -> Iterator[str]:
     if isinstance(node, yaml.MappingNode):
         first: dict[str, int] = {}
         for key, value in node.value:
-            line = key.start_mark.line + 1
-            if key.value in first:
-                found.append(f"{path}:{line}: {key.value}: given twice (first in line {first[key.value]})")
-            first.setdefault(key.value, line)
-            found += _duplicate_keys(path, value)
+            line, name = key.start_mark.line + 1, str(key.value)
+            if name in first:
+                yield f"{path}:{line}: {name}: given twice (first in line {first[name]})"
+            first.setdefault(name, line)
+            yield from _duplicate_keys(path, value)
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            found += _duplicate_keys(path, item)
-    return found
+            yield from _duplicate_keys(path, item)
 
 
-def _line(root: yaml.Node, location: Sequence[int | str]) -> int:
-    """Line (1-based) of the deepest node that ``location`` reaches; tags of unions are passed over."""
-    node, line = root, root.start_mark.line
-    for step in location:
+def _line_without_end(text: str) -> int:
+    """Return the line (1-based) where a file that has no end begins: too deep, or an alias inside its own anchor."""
+    anchors: list[str | None] = []
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            anchors.append(event.anchor)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchors.pop()
+        alias = isinstance(event, yaml.AliasEvent) and event.anchor in anchors
+        if alias or len(anchors) > MAX_DEPTH:
+            return int(getattr(event.start_mark, "line", 0)) + 1
+    return 1
+
+
+# --- where it is
+
+
+def _follow(node: yaml.Node, steps: Sequence[int | str]) -> tuple[yaml.Node, int, int]:
+    """Go down as far as ``steps`` lead: (node reached, its line (1-based), how many steps were taken)."""
+    line, taken = node.start_mark.line, 0
+    for step in steps:
         if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if key.value == step:
-                    node, line = value, key.start_mark.line
-                    break
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-            node = node.value[step]
-            line = node.start_mark.line
-    return line + 1
+            below = [(value, key) for key, value in node.value if key.value == step]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+            below = [(item, item) for item in node.value[step : step + 1]]
+        elif isinstance(node, yaml.SequenceNode):
+            below = [(item, item) for item in node.value if _named(item, str(step))]
+        else:
+            break
+        if not below:
+            break
+        node, line, taken = below[0][0], below[0][1].start_mark.line, taken + 1
+    return node, line + 1, taken
 
 
-def _explain(root: yaml.Node, error: ErrorDetails, model: type[BaseModel]) -> tuple[int, str]:
-    """(line, ``key: what is wrong; what is allowed``)."""
-    location = error["loc"]
-    key = ".".join(str(step) for step in location) or "(top level)"
+def _named(node: yaml.Node, name: str) -> bool:
+    """Tell whether a section has this ``name``."""
+    return isinstance(node, yaml.MappingNode) and any(
+        key.value == "name" and value.value == name for key, value in node.value
+    )
+
+
+def _line_of_rule(root: yaml.Node, location: Sequence[int | str], key: str, value: str) -> int:
+    """Return the line of ``value`` below the place that ``location`` and then ``key`` lead to; else of that place."""
+    here, line, _ = _follow(root, location)
+    below, line_below, taken = _follow(here, key.split("."))
+    if taken:
+        here, line = below, line_below
+    scalars = [(name, node) for name, node in _scalars(here, "") if node.value == value]
+    named = [node for name, node in scalars if name == "name"]
+    last = named[-1] if named else scalars[-1][1] if scalars else None
+    return last.start_mark.line + 1 if last is not None else line
+
+
+def _scalars(node: yaml.Node, name: str) -> Iterator[tuple[str, yaml.ScalarNode]]:
+    """Yield (key, node) of every scalar at and below ``node``, in the order of the file."""
+    if isinstance(node, yaml.ScalarNode):
+        yield name, node
+    elif isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _scalars(value, str(key.value))
+    else:
+        for item in node.value:
+            yield from _scalars(item, name)
+
+
+# --- what is wrong
+
+
+def _explain(root: yaml.Node, error: ErrorDetails, model: type[BaseModel]) -> tuple[int, str, str]:
+    """Return (line, key, what is wrong and what is allowed)."""
+    location = [step for step in error["loc"] if not is_tag(step)]
+    key = ".".join(map(str, location)) or "(top level)"
     message = error["msg"].removeprefix("Value error, ")
-    line = _line(root, location)
+    line = _follow(root, location)[1]
     if error["type"] == "extra_forbidden":
-        message = f"unknown key{_suggest(model, location)}"
+        message = f"unknown key{_suggest(model, error['loc'])}"
     elif error["type"] == "missing":
-        message = "is required and missing"
+        kind = error["loc"][-2] if len(error["loc"]) > 1 and is_tag(error["loc"][-2]) else ""
+        message = f"is required with {kind} and missing" if kind else "is required and missing"
+        message += f": {meaning}" if kind and (meaning := _meaning(model, error["loc"])) else ""
     elif error["type"] == "rule":
-        key = ".".join([*map(str, location), error["ctx"]["key"]])
-        line = _line_of_value(root, error["ctx"]["value"]) or line
+        rule = error["ctx"]["key"]
+        key = ".".join([*map(str, location), rule])
+        line = _line_of_rule(root, location, rule, error["ctx"]["value"])
+    elif error["type"] == "literal_error" and key == "schema" and isinstance(error["input"], int):
+        message = f"{error['input']} is of a newer version of this program; this one reads {error['ctx']['expected']}"
     elif error["type"] == "union_tag_invalid":
         ctx = error["ctx"]
         key = f"{key}.{ctx['discriminator'].strip(chr(39))}"
         message = f"{'is empty' if not ctx['tag'] else repr(ctx['tag']) + ' is none'}; one of {ctx['expected_tags']}"
     elif error["input"] == "":
         wanted = f"one of {error['ctx']['expected']}" if error["type"] == "literal_error" else ""
-        wanted = wanted or _meaning(model, location) or message
+        wanted = wanted or _meaning(model, error["loc"]) or message
         message = f"is empty; wanted: {wanted}"
     elif error["type"] != "value_error":
         message += f" (found {error['input']!r})"
-        if error["type"] == "string_pattern_mismatch" and (wanted := _meaning(model, location)):
+        if error["type"] == "string_pattern_mismatch" and (wanted := _meaning(model, error["loc"])):
             message += f"; wanted: {wanted}"
-    return line, f"{key}: {message}"
+    return line, key, message
+
+
+def _suggest(model: type[BaseModel], location: Sequence[int | str]) -> str:
+    """Say what was probably meant, and what is allowed there."""
+    here, wrong = _model_at(model, location[:-1]), str(location[-1])
+    if here is None:
+        return ""
+    if owners := owners_of_key(wrong, location[:-1]):
+        return f": it is only for {' or '.join(owners)}"
+    allowed = sorted(field.alias or name for name, field in here.model_fields.items())
+    close = get_close_matches(wrong, allowed, n=1, cutoff=0.5)
+    return (f"; did you mean {close[0]}?" if close else ".") + f" Allowed: {', '.join(allowed)}"
 
 
 def _meaning(model: type[BaseModel], location: Sequence[int | str]) -> str:
-    """What the model says of a key, for people."""
-    here: type[BaseModel] | None = model
-    found = ""
-    for step in location:
-        if here is not None and isinstance(step, str) and (field := here.model_fields.get(step)):
-            found = field.description or _described(field.annotation)
-            here = _model_in(field.annotation)
-    return found
+    """Return what the model says of a key, for people."""
+    while location and (isinstance(location[-1], int) or is_tag(location[-1])):
+        location = location[:-1]
+    here = _model_at(model, location[:-1])
+    if here is None or not location or not (field := _field(here, str(location[-1]))):
+        return ""
+    return field.description or _described(field.annotation)
 
 
 def _described(annotation: object) -> str:
-    """The description in an annotated type, also in one of several that are allowed."""
+    """Return the description in an annotated type, also in one of several that are allowed."""
     for part in (*getattr(annotation, "__metadata__", ()), *get_args(annotation)):
         if isinstance(part, FieldInfo) and part.description:
             return part.description
@@ -159,38 +257,22 @@ def _described(annotation: object) -> str:
     return ""
 
 
-def _line_of_value(node: yaml.Node, value: str) -> int:
-    """Line (1-based) of the last scalar that is ``value``; 0 when there is none."""
-    if isinstance(node, yaml.ScalarNode):
-        return node.start_mark.line + 1 if node.value == value else 0
-    if isinstance(node, yaml.MappingNode):
-        return max((_line_of_value(item, value) for _, item in node.value), default=0)
-    return max((_line_of_value(item, value) for item in node.value), default=0)
-
-
-def _suggest(model: type[BaseModel], location: Sequence[int | str]) -> str:
-    """What was probably meant, and what is allowed there."""
-    allowed = _allowed(model, location[:-1])
-    if not allowed:
-        return ""
-    close = get_close_matches(str(location[-1]), allowed, n=1, cutoff=0.5)
-    return (f"; did you mean {close[0]}?" if close else "") + f" Allowed: {', '.join(sorted(allowed))}"
-
-
-def _allowed(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+def _model_at(model: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel] | None:
+    """Return the model of the section at ``location``; None where there is none."""
     here: type[BaseModel] | None = model
     for step in location:
-        if isinstance(step, int) or here is None:
-            continue
-        field = here.model_fields.get(step)
-        here = _model_in(field.annotation) if field else here
-    return list(here.model_fields) if here else []
+        if chosen := model_of_tag(step):
+            here = chosen
+        elif isinstance(step, str) and here is not None and (field := _field(here, step)):
+            here = _model_in(field.annotation)
+    return here
+
+
+def _field(model: type[BaseModel], key: str) -> FieldInfo | None:
+    return next((f for name, f in model.model_fields.items() if key == (f.alias or name)), None)
 
 
 def _model_in(annotation: object) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    for part in getattr(annotation, "__args__", ()):
-        if found := _model_in(part):
-            return found
-    return None
+    return next((model for part in get_args(annotation) if (model := _model_in(part))), None)

@@ -9,13 +9,14 @@ from functools import partial
 import pytest
 
 from hil.boards.jetson.board import JetsonBoard
+from hil.boards.power.shelly import ShellyGen2Spec
 from hil.boards.protocol import Identity, PowerState, Via
 from hil.boards.ssh.shell import WrongHostKeyError
 from hil.core import netns
 from hil.core.wait import wait_until
 from hil.errors import BenchError, ConfigurationError, HilError
 from hil.images.pki import ensure_pki
-from hil.lab.power import ShellyGen2Spec, SupervisorSpec
+from hil.lab.power import SupervisorSpec
 from tests.kits.container_boards import engine_client
 from tests.kits.jetson_stand_ins import StandIn, stand_ins
 from tests.kits.power_strips import Fault, ShellyGen2Strip

@@ -13,8 +13,9 @@ from hil.boards.console.pump import ConsoleLine
 from hil.boards.console.serial_console import SerialConsole
 from hil.boards.container.board import ContainerBoard
 from hil.boards.jetson.board import JetsonBoard, JetsonFacts
+from hil.boards.power.shelly import ShellyGen2Spec
 from hil.boards.protocol import Fidelity
-from hil.lab.power import ShellyGen2Spec, SupervisorSpec
+from hil.lab.power import SupervisorSpec
 from hil.lab.real_board import BudgetSpec
 from hil.testing.fakes import ListSink
 from tests.kits.container_boards import boards

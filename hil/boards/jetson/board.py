@@ -18,12 +18,11 @@ from hil.boards.console.serial_console import SerialConsole
 from hil.boards.jetson.boot_control import JetsonBootControl
 from hil.boards.jetson.flash.recovery import SYSFS, UsbDevice, UsbPort, by_linux, enter_recovery
 from hil.boards.jetson.identity import check_identity
-from hil.boards.jetson.inspection import Look, look
+from hil.boards.jetson.inspection import BoardReport, inspect
 from hil.boards.jetson.modules import sku_of
 from hil.boards.jetson.remote_files import BoardFiles
 from hil.boards.jetson.sensors import Provision, Reading, SysfsSensors
 from hil.boards.jetson.slots import BootProof, failover_budget_s
-from hil.boards.jetson.supervisor import JetsonSupervisor
 from hil.boards.power.build import supervisor_of
 from hil.boards.protocol import BootState, Fidelity, Identity, PowerState, Shell, Via
 from hil.boards.ssh.shell import Jump, SshShell, Target, WrongHostKeyError
@@ -87,16 +86,15 @@ class JetsonBoard:
         self.console: SerialConsole | FollowedConsole = console or FollowedConsole(
             facts.console.url, facts.console.log, clock
         )
-        parts = supervisor_of(
+        self.supervisor = supervisor_of(
             facts.name,
             facts.supervisor,
             namespace=facts.supervisor_namespace,
             shut_down=self._shut_down,
+            shutdown_s=facts.budgets.shutdown_s,
+            before_restart=self._goes_down,
             sink=self._sink,
             clock=clock,
-        )
-        self.supervisor = JetsonSupervisor(
-            parts, self.console, self._forget, shutdown_s=facts.budgets.shutdown_s
         )
         self.boot = JetsonBootControl(self)
         self._sku = sku_of(facts.module)
@@ -112,7 +110,7 @@ class JetsonBoard:
         opened = SshShell(self.target(via))
         try:
             if not self._checked:
-                self.look_over(opened)
+                self.inspect_over(opened)
         except BaseException:
             opened.close()
             raise
@@ -125,18 +123,18 @@ class JetsonBoard:
         except KeyError:
             raise BenchError(f"board {self.name} has no {via.value} address on this bench") from None
 
-    def look(self) -> Look:
+    def inspect(self) -> BoardReport:
         """Who it is, which boot this is and which slots it has, read over a session of its own and checked."""
         with SshShell(self.target(Via.MANAGEMENT)) as shell:
-            return self.look_over(shell)
+            return self.inspect_over(shell)
 
-    def look_over(self, shell: Shell) -> Look:
+    def inspect_over(self, shell: Shell) -> BoardReport:
         """The same over a session that is open already."""
-        seen = look(shell, board=self.name, timeout_s=self.facts.budgets.answer_s)
-        check_identity(seen.who, board=self.name, module=self.facts.module, serial=self.facts.serial)
+        report = inspect(shell, board=self.name, timeout_s=self.facts.budgets.answer_s)
+        check_identity(report.who, board=self.name, module=self.facts.module, serial=self.facts.serial)
         self._checked = True
-        self.boot.remember(seen.boot)
-        return seen
+        self.boot.remember(report.boot)
+        return report
 
     def open_shell(self) -> SshShell:
         """A session whose board has not been checked yet."""
@@ -144,7 +142,7 @@ class JetsonBoard:
 
     def boot_state(self, shell: Shell) -> BootState:
         """Its slots, over a session that is open already and is checked."""
-        return self.look_over(shell).boot
+        return self.inspect_over(shell).boot
 
     def is_off(self) -> bool:
         return self.supervisor.state() is PowerState.OFF
@@ -155,7 +153,7 @@ class JetsonBoard:
         return self.facts.budgets.answer_s
 
     def identity(self) -> Identity:
-        return self.look().identity
+        return self.inspect().identity
 
     @property
     def boot_budget_s(self) -> float:
@@ -170,7 +168,7 @@ class JetsonBoard:
 
     def proof(self) -> BootProof:
         """Boot id, slot and reset reason of this boot."""
-        return self.look().proof
+        return self.inspect().proof
 
     def wait_booted(self, *, deadline_s: float | None = None) -> Identity:
         """Wait until the OS answers over SSH.
@@ -185,12 +183,12 @@ class JetsonBoard:
         if deadline_s is not None and (deadline_s > budget_s or not self._has_power()):
             budget_s = deadline_s
 
-        def answers() -> tuple[Look | None, HilError | None]:
+        def answers() -> tuple[BoardReport | None, HilError | None]:
             try:
                 if self.facts.jump is None:
                     namespace, address = self.address()
                     netns.connect(namespace, (address, self.facts.ssh_port), timeout_s=PROBE_S).close()
-                return self.look(), None
+                return self.inspect(), None
             except (ConfigurationError, WrongHostKeyError) as exc:
                 return None, exc  # waiting will not change it
 
@@ -238,10 +236,9 @@ class JetsonBoard:
 
     def _by_linux(self) -> None:
         with self.shell() as shell:
-            self.look_over(shell)  # never resets a board that is not the one meant
-            self.console.silence()
+            self.inspect_over(shell)  # never resets a board that is not the one meant
+            self._goes_down()
             by_linux(shell)()
-        self._forget()
 
     def sensors(self) -> dict[str, float]:
         """Latest readings, from sysfs, or from ``tegrastats`` where sysfs has no Orin's sensors."""
@@ -275,7 +272,9 @@ class JetsonBoard:
         except BenchError:
             return True
 
-    def _forget(self) -> None:
+    def _goes_down(self) -> None:
+        """Send nothing to the console until ``login:``, and forget what was known of the running OS."""
+        self.console.silence()
         self._checked = self._without_sysfs = False
         self.boot.drop()
 

@@ -1,4 +1,7 @@
-"""One look at a Jetson's OS: who it is, which boot this is, which slots it has. One command, whatever the OS."""
+"""What a Jetson's OS reports of its board: who it is, which boot this is, which slots it has.
+
+One command asks all of it, whatever the OS.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ exit 0
 
 
 @dataclass(frozen=True)
-class Look:
+class BoardReport:
     """What the OS says of its board, at one moment."""
 
     who: JetsonIdentity
@@ -60,16 +63,16 @@ class Look:
         )
 
 
-def look(remote: Remote, *, board: str, timeout_s: float = 20.0) -> Look:
+def inspect(remote: Remote, *, board: str, timeout_s: float = 20.0) -> BoardReport:
     """Ask the board's OS. DeviceError when it is no Jetson's, or does not name its boot or its slots."""
     done = remote.run(["sh", "-c", _SCRIPT], timeout_s=timeout_s, check=False)
     try:
-        return parse_look(done.stdout)
+        return parse_report(done.stdout)
     except DeviceError as exc:
         raise DeviceError(f"{board}: {exc.message}", remedy=exc.remedy) from exc
 
 
-def parse_look(text: str) -> Look:
+def parse_report(text: str) -> BoardReport:
     """Read what the script printed. DeviceError names what is missing."""
     parts: dict[str, str] = {}
     for piece in text.split(f"\n{_MARK}")[1:]:
@@ -88,7 +91,7 @@ def parse_look(text: str) -> Look:
     state = _confirmed(boot_state(parse_slots_info(parts.get("slots", ""))), parts.get("confirmed", ""))
     slot = state.running
     assert slot is not None  # nvbootctrl always names it, or parse_slots_info has raised
-    return Look(
+    return BoardReport(
         who=JetsonIdentity(
             model=parts["model"].split("\n")[0],
             serial=parts.get("serial-number", "").split("\n")[0],

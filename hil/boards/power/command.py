@@ -5,51 +5,77 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Annotated, Literal, Self
 
+from pydantic import Field, model_validator
+
+from hil.boards.power.kinds import OutletKind, Surroundings
 from hil.boards.power.switch import NoAnswerError, Reading
 from hil.boards.protocol import PowerState
-from hil.core.command import Result, Runner, run_unlogged
+from hil.core.command import Result, Runner, run, run_unlogged
 from hil.errors import BenchError
+from hil.lab.power import OutletSpec, RequestS
+from hil.lab.yamlfile import with_example
+
+Argv = Annotated[
+    tuple[str, ...], Field(min_length=1, strict=False, description="command and arguments, no shell")
+]
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Commands:
-    """argv lists, never a shell line; the patterns are searched in what ``state`` prints."""
+class CommandSpec(OutletSpec):
+    """Whatever commands of this machine switch."""
 
-    on: Sequence[str]
-    off: Sequence[str]
-    state: Sequence[str]
-    state_on: str
-    state_off: str
+    model_config = with_example("""\
+kind: command
+turn_on: [rack-power, --outlet, "4", "on"]     # the quotes matter: YAML reads a bare on as true
+turn_off: [rack-power, --outlet, "4", "off"]
+state: [rack-power, --outlet, "4", status]
+state_on: "(?m)^outlet 4: on$"
+state_off: "(?m)^outlet 4: off$"
+""")
+    kind: Literal["command"]
+    turn_on: Argv  # YAML reads a bare `on` as true
+    turn_off: Argv
+    state: Argv
+    state_on: str = Field(description="regular expression found in what `state` prints when the outlet is on")
+    state_off: str = Field(description="the same for off")
+    request_timeout_s: RequestS = 10.0
+
+    @model_validator(mode="after")
+    def _patterns(self) -> Self:
+        for pattern in (self.state_on, self.state_off):
+            try:
+                re.compile(pattern)
+            except re.error as exc:
+                raise ValueError(f"{pattern!r} is no regular expression: {exc}") from exc
+        return self
 
 
 class CommandOutlet:
     """``hil.boards.power.switch.Outlet`` on three commands."""
 
-    def __init__(self, commands: Commands, *, timeout_s: float = 10.0, runner: Runner = run_unlogged) -> None:
-        self._commands = commands
-        self._timeout_s = timeout_s
+    def __init__(self, spec: CommandSpec, runner: Runner = run_unlogged) -> None:
+        self._spec = spec
         self._run = runner
 
     @property
     def name(self) -> str:
-        return f"power by `{' '.join(self._commands.on)}`"
+        return f"power by `{' '.join(self._spec.turn_on)}`"
 
     def command(self, wanted: PowerState) -> None:
-        self._ask(self._commands.on if wanted is PowerState.ON else self._commands.off)
+        self._ask(self._spec.turn_on if wanted is PowerState.ON else self._spec.turn_off)
 
     def read(self) -> Reading:
-        said = self._ask(self._commands.state).stdout
-        on = re.search(self._commands.state_on, said, re.MULTILINE)
-        off = re.search(self._commands.state_off, said, re.MULTILINE)
+        said = self._ask(self._spec.state).stdout
+        on = re.search(self._spec.state_on, said, re.MULTILINE)
+        off = re.search(self._spec.state_off, said, re.MULTILINE)
         if bool(on) == bool(off):
             which = "both fit" if on else "neither fits"
             raise BenchError(
-                f"{self.name}: `{' '.join(self._commands.state)}` printed {said.strip()[:200]!r}; "
-                f"state_on {self._commands.state_on!r} and state_off {self._commands.state_off!r}: {which}",
+                f"{self.name}: `{' '.join(self._spec.state)}` printed {said.strip()[:200]!r}; "
+                f"state_on {self._spec.state_on!r} and state_off {self._spec.state_off!r}: {which}",
                 remedy="correct the two patterns in the lab file",
             )
         return Reading(PowerState.ON if on else PowerState.OFF)
@@ -58,7 +84,7 @@ class CommandOutlet:
         line = " ".join(argv)
         _log.debug("run %s (%d arguments, not shown: they may hold a password)", argv[0], len(argv) - 1)
         try:
-            done = self._run(argv, timeout_s=self._timeout_s)
+            done = self._run(argv, timeout_s=self._spec.request_timeout_s)
         except BenchError as exc:
             raise NoAnswerError(f"{self.name}: {exc.message}", remedy=f"run `{line}` by hand") from exc
         _log.debug("%s: exit code %d", argv[0], done.returncode)
@@ -68,3 +94,11 @@ class CommandOutlet:
                 remedy=f"run `{line}` by hand",
             )
         return done
+
+
+def _outlet(spec: CommandSpec, here: Surroundings) -> CommandOutlet:
+    # Its arguments may hold a password: they are not written into the log.
+    return CommandOutlet(spec, run_unlogged if here.runner is run else here.runner)
+
+
+COMMAND = OutletKind(CommandSpec, _outlet)

@@ -17,14 +17,20 @@ from io import BufferedReader, RawIOBase
 from typing import Any, Literal
 from urllib.parse import quote, quote_plus, urlencode
 
+from hil.boards.power.config import resolve_secret
+from hil.boards.power.kinds import Surroundings
 from hil.boards.power.switch import NoAnswerError
 from hil.core import netns
 from hil.errors import BenchError
+from hil.lab.power import StripSpec, split_address
 
 _log = logging.getLogger(__name__)
 
 MAX_ANSWER = 64 * 1024
 """Bytes; the longest honest answer of a strip is a few hundred."""
+
+
+Scheme = Literal["basic", "digest", "query"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Credentials:
 
     user: str
     password: str = field(repr=False)
-    scheme: Literal["basic", "digest", "query"]
+    scheme: Scheme
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,28 @@ class HttpStrip:
     namespace: str = netns.HOST
     timeout_s: float = 3.0  # for a whole request, from connecting to the last byte
     credentials: Credentials | None = None
+
+    @classmethod
+    def of(
+        cls,
+        maker: str,
+        spec: StripSpec,
+        here: Surroundings,
+        user: str = "",
+        password: str | None = None,
+        scheme: Scheme = "basic",
+    ) -> HttpStrip:
+        """Return the strip of a lab file's section; ``password`` is env:NAME or file:PATH, None for no log-in.
+
+        ConfigurationError when the password cannot be read.
+        """
+        return cls(
+            f"{maker} {spec.address}",
+            split_address(spec.address, 80),
+            here.namespace,
+            timeout_s=spec.request_timeout_s,
+            credentials=Credentials(user, resolve_secret(password), scheme) if password else None,
+        )
 
     def get(self, path: str) -> dict[str, Any]:
         """GET ``path`` (with its query) and read the JSON object that comes back.

@@ -20,17 +20,36 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import Field
+
+from hil.boards.power.kinds import OutletKind, Surroundings
 from hil.boards.power.switch import NoAnswerError, Reading
 from hil.boards.protocol import PowerState
 from hil.errors import BenchError
+from hil.lab.power import Device, OutletSpec, RequestS
+from hil.lab.yamlfile import with_example
 
 _log = logging.getLogger(__name__)
 
 PROTOCOL = "hil-supervisor 1"
 MAX_LINE = 200
 """Bytes; what is longer is noise."""
+
+
+class MicrocontrollerSpec(OutletSpec):
+    """A supervisor microcontroller that speaks the protocol of docs/power.md."""
+
+    model_config = with_example("""\
+kind: microcontroller
+port: /dev/serial/by-path/pci-0000:00:14.0-usb-0:5:1.0-port0
+baud: 115200
+""")
+    kind: Literal["microcontroller"]
+    port: Device
+    baud: int = Field(default=115_200, ge=1200, le=4_000_000, description="8N1")
+    request_timeout_s: RequestS = 2.0
 
 
 class Microcontroller:
@@ -205,3 +224,20 @@ class MicroRecovery:
                     f"{exc.message}; force-recovery may still be held",
                     remedy=f"{exc.remedy}; a module whose FC_REC is held boots into recovery",
                 ) from exc
+
+
+def _micro(spec: MicrocontrollerSpec, here: Surroundings) -> Microcontroller:
+    """Return the one object of a port: its lock keeps power and pins from talking at once."""
+    if spec.port not in here.shared:
+        here.shared[spec.port] = Microcontroller(spec.port, baud=spec.baud, timeout_s=spec.request_timeout_s)
+    micro: Microcontroller = here.shared[spec.port]
+    return micro
+
+
+MICROCONTROLLER = OutletKind(
+    MicrocontrollerSpec,
+    outlet=lambda spec, here: MicroOutlet(_micro(spec, here)),
+    reset=lambda spec, here: MicroReset(_micro(spec, here)),
+    recovery=lambda spec, here: MicroRecovery(_micro(spec, here)),
+    devices=lambda spec: (spec.port,),
+)

@@ -1,28 +1,12 @@
-"""Pins of a board's header: force-recovery and reset, and GPIO lines of this host that pull them.
+"""Pins of a board's header: force-recovery and reset.
 
-GPIO goes through ``gpioset`` of libgpiod (1.x in Debian 12, 2.x later), which drives a line only while it runs: a
-pin is held by a process that lives as long as the hold, and read back with ``gpioinfo``.
-
-Wiring: FC_REC and SYS_RESET of an Orin are pulled up on the module; pull them low, never drive them high.  Hence the
-defaults: active low, open drain.
+Wiring: FC_REC and SYS_RESET of an Orin are pulled up on the module; pull them low, never drive them high.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import re
-import subprocess
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from typing import Literal, Protocol
-
-from hil.core.command import Runner, run
-from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
-from hil.errors import BenchError
-
-_log = logging.getLogger(__name__)
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 
 class ResetPin(Protocol):
@@ -45,135 +29,3 @@ class RecoveryPin(Protocol):
     def held(self) -> AbstractContextManager[None]:
         """Hold it; released on the way out, however that is. BenchError."""
         ...
-
-
-@dataclass(frozen=True)
-class GpioLine:
-    """Which line, and how it pulls."""
-
-    chip: str  # "gpiochip0" or its number or path
-    line: int
-    active_low: bool = True
-    drive: Literal["open-drain", "push-pull"] = "open-drain"
-
-
-class GpioPin:
-    """:class:`RecoveryPin` and :class:`ResetPin` on one line of this host."""
-
-    def __init__(
-        self,
-        line: GpioLine,
-        *,
-        pulse_s: float = 0.2,
-        deadline_s: float = 3.0,
-        program: str = "gpioset",
-        info: str = "gpioinfo",
-        runner: Runner = run,
-        clock: Clock = SYSTEM_CLOCK,
-    ) -> None:
-        self._line = line
-        self._pulse_s = pulse_s
-        self._deadline_s = deadline_s
-        self._program = program
-        self._info = info
-        self._run = runner
-        self._clock = clock
-
-    @property
-    def name(self) -> str:
-        return f"GPIO {self._line.chip} line {self._line.line}"
-
-    def pulse(self) -> None:
-        with self.held():
-            self._clock.sleep(self._pulse_s)
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        major = self._major()
-        argv = self._argv(major, active=True)
-        try:
-            _log.debug("%s: hold with %s", self.name, " ".join(argv))
-            child = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-            )
-        except OSError as exc:
-            raise BenchError(f"{self.name}: {exc}", remedy="apt-get install gpiod") from exc
-        try:
-            self._wait_held(child, argv, major)
-            yield
-        finally:
-            _end(child)
-            # A line may keep its last level when nobody holds it: let that be the inactive one.
-            self._release(major)
-
-    def _wait_held(self, child: subprocess.Popen[str], argv: list[str], major: int) -> None:
-        def held() -> bool:
-            return child.poll() is not None or self._is_ours(major)
-
-        wait_until(
-            held,
-            what=f"{self.name} to be held by {self._program}",
-            deadline_s=self._deadline_s,
-            remedy=f"see `{' '.join(argv)}` and `{self._info}`",
-            clock=self._clock,
-        )
-        if child.poll() is not None:
-            said = child.stderr.read().strip() if child.stderr else ""
-            raise BenchError(
-                f"{self.name}: `{' '.join(argv)}` ended at once: {said or f'exit {child.returncode}'}",
-                remedy="busy: another program has the line; permission: root, or the group of /dev/gpiochip*",
-            )
-
-    def _is_ours(self, major: int) -> bool:
-        """``gpioinfo`` shows the line in use by ``gpioset``."""
-        done = self._run(
-            [self._info, *(["-c"] if major >= 2 else []), self._line.chip], timeout_s=self._deadline_s
-        )
-        return any(
-            re.match(rf"\s*line\s+{self._line.line}:.*\bgpioset\b", row) for row in done.stdout.splitlines()
-        )
-
-    def _release(self, major: int) -> None:
-        argv = self._argv(major, active=False)
-        done = self._run(argv, timeout_s=self._deadline_s)
-        if not done.ok:
-            raise BenchError(
-                f"{self.name}: may still be pulled: `{' '.join(argv)}` failed: {done.tail(3)}",
-                remedy=f"release it by hand, then check `{self._info}`: a module with FC_REC held boots into recovery",
-            )
-
-    def _major(self) -> int:
-        done = self._run([self._program, "--version"], timeout_s=self._deadline_s)
-        match = re.search(r"\bv(\d+)\.", done.stdout)
-        if not done.ok or not match:
-            raise BenchError(
-                f"{self.name}: `{self._program} --version` says {done.tail(2)!r}",
-                remedy="apt-get install gpiod",
-            )
-        return int(match[1])
-
-    def _argv(self, major: int, *, active: bool) -> list[str]:
-        """``gpioset`` that stays until it is ended (active) or sets and exits; its options changed with 2.0."""
-        line = self._line
-        argv = [self._program, f"--drive={line.drive}", *(["--active-low"] if line.active_low else [])]
-        if major >= 2:
-            return [
-                *argv,
-                *([] if active else ["--toggle", "0"]),
-                "-c",
-                line.chip,
-                f"{line.line}={int(active)}",
-            ]
-        return [*argv, f"--mode={'signal' if active else 'exit'}", line.chip, f"{line.line}={int(active)}"]
-
-
-def _end(child: subprocess.Popen[str]) -> None:
-    child.terminate()
-    try:
-        child.wait(timeout=2.0)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait(timeout=2.0)
-    with contextlib.suppress(OSError):
-        if child.stderr:
-            child.stderr.close()

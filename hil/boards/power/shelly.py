@@ -7,12 +7,44 @@ Gen2 and later: ``/rpc/Switch.Set?id=N&on=true`` answers ``{"was_on": false}``, 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from hil.boards.power.http import HttpOutlet
+from pydantic import Field
+
+from hil.boards.power.http import HttpOutlet, HttpStrip
+from hil.boards.power.kinds import OutletKind, Surroundings
 from hil.boards.power.switch import Reading
 from hil.boards.protocol import PowerState
 from hil.errors import BenchError
+from hil.lab.power import Secret, StripSpec
+from hil.lab.yamlfile import with_example
+
+
+class ShellyGen1Spec(StripSpec):
+    """A relay of a first-generation Shelly, over HTTP."""
+
+    model_config = with_example("""\
+kind: shelly-gen1
+address: 192.0.2.20
+outlet: 0
+password: file:/etc/hil/strip
+""")
+    kind: Literal["shelly-gen1"]
+    user: str = Field(default="admin", description="for HTTP basic authentication, when it has a password")
+    password: Secret | None = None
+
+
+class ShellyGen2Spec(StripSpec):
+    """A switch of a Shelly of the second generation or later (Plus, Pro, Gen3, Gen4); its user is always admin."""
+
+    model_config = with_example("""\
+kind: shelly-gen2
+address: 192.0.2.20
+outlet: 0
+password: env:STRIP_PASSWORD
+""")
+    kind: Literal["shelly-gen2"]
+    password: Secret | None = None
 
 
 class _Shelly(HttpOutlet):
@@ -55,3 +87,15 @@ class ShellyGen2(_Shelly):
         errors = answer.get("errors") or []
         trouble = ", ".join(map(str, errors)) if isinstance(errors, list) else str(errors)
         return Reading(self._state(answer, "output"), trouble)
+
+
+def _gen1(spec: ShellyGen1Spec, here: Surroundings) -> ShellyGen1:
+    return ShellyGen1(HttpStrip.of("Shelly", spec, here, spec.user, spec.password, "basic"), spec.outlet)
+
+
+def _gen2(spec: ShellyGen2Spec, here: Surroundings) -> ShellyGen2:
+    return ShellyGen2(HttpStrip.of("Shelly", spec, here, "admin", spec.password, "digest"), spec.outlet)
+
+
+GEN1 = OutletKind(ShellyGen1Spec, _gen1)
+GEN2 = OutletKind(ShellyGen2Spec, _gen2)

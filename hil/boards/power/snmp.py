@@ -15,73 +15,154 @@ import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
+from pydantic import Field, StringConstraints, model_validator
+
+from hil.boards.power.config import resolve_secret
+from hil.boards.power.kinds import OutletKind, Surroundings
 from hil.boards.power.switch import NoAnswerError, Reading
 from hil.boards.protocol import PowerState
 from hil.core import netns
 from hil.errors import BenchError
+from hil.lab.power import Secret, StripSpec, split_address
+from hil.lab.yamlfile import Strict, with_example
 
 _log = logging.getLogger(__name__)
 
 RETRIES = 2
 
 
-@dataclass(frozen=True)
-class OutletObjects:
-    """Which objects switch an outlet; ``{outlet}`` stands for its number."""
-
-    on_oid: str
-    off_oid: str
-    state_oid: str
-    on_value: int = 1
-    off_value: int = 2
-    state_on: tuple[int, ...] = (1,)
-    state_off: tuple[int, ...] = (2,)
+Oid = Annotated[
+    str,
+    StringConstraints(pattern=r"^\d+(\.(\d+|\{outlet\}))+$"),
+    Field(description="object identifier in numbers; {outlet} stands for the outlet"),
+]
 
 
-def _one(oid: str) -> OutletObjects:
-    return OutletObjects(oid, oid, oid)
+class OutletObjects(Strict):
+    """The objects of a strip that is not in the list of models."""
+
+    model_config = with_example("""\
+on_oid: 1.3.6.1.4.1.99999.1.2.{outlet}
+on_value: 1
+off_oid: 1.3.6.1.4.1.99999.1.2.{outlet}
+off_value: 2
+state_oid: 1.3.6.1.4.1.99999.1.3.{outlet}
+state_on: [1]
+state_off: [2, 3]
+""")
+    on_oid: Oid
+    on_value: int = Field(description="what is written to on_oid to turn the outlet on")
+    off_oid: Oid
+    off_value: int = Field(description="what is written to off_oid to turn it off")
+    state_oid: Oid
+    state_on: tuple[int, ...] = Field(
+        min_length=1, strict=False, description="values of state_oid that mean on"
+    )
+    state_off: tuple[int, ...] = Field(
+        min_length=1, strict=False, description="values of state_oid that mean off"
+    )
+
+
+def _objects(
+    command: str,
+    state: str = "",
+    *,
+    off: str = "",
+    on_value: int = 1,
+    off_value: int = 2,
+    state_on: tuple[int, ...] = (1,),
+    state_off: tuple[int, ...] = (2,),
+) -> OutletObjects:
+    """Describe a strip by its command object; its state is read there too, unless ``state`` names another."""
+    return OutletObjects(
+        on_oid=command,
+        on_value=on_value,
+        off_oid=off or command,
+        off_value=off_value,
+        state_oid=state or command,
+        state_on=state_on,
+        state_off=state_off,
+    )
 
 
 _APC = "1.3.6.1.4.1.318.1.1"
 _EATON = "1.3.6.1.4.1.534.6.6.7.6.6.1"
 _RARITAN = "1.3.6.1.4.1.13742.6.4.1.2.1"
 MODELS: Mapping[str, OutletObjects] = {
-    "apc": _one(f"{_APC}.4.4.2.1.3.{{outlet}}"),  # sPDUOutletCtl: outletOn(1), outletOff(2)
-    "apc-rpdu": OutletObjects(  # rPDUOutletControlOutletCommand, rPDUOutletStatusOutletState
-        f"{_APC}.12.3.3.1.1.4.{{outlet}}",
-        f"{_APC}.12.3.3.1.1.4.{{outlet}}",
-        f"{_APC}.12.3.5.1.1.4.{{outlet}}",
-    ),
-    "apc-rpdu2": OutletObjects(  # rPDU2OutletSwitchedControlCommand; ...StatusState is off(1), on(2)
-        f"{_APC}.26.9.2.4.1.5.{{outlet}}",
+    "apc": _objects(f"{_APC}.4.4.2.1.3.{{outlet}}"),  # sPDUOutletCtl: outletOn(1), outletOff(2)
+    # rPDUOutletControlOutletCommand, rPDUOutletStatusOutletState
+    "apc-rpdu": _objects(f"{_APC}.12.3.3.1.1.4.{{outlet}}", f"{_APC}.12.3.5.1.1.4.{{outlet}}"),
+    # rPDU2OutletSwitchedControlCommand; ...StatusState is off(1), on(2)
+    "apc-rpdu2": _objects(
         f"{_APC}.26.9.2.4.1.5.{{outlet}}",
         f"{_APC}.26.9.2.3.1.5.{{outlet}}",
         state_on=(2,),
         state_off=(1,),
     ),
-    "eaton-epdu": OutletObjects(  # outletControlOnCmd, OffCmd: seconds until then; Status: off on pendingOff pendingOn
+    # outletControlOnCmd, OffCmd: seconds until then; Status: off on pendingOff pendingOn
+    "eaton-epdu": _objects(
         f"{_EATON}.4.0.{{outlet}}",
-        f"{_EATON}.3.0.{{outlet}}",
         f"{_EATON}.2.0.{{outlet}}",
-        on_value=1,
+        off=f"{_EATON}.3.0.{{outlet}}",
         off_value=1,
         state_on=(1, 2),
         state_off=(0, 3),
     ),
-    "raritan-px": OutletObjects(  # switchingOperation: off(0), on(1); outletSwitchingState: on(7), off(8)
-        f"{_RARITAN}.2.1.{{outlet}}",
+    # switchingOperation: off(0), on(1); outletSwitchingState: on(7), off(8)
+    "raritan-px": _objects(
         f"{_RARITAN}.2.1.{{outlet}}",
         f"{_RARITAN}.3.1.{{outlet}}",
-        on_value=1,
         off_value=0,
         state_on=(7,),
         state_off=(8,),
     ),
-    "cyberpower": _one("1.3.6.1.4.1.3808.1.1.3.3.3.1.1.4.{outlet}"),  # ePDUOutletControlOutletCommand
-    "poe-switch": _one("1.3.6.1.2.1.105.1.1.1.3.1.{outlet}"),  # pethPsePortAdminEnable: true(1), false(2)
+    "cyberpower": _objects("1.3.6.1.4.1.3808.1.1.3.3.3.1.1.4.{outlet}"),  # ePDUOutletControlOutletCommand
+    "poe-switch": _objects("1.3.6.1.2.1.105.1.1.1.3.1.{outlet}"),  # pethPsePortAdminEnable: true(1), false(2)
 }
+
+
+class SnmpSpec(StripSpec):
+    """An outlet of a rack strip, or a port of a PoE switch, over SNMP.
+
+    Give ``model`` or ``objects``. Versions 1 and 2c need ``community``, version 3 needs ``user``; ``privacy_key``
+    needs ``auth_key``.
+    """
+
+    model_config = with_example("""\
+kind: snmp
+address: 192.0.2.22
+outlet: 7
+model: apc-rpdu2
+community: env:STRIP_COMMUNITY
+""")
+    kind: Literal["snmp"]
+    model: str | None = Field(default=None, description=f"one of {', '.join(MODELS)}; or give objects")
+    objects: OutletObjects | None = None
+    version: Literal["1", "2c", "3"] = Field(default="2c", description="of SNMP; in quotes: it is text")
+    community: Secret | None = Field(default=None, description="versions 1 and 2c: one that may write")
+    user: str = Field(default="", description="version 3: security name")
+    auth_key: Secret | None = None
+    auth_protocol: Literal["MD5", "SHA", "SHA256"] = Field(
+        default="SHA", description="version 3, with auth_key"
+    )
+    privacy_key: Secret | None = None
+    privacy_protocol: Literal["DES", "AES"] = Field(default="AES", description="version 3, with privacy_key")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.model is None) == (self.objects is None):
+            raise ValueError("give either model or objects")
+        if self.model is not None and self.model not in MODELS:
+            raise ValueError(f"model {self.model} is not known; models: {', '.join(MODELS)}; or give objects")
+        if self.version == "3" and not self.user:
+            raise ValueError("SNMP version 3 needs user")
+        if self.version != "3" and self.community is None:
+            raise ValueError(f"SNMP version {self.version} needs community, as env:NAME or file:PATH")
+        if self.privacy_key and not self.auth_key:
+            raise ValueError("privacy_key needs auth_key: SNMP has no privacy without authentication")
+        return self
 
 
 @dataclass(frozen=True)
@@ -244,3 +325,32 @@ class SnmpOutlet:
             f"{self.name}: refuses {oid}: {why}",
             remedy="noSuchName, noSuchInstance: wrong model or outlet; noAccess, notWritable: it may only read",
         )
+
+
+def _outlet(spec: SnmpSpec, here: Surroundings) -> SnmpOutlet:
+    objects = MODELS[spec.model] if spec.model else spec.objects
+    assert objects is not None  # the model's validator wants one of the two
+
+    def secret(reference: str | None) -> str:
+        return resolve_secret(reference) if reference else ""
+
+    login = SnmpLogin(
+        spec.version,
+        community=secret(spec.community),
+        user=spec.user,
+        auth_key=secret(spec.auth_key),
+        auth_protocol=spec.auth_protocol,
+        privacy_key=secret(spec.privacy_key),
+        privacy_protocol=spec.privacy_protocol,
+    )
+    return SnmpOutlet(
+        split_address(spec.address, 161),
+        spec.outlet,
+        objects,
+        login,
+        namespace=here.namespace,
+        timeout_s=spec.request_timeout_s,
+    )
+
+
+SNMP = OutletKind(SnmpSpec, _outlet)

@@ -36,13 +36,17 @@ class PoweredSupervisor:
         min_off_s: float = 3.0,
         recovery_hold_s: float = 1.0,
         shut_down: ShutDown | None = None,
+        shutdown_s: float = 10.0,
+        before_restart: Callable[[], None] | None = None,
         sink: Sink | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """``min_off_s``: no power for at least this long between off and on, or a module may not see the cut.
 
         ``recovery_hold_s``: how long FC_REC stays held after reset or power; the boot ROM samples it at once.
-        Without ``shut_down``, :meth:`off` cannot ask the OS and cuts.
+        Without ``shut_down``, :meth:`off` cannot ask the OS and cuts; ``shutdown_s`` is how long the OS may take
+        where :meth:`off` is not told.  ``before_restart`` is called before every verb that ends a boot or begins one
+        (after the OS was asked to shut down), whether the verb succeeds or not.
         """
         self._board = board
         self._switch = switch
@@ -51,6 +55,8 @@ class PoweredSupervisor:
         self._min_off_s = min_off_s
         self._recovery_hold_s = recovery_hold_s
         self._shut_down = shut_down
+        self._shutdown_s = shutdown_s
+        self._before_restart = before_restart or (lambda: None)
         self._sink = sink or NullSink()
         self._clock = clock
         self._off_since: float | None = None
@@ -64,6 +70,7 @@ class PoweredSupervisor:
         with self._blamed("power on"):
             if self._switch.state() is PowerState.ON:
                 return
+            self._before_restart()
             self._rest()
             _log.debug("board %s: give it power", self._board)
             try:
@@ -72,20 +79,22 @@ class PoweredSupervisor:
                 raise self._put_off(exc) from exc
         self._note("on")
 
-    def off(self, *, deadline_s: float = 10.0) -> None:
-        """Ask the OS to shut down; cut power once it has, or after ``deadline_s``."""
+    def off(self, *, deadline_s: float | None = None) -> None:
+        """Ask the OS to shut down; cut power once it has, or after ``deadline_s`` (None: ``shutdown_s``)."""
         if self.state() is PowerState.OFF:
             return
-        went = False
+        is_down = False
         if self._shut_down:
             _log.debug("board %s: ask its OS to shut down, for %g s at most", self._board, deadline_s)
             # An OS that does not answer is what the cut is for.
             with suppress(HilError, OSError):
-                went = self._shut_down(deadline_s)
-        self._cut("off" if went else "cut")
+                is_down = self._shut_down(self._shutdown_s if deadline_s is None else deadline_s)
+        self._before_restart()
+        self._cut("off" if is_down else "cut")
 
     def cut(self) -> None:
         """Remove power at once: what was not synced to disk is lost."""
+        self._before_restart()
         # A strip that cannot say its state may still obey: the command and its read-back decide.
         with suppress(BenchError):
             if self._switch.state() is PowerState.OFF:
@@ -104,6 +113,7 @@ class PoweredSupervisor:
                 f"board {self._board}: has no reset pin",
                 remedy="wire SYS_RESET and give reset_pin in the lab file, or use a power cycle",
             )
+        self._before_restart()
         with self._blamed("reset"):
             self._reset.pulse()
         self._note("reset")
@@ -120,6 +130,7 @@ class PoweredSupervisor:
                 remedy="while its Linux runs, `reboot --force forced-recovery` does the same; else wire FC_REC and "
                 "give recovery_pin in the lab file",
             )
+        self._before_restart()
         if self._reset is None:
             self.cut()
         with self._blamed("force recovery"), self._recovery.held():
@@ -147,7 +158,7 @@ class PoweredSupervisor:
                 self._clock.sleep(left)
 
     def _put_off(self, exc: BenchError) -> BenchError:
-        """The board was off and could not be powered on properly: off it shall be, and the message says whether."""
+        """Turn a board off that could not be powered on properly; the message says whether it is off."""
         try:
             self._switch.off()
             self._off_since = self._clock.monotonic()
@@ -165,7 +176,7 @@ class PoweredSupervisor:
         except BenchError as exc:
             if exc.message.startswith(prefix):
                 raise
-            raise type(exc)(f"{prefix}{verb}: {exc.message}", remedy=exc.remedy) from exc
+            raise exc.with_context(f"{prefix}{verb}: {exc.message}") from exc
 
     def _note(self, action: str) -> None:
         _log.info("board %s: power %s", self._board, action)

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from hil.boards.power.http import HttpOutlet
+from pydantic import Field
+
+from hil.boards.power.http import HttpOutlet, HttpStrip
+from hil.boards.power.kinds import OutletKind, Surroundings
 from hil.boards.power.switch import Reading
 from hil.boards.protocol import PowerState
 from hil.errors import BenchError
+from hil.lab.power import Secret, StripSpec
+from hil.lab.yamlfile import with_example
+
+
+class TasmotaSpec(StripSpec):
+    """A relay of a device that runs Tasmota, over HTTP."""
+
+    model_config = with_example("""\
+kind: tasmota
+address: 192.0.2.21:8080
+outlet: 2
+""")
+    kind: Literal["tasmota"]
+    outlet: Annotated[int, Field(ge=1, le=32, description="relay, from 1")] = 1
+    user: str = Field(default="admin", description="with the password, when it has one")
+    password: Secret | None = None
 
 
 class Tasmota(HttpOutlet):
@@ -37,3 +56,10 @@ class Tasmota(HttpOutlet):
             f"{self.name}: answered {self._strip.said(str(answer))} to {command!r}",
             remedy="does it have this relay (they count from 1), and is it a Tasmota?",
         )
+
+
+def _outlet(spec: TasmotaSpec, here: Surroundings) -> Tasmota:
+    return Tasmota(HttpStrip.of("Tasmota", spec, here, spec.user, spec.password, "query"), spec.outlet)
+
+
+TASMOTA = OutletKind(TasmotaSpec, _outlet)

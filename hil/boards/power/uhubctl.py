@@ -9,14 +9,34 @@ Its output, 2.5.0::
 from __future__ import annotations
 
 import re
+from typing import Annotated, Literal
 
+from pydantic import Field
+
+from hil.boards.power.kinds import OutletKind, Surroundings
 from hil.boards.power.switch import NoAnswerError, Reading
 from hil.boards.protocol import PowerState
 from hil.core.command import Result, Runner, run
 from hil.errors import BenchError
+from hil.lab.power import OutletSpec, RequestS
+from hil.lab.yamlfile import with_example
 
 _HUB = re.compile(r"^(?:Current|New) status for hub (\S+)")
 _PORT = re.compile(r"^\s+Port (\d+): [0-9a-f]{4}\b(.*)$")
+
+
+class UhubctlSpec(OutletSpec):
+    """A port of a USB hub that can switch its power."""
+
+    model_config = with_example("""\
+kind: uhubctl
+hub: 1-1.4
+outlet: 3
+""")
+    kind: Literal["uhubctl"]
+    hub: str = Field(pattern=r"^\d+(-\d+(\.\d+)*)?$", description="as uhubctl prints it, e.g. 1-1.4")
+    outlet: Annotated[int, Field(ge=1, le=32, description="port of the hub")]
+    request_timeout_s: RequestS = 5.0
 
 
 class HubPort:
@@ -74,3 +94,10 @@ class HubPort:
         elif "No compatible devices" in said:
             remedy = "no hub at this place can switch its ports: `uhubctl` alone lists those that can"
         raise BenchError(f"{self.name}: {self._program} failed: {done.tail(3)}", remedy=remedy)
+
+
+def _outlet(spec: UhubctlSpec, here: Surroundings) -> HubPort:
+    return HubPort(spec.hub, spec.outlet, timeout_s=spec.request_timeout_s, runner=here.runner)
+
+
+UHUBCTL = OutletKind(UhubctlSpec, _outlet)

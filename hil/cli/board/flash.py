@@ -277,13 +277,12 @@ def target_in_lab(name: str, lab_path: Path, sysfs: Path = SYSFS) -> FlashTarget
     if name not in boards:
         raise ConfigurationError(f"{lab_path} has no board {name}", remedy=f"boards: {', '.join(boards)}")
     spec = boards[name]
-    section = spec.jetson
-    if section is None or spec.contained:
+    section = spec.real
+    if section is None:
         raise _no_module(name)
     usb_path = _usb_path(name, section.recovery.usb_path if section.recovery else "")
     supervisor = section.supervisor
-    assert supervisor is not None  # the lab file's own rule for a real board
-    if supervisor.recovery_pin is None:
+    if supervisor is None or supervisor.recovery_pin is None:
         return FlashTarget(name, spec.module, usb_path, None)
     parts = supervisor_of(name, supervisor)
     port = UsbPort(usb_path, sysfs)

@@ -156,7 +156,7 @@ def show(name: str, bench_name: str | None, as_json: bool) -> None:
             "bench": bench.name,
             "module": spec.module,
             "driver": spec.driver,
-            "stand_in": bool(spec.jetson and spec.jetson.stand_in),
+            "stand_in": spec.stand_in is not None,
             "wiring": wiring_of(spec),
             "identity": None,
             "last_reset": None,
@@ -169,7 +169,7 @@ def show(name: str, bench_name: str | None, as_json: bool) -> None:
                 ("sensors", one.sensors),
             ]
             if isinstance(one, Detailed):
-                questions.append(("last_reset", lambda: one.look().proof.why))
+                questions.append(("last_reset", lambda: one.inspect().proof.why))
             for key, question in questions:
                 try:
                     found[key] = question()

@@ -76,8 +76,7 @@ def validate(files: tuple[Path, ...], as_json: bool) -> int:
 def _kinds(found: Lab) -> str:
     """How many boards of each kind: a technician looks for the real ones."""
     kinds = Counter(
-        "container" if b.driver == "container" else "stand-in" if b.contained else "real"
-        for b in found.boards
+        "real" if not b.contained else "stand-in" if b.stand_in else b.driver for b in found.boards
     )
     return ", ".join(f"{n} {kind}" for kind, n in kinds.items())
 
@@ -127,7 +126,7 @@ def show(file: Path, as_json: bool) -> None:
                 found.spacecraft_of(b.name).name,
                 b.module,
                 b.model,
-                f"{b.driver}, stand-in" if b.jetson and b.jetson.stand_in else b.driver,
+                f"{b.driver}, stand-in" if b.stand_in else b.driver,
                 b.fidelity,
                 addresses[b.name].flight,
                 "gateway" if b.name == found.gateway else "",

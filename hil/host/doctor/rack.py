@@ -13,18 +13,18 @@ from contextlib import suppress
 from pathlib import Path
 
 from hil.boards.jetson.flash.recovery import UsbPort
-from hil.boards.jetson.identity import check_identity
-from hil.boards.jetson.inspection import look
+from hil.boards.kinds import kind_of
+from hil.boards.power.build import kind_of as outlet_kind_of
 from hil.boards.power.build import supervisor_of
 from hil.boards.protocol import PowerState
 from hil.boards.ssh.shell import SshShell, Target
 from hil.boards.wiring import way_in, wiring_of
+from hil.core.check import Check, Status
 from hil.core.sysfs import names_in, text_of
 from hil.errors import ConfigurationError, HilError
-from hil.host.doctor.this_host import Check, Status
 from hil.lab.model import BoardSpec, Lab
-from hil.lab.power import MicrocontrollerSpec
-from hil.lab.real_board import BudgetSpec, JetsonSpec
+from hil.lab.power import SupervisorSpec
+from hil.lab.real_board import ConsoleSpec, RealBoard, SshSpec
 
 ROOT = Path("/")
 WITHOUT = "benches of other lab files work; this one does not come up"
@@ -42,75 +42,71 @@ def diagnose(lab: Lab, root: Path = ROOT) -> list[Check]:
 
     ``root`` stands for this host's ``/``.
     """
-    real = [board for board in lab.boards if board.jetson and not board.contained]
+    real = [(board, section) for board in lab.boards if (section := board.real)]
     if not real:
         return []
     with ThreadPoolExecutor(len(real)) as pool:
-        found = list(pool.map(lambda board: _of_board(board, root), real))
-    return [*_of_host(real, root), *(check for checks in found for check in checks)]
+        checks = list(pool.map(lambda pair: _of_board(pair[0], pair[1], root), real))
+    return [*_of_host([section for _, section in real], root), *(check for each in checks for check in each)]
 
 
-def _of_board(board: BoardSpec, root: Path) -> list[Check]:
-    section = board.jetson
-    assert section is not None  # real boards have one
-    assert section.console is not None  # the lab file's own rule for a real board
-    power, has_power = _power(board, section)
-    console, on_a_bench = _console(board, section.console.url, root)
+def _of_board(board: BoardSpec, section: RealBoard, root: Path) -> list[Check]:
+    """Check what the section of the board names, and what its kind checks besides."""
+    checks: list[Check] = []
+    has_power, on_a_bench = True, False
+    if section.supervisor:
+        power, has_power = _power(board, section.supervisor)
+        checks.append(power)
+    if section.ssh:
+        checks.append(_management(board, section.ssh, has_power=has_power))
+    if section.console:
+        console, on_a_bench = _console(board, section.console, root)
+        checks.append(console)
+    if section.supervisor:
+        checks += _supervisor_ports(board, section.supervisor, root)
     return [
-        power,
-        _management(board, section, has_power=has_power),
-        console,
-        *_supervisor_ports(board, section, root),
+        *checks,
         _flight(board, section, root, on_a_bench=on_a_bench),
         *_recovery(board, section, root, has_power=has_power),
+        *kind_of(board).checks(board, root),
     ]
 
 
-def _power(board: BoardSpec, section: JetsonSpec) -> tuple[Check, bool]:
+def _power(board: BoardSpec, supervisor: SupervisorSpec) -> tuple[Check, bool]:
     """The check, and whether it is worth asking the board."""
     why = "what cannot be asked cannot be switched, and nothing is done to a board that cannot be cut off"
-    assert section.supervisor is not None  # the lab file's own rule for a real board
     where = wiring_of(board)["power"]
     try:
-        state = supervisor_of(board.name, section.supervisor).state()
+        state = supervisor_of(board.name, supervisor).state()
     except HilError as exc:
         return _fault(board, "power", exc, why), True
     return _check(board, "power", "ok", f"{where}: {state}", why), state is PowerState.ON
 
 
-def _management(board: BoardSpec, section: JetsonSpec, *, has_power: bool) -> Check:
+def _management(board: BoardSpec, ssh: SshSpec, *, has_power: bool) -> Check:
     why = "every test works through it"
-    assert section.ssh is not None  # the lab file's own rule for a real board
-    there = way_in(section.ssh)
-    key = Path(section.ssh.key_file).expanduser() if section.ssh.key_file else None
+    there = way_in(ssh)
+    key = Path(ssh.key_file).expanduser() if ssh.key_file else None
     if key is not None and not key.is_file():
         error = ConfigurationError(
-            f"there is no key {key}", remedy="jetson.ssh.key_file in the lab file, or `ssh-keygen`"
+            f"there is no key {key}", remedy=f"{board.driver}.ssh.key_file in the lab file, or `ssh-keygen`"
         )
         return _fault(board, "management", error, why)
     if not has_power:
         remedy = f"switch it on by hand and look again, or `hil bench up` and `hil board show {board.name}`"
         return _check(board, "management", "warn", f"{there}: not asked, it has no power", why, remedy)
-    budget_s = (section.budgets or BudgetSpec()).answer_s
     try:
-        with SshShell(Target.of(board.name, section.ssh)) as shell:
-            seen = look(shell, board=board.name, timeout_s=budget_s)
-        check_identity(seen.who, board=board.name, module=board.module, serial=board.serial)
+        with SshShell(Target.of(board.name, ssh)) as shell:
+            who = kind_of(board).identify(board, shell)
     except HilError as exc:
         return _fault(board, "management", exc, why)
-    serial = "" if board.serial else "; pin it: a swapped board would go unnoticed"
-    return _check(
-        board,
-        "management",
-        "ok",
-        f"{there}: {seen.who.model}, serial {seen.who.serial}{serial}, slot {seen.proof.slot}",
-        why,
-    )
+    return _check(board, "management", "ok", f"{there}: {who}", why)
 
 
-def _console(board: BoardSpec, url: str, root: Path) -> tuple[Check, bool]:
+def _console(board: BoardSpec, console: ConsoleSpec, root: Path) -> tuple[Check, bool]:
     """The check, and whether a bench that is up has this board."""
     why = "without it nobody sees why a board does not boot"
+    url = console.url
     if "://" in url:
         found = f"{url}: not asked, a console server gives a line to one at a time"
         return _check(board, "console", "ok", found, why), False
@@ -128,15 +124,9 @@ def _console(board: BoardSpec, url: str, root: Path) -> tuple[Check, bool]:
     return _check(board, "console", "ok", found, why), bool(holders)
 
 
-def _supervisor_ports(board: BoardSpec, section: JetsonSpec, root: Path) -> Iterator[Check]:
-    assert section.supervisor is not None  # the lab file's own rule for a real board
-    parts = section.supervisor
-    ports = {
-        part.port
-        for part in (parts.power, parts.recovery_pin, parts.reset_pin)
-        if isinstance(part, MicrocontrollerSpec)
-    }
-    for port in sorted(ports):
+def _supervisor_ports(board: BoardSpec, supervisor: SupervisorSpec, root: Path) -> Iterator[Check]:
+    parts = (part for part in (supervisor.power, supervisor.recovery_pin, supervisor.reset_pin) if part)
+    for port in sorted({device for part in parts for device in outlet_kind_of(part).devices(part)}):
         why = "it switches power or pins"
         there = _check(board, "supervisor", "ok", f"{port}: there", why)
         yield _absent(board, "supervisor", port, why, root) or there
@@ -165,7 +155,7 @@ def _holders(device: Path, root: Path) -> list[tuple[str, bool]]:
     return found
 
 
-def _flight(board: BoardSpec, section: JetsonSpec, root: Path, *, on_a_bench: bool) -> Check:
+def _flight(board: BoardSpec, section: RealBoard, root: Path, *, on_a_bench: bool) -> Check:
     why = "emulated links lead to it"
     if section.flight is None:
         remedy = "flight: {nic: ...} in the lab file, once its flight port is cabled to this machine"
@@ -188,7 +178,7 @@ def _flight(board: BoardSpec, section: JetsonSpec, root: Path, *, on_a_bench: bo
     return _check(board, "flight", "warn" if carrier == "0" else "ok", f"{nic}: {state}", why, remedy)
 
 
-def _recovery(board: BoardSpec, section: JetsonSpec, root: Path, *, has_power: bool) -> Iterator[Check]:
+def _recovery(board: BoardSpec, section: RealBoard, root: Path, *, has_power: bool) -> Iterator[Check]:
     if section.recovery is None:
         return
     why = "`hil board flash` and `hil board recovery` find the module there"
@@ -209,7 +199,7 @@ def _recovery(board: BoardSpec, section: JetsonSpec, root: Path, *, has_power: b
         yield _fault(board, "recovery USB", exc, why)
 
 
-def _of_host(real: Sequence[BoardSpec], root: Path) -> Iterator[Check]:
+def _of_host(real: Sequence[RealBoard], root: Path) -> Iterator[Check]:
     running = {text_of(root / "proc" / pid / "comm") for pid in names_in(root / "proc") if pid.isdigit()}
     for program, does in NUISANCES.items():
         if program in running:
@@ -220,7 +210,7 @@ def _of_host(real: Sequence[BoardSpec], root: Path) -> Iterator[Check]:
                 f"it {does}: a byte while UEFI runs opens its set-up menu, and the board does not boot",
                 f"remove {program}, or tell udev to keep it away from these ports (docs/wiring.md)",
             )
-    if not any(board.jetson and board.jetson.recovery for board in real):
+    if not any(section.recovery for section in real):
         return
     setting = text_of(root / _AUTOSUSPEND)
     if setting and not setting.startswith("-"):

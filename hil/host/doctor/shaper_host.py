@@ -12,8 +12,8 @@ from pathlib import Path
 from statistics import median
 
 from hil.boards.ssh.login import Target
+from hil.core.check import Check, Status
 from hil.errors import ConfigurationError, HilError
-from hil.host.doctor.this_host import Check, Status
 from hil.links.engines import offload, ports, rtnl
 from hil.links.engines.choose import lacking
 from hil.links.engines.ports import Nic, Port

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
+from hil.core.check import Check, Scope, Status
 from hil.host.doctor.facts import CONTROLLERS, FILESYSTEMS, HostFacts, gather
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-Status = Literal["ok", "warn", "fail"]
-Scope = Literal["file", "lab", "all"]
 
 GIB = 1024**3
 MIN_PYTHON = (3, 11)
@@ -27,19 +25,6 @@ MEMORY_FAIL = 1 * GIB
 MEMORY_WARN = 2 * GIB
 """Six idle boards and one User-Mode Linux took 0.4 GiB and page cache; inference adds its own on each."""
 FAST_ONLY = "unit tests, `hil lab`, `hil runs` and reports work; `make campaign` and `hil bench` do not"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing looked at.  ``scope`` says what a failure stops: one lab file's bench, any bench, or everything."""
-
-    id: str
-    status: Status
-    found: str
-    why: str
-    remedy: str = ""
-    without: str = ""
-    scope: Scope = "lab"
 
 
 def examine(facts: HostFacts) -> list[Check]:

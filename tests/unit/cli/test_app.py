@@ -304,8 +304,8 @@ def test_what_could_not_be_cleaned_is_exit_code_3(
 def test_the_doctors_exit_code_is_the_commands(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from hil.core.check import Check
     from hil.host.doctor import this_host as doctor
-    from hil.host.doctor.this_host import Check
 
     monkeypatch.setattr(
         doctor, "diagnose", lambda: [Check("root", "fail", "not root", "why", "remedy", "rest")]

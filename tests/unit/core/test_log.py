@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from hil.boards.console.line_log import LineLog
-from hil.boards.power.command import CommandOutlet, Commands
+from hil.boards.power.build import outlet_of
+from hil.boards.power.command import CommandSpec
 from hil.boards.power.http import Credentials, HttpStrip
 from hil.boards.power.shelly import ShellyGen2
 from hil.boards.power.supervisor import PoweredSupervisor
@@ -83,8 +84,10 @@ def test_no_secret_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         login = Credentials("admin", "s3cret pass", "query")
         Tasmota(HttpStrip("Tasmota", _address(strip.address), credentials=login), 1).read()
     script = "import sys; print('on' if len(sys.argv) > 1 else 'off')"
-    argv = [sys.executable, "-c", script, "admin:s3cret"]
-    outlet = CommandOutlet(Commands(argv, argv, argv, "^on", "^off"))
+    argv = (sys.executable, "-c", script, "admin:s3cret")
+    outlet = outlet_of(
+        CommandSpec(kind="command", turn_on=argv, turn_off=argv, state=argv, state_on="^on", state_off="^off")
+    )
     outlet.command(PowerState.ON)
     assert outlet.read().state is PowerState.ON
     assert "GET /cm?cmnd=Power1" in caplog.text and f"run {sys.executable} (3 arguments" in caplog.text

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from hil.core.check import Check
 from hil.errors import ConfigurationError
 from hil.host import packages, setup
 from hil.host.doctor import this_host as doctor
-from hil.host.doctor.this_host import Check
 from hil.host.engine import engine
 from hil.host.engine.engine import EngineInfo
 from hil.host.packages import PACKAGES

@@ -127,3 +127,64 @@ links:
     line = path.read_text().splitlines().index("gateway_host:") + 1
     with pytest.raises(ConfigurationError, match=rf"lab.yaml:{line}: .*near n1: used for two ends"):
         load_lab(path)
+
+
+def test_a_wrong_driver_on_many_boards_is_told_once_with_what_was_meant(tmp_path: Path) -> None:
+    message = refused(tmp_path, "driver: container", "driver: contianer")
+    lines = [i for i, line in enumerate(VIRTUAL.splitlines(), start=1) if "driver: container" in line]
+    assert len(lines) == 6
+    assert message.count("\n") == 0
+    assert f"lab.yaml:{lines[0]}: spacecraft.0.boards.0.driver: 'contianer'" in message
+    assert "did you mean container? There are: container, jetson" in message
+    assert f"also in line {', '.join(map(str, lines[1:]))}" in message
+
+
+def test_a_rules_line_is_searched_below_its_own_place(tmp_path: Path) -> None:
+    message = refused(tmp_path, "name: a1, driver: container", "name: a1, driver: jetson")
+    line = line_of(VIRTUAL, "name: a1,")
+    assert f"lab.yaml:{line}: spacecraft.0.boards.0.jetson: is required with driver: jetson" in message
+    text = VIRTUAL.replace("schema: 1", "schema: 1\nos: {adapter: declared}\nrack: declared")
+    message = refused(tmp_path, VIRTUAL, text)
+    assert f"lab.yaml:{line_of(text, 'os:')}: os.adapter: " in message
+
+
+def test_a_name_used_twice_is_found_where_it_is_given_not_where_it_is_used(tmp_path: Path) -> None:
+    message = refused(tmp_path, "name: a2", "name: a1")
+    assert f"lab.yaml:{line_of(VIRTUAL, 'name: a2')}: " in message
+
+
+def test_a_misspelt_schema_key_is_suggested_by_the_name_that_stands_in_the_file(tmp_path: Path) -> None:
+    message = refused(tmp_path, "schema: 1", "shcema: 1")
+    assert "shcema: unknown key; did you mean schema? Allowed: " in message
+
+
+def test_an_unknown_key_that_resembles_none_gets_the_list(tmp_path: Path) -> None:
+    assert "unknown key. Allowed: " in refused(tmp_path, "schema: 1", "schema: 1\nqqqqqqqqqq: 1")
+
+
+def test_a_file_of_a_newer_version_is_called_that(tmp_path: Path) -> None:
+    message = refused(tmp_path, "schema: 1", "schema: 2")
+    assert "schema: 2 is of a newer version of this program; this one reads 1" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("a: 1\nb: &loop [*loop]\n", 2),
+        ("a: 1\nb:\n  " + "[" * 3000 + "]" * 3000 + "\n", 3),
+        ("a: 1\n" + "".join(f"{' ' * i}k:\n" for i in range(2000)), 102),
+    ],
+)
+def test_a_file_without_end_is_refused_with_its_line(tmp_path: Path, content: str, line: int) -> None:
+    file = tmp_path / "lab.yaml"
+    file.write_text(content)
+    with pytest.raises(ConfigurationError, match=rf"lab\.yaml:{line}: nested too deeply") as caught:
+        load_lab(file)
+    assert caught.value.remedy
+
+
+def test_a_list_as_a_key_is_a_fault_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "lab.yaml"
+    file.write_text("? [a, b]\n: 1\n")
+    with pytest.raises(ConfigurationError, match=r"lab\.yaml"):
+        load_lab(file)

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hil.boards.power.snmp import MODELS
 from hil.core import paths
 from hil.errors import ConfigurationError
 from hil.evidence.environment import lab_facts
 from hil.lab.model import load_lab
-from hil.lab.power import SNMP_MODELS
 from tests.kits.real_board_lab import HOST_KEY, REAL, lab_of
 
 
@@ -44,7 +42,7 @@ def test_a_real_board_is_of_class_hardware_and_the_lab_is_worth_its_lowest_class
 def test_budgets_of_a_real_board_are_minutes_unless_said_otherwise(tmp_path: Path) -> None:
     from hil.lab.real_board import BudgetSpec
 
-    section = lab_of(tmp_path, REAL).boards[3].jetson
+    section = lab_of(tmp_path, REAL).boards[3].real
     assert section and section.budgets is None
     assert (BudgetSpec().boot_s, BudgetSpec().shutdown_s) == (180.0, 60.0)
 
@@ -93,7 +91,3 @@ def test_driver_and_section_belong_together(tmp_path: Path, board: str, words: s
     with pytest.raises(ConfigurationError) as caught:
         lab_of(tmp_path, board)
     assert words in caught.value.message
-
-
-def test_the_lab_file_knows_the_same_snmp_strips_as_the_driver() -> None:
-    assert set(SNMP_MODELS) == set(MODELS)

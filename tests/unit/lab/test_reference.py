@@ -19,6 +19,7 @@ from hil.errors import ConfigurationError
 from hil.lab import examples as lab_examples
 from hil.lab.model import Lab, load_lab
 from hil.lab.reference import Section, markdown, sections, unit_of
+from hil.lab.unions import OneOfKinds
 from hil.lab.yamlfile import Strict, load_yaml
 from hil.orbit import examples as orbit_examples
 from hil.orbit.model import OrbitFile
@@ -35,13 +36,17 @@ def models_below(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
     found = {model.__name__: model}
 
     def visit(annotation: object) -> Iterator[type[BaseModel]]:
+        for marker in getattr(annotation, "__metadata__", ()):
+            if isinstance(marker, OneOfKinds):
+                yield from marker.models().values()
+                return
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             yield annotation
         for part in getattr(annotation, "__args__", ()):
             yield from visit(part)
 
     for field in model.model_fields.values():
-        for below in visit(field.annotation):
+        for below in visit(Annotated[field.annotation, None, *field.metadata]):
             found.update(models_below(below))
     return found
 
@@ -50,11 +55,17 @@ def all_sections() -> list[Section]:
     return [s for model, examples in FILES for s in sections(model, model.__name__, examples)]
 
 
-EXAMPLES = [
-    pytest.param(models_below(model)[name], text, id=name)
-    for model, examples in FILES
-    for name, text in examples.items()
-]
+def _examples() -> Iterator[tuple[str, type[BaseModel], str]]:
+    """(name of a model, the model, its example), those that stand in the model itself included."""
+    for file, examples in FILES:
+        for name, model in models_below(file).items():
+            extra = model.model_config.get("json_schema_extra")
+            own = extra.get("x-example", "") if isinstance(extra, dict) else ""
+            if text := examples.get(name, str(own)):
+                yield name, model, text
+
+
+EXAMPLES = [pytest.param(model, text, id=name) for name, model, text in _examples()]
 
 
 def test_the_document_is_what_the_models_say() -> None:
@@ -94,14 +105,13 @@ def test_an_example_is_read_by_its_model(model: type[BaseModel], text: str, tmp_
 
 def test_an_example_stands_below_its_own_key_and_says_the_same_there() -> None:
     by_name = {section.model: section for section in all_sections()}
-    for _, examples in FILES:
-        for name, text in examples.items():
-            shown = yaml.safe_load(by_name[name].example)
-            if by_name[name].places:
+    for name, _, text in _examples():
+        shown = yaml.safe_load(by_name[name].example)
+        if by_name[name].places:
+            ((_, shown),) = shown.items()
+            if by_name[name].places[0].endswith(".NAME"):
                 ((_, shown),) = shown.items()
-                if by_name[name].places[0].endswith(".NAME"):
-                    ((_, shown),) = shown.items()
-            assert (shown[0] if isinstance(shown, list) else shown) == yaml.safe_load(text), name
+        assert (shown[0] if isinstance(shown, list) else shown) == yaml.safe_load(text), name
 
 
 def test_every_link_in_the_document_leads_to_a_heading_and_no_two_headings_are_alike() -> None:

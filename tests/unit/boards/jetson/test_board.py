@@ -6,25 +6,27 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import yaml
 
-from hil.bench.drivers import jetson_facts, outlets
+from hil.bench.drivers import boards_of
 from hil.bench.plumbing import Plumbing
 from hil.boards.console.mute import FollowedConsole, Way
 from hil.boards.console.pump import ConsoleLine
 from hil.boards.jetson.board import JetsonBoard, JetsonFacts
-from hil.boards.jetson.inspection import look, parse_look
-from hil.boards.jetson.supervisor import JetsonSupervisor
+from hil.boards.jetson.inspection import inspect, parse_report
+from hil.boards.jetson.kind import JetsonBoardSpec
+from hil.boards.power.command import CommandSpec
 from hil.boards.power.supervisor import PoweredSupervisor
 from hil.boards.protocol import Board, Completed, Fidelity, PowerState, Via
 from hil.core import netns, paths
 from hil.errors import BenchError, ConfigurationError, DeviceError
+from hil.evidence.sink import NullSink
 from hil.images.pki import Pki, ensure_pki
-from hil.lab.model import BoardSpec, load_lab
-from hil.lab.power import CommandSpec, SupervisorSpec
+from hil.lab.model import load_lab
+from hil.lab.power import SupervisorSpec
 from hil.lab.real_board import BudgetSpec
 from hil.onboard.firmware.handoff import compatible
 from hil.testing.fakes import FakeClock
@@ -59,14 +61,14 @@ def said(**changes: str) -> str:
 
 
 def test_stock_l4t_says_who_it_is_but_not_which_image_it_runs() -> None:
-    seen = parse_look(said())
+    seen = parse_report(said())
     assert (seen.identity.os_version, seen.identity.image_sha256) == ("22.04", "")
     assert (seen.who.part, seen.who.l4t[:3]) == ("p3701-0005", "36.")
     assert (seen.proof.boot_id, seen.proof.reset_reason, seen.proof.slot) == (BOOT_ID, "MAINSWRST", "A")
 
 
 def test_an_os_that_knows_its_image_and_its_confirmation_is_believed() -> None:
-    seen = parse_look(said(image=f'{{"image_sha256": "{DIGEST}"}}\n', confirmed="0\n", os="2.0.0\n"))
+    seen = parse_report(said(image=f'{{"image_sha256": "{DIGEST}"}}\n', confirmed="0\n", os="2.0.0\n"))
     assert seen.identity.image_sha256 == DIGEST
     running, other = seen.boot.slots
     assert not running.good  # its tries are all there, but it says that nobody confirmed it
@@ -79,7 +81,7 @@ def test_an_os_that_knows_its_image_and_its_confirmation_is_believed() -> None:
 )
 def test_a_look_without_what_matters_is_an_error(part: str, words: str) -> None:
     with pytest.raises(DeviceError) as caught:
-        parse_look(said(**{part: ""}))
+        parse_report(said(**{part: ""}))
     assert words in str(caught.value)
 
 
@@ -90,12 +92,12 @@ def test_half_an_answer_is_an_error_with_the_boards_name(mangled: str) -> None:
     remote = ScriptedRemote({})
     remote.run = lambda *a, **k: Completed((), 0, mangled, "")  # type: ignore[method-assign]  # one answer to anything
     with pytest.raises(DeviceError, match=r"^b1: "):
-        look(remote, board="b1")
+        inspect(remote, board="b1")
 
 
 @pytest.mark.parametrize("module", ["p3701-0004", "p3767-0000"])
 def test_a_stand_in_has_the_device_tree_of_the_module_in_the_lab_file(module: str) -> None:
-    seen = parse_look(said(compatible="\n".join(compatible(module))))
+    seen = parse_report(said(compatible="\n".join(compatible(module))))
     assert seen.who.part == module
     assert seen.who.is_orin
 
@@ -128,52 +130,61 @@ def test_a_bench_that_has_gone_is_told(tmp_path: Path) -> None:
 
 
 class Story:
-    """A supervisor, a console and a memory that write down what happens to them, in order."""
+    """A supervisor that writes down what happens to its board, in order."""
 
     def __init__(self, state: PowerState = PowerState.ON) -> None:
-        self.told: list[str] = []
+        self.events: list[str] = []
         self.power = state
-        self.verbs = JetsonSupervisor(
-            cast(PoweredSupervisor, self), self, lambda: self.told.append("forgotten"), shutdown_s=42.0
+        self.verbs = PoweredSupervisor(
+            "b1",
+            self,
+            shut_down=self._shut_down,
+            shutdown_s=42.0,
+            min_off_s=0.0,
+            before_restart=lambda: self.events.append("restart"),
         )
 
-    def silence(self) -> None:
-        self.told.append("silenced")
+    name = "strip"
+
+    def _shut_down(self, deadline_s: float) -> bool:
+        self.events.append(f"shut down within {deadline_s:g} s")
+        return True
 
     def state(self) -> PowerState:
         return self.power
 
     def on(self) -> None:
-        self.told.append("on")
+        self.events.append("on")
+        self.power = PowerState.ON
 
-    def off(self, *, deadline_s: float) -> None:
-        self.told.append(f"off within {deadline_s:g} s")
-
-    def cut(self) -> None:
-        self.told.append("cut")
-
-    def reset(self) -> None:
-        self.told.append("reset")
+    def off(self) -> None:
+        self.events.append("off")
+        self.power = PowerState.OFF
 
 
-@pytest.mark.parametrize("verb", ["cut", "reset"])
-def test_the_console_is_silent_before_power_goes(verb: str) -> None:
+@pytest.mark.parametrize(("verb", "then"), [("cut", ["off"]), ("reset", ["off", "restart", "on"])])
+def test_the_console_is_silent_before_power_goes(verb: str, then: list[str]) -> None:
     story = Story()
     getattr(story.verbs, verb)()
-    assert story.told == ["silenced", "forgotten", verb]
+    assert story.events == ["restart", *then]
 
 
 def test_switching_on_a_board_that_is_on_keeps_its_console_open() -> None:
     story = Story(PowerState.ON)
     story.verbs.on()
-    assert story.told == []
+    assert story.events == []
 
 
 def test_an_orderly_shutdown_gets_the_lab_files_budget_unless_told_otherwise() -> None:
     story = Story()
     story.verbs.off()
+    story.power = PowerState.ON
     story.verbs.off(deadline_s=7.0)
-    assert [word for word in story.told if word.startswith("off")] == ["off within 42 s", "off within 7 s"]
+    assert [word for word in story.events if word.startswith("shut")] == [
+        "shut down within 42 s",
+        "shut down within 7 s",
+    ]
+    assert story.events[1:3] == ["restart", "off"]
 
 
 # -- composition
@@ -234,9 +245,9 @@ def test_the_tutorials_lab_file_entry_is_a_valid_one() -> None:
     text = (paths.ROOT / "docs/jetson.md").read_text()
     block = text.split("```yaml\n", 1)[1].split("```", 1)[0].replace("ssh-ed25519 AAAA...", HOST_KEY)
     (entry,) = yaml.safe_load(block)
-    board = BoardSpec.model_validate(entry)
+    board = JetsonBoardSpec.model_validate(entry)
     assert board.fidelity == "hardware"
-    assert board.jetson and board.jetson.flight and board.jetson.ssh and board.jetson.ssh.jump
+    assert board.jetson.flight and board.jetson.ssh and board.jetson.ssh.jump
     assert board.jetson.budgets == BudgetSpec()
 
 
@@ -266,14 +277,19 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
     return ensure_pki(tmp_path_factory.mktemp("pki"))
 
 
+def facts_on(plumbing: Plumbing, name: str, pki: Pki, tmp_path: Path) -> JetsonFacts:
+    """What the driver is made from, in a process that uses the bench."""
+    consoles = {b.name: ConsoleLine("", "/dev/pts/9", tmp_path / "log") for b in plumbing.lab.boards}
+    board = boards_of(plumbing, cast(Any, None), "", consoles, pki, NullSink())[name]
+    assert isinstance(board, JetsonBoard)
+    return board.facts
+
+
 def test_a_stand_in_is_reached_through_the_strip_the_line_and_the_port_of_its_bench(
     pki: Pki, tmp_path: Path
 ) -> None:
     plumbing = Plumbing("trial", load_lab(paths.ROOT / "lab/mixed.yaml"))
-    specs = {b.name: b for b in plumbing.lab.boards}
-    assert outlets(plumbing.lab.boards) == {"b1": 0, "b2": 1, "b3": 2}
-    line = ConsoleLine("", "/dev/pts/9", tmp_path / "b2.console.log")
-    found = jetson_facts(plumbing, specs["b2"], line, pki)
+    found = facts_on(plumbing, "b2", pki, tmp_path)
     assert found.fidelity is Fidelity.VIRTUAL
     assert found.supervisor_namespace == found.addresses[Via.MANAGEMENT][0] == "hil.trial.mgmt"
     assert found.host_key == pki.host_key("b2").public_line
@@ -283,8 +299,7 @@ def test_a_stand_in_is_reached_through_the_strip_the_line_and_the_port_of_its_be
 
 def test_a_real_board_is_reached_as_its_lab_file_says(pki: Pki, tmp_path: Path) -> None:
     plumbing = Plumbing("trial", lab_of(tmp_path, REAL))
-    spec = next(b for b in plumbing.lab.boards if b.name == "b1")
-    found = jetson_facts(plumbing, spec, ConsoleLine("", "/dev/pts/9", tmp_path / "log"), pki)
+    found = facts_on(plumbing, "b1", pki, tmp_path)
     assert found.fidelity is Fidelity.HARDWARE
     assert found.addresses == {Via.MANAGEMENT: (netns.HOST, "192.0.2.11")}
     assert (found.ssh_user, found.host_key, found.serial) == ("nvidia", HOST_KEY, "1421623012345")
@@ -301,4 +316,4 @@ def test_the_looks_script_runs_in_any_posix_shell() -> None:
         argv = (shell, "sh") if shell == "busybox" else (shell,)
         # This machine is no Jetson, and that is what it must be told.
         with pytest.raises(DeviceError, match=r"is this a Jetson|has no /proc/device-tree"):
-            look(LocalRemote(argv), board="b1")
+            inspect(LocalRemote(argv), board="b1")

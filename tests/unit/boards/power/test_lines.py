@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hil.boards.power.command import CommandOutlet, Commands
+from hil.boards.power.command import CommandOutlet, CommandSpec
+from hil.boards.power.gpio import GpioPin, GpioSpec
 from hil.boards.power.micro import Microcontroller, MicroOutlet, MicroRecovery, MicroReset
-from hil.boards.power.pins import GpioLine, GpioPin
 from hil.boards.power.snmp import MODELS, OutletObjects, SnmpLogin, SnmpOutlet
 from hil.boards.power.switch import ConfirmedSwitch, NoAnswerError
 from hil.boards.power.uhubctl import HubPort
@@ -214,7 +214,7 @@ def test_a_gpio_line_is_held_by_a_living_process_and_left_inactive(
     tmp_path: Path, version: str, hold: str, release: str
 ) -> None:
     program, info, log = libgpiod(tmp_path, version, "5=1")
-    pin = GpioPin(GpioLine("gpiochip0", 5), program=program, info=info)
+    pin = GpioPin(GpioSpec(kind="gpio", chip="gpiochip0", line=5), program=program, info=info)
     with pin.held():
         assert (tmp_path / "held").exists()
     assert not (tmp_path / "held").exists()
@@ -227,13 +227,13 @@ def test_a_gpio_line_is_held_by_a_living_process_and_left_inactive(
 def test_a_gpio_line_that_somebody_else_holds_is_an_error_at_once(tmp_path: Path) -> None:
     program, info, _ = libgpiod(tmp_path, "1.6.3", "never")
     with pytest.raises(BenchError, match=r"GPIO gpiochip0 line 5: .* ended at once") as error:
-        GpioPin(GpioLine("gpiochip0", 5), program=program, info=info).pulse()
+        GpioPin(GpioSpec(kind="gpio", chip="gpiochip0", line=5), program=program, info=info).pulse()
     assert "busy" in error.value.remedy
 
 
 def test_without_libgpiod_the_error_says_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(BenchError) as error:
-        GpioPin(GpioLine("gpiochip0", 5), program=str(tmp_path / "gpioset")).pulse()
+        GpioPin(GpioSpec(kind="gpio", chip="gpiochip0", line=5), program=str(tmp_path / "gpioset")).pulse()
     assert error.value.remedy == "apt-get install gpiod"
 
 
@@ -279,14 +279,16 @@ def test_a_hub_that_does_not_tell_its_power_is_not_guessed() -> None:
 def relay(folder: Path) -> CommandOutlet:
     state = folder / "state"
     state.write_text("relay: 0\n")
-    commands = Commands(
-        on=("sh", "-c", f"echo relay: 1 >{state}"),
-        off=("sh", "-c", f"echo relay: 0 >{state}"),
+    commands = CommandSpec(
+        kind="command",
+        turn_on=("sh", "-c", f"echo relay: 1 >{state}"),
+        turn_off=("sh", "-c", f"echo relay: 0 >{state}"),
         state=("cat", str(state)),
         state_on=r"^relay: 1$",
         state_off=r"^relay: 0$",
+        request_timeout_s=5,
     )
-    return CommandOutlet(commands, timeout_s=5)
+    return CommandOutlet(commands)
 
 
 def test_any_command_can_be_a_switch_and_is_read_back(tmp_path: Path) -> None:
@@ -299,8 +301,16 @@ def test_any_command_can_be_a_switch_and_is_read_back(tmp_path: Path) -> None:
 
 
 def test_a_command_that_fails_or_never_ends_is_quoted() -> None:
-    commands = Commands(("false",), ("sleep", "30"), ("true",), "on", "off")
-    outlet = CommandOutlet(commands, timeout_s=0.2)
+    commands = CommandSpec(
+        kind="command",
+        turn_on=("false",),
+        turn_off=("sleep", "30"),
+        state=("true",),
+        state_on="on",
+        state_off="off",
+        request_timeout_s=0.2,
+    )
+    outlet = CommandOutlet(commands)
     with pytest.raises(BenchError, match="`false` exited 1"):
         outlet.command(PowerState.ON)
     with pytest.raises(NoAnswerError, match=r"`sleep 30` did not end within 0\.2 s"):

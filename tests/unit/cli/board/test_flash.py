@@ -14,12 +14,13 @@ from hil.boards.console.pump import ConsoleLine
 from hil.boards.jetson.board import JetsonBoard, JetsonFacts
 from hil.boards.jetson.flash.initrd_flash import NVME_AB_LAYOUT, NVME_LAYOUT, QSPI_LAYOUT, TOOL
 from hil.boards.jetson.flash.recovery import UsbDevice
+from hil.boards.power.command import CommandSpec
 from hil.boards.protocol import Fidelity
 from hil.cli.app import run
 from hil.cli.board.flash import FlashTarget, flash_board, plan_of, target_in_lab, target_on_bench
 from hil.cli.output import Progress
 from hil.errors import BenchError, ConfigurationError
-from hil.lab.power import CommandSpec, SupervisorSpec
+from hil.lab.power import SupervisorSpec
 from hil.leases.leases import Leases
 from tests.kits.real_board_lab import HOST_KEY
 from tests.kits.usb_bus import NANO, PORT, RECORD, UsbBus

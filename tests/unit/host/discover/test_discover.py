@@ -196,10 +196,10 @@ def test_a_single_board_is_written_down_whole_and_validation_names_exactly_what_
         text = re.sub(rf'^( +{re.escape(key)}: )""', rf"\g<1>{value}", text, flags=re.MULTILINE)
     file.write_text(text)
     (one,) = load_lab(file).boards
-    assert one.module == "p3767-0000" and one.jetson and one.jetson.ssh and one.jetson.console
-    assert one.jetson.ssh.address == "192.0.2.11" and one.jetson.recovery
-    assert one.jetson.recovery.usb_path == "1-4.2"
-    assert one.jetson.console.url == "/dev/serial/by-path/pci-0000:00:14.0-usb-0:3:1.0-port0"
+    assert one.module == "p3767-0000" and one.real and one.real.ssh and one.real.console
+    assert one.real.ssh.address == "192.0.2.11" and one.real.recovery
+    assert one.real.recovery.usb_path == "1-4.2"
+    assert one.real.console.url == "/dev/serial/by-path/pci-0000:00:14.0-usb-0:3:1.0-port0"
 
 
 def test_what_could_belong_to_either_of_two_boards_is_given_to_none_and_listed_for_both(

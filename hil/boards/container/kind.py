@@ -1,0 +1,72 @@
+"""The driver ``container``: a board in a container of this machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from hil.boards.console.pump import ConsoleLine
+from hil.boards.kinds import BoardKind, Equipment, Rack, Site
+from hil.evidence.sink import Sink
+from hil.lab.model import BoardSpec
+from hil.lab.yamlfile import with_example
+
+if TYPE_CHECKING:
+    from hil.boards.container.board import ContainerBoard
+
+
+class ContainerBoardSpec(BoardSpec):
+    """A board that the bench makes itself: a container that boots and behaves like an Orin module."""
+
+    model_config = with_example("""\
+name: a1
+driver: container
+module: p3701-0005
+""")
+    driver: Literal["container"] = Field(
+        default="container", description="a virtual board; others: the sections below"
+    )
+
+
+def container(name: str, site: Site, console: ConsoleLine, sink: Sink) -> ContainerBoard:
+    """Return the driver of a board in a container; it makes and starts nothing."""
+    from hil.boards.container.board import BoardFacts, ContainerBoard, ContainerSpec
+
+    spec = ContainerSpec(
+        bench=site.bench,
+        facts=BoardFacts(**site.facts),
+        nv_dir=site.disks / name,
+        image_id=site.image_id,
+        console=console,
+        addresses=site.addresses,
+        ssh_key=site.pki.ssh_key,
+        host_key=site.pki.host_key(name).public_line,
+    )
+    return ContainerBoard(spec, site.client, site.plug, sink)
+
+
+def install(board: ContainerBoard, site: Site, rack: Rack) -> None:
+    """Make the board's disks as they leave the factory, and its container; it has no power."""
+    from hil.boards.container.storage import prepare_nv_dir
+
+    prepare_nv_dir(board.spec.nv_dir, board.spec.facts, rack.images.factory, site.pki)
+    board.create()
+
+
+def _board(spec: ContainerBoardSpec, site: Site, console: ConsoleLine) -> ContainerBoard:
+    return container(spec.name, site, console, site.sink)
+
+
+def _equip(spec: ContainerBoardSpec, site: Site, rack: Rack) -> Equipment:
+    console = rack.pump("consoles").add(spec.name)
+    board = _board(spec, site, console)
+
+    def power_on() -> None:
+        install(board, site, rack)
+        board.supervisor.on()
+
+    return Equipment(board, console, power_on, board.remove)
+
+
+CONTAINER = BoardKind(ContainerBoardSpec, _board, _equip)
