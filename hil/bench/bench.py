@@ -28,6 +28,7 @@ from hil.core.command import Progress, silent
 from hil.core.processes import families, identify, memory_b
 from hil.core.wait import wait_until
 from hil.errors import BenchError, Blame, ConfigurationError, HarnessError, HilError
+from hil.evidence.events import BenchUp
 from hil.evidence.sink import NullSink, Sink
 from hil.lab.model import Lab, load_lab
 
@@ -148,13 +149,7 @@ class Bench:
         if not keep:
             self._stack.callback(_end, keeper.pid, self.name)
         _log.info("bench %s: up after %.1f s", self.name, sum(self.state.phases_s.values()))
-        self.sink.event(
-            "bench.up",
-            engine=self.state.engine,
-            phases_s=self.state.phases_s,
-            power_modes=self.state.power_modes,
-            bench=self.name,
-        )
+        self.sink.emit(BenchUp(self.state.engine, self.state.phases_s, self.state.power_modes, self.name))
 
     def close(self) -> None:
         """Let go of the bench; a bench that this object brought up (without ``keep``) goes down."""

@@ -7,6 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hil.bench.state import routes_log, schedule_log
+from hil.evidence.events import (
+    LinkSchedule,
+    LinkTimeline,
+    OrbitEpoch,
+    OrbitPicture,
+    PhaseInterval,
+    RoutesChanged,
+)
 from hil.evidence.record import META
 
 if TYPE_CHECKING:
@@ -25,7 +33,7 @@ def record_sky(bench: Bench, recorder: Recorder) -> None:
     for change in _lines(routes_log(bench.name)):
         if change["mono_s"] >= began_s and change.get("changed"):
             why = ", ".join([f"{n} lost" for n in change["went"]] + [f"{n} came" for n in change["came"]])
-            recorder.event("route.change", mono_s=change["mono_s"], changed=change["changed"], why=why)
+            recorder.emit(RoutesChanged(change["changed"], why), mono_s=change["mono_s"])
     if bench.sky is not None:
         _orbit(bench.sky, recorder)
         _timeline(bench.sky, recorder, began_s)
@@ -38,21 +46,20 @@ def _orbit(sky: Sky, recorder: Recorder) -> None:
 
     constellation, lab = sky.constellation, sky.lab
     assert lab.orbit is not None
-    recorder.event(
-        "orbit.epoch",
-        name=constellation.name,
-        file=lab.orbit.file,
-        epoch=iso(sky.epoch),
-        zero_mono_s=round(
-            sky.zero_ns / 1e9, 6
-        ),  # when, on the clock of the evidence, the mission time was epoch
-        seed=sky.plan.seed,
-        assumed=list(constellation.assumed),
+    recorder.emit(
+        OrbitEpoch(
+            name=constellation.name,
+            file=lab.orbit.file,
+            epoch=iso(sky.epoch),
+            zero_mono_s=round(sky.zero_ns / 1e9, 6),
+            seed=sky.plan.seed,
+            assumed=tuple(constellation.assumed),
+        )
     )
     up = [lab.link(name).between for name in sky.tracked(0.0)]
     drawing = constellation_svg(constellation, sky.epoch, links_up=up)
     path = recorder.artefact_bytes("constellation.svg", drawing.encode(), kind="picture")
-    recorder.event("orbit.picture", file=f"{path.parent.name}/{path.name}")
+    recorder.emit(OrbitPicture(f"{path.parent.name}/{path.name}"))
 
 
 def _timeline(sky: Sky, recorder: Recorder, began_s: float) -> None:
@@ -61,22 +68,17 @@ def _timeline(sky: Sky, recorder: Recorder, began_s: float) -> None:
     now_s = sky.now_s()
     for name in sky.links:
         link = sky.lab.link(name)
-        recorder.event(
-            "link.timeline",
-            link=name,
-            link_kind=link.kind,
-            between=list(link.between),
-            intervals=[
-                {
-                    "phase": interval.phase.value,
-                    "start_s": round(interval.start_s + ahead_s, 3),
-                    "end_s": round(min(interval.end_s, now_s) + ahead_s, 3),
-                    "why": interval.why,
-                }
-                for interval in sky.plan.links[name]
-                if interval.start_s < now_s and interval.end_s + ahead_s > 0
-            ],
+        intervals = tuple(
+            PhaseInterval(
+                interval.phase.value,
+                round(interval.start_s + ahead_s, 3),
+                round(min(interval.end_s, now_s) + ahead_s, 3),
+                interval.why,
+            )
+            for interval in sky.plan.links[name]
+            if interval.start_s < now_s and interval.end_s + ahead_s > 0
         )
+        recorder.emit(LinkTimeline(name, link.kind, tuple(link.between), intervals))
 
 
 def _schedule(log: Path, recorder: Recorder) -> None:
@@ -84,7 +86,8 @@ def _schedule(log: Path, recorder: Recorder) -> None:
 
     if log.exists():
         path = recorder.artefact(log, kind="schedule")
-        recorder.event("link.schedule", **summarise(log), file=f"{path.parent.name}/{path.name}")
+        facts: dict[str, Any] = dict(summarise(log))
+        recorder.emit(LinkSchedule(**facts, file=f"{path.parent.name}/{path.name}"))
 
 
 def _run_began_s(recorder: Recorder) -> float:

@@ -28,6 +28,7 @@ from hil.campaign.retry import RETRIED, forget_failed_fixtures, fresh_request, r
 from hil.campaign.run import CampaignRecorder, CampaignRun
 from hil.errors import BenchError, Blame, ConfigurationError, HilError
 from hil.evidence.blame import Judgement, gravest, judge_exception
+from hil.evidence.events import BenchRetried, TestEnded, TestStarted
 from hil.evidence.limits import raise_if_violated
 from hil.evidence.model import EXIT_CONFIGURATION, Verdict
 from hil.evidence.record import Recorder
@@ -134,8 +135,8 @@ class Campaign:
         try:
             self.run.begin(
                 [
-                    *(t.fact(selected=True, absent=self._absent(t)) for t in self._tests.values()),
-                    *(t.fact(selected=False, absent=self._absent(t)) for t in self._deselected.values()),
+                    *(t.collected(selected=True, absent=self._absent(t)) for t in self._tests.values()),
+                    *(t.collected(selected=False, absent=self._absent(t)) for t in self._deselected.values()),
                 ]
             )
         except HilError as exc:
@@ -171,7 +172,7 @@ class Campaign:
         begun = time.monotonic()
         with recorder.scope(test=item.nodeid), fresh_request(item):
             _log.info("step %s, attempt %d: %s", test.step, attempt, test.title)
-            recorder.event("test.start", attempt=attempt, title=test.title)
+            recorder.emit(TestStarted(attempt, test.title))
             self._step = Step.now(
                 run_id=recorder.run_id, plan=self.plan.id, step=test.step, title=test.title, attempt=attempt
             )
@@ -192,19 +193,20 @@ class Campaign:
                 self._interrupted = self._interrupted or judgement.message
                 raise
             finally:
-                recorder.event(
-                    "test.end",
-                    attempt=attempt,
-                    verdict=judgement.verdict.value,
-                    blame=judgement.blame.value if judgement.blame else "",
-                    message=judgement.message,
-                    remedy=judgement.remedy,
-                    detail="\n".join(self._details)[-DETAIL_CHARACTERS:],
-                    duration_s=round(time.monotonic() - begun, 3),
-                    retried=retry,
+                recorder.emit(
+                    TestEnded(
+                        attempt=attempt,
+                        verdict=judgement.verdict.value,
+                        blame=judgement.blame.value if judgement.blame else "",
+                        message=judgement.message,
+                        remedy=judgement.remedy,
+                        detail="\n".join(self._details)[-DETAIL_CHARACTERS:],
+                        duration_s=round(time.monotonic() - begun, 3),
+                        retried=retry,
+                    )
                 )
             if retry:
-                recorder.event("bench.retry", what=test.title, error=judgement.message, attempt=attempt)
+                recorder.emit(BenchRetried(test.title, judgement.message, attempt))
         if retry:
             forget_failed_fixtures(item)
             show_as_retry(reports)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hil.errors import ConfigurationError
+from hil.evidence.events import CollectedTest
 from hil.evidence.test_plan import Plan
 
 _ACRONYMS = frozenset({"os", "ai", "gpu", "ssh", "tcp", "uefi", "rauc"})
@@ -50,18 +50,18 @@ class CampaignTest:
             retries=max(retries, default=0),
         )
 
-    def fact(self, *, selected: bool, absent: str = "") -> dict[str, Any]:
-        """As the ``run.collected`` event has it; ``absent`` says why this lab cannot show it."""
-        return {
-            "test": self.id,
-            "title": self.title,
-            "description": self.description,
-            "step": self.step,
-            "requirements": self.requirements,
-            "needs": self.needs,
-            "selected": selected,
-            "absent": absent,
-        }
+    def collected(self, *, selected: bool, absent: str = "") -> CollectedTest:
+        """Return the test as evidence has it; ``absent`` says why this lab cannot show it."""
+        return CollectedTest(
+            self.id,
+            self.title,
+            self.description,
+            self.step,
+            self.requirements,
+            self.needs,
+            selected,
+            absent,
+        )
 
 
 def check_markers(

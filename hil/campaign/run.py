@@ -17,6 +17,7 @@ from hil.core.log import log_file
 from hil.core.process_id import this_process
 from hil.errors import ConfigurationError
 from hil.evidence.environment import host_facts, lab_facts
+from hil.evidence.events import CollectedTest, RunCollected, RunEnded
 from hil.evidence.fidelity_gaps import load_gaps
 from hil.evidence.model import EXIT_CODE, EXIT_CONFIGURATION, Measurement, Verdict
 from hil.evidence.record import META, Recorder, sha256_of, write_json
@@ -111,7 +112,7 @@ class CampaignRun:
     def plan_path(self) -> Path:
         return self.folder / "plan.yaml"
 
-    def begin(self, tests: Iterable[dict[str, Any]]) -> CampaignRecorder:
+    def begin(self, tests: Iterable[CollectedTest]) -> CampaignRecorder:
         """Make the run directory, enter it into the store and record which tests were collected."""
         meta: dict[str, Any] = {
             **host_facts(self.folder, *([self.lab.file.parent] if self.lab else [])),
@@ -138,9 +139,7 @@ class CampaignRun:
         if self.lab is not None:
             (self.directory / "lab.yaml").write_bytes(self.lab.file.read_bytes())
         store.start(json.loads((self.directory / META).read_text("utf-8")), self.directory)
-        recorder.event("run.collected", tests=list(tests))
-        if self.participants is not None:
-            recorder.event("campaign.participants", **self.participants.facts())
+        recorder.emit(RunCollected(tuple(tests)))
         return recorder
 
     def finish(self, *, interrupted: str = "", configuration_error: str = "") -> None:
@@ -149,7 +148,7 @@ class CampaignRun:
             return
         # Should anything below fail, the run has not shown what it was to show.
         self.exit_code = EXIT_CODE[Verdict.INCONCLUSIVE]
-        self.recorder.event("run.end", interrupted=interrupted, configuration_error=configuration_error)
+        self.recorder.emit(RunEnded(interrupted, configuration_error))
         self.log.close()
         self.recorder.close()
         (self.directory / HARNESS_LOG).unlink(missing_ok=True)  # the artefact is its copy

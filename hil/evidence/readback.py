@@ -3,44 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hil.core.process_id import is_alive
 from hil.errors import Blame, ConfigurationError
+from hil.evidence.events import (
+    CollectedTest,
+    Event,
+    MeasuredValue,
+    RunCollected,
+    RunEnded,
+    TestEnded,
+    TestStarted,
+    from_record,
+)
 from hil.evidence.model import Verdict
 from hil.evidence.record import EVIDENCE, META
 
 if TYPE_CHECKING:
     from hil.evidence.test_plan import Plan
 
-
-@dataclass(frozen=True)
-class Event:
-    """One line of evidence; ``t_s`` is seconds since the run started."""
-
-    t_s: float
-    t_utc: str
-    kind: str
-    fields: Mapping[str, Any]
-
-    def text(self, key: str, default: str = "") -> str:
-        """A field as text, ``default`` when absent or null."""
-        value = self.fields.get(key)
-        return default if value is None else str(value)
-
-    def number(self, key: str) -> float | None:
-        """A field as a number, None when it is not one."""
-        value = self.fields.get(key)
-        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+E = TypeVar("E", bound=Event)
 
 
 @dataclass(frozen=True)
 class TestOutcome:
-    """What became of one test of the campaign."""
+    """One test of the campaign with its verdict, measurements and times."""
 
     __test__ = False  # for pytest: this is not a test class
 
@@ -56,7 +48,7 @@ class TestOutcome:
     start_s: float | None = None
     duration_s: float = 0.0
     retries: int = 0
-    measurements: tuple[Mapping[str, Any], ...] = ()
+    measurements: tuple[MeasuredValue, ...] = ()
     absent: str = ""
     """Why this lab cannot show it, known before the run: it was not run, and that counts for nothing."""
 
@@ -104,9 +96,9 @@ class RunRecord:
         return Plan.model_validate_json(path.read_text("utf-8"))
 
     @cached_property
-    def end(self) -> Event | None:
-        """The last ``run.end`` event; None when the run did not get that far."""
-        return next((e for e in reversed(self.events) if e.kind == "run.end"), None)
+    def end(self) -> RunEnded | None:
+        """The end of the run; None when the run did not get that far."""
+        return self.last(RunEnded)
 
     @property
     def state(self) -> str:
@@ -121,18 +113,22 @@ class RunRecord:
         last = self.end or (self.events[-1] if self.events else None)
         return max(0.0, last.t_s) if last else 0.0
 
-    def of_kind(self, *kinds: str) -> list[Event]:
-        """Events of these kinds, in order."""
-        return [e for e in self.events if e.kind in kinds]
+    def of(self, kind: type[E]) -> list[E]:
+        """Return the events of one kind, in order."""
+        return [e for e in self.events if isinstance(e, kind)]
+
+    def last(self, kind: type[E]) -> E | None:
+        """Return the last event of a kind; None when there is none."""
+        return next((e for e in reversed(self.events) if isinstance(e, kind)), None)
 
     @cached_property
     def outcomes(self) -> tuple[TestOutcome, ...]:
-        """Every collected test in order, with what became of it; also those never reached."""
+        """Every collected test in order, also those never reached."""
         return tuple(_outcomes(self))
 
 
 def read_events(path: Path, mono_start_s: float) -> tuple[list[Event], int]:
-    """All complete lines of an evidence file, and how many lines could not be read."""
+    """Return the events of an evidence file, and how many of its lines could not be read."""
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
@@ -143,14 +139,9 @@ def read_events(path: Path, mono_start_s: float) -> tuple[list[Event], int]:
         if not line.strip():
             continue
         try:
-            fields = json.loads(line)
-            event = Event(
-                float(fields.pop("mono_s")) - mono_start_s, fields.pop("t_utc"), fields.pop("kind"), fields
-            )
-        except (ValueError, KeyError, TypeError, AttributeError):
+            events.append(from_record(json.loads(line), mono_start_s))
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             unreadable += 1
-            continue
-        events.append(event)
     return events, unreadable
 
 
@@ -163,71 +154,65 @@ def _history(directory: Path) -> tuple[Mapping[str, Any], ...]:
 
 
 def _outcomes(run: RunRecord) -> list[TestOutcome]:
-    collected: dict[str, Mapping[str, Any]] = {}
-    for event in run.of_kind("run.collected"):
-        for test in event.fields.get("tests", []):
-            collected[test["test"]] = test
-    starts: dict[str, Event] = {}
-    ends: dict[str, Event] = {}
-    retries: dict[str, int] = {}
-    measured: dict[str, list[Mapping[str, Any]]] = {}
+    collected = {test.test: test for event in run.of(RunCollected) for test in event.tests}
+    attempts = {name: _Attempts() for name in collected}
     for event in run.events:
-        test = event.text("test")
-        if not test:
-            continue
-        if event.kind == "test.start":
-            starts[test] = event
-            ends.pop(test, None)
-            # Values taken in an attempt that was abandoned for a bench fault are not results of the test.
-            measured.pop(test, None)
-        elif event.kind == "test.end":
-            ends[test] = event
-            retries[test] = retries.get(test, 0) + bool(event.fields.get("retried"))
-        elif event.kind == "measurement":
-            measured.setdefault(test, []).append({**event.fields, "t_s": event.t_s})
-    return [
-        _outcome(run, fact, starts.get(name), ends.get(name), retries.get(name, 0), measured.get(name, ()))
-        for name, fact in collected.items()
-    ]
+        if event.test in attempts:
+            attempts[event.test].add(event)
+    return [_outcome(run, test, attempts[name]) for name, test in collected.items()]
 
 
-def _outcome(
-    run: RunRecord,
-    fact: Mapping[str, Any],
-    start: Event | None,
-    end: Event | None,
-    retries: int,
-    measurements: Sequence[Mapping[str, Any]],
-) -> TestOutcome:
+class _Attempts:
+    """What was recorded during the attempts at one test; of values, only those of the last attempt."""
+
+    def __init__(self) -> None:
+        self.start: TestStarted | None = None
+        self.end: TestEnded | None = None
+        self.retries = 0
+        self.measurements: list[MeasuredValue] = []
+
+    def add(self, event: Event) -> None:
+        match event:
+            case TestStarted():
+                # Values taken in an attempt that was abandoned for a bench fault are not results of the test.
+                self.start, self.end, self.measurements = event, None, []
+            case TestEnded():
+                self.end = event
+                self.retries += event.retried
+            case MeasuredValue():
+                self.measurements.append(event)
+
+
+def _outcome(run: RunRecord, test: CollectedTest, attempts: _Attempts) -> TestOutcome:
+    start, end = attempts.start, attempts.end
     verdict, blame, message, remedy = Verdict.NOT_RUN, "", "", ""
-    duration = 0.0
+    duration_s = 0.0
     if end is not None:
-        verdict = Verdict(end.fields["verdict"])
-        blame, message, remedy = end.text("blame"), end.text("message"), end.text("remedy")
-        duration = end.number("duration_s") or 0.0
+        verdict = Verdict(end.verdict) if end.verdict in set(Verdict) else Verdict.INCONCLUSIVE
+        blame, message, remedy, duration_s = end.blame, end.message, end.remedy, end.duration_s
     elif start is not None and run.state == "running":
         message = "this test is running"
     elif start is not None:
         verdict, blame = Verdict.INCONCLUSIVE, Blame.HARNESS.value
         message = "the run was killed during this test"
-        duration = max(0.0, run.duration_s - start.t_s)
-    elif not fact.get("selected", True):
+        duration_s = max(0.0, run.duration_s - start.t_s)
+    elif not test.selected:
         message = "not selected in this run"
     else:
         message = "the run ended before this test" if run.state != "running" else "not reached yet"
     return TestOutcome(
-        id=fact["test"],
-        title=fact.get("title") or fact["test"],
+        id=test.test,
+        title=test.title or test.test,
         verdict=verdict,
-        requirements=tuple(fact.get("requirements", ())),
-        step=fact.get("step") or "",
-        description=fact.get("description") or "",
+        requirements=test.requirements,
+        step=test.step,
+        description=test.description,
         blame=blame,
         message=message,
         remedy=remedy,
         start_s=start.t_s if start else None,
-        duration_s=duration,
-        retries=retries,
-        measurements=tuple(measurements),
-        absent=str(fact.get("absent") or ""),
+        duration_s=duration_s,
+        retries=attempts.retries,
+        measurements=tuple(attempts.measurements),
+        absent=test.absent,
     )

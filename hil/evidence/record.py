@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path, PurePath
@@ -26,6 +27,7 @@ from typing import Any, Self
 
 from hil.core.files import write_atomic
 from hil.errors import Blame, HarnessError
+from hil.evidence.events import ArtefactFollowed, ArtefactLost, ArtefactStored, Event, MeasuredValue
 from hil.evidence.model import Limit, Measurement, Value
 
 EVIDENCE = "evidence.jsonl"
@@ -39,7 +41,7 @@ def utc_now() -> str:
 
 
 def jsonable(value: Any) -> Any:
-    """``value`` as strict JSON can say it: non-finite numbers and unknown objects become text."""
+    """Return ``value`` as strict JSON can say it: non-finite numbers and unknown objects become text."""
     if value is None or isinstance(value, bool | int | str):
         return value.value if isinstance(value, Enum) else value
     if isinstance(value, float):
@@ -50,6 +52,8 @@ def jsonable(value: Any) -> Any:
         return [jsonable(v) for v in value]
     if isinstance(value, Enum):
         return jsonable(value.value)
+    if is_dataclass(value):
+        return {each.name: jsonable(getattr(value, each.name)) for each in fields(value) if each.init}
     if isinstance(value, PurePath):
         return str(value)
     if hasattr(value, "item") and callable(value.item):  # a numpy scalar
@@ -76,7 +80,7 @@ class Recorder:
         self.run_id = directory.name
         self._lock = threading.Lock()
         self._scope: dict[str, Any] = {}
-        self._followed: dict[Path, dict[str, Any]] = {}
+        self._followed: dict[Path, ArtefactFollowed] = {}
         path = directory / EVIDENCE
         self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         size = os.fstat(self._fd).st_size
@@ -110,15 +114,16 @@ class Recorder:
             raise HarnessError(f"{directory} is not a run directory (no {META})")
         return cls(directory)
 
-    def event(self, kind: str, **fields: Any) -> None:
-        """Append one line.  Fields are JSON values; what is not becomes text."""
-        record = {"t_utc": utc_now(), "mono_s": round(time.monotonic(), 6), "kind": kind, **self._scope}
-        record.update(jsonable(fields))
+    def emit(self, event: Event, *, mono_s: float | None = None) -> None:
+        """Append one line; ``mono_s`` (CLOCK_MONOTONIC) is for an event that happened earlier than now."""
+        mono_s = round(time.monotonic(), 6) if mono_s is None else mono_s
+        record = {"t_utc": utc_now(), "mono_s": mono_s, "kind": event.kind, **self._scope}
+        record.update(jsonable(event.fields()))
         line = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         data = line.encode("utf-8", "backslashreplace") + b"\n"
         with self._lock:
             if self._fd < 0:
-                raise HarnessError(f"run {self.run_id} is closed; `{kind}` came too late")
+                raise HarnessError(f"run {self.run_id} is closed; `{event.kind}` came too late")
             if os.write(self._fd, data) != len(data):
                 raise HarnessError(f"{self.directory / EVIDENCE}: short write; is the disk full?")
 
@@ -143,37 +148,39 @@ class Recorder:
     ) -> Measurement:
         """Record one measurement and return it; a violated limit raises nothing here (look at ``.ok``)."""
         taken = Measurement(name, jsonable(value), unit, limit, blame)
-        self.event("measurement", **taken.fields())
+        self.emit(MeasuredValue(**taken.fields()))
         return taken
 
-    def artefact(self, source: Path | str, *, kind: str, name: str = "", **fields: Any) -> Path:
-        """Copy a file into the run and record its hash and size; the path of the copy.
+    def artefact(
+        self, source: Path | str, *, kind: str, name: str = "", board: str = "", from_source: str = ""
+    ) -> Path:
+        """Copy a file into the run and record its hash and size; return the path of the copy.
 
-        ``kind`` is e.g. ``console``, ``mask``, ``log``; further fields (``board="a1"``) say whose it is.
+        ``kind`` is e.g. ``console``, ``mask``, ``log``; ``board`` says whose it is.
         """
         source = Path(source)
         target = self._free_name(name or source.name)
         shutil.copyfile(source, target)
-        self._announce(target, kind, fields)
+        self._announce(target, kind, board, from_source)
         return target
 
-    def artefact_bytes(self, name: str, content: bytes, *, kind: str, **fields: Any) -> Path:
-        """As :meth:`artefact`, for content in memory."""
+    def artefact_bytes(self, name: str, content: bytes, *, kind: str, board: str = "") -> Path:
+        """Store content in memory as :meth:`artefact` stores a file."""
         target = self._free_name(name)
         target.write_bytes(content)
-        self._announce(target, kind, fields)
+        self._announce(target, kind, board)
         return target
 
-    def follow(self, source: Path | str, *, kind: str, name: str = "", **fields: Any) -> None:
+    def follow(self, source: Path | str, *, kind: str, name: str = "", board: str = "") -> None:
         """Collect a file that is still growing (a console log): copied at :meth:`close`, or, when the run is
         killed before that, when its report is made."""
         path = Path(source).absolute()
-        entry = {"source": str(path), "artefact_kind": kind, "name": name or path.name, **fields}
+        followed = ArtefactFollowed(str(path), kind, name or path.name, board)
         with self._lock:
             if path in self._followed:
                 return
-            self._followed[path] = entry
-        self.event("artefact.follow", **entry)
+            self._followed[path] = followed
+        self.emit(followed)
 
     def update_meta(self, **fields: Any) -> None:
         """Merge ``fields`` into ``run.json``, atomically."""
@@ -184,9 +191,9 @@ class Recorder:
     def collect(self) -> None:
         """Copy what :meth:`follow` named, as it is now (each file once)."""
         with self._lock:
-            entries, self._followed = list(self._followed.values()), {}
-        for entry in entries:
-            collect_followed(self, entry)
+            followed, self._followed = list(self._followed.values()), {}
+        for each in followed:
+            collect_followed(self, each)
 
     def close(self) -> None:
         """Collect followed files and close; calling it twice does nothing."""
@@ -214,27 +221,23 @@ class Recorder:
             candidate.touch()  # claims the name
         return candidate
 
-    def _announce(self, target: Path, kind: str, fields: Mapping[str, Any]) -> None:
-        # The event's own kind is "artefact"; what the artefact is goes under another key.
-        self.event(
-            "artefact",
-            path=f"{ARTEFACTS}/{target.name}",
-            sha256=sha256_of(target),
-            size=target.stat().st_size,
-            artefact_kind=kind,
-            **fields,
-        )
+    def _announce(self, target: Path, kind: str, board: str, from_source: str = "") -> None:
+        path, size = f"{ARTEFACTS}/{target.name}", target.stat().st_size
+        self.emit(ArtefactStored(path, kind, sha256_of(target), size, board, from_source))
 
 
-def collect_followed(recorder: Recorder, entry: Mapping[str, Any]) -> None:
+def collect_followed(recorder: Recorder, followed: ArtefactFollowed) -> None:
     """Copy one followed file; when it is gone already, say so in the evidence instead of failing."""
-    known = {"source", "artefact_kind", "name", "t_utc", "mono_s", "kind", "test"}
-    fields = {k: v for k, v in entry.items() if k not in known}
-    fields["from_source"] = entry["source"]
     try:
-        recorder.artefact(entry["source"], kind=entry["artefact_kind"], name=entry["name"], **fields)
+        recorder.artefact(
+            followed.source,
+            kind=followed.artefact_kind,
+            name=followed.name,
+            board=followed.board,
+            from_source=followed.source,
+        )
     except OSError as exc:
-        recorder.event("artefact.lost", source=entry["source"], error=str(exc))
+        recorder.emit(ArtefactLost(followed.source, str(exc)))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -251,19 +254,21 @@ class NullRecorder(Recorder):
         self._scope = {}
         self._fd = -1  # closed from the start, so that close() has nothing to do
 
-    def event(self, kind: str, **fields: Any) -> None:
+    def emit(self, event: Event, *, mono_s: float | None = None) -> None:
         return None
 
     def collect(self) -> None:
         return None
 
-    def artefact(self, source: Path | str, *, kind: str, name: str = "", **fields: Any) -> Path:
+    def artefact(
+        self, source: Path | str, *, kind: str, name: str = "", board: str = "", from_source: str = ""
+    ) -> Path:
         return Path(source)
 
-    def artefact_bytes(self, name: str, content: bytes, *, kind: str, **fields: Any) -> Path:
+    def artefact_bytes(self, name: str, content: bytes, *, kind: str, board: str = "") -> Path:
         return Path(name)
 
-    def follow(self, source: Path | str, *, kind: str, name: str = "", **fields: Any) -> None:
+    def follow(self, source: Path | str, *, kind: str, name: str = "", board: str = "") -> None:
         return None
 
     def update_meta(self, **fields: Any) -> None:

@@ -1,24 +1,22 @@
-"""Where evidence goes: the one thing drivers and the rollout need to know about recording."""
+"""The interface through which drivers, the rollout and campaigns record events."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
+
+from hil.evidence.events import Event
 
 
 class Sink(Protocol):
-    """Takes what happened. ``hil.evidence.record.Recorder`` writes it; tests use ``hil.testing.fakes.ListSink``."""
+    """A receiver of events: ``hil.evidence.record.Recorder`` writes them, ``hil.testing.fakes.ListSink`` keeps them."""
 
-    def event(self, kind: str, **fields: Any) -> None:
-        """Something happened now. ``kind`` is dotted, e.g. ``rollout.step``, ``link.cut``, ``board.power``.
-
-        Fields are JSON values; ``board``, ``link``, ``step``, ``phase`` ("start" or "end") are understood by the
-        report's timeline.
-        """
+    def emit(self, event: Event) -> None:
+        """Record that ``event`` happened now."""
         ...
 
 
 class NullSink:
-    """Forgets everything."""
+    """A sink that keeps nothing."""
 
-    def event(self, kind: str, **fields: Any) -> None:
+    def emit(self, event: Event) -> None:
         return None

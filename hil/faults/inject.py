@@ -10,6 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
 from hil.errors import BenchError
+from hil.evidence.events import FaultInjected
 from hil.evidence.sink import Sink
 
 _log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ def strike(
     if at < 0:
         work.must_run("before the fault could strike")
     _log.info("fault at progress %d: %s", at, what)
-    sink.event("fault", what=what, progress=at)
+    sink.emit(FaultInjected(what, at))
     fault()
     work.wait(end_deadline_s)
     return Struck(at, work.result, work.error)

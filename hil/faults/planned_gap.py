@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from hil.core.command import Progress, silent
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError, DeviceError
+from hil.evidence.events import ContactGap, FaultInjected
 from hil.evidence.sink import Sink
 from hil.faults.inject import Work
 from hil.rollout.contact_gaps import Gap, Sky
@@ -74,7 +75,7 @@ def across_gap(
     if at_close <= 0:
         raise BenchError(f"{what}: the contact ended before the first byte arrived", remedy="begin earlier")
     _log.info("fault at progress %d, as planned: %s", at_close, what)
-    sink.event("fault", what=what, progress=at_close, planned=True)
+    sink.emit(FaultInjected(what, at_close, planned=True))
     tell(f"contact lost by plan after {at_close:,} bytes; it returns in {gap.opens_s - sky.now_s():.0f} s")
     while sky.now_s() < min(gap.closes_s + IN_FLIGHT_S, gap.opens_s):
         work.must_run("within the gap")
@@ -88,17 +89,18 @@ def across_gap(
     work.wait(END_DEADLINE_S)
     if work.error:
         raise work.error
-    sink.event(
-        "contact.gap",
-        what=what,
-        links=list(gap.links),
-        begun_s=round(begun_s, 3),
-        closes_s=gap.closes_s,
-        opens_s=gap.opens_s,
-        bytes_at_close=at_close,
-        bytes_held=held,
-        flowed_again_s=round(again_s, 3),
-        ended_s=round(sky.now_s(), 3),
+    sink.emit(
+        ContactGap(
+            what=what,
+            links=tuple(gap.links),
+            begun_s=round(begun_s, 3),
+            closes_s=gap.closes_s,
+            opens_s=gap.opens_s,
+            bytes_at_close=at_close,
+            bytes_held=held,
+            flowed_again_s=round(again_s, 3),
+            ended_s=round(sky.now_s(), 3),
+        )
     )
     assert work.result is not None
     return Interrupted(work.result, at_close, max(0.0, again_s - gap.opens_s))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hil.errors import ConfigurationError
+from hil.evidence.events import LinkCommanded, LinkCut, LinkRestored
 from hil.evidence.sink import NullSink, Sink
 from hil.links.assembly import open_here, open_on_shaper_host
 from hil.links.commanded import BoxRecord, LinkRecord, Override, Store
@@ -217,8 +218,8 @@ class LinkBox:
 
         record = self._command(link, change)
         _log.info("link %s: set %s", link, ", ".join(f"{d}: {state}" for d, state in given.items()))
-        fields = {direction: state.to_json() for direction, state in given.items()}
-        self._sink.event("link.set", link=record.name, **fields)
+        commanded = {direction: state.to_json() for direction, state in given.items()}
+        self._sink.emit(LinkCommanded(record.name, **commanded))
 
     def cut(self, link: str, *, why: str = "") -> None:
         """Both directions down: what is sent from now on is lost, what is in flight still arrives.
@@ -232,7 +233,7 @@ class LinkBox:
 
         self._command(link, change)
         _log.info("link %s: cut%s", link, why and f": {why}")
-        self._sink.event("link.cut", link=link, why=why)
+        self._sink.emit(LinkCut(link, why))
 
     def restore(self, link: str, *, why: str = "") -> None:
         """Both directions up again, as they were commanded; a scheduled link does what its schedule commands now."""
@@ -243,7 +244,7 @@ class LinkBox:
 
         self._command(link, change)
         _log.info("link %s: restored%s", link, why and f": {why}")
-        self._sink.event("link.restore", link=link, why=why)
+        self._sink.emit(LinkRestored(link, why))
 
     def compensate(self, link: str, direction: Direction, compensation_ns: int) -> None:
         """Note the engine's own delay, which is subtracted from the commanded one (never below 0)."""

@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hil.evidence.events import BenchUp, LinkFigure, TestEnded, WatchSummary, WatchViolation
 from hil.evidence.model import Verdict
-from hil.evidence.readback import Event, RunRecord
+from hil.evidence.readback import RunRecord
 from hil.evidence.stats import reliability_lower_bound, runs_still_needed
 from hil.evidence.test_plan import Plan
 from hil.evidence.verdicts import CampaignVerdict, Finding, judge
+from hil.report.calibration.page import latest_figures
 from hil.report.history import Comparison, compare
 from hil.report.risks import RiskResult, place_risks
 from hil.report.units import quantity
@@ -59,30 +61,6 @@ class Statistics:
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """One quantity of one direction of a link, commanded and measured on real packets."""
-
-    link: str
-    direction: str
-    quantity: str
-    commanded: float
-    measured: float
-    unit: str
-    tolerance: float
-    ok: bool
-    note: str = ""
-
-    @property
-    def judged(self) -> bool:
-        """Whether there is a tolerance; some figures are for information only."""
-        return self.tolerance > 0 or not self.ok
-
-    @property
-    def error(self) -> float:
-        return self.measured - self.commanded
-
-
-@dataclass(frozen=True)
 class Analysis:
     """A run, judged."""
 
@@ -92,7 +70,7 @@ class Analysis:
     counts: Mapping[str, int]
     statistics: Statistics
     risks: tuple[RiskResult, ...]
-    calibrations: tuple[Calibration, ...]
+    figures: tuple[LinkFigure, ...]
     comparison: Comparison | None
     engine: str
     fidelity: str
@@ -109,8 +87,8 @@ def analyse(run: RunRecord) -> Analysis:
     """Judge a run from its directory; works on a run that was killed half-way."""
     plan, meta = run.plan, run.meta
     fidelity = meta.get("fidelity") or "virtual"
-    calibrations = tuple(_calibrations(run))
-    findings = _findings(run, calibrations)
+    figures = tuple(latest_figures(run.of(LinkFigure)))
+    findings = _findings(run, figures)
     if plan is not None:
         result = judge(plan, run.outcomes, fidelity=fidelity, day=_day(run), findings=findings)
     else:
@@ -126,7 +104,7 @@ def analyse(run: RunRecord) -> Analysis:
         counts={v.value: counts[v.value] for v in Verdict},
         statistics=statistics,
         risks=place_risks(plan, result.requirements, run.history) if plan else (),
-        calibrations=calibrations,
+        figures=figures,
         comparison=compare(run, result),
         engine=engine,
         fidelity=fidelity,
@@ -138,8 +116,8 @@ def analyse(run: RunRecord) -> Analysis:
 
 def violations_of(run: RunRecord) -> list[str]:
     """What the watcher saw that must never be; also when it was killed before its summary."""
-    summarised = [str(v) for e in run.of_kind("watch.summary") for v in e.fields.get("violations") or ()]
-    return summarised or [e.text("detail") or e.text("what") for e in run.of_kind("watch.violation")]
+    summarised = [violation for e in run.of(WatchSummary) for violation in e.violations]
+    return summarised or [e.detail or e.what for e in run.of(WatchViolation)]
 
 
 def _day(run: RunRecord) -> datetime.date:
@@ -149,9 +127,9 @@ def _day(run: RunRecord) -> datetime.date:
         return datetime.datetime.now(datetime.UTC).date()
 
 
-def _findings(run: RunRecord, calibrations: tuple[Calibration, ...]) -> list[Finding]:
+def _findings(run: RunRecord, figures: tuple[LinkFigure, ...]) -> list[Finding]:
     found: list[Finding] = []
-    if outside := [c for c in calibrations if not c.ok]:
+    if outside := [figure for figure in figures if not figure.ok]:
         first = outside[0]
         found.append(
             Finding(
@@ -167,34 +145,15 @@ def _findings(run: RunRecord, calibrations: tuple[Calibration, ...]) -> list[Fin
             Finding(Verdict.FAIL, f"The watcher saw {many} of the epoch invariant: {violations[0]}.")
         )
     if run.state == "crashed":
-        done = len({e.text("test") for e in run.of_kind("test.end") if not e.fields.get("retried")})
+        done = len({e.test for e in run.of(TestEnded) if not e.retried})
         found.append(
             Finding(Verdict.INCONCLUSIVE, f"The run was killed after {done} of {len(run.outcomes)} tests.")
         )
-    elif run.end is not None and run.end.text("configuration_error"):
-        found.append(Finding(Verdict.NOT_RUN, f"Configuration error: {run.end.text('configuration_error')}"))
-    elif run.end is not None and run.end.text("interrupted"):
-        found.append(Finding(Verdict.INCONCLUSIVE, f"The run was cut short: {run.end.text('interrupted')}."))
+    elif run.end is not None and run.end.configuration_error:
+        found.append(Finding(Verdict.NOT_RUN, f"Configuration error: {run.end.configuration_error}"))
+    elif run.end is not None and run.end.interrupted:
+        found.append(Finding(Verdict.INCONCLUSIVE, f"The run was cut short: {run.end.interrupted}."))
     return found
-
-
-def _calibrations(run: RunRecord) -> list[Calibration]:
-    """The last calibration of each quantity: an earlier one that was repeated has been replaced."""
-    last: dict[tuple[str, str, str], Calibration] = {}
-    for event in run.of_kind("link.calibration"):
-        commanded, measured = event.number("commanded"), event.number("measured")
-        key = (event.text("link"), event.text("direction"), event.text("quantity"))
-        last.pop(key, None)
-        last[key] = Calibration(
-            *key,
-            commanded=commanded if commanded is not None else float("nan"),
-            measured=measured if measured is not None else float("nan"),
-            unit=event.text("unit"),
-            tolerance=event.number("tolerance") or 0.0,
-            ok=event.fields.get("ok") is True,
-            note=event.text("note"),
-        )
-    return list(last.values())
 
 
 def _statistics(run: RunRecord, plan: Plan | None, verdict: Verdict) -> Statistics:
@@ -223,8 +182,8 @@ def _engine(run: RunRecord) -> str:
     """Link engine with the kernel it runs, as one word or two; empty when no bench came up."""
     engine = run.meta.get("engine")
     if not engine:
-        ups: list[Event] = run.of_kind("bench.up")
-        engine = ups[-1].fields.get("engine") if ups else ""
+        bench = run.last(BenchUp)
+        engine = bench.engine if bench else ""
     if isinstance(engine, Mapping):
         kind = engine.get("kind") or ""
         kernel = engine.get("kernel_release") or engine.get("kernel") or ""

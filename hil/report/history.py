@@ -113,16 +113,22 @@ def _values(run: RunRecord, before: Mapping[str, Mapping[str, Any]]) -> list[Val
     changes: list[tuple[float, ValueChange]] = []
     for outcome in run.outcomes:
         for measured in outcome.measurements:
-            name = f"{outcome.title}: {measured.get('name')}"
-            old, new = before.get(name, {}).get("value"), measured.get("value")
+            name = f"{outcome.title}: {measured.name}"
+            old, new = before.get(name, {}).get("value"), measured.value
             if not (_is_number(old) and _is_number(new)) or old == new:
                 continue
             share = abs(new - old) / abs(old) if old else float("inf")
             if share < NOTABLE_CHANGE:
                 continue
-            unit = str(measured.get("unit") or "")
             text = f"{(new - old) / abs(old):+.0%}" if old else "from zero"
-            changes.append((share, ValueChange(name, format_value(old, unit), format_value(new, unit), text)))
+            changes.append(
+                (
+                    share,
+                    ValueChange(
+                        name, format_value(old, measured.unit), format_value(new, measured.unit), text
+                    ),
+                )
+            )
     changes.sort(key=lambda pair: -pair[0])
     return [change for _, change in changes]
 

@@ -9,6 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hil.core import paths
+from hil.evidence.events import (
+    ArtefactLost,
+    ArtefactStored,
+    BenchRetried,
+    BenchUp,
+    InferenceFinished,
+    OrbitEpoch,
+    TestEnded,
+    WatchSummary,
+)
 from hil.evidence.model import Verdict
 from hil.evidence.test_plan import METHOD_NAMES
 from hil.report import units
@@ -89,18 +99,18 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "changes": _grouped_changes(analysis),
         "scaled": scaled_rates(analysis.scaled),
         "summary": calibration_summary(analysis),
-        "calibration": calibration_section([e.fields for e in run.of_kind("link.calibration")]),
+        "calibration": calibration_section(analysis.figures),
         "link_rows": link_rows(run),
         "schedules": schedules(run),
-        "details": {e.text("test"): e.text("detail") for e in run.of_kind("test.end")},
-        "watch": run.of_kind("watch.summary"),
-        "inference": [_inference(e.fields) for e in run.of_kind("inference.result")],
+        "details": {e.test: e.detail for e in run.of(TestEnded)},
+        "watch": run.of(WatchSummary),
+        "inference": [_inference(e) for e in run.of(InferenceFinished)],
         "pictures": _pictures(analysis),
         "consoles": _consoles(analysis),
-        "artefacts": [e.fields for e in run.of_kind("artefact")],
-        "lost": [e.fields for e in run.of_kind("artefact.lost")],
-        "retries": run.of_kind("bench.retry"),
-        "phases": [e for e in run.of_kind("bench.up") if e.fields.get("phases_s")],
+        "artefacts": run.of(ArtefactStored),
+        "lost": run.of(ArtefactLost),
+        "retries": run.of(BenchRetried),
+        "phases": [e for e in run.of(BenchUp) if e.phases_s],
         "fingerprint": _fingerprint(analysis),
     }
 
@@ -132,8 +142,8 @@ def _tiles(analysis: Analysis) -> list[dict[str, str]]:
             "note": f"{statistics.passes}/{statistics.runs} runs, goal {statistics.goal:g}",
         },
     ]
-    for event in analysis.run.of_kind("watch.summary")[-1:]:
-        note = f"{units.value(event.fields.get('samples'))} samples"
+    if (summary := analysis.run.last(WatchSummary)) is not None:
+        note = f"{units.value(summary.samples)} samples"
         tiles.append(
             {"figure": f"{len(violations_of(analysis.run)):,}", "label": "epoch violations", "note": note}
         )
@@ -235,50 +245,38 @@ def _grouped_changes(analysis: Analysis) -> list[dict[str, Any]]:
     return [{"title": title, "requirements": ids} for title, ids in groups.items()]
 
 
-def _inference(fields: Mapping[str, Any]) -> dict[str, Any]:
-    boards: Mapping[str, Mapping[str, Any]] = fields.get("per_board") or {}
-    fastest = max((float(b.get("tiles_per_s") or 0) for b in boards.values()), default=0.0)
+def _inference(result: InferenceFinished) -> dict[str, Any]:
+    """The job, each board with its work and its rate in percent of the fastest board's."""
+    boards = result.per_board
+    fastest = max((work.tiles_per_s for work in boards.values()), default=0.0)
     return {
-        "fields": fields,
+        "result": result,
         "boards": [
-            {
-                "name": name,
-                "tiles": stats.get("tiles"),
-                "rate": float(stats.get("tiles_per_s") or 0),
-                "share": round(100 * float(stats.get("tiles_per_s") or 0) / fastest) if fastest else 0,
-                "bytes_in": stats.get("bytes_in") or 0,
-                "bytes_out": stats.get("bytes_out") or 0,
-            }
-            for name, stats in boards.items()
+            (name, work, round(100 * work.tiles_per_s / fastest) if fastest else 0)
+            for name, work in boards.items()
         ],
-        "total_tiles": sum(int(b.get("tiles") or 0) for b in boards.values()),
+        "total_tiles": sum(work.tiles for work in boards.values()),
     }
 
 
 def _pictures(analysis: Analysis) -> list[dict[str, str]]:
     pictures = []
-    for event in analysis.run.of_kind("artefact"):
-        path = inside(analysis.run.directory, event.text("path"))
-        if path is not None and "mask" in event.text("artefact_kind") and (uri := picture(path)):
-            pictures.append({"name": path.name, "uri": uri, "path": event.text("path")})
+    for artefact in analysis.run.of(ArtefactStored):
+        path = inside(analysis.run.directory, artefact.path)
+        if path is not None and "mask" in artefact.artefact_kind and (uri := picture(path)):
+            pictures.append({"name": path.name, "uri": uri, "path": artefact.path})
     return pictures
 
 
 def _consoles(analysis: Analysis) -> list[dict[str, Any]]:
     consoles = []
-    for event in analysis.run.of_kind("artefact"):
-        path = inside(analysis.run.directory, event.text("path"))
-        if event.text("artefact_kind") != "console" or path is None:
+    for artefact in analysis.run.of(ArtefactStored):
+        path = inside(analysis.run.directory, artefact.path)
+        if artefact.artefact_kind != "console" or path is None:
             continue
-        board = event.text("board") or path.name.split(".")[0]
-        consoles.append(
-            {
-                "board": board,
-                "path": event.text("path"),
-                "size": event.fields.get("size", 0),
-                "tail": console_tail(path),
-            }
-        )
+        board = artefact.board or path.name.split(".")[0]
+        facts = {"board": board, "path": artefact.path, "size": artefact.size}
+        consoles.append({**facts, "tail": console_tail(path)})
     return sorted(consoles, key=lambda c: str(c["board"]))
 
 
@@ -324,5 +322,5 @@ def _fingerprint(analysis: Analysis) -> list[tuple[str, str]]:
 
 def _orbit(analysis: Analysis) -> str:
     """The orbit and the moment of the mission at which the bench came up; empty for a lab without."""
-    events = analysis.run.of_kind("orbit.epoch")
-    return f"{events[-1].text('name')} from {events[-1].text('epoch')} on" if events else ""
+    orbit = analysis.run.last(OrbitEpoch)
+    return f"{orbit.name} from {orbit.epoch} on" if orbit else ""

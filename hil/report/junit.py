@@ -74,10 +74,8 @@ def _case(suite: ElementTree.Element, outcome: TestOutcome) -> None:
     if outcome.retries:
         properties.append(("retries", outcome.retries))
     for m in outcome.measurements:
-        limit = f" (limit {m['limit']})" if m.get("limit") else ""
-        properties.append(
-            (f"measurement.{m.get('name')}", format_value(m.get("value"), m.get("unit") or "") + limit)
-        )
+        limit = f" (limit {m.limit})" if m.limit else ""
+        properties.append((f"measurement.{m.name}", format_value(m.value, m.unit) + limit))
     _properties(case, properties)
     tag = {Verdict.FAIL: "failure", Verdict.INCONCLUSIVE: "error", Verdict.NOT_RUN: "skipped"}.get(
         outcome.verdict

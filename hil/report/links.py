@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hil.evidence.events import LinkFigure, LinkSchedule
 from hil.evidence.readback import RunRecord
 from hil.evidence.record import ARTEFACTS
 from hil.report import units
-from hil.report.analysis import Analysis, Calibration
+from hil.report.analysis import Analysis
 from hil.report.orbit import inside
 
 SIDE_BY_SIDE = {
@@ -23,13 +24,12 @@ SIDE_BY_SIDE = {
 
 def calibration_summary(analysis: Analysis) -> dict[str, Any]:
     """One row per direction that was measured, with a cell per quantity: measured, and commanded."""
-    present = {c.quantity for c in analysis.calibrations}
+    present = {figure.quantity for figure in analysis.figures}
     columns = [quantity for quantity in SIDE_BY_SIDE if quantity in present]
-    directions: dict[tuple[str, str], dict[str, Calibration]] = {}
-    for calibration in analysis.calibrations:
-        if calibration.quantity != "state":
-            place = (calibration.link, calibration.direction)
-            directions.setdefault(place, {})[calibration.quantity] = calibration
+    directions: dict[tuple[str, str], dict[str, LinkFigure]] = {}
+    for figure in analysis.figures:
+        if figure.quantity != "state":
+            directions.setdefault((figure.link, figure.direction), {})[figure.quantity] = figure
     rows = [
         {
             "link": link,
@@ -42,13 +42,13 @@ def calibration_summary(analysis: Analysis) -> dict[str, Any]:
     return {"columns": [SIDE_BY_SIDE[quantity] for quantity in columns], "rows": rows}
 
 
-def _cell(c: Calibration | None) -> dict[str, Any]:
-    if c is None:
+def _cell(figure: LinkFigure | None) -> dict[str, Any]:
+    if figure is None:
         return {}
     return {
-        "commanded": units.quantity(c.commanded, c.unit),
-        "measured": units.quantity(c.measured, c.unit),
-        "ok": c.ok,
+        "commanded": units.quantity(figure.commanded, figure.unit),
+        "measured": units.quantity(figure.measured, figure.unit),
+        "ok": figure.ok,
     }
 
 
@@ -67,17 +67,17 @@ def scaled_rates(scaled: Sequence[str]) -> str:
 def schedules(run: RunRecord) -> list[dict[str, Any]]:
     """How the link box applied its schedule: figures as they are printed, and the log when it is in the run."""
     found = []
-    for event in run.of_kind("link.schedule"):
-        name = event.text("file")
+    for event in run.of(LinkSchedule):
+        name = event.file
         path = inside(run.directory, name) or inside(run.directory, f"{ARTEFACTS}/{name}")
-        late = (("p50", "late_p50_us"), ("p99", "late_p99_us"), ("at most", "late_max_us"))
+        late = (("p50", event.late_p50_us), ("p99", event.late_p99_us), ("at most", event.late_max_us))
         found.append(
             {
-                "rows": units.value(event.number("rows")),
-                "late": [(said, units.quantity(event.number(key), "us")) for said, key in late],
-                "held": int(event.number("held") or 0),
-                "lost": int(event.number("lost") or 0),
-                "errors": int(event.number("errors") or 0),
+                "rows": units.value(event.rows),
+                "late": [(name, units.quantity(late_us, "us")) for name, late_us in late],
+                "held": event.held,
+                "lost": event.lost,
+                "errors": event.errors,
                 "file": path.relative_to(run.directory.resolve()).as_posix() if path else "",
             }
         )

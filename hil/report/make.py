@@ -6,6 +6,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from hil.evidence.events import ArtefactFollowed, ArtefactLost, ArtefactStored
 from hil.evidence.readback import RunRecord
 from hil.evidence.record import Recorder, collect_followed, write_json
 from hil.evidence.store import RUNS, RunStore
@@ -59,13 +60,11 @@ def _with_followed_files(run: RunRecord) -> RunRecord:
     """Collect the growing files (console logs) that a killed run could not collect itself."""
     if run.state != "crashed":
         return run
-    had = {e.text("source") for e in run.of_kind("artefact.lost")} | {
-        e.text("from_source") for e in run.of_kind("artefact")
-    }
-    missing = [e for e in run.of_kind("artefact.follow") if e.text("source") not in had]
+    had = {e.source for e in run.of(ArtefactLost)} | {e.from_source for e in run.of(ArtefactStored)}
+    missing = [e for e in run.of(ArtefactFollowed) if e.source not in had]
     if not missing:
         return run
     with Recorder.attach(run.directory) as recorder:
         for event in missing:
-            collect_followed(recorder, event.fields)
+            collect_followed(recorder, event)
     return RunRecord.load(run.directory)

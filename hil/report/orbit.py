@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from hil.evidence.readback import Event, RunRecord
+from hil.evidence.events import OrbitEpoch, OrbitPicture
+from hil.evidence.readback import RunRecord
 from hil.report.svgfile import inline_svg
 from hil.report.timeline.link_lanes import CARRIES, LinkLane
 
@@ -48,17 +49,15 @@ class Sky:
 
 def sky_of(run: RunRecord, links: Sequence[LinkLane]) -> Sky:
     """Collect it from the evidence; all of it may be missing."""
-    epoch = _last(run, "orbit.epoch")
-    picture = _last(run, "orbit.picture")
-    path = inside(run.directory, picture.text("file")) if picture else None
+    epoch, picture = run.last(OrbitEpoch), run.last(OrbitPicture)
+    path = inside(run.directory, picture.file) if picture else None
     timed = any(link.phases for link in links)
     changes = _changes(links, _mission_start(run, epoch))
-    given = epoch.fields.get("assumed") if epoch else None
     return Sky(
         facts=tuple(_facts(epoch, links)) if epoch or timed else (),
         picture=(inline_svg(path, PICTURE) or "") if path else "",
         picture_file=path.relative_to(run.directory.resolve()).as_posix() if path else "",
-        assumed=tuple(str(a) for a in given) if isinstance(given, list) else (),
+        assumed=epoch.assumed if epoch else (),
         changes=tuple(changes[:MOST_CHANGES]),
         left_out=max(0, len(changes) - MOST_CHANGES),
         has_timeline=timed,
@@ -73,28 +72,24 @@ def inside(directory: Path, relative: str) -> Path | None:
     return path if path.is_relative_to(directory.resolve()) and path.is_file() else None
 
 
-def _last(run: RunRecord, kind: str) -> Event | None:
-    return next(reversed(run.of_kind(kind)), None)
-
-
-def _mission_start(run: RunRecord, epoch: Event | None) -> datetime | None:
+def _mission_start(run: RunRecord, epoch: OrbitEpoch | None) -> datetime | None:
     """Mission time at the start of the run: ``epoch`` was at ``zero_mono_s`` on the clock of the evidence."""
-    zero, start = epoch.number("zero_mono_s") if epoch else None, run.meta.get("mono_start_s")
+    zero, start = epoch.zero_mono_s if epoch else None, run.meta.get("mono_start_s")
     if epoch is None or zero is None or not isinstance(start, int | float):
         return None
     try:
-        return datetime.fromisoformat(epoch.text("epoch")) - timedelta(seconds=zero - start)
+        return datetime.fromisoformat(epoch.epoch) - timedelta(seconds=zero - start)
     except ValueError:
         return None
 
 
-def _facts(epoch: Event | None, links: Sequence[LinkLane]) -> list[tuple[str, str]]:
+def _facts(epoch: OrbitEpoch | None, links: Sequence[LinkLane]) -> list[tuple[str, str]]:
     facts: list[tuple[str, str]] = []
     if epoch is not None:
         facts += [
-            ("Orbit", " from ".join(t for t in (epoch.text("name"), epoch.text("file")) if t)),
-            ("Mission time", _utc(epoch.text("epoch"))),
-            ("Seed of the draws", epoch.text("seed")),
+            ("Orbit", " from ".join(t for t in (epoch.name, epoch.file) if t)),
+            ("Mission time", _utc(epoch.epoch)),
+            ("Seed of the draws", "" if epoch.seed is None else str(epoch.seed)),
         ]
     for kind, name in (("crosslink", "Crosslinks"), ("ground", "Ground links")):
         planned = [link for link in links if link.kind == kind and link.phases]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from typing import Any
 
+from hil.evidence.events import Event, LinkFigure, LinkSchedule, OrbitEpoch
 from hil.report.analysis import Analysis
 
 SCHEMA = 1
-_SCHEDULE = ("rows", "late_p50_us", "late_p99_us", "late_max_us", "errors", "file")
 
 
 def result_of(analysis: Analysis) -> dict[str, Any]:
@@ -99,30 +98,35 @@ def result_of(analysis: Analysis) -> dict[str, Any]:
                 "retries": o.retries,
                 "requirements": list(o.requirements),
                 "measurements": [
-                    {k: m.get(k) for k in ("name", "value", "unit", "limit", "ok")} for m in o.measurements
+                    {k: getattr(m, k) for k in ("name", "value", "unit", "limit", "ok")}
+                    for m in o.measurements
                 ],
             }
             for o in run.outcomes
         ],
         "findings": [{"verdict": f.verdict.value, "text": f.text} for f in result.findings],
-        "calibration": [
-            {**asdict(c), "measured": _finite(c.measured), "error": _finite(c.error)}
-            for c in analysis.calibrations
-        ],
-        "orbit": _last(analysis, "orbit.epoch", ("name", "file", "epoch", "seed")),
-        "schedule": _last(analysis, "link.schedule", _SCHEDULE),
+        "calibration": [_figure(figure) for figure in analysis.figures],
+        "orbit": _chosen(run.last(OrbitEpoch), "name", "file", "epoch", "seed"),
+        "schedule": _chosen(
+            run.last(LinkSchedule), "rows", "late_p50_us", "late_p99_us", "late_max_us", "errors", "file"
+        ),
         "unproven": list(result.unproven),
         "next_steps": list(analysis.next_steps),
         "unreadable_lines": run.unreadable_lines,
     }
 
 
-def _last(analysis: Analysis, kind: str, keys: tuple[str, ...]) -> dict[str, Any] | None:
-    """Fields of the run's last event of a kind; None when there is none."""
-    events = analysis.run.of_kind(kind)
-    return {key: events[-1].fields.get(key) for key in keys} if events else None
+def _figure(figure: LinkFigure) -> dict[str, Any]:
+    names = ("link", "direction", "quantity", "commanded", "measured", "unit", "tolerance", "ok", "note")
+    error = None if figure.measured is None else figure.measured - figure.commanded
+    return {name: _finite(getattr(figure, name)) for name in names} | {"error": _finite(error)}
 
 
-def _finite(figure: float) -> float | None:
-    """JSON has no word for "nothing arrived" among numbers."""
-    return figure if math.isfinite(figure) else None
+def _chosen(event: Event | None, *names: str) -> dict[str, Any] | None:
+    """Return these fields of an event; None when there is no event."""
+    return None if event is None else {name: getattr(event, name) for name in names}
+
+
+def _finite(value: Any) -> Any:
+    """Return ``value``, or None for a number that JSON cannot write."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

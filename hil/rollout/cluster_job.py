@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hil.boards.protocol import Via
 from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
 from hil.errors import DeviceError
+from hil.evidence.events import BoardWork, InferenceFinished
 from hil.evidence.sink import NullSink, Sink
 from hil.rollout.fleet import Fleet
 from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
@@ -21,20 +22,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class BoardStats:
-    """One board's part of a job. Bytes are tiles in and masks out; seconds include the way there and back."""
-
-    tiles: int
-    tiles_per_s: float
-    bytes_in: int
-    bytes_out: int
-    seconds: float
-    failures: int
-    provider: str = ""
-    """What the network ran on: ``TensorRT``, ``CUDA`` or ``CPU``; empty when the board does not say."""
-
-
-@dataclass(frozen=True)
 class InferenceResult:
     """One job over one scene."""
 
@@ -43,7 +30,7 @@ class InferenceResult:
     seconds: float
     tiles: int
     retried_tiles: int
-    per_board: dict[str, BoardStats]
+    per_board: dict[str, BoardWork]
     comparison: Comparison  # with the ground twin
     committed: Comparison | None  # with the mask in the repository
     mask: NDArray[np.uint8]
@@ -87,7 +74,7 @@ def run_inference(
     if keep is not None:
         keep.write_bytes(content)
     result = _result(job, document, content, payload)
-    (sink or NullSink()).event("inference.result", **_fields(result))
+    (sink or NullSink()).emit(_event(result))
     return result
 
 
@@ -121,7 +108,7 @@ def _result(job: str, document: dict[str, Any], content: bytes, payload: Payload
         tiles=int(document["tiles"]),
         retried_tiles=int(document["retried"]),
         per_board={
-            name: BoardStats(
+            name: BoardWork(
                 tiles=work["tiles"],
                 tiles_per_s=work["tiles_per_s"],
                 bytes_in=work["bytes_in"],
@@ -138,21 +125,19 @@ def _result(job: str, document: dict[str, Any], content: bytes, payload: Payload
     )
 
 
-def _fields(result: InferenceResult) -> dict[str, Any]:
-    return {
-        "job": result.job,
-        "epoch": result.epoch,
-        "seconds": round(result.seconds, 3),
-        "tiles": result.tiles,
-        "retried_tiles": result.retried_tiles,
-        "tiles_per_s": round(result.tiles / result.seconds, 3) if result.seconds else 0.0,
-        "per_board": {name: asdict(stats) for name, stats in result.per_board.items()},
-        "mismatched_pixels": result.comparison.mismatched_pixels,
-        "pixels": result.comparison.pixels,
-        "iou": round(result.comparison.iou, 6),
-        "digest": result.comparison.digest,
-        "golden_digest": result.comparison.golden_digest,
-        "mismatched_pixels_committed": None
-        if result.committed is None
-        else result.committed.mismatched_pixels,
-    }
+def _event(result: InferenceResult) -> InferenceFinished:
+    return InferenceFinished(
+        job=result.job,
+        epoch=result.epoch,
+        seconds=round(result.seconds, 3),
+        tiles=result.tiles,
+        retried_tiles=result.retried_tiles,
+        tiles_per_s=round(result.tiles / result.seconds, 3) if result.seconds else 0.0,
+        per_board=result.per_board,
+        mismatched_pixels=result.comparison.mismatched_pixels,
+        pixels=result.comparison.pixels,
+        iou=round(result.comparison.iou, 6),
+        digest=result.comparison.digest,
+        golden_digest=result.comparison.golden_digest,
+        mismatched_pixels_committed=result.committed.mismatched_pixels if result.committed else None,
+    )

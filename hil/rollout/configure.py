@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from hil.boards.protocol import Via
 from hil.errors import DeviceError, HilError
+from hil.evidence.events import RolloutStep
 from hil.onboard.node.contract import Health
 from hil.rollout.fleet import ClusterConfig
 from hil.rollout.node_client import NodeRefused, NodeSilent
@@ -100,9 +101,7 @@ def wait_claiming(
                 try:
                     health = client.health()
                     if health.claim.epoch == epoch:
-                        context.sink.event(
-                            "rollout.step", board=board, step="serving", phase="start", epoch=epoch
-                        )
+                        context.sink.emit(RolloutStep(board, "serving", "start", epoch=epoch))
                         return context.clock.monotonic() - start
                     reasons = "; ".join(health.blocked_by) or f"it claims {health.claim.epoch}"
                     last = DeviceError(reasons)

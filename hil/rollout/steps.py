@@ -17,6 +17,7 @@ from hil.boards.protocol import Via
 from hil.core.files import write_atomic
 from hil.core.wait import Clock, poll_until
 from hil.errors import BenchError, Blame, DeviceError, HilError
+from hil.evidence.events import RolloutStep
 from hil.evidence.sink import Sink
 from hil.onboard.node.contract import Health
 from hil.rollout.fleet import Fleet
@@ -93,7 +94,7 @@ class Context:
         """Record a step's start and end; what is put into the dictionary goes into the end's ``detail``."""
         start = self.clock.monotonic()
         _log.info("board %s: %s begins", board, step)
-        self.sink.event("rollout.step", board=board, step=step, phase="start")
+        self.sink.emit(RolloutStep(board, step, "start"))
         self.journal.add(board=board, step=step, phase="start")
         facts: dict[str, Any] = {}
         try:
@@ -112,7 +113,7 @@ class Context:
         _log.info(
             "board %s: %s %s after %.1f s: %.300r", board, step, outcome, seconds, fields.get("detail", "")
         )
-        self.sink.event("rollout.step", board=board, step=step, phase="end", seconds=seconds, **fields)
+        self.sink.emit(RolloutStep(board, step, "end", seconds, **fields))
         self.journal.add(board=board, step=step, phase="end", seconds=seconds, **fields)
 
     def polling(self, deadline_s: float) -> Iterator[float]:

@@ -6,10 +6,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from hil.boards.protocol import Via
 from hil.errors import HilError
+from hil.evidence.events import WatchClaim, WatchSummary, WatchViolation
 from hil.evidence.sink import NullSink, Sink
 from hil.onboard.node.contract import Health
 from hil.rollout.epoch_claims import ClaimInterval, Ledger, Violation, definite
@@ -46,22 +46,23 @@ class WatchReport:
     def ok(self) -> bool:
         return not self.violations
 
-    def fields(self) -> dict[str, Any]:
-        """The fields of the ``watch.summary`` event."""
-        return {
-            "duration_s": round(self.duration_s, 3),
-            "samples": self.samples,
-            "answers": self.answers,
-            "max_gap_s": round(self.max_gap_s, 3),
-            "max_gap_board": self.max_gap_board,
-            "conclusive": self.conclusive,
-            "violations": [str(v) for v in self.violations],
-            "claims": {
-                board: [[round(a, 3), round(b, 3), epoch] for a, b, epoch in spans]
+    @property
+    def summary(self) -> WatchSummary:
+        """The report as evidence has it."""
+        return WatchSummary(
+            duration_s=round(self.duration_s, 3),
+            samples=self.samples,
+            answers=self.answers,
+            max_gap_s=round(self.max_gap_s, 3),
+            max_gap_board=self.max_gap_board,
+            conclusive=self.conclusive,
+            violations=tuple(str(v) for v in self.violations),
+            claims={
+                board: tuple((round(a, 3), round(b, 3), epoch) for a, b, epoch in spans)
                 for board, spans in self.claims.items()
             },
-            "started_mono_s": self.started_mono_s,
-        }
+            started_mono_s=self.started_mono_s,
+        )
 
 
 class InvariantWatcher:
@@ -110,7 +111,7 @@ class InvariantWatcher:
             thread.join(ANSWER_S + CONNECT_S + 2.0)
         if self._ended is None:
             self._ended = self._clock()
-            self._sink.event("watch.summary", **self.report().fields())
+            self._sink.emit(self.report().summary)
         return self.report()
 
     def report(self) -> WatchReport:
@@ -168,6 +169,6 @@ class InvariantWatcher:
             changed = self._claiming.get(name) != epoch
             self._claiming[name] = epoch
         if changed:
-            self._sink.event("watch.claim", board=name, epoch=epoch, answers=health is not None)
+            self._sink.emit(WatchClaim(name, epoch, health is not None))
         for violation in found:
-            self._sink.event("watch.violation", what=violation.kind, detail=str(violation))
+            self._sink.emit(WatchViolation(violation.kind, str(violation)))

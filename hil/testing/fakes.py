@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TypeVar
 
 from hil.core.command import Result
+from hil.evidence.events import Event
+
+E = TypeVar("E", bound=Event)
 
 
 class FakeClock:
@@ -22,13 +25,17 @@ class FakeClock:
 
 
 class ListSink:
-    """``hil.evidence.sink.Sink`` that keeps ``(kind, fields)`` in ``events``."""
+    """A ``hil.evidence.sink.Sink`` that keeps what it is given in ``events``."""
 
     def __init__(self) -> None:
-        self.events: list[tuple[str, dict[str, Any]]] = []
+        self.events: list[Event] = []
 
-    def event(self, kind: str, **fields: Any) -> None:
-        self.events.append((kind, fields))
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+
+    def of(self, kind: type[E]) -> list[E]:
+        """Return the events of one kind, in order."""
+        return [event for event in self.events if isinstance(event, kind)]
 
 
 class FakeRunner:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import pytest
@@ -107,7 +106,7 @@ def test_links_deliver_what_was_commanded(
     measure("links calibrated", len(names), limit=at_least(1))
     results = calibrate(bench.links, links=names)
     for result in results:
-        recorder.event("link.calibration", **asdict(result))
+        recorder.emit(result)
     outside = [result for result in results if not result.ok]
     measure("quantities calibrated", len(results))
     measure("quantities outside tolerance", len(outside), limit=at_most(0))

@@ -15,6 +15,7 @@ from hil.boards.ssh.shell import WrongHostKeyError
 from hil.core import netns
 from hil.core.wait import wait_until
 from hil.errors import BenchError, ConfigurationError, HilError
+from hil.evidence.events import BoardBooted, BoardPower
 from hil.images.pki import ensure_pki
 from hil.lab.power import SupervisorSpec
 from tests.kits.container_boards import engine_client
@@ -190,9 +191,9 @@ def test_every_boot_is_recorded_with_its_id_and_reset_reason(rig: StandIn, befor
     rig.sink.events.clear()
     board.supervisor.reset()
     after = board.wait_booted()
-    (boot,) = [fields for kind, fields in rig.sink.events if kind == "board.boot"]
-    assert boot["boot_id"] == after.boot_id != before.boot_id
-    assert boot["reset_reason"] == "SYS_RESET_N"
+    (boot,) = rig.sink.of(BoardBooted)
+    assert boot.boot_id == after.boot_id != before.boot_id
+    assert boot.reset_reason == "SYS_RESET_N"
     assert board.proof().reset_reason == "SYS_RESET_N"
 
 
@@ -202,7 +203,7 @@ def test_an_orderly_shutdown_is_awaited_and_then_power_is_cut(rig: StandIn, befo
     rig.sink.events.clear()
     board.supervisor.off()
     assert "reboot: Power down" in board.console.text(since)
-    assert [fields["action"] for kind, fields in rig.sink.events if kind == "board.power"] == ["off"]
+    assert [event.action for event in rig.sink.of(BoardPower)] == ["off"]
     board.supervisor.on()
     board.wait_booted()
 

@@ -17,6 +17,7 @@ from hil.boards.protocol import PowerState
 from hil.boards.protocol import Supervisor as SupervisorProtocol
 from hil.core.wait import wait_until
 from hil.errors import BenchError
+from hil.evidence.events import BoardPower
 from hil.testing.fakes import ListSink
 from tests.kits.container_boards import boards, engine_client
 from tests.kits.power_agents import SnmpStrip
@@ -97,7 +98,7 @@ def test_a_board_on_an_snmp_strip_is_power_cycled_into_a_new_boot(bench: Contain
             assert bench.wait_booted(deadline_s=30.0).boot_id != before.boot_id
             bench.supervisor.off()
             assert engine.state() is PowerState.OFF
-            actions = [fields["action"] for kind, fields in sink.events if kind == "board.power"]
+            actions = [event.action for event in sink.of(BoardPower)]
             assert actions == ["on", "cut", "on", "off"]
         finally:
             bench.supervisor = engine

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from hil.errors import ConfigurationError
+from hil.evidence.events import LinkFigure
 from hil.links.calibration.calibrate import BLOCKED, calibrate
-from hil.links.calibration.figure import Calibration
 from hil.links.engines import netem, rtnl
 from hil.links.link_box import DIRECTIONS, LinkBox
 from hil.links.schedule.player import play
@@ -67,7 +67,7 @@ class Script:
         return [now._replace(at_ns=from_ns), *(r for r in self._rows if from_ns < r.at_ns < to_ns)]
 
 
-def by_quantity(rows: list[Calibration], direction: str = "a_to_b") -> dict[str, Calibration]:
+def by_quantity(rows: list[LinkFigure], direction: str = "a_to_b") -> dict[str, LinkFigure]:
     return {row.quantity: row for row in rows if row.direction == direction}
 
 

@@ -18,6 +18,7 @@ import pytest
 from hil.core import netns, paths
 from hil.core.wait import wait_until
 from hil.errors import BenchError
+from hil.evidence.events import LinkCommanded, LinkCut
 from hil.links import state as link_state
 from hil.links.calibration.calibrate import calibrate, cannot_carry, carry_capacity
 from hil.links.calibration.integrity import deliver
@@ -374,7 +375,7 @@ def test_profile_bulk_carries_large_packets_and_cuts(tmp_path: Path) -> None:
         box.cut("crosslink")
         with Probe(crosslink(box), "a_to_b") as probe:
             assert warm_up([probe], deadline_s=0.2) == {("crosslink", "a_to_b")}
-    assert [kind for kind, _ in sink.events] == ["link.set", "link.cut"]
+    assert [type(event) for event in sink.events] == [LinkCommanded, LinkCut]
 
 
 SHORT_SETREGSET = """

@@ -29,6 +29,7 @@ from hil.boards.console.terminals import Seat
 from hil.boards.console.writer import Sender
 from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
 from hil.errors import BenchError, DeviceError, HilError
+from hil.evidence.events import ConsolePort, ConsoleStage
 from hil.evidence.sink import NullSink, Sink
 
 SILENCING = frozenset(
@@ -306,13 +307,10 @@ class SerialConsole(FileConsole):
         elif sighting.stage in SILENCING:
             self._sender.open = False
         self._seen.append(Seen(self._end, sighting))
-        self._sink.event(
-            "console.stage",
-            board=self.board,
-            stage=sighting.stage.value,
-            groups=list(sighting.groups),
-            bad=sighting.bad,
-            mended=sighting.mended,
+        self._sink.emit(
+            ConsoleStage(
+                self.board, sighting.stage.value, tuple(sighting.groups), sighting.bad, sighting.mended
+            )
         )
 
     def _look_at_seats(self, readable: set[int]) -> None:
@@ -359,11 +357,11 @@ class SerialConsole(FileConsole):
         except HilError as exc:
             self._gone = exc.message
             return
-        self._sink.event("console.port", board=self.board, port=self.port, state="back")
+        self._sink.emit(ConsolePort(self.board, self.port, "back"))
 
     def _lose(self, port: SerialPort | None, exc: BenchError) -> None:
         # An on-board adapter goes with the board's power: what the board does now is unknown.
         self._serial, self._gone, self._sender.open = None, exc.message, False
         if port:
             port.close()
-        self._sink.event("console.port", board=self.board, port=self.port, state="gone", why=exc.message)
+        self._sink.emit(ConsolePort(self.board, self.port, "gone", exc.message))

@@ -31,6 +31,7 @@ from hil.boards.tegrastats import parse
 from hil.core import netns
 from hil.core.wait import wait_until
 from hil.errors import BenchError, DeviceError
+from hil.evidence.events import BoardBooted, BoardPower
 from hil.evidence.sink import NullSink, Sink
 from hil.onboard.variables import SLOTS, BootControl, Variables, other
 
@@ -213,7 +214,7 @@ class ContainerBoard:
                 remedy=f"see {self.console.log}",
             ) from exc
         _log.info("board %s: booted %.80r from slot %s", self.name, identity.os_version, identity.slot)
-        self._sink.event("board.boot", board=self.name, slot=identity.slot, os_version=identity.os_version)
+        self._sink.emit(BoardBooted(self.name, identity.slot, identity.os_version))
         return identity
 
     def sensors(self) -> dict[str, float]:
@@ -390,7 +391,7 @@ class ContainerSupervisor:
 
     def _note(self, action: str) -> None:
         _log.info("board %s: power %s", self._board.name, action)
-        self._sink.event("board.power", board=self._board.name, action=action)
+        self._sink.emit(BoardPower(self._board.name, action))
 
 
 class ContainerBootControl:

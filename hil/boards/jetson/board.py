@@ -30,6 +30,7 @@ from hil.boards.tegrastats import parse
 from hil.core import netns
 from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
 from hil.errors import BenchError, ConfigurationError, DeviceError, HilError
+from hil.evidence.events import BoardBooted
 from hil.evidence.sink import NullSink, Sink
 from hil.lab.power import SupervisorSpec
 from hil.lab.real_board import BudgetSpec
@@ -210,13 +211,10 @@ class JetsonBoard:
             raise refused or DeviceError(f"board {self.name} did not say who it is")
         self.console.release()
         _log.info("board %s: booted %.80r from slot %s", self.name, seen.os_version, seen.proof.slot)
-        self._sink.event(
-            "board.boot",
-            board=self.name,
-            slot=seen.proof.slot,
-            os_version=seen.os_version,
-            boot_id=seen.proof.boot_id,
-            reset_reason=seen.proof.reset_reason,
+        self._sink.emit(
+            BoardBooted(
+                self.name, seen.proof.slot, seen.os_version, seen.proof.boot_id, seen.proof.reset_reason
+            )
         )
         return seen.identity
 

@@ -15,6 +15,7 @@ from hil.boards.power.switch import PowerSwitch
 from hil.boards.protocol import PowerState
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError, HilError
+from hil.evidence.events import BoardPower
 from hil.evidence.sink import NullSink, Sink
 
 _log = logging.getLogger(__name__)
@@ -180,4 +181,4 @@ class PoweredSupervisor:
 
     def _note(self, action: str) -> None:
         _log.info("board %s: power %s", self._board, action)
-        self._sink.event("board.power", board=self._board, action=action)
+        self._sink.emit(BoardPower(self._board, action))

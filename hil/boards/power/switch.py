@@ -16,6 +16,7 @@ from typing import Protocol
 from hil.boards.protocol import PowerState
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError
+from hil.evidence.events import PowerAnswerLost
 from hil.evidence.sink import NullSink, Sink
 
 _log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class ConfirmedSwitch:
             self._outlet.command(wanted)
         except NoAnswerError as exc:
             lost = exc
-            self._sink.event("power.answer_lost", outlet=self.name, wanted=wanted.value, error=exc.message)
+            self._sink.emit(PowerAnswerLost(self.name, wanted.value, exc.message))
         seen, unread = self._read_until(wanted, end)
         if seen is None:
             raise NoAnswerError(

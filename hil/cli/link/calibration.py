@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from hil.cli.output import delay, rate
 
 if TYPE_CHECKING:
-    from hil.links.calibration.figure import Calibration
+    from hil.evidence.events import LinkFigure
     from hil.links.link_box import LinkBox
 
 
-def summary(rows: Sequence[Calibration]) -> tuple[list[str], list[tuple[object, ...]]]:
+def summary(rows: Sequence[LinkFigure]) -> tuple[list[str], list[tuple[object, ...]]]:
     """Columns, and one line per direction: what was commanded, and how far the measured is from it."""
-    directions: dict[tuple[str, str], dict[str, Calibration]] = {}
+    directions: dict[tuple[str, str], dict[str, LinkFigure]] = {}
     for row in rows:
         if row.quantity != "state":
             directions.setdefault((row.link, row.direction), {})[row.quantity] = row
@@ -56,7 +56,7 @@ def summary(rows: Sequence[Calibration]) -> tuple[list[str], list[tuple[object, 
     return columns, lines
 
 
-def _error(found: dict[str, Calibration], quantity: str, *, divisor: float, form: str) -> str:
+def _error(found: dict[str, LinkFigure], quantity: str, *, divisor: float, form: str) -> str:
     row = found.get(quantity)
     return (
         "-" if row is None or row.measured is None else form.format((row.measured - row.commanded) / divisor)

@@ -326,6 +326,7 @@ def calibrate(
       hil link calibrate isl-ab --page /tmp/isl-ab.html
     """
     from hil.cli.link.calibration import facts_of, summary
+    from hil.evidence.record import jsonable
     from hil.links.calibration.calibrate import calibrate as measure
     from hil.report.calibration.page import calibration_page
 
@@ -336,9 +337,9 @@ def calibrate(
         name, facts = bench.name, facts_of(links)
     page = page or paths.reports_out() / f"calibration-{name}.html"
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(calibration_page([asdict(r) for r in rows], bench=name, facts=facts))
+    page.write_text(calibration_page(rows, bench=name, facts=facts))
     if as_json:
-        print_json([asdict(r) for r in rows])
+        print_json([jsonable(r) for r in rows])
     else:
         print_table(*summary(rows), empty="no link was measured")
         for r in rows:

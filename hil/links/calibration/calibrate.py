@@ -14,9 +14,9 @@ from dataclasses import replace
 
 from hil.core.command import Progress
 from hil.core.wait import poll_until
+from hil.evidence.events import LinkFigure
 from hil.links.calibration import probe as packets
 from hil.links.calibration import stages
-from hil.links.calibration.figure import Calibration as Calibration
 from hil.links.calibration.figure import percentile as percentile
 from hil.links.calibration.figure import unmeasured
 from hil.links.calibration.outage import outage as outages
@@ -41,7 +41,7 @@ def calibrate(
     links: Collection[str] | None = None,
     outage: bool = True,
     progress: Progress | None = None,
-) -> list[Calibration]:
+) -> list[LinkFigure]:
     """Measure ``links`` (None: all) in both directions and compensate the engine's own delay.
 
     About 4 s for two links; ``progress`` is told each stage.  The link ends have their addresses by now.  A figure
@@ -53,7 +53,7 @@ def calibrate(
     for name in links or ():
         box.commanded(name, "a_to_b")  # raises the error that names the links there are
     tell = progress or (lambda _: None)
-    rows: list[Calibration] = []
+    rows: list[LinkFigure] = []
     with ExitStack() as stack:
         probes: list[Probe] = []
         down: list[LinkStatus] = []
@@ -92,7 +92,7 @@ def calibrate(
     return rows
 
 
-def carry_capacity(box: LinkBox, link: str, direction: Direction) -> Calibration:
+def carry_capacity(box: LinkBox, link: str, direction: Direction) -> LinkFigure:
     """The rate of one direction alone, in about 0.4 s; :func:`cannot_carry` judges it."""
     for status in box.show():
         if status.name == link:
@@ -105,7 +105,7 @@ def carry_capacity(box: LinkBox, link: str, direction: Direction) -> Calibration
     raise AssertionError("unreachable")
 
 
-def cannot_carry(rows: Sequence[Calibration]) -> list[Calibration]:
+def cannot_carry(rows: Sequence[LinkFigure]) -> list[LinkFigure]:
     """The rates that fell short of what was commanded by more than the tolerance: this bench cannot carry them."""
     return [
         row
@@ -118,14 +118,14 @@ def cannot_carry(rows: Sequence[Calibration]) -> list[Calibration]:
 
 def measure(
     box: LinkBox, probes: Sequence[Probe], stage: Stage, *, attempts: int = ATTEMPTS
-) -> tuple[list[Calibration], set[Name]]:
+) -> tuple[list[LinkFigure], set[Name]]:
     """Run ``stage`` until every direction is within tolerance, ``attempts`` times at most: rows, and directions gone.
 
     Only what was outside is measured again; the notes say how often it took.  A measurement during which the
     contact plan took the link down or changed its loss does not count; a link that does not come back is gone, with
     a ``state`` row.
     """
-    rows: list[Calibration] = []
+    rows: list[LinkFigure] = []
     gone: set[Name] = set()
     left, attempt = list(probes), 1
     until = time.monotonic() + _UNDISTURBED_DEADLINE_S
@@ -166,8 +166,8 @@ def _has_vanished(box: LinkBox, name: Name) -> bool:
     return not any(box.commanded(*name).up for _ in poll_until(_BACK_AGAIN_S, every_s=0.02))
 
 
-def _vanished(name: Name) -> Calibration:
-    return Calibration(*name, "state", 0, 0, "up", 0, True, _LOST_CONTACT)
+def _vanished(name: Name) -> LinkFigure:
+    return LinkFigure(*name, "state", 0, 0, "up", 0, True, _LOST_CONTACT)
 
 
 def _followed(box: LinkBox) -> set[str]:
@@ -180,12 +180,12 @@ def _followed(box: LinkBox) -> set[str]:
     }
 
 
-def _down(box: LinkBox, statuses: Sequence[LinkStatus]) -> list[Calibration]:
+def _down(box: LinkBox, statuses: Sequence[LinkStatus]) -> list[LinkFigure]:
     """Links that are commanded down: planned or by hand, and whether they are as silent as that."""
     if not statuses:
         return []
     followed = _followed(box)
-    rows: list[Calibration] = []
+    rows: list[LinkFigure] = []
     with ExitStack() as stack:
         probes = [stack.enter_context(Probe(status, d)) for status in statuses for d in DIRECTIONS]
         packets.pace(probes, count=_SILENCE_PROBES, interval_s=_SILENCE_INTERVAL_S, spread=True)
@@ -195,9 +195,9 @@ def _down(box: LinkBox, statuses: Sequence[LinkStatus]) -> list[Calibration]:
             meant_up = any(box.commanded(*probe.name, at_ns=arrival.sent_ns).up for arrival in arrivals)
             if arrivals and not meant_up:
                 note = f"commanded down, but {len(arrivals)} of {probe.sent} packets arrive"
-                rows.append(Calibration(*probe.name, "state", 0, 1, "up", 0, False, note))
+                rows.append(LinkFigure(*probe.name, "state", 0, 1, "up", 0, False, note))
             elif probe.link in followed:
-                rows.append(Calibration(*probe.name, "state", 0, 0, "up", 0, True, BLOCKED))
+                rows.append(LinkFigure(*probe.name, "state", 0, 0, "up", 0, True, BLOCKED))
             else:
                 rows.append(unmeasured(*probe.name, "the link is commanded down"))
     return rows

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from hil.evidence.events import INFORMATION, LinkFigure
 from hil.links.calibration.probe import Probe
 from hil.links.link_box import Direction
 
@@ -15,44 +15,6 @@ OUTAGE_TOLERANCE_US = 20_000
 EFFECT_TOLERANCE_US = 50_000
 CONSTANT_LIMIT_US = 1_000
 STRAY_LOSS_PPM = 1_000  # one in a thousand without a command is noise of a busy host; more is a broken bench
-INFORMATION = "for information"
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """One figure of one direction.
-
-    Quantities: ``engine_constant``, ``delay_p50``, ``delay_p95``, ``delay_p99``, ``jitter_p95_p50`` and
-    ``jitter_sd`` in us; ``rate`` in bit/s; ``loss`` in ppm; ``burst_length`` (mean, Gilbert-Elliott only) in
-    packets; ``mangled`` (different from what was sent, over TCP) in bytes; ``outage_length``, and from the command
-    to its effect ``cut_effect_p50``, ``cut_effect_p99``, ``restore_effect_p50``, ``restore_effect_p99`` in us; and
-    ``state`` (up) for a direction that was not measured.
-    """
-
-    link: str
-    direction: Direction
-    quantity: str
-    commanded: float
-    measured: float | None  # None: nothing arrived
-    unit: str
-    tolerance: float  # to either side, in ``unit``; 0 with ok True: for information
-    ok: bool
-    note: str = ""
-    quantiles: tuple[float, ...] = ()  # of delay_p50: percentiles 0..100 of the one-way delay, us
-    low: float | None = None  # bounds of acceptance in ``unit``, where they are not commanded +- tolerance
-    high: float | None = None
-
-    def __str__(self) -> str:
-        where = f"{self.link} {self.direction}"
-        if self.quantity == "state":
-            return f"{where}: {self.note}"
-        measured = "nothing" if self.measured is None else f"{self.measured:,.12g}"
-        low = self.commanded - self.tolerance if self.low is None else self.low
-        high = self.commanded + self.tolerance if self.high is None else self.high
-        note = f" ({self.note})" if self.note else ""
-        return (
-            f"{where}: {self.quantity} is {measured}, allowed {low:,.12g} to {high:,.12g} {self.unit}{note}"
-        )
 
 
 def figure(
@@ -65,11 +27,11 @@ def figure(
     note: str = "",
     *,
     quantiles: tuple[float, ...] = (),
-) -> Calibration:
+) -> LinkFigure:
     """A figure that is ok within ``tolerance`` to either side of ``commanded``."""
     ok = measured is not None and abs(measured - commanded) <= tolerance
     rounded = None if measured is None else round(measured, 1)
-    return Calibration(
+    return LinkFigure(
         probe.link,
         probe.direction,
         quantity,
@@ -83,10 +45,10 @@ def figure(
     )
 
 
-def information(probe: Probe, quantity: str, commanded: float, measured: float | None) -> Calibration:
+def information(probe: Probe, quantity: str, commanded: float, measured: float | None) -> LinkFigure:
     """A figure in us that nothing is judged by, except that there is one."""
     rounded = None if measured is None else round(measured, 1)
-    return Calibration(
+    return LinkFigure(
         probe.link, probe.direction, quantity, commanded, rounded, "us", 0, measured is not None, INFORMATION
     )
 
@@ -99,10 +61,10 @@ def bounded(
     unit: str,
     bounds: tuple[float, float],
     note: str,
-) -> Calibration:
+) -> LinkFigure:
     """A figure that is ok between ``bounds``, which need not lie evenly around ``commanded``."""
     low, high = bounds
-    return Calibration(
+    return LinkFigure(
         probe.link,
         probe.direction,
         quantity,
@@ -117,9 +79,9 @@ def bounded(
     )
 
 
-def unmeasured(link: str, direction: Direction, why: str) -> Calibration:
+def unmeasured(link: str, direction: Direction, why: str) -> LinkFigure:
     """A direction that is commanded up and of which nothing could be measured."""
-    return Calibration(link, direction, "state", 1, 0, "up", 0, False, why)
+    return LinkFigure(link, direction, "state", 1, 0, "up", 0, False, why)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

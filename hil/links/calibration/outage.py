@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from hil.evidence.events import LinkFigure
 from hil.links.calibration.figure import (
     EFFECT_TOLERANCE_US,
     OUTAGE_TOLERANCE_US,
-    Calibration,
     figure,
     information,
     percentile,
@@ -45,9 +45,9 @@ class Seen:
     restore_effect_us: float  # from the command to the first packet sent that arrived again
 
 
-def outage(box: LinkBox, probes: Sequence[Probe], *, cycles: int = CYCLES) -> list[Calibration]:
+def outage(box: LinkBox, probes: Sequence[Probe], *, cycles: int = CYCLES) -> list[LinkFigure]:
     """Cut and restore the links of ``probes`` under a stream of packets, ``cycles`` times, a few at once."""
-    rows: list[Calibration] = []
+    rows: list[LinkFigure] = []
     names = list(dict.fromkeys(probe.link for probe in probes))
     for start in range(0, len(names), _LINKS_AT_ONCE):
         group = set(names[start : start + _LINKS_AT_ONCE])
@@ -55,13 +55,13 @@ def outage(box: LinkBox, probes: Sequence[Probe], *, cycles: int = CYCLES) -> li
     return rows
 
 
-def _group(box: LinkBox, probes: Sequence[Probe], cycles: int) -> list[Calibration]:
+def _group(box: LinkBox, probes: Sequence[Probe], cycles: int) -> list[LinkFigure]:
     states = [box.commanded(*probe.name) for probe in probes]
     slowest_bps = min((state.rate_bps for state in states if state.rate_bps), default=0)
     interval_s = max(_INTERVAL_S, 2 * SMALL_FRAME_B * 8 / slowest_bps if slowest_bps else 0.0)
     commands = run_cycles(box, probes, cycles=cycles, interval_s=interval_s)
     time.sleep(max(state.delay_us for state in states) / 1e6 + 0.02)
-    rows: list[Calibration] = []
+    rows: list[LinkFigure] = []
     for probe in probes:
         seen = observe(probe.arrivals(), commands[probe.link], interval_s)
         rows += judge(probe, commands[probe.link], seen, interval_s)
@@ -130,7 +130,7 @@ def observe(arrivals: Sequence[Arrival], commands: Sequence[Command], interval_s
 
 def judge(
     probe: Probe, commands: Sequence[Command], seen: Sequence[Seen | None], interval_s: float
-) -> list[Calibration]:
+) -> list[LinkFigure]:
     """Length of the outage that was furthest from its command, and time-to-effect over all of them."""
     lengths = [
         ((command.restored_ns - command.cut_ns) / 1000, each)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from hil.core.wait import wait_until
+from hil.evidence.events import LinkFigure
 from hil.links.calibration import probe as packets
 from hil.links.calibration.figure import (
     CONSTANT_LIMIT_US,
@@ -14,7 +15,6 @@ from hil.links.calibration.figure import (
     DELAY_P95_TOLERANCE_US,
     RATE_TOLERANCE_PERCENT,
     STRAY_LOSS_PPM,
-    Calibration,
     bounded,
     figure,
     information,
@@ -28,7 +28,7 @@ from hil.links.calibration.probe import Arrival, Probe
 from hil.links.link_box import LinkBox
 from hil.links.state import PPM, LinkState, limit_packets
 
-Stage = Callable[[LinkBox, Sequence[Probe]], list[Calibration]]
+Stage = Callable[[LinkBox, Sequence[Probe]], list[LinkFigure]]
 
 _DELAY_PROBES, _DELAY_INTERVAL_S, _DELAY_GAP_S = 150, 0.002, 0.0005
 _DELAY_LONGEST_S = 3.0
@@ -43,7 +43,7 @@ _MANGLED_S, _MANGLED_LEAST_B, _MANGLED_MOST_B = 0.2, 20_000, 300_000
 _APPLY_DEADLINE_S = 2.0
 
 
-def engine_constant(box: LinkBox, probes: Sequence[Probe]) -> list[Calibration]:
+def engine_constant(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
     """What the engine adds to the delay it is told, which is then subtracted from what it is told.
 
     Measured at the commanded delay, because the timer that releases a delayed packet is part of it.
@@ -91,7 +91,7 @@ def _wait_until_applied(box: LinkBox, probes: Sequence[Probe]) -> None:
     )
 
 
-def delay(box: LinkBox, probes: Sequence[Probe]) -> list[Calibration]:
+def delay(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
     """One-way delay against what was commanded when each packet was sent, and how it scatters."""
     rows = []
     for probe, arrivals in _paced_for_delay(box, probes):
@@ -119,12 +119,12 @@ def _paced_for_delay(box: LinkBox, probes: Sequence[Probe]) -> list[tuple[Probe,
     return _paced(probes, count, interval_s)
 
 
-def rate(box: LinkBox, probes: Sequence[Probe]) -> list[Calibration]:
+def rate(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
     """Bits per second, one direction after another: more is offered than the link carries, arrivals are timed."""
     return [row for probe in probes for row in _rate_of(box, probe)]
 
 
-def _rate_of(box: LinkBox, probe: Probe) -> list[Calibration]:
+def _rate_of(box: LinkBox, probe: Probe) -> list[LinkFigure]:
     state = box.commanded(*probe.name)
     if not state.rate_bps:
         return []
@@ -163,7 +163,7 @@ def arrival_rate_bps(arrivals: Sequence[Arrival], frame_b: int, delay_us: int) -
     return (len(steady) - 1) * frame_b * 8e9 / (steady[-1].arrived_ns - steady[0].arrived_ns)
 
 
-def loss(box: LinkBox, probes: Sequence[Probe]) -> list[Calibration]:
+def loss(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
     """Lost packets of enough that the commanded loss would show; counts and bursts are judged at 99 %."""
     states = [box.commanded(*probe.name) for probe in probes]
     hertz = min(_LOSS_ALL_HZ / len(probes), *(_safe_hertz(state) for state in states))
@@ -176,7 +176,7 @@ def loss(box: LinkBox, probes: Sequence[Probe]) -> list[Calibration]:
     return rows
 
 
-def judge_loss(probe: Probe, state: LinkState, count: int, lost: Sequence[int]) -> list[Calibration]:
+def judge_loss(probe: Probe, state: LinkState, count: int, lost: Sequence[int]) -> list[LinkFigure]:
     """What the numbers of the lost packets (in order) of ``count`` say about the loss that is commanded."""
     measured = len(lost) * PPM / count
     if not state.mean_loss_ppm:
@@ -203,7 +203,7 @@ def _loss_probes(state: LinkState) -> int:
     return int(min(_LOSS_PROBES_MAX, _LOSS_WANTED * per_event * PPM / state.mean_loss_ppm))
 
 
-def mangled(box: LinkBox, probes: Sequence[Probe]) -> list[Calibration]:
+def mangled(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
     """One TCP transfer in every direction at once, compared byte by byte."""
     sizes_b = {}
     for probe in probes:

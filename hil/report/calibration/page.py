@@ -1,18 +1,18 @@
 """What the links really delivered: the calibration as plots and a table, for the report and as a page of its own.
 
-Built from the fields of ``link.calibration`` events alone (``hil.links.calibration.figure``), so that a page
-can be made of any run's evidence.  A field that is missing leaves a blank, never a run without a page.
+Built from :class:`hil.evidence.events.LinkFigure` alone, so that a page can be made of any run's evidence.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from hil.core import paths
+from hil.evidence.events import LinkFigure
 from hil.report import units
 from hil.report.calibration.plots import Band, Curve, Row, ecdf, interval_rows, tolerance_rows
 
@@ -27,44 +27,6 @@ _OUTAGE_AXIS_MS = (-20.0, 20.0)
 
 
 @dataclass(frozen=True)
-class _Figure:
-    """One row of evidence, with whatever is unreadable as NaN."""
-
-    link: str
-    direction: str
-    quantity: str
-    commanded: float
-    measured: float
-    unit: str
-    tolerance: float
-    ok: bool
-    note: str
-    quantiles: tuple[float, ...]
-    low: float
-    high: float
-
-    @property
-    def where(self) -> str:
-        return f"{self.link} {_DIRECTIONS.get(self.direction, self.direction)}".strip()
-
-    @property
-    def judged(self) -> bool:
-        """Whether it is held to something, and not for information only."""
-        return not self.ok or not self.note.startswith("for information")
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """What it may be, in ``unit``."""
-        if math.isfinite(self.low) and math.isfinite(self.high):
-            return self.low, self.high
-        return self.commanded - self.tolerance, self.commanded + self.tolerance
-
-    @property
-    def seen(self) -> float | None:
-        return self.measured if math.isfinite(self.measured) else None
-
-
-@dataclass(frozen=True)
 class Plot:
     """A chart of the section: what is always shown, and what is folded away."""
 
@@ -76,29 +38,40 @@ class Plot:
     wide: bool
 
 
-def calibration_section(rows: Sequence[Mapping[str, Any]]) -> Markup:
-    """The plots and the table as one ``<div class="cal">`` with its own style; empty when there are no rows.
+def latest_figures(figures: Iterable[LinkFigure]) -> list[LinkFigure]:
+    """Return the last figure of each quantity of each direction: an earlier one was measured again."""
+    return list({(each.link, each.direction, each.quantity): each for each in figures}.values())
 
-    ``rows`` in the order in which they were recorded: of a figure that was measured more than once the last counts.
+
+def calibration_section(figures: Iterable[LinkFigure]) -> Markup:
+    """Return the plots and the table as one ``<div class="cal">`` with its own style; empty without figures.
+
+    ``figures`` in the order in which they were recorded: of one that was measured more than once the last counts.
     Holds no heading, no ids and no script.
     """
     from markupsafe import Markup
 
-    figures = _figures(rows)
-    if not figures:
+    latest = latest_figures(figures)
+    if not latest:
         return Markup()
-    return Markup(_environment().get_template("calibration_section.html.j2").render(**_context(figures)))
+    return Markup(_environment().get_template("calibration_section.html.j2").render(**_context(latest)))
 
 
 def calibration_page(
-    rows: Sequence[Mapping[str, Any]], *, bench: str, facts: Sequence[tuple[str, str]] = ()
+    figures: Iterable[LinkFigure], *, bench: str, facts: Sequence[tuple[str, str]] = ()
 ) -> str:
-    """A self-contained page with :func:`calibration_section`, and ``facts`` (name, text) about engine and machine."""
-    figures = _figures(rows)
-    template = _environment().get_template("calibration.html.j2")
-    section = calibration_section(rows)
-    return template.render(
-        bench=bench, facts=facts, section=section, outside=_outside(figures), count=len(figures)
+    """Return a self-contained page with :func:`calibration_section`, and ``facts`` (name, text) about the bench."""
+    latest = latest_figures(figures)
+    return (
+        _environment()
+        .get_template("calibration.html.j2")
+        .render(
+            bench=bench,
+            facts=facts,
+            section=calibration_section(latest),
+            outside=_outside(latest),
+            count=len(latest),
+        )
     )
 
 
@@ -113,18 +86,18 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         undefined=jinja2.ChainableUndefined,
     )
-    environment.filters["quantity"] = _quantity
+    environment.filters.update(quantity=_quantity, where=_where)
     return environment
 
 
-def _context(figures: Sequence[_Figure]) -> dict[str, Any]:
-    groups: dict[str, list[_Figure]] = {}
+def _context(figures: Sequence[LinkFigure]) -> dict[str, Any]:
+    groups: dict[str, list[LinkFigure]] = {}
     states: dict[tuple[str, bool], list[str]] = {}
     for each in figures:
         if each.quantity == "state":
-            states.setdefault((each.note, each.ok), []).append(each.where)
+            states.setdefault((each.note, each.ok), []).append(_where(each))
         else:
-            groups.setdefault(each.where, []).append(each)
+            groups.setdefault(_where(each), []).append(each)
     judged = [each for each in figures if each.judged and each.quantity != "state"]
     plots = [_delays(figures), _rates(figures), _losses(figures), _outages(figures), _effects(figures)]
     return {
@@ -138,11 +111,15 @@ def _context(figures: Sequence[_Figure]) -> dict[str, Any]:
     }
 
 
-def _outside(figures: Sequence[_Figure]) -> list[_Figure]:
+def _where(figure: LinkFigure) -> str:
+    return f"{figure.link} {_DIRECTIONS.get(figure.direction, figure.direction)}".strip()
+
+
+def _outside(figures: Sequence[LinkFigure]) -> list[LinkFigure]:
     return [each for each in figures if not each.ok]
 
 
-def _delays(figures: Sequence[_Figure]) -> Plot | None:
+def _delays(figures: Sequence[LinkFigure]) -> Plot | None:
     """Error of the one-way delay as cumulative distributions, one picture per link."""
     of = {(each.link, each.direction): each for each in _of(figures, "delay_p50")}
     limits = {(each.link, each.direction): each for each in _of(figures, "delay_p95")}
@@ -179,7 +156,7 @@ def _delays(figures: Sequence[_Figure]) -> Plot | None:
     return _plot("One-way delay", lede, drawn, _CURVES_SHOWN, "links", wide=False)
 
 
-def _rates(figures: Sequence[_Figure]) -> Plot | None:
+def _rates(figures: Sequence[LinkFigure]) -> Plot | None:
     """Rates in percent of what was commanded, so that links of different rates share an axis."""
     rows = []
     for each in _of(figures, "rate"):
@@ -187,55 +164,56 @@ def _rates(figures: Sequence[_Figure]) -> Plot | None:
             continue
         share = 100 / each.commanded
         text = (
-            f"{each.measured / 1e6:,.1f} of {each.commanded / 1e6:,g} Mbit/s" if each.seen is not None else ""
+            f"{each.measured / 1e6:,.1f} of {each.commanded / 1e6:,g} Mbit/s"
+            if each.measured is not None
+            else ""
         )
         low, high = (bound * share for bound in each.bounds)
-        seen = None if each.seen is None else each.seen * share
-        rows.append(Row(each.where, low, high, seen, each.ok, text, commanded=100))
+        seen = None if each.measured is None else each.measured * share
+        rows.append(Row(_where(each), low, high, seen, each.ok, text, commanded=100))
     return _rows_plot("Rate", "Measured in percent of what was commanded.", rows, unit="%")
 
 
-def _losses(figures: Sequence[_Figure]) -> Plot | None:
+def _losses(figures: Sequence[LinkFigure]) -> Plot | None:
     """Loss, and length of bursts, each within the interval that its loss model allows."""
     rows = []
     for each in _of(figures, "loss", "burst_length"):
         low, high = each.bounds
-        label = each.where + (", burst" if each.quantity == "burst_length" else "")
-        text = _quantity(each.measured, each.unit) if each.seen is not None else ""
-        rows.append(Row(label, max(0.0, low), high, each.seen, each.ok, text, commanded=each.commanded))
+        label = _where(each) + (", burst" if each.quantity == "burst_length" else "")
+        text = _quantity(each.measured, each.unit) if each.measured is not None else ""
+        rows.append(Row(label, max(0.0, low), high, each.measured, each.ok, text, commanded=each.commanded))
     lede = "Band: 99 % of trials of the commanded loss model. Each line has a scale of its own, from 0."
     return _rows_plot("Loss", lede, rows)
 
 
-def _outages(figures: Sequence[_Figure]) -> Plot | None:
+def _outages(figures: Sequence[LinkFigure]) -> Plot | None:
     rows = []
     for each in _of(figures, "outage_length"):
-        error = (each.measured - each.commanded) / 1000
+        error = None if each.measured is None else (each.measured - each.commanded) / 1000
         low, high = ((bound - each.commanded) / 1000 for bound in each.bounds)
-        text = f"{error:+.1f} of {each.commanded / 1000:.1f} ms" if each.seen is not None else ""
-        seen = None if each.seen is None else error
-        rows.append(Row(each.where, low, high, seen, each.ok, text, commanded=0))
+        text = "" if error is None else f"{error:+.1f} of {each.commanded / 1000:.1f} ms"
+        rows.append(Row(_where(each), low, high, error, each.ok, text, commanded=0))
     lede = "Length as packets saw it, less what was commanded; the worst of the outages tried."
     return _rows_plot("Outage length", lede, rows, unit="ms", axis=_OUTAGE_AXIS_MS)
 
 
-def _effects(figures: Sequence[_Figure]) -> Plot | None:
+def _effects(figures: Sequence[LinkFigure]) -> Plot | None:
     """From a command to its effect on packets: median (ring) and 99th percentile (dot)."""
     medians = {
-        (each.link, each.direction, each.quantity): each.seen
+        (each.link, each.direction, each.quantity): each.measured
         for each in _of(figures, "cut_effect_p50", "restore_effect_p50")
     }
     rows = []
     for each in _of(figures, "cut_effect_p99", "restore_effect_p99"):
         verb = each.quantity.split("_")[0]
         median = medians.get((each.link, each.direction, f"{verb}_effect_p50"))
-        text = f"{each.measured / 1000:.1f} ms" if each.seen is not None else ""
+        text = f"{each.measured / 1000:.1f} ms" if each.measured is not None else ""
         rows.append(
             Row(
-                f"{each.where}, {verb}",
+                f"{_where(each)}, {verb}",
                 0.0,
                 each.bounds[1] / 1000,
-                None if each.seen is None else each.seen / 1000,
+                None if each.measured is None else each.measured / 1000,
                 each.ok,
                 text,
                 minor=None if median is None else median / 1000,
@@ -245,7 +223,7 @@ def _effects(figures: Sequence[_Figure]) -> Plot | None:
     return _rows_plot("Time to effect", lede, rows, unit="ms")
 
 
-def _of(figures: Sequence[_Figure], *quantities: str) -> list[_Figure]:
+def _of(figures: Sequence[LinkFigure], *quantities: str) -> list[LinkFigure]:
     """The figures that can be drawn."""
     return [each for each in figures if each.quantity in quantities and math.isfinite(each.commanded)]
 
@@ -282,41 +260,9 @@ def _figure_html(caption: str, svg: str, bad: bool) -> Markup:
     return Markup("<figure>{}{}</figure>").format(under, Markup(svg))
 
 
-def _figures(rows: Sequence[Mapping[str, Any]]) -> list[_Figure]:
-    """The last row of each figure, in the order in which the directions came first."""
-    last: dict[tuple[str, str, str], _Figure] = {}
-    for row in rows:
-        key = (_text(row, "link"), _text(row, "direction"), _text(row, "quantity"))
-        quantiles = row.get("quantiles")
-        last[key] = _Figure(
-            *key,
-            commanded=_number(row.get("commanded")),
-            measured=_number(row.get("measured")),
-            unit=_text(row, "unit"),
-            tolerance=_number(row.get("tolerance"), 0.0),
-            ok=row.get("ok") is True,
-            note=_text(row, "note"),
-            quantiles=tuple(_number(q) for q in quantiles) if isinstance(quantiles, list | tuple) else (),
-            low=_number(row.get("low")),
-            high=_number(row.get("high")),
-        )
-    return list(last.values())
-
-
-def _text(row: Mapping[str, Any], field: str) -> str:
-    value = row.get(field)
-    return "" if value is None else str(value)
-
-
-def _number(value: Any, missing: float = math.nan) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return missing
-    return float(value)
-
-
-def _quantity(figure: float, unit: str, signed: bool = False) -> str:
+def _quantity(figure: float | None, unit: str, signed: bool = False) -> str:
     """A figure in the unit that people read; a dash for none."""
-    if not math.isfinite(figure):
+    if figure is None or not math.isfinite(figure):
         return "–"
     if unit in ("us", "bit/s", "ppm"):
         return units.quantity(figure, unit, signed=signed)

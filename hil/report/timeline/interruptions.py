@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from hil.evidence.readback import Event, RunRecord
+from hil.evidence.events import ContactGap
+from hil.evidence.readback import RunRecord
 from hil.report.timeline.bars import Gap, Span
 from hil.report.timeline.link_lanes import LinkLane, apart
 
@@ -22,7 +24,7 @@ class Interruptions:
 
     def __init__(self, run: RunRecord, links: Sequence[LinkLane]) -> None:
         self._links = links
-        self._seen = [seen for event in run.of_kind("contact.gap") if (seen := _contact_gap(event, links))]
+        self._seen = [seen for event in run.of(ContactGap) if (seen := _contact_gap(event, links))]
         boards = run.meta.get("boards") or {}
         self._craft = {name: str(facts.get("spacecraft", "")) for name, facts in boards.items()}
         chosen = run.meta.get("participants") or {}
@@ -48,20 +50,19 @@ class Interruptions:
         return tuple(Gap(a, b, why) for a, b in parts if b - a >= SHORTEST_S)
 
 
-def _contact_gap(event: Event, links: Sequence[LinkLane]) -> tuple[str, Gap] | None:
+def _contact_gap(event: ContactGap, links: Sequence[LinkLane]) -> tuple[str, Gap] | None:
     """Which kind of transfer it interrupted and when; its times count from the plan's start, and it is written when
     the transfer has ended, which ties the two clocks."""
-    closes, again, ended = (event.number(key) for key in ("closes_s", "flowed_again_s", "ended_s"))
-    if closes is None or again is None or ended is None or again <= closes:
+    closes, again, ended = event.closes_s, event.flowed_again_s, event.ended_s
+    if not again > closes or math.isnan(ended):  # a time that is missing is NaN
         return None
-    named = {str(name) for name in event.fields.get("links") or ()}
+    named = set(event.links)
     crossing = "upload" if any(lane.kind == "ground" and lane.name in named for lane in links) else "relay"
     why = f"contact ended by plan on {', '.join(sorted(named)) or 'its links'}"
-    held, opens = event.number("bytes_held"), event.number("opens_s")
-    if held is not None:
-        why += f", {held:,.0f} bytes held"
-    if opens is not None:
-        why += f", bytes flowed again {max(0.0, again - opens):.2f} s after the contact returned"
+    if event.bytes_held is not None:
+        why += f", {event.bytes_held:,} bytes held"
+    if event.opens_s is not None:
+        why += f", bytes flowed again {max(0.0, again - event.opens_s):.2f} s after the contact returned"
     return crossing, Gap(event.t_s - ended + closes, event.t_s - ended + again, why)
 
 

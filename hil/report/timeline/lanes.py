@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from hil.evidence.events import (
+    BenchUp,
+    BoardBooted,
+    BoardPower,
+    FaultInjected,
+    RolloutStep,
+    TestEnded,
+    WatchClaim,
+    WatchSummary,
+)
 from hil.evidence.model import Verdict
-from hil.evidence.readback import Event, RunRecord
+from hil.evidence.readback import RunRecord
 from hil.report.timeline.bars import Bar, Mark
 from hil.report.timeline.interruptions import Interruptions
 from hil.report.timeline.link_lanes import LinkLane, chosen, link_lanes, route_marks
@@ -104,22 +114,19 @@ def lanes_of(run: RunRecord) -> Lanes:
         name: Lane(name, str(facts.get("spacecraft", "")))
         for name, facts in (run.meta.get("boards") or {}).items()
     }
-    events = run.events
-    bench_up_s = max((e.t_s for e in run.of_kind("bench.up")), default=0.0)
+    steps, power, boots = run.of(RolloutStep), run.of(BoardPower), run.of(BoardBooted)
+    bench_up_s = max((e.t_s for e in run.of(BenchUp)), default=0.0)
     links = link_lanes(run, end_s, participants_of(run))
     interruptions = Interruptions(run, links)
-    for name in {e.text("board") for e in events if e.kind in ("rollout.step", "board.power")} - {""}:
+    for name in {*(e.board for e in steps), *(e.board for e in power)} - {""}:
         boards.setdefault(name, Lane(name, ""))
     for lane in boards.values():
-        mine = [e for e in events if e.fields.get("board") == lane.name]
-        lane.off = _off(mine, end_s)
-        lane.restarted = any(e.kind == "board.boot" and e.t_s > bench_up_s for e in mine)
-        lane.bars = _bars(mine, lane.off, _test_ends(run), end_s, interruptions)
-        lane.marks = [
-            Mark(e.t_s, "boot", e.text("slot"), f"booted {e.text('os_version')} from slot {e.text('slot')}")
-            for e in mine
-            if e.kind == "board.boot"
-        ]
+        mine = [e for e in boots if e.board == lane.name]
+        lane.off = _off([e for e in power if e.board == lane.name], end_s)
+        lane.restarted = any(e.t_s > bench_up_s for e in mine)
+        own_steps = [e for e in steps if e.board == lane.name]
+        lane.bars = _bars(own_steps, lane.off, _test_ends(run), end_s, interruptions)
+        lane.marks = [Mark(e.t_s, "boot", e.slot, f"booted {e.os_version} from slot {e.slot}") for e in mine]
     for name, claims in _claims(run).items():
         if name in boards:
             boards[name].claims = claims
@@ -128,12 +135,12 @@ def lanes_of(run: RunRecord) -> Lanes:
         for n, o in enumerate(run.outcomes, start=1)
         if o.start_s is not None and o.verdict is not Verdict.NOT_RUN
     )
-    faults = tuple(Mark(e.t_s, "fault", e.text("what"), e.text("target")) for e in run.of_kind("fault"))
+    faults = tuple(Mark(e.t_s, "fault", e.what, e.target) for e in run.of(FaultInjected))
     return Lanes(0.0, end_s, tests, links, tuple(boards.values()), faults, route_marks(run))
 
 
 def _test_ends(run: RunRecord) -> list[float]:
-    return [e.t_s for e in run.of_kind("test.end")]
+    return [e.t_s for e in run.of(TestEnded)]
 
 
 def participants_of(run: RunRecord) -> tuple[str, ...]:
@@ -142,68 +149,69 @@ def participants_of(run: RunRecord) -> tuple[str, ...]:
     if isinstance(named, Mapping) and isinstance(named.get("spacecraft"), list):
         return tuple(str(name) for name in named["spacecraft"])
     boards = run.meta.get("boards") or {}
-    touched = {e.text("board") for e in run.of_kind("rollout.step")}
+    touched = {e.board for e in run.of(RolloutStep)}
     return tuple(dict.fromkeys(str(f.get("spacecraft", "")) for name, f in boards.items() if name in touched))
 
 
 def _bars(
-    mine: list[Event], off: list[Bar], test_ends: list[float], end_s: float, interruptions: Interruptions
+    steps: list[RolloutStep],
+    off: list[Bar],
+    test_ends: list[float],
+    end_s: float,
+    interruptions: Interruptions,
 ) -> list[Bar]:
     """Pairs of start and end by step; a step without an end is drawn to the power cut or the test's end."""
-    open_steps: dict[str, Event] = {}
+    open_steps: dict[str, RolloutStep] = {}
     bars: list[Bar] = []
 
     def close(
-        step: str, start: Event, end_s: float, *, ended: bool, detail: str = "", source: str = ""
+        step: str, start: RolloutStep, end_s: float, *, ended: bool, detail: str = "", source: str = ""
     ) -> None:
         # Whoever commanded the step may learn late that the board lost its power; the step ended there.
         end_s = min([end_s, *(o.start_s for o in off if o.start_s > start.t_s)])
         category = category_of(step)
-        gaps = interruptions.of(start.text("board"), category, source, (start.t_s, end_s))
+        gaps = interruptions.of(start.board, category, source, (start.t_s, end_s))
         bars.append(Bar(start.t_s, end_s, category, step, detail, ended, gaps))
 
-    for event in mine:
-        step = event.text("step", "step")
-        if event.kind != "rollout.step" or step == "serving":  # serving is drawn from the watcher's claims
+    for event in steps:
+        step = event.step or "step"
+        if step == "serving":  # serving is drawn from the watcher's claims
             continue
-        if event.text("phase") == "start":
+        if event.phase == "start":
             if step in open_steps:
                 earlier = open_steps[step]
                 cut = _cut_short(earlier, off, test_ends, event.t_s)
                 close(step, earlier, cut, ended=False, detail="did not end")
             open_steps[step] = event
         elif step in open_steps:
-            ok = event.fields.get("ok", True) is not False
-            said = event.text("detail")
-            detail = said if ok else f"failed: {said}".removesuffix(": ")
-            close(step, open_steps.pop(step), event.t_s, ended=ok, detail=detail, source=event.text("source"))
+            ok = event.ok is not False
+            detail = event.detail if ok else f"failed: {event.detail}".removesuffix(": ")
+            close(step, open_steps.pop(step), event.t_s, ended=ok, detail=detail, source=event.source)
     for step, start in open_steps.items():
         close(step, start, _cut_short(start, off, test_ends, end_s), ended=False, detail="did not end")
     return sorted(bars, key=lambda b: b.start_s)
 
 
-def _cut_short(start: Event, off: list[Bar], test_ends: list[float], latest: float) -> float:
+def _cut_short(start: RolloutStep, off: list[Bar], test_ends: list[float], latest: float) -> float:
     after = [t for t in (*(o.start_s for o in off), *test_ends) if t > start.t_s]
     return min([*after, latest])
 
 
-def _off(mine: list[Event], end_s: float) -> list[Bar]:
+def _off(switched: list[BoardPower], end_s: float) -> list[Bar]:
     """Intervals without power."""
     bars: list[Bar] = []
-    since: Event | None = None
-    for event in mine:
-        if event.kind != "board.power":
-            continue
-        action = event.text("action")
+    since: BoardPower | None = None
+    for event in switched:
+        action = event.action
         if action in ("cut", "off") and since is None:
             since = event
         elif action == "on" and since is not None:
-            bars.append(Bar(since.t_s, event.t_s, "off", f"power {since.text('action')}"))
+            bars.append(Bar(since.t_s, event.t_s, "off", f"power {since.action}"))
             since = None
         elif action == "reset":
             bars.append(Bar(event.t_s, event.t_s + 0.05, "off", "reset"))
     if since is not None:
-        bars.append(Bar(since.t_s, end_s, "off", f"power {since.text('action')}", ended=False))
+        bars.append(Bar(since.t_s, end_s, "off", f"power {since.action}", ended=False))
     return bars
 
 
@@ -211,25 +219,22 @@ def _claims(run: RunRecord) -> dict[str, list[Bar]]:
     """When each board claimed to serve, by the watcher: certain intervals from its summary (times since it
     started); in a run that was killed before that, what its ``watch.claim`` events say."""
     claims: dict[str, list[Bar]] = {}
-    summaries = run.of_kind("watch.summary")
-    for event in summaries:
-        started = event.number("started_mono_s")
-        begin = float(run.meta.get("mono_start_s", 0.0))
-        zero = (
-            started - begin if started is not None else event.t_s - (event.number("duration_s") or event.t_s)
-        )
-        for board, spans in (event.fields.get("claims") or {}).items():
+    summaries = run.of(WatchSummary)
+    for summary in summaries:
+        started, begin = summary.started_mono_s, float(run.meta.get("mono_start_s", 0.0))
+        zero = summary.t_s - (summary.duration_s or summary.t_s) if started is None else started - begin
+        for board, spans in summary.claims.items():
             claims[board] = [_claim(zero + start, zero + end, epoch) for start, end, epoch in spans]
     if summaries:
         return claims
     since: dict[str, tuple[float, int]] = {}
-    for event in run.of_kind("watch.claim"):
-        board, epoch = event.text("board"), event.number("epoch")
+    for event in run.of(WatchClaim):
+        board = event.board
         if board in since:
             start_s, before = since.pop(board)
             claims.setdefault(board, []).append(_claim(start_s, event.t_s, before))
-        if epoch is not None:
-            since[board] = (event.t_s, int(epoch))
+        if event.epoch is not None:
+            since[board] = (event.t_s, event.epoch)
     for board, (start_s, epoch) in since.items():
         claims.setdefault(board, []).append(_claim(start_s, run.duration_s, epoch))
     return claims

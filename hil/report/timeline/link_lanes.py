@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from hil.evidence.readback import Event, RunRecord
+from hil.evidence.events import LinkCut, LinkRestored, LinkTimeline, RoutesChanged
+from hil.evidence.readback import RunRecord
 from hil.report.timeline.bars import Bar, Mark, Span, clipped, merged
 
 PHASES = {
@@ -88,17 +89,17 @@ class LinkLane:
 def link_lanes(run: RunRecord, end_s: float, participants: Collection[str]) -> tuple[LinkLane, ...]:
     """Every link of the lab and of the evidence; those that matter first, else in the order of the lab file."""
     facts: Mapping[str, Mapping[str, object]] = run.meta.get("links") or {}
-    planned = {e.text("link"): e for e in run.of_kind("link.timeline")}  # the last one counts
+    planned = {e.link: e for e in run.of(LinkTimeline)}  # the last one counts
     chosen_way = (run.meta.get("participants") or {}).get("way") or ()
     cuts = _cuts(run, end_s)
     lanes = []
     for name in dict.fromkeys([*facts, *planned, *cuts]):
         event = planned.get(name)
         said = facts.get(name) or {}
-        ends = said.get("between") or (event.fields.get("between") if event else None) or ()
+        ends = said.get("between") or (event.between if event else ())
         lane = LinkLane(
             name,
-            str(said.get("kind") or (event.text("link_kind") if event else "")),
+            str(said.get("kind") or (event.link_kind if event else "")),
             tuple(str(e) for e in ends) if isinstance(ends, list | tuple) else (),
             phases=_phases(event, end_s) if event else (),
             cuts=cuts.get(name, ()),
@@ -118,10 +119,9 @@ def chosen(lanes: Sequence[LinkLane]) -> tuple[tuple[LinkLane, ...], tuple[LinkL
 def route_marks(run: RunRecord) -> tuple[Mark, ...]:
     """When routes were changed, and why."""
     marks = []
-    for event in run.of_kind("route.change"):
-        changed = event.number("changed")
-        count = "" if changed is None else f"{changed:.0f} route{'s' * (changed != 1)} changed"
-        marks.append(Mark(event.t_s, "route", count or "routes changed", event.text("why")))
+    for event in run.of(RoutesChanged):
+        count = "" if event.changed is None else f"{event.changed} route{'s' * (event.changed != 1)} changed"
+        marks.append(Mark(event.t_s, "route", count or "routes changed", event.why))
     return tuple(marks)
 
 
@@ -173,35 +173,29 @@ def _rank(lane: LinkLane) -> int:
     return 1 if lane.cuts else 2 if lane.changes else 3
 
 
-def _phases(event: Event, end_s: float) -> tuple[Bar, ...]:
-    """The intervals that touch the run; what is not an interval is left out."""
+def _phases(timeline: LinkTimeline, end_s: float) -> tuple[Bar, ...]:
+    """Return the intervals that touch the run; one of an unknown phase or without its times is left out."""
     bars = []
-    given = event.fields.get("intervals")
-    for interval in given if isinstance(given, list) else ():
-        if not isinstance(interval, Mapping):
-            continue
-        phase = str(interval.get("phase", "")).lower()
-        start, end = interval.get("start_s"), interval.get("end_s")
-        if phase not in PHASES or not isinstance(start, int | float) or not isinstance(end, int | float):
-            continue
-        for a, b in clipped([(start, end)], 0.0, end_s):
-            bars.append(Bar(a, b, phase, phase, str(interval.get("why") or "")))
+    for interval in timeline.intervals:
+        phase = interval.phase.lower()
+        if phase in PHASES:  # a time that is missing is NaN, which touches nothing
+            for start_s, stop_s in clipped([(interval.start_s, interval.end_s)], 0.0, end_s):
+                bars.append(Bar(start_s, stop_s, phase, phase, interval.why))
     return tuple(sorted(bars, key=lambda b: b.start_s))
 
 
 def _cuts(run: RunRecord, end_s: float) -> dict[str, tuple[Bar, ...]]:
     found: dict[str, list[Bar]] = {}
-    down: dict[str, Event] = {}
-    for event in run.of_kind("link.cut", "link.restore"):
-        link = event.text("link")
-        if event.kind == "link.cut":
-            down.setdefault(link, event)
-        elif link in down:
-            found.setdefault(link, []).append(_cut(down.pop(link), event.t_s))
+    down: dict[str, LinkCut] = {}
+    for event in run.events:
+        if isinstance(event, LinkCut):
+            down.setdefault(event.link, event)
+        elif isinstance(event, LinkRestored) and event.link in down:
+            found.setdefault(event.link, []).append(_cut(down.pop(event.link), event.t_s))
     for link, start in down.items():
         found.setdefault(link, []).append(_cut(start, end_s, ended=False))
     return {link: tuple(bars) for link, bars in found.items()}
 
 
-def _cut(start: Event, end_s: float, *, ended: bool = True) -> Bar:
-    return Bar(start.t_s, end_s, "cut", f"{start.text('link')} cut", start.text("why"), ended)
+def _cut(start: LinkCut, end_s: float, *, ended: bool = True) -> Bar:
+    return Bar(start.t_s, end_s, "cut", f"{start.link} cut", start.why, ended)

@@ -9,27 +9,45 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from hil.core.process_id import is_alive, this_process
 from hil.errors import ConfigurationError, HarnessError
+from hil.evidence.events import (
+    ArtefactLost,
+    ArtefactStored,
+    Event,
+    LinkCut,
+    MeasuredValue,
+    Unknown,
+    WatchSummary,
+)
 from hil.evidence.model import Verdict, at_most
 from hil.evidence.readback import RunRecord
 from hil.evidence.record import NullRecorder, Recorder, jsonable
 from tests.kits.synthetic_run import build
 
 
+@dataclass(frozen=True)
+class Tick(Event, kind="tick"):
+    """An event of a campaign's own."""
+
+    thread: int
+    count: int
+    padding: str
+
+
 def test_what_is_recorded_can_be_read_back(tmp_path: Path) -> None:
     with Recorder.create(tmp_path / "run-1", {"plan": "demo"}) as recorder:
-        recorder.event("link.cut", link="isl-ab")
+        recorder.emit(LinkCut("isl-ab"))
         recorder.measure("delay", 0.25, "ms", limit=at_most(0.5))
     run = RunRecord.load(tmp_path / "run-1")
     cut, measured = run.events
-    assert (cut.kind, cut.text("link"), run.meta["plan"]) == ("link.cut", "isl-ab", "demo")
-    assert measured.fields["limit"] == "<= 0.5 ms"
-    assert measured.fields["ok"] is True
+    assert (cut, run.meta["plan"]) == (LinkCut("isl-ab"), "demo")
+    assert measured == MeasuredValue("delay", 0.25, "ms", "<= 0.5 ms", True, "device under test")
     assert 0 <= cut.t_s <= measured.t_s < 60
 
 
@@ -52,7 +70,7 @@ def test_lines_of_many_threads_and_two_recorders_are_never_mixed(tmp_path: Path)
 
     def write(recorder: Recorder, number: int) -> None:
         for count in range(200):
-            recorder.event("tick", thread=number, count=count, padding="x" * 300)
+            recorder.emit(Tick(number, count, "x" * 300))
 
     threads = [threading.Thread(target=write, args=(r, n)) for n, r in enumerate([first, second] * 4)]
     for thread in threads:
@@ -63,17 +81,18 @@ def test_lines_of_many_threads_and_two_recorders_are_never_mixed(tmp_path: Path)
     second.close()
     run = RunRecord.load(tmp_path / "run-1")
     assert run.unreadable_lines == 0
-    seen = [(e.fields["thread"], e.fields["count"]) for e in run.events]
+    seen = [(e.extra["thread"], e.extra["count"]) for e in run.events]
     assert sorted(seen) == [(t, c) for t in range(8) for c in range(200)]
 
 
 KILLED_WRITER = """
 import sys
 from pathlib import Path
+from hil.evidence.events import WatchSummary
 from hil.evidence.record import Recorder
 recorder = Recorder.create(Path(sys.argv[1]), {})
 for count in range(10**9):
-    recorder.event("tick", count=count)
+    recorder.emit(WatchSummary(samples=count))
     if count == 500:
         print("ready", flush=True)
 """
@@ -88,7 +107,7 @@ def test_every_complete_line_survives_sigkill(tmp_path: Path) -> None:
         assert writer.stdout.readline() == b"ready\n"
         writer.send_signal(signal.SIGKILL)
     run = RunRecord.load(directory)
-    assert [e.fields["count"] for e in run.events] == list(range(len(run.events)))
+    assert [e.samples for e in run.of(WatchSummary)] == list(range(len(run.events)))
     assert len(run.events) > 500
     assert run.unreadable_lines <= 1
 
@@ -99,9 +118,9 @@ def test_a_torn_last_line_is_counted_and_does_not_spoil_what_is_appended(tmp_pat
         '{"t_utc":"x","mono_s":1,"kind":"a"}\n{"t_utc":"2026', "utf-8"
     )
     with Recorder.attach(tmp_path / "run-1") as recorder:
-        recorder.event("b")
+        recorder.emit(LinkCut("b"))
     run = RunRecord.load(tmp_path / "run-1")
-    assert [e.kind for e in run.events] == ["a", "b"]
+    assert run.events == (Unknown("a"), LinkCut("b"))
     assert run.unreadable_lines == 1
 
 
@@ -114,10 +133,10 @@ def test_an_artefact_is_copied_and_its_hash_recorded(tmp_path: Path) -> None:
         recorder.artefact_bytes("../../sly", b"x", kind="log")
     assert copy.read_bytes() == b"boot\n"
     assert copy != again
-    first, _, third = RunRecord.load(tmp_path / "run-1").of_kind("artefact")
-    assert first.fields["sha256"] == hashlib.sha256(b"boot\n").hexdigest()
-    assert (first.text("board"), first.fields["size"], first.text("artefact_kind")) == ("a1", 5, "console")
-    assert third.text("path") == "artefacts/sly"
+    first, _, third = RunRecord.load(tmp_path / "run-1").of(ArtefactStored)
+    assert first.sha256 == hashlib.sha256(b"boot\n").hexdigest()
+    assert (first.board, first.size, first.artefact_kind) == ("a1", 5, "console")
+    assert third.path == "artefacts/sly"
 
 
 def test_a_growing_file_is_collected_as_it_is_at_the_end(tmp_path: Path) -> None:
@@ -130,10 +149,10 @@ def test_a_growing_file_is_collected_as_it_is_at_the_end(tmp_path: Path) -> None
         with console.open("a") as file:
             file.write("login:\n")
     run = RunRecord.load(tmp_path / "run-1")
-    (artefact,) = run.of_kind("artefact")
-    assert (tmp_path / "run-1" / artefact.text("path")).read_text("utf-8") == "boot\nlogin:\n"
-    assert artefact.text("board") == "a1"
-    assert run.of_kind("artefact.lost")[0].text("source").endswith("gone.log")
+    (artefact,) = run.of(ArtefactStored)
+    assert (tmp_path / "run-1" / artefact.path).read_text("utf-8") == "boot\nlogin:\n"
+    assert artefact.board == "a1"
+    assert run.of(ArtefactLost)[0].source.endswith("gone.log")
 
 
 def test_values_that_json_cannot_say_become_text() -> None:
@@ -158,18 +177,18 @@ def test_numpy_numbers_are_recorded_as_numbers(tmp_path: Path) -> None:
     with Recorder.create(tmp_path / "run-1", {}) as recorder:
         taken = recorder.measure("tiles", numpy.int64(12), limit=at_most(12))
     assert taken.ok is True
-    assert RunRecord.load(tmp_path / "run-1").events[0].fields["value"] == 12
+    assert RunRecord.load(tmp_path / "run-1").of(MeasuredValue)[0].value == 12
 
 
 def test_the_scope_of_a_test_is_on_every_event_of_every_thread(tmp_path: Path) -> None:
     with Recorder.create(tmp_path / "run-1", {}) as recorder:
         with recorder.scope(test="t1"):
-            thread = threading.Thread(target=recorder.event, args=("from.thread",))
+            thread = threading.Thread(target=recorder.emit, args=(LinkCut("isl-ab"),))
             thread.start()
             thread.join()
-        recorder.event("outside")
+        recorder.emit(LinkCut("isl-ab"))
     inside, outside = RunRecord.load(tmp_path / "run-1").events
-    assert (inside.text("test"), outside.text("test")) == ("t1", "")
+    assert (inside.test, outside.test) == ("t1", "")
 
 
 def test_facts_learnt_later_are_merged_into_the_run(tmp_path: Path) -> None:
@@ -184,7 +203,7 @@ def test_evidence_after_the_end_is_refused_instead_of_lost(tmp_path: Path) -> No
     recorder.close()
     recorder.close()
     with pytest.raises(HarnessError, match="too late"):
-        recorder.event("late")
+        recorder.emit(LinkCut("isl-ab"))
 
 
 def test_outside_of_a_campaign_nothing_is_kept_but_limits_are_judged(
@@ -192,7 +211,7 @@ def test_outside_of_a_campaign_nothing_is_kept_but_limits_are_judged(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with NullRecorder() as recorder:
-        recorder.event("x")
+        recorder.emit(LinkCut("isl-ab"))
         recorder.follow("/nowhere", kind="log")
         recorder.update_meta(a=1)
         assert recorder.measure("x", 2, limit=at_most(1)).ok is False

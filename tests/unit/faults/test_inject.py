@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from hil.errors import BenchError, DeviceError
+from hil.evidence.events import FaultInjected
 from hil.faults.inject import strike
 from hil.testing.fakes import ListSink
 
@@ -31,7 +32,7 @@ def test_the_fault_strikes_once_the_threshold_is_reached_and_is_recorded() -> No
     )
     assert struck.at >= 5
     assert struck.unwrap() >= struck.at
-    assert sink.events == [("fault", {"what": "a stop", "progress": struck.at})]
+    assert sink.events == [FaultInjected("a stop", struck.at)]
 
 
 def test_what_the_action_raised_after_the_fault_is_handed_over() -> None:

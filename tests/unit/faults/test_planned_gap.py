@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from hil.errors import BenchError, DeviceError
+from hil.evidence.events import ContactGap, FaultInjected
 from hil.faults import planned_gap
 from hil.faults.planned_gap import Interrupted, across_gap
 from hil.rollout.contact_gaps import ContactPlan, Gap
@@ -94,11 +95,11 @@ def test_the_evidence_has_the_planned_and_the_observed_times() -> None:
     world = World(as_planned)
     done = world.run()
     (fault, gap) = world.sink.events
-    assert fault == ("fault", {"what": "contact closed", "progress": done.at_close, "planned": True})
-    assert gap[0] == "contact.gap"
-    assert (gap[1]["links"], gap[1]["closes_s"], gap[1]["opens_s"]) == (["isl"], 100.0, 120.0)
-    assert gap[1]["bytes_at_close"] <= gap[1]["bytes_held"] < SIZE
-    assert 120.0 <= gap[1]["flowed_again_s"] <= gap[1]["ended_s"]
+    assert fault == FaultInjected("contact closed", done.at_close, planned=True)
+    assert isinstance(gap, ContactGap) and gap.bytes_at_close and gap.bytes_held
+    assert (gap.links, gap.closes_s, gap.opens_s) == (("isl",), 100.0, 120.0)
+    assert gap.bytes_at_close <= gap.bytes_held < SIZE
+    assert 120.0 <= gap.flowed_again_s <= gap.ended_s
 
 
 def test_a_long_wait_is_told_of_twice_a_minute() -> None:

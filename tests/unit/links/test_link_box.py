@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hil.errors import BenchError, ConfigurationError
+from hil.evidence.events import LinkCommanded, LinkCut, LinkRestored
 from hil.links.assembly import deal
 from hil.links.engines import netem, rtnl
 from hil.links.engines.agent_server import AgentServer, RemoteAgent
@@ -71,10 +72,10 @@ def test_a_cut_loses_everything_and_a_restore_brings_back_what_was_commanded(
     _, restored = box.show()
     assert restored.up
     assert restored.a_to_b.kernel == BURSTS
-    assert [(kind, fields["link"]) for kind, fields in sink.events] == [
-        ("link.set", "crosslink"),
-        ("link.cut", "crosslink"),
-        ("link.restore", "crosslink"),
+    assert sink.events == [
+        LinkCommanded("crosslink", a_to_b=BURSTS.to_json()),
+        LinkCut("crosslink"),
+        LinkRestored("crosslink"),
     ]
 
 

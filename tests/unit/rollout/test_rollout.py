@@ -14,6 +14,7 @@ import pytest
 
 from hil.boards.protocol import Board, Slot
 from hil.errors import BenchError, ConfigurationError, DeviceError
+from hil.evidence.events import Event, RolloutStep
 from hil.rollout import upload as upload_module
 from hil.rollout.activation import FellBack
 from hil.rollout.fleet import Fleet, Member
@@ -56,7 +57,7 @@ def test_everything_at_once_ends_with_all_boards_confirmed_and_claiming(
     assert versions(boards) == {("2.0.0", True)}
     assert report.epoch == 1
     assert {t.bytes_received for t in report.transfers} == {bundle.size_bytes}
-    steps = {(f["board"], f["step"]) for kind, f in sink.events if kind == "rollout.step"}
+    steps = {(e.board, e.step) for e in sink.of(RolloutStep)}
     assert {("a1", "upload"), ("b1", "relay"), ("a2", "fan-out"), ("b3", "fan-out")} <= steps
     assert {
         (name, step) for name in boards.boards for step in ("install", "boot", "confirm", "serving")
@@ -75,7 +76,7 @@ def test_nothing_restarts_before_the_canary_is_confirmed_and_all_have_installed(
 ) -> None:
     sink = ListSink()
     rollout(boards, bundle, sink=sink).run()
-    steps = [(f["board"], f["step"], f["phase"]) for kind, f in sink.events if kind == "rollout.step"]
+    steps = [(e.board, e.step, e.phase) for e in sink.of(RolloutStep)]
     first_boot_of_the_rest = min(
         n
         for n, (board, step, phase) in enumerate(steps)
@@ -114,8 +115,8 @@ class Killed(BaseException):
 @pytest.mark.parametrize("moment", range(0, 44, 4))
 def test_killed_anywhere_the_next_run_finishes_the_work(boards: Bed, bundle: FakeBundle, moment: int) -> None:
     class Killer(ListSink):
-        def event(self, kind: str, **fields: Any) -> None:
-            super().event(kind, **fields)
+        def emit(self, event: Event) -> None:
+            super().emit(event)
             if len(self.events) > moment:
                 raise Killed
 

@@ -21,6 +21,7 @@ from hil.boards.console.pump import FileConsole
 from hil.boards.console.serial_console import SerialConsole
 from hil.core.wait import wait_until
 from hil.errors import BenchError, DeviceError
+from hil.evidence.events import ConsolePort, ConsoleStage, Event
 from hil.testing.fakes import ListSink
 from tests.kits import checkout
 
@@ -238,7 +239,7 @@ def test_an_adapter_that_vanishes_comes_back_and_the_console_goes_on(
     adapter.say(BOOT)
     console.wait_for_stage(Stage.LOGIN, deadline_s=10.0, since=since)
     assert console.log.read_bytes() == BOOT + BOOT
-    states = [fields["state"] for kind, fields in sink.events if kind == "console.port"]
+    states = [event.state for event in sink.of(ConsolePort)]
     assert states == ["gone", "back"]
 
 
@@ -268,7 +269,7 @@ def test_a_panic_ends_a_wait_for_the_login_at_once(adapter: Adapter, console: Se
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_reader_that_dies_is_not_taken_for_a_silent_board(adapter: Adapter, tmp_path: Path) -> None:
     class Broken:
-        def event(self, kind: str, **fields: object) -> None:
+        def emit(self, event: Event) -> None:
             raise RuntimeError("the sink is full")
 
     with SerialConsole("a1", str(adapter.path), tmp_path, sink=Broken()) as console:
@@ -280,7 +281,7 @@ def test_a_reader_that_dies_is_not_taken_for_a_silent_board(adapter: Adapter, tm
 
 def test_stages_are_evidence(adapter: Adapter, console: SerialConsole, sink: ListSink) -> None:
     booted(console, adapter)
-    stages = [fields["stage"] for kind, fields in sink.events if kind == "console.stage"]
+    stages = [event.stage for event in sink.of(ConsoleStage)]
     assert stages[0] == "mb1"
     assert stages[-1] == "login"
     assert [s.stage.value for s in console.seen()] == stages

@@ -16,6 +16,7 @@ from hil.boards.container.storage import prepare_nv_dir
 from hil.boards.protocol import Board, Fidelity, PowerState, Via
 from hil.boards.ssh import login as ssh_login
 from hil.errors import BenchError, ConfigurationError, DeviceError
+from hil.evidence.events import BoardPower
 from hil.images.images import OsImage
 from hil.images.pki import Pki
 from hil.onboard.variables import BootControl, Variables
@@ -141,7 +142,7 @@ def test_power_on_plugs_the_nics_once_and_says_so(kit: Kit) -> None:
     kit.board.supervisor.on()
     assert kit.plugged == [os.getpid()]
     assert kit.engine.calls == ["start"]
-    assert kit.sink.events == [("board.power", {"board": "a1", "action": "on"})]
+    assert kit.sink.events == [BoardPower("a1", "on")]
 
 
 def test_a_power_cut_freezes_before_it_kills_and_waits_for_the_end(kit: Kit) -> None:
@@ -163,7 +164,7 @@ def test_a_board_that_powers_itself_off_while_its_power_is_cut_is_off(
     kit.board.supervisor.cut()
     assert kit.board.supervisor.state() is PowerState.OFF
     assert kit.engine.calls[-1] == moment
-    assert {"board": "a1", "action": "cut"} not in [fields for _, fields in kit.sink.events]
+    assert BoardPower("a1", "cut") not in kit.sink.events
 
 
 def test_a_board_that_waits_for_a_disk_is_frozen_a_moment_later(kit: Kit) -> None:
@@ -185,7 +186,7 @@ def test_off_presses_the_power_button_first(kit: Kit) -> None:
     kit.board.supervisor.on()
     kit.board.supervisor.off(deadline_s=1.0)
     assert kit.engine.calls == ["start", "kill SIGTERM"]
-    assert kit.sink.events[-1] == ("board.power", {"board": "a1", "action": "off"})
+    assert kit.sink.events[-1] == BoardPower("a1", "off")
 
 
 @pytest.mark.parametrize(("call", "verb"), [("start", "on"), ("pause", "cut"), ("kill", "cut")])

@@ -14,6 +14,7 @@ from hil.boards.power.switch import ConfirmedSwitch, NoAnswerError, Outlet
 from hil.boards.power.tasmota import Tasmota
 from hil.boards.protocol import PowerState
 from hil.errors import BenchError
+from hil.evidence.events import PowerAnswerLost
 from hil.testing.fakes import ListSink
 from tests.kits import power_strips
 from tests.kits.power_strips import Fault, ShellyGen1Strip, ShellyGen2Strip, TasmotaStrip
@@ -136,7 +137,7 @@ def test_a_lost_answer_is_settled_by_reading_and_the_command_is_not_sent_again(
     ConfirmedSwitch(outlet_of(kind, strip.address), deadline_s=3, every_s=0.01, sink=sink).on()
     assert strip.outlets.on[OUTLET]
     assert sum(strip.is_command(*_split(path)) for path in strip.seen) == 1
-    assert [name for name, _ in sink.events] == ["power.answer_lost"]
+    assert [type(event) for event in sink.events] == [PowerAnswerLost]
 
 
 def _split(path: str) -> tuple[str, dict[str, list[str]]]:

@@ -17,6 +17,7 @@ from hil.boards.power.switch import ConfirmedSwitch, NoAnswerError, Reading
 from hil.boards.protocol import PowerState
 from hil.boards.protocol import Supervisor as SupervisorProtocol
 from hil.errors import BenchError, ConfigurationError, DeviceError
+from hil.evidence.events import BoardPower
 from hil.lab.power import SupervisorSpec
 from hil.lab.yamlfile import Strict, load_yaml
 from hil.testing.fakes import FakeClock, ListSink
@@ -84,7 +85,7 @@ class Rig:
 
     @property
     def actions(self) -> list[str]:
-        return [fields["action"] for kind, fields in self.sink.events if kind == "board.power"]
+        return [event.action for event in self.sink.of(BoardPower)]
 
 
 def test_it_is_what_the_board_protocol_calls_a_supervisor() -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from hil.evidence.events import LinkFigure
 from hil.links.calibration.calibrate import ATTEMPTS, measure
-from hil.links.calibration.figure import Calibration, bounded, figure, information
+from hil.links.calibration.figure import bounded, figure, information
 from hil.links.calibration.outage import Command, Seen, judge, observe
 from hil.links.calibration.probe import Arrival, Probe
 from hil.links.link_box import LinkBox
@@ -95,7 +96,7 @@ class Stage:
         self.errors = errors
         self.rounds: list[list[str]] = []
 
-    def __call__(self, box: object, probes: Sequence[Probe]) -> list[Calibration]:
+    def __call__(self, box: object, probes: Sequence[Probe]) -> list[LinkFigure]:
         self.rounds.append([probe.direction for probe in probes])
         return [figure(p, "delay_p50", 0, self.errors[p.direction].pop(0), "us", 100) for p in probes]
 

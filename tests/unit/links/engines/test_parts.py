@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hil.links.calibration.calibrate import Calibration, cannot_carry, percentile
+from hil.evidence.events import LinkFigure
+from hil.links.calibration.calibrate import cannot_carry, percentile
 from hil.links.engines import uml
 from hil.links.engines.offload import segmentation_features
 from hil.links.engines.sysctl import big_socket_buffers, restore_socket_buffers
@@ -103,10 +104,10 @@ def test_the_packet_filter_drops_what_the_socket_itself_sent() -> None:
 
 
 def test_only_a_rate_below_tolerance_says_that_the_bench_cannot_carry_it() -> None:
-    good = Calibration("x", "a_to_b", "rate", 200e6, 195e6, "bit/s", 6e6, True)
+    good = LinkFigure("x", "a_to_b", "rate", 200e6, 195e6, "bit/s", 6e6, True)
     short = replace(good, direction="b_to_a", measured=100e6, ok=False)
     high = replace(good, measured=300e6, ok=False)
-    delay = Calibration("x", "a_to_b", "delay_p50", 14390, 5000, "us", 150, False)
+    delay = LinkFigure("x", "a_to_b", "delay_p50", 14390, 5000, "us", 150, False)
     silent = replace(good, measured=None, ok=False)
     assert cannot_carry([good, short, high, delay, silent]) == [short]
 

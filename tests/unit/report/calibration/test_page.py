@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from hil.evidence.events import LinkFigure
+from hil.evidence.json_fields import read_fields
 from hil.report.calibration.page import calibration_page, calibration_section
 from hil.report.calibration.plots import Band, Curve, Row, ecdf, interval_rows, tolerance_rows
 
@@ -42,12 +44,20 @@ FULL = [
 ]
 
 
+def section(rows: list[dict[str, Any]]) -> str:
+    return calibration_section(read_fields(LinkFigure, each) for each in rows)
+
+
+def page_of(rows: list[dict[str, Any]], **options: Any) -> str:
+    return calibration_page([read_fields(LinkFigure, each) for each in rows], **options)
+
+
 def svgs(html: str) -> list[ET.Element]:
     return [ET.fromstring(text) for text in re.findall(r"<svg.*?</svg>", html, re.S)]
 
 
 def test_every_quantity_of_a_link_is_drawn_and_listed() -> None:
-    html = calibration_section(FULL)
+    html = section(FULL)
     for title in ("One-way delay", "Rate", "Loss", "Outage length", "Time to effect"):
         assert f"<h4>{title}</h4>" in html
     assert len(svgs(html)) == 5
@@ -58,11 +68,11 @@ def test_every_quantity_of_a_link_is_drawn_and_listed() -> None:
 
 
 def test_no_rows_make_no_section() -> None:
-    assert calibration_section([]) == ""
+    assert section([]) == ""
 
 
 def test_of_a_figure_measured_twice_the_last_counts() -> None:
-    html = calibration_section([row("rate", ok=False, measured=None), *FULL])
+    html = section([row("rate", ok=False, measured=None), *FULL])
     assert "outside" not in html
 
 
@@ -70,7 +80,7 @@ def test_what_is_outside_is_named_first_and_marked_by_shape_as_well() -> None:
     bad = row(
         "rate", direction="b_to_a", commanded=200e6, measured=150e6, unit="bit/s", tolerance=6e6, ok=False
     )
-    html = calibration_section([*FULL, bad])
+    html = section([*FULL, bad])
     assert "Outside: isl-ab b → a rate" in html
     assert html.index("150.0 of 200 Mbit/s") < html.index("199.9 of 200 Mbit/s")
     assert '<path class="bad"' in html
@@ -80,13 +90,13 @@ def test_a_link_that_the_contact_plan_has_down_is_told_of_without_alarm() -> Non
     state = row(
         "state", commanded=0, measured=0, unit="up", tolerance=0, note="the contact plan has it down now"
     )
-    html = calibration_section([state])
+    html = section([state])
     assert '<p class="aside"><b>isl-ab a → b</b>: the contact plan has it down now.' in html
     assert "alarm" not in html.split("</style>")[1]
 
 
 def test_names_from_evidence_cannot_become_markup() -> None:
-    html = calibration_section([{**each, "link": "<script>x</script>", "note": "<b>"} for each in FULL])
+    html = section([{**each, "link": "<script>x</script>", "note": "<b>"} for each in FULL])
     assert "<script" not in html
     assert "<b>" not in html.split("</style>")[1].replace('<b class="', "")
 
@@ -98,7 +108,7 @@ def test_a_field_that_is_missing_or_odd_leaves_a_blank(field: str, value: object
         [{**each, field: value} for each in FULL],
         [{k: v for k, v in each.items() if k != field} for each in FULL],
     ):
-        for picture in svgs(calibration_section(damaged)):
+        for picture in svgs(section(damaged)):
             numbers = [
                 v for part in picture.iter() for k, v in part.attrib.items() if k in ("x", "y", "points", "d")
             ]
@@ -107,13 +117,13 @@ def test_a_field_that_is_missing_or_odd_leaves_a_blank(field: str, value: object
 
 def test_many_links_show_the_worst_and_fold_the_rest() -> None:
     rows = [{**each, "link": f"isl-{n}", "ok": each["ok"] and n != 19} for n in range(20) for each in FULL]
-    html = calibration_section(rows)
+    html = section(rows)
     assert html.index("isl-19, ") < html.index("isl-0, ")
     assert html.count("<details>") >= 3
 
 
 def test_the_page_stands_alone_and_says_what_it_was_measured_with() -> None:
-    page = calibration_page(FULL, bench="virtual", facts=[("Shaping kernel", "6.1.0 <uml>")])
+    page = page_of(FULL, bench="virtual", facts=[("Shaping kernel", "6.1.0 <uml>")])
     assert "6.1.0 &lt;uml&gt;" in page
     assert "What was commanded is what packets see" in page
     assert not re.search(r"""(src|href)\s*=|@import|url\([^#]""", page)
@@ -121,9 +131,9 @@ def test_the_page_stands_alone_and_says_what_it_was_measured_with() -> None:
 
 
 def test_the_page_of_a_bench_outside_tolerance_says_so_first() -> None:
-    page = calibration_page([*FULL, row("rate", ok=False)], bench="virtual")
+    page = page_of([*FULL, row("rate", ok=False)], bench="virtual")
     assert "1 of 8 figures" in page
-    assert "Nothing was measured" in calibration_page([], bench="virtual")
+    assert "Nothing was measured" in page_of([], bench="virtual")
 
 
 def test_a_value_beyond_the_axis_is_drawn_at_its_end() -> None:

@@ -1,0 +1,532 @@
+"""Events: what evidence is made of, one class per kind.
+
+An event is emitted (``sink.emit(LinkCut("isl-ab"))``), written as one line of ``evidence.jsonl`` and read back as the
+same class (``run.of(LinkCut)``).  A class's fields are the keys of its line.  A field that is blank (None, "" or empty)
+is not written.  Old lines may lack fields, and new ones may have others: a missing field gets its default, an unknown
+one is kept in ``extra``, and a line of an unknown kind becomes an :class:`Unknown`.
+
+To add a kind: a class here, where it is emitted, and what the report says of it; ``tools/event_table.py --write``
+brings the table in docs/evidence.md up to date.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+from hil.evidence.json_fields import read_fields
+from hil.evidence.model import Value
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened.  The fields of this class are filled when evidence is read back."""
+
+    kind: ClassVar[str]
+    __test__: ClassVar[bool] = False  # for pytest: TestStarted is not a test class
+
+    t_s: float = field(default=0.0, init=False, compare=False, repr=False)
+    """Seconds since the run started."""
+    t_utc: str = field(default="", init=False, compare=False, repr=False)
+    test: str = field(default="", init=False, compare=False, repr=False)
+    """Id of the test during which it happened."""
+    extra: Mapping[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """Fields of the line that this version does not know."""
+
+    def __init_subclass__(cls, *, kind: str, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.kind = kind
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields that are written: those that are not blank."""
+        own = ((each.name, getattr(self, each.name)) for each in fields(self) if each.init)
+        return {name: value for name, value in own if value is not None and value != "" and value != ()}
+
+
+@dataclass(frozen=True)
+class Unknown(Event, kind=""):
+    """A line of a kind that this version does not know; its fields are in ``extra``."""
+
+    name: str
+
+
+# The run and its tests.
+
+
+@dataclass(frozen=True)
+class CollectedTest:
+    """One test of the campaign as it was collected; ``absent`` says why this lab cannot show it."""
+
+    test: str
+    title: str = ""
+    description: str = ""
+    step: str = ""
+    requirements: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    selected: bool = True
+    absent: str = ""
+
+
+@dataclass(frozen=True)
+class RunCollected(Event, kind="run.collected"):
+    """The tests of the campaign, in the order in which they are to run."""
+
+    tests: tuple[CollectedTest, ...]
+
+
+@dataclass(frozen=True)
+class RunEnded(Event, kind="run.end"):
+    """The run ended; ``interrupted`` and ``configuration_error`` say why it was not complete."""
+
+    interrupted: str = ""
+    configuration_error: str = ""
+
+
+@dataclass(frozen=True)
+class TestStarted(Event, kind="test.start"):
+    """An attempt at a test began."""
+
+    attempt: int = 1
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class TestEnded(Event, kind="test.end"):
+    """An attempt at a test ended; ``retried`` when another one follows because the bench was at fault."""
+
+    verdict: str
+    attempt: int = 1
+    blame: str = ""
+    message: str = ""
+    remedy: str = ""
+    detail: str = ""
+    duration_s: float = 0.0
+    retried: bool = False
+
+
+@dataclass(frozen=True)
+class MeasuredValue(Event, kind="measurement"):
+    """A value that a test measured, with its limit as text; ``ok`` None: there is no limit."""
+
+    name: str
+    value: Value | None = None
+    unit: str = ""
+    limit: str | None = None
+    ok: bool | None = None
+    blame: str = ""
+
+
+# Files.
+
+
+@dataclass(frozen=True)
+class ArtefactStored(Event, kind="artefact"):
+    """A file was copied into the run; ``path`` is relative to its directory, ``size`` in bytes."""
+
+    path: str
+    artefact_kind: str = ""
+    sha256: str = ""
+    size: int = 0
+    board: str = ""
+    from_source: str = ""
+
+
+@dataclass(frozen=True)
+class ArtefactFollowed(Event, kind="artefact.follow"):
+    """A file that still grows is to be copied at the end."""
+
+    source: str
+    artefact_kind: str = ""
+    name: str = ""
+    board: str = ""
+
+
+@dataclass(frozen=True)
+class ArtefactLost(Event, kind="artefact.lost"):
+    """A file that was to be copied at the end could not be."""
+
+    source: str
+    error: str = ""
+
+
+# The bench.
+
+
+@dataclass(frozen=True)
+class BenchUp(Event, kind="bench.up"):
+    """The bench came up: its link engine, seconds per phase of bring-up, and power mode per board."""
+
+    engine: Mapping[str, Any]
+    phases_s: Mapping[str, float] = field(default_factory=dict)
+    power_modes: Mapping[str, str] = field(default_factory=dict)
+    bench: str = ""
+
+
+@dataclass(frozen=True)
+class BenchRetried(Event, kind="bench.retry"):
+    """A test or the bring-up is repeated because the bench was at fault."""
+
+    what: str
+    error: str = ""
+    attempt: int = 1
+
+
+@dataclass(frozen=True)
+class LeftoverFound(Event, kind="bench.leftover"):
+    """Something that a killed run had left was removed, or with ``error`` could not be."""
+
+    what: str
+    error: str = ""
+
+
+# Boards.
+
+
+@dataclass(frozen=True)
+class BoardPower(Event, kind="board.power"):
+    """A board's power was switched: ``action`` is on, off, cut or reset."""
+
+    board: str
+    action: str
+
+
+@dataclass(frozen=True)
+class BoardBooted(Event, kind="board.boot"):
+    """A board's OS answered."""
+
+    board: str
+    slot: str = ""
+    os_version: str = ""
+    boot_id: str = ""
+    reset_reason: str = ""
+
+
+@dataclass(frozen=True)
+class ConsolePort(Event, kind="console.port"):
+    """A board's serial port went (``state`` gone, with ``why``) or is there again (back)."""
+
+    board: str
+    port: str = ""
+    state: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class ConsoleStage(Event, kind="console.stage"):
+    """A board's console showed a boot stage; ``bad``: not one of a good boot; ``mended``: read from a torn line."""
+
+    board: str
+    stage: str
+    groups: tuple[str, ...] = ()
+    bad: bool = False
+    mended: bool = False
+
+
+@dataclass(frozen=True)
+class PowerAnswerLost(Event, kind="power.answer_lost"):
+    """A power outlet did not answer a command; its state was read back instead."""
+
+    outlet: str
+    wanted: str = ""
+    error: str = ""
+
+
+# Links.
+
+INFORMATION = "for information"
+"""Note of a figure that has no bounds to keep."""
+
+
+@dataclass(frozen=True)
+class LinkCommanded(Event, kind="link.set"):
+    """A link's state was commanded by hand, in one direction or both (``hil.links.state.LinkState`` as JSON)."""
+
+    link: str
+    a_to_b: Mapping[str, Any] = field(default_factory=dict)
+    b_to_a: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LinkCut(Event, kind="link.cut"):
+    """Both directions of a link were commanded down."""
+
+    link: str
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class LinkRestored(Event, kind="link.restore"):
+    """A link that was cut was commanded up again."""
+
+    link: str
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class LinkFigure(Event, kind="link.calibration"):
+    """One figure of one direction of a link, commanded and measured on real packets.
+
+    Quantities: ``engine_constant``, ``delay_p50``, ``delay_p95``, ``delay_p99``, ``jitter_p95_p50`` and
+    ``jitter_sd`` in us; ``rate`` in bit/s; ``loss`` in ppm; ``burst_length`` (mean, Gilbert-Elliott only) in
+    packets; ``mangled`` (different from what was sent, over TCP) in bytes; ``outage_length``, and from the command
+    to its effect ``cut_effect_p50``, ``cut_effect_p99``, ``restore_effect_p50``, ``restore_effect_p99`` in us; and
+    ``state`` (up) for a direction that was not measured.
+    """
+
+    link: str
+    direction: str
+    quantity: str
+    commanded: float
+    measured: float | None  # None: nothing arrived
+    unit: str
+    tolerance: float = 0.0  # to either side, in ``unit``; 0 with ok True: for information
+    ok: bool = False
+    note: str = ""
+    quantiles: tuple[float, ...] = ()  # of delay_p50: percentiles 0..100 of the one-way delay, us
+    low: float | None = None  # bounds of acceptance in ``unit``, where they are not commanded +- tolerance
+    high: float | None = None
+
+    @property
+    def judged(self) -> bool:
+        """Whether it must keep its bounds, and is not for information only."""
+        return not self.ok or not self.note.startswith(INFORMATION)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest value that it may have, in ``unit``."""
+        low = self.commanded - self.tolerance if self.low is None else self.low
+        high = self.commanded + self.tolerance if self.high is None else self.high
+        return low, high
+
+    def __str__(self) -> str:
+        where = f"{self.link} {self.direction}"
+        if self.quantity == "state":
+            return f"{where}: {self.note}"
+        measured = "nothing" if self.measured is None else f"{self.measured:,.12g}"
+        low, high = self.bounds
+        note = f" ({self.note})" if self.note else ""
+        return (
+            f"{where}: {self.quantity} is {measured}, allowed {low:,.12g} to {high:,.12g} {self.unit}{note}"
+        )
+
+
+@dataclass(frozen=True)
+class PhaseInterval:
+    """A link was in one phase of its plan, from ``start_s`` to ``end_s`` (seconds since the run started)."""
+
+    phase: str
+    start_s: float
+    end_s: float
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class LinkTimeline(Event, kind="link.timeline"):
+    """The phases of a link over the run; ``link_kind`` is crosslink or ground."""
+
+    link: str
+    link_kind: str = ""
+    between: tuple[str, ...] = ()
+    intervals: tuple[PhaseInterval, ...] = ()
+
+
+@dataclass(frozen=True)
+class LinkSchedule(Event, kind="link.schedule"):
+    """How the link box applied its schedule: rows, how late they were, how many were refused, held or lost.
+
+    ``file`` is the log of every row, relative to the run's directory.
+    """
+
+    rows: int | None = None
+    late_p50_us: float | None = None
+    late_p99_us: float | None = None
+    late_max_us: float | None = None
+    errors: int = 0
+    held: int = 0
+    lost: int = 0
+    file: str = ""
+
+
+@dataclass(frozen=True)
+class RoutesChanged(Event, kind="route.change"):
+    """Routes of the boards were changed; ``changed`` says how many."""
+
+    changed: int | None = None
+    why: str = ""
+
+
+# The orbit.
+
+
+@dataclass(frozen=True)
+class OrbitEpoch(Event, kind="orbit.epoch"):
+    """The orbit that the links follow: mission time ``epoch`` (ISO 8601) was at ``zero_mono_s`` (CLOCK_MONOTONIC)."""
+
+    name: str
+    file: str = ""
+    epoch: str = ""
+    zero_mono_s: float | None = None
+    seed: int | None = None
+    assumed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OrbitPicture(Event, kind="orbit.picture"):
+    """A picture of the constellation (SVG), relative to the run's directory."""
+
+    file: str
+
+
+@dataclass(frozen=True)
+class ContactGap(Event, kind="contact.gap"):
+    """A transfer across a planned end of contact; times in seconds since the plan's start."""
+
+    links: tuple[str, ...]
+    closes_s: float
+    flowed_again_s: float
+    ended_s: float
+    what: str = ""
+    begun_s: float | None = None
+    opens_s: float | None = None
+    bytes_at_close: int | None = None
+    bytes_held: int | None = None
+
+
+# The rollout and the cluster.
+
+
+@dataclass(frozen=True)
+class FaultInjected(Event, kind="fault"):
+    """Something went wrong on purpose, or by plan (``planned``), at ``progress`` of what it interrupts."""
+
+    what: str
+    progress: int | None = None
+    planned: bool = False
+    target: str = ""
+
+
+@dataclass(frozen=True)
+class RolloutStep(Event, kind="rollout.step"):
+    """A step of the rollout on a board began or ended (``phase`` start or end); the facts are those of its end.
+
+    ``detail`` has the facts, or the error, in words.  ``bytes`` are those that the transfer moved, ``resumed_at`` the
+    offsets in bytes at which it went on, ``source`` the board that it came from.
+    """
+
+    board: str
+    step: str
+    phase: str
+    seconds: float | None = None
+    ok: bool | None = None
+    detail: str = ""
+    epoch: int | None = None
+    artefact: str = ""
+    source: str = ""
+    bytes: int | None = None
+    connections: int | None = None
+    resumed_at: tuple[int, ...] = ()
+    slot: str = ""
+    version: str = ""
+    os_version: str = ""
+
+
+@dataclass(frozen=True)
+class WatchClaim(Event, kind="watch.claim"):
+    """A board began to claim that it serves under ``epoch``, or claims no longer (None)."""
+
+    board: str
+    epoch: int | None = None
+    answers: bool = True
+
+
+@dataclass(frozen=True)
+class WatchViolation(Event, kind="watch.violation"):
+    """Two boards claimed different epochs at the same time."""
+
+    what: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class WatchSummary(Event, kind="watch.summary"):
+    """What the watcher of the epoch invariant saw: ``claims`` has (start, end, epoch) per board.
+
+    Times are seconds since the watcher started, which was at ``started_mono_s`` (CLOCK_MONOTONIC).
+    """
+
+    duration_s: float | None = None
+    samples: int = 0
+    answers: int = 0
+    max_gap_s: float | None = None
+    max_gap_board: str = ""
+    conclusive: bool = True
+    violations: tuple[str, ...] = ()
+    claims: Mapping[str, tuple[tuple[float, float, int], ...]] = field(default_factory=dict)
+    started_mono_s: float | None = None
+
+
+@dataclass(frozen=True)
+class BoardWork:
+    """One board's part of a job; bytes are tiles in and masks out, seconds include the way there and back.
+
+    ``provider`` is what the network ran on: ``TensorRT``, ``CUDA`` or ``CPU``; empty when the board does not say.
+    """
+
+    tiles: int = 0
+    tiles_per_s: float = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    seconds: float = 0.0
+    failures: int = 0
+    provider: str = ""
+
+
+@dataclass(frozen=True)
+class InferenceFinished(Event, kind="inference.result"):
+    """The cluster computed a scene: the work of each board, and how its mask compares with the reference."""
+
+    per_board: Mapping[str, BoardWork] = field(default_factory=dict)
+    job: str = ""
+    epoch: int | None = None
+    seconds: float | None = None
+    tiles: int | None = None
+    retried_tiles: int | None = None
+    tiles_per_s: float | None = None
+    mismatched_pixels: int | None = None
+    pixels: int | None = None
+    iou: float | None = None
+    digest: str = ""
+    golden_digest: str = ""
+    mismatched_pixels_committed: int | None = None
+
+
+KINDS: Mapping[str, type[Event]] = {
+    cls.kind: cls for cls in Event.__subclasses__() if cls.__module__ == __name__ and cls is not Unknown
+}
+"""Every class of event by the kind that its lines have."""
+
+_ENVELOPE = frozenset({"t_utc", "mono_s", "kind", "test"})
+
+
+def from_record(record: Mapping[str, Any], mono_start_s: float) -> Event:
+    """Return the event of one line of evidence.
+
+    KeyError, TypeError or ValueError when the line has no time or kind; its other fields never raise.
+    """
+    kind = str(record["kind"])
+    t_s = float(record["mono_s"]) - mono_start_s
+    if t_s - t_s != 0:
+        raise ValueError(f"mono_s is {record['mono_s']}")
+    cls = KINDS.get(kind)
+    event = Unknown(kind) if cls is None else read_fields(cls, record)
+    known = _ENVELOPE if cls is None else _ENVELOPE.union(each.name for each in fields(cls) if each.init)
+    filled = {
+        "t_s": t_s,
+        "t_utc": str(record["t_utc"]),
+        "test": str(record.get("test") or ""),
+        "extra": {key: value for key, value in record.items() if key not in known},
+    }
+    for name, value in filled.items():
+        object.__setattr__(event, name, value)
+    return event
