@@ -23,6 +23,8 @@ from hil.evidence.model import EXIT_CODE, EXIT_CONFIGURATION, Measurement, Verdi
 from hil.evidence.record import META, Recorder, sha256_of, write_json
 from hil.evidence.store import RUNS, Run, RunStore
 from hil.evidence.test_plan import Plan, load_plan
+from hil.images.packages import read_wheels
+from hil.images.rootfs import RECIPES
 
 if TYPE_CHECKING:
     from hil.lab.model import Lab
@@ -123,6 +125,7 @@ class CampaignRun:
             "bench": self.bench,
             "process": this_process(),
             "fidelity_gaps": _fidelity_gaps(),
+            "board_packages": {wheel.name: wheel.version for wheel in read_wheels(RECIPES / "wheels.txt")},
         }
         if self.lab is not None:
             meta.update(lab_facts(self.lab, self.lab.file))

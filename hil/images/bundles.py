@@ -13,7 +13,7 @@ from pathlib import Path
 from hil.core.command import Progress, silent
 from hil.core.files import write_atomic
 from hil.core.locks import locked
-from hil.core.paths import cache
+from hil.core.paths import PACKAGE, cache
 from hil.errors import HarnessError
 from hil.images import rootfs
 from hil.images.packages import run_tool, sha256_of
@@ -32,6 +32,7 @@ _INIT_HANGS = (
     "#!/usr/bin/busybox sh\n/usr/bin/busybox echo 'init: hanging'\n"
     "while :; do /usr/bin/busybox sleep 3600; done\n"
 )
+NODE_PROGRAM = PACKAGE / "onboard/node/__main__.py"
 _NODE_FAILS = b'raise SystemExit("node: this build is broken on purpose")\n'
 
 
@@ -93,7 +94,7 @@ class BundleSet:
         self._recipe = recipe
         signer = [pki.release.certificate, pki.foreign.certificate]
         key = rootfs.digest(
-            [upload.sha256, base.name, _PACKING, _INIT_PANICS, _INIT_HANGS, COMPATIBLE, *signer]
+            [upload.sha256, base.name, _PACKING, _INIT_PANICS, _INIT_HANGS, _NODE_FAILS, COMPATIBLE, *signer]
         )
         self.directory = cache() / f"bundles-{key}"
 
@@ -171,7 +172,7 @@ class BundleSet:
                     drop=drop,
                     recipe=self._recipe,
                 )
-                rootfs.put(tree / "usr/lib/hil/hil/node/__main__.py", _NODE_FAILS, 0o644)
+                rootfs.put(rootfs.place_on_board(tree, NODE_PROGRAM), _NODE_FAILS, 0o644)
             case _:
                 hangs = kind is BundleKind.HANG
                 good = kind in (BundleKind.NO_BOOT, BundleKind.HANG)

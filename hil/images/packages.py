@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import logging
 import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -20,6 +20,8 @@ from hil.errors import BenchError
 
 _log = logging.getLogger(__name__)
 
+DOWNLOAD_S = 900.0
+_WHEEL = re.compile(r"(?P<name>\S+)==(?P<version>\S+) sha256:(?P<sha256>[0-9a-f]{64})")
 _URI = re.compile(r"^'[^']+' (?P<file>\S+\.deb) (?P<size>\d+) ")
 
 
@@ -28,17 +30,9 @@ class Wheel:
     """One wheel to unpack, and the globs inside it to leave out."""
 
     name: str
+    version: str
+    sha256: str
     skip: tuple[str, ...]
-
-    @property
-    def version(self) -> str:
-        """The version this harness itself runs. BenchError when it is not installed here."""
-        try:
-            return importlib.metadata.version(self.name)
-        except importlib.metadata.PackageNotFoundError as exc:
-            raise BenchError(
-                f"the Python package {self.name} is not installed here", remedy="run `make setup`"
-            ) from exc
 
     def keeps(self, member: str) -> bool:
         """Whether a file of the wheel goes into the image."""
@@ -52,16 +46,19 @@ def read_list(path: Path) -> list[str]:
 
 
 def read_wheels(path: Path) -> list[Wheel]:
-    """Names at the margin, each followed by indented globs."""
-    wheels: list[tuple[str, list[str]]] = []
+    """Read ``name==version sha256:digest`` at the margin, each followed by indented globs."""
+    wheels: list[tuple[re.Match[str], list[str]]] = []
     for line in read_list(path):
-        if line[0].isspace():
-            if not wheels:
-                raise BenchError(f"{path}: a glob stands before the first package name")
+        head = _WHEEL.fullmatch(line)
+        if head:
+            wheels.append((head, []))
+        elif line[0].isspace() and wheels:
             wheels[-1][1].append(line.strip())
         else:
-            wheels.append((line, []))
-    return [Wheel(name, tuple(globs)) for name, globs in wheels]
+            raise BenchError(
+                f"{path}: {line!r} is neither `name==version sha256:digest` nor a glob below one"
+            )
+    return [Wheel(head["name"], head["version"], head["sha256"], tuple(globs)) for head, globs in wheels]
 
 
 def run_tool(argv: Sequence[str], *, cwd: Path | None = None, timeout_s: float = 600.0) -> str:
@@ -151,16 +148,59 @@ class Apt:
 
 def download_wheels(wheels: Sequence[Wheel], directory: Path, progress: Progress) -> list[Path]:
     """Download the wheels for CPython 3.11 on x86-64 Linux, whatever Python runs here."""
+    platforms = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux2014_x86_64")
+    options = ["--python-version", "3.11", "--implementation", "cp", "--abi", "cp311"]
+    options += [word for platform in platforms for word in ("--platform", platform)]
+    return [
+        download_wheel(f"{wheel.name}=={wheel.version}", wheel.sha256, directory, progress, options)
+        for wheel in wheels
+    ]
+
+
+def download_wheel(
+    requirement: str, sha256: str, directory: Path, progress: Progress, options: Sequence[str] = ()
+) -> Path:
+    """Return the wheel with that digest in ``directory``, downloaded with pip when it is not there.
+
+    BenchError with pip's words when the package index cannot be reached or delivers something else.
+    """
+
+    def present() -> Path | None:
+        return next((path for path in sorted(directory.glob("*.whl")) if sha256_of(path) == sha256), None)
+
     directory.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for wheel in wheels:
-        pattern = f"{wheel.name}-{wheel.version}-*.whl"
-        if not list(directory.glob(pattern)):
-            progress(f"wheel: {wheel.name} {wheel.version}")
-            platforms = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux2014_x86_64")
-            argv = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-            argv += ["--python-version", "3.11", "--implementation", "cp", "--abi", "cp311"]
-            argv += [word for platform in platforms for word in ("--platform", platform)]
-            run_tool([*argv, "--dest", str(directory), f"{wheel.name}=={wheel.version}"])
-        paths += sorted(directory.glob(pattern))[:1]
-    return paths
+    if wheel := present():
+        return wheel
+    progress(f"downloading {requirement}")
+    with tempfile.NamedTemporaryFile("w", prefix="hil-", suffix=".txt") as file:
+        file.write(f"{requirement} --hash=sha256:{sha256}\n")
+        file.flush()
+        argv = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+        ]
+        argv += [
+            "--only-binary=:all:",
+            "--require-hashes",
+            *options,
+            "--dest",
+            str(directory),
+            "-r",
+            file.name,
+        ]
+        try:
+            run_tool(argv, timeout_s=DOWNLOAD_S)
+        except BenchError as exc:
+            raise BenchError(
+                f"{requirement} cannot be downloaded: {exc.message}",
+                remedy="the first set-up needs a Python package index; check the network and pip's configuration",
+            ) from exc
+    wheel = present()
+    if wheel is None:
+        raise BenchError(f"pip downloaded {requirement}, but no wheel with the digest {sha256[:16]}…")
+    return wheel

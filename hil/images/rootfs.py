@@ -77,9 +77,9 @@ def firmware_sources() -> list[Path]:
     return [*(PACKAGE / name for name in ON_BOARD), *files_below(PACKAGE / "onboard/firmware")]
 
 
-def base_key(wheels: Sequence[Wheel]) -> str:
+def base_key() -> str:
     recipes = [RECIPES / name for name in ("packages.txt", "skip.txt", "prune.txt", "wheels.txt")]
-    return digest([str(FORMAT), *(f"{w.name}=={w.version}" for w in wheels), *recipes])
+    return digest([str(FORMAT), *recipes])
 
 
 def ensure_base(cache: Path, progress: Progress) -> Path:
@@ -88,7 +88,7 @@ def ensure_base(cache: Path, progress: Progress) -> Path:
     ``<result>/tree`` is the root, ``<result>/debs`` the packages, ``<result>/manifest.json`` what went in.
     """
     wheels = read_wheels(RECIPES / "wheels.txt")
-    result = cache / f"base-{base_key(wheels)}"
+    result = cache / f"base-{base_key()}"
     if (result / "manifest.json").exists():
         return result
     scratch = fresh(cache / f"{result.name}.part")
@@ -169,7 +169,7 @@ def ensure_hardware_tar(base: Path, cache: Path, progress: Progress) -> tuple[Pa
     unpack(debs, tree)
     finish(tree)
     check_libraries(tree)
-    copy_sources(firmware_sources(), tree / "usr/lib/hil")
+    copy_sources(firmware_sources(), tree)
     for name in ("nv", "os"):
         (tree / name).mkdir()
     compile_python(tree, ["usr/lib/python3.11"], keep_sources=False)
@@ -202,7 +202,7 @@ def os_tree(
     put(tree / "etc/shadow", (overlay / "etc/shadow").read_bytes(), 0o640)
     put(tree / "etc/rauc/keyring.pem", keyring.read_bytes(), 0o644)
     (tree / "root").chmod(0o700)
-    copy_sources([*on_board_sources(), *recipe_sources(recipe)], tree / "usr/lib/hil")
+    copy_sources([*on_board_sources(), *recipe_sources(recipe)], tree)
     compile_python(tree, ["usr/lib/hil"], keep_sources=True)
 
 
@@ -303,25 +303,29 @@ def check_libraries(tree: Path) -> None:
         )
 
 
+def run_python(tree: Path, arguments: Sequence[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the tree's own Python on this host, without its site packages."""
+    loader = [str(tree / "lib64/ld-linux-x86-64.so.2"), "--library-path", str(tree / LIBRARIES)]
+    return subprocess.run(
+        [*loader, str(tree / "usr/bin/python3.11"), "-S", *arguments],
+        capture_output=True,
+        text=True,
+        env={"PYTHONHOME": str(tree / "usr"), "PATH": "/usr/bin:/bin", **environment},
+    )
+
+
 def compile_python(tree: Path, directories: Sequence[str], *, keep_sources: bool) -> None:
     """Compile with the tree's own Python, so that a board does not have to (its root is memory).
 
     Without sources the compiled file replaces the source: smaller, and nothing on a board reads them.
     """
-    loader = [str(tree / "lib64/ld-linux-x86-64.so.2"), "--library-path", str(tree / LIBRARIES)]
     mode = (
         ["--invalidation-mode", "checked-hash"]
         if keep_sources
         else ["-b", "--invalidation-mode", "unchecked-hash"]
     )
-    argv = [*loader, str(tree / "usr/bin/python3.11"), "-S", "-m", "compileall", "-q", *mode]
     paths = [str(tree / name) for name in directories if (tree / name).is_dir()]
-    done = subprocess.run(
-        [*argv, "-s", str(tree), "-p", "/", *paths],
-        capture_output=True,
-        text=True,
-        env={"PYTHONHOME": str(tree / "usr"), "PATH": "/usr/bin:/bin"},
-    )
+    done = run_python(tree, ["-m", "compileall", "-q", *mode, "-s", str(tree), "-p", "/", *paths])
     if keep_sources:
         if done.returncode != 0:
             raise BenchError(f"a module does not compile: {done.stdout.strip()[-600:]}{done.stderr[-300:]}")
@@ -333,10 +337,15 @@ def compile_python(tree: Path, directories: Sequence[str], *, keep_sources: bool
                 source.unlink()
 
 
-def copy_sources(sources: Sequence[Path], target: Path) -> None:
-    """Copy files of this checkout below ``target``, keeping their place in it."""
+def copy_sources(sources: Sequence[Path], tree: Path) -> None:
+    """Copy modules of this package to where boards have them."""
     for source in sources:
-        put(target / source.relative_to(PACKAGE.parent), source.read_bytes(), 0o644)
+        put(place_on_board(tree, source), source.read_bytes(), 0o644)
+
+
+def place_on_board(tree: Path, source: Path) -> Path:
+    """Return where a module of this package is in a root file system."""
+    return tree / "usr/lib/hil" / source.relative_to(PACKAGE.parent)
 
 
 def put(path: Path, content: bytes, mode: int) -> None:

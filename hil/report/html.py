@@ -315,9 +315,14 @@ def _fingerprint(analysis: Analysis) -> list[tuple[str, str]]:
         ("Machine", f"{meta.get('cpus', '?')} processors, {meta.get('memory_mib', '?')} MiB"),
         ("Python", str(meta.get("python", ""))),
         ("Testbed", f"{meta.get('hil_version', '')} {str(meta.get('hil_commit') or '')[:12]}"),
-        ("Packages", ", ".join(f"{n} {v}" for n, v in (meta.get("packages") or {}).items())),
+        ("Packages", _versions(meta.get("packages"))),
+        ("Packages of container boards", _versions(meta.get("board_packages"))),
     ]
     return [(name, text) for name, text in rows if text.strip(" ,")]
+
+
+def _versions(packages: Mapping[str, object] | None) -> str:
+    return ", ".join(f"{name} {version}" for name, version in (packages or {}).items())
 
 
 def _orbit(analysis: Analysis) -> str:

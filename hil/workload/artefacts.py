@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,12 +14,15 @@ from hil.core.command import Progress
 from hil.core.files import replacing
 from hil.core.locks import locked
 from hil.errors import BenchError
+from hil.images import rootfs
 from hil.images.artefact import Artefact
+from hil.images.images import build_lock
+from hil.images.packages import download_wheel
 from hil.onboard.node import infer
+from hil.workload import golden
 from hil.workload import model as network
 from hil.workload import scene as scenery
 
-DOWNLOAD_S = 900
 COMMITTED_GOLDEN = paths.PACKAGE / "workload" / "golden_mask.npz"
 """The mask as it came out when the payload was introduced: shows drift that host and board share."""
 
@@ -33,7 +33,9 @@ class PayloadArtefacts:
 
     model: Artefact  # zip (stored) of model.onnx and model.json, with its signature
     scene: Artefact  # .npy, uint16 [4, 768, 1024]: B02 B03 B04 B08, reflectance x 10000
-    golden: Path  # .npz with ``mask`` uint8 [768, 1024], computed on this host by the same code and runtime
+    golden: (
+        Path  # .npz with ``mask`` uint8 [768, 1024], computed on this host by the boards' code and packages
+    )
     committed: Path  # the same, from the repository
 
 
@@ -46,9 +48,9 @@ def ensure_artefacts(progress: Progress | None = None) -> PayloadArtefacts:
     directory = paths.cache() / "payload"
     model = directory / f"csmask-{network.WHEEL_SHA256[:12]}-{network.FORMAT}.zip"
     scene = directory / f"scene-{_key(scenery.WHEEL_SHA256, Path(scenery.__file__))}.npy"
-    runtime = importlib.metadata.version("onnxruntime")
-    golden = directory / f"golden-{_key(model.name, scene.name, runtime, Path(infer.__file__))}.npz"
-    if not (model.exists() and scene.exists() and golden.exists()):
+    code = [Path(infer.__file__), Path(golden.__file__)]
+    mask = directory / f"golden-{_key(model.name, scene.name, rootfs.base_key(), *code)}.npz"
+    if not (model.exists() and scene.exists() and mask.exists()):
         with _alone(directory):
             if not model.exists():
                 with _wheel(network.WHEEL, network.WHEEL_SHA256, say) as wheel:
@@ -56,13 +58,12 @@ def ensure_artefacts(progress: Progress | None = None) -> PayloadArtefacts:
             if not scene.exists():
                 with _wheel(scenery.WHEEL, scenery.WHEEL_SHA256, say) as wheel:
                     _save_scene(wheel, scene)
-            if not golden.exists():
-                say("computing the reference mask on the ground")
-                _save_golden(scene, model, golden)
+            if not mask.exists():
+                _save_golden(scene, model, mask, say)
     return PayloadArtefacts(
         model=Artefact.of_file(model, "model", signature=_signature(model)),
         scene=Artefact.of_file(scene, "scene"),
-        golden=golden,
+        golden=mask,
         committed=COMMITTED_GOLDEN,
     )
 
@@ -76,35 +77,10 @@ def _key(*inputs: str | Path) -> str:
 
 
 @contextmanager
-def _wheel(requirement: str, digest: str, say: Progress) -> Iterator[Path]:
+def _wheel(requirement: str, sha256: str, progress: Progress) -> Iterator[Path]:
     """A package file from the configured index, in a scratch directory."""
-    say(f"downloading {requirement}")
     with tempfile.TemporaryDirectory(prefix="hil-payload-") as scratch:
-        argv = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-deps",
-        ]
-        argv += ["--only-binary", ":all:", "--dest", scratch, requirement]
-        try:
-            done = subprocess.run(argv, capture_output=True, text=True, timeout=DOWNLOAD_S)
-        except subprocess.TimeoutExpired as exc:
-            raise BenchError(f"download of {requirement} took longer than {DOWNLOAD_S} s") from exc
-        files = list(Path(scratch).glob("*.whl"))
-        if done.returncode != 0 or len(files) != 1:
-            raise BenchError(
-                f"pip cannot download {requirement}: {done.stderr.strip()[-400:]}",
-                remedy="the first set-up needs a Python package index; check the network and pip's configuration",
-            )
-        with files[0].open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != digest:
-            raise BenchError(f"{requirement}: the index delivered {found[:16]}…, expected {digest[:16]}…")
-        yield files[0]
+        yield download_wheel(requirement, sha256, Path(scratch), progress)
 
 
 def _save_scene(wheel: Path, target: Path) -> None:
@@ -114,12 +90,18 @@ def _save_scene(wheel: Path, target: Path) -> None:
         np.save(file, scenery.compose(scenery.read_sample(wheel)), allow_pickle=False)
 
 
-def _save_golden(scene: Path, model: Path, target: Path) -> None:
-    import numpy as np
-
-    mask = network.golden(np.load(scene, allow_pickle=False), model)
-    with replacing(target) as file:
-        np.savez_compressed(file, mask=mask)
+def _save_golden(scene: Path, model: Path, target: Path, progress: Progress) -> None:
+    """Compute the reference mask with the Python and the packages of the boards, on this host."""
+    with build_lock():
+        tree = rootfs.ensure_base(paths.cache(), progress) / "tree"
+    progress("computing the reference mask on the ground")
+    packages = f"{tree / 'usr/lib/python3/dist-packages'}:{paths.ROOT}"
+    part = target.with_name(f"{target.stem}.part.npz")
+    arguments = ["-B", "-P", golden.__file__, str(scene), str(model), str(part)]
+    done = rootfs.run_python(tree, arguments, PYTHONPATH=packages)
+    if done.returncode != 0:
+        raise BenchError(f"the reference mask cannot be computed: {done.stderr.strip()[-600:]}")
+    part.replace(target)
 
 
 def _signature(model: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""The cloud-detection network as one signed file, and its twin on the ground.
+"""The cloud-detection network as one signed file.
 
 ``ukis-csmask`` 1.0.0 (DLR, Apache-2.0): a U-Net with an EfficientNet-b4 encoder, four bands, three classes
 (background, cloud, cloud shadow).  Input is reflectance, normalised by the mean and standard deviation that come
@@ -11,14 +11,10 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hil.core.files import replacing
 from hil.errors import BenchError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 WHEEL = "ukis-csmask==1.0.0"
 WHEEL_SHA256 = "898d6efe59b3908ec92aabad3f61a56394ff81d997a2ebe5675732503a18d1f1"
@@ -26,7 +22,6 @@ NETWORK = "ukis_csmask/model_4b_l1c.onnx"
 CARD = "ukis_csmask/model_4b_l1c.json"
 FORMAT = 1
 """Raised when :func:`build` writes something else."""
-TILE = 256
 SCALE = 10_000
 """Scenes hold reflectance x 10 000 as whole numbers."""
 CLASSES = ("background", "cloud", "cloud shadow")
@@ -58,21 +53,6 @@ def build(wheel: Path, target: Path) -> None:
     with replacing(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as out:
         for name, content in (("model.json", json.dumps(card, indent=1).encode()), ("model.onnx", weights)):
             out.writestr(zipfile.ZipInfo(name, _EPOCH), content)
-
-
-def golden(scene: NDArray[np.uint16], model: Path) -> NDArray[np.uint8]:
-    """The mask of a scene [bands, H, W], tile by tile, with the same code and runtime as on a board."""
-    import numpy as np
-
-    from hil.onboard.node.infer import load, predict
-
-    network = load(model)
-    mask = np.zeros(scene.shape[1:], dtype=np.uint8)
-    for row in range(0, scene.shape[1], TILE):
-        for column in range(0, scene.shape[2], TILE):
-            tile = np.ascontiguousarray(scene[:, row : row + TILE, column : column + TILE])
-            mask[row : row + TILE, column : column + TILE] = predict(network, tile)
-    return mask
 
 
 def read_card(model: Path) -> dict[str, Any]:

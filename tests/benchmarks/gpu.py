@@ -299,7 +299,7 @@ def main(argv: list[str] | None = None) -> int:
 def _committed(scene: Scene, shape: tuple[int, ...]) -> dict[str, Any] | None:
     """This machine's reference against the mask in the repository, when the scene is the usual one."""
     from hil.workload.artefacts import COMMITTED_GOLDEN
-    from hil.workload.model import TILE
+    from hil.workload.golden import TILE
 
     golden = read_mask(COMMITTED_GOLDEN)
     if golden.shape != shape[1:]:

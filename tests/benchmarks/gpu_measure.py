@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from hil.onboard.node.infer import Loaded, load, predict
 from hil.workload.compare import compare
-from hil.workload.model import CLASSES, TILE
+from hil.workload.golden import TILE
+from hil.workload.model import CLASSES
 from tests.benchmarks.gpu_sensors import Reading, Sensors
 from tests.benchmarks.onnx_file import in_single_precision
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import subprocess
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from hil.core.command import silent
 from hil.errors import BenchError, HarnessError
-from hil.images import rootfs
+from hil.images import bundles, packages, rootfs
 from hil.images.bundles import BundleKind, damage
 from hil.images.packages import Wheel, read_list, read_wheels, run_tool
 from hil.images.pki import Pki, ensure_pki
@@ -30,12 +32,40 @@ def test_the_recipes_agree_with_each_other() -> None:
 
 def test_a_list_has_comments_and_a_glob_needs_a_package_before_it(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
-    path.write_text("# all of it\nnumpy   # numbers\n  */tests\n\n")
-    assert read_list(path) == ["numpy", "  */tests"]
-    assert read_wheels(path) == [Wheel("numpy", ("*/tests",))]
-    path.write_text("  */tests\n")
-    with pytest.raises(BenchError, match="before the first package"):
-        read_wheels(path)
+    digest = "0" * 64
+    path.write_text(f"# all of it\nnumpy==2.4.6 sha256:{digest}   # numbers\n  */tests\n\n")
+    assert read_list(path) == [f"numpy==2.4.6 sha256:{digest}", "  */tests"]
+    assert read_wheels(path) == [Wheel("numpy", "2.4.6", digest, ("*/tests",))]
+    for wrong in ("  */tests\n", "numpy==2.4.6\n", "numpy\n  */tests\n"):
+        path.write_text(wrong)
+        with pytest.raises(BenchError, match="neither"):
+            read_wheels(path)
+
+
+def test_a_wheel_that_is_there_is_not_downloaded_and_one_with_another_digest_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"the wheel"
+    (tmp_path / "old-1-py3-none-any.whl").write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    commands: list[list[str]] = []
+
+    def pip(argv: list[str], **_: object) -> str:
+        commands.append(argv)
+        assert Path(argv[-1]).read_text() == f"new==1 --hash=sha256:{'0' * 64}\n"
+        (tmp_path / "new-1-py3-none-any.whl").write_bytes(b"something else")
+        return ""
+
+    monkeypatch.setattr(packages, "run_tool", pip)
+    assert packages.download_wheel("old==1", digest, tmp_path, silent).name == "old-1-py3-none-any.whl"
+    assert commands == []
+    with pytest.raises(BenchError, match="no wheel with the digest 0000"):
+        packages.download_wheel("new==1", "0" * 64, tmp_path, silent)
+    assert "--require-hashes" in commands[0]
+
+
+def test_what_breaks_a_node_service_replaces_a_program_that_boards_have() -> None:
+    assert bundles.NODE_PROGRAM in rootfs.on_board_sources()
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from hil.errors import BenchError, ConfigurationError, DeviceError
+from hil.workload import golden, scene
 from hil.workload import model as network
-from hil.workload import scene
 from hil.workload.artefacts import COMMITTED_GOLDEN
 from hil.workload.compare import compare, digest, read_mask
 from tests.kits import tiny_model
@@ -75,9 +75,9 @@ def test_the_model_artefact_is_the_same_file_whenever_it_is_built(tmp_path: Path
 
 
 def test_the_golden_mask_is_put_together_from_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "TILE", tiny_model.TILE)
+    monkeypatch.setattr(golden, "TILE", tiny_model.TILE)
     image = np.random.RandomState(1).randint(0, 10_001, (4, 16, 24)).astype(np.uint16)
-    mask = network.golden(image, tiny_model.write(tmp_path / "tiny.zip"))
+    mask = golden.golden(image, tiny_model.write(tmp_path / "tiny.zip"))
     assert np.array_equal(mask, (image[0] > 5000).astype(np.uint8))
 
 

@@ -1,0 +1,43 @@
+"""The reference mask of a scene, computed on the ground.
+
+:mod:`hil.workload.artefacts` runs this file with the Python, NumPy and ONNX Runtime of the boards, so that host and
+boards differ in nothing but the machine; it imports only what runs on a board.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+TILE = 256
+
+
+def golden(scene: NDArray[np.uint16], model: Path) -> NDArray[np.uint8]:
+    """Return the mask of a scene [bands, H, W], tile by tile, with the code that boards run."""
+    import numpy as np
+
+    from hil.onboard.node.infer import load, predict
+
+    network = load(model, providers=["CPU"])
+    mask = np.zeros(scene.shape[1:], dtype=np.uint8)
+    for row in range(0, scene.shape[1], TILE):
+        for column in range(0, scene.shape[2], TILE):
+            tile = np.ascontiguousarray(scene[:, row : row + TILE, column : column + TILE])
+            mask[row : row + TILE, column : column + TILE] = predict(network, tile)
+    return mask
+
+
+def main(scene: str, model: str, mask: str) -> None:
+    """Write the ``mask`` (.npz) of the ``scene`` (.npy)."""
+    import numpy as np
+
+    np.savez_compressed(mask, mask=golden(np.load(scene, allow_pickle=False), Path(model)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
