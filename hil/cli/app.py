@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "bench": ("hil.cli.bench.group", "Bring a lab up, see it, take it down."),
     "board": ("hil.cli.board.group", "Boards: list, watch, console, shell, power, flash."),
     "link": ("hil.cli.link.group", "Show, shape, cut and measure links."),
+    "fault": ("hil.cli.fault", "What can go wrong on purpose: list it, cause it."),
     "campaign": ("hil.cli.campaign", "Run a test campaign."),
     "runs": ("hil.cli.runs", "Runs of the past: list, show, open, report."),
     "completion": ("hil.cli.completion", "Script that completes commands and names in your shell."),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from hil.faults.fault import Fault, Parameter
 from hil.lab.routes import path
 
 if TYPE_CHECKING:
@@ -43,16 +44,16 @@ class LinkSet:
         """Every ground link: without them nothing comes from the ground, whichever spacecraft has a pass."""
         return cls(box, (link.name for link in lab.links if link.kind == "ground"))
 
-    def cut(self) -> None:
-        """All of them down, one straight after the other."""
+    def cut(self, *, why: str = "") -> None:
+        """Take all of them down, one straight after the other."""
         for name in self.names:
-            self._box.cut(name)
+            self._box.cut(name, why=why)
 
-    def restore(self) -> None:
-        """All of them as they were commanded; also the others when one cannot be restored, then its error."""
+    def restore(self, *, why: str = "") -> None:
+        """Bring all of them back as they were commanded; the others also when one cannot be, then raise its error."""
         with ExitStack() as stack:
             for name in reversed(self.names):
-                stack.callback(self._box.restore, name)
+                stack.callback(self._box.restore, name, why=why)
 
     def bytes_sent(self) -> int:
         """Bytes that went into these links, both directions, Ethernet headers included."""
@@ -61,6 +62,67 @@ class LinkSet:
             for status in self._box.show()
             if status.name in self.names
         )
+
+
+class LinkCut:
+    """One link is lost in both directions: a crosslink, or a link to the ground."""
+
+    description = "loses a link, both directions"
+    parameters: Sequence[Parameter] = ()
+
+    def targets(self, bench: Bench) -> Sequence[str]:
+        """Return all links that are not cut already."""
+        cut = bench.links.cut_links()
+        return tuple(link.name for link in bench.lab.links if link.name not in cut)
+
+    @contextmanager
+    def inject(self, bench: Bench, target: str, values: Mapping[str, float]) -> Iterator[None]:
+        """Cut the link; afterwards it is as it was commanded."""
+        try:
+            bench.links.cut(target, why="fault")
+            yield
+        finally:
+            bench.links.restore(target, why="fault healed")
+
+
+class SpacecraftDark:
+    """All links of a spacecraft are lost, also those to the ground; its boards go on."""
+
+    description = "loses all links of a spacecraft, also those to the ground; its boards go on"
+    parameters: Sequence[Parameter] = ()
+
+    def targets(self, bench: Bench) -> Sequence[str]:
+        """Return all spacecraft."""
+        return tuple(craft.name for craft in bench.lab.spacecraft)
+
+    @contextmanager
+    def inject(self, bench: Bench, target: str, values: Mapping[str, float]) -> Iterator[None]:
+        """Cut the links; afterwards they are as they were (a link cut by hand before stays cut)."""
+        cut_before = bench.links.cut_links()
+        names = [
+            n for n in LinkSet.of_spacecraft(bench.links, bench.lab, target).names if n not in cut_before
+        ]
+        links = LinkSet(bench.links, names)
+        try:
+            links.cut(why=f"{target} lost")
+            yield
+        finally:
+            links.restore(why=f"{target} is back")
+
+
+class GroundLost(SpacecraftDark):
+    """Every ground link is lost: nothing comes from the ground, whichever spacecraft has a pass."""
+
+    description = "loses all links of the ground station"
+
+    def targets(self, bench: Bench) -> Sequence[str]:
+        """Return the ground station."""
+        return (bench.lab.ground_station.name,)
+
+
+LINK_CUT: Fault = LinkCut()
+SPACECRAFT_DARK: Fault = SpacecraftDark()
+GROUND_LOST: Fault = GroundLost()
 
 
 def usable_now(bench: Bench) -> frozenset[str]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from hil.core.command import Progress, silent
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError, DeviceError
 from hil.evidence.events import ContactGap, FaultInjected
 from hil.evidence.sink import Sink
+from hil.faults.fault import Fault, Parameter
 from hil.faults.inject import Work
-from hil.rollout.contact_gaps import Gap, Sky
+from hil.rollout.contact_gaps import Gap, Sky, upcoming
+
+if TYPE_CHECKING:
+    from hil.bench.bench import Bench
 
 _log = logging.getLogger(__name__)
 
@@ -27,6 +32,41 @@ EARLY_S = 0.2
 """The link box and this process read the same clock, but not at the same moment."""
 RESUME_DEADLINE_S = 60.0
 END_DEADLINE_S = 180.0
+
+
+class ContactGap:
+    """The contact between the ground and a spacecraft ends by plan, and returns by plan."""
+
+    description = (
+        "waits for the planned end of the ground's contact with a spacecraft, and then for its return"
+    )
+    parameters = (Parameter("within_s", 900.0, 1.0, 86_400.0, "the contact must end so soon, seconds"),)
+
+    def targets(self, bench: Bench) -> Sequence[str]:
+        """Return all spacecraft of a lab with an orbit; none without."""
+        return tuple(craft.name for craft in bench.lab.spacecraft) if bench.sky is not None else ()
+
+    @contextmanager
+    def inject(self, bench: Bench, target: str, values: Mapping[str, float]) -> Iterator[None]:
+        """Wait until the contact ends; afterwards, unless the block raised, until it returns.
+
+        Raises BenchError when no contact ends within ``within_s``.
+        """
+        assert bench.sky is not None  # else there are no targets
+        within_s = values["within_s"]
+        sky, ground = bench.sky, bench.lab.ground_station.name
+        gap = next(iter(upcoming(sky, bench.lab, ground, target, within_s=within_s)), None)
+        if gap is None:
+            raise BenchError(
+                f"no contact of {ground} with {target} ends by plan within {within_s:g} s",
+                remedy="choose another epoch (`hil orbit contacts`), or a larger within_s",
+            )
+        _wait(sky, gap.closes_s, "the planned end of contact", silent, SYSTEM_CLOCK)
+        yield
+        _wait(sky, gap.opens_s, "the planned return of contact", silent, SYSTEM_CLOCK)
+
+
+CONTACT_GAP: Fault = ContactGap()
 
 
 @dataclass(frozen=True)

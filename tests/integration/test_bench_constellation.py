@@ -13,7 +13,7 @@ import pytest
 
 from hil.bench.bench import Bench
 from hil.core import netns, paths
-from hil.faults.spacecraft import lost_spacecraft
+from hil.faults.fault import injected
 from hil.lab.addressing import node_address
 from hil.lab.routes import path
 from hil.links.calibration.calibrate import calibrate
@@ -109,7 +109,7 @@ def test_five_hops_take_five_times_the_light_time_and_the_other_way_takes_over_w
         time.sleep(2)
         before = [delay for _, delay in stream.arrived[20:]]
         lost_at = time.monotonic()
-        with lost_spacecraft(bench, through):
+        with injected("spacecraft-lost", bench, through):
             time.sleep(2.5)
             gap_s = stream.longest_gap_s(lost_at)
             after = [delay for sent, delay in stream.arrived if sent > lost_at + 1.5]

@@ -1,0 +1,98 @@
+"""`hil fault`: what can go wrong on purpose, and how to cause it by hand."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import asdict
+
+import click
+
+from hil.cli.output import JSON_OPTION, print_json, print_table, seconds
+from hil.cli.select_bench import attach, bench_option
+
+
+@click.group()
+def fault() -> None:
+    """Faults: what can go wrong on purpose. Other packages may bring more (entry points `hil.faults`).
+
+    \b
+    Examples:
+      hil fault list
+      hil fault inject link-cut isl-ab --for 30s
+      hil fault inject power-cut b2 --for 10s -p boot_s=120
+    """
+
+
+@fault.command("list")
+@JSON_OPTION
+def list_faults(as_json: bool) -> None:
+    """List the kinds of fault with their parameters.
+
+    \b
+    Example:
+      hil fault list --json
+    """
+    from hil.faults.fault import all_faults
+
+    faults = all_faults()
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": name,
+                    "description": kind.description,
+                    "parameters": [asdict(p) for p in kind.parameters],
+                }
+                for name, kind in faults.items()
+            ]
+        )
+        return
+    print_table(
+        ["fault", "what it does", "parameters"],
+        [
+            (
+                name,
+                kind.description,
+                ", ".join(f"{p.name}={p.default:g} ({p.least:g} to {p.most:g})" for p in kind.parameters),
+            )
+            for name, kind in faults.items()
+        ],
+        empty="no faults are installed",
+    )
+
+
+@fault.command()
+@click.argument("name")
+@click.argument("target")
+@bench_option
+@click.option(
+    "--for", "duration", metavar="DURATION", help="Heal it after this time (30s, 5m); else at Ctrl-C."
+)
+@click.option("-p", "settings", multiple=True, metavar="NAME=NUMBER", help="A parameter; may be repeated.")
+def inject(
+    name: str, target: str, bench_name: str | None, duration: str | None, settings: tuple[str, ...]
+) -> None:
+    """Cause a fault at TARGET (a board, a link, a spacecraft) and heal it at the end of the command.
+
+    \b
+    Examples:
+      hil fault inject spacecraft-dark sc-b --for 2m
+      hil fault inject power-cut b2 -p boot_s=120
+    """
+    from hil.faults.fault import injected
+
+    wait_s = None if duration is None else seconds(duration)
+    with attach(bench_name) as bench:
+        with injected(name, bench, target, **dict(map(_setting, settings))):
+            until = "Ctrl-C ends it" if duration is None else f"for {duration}"
+            click.echo(f"{target}: {name}; {until}", err=True)
+            threading.Event().wait(wait_s)
+        click.echo(f"{target}: healed", err=True)
+
+
+def _setting(text: str) -> tuple[str, float]:
+    name, _, number = text.partition("=")
+    try:
+        return name, float(number)
+    except ValueError as exc:
+        raise click.BadParameter(f"{text!r} is not NAME=NUMBER, such as boot_s=120") from exc
