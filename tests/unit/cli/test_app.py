@@ -140,7 +140,8 @@ INTERACTIVE = {
     ("board", "shell"),  # a command's own output
     ("bench", "export"),  # a server
     ("campaign", "run"),  # pytest; `hil runs show --json` has its result
-    ("completion",),  # a script
+    ("completion",),
+    ("fault", "inject"),  # a script
     ("lab", "reference"),  # --format
     ("orbit", "convert"),  # a file in a format of its own
     ("orbit", "show"),  # a picture
