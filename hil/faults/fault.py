@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from hil.core import kinds
 from hil.errors import ConfigurationError
+from hil.evidence.events import FaultInjected
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
@@ -88,7 +89,7 @@ def injected(name: str, bench: Bench, target: str, **parameters: float) -> Itera
     values = checked(name, fault, bench, target, parameters)
     with fault.inject(bench, target, values):
         given = ", ".join(f"{key} {value:g}" for key, value in parameters.items())
-        bench.sink.event("fault", what=f"{name} ({given})" if given else name, target=target)
+        bench.sink.emit(FaultInjected(f"{name} ({given})" if given else name, target=target))
         yield
 
 

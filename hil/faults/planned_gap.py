@@ -34,7 +34,7 @@ RESUME_DEADLINE_S = 60.0
 END_DEADLINE_S = 180.0
 
 
-class ContactGap:
+class PlannedGap:
     """The contact between the ground and a spacecraft ends by plan, and returns by plan."""
 
     description = (
@@ -66,7 +66,7 @@ class ContactGap:
         _wait(sky, gap.opens_s, "the planned return of contact", silent, SYSTEM_CLOCK)
 
 
-CONTACT_GAP: Fault = ContactGap()
+CONTACT_GAP: Fault = PlannedGap()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pytest
 
 from hil.boards.protocol import PowerState
 from hil.errors import ConfigurationError
+from hil.evidence.events import FaultInjected
 from hil.faults.fault import Parameter, all_faults, injected, load_fault
 from hil.lab.model import load_lab
 from hil.testing.fakes import ListSink
@@ -76,7 +77,7 @@ def test_a_link_that_is_cut_comes_back_also_after_an_error(bench: Any) -> None:
         assert bench.links.cut_now == {"isl-ab"}
         raise ZeroDivisionError
     assert not bench.links.cut_now
-    assert bench.sink.events == [("fault", {"what": "link-cut", "target": "isl-ab"})]
+    assert bench.sink.events == [FaultInjected("link-cut", target="isl-ab")]
 
 
 def test_a_spacecraft_is_lost_with_its_power_and_a_link_cut_by_hand_stays_cut(bench: Any) -> None:
