@@ -27,7 +27,7 @@ test: venv ## everything: set-up, linters, unit tests, integration tests (root; 
 	@$(BIN)/python -m tools.run_all_tests
 
 unit: venv ## the fast tests: no root, no Docker, seconds
-	@$(BIN)/python -m pytest tests/unit -n auto $(ARGS)
+	@$(BIN)/python -m pytest tests/unit tests/benchmarks -n auto $(ARGS)
 
 lint: venv ## ruff and mypy
 	@$(BIN)/ruff check
@@ -35,7 +35,7 @@ lint: venv ## ruff and mypy
 	@$(BIN)/mypy
 
 coverage: venv ## the unit tests, with the share of lines and branches of hil/ that they run
-	@$(BIN)/python -m pytest tests/unit -q -n auto --cov=hil --cov-branch --cov-report=term:skip-covered \
+	@$(BIN)/python -m pytest tests/unit tests/benchmarks -q -n auto --cov=hil --cov-branch --cov-report=term:skip-covered \
 	    --cov-report=html:reports/out/coverage --cov-report=json:reports/out/coverage.json $(ARGS)
 
 docs: venv ## the documentation as a site, in reports/out/docs; a dead link is an error

@@ -74,6 +74,7 @@ class Outcome:
 def stages() -> list[Stage]:
     """All of them, in order."""
     python = sys.executable
+    unit = (python, "-m", "pytest", "tests/unit", "tests/benchmarks")
     integration = (python, "-m", "pytest", "tests/integration", "--durations=15")
     return [
         Stage("set-up", (python, "-m", "hil.cli", "setup"), SETUP_DEADLINE_S, lab=True),
@@ -82,7 +83,7 @@ def stages() -> list[Stage]:
         Stage("mypy", (python, "-m", "mypy"), LINT_DEADLINE_S),
         Stage(
             "unit tests",
-            (python, "-m", "pytest", "tests/unit", "-n", str(max(UNIT_WORKERS, os.cpu_count() or 1))),
+            (*unit, "-n", str(max(UNIT_WORKERS, os.cpu_count() or 1))),
             UNIT_DEADLINE_S,
             pytest=True,
         ),

@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks [NAME ...] [--out reports/out/bench.json] [--lab lab/virtual.yaml]
 
-Names: cli, start, power, rollout, parallel, constellation, orbit, schedule, wire, leases.  Without names all of them
-run (about a quarter of an hour: ``parallel`` alone takes 1,000 rounds of at least 0.2 s, ``wire`` four minutes).
+Names: cli, start, power, rollout, parallel, constellation, orbit, schedule, wire, leases, inference.  Without names
+all of them run (about a quarter of an hour: ``parallel`` alone takes 1,000 rounds of at least 0.2 s, ``wire`` four
+minutes).
 Exits with 1 when a figure is outside its limit.
 """
 
@@ -25,6 +26,7 @@ from hil.core import paths
 from tests.benchmarks.constellation import constellation
 from tests.benchmarks.cpu import cli_help_ms, plugin_cost_ms
 from tests.benchmarks.figures import Figure, write
+from tests.benchmarks.inference import inference
 from tests.benchmarks.leases import contention
 from tests.benchmarks.orbit import orbit
 from tests.benchmarks.schedule import schedule
@@ -135,6 +137,14 @@ def leases(lab: Path) -> Iterator[Figure]:
     yield from contention(200, 60.0, 1)[1]
 
 
+def infer(lab: Path) -> Iterator[Figure]:
+    """The payload's network on every execution provider of this machine."""
+    from hil.workload import ensure_artefacts
+
+    built = ensure_artefacts()
+    yield from inference(built.model.path, built.scene.path)
+
+
 BENCHMARKS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "cli": cli,
     "start": start,
@@ -146,6 +156,7 @@ BENCHMARKS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "schedule": schedule,
     "wire": wire,
     "leases": leases,
+    "inference": infer,
 }
 
 

@@ -31,7 +31,6 @@ from hil.leases.leases import Claim, LeaseLost, Leases, LeaseTaken
 from hil.leases.rules import WAIT_TERM_S, Place, blockers, has_ended, left_s, span
 from hil.leases.wakeup import sweep
 from hil.testing.fakes import FakeClock
-from tests.benchmarks.leases import judge
 
 A1, A2, A3 = "six/a1", "six/a2", "six/a3"
 WHEN = datetime(2026, 3, 1, tzinfo=UTC)
@@ -601,29 +600,6 @@ def test_boards_are_free_and_the_command_has_ended_once_its_holder_is_killed(
     holder.wait(30)
     wait_until(lambda: not leases.list(), what="the board to be free", deadline_s=30)
     assert procid.is_gone(held.pid, held.start_ticks)
-
-
-# The judges of the contention show
-
-
-def test_the_judges_see_an_overlap_a_locked_board_a_token_that_does_not_grow_and_who_was_never_served() -> (
-    None
-):
-    fine = {1: "ask six/a1 1.0\nheld 1 2.0\nend 1 3.0\n", 2: "ask six/a1 1.0\nheld 2 3.5\n"}
-    found, turns = judge(fine, killed_s={2: 4.0})
-    assert found.doubles == [] and found.unserved == 0 and found.served == 2
-    assert max(found.waits_s) == 2.5 and len(turns) == 2
-    faults = {
-        "held by 1 and 2": {1: fine[1], 2: "ask six/a1 1.0\nheld 2 2.5\nend 2 4.0\n"},
-        "token 1 came after 1": {1: fine[1], 2: "ask six/a1 1.0\nheld 1 3.5\nend 1 4.0\n"},
-        "locked by another": {1: "ask six/a1 1.0\nheld 1 2.0\ndouble six/a1 2.0\nend 1 3.0\n"},
-        "lost lease 1": {1: "ask six/a1 1.0\nheld 1 2.0\nlost 1 3.0\n"},
-    }
-    for fault, logs in faults.items():
-        assert any(fault in line for line in judge(logs, {})[0].doubles), fault
-    assert judge({1: "ask six/a1 1.0\n"}, {})[0].unserved == 1
-    assert judge({1: "ask six/a1 1.0\nrefused - 1.5\n"}, {})[0].unserved == 0
-    assert judge({1: "ask six/a1 1.0\n"}, {1: 2.0})[0].unserved == 0
 
 
 def _in_thread(work: object) -> threading.Thread:
