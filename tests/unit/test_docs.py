@@ -194,6 +194,13 @@ def test_the_page_for_test_authors_has_every_fixture() -> None:
     assert fixtures == {name.strip() for section in sections for name in section.split(",")}
 
 
+def test_the_map_of_the_house_has_every_room() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("## Map of the house")[2].partition("Beside it:")[0]
+    rooms = {path.parent.name for path in (ROOT / "hil").glob("*/__init__.py")}
+    assert set(re.findall(r"`hil/(\w+)/`", page)) == rooms
+    assert set(re.findall(r"`hil/(\w+)/`", (ROOT / "README.md").read_text("utf-8"))) == rooms
+
+
 def test_every_page_is_in_the_navigation_of_the_site() -> None:
     def files(entry: Any) -> Iterator[str]:
         if isinstance(entry, str):
