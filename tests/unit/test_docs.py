@@ -195,7 +195,12 @@ def test_the_page_for_test_authors_has_every_fixture() -> None:
 
 
 def test_the_map_of_the_house_has_every_room() -> None:
-    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("## Map of the house")[2].partition("Beside it:")[0]
+    page = (
+        (ROOT / "CONTRIBUTING.md")
+        .read_text("utf-8")
+        .partition("## Map of the house")[2]
+        .partition("Beside it:")[0]
+    )
     rooms = {path.parent.name for path in (ROOT / "hil").glob("*/__init__.py")}
     assert set(re.findall(r"`hil/(\w+)/`", page)) == rooms
     assert set(re.findall(r"`hil/(\w+)/`", (ROOT / "README.md").read_text("utf-8"))) == rooms
