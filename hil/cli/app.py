@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hil.errors import Blame, HilError
+from hil.cli.output import QUIET, VERBOSE, clean_lines
+from hil.errors import Blame, ConfigurationError, HarnessError, HilError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -29,25 +31,27 @@ UNDONE = "what this command had switched on is off again"
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
-    "setup": ("hil.cli.host", "Install and build whatever the virtual lab needs."),
-    "doctor": ("hil.cli.host", "What this host has and lacks, and what to do about it."),
-    "clean": ("hil.cli.host", "Find and remove what killed runs left."),
+    "setup": ("hil.cli.host", "Install and build what the virtual lab needs."),
+    "doctor": ("hil.cli.host", "Check this host and name what it lacks."),
+    "clean": ("hil.cli.host", "Remove what killed runs left on this host."),
     "lab": ("hil.cli.lab.group", "Check and show lab files; find boards for a first one."),
-    "orbit": ("hil.cli.orbit", "Contact plans and pictures of a constellation."),
-    "lease": ("hil.cli.lease.group", "The right to use boards: take, list, free, wait."),
-    "bench": ("hil.cli.bench.group", "Bring a lab up, see it, take it down."),
-    "board": ("hil.cli.board.group", "Boards: list, watch, console, shell, power, flash."),
+    "orbit": ("hil.cli.orbit", "Compute contact plans, link plans and pictures of orbits."),
+    "lease": ("hil.cli.lease.group", "Take, list, free and await leases of boards."),
+    "bench": ("hil.cli.bench.group", "Bring a lab up, watch it, take it down."),
+    "board": ("hil.cli.board.group", "List, watch, power, flash and log in to boards."),
     "link": ("hil.cli.link.group", "Show, shape, cut and measure links."),
     "fault": ("hil.cli.fault", "What can go wrong on purpose: list it, cause it."),
     "campaign": ("hil.cli.campaign", "Run a test campaign."),
-    "runs": ("hil.cli.runs", "Runs of the past: list, show, open, report."),
-    "completion": ("hil.cli.completion", "Script that completes commands and names in your shell."),
-    "version": ("hil.cli.host", "Versions of what is at work here."),
+    "runs": ("hil.cli.runs", "List past runs and open their reports."),
+    "completion": ("hil.cli.completion", "Print the script for completion in your shell."),
+    "version": ("hil.cli.host", "Show the versions of this program and of its host."),
+    "help": ("hil.cli.help", "Show the help of a command."),
 }
+"""Name to (module, first line of its help): what `hil --help` prints without importing a command."""
 
 
 class LazyGroup(click.Group):
-    """A group that knows its subcommands' names and one-line helps, and imports a subcommand when it is used."""
+    """The group of all commands; it imports a command when that is used, not to list it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -61,7 +65,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click has it, which looks for what was meant only among commands that are imported already."""
+        """Suggest a command for a mistyped one; click itself knows only those that are imported already."""
         if not (args[0].startswith("-") or ctx.resilient_parsing or self.get_command(ctx, args[0])):
             from difflib import get_close_matches
 
@@ -72,7 +76,7 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Names and helps without importing the commands: the shell waits for this."""
+        """Complete names and options without importing the commands: the shell waits for this."""
         from click.shell_completion import CompletionItem
 
         names = [CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items()]
@@ -89,29 +93,42 @@ class LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Start with `hil doctor`, then `hil setup` and `hil bench up --lab lab/virtual.yaml`.",
 )
+@click.option("-v", "--verbose", count=True, help="Log to stderr: -v actions, -vv every command and request.")
+@click.option("-q", "--quiet", is_flag=True, help="Print results and errors, but no progress and no notes.")
 @click.option("--debug", is_flag=True, envvar="HIL_DEBUG", help="Show the traceback of an error.")
+@click.version_option(package_name="orbital-hil", prog_name="hil")
 @click.pass_context
-def cli(ctx: click.Context, debug: bool) -> None:
+def cli(ctx: click.Context, verbose: int, quiet: bool, debug: bool) -> None:
     """Rehearse an operating-system upload to GPUs in orbit, on a bench of boards and emulated laser links.
+
+    \b
+    HIL_LOG=DEBUG or HIL_LOG=hil.links=DEBUG,hil.boards=INFO sets the level of the log for all or some parts.
 
     \b
     Exit codes: 0 done, or PASS;  1 the device under test failed;  2 wrong configuration or arguments;
     3 the bench or the harness failed (INCONCLUSIVE);  130 interrupted.
     """
-    ctx.obj = debug
+    ctx.meta[VERBOSE], ctx.meta[QUIET] = verbose, quiet
+    if verbose or os.environ.get("HIL_LOG"):
+        from hil.core.log import ROOT, log_to, parse_levels
+
+        levels = parse_levels(os.environ.get("HIL_LOG", ""))
+        if verbose:
+            levels[ROOT] = parse_levels("DEBUG" if verbose > 1 else "INFO")[ROOT]
+        ctx.with_resource(log_to(sys.stderr, levels))
 
 
 def run(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code.  Prints errors with their blame and their remedy to stderr."""
+    """Run the command line and return its exit code.
+
+    An error is printed with its blame and its remedy: on stderr, or with ``--json`` as JSON on stdout.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in arguments or bool(os.environ.get("HIL_DEBUG"))
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     _end_like_interrupt(signal.SIGTERM, signal.SIGHUP)
     try:
         code = cli.main(args=arguments, prog_name="hil", standalone_mode=False)
         return code if isinstance(code, int) else 0
-    except click.ClickException as exc:
-        exc.show()
-        return EXIT_CODES[Blame.CONFIGURATION]
     except Terminated as exc:
         click.echo(f"hil: ended by {exc.signal.name}; {UNDONE}", err=True)
         return 128 + exc.signal
@@ -122,30 +139,55 @@ def run(argv: Sequence[str] | None = None) -> int:
         # The reader (`head`, a pager) has seen enough: no complaint, also not from the flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except HilError as exc:
-        if debug:
-            raise
-        show_error(exc)
-        return EXIT_CODES[exc.blame]
     except Exception as exc:
-        if debug:
-            raise
+        if "--debug" in options or os.environ.get("HIL_DEBUG"):
+            import traceback
+
+            traceback.print_exc()
+        return _report(exc, as_json="--json" in options)
+
+
+def _report(exc: Exception, *, as_json: bool) -> int:
+    """Print an error and return the exit code of its blame."""
+    if isinstance(exc, click.ClickException) and not as_json:
+        exc.show()
+        return EXIT_CODES[Blame.CONFIGURATION]
+    if isinstance(exc, click.ClickException):
+        context = exc.ctx if isinstance(exc, click.UsageError) else None
+        help_of = f"see `{context.command_path} --help`" if context else ""
+        error: HilError = ConfigurationError(exc.format_message(), remedy=help_of)
+    elif isinstance(exc, HilError):
+        error = exc
+    else:
         message = " ".join(str(exc).split())[:500]
-        click.echo(f"hil: error (harness): {type(exc).__name__}: {message}", err=True)
-        click.echo("  remedy: run it again as `hil --debug ...` and report the traceback", err=True)
-        return EXIT_CODES[Blame.HARNESS]
+        error = HarnessError(
+            f"{type(exc).__name__}: {message}",
+            remedy="run it again as `hil --debug ...` and report the traceback",
+        )
+    code = EXIT_CODES[error.blame]
+    if as_json:
+        facts = {
+            "blame": error.blame.value,
+            "message": error.message,
+            "remedy": error.remedy,
+            "exit_code": code,
+        }
+        click.echo(json.dumps({"error": facts}, indent=2))
+    else:
+        show_error(error)
+    return code
 
 
 def show_error(exc: HilError) -> None:
-    """Whose fault it is, what happened, what to do: on stderr."""
+    """Print on stderr whose fault it is, what happened, and what to do."""
     click.secho(f"hil: error ({exc.blame.value}): ", fg="red", bold=True, nl=False, err=True)
-    click.echo(exc.message, err=True)
+    click.echo(clean_lines(exc.message), err=True)
     if exc.remedy:
-        click.echo(f"  remedy: {exc.remedy}", err=True)
+        click.echo(f"  remedy: {clean_lines(exc.remedy)}", err=True)
 
 
 class Terminated(BaseException):
-    """SIGTERM or SIGHUP: everything is switched off as after Ctrl-C (which click turns into its Abort)."""
+    """SIGTERM or SIGHUP; unwinds as Ctrl-C does, so that everything is switched off."""
 
     def __init__(self, number: signal.Signals) -> None:
         super().__init__()
@@ -157,6 +199,6 @@ def _end_like_interrupt(*numbers: signal.Signals) -> None:
         raise Terminated(signal.Signals(number))
 
     for number in numbers:
-        # What somebody chose to ignore (nohup) stays ignored.
+        # A signal that is ignored already (nohup) stays ignored.
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, end)

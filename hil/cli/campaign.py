@@ -1,4 +1,4 @@
-"""`hil campaign run`: a friendly face on the same pytest run."""
+"""`hil campaign run`: pytest on a folder with a test plan."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from hil.cli.completion import bench_names
+from hil.cli.completion import bench_names, spacecraft_names
+from hil.cli.output import QUIET, VERBOSE
 from hil.core import paths
 from hil.errors import ConfigurationError
 
@@ -41,11 +42,17 @@ def campaign() -> None:
     "bench_name",
     metavar="NAME",
     shell_complete=bench_names,
-    help="Use a bench that is up instead.",
+    help="Bench that is up to use instead.",
 )
-@click.option("--on", metavar="SC1,SC2", help="The two spacecraft of a larger lab, the gateway's first.")
+@click.option(
+    "--on",
+    metavar="SC1,SC2",
+    shell_complete=spacecraft_names,
+    help="The two spacecraft of a larger lab, the gateway's first.",
+)
 @click.option("--split", metavar="N+M", help="Boards that take part on each of the two (default: 3+3).")
 @click.option("--epoch", metavar="TIME", help="Moment of the mission to start at, ISO 8601 UTC.")
+@click.option("--wait", metavar="DURATION", help="Queue so long for boards that another person has leased.")
 @click.option("--no-clean", is_flag=True, help="Do not look for what killed runs left.")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
 def run_campaign(
@@ -55,13 +62,15 @@ def run_campaign(
     on: str | None,
     split: str | None,
     epoch: str | None,
+    wait: str | None,
     no_clean: bool,
     pytest_arguments: tuple[str, ...],
 ) -> int:
     """Run the tests of PLAN in order and make the report. All further arguments are pytest's.
 
     PLAN is a folder with a plan.yaml, or the name of the shipped plan: six_gpu.
-    The same as `pytest PLAN --hil-lab FILE`, after a look at the set-up. The result is `hil runs show --json`.
+    The same as `pytest PLAN --hil-lab FILE`, after a check of the set-up. `hil runs show --json` has the result.
+    `hil -v campaign run` shows the log of actions, `hil -vv` that of every command and request.
 
     \b
     Examples:
@@ -79,12 +88,22 @@ def run_campaign(
         prepare()
     chosen = [
         argument
-        for option, value in (("--hil-on", on), ("--hil-split", split), ("--hil-epoch", epoch))
+        for option, value in (
+            ("--hil-on", on),
+            ("--hil-split", split),
+            ("--hil-epoch", epoch),
+            ("--hil-lease-wait", wait),
+        )
         if value
         for argument in (option, value)
     ]
     if no_clean:
         chosen.append("--hil-no-clean")
+    meta = click.get_current_context().meta
+    if meta.get(VERBOSE):
+        chosen.append(f"--log-cli-level={'DEBUG' if meta[VERBOSE] > 1 else 'INFO'}")
+    if meta.get(QUIET):
+        chosen.append("-qq")
     argv = pytest_argv(plan_dir, lab_path, bench_name, [*chosen, *pytest_arguments])
     sys.stdout.flush()
     sys.stderr.flush()
@@ -99,7 +118,7 @@ def check_arguments(
     on: str | None = None,
     split: str | None = None,
 ) -> None:
-    """ConfigurationError before anything is touched."""
+    """Raise ConfigurationError for wrong arguments, before anything is touched."""
     if not (plan_dir / "plan.yaml").is_file():
         raise ConfigurationError(
             f"{plan_dir} has no plan.yaml",
@@ -117,10 +136,10 @@ def check_arguments(
 
 
 def prepare() -> None:
-    """Make sure that the set-up is complete.
+    """Bring a set-up that is out of date up to date.
 
-    A set-up that is out of date is brought up to date.  ConfigurationError when there was none yet or host
-    packages are missing: that takes minutes and changes the host, so it is not done unasked.
+    ConfigurationError when there was none yet or host packages are missing: that takes minutes and changes the host,
+    so it is not done unasked.
     """
     from hil.bench.bench import require_root
     from hil.cli.output import Progress
@@ -142,7 +161,7 @@ def prepare() -> None:
 def pytest_argv(
     plan_dir: Path, lab_path: Path | None, bench_name: str | None, extra: Sequence[str]
 ) -> list[str]:
-    """The pytest command line of a campaign run."""
+    """Return the pytest command line of a campaign run."""
     where = ["--hil-lab", str(lab_path)] if lab_path else ["--hil-bench", str(bench_name)]
     if plan_dir.is_relative_to(paths.shipped("testplans")) and paths.checkout() is None:
         where += ["-o", f"cache_dir={Path.cwd() / '.pytest_cache'}"]  # nothing is written beside the package

@@ -1,9 +1,12 @@
-"""`hil completion`, and what a shell is told when somebody presses Tab: light, because he waits for it."""
+"""`hil completion`, and the words that a shell offers for Tab: light, because a person waits for them."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import click
 
@@ -11,7 +14,7 @@ import click
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the script that completes commands, options, and the boards, links and benches that are up.
+    """Print the script for completion in your shell: commands, options, boards, links, benches, runs, leases.
 
     \b
     Examples:
@@ -23,39 +26,98 @@ def completion(shell: str) -> None:
 
     from hil.cli.app import cli
 
-    found = get_completion_class(shell)
-    assert found is not None  # click has all three
-    click.echo(found(cli, {}, "hil", "_HIL_COMPLETE").source())
+    script = get_completion_class(shell)
+    assert script is not None  # click has all three
+    click.echo(script(cli, {}, "hil", "_HIL_COMPLETE").source())
 
 
-def bench_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Benches that are up."""
-    return [name for name in _up(None) if name.startswith(incomplete)]
+Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
-def board_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Boards of the bench that is meant, else of all that are up."""
+def _completer(words: Callable[[click.Context], Iterable[str]]) -> Completer:
+    """Make of a function that lists names what click wants for ``shell_complete``."""
+
+    def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+        return [word for word in dict.fromkeys(words(ctx)) if word.startswith(incomplete)]
+
+    return complete
+
+
+@_completer
+def bench_names(ctx: click.Context) -> Iterable[str]:
+    """List benches that are up."""
+    return _up(None)
+
+
+@_completer
+def board_names(ctx: click.Context) -> Iterable[str]:
+    """List boards of the bench that is meant, else of all that are up."""
     from hil.bench.state import read_state
 
-    found: dict[str, None] = {}
     for name in _up(_bench_of(ctx)):
-        state = read_state(name)
-        found.update(dict.fromkeys(state.consoles if state else ()))
-    return [name for name in found if name.startswith(incomplete)]
+        if state := read_state(name):
+            yield from state.consoles
 
 
-def link_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Links of the bench that is meant, else of all that are up, as the link box notes them."""
+@_completer
+def link_names(ctx: click.Context) -> Iterable[str]:
+    """List links of the bench that is meant, else of all that are up, as the link box notes them."""
     from hil.bench.state import link_socket
 
-    found: dict[str, None] = {}
     for name in _up(_bench_of(ctx)):
         try:
             document = json.loads(link_socket(name).with_suffix(".json").read_text(encoding="utf-8"))
-            found.update(dict.fromkeys(link["name"] for link in document["links"]))
+            yield from [link["name"] for link in document["links"]]
         except (OSError, ValueError, KeyError, TypeError):
             continue  # it is going down now: nothing to complete
-    return [name for name in found if name.startswith(incomplete)]
+
+
+@_completer
+def run_ids(ctx: click.Context) -> Iterable[str]:
+    """List ``last`` and the runs, newest first."""
+    from hil.core.paths import reports_out
+
+    folder = reports_out() / "runs"
+    return ["last", *sorted((run.name for run in folder.glob("[!.]*")), reverse=True)]
+
+
+@_completer
+def lease_names(ctx: click.Context) -> Iterable[str]:
+    """List numbers of leases and the boards that they hold."""
+    from hil.leases.leases import Leases, default_store
+
+    store = ctx.params.get("store") or default_store()
+    claims = Leases(store).list() if store.exists() else ()
+    return [*(str(claim.id) for claim in claims), *(b for claim in claims for b in sorted(claim.boards))]
+
+
+@_completer
+def mode_names(ctx: click.Context) -> Iterable[str]:
+    """List power modes of the reference OS: a board is not asked, it may be slow."""
+    from hil.core.paths import PACKAGE
+
+    for conf in PACKAGE.glob("images/os/reference/rootfs/etc/nvpmodel.conf"):
+        yield from re.findall(r"POWER_MODEL .*NAME=(\w+)", conf.read_text("utf-8"))
+
+
+def spacecraft_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """List spacecraft of the lab file or of the bench that was named; after a comma the second one."""
+    from hil.bench.state import read_state
+    from hil.errors import HilError
+    from hil.lab.model import load_lab
+
+    bench = _bench_of(ctx)
+    state = read_state(bench) if bench else None
+    try:
+        lab = load_lab(Path(ctx.params.get("lab_path") or (state.lab_path if state else "")))
+    except (HilError, OSError):
+        return []
+    before, comma, begun = incomplete.rpartition(",")
+    return [
+        f"{before}{comma}{craft.name}"
+        for craft in lab.spacecraft
+        if craft.name.startswith(begun) and craft.name != before
+    ]
 
 
 def _bench_of(ctx: click.Context) -> str | None:

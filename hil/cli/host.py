@@ -1,4 +1,4 @@
-"""`hil setup`, `hil doctor`, `hil clean`, `hil version`: the host that benches stand on."""
+"""`hil setup`, `hil doctor`, `hil clean`, `hil version`: commands about this host."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--check", is_flag=True, help="Only say whether there is something to do (exit code 2 if so).")
+@click.option("--check", is_flag=True, help="Only say whether anything is missing (exit code 2 if so).")
 @JSON_OPTION
 def setup(check: bool, as_json: bool) -> int:
-    """Install and build whatever the virtual lab needs: host packages (apt), a container engine, images, payload.
+    """Install and build what the virtual lab needs: host packages (apt), a container engine, images, payload.
 
     Safe to repeat: what is there is not made again. Needs root for the first time.
 
@@ -59,7 +59,7 @@ def setup(check: bool, as_json: bool) -> int:
 @click.option("--root", type=click.Path(path_type=Path, file_okay=False), default=Path("/"), hidden=True)
 @JSON_OPTION
 def doctor(lab_file: Path | None, root: Path, as_json: bool) -> int:
-    """What this host has and lacks, why it matters, what to do, and what works without it.
+    """Check this host and name what it lacks: why that matters, what to do, and what works without it.
 
     With --lab also the lab file's real boards (power switch, management port and who answers there, console, flight
     NIC, recovery USB) and its shaper host (kernel, clock, load, and the ports of the links). It only looks: nothing is
@@ -89,7 +89,7 @@ def doctor(lab_file: Path | None, root: Path, as_json: bool) -> int:
 
 
 def _real_boards(lab_file: Path, root: Path) -> list[Check]:
-    """What there is to say about the real boards of a lab; nothing, where all are containers."""
+    """Check the real boards of a lab; no checks where all are containers."""
     from hil.host.doctor.rack import diagnose
     from hil.lab.model import load_lab
 
@@ -106,10 +106,10 @@ def _shaper_host(lab_file: Path) -> list[Check]:
 
 @click.command()
 @click.option("--all", "everything", is_flag=True, help="Take down live benches as well.")
-@click.option("--dry-run", is_flag=True, help="Only name what is there.")
+@click.option("--dry-run", is_flag=True, help="Only list what would be removed.")
 @JSON_OPTION
 def clean(everything: bool, dry_run: bool, as_json: bool) -> int:
-    """Find and remove what killed runs left: containers, namespaces, processes, loop devices, mounts, files.
+    """Remove what killed runs left on this host: containers, namespaces, processes, loop devices, mounts, files.
 
     A bench whose keeper is alive is not touched, unless --all is given.
 
@@ -138,7 +138,7 @@ def clean(everything: bool, dry_run: bool, as_json: bool) -> int:
 @click.command()
 @JSON_OPTION
 def version(as_json: bool) -> None:
-    """Versions of what is at work here.
+    """Show the versions of this program and of its host.
 
     \b
     Example:

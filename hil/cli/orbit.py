@@ -1,4 +1,4 @@
-"""`hil orbit`: where spacecraft are, when they see each other, contact plans in and out."""
+"""`hil orbit`: contact plans, link plans and pictures of a constellation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hil.cli.output import JSON_OPTION, delay, print_json, print_table
+from hil.cli.output import (
+    JSON_OPTION,
+    OUTPUT_OPTION,
+    RenamedOptions,
+    delay,
+    duration,
+    plural,
+    print_json,
+    print_table,
+    write_output,
+)
 
 if TYPE_CHECKING:
     from hil.orbit.contacts import ContactPlan
@@ -18,94 +28,102 @@ if TYPE_CHECKING:
 
 ORBIT_FILE = click.Path(path_type=Path)
 FORMATS = ("table", "csv", "json", "ionrc", "hdtn", "czml")
-OUTPUT = click.option("-o", "--output", type=click.Path(path_type=Path), help="Write here, not to stdout.")
+START = click.option("--start", metavar="TIME", help="ISO 8601, UTC; default: the orbit file's epoch.")
+SPAN = click.option(
+    "--span", "span_s", type=duration, default="2h", show_default=True, help="How long from there, e.g. 24h."
+)
+FORMER = {"--hours": ("--span", "{}h"), "--step-s": ("--step", "{}s")}
 JSON_FORMAT = click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 
 
 @click.group()
 def orbit() -> None:
-    """Where spacecraft are: contact plans, link plans, pictures.
+    """Compute contact plans, link plans and pictures of orbits.
 
     \b
     Examples:
-      hil orbit contacts lab/orbits/ring-of-ten.yaml --hours 24
-      hil orbit contacts lab/orbits/two-planes.yaml --hours 3 --format ionrc -o plan.ionrc
-      hil orbit links lab/orbits/two-planes.yaml --hours 3 --seed 1
+      hil orbit contacts lab/orbits/ring-of-ten.yaml --span 24h
+      hil orbit contacts lab/orbits/two-planes.yaml --span 3h --format ionrc -o plan.ionrc
+      hil orbit links lab/orbits/two-planes.yaml --span 3h --seed 1
       hil orbit lint plan.ionrc
-      hil orbit show lab/orbits/two-planes.yaml --hours 3 -o constellation.svg
+      hil orbit show lab/orbits/two-planes.yaml --span 3h -o constellation.svg
     """
 
 
-@orbit.command()
+@orbit.command(cls=RenamedOptions, renamed=FORMER)
 @click.argument("file", type=ORBIT_FILE)
-@click.option("--start", metavar="TIME", help="ISO 8601, UTC; default: the orbit file's epoch.")
-@click.option("--hours", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True)
-@click.option("--step-s", type=click.FloatRange(0.001, 120), default=1.0, show_default=True)
+@START
+@SPAN
+@click.option(
+    "--step", "step_s", type=duration, default="1s", show_default=True, help="Between looks, up to 2m."
+)
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True)
 @JSON_FORMAT
-@OUTPUT
+@OUTPUT_OPTION
 def contacts(
     file: Path,
     start: str | None,
-    hours: float,
+    span_s: float,
     step_s: float,
     format_: str,
     as_json: bool,
     output: Path | None,
 ) -> None:
-    """The contact plan of an orbit file: who sees whom, when, how far.
+    """Compute the contact plan of an orbit file: pairs that see each other, with times and distances.
 
     Edges are refined to 1 ms; what is shorter than a step may be missed.  ionrc and hdtn hold whole seconds
     and whole light seconds (that is their format): use json to keep everything.
 
     \b
     Examples:
-      hil orbit contacts lab/orbits/ring-of-ten.yaml --hours 24
-      hil orbit contacts lab/orbits/two-planes.yaml --hours 3 --format ionrc -o plan.ionrc
+      hil orbit contacts lab/orbits/ring-of-ten.yaml --span 24h
+      hil orbit contacts lab/orbits/two-planes.yaml --span 3h --format ionrc -o plan.ionrc
     """
     from hil.orbit.contacts import contact_plan
     from hil.orbit.elements import load_constellation
     from hil.orbit.times import parse_time
 
+    if span_s <= 0 or not 0.001 <= step_s <= 120:
+        raise click.BadParameter("--span must be above 0, and --step 1ms to 2m")
     format_ = "json" if as_json else format_
-    found = load_constellation(file)
-    begin = parse_time(start) if start else found.epoch
-    plan = contact_plan(found, begin, duration_s=hours * 3600, step_s=step_s)
+    constellation = load_constellation(file)
+    begin = parse_time(start) if start else constellation.epoch
+    plan = contact_plan(constellation, begin, duration_s=span_s, step_s=step_s)
     if format_ == "table" and output is None:
         _print_plan(plan)
         return
-    _write(_formatted(found, plan, format_), output)
+    _write(_formatted(constellation, plan, format_), output)
 
 
-@orbit.command()
+@orbit.command(cls=RenamedOptions, renamed=FORMER)
 @click.argument("file", type=ORBIT_FILE)
-@click.option("--start", metavar="TIME", help="ISO 8601, UTC; default: the orbit file's epoch.")
-@click.option("--hours", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of what is drawn.")
+@START
+@SPAN
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of random numbers.")
 @click.option("--link", "only", metavar="NAME", multiple=True, help="Print this link only (sc-01--sc-02).")
 @click.option(
     "--format", "format_", type=click.Choice(("table", "csv", "json")), default="table", show_default=True
 )
 @JSON_FORMAT
-@OUTPUT
+@OUTPUT_OPTION
 def links(
     file: Path,
     start: str | None,
-    hours: float,
+    span_s: float,
     seed: int,
     only: tuple[str, ...],
     format_: str,
     as_json: bool,
     output: Path | None,
 ) -> None:
-    """The link plan of an orbit file: who points at whom, and what every link does when.
+    """Compute the link plan of an orbit file: the pairs whose terminals point at each other, and the phases of links.
 
     Candidates are all pairs that see each other at some moment of the span.  A bench plans only the links of
-    its lab file; who gets a terminal may differ.
+    its lab file, so its pairs may differ.
 
     \b
     Examples:
-      hil orbit links lab/orbits/two-planes.yaml --hours 3 --seed 1
+      hil orbit links lab/orbits/two-planes.yaml --span 3h --seed 1
       hil orbit links lab/orbits/two-planes.yaml --json -o links.json
     """
     from hil.orbit.contacts import contact_plan
@@ -113,15 +131,17 @@ def links(
     from hil.orbit.link_phases import every_candidate, plan_links
     from hil.orbit.times import parse_time
 
+    if span_s <= 0:
+        raise click.BadParameter("--span must be above 0")
     format_ = "json" if as_json else format_
-    found = load_constellation(file)
-    begin = parse_time(start) if start else found.epoch
-    candidates = every_candidate(contact_plan(found, begin, duration_s=hours * 3600))
-    plan = plan_links(found, candidates, start=begin, span_s=hours * 3600, seed=seed)
+    constellation = load_constellation(file)
+    begin = parse_time(start) if start else constellation.epoch
+    candidates = every_candidate(contact_plan(constellation, begin, duration_s=span_s))
+    plan = plan_links(constellation, candidates, start=begin, span_s=span_s, seed=seed)
     if only:
         plan = plan.restricted(only)
     if format_ == "table" and output is None:
-        print_table(_PHASE_COLUMNS, _phase_rows(plan), empty="nobody sees anybody")
+        print_table(_PHASE_COLUMNS, _phase_rows(plan), empty="no contact")
         return
     _write(_formatted_links(plan, format_), output)
 
@@ -142,20 +162,20 @@ def lint(file: Path, as_json: bool) -> int:
     from hil.orbit.dtn_read import read_text
 
     findings = find(read_text(file))
-    errors = sum(found.error for found in findings)
+    errors = sum(finding.error for finding in findings)
     if as_json:
-        print_json([{"file": str(file), **asdict(found)} for found in findings])
+        print_json([{"file": str(file), **asdict(finding)} for finding in findings])
     else:
-        for found in findings:
-            click.echo(found.show(str(file)))
-        click.echo(f"{file}: {errors} errors, {len(findings) - errors} warnings")
+        for finding in findings:
+            click.echo(finding.show(str(file)))
+        click.echo(f"{file}: {plural(errors, 'error')}, {plural(len(findings) - errors, 'warning')}")
     return 2 if errors else 0
 
 
 @orbit.command()
 @click.argument("file", metavar="PLANFILE", type=ORBIT_FILE)
 @click.option("--to", "format_", type=click.Choice(("ionrc", "hdtn")), required=True)
-@OUTPUT
+@OUTPUT_OPTION
 def convert(file: Path, format_: str, output: Path | None) -> None:
     """Turn an ION or HDTN contact plan into the other's format.
 
@@ -170,39 +190,42 @@ def convert(file: Path, format_: str, output: Path | None) -> None:
     _write(to_ion(plan) if format_ == "ionrc" else to_hdtn(plan), output)
 
 
-@orbit.command()
+@orbit.command(cls=RenamedOptions, renamed=FORMER)
 @click.argument("file", type=ORBIT_FILE)
 @click.option("--at", "at", metavar="TIME", help="ISO 8601, UTC; default: the orbit file's epoch.")
-@click.option("--hours", type=click.FloatRange(min=0, max=168), default=0.0, help="Add a chart of links.")
+@click.option("--span", "span_s", type=duration, default="0s", help="Add a chart of links, of up to 7d.")
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the chart's draws."
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the chart's random numbers."
 )
-@OUTPUT
-def show(file: Path, at: str | None, hours: float, seed: int, output: Path | None) -> None:
-    """An SVG of the constellation at a moment: planes, links, sunlight, ground tracks.
+@OUTPUT_OPTION
+def show(file: Path, at: str | None, span_s: float, seed: int, output: Path | None) -> None:
+    """Draw the constellation at a moment as SVG: planes, links, sunlight, ground tracks.
 
-    With --hours, a chart below it: what every link does when, coloured by phase, and eclipses.
+    With --span, a chart below it shows the phases of every link over that time, and eclipses.
 
     \b
     Examples:
       hil orbit show lab/orbits/two-planes.yaml -o constellation.svg
-      hil orbit show lab/orbits/two-planes.yaml --at 2026-03-21T00:50:00Z --hours 3 -o constellation.svg
+      hil orbit show lab/orbits/two-planes.yaml --at 2026-03-21T00:50:00Z --span 3h -o constellation.svg
     """
     from hil.orbit.elements import load_constellation
     from hil.orbit.picture import show as draw
     from hil.orbit.times import parse_time
 
-    found = load_constellation(file)
-    _write(draw(found, parse_time(at) if at else found.epoch, hours=hours, seed=seed), output)
+    if span_s > 7 * 86_400:
+        raise click.BadParameter("--span must be at most 7d")
+    constellation = load_constellation(file)
+    moment = parse_time(at) if at else constellation.epoch
+    _write(draw(constellation, moment, hours=span_s / 3600, seed=seed), output)
 
 
 def _print_plan(plan: ContactPlan) -> None:
     from hil.orbit.times import iso
 
     click.echo(
-        f"{plan.name}: {len(plan.contacts)} contacts in {plan.duration_s / 3600:g} h from {iso(plan.start)}"
+        f"{plan.name}: {plural(len(plan.contacts), 'contact')} in {plan.duration_s / 3600:g} h from {iso(plan.start)}"
     )
-    print_table(_COLUMNS, _rows(plan), empty="nobody sees anybody")
+    print_table(_COLUMNS, _rows(plan), empty="no contact")
 
 
 _COLUMNS = ["from", "to", "kind", "a", "b", "lasts", "one way, least", "most", "fastest change"]
@@ -232,7 +255,7 @@ def _rows(plan: ContactPlan) -> list[tuple[object, ...]]:
     return rows
 
 
-def _formatted(found: Constellation, plan: ContactPlan, format_: str) -> str:
+def _formatted(constellation: Constellation, plan: ContactPlan, format_: str) -> str:
     from hil.orbit.dtn_plans import to_hdtn, to_ion, to_wire
     from hil.orbit.formats import to_csv, to_czml, to_json
 
@@ -246,7 +269,7 @@ def _formatted(found: Constellation, plan: ContactPlan, format_: str) -> str:
         case "hdtn":
             return to_hdtn(to_wire(plan))
         case "czml":
-            return to_czml(found, plan)
+            return to_czml(constellation, plan)
     return _plain([_COLUMNS, *_rows(plan)])
 
 
@@ -298,13 +321,8 @@ def _plain(rows: Sequence[Sequence[object]]) -> str:
 
 
 def _write(text: str, output: Path | None) -> None:
-    from hil.errors import ConfigurationError
-
     if output is None:
         click.echo(text, nl=not text.endswith("\n"))
         return
-    try:
-        output.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
-    except OSError as exc:
-        raise ConfigurationError(f"{output}: cannot be written: {exc}", remedy="choose another path") from exc
+    write_output(output, text)
     click.echo(f"{output}: {output.stat().st_size:,} bytes", err=True)

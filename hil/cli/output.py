@@ -1,63 +1,163 @@
-"""How commands print: JSON for programs, tables for people, progress for whoever waits."""
+"""The output of commands: JSON for programs, tables for people, progress and notes on stderr."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hil.core.wait import duration_s
+from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
 
-JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a page.")
+VERBOSE, QUIET = "hil.verbose", "hil.quiet"
+"""Keys of click's ``ctx.meta``: how often -v was given, and whether -q was."""
+
+JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON, also for an error.")
+
+
+def duration(text: str) -> float:
+    """Return an option's duration in seconds; for ``type=`` of an option, which its help then shows as DURATION."""
+    from hil.core.wait import duration_s
+
+    try:
+        return duration_s(text)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc)) from exc
+
+
+class OutputFile(click.Path):
+    """A file to write: its folder must be there, so that a mistyped path is noticed before any work."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(str(super().convert(value, param, ctx)))
+        if not path.parent.is_dir():
+            self.fail(f"folder {path.parent} does not exist", param, ctx)
+        return path
+
+
+OUTPUT_OPTION = click.option("-o", "--output", type=OutputFile(), help="Write to this file, not to stdout.")
+
+
+def write_output(path: Path, text: str) -> None:
+    """Write a file that a person asked for; ConfigurationError when that is not possible."""
+    try:
+        path.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
+    except OSError as exc:
+        raise ConfigurationError(
+            f"{path} cannot be written: {exc.strerror}", remedy="choose another path"
+        ) from exc
+
+
+class RenamedOptions(click.Command):
+    """A command whose former spellings of options still work, with a note on stderr.
+
+    ``renamed``: former name to (name now, template of its value, or ``None`` for a flag).
+    """
+
+    def __init__(self, *args: Any, renamed: Mapping[str, tuple[str, str | None]], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._renamed = renamed
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        now: list[str] = []
+        rest = iter(args)
+        for word in rest:
+            name, equals, value = word.partition("=")
+            if name not in self._renamed:
+                now.append(word)
+                if word == "--":
+                    break
+                continue
+            current, template = self._renamed[name]
+            now.append(current)
+            if template is not None:
+                now.append(template.format(value if equals else next(rest, "")))
+            note(f"{name} is now {' '.join(now[-1 if template is None else -2 :])}", ctx)
+        return super().parse_args(ctx, [*now, *rest])
+
+
+def note(text: str, ctx: click.Context | None = None) -> None:
+    """Print a remark on stderr; nothing with ``hil -q``."""
+    ctx = ctx or click.get_current_context(silent=True)
+    if not (ctx and ctx.meta.get(QUIET)):
+        click.echo(f"note: {clean_lines(text)}", err=True)
+
+
+def clean_lines(text: str) -> str:
+    """Return ``text`` without control characters (a board may have sent them), except the ends of lines."""
+    lines = text.split("\n")
+    return "\n".join("".join(c if c.isprintable() else " " for c in line) for line in lines)
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
+    """Print one JSON document on stdout."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def console() -> Console:
-    """Where pages go; plain text when stdout is not a terminal, never cut at a made-up width."""
+    """Return the console for pages: plain text where stdout is no terminal, never cut at a made-up width."""
     from rich.console import Console
 
     return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "") -> None:
-    """A table; numbers are right-aligned.  ``empty`` is printed when there is no row."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    empty: str = "",
+    optional: Sequence[str] = (),
+) -> None:
+    """Print a table, numbers to the right; ``empty`` when there is no row.
 
-    cells = [[str(cell) for cell in row] for row in rows]
+    A cell is never cut.  On a terminal that is too narrow the ``optional`` columns go, the first one first.
+    """
+    titles = list(columns)
+    cells = [[clean_lines(str(cell)).replace("\n", " ") for cell in row] for row in rows]
     if not cells:
         click.echo(empty)
         return
-    if not sys.stdout.isatty():
-        widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-        for row in [list(columns), *cells]:
-            click.echo("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip())
-        return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for index, column in enumerate(columns):
-        numeric = all(row[index][:1].isdigit() or row[index] in ("", "-") for row in cells)
-        table.add_column(column, justify="right" if numeric else "left")
-    for row in cells:
-        table.add_row(*(Text(cell) for cell in row))
-    console().print(table)
+    dropped = []
+    for title in optional if sys.stdout.isatty() else ():
+        if sum(_widths(titles, cells)) + 2 * len(titles) - 2 <= shutil.get_terminal_size().columns:
+            break
+        index = titles.index(title)
+        dropped.append(titles.pop(index))
+        for row in cells:
+            del row[index]
+    widths = _widths(titles, cells)
+    numeric = [
+        all(cell[:1].isdigit() or cell in ("", "-") for cell in column) for column in zip(*cells, strict=True)
+    ]
+    for number, row in enumerate([titles, *cells]):
+        line = "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        )
+        click.secho(line.rstrip(), bold=number == 0)
+    if dropped:
+        note(f"this terminal is too narrow for {', '.join(dropped)}; --json has everything")
+
+
+def _widths(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
 
 
 class Progress(AbstractContextManager["Progress"]):
-    """Steps with their elapsed time: a spinner on a terminal, plain lines elsewhere.  All on stderr.
+    """Steps with their elapsed time on stderr: a spinner on a terminal, plain lines elsewhere, nothing with -q.
 
     Implements ``hil.host.setup.View``.
     """
@@ -66,7 +166,10 @@ class Progress(AbstractContextManager["Progress"]):
         self._start = time.monotonic()
         self._step = ""
         self._status: Status | None = None
-        if sys.stderr.isatty():
+        ctx = click.get_current_context(silent=True)
+        meta = ctx.meta if ctx else {}
+        self._quiet = bool(meta.get(QUIET))
+        if sys.stderr.isatty() and not self._quiet and not meta.get(VERBOSE):
             from rich.console import Console
 
             self._status = Console(stderr=True, highlight=False).status("")
@@ -81,7 +184,7 @@ class Progress(AbstractContextManager["Progress"]):
             self._status.stop()
 
     def begin(self, step: str) -> None:
-        """A step begins."""
+        """Show that a step begins."""
         self._step = step
         if self._status:
             self._status.update(step)
@@ -89,7 +192,7 @@ class Progress(AbstractContextManager["Progress"]):
             self._print(f"{step} ...")
 
     def say(self, line: str) -> None:
-        """What the step does now; an empty line says nothing."""
+        """Show what the step does now; nothing for an empty line."""
         if not line:
             return
         if self._status:
@@ -98,14 +201,14 @@ class Progress(AbstractContextManager["Progress"]):
             self._print(f"  {line}")
 
     def note(self, line: str) -> None:
-        """Something to keep on the screen."""
+        """Print a line that stays on the screen."""
         if self._status:
             self._status.console.print(line)
         else:
             self._print(line)
 
     def end(self, summary: str, seconds: float) -> None:
-        """The step is done."""
+        """Print that the step is done."""
         done = f"{self._step}: {summary}" if summary else self._step
         if self._status:
             self._status.console.print(f"[green]✓[/] {done} [dim]({seconds:.1f} s)[/]")
@@ -113,11 +216,12 @@ class Progress(AbstractContextManager["Progress"]):
             self._print(f"{done} ({seconds:.1f} s)")
 
     def _print(self, line: str) -> None:
-        click.echo(f"[{time.monotonic() - self._start:6.1f} s] {line}", err=True)
+        if not self._quiet:
+            click.echo(f"[{time.monotonic() - self._start:6.1f} s] {line}", err=True)
 
 
 def rate(bps: int) -> str:
-    """A rate for people: ``2.5 Gbit/s``; 0 is no limit."""
+    """Return a rate for people, such as ``2.5 Gbit/s``; 0 is no limit."""
     if bps == 0:
         return "no limit"
     for unit, size in (("Gbit/s", 10**9), ("Mbit/s", 10**6), ("kbit/s", 10**3)):
@@ -127,13 +231,10 @@ def rate(bps: int) -> str:
 
 
 def delay(us: float) -> str:
-    """A delay for people, in milliseconds."""
+    """Return a delay for people, in milliseconds."""
     return f"{us / 1000:.3f} ms"
 
 
-def seconds(text: str) -> float:
-    """An option's duration in seconds; click.BadParameter when it is none."""
-    try:
-        return duration_s(text)
-    except ValueError as exc:
-        raise click.BadParameter(str(exc)) from exc
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun: ``1 hop``, ``2 hops``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,4 +1,4 @@
-"""`hil runs`: what was run before, from the run store."""
+"""`hil runs`: past runs, from the run store."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hil.cli.output import JSON_OPTION, print_json, print_table
+from hil.cli.completion import run_ids
+from hil.cli.output import JSON_OPTION, note, print_json, print_table
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from hil.evidence.store import Run
 
+RUN_ARGUMENT = click.argument("run_id", metavar="[RUN]", default="last", shell_complete=run_ids)
+
 
 @click.group()
 def runs() -> None:
-    """Runs of the past. RUN is an id, an unambiguous part of one, or `last`.
+    """List past runs and open their reports. RUN is an id, an unambiguous part of one, or `last`.
 
     \b
     Examples:
@@ -35,7 +38,7 @@ def runs() -> None:
 )
 @JSON_OPTION
 def list_runs(plan: str | None, count: int, as_json: bool) -> None:
-    """Runs, newest first.
+    """List runs, newest first.
 
     \b
     Examples:
@@ -44,33 +47,38 @@ def list_runs(plan: str | None, count: int, as_json: bool) -> None:
     """
     from hil.evidence import store
 
-    found = [r for r in store.list_runs() if plan in (None, r.plan)][:count]
+    every = store.list_runs()
+    chosen = [run for run in every if plan in (None, run.plan)][:count]
     if as_json:
-        print_json([r.as_dict() for r in found])
+        print_json([run.as_dict() for run in chosen])
         return
+    nothing = "no run yet; `hil campaign run testplans/six_gpu --lab lab/virtual.yaml` makes one"
+    if every:
+        nothing = f"no run of plan {plan}; plans with runs: {', '.join(sorted({run.plan for run in every}))}"
     print_table(
         ["run", "started (UTC)", "plan", "lab", "state", "verdict", "tests"],
         [
             (
-                r.run_id,
-                r.started_utc[:19].replace("T", " "),
-                r.plan,
-                r.lab,
-                r.state if r.directory.is_dir() else "deleted",
-                r.verdict or "-",
-                ", ".join(f"{n} {verdict}" for verdict, n in r.counts.items() if n),
+                run.run_id,
+                run.started_utc[:19].replace("T", " "),
+                run.plan,
+                run.lab,
+                run.state if run.directory.is_dir() else "deleted",
+                run.verdict or "-",
+                _counts(run),
             )
-            for r in found
+            for run in chosen
         ],
-        empty="no run yet; `hil campaign run testplans/six_gpu --lab lab/virtual.yaml` makes one",
+        empty=nothing,
+        optional=["started (UTC)", "state", "plan", "tests"],
     )
 
 
 @runs.command()
-@click.argument("run", default="last")
+@RUN_ARGUMENT
 @JSON_OPTION
-def show(run: str, as_json: bool) -> None:
-    """What became of one run.
+def show(run_id: str, as_json: bool) -> None:
+    """Show the facts and the verdicts of one run.
 
     \b
     Examples:
@@ -79,26 +87,28 @@ def show(run: str, as_json: bool) -> None:
     """
     from hil.evidence import store
 
-    found = store.get_run(run)
+    run = store.get_run(run_id)
     if as_json:
-        print_json(found.as_dict())
+        print_json(run.as_dict())
         return
-    facts = found.as_dict()
-    facts["counts"] = ", ".join(f"{n} {verdict}" for verdict, n in found.counts.items() if n)
-    for key, value in facts.items():
+    for key, value in {**run.as_dict(), "counts": _counts(run)}.items():
         if value not in (None, ""):
             click.echo(f"{key.removesuffix('_utc'):<10} {value}")
-    requirements = found.summary.get("requirements", {})
+    requirements = run.summary.get("requirements", {})
     if requirements:
         click.echo()
         print_table(["requirement", "verdict"], sorted(requirements.items()))
 
 
+def _counts(run: Run) -> str:
+    return ", ".join(f"{count} {verdict}" for verdict, count in run.counts.items() if count)
+
+
 @runs.command("open")
-@click.argument("run", default="last")
+@RUN_ARGUMENT
 @click.option("--print", "only_print", is_flag=True, help="Only print the report's path.")
 @JSON_OPTION
-def open_report(run: str, only_print: bool, as_json: bool) -> None:
+def open_report(run_id: str, only_print: bool, as_json: bool) -> None:
     """Open the report of a run in a browser; makes it first when a crash prevented it.
 
     \b
@@ -106,58 +116,50 @@ def open_report(run: str, only_print: bool, as_json: bool) -> None:
       hil runs open
       scp lab-pc:"$(hil runs open last --print)" .      --json: run and path, and opens nothing either
     """
-    from hil.evidence import store
-
-    found = _there(store.get_run(run))
-    page = _report_of(found)
-    if as_json:
-        print_json({"run": found.run_id, "report": str(page)})
-        return
-    click.echo(page)
-    if not only_print and not webbrowser.open(page.as_uri()):
-        click.echo("no browser here; open the file above", err=True)
+    run = _kept(run_id)
+    page = run.report if run.report and run.report.is_file() else _make_report(run)
+    _print_page(run, page, as_json)
+    if not (as_json or only_print) and not webbrowser.open(page.as_uri()):
+        note("no browser here; open the file above")
 
 
 @runs.command()
-@click.argument("run", default="last")
+@RUN_ARGUMENT
 @JSON_OPTION
-def report(run: str, as_json: bool) -> None:
-    """Make the report of a run again, also of one that crashed half-way; prints its path.
+def report(run_id: str, as_json: bool) -> None:
+    """Make the report of a run again, also of one that crashed half-way, and print its path.
 
     \b
     Example:
       hil runs report last
     """
-    from hil.evidence import store
-    from hil.report import make_report
+    run = _kept(run_id)
+    _print_page(run, _make_report(run), as_json)
 
-    found = _there(store.get_run(run))
-    if found.state == "running":
-        raise ConfigurationError(f"run {found.run_id} is still running", remedy="wait for its end")
-    page = make_report(found.directory)
+
+def _print_page(run: Run, page: Path, as_json: bool) -> None:
     if as_json:
-        print_json({"run": found.run_id, "report": str(page)})
+        print_json({"run": run.run_id, "report": str(page)})
     else:
         click.echo(page)
 
 
-def _there(found: Run) -> Run:
-    """ConfigurationError when somebody deleted what the run left; what it showed stays in the list, and counts."""
-    if not found.directory.is_dir():
+def _kept(run_id: str) -> Run:
+    """Return a run whose directory is there; ConfigurationError when it was deleted."""
+    from hil.evidence import store
+
+    run = store.get_run(run_id)
+    if not run.directory.is_dir():
         raise ConfigurationError(
-            f"run {found.run_id}: its directory was deleted ({found.directory})",
+            f"run {run.run_id}: its directory was deleted ({run.directory})",
             remedy="`hil runs show` has what the list kept of it",
         )
-    return found
+    return run
 
 
-def _report_of(found: Run) -> Path:
-    if found.report and found.report.is_file():
-        return found.report
-    if found.state == "running":
-        raise ConfigurationError(
-            f"run {found.run_id} is still running", remedy="its report is made at its end"
-        )
+def _make_report(run: Run) -> Path:
     from hil.report import make_report
 
-    return make_report(found.directory)
+    if run.state == "running":
+        raise ConfigurationError(f"run {run.run_id} is still running", remedy="its report is made at its end")
+    return make_report(run.directory)

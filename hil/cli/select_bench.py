@@ -1,11 +1,12 @@
-"""Which bench a command means: the one named, else the only one that is up."""
+"""The choice of the bench that a command uses: the one named, else the only one that is up."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import click
 
@@ -19,31 +20,38 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., object])
 
 
-def bench_option(command: F) -> F:
-    """``--bench NAME``."""
-    return click.option(
-        "--bench",
-        "bench_name",
-        envvar="HIL_BENCH",
-        metavar="NAME",
-        shell_complete=bench_names,
-        help="Which bench; not needed while one is up.",
-    )(command)
+bench_option = click.option(
+    "--bench",
+    "bench_name",
+    envvar="HIL_BENCH",
+    metavar="NAME",
+    shell_complete=bench_names,
+    help="Bench to use; not needed while only one is up.",
+)
 
 
-def pick(
-    name: str | None, *, how: str = "name one with --bench NAME, or HIL_BENCH in the environment"
-) -> str:
-    """The bench's name: the one named, else the only one that is kept up, else the only one that is up.
+def bench_argument(command: F) -> F:
+    """Take the bench as an argument or with ``--bench``; the command's function gets it as ``name``."""
 
-    ``how``: how this command is told, for the message.  ConfigurationError when none or several could be meant.
+    @wraps(command)
+    def with_name(*args: object, name: str | None, bench_name: str | None, **options: object) -> object:
+        return command(*args, name=name or bench_name, **options)
+
+    argument = click.argument("name", required=False, metavar="[BENCH]", shell_complete=bench_names)
+    return cast(F, argument(bench_option(with_name)))
+
+
+def pick(name: str | None) -> str:
+    """Return the name of the bench: the one named, else the only one that is kept up, else the only one that is up.
+
+    ConfigurationError when none or several could be meant.
     """
     from hil.bench.state import is_live, known_benches, read_state
 
     if name:
         return name
     up = [n for n in known_benches() if is_live(n)]
-    # A bench that a campaign brought up for itself is not in the way of the one that somebody keeps up.
+    # A campaign's own bench is not in the way of one that was brought up to stay.
     kept = [n for n in up if (state := read_state(n)) and not state.tied]
     if len(kept or up) == 1:
         return (kept or up)[0]
@@ -51,12 +59,15 @@ def pick(
         raise ConfigurationError(
             "no bench is up", remedy="`hil bench up --lab lab/virtual.yaml` brings one up"
         )
-    raise ConfigurationError(f"several benches are up: {', '.join(up)}", remedy=how)
+    raise ConfigurationError(
+        f"several benches are up: {', '.join(up)}",
+        remedy="name one with --bench NAME, or HIL_BENCH in the environment",
+    )
 
 
 @contextmanager
 def attach(name: str | None) -> Iterator[Bench]:
-    """A bench that is up, and stays up when the block ends."""
+    """Use a bench that is up; it stays up when the block ends."""
     from hil.bench.bench import Bench
 
     bench = Bench.attach(pick(name))
@@ -67,7 +78,7 @@ def attach(name: str | None) -> Iterator[Bench]:
 
 
 def board_of(bench: Bench, name: str) -> Board:
-    """A board by name.  ConfigurationError lists the names there are."""
+    """Return a board by name; ConfigurationError lists the names there are."""
     if name not in bench.boards:
         raise ConfigurationError(
             f"bench {bench.name} has no board {name}", remedy=f"boards: {', '.join(bench.boards)}"
@@ -76,6 +87,6 @@ def board_of(bench: Bench, name: str) -> Board:
 
 
 def default_name(lab_path: Path) -> str:
-    """A bench name made from a lab file's name: letters and digits only."""
+    """Return a bench name made from a lab file's name: letters and digits only."""
     kept = "".join(c for c in lab_path.stem if c.isalnum())
     return kept[:20] or "bench"

@@ -82,9 +82,14 @@ def wait_until(
 
 
 def duration_s(text: str) -> float:
-    """``90s``, ``10m``, ``2h``, ``1h30m``, ``3d`` in seconds. ValueError says how durations are written."""
-    units_s = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
-    parts = re.findall(r"(\d+(?:\.\d+)?)([dhms])", text)
+    """Return seconds for ``90s``, ``10ms``, ``2h``, ``1h30m``, ``3d``, or for a number alone, which is seconds.
+
+    ValueError says how durations are written.
+    """
+    units_s = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6}
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|us|[dhms])", text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"{text!r} is not a duration: write 90s, 10m, 2h or 1h30m")
+        raise ValueError(f"{text!r} is not a duration: write 90s, 10m, 2h, 1h30m or 10ms")
     return sum(float(number) * units_s[unit] for number, unit in parts)

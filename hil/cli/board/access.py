@@ -1,4 +1,4 @@
-"""`hil board console`, `shell` and `run`: talking to boards."""
+"""`hil board console`, `shell` and `run`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hil.cli.completion import board_names
-from hil.cli.output import JSON_OPTION, print_json
+from hil.cli.output import JSON_OPTION, clean_lines, duration, print_json
 from hil.cli.select_bench import attach, bench_option, board_of
 from hil.errors import ConfigurationError, HilError
 
@@ -17,23 +17,35 @@ if TYPE_CHECKING:
     from hil.bench.bench import Bench
     from hil.boards.protocol import Board, Via
 
-VIA = click.Choice(["management", "flight"])
+VIA = click.option(
+    "--via",
+    type=click.Choice(["management", "flight"]),
+    default="management",
+    show_default=True,
+    help="Network to use.",
+)
+TIMEOUT = click.option(
+    "--timeout",
+    "timeout_s",
+    type=duration,
+    default="60s",
+    show_default=True,
+    help="Time that COMMAND may take.",
+)
 
 
 @click.command()
 @click.argument("name", shell_complete=board_names)
 @bench_option
-@click.option("--log", "mode", flag_value="log", help="Print what it said so far, and end.")
-@click.option(
-    "--follow", "mode", flag_value="follow", help="Print what it said, then what it says, read-only."
-)
-@click.option("--url", "mode", flag_value="url", help="Print what pyserial opens, and end.")
-@click.option("--stamps", is_flag=True, help="With --log and --follow: when each line came (UTC) before it.")
+@click.option("--log", "mode", flag_value="log", help="Print the log so far, and end.")
+@click.option("--follow", "mode", flag_value="follow", help="Print the log and go on with new lines, read-only.")
+@click.option("--url", "mode", flag_value="url", help="Print the URL for pyserial, and end.")
+@click.option("--stamps", is_flag=True, help="With --log and --follow: the time (UTC) before each line.")
 def console(name: str, bench_name: str | None, mode: str | None, stamps: bool) -> None:
-    """The serial console of a board; Ctrl-] ends it. It survives power cycles of the board.
+    """Open the serial console of a board; Ctrl-] ends it. It survives power cycles of the board.
 
-    It begins with the last lines so far. Any number of people can sit at it at once: each sees everything, and what
-    anybody types is sent. To a Jetson nothing is sent before `login:`, because a key would open its set-up menu.
+    It begins with the last lines so far. Several people can use it at once: each sees everything, and every key is
+    sent. To a Jetson nothing is sent before `login:`, because a key would open its set-up menu.
 
     \b
     Examples:
@@ -53,7 +65,7 @@ def console(name: str, bench_name: str | None, mode: str | None, stamps: bool) -
         if mode == "url":
             click.echo(serial_console.url)
         elif mode in ("log", "follow"):
-            with suppress(KeyboardInterrupt):  # the way to end --follow
+            with suppress(KeyboardInterrupt):  # the usual end of --follow
                 console_log.print_log(serial_console.log, follow=mode == "follow", stamps=stamps)
         elif not sys.stdin.isatty():
             raise ConfigurationError(
@@ -70,10 +82,10 @@ def console(name: str, bench_name: str | None, mode: str | None, stamps: bool) -
 @click.argument("name", shell_complete=board_names)
 @click.argument("command", nargs=-1)
 @bench_option
-@click.option("--via", type=VIA, default="management", show_default=True, help="Which way to the board.")
-@click.option("--timeout", "timeout_s", type=float, default=60.0, show_default=True, help="Of COMMAND, in s.")
+@VIA
+@TIMEOUT
 def shell(name: str, command: tuple[str, ...], bench_name: str | None, via: str, timeout_s: float) -> int:
-    """A root shell on a board, or one command; its exit code is this command's.
+    """Open a root shell on a board, or run one command; its exit code is this command's.
 
     \b
     Examples:
@@ -104,13 +116,13 @@ def shell(name: str, command: tuple[str, ...], bench_name: str | None, via: str,
 @click.argument("names", metavar="NAME[,NAME...]|all", shell_complete=board_names)
 @click.argument("command", nargs=-1, required=True)
 @bench_option
-@click.option("--via", type=VIA, default="management", show_default=True, help="Which way to the boards.")
-@click.option("--timeout", "timeout_s", type=float, default=60.0, show_default=True, help="Of COMMAND, in s.")
+@VIA
+@TIMEOUT
 @JSON_OPTION
 def run(
     names: str, command: tuple[str, ...], bench_name: str | None, via: str, timeout_s: float, as_json: bool
 ) -> int:
-    """One command on several boards at once, each line with its board's name before it.
+    """Run one command on several boards at once, each line with its board's name before it.
 
     The exit code is 0 when all of them gave 0, else 1; 3 when a board could not be reached. For one board, with its
     exit code and stdin, there is `hil board shell NAME -- COMMAND`.
@@ -150,7 +162,7 @@ def _run_on(one: Board, command: tuple[str, ...], via: Via, timeout_s: float) ->
     try:
         with one.shell(via) as opened:
             done = opened.run(command, timeout_s=timeout_s, check=False)
-    except HilError as exc:  # the other boards' answers count all the same
+    except HilError as exc:  # the other boards' answers count nevertheless
         return row | {"problem": exc.message}
     return row | {"exit_code": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
 
@@ -158,7 +170,7 @@ def _run_on(one: Board, command: tuple[str, ...], via: Via, timeout_s: float) ->
 def _print_run(row: dict[str, Any]) -> None:
     for stream, is_error in (("stdout", False), ("stderr", True)):
         for line in row[stream].splitlines():
-            click.echo(f"{row['board']}: {line}", err=is_error)
+            click.echo(f"{row['board']}: {clean_lines(line)}", err=is_error)
     if row["problem"]:
         click.echo(f"{row['board']}: could not run it: {row['problem']}", err=True)
     elif row["exit_code"]:

@@ -44,7 +44,7 @@ def push(name: str, local: Path, remote: str, bench_name: str | None, as_json: b
 @bench_option
 @JSON_OPTION
 def pull(name: str, remote: str, local: Path, bench_name: str | None, as_json: bool) -> None:
-    """Copy a file from a board, as `push` the other way round.
+    """Copy a file from a board; a connection that breaks is opened again, as with `push`.
 
     \b
     Example:

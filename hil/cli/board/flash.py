@@ -1,4 +1,4 @@
-"""`hil board flash`: a new system on a real module, over its USB cable."""
+"""`hil board flash`: write a new system to a real module over its USB cable."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hil.cli.completion import board_names
-from hil.cli.output import JSON_OPTION, Progress, print_json
+from hil.cli.output import JSON_OPTION, OutputFile, Progress, RenamedOptions, print_json
 from hil.cli.select_bench import attach, bench_option, board_of
 from hil.errors import BenchError, ConfigurationError
 
@@ -45,7 +45,7 @@ SYSFS_OPTION = click.option(
 
 @dataclass(frozen=True)
 class FlashTarget:
-    """The module that is meant, and how it gets into force-recovery mode."""
+    """The module to flash, and how it gets into force-recovery mode."""
 
     name: str
     module: str
@@ -54,7 +54,7 @@ class FlashTarget:
     by_pin: bool = False  # then it can be reset even when it is in recovery already
 
 
-@click.command()
+@click.command(cls=RenamedOptions, renamed={"--log": ("--output", "{}")})
 @click.argument("name", shell_complete=board_names)
 @click.option(
     "--tree",
@@ -62,10 +62,10 @@ class FlashTarget:
     type=click.Path(path_type=Path, file_okay=False),
     help="Linux_for_Tegra, after apply_binaries.sh.",
 )
-@click.option("--ab", is_flag=True, help="Two root file systems, A and B: what a bench needs.")
-@click.option("--size", default="", metavar="8GiB", help="Of one root file system; needed for --ab on NVMe.")
+@click.option("--ab", is_flag=True, help="Make two root file systems, A and B; a bench needs both.")
+@click.option("--size", default="", metavar="8GiB", help="Size of one root file system; needed for --ab on NVMe.")
 @click.option(
-    "--storage", metavar=f"nvme0n1p1|{EMMC}", help="Where it goes; default: what the module boots from."
+    "--storage", metavar=f"nvme0n1p1|{EMMC}", help="Target of the root file system; default: the module's boot storage."
 )
 @click.option(
     "--config", metavar="NAME", help="<NAME>.conf in the tree; default: the module's developer kit."
@@ -73,7 +73,11 @@ class FlashTarget:
 @click.option("--layout", default="", metavar="XML", help="Partition layout of the storage, below the tree.")
 @LAB_OPTION
 @click.option(
-    "--log", type=click.Path(path_type=Path, dir_okay=False), help="Where every line of the tool goes."
+    "-o",
+    "--output",
+    "log",
+    type=OutputFile(),
+    help="File for all output of the flash tool; default: one below this program's home.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @SYSFS_OPTION
@@ -100,7 +104,7 @@ def flash(
     already) and must be the one of the lab file, by its USB identity and by its EEPROM, before anything is written.
     It takes 2 to 30 minutes. Container boards are refused: they have nothing to flash.
 
-    A board that was never flashed answers nobody, so no bench comes up with it: name its lab file with --lab. The
+    A board that was never flashed does not answer, so no bench comes up with it: name its lab file with --lab. The
     board is leased meanwhile.
 
     \b
@@ -143,7 +147,7 @@ def plan_of(
     config: str | None = None,
     layout: str = "",
 ) -> FlashPlan:
-    """What is flashed how. ConfigurationError when the tree lacks something or the options do not fit together."""
+    """Return the plan of the flash tool; ConfigurationError when the tree lacks files or the options do not fit."""
     from hil.boards.jetson.flash.initrd_flash import FlashPlan
 
     family = target.module.partition("-")[0]
@@ -179,7 +183,7 @@ def flash_board(
     sysfs: Path = SYSFS,
     progress: Progress,
 ) -> FlashReport:
-    """Into recovery, then flashed. Errors as of ``hil.boards.jetson.flash.recovery`` and ``flash``."""
+    """Put the module into recovery and flash it. Errors as of ``hil.boards.jetson.flash.recovery`` and ``flash``."""
     from hil.boards.jetson.flash.initrd_flash import flash as write
     from hil.boards.jetson.flash.recovery import UsbPort
 
@@ -192,7 +196,7 @@ def flash_board(
 
 
 def into_recovery(target: FlashTarget, *, sysfs: Path = SYSFS, progress: Progress) -> UsbDevice:
-    """Into force-recovery mode, unless it is there already; what USB shows. Raises as ``enter_recovery``."""
+    """Put the module into force-recovery mode, unless it is in it; its USB device. Raises as ``enter_recovery``."""
     import time
 
     from hil.boards.jetson.flash.recovery import UsbPort
@@ -234,7 +238,7 @@ def _agreed(target: FlashTarget, plan: FlashPlan) -> bool:
 
 @contextmanager
 def target_of(name: str, bench_name: str | None, lab_path: Path | None, sysfs: Path) -> Iterator[FlashTarget]:
-    """The board of a bench that is up, or of a lab file, leased as long as it is used."""
+    """Find the board of a bench that is up, or of a lab file; then it is leased while the block runs."""
     if lab_path is None:
         with attach(bench_name) as bench:
             yield target_on_bench(board_of(bench, name), sysfs)
@@ -251,7 +255,7 @@ def target_of(name: str, bench_name: str | None, lab_path: Path | None, sysfs: P
 
 
 def target_on_bench(one: Board, sysfs: Path = SYSFS) -> FlashTarget:
-    """ConfigurationError for a board without a module, or without a known USB port."""
+    """Return the module of a board; ConfigurationError without a module or without a known USB port."""
     from hil.boards.jetson.board import JetsonBoard
     from hil.boards.protocol import Fidelity
 
@@ -268,7 +272,7 @@ def target_on_bench(one: Board, sysfs: Path = SYSFS) -> FlashTarget:
 
 
 def target_in_lab(name: str, lab_path: Path, sysfs: Path = SYSFS) -> FlashTarget:
-    """The same from a lab file alone: only a pin brings the module into recovery, or a hand."""
+    """Return the module from a lab file alone: it gets into recovery by a pin or by hand."""
     from hil.boards.jetson.flash.recovery import UsbPort, enter_recovery
     from hil.boards.power.build import supervisor_of
     from hil.lab.model import load_lab

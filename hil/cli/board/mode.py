@@ -1,4 +1,4 @@
-"""`hil board mode`: power modes, by name."""
+"""`hil board mode`: power modes by name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from hil.cli.completion import board_names
+from hil.cli.completion import board_names, mode_names
 from hil.cli.output import JSON_OPTION, print_json, print_table
 from hil.cli.select_bench import attach, bench_option, board_of
 from hil.errors import ConfigurationError
@@ -14,15 +14,15 @@ from hil.errors import ConfigurationError
 
 @click.command()
 @click.argument("name", shell_complete=board_names)
-@click.argument("wanted", required=False, metavar="[MODE]")
+@click.argument("wanted", required=False, metavar="[MODE]", shell_complete=mode_names)
 @bench_option
 @click.option("--reboot", is_flag=True, help="Reboot the board where the change needs it, and wait for it.")
 @JSON_OPTION
 def mode(name: str, wanted: str | None, bench_name: str | None, reboot: bool, as_json: bool) -> None:
-    """Power mode of a board: the modes there are, or switch to one by its name.
+    """List the power modes of a board, or switch to one by its name.
 
-    The numbers of nvpmodel differ between modules and JetPack versions, so only names are taken: any case, and
-    `50w` finds MODE_50W. `power_mode` in the lab file sets one whenever the bench comes up.
+    The numbers of nvpmodel differ between modules and JetPack versions, so only names are accepted: in any case, and
+    `50w` finds MODE_50W. `power_mode` in the lab file sets one each time the bench comes up.
 
     \b
     Examples:

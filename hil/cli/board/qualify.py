@@ -1,4 +1,4 @@
-"""`hil board qualify`: a board is brought in."""
+"""`hil board qualify`: the acceptance test of a board."""
 
 from __future__ import annotations
 
@@ -7,34 +7,35 @@ from pathlib import Path
 import click
 
 from hil.cli.completion import board_names
-from hil.cli.output import JSON_OPTION, Progress, print_json
+from hil.cli.output import JSON_OPTION, Progress, RenamedOptions, note, print_json
 from hil.cli.select_bench import attach, bench_option, board_of
 
 
-@click.command()
+@click.command(cls=RenamedOptions, renamed={"--out": ("--output", "{}")})
 @click.argument("name", shell_complete=board_names)
 @bench_option
-@click.option("--by", required=True, metavar="PERSON", help="Who signs for it.")
+@click.option("--by", required=True, metavar="PERSON", help="Person who signs.")
 @click.option(
     "--only",
     multiple=True,
     metavar="WORDS",
-    help="Only checks whose sentence holds these words, after a repair; never PASS. May be repeated.",
+    help="Run only checks with these words, after a repair; never PASS. May be repeated.",
 )
 @click.option(
-    "--out",
+    "-o",
+    "--output",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where page and JSON go; default: reports/out/qualifications.",
+    help="Folder for page and JSON; default: reports/out/qualifications.",
 )
 @JSON_OPTION
 def qualify(
-    name: str, bench_name: str | None, by: str, only: tuple[str, ...], out: Path | None, as_json: bool
+    name: str, bench_name: str | None, by: str, only: tuple[str, ...], output: Path | None, as_json: bool
 ) -> int:
-    """Bring a board in: the conformance suite on it, and a page to sign with what it is and how long it takes.
+    """Qualify a board: run the conformance suite on it and write a page to sign, with its identity and its timings.
 
-    The board is rebooted and loses its power many times: about 15 boots. How long that takes is told once three of
-    them have been timed. Ctrl-C ends it with a page of what there is. The exit code is 0 when it passed, 1 when the
-    board failed, 3 when the bench was at fault or checks were left out.
+    The board is rebooted and loses its power many times: about 15 boots. An estimate of the time is printed once three
+    of them have been timed. Ctrl-C ends it with a page of the results so far. The exit code is 0 when it passed, 1 when
+    the board failed, 3 when the bench was at fault or checks were left out.
 
     \b
     Examples:
@@ -65,7 +66,7 @@ def qualify(
                 click.echo(f"{check.outcome}: {check.name}: {check.said}")
                 if check.remedy:
                     click.echo(f"  remedy: {check.remedy}")
-        for note in found.notes:
-            click.echo(f"note: {note}")
+        for remark in found.notes:
+            click.echo(f"note: {remark}")
         click.echo(f"{name}: {found.outcome}; page to sign: {page}")
     return {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}[found.outcome]

@@ -59,7 +59,7 @@ def document() -> str:
     help="md: Markdown for people; the others: a JSON schema for editors.",
 )
 def reference(form: str) -> None:
-    """Every key of a lab file and of an orbit file: type, unit, default, bounds, meaning, examples.
+    """Print every key of a lab file and of an orbit file: type, unit, default, bounds, meaning, examples.
 
     \b
     Examples:

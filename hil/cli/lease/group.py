@@ -1,24 +1,22 @@
-"""`hil lease`: the right to use boards, one holder at a time."""
+"""`hil lease`: leases of boards, one holder at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from hil.cli.output import JSON_OPTION, Progress, print_json, print_table, seconds
+from hil.cli.completion import lease_names
+from hil.cli.output import JSON_OPTION, Progress, duration, print_json, print_table
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from hil.leases.leases import Claim
-
-F = TypeVar("F", bound=Callable[..., object])
+    from hil.leases.leases import Claim, Leases
 
 
 class BeforeCommand(click.Command):
-    """A command whose arguments after ``--`` are a command line to run; it finds them in ``ctx.obj``'s stead."""
+    """A command whose arguments after ``--`` are a command line to run: ``ctx.meta["argv"]``, or None without ``--``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         cut = args.index("--") if "--" in args else len(args)
@@ -29,36 +27,24 @@ class BeforeCommand(click.Command):
         return [*super().collect_usage_pieces(ctx), "[-- COMMAND...]"]
 
 
-def store_option(command: F) -> F:
-    """``--store FILE``."""
-    return click.option(
-        "--store",
-        envvar="HIL_LEASES",
-        type=click.Path(path_type=Path),
-        help="The lease store of this lab controller (default: leases.db in this program's home).",
-    )(command)
-
-
-def lab_option(command: F) -> F:
-    """``--lab FILE``."""
-    return click.option(
-        "--lab",
-        "lab_path",
-        type=click.Path(path_type=Path),
-        help="Lab file: BOARD may then be a plain name, and no BOARD means all of them.",
-    )(command)
-
-
-def holder_option(command: F) -> F:
-    """``--as NAME``."""
-    return click.option("--as", "holder", metavar="NAME", default="", help="Who asks (default: the user).")(
-        command
-    )
+STORE = click.option(
+    "--store",
+    envvar="HIL_LEASES",
+    type=click.Path(path_type=Path),
+    help="Lease store of this lab controller (default: leases.db in this program's home).",
+)
+LAB = click.option(
+    "--lab",
+    "lab_path",
+    type=click.Path(path_type=Path),
+    help="Lab file: BOARD may then be a plain name, and no BOARD means all of them.",
+)
+HOLDER = click.option("--as", "holder", metavar="NAME", default="", help="Holder's name (default: the user's).")
 
 
 @click.group()
 def lease() -> None:
-    """The right to use boards: all of a bench at once, one holder at a time, first come first served.
+    """Take, list, free and await leases of boards: all of a bench at once, first come first served.
 
     \b
     Examples:
@@ -72,25 +58,23 @@ def lease() -> None:
 
 @lease.command(cls=BeforeCommand)
 @click.argument("boards", nargs=-1, metavar="[BOARD]...")
-@lab_option
-@click.option("--for", "purpose", required=True, metavar="TEXT", help="What for; others read it.")
+@LAB
+@click.option("--for", "purpose", required=True, metavar="TEXT", help="Purpose; others read it.")
 @click.option(
     "--ttl",
     "ttl_s",
-    type=seconds,
-    metavar="TIME",
-    help="Without COMMAND: how long (default 2h). With one: how long the lease outlives a holder that nobody can "
-    "see any more (default 60s); it is renewed while COMMAND runs.",
+    type=duration,
+    help="Without COMMAND: length of the lease (default 2h). With one: how long the lease outlives a holder on a host "
+    "that is not seen any more (default 60s); it is renewed while COMMAND runs.",
 )
 @click.option(
     "--wait",
     "wait_s",
-    type=seconds,
-    metavar="TIME",
+    type=duration,
     help="Queue for at most so long (default: refuse at once).",
 )
-@holder_option
-@store_option
+@HOLDER
+@STORE
 @JSON_OPTION
 @click.pass_context
 def take(
@@ -115,7 +99,7 @@ def take(
       hil lease take six/a1 six/a2 --for "thermal run" -- ./thermal.sh
       hil lease take --lab lab/mine.yaml --for "night run" --wait 30m -- hil campaign run testplans/six_gpu --bench mine
       hil lease take six/a1 --for "new fan" --ttl 4h
-    Exit code 3 when a board is not free (in time): the message says who has it, for what and until when.
+    Exit code 3 when a board is not free (in time): the message names its holder, the purpose and the end.
     """
     from hil.leases.leases import PERSON_TTL_S, PROCESS_TTL_S, Leases
 
@@ -158,21 +142,20 @@ def take(
 
 
 @lease.command("list")
-@store_option
+@STORE
 @JSON_OPTION
 def list_leases(store: Path | None, as_json: bool) -> None:
-    """Who holds what, since when, until when, on which host, for what; and who waits at which place.
+    """List leases with holder, host, purpose, begin and end, and the queue.
 
     \b
     Examples:
       hil lease list
       hil lease list --json
     """
-    from hil.leases.leases import Leases
     from hil.leases.rules import boards_text, span, utc
 
-    leases = Leases(store)
-    held, queue = leases.list(), leases.queue()
+    leases = _existing(store)
+    held, queue = (leases.list(), leases.queue()) if leases else ((), ())
     if as_json:
         print_json({"leases": [document(c) for c in held], "queue": [document(c) for c in queue]})
         return
@@ -193,6 +176,7 @@ def list_leases(store: Path | None, as_json: bool) -> None:
             for c in held
         ],
         empty="no board is leased",
+        optional=["since", "held by", "left", "host"],
     )
     if queue:
         click.echo()
@@ -202,15 +186,16 @@ def list_leases(store: Path | None, as_json: bool) -> None:
                 (c.position, c.id, boards_text(c.boards), c.holder, c.place.host, c.purpose, utc(c.asked))
                 for c in queue
             ],
+            optional=["waits since", "id", "host"],
         )
 
 
 @lease.command()
-@click.argument("which", nargs=-1, metavar="[LEASE|BOARD]...")
-@lab_option
-@click.option("--force", is_flag=True, help="Also another's lease, or one whose process still runs.")
-@holder_option
-@store_option
+@click.argument("which", nargs=-1, metavar="[LEASE|BOARD]...", shell_complete=lease_names)
+@LAB
+@click.option("--force", is_flag=True, help="Also another person's lease, or one whose process still runs.")
+@HOLDER
+@STORE
 @JSON_OPTION
 def free(
     which: tuple[str, ...],
@@ -220,18 +205,18 @@ def free(
     store: Path | None,
     as_json: bool,
 ) -> None:
-    """End leases (or waits) by number, or whatever holds a board.
+    """End leases, or places in the queue, by number or by board.
 
     \b
     Examples:
       hil lease free 17
       hil lease free six/a1
-      hil lease free --lab lab/virtual.yaml --force     whoever holds them; they see that their lease is lost
+      hil lease free --lab lab/virtual.yaml --force     also other people's; they see that their lease is lost
     """
     from hil.leases.leases import Leases
     from hil.leases.rules import boards_text
 
-    leases = Leases(store)
+    leases = _existing(store) or Leases(store)
     numbers = [int(w) for w in which if w.isdecimal()]
     names = [w for w in which if not w.isdecimal()]
     wanted: list[int | str] = [*numbers]
@@ -255,17 +240,16 @@ def free(
 
 @lease.command()
 @click.argument("boards", nargs=-1, metavar="[BOARD]...")
-@lab_option
+@LAB
 @click.option(
     "--timeout",
     "wait_s",
-    type=seconds,
-    metavar="TIME",
+    type=duration,
     default="1h",
     show_default=True,
-    help="Give up after.",
+    help="Give up after so long.",
 )
-@store_option
+@STORE
 @JSON_OPTION
 def wait(
     boards: tuple[str, ...], lab_path: Path | None, wait_s: float, store: Path | None, as_json: bool
@@ -289,14 +273,14 @@ def wait(
 
 
 @lease.command()
-@click.argument("number", type=int, metavar="LEASE")
+@click.argument("number", type=int, metavar="LEASE", shell_complete=lease_names)
 @click.option(
-    "--ttl", "ttl_s", type=seconds, metavar="TIME", help="Its new length from now (default: as before)."
+    "--ttl", "ttl_s", type=duration, help="New length from now (default: as before)."
 )
-@store_option
+@STORE
 @JSON_OPTION
 def renew(number: int, ttl_s: float | None, store: Path | None, as_json: bool) -> None:
-    """Begin the term of a person's lease again. Leases held by a command are renewed by themselves.
+    """Renew a person's lease: its term begins again. A command's lease is renewed while the command runs.
 
     \b
     Example:
@@ -311,8 +295,22 @@ def renew(number: int, ttl_s: float | None, store: Path | None, as_json: bool) -
         _say_taken(claim)
 
 
+def _existing(path: Path | None) -> Leases | None:
+    """Return the store, or None when there is none yet; nothing is created.
+
+    ConfigurationError for a store that was named and is not there.
+    """
+    from hil.leases.leases import Leases, default_store
+
+    if (path or default_store()).exists():
+        return Leases(path)
+    if path is not None:
+        raise ConfigurationError(f"there is no lease store {path}", remedy="check --store, or HIL_LEASES")
+    return None
+
+
 def board_keys(boards: tuple[str, ...], lab_path: Path | None) -> list[str]:
-    """Names of boards as the store has them, ``<lab>/<board>``; all of a lab when none is named."""
+    """Return names of boards as the store has them, ``<lab>/<board>``; all of a lab when none is named."""
     if lab_path is None:
         if not boards:
             raise ConfigurationError(
@@ -339,7 +337,7 @@ def board_keys(boards: tuple[str, ...], lab_path: Path | None) -> list[str]:
 
 
 def document(claim: Claim) -> dict[str, Any]:
-    """A lease or a place in the queue as JSON; times are UTC."""
+    """Return a lease or a place in the queue for JSON; times are UTC."""
     return {
         "id": claim.id,
         "token": claim.token,

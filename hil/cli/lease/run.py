@@ -1,4 +1,4 @@
-"""A command that runs while a lease is held: it dies with us, and we end it when the lease is lost."""
+"""A command that runs while a lease is held: it ends with this process, and when the lease is lost."""
 
 from __future__ import annotations
 

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hil.cli.completion import link_names
-from hil.cli.output import JSON_OPTION, Progress, delay, print_json, print_table, rate
+from hil.cli.output import (
+    JSON_OPTION,
+    OutputFile,
+    Progress,
+    RenamedOptions,
+    delay,
+    duration,
+    plural,
+    print_json,
+    print_table,
+    rate,
+    write_output,
+)
 from hil.cli.select_bench import attach, bench_option
 from hil.core import paths
 from hil.errors import ConfigurationError
@@ -39,7 +51,7 @@ def link() -> None:
 @bench_option
 @JSON_OPTION
 def show(bench_name: str | None, as_json: bool) -> None:
-    """What each direction of each link shall do, what the kernel says it does, and what it counted.
+    """Show each direction of each link: its commanded state, the kernel's state, and counted packets.
 
     \b
     Examples:
@@ -55,6 +67,7 @@ def show(bench_name: str | None, as_json: bool) -> None:
     print_table(
         ["link", "direction", "state", "one way", "rate", "loss", "queue", "sent", "dropped", "waiting"],
         [_row(status, direction, cut) for status in found for direction in ("a_to_b", "b_to_a")],
+        optional=["waiting", "queue", "sent", "dropped", "loss"],
     )
     click.echo(f"shaped by {engine}")
 
@@ -90,7 +103,7 @@ def _node(namespace: str) -> str:
 @bench_option
 @JSON_OPTION
 def path(start: str, end: str, bench_name: str | None, as_json: bool) -> int:
-    """Links on the way from START to END now: boards, spacecraft or the ground station.
+    """List the links on the way from START to END now: boards, spacecraft or the ground station.
 
     Exit code 3 when there is no way at this moment.
 
@@ -125,7 +138,7 @@ def path(start: str, end: str, bench_name: str | None, as_json: bool) -> int:
             [(i, *hop[:3], delay(hop[3])) for i, hop in enumerate(hops, 1)],
             empty=f"{start} and {end} are on the same spacecraft",
         )
-        click.echo(f"light time {delay(sum(hop[3] for hop in hops))}, {len(hops)} hops")
+        click.echo(f"light time {delay(sum(hop[3] for hop in hops))}, {plural(len(hops), 'hop')}")
     return 0 if names is not None else 3
 
 
@@ -239,22 +252,26 @@ def restore(name: str, bench_name: str | None, as_json: bool) -> None:
     _say(name, "restored", as_json)
 
 
-@link.command()
+@link.command(cls=RenamedOptions, renamed={"--interval-ms": ("--interval", "{}ms")})
 @click.argument("name", shell_complete=link_names)
 @bench_option
 @click.option(
     "-n", "count", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Probes each way."
 )
-@click.option("--interval-ms", type=click.IntRange(1, 1000), default=10, show_default=True)
+@click.option(
+    "--interval", "interval_s", type=duration, default="10ms", show_default=True, help="Between probes."
+)
 @JSON_OPTION
-def probe(name: str, bench_name: str | None, count: int, interval_ms: int, as_json: bool) -> int:
+def probe(name: str, bench_name: str | None, count: int, interval_s: float, as_json: bool) -> int:
     """Send small packets over a link, both ways, and time them one way. Exit code 3 when none arrives.
 
     \b
     Examples:
       hil link probe isl-ab
-      hil link probe isl-ab -n 1000 --interval-ms 2 --json
+      hil link probe isl-ab -n 1000 --interval 2ms --json
     """
+    if not 0.001 <= interval_s <= 1:
+        raise click.BadParameter("the interval must be 1 ms to 1 s")
     from hil.links.calibration.calibrate import percentile
     from hil.links.calibration.probe import Probe, collect, pace, warm_up
 
@@ -263,7 +280,7 @@ def probe(name: str, bench_name: str | None, count: int, interval_ms: int, as_js
         with Probe(status, "a_to_b") as there, Probe(status, "b_to_a") as back:
             probes = [there, back]
             warm_up(probes, deadline_s=1.0)
-            pace(probes, count=count, interval_s=interval_ms / 1000)
+            pace(probes, count=count, interval_s=interval_s)
             quiet_s = 0.3 + max(p.commanded.delay_us for p in (status.a_to_b, status.b_to_a)) / 1e6
             found = [(p, collect(p, expected=count, quiet_s=quiet_s)) for p in probes]
     rows: list[dict[str, Any]] = []
@@ -302,18 +319,19 @@ def probe(name: str, bench_name: str | None, count: int, interval_ms: int, as_js
     return 0 if all(r["arrived"] for r in rows) else 3
 
 
-@link.command()
+@link.command(cls=RenamedOptions, renamed={"--page": ("--output", "{}")})
 @click.argument("names", nargs=-1, metavar="[LINK]...", shell_complete=link_names)
 @bench_option
 @click.option("--no-outage", is_flag=True, help="Do not cut the links for the outage figures.")
 @click.option(
-    "--page",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Where the page with the plots goes.  [default: reports/out/calibration-BENCH.html]",
+    "-o",
+    "--output",
+    type=OutputFile(),
+    help="File for the page with the plots.  [default: reports/out/calibration-BENCH.html]",
 )
 @JSON_OPTION
 def calibrate(
-    names: tuple[str, ...], bench_name: str | None, no_outage: bool, page: Path | None, as_json: bool
+    names: tuple[str, ...], bench_name: str | None, no_outage: bool, output: Path | None, as_json: bool
 ) -> int:
     """Measure delay, jitter, rate, loss and outages of links on real packets, and write a page with plots.
 
@@ -323,7 +341,7 @@ def calibrate(
     \b
     Examples:
       hil link calibrate
-      hil link calibrate isl-ab --page /tmp/isl-ab.html
+      hil link calibrate isl-ab -o /tmp/isl-ab.html
     """
     from hil.cli.link.calibration import facts_of, summary
     from hil.evidence.record import jsonable
@@ -335,9 +353,10 @@ def calibrate(
         links = bench.links
         rows = measure(links, links=names or None, outage=not no_outage, progress=progress.say)
         name, facts = bench.name, facts_of(links)
-    page = page or paths.reports_out() / f"calibration-{name}.html"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(calibration_page(rows, bench=name, facts=facts))
+    if output is None:
+        output = paths.reports_out() / f"calibration-{name}.html"
+        output.parent.mkdir(parents=True, exist_ok=True)
+    write_output(output, calibration_page(rows, bench=name, facts=facts))
     if as_json:
         print_json([jsonable(r) for r in rows])
     else:
@@ -345,5 +364,5 @@ def calibrate(
         for r in rows:
             if not r.ok or r.quantity == "state":
                 click.echo(f"{'' if r.ok else 'OUTSIDE: '}{r}")
-    click.echo(f"plots and all figures: {page}", err=as_json)
+    click.echo(f"plots and all figures: {output}", err=as_json)
     return 0 if all(r.ok for r in rows) else 3

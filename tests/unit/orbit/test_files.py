@@ -307,7 +307,7 @@ def test_the_picture_is_one_self_contained_svg_with_every_spacecraft_and_contact
 def test_the_command_writes_every_format(format_: str, tmp_path: Path) -> None:
     out = tmp_path / "plan"
     file = str(ORBITS / "two-planes.yaml")
-    arguments = ["orbit", "contacts", file, "--hours", "0.5", "--step-s", "10", "--format", format_]
+    arguments = ["orbit", "contacts", file, "--span", "30m", "--step", "10s", "--format", format_]
     assert run([*arguments, "-o", str(out)]) == 0
     assert out.stat().st_size > 300
 

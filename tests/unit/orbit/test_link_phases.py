@@ -514,7 +514,7 @@ def test_terminals_that_make_no_sense_are_refused_with_their_line(
 @pytest.mark.parametrize("format_", ["table", "csv", "json"])
 def test_the_links_command_writes_every_phase_in_every_format(format_: str, tmp_path: Path) -> None:
     out = tmp_path / "plan"
-    arguments = ["orbit", "links", str(ORBITS / "brief-gap.yaml"), "--hours", "0.25", "--seed", "3"]
+    arguments = ["orbit", "links", str(ORBITS / "brief-gap.yaml"), "--span", "15m", "--seed", "3"]
     assert run([*arguments, "--format", format_, "-o", str(out)]) == 0
     text = out.read_text()
     if format_ == "json":
@@ -530,7 +530,7 @@ def test_the_links_command_writes_every_phase_in_every_format(format_: str, tmp_
 def test_one_link_can_be_asked_for_and_an_unknown_one_is_an_error(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    arguments = ["orbit", "links", str(ORBITS / "brief-gap.yaml"), "--hours", "0.25", "--link"]
+    arguments = ["orbit", "links", str(ORBITS / "brief-gap.yaml"), "--span", "15m", "--link"]
     assert run([*arguments, "sc-a--sc-b"]) == 0
     assert "gs-1" not in capsys.readouterr().out
     assert run([*arguments, "sc-a--sc-c"]) == 2
