@@ -22,6 +22,17 @@ LEAD_S = 1.0
 """Routes leave a link this long before its contact ends: what is in flight on it still arrives."""
 
 
+def check_epoch(epoch: str, lab: Lab) -> None:
+    """Raise ConfigurationError unless ``epoch`` is a time and the lab has an orbit; nothing is computed."""
+    from hil.orbit.times import parse_time
+
+    parse_time(epoch)
+    if lab.orbit is None:
+        raise ConfigurationError(
+            f"lab {lab.name} has no orbit section, so it has no epoch", remedy="leave --epoch out"
+        )
+
+
 class Sky:
     """The orbit side of a bench; a source of rows for the link box's player.
 
@@ -45,11 +56,9 @@ class Sky:
         from hil.orbit.link_phases import plan_links
         from hil.orbit.times import parse_time
 
+        if epoch is not None:
+            check_epoch(epoch, lab)
         if lab.orbit is None:
-            if epoch is not None:
-                raise ConfigurationError(
-                    f"lab {lab.name} has no orbit section, so it has no epoch", remedy="leave --epoch out"
-                )
             return None
         constellation = constellation_of(lab, lab_path)
         moment = epoch or lab.orbit.epoch

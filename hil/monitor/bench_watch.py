@@ -12,7 +12,7 @@ from hil.bench.campaign_step import read_step
 from hil.bench.state import lease_keys
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.links.link_box import DIRECTIONS, Direction, DirectionStatus, LinkStatus
-from hil.monitor.background import Looker, told
+from hil.monitor.background import BackgroundPoll, one_line
 from hil.monitor.board_watch import BoardWatch
 from hil.monitor.health import BoardHealth, DirectionHealth, Health, LeaseHealth, LinkHealth
 
@@ -62,8 +62,8 @@ class Monitor(AbstractContextManager["Monitor"]):
             from hil.monitor.link_delays import LinkDelays
 
             self._delays = LinkDelays()
-        self._links = Looker("links", self._look_at_links)
-        self._leases = Looker("leases", self._look_at_leases)
+        self._links = BackgroundPoll("links", self._look_at_links)
+        self._leases = BackgroundPoll("leases", self._look_at_leases)
 
     def snapshot(self) -> Health:
         """One look at everything, boards in parallel, within about ``deadline_s``.
@@ -76,11 +76,11 @@ class Monitor(AbstractContextManager["Monitor"]):
         def left_s() -> float:
             return self._deadline_s - (self._clock.monotonic() - begun)
 
-        def wait(what: str, looker: Looker[tuple[T, ...]]) -> tuple[T, ...]:
+        def wait(what: str, poll: BackgroundPoll[tuple[T, ...]]) -> tuple[T, ...]:
             try:
-                found = looker.wait(left_s())
+                found = poll.wait(left_s())
             except Exception as exc:  # what cannot be looked at is shown, whatever the reason
-                problems.append(f"{what}: {told(exc)}")
+                problems.append(f"{what}: {one_line(exc)}")
                 return ()
             if found is None:
                 problems.append(f"{what}: no answer within {self._deadline_s:g} s")

@@ -1,22 +1,23 @@
-"""Looking at one board again and again over connections that stay open."""
+"""The state of one board: asked once, or again and again over connections that stay open."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from hil.boards.protocol import Board, BootState, PowerState, Shell
 from hil.core import netns
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError, DeviceError, HilError
-from hil.monitor.background import Looker, told
+from hil.monitor.background import BackgroundPoll, one_line
 from hil.monitor.health import BoardHealth, Node, Sensors, SlotHealth
 from hil.onboard.node.contract import PORT, ContractError, Health
 
 if TYPE_CHECKING:
     import socket
+
 
 NODE_ANSWER_S = 1.0
 SHELL_ANSWER_S = 5.0
@@ -32,8 +33,103 @@ class SensesOverShell(Protocol):
     def sensors_over(self, shell: Shell) -> dict[str, float]: ...
 
 
+class BoardQuestions:
+    """The answers of one board so far, as its ``health``; a part that does not answer is one of its problems."""
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+        self.health = BoardHealth(board.name, board.spacecraft, str(board.fidelity))
+        self.stage = ""
+        """The part of the board that is being asked."""
+
+    def note(self, **changes: Any) -> None:
+        """Change fields of ``health``."""
+        self.health = replace(self.health, **changes)
+
+    def ask(self, part: str, question: Callable[[], T], *, optional: bool = False) -> T | None:
+        """Return the answer, or None; then the reason is a problem, unless the answer is ``optional``."""
+        self.stage = part
+        try:
+            return question()
+        except Exception as exc:  # a driver's bug must not hide the other boards
+            reason = one_line(exc)
+            if not (optional or any(problem.endswith(reason) for problem in self.health.problems)):
+                self.note(problems=(*self.health.problems, f"{part}: {reason}"))
+            return None
+
+    def ask_power(self) -> PowerState | None:
+        """Ask the supervisor for the power state."""
+        power = self.ask("the supervisor", lambda: self.board.supervisor.state())
+        if power is not None:
+            self.note(power=str(power))
+        return power
+
+    def ask_slots(self) -> Mapping[str, SlotHealth]:
+        """Ask the firmware for the slots; a board that is off need not answer."""
+        boot = self.ask(
+            "the boot control",
+            lambda: self.board.boot.state(),
+            optional=self.health.power == PowerState.OFF,
+        )
+        self.note(slots=slots_of(boot) if boot is not None else {})
+        return self.health.slots
+
+
+class KeptShell:
+    """A session that stays open between uses; one that broke meanwhile is replaced."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._shell: Shell | None = None
+        self._closed = False
+
+    def use(self, command: Callable[[Shell], T]) -> T:
+        """Return what ``command`` returns on the session; tried once more on a new one when the kept one fails."""
+        kept = self._shell
+        if kept is not None:
+            try:
+                return command(kept)
+            except HilError:
+                self.drop()
+        self._shell = fresh = self._board.shell()
+        if self._closed:  # while the session was being opened
+            self.drop()
+        try:
+            return command(fresh)
+        except HilError:
+            self.drop()
+            raise
+
+    def drop(self) -> None:
+        """Close the session; the next use opens another one."""
+        shell, self._shell = self._shell, None
+        if shell is not None:
+            shell.close()
+
+    def close(self) -> None:
+        """Close the session for good; a use that still runs meets that and ends."""
+        self._closed = True
+        self.drop()
+
+
+def read_sensors(board: Board, shell: KeptShell) -> Mapping[str, float]:
+    """Read the sensors, over the kept session where the driver can; names with their unit, e.g. ``tj_c``."""
+    return shell.use(board.sensors_over) if isinstance(board, SensesOverShell) else board.sensors()
+
+
+@dataclass
+class _Kept:
+    """Answers that hold until they are due again, or until the board is switched or boots anew."""
+
+    power: PowerState | None = None
+    boot_id: str = ""
+    slots: Mapping[str, SlotHealth] = field(default_factory=dict)
+    sensors: Sensors | None = None
+    due_s: float = -float("inf")
+
+
 class BoardWatch:
-    """``begin`` a look, ``wait`` for it.  What has been found so far counts even when the rest hangs."""
+    """``begin`` a poll of the board, ``wait`` for it.  Answers so far count even when the rest hangs."""
 
     def __init__(
         self,
@@ -43,150 +139,99 @@ class BoardWatch:
         stagger_s: float = 0.0,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """``sensors_every_s``: readings and slots are kept for so long, because asking costs the board something.
+        """``sensors_every_s``: sensors and slots are kept for so long, because asking costs the board something.
 
-        ``stagger_s``: the first ones are kept for so much longer, so that boards do not go on being asked all at once.
+        ``stagger_s``: the first ones are kept for so much longer, so that boards are not all asked at once for ever.
         """
         self._board = board
         self._every_s = sensors_every_s
         self._stagger_s = stagger_s
         self._clock = clock
-        self._looker: Looker[BoardHealth] = Looker(board.name, self._look)
-        self._blank = BoardHealth(board.name, board.spacecraft, str(board.fidelity))
-        self._seen = self._blank
-        self._stage = ""
-        self._shell: Shell | None = None
+        self._poll: BackgroundPoll[BoardHealth] = BackgroundPoll(board.name, self._ask_all)
+        self._questions = BoardQuestions(board)
+        self._shell = KeptShell(board)
         self._peer: _NodePeer | None = None
-        self._power: PowerState | None = None
-        self._boot_id = ""
-        self._slots: Mapping[str, SlotHealth] = {}
-        self._sensors: Sensors | None = None
-        self._due_s = -float("inf")
-        self._closed = False
+        self._kept = _Kept()
 
     def begin(self) -> None:
-        """Start a look, unless the last one still goes on."""
-        self._looker.begin()
+        """Start a poll, unless the last one still runs."""
+        self._poll.begin()
 
     def wait(self, timeout_s: float) -> BoardHealth:
-        """What the look found; after ``timeout_s`` what it has found by then, and what it waits for."""
-        found = self._looker.wait(timeout_s)
-        if found is not None:
-            return found
-        seen, stage = self._seen, self._stage
-        if seen.power == str(PowerState.OFF):
-            return seen
-        return replace(seen, problems=(*seen.problems, f"no answer yet from {stage}"))
+        """Return the poll's result; after ``timeout_s`` the answers so far, and the part that has not answered yet."""
+        result = self._poll.wait(timeout_s)
+        if result is not None:
+            return result
+        questions = self._questions
+        if questions.health.power == str(PowerState.OFF):
+            return questions.health
+        waits_for = f"no answer yet from {questions.stage}"
+        return replace(questions.health, problems=(*questions.health.problems, waits_for))
 
     def close(self) -> None:
-        """Close the connections; a look that still goes on meets that and ends."""
-        self._closed = True
-        self._hang_up()
+        """Close the connections; a poll that still runs meets that and ends."""
+        self._shell.close()
+        self._close_peer()
 
-    def _look(self) -> BoardHealth:
-        self._seen = self._blank
-        board = self._board
-        power = self._ask("the supervisor", lambda: board.supervisor.state())
-        if power is not None:
-            self._seen = replace(self._seen, power=str(power))
+    def _ask_all(self) -> BoardHealth:
+        questions = self._questions = BoardQuestions(self._board)
+        power = questions.ask_power()
         off = power is PowerState.OFF
-        if power is not self._power:
-            self._power = power
-            self._forget()
+        if power is not self._kept.power:
+            self._forget(power=power)
         if off:
-            self._hang_up()
+            self._shell.drop()
+            self._close_peer()
         else:
-            self._ask_node()
-        due = self._clock.monotonic() >= self._due_s
+            self._ask_node(questions)
+        due = self._clock.monotonic() >= self._kept.due_s
         if due:
-            boot = self._ask("the boot control", board.boot.state, optional=off)
-            self._slots = _slots(boot) if boot is not None else {}
-        self._seen = replace(self._seen, slots=self._slots)
+            self._kept.slots = questions.ask_slots()
+        questions.note(slots=self._kept.slots)
         if not off:
-            self._ask_shell(due)
-        if due and (off or self._sensors is not None):  # what failed is due again at the next look
-            self._due_s = self._clock.monotonic() + self._every_s + self._stagger_s
+            self._ask_shell(questions, due)
+        if due and (off or self._kept.sensors is not None):  # what failed is due again at the next poll
+            self._kept.due_s = self._clock.monotonic() + self._every_s + self._stagger_s
             self._stagger_s = 0.0
-        return self._seen
+        return questions.health
 
-    def _ask(self, whom: str, question: Callable[[], T], *, optional: bool = False) -> T | None:
-        """The answer, or None and the reason among the problems: a board that does not answer is a fact."""
-        self._stage = whom
-        try:
-            return question()
-        except Exception as exc:  # a driver's bug must not blind us for the other boards
-            if not optional:
-                self._seen = replace(self._seen, problems=(*self._seen.problems, f"{whom}: {told(exc)}"))
-            return None
-
-    def _ask_node(self) -> None:
-        self._stage = "the node service"
+    def _ask_node(self, questions: BoardQuestions) -> None:
+        questions.stage = "the node service"
         if self._peer is None:
             self._peer = _NodePeer(self._board)
         try:
             boot_id, node = self._peer.health()
-        except Exception:  # not every OS has one; whether the board answers at all, the shell tells
+        except Exception:  # not every OS has one; the shell tells whether the board answers at all
             return
-        if boot_id != self._boot_id:
-            self._boot_id = boot_id
-            self._forget()
-        self._seen = replace(self._seen, reachable=True, node=node, os_version=node.os_version)
+        if boot_id != self._kept.boot_id:
+            self._forget(power=self._kept.power, boot_id=boot_id)
+        questions.note(reachable=True, node=node, os_version=node.os_version)
 
-    def _ask_shell(self, due: bool) -> None:
-        """Sensors when they are due; and whether the OS is there when its node service does not say so."""
+    def _ask_shell(self, questions: BoardQuestions, due: bool) -> None:
+        """Read sensors when they are due; without a node service ask whether the OS is there."""
         if due:
-            self._sensors = None
-            readings = self._ask("the sensors", self._read_sensors)
-            if readings is not None:
-                self._sensors = Sensors.of(readings, time.time())
-                self._seen = replace(self._seen, reachable=True)
-        if self._seen.node is None:
-            version = self._ask(
-                "the OS", lambda: self._over_shell(_version), optional=due and self._sensors is None
+            readings = questions.ask("the sensors", lambda: read_sensors(self._board, self._shell))
+            self._kept.sensors = Sensors.of(readings, time.time()) if readings is not None else None
+        sensors = self._kept.sensors
+        if due and sensors is not None:
+            questions.note(reachable=True)
+        if questions.health.node is None:
+            version = questions.ask(
+                "the OS", lambda: self._shell.use(_version), optional=due and sensors is None
             )
             if version is not None:
-                self._seen = replace(self._seen, reachable=True, os_version=version or None)
-        self._seen = replace(self._seen, sensors=self._sensors if self._seen.reachable else None)
+                questions.note(reachable=True, os_version=version or None)
+        questions.note(sensors=sensors if questions.health.reachable else None)
 
-    def _read_sensors(self) -> dict[str, float]:
-        board = self._board
-        if not isinstance(board, SensesOverShell):
-            return board.sensors()
-        return self._over_shell(board.sensors_over)
+    def _forget(self, *, power: PowerState | None, boot_id: str = "") -> None:
+        """Drop answers of the time before the board was switched or booted anew."""
+        self._shell.drop()
+        self._kept = _Kept(power, boot_id)
 
-    def _over_shell(self, use: Callable[[Shell], T]) -> T:
-        """Use the kept session; one that broke since it was last used is replaced once."""
-        kept = self._shell
-        if kept is not None:
-            try:
-                return use(kept)
-            except HilError:
-                self._drop_shell()
-        self._shell = fresh = self._board.shell()
-        if self._closed:  # while the session was being opened
-            self._drop_shell()
-        try:
-            return use(fresh)
-        except HilError:
-            self._drop_shell()
-            raise
-
-    def _hang_up(self) -> None:
-        self._drop_shell()
-        if self._peer is not None:
-            self._peer.close()
-            self._peer = None
-
-    def _forget(self) -> None:
-        """The board was switched or started again: what is kept is of another life."""
-        self._drop_shell()
-        self._sensors, self._slots = None, {}
-        self._due_s = -float("inf")
-
-    def _drop_shell(self) -> None:
-        shell, self._shell = self._shell, None
-        if shell is not None:
-            shell.close()
+    def _close_peer(self) -> None:
+        peer, self._peer = self._peer, None
+        if peer is not None:
+            peer.close()
 
 
 class _NodePeer:
@@ -203,7 +248,7 @@ class _NodePeer:
         self._peer = Peer(f"{address}:{PORT}", timeout_s=NODE_ANSWER_S, connector=dial)
 
     def health(self) -> tuple[str, Node]:
-        """(boot id, what it says).  BenchError when it does not answer, DeviceError when the answer makes no sense."""
+        """Return boot id and state.  BenchError when it does not answer, DeviceError when the answer makes no sense."""
         try:
             answer = self._peer.json("GET", "/health")
         except OSError as exc:
@@ -222,7 +267,8 @@ def _version(shell: Shell) -> str:
     return shell.run(["sh", "-c", _OS_VERSION], timeout_s=SHELL_ANSWER_S).stdout.strip()
 
 
-def _slots(boot: BootState) -> Mapping[str, SlotHealth]:
+def slots_of(boot: BootState) -> Mapping[str, SlotHealth]:
+    """Return the slots of a boot state by name."""
     return {
         slot.slot: SlotHealth(
             running=slot.slot == boot.running,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hil.bench.state import is_up, read_state
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import HilError
-from hil.monitor.background import told
+from hil.monitor.background import one_line
 from hil.monitor.bench_watch import DEADLINE_S, Monitor
 
 if TYPE_CHECKING:
@@ -111,9 +111,9 @@ class Sampler(AbstractContextManager["Sampler"]):
             try:
                 health = self._look()
             except HilError as exc:
-                error = told(exc)
+                error = one_line(exc)
             except Exception as exc:  # goes on: the next look may succeed, and the page says what happened
-                error = f"harness: {told(exc)}"
+                error = f"harness: {one_line(exc)}"
             number += 1
             self.latest = Sample(number, self._clock.monotonic(), health, error)
             self._stop.wait(max(0.0, self.every_s - (self._clock.monotonic() - begun)))

@@ -3,23 +3,45 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from hil.cli.completion import bench_names
-from hil.cli.output import JSON_OPTION, Progress, print_json, print_table, seconds
-from hil.cli.select_bench import default_name, pick
+from hil.cli.output import JSON_OPTION, Progress, duration, plural, print_json, print_table
+from hil.cli.select_bench import bench_argument, default_name, pick
+from hil.errors import ConfigurationError
 
+F = TypeVar("F", bound=Callable[..., object])
 SOONEST_S = 0.5
-AS_ARGUMENT = "name one: `hil bench COMMAND NAME`, or HIL_BENCH in the environment"
+
+
+def _interval(text: str) -> float:
+    """Return an interval in seconds; BadParameter below ``SOONEST_S``."""
+    if (every_s := duration(text)) < SOONEST_S:
+        raise click.BadParameter(f"at least {SOONEST_S:g}s")
+    return every_s
+
+
+def every_option(default: str) -> Callable[[F], F]:
+    """Make ``--every DURATION``."""
+    return click.option(
+        "--every",
+        "every_s",
+        type=_interval,
+        metavar="DURATION",
+        default=default,
+        show_default=True,
+        help="Interval between two looks at the bench.",
+    )
 
 
 @click.group()
 def bench() -> None:
-    """Bring a lab up, see it, watch it, take it down.
+    """Bring a lab up, watch it, take it down.
 
     \b
     Examples:
@@ -34,12 +56,18 @@ def bench() -> None:
 
 @bench.command()
 @click.option("--lab", "lab_path", required=True, type=click.Path(path_type=Path), help="Lab file.")
-@click.option("--name", help="Name of the bench: letters and digits (default: from the lab file's name).")
+@click.option(
+    "--name",
+    "--bench",
+    "name",
+    metavar="NAME",
+    help="Name of the bench: letters and digits (default: from the lab file's name).",
+)
 @click.option(
     "--epoch", metavar="TIME", help="Moment of the mission to start at, ISO 8601 UTC (labs with an orbit)."
 )
 @click.option(
-    "--wait", "wait_s", type=seconds, metavar="TIME", help="Queue so long for boards that somebody else has."
+    "--wait", "wait_s", type=duration, help="Queue so long for boards that another person has leased."
 )
 @JSON_OPTION
 def up(lab_path: Path, name: str | None, epoch: str | None, wait_s: float | None, as_json: bool) -> None:
@@ -56,17 +84,21 @@ def up(lab_path: Path, name: str | None, epoch: str | None, wait_s: float | None
     from hil.bench.bench import Bench
 
     fresh = Bench(lab_path, name=name or default_name(lab_path), epoch=epoch, lease_wait_s=wait_s)
+    if epoch:
+        from hil.bench.orbit_clock import check_epoch
+
+        check_epoch(epoch, fresh.lab)
     with Progress() as progress:
         fresh.up(progress=progress.say, keep=True)
     try:
         if as_json:
             print_json(asdict(fresh.state))
             return
-        seconds = sum(fresh.state.phases_s.values())
+        took_s = sum(fresh.state.phases_s.values())
         engine = fresh.state.engine
         click.echo(
-            f"bench {fresh.name} is up after {seconds:.1f} s: {len(fresh.boards)} boards, "
-            f"{len(fresh.lab.links)} links shaped by {engine.get('kind')} ({engine.get('kernel_release')})"
+            f"bench {fresh.name} is up after {took_s:.1f} s: {plural(len(fresh.boards), 'board')}, "
+            f"{plural(len(fresh.lab.links), 'link')} shaped by {engine.get('kind')} ({engine.get('kernel_release')})"
         )
         if memory_mb := sorted(size / 1e6 for size in fresh.memory_b().values()):
             click.echo(
@@ -78,10 +110,13 @@ def up(lab_path: Path, name: str | None, epoch: str | None, wait_s: float | None
 
 
 @bench.command()
-@click.argument("name", required=False, shell_complete=bench_names)
+@click.argument("name", required=False, metavar="[BENCH]", shell_complete=bench_names)
+@click.option(
+    "--bench", "bench_name", metavar="NAME", shell_complete=bench_names, help="Show only this bench."
+)
 @JSON_OPTION
-def status(name: str | None, as_json: bool) -> int:
-    """What benches there are. Exit code 3 when one has failed or lost its keeper.
+def status(name: str | None, bench_name: str | None, as_json: bool) -> int:
+    """Show the benches of this host. Exit code 3 when one has failed or lost its keeper.
 
     \b
     Examples:
@@ -90,16 +125,23 @@ def status(name: str | None, as_json: bool) -> int:
     """
     from hil.bench.state import is_live, known_benches, read_state
 
-    found: list[dict[str, Any]] = []
-    for each in [name] if name else known_benches():
+    name = name or bench_name
+    known = known_benches()
+    if name and name not in known:
+        raise ConfigurationError(
+            f"there is no bench {name}",
+            remedy=f"benches: {', '.join(known) or 'none; `hil bench up` makes one'}",
+        )
+    rows: list[dict[str, Any]] = []
+    for each in [name] if name else known:
         state = read_state(each)
         live = is_live(each)
         row: dict[str, Any] = asdict(state) if state else {"name": each, "status": "unknown"}
         if not live and row["status"] in ("starting", "up", "unknown"):
             row["status"] = "lost" if state else "not up"
-        found.append({**row, "live": live})
+        rows.append({**row, "live": live})
     if as_json:
-        print_json(found)
+        print_json(rows)
     else:
         print_table(
             ["bench", "status", "lab", "links by", "since (UTC)", "step"],
@@ -112,20 +154,21 @@ def status(name: str | None, as_json: bool) -> int:
                     str(r.get("started_utc", "")).removesuffix("+00:00"),
                     r.get("step", ""),
                 )
-                for r in found
+                for r in rows
             ],
             empty="no bench is up; `hil bench up --lab lab/virtual.yaml` brings one up",
+            optional=["since (UTC)", "links by", "step"],
         )
-        for row in found:
+        for row in rows:
             if row["status"] == "lost":
                 click.echo(f"bench {row['name']} lost its keeper: `hil clean` removes what it left", err=True)
             elif error := row.get("error"):
                 click.echo(f"bench {row['name']}: {error.get('message')}", err=True)
-    return 3 if any(r["status"] in ("lost", "failed") for r in found) else 0
+    return 3 if any(r["status"] in ("lost", "failed") for r in rows) else 0
 
 
 @bench.command()
-@click.argument("name", required=False, envvar="HIL_BENCH", shell_complete=bench_names)
+@bench_argument
 @click.option("--all", "everything", is_flag=True, help="Every bench that is up.")
 @JSON_OPTION
 def down(name: str | None, everything: bool, as_json: bool) -> None:
@@ -139,7 +182,7 @@ def down(name: str | None, everything: bool, as_json: bool) -> None:
     from hil.bench.bench import down as take_down
     from hil.bench.state import is_live, known_benches
 
-    names = [n for n in known_benches() if is_live(n)] if everything else [pick(name, how=AS_ARGUMENT)]
+    names = [n for n in known_benches() if is_live(n)] if everything else [pick(name)]
     for each in names:
         take_down(each)
         if not as_json:
@@ -151,14 +194,12 @@ def down(name: str | None, everything: bool, as_json: bool) -> None:
 
 
 @bench.command()
-@click.argument("name", required=False, envvar="HIL_BENCH", shell_complete=bench_names)
-@click.option(
-    "--every", "every_s", type=seconds, default="1s", show_default=True, metavar="TIME", help="Between looks."
-)
+@bench_argument
+@every_option("1s")
 @click.option("--once", is_flag=True, help="Print one frame and end.")
 @JSON_OPTION
 def watch(name: str | None, every_s: float, once: bool, as_json: bool) -> None:
-    """A live view of a bench: boards, links, leases, the campaign's step; q or Ctrl-C ends it.
+    """Watch a bench live: boards, links, leases, the campaign's step; q or Ctrl-C ends it.
 
     Boards' sensors are read every 5 s, so that watching costs them little.
 
@@ -171,21 +212,19 @@ def watch(name: str | None, every_s: float, once: bool, as_json: bool) -> None:
     """
     from hil.cli.bench import watch as bench_watch
 
-    name = pick(name, how=AS_ARGUMENT)
+    name = pick(name)
     if once or as_json:
         bench_watch.once(name, as_json=as_json)
     else:
-        bench_watch.live(name, every_s=_at_least(every_s))
+        bench_watch.live(name, every_s=every_s)
 
 
 @bench.command()
-@click.argument("name", required=False, envvar="HIL_BENCH", shell_complete=bench_names)
+@bench_argument
 @click.option(
     "--listen", default="127.0.0.1:9435", show_default=True, metavar="HOST:PORT", help="Port 0: a free one."
 )
-@click.option(
-    "--every", "every_s", type=seconds, default="5s", show_default=True, metavar="TIME", help="Between looks."
-)
+@every_option("5s")
 @click.option("--probe", is_flag=True, help="Also time five small packets over every link that is up.")
 def export(name: str | None, listen: str, every_s: float, probe: bool) -> None:
     """Serve the bench's figures to Prometheus until Ctrl-C or SIGTERM (exit code 0).
@@ -202,19 +241,19 @@ def export(name: str | None, listen: str, every_s: float, probe: bool) -> None:
     from hil.monitor.exporter import BenchCollector, Exporter, host_and_port, is_loopback
     from hil.monitor.watch_loop import Sampler, Watched
 
-    name = pick(name, how=AS_ARGUMENT)
     host, port = host_and_port(listen)
+    name = pick(name)
     try:
         with (
             Watched(name, probe=probe) as watched,
-            Sampler(watched.look, every_s=_at_least(every_s)) as sampler,
+            Sampler(watched.look, every_s=every_s) as sampler,
         ):
             collector = BenchCollector(name, sampler.health)
             with Exporter(collector, host=host, port=port) as exporter:
                 host, port = exporter.address
                 click.echo(f"bench {name}: http://{f'[{host}]' if ':' in host else host}:{port}/metrics")
                 if not is_loopback(host):
-                    click.echo(f"everybody who reaches {host} can read it: it has no password", err=True)
+                    click.echo(f"everybody who can reach {host} can read it: it has no password", err=True)
                 told = ""
                 while True:
                     time.sleep(1.0)
@@ -223,9 +262,3 @@ def export(name: str | None, listen: str, every_s: float, probe: bool) -> None:
                     told = sampler.error
     except (KeyboardInterrupt, Terminated):
         return
-
-
-def _at_least(every_s: float) -> float:
-    if every_s < SOONEST_S:
-        raise click.BadParameter(f"looks follow each other after {SOONEST_S:g} s at the soonest")
-    return every_s

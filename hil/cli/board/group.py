@@ -1,4 +1,4 @@
-"""`hil board`: the boards of a bench that is up. What each is, here; what is done to it, in ``board_*.py``."""
+"""`hil board`: the boards of a bench that is up, listed and shown; other commands have files of their own."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from hil.cli.board.qualify import qualify
 from hil.cli.board.recovery import recovery
 from hil.cli.board.watch import watch
 from hil.cli.completion import board_names
-from hil.cli.output import JSON_OPTION, print_json, print_table
+from hil.cli.output import JSON_OPTION, clean_lines, note, print_json, print_table
 from hil.cli.select_bench import attach, bench_option, board_of
 from hil.errors import HilError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from hil.boards.protocol import Board, BootState, Slot, Via
+    from hil.boards.protocol import Board, Slot, Via
+    from hil.monitor.health import BoardHealth
 
 
 @click.group()
 def board() -> None:
-    """The boards of a bench that is up.
+    """List, watch, power, flash and log in to boards of a bench that is up.
 
     \b
     Examples:
@@ -51,7 +50,7 @@ def board() -> None:
 @bench_option
 @JSON_OPTION
 def list_boards(bench_name: str | None, as_json: bool) -> None:
-    """Boards with power, slots and addresses.
+    """List boards with power, slots and addresses.
 
     \b
     Examples:
@@ -61,7 +60,9 @@ def list_boards(bench_name: str | None, as_json: bool) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     with attach(bench_name) as bench, ThreadPoolExecutor(len(bench.boards)) as pool:
-        rows = list(pool.map(_row, bench.boards.values()))
+        boards = list(bench.boards.values())
+        healths = list(pool.map(_power_and_slots, boards))
+        rows = [_document(one, health) for one, health in zip(boards, healths, strict=True)]
     if as_json:
         print_json(rows)
         return
@@ -91,42 +92,44 @@ def list_boards(bench_name: str | None, as_json: bool) -> None:
             )
             for r in rows
         ],
+        optional=["fidelity", "confirmed", "starts next", "spacecraft", "runs slot"],
     )
-    for problem in (problem for r in rows for problem in r["problems"]):
-        click.echo(f"note: {problem}", err=True)
+    for row in rows:
+        for problem in row["problems"]:
+            note(f"{row['name']}: {problem}")
 
 
-def _row(one: Board) -> dict[str, Any]:
+def _power_and_slots(one: Board) -> BoardHealth:
+    from hil.monitor.board_watch import BoardQuestions
+
+    questions = BoardQuestions(one)
+    questions.ask_power()
+    questions.ask_slots()
+    return questions.health
+
+
+def _document(one: Board, health: BoardHealth) -> dict[str, Any]:
+    """Return a board's row for JSON."""
     from hil.boards.protocol import Via
 
-    problems = []
-    power = state = None
-    try:
-        power = str(one.supervisor.state())
-    except HilError as exc:
-        problems.append(exc.message)
-    try:
-        state = one.boot.state()
-    except HilError as exc:
-        if power != "off":  # then a board that tells its slots only while it runs says nothing new
-            problems.append(exc.message)
+    slots = health.slots
     return {
-        "name": one.name,
-        "spacecraft": one.spacecraft,
-        "fidelity": str(one.fidelity),
-        "power": power,
-        "running": state.running if state else None,
-        "active": state.active if state else None,
-        "good": [s.slot for s in state.slots if s.good] if state else [],
-        "retries": {s.slot: s.retries for s in state.slots} if state else {},
-        "slots": _slots(state) if state else [],
+        "name": health.name,
+        "spacecraft": health.spacecraft,
+        "fidelity": health.fidelity,
+        "power": health.power,
+        "running": next((name for name, slot in slots.items() if slot.running), None),
+        "active": next((name for name, slot in slots.items() if slot.next), None),
+        "good": [name for name, slot in slots.items() if slot.confirmed],
+        "retries": {name: slot.retries for name, slot in slots.items()},
+        "slots": [{"slot": name, **asdict(slot)} for name, slot in slots.items()],
         "addresses": {str(via): _address(one, via) for via in Via},
-        "problems": problems,
+        "problems": list(health.problems),
     }
 
 
 def _address(one: Board, via: Via) -> str | None:
-    """None: no way of that kind leads to it."""
+    """Return an address of the board; None when no path of that kind leads to it."""
     try:
         return one.address(via)[1]
     except HilError:
@@ -138,7 +141,7 @@ def _address(one: Board, via: Via) -> str | None:
 @bench_option
 @JSON_OPTION
 def show(name: str, bench_name: str | None, as_json: bool) -> None:
-    """Everything about one board: what it is, what it runs, how to reach it, how it feels.
+    """Show everything about one board: module, OS, addresses, cables, sensors.
 
     \b
     Examples:
@@ -147,72 +150,68 @@ def show(name: str, bench_name: str | None, as_json: bool) -> None:
     """
     from hil.boards.qualification import Detailed
     from hil.boards.wiring import wiring_of
+    from hil.monitor.board_watch import BoardQuestions
 
     with attach(bench_name) as bench:
         one = board_of(bench, name)
         spec = next(b for b in bench.lab.boards if b.name == name)
-        found = _row(one)
-        found |= {
+        questions = BoardQuestions(one)
+        questions.ask_power()
+        questions.ask_slots()
+        identity = last_reset = sensors = None
+        if questions.health.power != "off":
+            identity = questions.ask("the OS", one.identity)
+            sensors = questions.ask("the sensors", one.sensors)
+            if isinstance(one, Detailed):
+                last_reset = questions.ask("the reset reason", lambda: one.inspect().proof.why)
+        document = _document(one, questions.health) | {
             "bench": bench.name,
             "module": spec.module,
             "driver": spec.driver,
             "stand_in": spec.stand_in is not None,
             "wiring": wiring_of(spec),
-            "identity": None,
-            "last_reset": None,
-            "sensors": None,
+            "identity": asdict(identity) if identity else None,
+            "last_reset": last_reset,
+            "sensors": sensors,
             "console": {"url": one.console.url, "log": str(one.console.log)},
         }
-        if found["power"] != "off":
-            questions: list[tuple[str, Callable[[], Any]]] = [
-                ("identity", lambda: asdict(one.identity())),
-                ("sensors", one.sensors),
-            ]
-            if isinstance(one, Detailed):
-                questions.append(("last_reset", lambda: one.inspect().proof.why))
-            for key, question in questions:
-                try:
-                    found[key] = question()
-                except HilError as exc:
-                    if exc.message not in found["problems"]:
-                        found["problems"].append(exc.message)
     if as_json:
-        print_json(found)
-        return
-    _print_board(found)
+        print_json(document)
+    else:
+        _print_board(document)
 
 
-def _print_board(found: dict[str, Any]) -> None:
+def _print_board(document: dict[str, Any]) -> None:
     from hil.cli.board.watch import page_rows
 
-    who = found["identity"] or {}
-    driver = f"{found['driver']}, stand-in" if found["stand_in"] else found["driver"]
+    identity = document["identity"] or {}
+    driver = f"{document['driver']}, stand-in" if document["stand_in"] else document["driver"]
     lines = {
-        "board": f"{found['name']} on {found['spacecraft']}, bench {found['bench']}",
-        "module": f"{found['module']}  {who.get('model', '')}".rstrip(),
-        "serial": who.get("serial"),
-        "driver": f"{driver}; results are of class {found['fidelity']}",
-        "power": found["power"] or "?",
-        "OS": f"{who['os_version']} from slot {who['slot']}" if who else None,
-        "image": who.get("image_sha256"),
-        "boot": who.get("boot_id"),
-        "last reset": found["last_reset"],
-        **{f"{via} address": address for via, address in found["addresses"].items()},
-        "console": found["console"]["url"],
-        "console log": found["console"]["log"],
-        **{f"{title} cable": text for title, text in found["wiring"].items()},
+        "board": f"{document['name']} on {document['spacecraft']}, bench {document['bench']}",
+        "module": f"{document['module']}  {identity.get('model', '')}".rstrip(),
+        "serial": identity.get("serial"),
+        "driver": f"{driver}; results are of class {document['fidelity']}",
+        "power": document["power"] or "?",
+        "OS": f"{identity['os_version']} from slot {identity['slot']}" if identity else None,
+        "image": identity.get("image_sha256"),
+        "boot": identity.get("boot_id"),
+        "last reset": document["last_reset"],
+        **{f"{via} address": address for via, address in document["addresses"].items()},
+        "console": document["console"]["url"],
+        "console log": document["console"]["log"],
+        **{f"{title} cable": text for title, text in document["wiring"].items()},
     }
     width = max(map(len, lines))
     for title, text in lines.items():
-        click.echo(f"{title:<{width}}  {text or '-'}")
-    if found["slots"]:
+        click.echo(clean_lines(f"{title:<{width}}  {text or '-'}"))
+    if document["slots"]:
         click.echo()
-        _print_slots(found["slots"])
-    if found["sensors"]:
+        _print_slots(document["slots"])
+    if document["sensors"]:
         click.echo()
-        print_table(["sensor", "now"], page_rows(found["sensors"]))
-    for problem in found["problems"]:
-        click.echo(f"note: {problem}", err=True)
+        print_table(["sensor", "now"], page_rows(document["sensors"]))
+    for problem in document["problems"]:
+        note(problem)
 
 
 @board.command()
@@ -222,57 +221,42 @@ def _print_board(found: dict[str, Any]) -> None:
     "--next",
     "following",
     type=click.Choice(["A", "B"]),
-    help="Start this slot at the next boot; reboots nothing.",
+    help="Start this slot at the next boot; nothing is rebooted.",
 )
 @JSON_OPTION
 def slots(name: str, bench_name: str | None, following: Slot | None, as_json: bool) -> None:
-    """The two slots of a board as its firmware sees them, and which one starts next.
+    """Show the two slots of a board as its firmware sees them, or choose the one that starts next.
 
     \b
     Examples:
       hil board slots a1
-      hil board slots a1 --next B            then `hil board reset a1` starts B
+      hil board slots a1 --next B            then `hil board power a1 reset` starts B
     """
+    from hil.monitor.board_watch import slots_of
+
     with attach(bench_name) as bench:
         one = board_of(bench, name)
         if following:
             one.boot.set_active(following)
         state = one.boot.state()
-    rows = _slots(state)
+    rows = [{"slot": name, **asdict(slot)} for name, slot in slots_of(state).items()]
     if as_json:
         print_json({"name": name, "running": state.running, "active": state.active, "slots": rows})
     else:
         _print_slots(rows)
 
 
-def _slots(state: BootState) -> list[dict[str, Any]]:
-    return [
-        {
-            "slot": slot.slot,
-            "running": slot.slot == state.running,
-            "next": slot.slot == state.active,
-            "bootable": slot.bootable,
-            "retries": slot.retries,
-            "confirmed": slot.good,
-        }
-        for slot in state.slots
-    ]
-
-
 def _print_slots(rows: list[dict[str, Any]]) -> None:
-    def yes(value: bool) -> str:
-        return "yes" if value else "-"
-
     print_table(
         ["slot", "runs", "starts next", "bootable", "tries left", "confirmed"],
         [
             (
                 r["slot"],
-                yes(r["running"]),
-                yes(r["next"]),
+                "yes" if r["running"] else "-",
+                "yes" if r["next"] else "-",
                 "yes" if r["bootable"] else "NO",
                 r["retries"],
-                yes(r["confirmed"]),
+                "yes" if r["confirmed"] else "-",
             )
             for r in rows
         ],

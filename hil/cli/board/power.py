@@ -1,73 +1,71 @@
-"""`hil board power` and `reset`."""
+"""`hil board power`: switch and read the power of a board."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from hil.cli.completion import board_names
-from hil.cli.output import JSON_OPTION, print_json
+from hil.cli.output import JSON_OPTION, RenamedOptions, note, print_json
 from hil.cli.select_bench import attach, bench_option, board_of
 
-if TYPE_CHECKING:
-    from hil.boards.protocol import Board
+UNTIL_BOOTED = click.option(
+    "--until-booted", is_flag=True, help="After on and reset: return when the OS answers."
+)
+RENAMED = {"--wait": ("--until-booted", None)}
 
-WAIT = click.option("--wait", is_flag=True, help="After on and reset: wait until the OS answers.")
 
-
-@click.command()
+@click.command(cls=RenamedOptions, renamed=RENAMED)
 @click.argument("name", shell_complete=board_names)
 @click.argument("action", type=click.Choice(["state", "on", "off", "cut", "reset"]))
 @bench_option
-@WAIT
+@UNTIL_BOOTED
 @JSON_OPTION
-def power(name: str, action: str, bench_name: str | None, wait: bool, as_json: bool) -> None:
-    """Power of a board: state, on, off (asks the OS first), cut (at once; loses what is not on disk), reset.
+def power(name: str, action: str, bench_name: str | None, until_booted: bool, as_json: bool) -> None:
+    """Switch or read the power of a board.
+
+    \b
+    state   read it
+    on      give power
+    off     ask the OS to shut down, then remove power
+    cut     remove power at once: what is not on disk is lost
+    reset   cut, then on
 
     \b
     Examples:
       hil board power a1 state
       hil board power a1 cut
-      hil board power a1 on --wait
+      hil board power a1 reset --until-booted
+      hil -vv board power a1 cut              with every request to the power strip
     """
     with attach(bench_name) as bench:
-        _switch(board_of(bench, name), action, wait=wait, as_json=as_json)
+        board = board_of(bench, name)
+        if action != "state":
+            getattr(board.supervisor, action)()
+        result: dict[str, Any] = {"name": board.name, "power": str(board.supervisor.state())}
+        if not as_json:
+            click.echo(f"{board.name}: {result['power']}")
+        if until_booted and action in ("on", "reset"):
+            identity = board.wait_booted()
+            result |= {
+                "os_version": identity.os_version,
+                "slot": identity.slot,
+                "boot_id": identity.boot_id,
+            }
+            if not as_json:
+                click.echo(f"{board.name}: runs {identity.os_version} from slot {identity.slot}")
+        if as_json:
+            print_json(result)
 
 
-@click.command()
+@click.command(cls=RenamedOptions, renamed=RENAMED, hidden=True)
 @click.argument("name", shell_complete=board_names)
 @bench_option
-@WAIT
+@UNTIL_BOOTED
 @JSON_OPTION
-def reset(name: str, bench_name: str | None, wait: bool, as_json: bool) -> None:
-    """Cut the power of a board, and switch it on again: what is not on disk is lost.
-
-    \b
-    Example:
-      hil board reset a1 --wait
-    """
-    with attach(bench_name) as bench:
-        _switch(board_of(bench, name), "reset", wait=wait, as_json=as_json)
-
-
-def _switch(one: Board, action: str, *, wait: bool, as_json: bool) -> None:
-    match action:
-        case "on":
-            one.supervisor.on()
-        case "off":
-            one.supervisor.off()
-        case "cut":
-            one.supervisor.cut()
-        case "reset":
-            one.supervisor.reset()
-    told: dict[str, Any] = {"name": one.name, "power": str(one.supervisor.state())}
-    if not as_json:
-        click.echo(f"{one.name}: {told['power']}")
-    if wait and action in ("on", "reset"):
-        who = one.wait_booted()
-        told |= {"os_version": who.os_version, "slot": who.slot, "boot_id": who.boot_id}
-        if not as_json:
-            click.echo(f"{one.name}: runs {who.os_version} from slot {who.slot}")
-    if as_json:
-        print_json(told)
+@click.pass_context
+def reset(ctx: click.Context, /, name: str, **options: Any) -> None:
+    """Reset a board: the former spelling of `hil board power NAME reset`."""
+    note(f"`hil board reset {name}` is now `hil board power {name} reset`")
+    ctx.invoke(power, name=name, action="reset", **options)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import click
 
 from hil.cli.completion import board_names
-from hil.cli.output import JSON_OPTION, print_json, print_table, seconds
+from hil.cli.output import JSON_OPTION, clean_lines, duration, note, print_json, print_table
 from hil.cli.select_bench import attach, bench_option, board_of
 from hil.errors import DeviceError, HilError
+from hil.monitor.board_watch import KeptShell, read_sensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from hil.cli.bench.watch import Key
 
 LEAST_S = 0.2
-"""Asking takes a board some tens of milliseconds; more often it would measure the watching."""
+"""Reading takes a board some tens of milliseconds; more often it would measure the watching."""
 
 _FIRST = ("tj_c", "board_mw", "gpu_load_percent", "gpu_mhz")
 _UNITS = {
@@ -41,67 +42,54 @@ _UNITS = {
 
 @runtime_checkable
 class ReadsOverShell(Protocol):
-    """A board that tells more than flat numbers: what throttles it, over-current, alarms."""
+    """A board with more than flat numbers: what throttles it, over-current, alarms."""
 
     def reading_over(self, shell: Shell) -> Reading: ...
 
 
 @dataclass(frozen=True)
-class Look:
-    """One look at a board. None: this board does not tell."""
+class SensorSample:
+    """The sensors of a board at one moment. None: this board has no such reading."""
 
     at: float  # Unix time, s
     sensors: Mapping[str, float]
     throttled_by: tuple[str, ...] | None = None
-    over_current: Mapping[str, int] | None = None  # events since the first look
+    over_current: Mapping[str, int] | None = None  # events since the first sample
     alarms: tuple[str, ...] | None = None
     gated: tuple[str, ...] = ()  # zones without power
 
 
 class SensorWatch(AbstractContextManager["SensorWatch"]):
-    """Looks at one board again and again, over one session as long as it lasts."""
+    """Samples of one board, over one session as long as that lasts."""
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        self._shell: Shell | None = None
+        self._shell = KeptShell(board)
         self._first: Reading | None = None
-        self._without_reading = not isinstance(board, ReadsOverShell)
+        self._has_reading = isinstance(board, ReadsOverShell)
 
-    def look(self) -> Look:
-        """HilError when the board does not answer; the next look opens a new session then."""
-        from hil.monitor.board_watch import SensesOverShell
+    def sample(self) -> SensorSample:
+        """Read the sensors; HilError when the board does not answer, and the next sample opens a new session."""
+        if self._has_reading and (sample := self._shell.use(self._full_sample)):
+            return sample
+        return SensorSample(time.time(), read_sensors(self._board, self._shell))
 
-        board = self._board
+    def _full_sample(self, shell: Shell) -> SensorSample | None:
+        """Return None where sysfs has no Orin's sensors; ``read_sensors`` knows the other source."""
+        assert isinstance(self._board, ReadsOverShell)
         try:
-            if self._shell is None and isinstance(board, ReadsOverShell | SensesOverShell):
-                self._shell = board.shell()
-            if self._shell is not None and (look := self._full(self._shell)):
-                return look
-            if self._shell is not None and isinstance(board, SensesOverShell):
-                return Look(time.time(), board.sensors_over(self._shell))
-            return Look(time.time(), board.sensors())
-        except HilError:
-            self.close()
-            raise
-
-    def _full(self, shell: Shell) -> Look | None:
-        """None where sysfs has no Orin's sensors: ``sensors`` knows the other source."""
-        board = self._board
-        if self._without_reading or not isinstance(board, ReadsOverShell):
-            return None
-        try:
-            reading = board.reading_over(shell)
+            reading = self._board.reading_over(shell)
         except DeviceError:
-            self._without_reading = self._first is None  # it told before: then it is the session that broke
-            if self._without_reading:
-                return None
-            raise
+            if self._first is not None:  # it could be read before: then it is the session that broke
+                raise
+            self._has_reading = False
+            return None
         if "tj" not in reading.zones_c:  # every Orin has it; another kernel's zones are not the module's
-            self._without_reading = True
+            self._has_reading = False
             return None
         if self._first is None or self._first.boot_id != reading.boot_id:
             self._first = reading  # the counters begin anew with every boot
-        return Look(
+        return SensorSample(
             time.time(),
             reading.sensors(),
             reading.throttled_by,
@@ -110,39 +98,34 @@ class SensorWatch(AbstractContextManager["SensorWatch"]):
             reading.gated,
         )
 
-    def close(self) -> None:
-        shell, self._shell = self._shell, None
-        if shell is not None:
-            shell.close()
-
     def __exit__(self, *exc: object) -> None:
-        self.close()
+        self._shell.close()
 
 
 @dataclass
 class Spans:
-    """Lowest and highest of every reading since the watching began."""
+    """Lowest and highest value of every reading since the beginning."""
 
     lowest: dict[str, float] = field(default_factory=dict)
     highest: dict[str, float] = field(default_factory=dict)
 
-    def take(self, look: Look) -> None:
-        for name, value in look.sensors.items():
+    def take(self, sample: SensorSample) -> None:
+        for name, value in sample.sensors.items():
             self.lowest[name] = min(value, self.lowest.get(name, value))
             self.highest[name] = max(value, self.highest.get(name, value))
 
-    def rows(self, look: Look) -> list[tuple[str, str, str, str]]:
-        """(sensor, now, lowest, highest), the telling ones first; one that is silent now has no value."""
+    def rows(self, sample: SensorSample) -> list[tuple[str, str, str, str]]:
+        """Return (sensor, now, lowest, highest), important ones first; one that is absent now has no value."""
         rows = []
         for name in sorted(self.lowest, key=_rank):
             title, low = readable(name, self.lowest[name])
-            now = readable(name, look.sensors[name])[1] if name in look.sensors else "-"
+            now = readable(name, sample.sensors[name])[1] if name in sample.sensors else "-"
             rows.append((title, now, low, readable(name, self.highest[name])[1]))
         return rows
 
 
 def readable(name: str, value: float) -> tuple[str, str]:
-    """A reading for people: ``("board", "5.20 W")`` for ``board_mw``, 5200."""
+    """Return a reading for people: ``("board", "5.20 W")`` for ``board_mw``, 5200."""
     for ending, (unit, factor, digits) in _UNITS.items():
         if name.endswith(ending):
             title = name.removesuffix(ending).replace("_", " ") + (" clock" if ending == "_mhz" else "")
@@ -151,7 +134,7 @@ def readable(name: str, value: float) -> tuple[str, str]:
 
 
 def page_rows(sensors: Mapping[str, float]) -> list[tuple[str, str]]:
-    """All readings for people, the telling ones first."""
+    """Return all readings for people, important ones first."""
     return [readable(name, sensors[name]) for name in sorted(sensors, key=_rank)]
 
 
@@ -160,35 +143,48 @@ def _rank(name: str) -> tuple[int, int, str]:
     return (_FIRST.index(name) if name in _FIRST else len(_FIRST), kind, name)
 
 
-def remarks(look: Look) -> list[str]:
-    """What no number says."""
+def remarks(sample: SensorSample) -> list[str]:
+    """Return what no number says: throttling, over-current, alarms, zones without power."""
     throttled = (
-        "this board does not tell" if look.throttled_by is None else ", ".join(look.throttled_by) or "no"
+        "unknown on this board" if sample.throttled_by is None else ", ".join(sample.throttled_by) or "no"
     )
     said = [f"throttled: {throttled}"]
-    if look.over_current and any(look.over_current.values()):
-        events = ", ".join(f"{name}: {count}" for name, count in look.over_current.items() if count)
-        said.append(f"over-current events since the first look: {events}")
-    if look.alarms:
-        said.append(f"alarms: {', '.join(look.alarms)}")
-    if look.gated:
-        said.append(f"without power: {', '.join(look.gated)}")
+    if sample.over_current and any(sample.over_current.values()):
+        events = ", ".join(f"{name}: {count}" for name, count in sample.over_current.items() if count)
+        said.append(f"over-current events since the first reading: {events}")
+    if sample.alarms:
+        said.append(f"alarms: {', '.join(sample.alarms)}")
+    if sample.gated:
+        said.append(f"without power: {', '.join(sample.gated)}")
     return said
+
+
+def _interval(text: str) -> float:
+    """Return an interval in seconds; BadParameter below ``LEAST_S``."""
+    if (every_s := duration(text)) < LEAST_S:
+        raise click.BadParameter(f"at least {LEAST_S:g}s")
+    return every_s
 
 
 @click.command()
 @click.argument("name", shell_complete=board_names)
 @bench_option
 @click.option(
-    "--every", "every_s", type=seconds, default="1s", show_default=True, metavar="TIME", help="Between looks."
+    "--every",
+    "every_s",
+    type=_interval,
+    metavar="DURATION",
+    default="1s",
+    show_default=True,
+    help="Interval between two readings.",
 )
-@click.option("--once", is_flag=True, help="Look once and end.")
+@click.option("--once", is_flag=True, help="Read once and end.")
 @JSON_OPTION
 def watch(name: str, bench_name: str | None, every_s: float, once: bool, as_json: bool) -> None:
-    """Sensors of a board, live: temperatures, power, load, clocks, what throttles it; q or Ctrl-C ends it.
+    """Watch the sensors of a board live: temperatures, power, load, clocks, throttling; q or Ctrl-C ends it.
 
-    With the lowest and the highest value since you began. Where stdout is no terminal, one line per look; with --json,
-    one document per line and all figures.
+    Shows also the lowest and the highest value since the beginning. Where stdout is no terminal: one line per reading;
+    with --json: one document per line, with all figures.
 
     \b
     Examples:
@@ -197,95 +193,99 @@ def watch(name: str, bench_name: str | None, every_s: float, once: bool, as_json
       hil board watch b1 --once
       hil board watch b1 --json >b1.jsonl
     """
-    if every_s < LEAST_S:
-        raise click.BadParameter(f"at least {LEAST_S:g}s", param_hint="--every")
-    with attach(bench_name) as bench, SensorWatch(board_of(bench, name)) as eye:
+    with attach(bench_name) as bench, SensorWatch(board_of(bench, name)) as sensors:
         if once:
-            _once(eye, as_json)
+            _once(sensors, as_json)
             return
-        with suppress(KeyboardInterrupt):  # that is how it ends
+        with suppress(KeyboardInterrupt):  # the usual end
             if as_json or not sys.stdout.isatty():
-                _lines(eye, every_s, as_json)
+                _lines(sensors, every_s, as_json)
             else:
                 from rich.console import Console
 
                 from hil.cli.bench.watch import keys
 
-                live(name, eye, every_s, console=Console(highlight=False), keys=keys())
+                live(name, sensors, every_s, console=Console(highlight=False), keys=keys())
 
 
-def _once(eye: SensorWatch, as_json: bool) -> None:
-    look = eye.look()
+def _once(sensors: SensorWatch, as_json: bool) -> None:
+    sample = sensors.sample()
     if as_json:
-        print_json(asdict(look))
+        print_json(asdict(sample))
         return
-    print_table(["sensor", "now"], page_rows(look.sensors))
-    for remark in remarks(look):
+    print_table(["sensor", "now"], page_rows(sample.sensors))
+    for remark in remarks(sample):
         click.echo(remark)
 
 
-def _lines(eye: SensorWatch, every_s: float, as_json: bool) -> None:
-    """Until Ctrl-C; a board that does not answer is a note, because it may be rebooting."""
+def _lines(sensors: SensorWatch, every_s: float, as_json: bool) -> None:
+    """Print samples until Ctrl-C; a board that does not answer is a note, because it may be rebooting."""
     while True:
         begun = time.monotonic()
         try:
-            look = eye.look()
+            sample = sensors.sample()
         except HilError as exc:
-            click.echo(f"note: {exc.message}", err=True)
+            note(exc.message)
         else:
-            click.echo(json.dumps(asdict(look)) if as_json else _line(look))
+            click.echo(json.dumps(asdict(sample)) if as_json else _line(sample))
         time.sleep(max(0.0, every_s - (time.monotonic() - begun)))
 
 
-def _line(look: Look) -> str:
-    shown = [readable(name, look.sensors[name]) for name in _FIRST if name in look.sensors]
-    clock = time.strftime("%H:%M:%S", time.gmtime(look.at))
-    return "  ".join([f"{clock} UTC", *(f"{title} {value}" for title, value in shown), *remarks(look)])
+def _line(sample: SensorSample) -> str:
+    shown = [readable(name, sample.sensors[name]) for name in _FIRST if name in sample.sensors]
+    clock = time.strftime("%H:%M:%S", time.gmtime(sample.at))
+    return "  ".join([f"{clock} UTC", *(f"{title} {value}" for title, value in shown), *remarks(sample)])
 
 
 def live(
-    name: str, eye: SensorWatch, every_s: float, *, console: Console, keys: AbstractContextManager[Key]
+    name: str,
+    sensors: SensorWatch,
+    every_s: float,
+    *,
+    console: Console,
+    keys: AbstractContextManager[Key],
 ) -> None:
-    """Draw a new page every ``every_s`` seconds until q; a board that does not answer is told on the last page."""
+    """Draw a page every ``every_s`` seconds until q; why a board does not answer stands on the last page."""
     from rich.live import Live
 
     spans = Spans()
-    look: Look | None = None
+    sample: SensorSample | None = None
     with Live(console=console, screen=True, auto_refresh=False) as page, keys as key:
         while True:
             problem = ""
             begun = time.monotonic()
             try:
-                look = eye.look()
-                spans.take(look)
+                sample = sensors.sample()
+                spans.take(sample)
             except HilError as exc:
-                problem = exc.message
-            page.update(page_of(name, look, spans, problem), refresh=True)
-            left = every_s
-            while left > 0:  # at least once, or a board that takes long would never let anybody go
+                problem = clean_lines(exc.message)
+            page.update(page_of(name, sample, spans, problem), refresh=True)
+            left_s = every_s
+            while left_s > 0:  # at least once: keys count also while a board takes long
                 if key(max(0.0, every_s - (time.monotonic() - begun))) in ("q", "Q"):
                     return
-                left = every_s - (time.monotonic() - begun)
+                left_s = every_s - (time.monotonic() - begun)
 
 
-def page_of(name: str, look: Look | None, spans: Spans, problem: str = "") -> RenderableType:
-    """The picture: a table, what no number says, and why there is nothing new."""
+def page_of(name: str, sample: SensorSample | None, spans: Spans, problem: str = "") -> RenderableType:
+    """Return the page: a table, the remarks, and why there is nothing new."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     parts: list[RenderableType] = []
     title = Text.assemble((f"board {name}", "bold"))
-    if look is not None:
-        title.append(f"  {time.strftime('%H:%M:%S', time.gmtime(look.at))} UTC")
+    if sample is not None:
+        title.append(f"  {time.strftime('%H:%M:%S', time.gmtime(sample.at))} UTC")
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
         for column in ("sensor", "now", "lowest", "highest"):
             table.add_column(column, justify="left" if column == "sensor" else "right", no_wrap=True)
-        for row in spans.rows(look):
+        for row in spans.rows(sample):
             table.add_row(*row)
         parts = [Text(""), table, Text("")]
         parts += [
-            Text(remark, style="red" if look.throttled_by or look.alarms else "") for remark in remarks(look)
+            Text(remark, style="red" if sample.throttled_by or sample.alarms else "")
+            for remark in remarks(sample)
         ]
     if problem:
         parts.append(Text(f"! {problem}", style="red"))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class BeforeCommand(click.Command):
-    """A command whose arguments after ``--`` are a command line to run: ``ctx.meta["argv"]``, or None without ``--``."""
+    """A command that takes a command line to run after ``--``: ``ctx.meta["argv"]``, None without ``--``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         cut = args.index("--") if "--" in args else len(args)
@@ -39,7 +39,9 @@ LAB = click.option(
     type=click.Path(path_type=Path),
     help="Lab file: BOARD may then be a plain name, and no BOARD means all of them.",
 )
-HOLDER = click.option("--as", "holder", metavar="NAME", default="", help="Holder's name (default: the user's).")
+HOLDER = click.option(
+    "--as", "holder", metavar="NAME", default="", help="Holder's name (default: the user's)."
+)
 
 
 @click.group()
@@ -274,9 +276,7 @@ def wait(
 
 @lease.command()
 @click.argument("number", type=int, metavar="LEASE", shell_complete=lease_names)
-@click.option(
-    "--ttl", "ttl_s", type=duration, help="New length from now (default: as before)."
-)
+@click.option("--ttl", "ttl_s", type=duration, help="New length from now (default: as before).")
 @STORE
 @JSON_OPTION
 def renew(number: int, ttl_s: float | None, store: Path | None, as_json: bool) -> None:
@@ -304,7 +304,7 @@ def _existing(path: Path | None) -> Leases | None:
 
     if (path or default_store()).exists():
         return Leases(path)
-    if path is not None:
+    if path not in (None, default_store()):
         raise ConfigurationError(f"there is no lease store {path}", remedy="check --store, or HIL_LEASES")
     return None
 

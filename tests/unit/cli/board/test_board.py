@@ -19,7 +19,7 @@ from hil.boards.jetson.remote_files import BoardFiles
 from hil.boards.jetson.sensors import Reading, SysfsSensors
 from hil.boards.protocol import BootState, Completed, Identity, PowerState, SlotState
 from hil.cli.app import run
-from hil.cli.board.watch import Look, SensorWatch, Spans, live, page_of, readable, remarks
+from hil.cli.board.watch import SensorSample, SensorWatch, Spans, live, page_of, readable, remarks
 from hil.errors import BenchError, DeviceError
 from tests.kits.fake_bench import READINGS, FakeBoard, FakeShell, fake_bench
 from tests.kits.jetson_files import AGX_JP6, LocalRemote, plant
@@ -162,10 +162,10 @@ def test_slots_are_shown_and_the_next_one_is_chosen(
 def test_reset_waits_for_the_os_when_told_to(
     boards: dict[str, OneBoard], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert data(capsys, "reset", "b1") == {"name": "b1", "power": "on"}
-    assert data(capsys, "reset", "b1", "--wait")["boot_id"] == "boot-1"
+    assert data(capsys, "power", "b1", "reset") == {"name": "b1", "power": "on"}
+    assert data(capsys, "power", "b1", "reset", "--until-booted")["boot_id"] == "boot-1"
     assert boards["b1"].verbs == ["reset", "reset", "wait"]
-    assert run(["board", "power", "b1", "on", "--wait"]) == 0
+    assert run(["board", "power", "b1", "on", "--until-booted"]) == 0
     assert capsys.readouterr().out == "b1: on\nb1: runs 1.0.0 from slot A\n"
 
 
@@ -215,7 +215,7 @@ def test_watch_looks_once_as_a_page_or_as_json(
     assert run(["board", "watch", "a1", "--once"]) == 0
     page = capsys.readouterr().out
     assert page.splitlines()[1].split() == ["tj", "41.5", "°C"] and "5.20 W" in page
-    assert "throttled: this board does not tell" in page
+    assert "throttled: unknown on this board" in page
     document = data(capsys, "watch", "a1", "--once")
     assert document["sensors"] == READINGS and document["throttled_by"] is None
     assert all(shell.closed for shell in boards["a1"].shells)
@@ -237,7 +237,7 @@ def test_watch_goes_on_line_by_line_through_a_board_that_does_not_answer(
     said = capsys.readouterr()
     assert [json.loads(line)["sensors"]["tj_c"] for line in said.out.splitlines()] == [41.5, 41.5]
     assert "note: it reboots" in said.err and 1 < naps[0] <= 2
-    assert len(boards["a1"].shells) == 2  # one session until it broke, then another
+    assert len(boards["a1"].shells) == 3  # one session until it broke, another at once, and one more
 
 
 def test_watch_refuses_to_look_so_often_that_it_would_see_itself(boards: dict[str, OneBoard]) -> None:
@@ -259,14 +259,14 @@ def test_a_jetson_tells_what_throttles_it_and_its_over_current_events_since_the_
     board = Orin("b1")
     board.tree = plant(tmp_path, AGX_JP6)
     with SensorWatch(board) as eye:  # type: ignore[arg-type]  # the parts of a board that are looked at
-        first = eye.look()
+        first = eye.sample()
         assert first.throttled_by == () and first.sensors["tj_c"] == 53.062
         assert remarks(first) == ["throttled: no", "without power: cv0"]
         (tmp_path / "sys/class/hwmon/hwmon5/oc3_event_cnt").write_text("32\n")
         (tmp_path / "sys/class/thermal/cooling_device2/cur_state").write_text("1\n")
-        later = eye.look()
+        later = eye.sample()
     assert later.throttled_by == ("gpu-throttle-alert",)
-    assert "over-current events since the first look: oc3: 2" in remarks(later)
+    assert "over-current events since the first reading: oc3: 2" in remarks(later)
     assert len(board.shells) == 1 and board.shells[0].closed
 
 
@@ -274,7 +274,7 @@ def test_a_stand_in_whose_sysfs_is_another_machines_is_read_by_its_other_source(
     board = Orin("b1")
     board.tree = tmp_path  # nothing there
     with SensorWatch(board) as eye:  # type: ignore[arg-type]  # the parts of a board that are looked at
-        assert [eye.look().sensors for _ in range(2)] == [READINGS, READINGS]
+        assert [eye.sample().sensors for _ in range(2)] == [READINGS, READINGS]
 
 
 def test_the_picture_has_lowest_and_highest_and_keeps_what_is_silent_now() -> None:
@@ -282,9 +282,9 @@ def test_the_picture_has_lowest_and_highest_and_keeps_what_is_silent_now() -> No
 
     spans = Spans()
     looks = [
-        Look(0.0, {"tj_c": 40.0, "gpu_mhz": 900.0}),
-        Look(1.0, {"tj_c": 50.0}),
-        Look(2.0, {"tj_c": 45.0}),
+        SensorSample(0.0, {"tj_c": 40.0, "gpu_mhz": 900.0}),
+        SensorSample(1.0, {"tj_c": 50.0}),
+        SensorSample(2.0, {"tj_c": 45.0}),
     ]
     for look in looks:
         spans.take(look)
