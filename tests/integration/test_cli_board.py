@@ -61,7 +61,7 @@ def test_a_container_board_reaches_a_stand_in_over_the_crosslink_and_the_ground_
 
 def test_a_stand_in_is_power_cycled_from_the_command_line_through_its_strip(bench: Bench) -> None:
     before = bench.boards["b1"].identity()
-    assert "b1: on" in good("board", "power", "b1", "reset", "--wait")
+    assert "b1: on" in good("board", "power", "b1", "reset", "--until-booted")
     assert bench.boards["b1"].identity().boot_id != before.boot_id
     assert good("board", "shell", "b1", "--", "hostname").strip() == "b1"
     assert "login:" in good("board", "console", "b1", "--log")
@@ -155,7 +155,7 @@ def test_the_live_view_shows_the_sensors_in_a_terminal_and_q_ends_it(board: str)
 @BOTH
 def test_a_reset_is_over_when_the_os_answers_with_a_new_boot_id(board: str) -> None:
     before = data("board", "show", board)["identity"]["boot_id"]
-    done = data("board", "reset", board, "--wait")
+    done = data("board", "power", board, "reset", "--until-booted")
     assert done["power"] == "on" and done["boot_id"] != before
     assert data("board", "power", board, "state") == {"name": board, "power": "on"}
 

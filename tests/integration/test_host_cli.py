@@ -89,7 +89,7 @@ def test_the_console_log_begins_with_the_firmware() -> None:
 def test_a_board_is_cut_off_and_comes_back() -> None:
     assert good("board", "power", "b1", "cut", "--bench", NAME) == "b1: off\n"
     assert hil("board", "shell", "b1", "--bench", NAME, "--", "true").returncode in (1, 3)
-    assert "runs 1.0.0 from slot A" in good("board", "power", "b1", "on", "--wait", "--bench", NAME)
+    assert "runs 1.0.0 from slot A" in good("board", "power", "b1", "on", "--until-booted", "--bench", NAME)
 
 
 def test_a_link_is_set_cut_and_restored_and_the_kernel_says_so() -> None:

@@ -38,7 +38,9 @@ TIMEOUT = click.option(
 @click.argument("name", shell_complete=board_names)
 @bench_option
 @click.option("--log", "mode", flag_value="log", help="Print the log so far, and end.")
-@click.option("--follow", "mode", flag_value="follow", help="Print the log and go on with new lines, read-only.")
+@click.option(
+    "--follow", "mode", flag_value="follow", help="Print the log and go on with new lines, read-only."
+)
 @click.option("--url", "mode", flag_value="url", help="Print the URL for pyserial, and end.")
 @click.option("--stamps", is_flag=True, help="With --log and --follow: the time (UTC) before each line.")
 def console(name: str, bench_name: str | None, mode: str | None, stamps: bool) -> None:

@@ -63,9 +63,13 @@ class FlashTarget:
     help="Linux_for_Tegra, after apply_binaries.sh.",
 )
 @click.option("--ab", is_flag=True, help="Make two root file systems, A and B; a bench needs both.")
-@click.option("--size", default="", metavar="8GiB", help="Size of one root file system; needed for --ab on NVMe.")
 @click.option(
-    "--storage", metavar=f"nvme0n1p1|{EMMC}", help="Target of the root file system; default: the module's boot storage."
+    "--size", default="", metavar="8GiB", help="Size of one root file system; needed for --ab on NVMe."
+)
+@click.option(
+    "--storage",
+    metavar=f"nvme0n1p1|{EMMC}",
+    help="Target of the root file system; default: the module's boot storage.",
 )
 @click.option(
     "--config", metavar="NAME", help="<NAME>.conf in the tree; default: the module's developer kit."

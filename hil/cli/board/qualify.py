@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from hil.cli.completion import board_names
-from hil.cli.output import JSON_OPTION, Progress, RenamedOptions, note, print_json
+from hil.cli.output import JSON_OPTION, Progress, RenamedOptions, print_json
 from hil.cli.select_bench import attach, bench_option, board_of
 
 
@@ -44,7 +44,7 @@ def qualify(
     """
     from hil.boards.qualification import qualify as run
     from hil.boards.wiring import wiring_of
-    from hil.core.paths import ROOT
+    from hil.core.paths import reports_out
     from hil.report.qualification import write_qualification
 
     with attach(bench_name) as bench, Progress() as progress:
@@ -57,7 +57,7 @@ def qualify(
             wiring=wiring_of(spec) if spec else None,
             view=progress,
         )
-    page = write_qualification(found.document(), out or ROOT / "reports" / "out" / "qualifications")
+    page = write_qualification(found.document(), output or reports_out() / "qualifications")
     if as_json:
         print_json(found.document() | {"page": str(page)})
     else:

@@ -1,4 +1,4 @@
-"""`hil board recovery`: a real module into force-recovery mode, proven on USB."""
+"""`hil board recovery`: put a real module into force-recovery mode."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def recovery(name: str, lab_path: Path | None, sysfs: Path, bench_name: str | No
     """Put a real module into force-recovery mode and prove it on USB; nothing is written to it.
 
     By its pin where one is wired, else by its Linux. The module on the port must be the one of the lab file. It stays
-    there until `hil board reset NAME`. This is how the recovery cable and the pins of a new board are tried.
+    in recovery until `hil board power NAME reset`. Use this to test the recovery cable and the pins of a new board.
 
     \b
     Examples:
-      hil board recovery b1                          then `hil board reset b1 --wait`
-      hil board recovery b1 --lab lab/mine.yaml      no bench is up: by its pin, or by hand
+      hil board recovery b1                          then `hil board power b1 reset --until-booted`
+      hil board recovery b1 --lab lab/mine.yaml      without a bench: by its pin, or by hand
     """
     from hil.boards.jetson.flash.recovery import meaning
 
     with target_of(name, bench_name, lab_path, sysfs) as target, Progress() as progress:
-        found = into_recovery(target, sysfs=sysfs, progress=progress)
+        device = into_recovery(target, sysfs=sysfs, progress=progress)
     if as_json:
-        print_json({"name": name, "module": target.module, **asdict(found), "what": meaning(found.usb_id)})
+        print_json({"name": name, "module": target.module, **asdict(device), "what": meaning(device.usb_id)})
     else:
-        click.echo(f"{name}: USB port {found.port}: {found.describe()}")
+        click.echo(f"{name}: USB port {device.port}: {device.describe()}")

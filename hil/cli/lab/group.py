@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hil.cli.lab.reference import reference
-from hil.cli.output import JSON_OPTION, delay, print_json, print_table, rate
+from hil.cli.output import (
+    JSON_OPTION,
+    OutputFile,
+    delay,
+    note,
+    plural,
+    print_json,
+    print_table,
+    rate,
+    write_output,
+)
 
 if TYPE_CHECKING:
     from hil.host.discover.devices import Found
@@ -38,7 +48,7 @@ lab.add_command(reference)
 @click.argument("files", nargs=-1, required=True, type=LAB_FILE)
 @JSON_OPTION
 def validate(files: tuple[Path, ...], as_json: bool) -> int:
-    """Check lab files; every fault is named with file, line, key and what is allowed. Exit code 2 when there is one.
+    """Check lab files; print each fault with file, line, key and the allowed values. Exit code 2 for a fault.
 
     \b
     Examples:
@@ -74,7 +84,7 @@ def validate(files: tuple[Path, ...], as_json: bool) -> int:
 
 
 def _kinds(found: Lab) -> str:
-    """How many boards of each kind: a technician looks for the real ones."""
+    """Return the number of boards of each kind, such as ``6 container``."""
     kinds = Counter(
         "real" if not b.contained else "stand-in" if b.stand_in else b.driver for b in found.boards
     )
@@ -82,7 +92,7 @@ def _kinds(found: Lab) -> str:
 
 
 def _check_files_named_in(found: Lab, file: Path) -> None:
-    """ConfigurationError for a fault of the orbit file or of the OS adapter's declaration."""
+    """Raise ConfigurationError for a fault of the orbit file or of the OS adapter's declaration."""
     if found.orbit:
         from hil.bench.orbit_clock import constellation_of
 
@@ -97,7 +107,7 @@ def _check_files_named_in(found: Lab, file: Path) -> None:
 @click.argument("file", type=LAB_FILE)
 @JSON_OPTION
 def show(file: Path, as_json: bool) -> None:
-    """What a lab file describes: nodes, links, addresses.
+    """Show the boards, links and addresses of a lab file.
 
     \b
     Examples:
@@ -168,28 +178,28 @@ Nothing was found that looks like a board. What to plug in:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write a first lab file there, to be edited.",
+    type=OutputFile(),
+    help="Write a first lab file, to be edited.",
 )
 @click.option("--force", is_flag=True, help="Overwrite that file.")
 @click.option("--network", metavar="IFACE", help="Only neighbours on this network interface.")
-@click.option("--hubs", is_flag=True, help="Ask uhubctl too which USB hubs can switch their ports.")
+@click.option("--hubs", is_flag=True, help="Find also USB hubs that can switch their ports (uhubctl).")
 @click.option("--root", type=click.Path(path_type=Path, file_okay=False), default=Path("/"), hidden=True)
 @JSON_OPTION
 def discover(
     output: Path | None, force: bool, network: str | None, hubs: bool, root: Path, as_json: bool
 ) -> None:
-    """What is plugged into this host that belongs to a bench, and a first lab file from it.
+    """Find boards that are plugged into this host, and write a first lab file from them.
 
     Serial adapters, Jetsons on USB (in recovery or running), neighbours that look like Jetsons, GPIO chips. It only
-    reads what the kernel, udev and DHCP servers of this host know: no packet is sent, no device is opened. Hence a
-    board in the network is seen once this host has talked with it, or gave it its address.
+    reads the lists of the kernel, of udev and of DHCP servers on this host: no packet is sent, no device is opened.
+    So a board in the network is found once this host has exchanged packets with it, or gave it its address.
 
     \b
     Examples:
       hil lab discover
       hil lab discover --network enp3s0 -o lab/mine.yaml
-      hil lab validate lab/mine.yaml              names what is left to fill in
+      hil lab validate lab/mine.yaml              lists the keys to fill in
       hil lab discover --hubs --json
     """
     from dataclasses import asdict
@@ -218,16 +228,9 @@ def discover(
                 f"{output} was not written: nothing was found to put into it",
                 remedy="plug a board in (see above), or begin with lab/mixed.yaml",
             )
-        try:
-            output.write_text(lab_file(found), encoding="utf-8")
-        except OSError as exc:
-            raise ConfigurationError(
-                f"{output} cannot be written: {exc.strerror}", remedy="another place"
-            ) from exc
-        click.echo(
-            f"{output}: {len(drafts(found))} board(s); `hil lab validate {output}` names what is left to fill in",
-            err=True,
-        )
+        write_output(output, lab_file(found))
+        boards = plural(len(drafts(found)), "board")
+        click.echo(f"{output}: {boards}; `hil lab validate {output}` lists the keys to fill in", err=True)
 
 
 def _print_found(found: Found) -> None:
@@ -263,6 +266,6 @@ def _print_found(found: Found) -> None:
     if not found.any_board:
         click.echo(_NOTHING)
     if found.other_neighbours:
-        click.echo(f"{found.other_neighbours} other neighbour(s) do not look like Jetsons", err=True)
+        note(f"neighbours that do not look like Jetsons: {found.other_neighbours}")
     for problem in found.problems:
-        click.echo(f"note: {problem}", err=True)
+        note(problem)

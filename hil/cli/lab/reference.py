@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from hil.cli.output import print_json
+from hil.cli.output import JSON_OPTION, print_json
 
 INTRODUCTION = """\
 <!-- Made from the models by `hil lab reference`. Do not edit: change the models, then run
@@ -56,17 +56,20 @@ def document() -> str:
     type=click.Choice(["md", "lab-schema", "orbit-schema"]),
     default="md",
     show_default=True,
-    help="md: Markdown for people; the others: a JSON schema for editors.",
+    help="md: Markdown for people; the others: a JSON schema for editors (--json: lab-schema).",
 )
-def reference(form: str) -> None:
+@JSON_OPTION
+def reference(form: str, as_json: bool) -> None:
     """Print every key of a lab file and of an orbit file: type, unit, default, bounds, meaning, examples.
 
     \b
     Examples:
       hil lab reference | less
       hil lab reference > docs/lab-reference.md                 after a change of the models
-      hil lab reference --format lab-schema > lab.schema.json   for an editor that completes YAML
+      hil lab reference --json > lab.schema.json                for an editor that completes YAML
     """
+    if as_json and form == "md":
+        form = "lab-schema"
     if form == "md":
         click.echo(document(), nl=False)
     elif form == "lab-schema":

@@ -256,7 +256,7 @@ def free(
 def wait(
     boards: tuple[str, ...], lab_path: Path | None, wait_s: float, store: Path | None, as_json: bool
 ) -> None:
-    """Wait until nobody holds or waits for these boards. Takes nothing: `take --wait` queues for them.
+    """Wait until these boards are free and without a queue. Takes no lease: `take --wait` does.
 
     \b
     Example:

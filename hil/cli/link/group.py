@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def link() -> None:
-    """Show, shape, cut and measure the links of a bench that is up.
+    """Show, shape, cut and measure links of a bench that is up.
 
     \b
     Examples:

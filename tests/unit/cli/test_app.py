@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shlex
@@ -10,16 +11,25 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import click
 import pytest
 from click.testing import CliRunner
 
+from hil.boards.power.http import HttpStrip
+from hil.boards.power.shelly import ShellyGen2
+from hil.boards.power.supervisor import PoweredSupervisor
+from hil.boards.power.switch import ConfirmedSwitch
 from hil.cli import app
 from hil.cli.app import COMMANDS, cli, run
+from hil.cli.output import Progress, note, print_table
 from hil.core import paths
 from hil.errors import BenchError, ConfigurationError, DeviceError, HarnessError, HilError
+from tests.kits.fake_bench import FakeBoard, fake_bench
 from tests.kits.heavy_packages import HEAVY
+from tests.kits.power_strips import ShellyGen2Strip
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -93,9 +103,112 @@ def test_an_unexpected_error_is_the_harnesses_fault_without_a_traceback(
     assert "RuntimeError: boom" in said and "--debug" in said and "Traceback" not in said
 
 
-def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BenchError):
-        run_raising(BenchError("x"), monkeypatch, "--debug")
+@pytest.mark.parametrize("how", ["--debug", "HIL_DEBUG"])
+def test_debug_shows_the_traceback_and_keeps_the_exit_code(
+    how: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if how == "HIL_DEBUG":
+        monkeypatch.setenv("HIL_DEBUG", "1")
+    arguments = ["--debug"] if how == "--debug" else []
+    assert run_raising(BenchError("x"), monkeypatch, *arguments) == 3
+    assert "Traceback" in capsys.readouterr().err
+    assert run_raising(ConfigurationError("x"), monkeypatch, *arguments) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "blame"),
+    [
+        (BenchError("a cable", remedy="plug it"), 3, "bench"),
+        (click.UsageError("no such option"), 2, "configuration"),
+        (RuntimeError("boom"), 3, "harness"),
+    ],
+)
+def test_with_json_an_error_is_json_on_stdout(
+    error: Exception,
+    code: int,
+    blame: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(**_: object) -> None:
+        raise error
+
+    command = click.Command("x", params=[click.Option(["--json"], is_flag=True)], callback=fail)
+    monkeypatch.setattr(app.LazyGroup, "get_command", lambda self, ctx, name: command)
+    assert run(["x", "--json"]) == code
+    said = capsys.readouterr()
+    facts = json.loads(said.out)["error"]
+    assert (facts["blame"], facts["exit_code"]) == (blame, code) and said.err == ""
+    if blame == "bench":
+        assert (facts["message"], facts["remedy"]) == ("a cable", "plug it")
+
+
+def test_an_error_has_no_control_characters_of_a_board(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_raising(DeviceError("a1 said:\n\x1b]52;c;eA==\x07 it"), monkeypatch)
+    shown = capsys.readouterr().err
+    assert "\x1b" not in shown and "\x07" not in shown and "a1 said:\n" in shown
+
+
+def test_versions_and_helps_have_the_usual_spellings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("hil, version ")
+    assert run(["help", "board", "power"]) == 0
+    page = capsys.readouterr().out
+    assert page.startswith("Usage: hil board power") and "--until-booted" in page
+    assert run(["help"]) == 0
+    assert "Commands:" in capsys.readouterr().out
+    assert run(["help", "board", "explode"]) == 2
+
+
+def test_quiet_leaves_out_progress_and_notes_and_log_levels_are_checked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> None:
+        with Progress() as progress:
+            progress.say("a step")
+        note("a remark")
+        logging.getLogger("hil.boards").info("power cut")
+        click.echo("result")
+
+    command = click.Command("x", callback=work)
+    monkeypatch.setattr(app.LazyGroup, "get_command", lambda self, ctx, name: command)
+    assert run(["-q", "x"]) == 0
+    assert capsys.readouterr() == ("result\n", "")
+    assert run(["-v", "x"]) == 0
+    said = capsys.readouterr()
+    assert said.out == "result\n" and "a step" in said.err and "INFO    hil.boards: power cut" in said.err
+    monkeypatch.setenv("HIL_LOG", "hil.links=DEBUG")
+    assert run(["x"]) == 0
+    assert "power cut" not in capsys.readouterr().err
+    monkeypatch.setenv("HIL_LOG", "loud")
+    assert run(["x"]) == 2
+    assert "HIL_LOG" in capsys.readouterr().err
+
+
+def test_the_log_of_a_power_cut_has_every_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with fake_bench(tmp_path) as bench, ShellyGen2Strip() as strip:
+        strip.outlets.switch(0, True)
+        host, port = strip.address.split(":")
+        outlet = ConfirmedSwitch(ShellyGen2(HttpStrip("Shelly", (host, int(port))), 0))
+        board = SimpleNamespace(name="a1", supervisor=PoweredSupervisor("a1", outlet))
+        bench.boards["a1"] = cast(FakeBoard, board)
+        monkeypatch.setattr("hil.bench.bench.Bench.attach", lambda name: bench)
+        assert run(["-vv", "board", "power", "a1", "cut", "--bench", "six"]) == 0
+    said = capsys.readouterr()
+    assert said.out == "a1: off\n"
+    steps = (
+        "DEBUG   hil.boards.power.supervisor: board a1: take its power away",
+        "DEBUG   hil.boards.power.http: Shelly: GET /rpc/Switch.Set?id=0&on=false",
+        "DEBUG   hil.boards.power.http: Shelly: HTTP 200",
+        "DEBUG   hil.boards.power.switch: Shelly, switch 0: reads back 'off'",
+        "INFO    hil.boards.power.supervisor: board a1: power cut",
+    )
+    rest = iter(said.err.splitlines())
+    assert all(any(step in line for line in rest) for step in steps), said.err
 
 
 def test_ctrl_c_is_a_clean_message_and_130(
@@ -140,9 +253,9 @@ INTERACTIVE = {
     ("board", "shell"),  # a command's own output
     ("bench", "export"),  # a server
     ("campaign", "run"),  # pytest; `hil runs show --json` has its result
-    ("completion",),
-    ("fault", "inject"),  # a script
-    ("lab", "reference"),  # --format
+    ("completion",),  # a script
+    ("fault", "inject"),
+    ("help",),
     ("orbit", "convert"),  # a file in a format of its own
     ("orbit", "show"),  # a picture
 }
@@ -166,8 +279,7 @@ def test_every_help_has_an_example_that_can_be_typed(
     words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = examples(words)
-    if words != ("lab", "reference"):
-        assert found, "no example"
+    assert found or leaves()[words].hidden, "no example"
     for line in found:
         line = re.split(r"  +|[|;>]|&&", line.partition(" -- ")[0])[
             0
@@ -180,6 +292,102 @@ def test_every_help_has_an_example_that_can_be_typed(
             if isinstance(parameter.type, click.Path):
                 monkeypatch.setattr(parameter.type, "exists", False)  # an example's file need not be there
         command.make_context(words[-1], arguments)
+
+
+BANNED = {
+    "a", "an", "the", "what", "who", "whose", "which", "where", "when", "how", "why", "whatever", "whoever",
+    "everything", "all", "every", "this", "these", "that", "links", "runs", "boards", "versions", "power",
+}  # fmt: skip
+"""No help begins with these words, but with a verb: Show, List, Take."""
+RIDDLES = re.compile(
+    r"\b(whatever|whoever|somebody|nobody|what became of|how it feels|tells?|told)\b", re.IGNORECASE
+)
+
+
+@pytest.mark.parametrize("words", [*leaves(), *((name,) for name in COMMANDS)], ids=" ".join)
+def test_every_help_begins_with_a_verb_and_has_no_riddles(words: tuple[str, ...]) -> None:
+    command: click.Command = cli
+    for word in words:
+        assert isinstance(command, click.Group)
+        found = command.get_command(click.Context(command), word)
+        assert found is not None
+        command = found
+    first = (command.help or "").split()[0]
+    assert first[0].isupper() and first.lower().strip(",.:;") not in BANNED, command.help
+    assert first == "Bring" or not first.endswith(("ing", "ed")), command.help
+    texts = [command.help or "", *(getattr(option, "help", None) or "" for option in command.params)]
+    assert not (riddle := RIDDLES.search(" ".join(texts))), riddle
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_the_line_in_the_list_of_commands_is_the_begin_of_the_commands_own_help(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None and command.help is not None
+    listed, _, more = COMMANDS[name][1].rstrip(".").partition(";")
+    assert " ".join(command.help.split()).startswith(listed), (listed, more)
+
+
+def test_former_spellings_of_options_still_work_with_a_note(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = str(paths.ROOT / "lab/orbits/brief-gap.yaml")
+    assert run(["orbit", "contacts", file, "--hours", "0.1", "--step-s=20", "--json"]) == 0
+    former = capsys.readouterr()
+    assert run(["orbit", "contacts", file, "--span", "6m", "--step", "20", "--json"]) == 0
+    assert former.out == capsys.readouterr().out
+    assert former.err == "note: --hours is now --span 0.1h\nnote: --step-s is now --step 20s\n"
+
+
+def test_a_mistyped_folder_is_noticed_before_any_work_and_not_made(tmp_path: Path) -> None:
+    file = str(paths.ROOT / "lab/orbits/brief-gap.yaml")
+    assert run(["orbit", "show", file, "-o", str(tmp_path / "typo/x.svg")]) == 2
+    assert not (tmp_path / "typo").exists()
+
+
+def test_looking_at_leases_makes_no_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HIL_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("HIL_LEASES", raising=False)
+    assert run(["lease", "list"]) == 0
+    assert capsys.readouterr().out == "no board is leased\n"
+    assert run(["lease", "list", "--store", str(tmp_path / "typo/x.db")]) == 2
+    assert "no lease store" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bench_that_is_not_there_and_an_epoch_that_is_none_are_refused_at_once(
+    empty_host: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["bench", "status", "nosuch"]) == 2
+    assert "no bench nosuch" in capsys.readouterr().err
+    lab = str(paths.ROOT / "lab/virtual.yaml")
+    assert run(["bench", "up", "--lab", lab, "--epoch", "yesterday"]) == 2
+    assert "'yesterday' is not a time" in capsys.readouterr().err
+    assert run(["bench", "export", "--listen", "999"]) == 2
+    assert "999" in capsys.readouterr().err
+
+
+def test_a_plan_without_runs_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_of = SimpleNamespace(plan="six-gpu")
+    monkeypatch.setattr("hil.evidence.store.list_runs", lambda: [run_of])
+    assert run(["runs", "list", "--plan", "zzz"]) == 0
+    assert capsys.readouterr().out == "no run of plan zzz; plans with runs: six-gpu\n"
+
+
+def test_a_narrow_terminal_loses_optional_columns_and_never_cuts_a_cell(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "20")
+    row = ["a1", "virtual", "198.18.1.11", "on\x1b[2J"]
+    print_table(["board", "fidelity", "flight", "power"], [row], optional=["fidelity", "power"])
+    said = capsys.readouterr()
+    lines = re.sub(r"\x1b\[\d*m", "", said.out).splitlines()
+    assert [line.split() for line in lines] == [["board", "flight"], ["a1", "198.18.1.11"]]
+    assert said.err == "note: this terminal is too narrow for fidelity, power; --json has everything\n"
 
 
 def test_what_was_probably_meant_is_said(capsys: pytest.CaptureFixture[str]) -> None:
