@@ -40,7 +40,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "bench": ("hil.cli.bench.group", "Bring a lab up, watch it, take it down."),
     "board": ("hil.cli.board.group", "List, watch, power, flash and log in to boards."),
     "link": ("hil.cli.link.group", "Show, shape, cut and measure links."),
-    "fault": ("hil.cli.fault", "What can go wrong on purpose: list it, cause it."),
+    "fault": ("hil.cli.fault", "List faults and inject them."),
     "campaign": ("hil.cli.campaign", "Run a test campaign."),
     "runs": ("hil.cli.runs", "List past runs and open their reports."),
     "completion": ("hil.cli.completion", "Print the script for completion in your shell."),

@@ -1,4 +1,4 @@
-"""`hil fault`: what can go wrong on purpose, and how to cause it by hand."""
+"""`hil fault`: list kinds of faults and inject them by hand."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import asdict
 
 import click
 
-from hil.cli.output import JSON_OPTION, print_json, print_table, seconds
+from hil.cli.output import JSON_OPTION, duration, print_json, print_table
 from hil.cli.select_bench import attach, bench_option
 
 
 @click.group()
 def fault() -> None:
-    """Faults: what can go wrong on purpose. Other packages may bring more (entry points `hil.faults`).
+    """List faults and inject them. Other packages may bring more (entry points `hil.faults`).
 
     \b
     Examples:
@@ -65,14 +65,12 @@ def list_faults(as_json: bool) -> None:
 @click.argument("name")
 @click.argument("target")
 @bench_option
-@click.option(
-    "--for", "duration", metavar="DURATION", help="Heal it after this time (30s, 5m); else at Ctrl-C."
-)
+@click.option("--for", "for_s", type=duration, help="Heal it after this time (30s, 5m); else at Ctrl-C.")
 @click.option("-p", "settings", multiple=True, metavar="NAME=NUMBER", help="A parameter; may be repeated.")
 def inject(
-    name: str, target: str, bench_name: str | None, duration: str | None, settings: tuple[str, ...]
+    name: str, target: str, bench_name: str | None, for_s: float | None, settings: tuple[str, ...]
 ) -> None:
-    """Cause a fault at TARGET (a board, a link, a spacecraft) and heal it at the end of the command.
+    """Inject a fault at TARGET (a board, a link, a spacecraft) and heal it at the end of the command.
 
     \b
     Examples:
@@ -81,12 +79,11 @@ def inject(
     """
     from hil.faults.fault import injected
 
-    wait_s = None if duration is None else seconds(duration)
     with attach(bench_name) as bench:
         with injected(name, bench, target, **dict(map(_setting, settings))):
-            until = "Ctrl-C ends it" if duration is None else f"for {duration}"
+            until = "Ctrl-C ends it" if for_s is None else f"for {for_s:g} s"
             click.echo(f"{target}: {name}; {until}", err=True)
-            threading.Event().wait(wait_s)
+            threading.Event().wait(for_s)
         click.echo(f"{target}: healed", err=True)
 
 
