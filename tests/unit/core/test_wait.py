@@ -79,13 +79,14 @@ def test_a_loop_without_time_looks_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("10m", 600), ("1h30m", 5400), ("3d", 259_200), ("0.5s", 0.5)]
+    ("text", "seconds"),
+    [("90s", 90), ("10m", 600), ("1h30m", 5400), ("3d", 259_200), ("0.5s", 0.5), ("10ms", 0.01), ("90", 90)],
 )
 def test_a_duration_is_numbers_with_units(text: str, seconds: float) -> None:
     assert duration_s(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "90", "s", "1h 30m", "-5s", "1w", "5sx"])
+@pytest.mark.parametrize("text", ["", "1h30", "s", "1h 30m", "-5s", "1w", "5sx"])
 def test_what_is_no_duration_is_refused_with_how_to_write_one(text: str) -> None:
-    with pytest.raises(ValueError, match="write 90s, 10m, 2h or 1h30m"):
+    with pytest.raises(ValueError, match="write 90s, 10m, 2h, 1h30m or 10ms"):
         duration_s(text)
