@@ -53,7 +53,7 @@ def setup(check: bool, as_json: bool) -> int:
 @click.option(
     "--lab",
     "lab_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False, path_type=Path),
     help="Look at the real boards and the shaper host of this lab file as well.",
 )
 @click.option("--root", type=click.Path(path_type=Path, file_okay=False), default=Path("/"), hidden=True)

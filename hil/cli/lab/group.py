@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hil.cli.lab.init import init
 from hil.cli.lab.reference import reference
 from hil.cli.output import (
     JSON_OPTION,
@@ -38,9 +39,11 @@ def lab() -> None:
       hil lab show lab/virtual.yaml
       hil lab discover -o lab/mine.yaml
       hil lab reference | less
+      hil lab init rehearsals
     """
 
 
+lab.add_command(init)
 lab.add_command(reference)
 
 
