@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from hil.cli.output import JSON_OPTION, print_json
 from hil.core import paths
 from hil.errors import ConfigurationError
 
@@ -15,7 +16,8 @@ from hil.errors import ConfigurationError
 @click.argument(
     "directory", metavar="[DIR]", type=click.Path(path_type=Path, file_okay=False), default=Path()
 )
-def init(directory: Path) -> None:
+@JSON_OPTION
+def init(directory: Path, as_json: bool) -> None:
     """Write a repository to start from: a lab file, a plan, first tests, a README.
 
     DIR is the working directory unless given. No file is overwritten.
@@ -35,5 +37,9 @@ def init(directory: Path) -> None:
     for path, target in zip(files, targets, strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
+    if as_json:
+        print_json([str(target) for target in targets])
+        return
+    for target in targets:
         click.echo(target)
     click.echo("next: see README.md there, then `hil campaign run plans/first_contact --lab lab/first.yaml`")
