@@ -100,8 +100,9 @@ def plan(request: pytest.FixtureRequest) -> Plan:
 
 @pytest.fixture(scope="session")
 def measure(recorder: Recorder) -> Callable[..., Measurement]:
-    """``measure(name, value, unit, limit=at_most(0.5))``: record a value.
+    """``measure(name, value, unit, limit=at_most(0.5), board=name)``: record a value.
 
+    ``board``, ``link``, ``direction`` and ``slot`` say what it was measured of; they do not go into the name.
     The test goes on when the limit is violated, and fails at its end.  ``blame=Blame.BENCH`` makes a violation
     the bench's fault (INCONCLUSIVE).  Limits are made by the functions in :mod:`hil.evidence.model`.
     """

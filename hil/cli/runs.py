@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import webbrowser
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -78,7 +79,7 @@ def list_runs(plan: str | None, count: int, as_json: bool) -> None:
 @RUN_ARGUMENT
 @JSON_OPTION
 def show(run_id: str, as_json: bool) -> None:
-    """Show the facts and the verdicts of one run.
+    """Show one run: its facts, the verdicts of its requirements, and what its links delivered.
 
     \b
     Examples:
@@ -88,8 +89,9 @@ def show(run_id: str, as_json: bool) -> None:
     from hil.evidence import store
 
     run = store.get_run(run_id)
+    measurements = list(run.summary.get("measurements", {}).values())
     if as_json:
-        print_json(run.as_dict())
+        print_json({**run.as_dict(), "measurements": measurements})
         return
     for key, value in {**run.as_dict(), "counts": _counts(run)}.items():
         if value not in (None, ""):
@@ -98,6 +100,20 @@ def show(run_id: str, as_json: bool) -> None:
     if requirements:
         click.echo()
         print_table(["requirement", "verdict"], sorted(requirements.items()))
+    links = [m for m in measurements if m.get("dimensions", {}).get("link")]
+    if links:
+        click.echo()
+        print_table(["link", "direction", "quantity", "measured", "limit", ""], map(_link_row, links))
+
+
+def _link_row(measured: Mapping[str, Any]) -> tuple[str, ...]:
+    """A measurement of a link as ``hil runs show`` prints it."""
+    from hil.evidence.model import format_value
+
+    of, ok = measured["dimensions"], measured["ok"]
+    value = format_value(measured["value"], measured["unit"])
+    held = "" if ok is None else "ok" if ok else "OUTSIDE"
+    return of["link"], of.get("direction", ""), measured["name"], value, measured["limit"] or "", held
 
 
 def _counts(run: Run) -> str:

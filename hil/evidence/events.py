@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
+from hil.errors import Blame
 from hil.evidence.json_fields import read_fields
-from hil.evidence.model import Value
+from hil.evidence.model import Dimensions, Equal, Limit, Near, Range, Value, label_of
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,20 @@ class MeasuredValue(Event, kind="measurement"):
     limit: str | None = None
     ok: bool | None = None
     blame: str = ""
+    board: str = ""
+    link: str = ""
+    direction: str = ""
+    slot: str = ""
+
+    @property
+    def dimensions(self) -> Dimensions:
+        """What it was measured of."""
+        return Dimensions(self.board, self.link, self.direction, self.slot)
+
+    @property
+    def label(self) -> str:
+        """Its name for people, with its dimensions."""
+        return label_of(self.name, self.dimensions)
 
 
 # Files.
@@ -291,6 +306,31 @@ class LinkFigure(Event, kind="link.calibration"):
     def judged(self) -> bool:
         """Whether it must keep its bounds, and is not for information only."""
         return not self.ok or not self.note.startswith(INFORMATION)
+
+    @property
+    def limit(self) -> Limit | None:
+        """What it must keep; None when it is for information only."""
+        if not self.judged:
+            return None
+        if self.quantity == "state":
+            return Equal(self.commanded)
+        if self.low is not None and self.high is not None:
+            return Range(self.low, self.high)
+        return Near(self.tolerance, self.commanded, percent=False)
+
+    @property
+    def measurement(self) -> MeasuredValue:
+        """The figure as a measurement; outside its limit the bench is to blame."""
+        return MeasuredValue(
+            name=self.quantity,
+            value=self.measured,
+            unit=self.unit,
+            limit=self.limit.text(self.unit) if self.limit else None,
+            ok=self.ok if self.judged else None,
+            blame=Blame.BENCH.value,
+            link=self.link,
+            direction=self.direction,
+        )
 
     @property
     def bounds(self) -> tuple[float, float]:

@@ -185,6 +185,34 @@ def one_of(allowed: Iterable[Value]) -> Limit:
 
 
 @dataclass(frozen=True)
+class Dimensions:
+    """What a value was measured of: a board, a link, a direction of it, a slot; blank where it does not apply.
+
+    The name of a measurement says what was measured, and never of what, so that values can be grouped and compared.
+    """
+
+    board: str = ""
+    link: str = ""
+    direction: str = ""  # a_to_b | b_to_a
+    slot: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """Return those that apply."""
+        named = {"board": self.board, "link": self.link, "direction": self.direction, "slot": self.slot}
+        return {name: value for name, value in named.items() if value}
+
+    def __str__(self) -> str:
+        slot = f"slot {self.slot}" if self.slot else ""
+        parts = (self.board, self.link, self.direction.replace("_", " "), slot)
+        return " ".join(part for part in parts if part)
+
+
+def label_of(name: str, dimensions: Dimensions) -> str:
+    """Return the name of a measurement for people, e.g. ``delay p50 of isl-ab a to b``."""
+    return name.replace("_", " ") + (f" of {dimensions}" if dimensions.as_dict() else "")
+
+
+@dataclass(frozen=True)
 class Measurement:
     """One value with its unit and, where there is one, its limit.
 
@@ -196,6 +224,7 @@ class Measurement:
     unit: str = ""
     limit: Limit | None = None
     blame: Blame = Blame.DEVICE
+    dimensions: Dimensions = Dimensions()
 
     @property
     def ok(self) -> bool | None:
@@ -211,10 +240,11 @@ class Measurement:
             "limit": None if self.limit is None else self.limit.text(self.unit),
             "ok": self.ok,
             "blame": self.blame.value,
+            **self.dimensions.as_dict(),
         }
 
     def __str__(self) -> str:
-        measured = f"{self.name} = {format_value(self.value, self.unit)}"
+        measured = f"{label_of(self.name, self.dimensions)} = {format_value(self.value, self.unit)}"
         if self.limit is None:
             return measured
         return f"{measured}, limit {self.limit.text(self.unit)}: {'ok' if self.ok else 'violated'}"

@@ -14,6 +14,7 @@ from hil.errors import Blame, ConfigurationError
 from hil.evidence.events import (
     CollectedTest,
     Event,
+    LinkFigure,
     MeasuredValue,
     RunCollected,
     RunEnded,
@@ -181,6 +182,8 @@ class _Attempts:
                 self.retries += event.retried
             case MeasuredValue():
                 self.measurements.append(event)
+            case LinkFigure():
+                self.measurements.append(event.measurement)
 
 
 def _outcome(run: RunRecord, test: CollectedTest, attempts: _Attempts) -> TestOutcome:

@@ -28,7 +28,7 @@ from typing import Any, Self
 from hil.core.files import write_atomic
 from hil.errors import Blame, HarnessError
 from hil.evidence.events import ArtefactFollowed, ArtefactLost, ArtefactStored, Event, MeasuredValue
-from hil.evidence.model import Limit, Measurement, Value
+from hil.evidence.model import Dimensions, Limit, Measurement, Value
 
 EVIDENCE = "evidence.jsonl"
 META = "run.json"
@@ -145,9 +145,17 @@ class Recorder:
         *,
         limit: Limit | None = None,
         blame: Blame = Blame.DEVICE,
+        board: str = "",
+        link: str = "",
+        direction: str = "",
+        slot: str = "",
     ) -> Measurement:
-        """Record one measurement and return it; a violated limit raises nothing here (look at ``.ok``)."""
-        taken = Measurement(name, jsonable(value), unit, limit, blame)
+        """Record one measurement and return it; a violated limit raises nothing here (look at ``.ok``).
+
+        ``name`` says what was measured; ``board``, ``link``, ``direction`` and ``slot`` of what.
+        """
+        of = Dimensions(board, link, direction, slot)
+        taken = Measurement(name, jsonable(value), unit, limit, blame, of)
         self.emit(MeasuredValue(**taken.fields()))
         return taken
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from hil.core.process_id import is_alive
 from hil.errors import ConfigurationError
+from hil.evidence.model import Dimensions, label_of
 from hil.evidence.record import META
 
 STORE = "runs.sqlite"
@@ -117,7 +118,7 @@ class RunStore:
     def finish(self, run_id: str, *, state: str, result: Mapping[str, Any], report: Path | None) -> None:
         """A run ended, or the report of a crashed one was made.  ``result`` is the content of result.json."""
         summary = {
-            "requirements": _requirement_verdicts(result),
+            "requirements": {r["id"]: r["verdict"] for r in result.get("requirements", ())},
             "measurements": _measured(result),
             "boards": result.get("boards") or [],
         }
@@ -263,13 +264,10 @@ def _out(out: Path | None) -> Path:
     return paths.reports_out()
 
 
-def _requirement_verdicts(result: Mapping[str, Any]) -> dict[str, str]:
-    return {r["id"]: r["verdict"] for r in result.get("requirements", ())}
-
-
 def _measured(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return every measurement of result.json by test and label; results of earlier versions have no dimensions."""
     return {
-        f"{test['title']}: {m['name']}": {k: m.get(k) for k in ("value", "unit", "limit", "ok")}
+        f"{test['title']}: {label_of(m['name'], Dimensions(**m.get('dimensions', {})))}": m
         for test in result.get("tests", ())
         for m in test.get("measurements", ())
     }

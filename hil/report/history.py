@@ -113,7 +113,7 @@ def _values(run: RunRecord, before: Mapping[str, Mapping[str, Any]]) -> list[Val
     changes: list[tuple[float, ValueChange]] = []
     for outcome in run.outcomes:
         for measured in outcome.measurements:
-            name = f"{outcome.title}: {measured.name}"
+            name = f"{outcome.title}: {measured.label}"
             old, new = before.get(name, {}).get("value"), measured.value
             if not (_is_number(old) and _is_number(new)) or old == new:
                 continue

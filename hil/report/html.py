@@ -12,7 +12,6 @@ from hil.core import paths
 from hil.evidence.events import (
     ArtefactLost,
     ArtefactStored,
-    BenchRetried,
     BenchUp,
     InferenceFinished,
     OrbitEpoch,
@@ -23,6 +22,7 @@ from hil.evidence.model import Verdict
 from hil.evidence.test_plan import METHOD_NAMES
 from hil.report import units
 from hil.report.analysis import CONCLUSIVE, Analysis, violations_of
+from hil.report.bench_notes import bench_notes
 from hil.report.calibration.page import calibration_section
 from hil.report.links import calibration_summary, link_rows, scaled_rates, schedules
 from hil.report.orbit import inside, sky_of
@@ -109,7 +109,7 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "consoles": _consoles(analysis),
         "artefacts": run.of(ArtefactStored),
         "lost": run.of(ArtefactLost),
-        "retries": run.of(BenchRetried),
+        "bench_notes": bench_notes(run),
         "phases": [e for e in run.of(BenchUp) if e.phases_s],
         "fingerprint": _fingerprint(analysis),
     }

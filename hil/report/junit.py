@@ -75,7 +75,9 @@ def _case(suite: ElementTree.Element, outcome: TestOutcome) -> None:
         properties.append(("retries", outcome.retries))
     for m in outcome.measurements:
         limit = f" (limit {m.limit})" if m.limit else ""
-        properties.append((f"measurement.{m.name}", format_value(m.value, m.unit) + limit))
+        of = ",".join(f"{key}={value}" for key, value in m.dimensions.as_dict().items())
+        name = f"measurement.{m.name}" + (f"[{of}]" if of else "")
+        properties.append((name, format_value(m.value, m.unit) + limit))
     _properties(case, properties)
     tag = {Verdict.FAIL: "failure", Verdict.INCONCLUSIVE: "error", Verdict.NOT_RUN: "skipped"}.get(
         outcome.verdict

@@ -98,7 +98,10 @@ def result_of(analysis: Analysis) -> dict[str, Any]:
                 "retries": o.retries,
                 "requirements": list(o.requirements),
                 "measurements": [
-                    {k: getattr(m, k) for k in ("name", "value", "unit", "limit", "ok")}
+                    {
+                        **{k: getattr(m, k) for k in ("name", "value", "unit", "limit", "ok")},
+                        "dimensions": m.dimensions.as_dict(),
+                    }
                     for m in o.measurements
                 ],
             }

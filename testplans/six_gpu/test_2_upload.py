@@ -151,7 +151,7 @@ def test_a_relay_whose_crosslink_is_lost_for_good_goes_the_other_way_round(
         direct.restore()
     sent = {part: part.bytes_sent() - before for part, before in sent.items()}
     verify_fed_once(struck.unwrap(), fleet, model.size_bytes, verify)
-    verify(f"bytes over {way[0]}", sent[direct], "B", limit=at_least(threshold), blame=Blame.BENCH)
+    verify("bytes_sent", sent[direct], "B", limit=at_least(threshold), blame=Blame.BENCH, link=way[0])
     verify("bytes the other way round", sent[around], "B", limit=at_least(1), blame=Blame.BENCH)
     measure("crosslinks the other way round", len(detour))
     whole = sent[separation] // model.size_bytes
@@ -162,10 +162,11 @@ def verify_fed_once(transfers, fleet, size, verify):
     """Every board received every byte once, and only the head of the other spacecraft from outside of it."""
     far_head = fleet.far_heads()[0].name
     for transfer in transfers:
-        verify(f"bytes received by {transfer.board}", transfer.bytes_received, "B", limit=equals(size))
+        verify("bytes_received", transfer.bytes_received, "B", limit=equals(size), board=transfer.board)
         crossing = fleet.member(transfer.source).spacecraft != fleet.member(transfer.board).spacecraft
         verify(
-            f"{transfer.board} was fed from the other spacecraft",
+            "fed_from_the_other_spacecraft",
             crossing,
             limit=equals(transfer.board == far_head),
+            board=transfer.board,
         )

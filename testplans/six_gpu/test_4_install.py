@@ -16,12 +16,9 @@ def test_the_bundle_is_installed_on_all_six_while_the_old_os_runs(rollout, fleet
     statuses = rollout.install()
     verify("boards", len(statuses), limit=equals(len(fleet)))
     for name, status in statuses.items():
-        verify(
-            f"image in the other slot of {name}",
-            status.other.image_sha256,
-            limit=equals(rollout.bundle.image_sha256),
-        )
-        verify(f"slot that {name} runs", status.booted, limit=equals("A"))
+        installed, wanted = status.other.image_sha256, rollout.bundle.image_sha256
+        verify("image_sha256", installed, limit=equals(wanted), board=name, slot=status.other.slot)
+        verify("running_slot", status.booted, limit=equals("A"), board=name)
     after = {name: board.identity().boot_id for name, board in boards.items()}
     verify("boards that restarted", sum(before[n] != after[n] for n in boards), limit=equals(0))
 
@@ -33,7 +30,7 @@ def test_one_canary_runs_the_new_os_before_any_other_board(rollout, boards, bund
     """The canary restarts into the new OS, passes its health checks and is confirmed; the others run the old one."""
     canary = rollout.activate_canary()
     versions = {name: board.identity().os_version for name, board in boards.items()}
-    verify(f"OS version of the canary {canary}", versions.pop(canary), limit=equals(bundles.os_v2.version))
+    verify("os_version", versions.pop(canary), limit=equals(bundles.os_v2.version), board=canary)
     verify(
         "other boards on the old OS",
         sum(v != bundles.os_v2.version for v in versions.values()),
@@ -49,7 +46,7 @@ def test_all_six_run_the_new_os_and_are_confirmed(rollout, boards, bundles, veri
     rollout.activate_rest()
     for name, board in boards.items():
         identity = board.identity()
-        verify(f"OS version of {name}", identity.os_version, limit=equals(bundles.os_v2.version))
-        verify(f"root image of {name}", identity.image_sha256, limit=equals(bundles.os_v2.image_sha256))
+        verify("os_version", identity.os_version, limit=equals(bundles.os_v2.version), board=name)
+        verify("image_sha256", identity.image_sha256, limit=equals(bundles.os_v2.image_sha256), board=name)
         running = next(s for s in board.boot.state().slots if s.slot == identity.slot)
-        verify(f"slot of {name} confirmed", running.good, limit=equals(True))
+        verify("slot_confirmed", running.good, limit=equals(True), board=name, slot=identity.slot)

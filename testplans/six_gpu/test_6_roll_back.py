@@ -18,9 +18,9 @@ def test_all_six_return_to_the_previous_os_on_command(rollout, boards, bench, ve
     rollout.roll_back()
     for name, board in boards.items():
         identity = board.identity()
-        verify(f"OS version of {name}", identity.os_version, limit=equals(bench.images.factory.version))
+        verify("os_version", identity.os_version, limit=equals(bench.images.factory.version), board=name)
         running = next(s for s in board.boot.state().slots if s.slot == identity.slot)
-        verify(f"slot of {name} confirmed", running.good, limit=equals(True))
+        verify("slot_confirmed", running.good, limit=equals(True), board=name, slot=identity.slot)
 
 
 @pytest.mark.requirement("SIX-160")
