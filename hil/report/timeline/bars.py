@@ -40,7 +40,7 @@ class Mark:
     """Something that happened at once."""
 
     t_s: float
-    kind: str  # boot | fault | route
+    kind: str  # boot | stage | trouble | command | fault | route
     label: str
     detail: str = ""
 

@@ -9,6 +9,7 @@ from hil.evidence.events import (
     BenchUp,
     BoardBooted,
     BoardPower,
+    ConsoleStage,
     FaultInjected,
     RolloutStep,
     TestEnded,
@@ -127,6 +128,7 @@ def lanes_of(run: RunRecord) -> Lanes:
         own_steps = [e for e in steps if e.board == lane.name]
         lane.bars = _bars(own_steps, lane.off, _test_ends(run), end_s, interruptions)
         lane.marks = [Mark(e.t_s, "boot", e.slot, f"booted {e.os_version} from slot {e.slot}") for e in mine]
+        lane.marks += [_stage(e) for e in run.of(ConsoleStage) if e.board == lane.name]
     for name, claims in _claims(run).items():
         if name in boards:
             boards[name].claims = claims
@@ -137,6 +139,11 @@ def lanes_of(run: RunRecord) -> Lanes:
     )
     faults = tuple(Mark(e.t_s, "fault", e.what, e.target) for e in run.of(FaultInjected))
     return Lanes(0.0, end_s, tests, links, tuple(boards.values()), faults, route_marks(run))
+
+
+def _stage(seen: ConsoleStage) -> Mark:
+    groups = f" ({', '.join(seen.groups)})" if seen.groups else ""
+    return Mark(seen.t_s, "trouble" if seen.bad else "stage", "", f"console: {seen.stage}{groups}")
 
 
 def _test_ends(run: RunRecord) -> list[float]:

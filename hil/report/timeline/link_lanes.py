@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from hil.evidence.events import LinkCut, LinkRestored, LinkTimeline, RoutesChanged
+from hil.evidence.events import LinkCommanded, LinkCut, LinkRestored, LinkTimeline, RoutesChanged
 from hil.evidence.readback import RunRecord
+from hil.report import units
 from hil.report.timeline.bars import Bar, Mark, Span, clipped, merged
 
 PHASES = {
@@ -39,6 +40,7 @@ class LinkLane:
     ends: tuple[str, ...]
     phases: tuple[Bar, ...] = ()  # category is the phase, detail why
     cuts: tuple[Bar, ...] = ()
+    commands: tuple[Mark, ...] = ()
     direct: bool = (
         False  # on the participants' way, between them, or from the ground to one that was in sight
     )
@@ -103,6 +105,7 @@ def link_lanes(run: RunRecord, end_s: float, participants: Collection[str]) -> t
             tuple(str(e) for e in ends) if isinstance(ends, list | tuple) else (),
             phases=_phases(event, end_s) if event else (),
             cuts=cuts.get(name, ()),
+            commands=tuple(_command(e) for e in run.of(LinkCommanded) if e.link == name),
         )
         lanes.append(replace(lane, direct=name in chosen_way or _direct(lane, participants)))
     return tuple(sorted(lanes, key=_rank))
@@ -182,6 +185,20 @@ def _phases(timeline: LinkTimeline, end_s: float) -> tuple[Bar, ...]:
             for start_s, stop_s in clipped([(interval.start_s, interval.end_s)], 0.0, end_s):
                 bars.append(Bar(start_s, stop_s, phase, phase, interval.why))
     return tuple(sorted(bars, key=lambda b: b.start_s))
+
+
+def _command(commanded: LinkCommanded) -> Mark:
+    """A change of state by hand, in words."""
+    directions = (("a to b", commanded.a_to_b), ("b to a", commanded.b_to_a))
+    text = "; ".join(f"{name}: {_state(state)}" for name, state in directions if state)
+    return Mark(commanded.t_s, "command", "", f"{commanded.link} set by hand, {text}")
+
+
+def _state(state: Mapping[str, object]) -> str:
+    if state.get("up") is False:
+        return "down"
+    shown = (("delay_us", "us"), ("rate_bps", "bit/s"), ("loss_ppm", "ppm"))
+    return ", ".join(units.quantity(state[name], unit) for name, unit in shown if state.get(name))
 
 
 def _cuts(run: RunRecord, end_s: float) -> dict[str, tuple[Bar, ...]]:
