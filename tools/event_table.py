@@ -9,8 +9,9 @@ from __future__ import annotations
 import ast
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 
 from hil.evidence.events import KINDS, Event
@@ -34,11 +35,13 @@ def document() -> str:
     return "\n".join(["| Kind | Class | Records | Fields |", "|---|---|---|---|", *rows, ""])
 
 
+@cache
 def emitted_by() -> Mapping[str, list[str]]:
     """Return the modules that make each class of event."""
     return _uses(_made)
 
 
+@cache
 def read_by() -> Mapping[str, list[str]]:
     """Return the modules that read each class of event back."""
     return _uses(_read)
@@ -52,14 +55,15 @@ def _field_names(cls: type[Event]) -> list[str]:
     return [each.name for each in fields(cls) if each.init]
 
 
-def _uses(find: object) -> Mapping[str, list[str]]:
+def _uses(find: Callable[[ast.AST], Iterator[str]]) -> Mapping[str, list[str]]:
     modules: dict[str, list[str]] = defaultdict(list)
     for folder in ("hil", "testplans"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             name = path.relative_to(ROOT).as_posix()
-            if name != _DEFINED_IN:
-                tree = ast.parse(path.read_text("utf-8"))
-                for cls in sorted({c for node in ast.walk(tree) for c in find(node)}):  # type: ignore[operator]
+            text = path.read_text("utf-8")
+            if name != _DEFINED_IN and any(cls in text for cls in _CLASSES):
+                tree = ast.parse(text)
+                for cls in sorted({c for node in ast.walk(tree) for c in find(node)}):
                     modules[cls].append(name.removesuffix(".py"))
     return modules
 
