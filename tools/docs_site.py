@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ ROOT_PAGES = {
 }
 """Files of the repository's root that are pages of the site, and the pages' names."""
 
+LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]+)\]\((?!\w+:)(?P<path>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
 ROLE = re.compile(r":(?:class|func|meth|mod|attr|data):(?=<code>)")
 CELL = re.compile(r"<td.*?</td>", re.S)
 FOREIGN = re.compile(
@@ -27,18 +29,23 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the pages that lie in the repository's root."""
     root = Path(config.config_file_path).parent
     for source, page in ROOT_PAGES.items():
-        content = (root / source).read_text("utf-8").replace("](docs/", "](")
-        for other, other_page in ROOT_PAGES.items():
-            content = content.replace(f"]({other}", f"]({other_page}")
-        files.append(File.generated(config, page, content=content))
+        files.append(File.generated(config, page, content=(root / source).read_text("utf-8")))
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Point links to files of the repository's root at the pages that hold them."""
-    for source, page in ROOT_PAGES.items():
-        markdown = markdown.replace(f"](../{source}", f"]({page}")
-    return markdown
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Point links to other files of the repository at their pages; of a file that has none the name remains."""
+    uri = page.file.src_uri
+    folder = "" if uri in ROOT_PAGES.values() else posixpath.dirname(f"docs/{uri}")
+
+    def here(match: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(folder, match["path"]))
+        place = ROOT_PAGES.get(target, target.removeprefix("docs/") if target.startswith("docs/") else "")
+        if not place:
+            return match["text"]
+        return f"[{match['text']}]({posixpath.relpath(place, posixpath.dirname(uri) or '.')}{match['anchor'] or ''})"
+
+    return LINK.sub(here, markdown)
 
 
 def on_page_content(html: str, **_: Any) -> str:

@@ -19,9 +19,11 @@ from tests.kits.command_lines import after_hil, fault_of
 
 ROOT = paths.ROOT
 ROOT_PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
-PAGES = sorted([*(ROOT / name for name in ROOT_PAGES), *ROOT.glob("docs/**/*.md")])
+PAGES = sorted(
+    [*(ROOT / name for name in ROOT_PAGES), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/README.md")]
+)
 READERS_OWN = re.compile(
-    r"(lab/(mine|my-lab|rack)\.yaml|lab/adapters/skyos\.yaml|testplans/(first|mine|skyos)|reports/out)\b"
+    r"(lab/(mine|my-lab|rack|first)\.yaml|lab/adapters/skyos\.yaml|testplans/(first|mine|skyos)|reports/out)\b"
 )
 """Paths that a page tells its reader to make."""
 NOT_MODULES = {

@@ -14,7 +14,10 @@ import yaml
 from hil.core import paths
 from tests.kits.command_lines import after_hil, fault_of
 
-GITHUB = [paths.ROOT / ".github/workflows/ci.yml", paths.ROOT / "docs/ci/github.yml"]
+GITHUB = [
+    paths.ROOT / ".github/workflows/ci.yml",
+    paths.ROOT / "examples/customer/.github/workflows/campaign.yml",
+]
 GITLAB = paths.ROOT / "docs/ci/gitlab.yml"
 TARGETS = set(re.findall(r"^([a-z]+):.*## ", (paths.ROOT / "Makefile").read_text("utf-8"), re.M))
 
@@ -64,7 +67,7 @@ def test_the_gitlab_pipeline_has_the_structure_of_one() -> None:
     assert jobs["campaign"]["artifacts"]["reports"]["junit"].endswith("runs/*/junit.xml")
 
 
-@pytest.mark.parametrize("where", ["ci.yml", "github.yml", "gitlab.yml"])
+@pytest.mark.parametrize("where", ["ci.yml", "campaign.yml", "gitlab.yml"])
 def test_the_commands_of_a_workflow_exist(where: str) -> None:
     scripts = list(
         gitlab_scripts() if where == GITLAB.name else github_scripts({p.name: p for p in GITHUB}[where])
