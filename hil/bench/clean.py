@@ -52,7 +52,6 @@ def kinds() -> list[Kind]:
         leftovers.LoopDevices(),
         leftovers.Directories(),
         leftovers.LinkEngines(),
-        leftovers.SocketBuffers(),
         leftovers.PackageGuard(ServiceGuard(), setup.is_running),
         leftovers.Engine(),
     ]

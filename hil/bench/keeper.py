@@ -45,9 +45,9 @@ from hil.bench.state import (
 from hil.core.log import log_file
 from hil.errors import BenchError, HarnessError, HilError
 from hil.lab.model import Lab, load_lab
-from hil.links.engines.shaper_host import ShaperHost
 from hil.links.link_box import LinkBox
 from hil.links.schedule.player import play
+from hil.links.wires import ShaperHost
 
 if TYPE_CHECKING:
     from hil.bench.orbit_clock import Sky
@@ -165,15 +165,14 @@ class Keeper:
         shaper = ShaperHost.of(lab.shaper_host) if lab.shaper_host else None
 
         def links_up() -> LinkBox:
-            forced = None if lab.bench.engine == "auto" else lab.bench.engine
             return LinkBox.up(
                 plumbing.box,
                 plumbing.wires(first),
                 socket_path=link_socket(name),
-                engine=forced,
+                engine=lab.engine,
                 profile=lab.bench.link_profile,
                 seed=lab.bench.seed,
-                shaper=shaper,
+                shaper_host=shaper,
             )
 
         with self._phase("links and boards"), ThreadPoolExecutor(PARALLEL + 1) as pool:

@@ -17,7 +17,7 @@ from typing import Protocol
 from urllib.parse import quote
 
 from hil.bench.state import bench_dir, disk_dir, is_live, known_benches
-from hil.core import netns, paths
+from hil.core import kinds, netns, paths
 from hil.core.command import Runner, run
 from hil.core.mounts import mounts_under, unmount
 from hil.core.processes import PROC, Process, ProcessId, end, identify, processes
@@ -297,33 +297,19 @@ class Directories:
 
 
 class LinkEngines:
-    """Run-time directories of User-Mode Linux whose owner is gone (``uml/<pid of the owner>-<n>``)."""
+    """What link engines left of owners that are gone; each kind of engine knows its own."""
+
+    def __init__(self) -> None:
+        self._removers: dict[str, Callable[[], object]] = {}
 
     def find(self, live: Collection[str]) -> Iterator[Leftover]:
-        for directory in sorted((paths.run_dir() / "uml").glob("*-*")):
-            owner = directory.name.partition("-")[0]
-            if owner.isdigit() and not identify(int(owner)):
-                yield Leftover("link engine", str(directory))
+        for kind in kinds.all_of(kinds.ENGINES).values():
+            for name, remove in kind.leftovers().items():
+                self._removers[name] = remove
+                yield Leftover("link engine", name)
 
     def remove(self, leftover: Leftover) -> None:
-        shutil.rmtree(leftover.name, ignore_errors=True)
-
-
-class SocketBuffers:
-    """Host-wide socket buffer sizes that a run raised for a moment, and was killed in that moment."""
-
-    def find(self, live: Collection[str]) -> Iterator[Leftover]:
-        from hil.links.engines.sysctl import left_raised
-
-        if left_raised():
-            yield Leftover(
-                "host setting", "socket buffer sizes", detail="raised for a moment by a killed run"
-            )
-
-    def remove(self, leftover: Leftover) -> None:
-        from hil.links.engines.sysctl import restore_socket_buffers
-
-        restore_socket_buffers()
+        self._removers[leftover.name]()
 
 
 class PackageGuard:

@@ -80,7 +80,7 @@ def doctor(lab_file: Path | None, root: Path, as_json: bool) -> int:
 
     checks = doctors.diagnose()
     if lab_file is not None:
-        checks += _real_boards(lab_file, root) + _shaper_host(lab_file)
+        checks += _real_boards(lab_file, root) + _engine(lab_file)
     if as_json:
         print_json(doctors.as_json(checks))
     else:
@@ -96,12 +96,13 @@ def _real_boards(lab_file: Path, root: Path) -> list[Check]:
     return diagnose(load_lab(lab_file), root)
 
 
-def _shaper_host(lab_file: Path) -> list[Check]:
-    """Check the shaper host of a lab; no checks where links are shaped on this host."""
-    from hil.host.doctor import shaper_host as doctor
+def _engine(lab_file: Path) -> list[Check]:
+    """Check the link engine that a lab file names, like its shaper host; empty where any of this host will do."""
+    from hil.core import kinds
+    from hil.lab.model import load_lab
 
-    shaper = doctor.shaper_host_of(lab_file)
-    return doctor.diagnose(shaper) if shaper else []
+    lab = load_lab(lab_file)
+    return list(kinds.load(kinds.ENGINES, lab.engine).checks(lab)) if lab.engine else []
 
 
 @click.command()

@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, PrivateAttr, StringConstraints, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, PrivateAttr, StringConstraints, model_validator
 
 from hil.core import kinds, paths
 from hil.lab.real_board import RealBoard
@@ -20,8 +20,8 @@ from hil.lab.yamlfile import Strict, fault, load_yaml
 
 logger = logging.getLogger("hil.lab")
 
-OLD_SHAPER_HOST = "gateway_host"
-"""Key of `shaper_host` in lab files of versions before 0.2; still read."""
+SHAPER_HOST, OLD_SHAPER_HOST = "shaper_host", "gateway_host"
+"""The key of the section, also the name of its link engine; and the key in lab files of versions before 0.2."""
 
 RESERVED = frozenset({"mgmt", "box"})
 """Names of the bench's own namespaces."""
@@ -214,12 +214,24 @@ class OsSpec(Strict):
         return self
 
 
+def _engines() -> list[str]:
+    return ["auto", *kinds.names(kinds.ENGINES)]
+
+
+def _installed_engine(name: str) -> str:
+    if name not in _engines():
+        raise ValueError(f"{name!r} is none that is installed; there are: {', '.join(_engines())}")
+    return name
+
+
 class BenchSpec(Strict):
     """How the bench is built from this lab."""
 
-    engine: Literal["auto", "kernel", "uml"] = Field(
+    engine: Annotated[str, AfterValidator(_installed_engine)] = Field(
         default="auto",
-        description="where netem runs: auto takes this kernel if it has netem, else User-Mode Linux",
+        description="where netem runs: auto takes the shaper_host if there is one, else this kernel if it has netem, "
+        "else User-Mode Linux",
+        json_schema_extra=lambda schema: schema.update(enum=[*_engines()]),
     )
     link_profile: Literal["exact", "bulk"] = Field(
         default="exact",
@@ -301,8 +313,10 @@ class Lab(Strict):
 
     def _check_shaper_host(self) -> None:
         if self.shaper_host is None:
+            if self.bench.engine == SHAPER_HOST:
+                raise fault("bench.engine", SHAPER_HOST, "needs a shaper_host section")
             return
-        if self.bench.engine != "auto":
+        if self.bench.engine not in ("auto", SHAPER_HOST):
             raise fault("bench.engine", self.bench.engine, "is for links shaped here; there is a shaper_host")
         ours, theirs = {link.name for link in self.links}, {*self.shaper_host.links}
         if ours != theirs:
@@ -329,6 +343,11 @@ class Lab(Strict):
     def boards(self) -> tuple[BoardSpec, ...]:
         """All boards, spacecraft by spacecraft, in file order."""
         return tuple(b for s in self.spacecraft for b in s.boards)
+
+    @property
+    def engine(self) -> str:
+        """Name of the link engine; empty: the first that works on this host."""
+        return SHAPER_HOST if self.shaper_host else self.bench.engine.removeprefix("auto")
 
     @property
     def lease_scope(self) -> str:

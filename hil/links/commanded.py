@@ -15,9 +15,8 @@ from hil.core.files import replacing
 from hil.core.locks import locked
 from hil.errors import BenchError, ConfigurationError
 from hil.links.engines.agent import ClockOffset
-from hil.links.engines.choose import EngineKind
-from hil.links.engines.wiring import Profile
 from hil.links.state import LinkState
+from hil.links.wires import Profile
 
 _VERSION = 3
 _LOCK_DEADLINE_S = 30.0
@@ -80,7 +79,7 @@ class LinkRecord:
 class BoxRecord:
     """A whole link box."""
 
-    engine: EngineKind
+    engine: str  # name of its kind
     engine_reason: str
     profile: Profile
     seed: int | None

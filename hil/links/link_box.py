@@ -13,26 +13,22 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hil.errors import ConfigurationError
 from hil.evidence.events import LinkCommanded, LinkCut, LinkRestored
 from hil.evidence.sink import NullSink, Sink
-from hil.links.assembly import open_here, open_on_shaper_host
+from hil.links.assembly import join, records
 from hil.links.commanded import BoxRecord, LinkRecord, Override, Store
 from hil.links.engines import netem, rtnl
 from hil.links.engines.agent import Agent
 from hil.links.engines.agent_server import AgentServer, RemoteAgent
-from hil.links.engines.choose import EngineKind, detect
-from hil.links.engines.wiring import Profile
+from hil.links.engines.choose import choose
+from hil.links.engines.kinds import Site
 from hil.links.schedule.windows import Windows, scheduled_state
 from hil.links.shape import DIRECTIONS, Direction, shape_of, shape_step, slot
 from hil.links.state import LinkState
 from hil.links.status import DirectionStatus, LinkStatus, direction_status
-from hil.links.wires import End, Wire, check_profile, check_wires
-
-if TYPE_CHECKING:
-    from hil.links.engines.shaper_host import ShaperHost
+from hil.links.wires import End, Profile, ShaperHost, Wire, check_profile, check_wires
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +50,7 @@ class LinkBox:
         now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.agents = tuple(agents)
-        self.engine: EngineKind = record.engine
+        self.engine = record.engine
         self.engine_reason = record.engine_reason
         self.kernel_release = self.agents[0].kernel_release
         self.profile: Profile = record.profile
@@ -73,38 +69,37 @@ class LinkBox:
         wires: Sequence[Wire],
         *,
         socket_path: Path,
-        engine: EngineKind | None = None,
+        engine: str = "",
         profile: Profile = "exact",
         sink: Sink | None = None,
         seed: int | None = None,
-        shaper: ShaperHost | None = None,
+        shaper_host: ShaperHost | None = None,
         kernels: int | None = None,
     ) -> LinkBox:
         """Build and shape the links; the namespaces exist already, the end NICs get their addresses later.
 
-        With a ``shaper`` the ends' NICs exist too, and the links are shaped on that machine, to which they lead.
+        With a ``shaper_host`` the ends' NICs exist too, and the links are shaped on that machine, to which they lead.
 
-        ``engine`` None: this kernel's netem where it exists, else User-Mode Linux.  ``seed`` repeats random loss
+        ``engine`` is the name of an installed kind; empty: this kernel's netem where it exists, else User-Mode Linux.
+        ``seed`` repeats random loss
         where the kernel can (from about 6.6).  ``kernels``: how many User-Mode Linuxes share the links; None for as
         many as this machine has cores for.  Raises ConfigurationError for wires that make no sense, BenchError
         when no engine is there or something fails; nothing is left behind then.
         """
         check_wires(wires, profile)
         with ExitStack() as undo:
-            if shaper:
-                opened = open_on_shaper_host(shaper, wires, profile, undo)
-            else:
-                opened = open_here(box_namespace, wires, detect(engine), profile, undo, kernels=kernels)
-            agents, first = opened.agents, opened.agents[0]
+            choice = choose(engine)
+            started = choice.kind.start(Site(box_namespace, wires, profile, kernels, shaper_host), undo)
+            agents, first = started.agents, started.agents[0]
             record = BoxRecord(
-                engine=opened.choice.kind,
-                engine_reason=opened.choice.reason,
+                engine=choice.name,
+                engine_reason="; ".join(filter(None, (choice.reason, started.note))),
                 profile=profile,
                 seed=seed,
-                links=opened.records(wires),
+                links=records(started, wires),
                 clock=first.offset(time.monotonic_ns) if first.own_clock else None,
             )
-            opened.join(record.links, seed)
+            join(started, record.links, seed)
             server = AgentServer(agents, socket_path)
             undo.callback(server.close)
             store = Store.beside(socket_path)

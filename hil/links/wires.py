@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
+from hil.boards.ssh.login import Target
 from hil.errors import ConfigurationError
-from hil.links.engines.wiring import Profile
 from hil.links.state import LinkState
+
+if TYPE_CHECKING:
+    from hil.lab.shaper_host import ShaperHostSpec
+
+Profile = Literal["exact", "bulk"]
+"""``exact``: one packet is one frame, and loss is valid; ``bulk``: full rate, no random loss."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,42 @@ class Wire:
     b: End
     a_to_b: LinkState
     b_to_a: LinkState
+
+
+@dataclass(frozen=True)
+class Port:
+    """Where a link's end is on the shaper host: a NIC of its, or one VLAN on that NIC."""
+
+    nic: str
+    vlan: int | None = None
+
+    def __str__(self) -> str:
+        return self.nic if self.vlan is None else f"VLAN {self.vlan} on {self.nic}"
+
+
+@dataclass(frozen=True)
+class ShaperHost:
+    """A shaper host and the two ports of it, of ends a and b, that each link is cabled to."""
+
+    target: Target
+    ports: Mapping[str, tuple[Port, Port]]
+
+    @classmethod
+    def of(cls, section: ShaperHostSpec) -> ShaperHost:
+        """Return the shaper host of a lab file."""
+        name = f"shaper host {section.ssh.user}@{section.ssh.address}"
+        ends = {
+            name: (Port(link.a.port, link.a.vlan), Port(link.b.port, link.b.vlan))
+            for name, link in section.links.items()
+        }
+        return cls(Target.of(name, section.ssh, under_test=False), ends)
+
+    def ends(self, links: Iterable[str]) -> list[Port]:
+        """Return the ports of these links, a then b of each. ConfigurationError for a link without ports."""
+        try:
+            return [port for name in links for port in self.ports[name]]
+        except KeyError as exc:
+            raise ConfigurationError(f"link {exc} has no ports on {self.target.name}") from exc
 
 
 def check_profile(link: str, state: LinkState, profile: Profile) -> None:

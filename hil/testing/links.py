@@ -15,8 +15,8 @@ from hil.links.engines import wire_format
 from hil.links.engines.agent import Agent
 from hil.links.engines.relay import PROTOCOL_VERSION, Kind
 from hil.links.engines.wire_format import Applied, PlanLog, PlanRow
-from hil.links.engines.wiring import Profile
 from hil.links.link_box import LinkBox, Wire
+from hil.links.wires import Profile
 
 _HEADER = struct.Struct("=IHHII")
 _ERROR, _DONE = 2, 3

@@ -34,11 +34,11 @@ from hil.links.calibration.probe import (
     warm_up,
 )
 from hil.links.calibration.stages import arrival_rate_bps, engine_constant, judge_loss
-from hil.links.engines.choose import EngineKind, missing_in_kernel
-from hil.links.engines.wiring import Profile
+from hil.links.engines.kernel import missing_in_kernel
 from hil.links.link_box import Direction
 from hil.links.schedule.player import play
 from hil.links.state import GilbertElliott, LinkState
+from hil.links.wires import Profile
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.wire_kit import CROSSLINK, ONE_WAY_US, Outages, bench, both_ways, saturated
 
@@ -61,7 +61,7 @@ class Limits:
     rate_percent: float
 
 
-LIMITS: dict[EngineKind, Limits] = {"uml": Limits(0.15, 0.5, 3), "kernel": Limits(0.15, 0.2, 2)}
+LIMITS: dict[str, Limits] = {"uml": Limits(0.15, 0.5, 3), "kernel": Limits(0.15, 0.2, 2)}
 
 
 def wire(lab: Path) -> Iterator[Figure]:
@@ -71,12 +71,12 @@ def wire(lab: Path) -> Iterator[Figure]:
             yield from part(engine)
 
 
-def engines() -> list[EngineKind]:
+def engines() -> list[str]:
     """User-Mode Linux, and this host's kernel where it can shape."""
     return ["uml"] if missing_in_kernel() else ["uml", "kernel"]
 
 
-def delay(engine: EngineKind) -> Iterator[Figure]:
+def delay(engine: str) -> Iterator[Figure]:
     """One-way delay at 14.386 ms, engine constant subtracted: idle, and beside a loaded neighbour link."""
     with bench(engine, 2) as box, both_ways(box, "isl-0") as probes:
         measure(box, probes, engine_constant)
@@ -107,7 +107,7 @@ def delay(engine: EngineKind) -> Iterator[Figure]:
     )
 
 
-def _delay_figures(engine: EngineKind, probes: Sequence[Probe], where: str) -> list[Figure]:
+def _delay_figures(engine: str, probes: Sequence[Probe], where: str) -> list[Figure]:
     """Median and 95th percentile of the delay error."""
     runs = [_delay_errors_ms(probes) for _ in range(RUNS)]
     limits = (("p50", LIMITS[engine].delay_p50_ms), ("p95", LIMITS[engine].delay_p95_ms))
@@ -132,7 +132,7 @@ def _delay_errors_ms(probes: Sequence[Probe]) -> tuple[float, float]:
     return p50, p95
 
 
-def rate(engine: EngineKind) -> Iterator[Figure]:
+def rate(engine: str) -> Iterator[Figure]:
     """Rate at MTU 1500, profile exact."""
     with bench(engine, 1) as box, both_ways(box, "isl-0") as probes:
         for rate_bps in (50_000_000, 200_000_000, 400_000_000):
@@ -141,7 +141,7 @@ def rate(engine: EngineKind) -> Iterator[Figure]:
             yield _rate_figure(engine, probes, state, "exact")
 
 
-def jumbo(engine: EngineKind) -> Iterator[Figure]:
+def jumbo(engine: str) -> Iterator[Figure]:
     """The full 2,500 Mbit/s of an optical terminal at MTU 9000: profile exact with UDP, profile bulk with TCP."""
     state = LinkState(ONE_WAY_US, 2_500_000_000, mtu=9000)
     with bench(engine, 1, state=state) as box, both_ways(box, "isl-0") as probes:
@@ -150,7 +150,7 @@ def jumbo(engine: EngineKind) -> Iterator[Figure]:
         yield _rate_figure(engine, probes, state, "bulk")
 
 
-def _rate_figure(engine: EngineKind, probes: Sequence[Probe], state: LinkState, profile: Profile) -> Figure:
+def _rate_figure(engine: str, probes: Sequence[Probe], state: LinkState, profile: Profile) -> Figure:
     errors = []
     for _ in range(RUNS):
         for probe in probes:
@@ -167,7 +167,7 @@ def _rate_figure(engine: EngineKind, probes: Sequence[Probe], state: LinkState, 
     return _median(name, errors, "%", LIMITS[engine].rate_percent, f"{how}, both directions")
 
 
-def loss(engine: EngineKind) -> Iterator[Figure]:
+def loss(engine: str) -> Iterator[Figure]:
     """Random loss of 0.1 % and 1 % and bursty loss, each against its own 99 % interval."""
     states: dict[tuple[str, Direction], LinkState] = {
         ("isl-0", "a_to_b"): replace(CROSSLINK, loss_ppm=1_000),
@@ -206,7 +206,7 @@ def _plain(value: float, unit: str) -> str:
     return f"{value / 10_000:.3g} %" if unit == "ppm" else f"{value:.3g} {unit}"
 
 
-def outage(engine: EngineKind) -> Iterator[Figure]:
+def outage(engine: str) -> Iterator[Figure]:
     """Outages as packets see them, from a schedule that the engine plays and from commands by hand.
 
     Their length, and the time from the moment of the plan, or from the call, to the packets.
@@ -245,7 +245,7 @@ def _outage_figures(
         yield Figure(f"{name}: {what} takes effect, p99", round(p99, 2), "ms", "<= 50", told)
 
 
-def wakeups(engine: EngineKind) -> Iterator[Figure]:
+def wakeups(engine: str) -> Iterator[Figure]:
     """Lost wake-ups in 100,000 packets over 25 links both ways, all sent at the same moment every 40 ms.
 
     The engine is idle between rounds, so a packet (or a timer) that it slept through lies there until the next round
@@ -305,7 +305,7 @@ def count_lost_wakeups(
     return late, waited, worst_us
 
 
-PARTS: dict[str, Callable[[EngineKind], Iterator[Figure]]] = {
+PARTS: dict[str, Callable[[str], Iterator[Figure]]] = {
     "delay": delay,
     "rate": rate,
     "jumbo": jumbo,

@@ -16,11 +16,10 @@ from pathlib import Path
 from hil.core import netns
 from hil.errors import BenchError
 from hil.links.calibration.probe import Probe, warm_up
-from hil.links.engines.choose import EngineKind
-from hil.links.engines.wiring import Profile
 from hil.links.link_box import End, LinkBox, LinkStatus, Wire
 from hil.links.schedule.windows import Row
 from hil.links.state import LinkState
+from hil.links.wires import Profile
 
 ONE_WAY_US = 14_386
 CROSSLINK = LinkState(ONE_WAY_US, 200_000_000)
@@ -30,7 +29,7 @@ _FIRST_NS = 3_000_000_000  # by then whoever watches has begun, on a busy machin
 
 @contextmanager
 def bench(
-    engine: EngineKind,
+    engine: str,
     links: int,
     *,
     state: LinkState = CROSSLINK,

@@ -18,7 +18,7 @@ from hil.bench.state import read_state
 from hil.core import paths
 from hil.core.wait import wait_until
 from hil.errors import BenchError
-from hil.links.engines.choose import detect
+from hil.links.engines.choose import choose
 from tests.kits.host_state import leftovers
 
 pytestmark = pytest.mark.integration
@@ -98,7 +98,7 @@ def test_a_kept_bench_outlives_who_brought_it_up_and_ends_on_command() -> None:
 def test_a_lab_that_cannot_come_up_says_why_and_leaves_nothing(tmp_path: Path) -> None:
     lab = tmp_path / "lab.yaml"
     lab.write_text(LAB.read_text().replace("engine: auto", "engine: kernel"))
-    if detect().kind == "kernel":
+    if choose().name == "kernel":
         with Bench(lab, name="forced"):
             pass
     else:

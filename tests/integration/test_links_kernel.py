@@ -15,10 +15,10 @@ from hil.core import netns
 from hil.core.wait import wait_until
 from hil.errors import BenchError
 from hil.links.calibration.probe import Probe, blast, collect, pace, warm_up
-from hil.links.engines import netem, rtnl, wiring
-from hil.links.engines.agent import KernelAgent
+from hil.links.engines import cables, netem, rtnl
 from hil.links.engines.agent_server import AgentServer, RemoteAgent
-from hil.links.engines.choose import detect, missing_in_kernel
+from hil.links.engines.choose import choose
+from hil.links.engines.kernel import KernelAgent, missing_in_kernel
 from hil.links.engines.relay import Kind
 from hil.links.link_box import End, LinkBox, Wire
 from hil.links.state import LinkState
@@ -39,11 +39,11 @@ def test_the_relay_speaks_for_this_kernel_from_inside_a_namespace() -> None:
 def test_frames_cross_the_box_by_redirection_and_are_shaped_on_the_way_out(tmp_path: Path) -> None:
     with namespaces("data") as prefix:
         a_end, b_end = End(prefix + "a", "isl0"), End(prefix + "b", "isl0")
-        cables = [
-            wiring.Cable(nic, end.namespace, end.ifname, 1500)
+        laid = [
+            cables.Cable(nic, end.namespace, end.ifname, 1500)
             for nic, end in (("l0a", a_end), ("l0b", b_end))
         ]
-        wiring.lay(prefix + "box", cables, profile="exact")
+        cables.lay(prefix + "box", laid, profile="exact")
         give_addresses(prefix, nics=("isl0",))
         with KernelAgent(prefix + "box") as agent:
             index = rtnl.interfaces(agent)
@@ -70,11 +70,11 @@ def test_netem_is_either_there_or_refused_with_no_such_file() -> None:
 
 
 def test_detection_says_which_engine_and_why_and_leaves_no_namespace() -> None:
-    choice = detect()
+    choice = choose()
     missing = missing_in_kernel()
-    assert choice.kind == ("uml" if missing else "kernel")
+    assert choice.name == ("uml" if missing else "kernel")
     assert missing in choice.reason
-    assert detect("uml").kind == "uml"
+    assert choose("uml").name == "uml"
     assert f"hil.probe.{os.getpid()}" not in netns.names("hil.probe.")
 
 
@@ -103,9 +103,9 @@ def test_one_bad_message_of_a_batch_does_not_stop_the_others_and_is_named() -> N
 
 def test_a_long_batch_and_a_long_answer_cross_in_pieces() -> None:
     with namespaces("long") as prefix, KernelAgent(prefix + "box") as agent:
-        wiring.lay(
+        cables.lay(
             prefix + "box",
-            [wiring.Cable(f"c{index}", prefix + "a", f"e{index}", 1500) for index in range(8)],
+            [cables.Cable(f"c{index}", prefix + "a", f"e{index}", 1500) for index in range(8)],
             profile="bulk",
         )
         answers = rtnl.replies(agent.request(rtnl.number([rtnl.nic_up(1)] * 300)))

@@ -23,18 +23,18 @@ from hil.cli.host import doctor
 from hil.core import netns, paths
 from hil.core.wait import wait_until
 from hil.errors import BenchError, ConfigurationError
-from hil.host.doctor import shaper_host as shaper_host_doctor
 from hil.images.pki import ensure_pki
 from hil.lab.model import load_lab
 from hil.links.calibration.probe import Probe, collect, pace, warm_up
-from hil.links.engines import ports
-from hil.links.engines import shaper_host as remote
-from hil.links.engines.choose import missing_in_kernel
-from hil.links.engines.ports import Port
-from hil.links.engines.shaper_host import ShaperHost, log_in
+from hil.links.engines.kernel import missing_in_kernel
+from hil.links.engines.shaper_host import agent as shaper_host_agent
+from hil.links.engines.shaper_host import ports
+from hil.links.engines.shaper_host.agent import log_in
+from hil.links.engines.shaper_host.checks import diagnose
 from hil.links.engines.wire_format import PlanRow
 from hil.links.link_box import End, LinkBox, Wire
 from hil.links.state import LinkState
+from hil.links.wires import Port, ShaperHost
 from hil.testing.links import fake_box
 from tests.kits.kernel_shapes import (
     queue_length,
@@ -124,7 +124,7 @@ def test_a_client_that_is_killed_leaves_nothing_behind(shaper: LocalShaperHost) 
 def test_a_cable_that_was_pulled_is_noticed_by_the_relay_itself(
     shaper: LocalShaperHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "SILENCE_S", 4)  # a lab allows it more; what is shown is the same
+    monkeypatch.setattr(shaper_host_agent, "SILENCE_S", 4)  # a lab allows it more; what is shown is the same
     cable = ["ip", "-n", shaper.target.namespace, "link", "set", "u0"]
     with at_work(shaper.target) as agent:
         subprocess.run([*cable, "down"], check=True)  # no end of the connection, only silence
@@ -211,7 +211,7 @@ def test_a_link_box_there_names_what_its_kernel_lacks(shaper: LocalShaperHost, t
     wire = Wire("x", End(shaper.prefix + "a", "isl0"), End(shaper.prefix + "b", "isl0"), STATE, STATE)
     host = ShaperHost(shaper.target, {"x": (Port("p0"), Port("p1"))})
     with pytest.raises(BenchError, match=r"its kernel .* lacks netem and matchall or mirred"):
-        LinkBox.up("unused", [wire], socket_path=tmp_path / "box", shaper=host)
+        LinkBox.up("unused", [wire], socket_path=tmp_path / "box", engine="shaper_host", shaper_host=host)
 
 
 @pytest.mark.usefixtures("untouched")
@@ -219,7 +219,9 @@ def test_a_link_box_there_names_what_its_kernel_lacks(shaper: LocalShaperHost, t
 def test_a_link_box_there_shapes_and_reads_back(shaper: LocalShaperHost, tmp_path: Path) -> None:
     wire = Wire("x", End(shaper.prefix + "a", "isl0"), End(shaper.prefix + "b", "isl0"), STATE, STATE)
     host = ShaperHost(shaper.target, {"x": (Port("p0"), Port("p1"))})
-    with LinkBox.up("unused", [wire], socket_path=tmp_path / "box", shaper=host) as box:
+    with LinkBox.up(
+        "unused", [wire], socket_path=tmp_path / "box", engine="shaper_host", shaper_host=host
+    ) as box:
         assert all(status.a_to_b.agrees and status.b_to_a.agrees for status in box.show())
         assert box.engine == "shaper_host"
 
@@ -267,10 +269,7 @@ def test_somebody_elses_queueing_discipline_is_left_alone(shaper: LocalShaperHos
 def test_the_doctor_sees_kernel_clock_and_ports_and_changes_nothing(
     shaper: LocalShaperHost,
 ) -> None:
-    found = {
-        c.id: c
-        for c in shaper_host_doctor.diagnose(ShaperHost(shaper.target, {"x": (Port("p0"), Port("mgmt0"))}))
-    }
+    found = {c.id: c for c in diagnose(ShaperHost(shaper.target, {"x": (Port("p0"), Port("mgmt0"))}))}
     lacks = missing_in_kernel()
     assert found["shaper-host-sch_netem"].status == ("fail" if "netem" in lacks else "ok")
     assert found["shaper-host-cls_matchall"].status == ("fail" if "matchall" in lacks else "ok")

@@ -25,10 +25,11 @@ from hil.core.wait import wait_until
 from hil.errors import BenchError
 from hil.images.pki import ensure_pki
 from hil.images.rootfs import ensure_base
-from hil.links.engines import offload, ports, uml
+from hil.links.engines import offload, uml
 from hil.links.engines.process import RelayProcess
 from hil.links.engines.relay import compile_preload, compile_relay
-from hil.links.engines.shaper_host import ShaperHostAgent, install, log_in
+from hil.links.engines.shaper_host import ports
+from hil.links.engines.shaper_host.agent import ShaperHostAgent, install, log_in
 from hil.links.engines.sysctl import big_socket_buffers
 
 ADDRESS, OURS = "198.19.200.2", "198.19.200.1"

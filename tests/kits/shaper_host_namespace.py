@@ -18,11 +18,12 @@ from hil.core import netns, paths
 from hil.core.wait import wait_until
 from hil.images.pki import ensure_pki
 from hil.images.rootfs import ensure_base
-from hil.links.engines import offload, ports, rtnl
-from hil.links.engines.agent import KernelAgent
-from hil.links.engines.ports import Port
+from hil.links.engines import offload, rtnl
+from hil.links.engines.kernel import KernelAgent
 from hil.links.engines.relay import Kind
-from hil.links.engines.shaper_host import ShaperHostAgent, install, log_in
+from hil.links.engines.shaper_host import ports
+from hil.links.engines.shaper_host.agent import ShaperHostAgent, install, log_in
+from hil.links.wires import Port
 from tests.kits.kernel_shapes import joined_by_u32
 
 ADDRESS, OURS = "198.19.200.2", "198.19.200.1"

@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +39,8 @@ class HostFacts:
     cgroup_version: int
     """1, 2, or 0 when none is mounted."""
     missing_packages: tuple[str, ...]
-    uml: str
-    """Path of ``linux.uml``; empty when it is not there."""
+    links_lack: Mapping[str, str]
+    """What this host lacks for each link engine that need not be named, first choice first; empty: nothing."""
     engine_url: str
     """Docker Engine that answers; empty when none does."""
     engine_version: str
@@ -80,7 +81,7 @@ def gather(*, root: Path = Path("/")) -> HostFacts:
         controllers=controllers,
         cgroup_version=version,
         missing_packages=tuple(p.name for p in missing()),
-        uml=shutil.which("linux.uml") or "",
+        links_lack=_links_lack(),
         engine_url=engine_url,
         engine_version=engine_version,
         engine_problem=engine_problem,
@@ -101,6 +102,18 @@ def _probe() -> KernelFacts:
         return probe()
     except HilError:
         return KernelFacts()
+
+
+def _links_lack() -> dict[str, str]:
+    from hil.links.engines.choose import automatic
+
+    lacking = {}
+    for name, kind in automatic().items():
+        try:
+            lacking[name] = kind.lacking()
+        except HilError as exc:
+            lacking[name] = exc.message
+    return lacking
 
 
 def _missing_distributions() -> list[str]:

@@ -23,8 +23,6 @@ CLONE_REST = (
     0x00020000 | 0x04000000 | 0x08000000 | 0x20000000
 )  # mount, UTS, IPC, pid: what a board's OS needs
 
-REDIRECT = ("action", "mirred", "egress", "redirect", "dev", "v1")
-
 
 @dataclass(frozen=True)
 class KernelFacts:
@@ -34,9 +32,6 @@ class KernelFacts:
     board_namespaces: bool = False
     veth: bool = False
     bridge: bool = False
-    redirect: bool = False
-    """ingress qdisc with matchall and mirred: what the link box joins its NICs with."""
-    netem: bool = False
 
 
 def probe(*, runner: Runner = run) -> KernelFacts:
@@ -72,12 +67,6 @@ def _try() -> KernelFacts:
         network_namespace=True,
         veth=veth,
         bridge=_works(["ip", "link", "add", "br0", "type", "bridge"]),
-        netem=veth and _works(["tc", "qdisc", "add", "dev", "v0", "root", "netem", "delay", "1ms"]),
-        redirect=veth
-        and _works(["tc", "qdisc", "add", "dev", "v0", "ingress"])
-        and _works(
-            [*["tc", "filter", "add", "dev", "v0", "parent", "ffff:", "prio", "1", "matchall"], *REDIRECT]
-        ),
         board_namespaces=libc.unshare(CLONE_REST) == 0,
     )
 

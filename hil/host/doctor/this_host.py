@@ -174,18 +174,14 @@ def _kernel(f: HostFacts) -> Iterator[Check]:
         remedy="use a kernel with these options (any distribution's has them)" if f.root else "run as root",
         bad="fail" if f.root else "warn",
     )
-    native = k.netem and k.redirect
-    netem_lacks = " and no ".join(
-        name for ok, name in ((k.netem, "netem"), (k.redirect, "matchall with mirred")) if not ok
-    )
+    works = [name for name, lacking in f.links_lack.items() if not lacking]
+    because = "; ".join(lacking for lacking in f.links_lack.values() if lacking)
     yield _check(
-        native or bool(f.uml),
+        bool(works),
         "links",
-        "netem of this kernel"
-        if native
-        else f"User-Mode Linux ({f.uml}), because this kernel has no {netem_lacks}"
-        if f.uml
-        else "no netem here and no User-Mode Linux",
+        " ".join(
+            [f"engine {works[0]}" if works else "no engine works", *([f"({because})"] if because else [])]
+        ),
         "links are shaped with netem",
         remedy="`hil setup` installs user-mode-linux, or load sch_netem, cls_matchall and act_mirred",
     )

@@ -1,7 +1,6 @@
-"""One seam between the link box and the kernel that shapes: whoever answers frames is an engine.
+"""One seam between the link box and the kernel that shapes: an agent answers frames.
 
-``KernelAgent`` (this host's kernel) and ``UmlAgent`` (User-Mode Linux) own a relay process; :mod:`.lent` lends them
-to other processes.
+Each engine has an agent of its own; :mod:`.agent_server` serves them to other processes.
 """
 
 from __future__ import annotations
@@ -14,11 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from hil.core import netns
 from hil.errors import BenchError
-from hil.links.engines import wire_format
-from hil.links.engines.process import RelayProcess
-from hil.links.engines.relay import PAYLOAD_MAX, PROTOCOL_VERSION, Kind, RelayLine, compile_relay
+from hil.links.engines import rtnl, wire_format
+from hil.links.engines.relay import PAYLOAD_MAX, PROTOCOL_VERSION, Kind
 from hil.links.engines.wire_format import KEEP_ALL, PlanLog, PlanRow, Shape
 
 _log = logging.getLogger(__name__)
@@ -53,8 +50,9 @@ class Agent(ABC):
     def close(self) -> None:
         """End the connection; an owner's agent ends the engine."""
 
-    def nics_are_up(self) -> None:  # noqa: B027  # an engine that needs no such word has nothing to do
-        """Tell an engine of one's own that its NICs have been set up."""
+    def set_up_nics(self, indexes: Sequence[int]) -> None:
+        """Set NICs of the engine's kernel up, by their numbers there."""
+        rtnl.transact(self, [("a NIC up", rtnl.nic_up(index)) for index in indexes])
 
     def request(self, batch: bytes) -> bytes:
         """Hand netlink messages to the engine's kernel; all its answers, one after another."""
@@ -131,27 +129,6 @@ class Agent(ABC):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-class KernelAgent(Agent):
-    """This host's kernel: the relay runs inside ``namespace`` and ends with this process."""
-
-    def __init__(self, namespace: str) -> None:
-        argv = [str(compile_relay()), "serve", str(netns.path_of(namespace))]
-        self._process = RelayProcess(argv, name="the relay")
-        self._line = RelayLine(self._process.sock, name="the relay")
-        try:
-            self._greet()
-        except BaseException:
-            self.close()
-            raise
-
-    def ask(self, kind: Kind, payload: bytes = b"") -> bytes:
-        return self._line.ask(kind, payload)
-
-    def close(self) -> None:
-        self._line.close()
-        self._process.close()
 
 
 def split(batch: bytes) -> list[bytes]:

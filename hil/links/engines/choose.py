@@ -1,90 +1,44 @@
-"""Which kernel shapes: this host's when it has netem, else User-Mode Linux. Asked, not guessed."""
+"""The choice of a link engine: the one that is asked for, else the first that can work here. Tried, not guessed."""
 
 from __future__ import annotations
 
-import errno
-import os
-import platform
 from dataclasses import dataclass
-from typing import Literal
 
-from hil.core import netns
+from hil.core import kinds
 from hil.errors import BenchError
-from hil.links.engines import netem, rtnl, uml
-from hil.links.engines.agent import Agent, KernelAgent
-from hil.links.state import LinkState
-
-EngineKind = Literal["kernel", "uml", "shaper_host"]
-_LOOPBACK = 1  # the first NIC of every namespace
+from hil.links.engines.kinds import EngineKind
 
 
 @dataclass(frozen=True)
 class EngineChoice:
+    """A kind of engine by the name of its entry point, and why it is this one."""
+
+    name: str
     kind: EngineKind
     reason: str
-    kernel_release: str  # of the kernel that will shape
 
 
-def detect(forced: EngineKind | None = None) -> EngineChoice:
-    """The engine to use, by trying netem in a scratch namespace; ``forced`` is checked, not just believed.
+def choose(wanted: str = "") -> EngineChoice:
+    """Return the engine to use; ``wanted`` is checked, not just believed.
 
-    Raises BenchError when there is no engine, or not the forced one.
+    Raises BenchError when no engine works here, or not the wanted one; ConfigurationError for an unknown name.
     """
-    if forced == "uml":
-        return _uml("asked for")
-    missing = missing_in_kernel()
-    if not missing:
-        reason = "asked for" if forced else "this host's kernel has netem, matchall and mirred"
-        return EngineChoice("kernel", reason, platform.release())
-    lacks = f"this host's kernel {platform.release()} lacks {missing}"
-    if forced == "kernel":
-        raise BenchError(
-            f"the kernel link engine was asked for, but {lacks}",
-            remedy="use a kernel with CONFIG_NET_SCH_NETEM, NET_CLS_MATCHALL and NET_ACT_MIRRED, or the uml engine",
-        )
-    return _uml(lacks)
-
-
-def missing_in_kernel() -> str:
-    """What this host's kernel lacks for shaping links, in words; empty when it lacks nothing."""
-    scratch = f"hil.probe.{os.getpid()}"
-    netns.delete(scratch)
-    netns.create(scratch)
-    try:
-        with KernelAgent(scratch) as agent:
-            return " and ".join(lacking(agent))
-    finally:
-        netns.delete(scratch)
-
-
-def lacking(agent: Agent) -> list[str]:
-    """What the kernel behind ``agent`` lacks for shaping links; its namespace is a scratch one.
-
-    BenchError when it refuses for another reason than that it does not know the thing.
-    """
-    steps = (
-        ("netem", netem.encode(_LOOPBACK, LinkState(1000, 0), limit=100, delay_ns=1_000_000)),
-        ("ingress", rtnl.ingress(_LOOPBACK)),
-        ("matchall or mirred", rtnl.redirect(_LOOPBACK, _LOOPBACK)),
+    if wanted:
+        kind: EngineKind = kinds.load(kinds.ENGINES, wanted)
+        if lacking := kind.lacking():
+            raise BenchError(f"the {wanted} link engine was asked for, but {lacking}", remedy=kind.remedy)
+        return EngineChoice(wanted, kind, "asked for")
+    failures: list[str] = []
+    for name, kind in automatic().items():
+        if not (lacking := kind.lacking()):
+            return EngineChoice(name, kind, ", and ".join(failures) or kind.about)
+        failures.append(lacking)
+    raise BenchError(
+        f"no engine can shape links: {', and '.join(failures)}", remedy=kind.remedy if failures else ""
     )
-    missing = []
-    for what, message in steps:
-        (reply,) = rtnl.replies(agent.request(rtnl.number([message])))
-        if reply.error == errno.ENOENT:
-            missing.append(what)
-        elif reply.error:
-            raise BenchError(
-                f"probing the kernel for {what}: {os.strerror(reply.error)}",
-                remedy="the link box needs root",
-            )
-    return missing
 
 
-def _uml(reason: str) -> EngineChoice:
-    version = uml.release()
-    if version is None:
-        raise BenchError(
-            f"no engine can shape links: {reason}, and User-Mode Linux is not installed",
-            remedy="run `hil setup` as root (it installs the package user-mode-linux)",
-        )
-    return EngineChoice("uml", reason, version)
+def automatic() -> dict[str, EngineKind]:
+    """Return the kinds that are tried without being named, first choice first."""
+    ranked = {name: kind for name, kind in kinds.all_of(kinds.ENGINES).items() if kind.rank is not None}
+    return dict(sorted(ranked.items(), key=lambda item: item[1].rank))

@@ -93,7 +93,7 @@ def test_every_kind_of_leftover_is_looked_for() -> None:
     names = {type(kind).__name__ for kind in cleaning.kinds()}
     assert names == {
         "Processes", "Containers", "Namespaces", "Nics", "Mounts", "LoopDevices", "Directories", "LinkEngines",
-        "SocketBuffers", "PackageGuard", "Engine",
+        "PackageGuard", "Engine",
     }  # fmt: skip
 
 

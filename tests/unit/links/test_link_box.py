@@ -9,10 +9,10 @@ import pytest
 
 from hil.errors import BenchError, ConfigurationError
 from hil.evidence.events import LinkCommanded, LinkCut, LinkRestored
-from hil.links.assembly import deal
 from hil.links.engines import netem, rtnl
 from hil.links.engines.agent_server import AgentServer, RemoteAgent
 from hil.links.engines.relay import Kind
+from hil.links.engines.uml import deal
 from hil.links.link_box import End, LinkBox, Wire
 from hil.links.state import PPM, GilbertElliott, LinkState
 from hil.testing.fakes import ListSink

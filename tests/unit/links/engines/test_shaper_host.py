@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,20 +14,19 @@ from pydantic import ValidationError
 
 from hil.boards.ssh.login import Target
 from hil.errors import BenchError, ConfigurationError
-from hil.host.doctor import shaper_host as shaper_host_doctor
-from hil.host.doctor.shaper_host import ShaperHostFacts, examine
+from hil.lab.model import load_lab
 from hil.lab.shaper_host import ShaperHostSpec
-from hil.links.engines import netem, offload, ports, rtnl
-from hil.links.engines.agent import Agent
-from hil.links.engines.choose import EngineChoice
-from hil.links.engines.ports import Nic, Port
+from hil.links.engines import netem, offload, rtnl
 from hil.links.engines.relay import Kind
-from hil.links.engines.shaper_host import ShaperHost, failure
-from hil.links.engines.wiring import Profile
+from hil.links.engines.shaper_host import kind, ports
+from hil.links.engines.shaper_host.agent import failure
+from hil.links.engines.shaper_host.checks import ShaperHostFacts, checks, examine
+from hil.links.engines.shaper_host.ports import Nic
 from hil.links.link_box import End, LinkBox, Wire
 from hil.links.schedule.player import Player
 from hil.links.schedule.windows import Row
 from hil.links.state import LinkState, limit_packets
+from hil.links.wires import Port, ShaperHost
 from hil.testing.links import FakeAgent, fake_box
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
@@ -253,27 +252,34 @@ def matchall_redirect(index: int, to: int) -> bytes:
     return struct.pack("=IHHII", 16 + len(body), 44, 0x605, 0, 0) + body
 
 
-class Stub(ShaperHost):
-    """A shaper host whose kernel is a fake one."""
-
+@pytest.fixture
+def fake_shaper(monkeypatch: pytest.MonkeyPatch) -> FakeShaper:
+    """Behind every shaper host of the test."""
     kernel = FakeShaper()
+    monkeypatch.setattr(kind, "log_in", lambda target: nullcontext())
+    monkeypatch.setattr(kind, "install", lambda shell: "/relay")
+    monkeypatch.setattr(kind, "missing", lambda agent: [])
+    monkeypatch.setattr(ports, "lacking_vlan", lambda agent, ends: [])
+    monkeypatch.setattr(
+        kind,
+        "ShaperHostAgent",
+        lambda shell, relay, scratch=False: FakeShaper() if scratch else kernel,
+    )
+    return kernel
 
-    def open(
-        self, mtus: Mapping[str, int], profile: Profile, undo: ExitStack
-    ) -> tuple[EngineChoice, Agent, list[str]]:
-        undo.enter_context(self.kernel)
-        nics = ports.lay(self.kernel, self._ends(mtus), mtus=[1500, 1500], profile=profile)
-        return EngineChoice("shaper_host", "a fake for tests", "0"), self.kernel, nics
 
-
-def test_a_link_box_on_a_shaper_host_wires_and_shapes_its_vlans_by_these_messages(tmp_path: Path) -> None:
+def test_a_link_box_on_a_shaper_host_wires_and_shapes_its_vlans_by_these_messages(
+    tmp_path: Path, fake_shaper: FakeShaper
+) -> None:
     a_to_b, b_to_a = LinkState(14_390, 200_000_000), LinkState(5_000, 50_000_000)
     wire = Wire("x", End("a", "n"), End("b", "n"), a_to_b, b_to_a)
-    shaper = Stub(TARGET, {"x": (Port("enp3s0", 101), Port("enp3s0", 102))})
-    with LinkBox.up("unused", [wire], socket_path=tmp_path / "s", shaper=shaper) as box:
+    shaper = ShaperHost(TARGET, {"x": (Port("enp3s0", 101), Port("enp3s0", 102))})
+    with LinkBox.up(
+        "unused", [wire], socket_path=tmp_path / "s", engine="shaper_host", shaper_host=shaper
+    ) as box:
         assert (box.engine, box.store.load().clock is None) == ("shaper_host", True)
     a, b = 12, 13
-    assert shaper.kernel.sent[3:] == [
+    assert fake_shaper.sent[3:] == [
         set_link_up(a),
         set_link_up(b),
         qdisc_ingress(a),
@@ -283,13 +289,19 @@ def test_a_link_box_on_a_shaper_host_wires_and_shapes_its_vlans_by_these_message
         matchall_redirect(a, b),
         matchall_redirect(b, a),
     ]
-    assert shaper.kernel.closed
+    assert fake_shaper.closed
 
 
 def test_a_link_without_ports_is_named(tmp_path: Path) -> None:
     wire = Wire("y", End("a", "n"), End("b", "n"), LinkState(1, 0), LinkState(1, 0))
     with pytest.raises(ConfigurationError, match="'y' has no ports"):
-        LinkBox.up("unused", [wire], socket_path=tmp_path / "s", shaper=Stub(TARGET, {}))
+        LinkBox.up(
+            "unused",
+            [wire],
+            socket_path=tmp_path / "s",
+            engine="shaper_host",
+            shaper_host=ShaperHost(TARGET, {}),
+        )
 
 
 def test_what_a_killed_relay_left_is_removed_before_anything_else() -> None:
@@ -491,4 +503,4 @@ def test_each_fault_is_found_with_a_remedy(
 
 
 def test_a_lab_without_a_shaper_host_has_none_to_look_at() -> None:
-    assert shaper_host_doctor.shaper_host_of(Path("lab/virtual.yaml")) is None
+    assert checks(load_lab(Path("lab/virtual.yaml"))) == []

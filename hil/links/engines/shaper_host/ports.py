@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from hil.errors import BenchError, ConfigurationError
 from hil.links.engines import offload, rtnl
-from hil.links.engines.wiring import Profile
+from hil.links.wires import Port, Profile
 
 PREFIX = "hil.v"
 """Of the VLANs that are made; nobody else's begin so."""
@@ -30,17 +30,6 @@ _ROOT, _INGRESS_PARENT, _INGRESS = 0xFFFFFFFF, 0xFFFFFFF1, 0xFFFF0000
 _QUEUE_PACKETS = 10_000
 _NO_VLAN = 4095
 _OURS = ("netem", "ingress")
-
-
-@dataclass(frozen=True)
-class Port:
-    """Where a link's end is on the shaper host: a NIC of its, or one VLAN on that NIC."""
-
-    nic: str
-    vlan: int | None = None
-
-    def __str__(self) -> str:
-        return self.nic if self.vlan is None else f"VLAN {self.vlan} on {self.nic}"
 
 
 @dataclass(frozen=True)
@@ -66,7 +55,7 @@ class Nic:
 
 
 class ShaperKernel(Protocol):
-    """What is needed of :class:`hil.links.engines.shaper_host.ShaperHostAgent`."""
+    """What is needed of :class:`hil.links.engines.shaper_host.agent.ShaperHostAgent`."""
 
     def request(self, batch: bytes) -> bytes: ...
 

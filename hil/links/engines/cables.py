@@ -6,18 +6,17 @@ import logging
 import socket
 import subprocess
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from hil.core import netns
 from hil.errors import BenchError
 from hil.links.engines import offload
+from hil.links.wires import Profile, Wire
 
 _log = logging.getLogger(__name__)
 
-Profile = Literal["exact", "bulk"]
 _GROUP = 77
 """Of the pairs in a link box's namespace, which holds nothing else."""
 _QUEUE_PACKETS = 10_000  # a device queue shorter than a burst loses packets that netem never saw
@@ -31,6 +30,22 @@ class Cable:
     namespace: str
     ifname: str
     mtu: int
+
+
+def lay_all(
+    box_namespace: str, wires: Sequence[Wire], profile: Profile, undo: ExitStack
+) -> list[tuple[Cable, Cable]]:
+    """Lay the cables of all links, to ends a and b of each; ``undo`` removes them."""
+    pairs = [
+        (
+            Cable(f"l{index}a", wire.a.namespace, wire.a.ifname, wire.a_to_b.mtu),
+            Cable(f"l{index}b", wire.b.namespace, wire.b.ifname, wire.a_to_b.mtu),
+        )
+        for index, wire in enumerate(wires)
+    ]
+    lay(box_namespace, [cable for pair in pairs for cable in pair], profile=profile)
+    undo.callback(remove, box_namespace)
+    return pairs
 
 
 def lay(box_namespace: str, cables: Sequence[Cable], *, profile: Profile) -> None:

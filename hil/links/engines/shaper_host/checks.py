@@ -8,16 +8,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 from hil.boards.ssh.login import Target
 from hil.core.check import Check, Status
 from hil.errors import ConfigurationError, HilError
-from hil.links.engines import offload, ports, rtnl
-from hil.links.engines.choose import lacking
-from hil.links.engines.ports import Nic, Port
-from hil.links.engines.shaper_host import ShaperHost, ShaperHostAgent, install, log_in
+from hil.links.engines import offload, rtnl
+from hil.links.engines.kernel import missing
+from hil.links.engines.shaper_host import ports
+from hil.links.engines.shaper_host.agent import ShaperHostAgent, install, log_in
+from hil.links.engines.shaper_host.ports import Nic
+from hil.links.wires import Port, ShaperHost
+
+if TYPE_CHECKING:
+    from hil.lab.model import Lab
 
 WITHOUT = "benches whose lab file has no shaper_host work; this lab's links do not"
 INEXACT = "everything, but runs may end INCONCLUSIVE"
@@ -82,7 +87,7 @@ def _probed(target: Target, ends: tuple[Port, ...]) -> ShaperHostFacts:
         said = dict(line.partition("=")[::2] for line in answer.splitlines())
         relay = install(shell)
         with ShaperHostAgent(shell, relay, scratch=True) as agent:
-            missing = [*lacking(agent), *([] if ports.makes_vlans(agent) else ["VLANs (8021q)"])]
+            lacking = [*missing(agent), *([] if ports.makes_vlans(agent) else ["VLANs (8021q)"])]
             took_ms = [_timed_ms(agent) for _ in range(_ROUND_TRIPS)]
             clock = agent.offset(time.monotonic_ns, readings=10)
             release = agent.kernel_release
@@ -97,7 +102,7 @@ def _probed(target: Target, ends: tuple[Port, ...]) -> ShaperHostFacts:
         target.name,
         ends,
         kernel_release=release,
-        missing=tuple(missing),
+        missing=tuple(lacking),
         cpus=int(said.get("cpus") or 0),
         load=float(said.get("load") or 0),
         clocksource=said.get("clocksource", ""),
@@ -253,9 +258,6 @@ def _ports(f: ShaperHostFacts) -> Iterator[Check]:
         )
 
 
-def shaper_host_of(lab_path: Path) -> ShaperHost | None:
-    """The shaper host of a lab file, if it has one; ConfigurationError for a lab file with mistakes."""
-    from hil.lab.model import load_lab
-
-    section = load_lab(lab_path).shaper_host
-    return ShaperHost.of(section) if section else None
+def checks(lab: Lab) -> list[Check]:
+    """Check the shaper host of a lab; empty for a lab without one."""
+    return diagnose(ShaperHost.of(lab.shaper_host)) if lab.shaper_host else []

@@ -12,24 +12,18 @@ import shlex
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from hil.boards.ssh.login import Target, sudo_failed
 from hil.boards.ssh.shell import SshShell
-from hil.errors import BenchError, ConfigurationError, HilError
-from hil.links.engines import ports
+from hil.errors import BenchError, HilError
 from hil.links.engines.agent import Agent, ClockOffset
-from hil.links.engines.choose import EngineChoice, lacking
-from hil.links.engines.ports import Port
 from hil.links.engines.relay import Kind, RelayLine, compile_relay
-from hil.links.engines.wiring import Profile
 
 if TYPE_CHECKING:
-    from hil.lab.real_board import SshSpec
-    from hil.lab.shaper_host import ShaperHostSpec
+    pass
 
 SILENCE_S = 15
 """Seconds without a frame after which the relay ends and undoes: a cable was pulled, and no TCP connection ended."""
@@ -39,11 +33,6 @@ _INSTALL_S = 60.0
 _READY_S = 20.0
 _ANSWER_S = 5.0
 _UNDO_S = 3.0
-
-
-def target_of(ssh: SshSpec) -> Target:
-    """Return how to log in to the shaper host of a lab file."""
-    return Target.of(f"shaper host {ssh.user}@{ssh.address}", ssh, under_test=False)
 
 
 def log_in(target: Target) -> SshShell:
@@ -78,53 +67,6 @@ def install(shell: SshShell) -> str:
     )
     shell.run(["sh", "-c", copy], stdin=binary, timeout_s=_INSTALL_S)
     return path
-
-
-@dataclass(frozen=True)
-class ShaperHost:
-    """A shaper host and the two ports of it, of ends a and b, that each link is cabled to."""
-
-    target: Target
-    ports: Mapping[str, tuple[Port, Port]]
-
-    @classmethod
-    def of(cls, section: ShaperHostSpec) -> ShaperHost:
-        """The shaper host of a lab file."""
-        ends = {
-            name: (Port(link.a.port, link.a.vlan), Port(link.b.port, link.b.vlan))
-            for name, link in section.links.items()
-        }
-        return cls(target_of(section.ssh), ends)
-
-    def open(
-        self, mtus: Mapping[str, int], profile: Profile, undo: ExitStack
-    ) -> tuple[EngineChoice, Agent, list[str]]:
-        """Make the ports ready for these links, by name with their MTU in bytes.
-
-        Returns the names of the NICs there, link by link, a then b.  ``undo`` ends the connection, after which the
-        shaper host is as it was.  Raises ConfigurationError for ports that are not there or somebody else's,
-        BenchError for a kernel that lacks something.
-        """
-        shell = undo.enter_context(log_in(self.target))
-        relay = install(shell)
-        with ShaperHostAgent(shell, relay, scratch=True) as probe:
-            missing = [*lacking(probe), *ports.lacking_vlan(probe, self._ends(mtus))]
-            release = probe.kernel_release
-        if missing:
-            raise BenchError(
-                f"{self.target.name}: its kernel {release} lacks {' and '.join(missing)}",
-                remedy="`hil doctor --lab FILE` says what to load or to change",
-            )
-        agent = undo.enter_context(ShaperHostAgent(shell, relay))
-        mtu_of = [mtu for mtu in mtus.values() for _ in range(2)]
-        nics = ports.lay(agent, self._ends(mtus), mtus=mtu_of, profile=profile)
-        return EngineChoice("shaper_host", f"the lab file names {self.target.name}", release), agent, nics
-
-    def _ends(self, links: Iterable[str]) -> list[Port]:
-        try:
-            return [port for name in links for port in self.ports[name]]
-        except KeyError as exc:
-            raise ConfigurationError(f"link {exc} has no ports on {self.target.name}") from exc
 
 
 class ShaperHostAgent(Agent):

@@ -1,0 +1,73 @@
+"""A kind of link engine: everything the link box must know to have links shaped somewhere.
+
+The object is an entry point of the group ``hil.engines``; the entry point's name is the ``engine`` of the lab file.
+The built-in kinds are such entry points too (pyproject.toml).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hil.core.check import Check
+from hil.links.engines.agent import Agent
+from hil.links.wires import Profile, ShaperHost, Wire
+
+if TYPE_CHECKING:
+    from hil.lab.model import Lab
+
+
+@dataclass(frozen=True)
+class Site:
+    """The links that an engine is to shape, and where their NICs are."""
+
+    namespace: str  # of the link box; it holds nothing yet
+    wires: Sequence[Wire]
+    profile: Profile
+    kernels: int | None = None  # how many share the links, where an engine can have several; None: it decides
+    shaper_host: ShaperHost | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a link is shaped: the number of the kernel among the box's, and its NICs there that lead to a and b."""
+
+    kernel: int
+    a: str
+    b: str
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The kernels that an engine started, and every link's place in them, in the order of the wires."""
+
+    agents: tuple[Agent, ...]
+    places: tuple[Place, ...]
+    note: str = ""  # about these kernels, for people
+
+
+def no_checks(_lab: Lab) -> Iterable[Check]:
+    """Return that there is nothing particular to check."""
+    return ()
+
+
+@dataclass(frozen=True)
+class EngineKind:
+    """One link engine."""
+
+    about: str
+    """Which kernel shapes, for people."""
+    lacking: Callable[[], str]
+    """Return what this host lacks for it, as the end of a sentence that begins with "but"; empty when nothing."""
+    remedy: str
+    """What to do about that."""
+    start: Callable[[Site, ExitStack], Kernels]
+    """Start the kernels with NICs that lead to the links' ends; the stack ends them.  BenchError when one fails."""
+    checks: Callable[[Lab], Iterable[Check]] = no_checks
+    """What ``hil doctor --lab`` checks for a lab file whose links it is to shape."""
+    leftovers: Callable[[], Mapping[str, Callable[[], object]]] = dict
+    """Return what owners that were killed left on this host, by name, each with the call that removes it."""
+    rank: int | None = None
+    """Place in the order in which ``engine: auto`` tries the kinds; None: only when it is named."""
