@@ -210,7 +210,7 @@ class Bench:
         """Make the objects that drive the boards and links of this bench from this process."""
         from hil.bench.drivers import boards_of
         from hil.bench.plumbing import Plumbing
-        from hil.boards.console.pump import ConsoleLine
+        from hil.boards.console.log_console import ConsoleLine
         from hil.host.engine.engine import connect
         from hil.images.pki import ensure_pki
         from hil.links.link_box import LinkBox

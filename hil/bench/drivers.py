@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hil.bench.plumbing import Plumbing
 from hil.bench.stand_in_strip import ADDRESS
 from hil.bench.state import disk_dir
-from hil.boards.console.pump import ConsoleLine
+from hil.boards.console.log_console import ConsoleLine
 from hil.boards.container.board import LABEL
 from hil.boards.kinds import Site, kind_of
 from hil.evidence.sink import Sink

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
-from hil.boards.console.pump import FileConsole
+from hil.boards.console.log_console import LogConsole
 from hil.boards.protocol import Board, Identity, PowerState, Slot, Via
 from hil.boards.reboot import wait_rebooted
 from hil.boards.tegrastats import parse
@@ -168,7 +168,7 @@ class BoardConformance:
             DeviceError, lambda: board.console.wait_for("no such words on any console", deadline_s=0.3)
         )
         assert "no such words" in error.message
-        last_words = FileConsole(board.console.url, board.console.log).tail(1).split()
+        last_words = LogConsole(board.console.url, board.console.log).tail(1).split()
         assert last_words and last_words[-1] in error.message
 
     # -- shell and files

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from hil.boards.console.pump import ConsoleLine, ConsolePump
+from hil.boards.console.log_console import ConsoleLine
+from hil.boards.console.pump import ConsolePump
 from hil.boards.protocol import Board, Shell, Via
 from hil.core import kinds
 from hil.core.check import Check

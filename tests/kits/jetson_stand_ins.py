@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hil.bench.stand_in_strip import PowerStrip
-from hil.boards.console.pump import ConsoleLine
+from hil.boards.console.log_console import ConsoleLine
 from hil.boards.console.serial_console import SerialConsole
 from hil.boards.container.board import ContainerBoard
 from hil.boards.jetson.board import JetsonBoard, JetsonFacts

@@ -157,7 +157,7 @@ _BEGIN = re.compile(
 )
 
 # CSI and two-character escape sequences; bounded, so that a broken one cannot swallow the stream.
-_ESCAPE = re.compile(rb"\x1b(?:\[[0-?]{0,24}[ -/]{0,4}[@-~]|[@-Z\\-_])")
+ESCAPE = re.compile(rb"\x1b(?:\[[0-?]{0,24}[ -/]{0,4}[@-~]|[@-Z\\-_])")
 _ESCAPE_BEGUN = re.compile(rb"\x1b(?:\[[0-?]{0,24}[ -/]{0,4})?\Z")
 _NOT_TEXT = bytes(
     b for b in range(256) if not (0x20 <= b < 0x7F or b in b"\n\t")
@@ -177,7 +177,7 @@ class EscapeStripper:
         data = self._held + data
         begun = _ESCAPE_BEGUN.search(data, max(0, len(data) - 32))
         self._held = begun.group() if begun else b""
-        return _ESCAPE.sub(b"", data[: begun.start()] if begun else data)
+        return ESCAPE.sub(b"", data[: begun.start()] if begun else data)
 
 
 class StageReader:

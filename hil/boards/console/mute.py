@@ -1,7 +1,8 @@
-"""Keeping a serial console quiet from any process: one file beside its log, read by the process that has the port.
+"""Keep keystrokes from a board while its firmware runs, across processes.
 
-Whoever is about to take a board's power writes "quiet"; whoever has seen its OS answer writes "open".  A second file
-goes the other way: the process that has the port says there why keys would go nowhere now.
+A stray byte while UEFI runs opens its set-up menu.  Two small files beside a console's log carry the word: the process
+that is about to take a board's power writes that the console is mute, the one that has seen its OS answer that it is
+open.  The process that has the serial port reads that, and writes why keys would go nowhere now.
 """
 
 from __future__ import annotations
@@ -9,45 +10,43 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from hil.boards.console.pump import FileConsole
 from hil.core.files import write_atomic
-from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError
 
-SUFFIX = ".way"
-DEAF_SUFFIX = ".deaf"
+SUFFIX = ".mute"
+WHY_SUFFIX = ".muted"
 
 
-def deaf(log: Path) -> str:
-    """Why what is typed at this console goes nowhere now; empty when it is sent, as always to a container board."""
+def why_muted(log: Path) -> str:
+    """Return why keys typed at this console are not sent now; empty when they are, as always to a container board."""
     try:
-        return log.with_suffix(DEAF_SUFFIX).read_text("utf-8")
+        return log.with_suffix(WHY_SUFFIX).read_text("utf-8")
     except OSError:
         return ""
 
 
-def say_deaf(log: Path, why: str) -> None:
-    """Tell whoever sits at this console; a directory that is gone is nobody's concern any more."""
+def say_why_muted(log: Path, why: str) -> None:
+    """Write why keys are not sent, or "" when they are; a directory that is gone is no error."""
     with contextlib.suppress(OSError):
-        write_atomic(log.with_suffix(DEAF_SUFFIX), why, durable=False)
+        write_atomic(log.with_suffix(WHY_SUFFIX), why, durable=False)
 
 
-class Way:
-    """The file. ``changed`` is cheap enough to be asked twenty times a second."""
+class MuteFlag:
+    """The file that opens or mutes a console. ``changed`` is cheap enough to be asked twenty times a second."""
 
     def __init__(self, log: Path) -> None:
         self._path = log.with_suffix(SUFFIX)
         self._seen_ns = self._mtime_ns()
 
     def set(self, is_open: bool) -> None:
-        """Tell whoever has the port. BenchError when the file cannot be written."""
+        """Write it for the process that has the port. BenchError when the file cannot be written."""
         try:
-            write_atomic(self._path, "open" if is_open else "quiet", durable=False)
+            write_atomic(self._path, "open" if is_open else "mute", durable=False)
         except OSError as exc:
-            raise BenchError(f"cannot tell the console's owner: {exc}", remedy="is the bench up?") from exc
+            raise BenchError(f"cannot mute or open the console: {exc}", remedy="is the bench up?") from exc
 
     def changed(self) -> bool | None:
-        """What somebody wrote since the last question: True for open, False for quiet; None for nothing new."""
+        """Return what was written since the last call: True for open, False for mute; None for nothing new."""
         now = self._mtime_ns()
         if now == self._seen_ns:
             return None
@@ -62,19 +61,3 @@ class Way:
             return self._path.stat().st_mtime_ns
         except OSError:
             return 0
-
-
-class FollowedConsole(FileConsole):
-    """The console of a Jetson whose serial port another process has: its log, and the way to it shut and opened."""
-
-    def __init__(self, url: str, log: Path, clock: Clock = SYSTEM_CLOCK) -> None:
-        super().__init__(url, log, clock)
-        self._way = Way(log)
-
-    def silence(self) -> None:
-        """The board is about to be reset: nothing is sent until ``login:`` comes again."""
-        self._way.set(False)
-
-    def release(self) -> None:
-        """The board is known to run its OS: it may be written to."""
-        self._way.set(True)

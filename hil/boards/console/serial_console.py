@@ -1,15 +1,15 @@
 """The serial console of a real board: every byte logged, nothing sent before the board listens.
 
 One thread reads and does nothing slow; another writes.  What came is in ``<board>.console.log``, with lines
-``offset unix_time`` in ``<board>.console.idx``, as for container boards, so ``FileConsole`` follows it from any
+``offset unix_time`` in ``<board>.console.idx``, as for container boards, so ``LogConsole`` follows it from any
 process.  A stray byte while UEFI runs drops a Jetson into its setup menu: until ``login:`` was seen, and again from
-the next reset on, nothing is sent.  Another process that drives the board says so through :mod:`.quiet`.
+the next reset on, nothing is sent.  Another process that drives the board says so through
+:mod:`hil.boards.console.mute`.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import select
 import threading
 import time
@@ -20,13 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hil.boards.console.boot_stages import Sighting, Stage, StageReader
-from hil.boards.console.line_log import LineLog
-from hil.boards.console.log_search import Follower
-from hil.boards.console.mute import Way, say_deaf
-from hil.boards.console.pump import FileConsole
+from hil.boards.console.log_console import LogConsole
+from hil.boards.console.log_file import LogFile
+from hil.boards.console.mute import say_why_muted
 from hil.boards.console.serial_port import SerialPort
-from hil.boards.console.terminals import Seat
-from hil.boards.console.writer import Sender
+from hil.boards.console.terminals import Terminal
+from hil.boards.console.writer import Writer
 from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
 from hil.errors import BenchError, DeviceError, HilError
 from hil.evidence.events import ConsolePort, ConsoleStage
@@ -47,7 +46,6 @@ SILENCING = frozenset(
 """What tells that firmware runs, or will at once. Not the kernel's own lines: ``dmesg`` prints those again."""
 _LOOK_S = 0.05  # how soon a new listener is noticed
 _RETRY_S = 0.3  # how often a port that went away is tried again
-_INDEX_STEP_S = 0.005  # rows of the index are at least this far apart
 _REMEMBERED = 10_000
 
 
@@ -59,7 +57,7 @@ class Seen:
     sighting: Sighting
 
 
-class SerialConsole(FileConsole):
+class SerialConsole(LogConsole):
     """``hil.boards.protocol.Console`` on anything pyserial opens. Use as a ``with`` block, or start and close."""
 
     def __init__(
@@ -69,33 +67,27 @@ class SerialConsole(FileConsole):
         directory: Path,
         *,
         baudrate: int = 115200,
-        seats: int = 2,
+        terminals: int = 2,
         sink: Sink | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """``port`` is what pyserial opens; ``directory`` gets the log; ``seats`` people can sit at the console."""
-        super().__init__("", directory / f"{board}.console.log", clock)
+        """``port`` is what pyserial opens; ``directory`` gets the log; ``terminals`` people can sit at the console."""
+        self._file = LogFile(directory, board)
+        super().__init__("", self._file.path, clock)
         self.board = board
         self.port = port
         self._baudrate = baudrate
         self._sink = sink or NullSink()
-        directory.mkdir(parents=True, exist_ok=True)
-        self._file = self.log.open("ab", buffering=0)
-        self._index = self.log.with_suffix(".idx").open("a", buffering=1)
-        self._end = self._file.tell()
-        self._way = Way(self.log)
-        self._indexed_at = 0.0
         self._next_look = 0.0
-        self._seats = [Seat() for _ in range(seats)]
-        self._taken: set[Seat] = set()
-        self._told: set[Seat] = set()
-        self._deaf: str | None = None
+        self._terminals = [Terminal() for _ in range(terminals)]
+        self._taken: set[Terminal] = set()
+        self._notified: set[Terminal] = set()
+        self._why_muted: str | None = None
         self._stages = StageReader()
-        self._line_log = LineLog(board)
         self._seen: deque[Seen] = deque(maxlen=_REMEMBERED)
         self._serial: SerialPort | None = None
         self._gone = "it was never opened"
-        self._sender = Sender(board, self._port_now)
+        self._writer = Writer(board, self._port_now)
         self._stop = threading.Event()
         self._wake_read, self._wake_write = os.pipe()
         self._reader = threading.Thread(target=self._read_forever, name=f"console-{board}", daemon=True)
@@ -104,13 +96,13 @@ class SerialConsole(FileConsole):
 
     @property
     def url(self) -> str:
-        """The first seat: what ``serial.serial_for_url`` opens."""
-        return self._seats[0].url
+        """The first terminal: what ``serial.serial_for_url`` opens."""
+        return self._terminals[0].url
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """All seats. Each gets everything; what is typed at any of them reaches the board."""
-        return tuple(seat.url for seat in self._seats)
+        """All terminals. Each gets everything; what is typed at any of them reaches the board."""
+        return tuple(terminal.url for terminal in self._terminals)
 
     @property
     def connected(self) -> bool:
@@ -120,32 +112,32 @@ class SerialConsole(FileConsole):
     @property
     def listening(self) -> bool:
         """Whether the board may be written to: ``login:`` was seen and no firmware since."""
-        return self._sender.open
+        return self._writer.open
 
     def start(self) -> None:
         """Open the port and read. BenchError when it is not there; ConfigurationError when its name is no port."""
         self._serial = SerialPort(self.port, baudrate=self._baudrate)
         self._reader.start()
-        self._sender.start()
+        self._writer.start()
 
     def close(self) -> None:
-        """Stop reading, let go of the port and of the seats. Idempotent."""
+        """Stop reading, let go of the port and of the terminals. Idempotent."""
         if self._stop.is_set():
             return
         self._stop.set()
         os.write(self._wake_write, b".")
         if self._reader.ident:
             self._reader.join(timeout=10.0)
-        self._sender.close()
+        self._writer.close()
         if self._serial:
             self._serial.close()
             self._serial = None
-        for seat in self._seats:
-            seat.close()
+        for terminal in self._terminals:
+            terminal.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
         self._file.close()
-        self._index.close()
+        super().close()
 
     def __enter__(self) -> SerialConsole:
         try:
@@ -159,12 +151,12 @@ class SerialConsole(FileConsole):
         self.close()
 
     def release(self) -> None:
-        """The board is known to run its OS (it answered over SSH): it may be written to without a ``login:``."""
-        self._sender.open = True
+        """Send keys without a ``login:``: the board is known to run its OS, it answered over SSH."""
+        self._writer.open = True
 
     def silence(self) -> None:
-        """The board is about to be reset: send nothing until ``login:`` comes again."""
-        self._sender.open = False
+        """Send nothing until ``login:`` comes again: the board is about to be reset."""
+        self._writer.open = False
 
     def write(self, data: bytes, *, force: bool = False, deadline_s: float = 5.0) -> None:
         """Send to the board.
@@ -172,7 +164,7 @@ class SerialConsole(FileConsole):
         BenchError before ``login:`` was seen unless ``force``, when the port is gone, and when the bytes have not
         left by ``deadline_s``.
         """
-        self._sender.send(data, force=force, deadline_s=deadline_s)
+        self._writer.send(data, force=force, deadline_s=deadline_s)
 
     def seen(self, *, since: int = 0) -> list[Sighting]:
         """Stages completed behind byte offset ``since`` of the log, in order."""
@@ -192,7 +184,7 @@ class SerialConsole(FileConsole):
                     return sighting
             return None
 
-        with self._blame():
+        with self._blamed():
             found = wait_until(
                 look,
                 what=f"{self.board} to show {words} on its console",
@@ -205,33 +197,18 @@ class SerialConsole(FileConsole):
                 raise DeviceError(f"{self.board} showed {found.stage} instead of {words}")
         return found
 
-    def wait_for(self, pattern: str, *, deadline_s: float, since: int = 0) -> str:
-        """Wait until the log, from byte offset ``since``, matches the regex; the matched text.
-
-        A match may be 4096 characters long.  Each look reads only what is new, so waiting during a flood costs the
-        reader nothing.  DeviceError at the deadline, with the last lines; BenchError when the port is gone.
-        """
-        wanted = re.compile(pattern, re.MULTILINE)
-        with self._blame(), Follower(self.log, since) as follower:
-            return wait_until(
-                lambda: follower.search(wanted),
-                what=f"{pattern!r} on the console",
-                deadline_s=deadline_s,
-                every_s=0.02,
-                error=DeviceError,
-                clock=self._clock,
-            ).group(0)
-
     @contextmanager
-    def _blame(self) -> Iterator[None]:
-        """A board's silence is the bench's fault when its serial port is not there."""
+    def _blamed(self) -> Iterator[None]:
+        """Blame the bench for a board's silence while its serial port is not there."""
         try:
-            yield
+            with super()._blamed():
+                yield
         except DeviceError as exc:
-            if not self._serial:
-                raise BenchError(f"{exc.message}, but {self._gone}", remedy=self._replug) from exc
-            message = f"{exc.message}; it last said:\n{self.tail()}"
-            raise DeviceError(message, remedy=f"see {self.log}") from exc
+            if self._serial:
+                raise
+            raise BenchError(
+                f"{exc.message.partition('; it last said:')[0]}, but {self._gone}", remedy=self._replug
+            ) from exc
 
     def _port_now(self) -> SerialPort:
         if port := self._serial:
@@ -265,91 +242,82 @@ class SerialConsole(FileConsole):
             self._lose(port, BenchError(f"the log {self.log} cannot be written: {exc}"))
 
     def _read_once(self, port: SerialPort) -> None:
-        readable = self._wait([port.descriptor] if port.descriptor is not None else [])
+        readable = self._wait_readable([port.descriptor] if port.descriptor is not None else [])
         # People first: what they typed before the board said login: was typed too early.
         now = time.monotonic()
-        if now >= self._next_look or any(seat.descriptor in readable for seat in self._taken):
+        if now >= self._next_look or any(terminal.descriptor in readable for terminal in self._taken):
             self._next_look = now + _LOOK_S
-            self._look_at_seats(readable)
+            self._look_at_terminals()
         if (port.descriptor is None or port.descriptor in readable) and (data := port.read()):
             self._take(data)
 
-    def _wait(self, descriptors: Sequence[int]) -> set[int]:
+    def _wait_readable(self, descriptors: Sequence[int]) -> set[int]:
         """Descriptors to read; returns at once when there are none of a port's (its read waits itself)."""
         poll = select.poll()
         for descriptor in (*descriptors, self._wake_read):
             poll.register(descriptor, select.POLLIN)
-        for seat in self._taken:
-            poll.register(seat.descriptor, select.POLLIN | (select.POLLOUT if seat.waiting else 0))
+        for terminal in self._taken:
+            poll.register(terminal.descriptor, select.POLLIN | (select.POLLOUT if terminal.waiting else 0))
         return {descriptor for descriptor, _ in poll.poll(_LOOK_S * 1000 if descriptors else 0)}
 
     def _take(self, data: bytes) -> None:
-        now = time.time()
-        if now - self._indexed_at >= _INDEX_STEP_S or now < self._indexed_at:
-            self._index.write(f"{self._end} {now:.3f}\n")
-            self._indexed_at = now
-        left = memoryview(data)
-        while left:
-            written = self._file.write(left)
-            self._end += written
-            left = left[written:]
-        self._line_log.feed(data)
-        for seat in self._taken:
-            seat.offer(data)
+        now = self._file.append(data)
+        for terminal in self._taken:
+            terminal.offer(data)
         for sighting in self._stages.feed(data, now):
             self._notice(sighting)
-        self._tell_who_sits_here()
+        self._say_why_muted()
 
     def _notice(self, sighting: Sighting) -> None:
         if sighting.stage is Stage.LOGIN:
-            self._sender.open = True
-            self._told.clear()
+            self._writer.open = True
+            self._notified.clear()
         elif sighting.stage in SILENCING:
-            self._sender.open = False
-        self._seen.append(Seen(self._end, sighting))
+            self._writer.open = False
+        self._seen.append(Seen(self._file.end, sighting))
         self._sink.emit(
             ConsoleStage(
                 self.board, sighting.stage.value, tuple(sighting.groups), sighting.bad, sighting.mended
             )
         )
 
-    def _look_at_seats(self, readable: set[int]) -> None:
-        if (told := self._way.changed()) is not None:  # by another process, which drives the board
-            self._sender.open = told
-        self._tell_who_sits_here()
-        for seat in self._seats:
-            if not seat.taken():
+    def _look_at_terminals(self) -> None:
+        if (is_open := self._mute_flag.changed()) is not None:  # by another process, which drives the board
+            self._writer.open = is_open
+        self._say_why_muted()
+        for terminal in self._terminals:
+            if typed := terminal.typed():  # also by somebody who has left again
+                self._pass_on(terminal, typed)
+            if terminal.taken():
+                self._taken.add(terminal)
+                terminal.flush()
+            else:
                 # A terminal that nobody has open always reports a hang-up: it must not be waited on.
-                seat.forget()
-                self._taken.discard(seat)
-                continue
-            self._taken.add(seat)
-            if seat.descriptor in readable:
-                seat.flush()
-                if typed := seat.typed():
-                    self._typed(seat, typed)
+                terminal.forget()
+                self._taken.discard(terminal)
 
-    def _tell_who_sits_here(self) -> None:
-        if (why := self._why_deaf()) != self._deaf:
-            self._deaf = why
-            say_deaf(self.log, why)
+    def _say_why_muted(self) -> None:
+        if (why := self._muted_because()) != self._why_muted:
+            self._why_muted = why
+            say_why_muted(self.log, why)
 
-    def _why_deaf(self) -> str:
-        if self._sender.open:
+    def _muted_because(self) -> str:
+        if self._writer.open:
             return ""
         if self._serial is None:
             return f"no key reaches {self.board}: {self._gone}"
         return f"{self.board} gets no keys before login: was seen"
 
-    def _typed(self, seat: Seat, data: bytes) -> None:
-        if self._sender.open:
-            self._sender.post(data)
-        elif seat not in self._told:
-            self._told.add(seat)
-            seat.offer(f"\r\n[{self._why_deaf()}]\r\n".encode())
+    def _pass_on(self, terminal: Terminal, typed: bytes) -> None:
+        if self._writer.open:
+            self._writer.post(typed)
+        elif terminal not in self._notified:
+            self._notified.add(terminal)
+            terminal.offer(f"\r\n[{self._muted_because()}]\r\n".encode())
 
     def _reopen(self) -> None:
-        self._look_at_seats(self._wait([]))
+        self._wait_readable([])
+        self._look_at_terminals()
         if self._stop.wait(_RETRY_S):
             return
         try:
@@ -361,7 +329,7 @@ class SerialConsole(FileConsole):
 
     def _lose(self, port: SerialPort | None, exc: BenchError) -> None:
         # An on-board adapter goes with the board's power: what the board does now is unknown.
-        self._serial, self._gone, self._sender.open = None, exc.message, False
+        self._serial, self._gone, self._writer.open = None, exc.message, False
         if port:
             port.close()
         self._sink.emit(ConsolePort(self.board, self.port, "gone", exc.message))

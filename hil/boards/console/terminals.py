@@ -1,4 +1,4 @@
-"""Seats at a console: pseudo-terminals, each with its own copy of what the board says."""
+"""Terminals of a console: pseudo-terminals, each with its own copy of what the board says."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ BACKLOG = 1 << 20
 _CHUNK = 65536
 
 
-class Seat:
-    """One pseudo-terminal; one person, or one program with pyserial, sits at its other end (``url``)."""
+class Terminal:
+    """One pseudo-terminal; one person, or one program with pyserial, has its other end (``url``)."""
 
     def __init__(self) -> None:
         self.descriptor, slave = os.openpty()
@@ -27,14 +27,14 @@ class Seat:
         self._lost = 0
 
     def taken(self) -> bool:
-        """Whether somebody has the other end open."""
+        """Tell whether somebody has the other end open."""
         poll = select.poll()
         poll.register(self.descriptor, select.POLLIN)
         return not any(event & select.POLLHUP for _, event in poll.poll(0))
 
     @property
     def waiting(self) -> bool:
-        """Whether there is more to send than the terminal took."""
+        """Whether there is more to send than the pseudo-terminal took."""
         return bool(self._backlog)
 
     def offer(self, data: bytes) -> None:
@@ -46,7 +46,7 @@ class Seat:
         self.flush()
 
     def flush(self) -> None:
-        """Send what the terminal takes now."""
+        """Send what the pseudo-terminal takes now."""
         with contextlib.suppress(OSError):
             while self._backlog:
                 if self._lost:
@@ -57,18 +57,23 @@ class Seat:
                 del self._backlog[:sent]
 
     def forget(self) -> None:
-        """Nobody listens: a later listener gets what comes from then on."""
+        """Drop what was not sent: a later listener gets what comes from then on."""
         self._backlog.clear()
         self._lost = 0
 
     def typed(self) -> bytes:
-        """What was typed since the last look."""
-        try:
-            return os.read(self.descriptor, _CHUNK)
-        except OSError as exc:
-            if exc.errno in (errno.EAGAIN, errno.EIO):  # nothing there; nobody on the other side
-                return b""
-            raise
+        """Return what was typed since the last call, also by somebody who has closed the other end again."""
+        return read_now(self.descriptor)
 
     def close(self) -> None:
         os.close(self.descriptor)
+
+
+def read_now(descriptor: int) -> bytes:
+    """Return what can be read without waiting; empty when there is nothing, or nobody on the other side."""
+    try:
+        return os.read(descriptor, _CHUNK)
+    except OSError as exc:
+        if exc.errno in (errno.EAGAIN, errno.EIO):
+            return b""
+        raise

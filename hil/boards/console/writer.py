@@ -22,7 +22,7 @@ class _Order:
     error: HilError | None = None
 
 
-class Sender:
+class Writer:
     """Sends while the way is ``open``; what is forced goes out in any case."""
 
     def __init__(self, board: str, port: Callable[[], SerialPort]) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hil.boards.console.pump import ConsoleLine, FileConsole
+from hil.boards.console.log_console import ConsoleLine, LogConsole
 from hil.boards.container import power_cut
 from hil.boards.protocol import (
     BootState,
@@ -133,7 +133,7 @@ class ContainerBoard:
         self.spacecraft = spec.facts.spacecraft
         self._client = client
         self._sink = sink or NullSink()
-        self.console = FileConsole(spec.console.url, spec.console.log)
+        self.console = LogConsole(spec.console.url, spec.console.log)
         self.supervisor = ContainerSupervisor(self, plug, self._sink)
         self.boot = ContainerBootControl(self)
 

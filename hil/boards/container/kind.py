@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from hil.boards.console.pump import ConsoleLine
+from hil.boards.console.log_console import ConsoleLine
 from hil.boards.kinds import BoardKind, Equipment, Rack, Site
 from hil.evidence.sink import Sink
 from hil.lab.model import BoardSpec

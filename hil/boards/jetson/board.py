@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hil.boards.console.mute import FollowedConsole
-from hil.boards.console.pump import ConsoleLine
+from hil.boards.console.log_console import ConsoleLine, LogConsole
 from hil.boards.console.serial_console import SerialConsole
 from hil.boards.jetson.boot_control import JetsonBootControl
 from hil.boards.jetson.flash.recovery import SYSFS, UsbDevice, UsbPort, by_linux, enter_recovery
@@ -84,9 +83,7 @@ class JetsonBoard:
         self.fidelity = facts.fidelity
         self._sink = sink or NullSink()
         self._clock = clock
-        self.console: SerialConsole | FollowedConsole = console or FollowedConsole(
-            facts.console.url, facts.console.log, clock
-        )
+        self.console: LogConsole = console or LogConsole(facts.console.url, facts.console.log, clock)
         self.supervisor = supervisor_of(
             facts.name,
             facts.supervisor,

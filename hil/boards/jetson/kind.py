@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hil.boards.console.pump import ConsoleLine
+from hil.boards.console.log_console import ConsoleLine
 from hil.boards.container.kind import container, install
 from hil.boards.kinds import BoardKind, Equipment, Rack, Site
 from hil.boards.power.shelly import ShellyGen2Spec

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, runtime_checkable
 
-from hil.boards.console.mute import deaf
-from hil.boards.console.pump import ANSI
+from hil.boards.console.boot_stages import ESCAPE as ESCAPE_SEQUENCE
+from hil.boards.console.mute import why_muted
 from hil.boards.protocol import Via
 from hil.cli.board.console_log import IS_IT_UP, open_log, write_all
 from hil.core import netns
@@ -76,9 +76,9 @@ def interact(
 
 def _why_not(log: Path) -> str:
     """Why keys go nowhere; a ``login:`` that is on the screen already counts, although it is noted a moment later."""
-    if deaf(log):
+    if why_muted(log):
         time.sleep(_NOTED_S)
-    return deaf(log)
+    return why_muted(log)
 
 
 @contextmanager
@@ -101,7 +101,7 @@ def _last_words(said: BinaryIO) -> bytes:
     """The last lines so far, without what would move the cursor; ``said`` is then at its end."""
     size = said.seek(0, os.SEEK_END)
     said.seek(max(0, size - _REPLAY_B))
-    lines = ANSI.sub(b"", said.read()).replace(b"\r", b"").split(b"\n")[-_REPLAY_LINES:]
+    lines = ESCAPE_SEQUENCE.sub(b"", said.read()).replace(b"\r", b"").split(b"\n")[-_REPLAY_LINES:]
     return b"\r\n".join(lines) + b"\r\n" if any(lines) else b""
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from hil.boards.conformance import BoardConformance
-from hil.boards.console.pump import FileConsole
+from hil.boards.console.log_console import LogConsole
 from hil.boards.protocol import PowerState, Via
 
 
@@ -56,7 +56,7 @@ class StockBoard:
     here = ("", "192.0.2.11")
 
     def __init__(self, url: str, log: Path) -> None:
-        self.console = FileConsole(url, log)
+        self.console = LogConsole(url, log)
 
     def wait_booted(self, *, deadline_s: float) -> None: ...
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hil.boards.console.line_log import LineLog
+from hil.boards.console.log_file import LineLog
 from hil.boards.power.build import outlet_of
 from hil.boards.power.command import CommandSpec
 from hil.boards.power.http import Credentials, HttpStrip

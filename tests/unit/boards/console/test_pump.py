@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import serial
 
-from hil.boards.console.pump import ConsoleLine, ConsolePump, FileConsole
+from hil.boards.console.log_console import ConsoleLine, LogConsole
+from hil.boards.console.mute import say_why_muted
+from hil.boards.console.pump import ConsolePump
 from hil.core.wait import wait_until
-from hil.errors import DeviceError, HarnessError
+from hil.errors import BenchError, DeviceError, HarnessError
 from hil.testing.fakes import FakeClock
 
 
@@ -63,7 +65,7 @@ def test_every_byte_is_logged_whether_somebody_reads_or_not(board: BoardEnd, lin
 
 def test_a_listener_sees_new_text_and_not_what_came_before_it(board: BoardEnd, line: ConsoleLine) -> None:
     board.write(b"old\n")
-    FileConsole(line.url, line.log).wait_for("old", deadline_s=5.0)
+    LogConsole(line.url, line.log).wait_for("old", deadline_s=5.0)
     with serial.serial_for_url(line.url, timeout=5.0) as port:
         board.write(b"new\n")
         assert port.read_until(b"\n") == b"new\n"
@@ -86,7 +88,7 @@ def test_a_listener_that_does_not_read_never_stops_the_board(board: BoardEnd, li
 
 
 def test_the_console_survives_the_boards_power_cycle(line: ConsoleLine) -> None:
-    console = FileConsole(line.url, line.log)
+    console = LogConsole(line.url, line.log)
     for word in ("first", "second"):
         board = BoardEnd(line)
         board.write(f"{word} boot\n".encode())
@@ -99,7 +101,7 @@ def test_lines_are_separate_and_names_are_unique(
 ) -> None:
     second = pump.add("b1")
     board.write(b"only a1\n")
-    FileConsole(line.url, line.log).wait_for("only a1", deadline_s=5.0)
+    LogConsole(line.url, line.log).wait_for("only a1", deadline_s=5.0)
     assert second.log.read_bytes() == b""
     assert len({line.url, line.board_tty, second.url, second.board_tty}) == 4
     with pytest.raises(HarnessError, match="a1"):
@@ -119,7 +121,7 @@ def test_closing_gives_the_terminals_back(tmp_path: Path) -> None:
 def test_escape_sequences_and_carriage_returns_do_not_hide_text(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"\x1b[2J\x1b[=3h\x1b[01;32mBooting \x1b[0mLinux\r\nlogin: ")
-    console = FileConsole("unused", log)
+    console = LogConsole("unused", log)
     assert console.wait_for(r"^Booting Linux$", deadline_s=1.0) == "Booting Linux"
     assert console.text() == "Booting Linux\nlogin: "
 
@@ -127,7 +129,7 @@ def test_escape_sequences_and_carriage_returns_do_not_hide_text(tmp_path: Path) 
 def test_a_wait_looks_only_behind_its_offset_and_fails_with_the_last_lines(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("first login: \n")
-    console = FileConsole("unused", log, FakeClock())
+    console = LogConsole("unused", log, FakeClock())
     with pytest.raises(DeviceError) as caught:
         console.wait_for("login: ", deadline_s=3.0, since=console.size())
     assert "waited 3 s for 'login: ' on the console" in caught.value.message
@@ -135,6 +137,37 @@ def test_a_wait_looks_only_behind_its_offset_and_fails_with_the_last_lines(tmp_p
 
 
 def test_a_log_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
-    console = FileConsole("unused", tmp_path / "none", FakeClock())
+    console = LogConsole("unused", tmp_path / "none", FakeClock())
     assert (console.size(), console.text()) == (0, "")
     assert "(nothing)" in console.tail()
+
+
+def test_any_process_types_a_line_and_expects_what_comes_after_it(
+    pump: ConsolePump, line: ConsoleLine, board: BoardEnd
+) -> None:
+    board.write(b"got one\r\n")  # an answer from before must not count
+    console = LogConsole(line.url, line.log)
+    console.wait_for("got one", deadline_s=5.0)
+    for word in ("one", "two"):
+        console.sendline(word)
+        assert os.read(board.descriptor, 100) == word.encode() + b"\n"
+        board.write(f"\x1b[2Kgot {word}\r\nok\r\n".encode())
+        assert console.expect(r"^got \w+$", deadline_s=5.0) == f"got {word}"
+        assert console.expect("ok", deadline_s=5.0) == "ok"
+    with pytest.raises(
+        DeviceError, match=r"waited 0\.05 s for 'ok' on the console; it last said:\n +got one"
+    ):
+        console.expect("ok", deadline_s=0.05)
+    console.close()
+
+
+def test_a_muted_console_takes_no_key_and_says_why(line: ConsoleLine) -> None:
+    say_why_muted(line.log, "a1 gets no keys before login: was seen")
+    with pytest.raises(BenchError, match="a1 gets no keys") as caught:
+        LogConsole(line.url, line.log).sendline("x")
+    assert "booted" in caught.value.remedy
+
+
+def test_a_console_of_a_bench_that_is_gone_is_a_bench_error(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="No such file"):
+        LogConsole(str(tmp_path / "none"), tmp_path / "log").write(b"x")

@@ -17,7 +17,8 @@ import serial
 import serial.rfc2217
 
 from hil.boards.console.boot_stages import Stage
-from hil.boards.console.pump import FileConsole
+from hil.boards.console.log_console import LogConsole
+from hil.boards.console.mute import why_muted
 from hil.boards.console.serial_console import SerialConsole
 from hil.core.wait import wait_until
 from hil.errors import BenchError, DeviceError
@@ -97,7 +98,7 @@ def test_every_byte_is_logged_in_the_format_of_container_boards(
     assert offsets[0] == 0
     assert offsets == sorted(set(offsets))
     assert all(before - 1 <= float(stamp) <= time.time() + 1 for _, stamp in rows)
-    with FileConsole("", console.log).log.open("rb") as file:  # any process can follow it
+    with LogConsole("", console.log).log.open("rb") as file:  # any process can follow it
         assert file.read(10) == content[:10]
 
 
@@ -142,7 +143,7 @@ def test_a_listener_that_does_not_read_holds_nothing_up(adapter: Adapter, consol
         wait_until(lambda: console._taken, what="the seat to be taken", deadline_s=10.0)
         adapter.say(b"x" * 2_500_000)
         wait_until(lambda: console.size() == 2_500_000, what="the log", deadline_s=30.0)
-        assert all(len(seat._backlog) <= 1 << 20 for seat in console._seats)
+        assert all(len(seat._backlog) <= 1 << 20 for seat in console._terminals)
 
 
 def test_nothing_is_sent_before_login_and_the_refusal_says_why(
@@ -201,6 +202,22 @@ def test_keys_typed_too_early_go_nowhere_and_the_typist_is_told_once(
         port.write(b"root\n")
         assert adapter.heard(10.0) == b"root\n"
     assert b"gets no keys" not in console.log.read_bytes()
+
+
+def test_a_process_that_only_follows_the_log_types_through_the_owners_terminal(
+    adapter: Adapter, console: SerialConsole
+) -> None:
+    follower = LogConsole(console.url, console.log)
+    wait_until(lambda: why_muted(console.log), what="the reason", deadline_s=10.0)
+    with pytest.raises(BenchError, match="a1 gets no keys before login"):
+        follower.sendline("root")
+    booted(console, adapter)
+    wait_until(lambda: not why_muted(console.log), what="the console to open", deadline_s=10.0)
+    for each in (follower, console):
+        each.sendline("root")
+        assert adapter.heard(10.0) == b"root\n"
+        adapter.say(b"Password: ")
+        assert each.expect("assword: $", deadline_s=10.0) == "assword: "
 
 
 def test_two_people_see_the_same_and_both_can_type(adapter: Adapter, console: SerialConsole) -> None:

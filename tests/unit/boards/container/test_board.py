@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from docker.errors import APIError, NotFound
 
-from hil.boards.console.pump import ConsoleLine
+from hil.boards.console.log_console import ConsoleLine
 from hil.boards.container.board import CAPABILITIES, BoardFacts, ContainerBoard, ContainerSpec, os_pid
 from hil.boards.container.storage import prepare_nv_dir
 from hil.boards.protocol import Board, Fidelity, PowerState, Via

@@ -13,8 +13,8 @@ import yaml
 
 from hil.bench.drivers import boards_of
 from hil.bench.plumbing import Plumbing
-from hil.boards.console.mute import FollowedConsole, Way
-from hil.boards.console.pump import ConsoleLine
+from hil.boards.console.log_console import ConsoleLine, LogConsole
+from hil.boards.console.mute import MuteFlag
 from hil.boards.jetson.board import JetsonBoard, JetsonFacts
 from hil.boards.jetson.inspection import inspect, parse_report
 from hil.boards.jetson.kind import JetsonBoardSpec
@@ -107,9 +107,9 @@ def test_a_stand_in_has_the_device_tree_of_the_module_in_the_lab_file(module: st
 
 def test_a_word_about_the_console_is_heard_once_and_only_when_new(tmp_path: Path) -> None:
     log = tmp_path / "b1.console.log"
-    followed = FollowedConsole("/dev/null", log)
+    followed = LogConsole("/dev/null", log)
     followed.silence()
-    owner = Way(log)
+    owner = MuteFlag(log)
     assert owner.changed() is None  # said before the port was opened
     time.sleep(0.01)  # a clock that the file system's time stamps can tell apart
     followed.release()
@@ -121,7 +121,7 @@ def test_a_word_about_the_console_is_heard_once_and_only_when_new(tmp_path: Path
 
 
 def test_a_bench_that_has_gone_is_told(tmp_path: Path) -> None:
-    gone = FollowedConsole("/dev/null", tmp_path / "gone/b1.console.log")
+    gone = LogConsole("/dev/null", tmp_path / "gone/b1.console.log")
     with pytest.raises(BenchError, match="console"):
         gone.silence()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hil.boards.console.pump import ConsoleLine
+from hil.boards.console.log_console import ConsoleLine
 from hil.boards.jetson.board import JetsonBoard, JetsonFacts
 from hil.boards.jetson.flash.initrd_flash import NVME_AB_LAYOUT, NVME_LAYOUT, QSPI_LAYOUT, TOOL
 from hil.boards.jetson.flash.recovery import UsbDevice

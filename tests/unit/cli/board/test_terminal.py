@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hil.boards.console.mute import say_deaf
+from hil.boards.console.mute import say_why_muted
 from hil.cli.board.console_log import Stamped, print_log
 from hil.cli.board.terminal import ESCAPE, interact, raw
 from hil.cli.output import delay, print_table, rate
@@ -131,11 +131,11 @@ def test_keys_that_would_go_nowhere_are_not_sent_and_the_typist_is_told_why(
     console: tuple[int, str, Path],
 ) -> None:
     board, url, log = console
-    say_deaf(log, "a1 gets no keys before login: was seen")
+    say_why_muted(log, "a1 gets no keys before login: was seen")
     one = Sitting(url, log)
     one.types(b"x")
     assert b"gets no keys" in one.sees(b"was seen]")
-    say_deaf(log, "")
+    say_why_muted(log, "")
     one.types(b"y")
     assert select.select([board], [], [], 10)[0] and os.read(board, 10) == b"y"
     one.close()
