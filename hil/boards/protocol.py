@@ -1,6 +1,7 @@
 """What a board is: the verbs every board driver implements and the conformance suite checks.
 
-A test never asks which driver it has.  ``fidelity`` says what a result on this board is worth.
+A test never asks which driver it has; it asks for a capability (``hil.boards.capabilities``).  ``fidelity`` says what
+a result on this board is worth.
 """
 
 from __future__ import annotations
@@ -105,10 +106,33 @@ class Console(Protocol):
         """Every byte since the bench came up, appended as it arrives."""
         ...
 
+    def size(self) -> int:
+        """Return the bytes of the log so far: the offset from which only new text is seen."""
+        ...
+
+    def tail(self, lines: int = 8) -> str:
+        """Return the last lines, indented, for messages."""
+        ...
+
     def wait_for(self, pattern: str, *, deadline_s: float, since: int = 0) -> str:
-        """Wait until the log, from byte offset ``since``, matches the regex; the matched text.
+        """Wait until the log, from byte offset ``since``, matches the regex; return the matched text.
 
         DeviceError at the deadline, with the last lines of the console.
+        """
+        ...
+
+    def write(self, data: bytes, *, deadline_s: float = 5.0) -> None:
+        """Send keystrokes. BenchError while the board's firmware runs, without a console, and at the deadline."""
+        ...
+
+    def sendline(self, text: str, *, deadline_s: float = 5.0) -> None:
+        """Send a line; :meth:`expect` then looks at what comes from here on. Raises what :meth:`write` raises."""
+        ...
+
+    def expect(self, pattern: str, *, deadline_s: float) -> str:
+        """Wait until what came since the last ``sendline`` or ``expect`` matches the regex; return the matched text.
+
+        DeviceError at the deadline, with what was waited for and the last lines of the console.
         """
         ...
 
@@ -154,11 +178,11 @@ class Board(Protocol):
     def boot(self) -> BootControl: ...
 
     def shell(self, via: Via = Via.MANAGEMENT) -> Shell:
-        """A new SSH session. BenchError when there is no route, DeviceError when sshd does not answer."""
+        """Open a new SSH session. BenchError when there is no route, DeviceError when sshd does not answer."""
         ...
 
     def address(self, via: Via = Via.MANAGEMENT) -> tuple[str, str]:
-        """(network namespace to connect from, IPv4 address of the board)."""
+        """Return (network namespace to connect from, IPv4 address of the board)."""
         ...
 
     def identity(self) -> Identity: ...
@@ -168,5 +192,5 @@ class Board(Protocol):
         ...
 
     def sensors(self) -> dict[str, float]:
-        """Latest readings by name with the unit in it, e.g. ``tj_c``, ``gpu_load_percent``, ``vdd_in_mw``."""
+        """Return the latest readings by name with the unit in it: ``tj_c``, ``gpu_load_percent``, ``vdd_in_mw``."""
         ...

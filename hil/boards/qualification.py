@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol
+from unittest import SkipTest
 
+from hil.boards.capabilities import BootBudgets, Feature, Inspectable, lacks
 from hil.boards.conformance import BoardConformance, running
 from hil.boards.console.boot_stages import StageReader
-from hil.boards.jetson.inspection import BoardReport
-from hil.boards.jetson.sensors import Provision
 from hil.boards.protocol import Board
 from hil.errors import ConfigurationError, DeviceError, HilError
 
@@ -32,7 +32,7 @@ BOOTS_IN_SUITE = 11
 """How often the suite starts the board: what is left when the power cycles have been timed."""
 DATA_DIRS = ("/data", "/var/tmp")
 """Where files that survive a power cut go: a data partition, or what every Linux has."""
-Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE"]
+Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE", "SKIPPED"]
 
 
 class View(Protocol):
@@ -49,16 +49,6 @@ class Unseen:
     def begin(self, step: str) -> None: ...
     def note(self, line: str) -> None: ...
     def end(self, summary: str, seconds: float) -> None: ...
-
-
-@runtime_checkable
-class Detailed(Protocol):
-    """A board that knows more of itself than the protocol asks for: the Jetson driver's."""
-
-    @property
-    def boot_budget_s(self) -> float: ...
-    def inspect(self) -> BoardReport: ...
-    def provision(self) -> Provision: ...
 
 
 @dataclass(frozen=True)
@@ -104,8 +94,11 @@ class Qualification:
 
     @property
     def outcome(self) -> Outcome:
-        """FAIL is the board's; a bench at fault, or a check that was left out, leaves it undecided."""
-        outcomes = {check.outcome for check in self.checks}
+        """FAIL is the board's; a bench at fault, or a check that was left out, leaves it undecided.
+
+        A check of what the board's driver says that it lacks is SKIPPED, with the reason, and decides nothing.
+        """
+        outcomes = {check.outcome for check in self.checks} - {"SKIPPED"}
         if "FAIL" in outcomes:
             return "FAIL"
         return "PASS" if outcomes == {"PASS"} and len(self.checks) >= self.suite else "INCONCLUSIVE"
@@ -146,16 +139,21 @@ def qualify(
         )
     view = view or Unseen()
     started, begin = datetime.now(UTC), time.monotonic()
-    deadline_s = board.boot_budget_s if isinstance(board, Detailed) else BOOT_DEADLINE_S
+    deadline_s = board.boot_budget_s if isinstance(board, BootBudgets) else BOOT_DEADLINE_S
     with _step(view, "who it is"):
         who = running(board, deadline_s=deadline_s)
-    since = board.console.log.stat().st_size
-    cycles = [_timed_cycle(board, deadline_s, view, number) for number in range(CYCLES)]
+    absent = lacks(board)
+    since = 0 if Feature.CONSOLE in absent else board.console.size()
+    cycles = [
+        _timed_cycle(board, deadline_s, view, number)
+        for number in range(0 if Feature.POWER in absent else CYCLES)
+    ]
     with _step(view, "its particulars"):
         identity, firmware, trips, rails, notes = _particulars(board)
-        firmware |= _firmware(board.console.log, since)
+        firmware |= {} if Feature.CONSOLE in absent else _firmware(board.console.log, since)
+        notes += [f"no {feature}: {why}" for feature, why in absent.items()]
         data_dir = _data_dir(board)
-    if not only:
+    if not only and cycles:
         left_s = BOOTS_IN_SUITE * median(cycle.off_on_s + cycle.boot_s for cycle in cycles)
         view.note(f"{len(chosen)} checks will take about {max(1, round(left_s / 60))} min")
     facts = {"boot_deadline_s": deadline_s, "stock_os": who.image_sha256 == "", "data_dir": data_dir}
@@ -235,6 +233,8 @@ def _check(board: Board, name: str, facts: Mapping[str, Any]) -> Check:
         given = {"board": board, "tmp_path": Path(scratch)}
         try:
             test(**{word: given[word] for word in inspect.signature(test).parameters})
+        except SkipTest as exc:
+            outcome, said = "SKIPPED", str(exc)
         except HilError as exc:
             outcome, said, remedy = _blamed(exc), exc.message, exc.remedy
         except AssertionError as exc:
@@ -278,7 +278,7 @@ def _particulars(
     notes: list[str] = []
     trips: list[dict[str, Any]] = []
     rails: list[str] = []
-    if not isinstance(board, Detailed):
+    if not isinstance(board, Inspectable):
         notes.append("this driver reads no trip points and no rails")
         return identity, firmware, trips, rails, notes
     seen = board.inspect()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from hil.boards.capabilities import SensesOverShell
 from hil.boards.protocol import Board, BootState, PowerState, Shell
 from hil.core import netns
 from hil.core.wait import SYSTEM_CLOCK, Clock
@@ -24,13 +25,6 @@ SHELL_ANSWER_S = 5.0
 _OS_VERSION = '. /etc/os-release; echo "$VERSION_ID"'
 
 T = TypeVar("T")
-
-
-@runtime_checkable
-class SensesOverShell(Protocol):
-    """A board whose sensors can be read over a session that is open already."""
-
-    def sensors_over(self, shell: Shell) -> dict[str, float]: ...
 
 
 class BoardQuestions:

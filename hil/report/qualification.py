@@ -34,5 +34,10 @@ def render(document: Mapping[str, Any]) -> str:
     return environment.get_template("qualification.html.j2").render(
         d=document,
         passed=sum(check["outcome"] == "PASS" for check in checks),
-        tones={"PASS": "tone-pass", "FAIL": "tone-fail", "INCONCLUSIVE": "tone-inconclusive"},
+        tones={
+            "PASS": "tone-pass",
+            "FAIL": "tone-fail",
+            "INCONCLUSIVE": "tone-inconclusive",
+            "SKIPPED": "tone-inconclusive",
+        },
     )

@@ -215,18 +215,30 @@ class JetsonBoard:
         )
         return seen.identity
 
+    @property
+    def module(self) -> str:
+        return self.facts.module
+
+    @property
+    def usb_path(self) -> str:
+        return self.facts.usb_path
+
+    @property
+    def has_recovery_pin(self) -> bool:
+        return self.facts.supervisor.recovery_pin is not None
+
     def enter_recovery(self, *, deadline_s: float = 30.0, sysfs: Path = SYSFS) -> UsbDevice:
         """Into force-recovery mode, by the pin where one is wired, else by its Linux; returns once USB proves it.
 
         ConfigurationError when another module is on the port, or when the one that runs is another.
         """
-        if not self.facts.usb_path:
+        if not self.usb_path:
             raise BenchError(
                 f"board {self.name}: no USB port is known for it",
                 remedy="cable its USB device port and give recovery.usb_path in the lab file",
             )
-        port = UsbPort(self.facts.usb_path, sysfs)
-        enter = self.supervisor.force_recovery if self.facts.supervisor.recovery_pin else self._by_linux
+        port = UsbPort(self.usb_path, sysfs)
+        enter = self.supervisor.force_recovery if self.has_recovery_pin else self._by_linux
         return enter_recovery(port, self.facts.module, enter, deadline_s=deadline_s, clock=self._clock)
 
     def _by_linux(self) -> None:

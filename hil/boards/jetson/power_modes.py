@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from hil.boards.capabilities import BootBudgets
 from hil.boards.jetson.remote_files import Remote
 from hil.boards.protocol import Board
 from hil.boards.reboot import wait_rebooted
@@ -94,7 +95,7 @@ def choose_mode(
         selected = NvpModel(shell, board=board.name).select(wanted, reboot=reboot)
     if not (reboot and selected.reboot_pending):
         return selected
-    budget_s = getattr(board, "boot_budget_s", BOOT_S) if deadline_s is None else deadline_s
+    budget_s = deadline_s or (board.boot_budget_s if isinstance(board, BootBudgets) else BOOT_S)
     wait_rebooted(board, boot_id, deadline_s=budget_s)
     with board.shell() as shell:
         now = NvpModel(shell, board=board.name).current()

@@ -16,10 +16,10 @@ from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError, DeviceError, HarnessError
 
 if TYPE_CHECKING:
-    from hil.boards.protocol import Board
-    from hil.boards.ssh.shell import SshShell
+    from hil.boards.capabilities import ResumableFiles
+    from hil.boards.protocol import Board, Shell
 
-Opener = Callable[[], "SshShell"]
+Opener = Callable[[], "ResumableFiles"]
 Progress = Callable[[int, int], None]
 """(bytes there, bytes in all)."""
 
@@ -54,7 +54,7 @@ def push(
     size, part = local.stat().st_size, remote + SUFFIX
     sent = 0
 
-    def attempt(shell: SshShell) -> None:
+    def attempt(shell: ResumableFiles) -> None:
         nonlocal sent
         there = shell.file_size(part)
         if not 0 < there <= size or _remote_digest(shell, part) != file_digest(local, there):
@@ -86,11 +86,11 @@ def pull(
     part = local.with_name(local.name + SUFFIX)
     size = got = 0
 
-    def attempt(shell: SshShell) -> None:
+    def attempt(shell: ResumableFiles) -> None:
         nonlocal size, got
         size = shell.file_size(remote)
         if size < 0:
-            raise NothingThere(f"{shell.target.name}: there is no {remote}")
+            raise NothingThere(f"there is no {remote} on the board")
         here = part.stat().st_size if part.exists() else 0
         if not 0 < here <= size or file_digest(part) != _remote_digest(shell, remote, here):
             here = 0
@@ -113,12 +113,12 @@ class NothingThere(DeviceError):
 
 
 def opener_of(board: Board) -> Opener:
-    """Opens shells of a board. HarnessError when its driver's shells cannot continue a file."""
-    from hil.boards.ssh.shell import SshShell
+    """Return what opens shells of a board; it raises HarnessError when they cannot continue a file."""
+    from hil.boards.capabilities import ResumableFiles
 
-    def opened() -> SshShell:
+    def opened() -> ResumableFiles:
         shell = board.shell()
-        if not isinstance(shell, SshShell):
+        if not isinstance(shell, ResumableFiles):
             shell.close()
             raise HarnessError(f"board {board.name}: its driver cannot continue a file that was interrupted")
         return shell
@@ -127,7 +127,7 @@ def opener_of(board: Board) -> Opener:
 
 
 def _persist(
-    opener: Opener, attempt: Callable[[SshShell], None], what: str, deadline_s: float, clock: Clock
+    opener: Opener, attempt: Callable[[ResumableFiles], None], what: str, deadline_s: float, clock: Clock
 ) -> int:
     """Until an attempt succeeds; how many connections it took."""
     end = clock.monotonic() + deadline_s
@@ -135,7 +135,8 @@ def _persist(
     while True:
         tries += 1
         try:
-            with opener() as shell:
+            shell = opener()
+            with shell:
                 attempt(shell)
             return tries
         except NothingThere:
@@ -160,7 +161,7 @@ def file_digest(path: Path, length: int | None = None) -> str:
     return digest.hexdigest()
 
 
-def _remote_digest(shell: SshShell, path: str, length: int | None = None) -> str:
+def _remote_digest(shell: Shell, path: str, length: int | None = None) -> str:
     argv = ["sha256sum", path]
     if length is not None:
         argv = ["sh", "-c", 'head -c "$2" "$1" | sha256sum', "sh", path, str(length)]

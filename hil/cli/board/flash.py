@@ -260,18 +260,17 @@ def target_of(name: str, bench_name: str | None, lab_path: Path | None, sysfs: P
 
 def target_on_bench(one: Board, sysfs: Path = SYSFS) -> FlashTarget:
     """Return the module of a board; ConfigurationError without a module or without a known USB port."""
-    from hil.boards.jetson.board import JetsonBoard
+    from hil.boards.capabilities import Recoverable
     from hil.boards.protocol import Fidelity
 
-    if not isinstance(one, JetsonBoard) or one.fidelity is not Fidelity.HARDWARE:
+    if not isinstance(one, Recoverable) or one.fidelity is not Fidelity.HARDWARE:
         raise _no_module(one.name)
-    facts = one.facts
     return FlashTarget(
         one.name,
-        facts.module,
-        _usb_path(one.name, facts.usb_path),
+        one.module,
+        _usb_path(one.name, one.usb_path),
         lambda: one.enter_recovery(sysfs=sysfs),
-        by_pin=facts.supervisor.recovery_pin is not None,
+        by_pin=one.has_recovery_pin,
     )
 
 

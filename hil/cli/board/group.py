@@ -148,7 +148,7 @@ def show(name: str, bench_name: str | None, as_json: bool) -> None:
       hil board show a1
       hil board show b1 --json
     """
-    from hil.boards.qualification import Detailed
+    from hil.boards.capabilities import Inspectable
     from hil.boards.wiring import wiring_of
     from hil.monitor.board_watch import BoardQuestions
 
@@ -162,7 +162,7 @@ def show(name: str, bench_name: str | None, as_json: bool) -> None:
         if questions.health.power != "off":
             identity = questions.ask("the OS", one.identity)
             sensors = questions.ask("the sensors", one.sensors)
-            if isinstance(one, Detailed):
+            if isinstance(one, Inspectable):
                 last_reset = questions.ask("the reset reason", lambda: one.inspect().proof.why)
         document = _document(one, questions.health) | {
             "bench": bench.name,

@@ -14,7 +14,7 @@ import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, BinaryIO
 
 from hil.boards.console.boot_stages import ESCAPE as ESCAPE_SEQUENCE
 from hil.boards.console.mute import why_muted
@@ -125,19 +125,14 @@ def raw(fd: int) -> Iterator[None]:
         termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
 
-@runtime_checkable
-class Reached(Protocol):
-    """A board that says how an SSH client gets to it."""
-
-    def target(self, via: Via = ...) -> Target: ...
-
-
 def ssh(board: Board, via: Via) -> int:
     """An interactive shell with the host's OpenSSH client, from inside the namespace that reaches the board.
 
     ConfigurationError when there is no client; else its exit code.
     """
-    if not isinstance(board, Reached):
+    from hil.boards.capabilities import Reachable
+
+    if not isinstance(board, Reachable):
         raise ConfigurationError(f"board {board.name} has no way in for an SSH client")
     target = board.target(via)
     with tempfile.TemporaryDirectory(prefix="hil-ssh-") as directory:

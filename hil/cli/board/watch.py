@@ -40,13 +40,6 @@ _UNITS = {
 """Ending of a reading's name to (unit, factor, digits)."""
 
 
-@runtime_checkable
-class ReadsOverShell(Protocol):
-    """A board with more than flat numbers: what throttles it, over-current, alarms."""
-
-    def reading_over(self, shell: Shell) -> Reading: ...
-
-
 @dataclass(frozen=True)
 class SensorSample:
     """The sensors of a board at one moment. None: this board has no such reading."""
@@ -63,29 +56,31 @@ class SensorWatch(AbstractContextManager["SensorWatch"]):
     """Samples of one board, over one session as long as that lasts."""
 
     def __init__(self, board: Board) -> None:
+        from hil.boards.capabilities import ReadsOverShell
+
         self._board = board
         self._shell = KeptShell(board)
         self._first: Reading | None = None
-        self._has_reading = isinstance(board, ReadsOverShell)
+        self._reads = board if isinstance(board, ReadsOverShell) else None
 
     def sample(self) -> SensorSample:
         """Read the sensors; HilError when the board does not answer, and the next sample opens a new session."""
-        if self._has_reading and (sample := self._shell.use(self._full_sample)):
+        if self._reads and (sample := self._shell.use(self._full_sample)):
             return sample
         return SensorSample(time.time(), read_sensors(self._board, self._shell))
 
     def _full_sample(self, shell: Shell) -> SensorSample | None:
         """Return None where sysfs has no Orin's sensors; ``read_sensors`` knows the other source."""
-        assert isinstance(self._board, ReadsOverShell)
+        assert self._reads
         try:
-            reading = self._board.reading_over(shell)
+            reading = self._reads.reading_over(shell)
         except DeviceError:
             if self._first is not None:  # it could be read before: then it is the session that broke
                 raise
-            self._has_reading = False
+            self._reads = None
             return None
         if "tj" not in reading.zones_c:  # every Orin has it; another kernel's zones are not the module's
-            self._has_reading = False
+            self._reads = None
             return None
         if self._first is None or self._first.boot_id != reading.boot_id:
             self._first = reading  # the counters begin anew with every boot

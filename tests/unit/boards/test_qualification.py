@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from hil.boards.capabilities import Feature, needs
 from hil.boards.conformance import BoardConformance
 from hil.boards.protocol import Board, Completed, Identity, PowerState
 from hil.boards.qualification import CYCLES, Check, Cycle, Outcome, Qualification, qualify
@@ -44,6 +45,9 @@ class Board142:
 
     def state(self) -> PowerState:
         return PowerState.ON
+
+    def size(self) -> int:
+        return self.log.stat().st_size
 
     def reset(self) -> None:
         with self.log.open("a") as file:
@@ -102,6 +106,24 @@ def test_only_the_board_itself_can_fail(
     assert found.checks[0].said.startswith(said)
     assert found.checks[1].outcome == "PASS"
     assert [check.name for check in found.checks] == ["It says who it is", "Files come and go"]
+
+
+def test_what_a_board_says_that_it_lacks_is_skipped_with_its_reason_and_does_not_count(
+    monkeypatch: pytest.MonkeyPatch, suite: None, tmp_path: Path
+) -> None:
+    def test_it_has_slots(self: BoardConformance, board: Any) -> None:
+        raise AssertionError("it was asked for what it lacks")
+
+    marked = needs(Feature.SLOTS)(test_it_has_slots)
+    monkeypatch.setattr(BoardConformance, "test_it_has_slots", marked, raising=False)
+    reasons = {Feature.SLOTS: "one root file system", Feature.POWER: "no switch", Feature.CONSOLE: "no line"}
+    monkeypatch.setattr(Board142, "lacks", reasons, raising=False)
+    page = qualified(tmp_path)
+    assert (page.outcome, page.cycles) == ("PASS", [])
+    (skipped,) = [check for check in page.checks if check.outcome == "SKIPPED"]
+    assert skipped.said == "board b1 has no slots: one root file system"
+    assert {"no power: no switch", "no slots: one root file system"} <= set(page.notes)
+    assert "one root file system" in render(page.document())
 
 
 def test_firmware_versions_come_from_the_console_and_cycles_are_timed(suite: None, tmp_path: Path) -> None:
