@@ -7,7 +7,7 @@ import sys
 import time
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import click
 
