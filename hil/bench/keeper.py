@@ -214,7 +214,7 @@ class Keeper:
                 progress=lambda line: self._set(step=line),
             )
         )
-        self._set(lease=f"{lease.id}:{lease.token}")
+        self._set(lease=str(lease.id))
         return lease
 
     def _links_are_up(self, plumbing: Plumbing, box: LinkBox, sky: Sky | None, stack: ExitStack) -> None:

@@ -37,7 +37,7 @@ class BenchState:
     consoles: dict[str, dict[str, str]] = field(default_factory=dict)  # board -> fields of its ConsoleLine
     power_modes: dict[str, str] = field(default_factory=dict)  # board -> mode, where the lab file wants one
     phases_s: dict[str, float] = field(default_factory=dict)  # seconds of each bring-up phase
-    lease: str = ""  # "<id>:<token>" of the keeper's lease of the boards
+    lease: str = ""  # number of the keeper's lease of the boards
     step: str = ""  # what bring-up is doing now
     error: dict[str, str] = field(default_factory=dict)  # of a failed bring-up: blame, message, remedy
 

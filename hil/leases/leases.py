@@ -3,8 +3,8 @@
     with Leases().take(["six/a1", "six/a2"], holder="anna", purpose="thermal run") as lease:
         ...                      # renewed by a thread; lease.lost when somebody freed it by force
 
-A lease is freed when its block ends, when its holder dies (whoever looks next sees that its process is gone), and
-at the end of its term otherwise.  :mod:`hil.leases.rules` says who comes first and which clock counts,
+A lease is freed when its block ends, when its holder dies (the next who looks sees that its process is gone), and at
+the end of its term otherwise.  :mod:`hil.leases.rules` says who comes first and which clock counts,
 :mod:`hil.leases.store` where it is kept.
 """
 
@@ -19,7 +19,6 @@ import re
 import sqlite3
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,16 +26,15 @@ from hil.core import paths
 from hil.core.command import Progress
 from hil.core.process_id import started
 from hil.core.wait import SYSTEM_CLOCK, Clock
-from hil.errors import BenchError, ConfigurationError
+from hil.errors import ConfigurationError
 from hil.leases.lease import LEASE_ENV, STORE_ENV, Lease, LeaseLost, LeaseTaken, outer_is_gone
-from hil.leases.rules import Claim, Place, blockers, boards_text, has_ended, left_s, sentence
-from hil.leases.rules import position as place_in_queue
+from hil.leases.rules import LeaseEntry, Origin, blockers, boards_text, has_ended, left_s, sentence
+from hil.leases.rules import position as position_in_queue
 from hil.leases.store import Session, Store, presented
-from hil.leases.wakeup import Bell, ring, sweep
 
 _log = logging.getLogger(__name__)
 
-__all__ = ["Claim", "Lease", "LeaseLost", "LeaseTaken", "Leases", "default_holder", "default_store"]
+__all__ = ["Lease", "LeaseEntry", "LeaseLost", "LeaseTaken", "Leases", "default_holder", "default_store"]
 
 PROCESS_TTL_S = 60.0
 PERSON_TTL_S = 2 * 3600.0
@@ -50,12 +48,12 @@ class Leases:
     """The leases of one store."""
 
     def __init__(
-        self, path: Path | None = None, *, clock: Clock = SYSTEM_CLOCK, here: Place | None = None
+        self, path: Path | None = None, *, clock: Clock = SYSTEM_CLOCK, here: Origin | None = None
     ) -> None:
         """``path``: the store, by default ``HIL_LEASES`` or ``<home>/leases.db``; made when it is not there."""
         self.path = (path or default_store()).absolute()
         self.clock = clock
-        self.here = here or Place.here()
+        self.here = here or Origin.here()
         self._store = Store(self.path, self.here)
         self._store.check_disk()
 
@@ -70,17 +68,18 @@ class Leases:
         progress: Progress | None = None,
         within: str = "",
     ) -> Lease:
-        """All of ``boards`` (``<lab>/<board>``), or none: LeaseTaken says who has them.
+        """Lease all of ``boards`` (``<lab>/<board>``), or none: LeaseTaken says who has them.
 
         ``wait_s``: None refuses at once when one is taken; else queue for at most so many seconds (``math.inf``:
         for ever), first come first served, and tell ``progress`` who is ahead.  ``ttl_s``: how long the lease
         outlives a holder of which nobody can see whether it died.  A process that was started with another
-        lease's ``environment()`` gets its boards within that lease; ``within`` (``<id>:<token>``) says the same.
+        lease's ``environment()`` gets its boards within that lease; ``within`` (its number) says the same.
         """
-        outer = self._around(_checked(boards), within or os.environ.get(LEASE_ENV, ""))
-        claim = self._acquire(boards, holder, purpose, ttl_s, wait_s, progress, within=outer)
-        _log.info("lease %d: taken on %s", claim.id, boards_text(claim.boards))
-        return Lease(self, claim)
+        wanted = _checked(boards)
+        outer = self._around(wanted, within or os.environ.get(LEASE_ENV, ""))
+        entry = self._acquire(self._asked(wanted, holder, purpose, ttl_s, within=outer), wait_s, progress)
+        _log.info("lease %d: taken on %s", entry.id, boards_text(entry.boards))
+        return Lease(self._store, entry, self.clock)
 
     def reserve(
         self,
@@ -91,250 +90,192 @@ class Leases:
         ttl_s: float = PERSON_TTL_S,
         wait_s: float | None = None,
         progress: Progress | None = None,
-    ) -> Claim:
-        """As ``take``, for a person: held until ``free`` or for ``ttl_s`` seconds, whatever becomes of this process."""
-        claim = self._acquire(boards, holder, purpose, ttl_s, wait_s, progress, by_person=True)
-        _log.info("lease %d: taken on %s for %g s", claim.id, boards_text(claim.boards), claim.ttl_s)
-        return next((c for c in self.list() if c.id == claim.id), claim)
+    ) -> LeaseEntry:
+        """As ``take``, for a person: held until ``free`` or for ``ttl_s`` seconds, also after this process ended."""
+        asked = self._asked(_checked(boards), holder, purpose, ttl_s, by_person=True)
+        entry = self._acquire(asked, wait_s, progress)
+        _log.info("lease %d: taken on %s for %g s", entry.id, boards_text(entry.boards), entry.ttl_s)
+        return next((each for each in self.list() if each.id == entry.id), entry)
 
-    def list(self) -> tuple[Claim, ...]:
-        """Leases that hold now, oldest first."""
-        return tuple(claim for claim in self._look() if claim.token is not None)
+    def list(self) -> tuple[LeaseEntry, ...]:
+        """Return the leases that hold now, oldest first."""
+        return tuple(entry for entry in self._look() if entry.holds)
 
-    def queue(self) -> tuple[Claim, ...]:
-        """Who waits, in the order of the queue."""
-        return tuple(claim for claim in self._look() if claim.token is None)
-
-    def token(self, board: str) -> int | None:
-        """The fencing token of whoever holds ``board`` now; None when nobody does."""
-        return max((c.token or 0 for c in self.list() if board in c.boards), default=None)
+    def queue(self) -> tuple[LeaseEntry, ...]:
+        """Return who waits, in the order of the queue."""
+        return tuple(entry for entry in self._look() if not entry.holds)
 
     def wait_free(
         self, boards: Iterable[str], *, wait_s: float = math.inf, progress: Progress | None = None
     ) -> None:
         """Wait until nobody holds or waits for any of ``boards``; takes nothing.  LeaseTaken when it takes longer."""
         wanted = _checked(boards)
-        told: list[int] | None = None
+        shown: list[int] | None = None
         begin = self.clock.monotonic()
-        while busy := [c for c in self._look() if not wanted.isdisjoint(c.boards)]:
+        while busy := [entry for entry in self._look() if not wanted.isdisjoint(entry.boards)]:
             waited = self.clock.monotonic() - begin
             if waited >= wait_s:
                 raise self._taken(wanted, busy, waited)
-            if progress and told != (told := [c.id for c in busy]):
-                progress("; ".join(sentence(c, wanted, self.here) for c in busy))
+            if progress and shown != (shown := [entry.id for entry in busy]):
+                progress("; ".join(sentence(entry, wanted, self.here) for entry in busy))
             self.clock.sleep(min(_pause(len(busy), waited), max(0.0, wait_s - waited)))
 
-    def free(self, which: int | str, *, by: str = "", force: bool = False) -> tuple[Claim, ...]:
-        """End a lease or a wait by its id, or whatever holds a board (``<lab>/<board>``); what was ended.
+    def free(self, which: int | str, *, by: str = "", force: bool = False) -> tuple[LeaseEntry, ...]:
+        """End a lease or a wait by its number, or the lease of a board (``<lab>/<board>``); return what was ended.
 
         ConfigurationError when it is another's or its process still runs, unless ``force``d, and when there is none.
         """
         by = by or default_holder()
-        found = tuple(c for c in self._look() if c.id == which or (c.token is not None and which in c.boards))
-        if not found:
-            known = ", ".join(f"{c.id} ({boards_text(c.boards)})" for c in self._look()) or "none"
+        present = self._look()
+        ended = tuple(e for e in present if e.id == which or (e.holds and which in e.boards))
+        if not ended:
+            known = ", ".join(f"{e.id} ({boards_text(e.boards)})" for e in present) or "none"
             what = f"lease {which}" if isinstance(which, int) else f"lease on {which}"
             raise ConfigurationError(f"there is no {what}", remedy=f"leases: {known}")
-        for claim in found if not force else ():
-            if claim.holder != by:
+        for entry in ended if not force else ():
+            if entry.holder != by:
                 raise ConfigurationError(
-                    f"not yours ({by}): {sentence(claim, here=self.here)}",
-                    remedy=f"ask {claim.holder}, or free it all the same with --force",
+                    f"not yours ({by}): {sentence(entry, here=self.here)}",
+                    remedy=f"ask {entry.holder}, or free it all the same with --force",
                 )
-            if not claim.by_person:
+            if not entry.by_person:
                 raise ConfigurationError(
-                    f"its process still runs: {sentence(claim, here=self.here)}",
-                    remedy=f"end process {claim.pid} on {claim.place.host} (that frees it), or use --force",
+                    f"its process still runs: {sentence(entry, here=self.here)}",
+                    remedy=f"end process {entry.pid} on {entry.origin.host} (that frees it), or use --force",
                 )
-        with self._store.open() as db:
-            self._drop(db, [claim.id for claim in found], durable=True)
-        for claim in found:
-            _log.info(
-                "lease %d of %.80r on %s: freed by %.80r",
-                claim.id,
-                claim.holder,
-                boards_text(claim.boards),
-                by,
-            )
-        return found
+        with self._store.open() as db, db.write(durable=True):
+            db.drop(entry.id for entry in ended)
+        for entry in ended:
+            boards = boards_text(entry.boards)
+            _log.info("lease %d of %.80r on %s: freed by %.80r", entry.id, entry.holder, boards, by)
+        return ended
 
-    def extend(self, lease_id: int, *, ttl_s: float | None = None) -> Claim:
+    def extend(self, lease_id: int, *, ttl_s: float | None = None) -> LeaseEntry:
         """Begin a person's term again, now, with a new length if one is given.  ConfigurationError when it is over."""
         self._look()
         with self._store.open() as db, db.write(durable=True):
-            claim = next((c for c in db.claims() if c.id == lease_id and c.token and c.by_person), None)
-            if claim is None:
+            if not any(e.id == lease_id and e.holds and e.by_person for e in db.entries()):
                 raise ConfigurationError(
                     f"there is no person's lease {lease_id}", remedy="`hil lease list` has those that hold"
                 )
             db.renew(lease_id, self.clock.monotonic(), ttl_s=None if ttl_s is None else _ttl(ttl_s))
-        return next(c for c in self.list() if c.id == lease_id)
+        return next(entry for entry in self.list() if entry.id == lease_id)
 
-    def is_held(self, claim: Claim) -> bool:
-        """Whether that lease is still in the store (and the one around it, if any)."""
-        with self._store.open() as db:
-            return _holds(db, claim)
-
-    def renew_held(self, claim: Claim) -> float | None:
-        """Begin the term of a lease again; the clock then, or None when it is gone."""
-        with self._store.open() as db, db.write():
-            if not _holds(db, claim):
-                return None
-            now_s = self.clock.monotonic()
-            db.renew(claim.id, now_s)
-            return now_s
-
-    def drop_held(self, claim: Claim) -> None:
-        """Remove a lease; nothing when it is gone."""
-        with self._store.open() as db:
-            self._drop(db, [claim.id])
-        _log.info("lease %d: given back", claim.id)
-
-    def hand_held(self, claim: Claim, pid: int) -> Claim:
-        """Make another process of this host the one that holds a lease; unchanged when it has ended already."""
-        found = started(pid)
-        if found is None:
-            return claim
-        with self._store.open() as db, db.write():
-            db.hand(claim.id, pid, found[0])
-        return replace(claim, pid=pid, start_ticks=found[0])
-
-    def _acquire(
+    def _asked(
         self,
-        boards: Iterable[str],
+        wanted: frozenset[str],
         holder: str,
         purpose: str,
         ttl_s: float,
-        wait_s: float | None,
-        progress: Progress | None,
         *,
         by_person: bool = False,
         within: int | None = None,
-    ) -> Claim:
-        wanted = _checked(boards)
+    ) -> LeaseEntry:
+        """Return the entry with which this process asks now."""
         mine = started(os.getpid())
-        begin = self.clock.monotonic()
-        wall = datetime.now(UTC)
-        asked = Claim(
+        now = datetime.now(UTC)
+        return LeaseEntry(
             id=0,
-            token=None,
             boards=wanted,
             holder=" ".join(holder.split()) or default_holder(),
             purpose=" ".join(purpose.split()),
             by_person=by_person,
             within=within,
-            place=self.here,
+            origin=self.here,
             pid=os.getpid(),
             start_ticks=mine[0] if mine else 0,
             ttl_s=_ttl(ttl_s),
-            renewed_s=begin,
+            renewed_s=self.clock.monotonic(),
             renewals=0,
-            asked=wall,
+            asked=now,
             taken=None,
-            renewed=wall,
+            renewed=now,
         )
+
+    def _acquire(self, asked: LeaseEntry, wait_s: float | None, progress: Progress | None) -> LeaseEntry:
+        """Queue, wait for at most ``wait_s``, and return the lease."""
         with self._store.open() as db:
-            with db.write(durable=by_person):
-                claim_id = db.enter(asked)
-                granted = self._grant(db, claim_id)
+            with db.write(durable=asked.by_person):
+                entry_id = db.enter(asked)
+                granted = self._grant(db, entry_id)
                 if granted is None and wait_s is None:
-                    ahead = blockers(_mine(db, claim_id), presented(db.claims(), self.here, begin))
+                    present = presented(db.entries(), self.here, asked.renewed_s)
                     # The roll-back takes it out of the queue again, and the next one gets its number.
-                    raise self._taken(wanted, ahead, None)
+                    raise self._taken(asked.boards, blockers(db.entry(entry_id), present), None)
             try:
-                if granted:
-                    return granted
-                with Bell(self.path, claim_id) as bell:
-                    sweep(self.path, db.claims())
-                    return self._queue(db, claim_id, bell, begin, wait_s or 0.0, progress)
+                return granted or self._queue(db, entry_id, asked.renewed_s, wait_s or 0.0, progress)
             except BaseException:
-                with suppress(sqlite3.Error):
-                    self._drop(db, [claim_id])
+                with suppress(sqlite3.Error), db.write():
+                    db.drop([entry_id])
                 raise
 
     def _queue(
-        self,
-        db: Session,
-        claim_id: int,
-        bell: Bell,
-        begin: float,
-        wait_s: float,
-        progress: Progress | None,
-    ) -> Claim:
+        self, db: Session, entry_id: int, begin: float, wait_s: float, progress: Progress | None
+    ) -> LeaseEntry:
         """Wait in the queue until the lease is granted: mostly reading, with a sign of life now and then."""
-        told: list[int] | None = None
+        shown: list[int] | None = None
         while True:
-            claims = db.claims()
-            me = _mine(db, claim_id)
-            ahead = blockers(me, claims)
+            entries = db.entries()
+            mine = db.entry(entry_id)
+            ahead = blockers(mine, entries)
             now_s = self.clock.monotonic()
-            over = [c for c in ahead if self._is_over(c, now_s)]
-            if now_s >= me.renewed_s + me.term_s / 3:
+            if now_s >= mine.renewed_s + mine.term_s / 3:
                 with db.write():
-                    db.renew(claim_id, now_s)
-            if len(over) == len(ahead) or self._unseen(ahead):
-                with db.write(durable=me.by_person):
-                    granted = self._grant(db, claim_id)
-                if over:
-                    ring(self.path, db.claims())
+                    db.renew(entry_id, now_s)
+            if all(self._is_over(entry, now_s) for entry in ahead) or self._unseen(ahead):
+                with db.write(durable=mine.by_person):
+                    granted = self._grant(db, entry_id)
                 if granted:
                     return granted
                 continue
             waited = now_s - begin
             if waited >= wait_s:
-                raise self._taken(me.boards, blockers(me, presented(claims, self.here, now_s)), waited)
-            if progress and told != (told := [c.id for c in ahead]):
-                ahead = blockers(me, presented(claims, self.here, now_s))
-                behind = "; ".join(sentence(c, me.boards, self.here) for c in ahead)
-                place = place_in_queue(me, claims)
-                progress(f"place {place} in the queue for {boards_text(me.boards)}: {behind}")
-            longest = min(me.term_s / 3, max(0.0, wait_s - waited))
-            bell.wait(min(_pause(len(ahead), waited), longest), self.clock)
+                raise self._taken(mine.boards, blockers(mine, presented(entries, self.here, now_s)), waited)
+            if progress and shown != (shown := [entry.id for entry in ahead]):
+                ahead = blockers(mine, presented(entries, self.here, now_s))
+                reasons = "; ".join(sentence(entry, mine.boards, self.here) for entry in ahead)
+                place = position_in_queue(mine, entries)
+                progress(f"place {place} in the queue for {boards_text(mine.boards)}: {reasons}")
+            longest = min(mine.term_s / 3, max(0.0, wait_s - waited))
+            self.clock.sleep(min(_pause(len(ahead), waited), longest))
 
-    def _grant(self, db: Session, claim_id: int) -> Claim | None:
-        """In a transaction: remove who is over and in the way, and take the boards if they are free then."""
+    def _grant(self, db: Session, entry_id: int) -> LeaseEntry | None:
+        """Within a transaction: remove entries ahead that are over, and take the boards if they are free then."""
         now_s = self.clock.monotonic()
-        me = _mine(db, claim_id)
-        claims = db.claims()
-        if me.within is not None and all(c.id != me.within for c in claims):
-            raise outer_is_gone(f"lease {me.within}")
-        ahead = blockers(me, claims)
+        mine, entries = db.entry(entry_id), db.entries()
+        if mine.within is not None and all(entry.id != mine.within for entry in entries):
+            raise outer_is_gone(f"lease {mine.within}")
+        ahead = blockers(mine, entries)
         db.note_sightings(self._unseen(ahead), now_s)
-        over = [c for c in ahead if self._is_over(c, now_s)]
-        db.drop(c.id for c in over)
+        over = [entry for entry in ahead if self._is_over(entry, now_s)]
+        db.drop(entry.id for entry in over)
         if len(over) < len(ahead):
             return None
-        db.grant(me, now_s)
-        return _mine(db, claim_id)
+        db.grant(mine, now_s)
+        return db.entry(entry_id)
 
-    def _drop(self, db: Session, ids: Iterable[int], *, durable: bool = False) -> None:
-        """Remove claims and wake whoever is next."""
-        with db.write(durable=durable):
-            db.drop(ids)
-        ring(self.path, db.claims())
-
-    def _look(self) -> tuple[Claim, ...]:
-        """Every claim that is not over, as people read it; those that are over are removed on the way."""
+    def _look(self) -> tuple[LeaseEntry, ...]:
+        """Return every entry that is not over, as people read it; those that are over are removed on the way."""
         with self._store.open() as db:
             now_s = self.clock.monotonic()
-            if self._unseen(db.claims()) or any(self._is_over(c, now_s) for c in db.claims()):
+            if self._unseen(db.entries()) or any(self._is_over(entry, now_s) for entry in db.entries()):
                 with db.write():
-                    db.note_sightings(self._unseen(db.claims()), now_s)
-                    db.drop([c.id for c in db.claims() if self._is_over(c, self.clock.monotonic())])
-                ring(self.path, db.claims())
-            return tuple(presented(db.claims(), self.here, self.clock.monotonic()))
+                    db.note_sightings(self._unseen(db.entries()), now_s)
+                    db.drop([e.id for e in db.entries() if self._is_over(e, self.clock.monotonic())])
+            return tuple(presented(db.entries(), self.here, self.clock.monotonic()))
 
-    def _is_over(self, claim: Claim, now_s: float) -> bool:
-        return left_s(claim, self.here, now_s) <= 0 or has_ended(claim, self.here)
+    def _is_over(self, entry: LeaseEntry, now_s: float) -> bool:
+        return left_s(entry, self.here, now_s) <= 0 or has_ended(entry, self.here)
 
-    def _unseen(self, claims: Iterable[Claim]) -> tuple[Claim, ...]:
-        return tuple(c for c in claims if c.seen_s is None and not c.place.same_clock(self.here))
+    def _unseen(self, entries: Iterable[LeaseEntry]) -> tuple[LeaseEntry, ...]:
+        return tuple(e for e in entries if e.seen_s is None and not e.origin.same_clock(self.here))
 
     def _around(self, wanted: frozenset[str], text: str) -> int | None:
-        """The lease (``<id>:<token>``) within which to take boards, if it is about these."""
+        """Return the number of the lease within which to take boards, if it is about these."""
         if not text:
             return None
-        outer = next((c for c in self.list() if f"{c.id}:{c.token}" == text), None)
+        # Older releases wrote a token behind the number.
+        outer = next((entry for entry in self.list() if str(entry.id) == text.partition(":")[0]), None)
         if outer is None:
             raise outer_is_gone(f"lease {text}")
         if missing := wanted - outer.boards if wanted & outer.boards else frozenset():
@@ -344,10 +285,12 @@ class Leases:
             )
         return outer.id if wanted & outer.boards else None
 
-    def _taken(self, wanted: frozenset[str], ahead: Iterable[Claim], waited_s: float | None) -> LeaseTaken:
-        ahead = sorted(ahead, key=lambda c: (c.token is None, c.id))
+    def _taken(
+        self, wanted: frozenset[str], ahead: Iterable[LeaseEntry], waited_s: float | None
+    ) -> LeaseTaken:
+        ahead = sorted(ahead, key=lambda entry: (not entry.holds, entry.id))
         waited = "" if waited_s is None else f" after {waited_s:.0f} s of waiting"
-        lines = [sentence(c, wanted, self.here) for c in ahead]
+        lines = [sentence(entry, wanted, self.here) for entry in ahead]
         advice = "" if waited_s is not None else "; --wait 10m queues for them"
         return LeaseTaken(
             f"{boards_text(wanted)}: not free{waited}\n  " + "\n  ".join(lines),
@@ -357,12 +300,12 @@ class Leases:
 
 
 def default_store() -> Path:
-    """``HIL_LEASES``, else ``leases.db`` in the home of this program."""
+    """Return ``HIL_LEASES``, else ``leases.db`` in the home of this program."""
     return Path(os.environ.get(STORE_ENV) or paths.home() / "leases.db")
 
 
 def default_holder() -> str:
-    """Who asks: the user who ran sudo, else the user of this process."""
+    """Return who asks: the user who ran sudo, else the user of this process."""
     if name := os.environ.get("SUDO_USER"):
         return name
     try:
@@ -371,23 +314,8 @@ def default_holder() -> str:
         return f"uid{os.geteuid()}"
 
 
-def _holds(db: Session, claim: Claim) -> bool:
-    ids = {c.id for c in db.claims() if c.token is not None}
-    return claim.id in ids and (claim.within is None or claim.within in ids)
-
-
-def _mine(db: Session, claim_id: int) -> Claim:
-    for claim in db.claims():
-        if claim.id == claim_id:
-            return claim
-    raise BenchError(
-        "this process is not in the queue any more: somebody ended its wait, or it stood still for too long",
-        remedy="ask again; `hil lease list` shows leases and queue",
-    )
-
-
 def _pause(ahead: int, waited_s: float) -> float:
-    """Seconds until the next look: short for who is next, long for who is far back or has waited for long."""
+    """Return seconds until the next look: few for the next in turn, more far back or after a long wait."""
     return min(_LATEST_S, _SOONEST_S * ahead**2 * (1 + waited_s / 60)) * random.uniform(0.75, 1.25)
 
 

@@ -1,7 +1,7 @@
-"""The rules of leases, pure: who is ahead of whom, when a term is over, how a claim reads in a sentence.
+"""The rules of leases, pure: who is ahead of whom, when a term is over, how an entry reads in a sentence.
 
 No wall clock decides anything here, so one that jumps neither ends nor doubles a lease.  Terms run on the
-monotonic clock, which all processes of one boot share.  A claim made on another clock (before a restart of this
+monotonic clock, which all processes of one boot share.  An entry made on another clock (before a restart of this
 machine, or on another host) runs its whole term again from the moment it is first looked at from here, unless it
 is renewed; a process of this very machine before its restart is certainly gone.
 """
@@ -23,8 +23,8 @@ WAIT_TERM_S = 30.0
 
 
 @dataclass(frozen=True)
-class Place:
-    """From where somebody claims or looks: what makes clocks and process numbers comparable."""
+class Origin:
+    """The machine, boot and namespaces of a process: what makes clocks and process numbers comparable."""
 
     host: str
     machine: str
@@ -37,8 +37,8 @@ class Place:
     """The PID namespace: process numbers compare within one boot and one of these."""
 
     @classmethod
-    def here(cls, proc: Path = PROC) -> Place:
-        """Where this process is.  BenchError when ``/proc`` does not show it."""
+    def here(cls, proc: Path = PROC) -> Origin:
+        """Return where this process runs. Raises BenchError when ``/proc`` does not show it."""
         if started(os.getpid(), proc) is None or (proc / "self").readlink() != Path(str(os.getpid())):
             raise BenchError(
                 "/proc does not show this process, so nobody could see whether it still runs",
@@ -52,27 +52,25 @@ class Place:
             pids=_namespace(proc, "pid"),
         )
 
-    def same_clock(self, other: Place) -> bool:
+    def same_clock(self, other: Origin) -> bool:
         """Whether monotonic times of both compare."""
         return (self.boot, self.clock) == (other.boot, other.clock)
 
-    def sees_processes_of(self, other: Place) -> bool:
+    def sees_processes_of(self, other: Origin) -> bool:
         """Whether a pid there means the same process here."""
         return self.same_clock(other) and self.pids == other.pids
 
-    def is_after_restart_of(self, other: Place) -> bool:
+    def is_after_restart_of(self, other: Origin) -> bool:
         """Whether this is the same machine (or container), started again since."""
         same = self.machine != "" and (self.machine, self.host) == (other.machine, other.host)
         return same and self.boot != other.boot
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A lease (``token`` set) or a place in the queue for one (``token`` None).  Times are UTC, for people only."""
+class LeaseEntry:
+    """A lease (``taken`` set) or a position in the queue for one (``taken`` None).  Times are UTC, for people only."""
 
     id: int
-    token: int | None
-    """Fencing token: grows with every lease ever granted by the store, so a later holder has a higher one."""
     boards: frozenset[str]
     holder: str
     purpose: str
@@ -80,67 +78,72 @@ class Claim:
     """Nobody's process: it lasts until it is freed or its term is over."""
     within: int | None
     """The lease whose holder lets this one use its boards."""
-    place: Place
+    origin: Origin
     pid: int
     start_ticks: int
     ttl_s: float
     renewed_s: float
-    """Monotonic clock of ``place`` at the last sign of life."""
+    """Monotonic clock of ``origin`` at the last sign of life."""
     renewals: int
     asked: datetime
     taken: datetime | None
     renewed: datetime
     seen_s: float | None = None
-    """Looker's monotonic clock when it first saw this renewal; only for a claim made on another clock."""
+    """Looker's monotonic clock when it first saw this renewal; only for an entry made on another clock."""
     left_s: float = 0.0
     """Rest of the term at the time of reading."""
     expires: datetime | None = None
     """The end of the term, by the wall clock at the time of reading."""
     position: int = 0
-    """Place in the queue for its boards: 1 is next; 0 holds them."""
+    """Origin in the queue for its boards: 1 is next; 0 holds them."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is a lease; else it waits in the queue."""
+        return self.taken is not None
 
     @property
     def term_s(self) -> float:
-        return WAIT_TERM_S if self.token is None else self.ttl_s
+        return self.ttl_s if self.holds else WAIT_TERM_S
 
 
-def left_s(claim: Claim, here: Place, now_s: float) -> float:
-    """Seconds until the term of ``claim`` is over; not above 0 when it is."""
-    if claim.place.same_clock(here):
-        return claim.renewed_s + claim.term_s - now_s
-    return claim.term_s if claim.seen_s is None else claim.seen_s + claim.term_s - now_s
+def left_s(entry: LeaseEntry, here: Origin, now_s: float) -> float:
+    """Seconds until the term of ``entry`` is over; not above 0 when it is."""
+    if entry.origin.same_clock(here):
+        return entry.renewed_s + entry.term_s - now_s
+    return entry.term_s if entry.seen_s is None else entry.seen_s + entry.term_s - now_s
 
 
-def has_ended(claim: Claim, here: Place, proc: Path = PROC) -> bool:
-    """Whether the process behind a claim is certainly gone; never true of a person's lease."""
-    if claim.by_person and claim.token is not None:
+def has_ended(entry: LeaseEntry, here: Origin, proc: Path = PROC) -> bool:
+    """Whether the process behind an entry is certainly gone; never true of a person's lease."""
+    if entry.by_person and entry.holds:
         return False
-    if here.sees_processes_of(claim.place):
-        return is_gone(claim.pid, claim.start_ticks, proc)
-    return here.is_after_restart_of(claim.place)
+    if here.sees_processes_of(entry.origin):
+        return is_gone(entry.pid, entry.start_ticks, proc)
+    return here.is_after_restart_of(entry.origin)
 
 
-def blockers(claim: Claim, claims: Iterable[Claim]) -> list[Claim]:
-    """Who is in the way of ``claim``: whoever holds one of its boards, and whoever asked for one before it.
+def blockers(entry: LeaseEntry, entries: Iterable[LeaseEntry]) -> list[LeaseEntry]:
+    """Who is in the way of ``entry``: whoever holds one of its boards, and whoever asked for one before it.
 
     Because earlier askers count even while they wait for other boards, boards are reserved in the order of the
-    queue, and nobody starves.  A claim within a lease meets only the other claims within that lease.
+    queue, and nobody starves.  An entry within a lease meets only the other entries within that lease.
     """
     return [
         other
-        for other in claims
-        if other.id not in (claim.id, claim.within)
-        and not claim.boards.isdisjoint(other.boards)
-        and (other.token is not None or other.id < claim.id)
-        and (claim.within is None or other.within == claim.within)
+        for other in entries
+        if other.id not in (entry.id, entry.within)
+        and not entry.boards.isdisjoint(other.boards)
+        and (other.holds or other.id < entry.id)
+        and (entry.within is None or other.within == entry.within)
     ]
 
 
-def position(claim: Claim, claims: Iterable[Claim]) -> int:
-    """Place in the queue: 1 when only holders are in the way; 0 for a holder."""
-    if claim.token is not None:
+def position(entry: LeaseEntry, entries: Iterable[LeaseEntry]) -> int:
+    """Origin in the queue: 1 when only holders are in the way; 0 for a holder."""
+    if entry.holds:
         return 0
-    return 1 + sum(other.token is None for other in blockers(claim, claims))
+    return 1 + sum(not other.holds for other in blockers(entry, entries))
 
 
 def boards_text(boards: Iterable[str]) -> str:
@@ -148,23 +151,23 @@ def boards_text(boards: Iterable[str]) -> str:
     return ", ".join(sorted(boards))
 
 
-def sentence(claim: Claim, boards: Iterable[str] = (), here: Place | None = None) -> str:
+def sentence(entry: LeaseEntry, boards: Iterable[str] = (), here: Origin | None = None) -> str:
     """Who holds (or waits for) ``boards`` since when, until when, where, for what."""
-    shared = claim.boards & frozenset(boards) or claim.boards
+    shared = entry.boards & frozenset(boards) or entry.boards
     names = boards_text(shared)
-    who = f"{claim.holder} on {claim.place.host}"
-    what = f'for "{claim.purpose}"' if claim.purpose else "without a stated purpose"
-    if claim.taken is None:
+    who = f"{entry.holder} on {entry.origin.host}"
+    what = f'for "{entry.purpose}"' if entry.purpose else "without a stated purpose"
+    if not entry.holds:
         return (
-            f"{who} waits for {names} since {utc(claim.asked)} {what} (place {claim.position} in the queue)"
+            f"{who} waits for {names} since {utc(entry.asked)} {what} (place {entry.position} in the queue)"
         )
     verb = "are" if len(shared) > 1 else "is"
-    text = f"{names} {verb} held by {who} since {utc(claim.taken)} {what}"
-    if claim.by_person:
-        return f"{text}, until {utc(claim.expires)} ({span(claim.left_s)} left; lease {claim.id})"
-    mine = claim.pid == os.getpid() and here is not None and here.sees_processes_of(claim.place)
-    process = "this process" if mine else f"process {claim.pid}"
-    return f"{text}, while {process} lives and renews it, now until {utc(claim.expires)} (lease {claim.id})"
+    text = f"{names} {verb} held by {who} since {utc(entry.taken)} {what}"
+    if entry.by_person:
+        return f"{text}, until {utc(entry.expires)} ({span(entry.left_s)} left; lease {entry.id})"
+    mine = entry.pid == os.getpid() and here is not None and here.sees_processes_of(entry.origin)
+    process = "this process" if mine else f"process {entry.pid}"
+    return f"{text}, while {process} lives and renews it, now until {utc(entry.expires)} (lease {entry.id})"
 
 
 def utc(moment: datetime | None) -> str:

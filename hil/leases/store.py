@@ -1,8 +1,7 @@
 """Where leases are kept: one SQLite file on a local disk of the lab controller, shared by every process on it.
 
 WAL, so that lookers never wait for a writer; ``BEGIN IMMEDIATE``, so that whoever decides has read the latest.
-Only what concerns a person's lease waits for the disk: a power cut ends all processes anyway, and the fencing
-tokens leap with every boot, so that one which a power cut took back is not given out again.  Connections are opened
+Only what concerns a person's lease waits for the disk: a power cut ends all processes anyway.  Connections are opened
 for one operation and never kept across a fork.
 """
 
@@ -21,22 +20,21 @@ from pathlib import Path
 from hil.core.process_id import PROC
 from hil.core.wait import wait_until
 from hil.errors import BenchError, ConfigurationError, HarnessError, HilError
-from hil.leases.rules import Claim, Place, left_s, position
+from hil.leases.rules import LeaseEntry, Origin, left_s, position
 
 APPLICATION = 0x48494C4C  # "HILL", in the file's header: this is a lease store
-VERSION = 1
+VERSION = 2
+READABLE = (1, VERSION)
+"""Format 1 had a fencing token with every lease, in a column and a table that are left alone."""
 BUSY_S = 30.0
 """How long one operation waits for the others' writes (each takes about a millisecond)."""
-
-LEAP = 1_000_000
-"""More leases than are ever granted between two writes to the disk (SQLite's checkpoint, 1,000 pages)."""
 
 REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph", "fuse.sshfs", "fuse.glusterfs"})
 """File systems over which processes on two machines do not share memory, which WAL needs."""
 
 _SCHEMA = (
     """CREATE TABLE claims (
-        id INTEGER PRIMARY KEY AUTOINCREMENT, token INTEGER UNIQUE, within INTEGER, boards TEXT NOT NULL,
+        id INTEGER PRIMARY KEY AUTOINCREMENT, within INTEGER, boards TEXT NOT NULL,
         holder TEXT NOT NULL, purpose TEXT NOT NULL, by_person INTEGER NOT NULL, place TEXT NOT NULL,
         pid INTEGER NOT NULL, start_ticks INTEGER NOT NULL, ttl_s REAL NOT NULL, renewed_s REAL NOT NULL,
         renewals INTEGER NOT NULL DEFAULT 0, asked_utc TEXT NOT NULL, taken_utc TEXT, renewed_utc TEXT NOT NULL)""",
@@ -47,14 +45,10 @@ _SCHEMA = (
     """CREATE TABLE sightings (
         claim INTEGER REFERENCES claims ON DELETE CASCADE, clock TEXT, renewals INTEGER NOT NULL,
         at_s REAL NOT NULL, PRIMARY KEY (claim, clock)) WITHOUT ROWID""",
-    "CREATE TABLE tokens (last INTEGER NOT NULL, boot TEXT NOT NULL)",
 )
 
-
-_SIGHTED = (
-    "LEFT JOIN sightings ON sightings.claim = claims.id AND sightings.clock = ? "
-    "AND sightings.renewals = claims.renewals"
-)
+_PLAIN = ("within", "holder", "purpose", "pid", "start_ticks", "ttl_s", "renewed_s")
+"""Fields of an entry that stand in a column as they are."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +56,12 @@ class Store:
     """The file, and the place from which it is looked at."""
 
     path: Path
-    here: Place
+    here: Origin
 
     @contextmanager
     def open(self) -> Iterator[Session]:
         """A connection; its errors come out with blame and remedy."""
-        with _told(self.path):
+        with _explained(self.path):
             if not self.path.exists():
                 self._create()
             with closing(_connect(self.path)) as connection:
@@ -89,13 +83,12 @@ class Store:
 
         def created() -> bool:
             # Many may arrive at once: changing the journal's mode wants the file alone, and does not queue for it.
-            with _told(self.path), closing(_connect(self.path)) as db:
+            with _explained(self.path), closing(_connect(self.path)) as db:
                 db.execute("PRAGMA journal_mode = WAL")
                 db.execute("BEGIN IMMEDIATE")
                 if _is_empty(db):
                     for statement in _SCHEMA:
                         db.execute(statement)
-                    db.execute("INSERT INTO tokens VALUES (0, ?)", (self.here.boot,))
                     db.execute(f"PRAGMA application_id = {APPLICATION}")
                     db.execute(f"PRAGMA user_version = {VERSION}")
                 db.execute("COMMIT")
@@ -107,11 +100,10 @@ class Store:
 class Session:
     """One connection's verbs.  Those that write want ``with session.write():`` around them."""
 
-    def __init__(self, connection: sqlite3.Connection, here: Place) -> None:
+    def __init__(self, connection: sqlite3.Connection, here: Origin) -> None:
         self._db = connection
         self._here = here
-        self._cached: tuple[int, list[Claim]] | None = None
-        self._known: dict[tuple[object, ...], Claim] = {}
+        self._cached: tuple[int, list[LeaseEntry]] | None = None
 
     @contextmanager
     def write(self, *, durable: bool = False) -> Iterator[None]:
@@ -127,114 +119,105 @@ class Session:
             self._cached = None
             raise
 
-    def claims(self) -> list[Claim]:
-        """Every lease and every place in the queue, by id; also those whose term is over."""
+    def entries(self) -> list[LeaseEntry]:
+        """Return every lease and every position in the queue, by id; also those whose term is over."""
         version = int(self._db.execute("PRAGMA data_version").fetchone()[0])
         if self._cached is None or self._cached[0] != version:
             # Between the version and the rows somebody may have written: then the next look reads again.
-            self._cached = (version, self._read())
+            rows = self._db.execute(
+                "SELECT claims.*, at_s FROM claims LEFT JOIN sightings ON sightings.claim = claims.id "
+                "AND sightings.clock = ? AND sightings.renewals = claims.renewals ORDER BY id",
+                (_clock(self._here),),
+            )
+            self._cached = version, [_entry(row) for row in rows]
         return self._cached[1]
 
-    def _read(self) -> list[Claim]:
-        """All claims; of those seen before only what can change is read, for queues are long and looks are many."""
-        marks = self._db.execute(
-            "SELECT claims.id, token, claims.renewals, pid, at_s FROM claims " + _SIGHTED,
-            (_clock(self._here),),
-        ).fetchall()
-        known = {mark: claim for mark in map(tuple, marks) if (claim := self._known.get(mark))}
-        fresh = [mark[0] for mark in marks if tuple(mark) not in known]
-        if fresh:
-            rows = self._db.execute(
-                f"SELECT claims.*, at_s FROM claims {_SIGHTED} WHERE claims.id IN (SELECT value FROM json_each(?))",
-                (_clock(self._here), json.dumps(fresh)),
-            )
-            known |= {
-                (row["id"], row["token"], row["renewals"], row["pid"], row["at_s"]): _claim(row)
-                for row in rows
-            }
-        self._known = known
-        return sorted(known.values(), key=lambda claim: claim.id)
+    def entry(self, entry_id: int) -> LeaseEntry:
+        """Return one of them. Raises BenchError when it is gone."""
+        for entry in self.entries():
+            if entry.id == entry_id:
+                return entry
+        raise BenchError(
+            "this process is not in the queue any more: somebody ended its wait, or it stood still for too long",
+            remedy="ask again; `hil lease list` shows leases and queue",
+        )
 
-    def enter(self, claim: Claim) -> int:
-        """Put a claim into the queue; its id."""
+    def holds(self, entry: LeaseEntry) -> bool:
+        """Return whether that lease is still here, and the one around it, if any."""
+        ids = {each.id for each in self.entries() if each.holds}
+        return entry.id in ids and (entry.within is None or entry.within in ids)
+
+    def enter(self, entry: LeaseEntry) -> int:
+        """Put an entry into the queue; return its id."""
         self._cached = None  # here and below: data_version tells of others' writes only
         cursor = self._db.execute(
             "INSERT INTO claims (within, boards, holder, purpose, by_person, place, pid, start_ticks, ttl_s, "
-            "renewed_s, asked_utc, renewed_utc) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-            (
-                claim.within,
-                json.dumps(sorted(claim.boards)),
-                claim.holder,
-                claim.purpose,
-                claim.by_person,
-                json.dumps(asdict(claim.place)),
-                claim.pid,
-                claim.start_ticks,
-                claim.ttl_s,
-                claim.renewed_s,
-                claim.asked.isoformat(),
-                claim.renewed.isoformat(),
-            ),
+            "renewed_s, asked_utc, renewed_utc) VALUES (:within, :boards, :holder, :purpose, :by_person, :place, :pid, "
+            ":start_ticks, :ttl_s, :renewed_s, :asked_utc, :renewed_utc)",
+            {
+                **{name: getattr(entry, name) for name in _PLAIN},
+                "by_person": entry.by_person,
+                "boards": json.dumps(sorted(entry.boards)),
+                "place": json.dumps(asdict(entry.origin)),
+                "asked_utc": entry.asked.isoformat(),
+                "renewed_utc": entry.renewed.isoformat(),
+            },
         )
         return int(cursor.lastrowid or 0)
 
-    def grant(self, claim: Claim, now_s: float) -> None:
-        """Turn a place in the queue into a lease.  HarnessError when a board is held after all (a bug of ours)."""
+    def grant(self, entry: LeaseEntry, now_s: float) -> None:
+        """Turn a position in the queue into a lease.  HarnessError when a board is held after all (a bug of ours)."""
         self._cached = None
-        self._db.execute(
-            "UPDATE tokens SET last = last + CASE boot WHEN ?1 THEN 1 ELSE ?2 END, boot = ?1",
-            (self._here.boot, LEAP),
-        )
         try:
-            for board in claim.boards:
-                nested = claim.within is not None
-                self._db.execute("INSERT INTO held VALUES (?, ?, ?)", (board, nested, claim.id))
+            nested = entry.within is not None
+            self._db.executemany(
+                "INSERT INTO held VALUES (?, ?, ?)", [(board, nested, entry.id) for board in entry.boards]
+            )
         except sqlite3.IntegrityError as exc:
-            raise HarnessError(f"the rules granted a board twice: claim {claim.id} ({exc})") from exc
+            raise HarnessError(f"the rules granted a board twice: lease {entry.id} ({exc})") from exc
         self._db.execute(
-            "UPDATE claims SET token = (SELECT last FROM tokens), taken_utc = ? WHERE id = ?",
-            (datetime.now(UTC).isoformat(), claim.id),
+            "UPDATE claims SET taken_utc = ? WHERE id = ?", (datetime.now(UTC).isoformat(), entry.id)
         )
-        self.renew(claim.id, now_s)
+        self.renew(entry.id, now_s)
 
-    def renew(self, claim_id: int, now_s: float, *, ttl_s: float | None = None) -> None:
-        """The claim's term begins again, on the clock of this place."""
+    def renew(self, entry_id: int, now_s: float, *, ttl_s: float | None = None) -> None:
+        """Begin the entry's term again, on the clock of this process."""
         self._cached = None
         self._db.execute(
             "UPDATE claims SET renewed_s = ?, renewals = renewals + 1, renewed_utc = ?, place = ?, "
             "ttl_s = coalesce(?, ttl_s) WHERE id = ?",
-            (now_s, datetime.now(UTC).isoformat(), json.dumps(asdict(self._here)), ttl_s, claim_id),
+            (now_s, datetime.now(UTC).isoformat(), json.dumps(asdict(self._here)), ttl_s, entry_id),
         )
 
-    def hand(self, claim_id: int, pid: int, start_ticks: int) -> None:
-        """Another process of this place counts as the holder."""
+    def hand(self, entry_id: int, pid: int, start_ticks: int) -> None:
+        """Make another process of this machine the holder."""
         self._cached = None
         self._db.execute(
-            "UPDATE claims SET pid = ?, start_ticks = ? WHERE id = ?", (pid, start_ticks, claim_id)
+            "UPDATE claims SET pid = ?, start_ticks = ? WHERE id = ?", (pid, start_ticks, entry_id)
         )
 
     def drop(self, ids: Iterable[int]) -> None:
-        """Remove claims; those that are not there any more are no error."""
+        """Remove entries; those that are not there any more are no error."""
         self._cached = None
-        self._db.executemany("DELETE FROM claims WHERE id = ?", [(claim_id,) for claim_id in ids])
+        self._db.executemany("DELETE FROM claims WHERE id = ?", [(entry_id,) for entry_id in ids])
 
-    def note_sightings(self, claims: Iterable[Claim], now_s: float) -> None:
-        """Remember when a claim made on another clock was first seen as it is."""
+    def note_sightings(self, entries: Iterable[LeaseEntry], now_s: float) -> None:
+        """Remember when an entry made on another clock was first seen as it is."""
         self._cached = None
         self._db.executemany(
             "INSERT OR REPLACE INTO sightings VALUES (?, ?, ?, ?)",
-            [(c.id, _clock(self._here), c.renewals, now_s) for c in claims],
+            [(c.id, _clock(self._here), c.renewals, now_s) for c in entries],
         )
 
 
-def presented(claims: list[Claim], here: Place, now_s: float) -> list[Claim]:
-    """The same claims as people read them: with the rest of their term, its end, and their place in the queue."""
+def presented(entries: list[LeaseEntry], here: Origin, now_s: float) -> list[LeaseEntry]:
+    """Return the same entries as people read them: with the rest and the end of their term, and their position."""
     wall = datetime.now(UTC)
     result = []
-    for claim in claims:
-        left = left_s(claim, here, now_s)
+    for entry in entries:
+        left = left_s(entry, here, now_s)
         expires = wall + timedelta(seconds=left)
-        result.append(replace(claim, left_s=left, expires=expires, position=position(claim, claims)))
+        result.append(replace(entry, left_s=left, expires=expires, position=position(entry, entries)))
     return result
 
 
@@ -271,28 +254,21 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
         raise ConfigurationError(
             f"{path} is not a lease store", remedy="name another file with --store or HIL_LEASES"
         )
-    if version != VERSION:
+    if version not in READABLE:
         raise ConfigurationError(
             f"the lease store {path} has format {version}; this program knows {VERSION}",
             remedy="use the same release of this program everywhere on the lab controller",
         )
+    if version != VERSION:
+        db.execute(f"PRAGMA user_version = {VERSION}")  # older releases must not read leases without tokens
 
 
-def _claim(row: sqlite3.Row) -> Claim:
-    return Claim(
-        id=row["id"],
-        token=row["token"],
-        boards=_boards(row["boards"]),
-        holder=row["holder"],
-        purpose=row["purpose"],
+def _entry(row: sqlite3.Row) -> LeaseEntry:
+    return LeaseEntry(
+        **{name: row[name] for name in ("id", "renewals", *_PLAIN)},
         by_person=bool(row["by_person"]),
-        within=row["within"],
-        place=_place(row["place"]),
-        pid=row["pid"],
-        start_ticks=row["start_ticks"],
-        ttl_s=row["ttl_s"],
-        renewed_s=row["renewed_s"],
-        renewals=row["renewals"],
+        boards=_boards(row["boards"]),
+        origin=_origin(row["place"]),
         asked=datetime.fromisoformat(row["asked_utc"]),
         taken=datetime.fromisoformat(row["taken_utc"]) if row["taken_utc"] else None,
         renewed=datetime.fromisoformat(row["renewed_utc"]),
@@ -306,16 +282,16 @@ def _boards(text: str) -> frozenset[str]:
 
 
 @lru_cache(maxsize=256)
-def _place(text: str) -> Place:
-    return Place(**json.loads(text))
+def _origin(text: str) -> Origin:
+    return Origin(**json.loads(text))
 
 
-def _clock(place: Place) -> str:
-    return f"{place.boot} {place.clock}"
+def _clock(origin: Origin) -> str:
+    return f"{origin.boot} {origin.clock}"
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _explained(path: Path) -> Iterator[None]:
     """SQLite's and the file system's errors, in this project's words."""
     try:
         yield

@@ -166,7 +166,7 @@ class Monitor(AbstractContextManager["Monitor"]):
                 id=claim.id,
                 boards=tuple(name for key, name in names.items() if key in claim.boards),
                 holder=claim.holder,
-                host=claim.place.host,
+                host=claim.origin.host,
                 purpose=claim.purpose,
                 position=claim.position,
                 expires=claim.expires,

@@ -7,8 +7,8 @@ long.  Meanwhile holders and waiters are killed with SIGKILL at random and repla
 die (it claims from a PID namespace of its own, as a container would), so its lease must run out.  After the time is
 up nobody asks any more, and everybody who still waits must be served.  Two judges that know nothing of the store: a
 holder flocks a file per board without waiting (the kernel frees it when it dies), and every holder writes into a log
-that only grows; afterwards intervals of the same board must not overlap, and tokens must grow.  Exit code 1 when a
-figure is outside its limit.
+that only grows; afterwards intervals of the same board must not overlap, and lease numbers must grow, because the
+queue is served in order.  Exit code 1 when a figure is outside its limit.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from hil.leases.leases import Leases, LeaseTaken
-from hil.leases.rules import Place
+from hil.leases.rules import Origin
 from tests.benchmarks.figures import Figure, write
 
 BOARDS = tuple(f"six/{name}" for name in ("a1", "a2", "a3", "b1", "b2", "b3"))
@@ -52,7 +52,7 @@ class Turn:
     asked_s: float
     held_s: float | None = None
     ended_s: float | None = None
-    token: int = 0
+    number: int = 0
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Judged:
 def contend(here: Path, number: int, stop_at: float, seed: int, hidden: bool) -> None:
     """One contender's life, in a forked child; its log is ``here/log/<pid>``."""
     chance = random.Random(seed)
-    place = Place.here()
+    place = Origin.here()
     leases = Leases(
         here / "leases.db", here=replace(place, pids=f"{place.pids} {os.getpid()}") if hidden else place
     )
@@ -97,7 +97,7 @@ def contend(here: Path, number: int, stop_at: float, seed: int, hidden: bool) ->
             time.sleep(chance.uniform(0, 1))
             continue
         with lease:
-            note("held", lease.token)
+            note("held", lease.id)
             for board in wanted:
                 try:
                     fcntl.flock(locks[board], fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -106,7 +106,7 @@ def contend(here: Path, number: int, stop_at: float, seed: int, hidden: bool) ->
             time.sleep(chance.uniform(0.005, 0.15))
             for board in wanted:
                 fcntl.flock(locks[board], fcntl.LOCK_UN)
-            note("lost" if lease.lost else "end", lease.token)
+            note("lost" if lease.lost else "end", lease.id)
         time.sleep(chance.uniform(0, 0.2))
 
 
@@ -191,7 +191,7 @@ class Crowd:
     def _holders(self) -> list[int]:
         """Past the program under test: read straight from the file."""
         with closing(sqlite3.connect(self._here / "leases.db", timeout=30)) as db:
-            return [row[0] for row in db.execute("SELECT pid FROM claims WHERE token IS NOT NULL")]
+            return [row[0] for row in db.execute("SELECT pid FROM claims WHERE taken_utc IS NOT NULL")]
 
     def _watch(self) -> None:
         now = time.monotonic()
@@ -201,7 +201,7 @@ class Crowd:
 
 
 def judge(logs: dict[int, str], killed_s: dict[int, float]) -> tuple[Judged, list[Turn]]:
-    """Overlaps, tokens that do not grow, tries that were never served: from the holders' own logs alone."""
+    """Overlaps, numbers that do not grow, tries that were never served: from the holders' own logs alone."""
     found = Judged(kills=len(killed_s))
     turns: list[Turn] = []
     for pid, text in logs.items():
@@ -212,7 +212,7 @@ def judge(logs: dict[int, str], killed_s: dict[int, float]) -> tuple[Judged, lis
                 case "ask":
                     turn = Turn(pid, frozenset(what.split(",")), float(at))
                 case "held" if turn:
-                    turn = replace(turn, held_s=float(at), token=int(what))
+                    turn = replace(turn, held_s=float(at), number=int(what))
                 case "double":
                     found.doubles.append(f"{what} was locked by another when {pid} got it at {at}")
                 case "lost":
@@ -236,8 +236,8 @@ def judge(logs: dict[int, str], killed_s: dict[int, float]) -> tuple[Judged, lis
         for before, after in pairwise(held):
             if (after.held_s or 0) < (before.ended_s or math.inf):
                 found.doubles.append(f"{board} held by {before.pid} and {after.pid} at {after.held_s}")
-            if after.token <= before.token:
-                found.doubles.append(f"{board}: token {after.token} came after {before.token}")
+            if after.number <= before.number:
+                found.doubles.append(f"{board}: lease {after.number} came after {before.number}")
     return found, turns
 
 

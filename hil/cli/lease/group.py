@@ -12,7 +12,7 @@ from hil.cli.output import JSON_OPTION, Progress, duration, print_json, print_ta
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from hil.leases.leases import Claim, Leases
+    from hil.leases.leases import LeaseEntry, Leases
 
 
 class BeforeCommand(click.Command):
@@ -114,7 +114,7 @@ def take(
     leases = Leases(store)
     with Progress() as progress:
         if argv is None:
-            claim = leases.reserve(
+            entry = leases.reserve(
                 keys,
                 holder=holder,
                 purpose=purpose,
@@ -137,9 +137,9 @@ def take(
         with taken:
             return run_with(taken, argv)
     if as_json:
-        print_json(document(claim))
+        print_json(document(entry))
     else:
-        _say_taken(claim)
+        _say_taken(entry)
     return 0
 
 
@@ -168,7 +168,7 @@ def list_leases(store: Path | None, as_json: bool) -> None:
                 c.id,
                 boards_text(c.boards),
                 c.holder,
-                c.place.host,
+                c.origin.host,
                 c.purpose,
                 utc(c.taken),
                 utc(c.expires),
@@ -185,7 +185,7 @@ def list_leases(store: Path | None, as_json: bool) -> None:
         print_table(
             ["place", "id", "boards", "holder", "host", "for", "waits since"],
             [
-                (c.position, c.id, boards_text(c.boards), c.holder, c.place.host, c.purpose, utc(c.asked))
+                (c.position, c.id, boards_text(c.boards), c.holder, c.origin.host, c.purpose, utc(c.asked))
                 for c in queue
             ],
             optional=["waits since", "id", "host"],
@@ -224,18 +224,18 @@ def free(
     wanted: list[int | str] = [*numbers]
     if names or not numbers:
         keys = board_keys(tuple(names), lab_path)
-        leased = frozenset(board for claim in leases.list() for board in claim.boards)
+        leased = frozenset(board for entry in leases.list() for board in entry.boards)
         # "All boards of the lab" means those that are leased; a board that is named must be.
         wanted += keys if names else [key for key in keys if key in leased]
-    ended: dict[int, Claim] = {}
+    ended: dict[int, LeaseEntry] = {}
     for each in wanted:
         if not any(each in c.boards for c in ended.values()):
             ended |= {c.id: c for c in leases.free(each, by=holder, force=force)}
     if as_json:
         print_json([document(c) for c in ended.values()])
         return
-    for claim in ended.values():
-        click.echo(f"lease {claim.id} of {claim.holder} has ended: {boards_text(claim.boards)}")
+    for entry in ended.values():
+        click.echo(f"lease {entry.id} of {entry.holder} has ended: {boards_text(entry.boards)}")
     if not ended:
         click.echo("nothing to free: no board of that lab is leased")
 
@@ -288,11 +288,11 @@ def renew(number: int, ttl_s: float | None, store: Path | None, as_json: bool) -
     """
     from hil.leases.leases import Leases
 
-    claim = Leases(store).extend(number, ttl_s=ttl_s)
+    entry = Leases(store).extend(number, ttl_s=ttl_s)
     if as_json:
-        print_json(document(claim))
+        print_json(document(entry))
     else:
-        _say_taken(claim)
+        _say_taken(entry)
 
 
 def _existing(path: Path | None) -> Leases | None:
@@ -336,34 +336,33 @@ def board_keys(boards: tuple[str, ...], lab_path: Path | None) -> list[str]:
     return [f"{lab.lease_scope}/{name}" for name in names or known]
 
 
-def document(claim: Claim) -> dict[str, Any]:
+def document(entry: LeaseEntry) -> dict[str, Any]:
     """Return a lease or a place in the queue for JSON; times are UTC."""
     return {
-        "id": claim.id,
-        "token": claim.token,
-        "boards": sorted(claim.boards),
-        "holder": claim.holder,
-        "host": claim.place.host,
-        "purpose": claim.purpose,
-        "person": claim.by_person,
-        "pid": claim.pid,
-        "within": claim.within,
-        "asked": claim.asked.isoformat(),
-        "taken": claim.taken.isoformat() if claim.taken else None,
-        "renewed": claim.renewed.isoformat(),
-        "expires": claim.expires.isoformat() if claim.expires else None,
-        "left_s": round(claim.left_s, 1),
-        "position": claim.position,
+        "id": entry.id,
+        "boards": sorted(entry.boards),
+        "holder": entry.holder,
+        "host": entry.origin.host,
+        "purpose": entry.purpose,
+        "person": entry.by_person,
+        "pid": entry.pid,
+        "within": entry.within,
+        "asked": entry.asked.isoformat(),
+        "taken": entry.taken.isoformat() if entry.taken else None,
+        "renewed": entry.renewed.isoformat(),
+        "expires": entry.expires.isoformat() if entry.expires else None,
+        "left_s": round(entry.left_s, 1),
+        "position": entry.position,
     }
 
 
-def _say_taken(claim: Claim) -> None:
+def _say_taken(entry: LeaseEntry) -> None:
     from hil.leases.lease import LEASE_ENV
     from hil.leases.rules import boards_text, span, utc
 
-    click.echo(f"lease {claim.id}: {boards_text(claim.boards)}")
+    click.echo(f"lease {entry.id}: {boards_text(entry.boards)}")
     click.echo(
-        f"yours until {utc(claim.expires)} ({span(claim.left_s)}), or until `hil lease free {claim.id}`"
+        f"yours until {utc(entry.expires)} ({span(entry.left_s)}), or until `hil lease free {entry.id}`"
     )
-    click.echo(f"longer: `hil lease renew {claim.id}`")
-    click.echo(f"for commands of this program in your shell: export {LEASE_ENV}={claim.id}:{claim.token}")
+    click.echo(f"longer: `hil lease renew {entry.id}`")
+    click.echo(f"for commands of this program in your shell: export {LEASE_ENV}={entry.id}")

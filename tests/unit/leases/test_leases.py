@@ -27,14 +27,13 @@ from hil.core.wait import wait_until
 from hil.errors import ConfigurationError
 from hil.leases import leases as leases_module
 from hil.leases import store as leases_store
-from hil.leases.leases import Claim, LeaseLost, Leases, LeaseTaken
-from hil.leases.rules import WAIT_TERM_S, Place, blockers, has_ended, left_s, span
-from hil.leases.wakeup import sweep
+from hil.leases.leases import LeaseEntry, LeaseLost, Leases, LeaseTaken
+from hil.leases.rules import WAIT_TERM_S, Origin, blockers, has_ended, left_s, span
 from hil.testing.fakes import FakeClock
 
 A1, A2, A3 = "six/a1", "six/a2", "six/a3"
 WHEN = datetime(2026, 3, 1, tzinfo=UTC)
-HERE = Place(host="ctl", machine="m1", boot="boot-1", clock="time:1", pids="pid:1")
+HERE = Origin(host="ctl", machine="m1", boot="boot-1", clock="time:1", pids="pid:1")
 
 
 @pytest.fixture
@@ -48,23 +47,22 @@ def no_lease_around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HIL_LEASES", str(tmp_path / "leases.db"))
 
 
-def claim(number: int, *boards: str, token: int | None = None, within: int | None = None) -> Claim:
-    return Claim(
+def entry(number: int, *boards: str, holds: bool = False, within: int | None = None) -> LeaseEntry:
+    return LeaseEntry(
         id=number,
-        token=token,
         boards=frozenset(boards),
         holder="anna",
         purpose="test",
         by_person=False,
         within=within,
-        place=HERE,
+        origin=HERE,
         pid=os.getpid(),
         start_ticks=0,
         ttl_s=60,
         renewed_s=0,
         renewals=0,
         asked=WHEN,
-        taken=None,
+        taken=WHEN if holds else None,
         renewed=WHEN,
     )
 
@@ -110,10 +108,10 @@ def test_a_refusal_says_who_holds_what_since_when_until_when_where_for_what_and_
 
 
 def test_boards_are_reserved_in_the_order_of_the_queue() -> None:
-    holder = claim(1, A1, token=7)
-    all_of_them = claim(2, A1, A2, A3)
-    single = claim(3, A2)
-    unrelated = claim(4, "six/b1")
+    holder = entry(1, A1, holds=True)
+    all_of_them = entry(2, A1, A2, A3)
+    single = entry(3, A2)
+    unrelated = entry(4, "six/b1")
     everybody = [holder, all_of_them, single, unrelated]
     assert blockers(all_of_them, everybody) == [holder]
     assert blockers(single, everybody) == [all_of_them]
@@ -139,28 +137,28 @@ BOARDS = st.frozensets(st.sampled_from(["a", "b", "c", "d"]), min_size=1)
 def test_no_board_has_two_holders_nobody_is_passed_and_everybody_is_served(
     steps: list[tuple[bool, frozenset[str], int]],
 ) -> None:
-    claims: list[Claim] = []
+    claims: list[LeaseEntry] = []
     waiting_since: dict[int, int] = {}
 
     def grant_what_can_be() -> None:
         for index, each in enumerate(claims):
-            if each.token is None and not blockers(each, claims):
-                claims[index] = replace(each, token=each.id)
+            if not each.holds and not blockers(each, claims):
+                claims[index] = replace(each, taken=WHEN)
                 for other in claims:
-                    if other.token is None and other.id < each.id:
+                    if not other.holds and other.id < each.id:
                         assert other.boards.isdisjoint(each.boards), "passed somebody who asked before"
-        held = [board for c in claims if c.token is not None for board in c.boards]
+        held = [board for c in claims if c.holds for board in c.boards]
         assert len(held) == len(set(held)), "two holders"
 
     for number, (asks, boards, which) in enumerate(steps, start=1):
         if asks:
-            claims.append(replace(claim(number), boards=boards))
+            claims.append(replace(entry(number), boards=boards))
             waiting_since[number] = number
         elif claims:
             claims.pop(which % len(claims))  # a holder frees, or a waiter leaves
         grant_what_can_be()
     while claims:
-        holders = [c for c in claims if c.token is not None]
+        holders = [c for c in claims if c.holds]
         assert holders, "somebody waits for nobody"
         claims.remove(holders[0])
         grant_what_can_be()
@@ -172,7 +170,7 @@ def test_a_waiter_is_told_its_place_and_gets_the_boards_when_they_are_free(lease
 
     def wait() -> None:
         with leases.take([A1, A2], purpose="later", wait_s=math.inf, progress=told.append) as mine:
-            got.append(mine.token)
+            got.append(mine.id)
 
     first = leases.take([A1], holder="anna", purpose="first")
     waiter = _in_thread(wait)
@@ -182,8 +180,7 @@ def test_a_waiter_is_told_its_place_and_gets_the_boards_when_they_are_free(lease
     assert told[0].startswith("place 1 in the queue for six/a1, six/a2: six/a1 is held by anna")
     first.free()
     waiter.join(60)
-    assert got and got[0] > first.token
-    assert not list((leases.path.parent / "leases.db.bells").iterdir())
+    assert got == [queued.id]
 
 
 def test_a_waiter_that_gives_up_leaves_the_queue(leases: Leases) -> None:
@@ -206,15 +203,6 @@ class _Interrupting(FakeClock):
         super().sleep(seconds)
         if self.now > self._after_s:
             raise KeyboardInterrupt
-
-
-def test_bells_of_killed_waiters_are_removed_and_those_of_new_ones_are_not(tmp_path: Path) -> None:
-    bells = tmp_path / "leases.db.bells"
-    bells.mkdir()
-    for number in (1, 5, 9):
-        (bells / str(number)).touch()
-    sweep(tmp_path / "leases.db", [claim(3, A1), claim(5, A1)])
-    assert sorted(bell.name for bell in bells.iterdir()) == ["5", "9"]
 
 
 def test_a_refusal_removes_nothing_for_the_next_claim_gets_its_number(
@@ -262,7 +250,6 @@ def test_a_lease_that_is_not_renewed_is_over_after_its_term_and_not_before(tmp_p
     clock.now += 0.2
     assert anna.lost  # its own clock tells the holder, even before anybody else takes the board
     later = bob.take([A1], purpose="y")
-    assert later.token > anna.token
     assert not anna.renew() and anna.lost
     with pytest.raises(LeaseLost, match="six/a1 is lost"):
         anna.check()
@@ -299,22 +286,22 @@ def test_a_wall_clock_that_jumps_neither_ends_nor_doubles_a_lease(
 
 
 def test_a_process_that_has_ended_holds_nothing_and_a_recycled_pid_is_not_it() -> None:
-    here = Place.here()
+    here = Origin.here()
     found = procid.started(os.getpid())
     assert found
-    mine = replace(claim(1, A1, token=1), place=here, start_ticks=found[0])
+    mine = replace(entry(1, A1, holds=True), origin=here, start_ticks=found[0])
     assert not has_ended(mine, here)
     assert has_ended(replace(mine, start_ticks=found[0] + 1), here)
     assert not has_ended(replace(mine, start_ticks=found[0] + 1, by_person=True), here)
-    assert has_ended(replace(mine, start_ticks=found[0] + 1, by_person=True, token=None), here)  # waits
+    assert has_ended(replace(mine, start_ticks=found[0] + 1, by_person=True, taken=None), here)  # waits
 
 
 def test_processes_that_cannot_be_seen_from_here_count_as_running() -> None:
-    here = Place.here()
-    gone = replace(claim(1, A1, token=1), place=here, pid=2**22 - 3)
+    here = Origin.here()
+    gone = replace(entry(1, A1, holds=True), origin=here, pid=2**22 - 3)
     assert has_ended(gone, here)
     for other in ({"pids": "pid:other"}, {"clock": "time:other"}, {"boot": "other", "host": "other"}):
-        assert not has_ended(replace(gone, place=replace(here, **other)), here)
+        assert not has_ended(replace(gone, origin=replace(here, **other)), here)
 
 
 def test_a_process_that_proc_hides_counts_as_running_and_a_zombie_with_threads_too(tmp_path: Path) -> None:
@@ -331,7 +318,7 @@ def test_after_a_restart_of_the_machine_processes_hold_nothing_and_persons_keep_
 ) -> None:
     store = tmp_path / "leases.db"
     before = elsewhere(store, FakeClock(90_000.0))
-    process = before.take([A1], purpose="x", ttl_s=3600)
+    before.take([A1], purpose="x", ttl_s=3600)
     person = before.reserve([A2], purpose="y", ttl_s=3600)
     clock = FakeClock(5.0)
     after = elsewhere(store, clock, boot="boot-2")
@@ -340,8 +327,7 @@ def test_after_a_restart_of_the_machine_processes_hold_nothing_and_persons_keep_
     assert [c.id for c in after.list()] == [person.id]
     clock.now += 2
     assert after.list() == ()
-    # A power cut may have taken the last numbers back: the next ones are out of their reach.
-    assert after.take([A1], purpose="z").token > process.token + 1000
+    after.take([A1], purpose="z").free()
 
 
 def test_a_lease_of_another_host_is_over_a_term_after_it_was_first_seen_unless_renewed(
@@ -366,9 +352,9 @@ def test_a_lease_of_another_host_is_over_a_term_after_it_was_first_seen_unless_r
 
 
 def test_a_waiter_without_a_sign_of_life_leaves_the_queue() -> None:
-    waiting = claim(1, A1)
+    waiting = entry(1, A1)
     assert left_s(waiting, HERE, WAIT_TERM_S - 1) > 0 >= left_s(waiting, HERE, WAIT_TERM_S)
-    assert left_s(replace(waiting, token=1), HERE, WAIT_TERM_S) == 30  # a lease has its own term
+    assert left_s(replace(waiting, taken=WHEN), HERE, WAIT_TERM_S) == 30  # a lease has its own term
 
 
 # What a holder has in its hands
@@ -407,16 +393,6 @@ def test_a_forked_child_does_not_free_its_parents_lease(
         assert leases.list() and not lease.lost
 
 
-def test_tokens_grow_and_the_store_knows_the_present_one(leases: Leases) -> None:
-    tokens = []
-    for _ in range(3):
-        with leases.take([A1, A2], purpose="x") as lease:
-            assert leases.token(A1) == lease.token
-            tokens.append(lease.token)
-    assert tokens == sorted(set(tokens))
-    assert leases.token(A1) is None
-
-
 def test_a_process_started_within_a_lease_uses_its_boards_one_at_a_time(
     leases: Leases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -424,7 +400,6 @@ def test_a_process_started_within_a_lease_uses_its_boards_one_at_a_time(
         for name, value in outer.environment().items():
             monkeypatch.setenv(name, value)
         with leases.take([A1], purpose="inside") as inner:
-            assert inner.token > outer.token
             with pytest.raises(LeaseTaken, match='"inside"'):
                 leases.take([A1, A2], purpose="also inside")
             leases.take([A2], purpose="beside").free()
@@ -438,7 +413,7 @@ def test_a_process_started_within_a_lease_uses_its_boards_one_at_a_time(
             leases.take([A1], purpose="too late")
         monkeypatch.delenv("HIL_LEASE")
         with pytest.raises(LeaseLost, match="that lease has ended"):
-            leases.take([A1], purpose="told too late", within=f"{outer.id}:{outer.token}")
+            leases.take([A1], purpose="told too late", within=str(outer.id))
         with pytest.raises(LeaseTaken, match="inside again"):  # until it is done, nobody else gets the board
             leases.take([A1], purpose="outside")
 
@@ -592,7 +567,7 @@ def holder(leases: Leases) -> Iterator[subprocess.Popen[bytes]]:
 def test_boards_are_free_and_the_command_has_ended_once_its_holder_is_killed(
     leases: Leases, holder: subprocess.Popen[bytes], number: signal.Signals
 ) -> None:
-    def command() -> Claim | None:
+    def command() -> LeaseEntry | None:
         return next((c for c in leases.list() if c.pid != holder.pid), None)
 
     held = wait_until(command, what="the command to hold the board", deadline_s=30)
