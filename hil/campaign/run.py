@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 HARNESS_LOG = "harness.log"
 
+FIDELITY_GAPS = paths.PACKAGE / "evidence/fidelity_gaps.yaml"
+
 
 class CampaignRecorder(Recorder):
     """A recorder that remembers the measurements of the current test, so that the test can fail at its end."""
@@ -97,7 +99,14 @@ class CampaignRun:
             )
         run = cls(folder, plan, out, directory, _lab_of(bench) if bench else lab, bench)
         if epoch:
-            _check_epoch(epoch, run.lab, bench)
+            from hil.bench.orbit_clock import check_epoch
+
+            if bench or run.lab is None:
+                raise ConfigurationError(
+                    "--hil-epoch is for a lab that this run brings up",
+                    remedy="a bench that is up has its epoch: give it to `hil bench up`",
+                )
+            check_epoch(epoch, run.lab)
         if run.lab is not None:
             from hil.rollout.participants import choose
 
@@ -124,7 +133,7 @@ class CampaignRun:
             "plan_sha256": sha256_of(self.plan_path),
             "bench": self.bench,
             "process": this_process(),
-            "fidelity_gaps": _fidelity_gaps(),
+            "fidelity_gaps": [gap.model_dump(mode="json") for gap in load_gaps(FIDELITY_GAPS)],
             "board_packages": {wheel.name: wheel.version for wheel in read_wheels(RECIPES / "wheels.txt")},
         }
         if self.lab is not None:
@@ -169,26 +178,6 @@ def _lab_of(bench: str) -> Lab:
     from hil.lab.model import load_lab
 
     return load_lab(Path(require_state(bench).lab_path))
-
-
-def _check_epoch(epoch: str, lab: Lab | None, bench: str) -> None:
-    from hil.orbit.times import parse_time
-
-    parse_time(epoch)
-    if bench or lab is None:
-        raise ConfigurationError(
-            "--hil-epoch is for a lab that this run brings up",
-            remedy="a bench that is up has its epoch: give it to `hil bench up`",
-        )
-    if lab.orbit is None:
-        raise ConfigurationError(
-            f"--hil-epoch {epoch}: lab {lab.file.name} has no orbit section", remedy="use a lab that has one"
-        )
-
-
-def _fidelity_gaps() -> list[dict[str, Any]]:
-    path = paths.PACKAGE / "evidence" / "fidelity_gaps.yaml"
-    return [gap.model_dump(mode="json") for gap in load_gaps(path)] if path.is_file() else []
 
 
 def _past(run: Run, meta: dict[str, Any]) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def validate(files: tuple[Path, ...], as_json: bool) -> int:
     for file in files:
         try:
             found = load_lab(file)
-            _check_files_named_in(found, file)
+            _check_files_named_in(found)
         except ConfigurationError as exc:
             if not as_json:
                 show_error(exc)
@@ -94,16 +94,16 @@ def _kinds(found: Lab) -> str:
     return ", ".join(f"{n} {kind}" for kind, n in kinds.items())
 
 
-def _check_files_named_in(found: Lab, file: Path) -> None:
+def _check_files_named_in(found: Lab) -> None:
     """Raise ConfigurationError for a fault of the orbit file or of the OS adapter's declaration."""
     if found.orbit:
         from hil.bench.orbit_clock import constellation_of
 
-        constellation_of(found, file)
+        constellation_of(found, found.file)
     if found.os.file:
         from hil.rollout.updaters.declaration import load_adapter
 
-        load_adapter(file.parent / found.os.file)
+        load_adapter(found.file.parent / found.os.file)
 
 
 @lab.command()

@@ -24,3 +24,10 @@ def test_a_file_that_is_there_is_not_overwritten(tmp_path: Path, capsys: pytest.
     assert run(["lab", "init", str(tmp_path)]) == 2
     assert str(tmp_path / "README.md") in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+
+
+def test_a_shipped_lab_is_checked_by_name_with_the_files_that_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["lab", "validate", "kepler"]) == 0
