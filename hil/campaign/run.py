@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hil.campaign.conditions import unmet
 from hil.core import paths
+from hil.core.files import sha256_of
 from hil.core.log import log_file
 from hil.core.process_id import this_process
 from hil.errors import ConfigurationError
@@ -20,7 +21,7 @@ from hil.evidence.environment import host_facts, lab_facts
 from hil.evidence.events import CollectedTest, RunCollected, RunEnded
 from hil.evidence.fidelity_gaps import load_gaps
 from hil.evidence.model import EXIT_CODE, EXIT_CONFIGURATION, Measurement, Verdict
-from hil.evidence.record import META, Recorder, sha256_of, write_json
+from hil.evidence.record import META, Recorder, write_json
 from hil.evidence.store import RUNS, Run, RunStore
 from hil.evidence.test_plan import Plan, load_plan
 from hil.images.packages import read_wheels

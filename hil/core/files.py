@@ -1,7 +1,8 @@
-"""Files that are replaced as a whole: a reader sees the old content or the new, never half of one."""
+"""Files that are replaced as a whole (a reader sees the old content or the new, never half of one), and digests."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -34,3 +35,9 @@ def write_atomic(path: Path, content: str | bytes, *, mode: int = 0o644, durable
     """Replace ``path`` by ``content`` (text as UTF-8) in one step; see :func:`replacing`."""
     with replacing(path, mode=mode, durable=durable) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the digest of a file, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

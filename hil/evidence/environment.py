@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hil.core import paths
-from hil.evidence.record import sha256_of
+from hil.core.files import sha256_of
 
 if TYPE_CHECKING:
     from hil.lab.model import Lab

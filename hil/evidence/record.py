@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -25,7 +24,7 @@ from enum import Enum
 from pathlib import Path, PurePath
 from typing import Any, Self
 
-from hil.core.files import write_atomic
+from hil.core.files import sha256_of, write_atomic
 from hil.errors import Blame, HarnessError
 from hil.evidence.events import ArtefactFollowed, ArtefactLost, ArtefactStored, Event, MeasuredValue
 from hil.evidence.model import Dimensions, Limit, Measurement, Value
@@ -59,12 +58,6 @@ def jsonable(value: Any) -> Any:
     if hasattr(value, "item") and callable(value.item):  # a numpy scalar
         return jsonable(value.item())
     return str(value)
-
-
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Recorder:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from hil.core.files import sha256_of
 from hil.errors import ConfigurationError
 
 CHUNK_BYTES = 256 << 10
@@ -51,9 +52,7 @@ class Artefact:
     ) -> Artefact:
         """Hash a file. ConfigurationError when it is not there or empty."""
         try:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            size = path.stat().st_size
+            digest, size = sha256_of(path), path.stat().st_size
         except OSError as exc:
             raise ConfigurationError(f"artefact {path}: {exc.strerror}", remedy="run `hil setup`") from exc
         if not size:

@@ -11,12 +11,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from hil.core.command import Progress, silent
-from hil.core.files import write_atomic
+from hil.core.files import sha256_of, write_atomic
 from hil.core.locks import locked
 from hil.core.paths import PACKAGE, cache
 from hil.errors import HarnessError
 from hil.images import rootfs
-from hil.images.packages import run_tool, sha256_of
+from hil.images.packages import run_tool
 from hil.images.pki import Pki, Signer, ensure_pki
 from hil.images.recipes import REFERENCE, Recipe
 from hil.images.swu import members, pack_swu
@@ -67,8 +67,8 @@ class Bundle:
 
 
 @dataclass(frozen=True)
-class OsBuild:
-    """The squashed OS that goes into the bundle to upload."""
+class OsImage:
+    """A squashfs root image, ready to be written into a slot or into a bundle."""
 
     path: Path
     version: str
@@ -81,7 +81,7 @@ class BundleSet:
 
     def __init__(
         self,
-        upload: OsBuild,
+        upload: OsImage,
         base: Path,
         pki: Pki,
         progress: Progress = silent,
@@ -110,16 +110,7 @@ class BundleSet:
             with locked(self.directory / ".lock"):
                 if not facts.exists():
                     self._make(kind, facts)
-        entry = json.loads(facts.read_text())
-        return Bundle(
-            path=self._path(kind),
-            kind=kind,
-            version=entry["version"],
-            sha256=entry["sha256"],
-            size_bytes=entry["size_bytes"],
-            image_sha256=entry["image_sha256"],
-            image_size=entry["image_size"],
-        )
+        return Bundle(self._path(kind), kind, **json.loads(facts.read_text()))
 
     def _path(self, kind: BundleKind) -> Path:
         suffix = {"rauc": "raucb", "swupdate": "swu"}[self._recipe.updater]

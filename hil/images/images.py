@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hil.core.command import Progress
+from hil.core.files import sha256_of
 from hil.core.locks import locked
 from hil.core.paths import cache
 from hil.errors import BenchError
 from hil.images import rootfs
-from hil.images.bundles import BundleSet, OsBuild
-from hil.images.packages import sha256_of
+from hil.images.bundles import BundleSet, OsImage
 from hil.images.pki import Pki, ensure_pki
 from hil.images.recipes import REFERENCE, Recipe
 
@@ -30,16 +30,6 @@ FACTORY_VERSION = "1.0.0"
 UPLOAD_VERSION = "2.0.0"
 REPOSITORY = "orbital-hil/board"
 ENTRYPOINT = '["/usr/bin/python3","-S","-m","hil.onboard.firmware"]'
-
-
-@dataclass(frozen=True)
-class OsImage:
-    """A squashfs root image, ready to be written into a slot."""
-
-    path: Path
-    version: str
-    sha256: str
-    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -68,13 +58,7 @@ def ensure_images(
         facts = json.loads((directory / "manifest.json").read_text())
         factory = _image(directory, FACTORY_VERSION, facts)
         upload = _image(directory, UPLOAD_VERSION, facts)
-        bundles = BundleSet(
-            OsBuild(upload.path, upload.version, upload.sha256, upload.size_bytes),
-            userland,
-            pki,
-            progress,
-            recipe,
-        )
+        bundles = BundleSet(upload, userland, pki, progress, recipe)
         _ = bundles.os_v2
         for used in (base, userland, directory, bundles.directory):
             os.utime(used)
@@ -115,11 +99,8 @@ def ensure_os(base: Path, pki: Pki, progress: Progress, recipe: Recipe = REFEREN
     return result
 
 
-def _image(directory: Path, version: str, facts: dict[str, dict[str, dict[str, object]]]) -> OsImage:
-    entry = facts["images"][version]
-    return OsImage(
-        directory / f"os-{version}.squashfs", version, str(entry["sha256"]), int(str(entry["size_bytes"]))
-    )
+def _image(directory: Path, version: str, facts: dict[str, Any]) -> OsImage:
+    return OsImage(directory / f"os-{version}.squashfs", version, **facts["images"][version])
 
 
 def _ensure_hardware_image(client: DockerClient, base: Path, progress: Progress) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 import shlex
@@ -16,6 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from hil.core.command import Progress
+from hil.core.files import sha256_of
 from hil.errors import BenchError
 
 _log = logging.getLogger(__name__)
@@ -76,11 +76,6 @@ def run_tool(argv: Sequence[str], *, cwd: Path | None = None, timeout_s: float =
         tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-6:])
         raise BenchError(f"`{' '.join(argv[:3])} ...` failed ({done.returncode}): {tail}")
     return done.stdout
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Apt:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from hil.core.command import Progress
+from hil.core.files import sha256_of
 from hil.core.paths import PACKAGE
 from hil.errors import BenchError
 from hil.images.packages import (
@@ -25,7 +26,6 @@ from hil.images.packages import (
     read_list,
     read_wheels,
     run_tool,
-    sha256_of,
 )
 from hil.images.recipes import REFERENCE, Recipe
 

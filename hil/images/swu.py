@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from hil.core.files import sha256_of
 from hil.errors import HarnessError
-from hil.images.packages import run_tool, sha256_of
+from hil.images.packages import run_tool
 from hil.images.pki import Signer
 
 DEVICES = {"slotA": "/dev/mmcblk0p1", "slotB": "/dev/mmcblk0p2"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,9 +46,9 @@ def ensure_artefacts(progress: Progress | None = None) -> PayloadArtefacts:
     say = progress or (lambda _: None)
     directory = paths.cache() / "payload"
     model = directory / f"csmask-{network.WHEEL_SHA256[:12]}-{network.FORMAT}.zip"
-    scene = directory / f"scene-{_key(scenery.WHEEL_SHA256, Path(scenery.__file__))}.npy"
+    scene = directory / f"scene-{rootfs.digest([scenery.WHEEL_SHA256, Path(scenery.__file__)])}.npy"
     code = [Path(infer.__file__), Path(golden.__file__)]
-    mask = directory / f"golden-{_key(model.name, scene.name, rootfs.base_key(), *code)}.npz"
+    mask = directory / f"golden-{rootfs.digest([model.name, scene.name, rootfs.base_key(), *code])}.npz"
     if not (model.exists() and scene.exists() and mask.exists()):
         with _alone(directory):
             if not model.exists():
@@ -66,14 +65,6 @@ def ensure_artefacts(progress: Progress | None = None) -> PayloadArtefacts:
         golden=mask,
         committed=COMMITTED_GOLDEN,
     )
-
-
-def _key(*inputs: str | Path) -> str:
-    """Hash of texts and files."""
-    total = hashlib.sha256()
-    for item in inputs:
-        total.update(item.read_bytes() if isinstance(item, Path) else item.encode())
-    return total.hexdigest()[:12]
 
 
 @contextmanager

@@ -13,10 +13,10 @@ import pytest
 from hil.boards.conformance import reboot, running
 from hil.boards.container.board import ContainerBoard
 from hil.boards.protocol import Identity, Shell
+from hil.core.files import sha256_of
 from hil.core.wait import wait_until
 from hil.errors import DeviceError
 from hil.images.bundles import Bundle, BundleKind, BundleSet, sign_artefact
-from hil.images.packages import sha256_of
 from hil.onboard.variables import BootControl, Variables
 from tests.kits.container_boards import boards, engine_client
 

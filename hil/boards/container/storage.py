@@ -18,7 +18,7 @@ from hil.onboard.variables import BootControl, Variables
 
 if TYPE_CHECKING:
     from hil.boards.container.board import BoardFacts
-    from hil.images.images import OsImage
+    from hil.images.bundles import OsImage
     from hil.images.pki import Pki
 
 MIB = 1024 * 1024

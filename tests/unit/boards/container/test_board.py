@@ -17,7 +17,7 @@ from hil.boards.protocol import Board, Fidelity, PowerState, Via
 from hil.boards.ssh import login as ssh_login
 from hil.errors import BenchError, ConfigurationError, DeviceError
 from hil.evidence.events import BoardPower
-from hil.images.images import OsImage
+from hil.images.bundles import OsImage
 from hil.images.pki import Pki
 from hil.onboard.variables import BootControl, Variables
 from hil.testing.fakes import ListSink
