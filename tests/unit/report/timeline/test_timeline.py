@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from hil.core.svg import round_step
 from hil.evidence.readback import RunRecord
-from hil.report.timeline.drawing import nice_step, timeline_svg
+from hil.report.timeline.drawing import timeline_svg
 from hil.report.timeline.lanes import Lanes, category_of, lanes_of
 
 
@@ -142,7 +143,7 @@ def test_steps_are_coloured_by_what_they_do(step: str, category: str) -> None:
     ("span", "step"), [(1.0, 0.1), (20.0, 2.0), (55.0, 5.0), (100.0, 10.0), (3600.0, 500.0)]
 )
 def test_the_axis_has_at_most_twelve_round_marks(span: float, step: float) -> None:
-    assert nice_step(span) == step
+    assert round_step(span, 12) == step
     assert span / step <= 12
 
 
@@ -151,3 +152,23 @@ def test_forty_boards_fit_into_one_picture(tmp_path: Path) -> None:
     events = [_step(t, p, "boot", b) for b in boards for t, p in ((1, "start"), (2, "end"))]
     svg = timeline_svg(_lanes(tmp_path, *events), title="forty")
     assert svg.count('class="step') == 40
+
+
+def test_stages_of_a_console_and_commands_by_hand_are_marks_with_words(tmp_path: Path) -> None:
+    events = (
+        {"at": 1, "kind": "console.stage", "board": "a1", "stage": "uefi", "groups": ["36.4"], "bad": False},
+        {"at": 2, "kind": "console.stage", "board": "a1", "stage": "panic", "groups": [], "bad": True},
+        {
+            "at": 3,
+            "kind": "link.set",
+            "link": "isl-ab",
+            "a_to_b": {"delay_us": 5000, "rate_bps": 200_000_000, "loss_ppm": 0, "up": True},
+            "b_to_a": {"up": False},
+        },
+    )
+    lanes = _lanes(tmp_path, *events)
+    assert [mark.kind for mark in lanes.boards[0].marks] == ["stage", "trouble"]
+    svg = timeline_svg(lanes, title="x")
+    assert "console: uefi (36.4) at 1.0 s" in svg
+    assert svg.count('class="fault"') == 1
+    assert "isl-ab set by hand, a to b: 5.000 ms, 200.00 Mbit/s; b to a: down at 3.0 s" in svg
