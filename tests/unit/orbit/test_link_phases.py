@@ -1,46 +1,32 @@
-"""Who points at whom, what every link does when, and the rows a link box gets from it."""
+"""What every link does when: phases without gaps, drawn times and fades, and the plan of them."""
 
 from __future__ import annotations
 
-import csv
 import json
 import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
-from functools import cache
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hil.cli.app import run
 from hil.errors import ConfigurationError
-from hil.orbit.contacts import ContactPlan, contact_plan
-from hil.orbit.elements import Constellation, load_constellation, shell_elements
-from hil.orbit.geometry import one_way_delay_us, range_km
+from hil.orbit.contacts import contact_plan
+from hil.orbit.elements import Constellation, shell_elements
 from hil.orbit.link_phases import (
     Candidate,
     LinkPlan,
     Phase,
-    every_candidate,
-    packet_loss_ppm,
     plan_links,
-    samples,
 )
-from hil.orbit.model import Duration, Fades, Shell, Station, Terminals, load_orbit_file
-from hil.orbit.picture import constellation_svg, show
-from hil.orbit.pointing import Pass, point
-from hil.orbit.positions import track
+from hil.orbit.model import Duration, Fades, Shell, Station, Terminals
 from hil.orbit.random_draws import draw_s, generator
-from hil.orbit.times import parse_time
-from tests.kits import checkout
+from tests.kits.orbits import EPOCH, orbit, phases, plan_of, with_terminals
 
-ORBITS = checkout.ROOT / "lab" / "orbits"
-EPOCH = parse_time("2026-03-21T00:00:00Z")
 POINTED = {Phase.SLEW, Phase.ACQUIRE, Phase.TRACK, Phase.FADE, Phase.LOST, Phase.REACQUIRE}
 MAY_FOLLOW = {
     Phase.BLOCKED: {Phase.SLEW, Phase.IDLE, Phase.ACQUIRE},
@@ -53,39 +39,6 @@ MAY_FOLLOW = {
     Phase.REACQUIRE: {Phase.TRACK, Phase.BLOCKED},
 }
 
-
-@cache
-def orbit(name: str) -> Constellation:
-    return load_constellation(ORBITS / f"{name}.yaml")
-
-
-@cache
-def contacts(name: str, span_s: float) -> ContactPlan:
-    return contact_plan(orbit(name), duration_s=span_s, step_s=10)
-
-
-def with_terminals(found: Constellation, **changes: object) -> Constellation:
-    return replace(found, terminals=found.terminals.model_copy(update=changes))
-
-
-def plan_of(found: Constellation, span_s: float, *, seed: int = 1, step_s: float = 10.0) -> LinkPlan:
-    candidates = every_candidate(contact_plan(found, duration_s=span_s, step_s=10))
-    return plan_links(found, candidates, start=found.epoch, span_s=span_s, seed=seed, step_s=step_s)
-
-
-def phases(plan: LinkPlan, link: str) -> list[Phase]:
-    return [interval.phase for interval in plan.links[link]]
-
-
-@pytest.fixture(scope="module")
-def fading() -> tuple[Constellation, tuple[Candidate, ...], LinkPlan]:
-    """Two planes with a fade every twelve seconds of tracking, some of them long enough to lose the link."""
-    found = with_terminals(orbit("two-planes"), fades=Fades(per_hour=300.0))
-    candidates = every_candidate(contacts("two-planes", 6000))
-    return found, candidates, plan_links(found, candidates, start=found.epoch, span_s=6000, seed=5, step_s=10)
-
-
-# -- phases ------------------------------------------------------------------------------------------------------
 
 shells = st.builds(
     Shell,
@@ -186,61 +139,7 @@ def test_a_second_antenna_leaves_nobody_waiting() -> None:
     assert not any(Phase.IDLE in phases(plan, name) for name in plan.links if name.endswith("--gs-1"))
 
 
-# -- pointing ----------------------------------------------------------------------------------------------------
-
-
-def passes(*rows: tuple[str, str, float, float]) -> list[Pass]:
-    return [
-        Pass(Candidate(f"{a}--{b}", "crosslink", a, b), 1, start_s, end_s, start_s == 0)
-        for a, b, start_s, end_s in rows
-    ]
-
-
-def test_what_is_tracked_is_kept_and_a_free_terminal_goes_to_the_longest_remaining_contact() -> None:
-    one = with_terminals(orbit("two-planes"), per_spacecraft=1)
-    kept, short, long = passes(
-        ("sc-01", "sc-02", 0, 300), ("sc-01", "sc-03", 100, 900), ("sc-01", "sc-04", 200, 1500)
-    )
-    found = point(one, EPOCH, [kept, short, long])
-    assert found.given[kept.key].ready_s == 0
-    assert 300 <= found.given[long.key].slew_from_s < found.given[long.key].ready_s < 320
-    assert found.refused[long.key] == "sc-01 serves sc-01--sc-02"
-    assert short.key not in found.given and found.refused[short.key] == "sc-01 serves sc-01--sc-02"
-
-
-def test_of_two_contacts_under_way_the_longer_one_is_tracked() -> None:
-    one = with_terminals(orbit("two-planes"), per_spacecraft=1)
-    short, long = passes(("sc-01", "sc-02", 0, 300), ("sc-01", "sc-03", 0, 900))
-    found = point(one, EPOCH, [short, long])
-    assert found.given[long.key].ready_s == 0 and short.key not in found.given
-
-
-def test_a_terminal_free_in_time_turns_before_the_contact_opens_and_no_earlier_than_needed() -> None:
-    two = orbit("two-planes")
-    (one,) = passes(("sc-01", "sc-02", 500, 900))
-    found = point(two, EPOCH, [one]).given[one.key]
-    assert found.ready_s == 500
-    turn_deg = (500 - found.slew_from_s - two.terminals.settle_s) * two.terminals.slew_deg_per_s
-    assert 0 < turn_deg <= 180 and f"{turn_deg:.1f} deg" in found.why
-
-
-def test_in_a_circular_ring_the_next_one_ahead_stands_18_degrees_below_the_flight_direction() -> None:
-    ring = orbit("ring-of-ten")
-    (one,) = passes(("sc-01", "sc-02", 500, 900))
-    found = point(ring, EPOCH, [one]).given[one.key]
-    # 36 degrees apart: the chord leaves 18 degrees below the tangent; the other end looks back, 162 degrees away.
-    turn_deg = (500 - found.slew_from_s - ring.terminals.settle_s) * ring.terminals.slew_deg_per_s
-    assert turn_deg == pytest.approx(162, abs=0.5)
-
-
-def test_a_contact_shorter_than_the_turn_gets_no_terminal() -> None:
-    slow = with_terminals(orbit("two-planes"), slew_deg_per_s=0.1, per_spacecraft=1)
-    kept, brief = passes(("sc-01", "sc-02", 0, 500), ("sc-01", "sc-03", 400, 505))
-    found = point(slow, EPOCH, [kept, brief])
-    assert brief.key not in found.given and brief.key in found.refused
-
-
-# -- what is drawn -----------------------------------------------------------------------------------------------
+# -- what is drawn
 
 
 def test_the_same_seed_gives_the_same_plan_and_another_seed_another() -> None:
@@ -295,7 +194,7 @@ def test_ground_links_do_not_fade(fading: tuple[Constellation, tuple[Candidate, 
     assert ground and not any({Phase.FADE, Phase.LOST} & set(phases(plan, name)) for name in ground)
 
 
-# -- the plan ----------------------------------------------------------------------------------------------------
+# -- the plan
 
 
 def test_routes_do_not_follow_fades_but_they_do_follow_a_lost_link(
@@ -347,116 +246,6 @@ def test_candidates_that_the_constellation_does_not_have_are_refused(
         plan_of(orbit("two-planes"), 6000, seed=-1)
 
 
-# -- rows for the link box ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("bit_error_rate", "mtu", "loss_ppm"),
-    [
-        (1e-6, 1500, 11_928),
-        (1e-6, 9000, 69_469),
-        (1e-7, 1500, 1_199),
-        (1e-7, 9000, 7_174),
-        (1e-9, 1500, 12),
-        (1e-9, 9000, 72),
-        (1e-12, 9000, 0),
-        (0.0, 1500, 0),
-    ],
-)
-def test_a_bit_error_rate_becomes_the_loss_of_full_packets(
-    bit_error_rate: float, mtu: int, loss_ppm: int
-) -> None:
-    assert packet_loss_ppm(bit_error_rate, mtu) == loss_ppm
-
-
-def test_rows_carry_every_edge_of_the_plan_at_its_exact_time(
-    fading: tuple[Constellation, tuple[Candidate, ...], LinkPlan],
-) -> None:
-    found, candidates, plan = fading
-    begin_s, end_s = 1000.0, 1300.0
-    rows = samples(found, candidates, plan, from_s=begin_s, to_s=end_s)
-    assert [row.at_s for row in rows] == sorted(row.at_s for row in rows)
-    keyframe = rows[: len(candidates)]
-    assert {row.link for row in keyframe} == set(plan.links) and {row.at_s for row in keyframe} == {begin_s}
-    edges = 0
-    for name, intervals in plan.links.items():
-        wanted = [(begin_s, plan.up(name, begin_s))]
-        for i in intervals:
-            up = i.phase is Phase.TRACK
-            if begin_s < i.start_s < end_s and up != wanted[-1][1]:
-                wanted.append((i.start_s, up))
-        mine = [row for row in rows if row.link == name]
-        got = [(mine[0].at_s, mine[0].up)]
-        got += [(b.at_s, b.up) for a, b in pairwise(mine) if a.up != b.up]
-        assert got == wanted
-        edges += len(got) - 1
-    assert edges > 100
-
-
-@pytest.mark.parametrize("name", ["two-planes", "ring-of-ten"])
-def test_while_a_link_is_up_its_delay_steps_by_one_microsecond_and_is_never_more_than_half_of_one_off(
-    name: str,
-) -> None:
-    found = with_terminals(orbit(name), bit_error_rate=1e-7)
-    candidates = every_candidate(contacts(name, 6000))
-    plan = plan_links(found, candidates, start=EPOCH, span_s=6000, seed=1, step_s=10)
-    begin_s, end_s = 4000.0, 4120.5  # no multiple of a step: the last cell is cut
-    rows = samples(found, candidates, plan, from_s=begin_s, to_s=end_s)
-    ends = {link.name: link for link in candidates}
-    nodes = {node: k for k, node in enumerate(found.nodes)}
-    moved = 0
-    for link, both in ends.items():
-        mine = [row for row in rows if row.link == link]
-        assert {row.loss_ppm for row in mine} == {1_199 if both.kind == "crosslink" else 0}
-        for a, b in pairwise(mine):
-            assert (a.up, b.up) != (False, False)  # nothing to say while a link is down
-            if a.up and b.up:
-                assert abs(a.delay_us - b.delay_us) == 1
-                moved += 1
-        moments = np.linspace(begin_s, end_s, 997, endpoint=False)
-        place = track(found, EPOCH, moments).position[:, : len(nodes)].transpose(1, 2, 0)
-        wanted = one_way_delay_us(range_km(place[nodes[both.a]], place[nodes[both.b]]))
-        last = np.searchsorted([row.at_s for row in mine], moments, side="right") - 1
-        up = np.array([mine[k].up for k in last])
-        apart = np.abs(np.array([mine[k].delay_us for k in last]) - wanted)[up]
-        assert not len(apart) or apart.max() < 0.51
-    assert moved > (1000 if name == "two-planes" else 5)
-
-
-def test_windows_in_a_row_say_what_one_long_window_says(
-    fading: tuple[Constellation, tuple[Candidate, ...], LinkPlan],
-) -> None:
-    found, candidates, plan = fading
-    whole = samples(found, candidates, plan, from_s=600, to_s=660)
-    parts = samples(found, candidates, plan, from_s=600, to_s=630)
-    parts += samples(found, candidates, plan, from_s=630, to_s=660)[len(candidates) :]
-    assert [row[1:] for row in parts] == [row[1:] for row in whole]
-    assert [row.at_s for row in parts] == pytest.approx([row.at_s for row in whole], abs=1e-6)
-
-
-def test_an_empty_window_says_how_every_link_is_at_that_moment(
-    fading: tuple[Constellation, tuple[Candidate, ...], LinkPlan],
-) -> None:
-    found, candidates, plan = fading
-    end = samples(found, candidates, plan, from_s=6000, to_s=6000)
-    assert {row.link: row.up for row in end} == {name: plan.up(name, 6000) for name in plan.links}
-    assert len(end) == len(candidates)
-
-
-@pytest.mark.parametrize(
-    ("from_s", "to_s", "step_s"), [(5, 4, 0.1), (-1, 5, 0.1), (0, 6001, 0.1), (0, 6000, 1e-9), (0, 10, 0)]
-)
-def test_windows_outside_the_plan_are_refused(
-    fading: tuple[Constellation, tuple[Candidate, ...], LinkPlan], from_s: float, to_s: float, step_s: float
-) -> None:
-    found, candidates, plan = fading
-    with pytest.raises(ConfigurationError, match=r"a window from|in steps of"):
-        samples(found, candidates, plan, from_s=from_s, to_s=to_s, step_s=step_s)
-
-
-# -- files, pictures, the command --------------------------------------------------------------------------------
-
-
 def test_the_brief_gap_closes_four_minutes_after_its_epoch_for_a_rehearsals_length_of_time() -> None:
     """What the comment at the top of the file promises."""
     found = orbit("brief-gap")
@@ -479,84 +268,6 @@ def test_the_brief_gap_closes_four_minutes_after_its_epoch_for_a_rehearsals_leng
         assert acquire.start_s == pytest.approx(after.start_s, abs=1e-6)
         assert 2 < acquire.end_s - acquire.start_s < 8
         assert phases(drawn, "ground") == [Phase.TRACK, Phase.BLOCKED]
-
-
-def orbit_file(folder: Path, *terminals: str) -> Path:
-    shell = "shell: {planes: 1, slots_per_plane: 2, altitude_km: 600.0, ltan: '18:00'}"
-    file = folder / "o.yaml"
-    file.write_text("\n".join(["schema: 1", "name: o", "epoch: '2026-03-21'", shell, *terminals]) + "\n")
-    return file
-
-
-def test_a_bit_error_rate_may_be_written_without_a_point(tmp_path: Path) -> None:
-    found = load_orbit_file(orbit_file(tmp_path, "terminals: {bit_error_rate: 1e-7}"))
-    assert found.terminals.bit_error_rate == 1e-7
-    assert found.terminals.per_spacecraft == 4 and found.terminals.fades.per_hour == 0
-
-
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ("terminals: {acquire: {median_s: 20.0, p99_s: 10.0}}", r"o\.yaml:5: .*below the median \(20 s\)"),
-        ("terminals: {fades: {shortest_ms: 5.0, longest_ms: 2.0}}", r"o\.yaml:5: .*below shortest_ms"),
-        ("terminals: {slew_rate: 5.0}", r"o\.yaml:5: terminals\.slew_rate: unknown key"),
-        ("terminals: {bit_error_rate: often}", r"o\.yaml:5: terminals\.bit_error_rate: .*valid number"),
-        ("terminals: {per_spacecraft: 0}", r"o\.yaml:5: terminals\.per_spacecraft"),
-    ],
-)
-def test_terminals_that_make_no_sense_are_refused_with_their_line(
-    tmp_path: Path, line: str, words: str
-) -> None:
-    with pytest.raises(ConfigurationError, match=words):
-        load_orbit_file(orbit_file(tmp_path, line))
-
-
-@pytest.mark.parametrize("format_", ["table", "csv", "json"])
-def test_the_links_command_writes_every_phase_in_every_format(format_: str, tmp_path: Path) -> None:
-    out = tmp_path / "plan"
-    arguments = ["orbit", "links", str(ORBITS / "brief-gap.yaml"), "--span", "15m", "--seed", "3"]
-    assert run([*arguments, "--format", format_, "-o", str(out)]) == 0
-    text = out.read_text()
-    if format_ == "json":
-        plan = LinkPlan.from_json(json.loads(text))
-        assert plan.seed == 3 and Phase.ACQUIRE in phases(plan, "sc-a--sc-b")
-    elif format_ == "csv":
-        rows = list(csv.DictReader(text.splitlines()))
-        assert {"slew", "acquire", "track", "blocked"} == {r["phase"] for r in rows if "gs" not in r["link"]}
-    else:
-        assert "acquisition drawn" in text and "2026-03-21T00:03:59.474Z" in text
-
-
-def test_one_link_can_be_asked_for_and_an_unknown_one_is_an_error(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    arguments = ["orbit", "links", str(ORBITS / "brief-gap.yaml"), "--span", "15m", "--link"]
-    assert run([*arguments, "sc-a--sc-b"]) == 0
-    assert "gs-1" not in capsys.readouterr().out
-    assert run([*arguments, "sc-a--sc-c"]) == 2
-
-
-def test_the_chart_is_coloured_by_phase() -> None:
-    text = show(orbit("brief-gap"), EPOCH, hours=0.25)
-    for phase in ("slew", "acquire", "track"):
-        assert f'<rect class="p-{phase}"' in text
-    assert "sc-a – sc-b acquire: " in text and "acquisition drawn" in text
-
-
-def test_the_picture_of_a_moment_tells_links_that_are_up_from_pairs_in_sight() -> None:
-    ring = orbit("ring-of-ten")
-    text = constellation_svg(ring, EPOCH, links_up=[("sc-02", "sc-01"), ("gs-1", "sc-04")])
-    assert "1 crosslinks up, 1 up to the ground; 9 more pairs in sight" in text
-    assert text.count(", not up</title>") == 9 and text.count(", up</title>") == 2
-    assert "10 crosslinks possible" in constellation_svg(ring, EPOCH)
-    with pytest.raises(ConfigurationError, match="has no sc-77"):
-        constellation_svg(ring, EPOCH, links_up=[("sc-01", "sc-77")])
-
-
-def test_a_picture_styles_nothing_but_itself() -> None:
-    style = constellation_svg(orbit("brief-gap"), EPOCH).split("<style>")[1].split("</style>")[0]
-    selectors = [s for rule in style.split("}")[:-1] for s in rule.split("{")[0].split(",")]
-    assert selectors and all(s.startswith(".sky") for s in selectors)
 
 
 def test_a_plan_can_be_read_without_numpy() -> None:
