@@ -89,3 +89,12 @@ def test_a_nightly_campaign_runs_and_every_push_runs_the_tests() -> None:
     scripts = "\n".join(github_scripts(GITHUB[0]))
     assert "make lint" in scripts and "make unit" in scripts and "make test" in scripts
     assert "hil campaign run" in scripts
+
+
+def test_the_hooks_before_a_commit_run_what_make_lint_runs() -> None:
+    hooks = load(paths.ROOT / ".pre-commit-config.yaml")["repos"][0]["hooks"]
+    assert all(hook["language"] == "system" and hook["entry"].startswith(".venv/bin/") for hook in hooks)
+    entries = " ".join(hook["entry"] for hook in hooks)
+    lint = re.search(r"^lint:.*\n((\t.*\n)+)", (paths.ROOT / "Makefile").read_text("utf-8"), re.M)
+    assert lint and {"ruff", "mypy"} <= set(re.findall(r"\$\(BIN\)/(\w+)", lint[1]))
+    assert "ruff check" in entries and "ruff format" in entries and "mypy" in entries
