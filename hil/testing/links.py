@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 import time
 from collections import deque
@@ -13,15 +14,16 @@ from hil.evidence.sink import Sink
 from hil.links.commanded import BoxRecord, LinkRecord, Store
 from hil.links.engines import wire_format
 from hil.links.engines.agent import Agent
+from hil.links.engines.netem import U32_MAX
 from hil.links.engines.relay import PROTOCOL_VERSION, Kind
-from hil.links.engines.wire_format import Applied, PlanLog, PlanRow
+from hil.links.engines.wire_format import SLOTS_MAX, PlanRow
 from hil.links.link_box import LinkBox, Wire
 from hil.links.wires import Profile
 
 _HEADER = struct.Struct("=IHHII")
 _ERROR, _DONE = 2, 3
 _NEWQDISC, _GETQDISC = 36, 38
-_LOG_PIECE = 184
+_PLAN_ROWS, _LOG_ROWS, _LOG_PIECE = (8 << 20) // wire_format.ROW.size, 65_536, 184  # as in plan.c
 
 
 class FakeAgent(Agent):
@@ -29,6 +31,7 @@ class FakeAgent(Agent):
 
     ``batches`` has every batch it was given; ``refuse`` maps a message type to the errno to answer instead.
     It plays schedules as the relay does, whenever it is asked something: time is ``now_ns``, or what ``clock`` says.
+    One suite of tests holds it and the relay to the same behaviour (``tests/kits/agent_contract.py``).
     """
 
     def __init__(self, *, now_ns: int = 0, clock: Callable[[], int] | None = None) -> None:
@@ -41,110 +44,143 @@ class FakeAgent(Agent):
         self._qdiscs: dict[int, bytes] = {}
         self._greet()
 
+    @property
+    def rows_to_come(self) -> int:
+        """Rows of the schedule that are not due yet."""
+        return len(self._plan.rows)
+
     def ask(self, kind: Kind, payload: bytes = b"") -> bytes:
         if kind is Kind.HELLO:
             return struct.pack("<HH", PROTOCOL_VERSION, 0) + b"0.0.0-fake"
         now_ns = self.clock_ns()
         self._play(now_ns)
-        if kind is Kind.CLOCK:
-            return struct.pack("<Q", now_ns)
-        if kind is Kind.NETLINK:
-            self.batches.append(payload)
-            return self._netlink(payload)
-        if kind is Kind.PLAN_LOG:
-            return wire_format.pack_log(self._plan.told(*struct.unpack("<Q", payload)))
-        if kind is Kind.PLAN_ADD:
-            self._plan.stage(payload)
-            return struct.pack("<Ii", 0, 0)
-        if kind is Kind.PLAN_COMMIT:
-            self._plan.commit(*struct.unpack("<Q", payload))
-        elif kind is Kind.PLAN_FORGET:
-            self._plan = _Plan()
-        elif kind is Kind.SHAPE:
-            number, shape = wire_format.Shape.unpack(payload)
-            self._plan.shapes[number] = shape
-            self._apply(number)
-        elif kind is Kind.HOLD:
-            self._plan.held.update(wire_format.unpack_slots(payload))
-        elif kind is Kind.RELEASE:
-            for number in wire_format.unpack_slots(payload):
-                self._plan.held.discard(number)
-                self._apply(number)
-        return struct.pack("<i", 0)
-
-    @property
-    def rows_to_come(self) -> int:
-        """How much of a schedule it holds."""
-        return len(self._plan.rows)
-
-    def _play(self, now_ns: int) -> None:
-        while self._plan.rows and self._plan.rows[0].at_ns <= now_ns:
-            row = self._plan.rows.popleft()
-            self._plan.due[row.slot] = row
-            error = self._apply(row.slot)
-            late_us = (now_ns - row.at_ns) // 1000
-            held = row.slot in self._plan.held
-            self._plan.log.append(Applied(row.slot, error, held, row.at_ns, late_us))
-
-    def _apply(self, number: int) -> int:
-        row = self._plan.due.get(number)
-        if row is None or number in self._plan.held:
-            return 0
-        message = self._plan.shapes[number].message(row)
-        self.batches.append(message)
-        (error,) = struct.unpack_from("=i", self._netlink(message), _HEADER.size)
-        return -int(error)
+        match kind:
+            case Kind.CLOCK:
+                return struct.pack("<Q", now_ns)
+            case Kind.NETLINK:
+                return self._netlink(payload)
+            case Kind.PLAN_LOG:
+                return self._plan.log_after(*struct.unpack("<Q", payload))
+            case Kind.PLAN_ADD:
+                return bytes(4) + struct.pack("<i", self._plan.stage(payload))
+            case Kind.PLAN_COMMIT:
+                self._plan.commit(*struct.unpack("<Q", payload))
+            case Kind.PLAN_FORGET:
+                self._plan = _Plan()
+            case Kind.SHAPE | Kind.HOLD | Kind.RELEASE:
+                return struct.pack("<i", self._change(kind, payload))
+        return bytes(4)
 
     def close(self) -> None:
         self.closed = True
 
+    def _change(self, kind: Kind, payload: bytes) -> int:
+        """Note a shape, a hold or a release, and apply what is due then; returns an errno."""
+        slots = [
+            number for (number,) in struct.iter_unpack("<H", payload[:2] if kind is Kind.SHAPE else payload)
+        ]
+        if any(slot >= SLOTS_MAX for slot in slots):
+            return errno.EINVAL
+        for slot in slots:
+            if kind is Kind.SHAPE:
+                self._plan.shapes[slot] = payload
+            elif kind is Kind.HOLD:
+                self._plan.held.add(slot)
+            else:
+                self._plan.held.discard(slot)
+            if slot in self._plan.due and slot not in self._plan.held:
+                self._apply(slot)
+        return 0
+
+    def _play(self, now_ns: int) -> None:
+        plan = self._plan
+        while plan.rows and plan.rows[0].at_ns <= now_ns:
+            row = plan.rows.popleft()
+            plan.due[row.slot] = row
+            error = wire_format.HELD if row.slot in plan.held else self._apply(row.slot)
+            late_us = min((now_ns - row.at_ns) // 1000, U32_MAX)
+            plan.note(wire_format.APPLIED.pack(row.at_ns, late_us, row.slot, error))
+
+    def _apply(self, slot: int) -> int:
+        if slot not in self._plan.shapes:
+            return errno.EBADSLT
+        answer = self._netlink(message_of(self._plan.shapes[slot], self._plan.due[slot]))
+        (error,) = struct.unpack_from("=i", answer, _HEADER.size)
+        return -int(error)
+
     def _netlink(self, batch: bytes) -> bytes:
+        self.batches.append(batch)
         answer, at = b"", 0
         while at < len(batch):
             length, kind, _, sequence, _ = _HEADER.unpack_from(batch, at)
             message = batch[at : at + length]
             at += -(-length // 4) * 4
-            if error := self.refuse.get(kind):
-                answer += _HEADER.pack(36, _ERROR, 0, sequence, 0) + struct.pack("=i", -error) + message[:16]
-            elif kind == _GETQDISC:
+            if kind == _GETQDISC and kind not in self.refuse:
                 for qdisc in self._qdiscs.values():
                     answer += qdisc + bytes(-len(qdisc) % 4)
                 answer += _HEADER.pack(20, _DONE, 2, sequence, 0) + bytes(4)
-            else:
-                if kind == _NEWQDISC:
-                    (ifindex,) = struct.unpack_from("=i", message, 20)
-                    self._qdiscs[ifindex] = message
-                answer += _HEADER.pack(36, _ERROR, 0, sequence, 0) + bytes(4) + message[:16]
+                continue
+            error = self.refuse.get(kind, 0)
+            if kind == _NEWQDISC and not error:
+                (ifindex,) = struct.unpack_from("=i", message, 20)
+                self._qdiscs[ifindex] = message
+            answer += _HEADER.pack(36, _ERROR, 0, sequence, 0) + struct.pack("=i", -error) + message[:16]
         return answer
 
 
 class _Plan:
-    """The relay's memory of a schedule."""
+    """The relay's memory of a schedule (``engines/native/plan.c``)."""
 
     def __init__(self) -> None:
-        self.shapes: dict[int, wire_format.Shape] = {}
+        self.shapes: dict[int, bytes] = {}  # slot to payload of its SHAPE frame
         self.due: dict[int, PlanRow] = {}
         self.held: set[int] = set()
         self.rows: deque[PlanRow] = deque()
-        self.staged: list[PlanRow] = []
-        self.log: deque[Applied] = deque()
-        self._seen = 0
+        self._staged: list[PlanRow] = []
+        self._log: deque[bytes] = deque()
+        self._forgotten = self._lost = 0
 
-    def stage(self, payload: bytes) -> None:
-        self.staged = [*self.staged, *wire_format.unpack_rows(payload)] if payload else []
+    def stage(self, payload: bytes) -> int:
+        rows = [PlanRow(*values) for values in wire_format.ROW.iter_unpack(payload)]
+        if any(row.slot >= SLOTS_MAX for row in rows):
+            return errno.EINVAL
+        if len(self.rows) + len(self._staged) + len(rows) > _PLAN_ROWS:
+            return errno.ENOSPC
+        if not rows:
+            self._staged.clear()
+        self._staged += rows
+        return 0
 
     def commit(self, from_ns: int) -> None:
         while self.rows and self.rows[-1].at_ns >= from_ns:
             self.rows.pop()
-        self.rows += self.staged
-        self.staged = []
+        self.rows += self._staged
+        self._staged = []
 
-    def told(self, seen: int) -> PlanLog:
-        while self._seen < seen and self.log:
-            self.log.popleft()
-            self._seen += 1
-        piece = list(islice(self.log, _LOG_PIECE))
-        return PlanLog(self._seen + len(piece), 0, piece)
+    def note(self, applied: bytes) -> None:
+        if len(self._log) == _LOG_ROWS:
+            self._lost += 1
+        else:
+            self._log.append(applied)
+
+    def log_after(self, seen: int) -> bytes:
+        if seen <= self._forgotten + len(self._log):
+            while self._forgotten < seen:
+                self._log.popleft()
+                self._forgotten += 1
+        piece = list(islice(self._log, _LOG_PIECE))
+        return wire_format.LOG.pack(self._forgotten + len(piece), self._lost) + b"".join(piece)
+
+
+def message_of(shape: bytes, row: PlanRow) -> bytes:
+    """The netlink message that a shape makes of a row; ``shape`` is the payload of its SHAPE frame."""
+    _, options_at, down_at, up_at, down_length, up_length, own_ns = wire_format.SHAPE.unpack_from(shape)
+    delay_ns = max(0, row.delay_us * 1000 - own_ns)
+    begin = wire_format.SHAPE.size + (0 if row.up else up_length)
+    message = bytearray(shape[begin : begin + (up_length if row.up else down_length)])
+    struct.pack_into("=III", message, options_at, min(delay_ns >> 6, U32_MAX), row.limit, row.loss)
+    struct.pack_into("=Q", message, up_at if row.up else down_at, delay_ns)
+    return bytes(message)
 
 
 def fake_box(

@@ -15,12 +15,12 @@ from hil.links.engines.relay import PAYLOAD_MAX
 
 KEEP_ALL = 2**64 - 1
 SLOTS_MAX = 1024
-_SHAPE = struct.Struct("<HHHHHHI")
-_ROW = struct.Struct("<QIIIHH")
-_LOG = struct.Struct("<QQ")
-_APPLIED = struct.Struct("<QIHH")
-_HELD = 0x8000
-_ROWS_PER_FRAME = PAYLOAD_MAX // _ROW.size
+SHAPE = struct.Struct("<HHHHHHI")
+ROW = struct.Struct("<QIIIHH")
+LOG = struct.Struct("<QQ")
+APPLIED = struct.Struct("<QIHH")
+HELD = 0x8000
+_ROWS_PER_FRAME = PAYLOAD_MAX // ROW.size
 
 
 @dataclass(frozen=True)
@@ -39,29 +39,10 @@ class Shape:
 
     def pack(self, slot: int) -> bytes:
         """Payload of a SHAPE frame."""
-        head = _SHAPE.pack(
+        head = SHAPE.pack(
             slot, self.options_at, *self.latency_at, len(self.down), len(self.up), self.compensation_ns
         )
         return head + self.up + self.down
-
-    @classmethod
-    def unpack(cls, payload: bytes) -> tuple[int, Shape]:
-        """The inverse of :meth:`pack`: slot and shape."""
-        slot, options_at, down_at, up_at, down_length, up_length, compensation_ns = _SHAPE.unpack_from(
-            payload
-        )
-        messages = payload[_SHAPE.size :]
-        up, down = messages[:up_length], messages[up_length : up_length + down_length]
-        return slot, cls(up, down, options_at, (down_at, up_at), compensation_ns)
-
-    def message(self, row: PlanRow) -> bytes:
-        """What the engine hands to its kernel for ``row``."""
-        delay_ns = max(0, row.delay_us * 1000 - self.compensation_ns)
-        message = bytearray(self.up if row.up else self.down)
-        ticks = min(delay_ns >> 6, 0xFFFFFFFF)
-        struct.pack_into("=III", message, self.options_at, ticks, row.limit, row.loss)
-        struct.pack_into("=Q", message, self.latency_at[row.up], delay_ns)
-        return bytes(message)
 
 
 class PlanRow(NamedTuple):
@@ -96,28 +77,15 @@ class PlanLog(NamedTuple):
 def frames(rows: Sequence[PlanRow]) -> Iterator[bytes]:
     """Payloads of PLAN_ADD frames."""
     for start in range(0, len(rows), _ROWS_PER_FRAME):
-        yield b"".join([_ROW.pack(*row) for row in rows[start : start + _ROWS_PER_FRAME]])
-
-
-def unpack_rows(payload: bytes) -> list[PlanRow]:
-    """The rows of one PLAN_ADD frame."""
-    return [PlanRow(*values) for values in _ROW.iter_unpack(payload)]
-
-
-def pack_log(log: PlanLog) -> bytes:
-    """The answer to a PLAN_LOG frame."""
-    return _LOG.pack(log.seen, log.lost) + b"".join(
-        _APPLIED.pack(each.planned_ns, each.late_us, each.slot, each.error | (_HELD if each.held else 0))
-        for each in log.applied
-    )
+        yield b"".join([ROW.pack(*row) for row in rows[start : start + _ROWS_PER_FRAME]])
 
 
 def unpack_log(answer: bytes) -> PlanLog:
-    """The inverse of :func:`pack_log`."""
-    seen, lost = _LOG.unpack_from(answer)
+    """The rows in the answer to a PLAN_LOG frame."""
+    seen, lost = LOG.unpack_from(answer)
     applied = [
-        Applied(slot, error & ~_HELD, bool(error & _HELD), planned_ns, late_us)
-        for planned_ns, late_us, slot, error in _APPLIED.iter_unpack(answer[_LOG.size :])
+        Applied(slot, error & ~HELD, bool(error & HELD), planned_ns, late_us)
+        for planned_ns, late_us, slot, error in APPLIED.iter_unpack(answer[LOG.size :])
     ]
     return PlanLog(seen, lost, applied)
 
@@ -125,7 +93,3 @@ def unpack_log(answer: bytes) -> PlanLog:
 def pack_slots(numbers: Sequence[int]) -> bytes:
     """Payload of HOLD and RELEASE frames."""
     return struct.pack(f"<{len(numbers)}H", *numbers)
-
-
-def unpack_slots(payload: bytes) -> tuple[int, ...]:
-    return struct.unpack(f"<{len(payload) // 2}H", payload)
