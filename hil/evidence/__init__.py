@@ -1,0 +1,1 @@
+"""What a run records: events, measurements, artefacts, verdicts, and the store of all runs."""

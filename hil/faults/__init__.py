@@ -1,0 +1,1 @@
+"""What goes wrong on purpose: kinds of faults, and faults in the middle of an action."""

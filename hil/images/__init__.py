@@ -1,0 +1,1 @@
+"""Build what boards boot: root images, signed bundles, the hardware image, keys."""

@@ -1,0 +1,1 @@
+"""The lab file: what exists, checked, with the line of every fault."""

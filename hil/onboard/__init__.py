@@ -1,0 +1,1 @@
+"""Everything that runs on a board, with the standard library only (inference aside)."""

@@ -1,0 +1,1 @@
+"""The operation under test: upload, relay, install, activate, confirm, configure."""

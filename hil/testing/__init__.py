@@ -1,0 +1,1 @@
+"""Fakes and kits that users may import in their own tests."""

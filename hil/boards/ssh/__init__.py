@@ -1,0 +1,1 @@
+"""SSH to boards and to the shaper host: log-in, shell, files that resume."""

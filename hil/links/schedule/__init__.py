@@ -1,0 +1,1 @@
+"""Links that follow a contact plan: windows of rows, the player, what was applied."""

@@ -1,0 +1,1 @@
+"""The part of the report on time: boards, links and faults in lanes."""

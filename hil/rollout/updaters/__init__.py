@@ -1,0 +1,1 @@
+"""Updaters of an operating system behind one protocol: RAUC, SWUpdate, and what a file declares."""

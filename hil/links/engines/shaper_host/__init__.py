@@ -1,0 +1,1 @@
+"""A shaper host: another machine that shapes the links, reached over SSH."""
