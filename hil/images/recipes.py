@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from hil.core import kinds
+
 Updater = Literal["rauc", "swupdate"]
 
 
@@ -32,5 +34,6 @@ SWUPDATE = Recipe(
 
 
 def recipe_of(adapter: str) -> Recipe:
-    """The OS that container boards run under an OS adapter (``os.adapter`` of a lab file)."""
-    return SWUPDATE if adapter == "swupdate" else REFERENCE
+    """Return the OS that container boards run with an updater (``os.adapter`` of a lab file)."""
+    recipe: Recipe = kinds.load(kinds.UPDATERS, adapter).recipe
+    return recipe

@@ -27,10 +27,6 @@ engine: auto
 link_profile: exact
 seed: 1
 """,
-    "OsSpec": """\
-adapter: declared
-file: os/acme-adapter.yaml
-""",
     "GroundStation": """\
 name: gs-1
 """,

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, AliasChoices, Field, PrivateAttr, StringConstraints, model_validator
 
 from hil.core import kinds, paths
+from hil.lab.operating_system import OsSpec
 from hil.lab.real_board import RealBoard
 from hil.lab.shaper_host import ShaperHostSpec
 from hil.lab.unions import OneOfKinds
@@ -196,22 +197,7 @@ class OrbitSpec(Strict):
     )
 
 
-class OsSpec(Strict):
-    """How the operating system under test is updated."""
-
-    adapter: Literal["rauc", "swupdate", "declared"] = Field(
-        default="rauc", description="the updater in the OS; declared: yours, described in file"
-    )
-    file: str | None = Field(
-        default=None, description="for adapter declared: its declaration (YAML), relative to this lab file"
-    )
-
-    @model_validator(mode="after")
-    def _file_for_declared(self) -> Self:
-        if (self.adapter == "declared") != (self.file is not None):
-            needs = "needs a file" if self.file is None else "takes no file"
-            raise fault("adapter", self.adapter, f"adapter {self.adapter} {needs}; see docs/os-adapters.md")
-        return self
+Os = Annotated[OsSpec, OneOfKinds(kinds.UPDATERS, "adapter", default="rauc")]
 
 
 def _engines() -> list[str]:
@@ -252,7 +238,11 @@ class Lab(Strict):
         "(default: as NAME/BOARD), so name a board alike in all of these files",
     )
     bench: BenchSpec = BenchSpec()
-    os: OsSpec = OsSpec()
+    os: Os = Field(
+        default_factory=dict,
+        validate_default=True,
+        description="how the OS under test is updated; left out: RAUC",
+    )
     ground_station: GroundStation
     gateway: Name = Field(description="the board that receives from the ground")
     spacecraft: tuple[Spacecraft, ...] = Field(min_length=1, max_length=MAX_SPACECRAFT, strict=False)

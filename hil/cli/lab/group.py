@@ -25,6 +25,7 @@ from hil.cli.output import (
 if TYPE_CHECKING:
     from hil.host.discover.devices import Found
     from hil.lab.model import Lab, LinkSpec
+    from hil.rollout.updaters.kinds import UpdaterKind
 
 LAB_FILE = click.Path(path_type=Path)
 
@@ -100,10 +101,10 @@ def _check_files_named_in(found: Lab) -> None:
         from hil.bench.orbit_clock import constellation_of
 
         constellation_of(found, found.file)
-    if found.os.file:
-        from hil.rollout.updaters.declaration import load_adapter
+    from hil.core import kinds
 
-        load_adapter(found.file.parent / found.os.file)
+    updater: UpdaterKind[Any] = kinds.load(kinds.UPDATERS, found.os.adapter)
+    updater.check(found.os, found.file.parent)
 
 
 @lab.command()

@@ -6,31 +6,24 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from hil.core import kinds
 from hil.errors import ConfigurationError
 from hil.lab.model import Lab
 from hil.rollout.fleet import Member
+from hil.rollout.updaters.kinds import UpdaterKind
 from hil.rollout.updaters.protocol import OsAdapter
 
 
-def adapter_of(lab: Lab, lab_path: Path, *, version: str = "") -> Callable[[Member], OsAdapter]:
-    """The adapter that a lab file names under ``os``, for ``Rollout(adapter=...)``.
+def adapter_of(lab: Lab, *, version: str = "") -> Callable[[Member], OsAdapter]:
+    """Return the adapter that a lab file names under ``os``, for ``Rollout(adapter=...)``.
 
     ``version``: the bundle's, for a declaration that uses ``{version}``.  ConfigurationError with file and line when
     the declaration is wrong.
     """
-    if lab.os.adapter == "declared" and lab.os.file:
-        from hil.rollout.updaters.declaration import load_adapter
-        from hil.rollout.updaters.declared import declared_over_flight
-
-        return declared_over_flight(load_adapter(lab_path.parent / lab.os.file), version=version)
-    if lab.os.adapter == "swupdate":
-        from hil.rollout.updaters.swupdate import swupdate_over_flight
-
-        return swupdate_over_flight
-    from hil.rollout.updaters.rauc import rauc_over_flight
-
-    return rauc_over_flight
+    kind: UpdaterKind[Any] = kinds.load(kinds.UPDATERS, lab.os.adapter)
+    return kind.adapter(lab.os, lab.file.parent, version)
 
 
 @dataclass(frozen=True)

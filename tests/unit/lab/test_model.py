@@ -145,7 +145,7 @@ def test_a_rules_line_is_searched_below_its_own_place(tmp_path: Path) -> None:
     assert f"lab.yaml:{line}: spacecraft.0.boards.0.jetson: is required with driver: jetson" in message
     text = VIRTUAL.replace("schema: 1", "schema: 1\nos: {adapter: declared}\nrack: declared")
     message = refused(tmp_path, VIRTUAL, text)
-    assert f"lab.yaml:{line_of(text, 'os:')}: os.adapter: " in message
+    assert f"lab.yaml:{line_of(text, 'os:')}: os.file: is required" in message
 
 
 def test_a_name_used_twice_is_found_where_it_is_given_not_where_it_is_used(tmp_path: Path) -> None:

@@ -358,7 +358,9 @@ def test_whatever_is_written_is_a_path_or_is_told_not_to_be_one(text: str) -> No
 
 def lab_with(**os: str) -> Lab:
     document = yaml.safe_load((ROOT / "lab/virtual.yaml").read_text())
-    return Lab.model_validate({**document, "os": os})
+    lab = Lab.model_validate({**document, "os": os})
+    lab._file = ROOT / "lab/virtual.yaml"
+    return lab
 
 
 def test_a_lab_chooses_an_adapter_and_with_it_the_os_of_container_boards() -> None:
@@ -369,14 +371,14 @@ def test_a_lab_chooses_an_adapter_and_with_it_the_os_of_container_boards() -> No
     ]
     assert [recipe_of(lab.os.adapter) for lab in labs] == [REFERENCE, SWUPDATE, REFERENCE]
     member = Member(cast("Board", SimpleNamespace(name="a1")))
-    made = [adapter_of(lab, ROOT / "lab/virtual.yaml", version="2.0.0")(member) for lab in labs]
+    made = [adapter_of(lab, version="2.0.0")(member) for lab in labs]
     assert [type(adapter) for adapter in made] == [RaucAdapter, SwupdateAdapter, DeclaredAdapter]
 
 
 def test_a_declaration_goes_with_the_declared_adapter_only() -> None:
-    with pytest.raises(ValidationError, match="adapter declared needs a file"):
+    with pytest.raises(ValidationError, match=r"os.*file\n.*Field required"):
         lab_with(adapter="declared")
-    with pytest.raises(ValidationError, match="adapter rauc takes no file"):
+    with pytest.raises(ValidationError, match=r"os.*file\n.*not permitted"):
         lab_with(adapter="rauc", file="adapters/rauc.yaml")
 
 
