@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from hil.core import kinds, paths
+from hil.workload import model, scene
 from tests.kits.command_lines import after_hil, fault_of
 
 ROOT = paths.ROOT
@@ -194,6 +195,12 @@ def test_the_page_for_test_authors_has_every_fixture() -> None:
     page = (ROOT / "docs/api.md").read_text("utf-8")
     sections = re.findall(r"::: hil\.campaign\..*?members: \[(.*?)\]", page, re.S)
     assert fixtures == {name.strip() for section in sections for name in section.split(",")}
+
+
+def test_the_notice_names_the_network_and_the_scene_by_version() -> None:
+    notice = (ROOT / "NOTICE").read_text("utf-8")
+    for wheel in (model.WHEEL, scene.WHEEL):
+        assert wheel.replace("==", " ") in notice
 
 
 def test_the_map_of_the_house_has_every_room() -> None:
