@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from hil.cli.output import JSON_OPTION, Progress, console, print_json
-
-if TYPE_CHECKING:
-    from hil.core.check import Check
+from hil.cli.output import JSON_OPTION, Progress, console, print_json, print_result
 
 
 @click.command()
@@ -33,19 +29,14 @@ def setup(check: bool, as_json: bool) -> int:
     if check:
         lacking = ", ".join(p.name for p in packages.missing())
         reason = f"host packages are missing: {lacking}" if lacking else steps.stale()
-        if as_json:
-            print_json({"ready": not reason, "reason": reason or None})
-        else:
-            click.echo(f"set-up: {reason}; run `hil setup`" if reason else "set-up: everything is there")
+        text = f"set-up: {reason}; run `hil setup`" if reason else "set-up: everything is there"
+        print_result(as_json, {"ready": not reason, "reason": reason or None}, text)
         return 2 if reason else 0
     with Progress() as progress:
         result = steps.setup(progress)
-    if as_json:
-        print_json({"ready": True, "did": result.did, "seconds": round(result.seconds, 1)})
-    elif result.did:
-        click.echo(f"set-up: done in {result.seconds:.1f} s; next: `hil bench up --lab lab/virtual.yaml`")
-    else:
-        click.echo("set-up: everything is there")
+    text = f"set-up: done in {result.seconds:.1f} s; next: `hil bench up --lab lab/virtual.yaml`"
+    document = {"ready": True, "did": result.did, "seconds": round(result.seconds, 1)}
+    print_result(as_json, document, text if result.did else "set-up: everything is there")
     return 0
 
 
@@ -80,29 +71,19 @@ def doctor(lab_file: Path | None, root: Path, as_json: bool) -> int:
 
     checks = doctors.diagnose()
     if lab_file is not None:
-        checks += _real_boards(lab_file, root) + _engine(lab_file)
+        from hil.core import kinds
+        from hil.host.doctor import rack
+        from hil.lab.model import load_lab
+
+        lab = load_lab(lab_file)
+        checks += rack.diagnose(lab, root)
+        if lab.engine:
+            checks += kinds.load(kinds.ENGINES, lab.engine).checks(lab)
     if as_json:
         print_json(doctors.as_json(checks))
     else:
         doctors.print_page(checks, console())
     return doctors.exit_code(checks)
-
-
-def _real_boards(lab_file: Path, root: Path) -> list[Check]:
-    """Check the real boards of a lab; no checks where all are containers."""
-    from hil.host.doctor.rack import diagnose
-    from hil.lab.model import load_lab
-
-    return diagnose(load_lab(lab_file), root)
-
-
-def _engine(lab_file: Path) -> list[Check]:
-    """Check the link engine that a lab file names, like its shaper host; empty where any of this host will do."""
-    from hil.core import kinds
-    from hil.lab.model import load_lab
-
-    lab = load_lab(lab_file)
-    return list(kinds.load(kinds.ENGINES, lab.engine).checks(lab)) if lab.engine else []
 
 
 @click.command()
@@ -161,8 +142,4 @@ def version(as_json: bool) -> None:
         "python": sys.version.split()[0],
         "kernel": os.uname().release,
     }
-    if as_json:
-        print_json(facts)
-    else:
-        for name, value in facts.items():
-            click.echo(f"{name:<9} {value}")
+    print_result(as_json, facts, "\n".join(f"{name:<9} {value}" for name, value in facts.items()))

@@ -6,10 +6,10 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
 
+F = TypeVar("F", bound=Callable[..., object])
 VERBOSE, QUIET = "hil.verbose", "hil.quiet"
 """Keys of click's ``ctx.meta``: how often -v was given, and whether -q was."""
 
@@ -33,6 +34,20 @@ def duration(text: str) -> float:
         return duration_s(text)
     except ValueError as exc:
         raise click.BadParameter(str(exc)) from exc
+
+
+def every_option(default: str, *, least_s: float) -> Callable[[F], F]:
+    """Make ``--every DURATION``: an interval of at least ``least_s`` seconds."""
+
+    def interval(text: str) -> float:
+        if (every_s := duration(text)) < least_s:
+            raise click.BadParameter(f"at least {least_s:g}s")
+        return every_s
+
+    settings: dict[str, Any] = {"metavar": "DURATION", "default": default, "show_default": True}
+    return click.option(
+        "--every", "every_s", type=interval, help="Interval between two readings.", **settings
+    )
 
 
 class OutputFile(click.Path):
@@ -112,6 +127,14 @@ def console() -> Console:
     from rich.console import Console
 
     return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def print_result(as_json: bool, document: Any, text: str) -> None:
+    """Print the result of a command: the document with ``--json``, else the text."""
+    if as_json:
+        print_json(document)
+    else:
+        click.echo(text)
 
 
 def print_table(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hil.cli.completion import run_ids
-from hil.cli.output import JSON_OPTION, note, print_json, print_table
+from hil.cli.output import JSON_OPTION, note, print_json, print_result, print_table
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def open_report(run_id: str, only_print: bool, as_json: bool) -> None:
     """
     run = _kept(run_id)
     page = run.report if run.report and run.report.is_file() else _make_report(run)
-    _print_page(run, page, as_json)
+    print_result(as_json, {"run": run.run_id, "report": str(page)}, str(page))
     if not (as_json or only_print) and not webbrowser.open(page.as_uri()):
         note("no browser here; open the file above")
 
@@ -150,14 +150,8 @@ def report(run_id: str, as_json: bool) -> None:
       hil runs report last
     """
     run = _kept(run_id)
-    _print_page(run, _make_report(run), as_json)
-
-
-def _print_page(run: Run, page: Path, as_json: bool) -> None:
-    if as_json:
-        print_json({"run": run.run_id, "report": str(page)})
-    else:
-        click.echo(page)
+    page = _make_report(run)
+    print_result(as_json, {"run": run.run_id, "report": str(page)}, str(page))
 
 
 def _kept(run_id: str) -> Run:

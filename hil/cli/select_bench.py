@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import click
 
-from hil.cli.completion import bench_names
+from hil.cli.completion import bench_names, board_names
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -39,6 +39,11 @@ def bench_argument(command: F) -> F:
 
     argument = click.argument("name", required=False, metavar="[BENCH]", shell_complete=bench_names)
     return cast(F, argument(bench_option(with_name)))
+
+
+def board_command(command: F) -> F:
+    """Take a board as an argument and ``--bench``; the command's function gets ``name`` and ``bench_name``."""
+    return click.argument("name", metavar="BOARD", shell_complete=board_names)(bench_option(command))
 
 
 def pick(name: str | None) -> str:
@@ -75,6 +80,13 @@ def attach(name: str | None) -> Iterator[Bench]:
         yield bench
     finally:
         bench.close()
+
+
+@contextmanager
+def attach_board(bench_name: str | None, name: str) -> Iterator[Board]:
+    """Use one board of a bench that is up."""
+    with attach(bench_name) as bench:
+        yield board_of(bench, name)
 
 
 def board_of(bench: Bench, name: str) -> Board:

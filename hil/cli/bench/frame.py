@@ -1,61 +1,58 @@
-"""One frame of `hil bench watch`: a picture of a bench that fits the terminal it is drawn on.  Pure."""
+"""One frame of `hil bench watch`: the state of a bench, cut to the size of a terminal.  Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Generic, Literal, TypeVar
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hil.cli.output import delay, rate
+from hil.cli.output import clean_lines, delay, rate
 from hil.leases.rules import span
-from hil.monitor.health import BoardHealth, Health, LinkHealth
+from hil.monitor.health import BoardHealth, Health, LeaseHealth, LinkHealth
 
 T = TypeVar("T")
 
 GAP = 2
 LEAST_ROWS = 3
-"""So many rows of a section are shown at least, however low the terminal is."""
+"""Rows of a section that are shown at least, however low the terminal is."""
 
 
 @dataclass(frozen=True)
-class Column:
+class Column(Generic[T]):
     """One column; those with a higher ``rank`` go first when the terminal is narrow, 0 never."""
 
     title: str
-    cells: list[Text]
     rank: int
+    cell: Callable[[T], Text | str]
     right: bool = False
-
-    @property
-    def width(self) -> int:
-        return max(len(self.title), *(cell.cell_len for cell in self.cells))
 
 
 def frame(
     health: Health, *, width: int, height: int | None = None, before: Health | None = None
 ) -> RenderableType:
-    """The picture, ``width`` columns wide and at most ``height`` rows high (None: as high as it takes).
+    """Return the frame, ``width`` columns wide and at most ``height`` rows high (None: as high as needed).
 
-    ``before`` is the look before, from which the traffic of now follows.  What wants attention comes first when
-    not everything fits.
+    ``before`` is the sample before, for the traffic between both.  Boards and links that need attention come first
+    when not everything fits.
     """
     top = [_title(health), *_campaign(health), *(Text(f"! {p}", style="red") for p in health.problems)]
-    leases = _leases(health)
+    leases = [_lease(lease, health) for lease in health.leases]
     boards, links = list(health.boards), list(health.links)
     wants = [len(boards), len(links), len(leases)]
     # Every section has a row of titles and a blank row before it, the leases only the blank row.
     room = wants if height is None else share(height - len(top) - 5, wants)
     parts: list[RenderableType] = [*top, Text("")]
     shown, rest = _first(boards, room[0], [b.wants_attention for b in boards])
-    parts += [fitting(_board_columns(shown), width), *rest, Text("")]
+    columns = (*BOARD_COLUMNS, NOTE) if any(map(_note, shown)) else BOARD_COLUMNS
+    parts += [fitting(columns, shown, width), *rest, Text("")]
     if links:
         shown_links, rest = _first(links, room[1], [link.cut or not link.agrees for link in links])
-        parts += [fitting(_link_columns(shown_links, health, before), width), *rest]
+        parts += [fitting(_link_columns(health, before), shown_links, width), *rest]
     if leases:
         shown_leases, rest = _first(leases, room[2], [False] * len(leases))
         parts += [Text(""), *shown_leases, *rest]
@@ -66,7 +63,7 @@ def frame(
 
 
 def share(room: int, wants: Sequence[int]) -> list[int]:
-    """Divide ``room`` rows: whoever wants little gets it all, the others divide the rest evenly."""
+    """Divide ``room`` rows: a section that wants little gets it all, the others divide the rest evenly."""
     given = [0] * len(wants)
     left, waiting = room, sorted(range(len(wants)), key=lambda i: wants[i])
     for done, index in enumerate(waiting):
@@ -76,23 +73,24 @@ def share(room: int, wants: Sequence[int]) -> list[int]:
     return given
 
 
-def fitting(columns: Sequence[Column], width: int) -> Table:
-    """As many columns as fit, the least important ones left out; what is still too wide is cut with an ellipsis."""
+def fitting(columns: Sequence[Column[T]], rows: Sequence[T], width: int) -> Table:
+    """Return a table of the columns that fit, by rank; a cell that is still too wide ends with an ellipsis."""
+    cells = {c.title: [Text(v) if isinstance(v := c.cell(row), str) else v for row in rows] for c in columns}
+    widths = {title: max([len(title), *(text.cell_len for text in cells[title])]) for title in cells}
     kept = list(columns)
-    while sum(c.width + GAP for c in kept) - GAP > width and any(c.rank for c in kept):
+    while sum(widths[c.title] + GAP for c in kept) - GAP > width and any(c.rank for c in kept):
         kept.remove(max(kept, key=lambda column: column.rank))
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
     for column in kept:
-        table.add_column(
-            column.title, justify="right" if column.right else "left", no_wrap=True, overflow="ellipsis"
-        )
-    for row in zip(*(column.cells for column in kept), strict=True):
+        side: Literal["left", "right"] = "right" if column.right else "left"
+        table.add_column(column.title, justify=side, no_wrap=True, overflow="ellipsis")
+    for row in zip(*(cells[column.title] for column in kept), strict=True):
         table.add_row(*row)
     return table
 
 
 def _first(items: list[T], room: int, urgent: list[bool]) -> tuple[list[T], list[Text]]:
-    """The items that fit, those that want attention before the others, and a line about the rest."""
+    """Return the items that fit, urgent ones before the others, and a line about the rest."""
     if len(items) <= room:
         return items, []
     ranked = sorted(range(len(items)), key=lambda i: (not urgent[i], i))
@@ -126,32 +124,28 @@ def _campaign(health: Health) -> list[Text]:
     return [line]
 
 
-def _board_columns(boards: Sequence[BoardHealth]) -> list[Column]:
-    def number(value: float | None, pattern: str) -> Text:
-        return Text("-" if value is None else pattern.format(value), style="dim" if value is None else "")
+def _number(value: float | None, pattern: str = "{:.1f}") -> Text:
+    return Text("-", style="dim") if value is None else Text(pattern.format(value))
 
-    readings = [board.sensors for board in boards]
-    notes = [_note(board) for board in boards]
-    columns = [
-        Column("board", [Text(b.name) for b in boards], 0),
-        Column("craft", [Text(b.spacecraft) for b in boards], 7),
-        Column("state", [_state(b) for b in boards], 0),
-        Column("slot", [_slot(b) for b in boards], 0),
-        Column("OS", [Text(b.os_version or "-") for b in boards], 5),
-        Column("°C", [number(s.hottest_c if s else None, "{:.1f}") for s in readings], 1, True),
-        Column("W", [number(s.board_w if s else None, "{:.1f}") for s in readings], 2, True),
-        Column(
-            "GPU %",
-            [number(None if not s or s.gpu_load is None else 100 * s.gpu_load, "{:.0f}") for s in readings],
-            3,
-            True,
-        ),
-        Column("epoch", [number(b.node.claimed_epoch if b.node else None, "{}") for b in boards], 4, True),
-        Column("kind", [Text(b.fidelity, style="dim") for b in boards], 9),
-    ]
-    if any(notes):
-        columns.append(Column("note", notes, 0))
-    return columns
+
+def _gpu_percent(board: BoardHealth) -> Text:
+    load = board.sensors.gpu_load if board.sensors else None
+    return _number(None if load is None else 100 * load, "{:.0f}")
+
+
+BOARD_COLUMNS: Sequence[Column[BoardHealth]] = (
+    Column("board", 0, lambda b: b.name),
+    Column("craft", 7, lambda b: b.spacecraft),
+    Column("state", 0, lambda b: _state(b)),
+    Column("slot", 0, lambda b: _slot(b)),
+    Column("OS", 5, lambda b: b.os_version or "-"),
+    Column("°C", 1, lambda b: _number(b.sensors.hottest_c if b.sensors else None), right=True),
+    Column("W", 2, lambda b: _number(b.sensors.board_w if b.sensors else None), right=True),
+    Column("GPU %", 3, _gpu_percent, right=True),
+    Column("epoch", 4, lambda b: _number(b.node.claimed_epoch if b.node else None, "{}"), right=True),
+    Column("kind", 9, lambda b: Text(b.fidelity, style="dim")),
+)
+NOTE: Column[BoardHealth] = Column("note", 0, lambda b: Text(_note(b), style="yellow"))
 
 
 def _state(board: BoardHealth) -> Text:
@@ -177,25 +171,36 @@ def _slot(board: BoardHealth) -> Text:
     return text
 
 
-def _note(board: BoardHealth) -> Text:
-    ill = board.node.problems if board.node else ()
-    return Text("; ".join((*ill, *board.problems)), style="yellow")
+def _note(board: BoardHealth) -> str:
+    problems = board.node.problems if board.node else ()
+    return clean_lines("; ".join((*problems, *board.problems)))
 
 
-def _link_columns(links: Sequence[LinkHealth], health: Health, before: Health | None) -> list[Column]:
-    there = [link.directions["a_to_b"] for link in links]
-    traffic = [_traffic(link, health, before) for link in links]
-    dropped = [sum(d.dropped_packets for d in link.directions.values()) for link in links]
+def _link_columns(health: Health, before: Health | None) -> list[Column[LinkHealth]]:
     return [
-        Column("link", [Text(link.name) for link in links], 0),
-        Column("between", [Text(f"{d.source} – {d.target}") for d in there], 4),
-        Column("state", [_link_state(link) for link in links], 0),
-        Column("phase", [_phase(link) for link in links], 1),
-        Column("one way", [_per_direction(link, "delay_s") for link in links], 2, True),
-        Column("rate", [_per_direction(link, "rate_bps") for link in links], 5, True),
-        Column("now", traffic, 3, True),
-        Column("dropped", [Text(f"{count} pkt") for count in dropped], 6, True),
+        Column("link", 0, lambda x: x.name),
+        Column("between", 4, lambda x: " – ".join(_ends(x))),
+        Column("state", 0, _link_state),
+        Column("phase", 1, _phase),
+        Column(
+            "one way", 2, lambda x: _both(delay(d.delay_s * 1e6) for d in x.directions.values()), right=True
+        ),
+        Column("rate", 5, lambda x: _both(rate(d.rate_bps) for d in x.directions.values()), right=True),
+        Column("now", 3, lambda x: _traffic(x, health, before), right=True),
+        Column(
+            "dropped", 6, lambda x: f"{sum(d.dropped_packets for d in x.directions.values())} pkt", right=True
+        ),
     ]
+
+
+def _ends(link: LinkHealth) -> tuple[str, str]:
+    there = link.directions["a_to_b"]
+    return there.source, there.target
+
+
+def _both(texts: Iterable[str]) -> str:
+    """Return one figure when both directions have the same, else there / back."""
+    return " / ".join(dict.fromkeys(texts))
 
 
 def _link_state(link: LinkHealth) -> Text:
@@ -215,15 +220,8 @@ def _phase(link: LinkHealth) -> Text:
     return Text(f"{link.phase}{left}", style="" if link.phase == "track" else "yellow")
 
 
-def _per_direction(link: LinkHealth, figure: str) -> Text:
-    """One figure when both directions have the same, else there / back."""
-    values = [getattr(direction, figure) for direction in link.directions.values()]
-    texts = [delay(v * 1e6) if figure == "delay_s" else rate(v) for v in values]
-    return Text(texts[0] if texts[0] == texts[1] else " / ".join(texts))
-
-
 def _traffic(link: LinkHealth, health: Health, before: Health | None) -> Text:
-    """What went into the link since the look before, bit/s there / back."""
+    """Return the traffic into the link since the sample before, bit/s there / back."""
     old = next((each for each in before.links if each.name == link.name), None) if before else None
     if before is None or old is None or (seconds := health.taken_at - before.taken_at) <= 0:
         return Text("-", style="dim")
@@ -237,22 +235,13 @@ def _three_digits(value: float) -> int:
     return round(float(f"{value:.3g}"))
 
 
-def _leases(health: Health) -> list[Text]:
-    lines = []
-    for lease in health.leases:
-        boards = "all boards" if len(lease.boards) == len(health.boards) else ", ".join(lease.boards)
-        if lease.position:
-            line = Text(
-                f"queue {lease.position}  {boards}: {lease.holder} on {lease.host} waits", style="yellow"
-            )
-        else:
-            until = (
-                f"until {lease.expires:%H:%M:%S} UTC"
-                if lease.expires and lease.by_person
-                else "while it runs"
-            )
-            line = Text(f"lease {lease.id}  {boards}: {lease.holder} on {lease.host}, {until}")
-        if lease.purpose:
-            line.append(f"  ({lease.purpose})", style="dim")
-        lines.append(line)
-    return lines
+def _lease(lease: LeaseHealth, health: Health) -> Text:
+    boards = "all boards" if len(lease.boards) == len(health.boards) else ", ".join(lease.boards)
+    who = f"{boards}: {lease.holder} on {lease.host}"
+    if lease.position:
+        line = Text(f"queue {lease.position}  {who} waits", style="yellow")
+    elif lease.expires and lease.by_person:
+        line = Text(f"lease {lease.id}  {who}, until {lease.expires:%H:%M:%S} UTC")
+    else:
+        line = Text(f"lease {lease.id}  {who}, while it runs")
+    return line.append(f"  ({lease.purpose})" if lease.purpose else "", style="dim")

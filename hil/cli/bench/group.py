@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from hil.cli.completion import bench_names
-from hil.cli.output import JSON_OPTION, Progress, duration, plural, print_json, print_table
+from hil.cli.output import JSON_OPTION, Progress, duration, every_option, plural, print_json, print_table
 from hil.cli.select_bench import bench_argument, default_name, pick
 from hil.errors import ConfigurationError
 
-F = TypeVar("F", bound=Callable[..., object])
 SOONEST_S = 0.5
-
-
-def _interval(text: str) -> float:
-    """Return an interval in seconds; BadParameter below ``SOONEST_S``."""
-    if (every_s := duration(text)) < SOONEST_S:
-        raise click.BadParameter(f"at least {SOONEST_S:g}s")
-    return every_s
-
-
-def every_option(default: str) -> Callable[[F], F]:
-    """Make ``--every DURATION``."""
-    return click.option(
-        "--every",
-        "every_s",
-        type=_interval,
-        metavar="DURATION",
-        default=default,
-        show_default=True,
-        help="Interval between two looks at the bench.",
-    )
 
 
 @click.group()
@@ -195,7 +173,7 @@ def down(name: str | None, everything: bool, as_json: bool) -> None:
 
 @bench.command()
 @bench_argument
-@every_option("1s")
+@every_option("1s", least_s=SOONEST_S)
 @click.option("--once", is_flag=True, help="Print one frame and end.")
 @JSON_OPTION
 def watch(name: str | None, every_s: float, once: bool, as_json: bool) -> None:
@@ -224,7 +202,7 @@ def watch(name: str | None, every_s: float, once: bool, as_json: bool) -> None:
 @click.option(
     "--listen", default="127.0.0.1:9435", show_default=True, metavar="HOST:PORT", help="Port 0: a free one."
 )
-@every_option("5s")
+@every_option("5s", least_s=SOONEST_S)
 @click.option("--probe", is_flag=True, help="Also time five small packets over every link that is up.")
 def export(name: str | None, listen: str, every_s: float, probe: bool) -> None:
     """Serve the bench's figures to Prometheus until Ctrl-C or SIGTERM (exit code 0).
@@ -239,26 +217,26 @@ def export(name: str | None, listen: str, every_s: float, probe: bool) -> None:
     """
     from hil.cli.app import Terminated
     from hil.monitor.exporter import BenchCollector, Exporter, host_and_port, is_loopback
-    from hil.monitor.watch_loop import Sampler, Watched
+    from hil.monitor.watch_loop import BenchFollower, Sampler
 
     host, port = host_and_port(listen)
     name = pick(name)
     try:
         with (
-            Watched(name, probe=probe) as watched,
-            Sampler(watched.look, every_s=every_s) as sampler,
+            BenchFollower(name, probe=probe) as follower,
+            Sampler(follower.health, every_s=every_s) as sampler,
         ):
-            collector = BenchCollector(name, sampler.health)
+            collector = BenchCollector(name, sampler.fresh)
             with Exporter(collector, host=host, port=port) as exporter:
                 host, port = exporter.address
                 click.echo(f"bench {name}: http://{f'[{host}]' if ':' in host else host}:{port}/metrics")
                 if not is_loopback(host):
                     click.echo(f"everybody who can reach {host} can read it: it has no password", err=True)
-                told = ""
+                shown = ""
                 while True:
                     time.sleep(1.0)
-                    if sampler.error not in ("", told):  # once, not every few seconds
+                    if sampler.error not in ("", shown):  # once, not every few seconds
                         click.echo(f"bench {name}: {sampler.error}", err=True)
-                    told = sampler.error
+                    shown = sampler.error
     except (KeyboardInterrupt, Terminated):
         return

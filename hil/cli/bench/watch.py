@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import select
 import sys
-import termios
-import tty
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
 
 from hil.bench.state import require_state
 from hil.cli.bench.frame import frame
+from hil.cli.live import keys, show
 from hil.cli.output import print_json
 from hil.errors import ConfigurationError
-from hil.monitor.watch_loop import Sample, Sampler, Watched
+from hil.monitor.watch_loop import BenchFollower, Sample, Sampler
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from hil.monitor.health import Health
 
-POLL_S = 0.1
-"""How often keys, the terminal's size and new looks are looked for."""
 PLAIN_WIDTH = 200
-"""Of a frame that is printed to a file or a pipe."""
-
-Key = Callable[[float], str]
-"""Waits at most so many seconds for a key; the key, or nothing."""
+"""Columns of a frame that is printed to a file or a pipe."""
 
 
 def once(name: str, *, as_json: bool) -> None:
@@ -62,71 +53,31 @@ def live(name: str, *, every_s: float) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
-    with Watched(name) as watched, Sampler(watched.look, every_s=every_s) as sampler, keys() as key:
+    with BenchFollower(name) as follower, Sampler(follower.health, every_s=every_s) as sampler, keys() as key:
         try:
-            down = show(lambda: sampler.latest, console, key)
+            down = show(lambda: sampler.latest, BenchPage(console), console, key)
         except KeyboardInterrupt:
             down = False
     if down:
         click.echo(f"bench {name} is down")
 
 
-def show(latest: Callable[[], Sample | None], console: Console, key: Key) -> bool:
-    """Draw every new look until q (False) or until the bench is down (True)."""
-    from rich.live import Live
-    from rich.text import Text
+class BenchPage:
+    """The page of a sample; it keeps the sample before, for the traffic between both."""
 
-    drawn: tuple[int, object] | None = None
-    now: Health | None = None
-    before: Health | None = None
-    number = 0
-    # The other screen of the terminal: what stood there before comes back, and a frame is drawn over the last one.
-    with Live(Text("looking ..."), console=console, screen=True, auto_refresh=False) as page:
-        page.refresh()
-        while True:
-            sample = latest()
-            if sample is not None and (sample.number, console.size) != drawn:
-                if sample.health is None and not sample.error:
-                    return True
-                if sample.number != number:
-                    now, before, number = sample.health, now, sample.number
-                page.update(_page(sample, before, console), refresh=True)
-                drawn = (sample.number, console.size)
-            if key(POLL_S) in ("q", "Q"):
-                return False
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._number = 0
+        self._now: Health | None = None
+        self._before: Health | None = None
 
+    def __call__(self, sample: Sample[Health]) -> RenderableType | None:
+        """Return the page; None when the bench is down."""
+        from rich.text import Text
 
-def _page(sample: Sample, before: Health | None, console: Console) -> RenderableType:
-    from rich.text import Text
-
-    if sample.health is None:
-        return Text(f"cannot look at the bench: {sample.error}", style="red")
-    return frame(sample.health, width=console.width, height=console.height, before=before)
-
-
-@contextmanager
-def keys() -> Iterator[Key]:
-    """Single keys from the terminal, without Enter and without an echo; none when stdin is something else."""
-    if not sys.stdin.isatty():
-        yield _no_key
-        return
-    fd = sys.stdin.fileno()
-    settings = termios.tcgetattr(fd)
-    tty.setcbreak(fd)  # unlike raw mode it leaves Ctrl-C a signal
-
-    def key(timeout_s: float) -> str:
-        ready, _, _ = select.select([fd], [], [], timeout_s)
-        typed = os.read(fd, 64) if ready else b""
-        if ready and not typed:  # the terminal was closed
-            raise KeyboardInterrupt
-        return typed[:1].decode("ascii", "replace")
-
-    try:
-        yield key
-    finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, settings)
-
-
-def _no_key(timeout_s: float) -> str:
-    select.select([], [], [], timeout_s)
-    return ""
+        if sample.number != self._number:  # else only the terminal's size has changed
+            self._now, self._before, self._number = sample.value, self._now, sample.number
+        if sample.value is None:
+            return Text(f"no answer from the bench: {sample.error}", style="red") if sample.error else None
+        console = self._console
+        return frame(sample.value, width=console.width, height=console.height, before=self._before)

@@ -10,7 +10,7 @@ import click
 
 from hil.cli.completion import board_names
 from hil.cli.output import JSON_OPTION, clean_lines, duration, print_json
-from hil.cli.select_bench import attach, bench_option, board_of
+from hil.cli.select_bench import attach, attach_board, bench_option, board_command, board_of
 from hil.errors import ConfigurationError, HilError
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ TIMEOUT = click.option(
 
 
 @click.command()
-@click.argument("name", shell_complete=board_names)
-@bench_option
+@board_command
 @click.option("--log", "mode", flag_value="log", help="Print the log so far, and end.")
 @click.option(
     "--follow", "mode", flag_value="follow", help="Print the log and go on with new lines, read-only."
@@ -62,8 +61,8 @@ def console(name: str, bench_name: str | None, mode: str | None, stamps: bool) -
         raise ConfigurationError(
             "--stamps is for the log", remedy=f"hil board console {name} --follow --stamps"
         )
-    with attach(bench_name) as bench:
-        serial_console = board_of(bench, name).console
+    with attach_board(bench_name, name) as board:
+        serial_console = board.console
         if mode == "url":
             click.echo(serial_console.url)
         elif mode in ("log", "follow"):
@@ -81,9 +80,8 @@ def console(name: str, bench_name: str | None, mode: str | None, stamps: bool) -
 
 
 @click.command()
-@click.argument("name", shell_complete=board_names)
+@board_command
 @click.argument("command", nargs=-1)
-@bench_option
 @VIA
 @TIMEOUT
 def shell(name: str, command: tuple[str, ...], bench_name: str | None, via: str, timeout_s: float) -> int:
@@ -98,8 +96,7 @@ def shell(name: str, command: tuple[str, ...], bench_name: str | None, via: str,
     from hil.boards.protocol import Via
     from hil.cli.board import terminal
 
-    with attach(bench_name) as bench:
-        one = board_of(bench, name)
+    with attach_board(bench_name, name) as one:
         if not command:
             if not sys.stdin.isatty():
                 raise ConfigurationError(

@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hil.cli.completion import board_names
 from hil.cli.output import JSON_OPTION, print_json
-from hil.cli.select_bench import attach, bench_option, board_of
+from hil.cli.select_bench import attach_board, board_command
 
 if TYPE_CHECKING:
     from hil.boards.ssh.transfer import Transferred
 
 
 @click.command()
-@click.argument("name", shell_complete=board_names)
+@board_command
 @click.argument("local", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("remote")
-@bench_option
 @JSON_OPTION
 def push(name: str, local: Path, remote: str, bench_name: str | None, as_json: bool) -> None:
     """Copy a file to a board; a connection that breaks is opened again and goes on where it was.
@@ -32,16 +30,15 @@ def push(name: str, local: Path, remote: str, bench_name: str | None, as_json: b
     """
     from hil.boards.ssh import transfer
 
-    with attach(bench_name) as bench:
-        done = transfer.push(transfer.opener_of(board_of(bench, name)), local, remote, progress=_percent())
+    with attach_board(bench_name, name) as board:
+        done = transfer.push(transfer.opener_of(board), local, remote, progress=_percent())
     _tell(done, f"{name}: {remote}", as_json)
 
 
 @click.command()
-@click.argument("name", shell_complete=board_names)
+@board_command
 @click.argument("remote")
 @click.argument("local", type=click.Path(dir_okay=False, path_type=Path))
-@bench_option
 @JSON_OPTION
 def pull(name: str, remote: str, local: Path, bench_name: str | None, as_json: bool) -> None:
     """Copy a file from a board; a connection that breaks is opened again, as with `push`.
@@ -52,8 +49,8 @@ def pull(name: str, remote: str, local: Path, bench_name: str | None, as_json: b
     """
     from hil.boards.ssh import transfer
 
-    with attach(bench_name) as bench:
-        done = transfer.pull(transfer.opener_of(board_of(bench, name)), remote, local, progress=_percent())
+    with attach_board(bench_name, name) as board:
+        done = transfer.pull(transfer.opener_of(board), remote, local, progress=_percent())
     _tell(done, str(local), as_json)
 
 

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hil.cli.completion import board_names
 from hil.cli.output import JSON_OPTION, OutputFile, Progress, RenamedOptions, print_json
-from hil.cli.select_bench import attach, bench_option, board_of
+from hil.cli.select_bench import attach_board, board_command
 from hil.errors import BenchError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ class FlashTarget:
 
 
 @click.command(cls=RenamedOptions, renamed={"--log": ("--output", "{}")})
-@click.argument("name", shell_complete=board_names)
+@board_command
 @click.option(
     "--tree",
     required=True,
@@ -85,7 +84,6 @@ class FlashTarget:
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @SYSFS_OPTION
-@bench_option
 @JSON_OPTION
 def flash(
     name: str,
@@ -244,8 +242,8 @@ def _agreed(target: FlashTarget, plan: FlashPlan) -> bool:
 def target_of(name: str, bench_name: str | None, lab_path: Path | None, sysfs: Path) -> Iterator[FlashTarget]:
     """Find the board of a bench that is up, or of a lab file; then it is leased while the block runs."""
     if lab_path is None:
-        with attach(bench_name) as bench:
-            yield target_on_bench(board_of(bench, name), sysfs)
+        with attach_board(bench_name, name) as board:
+            yield target_on_bench(board, sysfs)
         return
     from hil.bench.state import lease_keys
     from hil.lab.model import load_lab

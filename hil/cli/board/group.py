@@ -15,9 +15,8 @@ from hil.cli.board.power import power, reset
 from hil.cli.board.qualify import qualify
 from hil.cli.board.recovery import recovery
 from hil.cli.board.watch import watch
-from hil.cli.completion import board_names
 from hil.cli.output import JSON_OPTION, clean_lines, note, print_json, print_table
-from hil.cli.select_bench import attach, bench_option, board_of
+from hil.cli.select_bench import attach, attach_board, bench_option, board_command, board_of
 from hil.errors import HilError
 
 if TYPE_CHECKING:
@@ -137,8 +136,7 @@ def _address(one: Board, via: Via) -> str | None:
 
 
 @board.command()
-@click.argument("name", shell_complete=board_names)
-@bench_option
+@board_command
 @JSON_OPTION
 def show(name: str, bench_name: str | None, as_json: bool) -> None:
     """Show everything about one board: module, OS, addresses, cables, sensors.
@@ -215,8 +213,7 @@ def _print_board(document: dict[str, Any]) -> None:
 
 
 @board.command()
-@click.argument("name", shell_complete=board_names)
-@bench_option
+@board_command
 @click.option(
     "--next",
     "following",
@@ -234,8 +231,7 @@ def slots(name: str, bench_name: str | None, following: Slot | None, as_json: bo
     """
     from hil.monitor.board_watch import slots_of
 
-    with attach(bench_name) as bench:
-        one = board_of(bench, name)
+    with attach_board(bench_name, name) as one:
         if following:
             one.boot.set_active(following)
         state = one.boot.state()

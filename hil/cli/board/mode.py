@@ -6,16 +6,15 @@ from dataclasses import asdict
 
 import click
 
-from hil.cli.completion import board_names, mode_names
+from hil.cli.completion import mode_names
 from hil.cli.output import JSON_OPTION, print_json, print_table
-from hil.cli.select_bench import attach, bench_option, board_of
+from hil.cli.select_bench import attach_board, board_command
 from hil.errors import ConfigurationError
 
 
 @click.command()
-@click.argument("name", shell_complete=board_names)
+@board_command
 @click.argument("wanted", required=False, metavar="[MODE]", shell_complete=mode_names)
-@bench_option
 @click.option("--reboot", is_flag=True, help="Reboot the board where the change needs it, and wait for it.")
 @JSON_OPTION
 def mode(name: str, wanted: str | None, bench_name: str | None, reboot: bool, as_json: bool) -> None:
@@ -32,8 +31,7 @@ def mode(name: str, wanted: str | None, bench_name: str | None, reboot: bool, as
     """
     from hil.boards.jetson.power_modes import NvpModel, choose_mode
 
-    with attach(bench_name) as bench:
-        board = board_of(bench, name)
+    with attach_board(bench_name, name) as board:
         if wanted is not None:
             done = choose_mode(board, wanted, reboot=reboot)
             if done.reboot_pending:

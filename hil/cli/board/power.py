@@ -6,9 +6,8 @@ from typing import Any
 
 import click
 
-from hil.cli.completion import board_names
 from hil.cli.output import JSON_OPTION, RenamedOptions, note, print_json
-from hil.cli.select_bench import attach, bench_option, board_of
+from hil.cli.select_bench import attach_board, board_command
 
 UNTIL_BOOTED = click.option(
     "--until-booted", is_flag=True, help="After on and reset: return when the OS answers."
@@ -17,9 +16,8 @@ RENAMED = {"--wait": ("--until-booted", None)}
 
 
 @click.command(cls=RenamedOptions, renamed=RENAMED)
-@click.argument("name", shell_complete=board_names)
+@board_command
 @click.argument("action", type=click.Choice(["state", "on", "off", "cut", "reset"]))
-@bench_option
 @UNTIL_BOOTED
 @JSON_OPTION
 def power(name: str, action: str, bench_name: str | None, until_booted: bool, as_json: bool) -> None:
@@ -39,8 +37,7 @@ def power(name: str, action: str, bench_name: str | None, until_booted: bool, as
       hil board power a1 reset --until-booted
       hil -vv board power a1 cut              with every request to the power strip
     """
-    with attach(bench_name) as bench:
-        board = board_of(bench, name)
+    with attach_board(bench_name, name) as board:
         if action != "state":
             getattr(board.supervisor, action)()
         result: dict[str, Any] = {"name": board.name, "power": str(board.supervisor.state())}
@@ -60,8 +57,7 @@ def power(name: str, action: str, bench_name: str | None, until_booted: bool, as
 
 
 @click.command(cls=RenamedOptions, renamed=RENAMED, hidden=True)
-@click.argument("name", shell_complete=board_names)
-@bench_option
+@board_command
 @UNTIL_BOOTED
 @JSON_OPTION
 @click.pass_context

@@ -6,14 +6,12 @@ from pathlib import Path
 
 import click
 
-from hil.cli.completion import board_names
 from hil.cli.output import JSON_OPTION, Progress, RenamedOptions, print_json
-from hil.cli.select_bench import attach, bench_option, board_of
+from hil.cli.select_bench import attach, board_command, board_of
 
 
 @click.command(cls=RenamedOptions, renamed={"--out": ("--output", "{}")})
-@click.argument("name", shell_complete=board_names)
-@bench_option
+@board_command
 @click.option("--by", required=True, metavar="PERSON", help="Person who signs.")
 @click.option(
     "--only",

@@ -8,16 +8,14 @@ from pathlib import Path
 import click
 
 from hil.cli.board.flash import LAB_OPTION, SYSFS_OPTION, into_recovery, target_of
-from hil.cli.completion import board_names
 from hil.cli.output import JSON_OPTION, Progress, print_json
-from hil.cli.select_bench import bench_option
+from hil.cli.select_bench import board_command
 
 
 @click.command()
-@click.argument("name", shell_complete=board_names)
+@board_command
 @LAB_OPTION
 @SYSFS_OPTION
-@bench_option
 @JSON_OPTION
 def recovery(name: str, lab_path: Path | None, sysfs: Path, bench_name: str | None, as_json: bool) -> None:
     """Put a real module into force-recovery mode and prove it on USB; nothing is written to it.

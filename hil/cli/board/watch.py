@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hil.cli.completion import board_names
-from hil.cli.output import JSON_OPTION, clean_lines, duration, note, print_json, print_table
-from hil.cli.select_bench import attach, bench_option, board_of
+from hil.cli.live import keys, show
+from hil.cli.output import JSON_OPTION, every_option, note, print_json, print_table
+from hil.cli.select_bench import attach_board, board_command
 from hil.errors import DeviceError, HilError
 from hil.monitor.board_watch import KeptShell, read_sensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
     from hil.boards.jetson.sensors import Reading
     from hil.boards.protocol import Board, Shell
-    from hil.cli.bench.watch import Key
+    from hil.monitor.watch_loop import Sample
 
 LEAST_S = 0.2
 """Reading takes a board some tens of milliseconds; more often it would measure the watching."""
@@ -154,25 +154,9 @@ def remarks(sample: SensorSample) -> list[str]:
     return said
 
 
-def _interval(text: str) -> float:
-    """Return an interval in seconds; BadParameter below ``LEAST_S``."""
-    if (every_s := duration(text)) < LEAST_S:
-        raise click.BadParameter(f"at least {LEAST_S:g}s")
-    return every_s
-
-
 @click.command()
-@click.argument("name", shell_complete=board_names)
-@bench_option
-@click.option(
-    "--every",
-    "every_s",
-    type=_interval,
-    metavar="DURATION",
-    default="1s",
-    show_default=True,
-    help="Interval between two readings.",
-)
+@board_command
+@every_option("1s", least_s=LEAST_S)
 @click.option("--once", is_flag=True, help="Read once and end.")
 @JSON_OPTION
 def watch(name: str, bench_name: str | None, every_s: float, once: bool, as_json: bool) -> None:
@@ -188,7 +172,7 @@ def watch(name: str, bench_name: str | None, every_s: float, once: bool, as_json
       hil board watch b1 --once
       hil board watch b1 --json >b1.jsonl
     """
-    with attach(bench_name) as bench, SensorWatch(board_of(bench, name)) as sensors:
+    with attach_board(bench_name, name) as board, SensorWatch(board) as sensors:
         if once:
             _once(sensors, as_json)
             return
@@ -198,9 +182,10 @@ def watch(name: str, bench_name: str | None, every_s: float, once: bool, as_json
             else:
                 from rich.console import Console
 
-                from hil.cli.bench.watch import keys
+                from hil.monitor.watch_loop import Sampler
 
-                live(name, sensors, every_s, console=Console(highlight=False), keys=keys())
+                with Sampler(sensors.sample, every_s=every_s) as sampler, keys() as key:
+                    show(lambda: sampler.latest, BoardPage(name), Console(highlight=False), key)
 
 
 def _once(sensors: SensorWatch, as_json: bool) -> None:
@@ -232,56 +217,33 @@ def _line(sample: SensorSample) -> str:
     return "  ".join([f"{clock} UTC", *(f"{title} {value}" for title, value in shown), *remarks(sample)])
 
 
-def live(
-    name: str,
-    sensors: SensorWatch,
-    every_s: float,
-    *,
-    console: Console,
-    keys: AbstractContextManager[Key],
-) -> None:
-    """Draw a page every ``every_s`` seconds until q; why a board does not answer stands on the last page."""
-    from rich.live import Live
+class BoardPage:
+    """The page of a board's sample: the readings, the remarks, and why there is no new sample."""
 
-    spans = Spans()
-    sample: SensorSample | None = None
-    with Live(console=console, screen=True, auto_refresh=False) as page, keys as key:
-        while True:
-            problem = ""
-            begun = time.monotonic()
-            try:
-                sample = sensors.sample()
-                spans.take(sample)
-            except HilError as exc:
-                problem = clean_lines(exc.message)
-            page.update(page_of(name, sample, spans, problem), refresh=True)
-            left_s = every_s
-            while left_s > 0:  # at least once: keys count also while a board takes long
-                if key(max(0.0, every_s - (time.monotonic() - begun))) in ("q", "Q"):
-                    return
-                left_s = every_s - (time.monotonic() - begun)
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._spans = Spans()
+        self._last: SensorSample | None = None
 
+    def __call__(self, sample: Sample[SensorSample]) -> RenderableType:
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
 
-def page_of(name: str, sample: SensorSample | None, spans: Spans, problem: str = "") -> RenderableType:
-    """Return the page: a table, the remarks, and why there is nothing new."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    parts: list[RenderableType] = []
-    title = Text.assemble((f"board {name}", "bold"))
-    if sample is not None:
-        title.append(f"  {time.strftime('%H:%M:%S', time.gmtime(sample.at))} UTC")
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-        for column in ("sensor", "now", "lowest", "highest"):
-            table.add_column(column, justify="left" if column == "sensor" else "right", no_wrap=True)
-        for row in spans.rows(sample):
-            table.add_row(*row)
-        parts = [Text(""), table, Text("")]
-        parts += [
-            Text(remark, style="red" if sample.throttled_by or sample.alarms else "")
-            for remark in remarks(sample)
-        ]
-    if problem:
-        parts.append(Text(f"! {problem}", style="red"))
-    return Group(title, *parts, Text("q ends it", style="dim"))
+        if sample.value is not None:
+            self._last = sample.value
+            self._spans.take(sample.value)
+        parts: list[RenderableType] = []
+        title = Text.assemble((f"board {self._name}", "bold"))
+        if last := self._last:
+            title.append(f"  {time.strftime('%H:%M:%S', time.gmtime(last.at))} UTC")
+            table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+            for column in ("sensor", "now", "lowest", "highest"):
+                table.add_column(column, justify="left" if column == "sensor" else "right", no_wrap=True)
+            for row in self._spans.rows(last):
+                table.add_row(*row)
+            style = "red" if last.throttled_by or last.alarms else ""
+            parts = [Text(""), table, Text(""), *(Text(remark, style=style) for remark in remarks(last))]
+        if sample.error:
+            parts.append(Text(f"! {sample.error}", style="red"))
+        return Group(title, *parts, Text("q ends it", style="dim"))

@@ -21,7 +21,7 @@ from hil.leases.leases import Leases
 from hil.monitor.bench_watch import Monitor, snapshot
 from hil.monitor.board_watch import BoardWatch
 from hil.monitor.health import Health, Sensors
-from hil.monitor.watch_loop import Sample, Sampler, Watched
+from hil.monitor.watch_loop import BenchFollower, Sample, Sampler
 from hil.orbit.phases import Interval, LinkPlan, Phase
 from hil.testing.fakes import FakeClock
 from tests.kits.fake_bench import FakeBench, NodeServers, bench_state, fake_bench, health, pretend_up
@@ -315,15 +315,15 @@ def test_a_bench_is_followed_through_its_restarts(bench: FakeBench) -> None:
         bench.closed = False
         return bench
 
-    with Watched("six", attach=attach) as watched:  # type: ignore[arg-type] # a bench that only pretends
-        assert watched.look() is None
+    with BenchFollower("six", attach=attach) as follower:  # type: ignore[arg-type] # a bench that only pretends
+        assert follower.health() is None
         with pretend_up("six"):
-            assert watched.look() and watched.look()
+            assert follower.health() and follower.health()
             assert attached == 1
             write_state(bench_state("six", keeper_pid=2))
-            assert watched.look()
+            assert follower.health()
             assert attached == 2
-        assert watched.look() is None
+        assert follower.health() is None
         assert bench.closed
 
 
@@ -341,16 +341,16 @@ def test_a_sampler_tells_an_error_and_looks_again() -> None:
         wait_until(
             lambda: "ValueError: odd" in sampler.error, what="the second", deadline_s=10, every_s=0.005
         )
-        wait_until(sampler.health, what="the third", deadline_s=10, every_s=0.005)
+        wait_until(sampler.fresh, what="the third", deadline_s=10, every_s=0.005)
     assert sampler.error == ""
 
 
 def test_a_look_that_is_too_old_says_nothing_about_now() -> None:
     clock = FakeClock()
-    sampler = Sampler(lambda: None, every_s=5.0, clock=clock)
+    sampler: Sampler[Health] = Sampler(lambda: None, every_s=5.0, clock=clock)
     assert sampler.fresh() is None
     sampler.latest = Sample(1, 0.0, health())
     clock.now = 10.0
-    assert sampler.health() is not None
+    assert sampler.fresh() is not None
     clock.now = 60.0
-    assert sampler.health() is None
+    assert sampler.fresh() is None

@@ -18,7 +18,8 @@ from rich.console import Console
 from hil.bench.campaign_step import Step
 from hil.cli.app import run
 from hil.cli.bench.frame import LEAST_ROWS, frame, share
-from hil.cli.bench.watch import show
+from hil.cli.bench.watch import BenchPage
+from hil.cli.live import show
 from hil.monitor.health import Health, LeaseHealth
 from hil.monitor.watch_loop import Sample
 from tests.kits.fake_bench import board_health, health, link_health, pretend_up
@@ -158,21 +159,32 @@ class Screen:
 
 def test_q_ends_the_live_view_and_the_terminal_is_as_before() -> None:
     screen = Screen()
-    assert show(lambda: Sample(1, 0.0, health()), screen.console, Keyboard("", "x", "q")) is False
+    assert (
+        show(
+            lambda: Sample(1, 0.0, health()),
+            BenchPage(screen.console),
+            screen.console,
+            Keyboard("", "x", "q"),
+        )
+        is False
+    )
     assert screen.text.count("\x1b[?1049h") == screen.text.count("\x1b[?1049l") == 1
     assert "\x1b[2J" not in screen.text, "clearing the screen between frames flickers"
 
 
 def test_a_look_is_drawn_once_however_often_keys_are_asked_for() -> None:
     screen = Screen()
-    show(lambda: Sample(1, 0.0, health()), screen.console, Keyboard(*[""] * 50, "q"))
+    show(
+        lambda: Sample(1, 0.0, health()), BenchPage(screen.console), screen.console, Keyboard(*[""] * 50, "q")
+    )
     assert screen.text.count("isl-ab") == 1
 
 
 def test_the_live_view_ends_when_the_bench_goes_down() -> None:
     samples = [None, Sample(1, 0.0, health()), Sample(2, 1.0, None)]
-    assert (
-        show(lambda: samples.pop(0) if len(samples) > 1 else samples[0], Screen().console, Keyboard()) is True
+    console = Screen().console
+    assert show(
+        lambda: samples.pop(0) if samples[1:] else samples[0], BenchPage(console), console, Keyboard()
     )
 
 
@@ -180,8 +192,9 @@ def test_a_look_that_failed_is_told_and_watched_on() -> None:
     screen = Screen()
     samples = [Sample(1, 0.0, None, "no way in"), Sample(2, 1.0, health())]
     keyboard = Keyboard(*[""] * 5, "q")
-    assert show(lambda: samples.pop(0) if len(samples) > 1 else samples[0], screen.console, keyboard) is False
-    assert "cannot look at the bench: no way in" in screen.text and "isl-ab" in screen.text
+    page = BenchPage(screen.console)
+    assert not show(lambda: samples.pop(0) if samples[1:] else samples[0], page, screen.console, keyboard)
+    assert "no answer from the bench: no way in" in screen.text and "isl-ab" in screen.text
 
 
 @pytest.fixture

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,8 +16,9 @@ from hil.boards.jetson.remote_files import BoardFiles
 from hil.boards.jetson.sensors import Reading, SysfsSensors
 from hil.boards.protocol import BootState, Completed, Identity, PowerState, SlotState
 from hil.cli.app import run
-from hil.cli.board.watch import SensorSample, SensorWatch, Spans, live, page_of, readable, remarks
+from hil.cli.board.watch import BoardPage, SensorSample, SensorWatch, Spans, readable, remarks
 from hil.errors import BenchError, DeviceError
+from hil.monitor.watch_loop import Sample
 from tests.kits.fake_bench import READINGS, FakeBoard, FakeShell, fake_bench
 from tests.kits.jetson_files import AGX_JP6, LocalRemote, plant
 
@@ -293,34 +291,16 @@ def test_the_picture_has_lowest_and_highest_and_keeps_what_is_silent_now() -> No
         ("gpu clock", "-", "900 MHz", "900 MHz"),
     ]
     console = Console(width=80, color_system=None)
+    page = BoardPage("b1")
     with console.capture() as capture:
-        console.print(page_of("b1", replace(looks[-1], throttled_by=("cpu-alert",)), spans, "no answer"))
-    page = capture.get()
-    assert "throttled: cpu-alert" in page and "! no answer" in page and "q ends it" in page
-    with console.capture() as capture:
-        console.print(page_of("b1", None, Spans(), "no answer yet"))
+        console.print(page(Sample(1, 0.0, None, "no answer yet")))
     assert "! no answer yet" in capture.get()
-
-
-def test_the_live_view_draws_again_and_again_until_q() -> None:
-    from rich.console import Console
-
-    board = OneBoard("b1")
-    typed: list[float] = []
-
-    def key(timeout_s: float) -> str:
-        typed.append(timeout_s)
-        board.readings = DeviceError("it reboots") if len(typed) == 1 else {"tj_c": 61.5}
-        time.sleep(timeout_s if len(typed) < 3 else 0)
-        return "q" if len(typed) == 3 else ""
-
-    paper = io.StringIO()
-    console = Console(file=paper, width=80, height=24, force_terminal=True, color_system=None)
-    with SensorWatch(board) as eye:  # type: ignore[arg-type]  # the parts of a board that are looked at
-        live("b1", eye, 0.05, console=console, keys=contextlib.nullcontext(key))
-    drawn = paper.getvalue()
-    assert "41.5 °C" in drawn and "! it reboots" in drawn and "61.5 °C" in drawn
-    assert all(shell.closed for shell in board.shells)
+    page(Sample(2, 1.0, replace(looks[-1], throttled_by=("cpu-alert",))))
+    with console.capture() as capture:
+        console.print(page(Sample(3, 2.0, None, "no answer")))
+    text = capture.get()
+    assert "throttled: cpu-alert" in text and "45.0 °C" in text
+    assert "! no answer" in text and "q ends it" in text
 
 
 def test_qualify_prints_the_page_or_the_whole_document(
