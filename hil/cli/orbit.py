@@ -43,9 +43,6 @@ def orbit() -> None:
     \b
     Examples:
       hil orbit contacts lab/orbits/ring-of-ten.yaml --span 24h
-      hil orbit contacts lab/orbits/two-planes.yaml --span 3h --format ionrc -o plan.ionrc
-      hil orbit links lab/orbits/two-planes.yaml --span 3h --seed 1
-      hil orbit lint plan.ionrc
       hil orbit show lab/orbits/two-planes.yaml --span 3h -o constellation.svg
     """
 

@@ -24,9 +24,7 @@ def bench() -> None:
     \b
     Examples:
       hil bench up --lab lab/virtual.yaml
-      hil bench status
       hil bench watch                              boards, links, leases, campaign: live; q ends it
-      hil bench export                             the same for Prometheus
       pytest testplans/six_gpu --bench virtual     tests on the bench that is up
       hil bench down
     """

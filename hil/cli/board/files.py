@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hil.cli.output import JSON_OPTION, print_json
+from hil.cli.output import JSON_OPTION, print_result
 from hil.cli.select_bench import attach_board, board_command
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def push(name: str, local: Path, remote: str, bench_name: str | None, as_json: b
 
     with attach_board(bench_name, name) as board:
         done = transfer.push(transfer.opener_of(board), local, remote, progress=_percent())
-    _tell(done, f"{name}: {remote}", as_json)
+    _print_transfer(done, f"{name}: {remote}", as_json)
 
 
 @click.command()
@@ -51,30 +51,26 @@ def pull(name: str, remote: str, local: Path, bench_name: str | None, as_json: b
 
     with attach_board(bench_name, name) as board:
         done = transfer.pull(transfer.opener_of(board), remote, local, progress=_percent())
-    _tell(done, str(local), as_json)
+    _print_transfer(done, str(local), as_json)
 
 
-def _tell(done: Transferred, where: str, as_json: bool) -> None:
-    if as_json:
-        print_json(asdict(done))
-    else:
-        click.echo(f"{where}: {done.size_bytes:,} bytes, digest compared; {_sent(done)}")
-
-
-def _sent(done: Transferred) -> str:
-    kept = done.size_bytes - done.sent_bytes
-    again = f", {done.connections} connections" if done.connections > 1 else ""
-    return f"{done.sent_bytes:,} sent" + (f", {kept:,} were there already" if kept > 0 else "") + again
+def _print_transfer(done: Transferred, target: str, as_json: bool) -> None:
+    text = f"{target}: {done.size_bytes:,} bytes, digest compared; {done.sent_bytes:,} sent"
+    if (kept := done.size_bytes - done.sent_bytes) > 0:
+        text += f", {kept:,} were there already"
+    if done.connections > 1:
+        text += f", {done.connections} connections"
+    print_result(as_json, asdict(done), text)
 
 
 def _percent() -> Callable[[int, int], None]:
-    """Tells every tenth of the way, on stderr."""
-    told = -1
+    """Return a function that prints each tenth of the transfer on stderr."""
+    printed = -1
 
-    def tell(there: int, size: int) -> None:
-        nonlocal told
-        if size and (now := 10 * there // size) > told:
-            told = now
-            click.echo(f"  {10 * now} %", err=True)
+    def progress(there: int, size: int) -> None:
+        nonlocal printed
+        if size and (tenth := 10 * there // size) > printed:
+            printed = tenth
+            click.echo(f"  {10 * tenth} %", err=True)
 
-    return tell
+    return progress

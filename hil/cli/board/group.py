@@ -31,17 +31,8 @@ def board() -> None:
     \b
     Examples:
       hil board list
-      hil board show a1
       hil board console a1                   Ctrl-] ends it
-      hil board shell a1
-      hil board run all -- uptime
-      hil board watch a1
       hil board power a1 cut
-      hil board push a1 os.raucb /data/os.raucb
-      hil board mode a1 50W --reboot
-      hil board recovery b1
-      hil board flash b1 --tree ~/Linux_for_Tegra --ab --size 8GiB
-      hil board qualify b1 --by "A. Technician"
     """
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from hil.cli.completion import mode_names
-from hil.cli.output import JSON_OPTION, print_json, print_table
+from hil.cli.output import JSON_OPTION, print_json, print_result, print_table
 from hil.cli.select_bench import attach_board, board_command
 from hil.errors import ConfigurationError
 
@@ -39,11 +39,8 @@ def mode(name: str, wanted: str | None, bench_name: str | None, reboot: bool, as
                     f"{name}: power mode {done.mode} needs a reboot; nothing was changed",
                     remedy=f"hil board mode {name} {done.mode} --reboot",
                 )
-            if as_json:
-                print_json({"name": name, **asdict(done)})
-            else:
-                how = " after a reboot" if done.rebooted else "" if done.changed else ", as before"
-                click.echo(f"{name}: {done.mode}{how}")
+            how = " after a reboot" if done.rebooted else "" if done.changed else ", as before"
+            print_result(as_json, {"name": name, **asdict(done)}, f"{name}: {done.mode}{how}")
             return
         with board.shell() as shell:
             tool = NvpModel(shell, board=name)

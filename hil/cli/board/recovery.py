@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from hil.cli.board.flash import LAB_OPTION, SYSFS_OPTION, into_recovery, target_of
-from hil.cli.output import JSON_OPTION, Progress, print_json
+from hil.cli.output import JSON_OPTION, Progress, print_result
 from hil.cli.select_bench import board_command
 
 
@@ -32,7 +32,5 @@ def recovery(name: str, lab_path: Path | None, sysfs: Path, bench_name: str | No
 
     with target_of(name, bench_name, lab_path, sysfs) as target, Progress() as progress:
         device = into_recovery(target, sysfs=sysfs, progress=progress)
-    if as_json:
-        print_json({"name": name, "module": target.module, **asdict(device), "what": meaning(device.usb_id)})
-    else:
-        click.echo(f"{name}: USB port {device.port}: {device.describe()}")
+    document = {"name": name, "module": target.module, **asdict(device), "what": meaning(device.usb_id)}
+    print_result(as_json, document, f"{name}: USB port {device.port}: {device.describe()}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hil.cli.completion import lease_names
-from hil.cli.output import JSON_OPTION, Progress, duration, print_json, print_table
+from hil.cli.output import JSON_OPTION, Progress, duration, print_json, print_result, print_table
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -50,11 +50,9 @@ def lease() -> None:
 
     \b
     Examples:
-      hil lease take --lab lab/mine.yaml --for "night run" --wait 30m -- hil campaign run testplans/six_gpu --bench mine
       hil lease take virtual/a1 --for "new fan" --ttl 4h       for a person: until `hil lease free`, or 4 h
       hil lease list
       hil lease free virtual/a1
-      hil lease wait --lab lab/virtual.yaml
     """
 
 
@@ -112,35 +110,18 @@ def take(
         raise ConfigurationError("--json is for leases without COMMAND", remedy="leave one of them out")
     keys = board_keys(boards, lab_path)
     leases = Leases(store)
-    with Progress() as progress:
-        if argv is None:
-            entry = leases.reserve(
-                keys,
-                holder=holder,
-                purpose=purpose,
-                ttl_s=ttl_s or PERSON_TTL_S,
-                wait_s=wait_s,
-                progress=progress.say,
-            )
-        else:
-            taken = leases.take(
-                keys,
-                holder=holder,
-                purpose=purpose,
-                ttl_s=ttl_s or PROCESS_TTL_S,
-                wait_s=wait_s,
-                progress=progress.say,
-            )
-    if argv is not None:
-        from hil.cli.lease.run import run_with
+    asked: dict[str, Any] = {"holder": holder, "purpose": purpose, "wait_s": wait_s}
+    if argv is None:
+        with Progress() as progress:
+            entry = leases.reserve(keys, ttl_s=ttl_s or PERSON_TTL_S, progress=progress.say, **asked)
+        print_result(as_json, document(entry), _sentences(entry))
+        return 0
+    from hil.cli.lease.run import run_with
 
-        with taken:
-            return run_with(taken, argv)
-    if as_json:
-        print_json(document(entry))
-    else:
-        _say_taken(entry)
-    return 0
+    with Progress() as progress:
+        taken = leases.take(keys, ttl_s=ttl_s or PROCESS_TTL_S, progress=progress.say, **asked)
+    with taken:
+        return run_with(taken, argv)
 
 
 @lease.command("list")
@@ -268,10 +249,7 @@ def wait(
     keys = board_keys(boards, lab_path)
     with Progress() as progress:
         Leases(store).wait_free(keys, wait_s=wait_s, progress=progress.say)
-    if as_json:
-        print_json({"free": keys})
-    else:
-        click.echo(f"free: {boards_text(keys)}")
+    print_result(as_json, {"free": keys}, f"free: {boards_text(keys)}")
 
 
 @lease.command()
@@ -289,10 +267,7 @@ def renew(number: int, ttl_s: float | None, store: Path | None, as_json: bool) -
     from hil.leases.leases import Leases
 
     entry = Leases(store).extend(number, ttl_s=ttl_s)
-    if as_json:
-        print_json(document(entry))
-    else:
-        _say_taken(entry)
+    print_result(as_json, document(entry), _sentences(entry))
 
 
 def _existing(path: Path | None) -> Leases | None:
@@ -356,13 +331,13 @@ def document(entry: LeaseEntry) -> dict[str, Any]:
     }
 
 
-def _say_taken(entry: LeaseEntry) -> None:
+def _sentences(entry: LeaseEntry) -> str:
     from hil.leases.lease import LEASE_ENV
     from hil.leases.rules import boards_text, span, utc
 
-    click.echo(f"lease {entry.id}: {boards_text(entry.boards)}")
-    click.echo(
-        f"yours until {utc(entry.expires)} ({span(entry.left_s)}), or until `hil lease free {entry.id}`"
+    return (
+        f"lease {entry.id}: {boards_text(entry.boards)}\n"
+        f"yours until {utc(entry.expires)} ({span(entry.left_s)}), or until `hil lease free {entry.id}`\n"
+        f"longer: `hil lease renew {entry.id}`\n"
+        f"for commands of this program in your shell: export {LEASE_ENV}={entry.id}"
     )
-    click.echo(f"longer: `hil lease renew {entry.id}`")
-    click.echo(f"for commands of this program in your shell: export {LEASE_ENV}={entry.id}")

@@ -18,11 +18,12 @@ from hil.cli.output import (
     duration,
     plural,
     print_json,
+    print_result,
     print_table,
     rate,
     write_output,
 )
-from hil.cli.select_bench import attach, bench_option
+from hil.cli.select_bench import F, attach, bench_option
 from hil.core import paths
 from hil.errors import ConfigurationError
 
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
     from hil.lab.model import Lab
     from hil.links.link_box import Direction, DirectionStatus, LinkBox, LinkStatus
     from hil.links.state import LinkState
+
+
+def link_command(command: F) -> F:
+    """Take a link as an argument and ``--bench``; the command's function gets ``name`` and ``bench_name``."""
+    return click.argument("name", metavar="LINK", shell_complete=link_names)(bench_option(command))
 
 
 @click.group()
@@ -41,9 +47,6 @@ def link() -> None:
       hil link show
       hil link set isl-ab --delay-us 20000 --rate-bps 100000000
       hil link cut isl-ab;  hil link restore isl-ab
-      hil link probe isl-ab
-      hil link path a1 b1
-      hil link calibrate
     """
 
 
@@ -156,8 +159,7 @@ def _lab_node(lab: Lab, name: str) -> str:
 
 
 @link.command("set")
-@click.argument("name", shell_complete=link_names)
-@bench_option
+@link_command
 @click.option(
     "--direction", type=click.Choice(["both", "a-to-b", "b-to-a"]), default="both", show_default=True
 )
@@ -214,8 +216,7 @@ def _status(links: LinkBox, name: str) -> LinkStatus:
 
 
 @link.command()
-@click.argument("name", shell_complete=link_names)
-@bench_option
+@link_command
 @JSON_OPTION
 def cut(name: str, bench_name: str | None, as_json: bool) -> None:
     """Cut a link in both directions; what is in flight still arrives, as light would.
@@ -226,19 +227,11 @@ def cut(name: str, bench_name: str | None, as_json: bool) -> None:
     """
     with attach(bench_name) as bench:
         bench.links.cut(name)
-    _say(name, "cut", as_json)
-
-
-def _say(name: str, what: str, as_json: bool) -> None:
-    if as_json:
-        print_json({"link": name, "state": what})
-    else:
-        click.echo(f"{name}: {what}")
+    print_result(as_json, {"link": name, "state": "cut"}, f"{name}: cut")
 
 
 @link.command()
-@click.argument("name", shell_complete=link_names)
-@bench_option
+@link_command
 @JSON_OPTION
 def restore(name: str, bench_name: str | None, as_json: bool) -> None:
     """Restore a link as it was before the cut.
@@ -249,12 +242,11 @@ def restore(name: str, bench_name: str | None, as_json: bool) -> None:
     """
     with attach(bench_name) as bench:
         bench.links.restore(name)
-    _say(name, "restored", as_json)
+    print_result(as_json, {"link": name, "state": "restored"}, f"{name}: restored")
 
 
 @link.command(cls=RenamedOptions, renamed={"--interval-ms": ("--interval", "{}ms")})
-@click.argument("name", shell_complete=link_names)
-@bench_option
+@link_command
 @click.option(
     "-n", "count", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Probes each way."
 )
@@ -283,40 +275,24 @@ def probe(name: str, bench_name: str | None, count: int, interval_s: float, as_j
             pace(probes, count=count, interval_s=interval_s)
             quiet_s = 0.3 + max(p.commanded.delay_us for p in (status.a_to_b, status.b_to_a)) / 1e6
             found = [(p, collect(p, expected=count, quiet_s=quiet_s)) for p in probes]
-    rows: list[dict[str, Any]] = []
+    documents: list[dict[str, Any]] = []
+    rows: list[tuple[object, ...]] = []
     for one, arrivals in found:
         direction = one.name[1]
+        commanded_us = getattr(status, direction).commanded.delay_us
         delays = [a.delay_ns / 1000 for a in arrivals]
-        rows.append(
-            {
-                "link": name,
-                "direction": direction,
-                "sent": count,
-                "arrived": len(delays),
-                "commanded_us": getattr(status, direction).commanded.delay_us,
-                **{
-                    f"p{share}_us": percentile(delays, share / 100) if delays else None
-                    for share in (0, 50, 95)
-                },
-            }
+        shares = {f"p{p}_us": percentile(delays, p / 100) if delays else None for p in (0, 50, 95)}
+        documents.append(
+            {"link": name, "direction": direction, "sent": count, "arrived": len(delays)}
+            | {"commanded_us": commanded_us, **shares}
         )
+        measured = ("-" if us is None else delay(us) for us in shares.values())
+        rows.append((direction, count, len(delays), delay(commanded_us), *measured))
     if as_json:
-        print_json(rows)
+        print_json(documents)
     else:
-        print_table(
-            ["direction", "sent", "arrived", "commanded", "least", "median", "95 %"],
-            [
-                (
-                    r["direction"],
-                    r["sent"],
-                    r["arrived"],
-                    delay(r["commanded_us"]),
-                    *("-" if r[f"p{p}_us"] is None else delay(r[f"p{p}_us"]) for p in (0, 50, 95)),
-                )
-                for r in rows
-            ],
-        )
-    return 0 if all(r["arrived"] for r in rows) else 3
+        print_table(["direction", "sent", "arrived", "commanded", "least", "median", "95 %"], rows)
+    return 0 if all(document["arrived"] for document in documents) else 3
 
 
 @link.command(cls=RenamedOptions, renamed={"--page": ("--output", "{}")})
