@@ -8,8 +8,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from hil.core.files import replacing
 from hil.core.locks import locked
@@ -119,8 +122,8 @@ class Draft:
         self.record = record
 
 
-class Store:
-    """The file and its lock."""
+class RecordFile:
+    """The file with the record of a link box, and its lock."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -128,7 +131,7 @@ class Store:
         self._read: tuple[tuple[int, int, int], BoxRecord] | None = None
 
     @classmethod
-    def beside(cls, socket_path: Path) -> Store:
+    def beside(cls, socket_path: Path) -> RecordFile:
         return cls(socket_path.with_suffix(".json"))
 
     def create(self, record: BoxRecord) -> None:
@@ -140,7 +143,7 @@ class Store:
             found = self.path.stat()
             stamp = found.st_ino, found.st_mtime_ns, found.st_size
             if self._read is None or self._read[0] != stamp:
-                self._read = stamp, _from_json(json.loads(self.path.read_text()))
+                self._read = stamp, _parsed(json.loads(self.path.read_text()))
             return self._read[1]
         except (OSError, ValueError, KeyError, TypeError) as exc:
             raise BenchError(
@@ -170,27 +173,12 @@ class Store:
             os.utime(file.fileno(), ns=(time.time_ns(),) * 2)
 
 
-def _from_json(value: dict[str, Any]) -> BoxRecord:
-    if value.pop("version") != _VERSION:
+def _parsed(document: dict[str, Any]) -> BoxRecord:
+    if document.pop("version") != _VERSION:
         raise ValueError("written by another version of this harness")
-    links = tuple(
-        LinkRecord(
-            name=link["name"],
-            a=(link["a"][0], link["a"][1]),
-            b=(link["b"][0], link["b"][1]),
-            egress=link["egress"],
-            commanded={d: LinkState.from_json(state) for d, state in link["commanded"].items()},
-            compensation_ns=link["compensation_ns"],
-            override={
-                d: Override(LinkState.from_json(held["state"]), held["since_ns"])
-                for d, held in link["override"].items()
-            },
-            cut=link["cut"],
-            kernel=link["kernel"],
-        )
-        for link in value["links"]
-    )
-    playing = value["schedule"]
-    schedule = ScheduleRecord(**{**playing, "links": tuple(playing["links"])}) if playing else None
-    clock = ClockOffset(**value["clock"]) if value.get("clock") else None
-    return BoxRecord(**{**value, "links": links, "schedule": schedule, "clock": clock})
+    return _adapter().validate_python(document)
+
+
+@cache
+def _adapter() -> TypeAdapter[BoxRecord]:
+    return TypeAdapter(BoxRecord)

@@ -11,14 +11,14 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from hil.errors import ConfigurationError
 from hil.evidence.events import LinkCommanded, LinkCut, LinkRestored
 from hil.evidence.sink import NullSink, Sink
 from hil.links.assembly import join, records
-from hil.links.commanded import BoxRecord, LinkRecord, Override, Store
+from hil.links.commanded import BoxRecord, LinkRecord, Override, RecordFile
 from hil.links.engines import netem, rtnl
 from hil.links.engines.agent import Agent
 from hil.links.engines.agent_server import AgentServer, RemoteAgent
@@ -43,7 +43,7 @@ class LinkBox:
     def __init__(
         self,
         agents: Sequence[Agent],
-        store: Store,
+        store: RecordFile,
         record: BoxRecord,
         sink: Sink | None,
         *,
@@ -102,7 +102,7 @@ class LinkBox:
             join(started, record.links, seed)
             server = AgentServer(agents, socket_path)
             undo.callback(server.close)
-            store = Store.beside(socket_path)
+            store = RecordFile.beside(socket_path)
             undo.callback(store.remove)
             store.create(record)
             box = cls(agents, store, record, sink)
@@ -112,7 +112,7 @@ class LinkBox:
     @classmethod
     def attach(cls, socket_path: Path, *, sink: Sink | None = None) -> LinkBox:
         """Drive the links of another process's link box; BenchError when none is served there."""
-        store = Store.beside(socket_path)
+        store = RecordFile.beside(socket_path)
         with ExitStack() as undo:
             agents = [undo.enter_context(RemoteAgent(socket_path))]
             record = store.load()
@@ -213,7 +213,7 @@ class LinkBox:
 
         record = self._command(link, change)
         _log.info("link %s: set %s", link, ", ".join(f"{d}: {state}" for d, state in given.items()))
-        commanded = {direction: state.to_json() for direction, state in given.items()}
+        commanded = {direction: asdict(state) for direction, state in given.items()}
         self._sink.emit(LinkCommanded(record.name, **commanded))
 
     def cut(self, link: str, *, why: str = "") -> None:

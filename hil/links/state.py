@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from hil.errors import ConfigurationError
 
@@ -86,15 +85,6 @@ class LinkState:
     def frame_bits(self) -> int:
         """Bits that a full packet occupies on the link."""
         return (self.mtu + ETHERNET_HEADER_B) * 8
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values; :meth:`from_json` is the inverse."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> LinkState:
-        ge = value.get("gemodel")
-        return cls(**{**value, "gemodel": GilbertElliott(**ge) if ge else None})
 
 
 def limit_packets(rate_bps: int, delay_us: int, mtu: int) -> int:

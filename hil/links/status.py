@@ -66,16 +66,13 @@ def direction_status(
     held: bool,
 ) -> DirectionStatus:
     """One direction, of which the kernel said ``found``."""
+    counts = ("limit_packets", "sent_packets", "sent_bytes", "dropped_packets", "queued_packets")
     return DirectionStatus(
         commanded=commanded,
         kernel=found.state if found else None,
         kernel_delay_ns=found.delay_ns if found else 0,
         compensation_ns=link.compensation_ns.get(direction, 0),
-        limit_packets=found.limit_packets if found else 0,
-        sent_packets=found.sent_packets if found else 0,
-        sent_bytes=found.sent_bytes if found else 0,
-        dropped_packets=found.dropped_packets if found else 0,
-        queued_packets=found.queued_packets if found else 0,
         scheduled=scheduled,
         held=held,
+        **{name: getattr(found, name, 0) for name in counts},
     )

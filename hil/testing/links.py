@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from hil.evidence.sink import Sink
-from hil.links.commanded import BoxRecord, LinkRecord, Store
+from hil.links.commanded import BoxRecord, LinkRecord, RecordFile
 from hil.links.engines import wire_format
 from hil.links.engines.agent import Agent
 from hil.links.engines.netem import U32_MAX
@@ -210,7 +210,7 @@ def fake_box(
             for index, wire in enumerate(wires)
         ),
     )
-    store = Store.beside(socket_path)
+    store = RecordFile.beside(socket_path)
     store.create(record)
     box = LinkBox(agents, store, record, sink, now_ns=agents[0].clock_ns)
     box.reapply()

@@ -24,7 +24,7 @@ from hil.links.calibration.calibrate import calibrate, cannot_carry, carry_capac
 from hil.links.calibration.integrity import deliver
 from hil.links.calibration.loss import acceptance_counts
 from hil.links.calibration.probe import Arrival, Probe, blast, collect, pace, tcp_rate_bps, warm_up
-from hil.links.commanded import Store
+from hil.links.commanded import RecordFile
 from hil.links.engines import offload
 from hil.links.engines.relay import compile_preload
 from hil.links.engines.uml import UmlAgent, kernels_for
@@ -345,7 +345,7 @@ def test_a_box_that_cannot_come_up_leaves_nothing_behind(tmp_path: Path) -> None
             with pytest.raises(BenchError, match="cannot make the link NICs"):
                 LinkBox.up(prefix + "box", wires(prefix), socket_path=tmp_path / "t", engine="uml")
             assert all(status.up for status in box.show())
-    assert not Store.beside(tmp_path / "s").path.exists()
+    assert not RecordFile.beside(tmp_path / "s").path.exists()
 
 
 def test_profile_bulk_carries_large_packets_and_cuts(tmp_path: Path) -> None:

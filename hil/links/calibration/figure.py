@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hil.evidence.events import INFORMATION, LinkFigure
 from hil.links.calibration.probe import Probe
@@ -26,31 +28,24 @@ def figure(
     tolerance: float,
     note: str = "",
     *,
-    quantiles: tuple[float, ...] = (),
+    quantiles: Sequence[float] = (),
 ) -> LinkFigure:
-    """A figure that is ok within ``tolerance`` to either side of ``commanded``."""
-    ok = measured is not None and abs(measured - commanded) <= tolerance
-    rounded = None if measured is None else round(measured, 1)
+    """Return a figure that is ok within ``tolerance`` to either side of ``commanded``."""
     return LinkFigure(
-        probe.link,
-        probe.direction,
-        quantity,
-        commanded,
-        rounded,
-        unit,
-        tolerance,
-        ok,
-        note,
-        tuple(round(value, 1) for value in quantiles),
+        *(probe.link, probe.direction, quantity, commanded),
+        measured=None if measured is None else round(measured, 1),
+        unit=unit,
+        tolerance=tolerance,
+        ok=measured is not None and abs(measured - commanded) <= tolerance,
+        note=note,
+        quantiles=tuple(round(value, 1) for value in quantiles),
     )
 
 
 def information(probe: Probe, quantity: str, commanded: float, measured: float | None) -> LinkFigure:
-    """A figure in us that nothing is judged by, except that there is one."""
-    rounded = None if measured is None else round(measured, 1)
-    return LinkFigure(
-        probe.link, probe.direction, quantity, commanded, rounded, "us", 0, measured is not None, INFORMATION
-    )
+    """Return a figure in us that nothing is judged by, except that there is one."""
+    unjudged = figure(probe, quantity, commanded, measured, "us", 0, INFORMATION)
+    return replace(unjudged, ok=measured is not None)
 
 
 def bounded(
@@ -62,41 +57,33 @@ def bounded(
     bounds: tuple[float, float],
     note: str,
 ) -> LinkFigure:
-    """A figure that is ok between ``bounds``, which need not lie evenly around ``commanded``."""
+    """Return a figure that is ok between ``bounds``, which need not lie evenly around ``commanded``."""
     low, high = bounds
     return LinkFigure(
-        probe.link,
-        probe.direction,
-        quantity,
-        commanded,
-        round(measured, 3),
-        unit,
-        round(max(commanded - low, high - commanded), 3),
-        low <= measured <= high,
-        note,
+        *(probe.link, probe.direction, quantity, commanded),
+        measured=round(measured, 3),
+        unit=unit,
+        tolerance=round(max(commanded - low, high - commanded), 3),
+        ok=low <= measured <= high,
+        note=note,
         low=round(low, 3),
         high=round(high, 3),
     )
 
 
 def unmeasured(link: str, direction: Direction, why: str) -> LinkFigure:
-    """A direction that is commanded up and of which nothing could be measured."""
+    """Return the figure of a direction that is commanded up and of which nothing could be measured."""
     return LinkFigure(link, direction, "state", 1, 0, "up", 0, False, why)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Nearest-rank percentile of at least one value."""
+    """Return the nearest-rank percentile of at least one value."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def percentiles(values: Sequence[float]) -> tuple[float, ...]:
-    """Percentiles 0, 1, ... 100 of at least one value, by linear interpolation."""
-    ordered = sorted(values)
-    found = []
-    for share in range(101):
-        at = share / 100 * (len(ordered) - 1)
-        below = int(at)
-        above = min(below + 1, len(ordered) - 1)
-        found.append(ordered[below] + (at - below) * (ordered[above] - ordered[below]))
-    return tuple(found)
+    """Return percentiles 0, 1, ... 100 of at least one value, by linear interpolation."""
+    if len(values) == 1:
+        return (values[0],) * 101
+    return min(values), *statistics.quantiles(values, n=100, method="inclusive"), max(values)

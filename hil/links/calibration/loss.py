@@ -24,8 +24,7 @@ def acceptance_counts(state: LinkState, sent: int) -> tuple[int, int]:
         return _central(chain_distribution(state.gemodel, sent))
     if share in (0.0, 1.0):
         return (round(share * sent), round(share * sent))
-    tail = (1 - _CONFIDENCE) / 2
-    return _binomial_quantile(sent, share, tail), _binomial_quantile(sent, share, 1 - tail)
+    return _central(_binomial(sent, share))
 
 
 def chain_distribution(ge: GilbertElliott, sent: int) -> Sequence[float]:
@@ -114,12 +113,12 @@ def _central(chances: Sequence[float]) -> tuple[int, int]:
     return max(low, 0), len(chances) - 1
 
 
-def _binomial_quantile(count: int, share: float, probability: float) -> int:
-    """Smallest k with P(X <= k) >= ``probability``."""
-    total = 0.0
-    for k in range(count + 1):
-        log_ways = math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1)
-        total += math.exp(log_ways + k * math.log(share) + (count - k) * math.log1p(-share))
-        if total >= probability:
-            return k
-    return count
+def _binomial(count: int, share: float) -> list[float]:
+    """Return P(X = k), k = 0 .. ``count``."""
+    log_ways = (
+        math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1) for k in range(count + 1)
+    )
+    return [
+        math.exp(ways + k * math.log(share) + (count - k) * math.log1p(-share))
+        for k, ways in enumerate(log_ways)
+    ]

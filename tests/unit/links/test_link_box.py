@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -73,7 +73,7 @@ def test_a_cut_loses_everything_and_a_restore_brings_back_what_was_commanded(
     assert restored.up
     assert restored.a_to_b.kernel == BURSTS
     assert sink.events == [
-        LinkCommanded("crosslink", a_to_b=BURSTS.to_json()),
+        LinkCommanded("crosslink", a_to_b=asdict(BURSTS)),
         LinkCut("crosslink"),
         LinkRestored("crosslink"),
     ]

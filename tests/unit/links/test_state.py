@@ -1,8 +1,9 @@
 """Link states: bounds, units, and the size of netem's queue."""
 
-import json
 import math
+import tempfile
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,13 +11,20 @@ from hypothesis import strategies as st
 
 from hil.errors import ConfigurationError
 from hil.links.calibration.loss import acceptance_counts
+from hil.links.commanded import BoxRecord, LinkRecord, RecordFile, ScheduleRecord
+from hil.links.engines.agent import ClockOffset
 from hil.links.state import MAX_DELAY_US, MAX_RATE_BPS, PPM, GilbertElliott, LinkState, limit_packets
 from tests.kits.link_strategies import states
 
 
 @given(states)
-def test_a_state_survives_json(state: LinkState) -> None:
-    assert LinkState.from_json(json.loads(json.dumps(state.to_json()))) == state
+def test_a_state_survives_the_record_on_disk(state: LinkState) -> None:
+    both = {"a_to_b": state, "b_to_a": state}
+    link = LinkRecord("x", ("a", "n"), ("b", "n"), {"a_to_b": 3, "b_to_a": 2}, both)
+    record = BoxRecord("kernel", "", "exact", 1, (link,), ScheduleRecord(5, ("x",)), ClockOffset(1, 2, 3))
+    with tempfile.TemporaryDirectory() as directory:
+        RecordFile(Path(directory) / "box.json").create(record)
+        assert RecordFile(Path(directory) / "box.json").load() == record
 
 
 @pytest.mark.parametrize(
