@@ -19,10 +19,10 @@ from hil.bench.state import (
     is_live,
     keeper_log,
     link_socket,
+    orbit_file,
     own_name,
     read_state,
     require_state,
-    sky_file,
 )
 from hil.core.command import Progress, silent
 from hil.core.processes import families, identify, memory_b
@@ -33,7 +33,7 @@ from hil.evidence.sink import NullSink, Sink
 from hil.lab.model import Lab, load_lab
 
 if TYPE_CHECKING:
-    from hil.bench.orbit_clock import Sky
+    from hil.bench.orbit_clock import OrbitClock
     from hil.bench.plumbing import Plumbing
     from hil.boards.protocol import Board
     from hil.images.images import Images
@@ -115,13 +115,13 @@ class Bench:
         return ensure_images(self._client, recipe=recipe_of(self.lab.os.adapter))
 
     @cached_property
-    def sky(self) -> Sky | None:
+    def orbit(self) -> OrbitClock | None:
         """Where the spacecraft are and what that makes of the links; None for a lab without an orbit."""
         if self.lab.orbit is None:
             return None
-        from hil.bench.orbit_clock import Sky
+        from hil.bench.orbit_clock import OrbitClock
 
-        return Sky.load(sky_file(self.name), self.lab, self.lab_path)
+        return OrbitClock.load(orbit_file(self.name), self.lab)
 
     def memory_b(self) -> dict[str, int]:
         """Memory of this machine that each board in a container takes, bytes; shared pages count in part."""

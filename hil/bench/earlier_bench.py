@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 
-def clear_the_way(name: str, client: DockerClient) -> None:
+def remove_earlier_bench(name: str, client: DockerClient) -> None:
     """Nothing of bench ``name`` is there afterwards. The caller holds its lock. Raises what resists."""
     containers = client.containers.list(all=True, filters={"label": f"{LABEL}={name}"})
     if not containers and not disk_dir(name).exists():

@@ -19,7 +19,7 @@ _ALIAS = "testbed link NIC, else called "
 """On a NIC that was taken, with the name it had: a killed bench's comes back to the host under its link's name."""
 
 
-class NearNics:
+class HostNics:
     """Takes them and gives them back as they were; does nothing in a lab without a shaper host."""
 
     def __init__(self, section: ShaperHostSpec | None) -> None:

@@ -24,8 +24,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hil.bench.earlier_bench import clear_the_way
-from hil.bench.host_nics import NearNics
+from hil.bench.earlier_bench import remove_earlier_bench
+from hil.bench.host_nics import HostNics
 from hil.bench.keeper_equipment import PARALLEL, KeeperEquipment
 from hil.bench.plumbing import Plumbing
 from hil.bench.routing import Router, Routing
@@ -37,20 +37,27 @@ from hil.bench.state import (
     keeper_log,
     lease_keys,
     link_socket,
+    orbit_file,
     routes_log,
     schedule_log,
-    sky_file,
     write_state,
 )
 from hil.core.log import log_file
 from hil.errors import BenchError, HarnessError, HilError
-from hil.lab.model import Lab, load_lab
+from hil.host.engine.engine import engine
+from hil.images.images import ensure_images
+from hil.images.pki import ensure_pki
+from hil.images.recipes import recipe_of
+from hil.lab.model import load_lab
 from hil.links.link_box import LinkBox
 from hil.links.schedule.player import play
-from hil.links.wires import ShaperHost
+from hil.links.wires import ShaperHost, Wire
 
 if TYPE_CHECKING:
-    from hil.bench.orbit_clock import Sky
+    from docker import DockerClient
+
+    from hil.bench.orbit_clock import OrbitClock
+    from hil.images.images import Images
     from hil.leases.leases import Lease
 
 _log = logging.getLogger(__name__)
@@ -92,7 +99,7 @@ class Keeper:
         self.tied = tied
         self.epoch = epoch
         self.lease_wait_s = lease_wait_s
-        self.lab_path = lab_path
+        self.lab = load_lab(lab_path)
         self.state = BenchState(
             name=name,
             lab_path=str(lab_path),
@@ -106,14 +113,13 @@ class Keeper:
         """Bring up, wait, take down; the process's exit code."""
         for number in STOP_SIGNALS:
             signal.signal(number, _asked_to_stop)
-        lab = load_lab(self.lab_path)
         with hold(self.state.name):
             try:
                 if self.tied:
                     threading.Thread(target=_stop_at_end_of_stdin, daemon=True).start()
                 with ExitStack() as stack:
-                    lease = self._lease(lab, stack)
-                    self._up(lab, stack)
+                    lease = self._lease(stack)
+                    self._bring_up(stack)
                     self._set(status="up", step="")
                     while not lease.lost:
                         time.sleep(1.0)
@@ -130,85 +136,100 @@ class Keeper:
             shutil.rmtree(bench_dir(self.state.name), ignore_errors=True)
             return 0
 
-    def _up(self, lab: Lab, stack: ExitStack) -> None:
-        from hil.host.engine.engine import engine
-        from hil.images.images import ensure_images
-        from hil.images.pki import ensure_pki
-        from hil.images.recipes import recipe_of
-
-        name = self.state.name
-        stack.callback(shutil.rmtree, disk_dir(name), ignore_errors=True)
-        with self._phase("container engine"):
-            client = stack.enter_context(engine())
-        with self._phase("clear the way"):
-            clear_the_way(name, client)
-        with self._phase("images"):
-            pki = ensure_pki()
-            recipe = recipe_of(lab.os.adapter)
-            images = ensure_images(client, lambda line: self._set(step=line), recipe=recipe)
-        sky = None
-        if lab.orbit or self.epoch:
-            from hil.bench.orbit_clock import Sky  # numpy and SGP4: only where there is an orbit
-
-            with self._phase("orbit"):
-                sky = Sky.ahead(lab, self.lab_path, self.epoch)
-        first = {row.link: row for row in sky.window(0, 0)} if sky else {}
-        plumbing = Plumbing(name, lab)
-        stack.callback(plumbing.remove)
-        with self._phase("namespaces"):
-            plumbing.build()
-            near = NearNics(lab.shaper_host)
-            stack.callback(near.give_back)
-            near.take(plumbing.wires(first))
-        equipment = KeeperEquipment(plumbing, client, images, pki, stack)
-
-        shaper = ShaperHost.of(lab.shaper_host) if lab.shaper_host else None
-
-        def links_up() -> LinkBox:
-            return LinkBox.up(
-                plumbing.box,
-                plumbing.wires(first),
-                socket_path=link_socket(name),
-                engine=lab.engine,
-                profile=lab.bench.link_profile,
-                seed=lab.bench.seed,
-                shaper_host=shaper,
-            )
-
-        with self._phase("links and boards"), ThreadPoolExecutor(PARALLEL + 1) as pool:
-            box = pool.submit(links_up)
-            box.add_done_callback(lambda done: _close_later(stack, done))
-            stack.callback(equipment.take_down)
-            started = [pool.submit(equipment.power_on, board) for board in lab.boards]
-            self._links_are_up(plumbing, box.result(), sky, stack)
-            for future in started:
-                future.result()
-        with self._phase("boot"), ThreadPoolExecutor(len(lab.boards)) as pool:
-            list(pool.map(equipment.wait_booted, lab.boards))
-            modes = list(pool.map(equipment.choose_power_mode, lab.boards))
-        link_box = box.result()
+    def _bring_up(self, stack: ExitStack) -> None:
+        """Bring everything up, in order; ``stack`` takes it down in the reverse order."""
+        stack.callback(shutil.rmtree, disk_dir(self.state.name), ignore_errors=True)
+        client, images = self._engine_and_images(stack)
+        orbit = self._orbit()
+        plumbing = self._namespaces(orbit, stack)
+        equipment = KeeperEquipment(plumbing, client, images, ensure_pki(), stack)
+        box = self._links_and_boards(plumbing, equipment, orbit, stack)
+        modes = self._boot(equipment)
         self._set(
             engine={
-                "kind": link_box.engine,
-                "reason": link_box.engine_reason,
-                "kernel_release": link_box.kernel_release,
-                "profile": link_box.profile,
+                "kind": box.engine,
+                "reason": box.engine_reason,
+                "kernel_release": box.kernel_release,
+                "profile": box.profile,
             },
             hardware_image=images.hardware_image_id,
-            power_modes={board.name: mode for board, mode in zip(lab.boards, modes, strict=True) if mode},
+            power_modes=modes,
             consoles={
                 board: {"board_tty": line.board_tty, "url": line.url, "log": str(line.log)}
                 for board, line in equipment.consoles.items()
             },
         )
 
-    def _lease(self, lab: Lab, stack: ExitStack) -> Lease:
+    def _engine_and_images(self, stack: ExitStack) -> tuple[DockerClient, Images]:
+        """Start the container engine, remove what an earlier bench of this name left, build what boards boot."""
+        with self._phase("container engine"):
+            client = stack.enter_context(engine())
+        with self._phase("clear the way"):
+            remove_earlier_bench(self.state.name, client)
+        with self._phase("images"):
+            recipe = recipe_of(self.lab.os.adapter)
+            return client, ensure_images(client, lambda line: self._set(step=line), recipe=recipe)
+
+    def _orbit(self) -> OrbitClock | None:
+        """Compute the links' phases; None for a lab without an orbit."""
+        if not (self.lab.orbit or self.epoch):
+            return None
+        from hil.bench.orbit_clock import OrbitClock  # numpy and SGP4: only where there is an orbit
+
+        with self._phase("orbit"):
+            return OrbitClock.ahead(self.lab, self.epoch)
+
+    def _namespaces(self, orbit: OrbitClock | None, stack: ExitStack) -> Plumbing:
+        """Build the namespaces, and bring this host's link NICs into them where a shaper host has the other ends."""
+        plumbing = Plumbing(self.state.name, self.lab)
+        stack.callback(plumbing.remove)
+        with self._phase("namespaces"):
+            plumbing.build()
+            nics = HostNics(self.lab.shaper_host)
+            stack.callback(nics.give_back)
+            nics.take(_wires(plumbing, orbit))
+        return plumbing
+
+    def _links_and_boards(
+        self, plumbing: Plumbing, equipment: KeeperEquipment, orbit: OrbitClock | None, stack: ExitStack
+    ) -> LinkBox:
+        """Bring the link box up and give the boards power, at the same time."""
+        with self._phase("links and boards"), ThreadPoolExecutor(PARALLEL + 1) as pool:
+            box = pool.submit(self._link_box, plumbing, orbit)
+            box.add_done_callback(lambda done: _close_later(stack, done))
+            stack.callback(equipment.take_down)
+            started = [pool.submit(equipment.power_on, board) for board in self.lab.boards]
+            self._follow(plumbing, box.result(), orbit, stack)
+            for future in started:
+                future.result()
+        return box.result()
+
+    def _link_box(self, plumbing: Plumbing, orbit: OrbitClock | None) -> LinkBox:
+        return LinkBox.up(
+            plumbing.box,
+            _wires(plumbing, orbit),
+            socket_path=link_socket(self.state.name),
+            engine=self.lab.engine,
+            profile=self.lab.bench.link_profile,
+            seed=self.lab.bench.seed,
+            shaper_host=ShaperHost.of(self.lab.shaper_host) if self.lab.shaper_host else None,
+        )
+
+    def _boot(self, equipment: KeeperEquipment) -> dict[str, str]:
+        """Wait until every board has booted; return the power modes that the lab file wants, by board."""
+        boards = self.lab.boards
+        with self._phase("boot"), ThreadPoolExecutor(len(boards)) as pool:
+            list(pool.map(equipment.wait_booted, boards))
+            modes = pool.map(equipment.choose_power_mode, boards)
+            return {board.name: mode for board, mode in zip(boards, modes, strict=True) if mode}
+
+    def _lease(self, stack: ExitStack) -> Lease:
         """The right to use the boards: had before anything of theirs is touched, given back after everything."""
         from hil.leases.leases import Leases
 
         lease = stack.enter_context(
             Leases().take(
-                lease_keys(lab, self.state.name),
+                lease_keys(self.lab, self.state.name),
                 purpose=f"bench {self.state.name}",
                 wait_s=self.lease_wait_s,
                 progress=lambda line: self._set(step=line),
@@ -217,18 +238,18 @@ class Keeper:
         self._set(lease=str(lease.id))
         return lease
 
-    def _links_are_up(self, plumbing: Plumbing, box: LinkBox, sky: Sky | None, stack: ExitStack) -> None:
-        """Addresses and routes; and from now on links and routes follow the orbit."""
+    def _follow(self, plumbing: Plumbing, box: LinkBox, orbit: OrbitClock | None, stack: ExitStack) -> None:
+        """Set addresses and routes; from now on links and routes follow the orbit."""
         name = self.state.name
         plumbing.address_links()
         routing = Routing(plumbing)
         routing.apply()  # every way there could be, so that what cannot be reached now is lost on a link, not refused
         usable: Callable[[], frozenset[str]] = partial(frozenset, box.links)
-        if sky:
-            sky.zero_ns = time.monotonic_ns()
-            sky.save(sky_file(name))
-            play(box, sky, zero_ns=sky.zero_ns, log_path=schedule_log(name), on_error=_say)
-            usable = sky.usable
+        if orbit:
+            orbit.zero_ns = time.monotonic_ns()
+            orbit.save(orbit_file(name))
+            play(box, orbit, zero_ns=orbit.zero_ns, log_path=schedule_log(name), on_error=_say)
+            usable = orbit.usable
         stack.callback(Router(routing, lambda: usable() - box.cut_links(), routes_log(name)).close)
 
     @contextmanager
@@ -250,6 +271,10 @@ class Keeper:
             status="failed",
             error={"blame": told.blame.value, "message": told.message, "remedy": told.remedy},
         )
+
+
+def _wires(plumbing: Plumbing, orbit: OrbitClock | None) -> list[Wire]:
+    return plumbing.wires({row.link: row for row in orbit.window(0, 0)} if orbit else {})
 
 
 def _say(error: HilError) -> None:

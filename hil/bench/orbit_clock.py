@@ -33,22 +33,21 @@ def check_epoch(epoch: str, lab: Lab) -> None:
         )
 
 
-class Sky:
+class OrbitClock:
     """The orbit side of a bench; a source of rows for the link box's player.
 
     ``zero_ns`` (CLOCK_MONOTONIC) is the moment of the bench that is :attr:`epoch` in the mission; times in
     seconds count from there.
     """
 
-    def __init__(self, lab: Lab, lab_path: Path, plan: LinkPlan, zero_ns: int = 0) -> None:
+    def __init__(self, lab: Lab, plan: LinkPlan, zero_ns: int = 0) -> None:
         self.lab = lab
         self.plan = plan
         self.zero_ns = zero_ns
-        self._lab_path = lab_path
         self.links = tuple(link.name for link in lab.links if link.follows_orbit)
 
     @classmethod
-    def ahead(cls, lab: Lab, lab_path: Path, epoch: str | None = None) -> Sky | None:
+    def ahead(cls, lab: Lab, epoch: str | None = None) -> OrbitClock | None:
         """The plan of a lab from ``epoch`` on (default: the lab's, else the orbit file's); None without orbit.
 
         Raises ConfigurationError: a fault of the orbit file, a name that it does not have, an epoch that is none.
@@ -60,7 +59,7 @@ class Sky:
             check_epoch(epoch, lab)
         if lab.orbit is None:
             return None
-        constellation = constellation_of(lab, lab_path)
+        constellation = constellation_of(lab)
         moment = epoch or lab.orbit.epoch
         plan = plan_links(
             constellation,
@@ -69,13 +68,13 @@ class Sky:
             span_s=lab.orbit.span_h * 3600,
             seed=lab.bench.seed,
         )
-        return cls(lab, lab_path, plan)
+        return cls(lab, plan)
 
     @classmethod
-    def load(cls, path: Path, lab: Lab, lab_path: Path) -> Sky:
+    def load(cls, path: Path, lab: Lab) -> OrbitClock:
         """What :meth:`save` wrote."""
         document = json.loads(path.read_text(encoding="utf-8"))
-        return cls(lab, lab_path, LinkPlan.from_json(document["plan"]), document["zero_ns"])
+        return cls(lab, LinkPlan.from_json(document["plan"]), document["zero_ns"])
 
     def save(self, path: Path) -> None:
         """For other processes that use the bench."""
@@ -89,7 +88,7 @@ class Sky:
 
     @cached_property
     def constellation(self) -> Constellation:
-        return constellation_of(self.lab, self._lab_path)
+        return constellation_of(self.lab)
 
     @cached_property
     def _topology(self) -> tuple[list[float], list[frozenset[str]]]:
@@ -141,7 +140,7 @@ def candidates(lab: Lab) -> list[Candidate]:
     ]
 
 
-def constellation_of(lab: Lab, lab_path: Path) -> Constellation:
+def constellation_of(lab: Lab) -> Constellation:
     """The constellation of a lab's orbit file, which has every node that a link following the orbit joins.
 
     Raises ConfigurationError naming the node that is missing, or what is wrong with the file.
@@ -149,13 +148,13 @@ def constellation_of(lab: Lab, lab_path: Path) -> Constellation:
     from hil.orbit.elements import load_constellation
 
     assert lab.orbit is not None
-    path = lab_path.parent / lab.orbit.file
+    path = lab.file.parent / lab.orbit.file
     constellation = load_constellation(path)
     for link in lab.links:
         for node in link.between:
             if link.follows_orbit and node not in constellation.nodes:
                 raise ConfigurationError(
-                    f"{lab_path}: link {link.name} follows the orbit, but {path} has no {node}",
+                    f"{lab.file}: link {link.name} follows the orbit, but {path} has no {node}",
                     remedy=f"nodes there: {', '.join(constellation.nodes)}",
                 )
     return constellation

@@ -19,7 +19,7 @@ from hil.evidence.record import META
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
-    from hil.bench.orbit_clock import Sky
+    from hil.bench.orbit_clock import OrbitClock
     from hil.evidence.record import Recorder
 
 
@@ -34,40 +34,40 @@ def record_sky(bench: Bench, recorder: Recorder) -> None:
         if change["mono_s"] >= began_s and change.get("changed"):
             why = ", ".join([f"{n} lost" for n in change["went"]] + [f"{n} came" for n in change["came"]])
             recorder.emit(RoutesChanged(change["changed"], why), mono_s=change["mono_s"])
-    if bench.sky is not None:
-        _orbit(bench.sky, recorder)
-        _timeline(bench.sky, recorder, began_s)
+    if bench.orbit is not None:
+        _orbit(bench.orbit, recorder)
+        _timeline(bench.orbit, recorder, began_s)
         _schedule(schedule_log(bench.name), recorder)
 
 
-def _orbit(sky: Sky, recorder: Recorder) -> None:
+def _orbit(orbit: OrbitClock, recorder: Recorder) -> None:
     from hil.orbit.picture import constellation_svg
     from hil.orbit.times import iso
 
-    constellation, lab = sky.constellation, sky.lab
+    constellation, lab = orbit.constellation, orbit.lab
     assert lab.orbit is not None
     recorder.emit(
         OrbitEpoch(
             name=constellation.name,
             file=lab.orbit.file,
-            epoch=iso(sky.epoch),
-            zero_mono_s=round(sky.zero_ns / 1e9, 6),
-            seed=sky.plan.seed,
+            epoch=iso(orbit.epoch),
+            zero_mono_s=round(orbit.zero_ns / 1e9, 6),
+            seed=orbit.plan.seed,
             assumed=tuple(constellation.assumed),
         )
     )
-    up = [lab.link(name).between for name in sky.tracked(0.0)]
-    drawing = constellation_svg(constellation, sky.epoch, links_up=up)
+    up = [lab.link(name).between for name in orbit.tracked(0.0)]
+    drawing = constellation_svg(constellation, orbit.epoch, links_up=up)
     path = recorder.artefact_bytes("constellation.svg", drawing.encode(), kind="picture")
     recorder.emit(OrbitPicture(f"{path.parent.name}/{path.name}"))
 
 
-def _timeline(sky: Sky, recorder: Recorder, began_s: float) -> None:
+def _timeline(orbit: OrbitClock, recorder: Recorder, began_s: float) -> None:
     """Phases of every link in seconds since the run began, from its beginning until now."""
-    ahead_s = sky.zero_ns / 1e9 - began_s  # the bench's zero, in seconds of the run
-    now_s = sky.now_s()
-    for name in sky.links:
-        link = sky.lab.link(name)
+    ahead_s = orbit.zero_ns / 1e9 - began_s  # the bench's zero, in seconds of the run
+    now_s = orbit.now_s()
+    for name in orbit.links:
+        link = orbit.lab.link(name)
         intervals = tuple(
             PhaseInterval(
                 interval.phase.value,
@@ -75,7 +75,7 @@ def _timeline(sky: Sky, recorder: Recorder, began_s: float) -> None:
                 round(min(interval.end_s, now_s) + ahead_s, 3),
                 interval.why,
             )
-            for interval in sky.plan.links[name]
+            for interval in orbit.plan.links[name]
             if interval.start_s < now_s and interval.end_s + ahead_s > 0
         )
         recorder.emit(LinkTimeline(name, link.kind, tuple(link.between), intervals))

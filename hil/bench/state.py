@@ -69,7 +69,7 @@ def link_socket(name: str) -> Path:
     return bench_dir(name) / "links.sock"
 
 
-def sky_file(name: str) -> Path:
+def orbit_file(name: str) -> Path:
     """The plan of the links' phases, for a lab with an orbit."""
     return bench_dir(name) / "sky.json"
 

@@ -20,7 +20,7 @@ def unmet(lab: Lab, participants: Participants) -> dict[str, str]:
         between = " and ".join(participants.spacecraft)
         reasons["detour"] = f"lab {lab.name} has no second way between {between}"
     if not participants.others:
-        reasons["bystanders"] = f"every board of lab {lab.name} takes part"
+        reasons["uninvolved_boards"] = f"every board of lab {lab.name} takes part"
     if lab.orbit is None:
         reasons["orbit"] = f"the links of lab {lab.name} are fixed; they follow no orbit"
     return reasons

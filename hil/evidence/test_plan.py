@@ -9,7 +9,7 @@ import datetime
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from hil.errors import ConfigurationError
 from hil.evidence.risk import RiskScale, named_scale
@@ -32,7 +32,10 @@ class Requirement(Strict):
     method: Literal["T", "A", "R", "I"]
     level: Literal["component", "board", "spacecraft", "system", "mission"]
     fidelity_needed: Literal["virtual", "hardware"]
-    when: Literal["always", "detour", "bystanders", "orbit"] = Field(
+    when: Annotated[
+        Literal["always", "detour", "uninvolved_boards", "orbit"],
+        BeforeValidator(lambda word: "uninvolved_boards" if word == "bystanders" else word),  # its older name
+    ] = Field(
         default="always",
         description="what a lab must have for this to be shown: a second way between the two spacecraft, boards that "
         "take no part, or links that follow an orbit; without it the requirement is NOT RUN and does not count",

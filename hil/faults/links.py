@@ -128,8 +128,8 @@ GROUND_LOST: Fault = GroundLost()
 def usable_now(bench: Bench) -> frozenset[str]:
     """Links that can be used now: up by plan, where they follow the orbit (fades aside), and not cut by hand."""
     directions: tuple[Direction, Direction] = ("a_to_b", "b_to_a")
-    if bench.sky is not None:
-        return bench.sky.usable() - frozenset(bench.links.cut_links())
+    if bench.orbit is not None:
+        return bench.orbit.usable() - frozenset(bench.links.cut_links())
     return frozenset(
         name for name in bench.links.links if all(bench.links.commanded(name, d).up for d in directions)
     )

@@ -15,7 +15,7 @@ from hil.evidence.events import ContactGap, FaultInjected
 from hil.evidence.sink import Sink
 from hil.faults.fault import Fault, Parameter
 from hil.faults.inject import Work
-from hil.rollout.contact_gaps import Gap, Sky, upcoming
+from hil.rollout.contact_gaps import OrbitClock, PlannedGap, upcoming
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
@@ -34,7 +34,7 @@ RESUME_DEADLINE_S = 60.0
 END_DEADLINE_S = 180.0
 
 
-class PlannedGap:
+class ContactLost:
     """The contact between the ground and a spacecraft ends by plan, and returns by plan."""
 
     description = (
@@ -44,7 +44,7 @@ class PlannedGap:
 
     def targets(self, bench: Bench) -> Sequence[str]:
         """Return all spacecraft of a lab with an orbit; none without."""
-        return tuple(craft.name for craft in bench.lab.spacecraft) if bench.sky is not None else ()
+        return tuple(craft.name for craft in bench.lab.spacecraft) if bench.orbit is not None else ()
 
     @contextmanager
     def inject(self, bench: Bench, target: str, values: Mapping[str, float]) -> Iterator[None]:
@@ -52,21 +52,21 @@ class PlannedGap:
 
         Raises BenchError when no contact ends within ``within_s``.
         """
-        assert bench.sky is not None  # else there are no targets
+        assert bench.orbit is not None  # else there are no targets
         within_s = values["within_s"]
-        sky, ground = bench.sky, bench.lab.ground_station.name
-        gap = next(iter(upcoming(sky, bench.lab, ground, target, within_s=within_s)), None)
+        orbit, ground = bench.orbit, bench.lab.ground_station.name
+        gap = next(iter(upcoming(orbit, bench.lab, ground, target, within_s=within_s)), None)
         if gap is None:
             raise BenchError(
                 f"no contact of {ground} with {target} ends by plan within {within_s:g} s",
                 remedy="choose another epoch (`hil orbit contacts`), or a larger within_s",
             )
-        _wait(sky, gap.closes_s, "the planned end of contact", silent, SYSTEM_CLOCK)
+        _wait(orbit, gap.closes_s, "the planned end of contact", silent, SYSTEM_CLOCK)
         yield
-        _wait(sky, gap.opens_s, "the planned return of contact", silent, SYSTEM_CLOCK)
+        _wait(orbit, gap.opens_s, "the planned return of contact", silent, SYSTEM_CLOCK)
 
 
-CONTACT_GAP: Fault = PlannedGap()
+CONTACT_GAP: Fault = ContactLost()
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ class Interrupted(Generic[T]):
 
 def across_gap(
     action: Callable[[], T],
-    gap: Gap,
+    gap: PlannedGap,
     *,
-    sky: Sky,
+    orbit: OrbitClock,
     lead_s: float,
     progress: Callable[[], int],
     whole: int,
@@ -100,14 +100,14 @@ def across_gap(
     when the gap did not strike midway or bytes arrived within it: then nothing was shown.  DeviceError when nothing
     arrives in the next contact.  What the action raises is raised.
     """
-    if sky.now_s() >= gap.closes_s - lead_s:
+    if orbit.now_s() >= gap.closes_s - lead_s:
         raise BenchError(
             f"{what}: the contact ends too soon to begin before it", remedy="choose another epoch"
         )
-    _wait(sky, gap.closes_s - lead_s, f"the planned end of contact on {', '.join(gap.links)}", tell, clock)
-    begun_s = sky.now_s()
+    _wait(orbit, gap.closes_s - lead_s, f"the planned end of contact on {', '.join(gap.links)}", tell, clock)
+    begun_s = orbit.now_s()
     work = Work(action, what)
-    while sky.now_s() < gap.closes_s:
+    while orbit.now_s() < gap.closes_s:
         work.must_run("before the contact ended")
         clock.sleep(POLL_S)
     at_close = progress()
@@ -116,15 +116,15 @@ def across_gap(
         raise BenchError(f"{what}: the contact ended before the first byte arrived", remedy="begin earlier")
     _log.info("fault at progress %d, as planned: %s", at_close, what)
     sink.emit(FaultInjected(what, at_close, planned=True))
-    tell(f"contact lost by plan after {at_close:,} bytes; it returns in {gap.opens_s - sky.now_s():.0f} s")
-    while sky.now_s() < min(gap.closes_s + IN_FLIGHT_S, gap.opens_s):
+    tell(f"contact lost by plan after {at_close:,} bytes; it returns in {gap.opens_s - orbit.now_s():.0f} s")
+    while orbit.now_s() < min(gap.closes_s + IN_FLIGHT_S, gap.opens_s):
         work.must_run("within the gap")
         clock.sleep(POLL_S)
     held = progress()
     if held >= whole:
         raise BenchError(f"{what}: everything had arrived when the contact ended", remedy="begin later")
-    _stands_still(gap, sky, progress, held, work, clock, what)
-    again_s = _again(gap, sky, progress, held, work, clock, what)
+    _stands_still(gap, orbit, progress, held, work, clock, what)
+    again_s = _again(gap, orbit, progress, held, work, clock, what)
     tell(f"bytes flow again {again_s - gap.opens_s:.1f} s after the planned return of the contact")
     work.wait(END_DEADLINE_S)
     if work.error:
@@ -139,30 +139,36 @@ def across_gap(
             bytes_at_close=at_close,
             bytes_held=held,
             flowed_again_s=round(again_s, 3),
-            ended_s=round(sky.now_s(), 3),
+            ended_s=round(orbit.now_s(), 3),
         )
     )
     assert work.result is not None
     return Interrupted(work.result, at_close, max(0.0, again_s - gap.opens_s))
 
 
-def _wait(sky: Sky, until_s: float, what: str, tell: Progress, clock: Clock) -> None:
-    tell_at_s = sky.now_s()
-    while (left_s := until_s - sky.now_s()) > 0:
-        if sky.now_s() >= tell_at_s:
+def _wait(orbit: OrbitClock, until_s: float, what: str, tell: Progress, clock: Clock) -> None:
+    tell_at_s = orbit.now_s()
+    while (left_s := until_s - orbit.now_s()) > 0:
+        if orbit.now_s() >= tell_at_s:
             tell(f"waiting {left_s:.0f} s for {what}")
             tell_at_s += TELL_EVERY_S
         clock.sleep(min(left_s, 1.0))
 
 
 def _stands_still(
-    gap: Gap, sky: Sky, progress: Callable[[], int], held: int, work: Work[T], clock: Clock, what: str
+    gap: PlannedGap,
+    orbit: OrbitClock,
+    progress: Callable[[], int],
+    held: int,
+    work: Work[T],
+    clock: Clock,
+    what: str,
 ) -> None:
     """Until the planned return of the contact; BenchError when anything arrives before."""
-    while sky.now_s() < gap.opens_s - EARLY_S:
+    while orbit.now_s() < gap.opens_s - EARLY_S:
         work.must_run("within the gap")
         now = progress()
-        if now > held and sky.now_s() < gap.opens_s - EARLY_S:
+        if now > held and orbit.now_s() < gap.opens_s - EARLY_S:
             raise BenchError(
                 f"{what}: {now - held:,} bytes arrived while the contact was closed by plan",
                 remedy="the links do not follow the plan: see `hil link show` and the applied schedule",
@@ -171,13 +177,19 @@ def _stands_still(
 
 
 def _again(
-    gap: Gap, sky: Sky, progress: Callable[[], int], held: int, work: Work[T], clock: Clock, what: str
+    gap: PlannedGap,
+    orbit: OrbitClock,
+    progress: Callable[[], int],
+    held: int,
+    work: Work[T],
+    clock: Clock,
+    what: str,
 ) -> float:
     """When progress went on, in seconds since the plan's start."""
     while progress() <= held:
         if work.error:
             raise work.error
-        if sky.now_s() > gap.opens_s + RESUME_DEADLINE_S:
+        if orbit.now_s() > gap.opens_s + RESUME_DEADLINE_S:
             raise DeviceError(f"{what}: no byte for {RESUME_DEADLINE_S:g} s after the contact returned")
         clock.sleep(POLL_S)
-    return sky.now_s()
+    return orbit.now_s()

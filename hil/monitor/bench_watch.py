@@ -46,7 +46,7 @@ class Monitor(AbstractContextManager["Monitor"]):
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._bench = bench
-        self._sky = bench.sky  # read here: later its file may be gone, with a bench that goes down
+        self._sky = bench.orbit  # read here: later its file may be gone, with a bench that goes down
         self._deadline_s = deadline_s
         self._clock = clock
         count = len(bench.boards)
@@ -93,7 +93,7 @@ class Monitor(AbstractContextManager["Monitor"]):
         links = wait("the link box", self._links)
         leases = wait("the lease store", self._leases)
         boards: list[BoardHealth] = [watch.wait(left_s()) for watch in self._boards.values()]
-        state, sky = bench.state, self._sky
+        state, orbit = bench.state, self._sky
         return Health(
             bench=bench.name,
             lab=bench.lab.name,
@@ -105,7 +105,7 @@ class Monitor(AbstractContextManager["Monitor"]):
             links=links,
             leases=leases,
             step=read_step(bench.name),
-            mission_time=sky.epoch + timedelta(seconds=sky.now_s()) if sky else None,
+            mission_time=orbit.epoch + timedelta(seconds=orbit.now_s()) if orbit else None,
             problems=tuple(problems),
         )
 
@@ -146,11 +146,11 @@ class Monitor(AbstractContextManager["Monitor"]):
         )
 
     def _phase(self, link: str) -> tuple[str | None, float | None, str]:
-        sky = self._sky
-        if sky is None or link not in sky.plan.links:
+        orbit = self._sky
+        if orbit is None or link not in orbit.plan.links:
             return None, None, ""
-        at_s = min(max(0.0, sky.now_s()), sky.plan.span_s)  # beyond its plan a link stays as it was last
-        interval = sky.plan.interval(link, at_s)
+        at_s = min(max(0.0, orbit.now_s()), orbit.plan.span_s)  # beyond its plan a link stays as it was last
+        interval = orbit.plan.interval(link, at_s)
         return interval.phase.value, interval.end_s - at_s, interval.why
 
     def _look_at_leases(self) -> tuple[LeaseHealth, ...]:

@@ -17,8 +17,8 @@ class ContactPlan(Protocol):
         ...
 
 
-class Sky(Protocol):
-    """What is needed of a bench that follows an orbit (``bench.sky``)."""
+class OrbitClock(Protocol):
+    """What is needed of a bench that follows an orbit (``bench.orbit``)."""
 
     @property
     def plan(self) -> ContactPlan: ...
@@ -29,7 +29,7 @@ class Sky(Protocol):
 
 
 @dataclass(frozen=True)
-class Gap:
+class PlannedGap:
     """No way leads from one node to the other; seconds since the plan's start."""
 
     closes_s: float
@@ -42,13 +42,13 @@ class Gap:
         return self.opens_s - self.closes_s
 
 
-def gaps(plan: ContactPlan, lab: Lab, start: str, end: str) -> list[Gap]:
+def gaps(plan: ContactPlan, lab: Lab, start: str, end: str) -> list[PlannedGap]:
     """Every interruption between two nodes that begins and ends within the plan, in time order.
 
     Links with a delay of their own do not follow the orbit: they are always there.  A way round counts as contact.
     """
     fixed = frozenset(link.name for link in lab.links if not link.follows_orbit)
-    found: list[Gap] = []
+    found: list[PlannedGap] = []
     closed: tuple[float, tuple[str, ...]] | None = None
     before: frozenset[str] | None = None
     for at_s, links in plan.topology():
@@ -57,19 +57,19 @@ def gaps(plan: ContactPlan, lab: Lab, start: str, end: str) -> list[Gap]:
         if not joined and closed is None and before is not None:
             closed = at_s, tuple(sorted(before - usable))
         elif joined and closed is not None:
-            found.append(Gap(closed[0], at_s, closed[1]))
+            found.append(PlannedGap(closed[0], at_s, closed[1]))
             closed = None
         if joined or before is not None:
             before = usable
     return found
 
 
-def upcoming(sky: Sky, lab: Lab, start: str, end: str, *, within_s: float) -> list[Gap]:
+def upcoming(orbit: OrbitClock, lab: Lab, start: str, end: str, *, within_s: float) -> list[PlannedGap]:
     """Gaps that have not ended yet and begin within the next ``within_s`` seconds; the first may have begun."""
-    now_s = sky.now_s()
+    now_s = orbit.now_s()
     return [
         gap
-        for gap in gaps(sky.plan, lab, start, end)
+        for gap in gaps(orbit.plan, lab, start, end)
         if gap.opens_s > now_s and gap.closes_s <= now_s + within_s
     ]
 

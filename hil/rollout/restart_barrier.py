@@ -13,7 +13,7 @@ class HeldBack(DeviceError):
     """This board was not touched because another one failed."""
 
 
-class Gate:
+class RestartBarrier:
     """Opens when all boards have installed and the canary is confirmed; shuts for good when any board fails."""
 
     def __init__(self, boards: Iterable[str]) -> None:
@@ -55,7 +55,7 @@ class Gate:
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """Shut the gate when the body fails."""
+        """Shut the barrier when the body fails."""
         try:
             yield
         except HeldBack:

@@ -18,7 +18,7 @@ from hil.images.artefact import Artefact, BundleFacts
 from hil.rollout import activation, configure, transfer
 from hil.rollout.fleet import ClusterConfig, Fleet, Member
 from hil.rollout.node_client import NodeClient
-from hil.rollout.restart_barrier import Gate
+from hil.rollout.restart_barrier import RestartBarrier
 from hil.rollout.steps import Context, RolloutPolicy
 from hil.rollout.transfer import Transfer
 from hil.rollout.updaters.protocol import InstallFailed, OsAdapter, OsStatus, RefusedBundle
@@ -265,7 +265,7 @@ class Rollout:
         """
         clock = self._context.clock
         start = clock.monotonic()
-        gate = Gate(self.fleet.names)
+        barrier = RestartBarrier(self.fleet.names)
         canary, limit = self.canary, self.policy.transfer_deadline_s + self.policy.install_deadline_s
         with ExitStack() as stack, ThreadPoolExecutor(len(self.fleet), "preflight") as early:
             adapters = {name: stack.enter_context(self._opened(name)) for name in self.fleet.names}
@@ -274,19 +274,21 @@ class Rollout:
 
             def arrived(done: Transfer) -> None:
                 board, adapter = done.board, adapters[done.board]
-                with gate.guard():
+                with barrier.guard():
                     ready[board].result()
                     if board != canary:
-                        gate.yield_to(canary, self.policy.canary_head_start_s)
+                        barrier.yield_to(canary, self.policy.canary_head_start_s)
                     status = self._install(board, adapter, just_arrived=done.moved)
-                    gate.installed(board)
+                    barrier.installed(board)
                     if board != canary:
-                        gate.wait(limit + self.policy.boot_deadline_s)
+                        barrier.wait(limit + self.policy.boot_deadline_s)
                     activation.activate(self._context, board, self.bundle, adapter, status)
                     if board == canary:
-                        gate.open()
+                        barrier.open()
 
-            transfers = transfer.everywhere(self._context, self.artefact, arrived=arrived, failed=gate.fail)
+            transfers = transfer.everywhere(
+                self._context, self.artefact, arrived=arrived, failed=barrier.fail
+            )
         confirmed_s = clock.monotonic() - start
         epoch = self.configure(config) if config is not None else None
         report = RunReport(

@@ -16,7 +16,7 @@ ANSWER_S = 3.0
 
 
 @dataclass(frozen=True)
-class Bystander:
+class UninvolvedBoard:
     """What a board that takes no part says, through the management network; None: it does not answer."""
 
     boot_id: str | None = None
@@ -26,7 +26,7 @@ class Bystander:
     """The configuration epoch that it claims."""
 
 
-class Bystanders:
+class UninvolvedBoards:
     """The boards that take no part: as they are, and ``before``, as they were when this was made."""
 
     def __init__(self, fleet: Fleet | None) -> None:
@@ -40,25 +40,25 @@ class Bystanders:
         return all(state.boot_id is not None for state in self.before.values())
 
     @classmethod
-    def of(cls, boards: Mapping[str, Board], names: Collection[str]) -> Bystanders:
+    def of(cls, boards: Mapping[str, Board], names: Collection[str]) -> UninvolvedBoards:
         """Those of a bench's boards that are in ``names``; there may be none."""
         rest = {name: board for name, board in boards.items() if name in names}
         return cls(Fleet.of(rest, next(iter(rest))) if rest else None)
 
-    def look(self, artefacts: Collection[str] = ()) -> dict[str, Bystander]:
+    def look(self, artefacts: Collection[str] = ()) -> dict[str, UninvolvedBoard]:
         """Ask all of them."""
         if self._fleet is None:
             return {}
         fleet = self._fleet
 
-        def ask(name: str) -> Bystander:
+        def ask(name: str) -> UninvolvedBoard:
             try:
                 with NodeClient(fleet, name, Via.MANAGEMENT, timeout_s=ANSWER_S) as client:
                     health = client.health()
                     held = tuple(a for a in artefacts if client.artefact(a) is not None)
             except HilError:
-                return Bystander()
-            return Bystander(health.boot_id, held, health.claim.epoch)
+                return UninvolvedBoard()
+            return UninvolvedBoard(health.boot_id, held, health.claim.epoch)
 
         with ThreadPoolExecutor(min(AT_ONCE, len(fleet)), "bystanders") as pool:
             return dict(zip(fleet.names, pool.map(ask, fleet.names), strict=True))

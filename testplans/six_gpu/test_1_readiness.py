@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hil.faults.links import LinkSet
     from hil.rollout.participants import Participants
     from hil.rollout.rollout import Rollout
-    from hil.rollout.uninvolved_boards import Bystanders
+    from hil.rollout.uninvolved_boards import UninvolvedBoards
 
 SIX = 6
 
@@ -31,7 +31,7 @@ def test_six_boards_run_the_factory_os_on_two_spacecraft(
     participants: Participants,
     separation: LinkSet,
     rollout: Rollout,
-    bystanders: Bystanders,
+    uninvolved_boards: UninvolvedBoards,
     verify,
     measure,
 ) -> None:
@@ -65,7 +65,7 @@ def test_six_boards_run_the_factory_os_on_two_spacecraft(
             remedy="it listens on port 8470 of the board's management and flight address, without a jump host",
         ) from exc
     wait_until(
-        bystanders.answer,
+        uninvolved_boards.answer,
         what="the node services of the boards that take no part",
         deadline_s=60,
         every_s=0.5,

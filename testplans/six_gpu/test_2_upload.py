@@ -64,15 +64,15 @@ def relay_interrupted(bench, participants, separation, rollout, fleet, recorder,
         far_head, size = fleet.far_heads()[0].name, rollout.bundle.size_bytes
         lead_s = PART * transfer_s(bench.lab, participants.way, size) + ORDERS_S
         planned = []
-        if bench.sky is not None:
-            planned = upcoming(bench.sky, bench.lab, *participants.spacecraft, within_s=CLOSING_WITHIN_S)
+        if bench.orbit is not None:
+            planned = upcoming(bench.orbit, bench.lab, *participants.spacecraft, within_s=CLOSING_WITHIN_S)
         # A contact that ends this very moment leaves no time to begin before it.
-        planned = [gap for gap in planned if gap.closes_s > bench.sky.now_s() + lead_s + 1.0]
+        planned = [gap for gap in planned if gap.closes_s > bench.orbit.now_s() + lead_s + 1.0]
         if planned:
             done = across_gap(
                 rollout.relay,
                 planned[0],
-                sky=bench.sky,
+                orbit=bench.orbit,
                 lead_s=lead_s,
                 progress=lambda: rollout.bytes_at(far_head),
                 whole=size,

@@ -26,10 +26,10 @@ def test_all_six_return_to_the_previous_os_on_command(rollout, boards, bench, ve
 @pytest.mark.requirement("SIX-160")
 @pytest.mark.step("bystanders")
 @pytest.mark.needs("relay")
-def test_boards_that_take_no_part_were_left_alone(bystanders, rollout, payload, verify, measure):
+def test_boards_that_take_no_part_were_left_alone(uninvolved_boards, rollout, payload, verify, measure):
     """None has restarted, has any of the bundle, model or scene, or claims an epoch."""
-    touched = bystanders.touched([rollout.bundle.sha256, payload.model.sha256, payload.scene.sha256])
-    measure("boards that take no part", len(bystanders.before))
+    touched = uninvolved_boards.touched([rollout.bundle.sha256, payload.model.sha256, payload.scene.sha256])
+    measure("boards that take no part", len(uninvolved_boards.before))
     verify("of them touched", "; ".join(f"{name} {what}" for name, what in touched.items()), limit=equals(""))
 
 

@@ -256,13 +256,13 @@ def in_orbit(shaper: Machine, untouched: str, tmp_path_factory: pytest.TempPathF
 
 
 def test_a_contact_ends_over_there_at_its_moment_of_our_clock(in_orbit: Bench) -> None:
-    box, sky = in_orbit.links, in_orbit.sky
-    assert sky is not None
-    plan = sky.window(0, 120_000_000_000)
+    box, orbit = in_orbit.links, in_orbit.orbit
+    assert orbit is not None
+    plan = orbit.window(0, 120_000_000_000)
     closes_ns = next(row.at_ns for row in plan if row.link == "isl-ab" and not row.up)
     opens_ns = next(row.at_ns for row in plan if row.link == "isl-ab" and row.up and row.at_ns > closes_ns)
     # whichever edge is still ahead: a busy machine takes its time to bring a bench up
-    if sky.now_s() < closes_ns / 1e9 - 2:
+    if orbit.now_s() < closes_ns / 1e9 - 2:
         edge_ns, until_up, within_ns = closes_ns, False, 150_000_000
     else:
         edge_ns, until_up, within_ns = (
@@ -271,11 +271,11 @@ def test_a_contact_ends_over_there_at_its_moment_of_our_clock(in_orbit: Bench) -
             1_500_000_000,
         )  # neighbours look for each other once a second
     (status,) = (each for each in box.show() if each.name == "isl-ab")
-    time.sleep(max(0.0, edge_ns / 1e9 - 1.5 - sky.now_s()))
+    time.sleep(max(0.0, edge_ns / 1e9 - 1.5 - orbit.now_s()))
     with Probe(status, "a_to_b") as probe:
         pace([probe], count=600, interval_s=0.005)
         arrivals = collect(probe, expected=600)
-    moments = [arrival.sent_ns - sky.zero_ns for arrival in arrivals]
+    moments = [arrival.sent_ns - orbit.zero_ns for arrival in arrivals]
     edge_seen_ns = min(moments) if until_up else max(moments)
     assert abs(edge_seen_ns - edge_ns) < within_ns
     assert abs(excess_ns(box, "isl-ab", "a_to_b", arrivals[20:-20])) <= NEAR_NS

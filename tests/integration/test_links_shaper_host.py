@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from hil.bench.host_nics import NearNics
+from hil.bench.host_nics import HostNics
 from hil.bench.plumbing import Plumbing
 from hil.cli.host import doctor
 from hil.core import netns, paths
@@ -308,7 +308,7 @@ def test_the_doctor_says_that_nobody_answers_and_fails(lab_file: Path) -> None:
 
 def test_near_nics_become_link_nics_and_come_back_as_they_were(lab_file: Path) -> None:
     lab = load_lab(lab_file)
-    plumbing, near = Plumbing(f"hilt-shaper-{os.getpid()}", lab), NearNics(lab.shaper_host)
+    plumbing, near = Plumbing(f"hilt-shaper-{os.getpid()}", lab), HostNics(lab.shaper_host)
     add = ["ip", "link", "add", "hiltgwa", "type", "veth", "peer", "name", "hiltgwb"]
     subprocess.run(add, check=True)
     try:
@@ -321,7 +321,7 @@ def test_near_nics_become_link_nics_and_come_back_as_they_were(lab_file: Path) -
         plumbing.remove()
         assert subprocess.run(show, capture_output=True, text=True, check=True).stdout == before
         with netns.inside(netns.HOST):
-            again = NearNics(lab.shaper_host)
+            again = HostNics(lab.shaper_host)
         plumbing.build()
         subprocess.run(["ip", "link", "set", "hiltgwa", "name", "hiltgwc"], check=True)
         with pytest.raises(BenchError, match="no NIC hiltgwa"):

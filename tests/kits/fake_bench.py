@@ -131,7 +131,7 @@ class FakeBench:
     boards: dict[str, FakeBoard]
     links: Any
     state: BenchState
-    sky: Any = None
+    orbit: Any = None
     closed: bool = False
 
     def __post_init__(self) -> None:

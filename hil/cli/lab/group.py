@@ -100,7 +100,7 @@ def _check_files_named_in(found: Lab) -> None:
     if found.orbit:
         from hil.bench.orbit_clock import constellation_of
 
-        constellation_of(found, found.file)
+        constellation_of(found)
     from hil.core import kinds
 
     updater: UpdaterKind[Any] = kinds.load(kinds.UPDATERS, found.os.adapter)

@@ -119,7 +119,9 @@ def path(start: str, end: str, bench_name: str | None, as_json: bool) -> int:
 
     with attach(bench_name) as bench:
         ends = [_lab_node(bench.lab, name) for name in (start, end)]
-        usable = (bench.sky.usable() if bench.sky else frozenset(bench.links.links)) - bench.links.cut_links()
+        usable = (
+            bench.orbit.usable() if bench.orbit else frozenset(bench.links.links)
+        ) - bench.links.cut_links()
         names = way(bench.lab, ends[0], ends[1], usable)
         hops: list[tuple[str, str, str, int]] = []  # link, from, to, one-way delay in us
         here = ends[0]

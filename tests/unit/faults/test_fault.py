@@ -59,7 +59,7 @@ class Board:
 def bench() -> Any:
     lab = load_lab(LAB)
     boards = {b.name: Board(b.name, craft.name) for craft in lab.spacecraft for b in craft.boards}
-    return SimpleNamespace(name="test", lab=lab, links=Links(), boards=boards, sink=ListSink(), sky=None)
+    return SimpleNamespace(name="test", lab=lab, links=Links(), boards=boards, sink=ListSink(), orbit=None)
 
 
 def test_the_built_in_faults_are_entry_points() -> None:

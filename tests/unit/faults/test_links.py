@@ -75,8 +75,8 @@ def test_one_link_that_stays_dark_keeps_no_other_from_coming_back() -> None:
 
 def test_the_way_from_the_ground_may_lead_through_the_spacecraft_that_is_to_be_cut_off() -> None:
     def bench(*usable: str) -> Any:
-        sky = SimpleNamespace(usable=lambda: frozenset(usable))
-        return SimpleNamespace(lab=RING, sky=sky, links=SimpleNamespace(cut_links=lambda: []))
+        orbit = SimpleNamespace(usable=lambda: frozenset(usable))
+        return SimpleNamespace(lab=RING, orbit=orbit, links=SimpleNamespace(cut_links=lambda: []))
 
     everything = [link.name for link in RING.links]
     far = LinkSet.of_spacecraft(Box(), RING, "sc-a").names
@@ -91,10 +91,10 @@ def test_links_cut_by_hand_cannot_be_used_now(tmp_path: Path) -> None:
     wires = [Wire(n, End("ns1", f"l-{n}"), End("ns2", f"l-{n}"), state, state) for n in ("x", "y")]
     sink = ListSink()
     with fake_box(wires, socket_path=tmp_path / "links.sock", sink=sink) as box:
-        bench = cast(Any, SimpleNamespace(sky=None, links=box))
+        bench = cast(Any, SimpleNamespace(orbit=None, links=box))
         assert usable_now(bench) == {"x", "y"}
         box.cut("x")
         assert usable_now(bench) == {"y"}
-        sky = SimpleNamespace(usable=lambda: frozenset("yz"))
-        followed = SimpleNamespace(sky=sky, links=SimpleNamespace(cut_links=lambda: ["z"]))
+        orbit = SimpleNamespace(usable=lambda: frozenset("yz"))
+        followed = SimpleNamespace(orbit=orbit, links=SimpleNamespace(cut_links=lambda: ["z"]))
         assert usable_now(cast(Any, followed)) == {"y"}

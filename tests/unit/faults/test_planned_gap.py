@@ -11,11 +11,11 @@ from hil.errors import BenchError, DeviceError
 from hil.evidence.events import ContactGap, FaultInjected
 from hil.faults import planned_gap
 from hil.faults.planned_gap import Interrupted, across_gap
-from hil.rollout.contact_gaps import ContactPlan, Gap
+from hil.rollout.contact_gaps import ContactPlan, PlannedGap
 from hil.testing.fakes import FakeClock, ListSink
 from tests.kits.small_labs import Plan
 
-GAP = Gap(100.0, 120.0, ("isl",))
+GAP = PlannedGap(100.0, 120.0, ("isl",))
 LEAD_S = 0.9
 SIZE = 1000
 
@@ -65,7 +65,7 @@ class World(FakeClock):
             return across_gap(
                 self.relay,
                 GAP,
-                sky=self,
+                orbit=self,
                 lead_s=LEAD_S,
                 progress=lambda: int(self.bytes),
                 whole=SIZE,

@@ -236,7 +236,7 @@ def test_a_link_that_follows_the_orbit_has_a_phase_also_after_the_end_of_its_pla
     )
     plan = LinkPlan(datetime(2026, 3, 1, tzinfo=UTC), 90.0, 1, {"isl-ab": phases})
     now = SimpleNamespace(s=60.25)
-    bench.sky = SimpleNamespace(plan=plan, epoch=plan.start, now_s=lambda: now.s)
+    bench.orbit = SimpleNamespace(plan=plan, epoch=plan.start, now_s=lambda: now.s)
     found = snapshot(bench.as_bench)
     ground, crosslink = found.links
     assert (crosslink.phase, crosslink.phase_left_s, crosslink.phase_why) == ("fade", 0.75, "drawn")

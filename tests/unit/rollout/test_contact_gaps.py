@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hil.rollout.contact_gaps import Gap, gaps, transfer_s, upcoming
+from hil.rollout.contact_gaps import PlannedGap, gaps, transfer_s, upcoming
 from hil.rollout.steps import RolloutPolicy
 from tests.kits.small_labs import Plan, orbiting
 
 
 @dataclass
-class Sky:
+class OrbitClock:
     plan: Plan
     at_s: float = 0.0
 
@@ -23,7 +23,7 @@ CLOSING = Plan([(0, "ab g"), (100, "ab"), (240, ""), (260, "ab"), (900, ""), (90
 
 
 def test_a_gap_is_from_the_end_of_one_contact_to_the_next_and_names_what_closed() -> None:
-    assert gaps(CLOSING, ONE, "sc-a", "sc-b") == [Gap(240, 260, ("ab",))]
+    assert gaps(CLOSING, ONE, "sc-a", "sc-b") == [PlannedGap(240, 260, ("ab",))]
 
 
 def test_a_contact_that_never_returns_or_was_not_there_yet_is_no_gap() -> None:
@@ -33,11 +33,13 @@ def test_a_contact_that_never_returns_or_was_not_there_yet_is_no_gap() -> None:
 def test_a_way_round_counts_as_contact() -> None:
     triangle = orbiting("ab", "bc", "ac")
     plan = Plan([(0, "ab bc ac"), (10, "bc ac"), (20, "ac"), (30, "ab"), (40, "ab bc")])
-    assert gaps(plan, triangle, "sc-a", "sc-b") == [Gap(20, 30, ("bc",))]
+    assert gaps(plan, triangle, "sc-a", "sc-b") == [PlannedGap(20, 30, ("bc",))]
 
 
 def test_the_ground_station_is_no_way_round() -> None:
-    assert gaps(Plan([(0, "ab g"), (5, "g"), (9, "ab g")]), ONE, "sc-a", "sc-b") == [Gap(5, 9, ("ab",))]
+    assert gaps(Plan([(0, "ab g"), (5, "g"), (9, "ab g")]), ONE, "sc-a", "sc-b") == [
+        PlannedGap(5, 9, ("ab",))
+    ]
 
 
 def test_links_with_a_delay_of_their_own_are_always_there() -> None:
@@ -49,7 +51,9 @@ def test_upcoming_gaps_have_not_ended_and_begin_soon() -> None:
     plan = Plan([(0, "ab"), (10, ""), (20, "ab"), (700, ""), (720, "ab")])
 
     def starts(now_s: float, within_s: float = 600) -> list[float]:
-        return [gap.closes_s for gap in upcoming(Sky(plan, now_s), ONE, "sc-a", "sc-b", within_s=within_s)]
+        return [
+            gap.closes_s for gap in upcoming(OrbitClock(plan, now_s), ONE, "sc-a", "sc-b", within_s=within_s)
+        ]
 
     assert starts(0) == [10]
     assert starts(15) == [10]  # it has begun

@@ -18,7 +18,7 @@ from hil.evidence.events import Event, RolloutStep
 from hil.rollout import upload as upload_module
 from hil.rollout.activation import FellBack
 from hil.rollout.fleet import Fleet, Member
-from hil.rollout.restart_barrier import Gate, HeldBack
+from hil.rollout.restart_barrier import HeldBack, RestartBarrier
 from hil.rollout.rollout import Artefact, Rollout, RolloutPolicy
 from hil.rollout.steps import Journal, worst
 from hil.rollout.updaters.protocol import OsStatus, RefusedBundle
@@ -348,30 +348,30 @@ class TestFleet:
 
 class TestGate:
     def test_it_opens_when_all_have_installed_and_the_canary_is_confirmed(self) -> None:
-        gate = Gate(["a", "b"])
-        gate.installed("a")
-        gate.open()
+        barrier = RestartBarrier(["a", "b"])
+        barrier.installed("a")
+        barrier.open()
         with pytest.raises(DeviceError, match=r"waited 0\.01 s for b"):
-            gate.wait(0.01)
-        gate.installed("b")
-        gate.wait(0.01)
+            barrier.wait(0.01)
+        barrier.installed("b")
+        barrier.wait(0.01)
 
     def test_others_let_a_board_install_first_but_not_for_ever(self) -> None:
-        gate = Gate(["a", "b"])
+        barrier = RestartBarrier(["a", "b"])
         start = time.monotonic()
-        gate.yield_to("a", 0.05)
+        barrier.yield_to("a", 0.05)
         assert time.monotonic() - start >= 0.05
-        gate.installed("a")
+        barrier.installed("a")
         start = time.monotonic()
-        gate.yield_to("a", 60)
+        barrier.yield_to("a", 60)
         assert time.monotonic() - start < 30
 
     def test_a_failure_shuts_it_for_everybody(self) -> None:
-        gate = Gate(["a", "b"])
-        with pytest.raises(DeviceError), gate.guard():
+        barrier = RestartBarrier(["a", "b"])
+        with pytest.raises(DeviceError), barrier.guard():
             raise DeviceError("a broke")
         with pytest.raises(HeldBack, match="a broke"):
-            gate.wait(1)
+            barrier.wait(1)
 
 
 def test_of_several_errors_the_cause_is_raised_and_not_its_consequences() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from hil.boards.protocol import Board
 from hil.rollout.rollout import Rollout
-from hil.rollout.uninvolved_boards import Bystanders
+from hil.rollout.uninvolved_boards import UninvolvedBoards
 from tests.kits.loopback_nodes import Bed, FakeBundle, bed
 
 
@@ -20,8 +20,8 @@ def boards(tmp_path: Path) -> Iterator[Bed]:
         yield made
 
 
-def others(boards: Bed) -> Bystanders:
-    return Bystanders(boards.fleet.only("b1", "b2"))
+def others(boards: Bed) -> UninvolvedBoards:
+    return UninvolvedBoards(boards.fleet.only("b1", "b2"))
 
 
 def test_boards_that_are_left_alone_are_not_named(boards: Bed) -> None:
@@ -59,5 +59,5 @@ def test_boards_that_still_boot_at_first_are_asked_again(boards: Bed) -> None:
 
 
 def test_there_may_be_none() -> None:
-    nobody = Bystanders.of(cast(dict[str, Board], {}), ())
+    nobody = UninvolvedBoards.of(cast(dict[str, Board], {}), ())
     assert nobody.answer() and nobody.touched(["x"]) == {}
