@@ -10,7 +10,7 @@ from pydantic import Field
 from hil.lab.yamlfile import Strict, load_yaml
 
 
-class Gap(Strict):
+class FidelityGap(Strict):
     """One difference between this bench and flight."""
 
     id: str = Field(pattern=r"^GAP-[A-Z0-9-]+$")
@@ -24,9 +24,9 @@ class GapFile(Strict):
     """The whole of ``hil/evidence/fidelity_gaps.yaml``."""
 
     schema_version: Literal[1] = Field(alias="schema")
-    gaps: tuple[Gap, ...] = Field(strict=False)
+    gaps: tuple[FidelityGap, ...] = Field(strict=False)
 
 
-def load_gaps(path: Path) -> tuple[Gap, ...]:
+def load_gaps(path: Path) -> tuple[FidelityGap, ...]:
     """Read the file; ConfigurationError names file, line and key."""
     return load_yaml(path, GapFile).gaps

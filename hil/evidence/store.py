@@ -10,14 +10,14 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from hil.core.process_id import is_alive
 from hil.errors import ConfigurationError
 from hil.evidence.model import Dimensions, label_of
-from hil.evidence.record import META
+from hil.evidence.record import META, jsonable
 
 STORE = "runs.sqlite"
 RUNS = "runs"
@@ -70,23 +70,11 @@ class Run:
     summary: Mapping[str, Any]  # requirement verdicts, measurements and boards that took part, for comparison
 
     def as_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return {
-            "run_id": self.run_id,
-            "directory": str(self.directory),
-            "plan": self.plan,
-            "lab": self.lab,
-            "started_utc": self.started_utc,
-            "ended_utc": self.ended_utc or None,
-            "state": self.state,
-            "verdict": self.verdict or None,
-            "reason": self.reason,
-            "commit": self.commit,
-            "fidelity": self.fidelity,
-            "engine": self.engine,
-            "counts": dict(self.counts),
-            "report": str(self.report) if self.report else None,
-        }
+        """Return the facts of ``--json``: all but digests and the summary, with None for what is not known yet."""
+        left_out = ("plan_sha256", "lab_sha256", "summary")
+        facts = {name: value for name, value in vars(self).items() if name not in left_out}
+        unknown = {name: facts[name] or None for name in ("ended_utc", "verdict", "report")}
+        return jsonable({**facts, **unknown})  # type: ignore[no-any-return]
 
 
 class RunStore:
@@ -157,11 +145,11 @@ class RunStore:
         if run_id == "last" and runs:
             return runs[0]
         exact = [r for r in runs if r.run_id == run_id]
-        found = exact or [r for r in runs if r.run_id.startswith(run_id) or r.run_id.endswith(run_id)]
-        if len(found) == 1:
-            return found[0]
-        some = ", ".join(r.run_id for r in (found or runs)[:5]) or "none yet"
-        what = "is ambiguous" if found else "is unknown"
+        matching = exact or [r for r in runs if r.run_id.startswith(run_id) or r.run_id.endswith(run_id)]
+        if len(matching) == 1:
+            return matching[0]
+        some = ", ".join(r.run_id for r in (matching or runs)[:5]) or "none yet"
+        what = "is ambiguous" if matching else "is unknown"
         raise ConfigurationError(f"run {run_id} {what}; runs: {some}", remedy="see `hil runs list`")
 
     def rebuild(self) -> list[str]:
@@ -221,24 +209,16 @@ class RunStore:
         return str(absolute.relative_to(out)) if absolute.is_relative_to(out) else str(absolute)
 
     def _run(self, row: sqlite3.Row) -> Run:
+        plain = {each.name: row[each.name] for each in fields(Run) if each.name in row.keys()}  # noqa: SIM118
         return Run(
-            run_id=row["run_id"],
-            directory=self.out / row["dir"],
-            plan=row["plan"],
-            plan_sha256=row["plan_sha256"],
-            lab=row["lab"],
-            lab_sha256=row["lab_sha256"],
-            started_utc=row["started_utc"],
-            ended_utc=row["ended_utc"],
-            state=row["state"],
-            verdict=row["verdict"],
-            reason=row["reason"],
-            commit=row["commit_id"],
-            fidelity=row["fidelity"],
-            engine=row["engine"],
-            report=self.out / row["report"] if row["report"] else None,
-            counts=json.loads(row["counts"]),
-            summary=json.loads(row["summary"]),
+            **{
+                **plain,
+                "directory": self.out / row["dir"],
+                "commit": row["commit_id"],
+                "report": self.out / row["report"] if row["report"] else None,
+                "counts": json.loads(row["counts"]),
+                "summary": json.loads(row["summary"]),
+            }
         )
 
 

@@ -15,7 +15,7 @@ from hil.evidence.stats import reliability_lower_bound, runs_still_needed
 from hil.evidence.test_plan import Plan
 from hil.evidence.verdicts import CampaignVerdict, Finding, judge
 from hil.report.calibration.page import latest_figures
-from hil.report.history import Comparison, compare
+from hil.report.history import RunComparison, compare
 from hil.report.risks import RiskResult, place_risks
 from hil.report.units import quantity
 
@@ -71,7 +71,7 @@ class Analysis:
     statistics: Statistics
     risks: tuple[RiskResult, ...]
     figures: tuple[LinkFigure, ...]
-    comparison: Comparison | None
+    comparison: RunComparison | None
     engine: str
     fidelity: str
     scaled: tuple[str, ...]
@@ -128,10 +128,10 @@ def _day(run: RunRecord) -> datetime.date:
 
 
 def _findings(run: RunRecord, figures: tuple[LinkFigure, ...]) -> list[Finding]:
-    found: list[Finding] = []
+    findings: list[Finding] = []
     if outside := [figure for figure in figures if not figure.ok]:
         first = outside[0]
-        found.append(
+        findings.append(
             Finding(
                 Verdict.INCONCLUSIVE,
                 f"The bench is outside tolerance: {first.quantity} of {first.link} {first.direction} is "
@@ -141,19 +141,19 @@ def _findings(run: RunRecord, figures: tuple[LinkFigure, ...]) -> list[Finding]:
         )
     if violations := violations_of(run):
         many = "a violation" if len(violations) == 1 else f"{len(violations)} violations"
-        found.append(
+        findings.append(
             Finding(Verdict.FAIL, f"The watcher saw {many} of the epoch invariant: {violations[0]}.")
         )
     if run.state == "crashed":
         done = len({e.test for e in run.of(TestEnded) if not e.retried})
-        found.append(
+        findings.append(
             Finding(Verdict.INCONCLUSIVE, f"The run was killed after {done} of {len(run.outcomes)} tests.")
         )
     elif run.end is not None and run.end.configuration_error:
-        found.append(Finding(Verdict.NOT_RUN, f"Configuration error: {run.end.configuration_error}"))
+        findings.append(Finding(Verdict.NOT_RUN, f"Configuration error: {run.end.configuration_error}"))
     elif run.end is not None and run.end.interrupted:
-        found.append(Finding(Verdict.INCONCLUSIVE, f"The run was cut short: {run.end.interrupted}."))
-    return found
+        findings.append(Finding(Verdict.INCONCLUSIVE, f"The run was cut short: {run.end.interrupted}."))
+    return findings
 
 
 def _statistics(run: RunRecord, plan: Plan | None, verdict: Verdict) -> Statistics:

@@ -38,7 +38,7 @@ class ValueChange:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """What changed since ``run_id``, the last run of this plan and lab with a verdict."""
 
     run_id: str
@@ -49,13 +49,13 @@ class Comparison:
     values: tuple[ValueChange, ...]
 
 
-def compare(run: RunRecord, result: CampaignVerdict) -> Comparison | None:
+def compare(run: RunRecord, result: CampaignVerdict) -> RunComparison | None:
     """Compare with the last run that has a verdict; None when there is none."""
     past = [h for h in run.history if h.get("verdict")]
     if not past:
         return None
     last = past[0]
-    return Comparison(
+    return RunComparison(
         run_id=str(last.get("run_id")),
         started_utc=str(last.get("started_utc")),
         verdict=str(last.get("verdict")),

@@ -25,7 +25,7 @@ from hil.report.analysis import CONCLUSIVE, Analysis, violations_of
 from hil.report.bench_notes import bench_notes
 from hil.report.calibration.page import calibration_section
 from hil.report.links import calibration_summary, link_rows, scaled_rates, schedules
-from hil.report.orbit import inside, sky_of
+from hil.report.orbit import inside, orbit_section
 from hil.report.thumbnail import picture
 from hil.report.timeline.drawing import timeline_svg
 from hil.report.timeline.lanes import Lanes, lanes_of
@@ -95,7 +95,7 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "legend": legend(shown),
         "folded": folded(lanes),
         "interruptions": interruptions(lanes),
-        "sky": sky_of(run, lanes.links),
+        "orbit": orbit_section(run, lanes.links),
         "changes": _grouped_changes(analysis),
         "scaled": scaled_rates(analysis.scaled),
         "summary": calibration_summary(analysis),

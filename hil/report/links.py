@@ -66,12 +66,12 @@ def scaled_rates(scaled: Sequence[str]) -> str:
 
 def schedules(run: RunRecord) -> list[dict[str, Any]]:
     """How the link box applied its schedule: figures as they are printed, and the log when it is in the run."""
-    found = []
+    applied = []
     for event in run.of(LinkSchedule):
         name = event.file
         path = inside(run.directory, name) or inside(run.directory, f"{ARTEFACTS}/{name}")
         late = (("p50", event.late_p50_us), ("p99", event.late_p99_us), ("at most", event.late_max_us))
-        found.append(
+        applied.append(
             {
                 "rows": units.value(event.rows),
                 "late": [(name, units.quantity(late_us, "us")) for name, late_us in late],
@@ -81,7 +81,7 @@ def schedules(run: RunRecord) -> list[dict[str, Any]]:
                 "file": path.relative_to(run.directory.resolve()).as_posix() if path else "",
             }
         )
-    return found
+    return applied
 
 
 def link_rows(run: RunRecord) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Sky:
+class OrbitSection:
     """What the page says about the orbit of a run."""
 
     facts: tuple[tuple[str, str], ...]
@@ -47,13 +47,13 @@ class Sky:
         return bool(self.facts or self.picture or self.picture_file or self.has_timeline)
 
 
-def sky_of(run: RunRecord, links: Sequence[LinkLane]) -> Sky:
+def orbit_section(run: RunRecord, links: Sequence[LinkLane]) -> OrbitSection:
     """Collect it from the evidence; all of it may be missing."""
     epoch, picture = run.last(OrbitEpoch), run.last(OrbitPicture)
     path = inside(run.directory, picture.file) if picture else None
     timed = any(link.phases for link in links)
     changes = _changes(links, _mission_start(run, epoch))
-    return Sky(
+    return OrbitSection(
         facts=tuple(_facts(epoch, links)) if epoch or timed else (),
         picture=(inline_svg(path, PICTURE) or "") if path else "",
         picture_file=path.relative_to(run.directory.resolve()).as_posix() if path else "",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from hil.evidence.events import Event, LinkFigure, LinkSchedule, OrbitEpoch
+from hil.evidence.events import LinkFigure, LinkSchedule, OrbitEpoch
+from hil.evidence.record import jsonable
 from hil.report.analysis import Analysis
 
 SCHEMA = 1
@@ -14,7 +15,7 @@ SCHEMA = 1
 def result_of(analysis: Analysis) -> dict[str, Any]:
     """The content of ``result.json``: plain JSON values only."""
     run, result = analysis.run, analysis.result
-    statistics = analysis.statistics
+    statistics, epoch, schedule = analysis.statistics, run.last(OrbitEpoch), run.last(LinkSchedule)
     return {
         "schema": SCHEMA,
         "run_id": run.run_id,
@@ -38,81 +39,50 @@ def result_of(analysis: Analysis) -> dict[str, Any]:
         "seed": run.meta.get("seed"),
         "counts": dict(analysis.counts),
         "statistics": {
-            "passes": statistics.passes,
-            "runs": statistics.runs,
-            "inconclusive": statistics.inconclusive,
-            "confidence": statistics.confidence,
+            **_chosen(statistics, "passes", "runs", "inconclusive", "confidence"),
             "reliability_lower_bound": round(statistics.lower_bound, 6),
             "reliability_goal": statistics.goal,
             "runs_still_needed": statistics.still_needed,
             "sentence": statistics.sentence,
         },
         "requirements": [
-            {
-                "id": r.requirement.id,
-                "text": r.requirement.text,
-                "method": r.requirement.method,
-                "level": r.requirement.level,
-                "fidelity_needed": r.requirement.fidelity_needed,
-                "verdict": r.verdict.value,
-                "covered": r.covered,
-                "closed": r.closed,
-                "close_out": r.close_out,
-                "reason": r.reason,
-                "tests": list(r.tests),
-            }
+            _chosen(r.requirement, "id", "text", "method", "level", "fidelity_needed")
+            | _chosen(r, "verdict", "covered", "closed", "close_out", "reason", "tests")
             for r in result.requirements
         ],
         "criteria": [
-            {
-                "id": c.criterion.id,
-                "text": c.criterion.text,
-                "requirements": list(c.criterion.requirements),
-                "verdict": c.verdict.value,
-                "reason": c.reason,
-            }
+            _chosen(c.criterion, "id", "text", "requirements") | _chosen(c, "verdict", "reason")
             for c in result.criteria
         ],
         "risks": [
             {
-                "id": r.risk.id,
-                "title": r.risk.title,
+                **_chosen(r.risk, "id", "title"),
                 "before": r.risk.before.model_dump(),
                 "now": r.now.model_dump(),
                 "after": r.risk.after.model_dump(),
-                "reached": r.reached,
-                "reason": r.reason,
+                **_chosen(r, "reached", "reason"),
             }
             for r in analysis.risks
         ],
         "tests": [
             {
-                "id": o.id,
-                "title": o.title,
-                "step": o.step,
-                "verdict": o.verdict.value,
-                "blame": o.blame,
-                "message": o.message,
-                "remedy": o.remedy,
-                "duration_s": o.duration_s,
-                "retries": o.retries,
+                **_chosen(
+                    o, "id", "title", "step", "verdict", "blame", "message", "remedy", "duration_s", "retries"
+                ),
                 "requirements": list(o.requirements),
                 "measurements": [
-                    {
-                        **{k: getattr(m, k) for k in ("name", "value", "unit", "limit", "ok")},
-                        "dimensions": m.dimensions.as_dict(),
-                    }
+                    _chosen(m, "name", "value", "unit", "limit", "ok")
+                    | {"dimensions": m.dimensions.as_dict()}
                     for m in o.measurements
                 ],
             }
             for o in run.outcomes
         ],
-        "findings": [{"verdict": f.verdict.value, "text": f.text} for f in result.findings],
+        "findings": [_chosen(f, "verdict", "text") for f in result.findings],
         "calibration": [_figure(figure) for figure in analysis.figures],
-        "orbit": _chosen(run.last(OrbitEpoch), "name", "file", "epoch", "seed"),
-        "schedule": _chosen(
-            run.last(LinkSchedule), "rows", "late_p50_us", "late_p99_us", "late_max_us", "errors", "file"
-        ),
+        "orbit": epoch and _chosen(epoch, "name", "file", "epoch", "seed"),
+        "schedule": schedule
+        and _chosen(schedule, "rows", "late_p50_us", "late_p99_us", "late_max_us", "errors", "file"),
         "unproven": list(result.unproven),
         "next_steps": list(analysis.next_steps),
         "unreadable_lines": run.unreadable_lines,
@@ -122,14 +92,14 @@ def result_of(analysis: Analysis) -> dict[str, Any]:
 def _figure(figure: LinkFigure) -> dict[str, Any]:
     names = ("link", "direction", "quantity", "commanded", "measured", "unit", "tolerance", "ok", "note")
     error = None if figure.measured is None else figure.measured - figure.commanded
-    return {name: _finite(getattr(figure, name)) for name in names} | {"error": _finite(error)}
+    return {**_chosen(figure, *names), "error": _plain(error)}
 
 
-def _chosen(event: Event | None, *names: str) -> dict[str, Any] | None:
-    """Return these fields of an event; None when there is no event."""
-    return None if event is None else {name: getattr(event, name) for name in names}
+def _chosen(of: object, *names: str) -> dict[str, Any]:
+    """Return these attributes of an object as JSON values."""
+    return {name: _plain(getattr(of, name)) for name in names}
 
 
-def _finite(value: Any) -> Any:
-    """Return ``value``, or None for a number that JSON cannot write."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _plain(value: Any) -> Any:
+    """Return ``value`` as JSON has it; None for a number that JSON cannot write."""
+    return None if isinstance(value, float) and not math.isfinite(value) else jsonable(value)

@@ -10,47 +10,16 @@ LARGEST = 1_500_000
 """Bytes; a larger picture is linked, not inlined."""
 
 _SVG = "{http://www.w3.org/2000/svg}"
-_DRAWS = frozenset(
-    (
-        *("svg", "g", "defs", "path", "rect", "circle", "ellipse", "line", "polyline", "polygon"),
-        *("text", "tspan", "title", "desc", "linearGradient", "radialGradient", "stop"),
-    )
-)
-_ATTRIBUTES = frozenset(
-    (
-        *("class", "role", "transform", "viewBox", "preserveAspectRatio", "opacity", "offset"),
-        *(
-            "d",
-            "points",
-            "x",
-            "y",
-            "x1",
-            "x2",
-            "y1",
-            "y2",
-            "dx",
-            "dy",
-            "cx",
-            "cy",
-            "r",
-            "rx",
-            "ry",
-            "width",
-            "height",
-        ),
-        *(
-            "fill",
-            "fill-opacity",
-            "fill-rule",
-            "stroke",
-            "stroke-opacity",
-            "stroke-width",
-            "stroke-dasharray",
-        ),
-        *("stroke-linecap", "stroke-linejoin", "stop-color", "gradientTransform"),
-        *("text-anchor", "dominant-baseline", "font-size", "font-weight", "font-family"),
-    )
-)
+_ELEMENTS = """
+svg g defs path rect circle ellipse line polyline polygon text tspan title desc linearGradient radialGradient stop
+"""
+_DRAWS = frozenset(_ELEMENTS.split())
+_HARMLESS = """
+class role transform viewBox preserveAspectRatio opacity offset d points x y x1 x2 y1 y2 dx dy cx cy r rx ry width
+height fill fill-opacity fill-rule stroke stroke-opacity stroke-width stroke-dasharray stroke-linecap stroke-linejoin
+stop-color gradientTransform text-anchor dominant-baseline font-size font-weight font-family
+"""
+_ATTRIBUTES = frozenset(_HARMLESS.split())
 _RULE = re.compile(r"([^{}]+)\{([^{}]*)\}")
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _REACHES_OUT = re.compile(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hil.core import paths
 from hil.evidence.events import LinkFigure
 from hil.report import units
-from hil.report.calibration.plots import Band, Curve, Row, ecdf, interval_rows, tolerance_rows
+from hil.report.calibration.plots import Band, Curve, FigureRow, ecdf, interval_rows, tolerance_rows
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -170,7 +170,7 @@ def _rates(figures: Sequence[LinkFigure]) -> Plot | None:
         )
         low, high = (bound * share for bound in each.bounds)
         seen = None if each.measured is None else each.measured * share
-        rows.append(Row(_where(each), low, high, seen, each.ok, text, commanded=100))
+        rows.append(FigureRow(_where(each), low, high, seen, each.ok, text, commanded=100))
     return _rows_plot("Rate", "Measured in percent of what was commanded.", rows, unit="%")
 
 
@@ -181,7 +181,9 @@ def _losses(figures: Sequence[LinkFigure]) -> Plot | None:
         low, high = each.bounds
         label = _where(each) + (", burst" if each.quantity == "burst_length" else "")
         text = _quantity(each.measured, each.unit) if each.measured is not None else ""
-        rows.append(Row(label, max(0.0, low), high, each.measured, each.ok, text, commanded=each.commanded))
+        rows.append(
+            FigureRow(label, max(0.0, low), high, each.measured, each.ok, text, commanded=each.commanded)
+        )
     lede = "Band: 99 % of trials of the commanded loss model. Each line has a scale of its own, from 0."
     return _rows_plot("Loss", lede, rows)
 
@@ -192,7 +194,7 @@ def _outages(figures: Sequence[LinkFigure]) -> Plot | None:
         error = None if each.measured is None else (each.measured - each.commanded) / 1000
         low, high = ((bound - each.commanded) / 1000 for bound in each.bounds)
         text = "" if error is None else f"{error:+.1f} of {each.commanded / 1000:.1f} ms"
-        rows.append(Row(_where(each), low, high, error, each.ok, text, commanded=0))
+        rows.append(FigureRow(_where(each), low, high, error, each.ok, text, commanded=0))
     lede = "Length as packets saw it, less what was commanded; the worst of the outages tried."
     return _rows_plot("Outage length", lede, rows, unit="ms", axis=_OUTAGE_AXIS_MS)
 
@@ -209,7 +211,7 @@ def _effects(figures: Sequence[LinkFigure]) -> Plot | None:
         median = medians.get((each.link, each.direction, f"{verb}_effect_p50"))
         text = f"{each.measured / 1000:.1f} ms" if each.measured is not None else ""
         rows.append(
-            Row(
+            FigureRow(
                 f"{_where(each)}, {verb}",
                 0.0,
                 each.bounds[1] / 1000,
@@ -229,7 +231,12 @@ def _of(figures: Sequence[LinkFigure], *quantities: str) -> list[LinkFigure]:
 
 
 def _rows_plot(
-    title: str, lede: str, rows: Sequence[Row], *, unit: str = "", axis: tuple[float, float] | None = None
+    title: str,
+    lede: str,
+    rows: Sequence[FigureRow],
+    *,
+    unit: str = "",
+    axis: tuple[float, float] | None = None,
 ) -> Plot | None:
     """The rows in pictures of a bearable length, those outside first; without a unit each has its own scale."""
     if not rows:

@@ -36,7 +36,7 @@ class Band:
 
 
 @dataclass(frozen=True)
-class Row:
+class FigureRow:
     """One measured figure and the bounds it must keep; ``measured`` None: nothing was measured."""
 
     label: str
@@ -79,7 +79,7 @@ def ecdf(
 
 
 def tolerance_rows(
-    rows: Sequence[Row], *, unit: str, title: str, axis: tuple[float, float] | None = None
+    rows: Sequence[FigureRow], *, unit: str, title: str, axis: tuple[float, float] | None = None
 ) -> str:
     """Return one line per row over a common axis: the allowed band, what was commanded, what was measured."""
     finite = [v for row in rows for v in (row.low, row.high) if math.isfinite(v)] or [0.0, 1.0]
@@ -93,7 +93,7 @@ def tolerance_rows(
     return picture("rows", WIDTH, height, title, [canvas], head=title_element(title))
 
 
-def interval_rows(rows: Sequence[Row], *, title: str) -> str:
+def interval_rows(rows: Sequence[FigureRow], *, title: str) -> str:
     """Return one line per row, each with a scale of its own from 0: for figures of different sizes."""
     height = _TOP + _ROW * len(rows) + 4
     canvas = Canvas()
@@ -110,7 +110,7 @@ def _axis(low: float, high: float, margin: float, left: float, right: float) -> 
     return Axis(low - margin, high + margin, left, right)
 
 
-def _row(canvas: Canvas, row: Row, scale: Axis, top: float) -> None:
+def _row(canvas: Canvas, row: FigureRow, scale: Axis, top: float) -> None:
     middle, css = top + _ROW / 2, "good" if row.ok else "bad"
     fits = len(row.label) * CHARACTER < _LABEL - 8
     shown = row.label if fits else row.label[: int(_LABEL / CHARACTER) - 2] + "…"

@@ -19,7 +19,8 @@ class Bar:
     label: str
     detail: str = ""
     ended: bool = True
-    gaps: tuple[Gap, ...] = ()
+    gaps: tuple[Interruption, ...] = ()
+    resumed_at: tuple[int, ...] = ()  # offsets in bytes at which a transfer went on
 
     def within(self, start_s: float, end_s: float) -> bool:
         """Whether any of it lies between these moments."""
@@ -27,7 +28,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Gap:
+class Interruption:
     """A part of a bar in which what it shows stood still."""
 
     start_s: float

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from hil.core.svg import CHARACTER, Axis, Canvas, picture
-from hil.report.timeline.bars import Bar, Gap, Mark, clipped, merged
+from hil.report.timeline.bars import Bar, Interruption, Mark, clipped, merged
 from hil.report.timeline.lanes import Lane, Lanes
 from hil.report.timeline.link_lanes import LinkLane
 
@@ -34,7 +34,7 @@ class _Timeline(Canvas):
         self.window = (self.axis.low, self.axis.high)
         self.y = AXIS
 
-    def visible(self, bar: Bar | Gap) -> bool:
+    def visible(self, bar: Bar | Interruption) -> bool:
         return bar.end_s > self.axis.low and bar.start_s < self.axis.high
 
     def bar(
@@ -59,7 +59,7 @@ class _Timeline(Canvas):
         if label and width > len(label) * CHARACTER + 4:
             self.text(label_css, x + width / 2, y + height / 2 + 3.6, label)
 
-    def gap(self, gap: Gap, label: str, y: float, height: float, css: str) -> None:
+    def gap(self, gap: Interruption, label: str, y: float, height: float, css: str) -> None:
         """Draw the dashed line of a bar that stood still, as wide as the bar for the pointer."""
         x0, x1, middle = self.x(gap.start_s), self.x(gap.end_s), y + height / 2
         seconds = gap.end_s - gap.start_s

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hil.evidence.events import ContactGap
 from hil.evidence.readback import RunRecord
-from hil.report.timeline.bars import Gap, Span
+from hil.report.timeline.bars import Interruption, Span
 from hil.report.timeline.link_lanes import LinkLane, apart
 
 CROSSING = frozenset({"upload", "relay"})
@@ -32,7 +32,7 @@ class Interruptions:
         crafts = set(self._craft.values())
         self._ground = {end for lane in links for end in lane.ends if lane.kind == "ground"} - crafts
 
-    def of(self, board: str, category: str, source: str, span: Span) -> tuple[Gap, ...]:
+    def of(self, board: str, category: str, source: str, span: Span) -> tuple[Interruption, ...]:
         """The gaps in a step of ``board`` whose data came from the board ``source`` ("": the gateway)."""
         if category not in CROSSING:
             return ()
@@ -47,10 +47,10 @@ class Interruptions:
         whom = "the ground" if category == "upload" else near_craft
         why = f"no usable chain of links from {whom} to {far}"
         parts = apart(self._links, near, far, span)
-        return tuple(Gap(a, b, why) for a, b in parts if b - a >= SHORTEST_S)
+        return tuple(Interruption(a, b, why) for a, b in parts if b - a >= SHORTEST_S)
 
 
-def _contact_gap(event: ContactGap, links: Sequence[LinkLane]) -> tuple[str, Gap] | None:
+def _contact_gap(event: ContactGap, links: Sequence[LinkLane]) -> tuple[str, Interruption] | None:
     """Which kind of transfer it interrupted and when; its times count from the plan's start, and it is written when
     the transfer has ended, which ties the two clocks."""
     closes, again, ended = event.closes_s, event.flowed_again_s, event.ended_s
@@ -63,8 +63,8 @@ def _contact_gap(event: ContactGap, links: Sequence[LinkLane]) -> tuple[str, Gap
         why += f", {event.bytes_held:,} bytes held"
     if event.opens_s is not None:
         why += f", bytes flowed again {max(0.0, again - event.opens_s):.2f} s after the contact returned"
-    return crossing, Gap(event.t_s - ended + closes, event.t_s - ended + again, why)
+    return crossing, Interruption(event.t_s - ended + closes, event.t_s - ended + again, why)
 
 
-def _strikes(gap: Gap, span: Span) -> bool:
+def _strikes(gap: Interruption, span: Span) -> bool:
     return span[0] < gap.start_s and gap.end_s <= span[1] + SHORTEST_S

@@ -171,32 +171,37 @@ def _bars(
     open_steps: dict[str, RolloutStep] = {}
     bars: list[Bar] = []
 
-    def close(
-        step: str, start: RolloutStep, end_s: float, *, ended: bool, detail: str = "", source: str = ""
-    ) -> None:
-        # Whoever commanded the step may learn late that the board lost its power; the step ended there.
+    def close(start: RolloutStep, end_s: float, end: RolloutStep | None = None) -> None:
+        """Add the bar of a step; without ``end`` it did not end."""
+        # The harness may learn late that the board lost its power; the step ended there.
         end_s = min([end_s, *(o.start_s for o in off if o.start_s > start.t_s)])
+        step = _name_of(start)
         category = category_of(step)
-        gaps = interruptions.of(start.board, category, source, (start.t_s, end_s))
-        bars.append(Bar(start.t_s, end_s, category, step, detail, ended, gaps))
+        gaps = interruptions.of(start.board, category, end.source if end else "", (start.t_s, end_s))
+        ok = end is not None and end.ok is not False
+        detail = (
+            "did not end" if end is None else end.detail if ok else f"failed: {end.detail}".removesuffix(": ")
+        )
+        resumed_at = end.resumed_at if end else ()
+        bars.append(Bar(start.t_s, end_s, category, step, detail, ok, gaps, resumed_at))
 
     for event in steps:
-        step = event.step or "step"
+        step = _name_of(event)
         if step == "serving":  # serving is drawn from the watcher's claims
             continue
         if event.phase == "start":
-            if step in open_steps:
-                earlier = open_steps[step]
-                cut = _cut_short(earlier, off, test_ends, event.t_s)
-                close(step, earlier, cut, ended=False, detail="did not end")
+            if earlier := open_steps.get(step):
+                close(earlier, _cut_short(earlier, off, test_ends, event.t_s))
             open_steps[step] = event
         elif step in open_steps:
-            ok = event.ok is not False
-            detail = event.detail if ok else f"failed: {event.detail}".removesuffix(": ")
-            close(step, open_steps.pop(step), event.t_s, ended=ok, detail=detail, source=event.source)
-    for step, start in open_steps.items():
-        close(step, start, _cut_short(start, off, test_ends, end_s), ended=False, detail="did not end")
+            close(open_steps.pop(step), event.t_s, event)
+    for start in open_steps.values():
+        close(start, _cut_short(start, off, test_ends, end_s))
     return sorted(bars, key=lambda b: b.start_s)
+
+
+def _name_of(event: RolloutStep) -> str:
+    return event.step or "step"
 
 
 def _cut_short(start: RolloutStep, off: list[Bar], test_ends: list[float], latest: float) -> float:

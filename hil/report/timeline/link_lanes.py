@@ -65,10 +65,10 @@ class LinkLane:
 
     @property
     def story(self) -> str:
-        """What became of it, in words, e.g. ``track 0 to 34.2 s, blocked 34.2 to 54.0 s``; fades are counted."""
+        """Its states in words, e.g. ``track 0 to 34.2 s, blocked 34.2 to 54.0 s``; fades are counted."""
         fades = sum(b.category == "fade" for b in self.phases)
-        told = [f"{b.label} {b.start_s:.1f} to {b.end_s:.1f} s" for b in (*self.steady, *self.cuts)]
-        return ", ".join([*told, *([f"{fades} fade{'s' * (fades != 1)}"] if fades else [])])
+        states = [f"{b.label} {b.start_s:.1f} to {b.end_s:.1f} s" for b in (*self.steady, *self.cuts)]
+        return ", ".join([*states, *([f"{fades} fade{'s' * (fades != 1)}"] if fades else [])])
 
     @property
     def steady(self) -> tuple[Bar, ...]:
@@ -97,11 +97,11 @@ def link_lanes(run: RunRecord, end_s: float, participants: Collection[str]) -> t
     lanes = []
     for name in dict.fromkeys([*facts, *planned, *cuts]):
         event = planned.get(name)
-        said = facts.get(name) or {}
-        ends = said.get("between") or (event.between if event else ())
+        fact = facts.get(name) or {}
+        ends = fact.get("between") or (event.between if event else ())
         lane = LinkLane(
             name,
-            str(said.get("kind") or (event.link_kind if event else "")),
+            str(fact.get("kind") or (event.link_kind if event else "")),
             tuple(str(e) for e in ends) if isinstance(ends, list | tuple) else (),
             phases=_phases(event, end_s) if event else (),
             cuts=cuts.get(name, ()),
@@ -202,16 +202,16 @@ def _state(state: Mapping[str, object]) -> str:
 
 
 def _cuts(run: RunRecord, end_s: float) -> dict[str, tuple[Bar, ...]]:
-    found: dict[str, list[Bar]] = {}
+    cuts: dict[str, list[Bar]] = {}
     down: dict[str, LinkCut] = {}
     for event in run.events:
         if isinstance(event, LinkCut):
             down.setdefault(event.link, event)
         elif isinstance(event, LinkRestored) and event.link in down:
-            found.setdefault(event.link, []).append(_cut(down.pop(event.link), event.t_s))
+            cuts.setdefault(event.link, []).append(_cut(down.pop(event.link), event.t_s))
     for link, start in down.items():
-        found.setdefault(link, []).append(_cut(start, end_s, ended=False))
-    return {link: tuple(bars) for link, bars in found.items()}
+        cuts.setdefault(link, []).append(_cut(start, end_s, ended=False))
+    return {link: tuple(bars) for link, bars in cuts.items()}
 
 
 def _cut(start: LinkCut, end_s: float, *, ended: bool = True) -> Bar:

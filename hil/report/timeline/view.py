@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,8 +10,6 @@ from hil.report.timeline.drawing import timeline_svg
 from hil.report.timeline.lanes import CATEGORIES, Lane, Lanes
 from hil.report.timeline.link_lanes import PHASES
 from hil.report.units import css
-
-_RESUMED = re.compile(r"resumed_at \[(\d+(?:, *\d+)*)\]")
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ def interruptions(lanes: Lanes) -> list[dict[str, Any]]:
     """Transfers that stood still and went on, in words."""
     return [
         {"board": lane.name, "step": bar.label, "start_s": gap.start_s, "end_s": gap.end_s, "why": gap.why}
-        | {"resumed": _resumed(bar.detail), "ended": bar.ended}
+        | {"resumed": ", ".join(f"{offset:,}" for offset in bar.resumed_at), "ended": bar.ended}
         for lane in _by_first(lanes.boards)
         for bar in lane.bars
         for gap in bar.gaps
@@ -81,9 +78,3 @@ def interruptions(lanes: Lanes) -> list[dict[str, Any]]:
 
 def _by_first(boards: Sequence[Lane]) -> list[Lane]:
     return sorted(boards, key=lambda lane: min((g.start_s for b in lane.bars for g in b.gaps), default=0.0))
-
-
-def _resumed(detail: str) -> str:
-    """From the step's facts, at which bytes it went on; empty when they do not say."""
-    found = _RESUMED.search(detail)
-    return ", ".join(f"{int(n):,}" for n in found[1].split(",")) if found else ""

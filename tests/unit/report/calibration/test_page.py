@@ -11,7 +11,7 @@ import pytest
 from hil.evidence.events import LinkFigure
 from hil.evidence.json_fields import read_fields
 from hil.report.calibration.page import calibration_page, calibration_section
-from hil.report.calibration.plots import Band, Curve, Row, ecdf, interval_rows, tolerance_rows
+from hil.report.calibration.plots import Band, Curve, FigureRow, ecdf, interval_rows, tolerance_rows
 
 
 def row(quantity: str, **fields: Any) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def test_the_page_of_a_bench_outside_tolerance_says_so_first() -> None:
 
 
 def test_a_value_beyond_the_axis_is_drawn_at_its_end() -> None:
-    lines = [Row("a", 97, 103, 500.0, False, "far"), Row("b", 97, 103, None, False)]
+    lines = [FigureRow("a", 97, 103, 500.0, False, "far"), FigureRow("b", 97, 103, None, False)]
     picture = ET.fromstring(tolerance_rows(lines, unit="%", title="t"))
     arrow = next(e for e in picture.iter("path"))
     assert float(arrow.attrib["d"].split()[0][1:]) <= 520
