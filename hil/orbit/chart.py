@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TypeAlias
 
 import numpy as np
 
+from hil.core.svg import Axis, Canvas
 from hil.orbit.contacts import ContactPlan
 from hil.orbit.elements import Constellation
 from hil.orbit.geometry import states
@@ -60,15 +60,15 @@ def eclipses(
     return found_in
 
 
-def chart(
-    found: Constellation, plan: ContactPlan, links: LinkPlan | None, *, top: int, width: int
-) -> tuple[str, int]:
-    """SVG of the lanes from height ``top`` on, and how much height they take.
+def draw_chart(
+    canvas: Canvas, found: Constellation, plan: ContactPlan, links: LinkPlan | None, *, top: int, width: int
+) -> int:
+    """Draw the lanes from height ``top`` on; return how much height they take.
 
     ``links`` has a link ``a--b`` for every pair of the contact plan (:func:`hil.orbit.link_phases.every_candidate`);
     without it bars only say that a pair is in sight.
     """
-    per_pixel = (width - _LEFT - 30) / plan.duration_s
+    axis = Axis(0.0, plan.duration_s, _LEFT, width - 30)
     pairs = sorted({(c.kind, c.a, c.b) for c in plan.contacts})
     drawn = pairs[:MOST_LANES]
     lanes: list[tuple[str, list[_Bar]]] = []
@@ -84,35 +84,25 @@ def chart(
     left_out = len(pairs) - len(drawn)
     heading = f"Links from {iso(plan.start)}, {plan.duration_s / 3600:g} h"
     heading += f" ({left_out} more pairs not drawn)" if left_out else ""
-    out = [f'<text class="h" x="24" y="{top + 20}">{escape(heading)}</text>']
+    canvas.text("h", 24, top + 20, heading)
     if links is not None:
         for k, phase in enumerate(_DRAWN):
-            key_x = _LEFT + 120 * k
-            out.append(
-                f'<rect class="p-{phase}" x="{key_x}" y="{top + 31}" width="14" height="{_LANE - 4}"/>'
-            )
-            out.append(f'<text class="m" x="{key_x + 20}" y="{top + 42}">{phase}</text>')
+            canvas.rect(f"p-{phase}", _LEFT + 120 * k, top + 31, 14, _LANE - 4)
+            canvas.text("m", _LEFT + 120 * k + 20, top + 42, phase)
     first_y = y = top + 56
     for label, bars in lanes:
-        out.append(
-            f'<rect class="lane" x="{_LEFT}" y="{y}" width="{width - _LEFT - 30}" height="{_LANE - 4}"/>'
-        )
-        out.append(f'<text x="{_LEFT - 8}" y="{y + 11}" text-anchor="end">{escape(label)}</text>')
+        canvas.rect("lane", _LEFT, y, axis.right - _LEFT, _LANE - 4)
+        canvas.text("end", _LEFT - 8, y + 11, label)
         for first, last, style, tip in bars:
-            wide = max((last - first) * per_pixel, 0.8)
-            out.append(
-                f'<rect class="{style}" x="{_LEFT + first * per_pixel:.2f}" y="{y}" width="{wide:.2f}" '
-                f'height="{_LANE - 4}"><title>{escape(tip)}</title></rect>'
-            )
+            x = axis.at(first)
+            canvas.rect(style, x, y, max(axis.at(last) - x, 0.8), _LANE - 4, tip=tip)
         y += _LANE
     for k in range(7):
         second = plan.duration_s * k / 6
-        x = _LEFT + second * per_pixel
-        out.append(f'<line class="grid" x1="{x:.1f}" y1="{first_y - 4}" x2="{x:.1f}" y2="{y + 2}"/>')
-        out.append(
-            f'<text class="m" x="{x:.1f}" y="{y + 16}" text-anchor="middle">{iso(plan.time(second))[11:16]}</text>'
-        )
-    return "\n".join(out), y + 34 - top
+        x = axis.at(second)
+        canvas.line("grid", x, first_y - 4, x, y + 2)
+        canvas.text("m mid", x, y + 16, iso(plan.time(second))[11:16])
+    return y + 34 - top
 
 
 def _in_sight(plan: ContactPlan, a: str, b: str) -> list[_Bar]:

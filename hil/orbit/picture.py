@@ -6,13 +6,13 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from html import escape
 from textwrap import wrap
 
 import numpy as np
 
+from hil.core.svg import Canvas, points_text, title_element
 from hil.errors import ConfigurationError
-from hil.orbit.chart import RULES, chart
+from hil.orbit.chart import RULES, draw_chart
 from hil.orbit.contacts import contact_plan
 from hil.orbit.elements import EARTH_RADIUS_KM, Constellation
 from hil.orbit.geometry import one_way_delay_us, range_km, states, sub_satellite_deg
@@ -31,7 +31,7 @@ MOST_PLANNED = 64
 
 # Every rule is held to this picture: it may stand inside a page that has its own.
 _RULES = """
-text{fill:#223}.h{font-size:17px;font-weight:600}.m{fill:#667}
+text{fill:#223}.end{text-anchor:end}.mid{text-anchor:middle}.h{font-size:17px;font-weight:600}.m{fill:#667}
 .sea{fill:#dbe7f3;stroke:#8aa0b8}.night{fill:#1b2a41;opacity:.28}.grid{stroke:#b9c8d8;fill:none;stroke-width:.6}
 .orbit{fill:none;stroke:#9aa7b5}.behind{stroke-dasharray:3 4;opacity:.55}.isl{stroke:#d7263d;stroke-width:1.8}
 .gnd{stroke:#0a7cbf;stroke-width:1.6;stroke-dasharray:6 3}.isl.off,.gnd.off{stroke:#8b97a5;stroke-width:.9;opacity:.7}
@@ -63,8 +63,9 @@ def show(found: Constellation, at: datetime, *, hours: float = 0.0, seed: int = 
         links = plan_links(
             found, every_candidate(span), start=at, span_s=span.duration_s, seed=seed, step_s=step_s
         )
-    drawing, tall = chart(found, span, links, top=_TOP, width=WIDTH)
-    return _document(found, at, _moment(found, at, None), drawing, height=_TOP + tall)
+    canvas = _moment(found, at, None)
+    tall = draw_chart(canvas, found, span, links, top=_TOP, width=WIDTH)
+    return _document(found, at, canvas, height=_TOP + tall)
 
 
 def constellation_svg(
@@ -79,12 +80,11 @@ def constellation_svg(
     return _document(constellation, moment, _moment(constellation, moment, links_up), height=_TOP)
 
 
-def _document(found: Constellation, at: datetime, *parts: str, height: int) -> str:
-    body = "\n".join(parts)
-    title = escape(f"{found.name} at {iso(at)}")
+def _document(found: Constellation, at: datetime, canvas: Canvas, *, height: int) -> str:
+    body, title = "\n".join(canvas.parts), title_element(f"{found.name} at {iso(at)}")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="sky" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
-        f'height="{height}" role="img"><title>{title}</title><style>{STYLE}</style>\n{body}\n</svg>\n'
+        f'height="{height}" role="img">{title}<style>{STYLE}</style>\n{body}\n</svg>\n'
     )
 
 
@@ -116,9 +116,12 @@ def _lines(found: Constellation, at: datetime, links_up: Collection[tuple[str, s
     return lines
 
 
-def _moment(found: Constellation, at: datetime, links_up: Collection[tuple[str, str]] | None) -> str:
-    lines = _lines(found, at, links_up)
-    return "\n".join([_globe(found, at, lines), _map(found, at), _legend(found, at, lines)])
+def _moment(found: Constellation, at: datetime, links_up: Collection[tuple[str, str]] | None) -> Canvas:
+    lines, canvas = _lines(found, at, links_up), Canvas()
+    _globe(canvas, found, at, lines)
+    _map(canvas, found, at)
+    _legend(canvas, found, at, lines)
+    return canvas
 
 
 def _view(found: Constellation, at: datetime) -> Floats:
@@ -140,7 +143,7 @@ def _period_s(found: Constellation, craft: int) -> float:
     return 60 * 2 * math.pi / float(found.element_sets[craft].no_kozai)
 
 
-def _globe(found: Constellation, at: datetime, lines: Sequence[_Line]) -> str:
+def _globe(canvas: Canvas, found: Constellation, at: datetime, lines: Sequence[_Line]) -> None:
     view, (cx, cy, size) = _view(found, at), _GLOBE
     everyone = _nodes_km(found, at)
     farthest = float(np.linalg.norm(everyone, axis=-1).max())
@@ -155,13 +158,13 @@ def _globe(found: Constellation, at: datetime, lines: Sequence[_Line]) -> str:
         turned = km @ view.T
         return np.asarray((turned[..., 2] < 0) & (np.hypot(turned[..., 0], turned[..., 1]) < EARTH_RADIUS_KM))
 
-    out = [f'<circle class="sea" cx="{cx}" cy="{cy}" r="{earth:.1f}"/>']
-    out.append(_night_side(view, sun_km(at, np.zeros(1))[0], cx, cy, earth))
+    canvas.circle("sea", cx, cy, earth)
+    canvas.parts.append(_night_side(view, sun_km(at, np.zeros(1))[0], cx, cy, earth))
     for plane in found.planes or [(k,) for k in range(min(len(found.spacecraft), 24))]:
         seconds = np.linspace(0, _period_s(found, plane[0]), 181)
         one = Constellation(found.name, found.epoch, ("a",), (found.element_sets[plane[0]],))
         orbit = states(one, at, seconds).position_km[0]
-        out += _polylines(place(orbit), hidden(orbit))
+        _orbit(canvas, place(orbit), hidden(orbit))
     index = {name: k for k, name in enumerate(found.nodes)}
     for pair in lines:
         line = np.linspace(everyone[index[pair.a]], everyone[index[pair.b]], 40)
@@ -171,26 +174,24 @@ def _globe(found: Constellation, at: datetime, lines: Sequence[_Line]) -> str:
         delay_us = float(one_way_delay_us(range_km(line[0], line[-1])))
         says = {None: "", True: ", up", False: ", not up"}[pair.up]
         label = f"{pair.a} – {pair.b}: {delay_us / 1000:.3f} ms{says}"
-        out.append(
-            f'<line class="{kind}{behind}" x1="{ax:.1f}" y1="{ay:.1f}" x2="{bx:.1f}" y2="{by:.1f}">'
-            f"<title>{escape(label)}</title></line>"
-        )
+        canvas.line(f"{kind}{behind}", ax, ay, bx, by, tip=label)
     lit = _sunlit(found, at)
     names = len(found.spacecraft) <= 40
     for k, name in enumerate(found.spacecraft):
         x, y, _ = place(everyone[k])
         behind = " behind" if hidden(everyone[k]) else ""
-        out.append(
-            f'<circle class="{_light(lit[k])}{behind}" cx="{x:.1f}" cy="{y:.1f}" r="{6 if names else 2}"/>'
-        )
+        canvas.circle(f"{_light(lit[k])}{behind}", x, y, 6 if names else 2)
         if names:
-            out.append(f'<text x="{x + 8:.1f}" y="{y - 7:.1f}">{escape(name)}</text>')
+            canvas.text("", x + 8, y - 7, name)
     for k, station in enumerate(found.stations, len(found.spacecraft)):
         if not hidden(everyone[k]):
             x, y, _ = place(everyone[k])
-            out.append(f'<rect class="gs" x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8"/>')
-            out.append(f'<text x="{x + 7:.1f}" y="{y + 12:.1f}">{escape(station.name)}</text>')
-    return "\n".join(out)
+            _station(canvas, x, y, station.name)
+
+
+def _station(canvas: Canvas, x: float, y: float, name: str) -> None:
+    canvas.rect("gs", x - 4, y - 4, 8, 8)
+    canvas.text("", x + 7, y + 12, name)
 
 
 def _night_side(view: Floats, sun: Floats, cx: float, cy: float, earth: float) -> str:
@@ -207,20 +208,20 @@ def _night_side(view: Floats, sun: Floats, cx: float, cy: float, earth: float) -
     )
 
 
-def _map(found: Constellation, at: datetime) -> str:
+def _map(canvas: Canvas, found: Constellation, at: datetime) -> None:
     left, top, wide, tall = _MAP
 
     def place(latitude: Floats, longitude: Floats) -> tuple[Floats, Floats]:
         return left + (longitude + 180) / 360 * wide, top + (90 - latitude) / 180 * tall
 
-    out = [f'<rect class="sea" x="{left}" y="{top}" width="{wide}" height="{tall}"/>']
+    canvas.rect("sea", left, top, wide, tall)
     for degrees in range(-150, 180, 30):
         line = left + (degrees + 180) / 360 * wide
-        out.append(f'<line class="grid" x1="{line:.1f}" y1="{top}" x2="{line:.1f}" y2="{top + tall}"/>')
+        canvas.line("grid", line, top, line, top + tall)
     for degrees in range(-60, 90, 30):
         line = top + (90 - degrees) / 180 * tall
-        out.append(f'<line class="grid" x1="{left}" y1="{line:.1f}" x2="{left + wide}" y2="{line:.1f}"/>')
-    out.append(_night_on_map(at))
+        canvas.line("grid", left, line, left + wide, line)
+    canvas.parts.append(_night_on_map(at))
     seconds = np.linspace(0, _period_s(found, 0), 241)
     tracked = len(found.spacecraft) if len(found.spacecraft) <= 12 else 1
     position = states(found, at, seconds).position_km
@@ -229,19 +230,17 @@ def _map(found: Constellation, at: datetime) -> str:
         cut = np.nonzero(np.abs(np.diff(longitudes[k])) > 180)[0] + 1
         for piece in np.split(np.arange(len(seconds)), cut):
             x, y = place(latitudes[k][piece], longitudes[k][piece])
-            out.append(f'<polyline class="trk" points="{_points(x, y)}"/>')
+            canvas.polyline("trk", _points(x, y))
     lit = _sunlit(found, at)
     for k, name in enumerate(found.spacecraft):
         x, y = place(latitudes[k, 0], longitudes[k, 0])
-        out.append(f'<circle class="{_light(lit[k])}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>')
+        canvas.circle(_light(lit[k]), float(x), float(y), 4.5)
         if len(found.spacecraft) <= 40:
-            out.append(f'<text x="{x + 6:.1f}" y="{y - 5:.1f}">{escape(name)}</text>')
+            canvas.text("", float(x) + 6, float(y) - 5, name)
     for station in found.stations:
         east = (station.longitude_deg + 180) % 360 - 180
         x, y = place(np.asarray(station.latitude_deg), np.asarray(east))
-        out.append(f'<rect class="gs" x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8"/>')
-        out.append(f'<text x="{x + 7:.1f}" y="{y + 12:.1f}">{escape(station.name)}</text>')
-    return "\n".join(out)
+        _station(canvas, float(x), float(y), station.name)
 
 
 def _night_on_map(at: datetime) -> str:
@@ -255,10 +254,12 @@ def _night_on_map(at: datetime) -> str:
     x = left + (east + 180) / 360 * wide
     y = top + (90 - edge) / 180 * tall
     pole = top + tall if declination > 0 else top
-    return f'<polygon class="night" points="{left},{pole} {_points(x, y)} {left + wide},{pole}"/>'
+    return (
+        f'<polygon class="night" points="{left},{pole} {points_text(_points(x, y))} {left + wide},{pole}"/>'
+    )
 
 
-def _legend(found: Constellation, at: datetime, pairs: Sequence[_Line]) -> str:
+def _legend(canvas: Canvas, found: Constellation, at: datetime, pairs: Sequence[_Line]) -> None:
     links = [pair for pair in pairs if pair.kind == "crosslink"]
     passes = [pair for pair in pairs if pair.kind == "ground"]
     if any(pair.up is not None for pair in pairs):
@@ -273,21 +274,21 @@ def _legend(found: Constellation, at: datetime, pairs: Sequence[_Line]) -> str:
         f"{len(found.spacecraft)} spacecraft, {what}",
         f"{len(lit) - eclipsed} in sunlight, {eclipsed} in eclipse or penumbra",
     ]
-    out = [f'<text class="h" x="24" y="36">{escape(found.name)} at {iso(at)}</text>']
-    out += [f'<text x="600" y="{60 + 20 * k}">{escape(line)}</text>' for k, line in enumerate(lines)]
+    canvas.text("h", 24, 36, f"{found.name} at {iso(at)}")
+    for k, line in enumerate(lines):
+        canvas.text("", 600, 60 + 20 * k, line)
     keys = (("lit", "sunlight"), ("part", "penumbra"), ("dark", "umbra"))
     for k, (kind, text) in enumerate(keys):
-        out.append(f'<circle class="{kind}" cx="{612 + 110 * k}" cy="424" r="5"/>')
-        out.append(f'<text x="{624 + 110 * k}" y="428">{text}</text>')
+        canvas.circle(kind, 612 + 110 * k, 424, 5)
+        canvas.text("", 624 + 110 * k, 428, text)
     for k, (kind, text) in enumerate((("isl", "crosslink"), ("gnd", "ground link"), ("isl off", "in sight"))):
-        out.append(f'<line class="{kind}" x1="{604 + 130 * k}" y1="448" x2="{632 + 130 * k}" y2="448"/>')
-        out.append(f'<text x="{640 + 130 * k}" y="452">{text}</text>')
+        canvas.line(kind, 604 + 130 * k, 448, 632 + 130 * k, 448)
+        canvas.text("", 640 + 130 * k, 452, text)
     assumed = [
         line for text in found.assumed for line in wrap(f"assumed: {text}", 84, subsequent_indent="  ")
     ]
     for k, text in enumerate(assumed[:7]):
-        out.append(f'<text class="m" x="600" y="{484 + 18 * k}">{escape(text)}</text>')
-    return "\n".join(out)
+        canvas.text("m", 600, 484 + 18 * k, text)
 
 
 def _nodes_km(found: Constellation, at: datetime) -> Floats:
@@ -303,16 +304,14 @@ def _light(fraction: float) -> str:
     return "lit" if fraction >= 1 else "dark" if fraction <= 0 else "part"
 
 
-def _points(x: Floats, y: Floats) -> str:
-    return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x.tolist(), y.tolist(), strict=True))
+def _points(x: Floats, y: Floats) -> list[tuple[float, float]]:
+    return list(zip(x.tolist(), y.tolist(), strict=True))
 
 
-def _polylines(drawn: Floats, behind: Bools) -> list[str]:
-    """An orbit as pieces before and behind the Earth."""
+def _orbit(canvas: Canvas, drawn: Floats, behind: Bools) -> None:
+    """Draw an orbit as pieces before and behind the Earth."""
     cut = np.nonzero(np.diff(behind.astype(np.int8)))[0] + 1
-    out = []
     for piece in np.split(np.arange(len(drawn)), cut):
         reach = np.append(piece, min(piece[-1] + 1, len(drawn) - 1))
         extra = " behind" if behind[piece[0]] else ""
-        out.append(f'<polyline class="orbit{extra}" points="{_points(drawn[reach, 0], drawn[reach, 1])}"/>')
-    return out
+        canvas.polyline(f"orbit{extra}", _points(drawn[reach, 0], drawn[reach, 1]))
