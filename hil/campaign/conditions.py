@@ -1,4 +1,4 @@
-"""What a lab and the choice of participants can show: conditions that a requirement may have (``when:``)."""
+"""Conditions that a requirement may have (``when:``), held against a lab and its participants."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def unmet(lab: Lab, participants: Participants) -> dict[str, str]:
-    """Conditions of ``Requirement.when`` that do not hold, each with the reason."""
+    """Return the conditions of ``Requirement.when`` that do not hold, each with the reason."""
     from hil.rollout.participants import second_way
 
     reasons: dict[str, str] = {}
@@ -27,7 +27,7 @@ def unmet(lab: Lab, participants: Participants) -> dict[str, str]:
 
 
 def absent_reason(plan: Plan, requirements: Iterable[str], reasons: Mapping[str, str]) -> str:
-    """Why a test that names these requirements cannot be run in this lab; empty when it can.
+    """Return why a test that names these requirements cannot be run in this lab; empty when it can.
 
     It can when it names no requirement, or one whose condition holds.
     """

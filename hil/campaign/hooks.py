@@ -164,7 +164,7 @@ class Campaign:
         recorder: CampaignRecorder,
         attempt: int,
     ) -> bool:
-        """Set-up, call and teardown once; whether the bench was at fault and the test shall be repeated."""
+        """Run set-up, call and teardown once; True when the bench was at fault and the test is to be repeated."""
         self._phases, self._details, self._first_error, recorder.taken = [], [], None, []
         reports: list[pytest.TestReport] = []
         retry = False
@@ -220,7 +220,7 @@ class Campaign:
         return retry
 
     def _show_step(self) -> None:
-        """Tell whoever watches the bench which test is at work."""
+        """Write down which test runs, for `hil bench watch`."""
         write_step(self.run.bench or own_name(), self._step)
 
     @pytest.hookimpl(tryfirst=True)
@@ -298,7 +298,7 @@ class Campaign:
             sys.stderr.write(f"\n{verdict}: {reason}\nreport: {self.run.report}\n")
 
     def _absent(self, test: CampaignTest) -> str:
-        """Why this lab cannot show what the test is to show; empty when it can."""
+        """Return why this lab cannot show what the test is to show; empty when it can."""
         return absent_reason(self.plan, test.requirements, self.run.unmet)
 
     def _finish(self) -> None:

@@ -1,4 +1,4 @@
-"""What the markers of a campaign's tests say, checked before anything starts."""
+"""The markers of a campaign's tests, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class CampaignTest:
 def check_markers(
     tests: Mapping[str, CampaignTest], deselected: Mapping[str, CampaignTest], plan: Plan, plan_path: Path
 ) -> None:
-    """ConfigurationError that lists every unknown requirement, unknown step and step needed before it comes."""
+    """Raise ConfigurationError that lists every unknown requirement, unknown step and step needed before it comes."""
     requirements = {r.id for r in plan.requirements}
     selected_steps = {t.step for t in tests.values()}
     every_step = selected_steps | {t.step for t in deselected.values()}
@@ -90,7 +90,7 @@ def check_markers(
 
 
 def title_of(function_name: str) -> str:
-    """The sentence that a test's name is: ``test_the_os_boots`` is "The OS boots"."""
+    """Return the sentence that a test's name is: ``test_the_os_boots`` is "The OS boots"."""
     words = function_name.removeprefix("test_").split("_")
     sentence = " ".join(w.upper() if w in _ACRONYMS else w for w in words)
     return sentence[:1].upper() + sentence[1:]

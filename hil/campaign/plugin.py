@@ -54,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def campaign_folders(config: pytest.Config) -> list[Path]:
-    """Folders with a ``plan.yaml`` at or above the paths on the command line, not above pytest's root folder.
+    """Return the folders with a ``plan.yaml`` at or above the paths on the command line, not above the root folder.
 
     With a lab or a bench also the folders just below them, so that ``pytest testplans --hil-lab ...`` works.
     """

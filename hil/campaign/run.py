@@ -182,7 +182,7 @@ def _lab_of(bench: str) -> Lab:
 
 
 def _past(run: Run, meta: dict[str, Any]) -> dict[str, Any]:
-    """A stored run as ``history.json`` has it."""
+    """Return a stored run as ``history.json`` has it."""
     boards = (meta.get("participants") or {}).get("boards") or []
     same = (
         run.plan_sha256 == meta["plan_sha256"]

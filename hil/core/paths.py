@@ -1,4 +1,4 @@
-"""Where things are kept.  Nothing here touches the disk at import."""
+"""Places of files and folders.  Nothing here touches the disk at import."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def plan_folder(text: str | Path) -> Path:
 
 
 def _is_name(text: str | Path) -> bool:
-    """Whether the text can only be a name: one word, and nothing of that name is in the working directory."""
+    """Return whether the text can only be a name: one word, and nothing of that name is in the working directory."""
     path = Path(text)
     return len(path.parts) == 1 and path.name == str(text) and path.name != ".." and not path.exists()
 
 
 def home() -> Path:
-    """Everything worth keeping between runs: cache, development PKI, container engine data, board disks.
+    """Return the folder for what is kept between runs: cache, development PKI, container engine data, board disks.
 
     ``HIL_HOME`` overrides; else ``/var/lib/hil`` for root and ``~/.local/share/hil`` for others.
     """
@@ -52,19 +52,19 @@ def home() -> Path:
 
 
 def run_dir() -> Path:
-    """Run-time state (sockets, pids); ``HIL_RUN`` overrides; else ``/run/hil`` for root."""
+    """Return the folder of run-time state (sockets, pids); ``HIL_RUN`` overrides; else ``/run/hil`` for root."""
     if env := os.environ.get("HIL_RUN"):
         return Path(env)
     return Path("/run/hil") if os.geteuid() == 0 else home() / "run"
 
 
 def cache() -> Path:
-    """Images, bundles and downloads, each under its content hash."""
+    """Return the folder of images, bundles and downloads, each under its content hash."""
     return home() / "cache"
 
 
 def pki() -> Path:
-    """The development PKI, generated here and never committed."""
+    """Return the folder of the development PKI, which is generated here and never committed."""
     return home() / "pki"
 
 

@@ -1,4 +1,4 @@
-"""What a run ran on: commit, kernel, packages, lab.  Gathered once at its start for ``run.json``."""
+"""The surroundings of a run: commit, kernel, packages, lab.  Gathered once at its start for ``run.json``."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def git_facts(folder: Path) -> dict[str, Any]:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that this project depends on."""
+    """Return the versions of the packages that this project depends on."""
     try:
         requirements = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
@@ -73,7 +73,7 @@ def package_versions() -> dict[str, str]:
 
 
 def lab_facts(lab: Lab, path: Path) -> dict[str, Any]:
-    """What the report says about the lab: boards and links with fidelity, scaled rates, assumed figures."""
+    """Return what the report says about the lab: boards and links with fidelity, scaled rates, assumed figures."""
     boards = {
         board.name: {
             "spacecraft": craft.name,
@@ -115,7 +115,7 @@ def lab_facts(lab: Lab, path: Path) -> dict[str, Any]:
 
 
 def _program(argv0: str) -> str:
-    """The command's name: ``pytest`` also when it was started as ``python -m pytest``."""
+    """Return the command's name: ``pytest`` also when it was started as ``python -m pytest``."""
     path = Path(argv0)
     return path.parent.name if path.name == "__main__.py" else path.name
 

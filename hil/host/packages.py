@@ -103,7 +103,7 @@ PACKAGES: tuple[HostPackage, ...] = (
 def provided(
     package: HostPackage, *, root: Path = Path("/"), which: Callable[..., str | None] = shutil.which
 ) -> bool:
-    """True when everything that proves ``package`` is on this host."""
+    """Return whether everything that proves ``package`` is on this host."""
     # sbin is not in the PATH of a plain user, nor of root after some kinds of su.
     search = os.environ.get("PATH", "") + ":" + SYSTEM_PATH
     return all(which(c, path=search) for c in package.commands) and all(
@@ -112,12 +112,12 @@ def provided(
 
 
 def missing(packages: Sequence[HostPackage] = PACKAGES, *, root: Path = Path("/")) -> list[HostPackage]:
-    """What this host lacks; takes some milliseconds and runs no command."""
+    """Return the packages that this host lacks; takes some milliseconds and runs no command."""
     return [p for p in packages if not provided(p, root=root)]
 
 
 def page(lacking: Sequence[HostPackage], why_not: str) -> ConfigurationError:
-    """The one page that says what is missing, why it is needed, what works without it, and what to do."""
+    """Return the error, one page: what is missing, why it is needed, what works without it, and what to do."""
     width = max(len(p.name) for p in lacking)
     lines = [
         f"this host lacks {len(lacking)} package(s) for the virtual lab, and {why_not}:",
@@ -140,7 +140,7 @@ def install(
     find_missing: Callable[[], list[HostPackage]] = missing,
     guard: ServiceGuard | None = None,
 ) -> list[str]:
-    """Install what is missing; the names of what was installed (empty: nothing to do).
+    """Install what is missing and return the names of what was installed (empty: nothing to do).
 
     ConfigurationError with one page when this is not root or there is no apt; BenchError when apt fails, with
     its last lines.  While apt works no service may start: the package ``docker.io`` would else start a daemon

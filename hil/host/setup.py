@@ -45,7 +45,7 @@ FATAL = ("root", "clock", "kernel-network", "kernel-filesystems", "cgroups", "di
 
 
 class View(Protocol):
-    """Shows progress to whoever waits."""
+    """The place where progress is shown."""
 
     def begin(self, step: str) -> None: ...
     def say(self, line: str) -> None: ...
@@ -61,7 +61,7 @@ class Built:
 
 
 class Builders(Protocol):
-    """What is built, by other rooms of this house; a seam for the tests."""
+    """Build functions of other packages; tests put their own here."""
 
     def images(self, client: DockerClient, progress: Progress) -> Built: ...
     def payload(self, progress: Progress) -> Built: ...
@@ -69,7 +69,7 @@ class Builders(Protocol):
 
 
 class RealBuilders:
-    """The builders of this project, imported when needed."""
+    """The build functions of this project, imported when needed."""
 
     def images(self, client: DockerClient, progress: Progress) -> Built:
         from hil.images.bundles import BundleKind
@@ -94,7 +94,7 @@ class RealBuilders:
 
 @dataclass(frozen=True)
 class SetupResult:
-    """What :func:`setup` did."""
+    """The steps that :func:`setup` took, and its result."""
 
     did: tuple[str, ...]
     """Names of the steps that had something to do; empty when all was there."""
@@ -104,7 +104,7 @@ class SetupResult:
 
 
 def setup(view: View, builders: Builders | None = None) -> SetupResult:
-    """Make whatever is missing.  Safe to call at any time and by two processes at once.
+    """Make what is missing.  Safe to call at any time and by two processes at once.
 
     ConfigurationError when this host cannot run the virtual lab (one page says what, why and what works);
     BenchError when a download, apt or the container engine fails.
@@ -144,7 +144,7 @@ def setup(view: View, builders: Builders | None = None) -> SetupResult:
 
 
 def stale() -> str:
-    """Why set-up has something to build, in a few words; empty when nothing.  Starts nothing, reads little."""
+    """Return why set-up has something to build, in a few words; empty when nothing.  Starts nothing, reads little."""
     stamp = _stamp()
     if not stamp:
         return "set-up has not run yet"
@@ -159,12 +159,12 @@ def stale() -> str:
 
 
 def was_done() -> bool:
-    """Whether a set-up was completed here before, out of date as it may be."""
+    """Return whether a set-up was completed here before, even if it is out of date."""
     return bool(_stamp())
 
 
 def require_capable_host() -> None:
-    """ConfigurationError, with the doctor's words, when something is missing that set-up cannot mend."""
+    """Raise ConfigurationError, with the doctor's words, when something is missing that set-up cannot mend."""
     bad = [c for c in this_host.diagnose() if c.status == "fail" and (c.id in FATAL or c.scope == "all")]
     if not bad:
         return
@@ -177,7 +177,7 @@ def require_capable_host() -> None:
 
 
 def fingerprint(root: Path = paths.PACKAGE) -> str:
-    """Hash of everything the images and the payload are made from (a few hundred kB of sources)."""
+    """Return the hash of all sources of images and payload (a few hundred kB)."""
     total = hashlib.sha256(f"{sys.version_info[:2]} {os.uname().machine}".encode())
     for name in INPUTS:
         base = root / name
@@ -189,7 +189,7 @@ def fingerprint(root: Path = paths.PACKAGE) -> str:
 
 
 def image_present(image: str, url: str) -> bool:
-    """True when the container engine holds the image; asks its disk when it is ours and not running."""
+    """Return whether the container engine holds the image; asks its disk when it is ours and not running."""
     files = EngineFiles.default()
     if not image:
         return False
@@ -233,7 +233,7 @@ def _step(view: View, name: str, did: list[str]) -> Iterator[Callable[[str], Non
 
 @contextmanager
 def _alone(view: View) -> Iterator[None]:
-    """One set-up at a time; a second one waits and then finds everything done."""
+    """Hold the lock for one set-up at a time; a second one waits, then finds everything done."""
     lock = paths.home() / "setup.lock"
     try:
         paths.home().mkdir(parents=True, exist_ok=True)
@@ -249,5 +249,5 @@ def _alone(view: View) -> Iterator[None]:
 
 
 def is_running() -> bool:
-    """True while a set-up is at work on this host (it may have a package guard in place)."""
+    """Return whether a set-up is running on this host (it may have a package guard in place)."""
     return is_locked(paths.home() / "setup.lock")

@@ -16,7 +16,7 @@ CHUNK_BYTES = 256 << 10
 
 
 class BundleFacts(Protocol):
-    """What a rollout needs to know about a signed OS image (``hil.images.bundles.Bundle`` has these)."""
+    """The facts about a signed OS image that a rollout needs (``hil.images.bundles.Bundle`` has these)."""
 
     @property
     def path(self) -> Path: ...
@@ -61,11 +61,11 @@ class Artefact:
 
     @classmethod
     def of_bundle(cls, bundle: BundleFacts) -> Artefact:
-        """The bundle as an artefact; its digest is taken as given and checked by the boards."""
+        """Return the bundle as an artefact; its digest is taken as given and checked by the boards."""
         return cls(bundle.path, bundle.path.name, "os", bundle.sha256, bundle.size_bytes)
 
     def manifest(self) -> dict[str, Any]:
-        """What a node needs to know before the first byte."""
+        """Return the manifest, which a node needs before the first byte."""
         chunks = []
         with self.path.open("rb") as file:
             while block := file.read(CHUNK_BYTES):

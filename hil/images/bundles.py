@@ -77,7 +77,7 @@ class OsImage:
 
 
 class BundleSet:
-    """Finds bundles in the cache (``directory``); makes the ones that are missing when first asked for."""
+    """The bundles of one OS in the cache (``directory``); each is made when first asked for."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class BundleSet:
         return self.bundle(BundleKind.OS_V2)
 
     def bundle(self, kind: BundleKind) -> Bundle:
-        """The bundle of that kind, made now if it is not in the cache (seconds). BenchError if that fails."""
+        """Return the bundle of that kind, made now if it is not in the cache (seconds). BenchError if that fails."""
         facts = self.directory / f"{kind.value}.json"
         if not facts.exists():
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -146,7 +146,7 @@ class BundleSet:
         shutil.rmtree(work)
 
     def _fill(self, kind: BundleKind, image: Path, work: Path) -> str:
-        """Write the root image that goes into the bundle; its version."""
+        """Write the root image that goes into the bundle and return its version."""
         tree = work / "tree"
         match kind:
             case BundleKind.OS_V2:
@@ -229,7 +229,7 @@ def damage_swu(kind: BundleKind, bundle: Path) -> None:
 
 
 def _spoil_as_any_file(kind: BundleKind, bundle: Path, size: int) -> None:
-    """The damage that does not depend on the format; nothing for the other kinds."""
+    """Do the damage that does not depend on the format; nothing for the other kinds."""
     match kind:
         case BundleKind.TRUNCATED:
             os.truncate(bundle, size * 6 // 10)

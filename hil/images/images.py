@@ -34,7 +34,7 @@ ENTRYPOINT = '["/usr/bin/python3","-S","-m","hil.onboard.firmware"]'
 
 @dataclass(frozen=True)
 class Images:
-    """What ``ensure_images`` made sure of."""
+    """The hardware image, the factory OS and the bundles of one recipe."""
 
     hardware_image_id: str  # the container engine's image id
     factory: OsImage  # what both slots hold when a board leaves the factory (1.0.0)
@@ -67,7 +67,7 @@ def ensure_images(
 
 
 def ensure_os(base: Path, pki: Pki, progress: Progress, recipe: Recipe = REFERENCE) -> Path:
-    """The directory with the squashed OS in both versions."""
+    """Build (or find) the squashed OS in both versions; its directory."""
     extra = [rootfs.RECIPES / recipe.extra / "rootfs", *rootfs.recipe_sources(recipe)] if recipe.extra else []
     key = rootfs.digest(
         [
@@ -138,7 +138,7 @@ def _forget_old_images(client: DockerClient, *, keep: int = 4) -> None:
 
 @contextmanager
 def build_lock() -> Iterator[None]:
-    """One build at a time on this machine; a second one waits and then finds everything done."""
+    """Hold the lock for one build at a time on this machine; a second one waits, then finds everything done."""
     cache().mkdir(parents=True, exist_ok=True)
     with locked(cache() / "build.lock"):
         yield

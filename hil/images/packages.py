@@ -35,12 +35,12 @@ class Wheel:
     skip: tuple[str, ...]
 
     def keeps(self, member: str) -> bool:
-        """Whether a file of the wheel goes into the image."""
+        """Return whether a file of the wheel goes into the image."""
         return not any(fnmatch(member, glob) or fnmatch(member, f"{glob}/*") for glob in self.skip)
 
 
 def read_list(path: Path) -> list[str]:
-    """One entry per line; ``#`` begins a comment."""
+    """Return the lines of a list; ``#`` begins a comment."""
     lines = (line.split("#", 1)[0].rstrip() for line in path.read_text().splitlines())
     return [line for line in lines if line]
 
@@ -62,7 +62,7 @@ def read_wheels(path: Path) -> list[Wheel]:
 
 
 def run_tool(argv: Sequence[str], *, cwd: Path | None = None, timeout_s: float = 600.0) -> str:
-    """Run a host tool; its stdout. BenchError with the end of stderr when it fails or is not there."""
+    """Run a host tool and return its stdout. BenchError with the end of stderr when it fails or is not there."""
     try:
         _log.debug("run %.500r", shlex.join(argv))
         done = subprocess.run(argv, capture_output=True, text=True, cwd=cwd, timeout=timeout_s)
@@ -105,7 +105,7 @@ class Apt:
         return [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
 
     def resolve(self, packages: Sequence[str], progress: Progress) -> tuple[dict[str, str], list[str]]:
-        """(package -> ``package=version`` with all dependencies, options that found them).
+        """Return (package -> ``package=version`` with all dependencies, the options that found them).
 
         The host's own package lists are used when they know all packages, else private ones are fetched.
         """
@@ -132,7 +132,7 @@ class Apt:
         return found, options
 
     def download(self, packages: Sequence[str], skip: Sequence[str], progress: Progress) -> list[Path]:
-        """Download ``packages`` and what they depend on, except ``skip``; the .deb files, sorted."""
+        """Download ``packages`` and their dependencies, except ``skip``, and return the .deb files, sorted."""
         found, options = self.resolve(packages, progress)
         wanted = [spec for name, spec in sorted(found.items()) if name not in set(skip)]
         progress(f"Debian packages: downloading {len(wanted)}")

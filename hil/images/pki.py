@@ -68,7 +68,7 @@ class Pki:
         return self.ssh_key.with_suffix(".pub").read_text().strip()
 
     def host_key(self, board: str) -> HostKey:
-        """The SSH host key of a board, made at first use."""
+        """Return the SSH host key of a board, made at first use."""
         private = self.directory / "hosts" / f"{board}_ed25519"
         public = private.with_suffix(".pub")
         if not public.exists():
@@ -113,7 +113,7 @@ def _make_ssh_key(private: Path) -> None:
 
 
 def _make_chain(directory: Path, name: str, ca_file: Path) -> None:
-    """A CA (its key is not kept: nothing else will be issued) and one signing certificate under it."""
+    """Make a CA (its key is not kept: nothing else will be issued) and one signing certificate under it."""
     from cryptography.hazmat.primitives import serialization as s
 
     ca_key, ca = _issue(f"Orbital HIL {name} CA (development)", None)
@@ -127,7 +127,7 @@ def _make_chain(directory: Path, name: str, ca_file: Path) -> None:
 def _issue(
     common_name: str, issuer: tuple[RSAPrivateKey, x509.Certificate] | None
 ) -> tuple[RSAPrivateKey, x509.Certificate]:
-    """A new key with a certificate: self-signed CA without ``issuer``, else a signing certificate."""
+    """Make a key with a certificate: self-signed CA without ``issuer``, else a signing certificate."""
     import datetime
 
     from cryptography import x509

@@ -41,7 +41,7 @@ ON_BOARD = ("__init__.py", "onboard/__init__.py", "onboard/thermal.py", "onboard
 
 
 def digest(parts: Iterable[str | bytes | Path]) -> str:
-    """A content hash over strings, bytes, files and directories (names, modes and contents below them)."""
+    """Return a content hash over strings, bytes, files and directories (names, modes and contents below them)."""
     total = hashlib.sha256()
     for part in parts:
         if isinstance(part, Path):
@@ -55,25 +55,25 @@ def digest(parts: Iterable[str | bytes | Path]) -> str:
 
 
 def files_below(directory: Path) -> Iterator[Path]:
-    """Files below a directory in a fixed order, without Python's caches."""
+    """Yield the files below a directory in a fixed order, without Python's caches."""
     for path in sorted(directory.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
             yield path
 
 
 def on_board_sources() -> list[Path]:
-    """The sources of this project that run inside the OS."""
+    """Return the sources of this project that run inside the OS."""
     packages = [*files_below(PACKAGE / "onboard/node"), *files_below(PACKAGE / "onboard/tools")]
     return [*(PACKAGE / name for name in ON_BOARD), *packages]
 
 
 def recipe_sources(recipe: Recipe) -> list[Path]:
-    """The sources of this project that only this OS has."""
+    """Return the sources of this project that only this OS has."""
     return [PACKAGE / name for name in recipe.sources]
 
 
 def firmware_sources() -> list[Path]:
-    """The sources of this project that run in the hardware image."""
+    """Return the sources of this project that run in the hardware image."""
     return [*(PACKAGE / name for name in ON_BOARD), *files_below(PACKAGE / "onboard/firmware")]
 
 
@@ -83,7 +83,7 @@ def base_key() -> str:
 
 
 def ensure_base(cache: Path, progress: Progress) -> Path:
-    """The unpacked, pruned and compiled userland of the OS, without anything of this project.
+    """Build (or find) the unpacked, pruned and compiled userland of the OS, without anything of this project.
 
     ``<result>/tree`` is the root, ``<result>/debs`` the packages, ``<result>/manifest.json`` what went in.
     """
@@ -114,7 +114,7 @@ def ensure_base(cache: Path, progress: Progress) -> Path:
 
 
 def ensure_userland(recipe: Recipe, base: Path, cache: Path, progress: Progress) -> Path:
-    """The userland of an OS recipe: ``base`` itself, or ``base`` with the recipe's own packages; laid out like it."""
+    """Build (or find) the userland of an OS recipe: ``base``, or ``base`` with the recipe's own packages."""
     if not recipe.extra:
         return base
     folder = RECIPES / recipe.extra
@@ -152,7 +152,7 @@ def hardware_key(base: Path) -> str:
 
 
 def ensure_hardware_tar(base: Path, cache: Path, progress: Progress) -> tuple[Path, str]:
-    """(tar of the hardware image's root, content hash)."""
+    """Build (or find) the tar of the hardware image's root; (tar, content hash)."""
     key = hardware_key(base)
     result = cache / f"hardware-{key}"
     if (result / "manifest.json").exists():
@@ -207,7 +207,7 @@ def os_tree(
 
 
 def squash(tree: Path, image: Path, *, epoch: int = 0) -> None:
-    """mksquashfs with our options; bit-identical for identical trees."""
+    """Squash a tree with mksquashfs; bit-identical for identical trees."""
     scratch = image.with_name(f"{image.name}.part")
     scratch.unlink(missing_ok=True)
     times = ("-mkfs-time", str(epoch), "-all-time", str(epoch))
@@ -226,7 +226,7 @@ def squash(tree: Path, image: Path, *, epoch: int = 0) -> None:
 
 
 def tiny_tree(base: Path, tree: Path, *, version: str, init: str) -> None:
-    """A root with nothing but busybox and ``init`` (a shell script): for images that must not come up."""
+    """Lay out a root with nothing but busybox and ``init`` (a shell script): for images that must not come up."""
     for name in LINKS:
         (tree / "usr" / name).mkdir(parents=True, exist_ok=True)
         (tree / name).symlink_to(f"usr/{name}")
@@ -278,7 +278,7 @@ def finish(tree: Path) -> None:
 
 
 def check_libraries(tree: Path) -> None:
-    """Every program and extension module must find its libraries. BenchError names those that do not.
+    """Raise BenchError that names libraries which a program or an extension module does not find.
 
     Debian moves libraries between packages now and then; better told here than by a board that does not boot.
     """
@@ -365,7 +365,7 @@ def remove_glob(tree: Path, pattern: str) -> None:
 
 
 def fresh(directory: Path) -> Path:
-    """An empty directory; what a killed build left there is removed."""
+    """Make an empty directory; what a killed build left there is removed."""
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     return directory

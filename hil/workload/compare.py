@@ -26,7 +26,7 @@ class Comparison:
 
 
 def compare(mask: NDArray[np.uint8], golden: NDArray[np.uint8]) -> Comparison:
-    """DeviceError when the shapes or types differ: then there is nothing to compare."""
+    """Compare two masks. DeviceError when their shapes or types differ."""
     import numpy as np
 
     if mask.shape != golden.shape or mask.dtype != np.uint8:
@@ -44,14 +44,14 @@ def compare(mask: NDArray[np.uint8], golden: NDArray[np.uint8]) -> Comparison:
 
 
 def digest(mask: NDArray[np.uint8]) -> str:
-    """sha256 of the pixels."""
+    """Return the sha256 of the pixels, row by row."""
     import numpy as np
 
     return hashlib.sha256(np.ascontiguousarray(mask).tobytes()).hexdigest()
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
-    """``mask`` of an npz file; ConfigurationError when it is not one."""
+    """Read ``mask`` of an npz file; ConfigurationError when it is not one."""
     import numpy as np
 
     try:

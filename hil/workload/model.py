@@ -56,7 +56,7 @@ def build(wheel: Path, target: Path) -> None:
 
 
 def read_card(model: Path) -> dict[str, Any]:
-    """The model's own description."""
+    """Return the model's own description."""
     with zipfile.ZipFile(model) as archive:
         card: dict[str, Any] = json.loads(archive.read("model.json"))
     return card

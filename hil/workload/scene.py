@@ -32,7 +32,7 @@ THRESHOLD, SOFTNESS = 540, 300
 
 
 def read_sample(wheel: Path) -> NDArray[np.uint16]:
-    """uint16 [4, 300, 300] from the package."""
+    """Read the sample of the package: uint16 [4, 300, 300]."""
     import numpy as np
 
     try:
@@ -48,7 +48,7 @@ def read_sample(wheel: Path) -> NDArray[np.uint16]:
 
 
 def compose(sample: NDArray[np.uint16], seed: int = SEED) -> NDArray[np.uint16]:
-    """uint16 [4, 768, 1024]: the sample mirrored, with clouds of this seed over it."""
+    """Return the sample mirrored, with clouds of this seed over it: uint16 [4, 768, 1024]."""
     import numpy as np
 
     rows, columns = (_mirror(n, sample.shape[1]) for n in (HEIGHT, WIDTH))
@@ -62,7 +62,7 @@ def compose(sample: NDArray[np.uint16], seed: int = SEED) -> NDArray[np.uint16]:
 
 
 def _mirror(length: int, size: int) -> NDArray[np.int64]:
-    """Indices 0..size-1..0..: the sample and its mirror image in turn."""
+    """Return the indices 0..size-1..0..: the sample and its mirror image in turn."""
     import numpy as np
 
     index = np.arange(length) % (2 * size)
@@ -70,7 +70,7 @@ def _mirror(length: int, size: int) -> NDArray[np.int64]:
 
 
 def _noise(seed: int) -> NDArray[np.int64]:
-    """Smooth noise [768, 1024] from 0 to 1000: sums of bilinearly enlarged random grids."""
+    """Return smooth noise [768, 1024] from 0 to 1000: sums of bilinearly enlarged random grids."""
     import numpy as np
 
     random = np.random.RandomState(seed)  # the one generator whose numbers never change between releases

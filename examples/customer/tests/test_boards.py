@@ -1,6 +1,6 @@
 """Plain tests on a bench: no plan, no report; pytest and nothing else."""
 
-from hil.evidence.model import at_most
+from hil import at_most
 
 
 def test_a_board_has_room_for_our_software(bench, verify):

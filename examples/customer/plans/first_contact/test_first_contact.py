@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from hil.evidence.model import at_least, at_most, equals
+from hil import at_least, at_most, equals
 
 LIGHT_TIME_MS = 10.0  # one way, as in lab/first.yaml
 PING_B1 = ["ping", "-c", "1", "-W", "1", "b1"]
