@@ -313,7 +313,9 @@ class BoardConformance:
         assert identity.serial
         assert re.fullmatch(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}", identity.boot_id)
         if self.stock_os:
-            assert re.fullmatch(r"\d+\.\d+.*", identity.os_version)
+            assert re.fullmatch(
+                r"\d+.*" if Feature.ORIN in lacks(board) else r"\d+\.\d+.*", identity.os_version
+            )
             assert identity.image_sha256 == ""
         else:
             assert re.fullmatch(r"\d+\.\d+\.\d+.*", identity.os_version)
