@@ -6,16 +6,21 @@ import base64
 import hashlib
 import json
 import logging
-import re
-import secrets
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPException, HTTPResponse, RemoteDisconnected
 from io import BufferedReader, RawIOBase
 from typing import Any, Literal
 from urllib.parse import quote, quote_plus, urlencode
+from urllib.request import (
+    AbstractDigestAuthHandler,
+    HTTPPasswordMgrWithDefaultRealm,
+    Request,
+    parse_http_list,
+    parse_keqv_list,
+)
 
 from hil.boards.power.config import resolve_secret
 from hil.boards.power.kinds import Surroundings
@@ -99,7 +104,7 @@ class HttpStrip:
         answer = self._request(target, login, end)
         challenge = answer.headers.get("www-authenticate", "")
         if answer.status == 401 and self.credentials and challenge.lower().startswith("digest"):
-            answer = self._request(path, digest_header(challenge, self.credentials, "GET", path), end)
+            answer = self._request(path, digest_header(challenge, self.credentials, path), end)
         _log.debug("%s: HTTP %d %s", self.name, answer.status, self.said(answer.text))
         self._judge(answer)
         try:
@@ -233,32 +238,32 @@ class _Deadlined(RawIOBase):
         return self._sock.recv_into(buffer)
 
 
-_PAIR = re.compile(r'(\w+)=(?:"([^"]*)"|([^\s,]+))')
+class _Digest(AbstractDigestAuthHandler):
+    """The standard library's digest, with SHA-256 too: it has MD5 and SHA-1 only."""
+
+    def get_algorithm_impls(self, algorithm: str) -> tuple[Callable[[str], str], Callable[[str, str], str]]:
+        if algorithm.upper() not in ("MD5", "SHA-256"):
+            raise BenchError(f"the strip asks for digest algorithm {algorithm}; MD5 and SHA-256 are known")
+
+        def digest(text: str) -> str:
+            return hashlib.new(algorithm.replace("-", "").lower(), text.encode()).hexdigest()
+
+        return digest, lambda secret, text: digest(f"{secret}:{text}")
 
 
-def digest_header(challenge: str, login: Credentials, method: str, uri: str) -> str:
-    """The Authorization header that answers a digest challenge (RFC 7616, qop ``auth``).
+def digest_header(challenge: str, login: Credentials, path: str) -> str:
+    """Return the Authorization header that answers a digest challenge to a GET (RFC 7616, qop ``auth``).
 
-    BenchError when it asks for an algorithm other than MD5 and SHA-256.
+    BenchError when it asks for an algorithm other than MD5 and SHA-256, or is no challenge.
     """
-    asked = {key.lower(): quoted or plain for key, quoted, plain in _PAIR.findall(challenge)}
-    algorithm = asked.get("algorithm", "MD5")
-    if algorithm.upper() not in ("MD5", "SHA-256"):
-        raise BenchError(f"the strip asks for digest algorithm {algorithm}; MD5 and SHA-256 are known")
-
-    def digest(*parts: str) -> str:
-        return hashlib.new(algorithm.replace("-", "").lower(), ":".join(parts).encode()).hexdigest()
-
-    realm, nonce = asked.get("realm", ""), asked.get("nonce", "")
-    count, own = "00000001", secrets.token_hex(8)
-    secret, request = digest(login.user, realm, login.password), digest(method, uri)
-    fields = {"username": login.user, "realm": realm, "nonce": nonce, "uri": uri}
-    tail = f", algorithm={algorithm}"
-    if "qop" in asked:
-        fields |= {"cnonce": own, "response": digest(secret, nonce, count, own, "auth", request)}
-        tail += f", qop=auth, nc={count}"
-    else:
-        fields["response"] = digest(secret, nonce, request)
-    if "opaque" in asked:
-        fields["opaque"] = asked["opaque"]
-    return "Digest " + ", ".join(f'{key}="{value}"' for key, value in fields.items()) + tail
+    url = f"http://strip{path}"
+    passwords = HTTPPasswordMgrWithDefaultRealm()
+    passwords.add_password(None, url, login.user, login.password)
+    try:
+        fields = parse_keqv_list(parse_http_list(challenge.partition(" ")[2]))
+        answer = _Digest(passwords).get_authorization(Request(url), fields)
+    except (ValueError, LookupError):
+        answer = None
+    if answer is None:
+        raise BenchError(f"the strip asks for a log-in that cannot be read: {challenge[:200]!r}")
+    return f"Digest {answer}"

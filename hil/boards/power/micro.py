@@ -53,7 +53,10 @@ baud: 115200
 
 
 class Microcontroller:
-    """One controller. The port is opened for each request, so that several programs can share it in turn."""
+    """One controller: outlet, reset pin and recovery pin of a board, whichever of them is wired.
+
+    The port is opened for each request, so that several programs can share it in turn.
+    """
 
     def __init__(self, port: str, *, baud: int = 115_200, timeout_s: float = 2.0) -> None:
         """``port`` is a device, best ``/dev/serial/by-path/...``: by its place, not by the order of plugging."""
@@ -85,6 +88,35 @@ class Microcontroller:
         """``{"power": "on", "recovery": "off"}``, and what else the controller tells."""
         said = self.ask("state")
         return dict(part.split("=", 1) for part in said.split() if "=" in part)
+
+    def command(self, wanted: PowerState) -> None:
+        self.ask(f"power {wanted.value}")
+
+    def read(self) -> Reading:
+        state = self.state()
+        if (power := state.get("power")) not in ("on", "off"):
+            raise BenchError(f"{self.name}: its state {state!r} says nothing of power on or off")
+        return Reading(PowerState(power))
+
+    def pulse(self) -> None:
+        """Press reset; the controller releases it by itself."""
+        self.ask("reset")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold FC_REC; BenchError when it may still be held afterwards."""
+        try:
+            # Inside: a lost answer may mean that the pin is held.
+            self.ask("recovery on")
+            yield
+        finally:
+            try:
+                self.ask("recovery off")
+            except BenchError as exc:
+                raise BenchError(
+                    f"{exc.message}; force-recovery may still be held",
+                    remedy=f"{exc.remedy}; a module whose FC_REC is held boots into recovery",
+                ) from exc
 
     @contextmanager
     def _opened(self, end: float) -> Iterator[Any]:
@@ -166,66 +198,6 @@ def _keep_dtr(line: Any) -> None:
         termios.tcsetattr(line.fd, termios.TCSANOW, settings)
 
 
-class MicroOutlet:
-    """``hil.boards.power.switch.Outlet``: the power pin of a controller."""
-
-    def __init__(self, micro: Microcontroller) -> None:
-        self._micro = micro
-
-    @property
-    def name(self) -> str:
-        return self._micro.name
-
-    def command(self, wanted: PowerState) -> None:
-        self._micro.ask(f"power {wanted.value}")
-
-    def read(self) -> Reading:
-        told = self._micro.state()
-        if (power := told.get("power")) not in ("on", "off"):
-            raise BenchError(f"{self.name}: its state {told!r} says nothing of power on or off")
-        return Reading(PowerState(power))
-
-
-class MicroReset:
-    """``hil.boards.power.pins.ResetPin``: the controller presses and releases by itself."""
-
-    def __init__(self, micro: Microcontroller) -> None:
-        self._micro = micro
-
-    @property
-    def name(self) -> str:
-        return self._micro.name
-
-    def pulse(self) -> None:
-        self._micro.ask("reset")
-
-
-class MicroRecovery:
-    """``hil.boards.power.pins.RecoveryPin`` of a controller."""
-
-    def __init__(self, micro: Microcontroller) -> None:
-        self._micro = micro
-
-    @property
-    def name(self) -> str:
-        return self._micro.name
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        try:
-            # Inside: a lost answer may mean that the pin is held.
-            self._micro.ask("recovery on")
-            yield
-        finally:
-            try:
-                self._micro.ask("recovery off")
-            except BenchError as exc:
-                raise BenchError(
-                    f"{exc.message}; force-recovery may still be held",
-                    remedy=f"{exc.remedy}; a module whose FC_REC is held boots into recovery",
-                ) from exc
-
-
 def _micro(spec: MicrocontrollerSpec, here: Surroundings) -> Microcontroller:
     """Return the one object of a port: its lock keeps power and pins from talking at once."""
     if spec.port not in here.shared:
@@ -234,10 +206,4 @@ def _micro(spec: MicrocontrollerSpec, here: Surroundings) -> Microcontroller:
     return micro
 
 
-MICROCONTROLLER = OutletKind(
-    MicrocontrollerSpec,
-    outlet=lambda spec, here: MicroOutlet(_micro(spec, here)),
-    reset=lambda spec, here: MicroReset(_micro(spec, here)),
-    recovery=lambda spec, here: MicroRecovery(_micro(spec, here)),
-    devices=lambda spec: (spec.port,),
-)
+MICROCONTROLLER = OutletKind(MicrocontrollerSpec, _micro, _micro, _micro, devices=lambda spec: (spec.port,))

@@ -12,7 +12,7 @@ import pytest
 
 from hil.boards.power.command import CommandOutlet, CommandSpec
 from hil.boards.power.gpio import GpioPin, GpioSpec
-from hil.boards.power.micro import Microcontroller, MicroOutlet, MicroRecovery, MicroReset
+from hil.boards.power.micro import Microcontroller
 from hil.boards.power.snmp import MODELS, OutletObjects, SnmpLogin, SnmpOutlet
 from hil.boards.power.switch import ConfirmedSwitch, NoAnswerError
 from hil.boards.power.uhubctl import HubPort
@@ -116,7 +116,7 @@ def pty() -> Iterator[PtyMicrocontroller]:
 
 
 def test_a_microcontroller_switches_power_and_tells_it(pty: PtyMicrocontroller) -> None:
-    switch = ConfirmedSwitch(MicroOutlet(Microcontroller(pty.port)))
+    switch = ConfirmedSwitch(Microcontroller(pty.port))
     switch.on()
     assert pty.outlets.on[0]
     assert switch.state() is PowerState.ON
@@ -126,27 +126,27 @@ def test_a_microcontroller_switches_power_and_tells_it(pty: PtyMicrocontroller) 
 
 def test_recovery_is_held_for_the_reset_and_released_after_it(pty: PtyMicrocontroller) -> None:
     micro = Microcontroller(pty.port)
-    with MicroRecovery(micro).held():
-        MicroReset(micro).pulse()
+    with micro.held():
+        micro.pulse()
     assert pty.resets == [True]
     assert not pty.recovery
 
 
 def test_recovery_is_released_when_what_happens_inside_fails(pty: PtyMicrocontroller) -> None:
-    with pytest.raises(RuntimeError, match="inside"), MicroRecovery(Microcontroller(pty.port)).held():
+    with pytest.raises(RuntimeError, match="inside"), Microcontroller(pty.port).held():
         raise RuntimeError("inside")
     assert not pty.recovery
 
 
 def test_noise_and_log_lines_on_the_line_are_passed_over(pty: PtyMicrocontroller) -> None:
     pty.noise = b"\xff\x00\xfe" * 300 + b"\r\n# brown-out seen\r\nok power off\r\n"
-    ConfirmedSwitch(MicroOutlet(Microcontroller(pty.port))).on()
+    ConfirmedSwitch(Microcontroller(pty.port)).on()
     assert pty.outlets.on[0]
 
 
 def test_a_microcontroller_that_does_not_answer_is_named_within_its_time_out(pty: PtyMicrocontroller) -> None:
     pty.mute = {"power on"}
-    outlet = MicroOutlet(Microcontroller(pty.port, timeout_s=0.3))
+    outlet = Microcontroller(pty.port, timeout_s=0.3)
     began = time.monotonic()
     with pytest.raises(NoAnswerError, match=f"{pty.port}: did not answer 'power on' within 0.3 s"):
         outlet.command(PowerState.ON)
@@ -159,7 +159,7 @@ def test_a_refusal_is_passed_on_and_another_device_on_the_port_is_not_told_anyth
     micro = Microcontroller(pty.port)
     pty.refuse = {"reset"}
     with pytest.raises(BenchError, match="refused 'reset': not fitted on this carrier"):
-        MicroReset(micro).pulse()
+        micro.pulse()
     pty.who = "espresso 3"
     with pytest.raises(BenchError, match="says it is 'espresso 3'"):
         micro.ask("power on")
