@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 from hil.boards.protocol import Completed
 from hil.errors import DeviceError
@@ -35,6 +36,22 @@ class LocalRemote:
             return Path(remote).read_bytes()
         except OSError as exc:
             raise DeviceError(f"cannot read {remote}: {exc.strerror}") from exc
+
+    def write(self, remote: str, content: bytes) -> None:
+        raise NotImplementedError
+
+    def push(self, local: Path, remote: str) -> None:
+        raise NotImplementedError
+
+    def pull(self, remote: str, local: Path) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None: ...
 
 
 class ScriptedRemote(LocalRemote):

@@ -18,9 +18,8 @@ from hil.boards.jetson.identity import (
     parse_tnspec,
     part_of,
 )
-from hil.boards.jetson.remote_files import Remote
 from hil.boards.jetson.slots import BOOT_ID, RESET_DIRS, BootProof, boot_state, parse_slots_info
-from hil.boards.protocol import BootState, Identity
+from hil.boards.protocol import BootState, Identity, Shell
 from hil.errors import DeviceError
 
 _MARK = "@@hil:"
@@ -63,7 +62,7 @@ class BoardReport:
         )
 
 
-def inspect(remote: Remote, *, board: str, timeout_s: float = 20.0) -> BoardReport:
+def inspect(remote: Shell, *, board: str, timeout_s: float = 20.0) -> BoardReport:
     """Ask the board's OS. DeviceError when it is no Jetson's, or does not name its boot or its slots."""
     done = remote.run(["sh", "-c", _SCRIPT], timeout_s=timeout_s, check=False)
     try:

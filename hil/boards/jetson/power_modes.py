@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from hil.boards.capabilities import BootBudgets
-from hil.boards.jetson.remote_files import Remote
-from hil.boards.protocol import Board
+from hil.boards.protocol import Board, Shell
 from hil.boards.reboot import wait_rebooted
 from hil.errors import ConfigurationError, DeviceError
 
@@ -107,7 +106,7 @@ def choose_mode(
 class NvpModel:
     """Asks and sets the power mode."""
 
-    def __init__(self, remote: Remote, *, board: str = "board", timeout_s: float = 30.0) -> None:
+    def __init__(self, remote: Shell, *, board: str = "board", timeout_s: float = 30.0) -> None:
         self._remote = remote
         self._board = board
         self._timeout_s = timeout_s

@@ -1,29 +1,10 @@
-"""The one seam through which everything here looks at a board: run a command, read a file.
-
-``hil.boards.protocol.Shell`` satisfies :class:`Remote`, so SSH does; so does a local shell on a tree of files.
-"""
+"""Small files of a board, many at a time, over a shell."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Iterable
 
-from hil.boards.protocol import Completed
-
-
-class Remote(Protocol):
-    """A root shell on the board."""
-
-    def run(
-        self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True
-    ) -> Completed:
-        """Run one command; DeviceError on a non-zero exit when ``check``, and after ``timeout_s``."""
-        ...
-
-    def read(self, remote: str) -> bytes:
-        """A whole file. DeviceError when it cannot be read."""
-        ...
-
+from hil.boards.protocol import Shell
 
 # One shell, no other process: a hundred sysfs files cost one round trip.  `read` reports a sensor that answers
 # EAGAIN or EINVAL (a zone without power) by failing; with `cat` that would have to be told from an empty file.
@@ -46,7 +27,7 @@ done 2>/dev/null
 class BoardFiles:
     """Small text files of the board, many at a time."""
 
-    def __init__(self, remote: Remote, root: str = "") -> None:
+    def __init__(self, remote: Shell, root: str = "") -> None:
         """``root`` is put before every path and taken off again; for boards that are a tree of files in a test."""
         self.remote = remote
         self._root = root

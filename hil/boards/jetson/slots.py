@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
 
-from hil.boards.jetson.remote_files import BoardFiles, Remote
-from hil.boards.protocol import BootState, Slot, SlotState
+from hil.boards.jetson.remote_files import BoardFiles
+from hil.boards.protocol import BootState, Shell, Slot, SlotState
 from hil.errors import DeviceError
 from hil.onboard.variables import JETSON_GUID, RETRY_COUNT_MAX, SLOTS, STATUS_NORMAL, STATUS_UNBOOTABLE
 
@@ -113,7 +113,7 @@ def boot_state(info: SlotsInfo) -> BootState:
 class NvBootControl:
     """``hil.boards.protocol.BootControl`` over ``nvbootctrl``; works while the board's OS runs."""
 
-    def __init__(self, remote: Remote, *, board: str = "board", timeout_s: float = 20.0) -> None:
+    def __init__(self, remote: Shell, *, board: str = "board", timeout_s: float = 20.0) -> None:
         self._remote = remote
         self._board = board
         self._timeout_s = timeout_s

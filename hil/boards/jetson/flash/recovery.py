@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hil.boards.jetson.modules import SKUS, sku_of
-from hil.boards.jetson.remote_files import Remote
+from hil.boards.protocol import Shell
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError, ConfigurationError, HilError
 
@@ -226,7 +226,7 @@ def enter_recovery(
     return port.wait_recovery(part, since=before, deadline_s=deadline_s, clock=clock)
 
 
-def by_linux(shell: Remote) -> Callable[[], None]:
+def by_linux(shell: Shell) -> Callable[[], None]:
     """Ask the running Linux: ``reboot --force forced-recovery`` (NVIDIA's Jetson Linux guide).
 
     The connection breaks under the command, so its outcome says nothing; USB does.

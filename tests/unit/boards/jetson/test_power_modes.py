@@ -10,8 +10,7 @@ from typing import cast
 import pytest
 
 from hil.boards.jetson.power_modes import CONF, NvpModel, Selected, choose_mode, parse_conf, parse_query
-from hil.boards.jetson.remote_files import Remote
-from hil.boards.protocol import Board, Completed, Identity
+from hil.boards.protocol import Board, Completed, Identity, Shell
 from hil.errors import ConfigurationError, DeviceError
 from hil.onboard.tools.nvpmodel import run as twin
 from tests.kits.checkout import ROOT
@@ -149,7 +148,7 @@ class Rebooting:
         self.tool = FakeNvpModel(0, on_set=PROMPT, applies=False)
         self.wakes_in, self.boots, self.asked = wakes_in, 1, 0
 
-    def shell(self) -> AbstractContextManager[Remote]:
+    def shell(self) -> AbstractContextManager[Shell]:
         return nullcontext(self.tool.remote)
 
     def identity(self) -> Identity:
