@@ -15,6 +15,7 @@ from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from hil.core import kinds
+from hil.errors import ConfigurationError
 
 _MODELS: dict[str, type[BaseModel]] = {}
 """Tag ("driver: jetson") to model, of every union that has been built."""
@@ -39,6 +40,11 @@ class OneOfKinds:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         models = self.models()
+        if not models:
+            raise ConfigurationError(
+                f"no installed package has anything in {self.group}",
+                remedy="this program is not installed as it is now: `make venv`, or install it again",
+            )
         _MODELS.update({self._tag(name): model for name, model in models.items()})
         union = core_schema.tagged_union_schema(
             {self._tag(name): handler.generate_schema(model) for name, model in models.items()},
