@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+import hil
 from hil.core import kinds, paths
 from hil.workload import model, scene
 from tests.kits.command_lines import after_hil, fault_of
@@ -152,7 +153,7 @@ def test_every_name_of_a_page_imports(page: Path) -> None:
     names = set(re.findall(r"(?<![\w./<-])hil(?:\.[A-Za-z_]\w*)+(?!\w*[…<])", text)) - NOT_MODULES
     for block in blocks(page, "python"):
         for node in ast.walk(ast.parse(block)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hil."):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "hil":
                 names |= {f"{node.module}.{alias.name}" for alias in node.names}
     absent = sorted(name for name in names if not exists(name))
     assert not absent, absent
@@ -213,6 +214,11 @@ def test_the_map_of_the_house_has_every_room() -> None:
     rooms = {path.parent.name for path in (ROOT / "hil").glob("*/__init__.py")}
     assert set(re.findall(r"`hil/(\w+)/`", page)) == rooms
     assert set(re.findall(r"`hil/(\w+)/`", (ROOT / "README.md").read_text("utf-8"))) == rooms
+
+
+def test_the_page_for_test_authors_has_every_public_name() -> None:
+    page = (ROOT / "docs/api.md").read_text("utf-8").partition("## The public face")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`(\w+)`", page)) == set(hil.__all__)
 
 
 def test_every_page_is_in_the_navigation_of_the_site() -> None:

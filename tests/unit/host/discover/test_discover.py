@@ -180,7 +180,7 @@ def test_a_single_board_is_written_down_whole_and_validation_names_exactly_what_
     file = tmp_path / "mine.yaml"
     assert run(["lab", "discover", "--root", str(host.root), "-o", str(file)]) == 0
     said = capsys.readouterr()
-    assert "in recovery: p3767-0000" in said.out and "1 board(s)" in said.err
+    assert "in recovery: p3767-0000" in said.out and "1 board;" in said.err
     board = "spacecraft.0.boards.0.jetson"
     assert left_to_fill_in(file) == {
         f"{board}.ssh.key_file",
