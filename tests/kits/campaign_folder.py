@@ -1,0 +1,92 @@
+"""A campaign in a folder of its own, run by pytester, and what it left."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import jinja2.ext
+import pytest
+
+from hil.campaign import hooks
+from hil.lab import model
+from hil.report import html, terminal
+
+LOADED = (hooks, model, html, terminal, jinja2)
+"""Loaded here because pytester forgets, after each of its runs, what was first imported during it."""
+
+OTHERS = (
+    "hypothesispytest",
+    "randomly",
+    "html",
+    "metadata",
+    "rerunfailures",
+    "timeout",
+    "allure_pytest",
+    "xdist",
+)
+PLAIN = ("-p", "no:cacheprovider", *(word for name in OTHERS for word in ("-p", f"no:{name}")))
+"""Without the plugins of others that cost a second at every start."""
+
+PLAN = """\
+schema: 1
+id: demo
+title: A demo campaign
+requirements:
+  - {id: DEM-1, text: It works., method: T, level: system, fidelity_needed: virtual}
+  - {id: DEM-2, text: It works on hardware., method: T, level: system, fidelity_needed: hardware}
+"""
+
+HEAD = """
+import pytest
+from hil.errors import *
+from hil.evidence.model import *
+
+"""
+
+PASSES = (
+    HEAD
+    + """
+@pytest.mark.requirement("DEM-1", "DEM-2")
+def test_the_os_boots(verify):
+    '''It boots.'''
+    verify("boot time", 0.4, "s", limit=at_most(2))
+"""
+)
+
+
+class Campaign:
+    """Runs campaigns in a folder of their own and reads what they left."""
+
+    def __init__(self, pytester: pytest.Pytester, out: Path) -> None:
+        self.pytester, self.out = pytester, out
+        self.folder = pytester.mkdir("demo")
+        (self.folder / "plan.yaml").write_text(PLAN, "utf-8")
+
+    def write(self, text: str, name: str = "test_1.py") -> None:
+        (self.folder / name).write_text(text, "utf-8")
+
+    def run(self, *arguments: str) -> pytest.RunResult:
+        return self.pytester.runpytest_inprocess("demo", *PLAIN, *arguments)
+
+    def run_apart(self, *arguments: str) -> pytest.RunResult:
+        """In a process of its own: pytester cannot hold a pytest that ends before it has begun."""
+        return self.pytester.runpytest_subprocess("demo", *PLAIN, *arguments)
+
+    def directory(self) -> Path:
+        (directory,) = (self.out / "runs").iterdir()
+        return directory
+
+    @property
+    def result(self) -> dict[str, Any]:
+        result: dict[str, Any] = json.loads((self.directory() / "result.json").read_text("utf-8"))
+        return result
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        return {t["title"]: t["verdict"] for t in self.result["tests"]}
+
+    def nothing_was_written(self) -> bool:
+        return not self.out.exists()
