@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from hil.core.paths import PACKAGE
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
@@ -69,6 +71,12 @@ def unit_of(key: str) -> str:
     """Return the unit that a key's name ends in: ``delay_us`` is µs; empty for a name without one."""
     endings = (unit for ending, unit in _UNITS.items() if key.endswith(f"_{ending}"))
     return _UNIT_OF.get(key) or next(endings, "")
+
+
+def examples(room: str) -> dict[str, str]:
+    """Return one worked example for every section, by model, of ``lab`` or ``orbit`` files."""
+    document: dict[str, str] = yaml.safe_load((PACKAGE / room / "examples.yaml").read_text("utf-8"))
+    return document
 
 
 def sections(model: type[BaseModel], title: str, examples: Mapping[str, str]) -> list[Section]:

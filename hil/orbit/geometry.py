@@ -17,7 +17,7 @@ from sgp4.api import SGP4_ERRORS, SatrecArray
 from hil.errors import ConfigurationError
 from hil.orbit.elements import EARTH_RADIUS_KM, Constellation, ElementSet
 from hil.orbit.model import Station
-from hil.orbit.times import Bools, Floats, gmst_rad, iso, julian
+from hil.orbit.times import Floats, gmst_rad, iso, julian
 
 LIGHT_KM_S = 299_792.458
 """Speed of light in vacuum (exact, by the definition of the metre)."""
@@ -61,12 +61,6 @@ def range_km(a_km: Floats, b_km: Floats) -> Floats:
     return np.asarray(np.linalg.norm(b_km - a_km, axis=-1))
 
 
-def range_rate_km_s(a_km: Floats, a_km_s: Floats, b_km: Floats, b_km_s: Floats) -> Floats:
-    """Rate at which the distance grows: the relative velocity along the line between the two."""
-    line = b_km - a_km
-    return np.asarray(np.sum(line * (b_km_s - a_km_s), axis=-1) / np.linalg.norm(line, axis=-1))
-
-
 def one_way_delay_us(distance_km: Floats | float) -> Floats:
     """Light time in vacuum, microseconds."""
     return np.asarray(distance_km) / LIGHT_KM_S * 1e6
@@ -83,24 +77,6 @@ def grazing_height_km(a_km: Floats, b_km: Floats) -> Floats:
     along = np.clip(-np.sum(a_km * line, axis=-1) / np.where(length2 > 0, length2, 1.0), 0.0, 1.0)
     nearest = a_km + along[..., None] * line
     return np.asarray(np.linalg.norm(nearest, axis=-1) - EARTH_RADIUS_KM)
-
-
-def line_of_sight(a_km: Floats, b_km: Floats, floor_km: float = 80.0) -> Bools:
-    """Whether the line between two positions stays at or above ``floor_km``."""
-    return np.asarray(grazing_height_km(a_km, b_km) >= floor_km)
-
-
-def longest_crosslink_km(altitude_km: float, floor_km: float = 80.0) -> float:
-    """Longest line between two spacecraft of one altitude that stays above the floor: a chord."""
-    radius = EARTH_RADIUS_KM + altitude_km
-    return 2 * math.sqrt(radius**2 - (EARTH_RADIUS_KM + floor_km) ** 2)
-
-
-def beta_deg(position_km: Floats, velocity_km_s: Floats, sun: Floats) -> Floats:
-    """Angle between the orbital plane and the direction to the Sun, degrees."""
-    normal = np.cross(position_km, velocity_km_s)
-    sine = np.sum(normal * sun, axis=-1) / (np.linalg.norm(normal, axis=-1) * np.linalg.norm(sun, axis=-1))
-    return np.asarray(np.degrees(np.arcsin(np.clip(sine, -1, 1))))
 
 
 def to_earth_fixed(position_km: Floats, gmst: Floats) -> Floats:
@@ -130,13 +106,6 @@ def station_earth_fixed(station: Station) -> tuple[Floats, Floats]:
     vertical_km = EARTH_RADIUS_KM / math.sqrt(1 - _ECCENTRICITY_SQUARED * math.sin(latitude) ** 2)
     scale = np.array([1.0, 1.0, 1 - _ECCENTRICITY_SQUARED])
     return zenith * (vertical_km * scale + station.height_km), zenith
-
-
-def elevation_deg(place_km: Floats, zenith: Floats, position_km: Floats) -> Floats:
-    """Elevation of a spacecraft over the horizon of a place (same frame), degrees, without refraction."""
-    line = position_km - place_km
-    sine = np.sum(line * zenith, axis=-1) / np.linalg.norm(line, axis=-1)
-    return np.asarray(np.degrees(np.arcsin(np.clip(sine, -1, 1))))
 
 
 def sub_satellite_deg(position_km: Floats, start: datetime, seconds: Floats) -> tuple[Floats, Floats]:

@@ -36,15 +36,13 @@ The examples are checked by the unit tests. How boards are wired: [wiring](wirin
 
 def document() -> str:
     """The whole of docs/lab-reference.md."""
-    from hil.lab.examples import EXAMPLES as LAB_EXAMPLES
     from hil.lab.model import Lab
-    from hil.lab.reference import markdown, sections
-    from hil.orbit.examples import EXAMPLES as ORBIT_EXAMPLES
+    from hil.lab.reference import examples, markdown, sections
     from hil.orbit.model import OrbitFile
 
     parts = [
-        markdown(sections(Lab, "Lab file", LAB_EXAMPLES)),
-        markdown(sections(OrbitFile, "Orbit file", ORBIT_EXAMPLES)),
+        markdown(sections(Lab, "Lab file", examples("lab"))),
+        markdown(sections(OrbitFile, "Orbit file", examples("orbit"))),
     ]
     return "\n".join([INTRODUCTION, *parts])
 

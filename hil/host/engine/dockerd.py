@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shutil
 import signal
 import socket
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -238,31 +239,37 @@ def get(path: Path, target: str, timeout_s: float) -> dict[str, Any]:
     return value if status == 200 and isinstance(value, dict) else {}
 
 
-def call(path: Path, method: str, target: str, timeout_s: float) -> tuple[int, Any]:
-    """One request over a unix socket: a sixth of what importing the SDK costs.
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
 
-    (HTTP status, decoded JSON or None); status 0 when nothing answers within ``timeout_s``.
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("docker", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def call(path: Path, method: str, target: str, timeout_s: float) -> tuple[int, Any]:
+    """Make one request to an engine's socket, at a sixth of the cost of importing the SDK.
+
+    Return (HTTP status, decoded JSON or None); status 0 when nothing answers within ``timeout_s``.
     """
     if not path.exists():
         return 0, None
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(timeout_s)
+    with closing(_UnixConnection(path, timeout_s)) as connection:
         try:
-            sock.connect(str(path))
-            sock.sendall(f"{method} {target} HTTP/1.0\r\nHost: docker\r\n\r\n".encode())
-            answer = b""
-            while part := sock.recv(65536):
-                answer += part
-        except OSError:
+            connection.request(method, target)
+            response = connection.getresponse()
+            status, body = response.status, response.read()
+        except (OSError, http.client.HTTPException):
             return 0, None
-    head, _, body = answer.partition(b"\r\n\r\n")
-    with suppress(ValueError, IndexError):
-        status = int(head.split(maxsplit=2)[1])
-        try:
-            return status, json.loads(body)
-        except ValueError:
-            return status, None
-    return 0, None
+    try:
+        return status, json.loads(body)
+    except ValueError:
+        return status, None
 
 
 def last_lines(log: Path, count: int = 8) -> str:

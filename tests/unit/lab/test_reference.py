@@ -16,18 +16,16 @@ from pydantic import BaseModel, Field
 from hil.cli.lab.reference import document, reference
 from hil.core import paths
 from hil.errors import ConfigurationError
-from hil.lab import examples as lab_examples
 from hil.lab.model import Lab, load_lab
-from hil.lab.reference import Section, markdown, sections, unit_of
+from hil.lab.reference import Section, examples, markdown, sections, unit_of
 from hil.lab.unions import OneOfKinds
 from hil.lab.yamlfile import Strict, load_yaml
-from hil.orbit import examples as orbit_examples
 from hil.orbit.model import OrbitFile
 
 FILE = "docs/lab-reference.md"
 FILES: tuple[tuple[type[BaseModel], dict[str, str]], ...] = (
-    (Lab, lab_examples.EXAMPLES),
-    (OrbitFile, orbit_examples.EXAMPLES),
+    (Lab, examples("lab")),
+    (OrbitFile, examples("orbit")),
 )
 
 
@@ -52,16 +50,16 @@ def models_below(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
 
 
 def all_sections() -> list[Section]:
-    return [s for model, examples in FILES for s in sections(model, model.__name__, examples)]
+    return [s for model, texts in FILES for s in sections(model, model.__name__, texts)]
 
 
 def _examples() -> Iterator[tuple[str, type[BaseModel], str]]:
     """(name of a model, the model, its example), those that stand in the model itself included."""
-    for file, examples in FILES:
+    for file, texts in FILES:
         for name, model in models_below(file).items():
             extra = model.model_config.get("json_schema_extra")
             own = extra.get("x-example", "") if isinstance(extra, dict) else ""
-            if text := examples.get(name, str(own)):
+            if text := texts.get(name, str(own)):
                 yield name, model, text
 
 
@@ -93,7 +91,7 @@ def test_every_section_says_what_it_is_and_has_an_example() -> None:
     silent = [section.model for section in all_sections() if not section.about]
     assert not silent, f"give these models a docstring: {silent}"
     bare = [section.model for section in all_sections() if not section.example]
-    assert not bare, f"give these an example in hil/lab/examples.py or hil/orbit/examples.py: {bare}"
+    assert not bare, f"give these an example in hil/lab/examples.yaml or hil/orbit/examples.yaml: {bare}"
 
 
 @pytest.mark.parametrize(("model", "text"), EXAMPLES)
@@ -125,7 +123,7 @@ def test_every_link_in_the_document_leads_to_a_heading_and_no_two_headings_are_a
 
 def test_the_smallest_lab_of_the_reference_is_a_whole_lab_file(tmp_path: Path) -> None:
     file = tmp_path / "smallest.yaml"
-    file.write_text(lab_examples.EXAMPLES["Lab"])
+    file.write_text(examples("lab")["Lab"])
     assert [board.name for board in load_lab(file).boards] == ["a1", "b1"]
 
 
@@ -220,7 +218,7 @@ def test_the_unit_is_in_the_name(key: str, unit: str) -> None:
 
 def test_the_bit_error_rate_keeps_its_bounds_and_may_be_written_without_a_point(tmp_path: Path) -> None:
     file = tmp_path / "orbit.yaml"
-    orbit = orbit_examples.EXAMPLES["OrbitFile"]
+    orbit = examples("orbit")["OrbitFile"]
     file.write_text(orbit + "terminals: {bit_error_rate: 1e-7}\n")
     assert load_yaml(file, OrbitFile).terminals.bit_error_rate == 1e-7
     file.write_text(orbit + "terminals: {bit_error_rate: 1}\n")

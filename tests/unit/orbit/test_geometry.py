@@ -21,14 +21,9 @@ from hil.orbit.elements import (
     sun_synchronous_inclination_deg,
 )
 from hil.orbit.geometry import (
-    beta_deg,
-    elevation_deg,
     grazing_height_km,
-    line_of_sight,
-    longest_crosslink_km,
     one_way_delay_us,
     range_km,
-    range_rate_km_s,
     states,
     station_earth_fixed,
     sub_satellite_deg,
@@ -38,6 +33,13 @@ from hil.orbit.model import Shell, Station
 from hil.orbit.sunlight import sun_km, sunlit_fraction
 from hil.orbit.times import gmst_rad
 from tests.kits import checkout
+from tests.kits.orbit_formulas import (
+    beta_deg,
+    elevation_deg,
+    line_of_sight,
+    longest_crosslink_km,
+    range_rate_km_s,
+)
 
 ORBITS = checkout.ROOT / "lab" / "orbits"
 NOW = np.zeros(1)

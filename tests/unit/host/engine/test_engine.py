@@ -128,7 +128,7 @@ def test_a_socket_without_anybody_behind_it_does_not_answer(tmp_path: Path) -> N
 def test_an_error_page_has_its_status(tmp_path: Path) -> None:
     with http(tmp_path / "s", {}) as seen:
         assert call(tmp_path / "s", "DELETE", "/containers/x?force=1", 5.0) == (404, None)
-    assert seen == ["DELETE /containers/x?force=1 HTTP/1.0"]
+    assert seen == ["DELETE /containers/x?force=1 HTTP/1.1"]
 
 
 def test_users_that_were_killed_stop_counting(files: EngineFiles) -> None:

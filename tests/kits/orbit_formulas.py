@@ -1,0 +1,42 @@
+"""Formulas of orbit geometry that only the tests need: what plans are checked against."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from hil.orbit.elements import EARTH_RADIUS_KM
+from hil.orbit.geometry import grazing_height_km
+from hil.orbit.times import Bools, Floats
+
+
+def range_rate_km_s(a_km: Floats, a_km_s: Floats, b_km: Floats, b_km_s: Floats) -> Floats:
+    """Rate at which the distance grows: the relative velocity along the line between the two."""
+    line = b_km - a_km
+    return np.asarray(np.sum(line * (b_km_s - a_km_s), axis=-1) / np.linalg.norm(line, axis=-1))
+
+
+def line_of_sight(a_km: Floats, b_km: Floats, floor_km: float = 80.0) -> Bools:
+    """Whether the line between two positions stays at or above ``floor_km``."""
+    return np.asarray(grazing_height_km(a_km, b_km) >= floor_km)
+
+
+def longest_crosslink_km(altitude_km: float, floor_km: float = 80.0) -> float:
+    """Longest line between two spacecraft of one altitude that stays above the floor: a chord."""
+    radius = EARTH_RADIUS_KM + altitude_km
+    return 2 * math.sqrt(radius**2 - (EARTH_RADIUS_KM + floor_km) ** 2)
+
+
+def beta_deg(position_km: Floats, velocity_km_s: Floats, sun: Floats) -> Floats:
+    """Angle between the orbital plane and the direction to the Sun, degrees."""
+    normal = np.cross(position_km, velocity_km_s)
+    sine = np.sum(normal * sun, axis=-1) / (np.linalg.norm(normal, axis=-1) * np.linalg.norm(sun, axis=-1))
+    return np.asarray(np.degrees(np.arcsin(np.clip(sine, -1, 1))))
+
+
+def elevation_deg(place_km: Floats, zenith: Floats, position_km: Floats) -> Floats:
+    """Elevation of a spacecraft over the horizon of a place (same frame), degrees, without refraction."""
+    line = position_km - place_km
+    sine = np.sum(line * zenith, axis=-1) / np.linalg.norm(line, axis=-1)
+    return np.asarray(np.degrees(np.arcsin(np.clip(sine, -1, 1))))
