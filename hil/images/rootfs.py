@@ -37,7 +37,13 @@ LINKS = ("bin", "sbin", "lib", "lib64")
 MOUNT_POINTS = ("dev", "proc", "sys", "run", "tmp", "data", "root", "mnt", "etc", "var", "home", "opt")
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
 SQUASH_OPTIONS = ("-comp", "zstd", "-Xcompression-level", "9", "-b", "256K", "-no-xattrs", "-all-root")
-ON_BOARD = ("__init__.py", "onboard/__init__.py", "onboard/thermal.py", "onboard/variables.py")
+ON_BOARD = (
+    "__init__.py",
+    "onboard/__init__.py",
+    "onboard/files.py",
+    "onboard/thermal.py",
+    "onboard/variables.py",
+)
 
 
 def digest(parts: Iterable[str | bytes | Path]) -> str:

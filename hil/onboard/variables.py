@@ -10,11 +10,12 @@ state outside UEFI variables (retry counters live in scratch registers) ours sta
 
 from __future__ import annotations
 
-import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from hil.onboard.files import write_durably
 
 Slot = Literal["A", "B"]
 SLOTS: tuple[Slot, Slot] = ("A", "B")
@@ -74,21 +75,7 @@ class Variables:
         return content[4:] if len(content) >= 4 else None
 
     def write(self, name: str, value: bytes) -> None:
-        target = self.path(name)
-        scratch = target.with_name(f".{target.name}.{os.getpid()}")
-        with scratch.open("wb") as file:
-            file.write(ATTRIBUTES + value)
-            file.flush()
-            if self.durable:
-                os.fsync(file.fileno())
-        scratch.rename(target)
-        if not self.durable:
-            return
-        directory = os.open(self.directory, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        write_durably(self.path(name), ATTRIBUTES + value, durable=self.durable)
 
     def number(self, name: str, default: int | None = None) -> int:
         """A little-endian unsigned variable; ``default`` (else :data:`DEFAULTS`, else 0) when unset or torn."""

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hil.onboard.files import read_json
 from hil.onboard.node.errors import ApiError
-from hil.onboard.node.files import read_json
 from hil.onboard.node.manifest import Manifest
 
 SYNC_EVERY_BYTES = 8 << 20

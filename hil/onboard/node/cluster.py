@@ -9,13 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hil.onboard.files import read_json, write_json
 from hil.onboard.node import epoch
 from hil.onboard.node.client import Connect, Peer, connect, split
 from hil.onboard.node.contract import Claim
 from hil.onboard.node.epoch import Config, Coordinator, CoordinatorState, Member, MemberState, Refused
 from hil.onboard.node.errors import ApiError
 from hil.onboard.node.facts import boot_clock
-from hil.onboard.node.files import read_json, write_json
 
 REQUEST_S = 0.45
 """How long a board waits for another one's answer about the cluster."""

@@ -14,10 +14,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from hil.onboard.files import read_json, write_json
 from hil.onboard.node.artefact import Artefact, Superseded
 from hil.onboard.node.client import Connect, Peer, connect, split
 from hil.onboard.node.errors import ApiError
-from hil.onboard.node.files import read_json, write_json
 from hil.onboard.node.store import Store
 
 HEARTBEAT_S = 0.2

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hil.onboard.files import read_json
 from hil.onboard.node.epoch import Config
-from hil.onboard.node.files import read_json
 
 
 @dataclass(frozen=True)

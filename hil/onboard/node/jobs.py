@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hil.onboard.files import read_json, write_durably, write_json
 from hil.onboard.node.client import Connect, Peer, connect
 from hil.onboard.node.contract import ContractError, Health
 from hil.onboard.node.epoch import Config
 from hil.onboard.node.errors import ApiError
-from hil.onboard.node.files import read_json, write_durably, write_json
 from hil.onboard.node.infer import from_npy, to_npy
 
 if TYPE_CHECKING:

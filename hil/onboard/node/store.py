@@ -8,9 +8,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from hil.onboard.files import read_json, sync, write_json
 from hil.onboard.node.artefact import Artefact, SignatureCheck
 from hil.onboard.node.errors import ApiError
-from hil.onboard.node.files import read_json, sync_directory, write_json
 from hil.onboard.node.manifest import Manifest
 
 RESERVE_BYTES = 4 << 20
@@ -78,7 +78,7 @@ class Store:
             raise ApiError(507, f"artefact has {manifest.size} bytes, {free} are free", free_bytes=free)
         directory = self.directory(manifest.id)
         directory.mkdir(parents=True, exist_ok=True)
-        sync_directory(self.root)
+        sync(self.root)
         write_json(directory / "manifest.json", manifest.document())
         artefact = self._artefacts[manifest.id] = Artefact(directory, manifest, self._check_signature)
         return artefact

@@ -10,11 +10,11 @@ complete until it has written the new one, also after a power cut in between, so
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hil.onboard.files import write_durably
 from hil.onboard.variables import SLOTS, BootControl, Slot, Variables
 
 EFIVARS = Path("/sys/firmware/efi/efivars")
@@ -71,17 +71,7 @@ def forget(notes: Path, slot: Slot) -> None:
             inside = line.strip() == GROUPS[slot]
         if not inside:
             kept.append(line)
-    scratch = notes.with_name(f".{notes.name}.{os.getpid()}")
-    with scratch.open("w") as file:
-        file.writelines(kept)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.rename(notes)
-    directory = os.open(notes.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    write_durably(notes, "".join(kept).encode())
 
 
 def main() -> int:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from hil.onboard.files import write_durably
 from hil.onboard.thermal import THROTTLE_C, Rails, Readings, ThermalModel, rails, zones
 
 STATE = Path("/run/thermal.json")
@@ -87,9 +88,8 @@ def sample(
     power = rails(load / CORES, load)
     plate_k = model.step(plate_k, power.total_w, span)
     if fresh or span > 0.05:
-        scratch = state.with_name(f"{state.name}.{os.getpid()}")
-        scratch.write_text(json.dumps({"t": moment, "plate_k": plate_k, "cpu_s": used}))
-        scratch.rename(state)
+        document = {"t": moment, "plate_k": plate_k, "cpu_s": used}
+        write_durably(state, json.dumps(document).encode(), durable=False)
     return Sample(load, power, zones(plate_k, power, model), memory_mb(cgroup))
 
 

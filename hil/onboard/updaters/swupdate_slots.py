@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hil.onboard.files import read_json, sync, write_json
 from hil.onboard.variables import SLOTS, BootControl, Slot, Variables, other
 
 REFUSED, BUSY = 2, 75
@@ -100,7 +101,7 @@ class Slots:
         self.control.mark_bad(target)
         self.places.state.mkdir(parents=True, exist_ok=True)
         self._path(target).unlink(missing_ok=True)
-        _sync(self.places.state)
+        sync(self.places.state)
 
     def install(self, bundle: Path) -> int:
         """Check all of it, then write the other slot, then read it back. An exit code."""
@@ -115,7 +116,7 @@ class Slots:
         self.begin()
         if self._run(argv) != 0:
             return 1
-        _sync(self.places.devices[target])
+        sync(self.places.devices[target])
         digest = measure(self.places.devices[target])
         if digest is None:
             print(f"swupdate-slots: slot {target} holds no image after the installation", file=sys.stderr)
@@ -141,20 +142,11 @@ class Slots:
         return self.places.state / f"slot_{slot.lower()}.json"
 
     def _record(self, slot: Slot) -> dict[str, Any] | None:
-        try:
-            record = json.loads(self._path(slot).read_text())
-        except (OSError, ValueError):
-            return None
+        record = read_json(self._path(slot))
         return record if isinstance(record, dict) else None
 
     def _remember(self, slot: Slot, record: dict[str, Any]) -> None:
-        scratch = self._path(slot).with_suffix(".tmp")
-        with scratch.open("w") as file:
-            json.dump(record, file)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.rename(self._path(slot))
-        _sync(self.places.state)
+        write_json(self._path(slot), record)
 
 
 def measure(device: Path) -> str | None:
@@ -182,15 +174,6 @@ def bundle_version(bundle: Path) -> str:
         head = file.read(65536)
     found = re.search(rb'version\s*=\s*"([^"]*)"', head)
     return found[1].decode("utf-8", "replace") if found else ""
-
-
-def _sync(path: Path) -> None:
-    """Have everything of a directory's entries or a device's content on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def run(argv: Sequence[str], slots: Slots) -> int:
