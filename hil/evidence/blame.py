@@ -35,7 +35,7 @@ class Judgement:
 
 
 def judge_exception(exc: BaseException | None) -> Judgement:
-    """What ``exc`` (None: nothing was raised) makes of the test that raised it."""
+    """Return what ``exc`` (None: nothing was raised) makes of the test that raised it."""
     if exc is None:
         return Judgement(Verdict.PASS)
     if isinstance(exc, HilError):
@@ -58,7 +58,7 @@ def judge_exception(exc: BaseException | None) -> Judgement:
 
 
 def _of_group(group: BaseExceptionGroup[BaseException]) -> Judgement:
-    """Of several at once, one that is not the device's decides: on a failing bench nothing is known."""
+    """Return the judgement of several at once; one that is not the device's decides, as it hides the device."""
     parts = [judge_exception(e) for e in group.exceptions]
     decisive = next((p for p in parts if p.verdict is not Verdict.FAIL), parts[0])
     more = f" (and {len(parts) - 1} more)" if len(parts) > 1 else ""
@@ -66,6 +66,6 @@ def _of_group(group: BaseExceptionGroup[BaseException]) -> Judgement:
 
 
 def gravest(judgements: list[Judgement]) -> Judgement:
-    """Of a test's phases: FAIL, then INCONCLUSIVE, then NOT RUN, then PASS."""
+    """Return the gravest of a test's phases: FAIL, then INCONCLUSIVE, then NOT RUN, then PASS."""
     order = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.NOT_RUN, Verdict.PASS)
     return min(judgements, key=lambda j: order.index(j.verdict))

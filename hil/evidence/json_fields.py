@@ -33,7 +33,7 @@ def read_fields(cls: type[T], value: Mapping[str, Any]) -> T:
 
 @cache
 def _plan(cls: type[Any]) -> tuple[tuple[str, Reader, Callable[[], Any]], ...]:
-    """For each argument of ``cls``: its name, its reader, and what gives its default."""
+    """Return for each argument of ``cls`` its name, its reader, and what gives its default."""
     hints = get_type_hints(cls)
     return tuple(
         (each.name, reader_of(hints[each.name]), _default(each, hints[each.name]))
@@ -97,7 +97,7 @@ def _first_of(readers: list[Reader]) -> Reader:
 
 
 def _readable(values: list[Any], reader: Reader) -> list[Any]:
-    """Those of ``values`` that can be read."""
+    """Return those of ``values`` that can be read."""
     read = []
     for value in values:
         try:
@@ -112,7 +112,7 @@ def _readable_items(value: Mapping[str, Any], reader: Reader) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    """A number or a truth becomes text: a name such as 12 may have been written without quotes."""
+    """Return text; a number or a truth becomes text, as a name such as 12 may have been written without quotes."""
     if not isinstance(value, str | int | float):
         raise TypeError(value)
     return str(value)

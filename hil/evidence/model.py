@@ -42,7 +42,7 @@ EXIT_CONFIGURATION = 2
 
 
 def format_value(value: Value | None, unit: str = "") -> str:
-    """``value`` for people: six significant digits, thousands separated, the unit after a space."""
+    """Return ``value`` for people: six significant digits, thousands separated, the unit after a space."""
     if value is None:
         text = "nothing"
     elif isinstance(value, bool):
@@ -66,7 +66,7 @@ class Limit:
         raise NotImplementedError
 
     def text(self, unit: str = "") -> str:
-        """The limit for people, e.g. ``<= 0.5 ms``."""
+        """Return the limit for people, e.g. ``<= 0.5 ms``."""
         raise NotImplementedError
 
     def __str__(self) -> str:
@@ -74,7 +74,7 @@ class Limit:
 
 
 def _number(value: Value | None) -> float | None:
-    """The value as a number; None for what is not one (a bool is not: ``True <= 3`` holds by accident)."""
+    """Return the value as a number; None for what is not one (a bool is not: ``True <= 3`` holds by accident)."""
     if isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value):
         return float(value)
     return None
@@ -148,39 +148,39 @@ class OneOf(Limit):
 
 
 def at_most(bound: float) -> Limit:
-    """``<= bound``."""
+    """Return the limit ``<= bound``."""
     return Range(high=bound)
 
 
 def at_least(bound: float) -> Limit:
-    """``>= bound``."""
+    """Return the limit ``>= bound``."""
     return Range(low=bound)
 
 
 def between(low: float, high: float) -> Limit:
-    """``low <= value <= high``."""
+    """Return the limit ``low <= value <= high``."""
     if low > high:
         raise ValueError(f"between({low}, {high}): the lower end is above the upper")
     return Range(low=low, high=high)
 
 
 def equals(wanted: Value) -> Limit:
-    """``= wanted``; for counts, truths and digests (for measured floats use :func:`within`)."""
+    """Return the limit ``= wanted``; for counts, truths and digests (for measured floats use :func:`within`)."""
     return Equal(wanted)
 
 
 def within(tolerance: float, *, of: float) -> Limit:
-    """``of`` plus or minus ``tolerance``, both in the measurement's unit."""
+    """Return the limit ``of`` plus or minus ``tolerance``, both in the measurement's unit."""
     return Near(tolerance, of, percent=False)
 
 
 def within_percent(percent: float, *, of: float) -> Limit:
-    """``of`` plus or minus ``percent`` per cent of it."""
+    """Return the limit ``of`` plus or minus ``percent`` per cent of it."""
     return Near(percent, of, percent=True)
 
 
 def one_of(allowed: Iterable[Value]) -> Limit:
-    """One of the values given."""
+    """Return the limit that allows one of these values."""
     return OneOf(tuple(allowed))
 
 
@@ -232,7 +232,7 @@ class Measurement:
         return None if self.limit is None else self.limit.holds(self.value)
 
     def fields(self) -> dict[str, Any]:
-        """As the evidence file has it."""
+        """Return the fields of its event."""
         return {
             "name": self.name,
             "value": self.value,

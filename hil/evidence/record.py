@@ -35,7 +35,7 @@ ARTEFACTS = "artefacts"
 
 
 def utc_now() -> str:
-    """Now, ISO 8601 with milliseconds and Z."""
+    """Return now, ISO 8601 with milliseconds and Z."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

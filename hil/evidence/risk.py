@@ -52,11 +52,11 @@ class RiskScale(Strict):
         return self
 
     def zone(self, likelihood: int, severity: int) -> str:
-        """G, Y or R."""
+        """Return the zone of a cell: G, Y or R."""
         return self.zones[likelihood - 1][severity - 1]
 
     def level_for(self, p_failure: float) -> int:
-        """The lowest likelihood level (1 to 5) that contains ``p_failure``."""
+        """Return the lowest likelihood level (1 to 5) that contains ``p_failure``."""
         for number, level in enumerate(self.likelihood, start=1):
             if p_failure <= level.p_max:
                 return number
@@ -103,5 +103,5 @@ GSFC = RiskScale(
 
 
 def named_scale(name: str) -> RiskScale:
-    """A preset: ``ecss`` or ``gsfc``; KeyError for others."""
+    """Return a preset: ``ecss`` or ``gsfc``; KeyError for others."""
     return {"ecss": ECSS, "gsfc": GSFC}[name]

@@ -9,7 +9,7 @@ import math
 
 
 def _binomial_upper_tail(k: int, n: int, p: float) -> float:
-    """P(X >= k) for X ~ Binomial(n, p), summed in logarithms: large n does not underflow."""
+    """Return P(X >= k) for X ~ Binomial(n, p), summed in logarithms: large n does not underflow."""
     if k <= 0 or p >= 1:
         return 1.0
     if p <= 0:
@@ -24,7 +24,7 @@ def _binomial_upper_tail(k: int, n: int, p: float) -> float:
 
 
 def reliability_lower_bound(passes: int, runs: int, confidence: float = 0.90) -> float:
-    """One-sided Clopper-Pearson lower bound of the success probability.
+    """Return the one-sided Clopper-Pearson lower bound of the success probability.
 
     The p at which ``passes`` or more out of ``runs`` would have the probability ``1 - confidence``; equal to
     ``scipy.stats.beta.ppf(1 - C, k, n - k + 1)``.  0.0 when nothing ran or nothing passed.
@@ -45,7 +45,7 @@ def reliability_lower_bound(passes: int, runs: int, confidence: float = 0.90) ->
 
 
 def runs_for(reliability: float, confidence: float = 0.90, failures: int = 0) -> int:
-    """Smallest number of runs with ``failures`` failures among them that demonstrates ``reliability``.
+    """Return the smallest number of runs with ``failures`` failures among them that demonstrates ``reliability``.
 
     For no failures this is the success run ``ceil(ln(1 - C) / ln R)``: 45 for R = .95 at 90 %.
     """
@@ -73,7 +73,7 @@ def runs_for(reliability: float, confidence: float = 0.90, failures: int = 0) ->
 
 
 def runs_still_needed(passes: int, runs: int, reliability: float, confidence: float = 0.90) -> int:
-    """Further runs, all passing, until ``reliability`` is demonstrated with the failures seen so far."""
+    """Return how many further passes demonstrate ``reliability``, with the failures seen so far."""
     return max(0, runs_for(reliability, confidence, runs - passes) - runs)
 
 

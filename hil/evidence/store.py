@@ -85,7 +85,7 @@ class RunStore:
         self.path = out / STORE
 
     def start(self, meta: Mapping[str, Any], directory: Path) -> None:
-        """A run began (or is indexed anew): insert it as running."""
+        """Insert a run that began (or is indexed anew) as running."""
         row = {
             "run_id": directory.name,
             "dir": self._relative(directory),
@@ -104,7 +104,7 @@ class RunStore:
             db.execute(f"INSERT OR REPLACE INTO runs ({columns}) VALUES ({marks})", tuple(row.values()))
 
     def finish(self, run_id: str, *, state: str, result: Mapping[str, Any], report: Path | None) -> None:
-        """A run ended, or the report of a crashed one was made.  ``result`` is the content of result.json."""
+        """Record the end of a run, or the report of a crashed one; ``result`` is the content of result.json."""
         summary = {
             "requirements": {r["id"]: r["verdict"] for r in result.get("requirements", ())},
             "measurements": _measured(result),
@@ -129,7 +129,7 @@ class RunStore:
             )
 
     def runs(self, *, plan: str | None = None, lab: str | None = None) -> list[Run]:
-        """All runs, newest first; runs whose process is gone are marked crashed on the way."""
+        """Return all runs, newest first; mark those whose process is gone as crashed."""
         with self._open() as db:
             self._mark_crashed(db)
             rows = db.execute(
@@ -140,7 +140,7 @@ class RunStore:
         return [self._run(row) for row in rows]
 
     def get(self, run_id: str) -> Run:
-        """A run by its id, an unambiguous beginning or end of it, or ``last``.  ConfigurationError otherwise."""
+        """Return a run by its id, an unambiguous beginning or end of it, or ``last``.  ConfigurationError otherwise."""
         runs = self.runs()
         if run_id == "last" and runs:
             return runs[0]
@@ -204,7 +204,7 @@ class RunStore:
                 )
 
     def _relative(self, path: Path) -> str:
-        """Relative to the store where possible, so that reports/out can be moved or archived as a whole."""
+        """Return ``path`` relative to the store where possible, so that reports/out can be moved as a whole."""
         absolute, out = path.absolute(), self.out.absolute()
         return str(absolute.relative_to(out)) if absolute.is_relative_to(out) else str(absolute)
 
@@ -223,14 +223,14 @@ class RunStore:
 
 
 def list_runs(out: Path | None = None) -> list[Run]:
-    """Every run, newest first (default: the reports folder of this checkout); crashed ones are recognised."""
+    """Return every run, newest first (default: the reports folder of this checkout); crashed ones are recognised."""
     store = RunStore(_out(out))
     store.rebuild()
     return store.runs()
 
 
 def get_run(run_id: str, out: Path | None = None) -> Run:
-    """One run by id, unambiguous part of it, or ``last``.  ConfigurationError when there is no such run."""
+    """Return one run by id, unambiguous part of it, or ``last``; ConfigurationError when there is none."""
     store = RunStore(_out(out))
     store.rebuild()
     return store.get(run_id)

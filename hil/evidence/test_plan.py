@@ -147,7 +147,7 @@ class Plan(Strict):
         return named_scale(self.risk_scale) if isinstance(self.risk_scale, str) else self.risk_scale
 
     def requirement(self, identifier: str) -> Requirement:
-        """KeyError when there is none."""
+        """Return a requirement by its id; KeyError when there is none."""
         for requirement in self.requirements:
             if requirement.id == identifier:
                 return requirement

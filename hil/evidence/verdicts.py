@@ -78,7 +78,7 @@ def judge(
     day: datetime.date,
     findings: Sequence[Finding] = (),
 ) -> CampaignVerdict:
-    """The campaign's verdict from its tests' outcomes.
+    """Return the campaign's verdict from its tests' outcomes.
 
     ``fidelity`` is the lowest class of the boards used (``virtual`` or ``hardware``), ``day`` the day of the run
     (waivers are in force by date), ``findings`` what is known about the run as a whole.
@@ -98,7 +98,7 @@ def judge(
 
 
 def worst(verdicts: Sequence[Verdict]) -> Verdict:
-    """The verdict that decides: FAIL, then INCONCLUSIVE, then NOT RUN; nothing at all is NOT RUN."""
+    """Return the verdict that decides: FAIL, then INCONCLUSIVE, then NOT RUN; of nothing at all NOT RUN."""
     for candidate in _WORST_FIRST:
         if candidate in verdicts:
             return candidate
@@ -146,7 +146,7 @@ def _requirement(
 
 
 def _default_criteria(plan: Plan) -> tuple[Criterion, ...]:
-    """Without criteria of its own, a plan demands everything that a test on this bench can show."""
+    """Return the criterion of a plan without any: everything that a test on this bench can show."""
     tested = tuple(r.id for r in plan.requirements if r.method == "T" and r.fidelity_needed == "virtual")
     if not tested:
         return ()
@@ -215,7 +215,7 @@ def _count(some: Sequence[TestOutcome], everything: Sequence[TestOutcome], what:
 
 
 def _unproven(requirements: Sequence[RequirementResult], fidelity: str) -> list[str]:
-    """One line per requirement that stays open, most serious first."""
+    """Return one line per requirement that stays open, most serious first."""
     order = (*_WORST_FIRST, Verdict.WAIVED, Verdict.PASS)
     still_open = sorted((r for r in requirements if not r.closed), key=lambda r: order.index(r.verdict))
     return [f"{r.requirement.id}: {r.requirement.text} ({r.close_out}: {r.reason})" for r in still_open]

@@ -115,7 +115,7 @@ def analyse(run: RunRecord) -> Analysis:
 
 
 def violations_of(run: RunRecord) -> list[str]:
-    """What the watcher saw that must never be; also when it was killed before its summary."""
+    """Return the violations of the epoch invariant, also of a watcher that was killed before its summary."""
     summarised = [violation for e in run.of(WatchSummary) for violation in e.violations]
     return summarised or [e.detail or e.what for e in run.of(WatchViolation)]
 
@@ -179,7 +179,7 @@ def _statistics(run: RunRecord, plan: Plan | None, verdict: Verdict) -> Statisti
 
 
 def _engine(run: RunRecord) -> str:
-    """Link engine with the kernel it runs, as one word or two; empty when no bench came up."""
+    """Return the link engine with the kernel it runs, as one word or two; empty when no bench came up."""
     engine = run.meta.get("engine")
     if not engine:
         bench = run.last(BenchUp)
@@ -201,7 +201,7 @@ def _scaled(meta: Mapping[str, Any]) -> list[str]:
 
 
 def _gaps(meta: Mapping[str, Any], engine: str) -> list[Mapping[str, Any]]:
-    """The stated gaps that apply to this run's boards, link engine and rates."""
+    """Return the stated gaps of fidelity that apply to this run's boards, link engine and rates."""
     applies = {"always", engine.split(" ")[0] if engine else ""}
     applies |= {str(b.get("stand_in") or b.get("driver")) for b in (meta.get("boards") or {}).values()}
     if _scaled(meta):
@@ -210,7 +210,7 @@ def _gaps(meta: Mapping[str, Any], engine: str) -> list[Mapping[str, Any]]:
 
 
 def _next_steps(result: CampaignVerdict, statistics: Statistics) -> list[str]:
-    """What to do next, most urgent first."""
+    """Return what to do next, most urgent first."""
     steps: list[str] = []
 
     def named(verdict: Verdict) -> str:

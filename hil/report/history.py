@@ -99,7 +99,7 @@ def _verdict_change(result: RequirementResult, past: Sequence[Mapping[str, Any]]
 
 
 def _kind_of_failure(series: Sequence[str]) -> str:
-    """Regression classes after Linaro's SQUAD: new, failing for N runs, intermittent, never passed."""
+    """Return the regression class after Linaro's SQUAD: new, failing for N runs, intermittent, never passed."""
     known = [v for v in series if v in (Verdict.PASS, Verdict.FAIL)]
     if Verdict.PASS.value not in known:
         return "never passed"

@@ -19,7 +19,7 @@ from hil.evidence.events import (
     WatchSummary,
 )
 from hil.evidence.model import Verdict
-from hil.evidence.test_plan import METHOD_NAMES
+from hil.evidence.test_plan import METHOD_NAMES, Cell
 from hil.report import units
 from hil.report.analysis import CONCLUSIVE, Analysis, violations_of
 from hil.report.bench_notes import bench_notes
@@ -45,7 +45,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def html_of(analysis: Analysis) -> str:
-    """The page as text."""
+    """Return the page as text."""
     return _template().render(**_context(analysis))
 
 
@@ -115,8 +115,8 @@ def _context(analysis: Analysis) -> dict[str, Any]:
     }
 
 
-def _tiles(analysis: Analysis) -> list[dict[str, str]]:
-    """The figures at the top."""
+def _tiles(analysis: Analysis) -> list[tuple[str, str, str]]:
+    """Return the figures at the top, each with its label and a note."""
     requirements = analysis.result.requirements
     shown = sum(r.verdict is Verdict.PASS for r in requirements)
     counts, statistics = analysis.counts, analysis.statistics
@@ -125,36 +125,20 @@ def _tiles(analysis: Analysis) -> list[dict[str, str]]:
     not_passed.append((Verdict.NOT_RUN, counts[Verdict.NOT_RUN.value] - absent))
     others = [f"{count} {verdict.value.lower()}" for verdict, count in not_passed if count]
     others += [f"{absent} not in this lab"] if absent else []
+    passed = f"{counts[Verdict.PASS.value]}/{len(analysis.run.outcomes) - absent}"
+    reliability = f"{statistics.lower_bound:.2f}" if statistics.runs else "none"
+    runs = f"{statistics.passes}/{statistics.runs} runs, goal {statistics.goal:g}"
+    closed = f"{sum(r.closed for r in requirements)} closed"
     tiles = [
-        {
-            "figure": f"{counts[Verdict.PASS.value]}/{len(analysis.run.outcomes) - absent}",
-            "label": "tests passed",
-            "note": ", ".join(others) or "none failed, none left out",
-        },
-        {
-            "figure": f"{shown}/{len(requirements)}",
-            "label": "requirements demonstrated",
-            "note": f"{sum(r.closed for r in requirements)} closed",
-        },
-        {
-            "figure": f"{statistics.lower_bound:.2f}" if statistics.runs else "none",
-            "label": f"reliability shown at {statistics.confidence:.0%}",
-            "note": f"{statistics.passes}/{statistics.runs} runs, goal {statistics.goal:g}",
-        },
+        (passed, "tests passed", ", ".join(others) or "none failed, none left out"),
+        (f"{shown}/{len(requirements)}", "requirements demonstrated", closed),
+        (reliability, f"reliability shown at {statistics.confidence:.0%}", runs),
     ]
     if (summary := analysis.run.last(WatchSummary)) is not None:
-        note = f"{units.value(summary.samples)} samples"
-        tiles.append(
-            {"figure": f"{len(violations_of(analysis.run)):,}", "label": "epoch violations", "note": note}
-        )
-    tiles.append(
-        {
-            "figure": units.seconds(analysis.run.duration_s),
-            "label": "duration",
-            "note": _repeats(sum(o.retries for o in analysis.run.outcomes)),
-        }
-    )
-    return tiles
+        violations = f"{len(violations_of(analysis.run)):,}"
+        tiles.append((violations, "epoch violations", f"{units.value(summary.samples)} samples"))
+    repeats = _repeats(sum(o.retries for o in analysis.run.outcomes))
+    return [*tiles, (units.seconds(analysis.run.duration_s), "duration", repeats)]
 
 
 def _repeats(count: int) -> str:
@@ -164,7 +148,7 @@ def _repeats(count: int) -> str:
 
 
 def _open_groups(analysis: Analysis) -> list[dict[str, Any]]:
-    """What is still unproven, by reason, most serious first."""
+    """Return what is still unproven, by reason, most serious first."""
     groups: dict[str, list[Any]] = {}
     order = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.NOT_RUN, Verdict.WAIVED, Verdict.PASS)
     still_open = [r for r in analysis.result.requirements if not r.closed]
@@ -177,7 +161,7 @@ def _open_groups(analysis: Analysis) -> list[dict[str, Any]]:
 
 
 def _record_of_requirements(analysis: Analysis) -> dict[str, str]:
-    """Passes out of conclusive runs per requirement, this run included, e.g. ``4/4``."""
+    """Return passes out of conclusive runs per requirement, this run included, e.g. ``4/4``."""
     past = [h.get("requirements") or {} for h in analysis.run.history if h.get("same_inputs")]
     record: dict[str, str] = {}
     for result in analysis.result.requirements:
@@ -188,38 +172,26 @@ def _record_of_requirements(analysis: Analysis) -> dict[str, str]:
 
 
 def _matrix(analysis: Analysis) -> list[list[dict[str, Any]]]:
-    """Rows from the highest likelihood down; each cell has its zone and the risks before, now and planned."""
+    """Return rows from the highest likelihood down; each cell has its zone and the risks before, now and planned."""
     if analysis.plan is None or not analysis.risks:
         return []
     scale = analysis.plan.scale
-    rows = []
-    for likelihood in range(5, 0, -1):
-        row = []
-        for severity in range(1, 6):
-            here = (likelihood, severity)
-            row.append(
-                {
-                    "zone": scale.zone(likelihood, severity),
-                    "now": [r for r in analysis.risks if (r.now.likelihood, r.now.severity) == here],
-                    "before": [
-                        r
-                        for r in analysis.risks
-                        if (r.risk.before.likelihood, r.risk.before.severity) == here
-                        and r.now != r.risk.before
-                    ],
-                    "after": [
-                        r
-                        for r in analysis.risks
-                        if (r.risk.after.likelihood, r.risk.after.severity) == here and r.now != r.risk.after
-                    ],
-                }
-            )
-        rows.append(row)
-    return rows
+
+    def cell(likelihood: int, severity: int) -> dict[str, Any]:
+        here = Cell(likelihood=likelihood, severity=severity)
+        moved = [r for r in analysis.risks if r.now != here]
+        return {
+            "zone": scale.zone(likelihood, severity),
+            "now": [r for r in analysis.risks if r.now == here],
+            "before": [r for r in moved if r.risk.before == here],
+            "after": [r for r in moved if r.risk.after == here],
+        }
+
+    return [[cell(likelihood, severity) for severity in range(1, 6)] for likelihood in range(5, 0, -1)]
 
 
 def _close_ups(analysis: Analysis, lanes: Lanes) -> list[dict[str, str]]:
-    """One closer picture per file of tests in which anything happened on a board or a link."""
+    """Draw one closer picture per file of tests in which anything happened on a board or a link."""
     spans: dict[str, tuple[float, float]] = {}
     for outcome in analysis.run.outcomes:
         if outcome.start_s is None or not outcome.duration_s:
@@ -237,7 +209,7 @@ def _close_ups(analysis: Analysis, lanes: Lanes) -> list[dict[str, str]]:
 
 
 def _grouped_changes(analysis: Analysis) -> list[dict[str, Any]]:
-    """Requirements whose verdict changed, those that changed alike together."""
+    """Return the requirements whose verdict changed, those that changed alike together."""
     groups: dict[str, list[str]] = {}
     for change in analysis.comparison.verdicts if analysis.comparison else ():
         title = f"{change.before or 'unknown'} → {change.now}: {change.kind}"
@@ -246,7 +218,7 @@ def _grouped_changes(analysis: Analysis) -> list[dict[str, Any]]:
 
 
 def _inference(result: InferenceFinished) -> dict[str, Any]:
-    """The job, each board with its work and its rate in percent of the fastest board's."""
+    """Return the job, each board with its work and its rate in percent of the fastest board's."""
     boards = result.per_board
     fastest = max((work.tiles_per_s for work in boards.values()), default=0.0)
     return {
@@ -255,6 +227,7 @@ def _inference(result: InferenceFinished) -> dict[str, Any]:
             (name, work, round(100 * work.tiles_per_s / fastest) if fastest else 0)
             for name, work in boards.items()
         ],
+        "providers": any(work.provider for work in boards.values()),
         "total_tiles": sum(work.tiles for work in boards.values()),
     }
 
@@ -281,7 +254,7 @@ def _consoles(analysis: Analysis) -> list[dict[str, Any]]:
 
 
 def console_tail(path: Path) -> str:
-    """The last lines of a console, without terminal control sequences; empty when it cannot be read."""
+    """Return the last lines of a console, without terminal control sequences; empty when it cannot be read."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - CONSOLE_TAIL_BYTES))
@@ -326,6 +299,6 @@ def _versions(packages: Mapping[str, object] | None) -> str:
 
 
 def _orbit(analysis: Analysis) -> str:
-    """The orbit and the moment of the mission at which the bench came up; empty for a lab without."""
+    """Return the orbit and the mission time at which the bench came up; empty for a lab without."""
     orbit = analysis.run.last(OrbitEpoch)
     return f"{orbit.name} from {orbit.epoch} on" if orbit else ""

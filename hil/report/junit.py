@@ -18,7 +18,7 @@ _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def junit_of(analysis: Analysis) -> str:
-    """The XML document."""
+    """Return the XML document."""
     run, counts = analysis.run, analysis.counts
     numbers = {
         "tests": str(len(run.outcomes)),
@@ -96,5 +96,5 @@ def _properties(parent: ElementTree.Element, pairs: list[tuple[str, Any]]) -> No
 
 
 def _clean(text: str) -> str:
-    """Without characters that XML 1.0 cannot hold (console output has them)."""
+    """Return ``text`` without characters that XML 1.0 cannot hold (console output has them)."""
     return _NOT_XML.sub("\ufffd", text)

@@ -23,7 +23,7 @@ SIDE_BY_SIDE = {
 
 
 def calibration_summary(analysis: Analysis) -> dict[str, Any]:
-    """One row per direction that was measured, with a cell per quantity: measured, and commanded."""
+    """Return one row per direction that was measured, with a cell per quantity: measured, and commanded."""
     present = {figure.quantity for figure in analysis.figures}
     columns = [quantity for quantity in SIDE_BY_SIDE if quantity in present]
     directions: dict[tuple[str, str], dict[str, LinkFigure]] = {}
@@ -53,7 +53,7 @@ def _cell(figure: LinkFigure | None) -> dict[str, Any]:
 
 
 def scaled_rates(scaled: Sequence[str]) -> str:
-    """``link: 200 Mbit/s stands for ...`` of every link, those with the same figures named together."""
+    """Return ``link: 200 Mbit/s stands for ...`` of every link, those with the same figures named together."""
     groups: dict[str, list[str]] = {}
     for text in scaled:
         name, _, figures = text.partition(": ")
@@ -65,7 +65,7 @@ def scaled_rates(scaled: Sequence[str]) -> str:
 
 
 def schedules(run: RunRecord) -> list[dict[str, Any]]:
-    """How the link box applied its schedule: figures as they are printed, and the log when it is in the run."""
+    """Return how the link box applied its schedule, as printed, and the log when it is in the run."""
     applied = []
     for event in run.of(LinkSchedule):
         name = event.file
@@ -85,7 +85,7 @@ def schedules(run: RunRecord) -> list[dict[str, Any]]:
 
 
 def link_rows(run: RunRecord) -> list[dict[str, Any]]:
-    """The lab file's links as they are printed; a link without a delay of its own follows the orbit."""
+    """Return the lab file's links as they are printed; a link without a delay of its own follows the orbit."""
     links: Mapping[str, Mapping[str, Any]] = run.meta.get("links") or {}
     return [
         {

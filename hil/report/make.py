@@ -33,7 +33,7 @@ def make_report(directory: Path) -> Path:
 
 
 def finish_run(directory: Path, out: Path | None) -> tuple[dict[str, Any], Path | None]:
-    """Outputs and store entry of a run that ended; the result and the path of the page.
+    """Make the outputs and the store entry of a run that ended; return the result and the path of the page.
 
     A page that cannot be made must not lose the verdict: its error is written to ``report-error.txt``, and the
     path is None.

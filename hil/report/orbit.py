@@ -65,7 +65,7 @@ def orbit_section(run: RunRecord, links: Sequence[LinkLane]) -> OrbitSection:
 
 
 def inside(directory: Path, relative: str) -> Path | None:
-    """A file of the run; None for one that is missing or that evidence places outside of the run directory."""
+    """Return a file of the run; None for one that is missing or lies outside of the run directory."""
     if not relative:
         return None
     path = (directory / relative).resolve()
@@ -73,7 +73,7 @@ def inside(directory: Path, relative: str) -> Path | None:
 
 
 def _mission_start(run: RunRecord, epoch: OrbitEpoch | None) -> datetime | None:
-    """Mission time at the start of the run: ``epoch`` was at ``zero_mono_s`` on the clock of the evidence."""
+    """Return mission time at the start of the run: ``epoch`` was at ``zero_mono_s`` on the clock of the evidence."""
     zero, start = epoch.zero_mono_s if epoch else None, run.meta.get("mono_start_s")
     if epoch is None or zero is None or not isinstance(start, int | float):
         return None
@@ -103,7 +103,7 @@ def _facts(epoch: OrbitEpoch | None, links: Sequence[LinkLane]) -> list[tuple[st
 
 
 def _changes(links: Sequence[LinkLane], start: datetime | None) -> list[Change]:
-    """Every phase of the links that did not stay in one, by link in the order of the lanes, then time."""
+    """Return every phase of the links that did not stay in one, by link in the order of the lanes, then time."""
     return [
         Change(
             link.name,
@@ -120,7 +120,7 @@ def _changes(links: Sequence[LinkLane], start: datetime | None) -> list[Change]:
 
 
 def _utc(text: str) -> str:
-    """``2026-03-21 05:14:00 UTC``; what is no time stays as it is."""
+    """Return e.g. ``2026-03-21 05:14:00 UTC``; what is no time stays as it is."""
     try:
         return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M:%S} UTC when the bench came up"
     except ValueError:

@@ -24,7 +24,7 @@ def write_qualification(document: Mapping[str, Any], directory: Path) -> Path:
 
 
 def render(document: Mapping[str, Any]) -> str:
-    """One self-contained page."""
+    """Return one self-contained page."""
     import jinja2
 
     environment = jinja2.Environment(

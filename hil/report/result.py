@@ -13,7 +13,7 @@ SCHEMA = 1
 
 
 def result_of(analysis: Analysis) -> dict[str, Any]:
-    """The content of ``result.json``: plain JSON values only."""
+    """Return the content of ``result.json``: plain JSON values only."""
     run, result = analysis.run, analysis.result
     statistics, epoch, schedule = analysis.statistics, run.last(OrbitEpoch), run.last(LinkSchedule)
     return {

@@ -67,7 +67,7 @@ def _place(
 
 
 def _record(risk: Risk, history: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
-    """Passes and conclusive runs of this risk's requirements, this (passing) run included."""
+    """Return passes and conclusive runs of this risk's requirements, this (passing) run included."""
     passes = runs = 1
     for past in history:
         if not past.get("same_inputs"):

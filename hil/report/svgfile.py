@@ -28,7 +28,7 @@ _REACHES_OUT = re.compile(
 
 
 def inline_svg(path: Path, scope: str) -> str | None:
-    """The picture as an ``<svg>`` element; None when it is missing, too large or not an SVG.
+    """Return the picture as an ``<svg>`` element; None when it is missing, too large or not an SVG.
 
     Kept: shapes, text, titles, and style rules that name nothing outside of the picture; they apply within an element
     of the class ``scope``, which the page puts around the picture.  Dropped: scripts, handlers, links, images,
@@ -60,7 +60,7 @@ def inline_svg(path: Path, scope: str) -> str | None:
 
 
 def _name(element: ElementTree.Element) -> str:
-    """The element's name without its name space; empty for comments and for elements of other languages."""
+    """Return the element's name without its name space; empty for comments and elements of other languages."""
     tag = element.tag if isinstance(element.tag, str) else ""
     return tag.removeprefix(_SVG) if tag.startswith(_SVG) or not tag.startswith("{") else ""
 
@@ -82,7 +82,7 @@ def _safe(element: ElementTree.Element) -> ElementTree.Element:
 
 
 def _scoped(css: str, scope: str) -> str:
-    """The rules with each selector below ``.scope``; a rule that could reach out of the picture is dropped."""
+    """Return the rules with each selector below ``.scope``; drop a rule that could reach out of the picture."""
     rules = []
     for selectors, body in _RULE.findall(_COMMENT.sub("", css)):
         if _REACHES_OUT.search(selectors) or _REACHES_OUT.search(body):

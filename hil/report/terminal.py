@@ -10,7 +10,7 @@ _COLOUR = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "NOT RUN": 
 
 
 def summary(result: Mapping[str, Any], report: Path | None) -> Iterator[tuple[str, dict[str, bool]]]:
-    """Lines with pytest terminal markup: verdict first, then what is open, then where the report is."""
+    """Return lines with pytest terminal markup: verdict first, then what is open, then where the report is."""
     verdict = result["verdict"]
     yield f"{verdict}: {result['reason']}", {_COLOUR.get(verdict, "yellow"): True, "bold": True}
     counts = ", ".join(f"{n} {v}" for v, n in result["counts"].items() if n)

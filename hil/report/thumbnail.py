@@ -17,7 +17,7 @@ _PALETTE = ((27, 94, 74), (244, 246, 248), (70, 84, 110), (192, 57, 43))
 
 
 def picture(path: Path) -> str | None:
-    """A ``data:`` URI of the file; None when it is missing, too large or not a picture or mask."""
+    """Return a ``data:`` URI of the file; None when it is missing, too large or not a picture or mask."""
     try:
         if path.suffix == ".png":
             content = path.read_bytes()

@@ -13,12 +13,12 @@ _SCALES = {"us": (1e3, "ms", 3), "ns": (1e6, "ms", 3), "bit/s": (1e6, "Mbit/s", 
 
 
 def value(figure: Any, unit: Any = "") -> str:
-    """Six significant digits and the unit."""
+    """Return six significant digits and the unit."""
     return format_value(figure, str(unit or "")) if isinstance(figure, int | float | str | bool) else ""
 
 
 def quantity(figure: Any, unit: str, *, signed: bool = False) -> str:
-    """A link's figure in the unit people read, with a fixed number of decimals so that columns line up."""
+    """Return a link's figure in the unit people read, with fixed decimals so that columns line up."""
     if not isinstance(figure, int | float) or not math.isfinite(figure):
         return "none"
     divisor, shown, decimals = _SCALES.get(unit, (1.0, unit, 3))
@@ -26,7 +26,7 @@ def quantity(figure: Any, unit: str, *, signed: bool = False) -> str:
 
 
 def seconds(figure: Any) -> str:
-    """``0.41 s``, ``55.2 s``, ``3 min 07 s``."""
+    """Return e.g. ``0.41 s``, ``55.2 s``, ``3 min 07 s``."""
     if not isinstance(figure, int | float):
         return ""
     if figure < 10:
@@ -37,7 +37,7 @@ def seconds(figure: Any) -> str:
 
 
 def size(count: Any) -> str:
-    """Bytes in B, kB, MB or GB (powers of ten)."""
+    """Return bytes in B, kB, MB or GB (powers of ten)."""
     if not isinstance(count, int | float):
         return ""
     for unit in ("B", "kB", "MB"):
@@ -48,10 +48,10 @@ def size(count: Any) -> str:
 
 
 def brief(text: Any) -> str:
-    """Long digests cut to their first twelve digits; they are whole in result.json."""
+    """Return text with long digests cut to their first twelve digits; they are whole in result.json."""
     return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b", "\\1…", str(text or ""))
 
 
 def css(text: object) -> str:
-    """A word that can be an id or a class."""
+    """Return a word that can be an id or a class."""
     return re.sub(r"[^a-z0-9]+", "-", str(text).lower()).strip("-")

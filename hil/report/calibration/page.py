@@ -120,7 +120,7 @@ def _outside(figures: Sequence[LinkFigure]) -> list[LinkFigure]:
 
 
 def _delays(figures: Sequence[LinkFigure]) -> Plot | None:
-    """Error of the one-way delay as cumulative distributions, one picture per link."""
+    """Draw the error of the one-way delay as cumulative distributions, one picture per link."""
     of = {(each.link, each.direction): each for each in _of(figures, "delay_p50")}
     limits = {(each.link, each.direction): each for each in _of(figures, "delay_p95")}
     pictures = []
@@ -157,7 +157,7 @@ def _delays(figures: Sequence[LinkFigure]) -> Plot | None:
 
 
 def _rates(figures: Sequence[LinkFigure]) -> Plot | None:
-    """Rates in percent of what was commanded, so that links of different rates share an axis."""
+    """Draw rates in percent of what was commanded, so that links of different rates share an axis."""
     rows = []
     for each in _of(figures, "rate"):
         if not each.commanded > 0:
@@ -175,7 +175,7 @@ def _rates(figures: Sequence[LinkFigure]) -> Plot | None:
 
 
 def _losses(figures: Sequence[LinkFigure]) -> Plot | None:
-    """Loss, and length of bursts, each within the interval that its loss model allows."""
+    """Draw loss, and length of bursts, each within the interval that its loss model allows."""
     rows = []
     for each in _of(figures, "loss", "burst_length"):
         low, high = each.bounds
@@ -200,7 +200,7 @@ def _outages(figures: Sequence[LinkFigure]) -> Plot | None:
 
 
 def _effects(figures: Sequence[LinkFigure]) -> Plot | None:
-    """From a command to its effect on packets: median (ring) and 99th percentile (dot)."""
+    """Draw the time from a command to its effect on packets: median (ring) and 99th percentile (dot)."""
     medians = {
         (each.link, each.direction, each.quantity): each.measured
         for each in _of(figures, "cut_effect_p50", "restore_effect_p50")
@@ -226,7 +226,7 @@ def _effects(figures: Sequence[LinkFigure]) -> Plot | None:
 
 
 def _of(figures: Sequence[LinkFigure], *quantities: str) -> list[LinkFigure]:
-    """The figures that can be drawn."""
+    """Return the figures of these quantities that can be drawn."""
     return [each for each in figures if each.quantity in quantities and math.isfinite(each.commanded)]
 
 
@@ -238,7 +238,7 @@ def _rows_plot(
     unit: str = "",
     axis: tuple[float, float] | None = None,
 ) -> Plot | None:
-    """The rows in pictures of a bearable length, those outside first; without a unit each has its own scale."""
+    """Draw rows in pictures of at most 16, those outside first; without a unit each has its own scale."""
     if not rows:
         return None
     ordered = sorted(rows, key=lambda row: row.ok)
@@ -268,7 +268,7 @@ def _figure_html(caption: str, svg: str, bad: bool) -> Markup:
 
 
 def _quantity(figure: float | None, unit: str, signed: bool = False) -> str:
-    """A figure in the unit that people read; a dash for none."""
+    """Return a figure in the unit that people read; a dash for none."""
     if figure is None or not math.isfinite(figure):
         return "–"
     if unit in ("us", "bit/s", "ppm"):

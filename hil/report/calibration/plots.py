@@ -105,7 +105,7 @@ def interval_rows(rows: Sequence[FigureRow], *, title: str) -> str:
 
 
 def _axis(low: float, high: float, margin: float, left: float, right: float) -> Axis:
-    """An axis with a margin (a share of its span) at both ends."""
+    """Return an axis with a margin (a share of its span) at both ends."""
     margin = margin * (high - low) or 1.0
     return Axis(low - margin, high + margin, left, right)
 
@@ -163,7 +163,7 @@ def _steps(values: Sequence[float], axis: Axis, top: float, bottom: float) -> li
 
 
 def _middle(values: Sequence[float]) -> list[float]:
-    """The smallest and the largest of the middle 98 % of values; empty when there are none."""
+    """Return the smallest and the largest of the middle 98 % of values; empty when there are none."""
     ordered = sorted(values)
     cut = len(ordered) // 100
     return [ordered[cut], ordered[-1 - cut]] if ordered else []

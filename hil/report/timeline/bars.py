@@ -47,7 +47,7 @@ class Mark:
 
 
 def merged(spans: Iterable[Span]) -> list[Span]:
-    """The union of spans, in order; spans that touch become one."""
+    """Return the union of spans, in order; spans that touch become one."""
     out: list[Span] = []
     for start, end in sorted(spans):
         if out and start <= out[-1][1]:
@@ -58,5 +58,5 @@ def merged(spans: Iterable[Span]) -> list[Span]:
 
 
 def clipped(spans: Iterable[Span], start_s: float, end_s: float) -> list[Span]:
-    """The parts of spans between two moments."""
+    """Return the parts of spans between two moments."""
     return [(max(a, start_s), min(b, end_s)) for a, b in spans if b > start_s and a < end_s]

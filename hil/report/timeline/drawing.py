@@ -102,7 +102,7 @@ def timeline_svg(lanes: Lanes, *, window: tuple[float, float] | None = None, tit
 
 
 def _description(lanes: Lanes) -> str:
-    """The picture in words; the steps and their times are in the page's own tables."""
+    """Return the picture in words; the steps and their times are in the page's own tables."""
     words = [f"{len(lanes.tests)} tests, {len(lanes.boards)} boards, {len(lanes.links)} links."]
     words += [f"{link.name}: {link.story}." for link in lanes.links if link.changes][:DESCRIBED_LINKS]
     return " ".join(words)
@@ -173,7 +173,7 @@ def _board(canvas: _Timeline, lane: Lane) -> None:
 
 
 def _rows(bars: list[Bar]) -> list[list[Bar]]:
-    """Bars that overlap go into rows below each other."""
+    """Return bars in rows: those that overlap lie below each other."""
     rows: list[list[Bar]] = []
     for bar in bars:
         for row in rows:

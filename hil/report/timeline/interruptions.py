@@ -33,7 +33,7 @@ class Interruptions:
         self._ground = {end for lane in links for end in lane.ends if lane.kind == "ground"} - crafts
 
     def of(self, board: str, category: str, source: str, span: Span) -> tuple[Interruption, ...]:
-        """The gaps in a step of ``board`` whose data came from the board ``source`` ("": the gateway)."""
+        """Return the interruptions of a step of ``board``, whose data came from ``source`` ("": the gateway)."""
         if category not in CROSSING:
             return ()
         seen = [gap for crossing, gap in self._seen if crossing == category and _strikes(gap, span)]

@@ -100,7 +100,7 @@ def _by_use(boards: Sequence[Lane]) -> tuple[tuple[Lane, ...], tuple[Lane, ...]]
 
 
 def category_of(step: str) -> str:
-    """The kind of bar of a rollout step's name."""
+    """Return the kind of bar of a rollout step's name."""
     low = step.lower()
     for name, beginnings in _CATEGORIES:
         if any(part in low for part in beginnings):
@@ -151,7 +151,7 @@ def _test_ends(run: RunRecord) -> list[float]:
 
 
 def participants_of(run: RunRecord) -> tuple[str, ...]:
-    """The spacecraft that take part: those named in ``run.json``, else those of boards that a rollout touched."""
+    """Return the spacecraft that take part: of ``run.json``, else those of boards that a rollout touched."""
     named = run.meta.get("participants")
     if isinstance(named, Mapping) and isinstance(named.get("spacecraft"), list):
         return tuple(str(name) for name in named["spacecraft"])
@@ -167,7 +167,7 @@ def _bars(
     end_s: float,
     interruptions: Interruptions,
 ) -> list[Bar]:
-    """Pairs of start and end by step; a step without an end is drawn to the power cut or the test's end."""
+    """Return a bar per step; a step without an end is drawn to the power cut or the test's end."""
     open_steps: dict[str, RolloutStep] = {}
     bars: list[Bar] = []
 
@@ -210,7 +210,7 @@ def _cut_short(start: RolloutStep, off: list[Bar], test_ends: list[float], lates
 
 
 def _off(switched: list[BoardPower], end_s: float) -> list[Bar]:
-    """Intervals without power."""
+    """Return the intervals without power."""
     bars: list[Bar] = []
     since: BoardPower | None = None
     for event in switched:

@@ -89,7 +89,7 @@ class LinkLane:
 
 
 def link_lanes(run: RunRecord, end_s: float, participants: Collection[str]) -> tuple[LinkLane, ...]:
-    """Every link of the lab and of the evidence; those that matter first, else in the order of the lab file."""
+    """Return every link of the lab and of the evidence; those that matter first, else as in the lab file."""
     facts: Mapping[str, Mapping[str, object]] = run.meta.get("links") or {}
     planned = {e.link: e for e in run.of(LinkTimeline)}  # the last one counts
     chosen_way = (run.meta.get("participants") or {}).get("way") or ()
@@ -112,7 +112,7 @@ def link_lanes(run: RunRecord, end_s: float, participants: Collection[str]) -> t
 
 
 def chosen(lanes: Sequence[LinkLane]) -> tuple[tuple[LinkLane, ...], tuple[LinkLane, ...]]:
-    """The links to show, and those to fold: of many links, those that did not change and carry nobody's traffic."""
+    """Return the links to show and those to fold: of many, those that did not change and carry no traffic."""
     if len(lanes) <= FEW:
         return tuple(lanes), ()
     shown = [lane for lane in lanes if lane.direct or lane.changes][:MOST]
@@ -120,7 +120,7 @@ def chosen(lanes: Sequence[LinkLane]) -> tuple[tuple[LinkLane, ...], tuple[LinkL
 
 
 def route_marks(run: RunRecord) -> tuple[Mark, ...]:
-    """When routes were changed, and why."""
+    """Return when routes were changed, and why."""
     marks = []
     for event in run.of(RoutesChanged):
         count = "" if event.changed is None else f"{event.changed} route{'s' * (event.changed != 1)} changed"
@@ -129,7 +129,7 @@ def route_marks(run: RunRecord) -> tuple[Mark, ...]:
 
 
 def apart(lanes: Iterable[LinkLane], near: Collection[str], far: str, window: Span) -> list[Span]:
-    """When no chain of usable links joined ``far`` to any node of ``near``, within ``window``.
+    """Return when no chain of usable links joined ``far`` to any node of ``near``, within ``window``.
 
     Fades count as usable.  Empty when the evidence does not say what the links join.
     """
@@ -163,7 +163,7 @@ def _reached(pairs: Collection[tuple[str, ...]], near: Collection[str]) -> set[s
 
 
 def _direct(lane: LinkLane, participants: Collection[str]) -> bool:
-    """Between two participants; from the ground only where it carried at some time in the run."""
+    """Whether it lies between two participants; from the ground only where it carried at some time in the run."""
     if lane.kind == "ground":
         carried = not lane.phases or any(b.category in CARRIES for b in lane.phases)
         return carried and any(end in participants for end in lane.ends)
@@ -188,7 +188,7 @@ def _phases(timeline: LinkTimeline, end_s: float) -> tuple[Bar, ...]:
 
 
 def _command(commanded: LinkCommanded) -> Mark:
-    """A change of state by hand, in words."""
+    """Return the mark of a change of state by hand, in words."""
     directions = (("a to b", commanded.a_to_b), ("b to a", commanded.b_to_a))
     text = "; ".join(f"{name}: {_state(state)}" for name, state in directions if state)
     return Mark(commanded.t_s, "command", "", f"{commanded.link} set by hand, {text}")

@@ -22,7 +22,7 @@ class Key:
 
 
 def legend(lanes: Lanes) -> dict[str, Sequence[Key]]:
-    """What occurs in the picture, and nothing else: ``boards`` and ``links``."""
+    """Return the legend of what occurs in the picture, and nothing else: ``boards`` and ``links``."""
     bars = [b for lane in lanes.boards for b in lane.bars]
     boards = [Key(f"c-{css(c)}", c) for c in CATEGORIES if any(b.category == c for b in bars)]
     if any(b.gaps for b in bars):
@@ -43,7 +43,7 @@ def legend(lanes: Lanes) -> dict[str, Sequence[Key]]:
 
 
 def folded(lanes: Lanes) -> dict[str, Any]:
-    """What the picture leaves out: links with their picture, boards by name; empty when it leaves out nothing."""
+    """Return what the picture leaves out: links with their picture, boards by name; empty when nothing is."""
     rest = lanes.folded
     names = []
     if rest.links:
@@ -66,7 +66,7 @@ def _many(count: int, what: str) -> str:
 
 
 def interruptions(lanes: Lanes) -> list[dict[str, Any]]:
-    """Transfers that stood still and went on, in words."""
+    """Return the transfers that stood still and went on, in words."""
     return [
         {"board": lane.name, "step": bar.label, "start_s": gap.start_s, "end_s": gap.end_s, "why": gap.why}
         | {"resumed": ", ".join(f"{offset:,}" for offset in bar.resumed_at), "ended": bar.ended}
