@@ -60,16 +60,8 @@ class Built:
     image: str = ""
 
 
-class Builders(Protocol):
-    """Build functions of other packages; tests put their own here."""
-
-    def images(self, client: DockerClient, progress: Progress) -> Built: ...
-    def payload(self, progress: Progress) -> Built: ...
-    def relay(self) -> Built: ...
-
-
-class RealBuilders:
-    """The build functions of this project, imported when needed."""
+class Builders:
+    """The build functions of other packages, imported when needed; tests put their own here."""
 
     def images(self, client: DockerClient, progress: Progress) -> Built:
         from hil.images.bundles import BundleKind
@@ -83,8 +75,8 @@ class RealBuilders:
     def payload(self, progress: Progress) -> Built:
         from hil.workload import ensure_artefacts
 
-        made = ensure_artefacts(progress)
-        return Built((made.model.path, made.scene.path, made.golden))
+        artefacts = ensure_artefacts(progress)
+        return Built((artefacts.model.path, artefacts.scene.path, artefacts.golden))
 
     def relay(self) -> Built:
         from hil.links.engines.relay import compile_preload, compile_relay
@@ -111,15 +103,13 @@ def setup(view: View, builders: Builders | None = None) -> SetupResult:
     """
     start = time.monotonic()
     packages_missing = packages.missing()
-    builders = builders or RealBuilders()
+    builders = builders or Builders()
     reason = "packages" if packages_missing else stale()
     if not reason:
         return SetupResult((), time.monotonic() - start, _stamp().get("image", ""))
     require_capable_host()
     did: list[str] = []
-    inputs = (
-        fingerprint()
-    )  # before building: a source that changes meanwhile makes the next set-up look again
+    inputs = fingerprint()  # first: a source that changes meanwhile makes the next set-up look again
     with _alone(view):
         if packages_missing:
             with _step(view, "host packages", did) as done:

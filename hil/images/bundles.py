@@ -8,6 +8,7 @@ import random
 import shutil
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 
 from hil.core.command import Progress, silent
@@ -76,27 +77,22 @@ class OsImage:
     size_bytes: int
 
 
+@dataclass
 class BundleSet:
     """The bundles of one OS in the cache (``directory``); each is made when first asked for."""
 
-    def __init__(
-        self,
-        upload: OsImage,
-        base: Path,
-        pki: Pki,
-        progress: Progress = silent,
-        recipe: Recipe = REFERENCE,
-    ) -> None:
-        self._upload = upload
-        self._base = base
-        self._pki = pki
-        self._progress = progress
-        self._recipe = recipe
-        signer = [pki.release.certificate, pki.foreign.certificate]
-        key = rootfs.digest(
-            [upload.sha256, base.name, _PACKING, _INIT_PANICS, _INIT_HANGS, _NODE_FAILS, COMPATIBLE, *signer]
-        )
-        self.directory = cache() / f"bundles-{key}"
+    upload: OsImage
+    base: Path
+    pki: Pki
+    progress: Progress = silent
+    recipe: Recipe = REFERENCE
+
+    @cached_property
+    def directory(self) -> Path:
+        texts = (_PACKING, _INIT_PANICS, _INIT_HANGS, _NODE_FAILS, COMPATIBLE)
+        certificates = (self.pki.release.certificate, self.pki.foreign.certificate)
+        key = rootfs.digest([self.upload.sha256, self.base.name, *texts, *certificates])
+        return cache() / f"bundles-{key}"
 
     @property
     def os_v2(self) -> Bundle:
@@ -113,11 +109,11 @@ class BundleSet:
         return Bundle(self._path(kind), kind, **json.loads(facts.read_text()))
 
     def _path(self, kind: BundleKind) -> Path:
-        suffix = {"rauc": "raucb", "swupdate": "swu"}[self._recipe.updater]
+        suffix = {"rauc": "raucb", "swupdate": "swu"}[self.recipe.updater]
         return self.directory / f"{kind.value}.{suffix}"
 
     def _make(self, kind: BundleKind, facts: Path) -> None:
-        self._progress(f"bundle: {kind.value}")
+        self.progress(f"bundle: {kind.value}")
         work = rootfs.fresh(self.directory / f"{kind.value}.part")
         content = work / "content"
         content.mkdir()
@@ -125,15 +121,15 @@ class BundleSet:
         out = work / "bundle"
         version = self._fill(kind, image, work)
         compatible = OTHER_COMPATIBLE if kind is BundleKind.WRONG_HARDWARE else COMPATIBLE
-        signer = self._pki.foreign if kind is BundleKind.WRONG_KEY else self._pki.release
+        signer = self.pki.foreign if kind is BundleKind.WRONG_KEY else self.pki.release
         odd = kind is BundleKind.OTHER_FORMAT
-        if self._recipe.updater == "swupdate":
+        if self.recipe.updater == "swupdate":
             handler = "of-another-time" if odd else "raw"
             pack_swu(image, out, compatible=compatible, version=version, signer=signer, handler=handler)
         else:
             form = "verity" if odd else "plain"
             pack(content, out, compatible=compatible, version=version, signer=signer, form=form)
-        (damage_swu if self._recipe.updater == "swupdate" else damage)(kind, out)
+        (damage_swu if self.recipe.updater == "swupdate" else damage)(kind, out)
         entry = {
             "version": version,
             "sha256": sha256_of(out),
@@ -150,26 +146,19 @@ class BundleSet:
         tree = work / "tree"
         match kind:
             case BundleKind.OS_V2:
-                image.hardlink_to(self._upload.path)
-                return self._upload.version
+                image.hardlink_to(self.upload.path)
+                return self.upload.version
             case BundleKind.UNHEALTHY:
-                drop = ("usr/lib/python3/dist-packages/*",)  # its node never runs: no need of numpy
                 version = "2.0.1+unhealthy"
-                rootfs.os_tree(
-                    self._base,
-                    tree,
-                    version=version,
-                    keyring=self._pki.keyring,
-                    drop=drop,
-                    recipe=self._recipe,
-                )
+                rootfs.os_tree(self.base, tree, version=version, keyring=self.pki.keyring, recipe=self.recipe)
+                # its node never runs: no need of numpy
+                rootfs.remove_glob(tree, "usr/lib/python3/dist-packages/*")
                 rootfs.put(rootfs.place_on_board(tree, NODE_PROGRAM), _NODE_FAILS, 0o644)
             case _:
-                hangs = kind is BundleKind.HANG
                 good = kind in (BundleKind.NO_BOOT, BundleKind.HANG)
-                version = f"2.0.1+{kind.value}" if good else self._upload.version
-                init = _INIT_HANGS if hangs else _INIT_PANICS
-                rootfs.tiny_tree(self._base, tree, version=version, init=init)
+                version = f"2.0.1+{kind.value}" if good else self.upload.version
+                init = _INIT_HANGS if kind is BundleKind.HANG else _INIT_PANICS
+                rootfs.tiny_tree(self.base, tree, version=version, init=init)
         rootfs.squash(tree, image)
         return version
 

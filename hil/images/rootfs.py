@@ -186,19 +186,9 @@ def ensure_hardware_tar(base: Path, cache: Path, progress: Progress) -> tuple[Pa
     return result / "rootfs.tar", key
 
 
-def os_tree(
-    base: Path,
-    tree: Path,
-    *,
-    version: str,
-    keyring: Path,
-    drop: Sequence[str] = (),
-    recipe: Recipe = REFERENCE,
-) -> None:
-    """Lay out an OS at ``tree``: its userland, our files on top, without the ``drop`` globs."""
+def os_tree(base: Path, tree: Path, *, version: str, keyring: Path, recipe: Recipe = REFERENCE) -> None:
+    """Lay out an OS at ``tree``: its userland, our files on top."""
     run_tool(["cp", "-al", str(base / "tree"), str(tree)])
-    for pattern in drop:
-        remove_glob(tree, pattern)
     overlay = RECIPES / "reference/rootfs"
     for layer in (overlay, RECIPES / recipe.extra / "rootfs") if recipe.extra else (overlay,):
         for source in files_below(layer):

@@ -21,7 +21,7 @@ from hil.host.setup import Built
 IMAGE = "sha256:" + "ab" * 32
 
 
-class Builders:
+class Builders(setup.Builders):
     """Pretends to build: writes one small file each."""
 
     def __init__(self, home: Path) -> None:
