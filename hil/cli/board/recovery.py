@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from hil.cli.board.flash import LAB_OPTION, SYSFS_OPTION, into_recovery, target_of
+from hil.cli.board.flash import LAB_OPTION, SYSFS_OPTION, target_of
 from hil.cli.output import JSON_OPTION, Progress, print_result
 from hil.cli.select_bench import board_command
 
@@ -29,6 +29,7 @@ def recovery(name: str, lab_path: Path | None, sysfs: Path, bench_name: str | No
       hil board recovery b1 --lab lab/mine.yaml      without a bench: by its pin, or by hand
     """
     from hil.boards.jetson.flash.recovery import meaning
+    from hil.boards.jetson.flash.target import into_recovery
 
     with target_of(name, bench_name, lab_path, sysfs) as target, Progress() as progress:
         device = into_recovery(target, sysfs=sysfs, progress=progress)

@@ -14,12 +14,19 @@ from hil.boards.console.log_console import ConsoleLine
 from hil.boards.jetson.board import JetsonBoard, JetsonFacts
 from hil.boards.jetson.flash.initrd_flash import NVME_AB_LAYOUT, NVME_LAYOUT, QSPI_LAYOUT, TOOL
 from hil.boards.jetson.flash.recovery import UsbDevice
+from hil.boards.jetson.flash.target import (
+    FlashTarget,
+    flash_board,
+    plan_of,
+    target_in_lab,
+    target_on_bench,
+)
 from hil.boards.power.command import CommandSpec
 from hil.boards.protocol import Fidelity
 from hil.cli.app import run
-from hil.cli.board.flash import FlashTarget, flash_board, plan_of, target_in_lab, target_on_bench
 from hil.cli.output import Progress
 from hil.errors import BenchError, ConfigurationError
+from hil.lab.model import load_lab
 from hil.lab.power import SupervisorSpec
 from hil.leases.leases import Leases
 from tests.kits.real_board_lab import HOST_KEY
@@ -307,5 +314,5 @@ def test_a_stand_in_or_a_board_without_a_usb_port_is_refused(tmp_path: Path, lab
         target_on_bench(jetson(tmp_path, usb_path=""))
     assert "hil lab discover" in error.value.remedy
     with pytest.raises(ConfigurationError, match="has no board zz") as unknown:
-        target_in_lab("zz", lab)
+        target_in_lab("zz", load_lab(lab))
     assert "b1, b2, b3" in unknown.value.remedy
