@@ -56,7 +56,7 @@ def pick(name: str | None) -> str:
     if name:
         return name
     up = [n for n in known_benches() if is_live(n)]
-    # A campaign's own bench is not in the way of one that was brought up to stay.
+    # A campaign's own bench does not count beside one that was brought up to stay.
     kept = [n for n in up if (state := read_state(n)) and not state.tied]
     if len(kept or up) == 1:
         return (kept or up)[0]

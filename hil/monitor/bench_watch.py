@@ -1,4 +1,4 @@
-"""Looking at a whole bench, once or for days: connections are kept, and nothing that hangs delays the rest."""
+"""The state of a whole bench, once or for days: connections are kept, and a part that hangs delays no other."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Monitor(AbstractContextManager["Monitor"]):
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._bench = bench
-        self._sky = bench.orbit  # read here: later its file may be gone, with a bench that goes down
+        self._sky = bench.orbit  # read now: its file goes away with the bench
         self._deadline_s = deadline_s
         self._clock = clock
         count = len(bench.boards)
@@ -66,9 +66,9 @@ class Monitor(AbstractContextManager["Monitor"]):
         self._leases = BackgroundPoll("leases", self._look_at_leases)
 
     def snapshot(self) -> Health:
-        """One look at everything, boards in parallel, within about ``deadline_s``.
+        """Return the state of everything, boards in parallel, within about ``deadline_s``.
 
-        What does not answer is a fact of the picture; nothing is raised for it.
+        A part that does not answer is one of the ``problems``; nothing is raised for it.
         """
         begun, taken_at = self._clock.monotonic(), time.time()
         bench, problems = self._bench, []
@@ -78,13 +78,13 @@ class Monitor(AbstractContextManager["Monitor"]):
 
         def wait(what: str, poll: BackgroundPoll[tuple[T, ...]]) -> tuple[T, ...]:
             try:
-                found = poll.wait(left_s())
-            except Exception as exc:  # what cannot be looked at is shown, whatever the reason
+                result = poll.wait(left_s())
+            except Exception as exc:  # shown as a problem of the bench, for any reason
                 problems.append(f"{what}: {one_line(exc)}")
                 return ()
-            if found is None:
+            if result is None:
                 problems.append(f"{what}: no answer within {self._deadline_s:g} s")
-            return found or ()
+            return result or ()
 
         for watch in self._boards.values():
             watch.begin()
@@ -157,7 +157,7 @@ class Monitor(AbstractContextManager["Monitor"]):
         from hil.leases.leases import Leases, default_store
 
         if not default_store().exists():
-            return ()  # nobody ever took one, and a look makes no store
+            return ()  # no lease was ever taken, and reading makes no store
         lab, store = self._bench.lab, Leases()
         keys = lease_keys(lab, self._bench.name)
         names = {key: board.name for key, board in zip(keys, lab.boards, strict=True)}
@@ -201,9 +201,9 @@ def _direction(
 
 
 def snapshot(bench: Bench, *, deadline_s: float = 15.0) -> Health:
-    """One look at a bench; for more than one keep a :class:`Monitor`, which keeps connections.
+    """Return the state of a bench once; for more keep a :class:`Monitor`, which keeps connections.
 
-    It is patient: opening a session to each of forty boards at once takes seconds.
+    Its deadline is long: opening a session to each of forty boards at once takes seconds.
     """
     with Monitor(bench, deadline_s=deadline_s) as monitor:
         return monitor.snapshot()

@@ -34,7 +34,7 @@ class BenchCollector:
         self._is_up = is_up
 
     def collect(self) -> Iterator[Family]:
-        """Every family, also those without a series, so that a page always tells what there could be."""
+        """Yield every family, also those without a series, so that a page always lists all names."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         is_up = self._is_up(self._bench)
@@ -53,7 +53,7 @@ class BenchCollector:
 class Exporter(AbstractContextManager["Exporter"]):
     """Serves ``collector`` over HTTP while the block runs.
 
-    ``host`` is the loopback by default: the page has no password.  Port 0 takes a free one; ``address`` tells which.
+    ``host`` is the loopback by default: the page has no password.  Port 0 takes a free one: see ``address``.
     ConfigurationError when the address cannot be listened on.
     """
 

@@ -1,7 +1,7 @@
-"""One look at a bench: what an exporter tells Prometheus and what `hil bench watch` shows.  Facts only.
+"""The state of a bench, as Prometheus gets it and `hil bench watch` shows it.  Facts only.
 
-Absent is absent: None, or a name that is not there, means that nobody answered; nothing here stands for zero.
-:mod:`hil.monitor.bench_watch` does the looking.
+None, or a name that is absent, means that there was no answer; nothing here stands for zero.
+:mod:`hil.monitor.bench_watch` makes it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Sensors:
 
     @property
     def hottest_c(self) -> float | None:
-        """The junction's temperature where the board tells it (``tj``, the hottest sensor), else the highest."""
+        """The junction's temperature where the board has it (``tj``, the hottest sensor), else the highest."""
         return self.temperatures_c.get("tj", max(self.temperatures_c.values(), default=None))
 
 
@@ -118,7 +118,7 @@ class BoardHealth:
 
     @property
     def slot(self) -> str | None:
-        """The slot that runs; the OS knows sooner than whoever looks at the firmware now and then."""
+        """The slot that runs: by the OS, which is asked more often, else by the firmware."""
         if self.node is not None and self.node.slot:
             return self.node.slot
         return next((name for name, slot in self.slots.items() if slot.running), None)
@@ -133,7 +133,7 @@ class BoardHealth:
 
     @property
     def wants_attention(self) -> bool:
-        """Somebody should look: it is on and something is wrong with it, or nobody knows whether it is on."""
+        """True when the board is on and something is wrong with it, or when its power state is unknown."""
         if self.power is None:
             return True
         sick = self.node is not None and not self.node.healthy

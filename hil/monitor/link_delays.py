@@ -36,8 +36,8 @@ class LinkDelays(AbstractContextManager["LinkDelays"]):
             pace(probes, count=COUNT, interval_s=INTERVAL_S)
         longest_us = max(getattr(link, d).commanded.delay_us for link in links for d in DIRECTIONS)
         time.sleep(longest_us / 1e6 + GRACE_S)
-        found = {probe.name: [arrival.delay_ns for arrival in probe.arrivals()] for probe in probes}
-        return {name: statistics.median(delays) / 1e9 for name, delays in found.items() if delays}
+        delays_ns = {probe.name: [arrival.delay_ns for arrival in probe.arrivals()] for probe in probes}
+        return {name: statistics.median(delays) / 1e9 for name, delays in delays_ns.items() if delays}
 
     def _probe(self, link: LinkStatus, direction: Direction) -> Probe | None:
         name = (link.name, direction)

@@ -1,7 +1,7 @@
 """Every figure that `hil bench export` gives to Prometheus: name, kind, labels, meaning, and where it comes from.
 
 Names and units follow the Prometheus conventions: base units, ``_total`` for counters, ``_info`` for facts that are
-text.  A figure that nobody knows has no series; a board or link that went away takes its series with it.
+text.  A figure that is unknown has no series; a board or link that went away takes its series with it.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ METRICS: tuple[Metric, ...] = (
     _bench("hil_bench_look_duration_seconds", "How long that look took.", lambda h: h.took_s),
     _bench(
         "hil_bench_attention",
-        "Boards that somebody should look at (see hil_board_attention), and parts of the bench that did not answer.",
+        "Boards that need attention (see hil_board_attention), and parts of the bench that did not answer.",
         lambda h: sum(b.wants_attention for b in h.boards) + len(h.problems),
     ),
     _bench(
@@ -185,7 +185,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     _board(
         "hil_board_attention",
-        "1: it is on and not well, on and silent, or nobody knows whether it is on.",
+        "1: it is on and not healthy, on and silent, or its power state is unknown.",
         lambda b: b.wants_attention,
     ),
     _slot("hil_board_slot_running", "1: this slot runs now.", lambda s: s.running),
@@ -289,7 +289,7 @@ METRICS: tuple[Metric, ...] = (
         "hil_lease_expires_timestamp_seconds",
         "gauge",
         ("board", "lease", "holder", "purpose"),
-        "End of the lease on a board, Unix time; its holder renews it. No series: nobody holds the board.",
+        "End of the lease on a board, Unix time; its holder renews it. No series: the board is free.",
         _leases,
     ),
     Metric("hil_lease_waiting", "gauge", ("board",), "How many wait in the queue for the board.", _waiting),
@@ -310,7 +310,7 @@ METRICS: tuple[Metric, ...] = (
 )
 
 BENCH_UP = "hil_bench_up"
-BENCH_UP_HELP = "1: the bench is up; 0: it is not, and nothing else is told. Looked at on every scrape."
+BENCH_UP_HELP = "1: the bench is up; 0: it is not, and there are no other series. Checked on every scrape."
 
 
 def table() -> list[tuple[str, str, str, str]]:

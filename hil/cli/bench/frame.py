@@ -64,13 +64,13 @@ def frame(
 
 def share(room: int, wants: Sequence[int]) -> list[int]:
     """Divide ``room`` rows: a section that wants little gets it all, the others divide the rest evenly."""
-    given = [0] * len(wants)
+    granted = [0] * len(wants)
     left, waiting = room, sorted(range(len(wants)), key=lambda i: wants[i])
     for done, index in enumerate(waiting):
         fair = max(LEAST_ROWS, left // (len(waiting) - done))
-        given[index] = min(wants[index], fair)
-        left -= given[index]
-    return given
+        granted[index] = min(wants[index], fair)
+        left -= granted[index]
+    return granted
 
 
 def fitting(columns: Sequence[Column[T]], rows: Sequence[T], width: int) -> Table:

@@ -47,7 +47,7 @@ def qualify(
 
     with attach(bench_name) as bench, Progress() as progress:
         spec = next((b for b in bench.lab.boards if b.name == name), None)
-        found = run(
+        result = run(
             board_of(bench, name),
             by=by,
             bench=bench.name,
@@ -55,16 +55,16 @@ def qualify(
             wiring=wiring_of(spec) if spec else None,
             view=progress,
         )
-    page = write_qualification(found.document(), output or reports_out() / "qualifications")
+    page = write_qualification(result.document(), output or reports_out() / "qualifications")
     if as_json:
-        print_json(found.document() | {"page": str(page)})
+        print_json(result.document() | {"page": str(page)})
     else:
-        for check in found.checks:
+        for check in result.checks:
             if check.outcome != "PASS":
                 click.echo(f"{check.outcome}: {check.name}: {check.said}")
                 if check.remedy:
                     click.echo(f"  remedy: {check.remedy}")
-        for remark in found.notes:
+        for remark in result.notes:
             click.echo(f"note: {remark}")
-        click.echo(f"{name}: {found.outcome}; page to sign: {page}")
-    return {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}[found.outcome]
+        click.echo(f"{name}: {result.outcome}; page to sign: {page}")
+    return {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}[result.outcome]

@@ -39,7 +39,7 @@ _NOTED_S = 0.1
 def interact(
     url: str, log: Path, stdin: int | None = None, stdout: int | None = None, *, greeting: str = ""
 ) -> None:
-    """Sit at a board's console until Ctrl-] or until it is gone.
+    """Connect the terminal to a board's console until Ctrl-] or until the console is gone.
 
     What the board says is read from its log, so any number of people see every byte; what is typed goes to the
     pseudo-terminal at ``url``.  The last lines of the log come first, then ``greeting``: from then on keys count.
@@ -52,7 +52,7 @@ def interact(
         events = select.poll()
         events.register(stdin, select.POLLIN)
         events.register(line, 0)  # only its end is of interest
-        told = ""
+        shown = ""
         while True:
             ready = {descriptor for descriptor, _ in events.poll(_LOOK_MS)}
             while part := said.read(CHUNK):
@@ -67,9 +67,9 @@ def interact(
             why = _why_not(log) if before else ""
             if before and not why:
                 write_all(line, before)
-            elif why and why != told:
+            elif why and why != shown:
                 write_all(stdout, f"\r\n[{why}]\r\n".encode())
-            told = why
+            shown = why
             if escaped or not typed:
                 return
 
@@ -83,7 +83,7 @@ def _why_not(log: Path) -> str:
 
 @contextmanager
 def _line(url: str) -> Iterator[int]:
-    """The pseudo-terminal to type into, with nothing changed by it on the way."""
+    """Open the pseudo-terminal to type into; it changes no byte."""
     try:
         line = os.open(url, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as exc:
@@ -106,7 +106,7 @@ def _last_words(said: BinaryIO) -> bytes:
 
 
 def _leave_room(line: int) -> None:
-    """Take from the pseudo-terminal what nobody else takes, before it is full: a program may be listening there."""
+    """Empty the pseudo-terminal before it is full, unless a program reads it."""
     if int.from_bytes(fcntl.ioctl(line, termios.FIONREAD, bytes(4)), sys.byteorder) > _UNREAD_B:
         termios.tcflush(line, termios.TCIFLUSH)
 

@@ -66,45 +66,45 @@ def validate(files: tuple[Path, ...], as_json: bool) -> int:
     rows: list[dict[str, Any]] = []
     for file in files:
         try:
-            found = load_lab(file)
-            _check_files_named_in(found)
+            loaded = load_lab(file)
+            _check_files_named_in(loaded)
         except ConfigurationError as exc:
             if not as_json:
                 show_error(exc)
             rows.append({"file": str(file), "valid": False, "faults": exc.message.splitlines()})
             continue
         counts = {
-            "spacecraft": len(found.spacecraft),
-            "boards": len(found.boards),
-            "links": len(found.links),
+            "spacecraft": len(loaded.spacecraft),
+            "boards": len(loaded.boards),
+            "links": len(loaded.links),
         }
         rows.append({"file": str(file), "valid": True, **counts})
         if not as_json:
             what = ", ".join(f"{n} {name}" for name, n in counts.items())
-            click.echo(f"{file}: valid: {what}; {_kinds(found)}")
+            click.echo(f"{file}: valid: {what}; {_kinds(loaded)}")
     if as_json:
         print_json(rows)
     return 0 if all(row["valid"] for row in rows) else 2
 
 
-def _kinds(found: Lab) -> str:
+def _kinds(loaded: Lab) -> str:
     """Return the number of boards of each kind, such as ``6 container``."""
     kinds = Counter(
-        "real" if not b.contained else "stand-in" if b.stand_in else b.driver for b in found.boards
+        "real" if not b.contained else "stand-in" if b.stand_in else b.driver for b in loaded.boards
     )
     return ", ".join(f"{n} {kind}" for kind, n in kinds.items())
 
 
-def _check_files_named_in(found: Lab) -> None:
+def _check_files_named_in(loaded: Lab) -> None:
     """Raise ConfigurationError for a fault of the orbit file or of the OS adapter's declaration."""
-    if found.orbit:
+    if loaded.orbit:
         from hil.bench.orbit_clock import constellation_of
 
-        constellation_of(found)
+        constellation_of(loaded)
     from hil.core import kinds
 
-    updater: UpdaterKind[Any] = kinds.load(kinds.UPDATERS, found.os.adapter)
-    updater.check(found.os, found.file.parent)
+    updater: UpdaterKind[Any] = kinds.load(kinds.UPDATERS, loaded.os.adapter)
+    updater.check(loaded.os, loaded.file.parent)
 
 
 @lab.command()
@@ -121,41 +121,41 @@ def show(file: Path, as_json: bool) -> None:
     from hil.lab.addressing import board_addresses
     from hil.lab.model import load_lab
 
-    found = load_lab(file)
-    addresses = board_addresses(found)
+    loaded = load_lab(file)
+    addresses = board_addresses(loaded)
     if as_json:
-        document: dict[str, Any] = found.model_dump(mode="json", by_alias=True)
+        document: dict[str, Any] = loaded.model_dump(mode="json", by_alias=True)
         document["addresses"] = {
             name: {"flight": a.flight, "management": a.management} for name, a in addresses.items()
         }
         print_json(document)
         return
-    click.echo(f"{found.name}: {found.description}".rstrip(": "))
+    click.echo(f"{loaded.name}: {loaded.description}".rstrip(": "))
     click.echo()
     print_table(
         ["board", "spacecraft", "module", "model", "driver", "fidelity", "flight address", "role"],
         [
             (
                 b.name,
-                found.spacecraft_of(b.name).name,
+                loaded.spacecraft_of(b.name).name,
                 b.module,
                 b.model,
                 f"{b.driver}, stand-in" if b.stand_in else b.driver,
                 b.fidelity,
                 addresses[b.name].flight,
-                "gateway" if b.name == found.gateway else "",
+                "gateway" if b.name == loaded.gateway else "",
             )
-            for b in found.boards
+            for b in loaded.boards
         ],
     )
     click.echo()
     print_table(
         ["link", "kind", "between", "one way", "rate", "loss", "in flight", "source"],
-        [_link_row(found, link) for link in found.links],
+        [_link_row(loaded, link) for link in loaded.links],
     )
 
 
-def _link_row(found: Lab, link: LinkSpec) -> tuple[object, ...]:
+def _link_row(loaded: Lab, link: LinkSpec) -> tuple[object, ...]:
     scaled = f" (flight: {rate(link.nominal_rate_bps or 0)})" if link.rate_scaled else ""
     fixed_us = link.one_way_delay_us
     return (
@@ -197,7 +197,7 @@ def discover(
 
     Serial adapters, Jetsons on USB (in recovery or running), neighbours that look like Jetsons, GPIO chips. It only
     reads the lists of the kernel, of udev and of DHCP servers on this host: no packet is sent, no device is opened.
-    So a board in the network is found once this host has exchanged packets with it, or gave it its address.
+    So a board in the network is findings once this host has exchanged packets with it, or gave it its address.
 
     \b
     Examples:
@@ -216,60 +216,60 @@ def discover(
         raise ConfigurationError(
             f"{output} is there already", remedy="another name, or --force to overwrite it"
         )
-    found = look(root, network=network, hubs=hubs)
+    findings = look(root, network=network, hubs=hubs)
     if as_json:
-        document = asdict(found)
-        document["serial"] = [asdict(a) | {"url": a.url, "what": a.what} for a in found.serial]
-        document["usb"] = [asdict(d) | {"what": meaning(d.usb_id)} for d in found.usb]
+        document = asdict(findings)
+        document["serial"] = [asdict(a) | {"url": a.url, "what": a.what} for a in findings.serial]
+        document["usb"] = [asdict(d) | {"what": meaning(d.usb_id)} for d in findings.usb]
         print_json(document)
     else:
-        _print_found(found)
+        _print_found(findings)
     if output:
         from hil.host.discover.lab_draft import drafts, lab_file
 
-        if not found.any_board:
+        if not findings.any_board:
             raise ConfigurationError(
-                f"{output} was not written: nothing was found to put into it",
+                f"{output} was not written: no board was found to put into it",
                 remedy="plug a board in (see above), or begin with lab/mixed.yaml",
             )
-        write_output(output, lab_file(found))
-        boards = plural(len(drafts(found)), "board")
+        write_output(output, lab_file(findings))
+        boards = plural(len(drafts(findings)), "board")
         click.echo(f"{output}: {boards}; `hil lab validate {output}` lists the keys to fill in", err=True)
 
 
-def _print_found(found: Found) -> None:
+def _print_found(findings: Found) -> None:
     from hil.boards.jetson.flash.recovery import meaning
     from hil.core.sysfs import plain
 
     tables: list[tuple[list[str], list[tuple[object, ...]]]] = [
         (
             ["serial adapter", "USB port", "USB id", "serial number", "what"],
-            [(a.url, a.usb_port or "-", a.usb_id or "-", a.serial or "-", a.what) for a in found.serial],
+            [(a.url, a.usb_port or "-", a.usb_id or "-", a.serial or "-", a.what) for a in findings.serial],
         ),
         (
             ["NVIDIA on USB port", "USB id", "serial number", "what"],
-            [(d.port, d.usb_id, plain(d.serial) or "-", meaning(d.usb_id)) for d in found.usb],
+            [(d.port, d.usb_id, plain(d.serial) or "-", meaning(d.usb_id)) for d in findings.usb],
         ),
         (
             ["neighbour", "MAC", "interface", "name", "why"],
-            [(n.address, n.mac, n.interface or "-", n.name or "-", n.why) for n in found.neighbours],
+            [(n.address, n.mac, n.interface or "-", n.name or "-", n.why) for n in findings.neighbours],
         ),
         (
             ["GPIO chip", "label", "lines"],
-            [(c.name, c.label or "-", "-" if c.lines is None else c.lines) for c in found.gpio],
+            [(c.name, c.label or "-", "-" if c.lines is None else c.lines) for c in findings.gpio],
         ),
         (
             ["USB hub", "what", "ports that switch"],
-            [(h.place, h.what, " ".join(map(str, h.ports))) for h in found.hubs],
+            [(h.place, h.what, " ".join(map(str, h.ports))) for h in findings.hubs],
         ),
     ]
     for columns, rows in tables:
         if rows:
             print_table(columns, rows)
             click.echo()
-    if not found.any_board:
+    if not findings.any_board:
         click.echo(_NOTHING)
-    if found.other_neighbours:
-        note(f"neighbours that do not look like Jetsons: {found.other_neighbours}")
-    for problem in found.problems:
+    if findings.other_neighbours:
+        note(f"neighbours that do not look like Jetsons: {findings.other_neighbours}")
+    for problem in findings.problems:
         note(problem)

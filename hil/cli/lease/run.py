@@ -26,7 +26,7 @@ def run_with(lease: Lease, argv: Sequence[str]) -> int:
     """Run ``argv`` and return its exit code (128 + number when a signal ended it).
 
     From its start the command itself counts as the holder: when this process is killed, the command is asked to
-    end, and the boards are free once it has.  LeaseLost when somebody freed the lease: the command has ended then.
+    end, and the boards are free once it has.  LeaseLost when the lease was freed by force: the command has ended then.
     ConfigurationError when it cannot be started.
     """
     try:
@@ -70,7 +70,7 @@ def _dies_with_us() -> Callable[[], None]:
 
 def _stop_unless_renewed(lease: Lease, child: subprocess.Popen[bytes]) -> None:
     try:
-        lease.check()  # this process may only have slept through a term that nobody else wanted
+        lease.check()  # this process may only have slept, and the boards were not taken meanwhile
     except LeaseLost:
         if child.poll() is None:  # else it is gone because the command has ended
             click.echo("hil: the lease is lost; the command is asked to end", err=True)
@@ -79,7 +79,7 @@ def _stop_unless_renewed(lease: Lease, child: subprocess.Popen[bytes]) -> None:
 
 
 def _interrupt(child: subprocess.Popen[bytes]) -> Callable[[int, FrameType | None], None]:
-    """Ctrl-C is the command's business: a terminal sends it to both of us, anybody else only to us."""
+    """Pass Ctrl-C on to the command, unless the terminal has sent it to both processes."""
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         if not sys.stdin.isatty() and child.returncode is None:

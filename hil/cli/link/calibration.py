@@ -1,4 +1,4 @@
-"""How `hil link calibrate` tells its result: a line per direction, and what the page says about the bench."""
+"""The result of `hil link calibrate`: a line per direction, and the facts of the bench for the page."""
 
 from __future__ import annotations
 

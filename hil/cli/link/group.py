@@ -62,14 +62,14 @@ def show(bench_name: str | None, as_json: bool) -> None:
       hil link show --json
     """
     with attach(bench_name) as bench:
-        found, cut = bench.links.show(), bench.links.cut_links()
+        statuses, cut = bench.links.show(), bench.links.cut_links()
         engine = f"{bench.links.engine}: {bench.links.engine_reason}"
     if as_json:
-        print_json({"engine": engine, "links": [{**asdict(s), "up": s.up} for s in found]})
+        print_json({"engine": engine, "links": [{**asdict(s), "up": s.up} for s in statuses]})
         return
     print_table(
         ["link", "direction", "state", "one way", "rate", "loss", "queue", "sent", "dropped", "waiting"],
-        [_row(status, direction, cut) for status in found for direction in ("a_to_b", "b_to_a")],
+        [_row(status, direction, cut) for status in statuses for direction in ("a_to_b", "b_to_a")],
         optional=["waiting", "queue", "sent", "dropped", "loss"],
     )
     click.echo(f"shaped by {engine}")
@@ -276,10 +276,10 @@ def probe(name: str, bench_name: str | None, count: int, interval_s: float, as_j
             warm_up(probes, deadline_s=1.0)
             pace(probes, count=count, interval_s=interval_s)
             quiet_s = 0.3 + max(p.commanded.delay_us for p in (status.a_to_b, status.b_to_a)) / 1e6
-            found = [(p, collect(p, expected=count, quiet_s=quiet_s)) for p in probes]
+            probed = [(p, collect(p, expected=count, quiet_s=quiet_s)) for p in probes]
     documents: list[dict[str, Any]] = []
     rows: list[tuple[object, ...]] = []
-    for one, arrivals in found:
+    for one, arrivals in probed:
         direction = one.name[1]
         commanded_us = getattr(status, direction).commanded.delay_us
         delays = [a.delay_ns / 1000 for a in arrivals]
