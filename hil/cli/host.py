@@ -137,7 +137,7 @@ def version(as_json: bool) -> None:
         own = "not installed"
     facts = {
         "hil": own,
-        "checkout": str(paths.ROOT),
+        "package": str(paths.PACKAGE),
         "home": str(paths.home()),
         "python": sys.version.split()[0],
         "kernel": os.uname().release,

@@ -15,6 +15,7 @@ from click.shell_completion import ShellComplete
 from hil.bench.state import bench_dir, write_state
 from hil.cli.app import COMMANDS, cli, run
 from hil.core import paths
+from hil.leases.leases import Leases
 from tests.kits.fake_bench import bench_state, pretend_up
 from tests.kits.heavy_packages import HEAVY
 
@@ -112,3 +113,24 @@ def test_nothing_that_costs_is_imported_for_a_tab(two_benches: None, words: str)
     )
     assert done.stderr.strip() == "[]", done.stderr
     assert done.stdout.strip()
+
+
+def test_runs_leases_modes_and_spacecraft_are_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HIL_REPORTS", str(tmp_path / "out"))
+    monkeypatch.setenv("HIL_LEASES", str(tmp_path / "leases.db"))
+    monkeypatch.delenv("HIL_LEASE", raising=False)
+    assert completed("runs", "show", "") == ["last"]
+    for run_id in ("20260301-demo-1", "20260302-demo-2"):
+        (tmp_path / "out/runs" / run_id).mkdir(parents=True)
+    assert completed("runs", "open", "") == ["last", "20260302-demo-2", "20260301-demo-1"]
+    assert completed("runs", "report", "20260301") == ["20260301-demo-1"]
+    assert completed("lease", "free", "") == []
+    assert not (tmp_path / "leases.db").exists(), "Tab makes no store"
+    entry = Leases().reserve(["six/a2", "six/a1"], holder="anna", purpose="new fan")
+    assert completed("lease", "free", "") == [str(entry.id), "six/a1", "six/a2"]
+    assert completed("board", "mode", "a1", "MODE_5") == ["MODE_50W"]
+    on = ("campaign", "run", "testplans/six_gpu", "--lab", str(paths.ROOT / "lab/virtual.yaml"), "--on")
+    assert completed(*on, "") == ["sc-a", "sc-b"]
+    assert completed(*on, "sc-b,") == ["sc-b,sc-a"]
