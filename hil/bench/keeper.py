@@ -50,7 +50,7 @@ from hil.images.pki import ensure_pki
 from hil.images.recipes import recipe_of
 from hil.lab.model import load_lab
 from hil.links.link_box import LinkBox
-from hil.links.schedule.player import play
+from hil.links.schedule.player import Player
 from hil.links.wires import ShaperHost, Wire
 
 if TYPE_CHECKING:
@@ -248,7 +248,9 @@ class Keeper:
         if orbit:
             orbit.zero_ns = time.monotonic_ns()
             orbit.save(orbit_file(name))
-            play(box, orbit, zero_ns=orbit.zero_ns, log_path=schedule_log(name), on_error=_say)
+            Player(
+                box, orbit, zero_ns=orbit.zero_ns, log_path=schedule_log(name), on_error=_say
+            ).start()
             usable = orbit.usable
         stack.callback(Router(routing, lambda: usable() - box.cut_links(), routes_log(name)).close)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hil.errors import ConfigurationError
 from hil.lab.model import Lab
-from hil.links.schedule.windows import Row
+from hil.links.schedule.windows import ScheduleRow
 from hil.orbit.phases import Candidate, LinkPlan
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class OrbitClock:
         fixed = {link.name for link in self.lab.links if not link.follows_orbit}
         return (self.tracked(now_s) & self.tracked(now_s + LEAD_S)) | fixed
 
-    def window(self, from_ns: int, to_ns: int) -> list[Row]:
+    def window(self, from_ns: int, to_ns: int) -> list[ScheduleRow]:
         """Rows of every link for the player: state at ``from_ns``, then its changes before ``to_ns``.
 
         Beyond the end of the plan links stay as they were last.
@@ -126,7 +126,7 @@ class OrbitClock:
             to_s=min(to_ns / 1e9, end_s),
         )
         return [
-            Row(max(from_ns, round(row.at_s * 1e9)), row.link, row.up, row.delay_us, row.loss_ppm)
+            ScheduleRow(max(from_ns, round(row.at_s * 1e9)), row.link, row.up, row.delay_us, row.loss_ppm)
             for row in found
         ]
 

@@ -82,7 +82,7 @@ def _timeline(orbit: OrbitClock, recorder: Recorder, began_s: float) -> None:
 
 
 def _schedule(log: Path, recorder: Recorder) -> None:
-    from hil.links.schedule.player import summarise
+    from hil.links.schedule.applied_log import summarise
 
     if log.exists():
         path = recorder.artefact(log, kind="schedule")

@@ -26,7 +26,7 @@ from hil.links.link_box import End, Wire
 from hil.links.state import LinkState
 
 if TYPE_CHECKING:
-    from hil.links.schedule.windows import Row
+    from hil.links.schedule.windows import ScheduleRow
 
 PREFIX = "hil."
 FLIGHT_NIC = "mgbe0"
@@ -70,7 +70,7 @@ class Plumbing:
             _sysctl(name, "net/ipv4/ip_forward", "1")
         self.take_nics()
 
-    def wires(self, now: Mapping[str, Row]) -> list[Wire]:
+    def wires(self, now: Mapping[str, ScheduleRow]) -> list[Wire]:
         """What the link box joins: every link of the lab, its ends and its shaping in each direction.
 
         ``now`` has up, delay and loss, at this moment, of the links that follow the orbit.
@@ -197,7 +197,7 @@ class Plumbing:
                 netns.delete(name)
 
 
-def _shaping(link: LinkSpec, now: Mapping[str, Row], *, a_to_b: bool) -> LinkState:
+def _shaping(link: LinkSpec, now: Mapping[str, ScheduleRow], *, a_to_b: bool) -> LinkState:
     over = link.a_to_b if a_to_b else link.b_to_a
     row = now.get(link.name)
 

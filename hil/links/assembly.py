@@ -15,7 +15,7 @@ from hil.links.wires import Wire
 def records(kernels: Kernels, wires: Sequence[Wire]) -> tuple[LinkRecord, ...]:
     """Return the record of each link, by the kernels' own numbers for the NICs. BenchError when a kernel lacks one."""
     indexes = [rtnl.interfaces(agent) for agent in kernels.agents]
-    if missing := [nic for p in kernels.places for nic in (p.a, p.b) if nic not in indexes[p.kernel]]:
+    if missing := [nic for p in kernels.nics for nic in (p.a, p.b) if nic not in indexes[p.kernel]]:
         raise BenchError(f"the link engine has no NIC {', '.join(missing)}")
     return tuple(
         LinkRecord(
@@ -26,7 +26,7 @@ def records(kernels: Kernels, wires: Sequence[Wire]) -> tuple[LinkRecord, ...]:
             commanded={"a_to_b": wire.a_to_b, "b_to_a": wire.b_to_a},
             kernel=place.kernel,
         )
-        for wire, place in zip(wires, kernels.places, strict=True)
+        for wire, place in zip(wires, kernels.nics, strict=True)
     )
 
 

@@ -21,7 +21,7 @@ from hil.links.assembly import join, records
 from hil.links.commanded import BoxRecord, LinkRecord, Override, RecordFile
 from hil.links.engines import netem, rtnl
 from hil.links.engines.agent import Agent
-from hil.links.engines.agent_server import AgentServer, RemoteAgent
+from hil.links.engines.agent_server import AgentClient, AgentServer
 from hil.links.engines.choose import choose
 from hil.links.engines.kinds import Site
 from hil.links.schedule.windows import Windows, scheduled_state
@@ -114,10 +114,10 @@ class LinkBox:
         """Drive the links of another process's link box; BenchError when none is served there."""
         store = RecordFile.beside(socket_path)
         with ExitStack() as undo:
-            agents = [undo.enter_context(RemoteAgent(socket_path))]
+            agents = [undo.enter_context(AgentClient(socket_path))]
             record = store.load()
             for number in range(1, record.kernels):
-                agents.append(undo.enter_context(RemoteAgent(socket_path, number)))
+                agents.append(undo.enter_context(AgentClient(socket_path, number)))
             box = cls(agents, store, record, sink)
             box._exits = undo.pop_all()
         return box

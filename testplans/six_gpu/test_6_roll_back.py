@@ -7,7 +7,7 @@ import pytest
 from hil.bench.state import schedule_log
 from hil.errors import BenchError, Blame
 from hil.evidence.model import at_least, at_most, equals
-from hil.links.schedule.player import summarise
+from hil.links.schedule.applied_log import summarise
 
 
 @pytest.mark.requirement("SIX-140")

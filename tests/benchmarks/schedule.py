@@ -12,7 +12,7 @@ from pathlib import Path
 from hil.links.calibration.probe import Probe, pace, warm_up
 from hil.links.engines.uml import UmlAgent
 from hil.links.link_box import LinkStatus
-from hil.links.schedule.player import play
+from hil.links.schedule.player import Player
 from hil.links.state import LinkState
 from tests.benchmarks.figures import Figure
 from tests.kits.many_links import Slope, cpu_percent, many_links, process_tree, pss_mb
@@ -35,7 +35,9 @@ def schedule(lab: Path) -> Iterator[Figure]:
         idle = cpu_percent(pids, 5)
         moved = cpu_percent_under(box.show()[:4], pids, hertz=250)
         source = Slope(box.links, spread=True)
-        player = play(box, source, zero_ns=time.monotonic_ns(), log_path=Path(directory) / "schedule.csv")
+        player = Player(
+            box, source, zero_ns=time.monotonic_ns(), log_path=Path(directory) / "schedule.csv"
+        ).start()
         time.sleep(_SETTLE_S)
         playing = cpu_percent(pids, SECONDS)
         memory = pss_mb(pids)

@@ -36,7 +36,7 @@ from hil.links.calibration.probe import (
 from hil.links.calibration.stages import arrival_rate_bps, engine_constant, judge_loss
 from hil.links.engines.kernel import missing_in_kernel
 from hil.links.link_box import Direction
-from hil.links.schedule.player import play
+from hil.links.schedule.player import Player
 from hil.links.state import GilbertElliott, LinkState
 from hil.links.wires import Profile
 from tests.benchmarks.figures import Figure
@@ -217,7 +217,7 @@ def outage(engine: str) -> Iterator[Figure]:
         seen_by_hand = [observe(probe.arrivals(), by_hand, _STREAM_INTERVAL_S) for probe in probes]
         plan = Outages("isl-0")
         zero_ns = time.monotonic_ns() + 500_000_000
-        player = play(box, plan, zero_ns=zero_ns, log_path=Path(os.devnull))
+        player = Player(box, plan, zero_ns=zero_ns, log_path=Path(os.devnull)).start()
         pace(probes, count=int((plan.span_s + 1) / _STREAM_INTERVAL_S), interval_s=_STREAM_INTERVAL_S)
         time.sleep(ONE_WAY_US / 1e6 + 0.05)
         player.close()

@@ -17,7 +17,7 @@ from hil.core import netns
 from hil.errors import BenchError
 from hil.links.calibration.probe import Probe, warm_up
 from hil.links.link_box import End, LinkBox, LinkStatus, Wire
-from hil.links.schedule.windows import Row
+from hil.links.schedule.windows import ScheduleRow
 from hil.links.state import LinkState
 from hil.links.wires import Profile
 
@@ -113,8 +113,8 @@ class Outages:
         ]
         self.span_s = self.outages_ns[-1][1] / 1e9 + 0.2
 
-    def window(self, from_ns: int, to_ns: int) -> list[Row]:
+    def window(self, from_ns: int, to_ns: int) -> list[ScheduleRow]:
         edges = [(0, True), *((at, up) for o in self.outages_ns for at, up in ((o[0], False), (o[1], True)))]
         up_now = [up for at, up in edges if at <= from_ns] or [True]
         rows = [(from_ns, up_now[-1]), *((at, up) for at, up in edges if from_ns < at < to_ns)]
-        return [Row(at, self.links[0], up, ONE_WAY_US, 0) for at, up in rows]
+        return [ScheduleRow(at, self.links[0], up, ONE_WAY_US, 0) for at, up in rows]

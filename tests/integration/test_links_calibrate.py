@@ -14,8 +14,8 @@ from hil.evidence.events import LinkFigure
 from hil.links.calibration.calibrate import BLOCKED, calibrate
 from hil.links.engines import netem, rtnl
 from hil.links.link_box import DIRECTIONS, LinkBox
-from hil.links.schedule.player import play
-from hil.links.schedule.windows import Row
+from hil.links.schedule.player import Player
+from hil.links.schedule.windows import ScheduleRow
 from hil.links.state import MAX_DELAY_US, PPM, GilbertElliott, LinkState
 from tests.kits.link_namespaces import (
     CROSS,
@@ -60,9 +60,9 @@ class Script:
 
     def __init__(self, link: str, *steps: tuple[float, bool, int]) -> None:
         self.links = (link,)
-        self._rows = [Row(round(at * 1e9), link, up, delay_us, 0) for at, up, delay_us in steps]
+        self._rows = [ScheduleRow(round(at * 1e9), link, up, delay_us, 0) for at, up, delay_us in steps]
 
-    def window(self, from_ns: int, to_ns: int) -> list[Row]:
+    def window(self, from_ns: int, to_ns: int) -> list[ScheduleRow]:
         now = [row for row in self._rows if row.at_ns <= from_ns][-1]
         return [now._replace(at_ns=from_ns), *(r for r in self._rows if from_ns < r.at_ns < to_ns)]
 
@@ -134,7 +134,7 @@ def test_a_link_that_the_contact_plan_has_down_is_reported_and_found_silent(
 ) -> None:
     box.set("ground", a_to_b=GROUND, b_to_a=GROUND)
     plan = Script("crosslink", (0, False, 14_390))
-    player = play(box, plan, zero_ns=time.monotonic_ns(), log_path=tmp_path / "log.csv")
+    player = Player(box, plan, zero_ns=time.monotonic_ns(), log_path=tmp_path / "log.csv").start()
     try:
         time.sleep(0.5)
         rows = calibrate(box, outage=False)
@@ -153,9 +153,9 @@ def test_a_delay_that_moves_is_compared_with_what_was_commanded_when_each_packet
     steps = [
         (n / 10, True, 5_000 + 100 * n) for n in range(600)
     ]  # a millisecond a second: 30 times an orbit's
-    player = play(
+    player = Player(
         box, Script("crosslink", *steps), zero_ns=time.monotonic_ns(), log_path=tmp_path / "log.csv"
-    )
+    ).start()
     try:
         time.sleep(0.3)
         rows = calibrate(box, links=["crosslink"], outage=False)
@@ -169,7 +169,7 @@ def test_a_delay_that_moves_is_compared_with_what_was_commanded_when_each_packet
 
 def test_outages_by_hand_end_where_the_schedule_is_by_then(box: LinkBox, tmp_path: Path) -> None:
     plan = Script("crosslink", (0, True, 14_390), (1.0, True, 9_000))
-    player = play(box, plan, zero_ns=time.monotonic_ns(), log_path=tmp_path / "log.csv")
+    player = Player(box, plan, zero_ns=time.monotonic_ns(), log_path=tmp_path / "log.csv").start()
     try:
         time.sleep(0.3)
         rows = calibrate(box, links=["crosslink"])

@@ -16,7 +16,7 @@ from hil.errors import BenchError
 from hil.links.calibration.probe import Probe, blast, collect, pace, warm_up
 from hil.links.engines import cables, netem, rtnl
 from hil.links.engines.agent import Agent
-from hil.links.engines.agent_server import AgentServer, RemoteAgent
+from hil.links.engines.agent_server import AgentClient, AgentServer
 from hil.links.engines.choose import choose
 from hil.links.engines.kernel import KernelAgent, missing_in_kernel
 from hil.links.engines.relay import Kind
@@ -134,7 +134,7 @@ def test_the_relay_is_lent_to_another_client_through_a_socket(tmp_path: Path) ->
     with namespaces("lend") as prefix, KernelAgent(prefix + "box") as agent:
         server = AgentServer([agent], tmp_path / "s")
         try:
-            with RemoteAgent(tmp_path / "s") as client:
+            with AgentClient(tmp_path / "s") as client:
                 assert client.kernel_release == agent.kernel_release
                 assert rtnl.interfaces(client) == {"lo": 1}
         finally:

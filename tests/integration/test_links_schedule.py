@@ -15,7 +15,7 @@ import pytest
 from hil.core import paths
 from hil.links.calibration.probe import Arrival, Probe, collect, pace, warm_up
 from hil.links.link_box import DIRECTIONS, LinkBox, LinkStatus
-from hil.links.schedule.player import play
+from hil.links.schedule.player import Player
 from hil.links.state import LinkState
 from tests.kits.many_links import STEP_NS, Slope, many_links
 
@@ -64,7 +64,7 @@ def test_every_row_of_45_links_at_10_hz_is_applied_once(tmp_path: Path, box: Lin
     log = tmp_path / "schedule.csv"
     seconds = 6
     zero_ns = time.monotonic_ns()
-    player = play(box, Slope(box.links), zero_ns=zero_ns, log_path=log)
+    player = Player(box, Slope(box.links), zero_ns=zero_ns, log_path=log).start()
     try:
         time.sleep(seconds)
         for each in box.show():
@@ -91,7 +91,7 @@ def test_packets_follow_a_delay_that_moves_by_31_us_a_second_and_a_compensation_
     tmp_path: Path, box: LinkBox
 ) -> None:
     source = Slope(box.links[:4], delay_us=14_000)
-    player = play(box, source, zero_ns=time.monotonic_ns(), log_path=tmp_path / "log.csv")
+    player = Player(box, source, zero_ns=time.monotonic_ns(), log_path=tmp_path / "log.csv").start()
     try:
         link = box.links[2]
         with Probe(status(box, link), "a_to_b") as probe:
@@ -125,7 +125,7 @@ def test_an_outage_of_the_schedule_is_seen_by_packets_when_it_was_planned(
     zero_ns = time.monotonic_ns()
     begin_s, end_s = 1.234, 1.834
     source = Slope(box.links[28:32], delay_us=10_000, outages_s={link: (begin_s, end_s)})
-    player = play(box, source, zero_ns=zero_ns, log_path=tmp_path / "log.csv")
+    player = Player(box, source, zero_ns=zero_ns, log_path=tmp_path / "log.csv").start()
     try:
         with Probe(status(box, link), "a_to_b") as probe:
             assert not warm_up([probe])
@@ -144,7 +144,7 @@ def test_a_cut_by_another_process_holds_against_the_schedule_until_it_is_restore
     tmp_path: Path, box: LinkBox
 ) -> None:
     link = box.links[7]
-    player = play(box, Slope(box.links), zero_ns=time.monotonic_ns(), log_path=tmp_path / "log.csv")
+    player = Player(box, Slope(box.links), zero_ns=time.monotonic_ns(), log_path=tmp_path / "log.csv").start()
     program = (
         "import sys; from pathlib import Path; from hil.links.link_box import LinkBox\n"
         "with LinkBox.attach(Path(sys.argv[1])) as box:\n"

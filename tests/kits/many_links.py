@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hil.links.link_box import End, LinkBox, Wire
-from hil.links.schedule.windows import Row
+from hil.links.schedule.windows import ScheduleRow
 from hil.links.state import LinkState
 from tests.kits.link_namespaces import namespaces
 
@@ -28,7 +28,7 @@ class Slope:
     outages_s: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     spread: bool = False  # every link has moments of its own
 
-    def window(self, from_ns: int, to_ns: int) -> list[Row]:
+    def window(self, from_ns: int, to_ns: int) -> list[ScheduleRow]:
         rows = [self.row(link, from_ns) for link in self.links]
         for number, link in enumerate(self.links):
             phase_ns = number * STEP_NS // len(self.links) if self.spread else 0
@@ -39,10 +39,10 @@ class Slope:
             rows += [self.row(link, at_ns) for at_ns in edges_ns if from_ns < at_ns < to_ns]
         return sorted(set(rows))
 
-    def row(self, link: str, at_ns: int) -> Row:
+    def row(self, link: str, at_ns: int) -> ScheduleRow:
         begin_s, end_s = self.outages_s.get(link, (0.0, 0.0))
         up = not round(begin_s * 1e9) <= at_ns < round(end_s * 1e9)
-        return Row(at_ns, link, up, self.delay_us + round(self.slope_us_s * at_ns / 1e9), 0)
+        return ScheduleRow(at_ns, link, up, self.delay_us + round(self.slope_us_s * at_ns / 1e9), 0)
 
 
 def many_wires(prefix: str, count: int, state: LinkState) -> list[Wire]:

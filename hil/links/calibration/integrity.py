@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import random
 import socket
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
+from hil.core.wait import poll_until
 from hil.links.calibration.probe import Probe
 
 _BLOCK_B = 1 << 17
@@ -44,10 +44,11 @@ def deliver(
                 flows[probe] = _Flow(stack, probe, sizes_b[probe])
             except OSError as exc:
                 errors[probe] = str(exc)
-        until = time.monotonic() + deadline_s
-        while time.monotonic() < until and not all(flow.finished for flow in flows.values()):
-            if not any([flow.step() for flow in flows.values()]):
-                time.sleep(0.001)
+        for _ in poll_until(deadline_s, every_s=0.001):
+            while any([flow.step() for flow in flows.values()]):
+                continue
+            if all(flow.finished for flow in flows.values()):
+                break
         return [
             flows[probe].result() if probe in flows else Delivery(sizes_b[probe], 0, 0, errors[probe])
             for probe in probes

@@ -132,38 +132,24 @@ def judge(
     probe: Probe, commands: Sequence[Command], seen: Sequence[Seen | None], interval_s: float
 ) -> list[LinkFigure]:
     """Length of the outage that was furthest from its command, and time-to-effect over all of them."""
-    lengths = [
-        ((command.restored_ns - command.cut_ns) / 1000, each)
-        for command, each in zip(commands, seen, strict=True)
-        if each is not None
-    ]
     # a slow link has packets so far apart that the moment is not known better than that
     blur_us = interval_s * 1e6 if interval_s > 10 * _INTERVAL_S else 0.0
-    note = f"{len(commands)} outages"
-    if len(lengths) < len(commands) or not lengths:
-        commanded = (commands[0].restored_ns - commands[0].cut_ns) / 1000
-        missing = f"{len(commands) - len(lengths)} of {len(commands)} outages could not be seen"
+    commanded_us = [(command.restored_ns - command.cut_ns) / 1000 for command in commands]
+    observed = [(length_us, each) for length_us, each in zip(commanded_us, seen, strict=True) if each]
+    if not observed or len(observed) < len(commands):
+        missing = f"{len(commands) - len(observed)} of {len(commands)} outages could not be seen"
+        length_us = round(commanded_us[0], 1)
         return [
-            figure(probe, "outage_length", round(commanded, 1), None, "us", OUTAGE_TOLERANCE_US, missing),
+            figure(probe, "outage_length", length_us, None, "us", OUTAGE_TOLERANCE_US, missing),
             *(figure(probe, q, 0, None, "us", EFFECT_TOLERANCE_US, missing) for q in _QUANTITIES),
         ]
-    commanded, worst = max(lengths, key=lambda pair: abs(pair[1].length_us - pair[0]))
-    tolerance = OUTAGE_TOLERANCE_US + blur_us
-    rows = [
-        figure(
-            probe,
-            "outage_length",
-            round(commanded, 1),
-            worst.length_us,
-            "us",
-            tolerance,
-            f"the worst of {len(commands)}",
-        )
-    ]
+    length_us, worst = max(observed, key=lambda pair: abs(pair[1].length_us - pair[0]))
+    tolerance_us, note = OUTAGE_TOLERANCE_US + blur_us, f"the worst of {len(commands)}"
+    rows = [figure(probe, "outage_length", round(length_us, 1), worst.length_us, "us", tolerance_us, note)]
     for name in ("cut", "restore"):
-        effects = [getattr(each, f"{name}_effect_us") for _, each in lengths]
+        effects = [getattr(each, f"{name}_effect_us") for _, each in observed]
         rows.append(information(probe, f"{name}_effect_p50", 0, percentile(effects, 0.5)))
-        p99 = percentile(effects, 0.99)
+        p99, note = percentile(effects, 0.99), f"{len(commands)} outages"
         rows.append(figure(probe, f"{name}_effect_p99", 0, p99, "us", EFFECT_TOLERANCE_US + blur_us, note))
     return rows
 

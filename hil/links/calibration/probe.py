@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from hil.core import netns
+from hil.core.wait import poll_until
 from hil.errors import BenchError
 from hil.links.link_box import Direction, End, LinkStatus
 from hil.links.state import ETHERNET_HEADER_B
@@ -197,12 +198,12 @@ def address_of(end: End) -> str:
 def warm_up(probes: Sequence[Probe], *, deadline_s: float = 3.0) -> set[tuple[str, Direction]]:
     """Send until something has arrived in every direction (neighbour discovery done); those that stay silent."""
     silent = {probe.name for probe in probes}
-    until = time.monotonic() + deadline_s
-    while silent and time.monotonic() < until:
+    for _ in poll_until(deadline_s, every_s=0.01):
+        silent -= {probe.name for probe in probes if probe.name in silent and probe.arrivals()}
+        if not silent:
+            break
         for probe in probes:
             probe.send()
-        time.sleep(0.01)
-        silent -= {probe.name for probe in probes if probe.name in silent and probe.arrivals()}
     return silent
 
 

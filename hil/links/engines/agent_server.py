@@ -83,7 +83,7 @@ class AgentServer:
             client.close()
 
 
-class RemoteAgent(Agent):
+class AgentClient(Agent):
     """One of the agents that another process serves at ``socket_path``. BenchError when nobody does."""
 
     def __init__(self, socket_path: Path, number: int = 0, *, timeout_s: float = 20.0) -> None:

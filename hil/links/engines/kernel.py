@@ -11,7 +11,7 @@ from hil.core import netns
 from hil.errors import BenchError
 from hil.links.engines import cables, netem, rtnl
 from hil.links.engines.agent import Agent
-from hil.links.engines.kinds import EngineKind, Kernels, Place, Site
+from hil.links.engines.kinds import EngineKind, Kernels, LinkNics, Site
 from hil.links.engines.process import RelayProcess
 from hil.links.engines.relay import Kind, RelayLine, compile_relay
 from hil.links.state import LinkState
@@ -83,7 +83,7 @@ def _lacking() -> str:
 def _start(site: Site, undo: ExitStack) -> Kernels:
     laid = cables.lay_all(site.namespace, site.wires, site.profile, undo)
     agent = undo.enter_context(KernelAgent(site.namespace))
-    return Kernels((agent,), tuple(Place(0, a.nic, b.nic) for a, b in laid))
+    return Kernels((agent,), tuple(LinkNics(0, a.nic, b.nic) for a, b in laid))
 
 
 KERNEL = EngineKind(

@@ -31,7 +31,7 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Place:
+class LinkNics:
     """Where a link is shaped: the number of the kernel among the box's, and its NICs there that lead to a and b."""
 
     kernel: int
@@ -44,7 +44,7 @@ class Kernels:
     """The kernels that an engine started, and every link's place in them, in the order of the wires."""
 
     agents: tuple[Agent, ...]
-    places: tuple[Place, ...]
+    nics: tuple[LinkNics, ...]
     note: str = ""  # about these kernels, for people
 
 

@@ -27,7 +27,7 @@ from hil.core.processes import identify
 from hil.errors import BenchError, ConfigurationError, HilError
 from hil.links.engines import cables, mconsole
 from hil.links.engines.agent import Agent
-from hil.links.engines.kinds import EngineKind, Kernels, Place, Site
+from hil.links.engines.kinds import EngineKind, Kernels, LinkNics, Site
 from hil.links.engines.process import RelayProcess
 from hil.links.engines.relay import Kind, RelayLine, compile_preload, compile_relay
 from hil.links.engines.sysctl import big_socket_buffers, left_raised, restore_socket_buffers
@@ -266,7 +266,7 @@ def _start(site: Site, undo: ExitStack) -> Kernels:
     places = []
     for kernel, (a, b) in zip(kernel_of, laid, strict=True):
         first = len(nics[kernel])
-        places.append(Place(kernel, f"vec{first}", f"vec{first + 1}"))
+        places.append(LinkNics(kernel, f"vec{first}", f"vec{first + 1}"))
         nics[kernel] += [a.nic, b.nic]
     mtu = max(wire.a_to_b.mtu for wire in site.wires)
 

@@ -10,7 +10,7 @@ COLUMNS = ("planned_s", "late_us", "link", "direction", "up", "delay_us", "loss_
 """Of the log: seconds since the schedule's zero, one row per link and direction; ``error`` is an errno."""
 
 
-class Tally:
+class AppliedCounts:
     """Counts of applied rows, in bounded memory: lateness is kept to three significant digits."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Tally:
 
 def summarise(log_path: Path) -> dict[str, int]:
     """What :meth:`Player.summary` says, from the log that a player wrote (``lost`` is not in it and reads 0)."""
-    tally = Tally()
+    tally = AppliedCounts()
     with log_path.open(newline="") as log:
         for row in csv.DictReader(log):
             if row["held"]:  # else the line that is being written

@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from hil.errors import HarnessError
 from hil.links.engines.agent import Agent, ClockOffset
 from hil.links.engines.wire_format import KEEP_ALL, Applied, PlanRow
-from hil.links.schedule.windows import Row
+from hil.links.schedule.windows import ScheduleRow
 from hil.links.shape import Direction
 
 _CLOCK_READINGS = 5
 
 
 @dataclass(frozen=True)
-class Sent:
+class SentRow:
     """A row of the schedule in one direction, and what was made of it for the kernel."""
 
-    row: Row
+    row: ScheduleRow
     direction: Direction
     made: PlanRow
 
 
-class Feed:
+class KernelFeed:
     """One kernel's part of a schedule, in our time; the kernel's clock may run apart from ours."""
 
     def __init__(self, agent: Agent, *, now_ns: Callable[[], int]) -> None:
@@ -33,9 +33,9 @@ class Feed:
         """Rows that found no room in the kernel's log."""
         self._now_ns = now_ns
         self._seen = 0
-        self.sent: dict[tuple[int, int], Sent] = {}
+        self.sent: dict[tuple[int, int], SentRow] = {}
         """Rows that the kernel has not told of yet, by slot and time on its clock."""
-        self._superseded: dict[tuple[int, int], Sent] = {}
+        self._superseded: dict[tuple[int, int], SentRow] = {}
 
     def measure_clock(self) -> None:
         self.clock = self.agent.offset(self._now_ns, readings=_CLOCK_READINGS)
@@ -45,7 +45,7 @@ class Feed:
         assert self.clock is not None, "measure_clock() comes first"
         return at_ns - self.clock.offset_ns
 
-    def send(self, rows: Sequence[Sent], *, instead_from_ns: int | None = None) -> None:
+    def send(self, rows: Sequence[SentRow], *, instead_from_ns: int | None = None) -> None:
         """Hand over rows in time order; they replace all from ``instead_from_ns`` of the kernel's clock on."""
         if instead_from_ns is not None:
             self._superseded = {key: row for key, row in self.sent.items() if key[1] >= instead_from_ns}
@@ -56,7 +56,7 @@ class Feed:
         if rows or instead_from_ns is not None:
             self.agent.plan_commit(KEEP_ALL if instead_from_ns is None else instead_from_ns)
 
-    def log(self) -> Iterator[tuple[Applied, Sent]]:
+    def log(self) -> Iterator[tuple[Applied, SentRow]]:
         """What the kernel did since the last time, each row once. HarnessError for one that it was not given."""
         while True:
             piece = self.agent.plan_log(self._seen)

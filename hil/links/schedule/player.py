@@ -8,27 +8,25 @@ from __future__ import annotations
 import csv
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from hil.errors import BenchError, ConfigurationError, HarnessError, HilError
 from hil.links.commanded import BoxRecord, LinkRecord, Override, ScheduleRecord
 from hil.links.engines.wire_format import SLOTS_MAX, Applied
-from hil.links.schedule.applied_log import COLUMNS, Tally, summarise
-from hil.links.schedule.kernel_feed import Feed, Sent
-from hil.links.schedule.windows import Row, Source, Thinner, Windows, scheduled_state
+from hil.links.schedule.applied_log import COLUMNS, AppliedCounts
+from hil.links.schedule.kernel_feed import KernelFeed, SentRow
+from hil.links.schedule.windows import ScheduleRow, Source, Thinner, Windows, scheduled_state
 from hil.links.shape import DIRECTIONS, Direction, plan_row, shape_of, slot
 from hil.links.state import LinkState
 
 if TYPE_CHECKING:
     from hil.links.link_box import LinkBox
 
-__all__ = ["Player", "summarise"]
 AHEAD_S = 15.0
 """The engine holds rows for so long, so that this process may be held up."""
 BURSTY_STEP_US = 20
@@ -39,36 +37,10 @@ _ROUND_S = 0.5
 _LEAD_S = 0.1  # the first rows are with the engine before they are due
 
 
-def play(
-    box: LinkBox,
-    source: Source,
-    *,
-    zero_ns: int,
-    log_path: Path,
-    window_s: float = 30.0,
-    on_error: Callable[[HilError], None] | None = None,
-) -> Player:
-    """Let the links of ``source`` follow it, in the process that owns the box, until the box is closed.
-
-    ``zero_ns`` is the CLOCK_MONOTONIC ns of the schedule's zero.  See :class:`Player`.
-    """
-    player = Player(
-        box,
-        source,
-        zero_ns=zero_ns,
-        log_path=log_path,
-        window_s=window_s,
-        on_error=on_error,
-        now_ns=box.now_ns,
-    )
-    player.start()
-    box.on_close(player.close)
-    return player
-
-
 class Player:
-    """Plays ``source`` on the links of a box; made by :func:`play`, ended with the box.
+    """Plays ``source`` on the links of a box, in the process that owns it; :meth:`start` begins, the box's end ends it.
 
+    ``zero_ns`` is the CLOCK_MONOTONIC ns of the schedule's zero.
     ``on_error`` is called once, from the player's thread, with whatever ends the playing (also in ``failure``),
     and once with the first row that the engine's kernel refused; further ones are counted.
     """
@@ -82,17 +54,18 @@ class Player:
         log_path: Path,
         window_s: float = 30.0,
         on_error: Callable[[HilError], None] | None = None,
-        now_ns: Callable[[], int] = time.monotonic_ns,
+        now_ns: Callable[[], int] | None = None,
     ) -> None:
+        now_ns = now_ns or box.now_ns
         self.failure: HilError | None = None
         self._box = box
-        self._feeds = [Feed(agent, now_ns=now_ns) for agent in box.agents]
+        self._feeds = [KernelFeed(agent, now_ns=now_ns) for agent in box.agents]
         self._source = source
         self._zero_ns, self._now_ns = zero_ns, now_ns
         self._window_ns = round(window_s * 1e9)
         self._windows = Windows.beside(box.store.path, source.links)
         self._log_path = log_path
-        self._tally = Tally()
+        self._counts = AppliedCounts()
         self._on_error = on_error or (lambda error: None)
         self._lock = threading.Lock()
         self._end = threading.Event()
@@ -100,11 +73,11 @@ class Player:
         self._links: dict[str, tuple[int, LinkRecord]] = {}
         self._bulk = box.profile == "bulk"
         self._thinner = Thinner()
-        self._waiting: deque[Row] = deque()  # fetched, not yet with the engine
+        self._waiting: deque[ScheduleRow] = deque()  # fetched, not yet with the engine
         self._begun_ns = self._fetched_ns = self._loaded_ns = 0
         self._clock_noted_ns = -1
 
-    def start(self) -> None:
+    def start(self) -> Self:
         """Begin to play, in the middle if the zero has passed. ConfigurationError for links that are not there."""
         with self._box.store.changing() as draft:
             record = draft.record
@@ -126,6 +99,8 @@ class Player:
             draft.record = replace(record, schedule=schedule)
         self._end.wait(min(_LEAD_S, max(0.0, (self._begun_ns - self._now()) / 1e9)))
         self._thread.start()
+        self._box.on_close(self.close)
+        return self
 
     def _prepared(self, record: BoxRecord) -> BoxRecord:
         """The engine knows every direction, and has its first rows."""
@@ -178,7 +153,7 @@ class Player:
 
     def summary(self) -> dict[str, int]:
         """Rows the engine took, how late they were, how many its kernel refused, were held, or left no trace."""
-        return self._tally.summary()
+        return self._counts.summary()
 
     def close(self) -> None:
         """Stop; the links stay as they are now and are commanded by hand again. Safe to call twice."""
@@ -213,7 +188,9 @@ class Player:
                 self._on_error(self.failure)
                 return
 
-    def _begin_at(self, source: Source, from_ns: int, before: Mapping[str, Row] | None = None) -> None:
+    def _begin_at(
+        self, source: Source, from_ns: int, before: Mapping[str, ScheduleRow] | None = None
+    ) -> None:
         """Fetch from here on; ``before`` has what the engine does by then."""
         self._source = source
         bursty = {
@@ -241,7 +218,7 @@ class Player:
         for feed in self._feeds:
             feed.measure_clock()
 
-    def _checked(self, rows: Iterable[Row], from_ns: int, to_ns: int) -> Iterable[Row]:
+    def _checked(self, rows: Iterable[ScheduleRow], from_ns: int, to_ns: int) -> Iterable[ScheduleRow]:
         last_ns = from_ns
         for row in rows:
             if row.at_ns == to_ns:
@@ -259,7 +236,7 @@ class Player:
         )
         while self._fetched_ns < upto_ns:
             self._fetch()
-        piece: list[Row] = []
+        piece: list[ScheduleRow] = []
         while self._waiting and self._waiting[0].at_ns < upto_ns:
             piece.append(self._waiting.popleft())
         for number, feed in enumerate(self._feeds):
@@ -270,26 +247,26 @@ class Player:
             feed.send([made for row in rows for made in self._made(row, feed)], instead_from_ns=instead_ns)
         self._loaded_ns = upto_ns
 
-    def _made(self, row: Row, feed: Feed) -> Iterator[Sent]:
+    def _made(self, row: ScheduleRow, feed: KernelFeed) -> Iterator[SentRow]:
         """Both directions of a row, as its kernel takes them."""
         position, link = self._links[row.link]
         at_ns = feed.kernel_ns(self._zero_ns + row.at_ns)
         for direction in DIRECTIONS:
             state = scheduled_state(link.commanded[direction], row, bulk=self._bulk)
-            yield Sent(row, direction, plan_row(state, at_ns=at_ns, number=slot(position, direction)))
+            yield SentRow(row, direction, plan_row(state, at_ns=at_ns, number=slot(position, direction)))
 
     def _drain(self) -> None:
         """Write down what the engine did since the last time, in the order of the plan; every row is told once."""
         told = [each for feed in self._feeds for each in feed.log()]
         told.sort(key=lambda each: each[1].row.at_ns)
-        self._tally.lost = sum(feed.lost for feed in self._feeds)
+        self._counts.lost = sum(feed.lost for feed in self._feeds)
         with self._log_path.open("a", newline="") as file:
             csv.writer(file).writerows(self._noted(applied, sent) for applied, sent in told)
 
-    def _noted(self, applied: Applied, sent: Sent) -> tuple[object, ...]:
+    def _noted(self, applied: Applied, sent: SentRow) -> tuple[object, ...]:
         row, direction = sent.row, sent.direction
-        self._tally.add(applied.late_us, applied.error, applied.held)
-        if applied.error and self._tally.errors == 1:
+        self._counts.add(applied.late_us, applied.error, applied.held)
+        if applied.error and self._counts.errors == 1:
             self._on_error(_refused(row, direction, applied))
         planned = f"{row.at_ns / 1e9:.6f}"
         state = int(row.up), row.delay_us, row.loss_ppm
@@ -328,7 +305,7 @@ class Player:
                 draft.record = replace(draft.record, clock=feed.clock)
 
 
-def _refused(row: Row, direction: Direction, applied: Applied) -> BenchError:
+def _refused(row: ScheduleRow, direction: Direction, applied: Applied) -> BenchError:
     return BenchError(
         f"the link engine refused the schedule's row for {row.link} {direction} at {row.at_ns / 1e9:.3f} s: "
         f"{os.strerror(applied.error)}",

@@ -26,7 +26,7 @@ _CACHED = 6
 _TRIES = 5
 
 
-class Row(NamedTuple):
+class ScheduleRow(NamedTuple):
     """A link, both directions, from ``at_ns`` after the schedule's zero on."""
 
     at_ns: int
@@ -44,12 +44,12 @@ class Source(Protocol):
         """The links that follow the schedule."""
         ...
 
-    def window(self, from_ns: int, to_ns: int) -> list[Row]:
+    def window(self, from_ns: int, to_ns: int) -> list[ScheduleRow]:
         """Rows in time order: every link's state at ``from_ns``, then the changes before ``to_ns``."""
         ...
 
 
-def scheduled_state(own: LinkState, row: Row, *, bulk: bool = False) -> LinkState:
+def scheduled_state(own: LinkState, row: ScheduleRow, *, bulk: bool = False) -> LinkState:
     """What a row commands in a direction whose own state gives rate, MTU and burst model.
 
     Loss comes from the row unless the direction has a burst model; profile bulk knows no random loss.
@@ -68,15 +68,15 @@ class Thinner:
     """
 
     def __init__(self, step_us: Mapping[str, int] | None = None) -> None:
-        self.last: dict[str, Row] = {}
+        self.last: dict[str, ScheduleRow] = {}
         self._step_us = step_us or {}
 
-    def changes(self, rows: Iterable[Row], *, before_ns: int) -> list[Row]:
+    def changes(self, rows: Iterable[ScheduleRow], *, before_ns: int) -> list[ScheduleRow]:
         """The rows that matter of one window, which ends at ``before_ns`` and the next of which begins there."""
-        kept: dict[tuple[int, str], Row] = {}  # one per moment and link
-        moving: dict[str, Row] = {}  # a delay that is to move at the next tenth of a second
+        kept: dict[tuple[int, str], ScheduleRow] = {}  # one per moment and link
+        moving: dict[str, ScheduleRow] = {}  # a delay that is to move at the next tenth of a second
 
-        def keep(row: Row) -> None:
+        def keep(row: ScheduleRow) -> None:
             self.last[row.link] = row
             kept[row.at_ns, row.link] = row
 
@@ -113,13 +113,13 @@ class Windows:
         self._links = tuple(links)
         self._listed: list[_Window] = []
         self._lock = threading.Lock()  # one reader at a time: threads share a link box
-        self._loaded: dict[Path, dict[str, tuple[list[int], list[Row]]]] = {}
+        self._loaded: dict[Path, dict[str, tuple[list[int], list[ScheduleRow]]]] = {}
 
     @classmethod
     def beside(cls, socket_path: Path, links: Sequence[str]) -> Windows:
         return cls(socket_path.with_suffix(".schedule"), links)
 
-    def write(self, from_ns: int, to_ns: int, rows: Iterable[Row]) -> None:
+    def write(self, from_ns: int, to_ns: int, rows: Iterable[ScheduleRow]) -> None:
         """Add a window; rows in time order, keyframe first. Windows much older than it go."""
         numbers = {name: number for number, name in enumerate(self._links)}
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -150,14 +150,14 @@ class Windows:
                 path.unlink(missing_ok=True)
             self.directory.rmdir()
 
-    def at(self, link: str, at_ns: int) -> Row:
+    def at(self, link: str, at_ns: int) -> ScheduleRow:
         """The row last due at a moment; before the beginning the first one, after the end the last one.
 
         BenchError for a moment that is too long ago to be known, or when no schedule is kept here.
         """
         return self.between(link, at_ns, at_ns)[-1]
 
-    def between(self, link: str, from_ns: int, to_ns: int) -> list[Row]:
+    def between(self, link: str, from_ns: int, to_ns: int) -> list[ScheduleRow]:
         """The row last due at ``from_ns`` and those that came until ``to_ns``, in time order."""
         with self._lock:
             for _ in range(_TRIES):
@@ -170,8 +170,8 @@ class Windows:
             f"the schedule at {self.directory} does not keep still", remedy="is the bench going down?"
         )
 
-    def _between(self, link: str, from_ns: int, to_ns: int) -> list[Row]:
-        found: list[Row] = []
+    def _between(self, link: str, from_ns: int, to_ns: int) -> list[ScheduleRow]:
+        found: list[ScheduleRow] = []
         at_ns = from_ns
         while True:
             window = self._covering(at_ns)
@@ -202,13 +202,15 @@ class Windows:
             remedy=f"ask within {KEPT_S:.0f} s, or read the applied log",
         )
 
-    def _rows(self, window: _Window) -> dict[str, tuple[list[int], list[Row]]]:
+    def _rows(self, window: _Window) -> dict[str, tuple[list[int], list[ScheduleRow]]]:
         if window.path not in self._loaded:
-            per_link: dict[str, tuple[list[int], list[Row]]] = {name: ([], []) for name in self._links}
+            per_link: dict[str, tuple[list[int], list[ScheduleRow]]] = {
+                name: ([], []) for name in self._links
+            }
             for at_ns, delay_us, loss_ppm, number, up in _ROW.iter_unpack(window.path.read_bytes()):
                 times, rows = per_link[self._links[number]]
                 times.append(at_ns)
-                rows.append(Row(at_ns, self._links[number], bool(up), delay_us, loss_ppm))
+                rows.append(ScheduleRow(at_ns, self._links[number], bool(up), delay_us, loss_ppm))
             if empty := [name for name, (times, _) in per_link.items() if not times]:
                 raise HarnessError(f"window {window.path.name} has no keyframe of {', '.join(empty)}")
             while len(self._loaded) >= _CACHED:

@@ -10,7 +10,7 @@ import pytest
 from hil.errors import BenchError, ConfigurationError
 from hil.evidence.events import LinkCommanded, LinkCut, LinkRestored
 from hil.links.engines import netem, rtnl
-from hil.links.engines.agent_server import AgentServer, RemoteAgent
+from hil.links.engines.agent_server import AgentClient, AgentServer
 from hil.links.engines.relay import Kind
 from hil.links.engines.uml import deal
 from hil.links.link_box import End, LinkBox, Wire
@@ -215,7 +215,7 @@ def test_attaching_where_nothing_is_served_says_so(tmp_path: Path) -> None:
 
 def test_a_client_notices_that_the_owner_went_away(tmp_path: Path, agent: FakeAgent) -> None:
     server = AgentServer([agent], tmp_path / "s")
-    with RemoteAgent(tmp_path / "s") as client:
+    with AgentClient(tmp_path / "s") as client:
         assert client.clock() == 0
         server.close()
         with pytest.raises(BenchError, match="went away"):
@@ -232,7 +232,7 @@ def test_an_error_of_the_engine_reaches_the_client_in_its_words(tmp_path: Path) 
     server = AgentServer([Broken()], tmp_path / "s")
     try:
         with (
-            RemoteAgent(tmp_path / "s") as client,
+            AgentClient(tmp_path / "s") as client,
             pytest.raises(BenchError, match="User-Mode Linux is gone"),
         ):
             client.ethtool("vec0", 1, 0)
@@ -248,7 +248,7 @@ def test_the_socket_of_a_killed_owner_is_replaced_and_that_of_a_living_one_is_no
     try:
         with pytest.raises(BenchError, match="already served"):
             AgentServer([agent], tmp_path / "s")
-        with RemoteAgent(tmp_path / "s") as client:
+        with AgentClient(tmp_path / "s") as client:
             assert client.kernel_release == "0.0.0-fake"
     finally:
         server.close()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from hil.boards.ssh.login import Target
 from hil.core.check import Check, Status
+from hil.core.wait import poll_until
 from hil.errors import ConfigurationError, HilError
 from hil.links.engines import offload, rtnl
 from hil.links.engines.kernel import missing
@@ -135,12 +136,11 @@ def _with_carrier(agent: ShaperHostAgent, nics: dict[str, Nic], down: Sequence[s
             agent.undo(ports.address_mode(nic.index, nic.address_mode))
             rtnl.transact(agent, [("no IPv6 address", ports.address_mode(nic.index, 1))])
         rtnl.transact(agent, [(f"port {name} up", ports.set_link(nic.index, nic.flags | 1, nic.mtu))])
-    until = time.monotonic() + _CARRIER_S
-    now = ports.nics(agent) if down else nics
-    while not all(now[name].carrier for name in down) and time.monotonic() < until:
-        time.sleep(0.2)
-        now = ports.nics(agent)
-    return now
+    for _ in poll_until(_CARRIER_S if down else 0.0, every_s=0.2):
+        nics = ports.nics(agent)
+        if all(nics[name].carrier for name in down):
+            break
+    return nics
 
 
 def examine(facts: ShaperHostFacts) -> list[Check]:

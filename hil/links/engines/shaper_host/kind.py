@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 from hil.errors import BenchError, ConfigurationError
 from hil.links.engines.kernel import missing
-from hil.links.engines.kinds import EngineKind, Kernels, Place, Site
+from hil.links.engines.kinds import EngineKind, Kernels, LinkNics, Site
 from hil.links.engines.shaper_host import ports
 from hil.links.engines.shaper_host.agent import ShaperHostAgent, install, log_in
 from hil.links.engines.shaper_host.checks import checks
@@ -35,7 +35,7 @@ def _start(site: Site, undo: ExitStack) -> Kernels:
     mtus = [wire.a_to_b.mtu for wire in site.wires for _ in range(2)]
     nics = ports.lay(agent, ends, mtus=mtus, profile=site.profile)
     pairs = zip(nics[::2], nics[1::2], strict=True)
-    return Kernels((agent,), tuple(Place(0, a, b) for a, b in pairs), f"the lab file names {target.name}")
+    return Kernels((agent,), tuple(LinkNics(0, a, b) for a, b in pairs), f"the lab file names {target.name}")
 
 
 SHAPER_HOST = EngineKind(

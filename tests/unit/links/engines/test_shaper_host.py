@@ -24,7 +24,7 @@ from hil.links.engines.shaper_host.checks import ShaperHostFacts, checks, examin
 from hil.links.engines.shaper_host.ports import Nic
 from hil.links.link_box import End, LinkBox, Wire
 from hil.links.schedule.player import Player
-from hil.links.schedule.windows import Row
+from hil.links.schedule.windows import ScheduleRow
 from hil.links.state import LinkState, limit_packets
 from hil.links.wires import Port, ShaperHost
 from hil.testing.links import FakeAgent, fake_box
@@ -349,9 +349,9 @@ class Still:
 
     links = ("x",)
 
-    def window(self, from_ns: int, to_ns: int) -> list[Row]:
+    def window(self, from_ns: int, to_ns: int) -> list[ScheduleRow]:
         times = [from_ns, *range(-(-(from_ns + 1) // 10**9) * 10**9, to_ns, 10**9)]
-        return [Row(at, "x", at // 10**9 % 2 == 0, 1000, 0) for at in times]
+        return [ScheduleRow(at, "x", at // 10**9 % 2 == 0, 1000, 0) for at in times]
 
 
 class Unhurried(Player):

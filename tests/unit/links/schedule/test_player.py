@@ -13,9 +13,9 @@ from hil.errors import BenchError, ConfigurationError, HarnessError, HilError
 from hil.links.engines.agent_server import AgentServer
 from hil.links.engines.relay import Kind
 from hil.links.link_box import DIRECTIONS, DirectionStatus, End, LinkBox, Wire
-from hil.links.schedule.applied_log import Tally
-from hil.links.schedule.player import AHEAD_S, Player, play, summarise
-from hil.links.schedule.windows import Row
+from hil.links.schedule.applied_log import AppliedCounts, summarise
+from hil.links.schedule.player import AHEAD_S, Player
+from hil.links.schedule.windows import ScheduleRow
 from hil.links.shape import plan_row, shape_of, shape_step
 from hil.links.state import GilbertElliott, LinkState
 from hil.testing.links import FakeAgent, fake_box, message_of
@@ -37,11 +37,11 @@ class Moving:
     base_us: int = 10_000
     step_s: int = 1
 
-    def window(self, from_ns: int, to_ns: int) -> list[Row]:
+    def window(self, from_ns: int, to_ns: int) -> list[ScheduleRow]:
         step_ns = self.step_s * SECOND
         times = [from_ns, *(n * step_ns for n in range(from_ns // step_ns + 1, -(-to_ns // step_ns)))]
         return [
-            Row(at, link, not 100 <= at / SECOND < 200, self.base_us + at // SECOND * 10, 250)
+            ScheduleRow(at, link, not 100 <= at / SECOND < 200, self.base_us + at // SECOND * 10, 250)
             for at in times
             for link in self.links
         ]
@@ -368,7 +368,7 @@ def test_an_engine_that_is_gone_ends_the_playing_and_is_told_once(tmp_path: Path
 
 def test_a_source_that_fails_later_is_told_and_the_links_stay_as_they_are(tmp_path: Path) -> None:
     class Short(Moving):
-        def window(self, from_ns: int, to_ns: int) -> list[Row]:
+        def window(self, from_ns: int, to_ns: int) -> list[ScheduleRow]:
             if from_ns > 50 * SECOND:
                 raise ConfigurationError("the plan ends here")
             return super().window(from_ns, to_ns)
@@ -387,19 +387,22 @@ def test_a_source_that_fails_later_is_told_and_the_links_stay_as_they_are(tmp_pa
     ("rows", "complaint"),
     [
         ([], "no state of crosslink"),
-        ([Row(0, "nonsense", True, 1, 0)], "out of place"),
+        ([ScheduleRow(0, "nonsense", True, 1, 0)], "out of place"),
         (
-            [Row(200_000_000, "crosslink", True, 1, 0), Row(100_000_000, "crosslink", True, 2, 0)],
+            [
+                ScheduleRow(200_000_000, "crosslink", True, 1, 0),
+                ScheduleRow(100_000_000, "crosslink", True, 2, 0),
+            ],
             "out of place",
         ),
-        ([Row(99 * SECOND, "crosslink", True, 1, 0)], "out of place"),
+        ([ScheduleRow(99 * SECOND, "crosslink", True, 1, 0)], "out of place"),
     ],
 )
 def test_a_source_that_makes_no_sense_is_refused_before_anything_changes(
-    tmp_path: Path, rows: list[Row], complaint: str
+    tmp_path: Path, rows: list[ScheduleRow], complaint: str
 ) -> None:
     class Broken(Moving):
-        def window(self, from_ns: int, to_ns: int) -> list[Row]:
+        def window(self, from_ns: int, to_ns: int) -> list[ScheduleRow]:
             return rows
 
     stage = set_stage(tmp_path, source=Broken())
@@ -412,14 +415,14 @@ def test_a_source_that_makes_no_sense_is_refused_before_anything_changes(
 
 def test_a_schedule_of_an_unknown_link_or_a_second_schedule_is_refused(tmp_path: Path, stage: Stage) -> None:
     with pytest.raises(ConfigurationError, match="follow a schedule already"):
-        play(stage.box, Moving(), zero_ns=0, log_path=tmp_path / "other.csv")
+        Player(stage.box, Moving(), zero_ns=0, log_path=tmp_path / "other.csv").start()
     stage.player.close()
     with pytest.raises(ConfigurationError, match="'crosslnk'"):
-        play(stage.box, Moving(links=("crosslnk",)), zero_ns=0, log_path=tmp_path / "other.csv")
+        Player(stage.box, Moving(links=("crosslnk",)), zero_ns=0, log_path=tmp_path / "other.csv").start()
 
 
 def test_lateness_is_kept_in_bounded_memory_to_three_digits() -> None:
-    tally = Tally()
+    tally = AppliedCounts()
     for late_us in range(100_000):
         tally.add(late_us, 0, held=False)
     found = tally.summary()

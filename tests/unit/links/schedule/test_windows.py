@@ -9,15 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hil.errors import BenchError, HarnessError
-from hil.links.schedule.windows import KEPT_S, Row, Thinner, Windows, scheduled_state
+from hil.links.schedule.windows import KEPT_S, ScheduleRow, Thinner, Windows, scheduled_state
 from hil.links.state import GilbertElliott, LinkState
 
 SECOND = 1_000_000_000
 OWN = LinkState(1, 200_000_000, loss_ppm=7, mtu=9000)
 
 
-def row(at_s: float, link: str = "x", *, up: bool = True, delay_us: int = 100, loss_ppm: int = 0) -> Row:
-    return Row(round(at_s * SECOND), link, up, delay_us, loss_ppm)
+def row(
+    at_s: float, link: str = "x", *, up: bool = True, delay_us: int = 100, loss_ppm: int = 0
+) -> ScheduleRow:
+    return ScheduleRow(round(at_s * SECOND), link, up, delay_us, loss_ppm)
 
 
 def test_a_row_gives_delay_loss_and_up_and_the_direction_gives_the_rest() -> None:
@@ -32,7 +34,7 @@ def test_a_burst_model_and_profile_bulk_keep_the_rows_loss_out() -> None:
     assert scheduled_state(OWN, row(0, loss_ppm=3), bulk=True).mean_loss_ppm == 0
 
 
-def thinned(*rows: Row, thinner: Thinner | None = None, before_s: float = 30) -> list[Row]:
+def thinned(*rows: ScheduleRow, thinner: Thinner | None = None, before_s: float = 30) -> list[ScheduleRow]:
     return (thinner or Thinner()).changes(rows, before_ns=round(before_s * SECOND))
 
 
