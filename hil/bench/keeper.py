@@ -248,9 +248,7 @@ class Keeper:
         if orbit:
             orbit.zero_ns = time.monotonic_ns()
             orbit.save(orbit_file(name))
-            Player(
-                box, orbit, zero_ns=orbit.zero_ns, log_path=schedule_log(name), on_error=_say
-            ).start()
+            Player(box, orbit, zero_ns=orbit.zero_ns, log_path=schedule_log(name), on_error=_say).start()
             usable = orbit.usable
         stack.callback(Router(routing, lambda: usable() - box.cut_links(), routes_log(name)).close)
 

@@ -62,16 +62,16 @@ class LinkRecord:
     kernel: int = 0  # which of the box's kernels shapes it
 
     def by_hand(self, direction: str) -> LinkState:
-        """What was commanded by hand, or for a scheduled direction that is not held its own state."""
+        """Return what was commanded by hand, or for a scheduled direction that is not held its own state."""
         held = self.override.get(direction)
         return held.state if held else self.commanded[direction]
 
     def delay_ns(self, direction: str) -> int:
-        """Delay that netem gets: commanded by hand less what the engine adds itself, not below 0."""
+        """Return the delay for netem: commanded by hand less what the engine adds itself, not below 0."""
         return max(0, self.by_hand(direction).delay_us * 1000 - self.compensation_ns.get(direction, 0))
 
     def shape(self, direction: str) -> tuple[LinkState, int]:
-        """Everything that the kernel is told about a direction commanded by hand."""
+        """Return all that the kernel gets of a direction commanded by hand."""
         return self.by_hand(direction), self.delay_ns(direction)
 
     def with_up(self, up: bool) -> LinkRecord:
@@ -99,11 +99,11 @@ class BoxRecord:
         return self.schedule is not None and name in self.schedule.links
 
     def position(self, name: str) -> int:
-        """Place of a link among :attr:`links`."""
+        """Return the place of a link among :attr:`links`."""
         return self.links.index(self.link(name))
 
     def link(self, name: str) -> LinkRecord:
-        """ConfigurationError with the names that exist, for one that does not."""
+        """Return the record of a link. ConfigurationError with the names that exist, for one that does not."""
         for link in self.links:
             if link.name == name:
                 return link
@@ -138,7 +138,7 @@ class RecordFile:
         self._write(record)
 
     def load(self) -> BoxRecord:
-        """What the file says now. BenchError when there is no link box."""
+        """Return what the file says now. BenchError when there is no link box."""
         try:
             found = self.path.stat()
             stamp = found.st_ino, found.st_mtime_ns, found.st_size
@@ -153,7 +153,7 @@ class RecordFile:
 
     @contextmanager
     def changing(self) -> Iterator[Draft]:
-        """The record under the lock; written when the block ends without an exception."""
+        """Hold the lock and give the record to change; it is written when the block ends without an exception."""
         what = "another process that changes the links"
         with locked(self._lock_path, deadline_s=_LOCK_DEADLINE_S, what=what):
             draft = Draft(self.load())

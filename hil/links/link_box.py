@@ -132,11 +132,11 @@ class LinkBox:
         return self.store.load().schedule is not None
 
     def cut_links(self) -> frozenset[str]:
-        """Links that were cut by hand and not restored; not those that a schedule has down."""
+        """Return the links that were cut by hand and not restored; not those that a schedule has down."""
         return frozenset(link.name for link in self.store.load().links if link.cut)
 
     def show(self) -> list[LinkStatus]:
-        """Every link: commanded, read back from the kernel, counted."""
+        """Read every link back from the kernel: commanded, done, counted."""
         record = self.store.load()
         before_ns = self.now_ns()
         netems = [self._read_back(record, kernel) for kernel in range(len(self.agents))]
@@ -158,14 +158,14 @@ class LinkBox:
         ]
 
     def _read_back(self, record: BoxRecord, kernel: int) -> dict[int, netem.Netem]:
-        """What one kernel does, by the number of the NIC there."""
+        """Read what one kernel does, by the number of the NIC there."""
         (reply,) = rtnl.transact(self.agents[kernel], [("reading the links back", netem.dump_request())])
         own = [link for link in record.links if link.kernel == kernel]
         mtus = {link.egress[d]: link.commanded[d].mtu for link in own for d in DIRECTIONS}
         return dict(found for message in reply.messages if (found := netem.decode(message, mtus=mtus)))
 
     def commanded(self, link: str, direction: Direction, at_ns: int | None = None) -> LinkState:
-        """What was asked for, by hand or by the schedule, without asking the kernel; at a CLOCK_MONOTONIC ns or now.
+        """Return what was asked for, by hand or by schedule, without asking the kernel; at a CLOCK_MONOTONIC ns or now.
 
         The schedule is known for the last ten minutes (else BenchError); what was held by hand only as long as it is.
         """
@@ -176,7 +176,7 @@ class LinkBox:
     def _states(
         self, record: BoxRecord, link: LinkRecord, direction: Direction, from_ns: int, to_ns: int
     ) -> list[LinkState]:
-        """What is commanded at ``from_ns`` and until ``to_ns``, in time order."""
+        """Return what is commanded at ``from_ns`` and until ``to_ns``, in time order."""
         held = link.override.get(direction)
         schedule = record.schedule
         if schedule is None or not record.scheduled(link.name) or (held and held.since_ns <= to_ns):
@@ -189,7 +189,7 @@ class LinkBox:
         return [scheduled_state(link.commanded[direction], row, bulk=bulk) for row in rows]
 
     def bytes_sent(self, link: str) -> int:
-        """Bytes that went into a link, both directions, Ethernet headers included."""
+        """Return the bytes that went into a link, both directions, Ethernet headers included."""
         self.store.load().link(link)  # ConfigurationError for an unknown one
         status = next(each for each in self.show() if each.name == link)
         return status.a_to_b.sent_bytes + status.b_to_a.sent_bytes
@@ -217,7 +217,7 @@ class LinkBox:
         self._sink.emit(LinkCommanded(record.name, **commanded))
 
     def cut(self, link: str, *, why: str = "") -> None:
-        """Both directions down: what is sent from now on is lost, what is in flight still arrives.
+        """Command both directions down: what is sent from now on is lost, what is in flight still arrives.
 
         A scheduled link stays down, whatever its schedule says, until :meth:`restore`.
         """
@@ -231,7 +231,7 @@ class LinkBox:
         self._sink.emit(LinkCut(link, why))
 
     def restore(self, link: str, *, why: str = "") -> None:
-        """Both directions up again, as they were commanded; a scheduled link does what its schedule commands now."""
+        """Command both directions up again, as they were; a scheduled link does what its schedule commands now."""
 
         def change(old: LinkRecord, now: dict[str, LinkState], scheduled: bool) -> LinkRecord:
             restored = replace(old, override={}, cut=False)
@@ -260,7 +260,7 @@ class LinkBox:
                         rtnl.transact(agent, [shape_step(link, direction, self._seed)])
 
     def close(self) -> None:
-        """The owner's: engine, NICs, socket and state file go. An attached one's: only its connection."""
+        """End the engine, and remove NICs, socket and record; an attached box only ends its connection."""
         self._exits.close()
 
     def __enter__(self) -> LinkBox:
@@ -272,7 +272,7 @@ class LinkBox:
     def _command(
         self, link: str, change: Callable[[LinkRecord, dict[str, LinkState], bool], LinkRecord]
     ) -> LinkRecord:
-        """Change a link's record, given what is commanded now and whether a schedule says so, and make it true."""
+        """Change a link's record, given what is commanded now and whether a schedule says so, and apply it."""
         with self.store.changing() as draft:
             old = draft.record.link(link)
             now_ns = self.now_ns()
@@ -305,7 +305,7 @@ class LinkBox:
         return replace(old, override={**old.override, **held})
 
     def _command_scheduled(self, position: int, old: LinkRecord, new: LinkRecord) -> None:
-        """The engine knows what is due even while it is held, so that nothing can come in between."""
+        """Hold and release slots; the engine knows what is due even while it is held, so nothing comes in between."""
         agent = self.agents[new.kernel]
         for direction in DIRECTIONS:
             if new.compensation_ns.get(direction, 0) != old.compensation_ns.get(direction, 0):

@@ -22,12 +22,12 @@ _LENGTH_AND_KIND = struct.Struct("=HH")
 
 
 def slot(position: int, direction: Direction) -> int:
-    """The engine's number for a direction of the link at ``position`` of the box's links."""
+    """Return the engine's number for a direction of the link at ``position`` of the box's links."""
     return 2 * position + DIRECTIONS.index(direction)
 
 
 def shape_step(link: LinkRecord, direction: Direction, seed: int | None) -> tuple[str, bytes]:
-    """The netlink step that makes the kernel do what is commanded by hand in one direction."""
+    """Return the netlink step that makes the kernel do what is commanded by hand in one direction."""
     state = link.by_hand(direction)
     message = netem.encode(
         link.egress[direction],
@@ -40,7 +40,7 @@ def shape_step(link: LinkRecord, direction: Direction, seed: int | None) -> tupl
 
 
 def shape_of(link: LinkRecord, direction: Direction, seed: int | None) -> Shape:
-    """What the engine needs to play rows in one direction."""
+    """Return what the engine needs to play rows in one direction."""
     own = link.commanded[direction]
 
     def message(up: bool) -> bytes:
@@ -53,7 +53,7 @@ def shape_of(link: LinkRecord, direction: Direction, seed: int | None) -> Shape:
 
 
 def plan_row(state: LinkState, *, at_ns: int, number: int) -> PlanRow:
-    """A direction's state from ``at_ns`` of the engine's clock on."""
+    """Make the row of a direction's state from ``at_ns`` of the engine's clock on."""
     limit = limit_packets(state.rate_bps, state.delay_us, state.mtu)
     loss = _loss_field(state.loss_ppm, state.up)
     return PlanRow(at_ns, state.delay_us, limit, loss, number, int(state.up))
@@ -61,20 +61,20 @@ def plan_row(state: LinkState, *, at_ns: int, number: int) -> PlanRow:
 
 @cache
 def _loss_field(loss_ppm: int, up: bool) -> int:
-    """Loss as netem takes it, from the one place that knows how."""
+    """Return the loss as netem takes it, from the one place that knows how."""
     message = netem.encode(1, LinkState(0, 0, loss_ppm=loss_ppm, up=up), limit=1, delay_ns=0)
     options_at, _ = _places(message)
     return int(struct.unpack_from("=III", message, options_at)[2])
 
 
 def _places(message: bytes) -> tuple[int, int]:
-    """Where a netem message has its fixed options and its 64-bit latency."""
+    """Return where a netem message has its fixed options and its 64-bit latency."""
     options_at = _attribute(message, _ATTRIBUTES_AT, _TCA_OPTIONS)
     return options_at, _attribute(message, options_at + _QOPT_B, _TCA_NETEM_LATENCY64)
 
 
 def _attribute(data: bytes, at: int, wanted: int) -> int:
-    """Where the content of the attribute of this kind begins."""
+    """Return where the content of the attribute of this kind begins."""
     while at + _LENGTH_AND_KIND.size <= len(data):
         length, kind = _LENGTH_AND_KIND.unpack_from(data, at)
         if kind & 0x3FFF == wanted:

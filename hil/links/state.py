@@ -88,7 +88,7 @@ class LinkState:
 
 
 def limit_packets(rate_bps: int, delay_us: int, mtu: int) -> int:
-    """Size of netem's queue, in packets, which counts what is in flight *and* what waits.
+    """Return the size of netem's queue, in packets, which counts what is in flight *and* what waits.
 
     In flight: rate x delay / frame.  Waiting: one round trip at that rate (what one TCP flow needs to keep the
     link full), at least 20 ms and at least 64 packets, so that small packets at a low rate are not dropped for

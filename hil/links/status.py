@@ -65,7 +65,7 @@ def direction_status(
     scheduled: bool,
     held: bool,
 ) -> DirectionStatus:
-    """One direction, of which the kernel said ``found``."""
+    """Make the status of one direction, of which the kernel said ``found``."""
     counts = ("limit_packets", "sent_packets", "sent_bytes", "dropped_packets", "queued_packets")
     return DirectionStatus(
         commanded=commanded,

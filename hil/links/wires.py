@@ -73,7 +73,7 @@ class ShaperHost:
 
 
 def check_profile(link: str, state: LinkState, profile: Profile) -> None:
-    """ConfigurationError for random loss in profile bulk, where it would drop 64 KB at a time."""
+    """Raise ConfigurationError for random loss in profile bulk, where it would drop 64 KB at a time."""
     if profile == "bulk" and state.mean_loss_ppm:
         raise ConfigurationError(
             f"link {link!r}: random loss is not possible in profile bulk",
@@ -82,7 +82,7 @@ def check_profile(link: str, state: LinkState, profile: Profile) -> None:
 
 
 def check_wires(wires: Sequence[Wire], profile: Profile) -> None:
-    """ConfigurationError for wires that cannot be built as they are."""
+    """Raise ConfigurationError for wires that cannot be built as they are."""
     if not wires:
         raise ConfigurationError("a link box without links", remedy="give at least one wire")
     names = [wire.name for wire in wires]

@@ -173,7 +173,7 @@ class _Plan:
 
 
 def message_of(shape: bytes, row: PlanRow) -> bytes:
-    """The netlink message that a shape makes of a row; ``shape`` is the payload of its SHAPE frame."""
+    """Return the netlink message that a shape makes of a row; ``shape`` is the payload of its SHAPE frame."""
     _, options_at, down_at, up_at, down_length, up_length, own_ns = wire_format.SHAPE.unpack_from(shape)
     delay_ns = max(0, row.delay_us * 1000 - own_ns)
     begin = wire_format.SHAPE.size + (0 if row.up else up_length)
@@ -191,7 +191,7 @@ def fake_box(
     sink: Sink | None = None,
     agent: FakeAgent | Sequence[FakeAgent] | None = None,
 ) -> LinkBox:
-    """A link box whose verbs and records are real and whose kernels are each a :class:`FakeAgent`, which take turns."""
+    """Make a link box whose verbs and records are real and whose kernels are each a :class:`FakeAgent`, in turns."""
     agents = [agent] if isinstance(agent, FakeAgent) else list(agent or [FakeAgent(clock=time.monotonic_ns)])
     record = BoxRecord(
         engine="kernel",

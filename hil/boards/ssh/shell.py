@@ -116,7 +116,7 @@ class SshShell:
             file.write(content)
 
     def file_size(self, remote: str) -> int:
-        """Bytes of a file on the board; -1 when it is not there."""
+        """Return the bytes of a file on the board; -1 when it is not there."""
         with self._files(f"look at {remote}") as sftp:
             try:
                 return int(sftp.stat(remote).st_size or 0)
@@ -152,7 +152,7 @@ class SshShell:
                     yield offset
 
     def alive(self) -> bool:
-        """Whether the connection still stands, as far as this side knows."""
+        """Return whether the connection still stands, as far as this side knows."""
         return bool(self._transport.is_active())
 
     def close(self) -> None:
@@ -176,7 +176,7 @@ class SshShell:
 
     @contextmanager
     def _files(self, what: str) -> Iterator[paramiko.SFTPClient]:
-        """The SFTP channel of this connection; one file operation at a time."""
+        """Open the SFTP channel of this connection for one file operation at a time."""
         import paramiko
 
         _log.debug("%s: sftp: %s", self.target.name, what)
@@ -190,7 +190,7 @@ class SshShell:
 
 
 def _communicate(channel: paramiko.Channel, stdin: bytes, deadline: float) -> tuple[bytes, bytes]:
-    """Feed stdin and collect both outputs until the command ends. TimeoutError at the deadline."""
+    """Send stdin and collect both outputs until the command ends. TimeoutError at the deadline."""
     out, err = bytearray(), bytearray()
     pending = memoryview(stdin)
     if not pending:

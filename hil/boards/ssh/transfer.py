@@ -129,7 +129,7 @@ def opener_of(board: Board) -> Opener:
 def _persist(
     opener: Opener, attempt: Callable[[ResumableFiles], None], what: str, deadline_s: float, clock: Clock
 ) -> int:
-    """Until an attempt succeeds; how many connections it took."""
+    """Try until an attempt succeeds; return how many connections it took."""
     end = clock.monotonic() + deadline_s
     tries = 0
     while True:
@@ -152,7 +152,7 @@ def _persist(
 
 
 def file_digest(path: Path, length: int | None = None) -> str:
-    """SHA-256 of a file here, or of its first ``length`` bytes."""
+    """Return the SHA-256 of a file here, or of its first ``length`` bytes."""
     digest, left = hashlib.sha256(), path.stat().st_size if length is None else length
     with path.open("rb") as file:
         while left and (block := file.read(min(left, 1 << 20))):

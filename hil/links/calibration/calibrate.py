@@ -93,7 +93,7 @@ def calibrate(
 
 
 def carry_capacity(box: LinkBox, link: str, direction: Direction) -> LinkFigure:
-    """The rate of one direction alone, in about 0.4 s; :func:`cannot_carry` judges it."""
+    """Measure the rate of one direction alone, in about 0.4 s; :func:`cannot_carry` judges it."""
     for status in box.show():
         if status.name == link:
             with Probe(status, direction) as probe:
@@ -106,7 +106,7 @@ def carry_capacity(box: LinkBox, link: str, direction: Direction) -> LinkFigure:
 
 
 def cannot_carry(rows: Sequence[LinkFigure]) -> list[LinkFigure]:
-    """The rates that fell short of what was commanded by more than the tolerance: this bench cannot carry them."""
+    """Return the rates that fell short by more than the tolerance: this bench cannot carry them."""
     return [
         row
         for row in rows
@@ -157,12 +157,12 @@ def measure(
 
 
 def _fixed(box: LinkBox, name: Name) -> LinkState:
-    """What is commanded of a direction, but for its delay, which may move while it is measured."""
+    """Return what is commanded of a direction, but for its delay, which may move while it is measured."""
     return replace(box.commanded(*name), delay_us=0)
 
 
 def _has_vanished(box: LinkBox, name: Name) -> bool:
-    """Whether a direction is down, and not only for a moment."""
+    """Return whether a direction is down, and not only for a moment."""
     return not any(box.commanded(*name).up for _ in poll_until(_BACK_AGAIN_S, every_s=0.02))
 
 
@@ -171,7 +171,7 @@ def _vanished(name: Name) -> LinkFigure:
 
 
 def _followed(box: LinkBox) -> set[str]:
-    """Links that follow a contact plan and were not cut by hand."""
+    """Return the links that follow a contact plan and were not cut by hand."""
     by_hand = box.cut_links()
     return {
         status.name
@@ -181,7 +181,7 @@ def _followed(box: LinkBox) -> set[str]:
 
 
 def _down(box: LinkBox, statuses: Sequence[LinkStatus]) -> list[LinkFigure]:
-    """Links that are commanded down: planned or by hand, and whether they are as silent as that."""
+    """Measure whether links that are commanded down, planned or by hand, are silent."""
     if not statuses:
         return []
     followed = _followed(box)

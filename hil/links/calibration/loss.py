@@ -12,7 +12,7 @@ _MOST = 200_000  # of packets, for which the distribution of a two-state chain i
 
 
 def acceptance_counts(state: LinkState, sent: int) -> tuple[int, int]:
-    """Smallest and largest number of losses, of ``sent`` packets, that agree with ``state`` at 99 %.
+    """Return the smallest and largest number of losses, of ``sent`` packets, that agree with ``state`` at 99 %.
 
     The central part of the distribution of the count, without approximation: binomial for independent loss, and
     for Gilbert-Elliott that of the two-state chain (see :func:`chain_distribution`), whose spread is
@@ -28,7 +28,7 @@ def acceptance_counts(state: LinkState, sent: int) -> tuple[int, int]:
 
 
 def chain_distribution(ge: GilbertElliott, sent: int) -> Sequence[float]:
-    """P(k of ``sent`` packets are lost), k = 0 .. ``sent``, for a chain in its long-run state.
+    """Return P(k of ``sent`` packets are lost), k = 0 .. ``sent``, for a chain in its long-run state.
 
     The probability generating function of the count is ``pi (T D(z))^sent 1``, with T the chain's transitions and
     D(z) the diagonal of ``1 - loss + loss * z`` (E. N. Gilbert, "Capacity of a burst-noise channel", BSTJ 39, 1960,
@@ -56,7 +56,7 @@ def chain_distribution(ge: GilbertElliott, sent: int) -> Sequence[float]:
 
 
 def mean_burst(ge: GilbertElliott) -> float:
-    """Mean number of packets lost in a row: ``P(lost) / P(lost and the next is not)``.
+    """Return the mean number of packets lost in a row: ``P(lost) / P(lost and the next is not)``.
 
     With everything lost in the bad state and nothing in the good one this is ``1/r``.
     """
@@ -69,7 +69,7 @@ def mean_burst(ge: GilbertElliott) -> float:
 
 
 def acceptance_burst(ge: GilbertElliott, runs: int) -> tuple[float, float]:
-    """Bounds, at 99 %, of the mean length of ``runs`` (one or more) bursts of lost packets.
+    """Return the bounds, at 99 %, of the mean length of ``runs`` (one or more) bursts of lost packets.
 
     Lengths are geometric (exactly so when nothing is lost in the good state and everything in the bad one), so
     their sum is negative binomial: it is at most n as often as n tries have ``runs`` successes.
@@ -91,7 +91,7 @@ def acceptance_burst(ge: GilbertElliott, runs: int) -> tuple[float, float]:
 
 
 def bursts(lost: Sequence[int]) -> list[int]:
-    """Lengths of the runs of consecutive numbers in ``lost``, which is in order."""
+    """Return the lengths of the runs of consecutive numbers in ``lost``, which is in order."""
     found: list[int] = []
     for index, sequence in enumerate(lost):
         if index and lost[index - 1] == sequence - 1:

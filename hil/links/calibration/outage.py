@@ -103,7 +103,7 @@ def run_cycles(
 
 
 def observe(arrivals: Sequence[Arrival], commands: Sequence[Command], interval_s: float) -> list[Seen | None]:
-    """What the packets saw of each outage: the longest pause, as sent, around it. None where there are none."""
+    """Return what the packets saw of each outage: the longest pause, as sent, around it; None where there is none."""
     ordered = sorted(arrivals, key=lambda arrival: arrival.sent_ns)
     found: list[Seen | None] = []
     for number, command in enumerate(commands):
@@ -131,7 +131,7 @@ def observe(arrivals: Sequence[Arrival], commands: Sequence[Command], interval_s
 def judge(
     probe: Probe, commands: Sequence[Command], seen: Sequence[Seen | None], interval_s: float
 ) -> list[LinkFigure]:
-    """Length of the outage that was furthest from its command, and time-to-effect over all of them."""
+    """Judge the outage whose length was furthest from its command, and the time to effect over all of them."""
     # a slow link has packets so far apart that the moment is not known better than that
     blur_us = interval_s * 1e6 if interval_s > 10 * _INTERVAL_S else 0.0
     commanded_us = [(command.restored_ns - command.cut_ns) / 1000 for command in commands]

@@ -133,7 +133,7 @@ class Probe:
         return count
 
     def arrivals(self) -> list[Arrival]:
-        """What has arrived since the last call, in order of arrival."""
+        """Return what has arrived since the last call, in order of arrival."""
         offset = _realtime_less_monotonic_ns()
         found: list[Arrival] = []
         while True:
@@ -152,7 +152,7 @@ class Probe:
                     found.append(Arrival(sequence, sent_ns, seconds * 1_000_000_000 + nanoseconds - offset))
 
     def tcp_pair(self) -> tuple[socket.socket, socket.socket]:
-        """A connected TCP pair along the same way, with buffers of 32 MB: (sender, receiver)."""
+        """Connect a TCP pair along the same way, with buffers of 32 MB: (sender, receiver)."""
         namespace, address = self._target
         with netns.inside(namespace):
             listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -181,7 +181,7 @@ class Probe:
 
 
 def address_of(end: End) -> str:
-    """IPv4 address of a link end's NIC; BenchError when it has none."""
+    """Return the IPv4 address of a link end's NIC; BenchError when it has none."""
     with netns.inside(end.namespace):
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with sock:
@@ -277,7 +277,7 @@ def blast(
 
 @contextmanager
 def ahead_of_others() -> Iterator[None]:
-    """This thread before all ordinary ones, for a moment, where that is allowed: it must not be what is measured."""
+    """Run this thread before all ordinary ones, where that is allowed: it must not be what is measured."""
     policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
     with suppress(PermissionError):
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
@@ -289,7 +289,7 @@ def ahead_of_others() -> Iterator[None]:
 
 
 def tcp_rate_bps(probe: Probe, mtu: int, *, seconds: float = 1.0) -> float | None:
-    """Rate of one TCP flow over the second half of ``seconds``, as frames on the link (headers included).
+    """Measure one TCP flow over the second half of ``seconds``, as frames on the link (headers included), bit/s.
 
     For profile bulk, where the link carries packets of up to 64 KB and only TCP makes those.
     """
@@ -328,7 +328,7 @@ def tcp_rate_bps(probe: Probe, mtu: int, *, seconds: float = 1.0) -> float | Non
 
 
 def _realtime_less_monotonic_ns() -> int:
-    """Offset between the kernel's receive stamps and the sender's clock; the tightest of a few readings."""
+    """Return the offset between the kernel's receive stamps and the sender's clock; the tightest of a few readings."""
     best, offset = 1 << 62, 0
     for _ in range(5):
         before = time.monotonic_ns()

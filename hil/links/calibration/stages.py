@@ -44,7 +44,7 @@ _APPLY_DEADLINE_S = 2.0
 
 
 def engine_constant(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
-    """What the engine adds to the delay it is told, which is then subtracted from what it is told.
+    """Measure what the engine adds to the delay that it is given, and subtract it from the delays given from then on.
 
     Measured at the commanded delay, because the timer that releases a delayed packet is part of it.
     """
@@ -71,7 +71,7 @@ def engine_constant(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
 
 
 def _wait_until_applied(box: LinkBox, probes: Sequence[Probe]) -> None:
-    """A link that follows a schedule gets its new compensation from whoever plays it, a moment later."""
+    """Wait for new compensations: a link that follows a schedule gets its own from the player, a moment later."""
     names = {probe.name for probe in probes}
 
     def applied() -> bool:
@@ -92,7 +92,7 @@ def _wait_until_applied(box: LinkBox, probes: Sequence[Probe]) -> None:
 
 
 def delay(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
-    """One-way delay against what was commanded when each packet was sent, and how it scatters."""
+    """Measure one-way delay against what was commanded when each packet was sent, and how it scatters."""
     rows = []
     for probe, arrivals in _paced_for_delay(box, probes):
         commanded = box.commanded(*probe.name).delay_us
@@ -112,7 +112,7 @@ def delay(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
 
 
 def _paced_for_delay(box: LinkBox, probes: Sequence[Probe]) -> list[tuple[Probe, list[Arrival]]]:
-    """Far enough apart that no packet waits for another, of its own direction or of a neighbour's."""
+    """Send far enough apart that no packet waits for another, of its own direction or of a neighbour's."""
     slowest_hz = min(_safe_hertz(box.commanded(*probe.name)) for probe in probes)
     interval_s = max(_DELAY_INTERVAL_S, len(probes) * _DELAY_GAP_S, 1 / slowest_hz)
     count = max(30, min(_DELAY_PROBES, int(_DELAY_LONGEST_S / interval_s)))
@@ -120,7 +120,7 @@ def _paced_for_delay(box: LinkBox, probes: Sequence[Probe]) -> list[tuple[Probe,
 
 
 def rate(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
-    """Bits per second, one direction after another: more is offered than the link carries, arrivals are timed."""
+    """Measure bit/s, one direction after another: more is offered than the link carries, arrivals are timed."""
     return [row for probe in probes for row in _rate_of(box, probe)]
 
 
@@ -144,7 +144,7 @@ def _rate_of(box: LinkBox, probe: Probe) -> list[LinkFigure]:
 
 
 def arrival_rate_bps(arrivals: Sequence[Arrival], frame_b: int, delay_us: int) -> float | None:
-    """Bits per second at which a link of this delay lets frames out, from the spacing of those that had to wait.
+    """Return the bit/s at which a link of this delay lets frames out, from the spacing of those that had to wait.
 
     A frame that waited left as soon as the link was ready for it, so the time since the frame before it is the
     link's and not the sender's, who may have been held up.  When hardly any frame waited the link is faster than
@@ -164,7 +164,7 @@ def arrival_rate_bps(arrivals: Sequence[Arrival], frame_b: int, delay_us: int) -
 
 
 def loss(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
-    """Lost packets of enough that the commanded loss would show; counts and bursts are judged at 99 %."""
+    """Count lost packets of enough that the commanded loss would show; counts and bursts are judged at 99 %."""
     states = [box.commanded(*probe.name) for probe in probes]
     hertz = min(_LOSS_ALL_HZ / len(probes), *(_safe_hertz(state) for state in states))
     wanted = max([_LOSS_PROBES, *(_loss_probes(state) for state in states)])
@@ -177,7 +177,7 @@ def loss(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
 
 
 def judge_loss(probe: Probe, state: LinkState, count: int, lost: Sequence[int]) -> list[LinkFigure]:
-    """What the numbers of the lost packets (in order) of ``count`` say about the loss that is commanded."""
+    """Judge the numbers of the lost packets (in order) of ``count`` by the loss that is commanded."""
     measured = len(lost) * PPM / count
     if not state.mean_loss_ppm:
         return [figure(probe, "loss", 0, measured, "ppm", STRAY_LOSS_PPM, f"{len(lost)} of {count}")]
@@ -196,7 +196,7 @@ def judge_loss(probe: Probe, state: LinkState, count: int, lost: Sequence[int]) 
 
 
 def _loss_probes(state: LinkState) -> int:
-    """Packets in which 30 losses, or 30 bursts of them, are expected."""
+    """Return how many packets have 30 expected losses, or 30 bursts of them."""
     if not state.mean_loss_ppm:
         return 0
     per_event = mean_burst(state.gemodel) if state.gemodel else 1.0
@@ -204,7 +204,7 @@ def _loss_probes(state: LinkState) -> int:
 
 
 def mangled(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
-    """One TCP transfer in every direction at once, compared byte by byte."""
+    """Make one TCP transfer in every direction at once, compared byte by byte."""
     sizes_b = {}
     for probe in probes:
         state = box.commanded(*probe.name)
@@ -223,7 +223,7 @@ def mangled(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
 
 
 def _safe_hertz(state: LinkState) -> float:
-    """A pace at which small probes fill neither half the queue nor half the rate."""
+    """Return a pace at which small probes fill neither half the queue nor half the rate."""
     hertz = _LOSS_HZ
     if state.delay_us:
         queue = limit_packets(state.rate_bps, state.delay_us, state.mtu)
@@ -239,7 +239,7 @@ def _paced(probes: Sequence[Probe], count: int, interval_s: float) -> list[tuple
 
 
 def _excess_us(box: LinkBox, probe: Probe, arrivals: Sequence[Arrival]) -> list[float]:
-    """How much longer probes took than the delay commanded when they were sent, and their own serialisation."""
+    """Return how much longer probes took than the delay commanded when they were sent, without serialisation, us."""
     now = box.commanded(*probe.name)
     serialisation_us = packets.SMALL_FRAME_B * 8e6 / now.rate_bps if now.rate_bps else 0.0
     return [

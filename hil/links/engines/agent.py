@@ -44,7 +44,7 @@ class Agent(ABC):
 
     @abstractmethod
     def ask(self, kind: Kind, payload: bytes = b"") -> bytes:
-        """The whole answer to one frame."""
+        """Send one frame and return the whole answer."""
 
     @abstractmethod
     def close(self) -> None:
@@ -61,11 +61,11 @@ class Agent(ABC):
         return b"".join(self.ask(Kind.NETLINK, part) for part in parts)
 
     def clock(self) -> int:
-        """CLOCK_MONOTONIC of the engine's kernel, ns."""
+        """Return the CLOCK_MONOTONIC of the engine's kernel, ns."""
         return int.from_bytes(self.ask(Kind.CLOCK), "little")
 
     def offset(self, now_ns: Callable[[], int], *, readings: int = 5) -> ClockOffset:
-        """Our clock less the engine's, by the tightest of a few round trips (NTP's way: it was read in the middle)."""
+        """Measure our clock less the engine's by the tightest round trip (as NTP does: it was read in the middle)."""
         found = []
         for _ in range(readings):
             before_ns = now_ns()
@@ -77,7 +77,7 @@ class Agent(ABC):
         return ClockOffset(offset_ns, -(-round_trip_ns // 2), at_ns)
 
     def ethtool(self, ifname: str, command: int, value: int) -> None:
-        """SIOCETHTOOL with a plain value, inside the engine; BenchError when the ioctl fails."""
+        """Send SIOCETHTOOL with a plain value, inside the engine; BenchError when the ioctl fails."""
         _log.debug("ethtool %s: command %#x, value %d", ifname, command, value)
         _check(self.ask(Kind.ETHTOOL, struct.pack("<16sII", ifname.encode(), command, value)), ifname)
 
@@ -87,7 +87,7 @@ class Agent(ABC):
         _check(self.ask(Kind.SHAPE, shape.pack(slot)), f"the shape of slot {slot}")
 
     def hold(self, slots: Sequence[int]) -> None:
-        """From now on rows of these slots are noted but not applied."""
+        """Note rows of these slots from now on, but do not apply them."""
         _log.debug("hold the schedule of slots %s", list(slots))
         _check(self.ask(Kind.HOLD, wire_format.pack_slots(slots)), "to hold the schedule")
 
@@ -103,11 +103,11 @@ class Agent(ABC):
             _check(self.ask(Kind.PLAN_ADD, payload)[4:], "more of the schedule")
 
     def plan_commit(self, from_ns: int = KEEP_ALL) -> None:
-        """Rows at ``from_ns`` of :meth:`clock` or later are forgotten; what is staged comes instead, at once."""
+        """Forget rows at ``from_ns`` of :meth:`clock` or later; what is staged comes instead, at once."""
         _check(self.ask(Kind.PLAN_COMMIT, _U64.pack(from_ns)), "the schedule")
 
     def plan_log(self, seen: int = 0) -> PlanLog:
-        """Rows applied after the first ``seen``, which are forgotten; a piece of them, so ask until there are none."""
+        """Return rows applied after the first ``seen``, which are forgotten; a piece, so ask until there are none."""
         return wire_format.unpack_log(self.ask(Kind.PLAN_LOG, _U64.pack(seen)))
 
     def plan_forget(self) -> None:

@@ -80,7 +80,7 @@ class Netem:
 
 
 def encode(ifindex: int, state: LinkState, *, limit: int, delay_ns: int, seed: int | None = None) -> bytes:
-    """RTM_NEWQDISC that makes ``state`` the root netem of NIC ``ifindex`` (created, or changed in place).
+    """Compose the RTM_NEWQDISC that makes ``state`` the root netem of NIC ``ifindex`` (created, or changed in place).
 
     ``delay_ns`` replaces ``state.delay_us``: it is the delay less what the engine itself adds.  A link that is
     down keeps delay, rate and limit and loses everything, so that packets in flight still arrive.  ``seed``
@@ -135,7 +135,7 @@ def encode(ifindex: int, state: LinkState, *, limit: int, delay_ns: int, seed: i
 
 
 def dump_request() -> bytes:
-    """RTM_GETQDISC for all NICs of the namespace."""
+    """Compose the RTM_GETQDISC for all NICs of the namespace."""
     message = NetemMessage()
     message["header"]["type"] = RTM_GETQDISC
     message["header"]["flags"] = NLM_F_REQUEST | NLM_F_DUMP
@@ -144,7 +144,7 @@ def dump_request() -> bytes:
 
 
 def decode(message: bytes, *, mtus: Mapping[int, int] | None = None) -> tuple[int, Netem] | None:
-    """(ifindex, netem) of one message of a dump; None for anything that is not a root netem.
+    """Decode (ifindex, netem) of one message of a dump; None for anything that is not a root netem.
 
     netem does not know MTUs, so ``mtus`` has them by ifindex (else 1500).  Loss of 100 % reads as ``up=False``.
     """
@@ -203,7 +203,7 @@ def _stats(parsed: Any) -> tuple[Any, Any]:
 
 
 def _share(ppm: int) -> int:
-    """Parts per million on netem's scale, where all is 2**32 - 1; rounded to nearest."""
+    """Return the parts per million on netem's scale, where all is 2**32 - 1; rounded to nearest."""
     return (ppm * U32_MAX + PPM // 2) // PPM
 
 

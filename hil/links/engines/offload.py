@@ -26,7 +26,7 @@ Ioctl = Callable[[bytes], bytes]
 
 
 def segmentation_features(names: list[str], *, udp_only: bool) -> list[str]:
-    """The features to turn off: all segmentation and coalescing, or only UDP segmentation.
+    """Return the features to turn off: all segmentation and coalescing, or only UDP segmentation.
 
     UDP segmentation always goes: User-Mode Linux 6.1 drops such packets whole.
     """
@@ -56,7 +56,7 @@ def turn_off(sock: socket.socket, ifname: str, *, udp_only: bool) -> None:
 def switch_off(
     ask: Ioctl, ifname: str, *, udp_only: bool, undo_first: Callable[[bytes], None] | None = None
 ) -> None:
-    """Like :func:`turn_off`, of whatever NIC ``ask`` asks; ``undo_first`` gets what brings the features back."""
+    """Turn features off on the NIC that ``ask`` asks; ``undo_first`` gets the request that turns them on again."""
     names = _feature_names(ask)
     wanted = segmentation_features(names, udp_only=udp_only)
     blocks = -(-len(names) // 32)
@@ -78,7 +78,7 @@ def switch_off(
 
 
 def set_up(sock: socket.socket, ifname: str) -> None:
-    """`ip link set IFNAME up`, in the namespace that ``sock`` belongs to."""
+    """Set a NIC up (`ip link set IFNAME up`), in the namespace that ``sock`` belongs to."""
     name = ifname.encode()
     try:
         answer = fcntl.ioctl(sock, _SIOCGIFFLAGS, struct.pack("16sh22x", name, 0))
@@ -89,7 +89,7 @@ def set_up(sock: socket.socket, ifname: str) -> None:
 
 
 def segmenting(ask: Ioctl, *, udp_only: bool) -> tuple[list[str], list[str]]:
-    """What of :func:`segmentation_features` is on and can be turned off, and what is on for good."""
+    """Return which of :func:`segmentation_features` are on and can be turned off, and which are on for good."""
     names = _feature_names(ask)
     wanted = segmentation_features(names, udp_only=udp_only)
     available, _, active, fixed = _features(ask, -(-len(names) // 32))
@@ -99,7 +99,7 @@ def segmenting(ask: Ioctl, *, udp_only: bool) -> tuple[list[str], list[str]]:
 
 
 def _set(mask: int, values: int, blocks: int) -> bytes:
-    """A request that sets the features in ``mask`` to ``values``."""
+    """Return a request that sets the features in ``mask`` to ``values``."""
     pairs = [((mask >> 32 * n) & 0xFFFFFFFF, (values >> 32 * n) & 0xFFFFFFFF) for n in range(blocks)]
     return struct.pack("=II", _SFEATURES, blocks) + b"".join(struct.pack("=II", *pair) for pair in pairs)
 
@@ -113,7 +113,7 @@ def _feature_names(ask: Ioctl) -> list[str]:
 
 
 def _features(ask: Ioctl, blocks: int) -> tuple[int, int, int, int]:
-    """(available, requested, active, never changed), one bit per feature."""
+    """Return (available, requested, active, never changed), one bit per feature."""
     answer = ask(struct.pack("=II", _GFEATURES, blocks) + bytes(16 * blocks))
     words = list(struct.iter_unpack("=IIII", answer[8 : 8 + 16 * blocks]))
     columns = [sum(word[column] << 32 * block for block, word in enumerate(words)) for column in range(4)]

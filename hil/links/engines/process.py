@@ -76,7 +76,7 @@ class RelayProcess:
         os.write(self._lifeline, b"\1")
 
     def exit_status(self) -> int | None:
-        """None while it runs."""
+        """Return the exit status; None while it runs."""
         return self._child.poll()
 
     def close(self) -> None:

@@ -53,7 +53,7 @@ class Kind(IntEnum):
 
 
 def compile_relay() -> Path:
-    """The relay's binary, compiled now if these sources were not compiled here before.
+    """Compile the relay, unless these sources were compiled here before; return its binary.
 
     Raises BenchError when there is no C compiler or it fails.
     """
@@ -61,7 +61,7 @@ def compile_relay() -> Path:
 
 
 def compile_preload() -> Path:
-    """The library that User-Mode Linux is started with; like :func:`compile_relay`."""
+    """Compile the library that User-Mode Linux is started with; like :func:`compile_relay`."""
     return _compiled("hil-registers.so", [_NATIVE / "preload" / "registers.c"], ("-shared", "-fPIC", "-s"))
 
 
@@ -120,7 +120,7 @@ class RelayLine:
         self.nudges = 0
 
     def ask(self, kind: Kind, payload: bytes = b"", *, deadline_s: float = 5.0) -> bytes:
-        """The whole answer to one frame; BenchError when the relay is gone or silent for ``deadline_s``."""
+        """Send one frame; return the whole answer. BenchError when the relay is gone or silent for ``deadline_s``."""
         if len(payload) > PAYLOAD_MAX:
             raise ValueError(f"payload of {len(payload)} bytes; frames carry {PAYLOAD_MAX}")
         with self._one_at_a_time:

@@ -54,7 +54,7 @@ class Reply:
 
 
 def number(messages: Sequence[bytes]) -> bytes:
-    """One batch of these messages, with sequence numbers 1, 2, ..."""
+    """Return one batch of these messages, with sequence numbers 1, 2, ..."""
     batch = bytearray()
     for sequence, message in enumerate(messages, 1):
         numbered = bytearray(message)
@@ -64,7 +64,7 @@ def number(messages: Sequence[bytes]) -> bytes:
 
 
 def replies(answer: bytes) -> list[Reply]:
-    """The answers to a batch, in order."""
+    """Return the answers to a batch, in order."""
     found: list[Reply] = []
     content: list[bytes] = []
     for message in _messages(answer):
@@ -112,7 +112,7 @@ def ingress(ifindex: int) -> bytes:
 
 
 def redirect(from_ifindex: int, to_ifindex: int) -> bytes:
-    """Whatever arrives at one NIC leaves by the other: ``matchall`` with ``mirred egress redirect``.
+    """Redirect what arrives at one NIC to the other: ``matchall`` with ``mirred egress redirect``.
 
     Not a bridge: a bridge costs a factor of six here and has opinions about what it forwards.
     """
@@ -129,7 +129,7 @@ def redirect(from_ifindex: int, to_ifindex: int) -> bytes:
 
 
 def interfaces(agent: Requester) -> dict[str, int]:
-    """NIC name to ifindex, in the engine's namespace."""
+    """Return ifindexes by NIC name, in the engine's namespace."""
     message = _encoded(ifinfmsg(), RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP)
     (reply,) = transact(agent, [("listing NICs", message)])
     found = {}
@@ -158,7 +158,7 @@ def _messages(data: bytes) -> Iterator[bytes]:
 
 
 def _extended_text(message: bytes) -> str:
-    """The message string of an extended acknowledgement (the request in it is capped to its header)."""
+    """Return the message string of an extended acknowledgement (the request in it is capped to its header)."""
     at = _HEADER.size + 4 + _HEADER.size
     while at + 4 <= len(message):
         length, kind = struct.unpack_from("=HH", message, at)

@@ -27,7 +27,7 @@ def big_socket_buffers(
     note: Path = NOTE,
     deadline_s: float = 20.0,
 ) -> Iterator[None]:
-    """Sockets opened inside have ``size_b`` bytes of buffer each way; the host's values are back afterwards.
+    """Give sockets opened inside ``size_b`` bytes of buffer each way; the host's values are back afterwards.
 
     User-Mode Linux opens its packet sockets with the host's defaults (208 KB), which overflow and cost 40 % of
     the throughput; the settings exist only host-wide.  Takes a lock, because two benches that start together
@@ -50,7 +50,7 @@ def big_socket_buffers(
 
 
 def left_raised(note: Path = NOTE) -> bool:
-    """Whether a run that was killed left the host's values raised: the note is there and nobody holds its lock."""
+    """Return whether a killed run left the host's values raised: the note is there and nobody holds its lock."""
     return note.exists() and not is_locked(note.with_suffix(".lock")) and note.exists()
 
 

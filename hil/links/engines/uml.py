@@ -65,7 +65,7 @@ _NO_OUTGOING = b"".join(
 
 
 def release() -> str | None:
-    """Kernel release of the installed User-Mode Linux that also has its modules; None without one."""
+    """Return the kernel release of the installed User-Mode Linux that also has its modules; None without one."""
     binary = shutil.which(BINARY)
     if binary is None:
         return None
@@ -159,7 +159,7 @@ class UmlAgent(Agent):
             )
 
     def _console(self) -> str:
-        """The end of its console: what it complained about."""
+        """Return the end of its console, where it complains."""
         with suppress(OSError):
             return (self.directory / "console.log").read_text(errors="replace")[-1500:].strip()
         return ""
@@ -182,7 +182,7 @@ def _kernel_argv(root: Path, directory: Path, line: int, *, profile: str) -> lis
 
 
 def _cards(nics: Sequence[str], *, mtu: int, profile: str) -> list[str]:
-    """Its NICs, each joined to one of ours."""
+    """Return its NICs as arguments, each joined to one of ours."""
     gro = int(profile == "bulk")
     return [
         f"vec{index}:transport=raw,ifname={nic},depth={_DEPTH[profile]},mtu={mtu + _ETHERNET_OVERHEAD_B},gro={gro},"
@@ -192,7 +192,7 @@ def _cards(nics: Sequence[str], *, mtu: int, profile: str) -> list[str]:
 
 
 def _fitting(argv: Sequence[str], cards: Sequence[str]) -> int:
-    """How many cards the command line holds besides the rest."""
+    """Return how many cards the command line holds besides the rest."""
     used = len(" ".join(argv))
     for number, card in enumerate(cards):
         used += 1 + len(card)
@@ -202,7 +202,7 @@ def _fitting(argv: Sequence[str], cards: Sequence[str]) -> int:
 
 
 def _root_directory(relay: Path, version: str) -> Path:
-    """The file system User-Mode Linux sees: the relay, five modules, two mount points, and nothing of the host."""
+    """Prepare the file system it sees: the relay, five modules, two mount points, and nothing of the host."""
     files = {
         "init": relay.read_bytes(),
         "b": _NO_OUTGOING,

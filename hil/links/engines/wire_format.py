@@ -38,7 +38,7 @@ class Shape:
     compensation_ns: int
 
     def pack(self, slot: int) -> bytes:
-        """Payload of a SHAPE frame."""
+        """Return the payload of a SHAPE frame."""
         head = SHAPE.pack(
             slot, self.options_at, *self.latency_at, len(self.down), len(self.up), self.compensation_ns
         )
@@ -75,13 +75,13 @@ class PlanLog(NamedTuple):
 
 
 def frames(rows: Sequence[PlanRow]) -> Iterator[bytes]:
-    """Payloads of PLAN_ADD frames."""
+    """Yield payloads of PLAN_ADD frames."""
     for start in range(0, len(rows), _ROWS_PER_FRAME):
         yield b"".join([ROW.pack(*row) for row in rows[start : start + _ROWS_PER_FRAME]])
 
 
 def unpack_log(answer: bytes) -> PlanLog:
-    """The rows in the answer to a PLAN_LOG frame."""
+    """Return the rows in the answer to a PLAN_LOG frame."""
     seen, lost = LOG.unpack_from(answer)
     applied = [
         Applied(slot, error & ~HELD, bool(error & HELD), planned_ns, late_us)
@@ -91,5 +91,5 @@ def unpack_log(answer: bytes) -> PlanLog:
 
 
 def pack_slots(numbers: Sequence[int]) -> bytes:
-    """Payload of HOLD and RELEASE frames."""
+    """Return the payload of HOLD and RELEASE frames."""
     return struct.pack(f"<{len(numbers)}H", *numbers)

@@ -46,7 +46,7 @@ class AppliedCounts:
 
 
 def summarise(log_path: Path) -> dict[str, int]:
-    """What :meth:`Player.summary` says, from the log that a player wrote (``lost`` is not in it and reads 0)."""
+    """Return what :meth:`Player.summary` says, from the log that a player wrote (``lost`` is not in it and reads 0)."""
     tally = AppliedCounts()
     with log_path.open(newline="") as log:
         for row in csv.DictReader(log):

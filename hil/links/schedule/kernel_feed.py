@@ -41,7 +41,7 @@ class KernelFeed:
         self.clock = self.agent.offset(self._now_ns, readings=_CLOCK_READINGS)
 
     def kernel_ns(self, at_ns: int) -> int:
-        """A CLOCK_MONOTONIC ns of ours on the kernel's clock, by the latest measurement."""
+        """Convert a CLOCK_MONOTONIC ns of ours to the kernel's clock, by the latest measurement."""
         assert self.clock is not None, "measure_clock() comes first"
         return at_ns - self.clock.offset_ns
 
@@ -57,7 +57,7 @@ class KernelFeed:
             self.agent.plan_commit(KEEP_ALL if instead_from_ns is None else instead_from_ns)
 
     def log(self) -> Iterator[tuple[Applied, SentRow]]:
-        """What the kernel did since the last time, each row once. HarnessError for one that it was not given."""
+        """Yield what the kernel did since the last time, each row once. HarnessError for one that it was not given."""
         while True:
             piece = self.agent.plan_log(self._seen)
             self._seen, self.lost = piece.seen, piece.lost

@@ -103,7 +103,7 @@ class Player:
         return self
 
     def _prepared(self, record: BoxRecord) -> BoxRecord:
-        """The engine knows every direction, and has its first rows."""
+        """Teach the engine every direction, and give it its first rows."""
         self._windows.remove()
         self._forget()
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ class Player:
         return record
 
     def replace(self, source: Source) -> None:
-        """Another plan for the same links, from a moment after now on. ConfigurationError for other links."""
+        """Follow another plan for the same links, from a moment after now on. ConfigurationError for other links."""
         if set(source.links) != set(self._source.links):
             raise ConfigurationError("a schedule can only be replaced by one of the same links")
         with self._lock, self._box.store.changing() as draft:
@@ -141,7 +141,7 @@ class Player:
             draft.record = replace(draft.record, schedule=schedule)
 
     def step(self) -> None:
-        """One round of supplying the engine and reading its log; the thread does this twice a second."""
+        """Supply the engine and read its log once; the thread does this twice a second."""
         with self._lock:
             goal_ns = self._now() + AHEAD_S * 1e9  # fixed: time goes on while pieces are loaded
             while self._loaded_ns < goal_ns:
@@ -152,7 +152,7 @@ class Player:
         self._note_clock()
 
     def summary(self) -> dict[str, int]:
-        """Rows the engine took, how late they were, how many its kernel refused, were held, or left no trace."""
+        """Return how many rows the engine took, how late (us), and how many were refused, held, or left no trace."""
         return self._counts.summary()
 
     def close(self) -> None:
@@ -174,7 +174,7 @@ class Player:
         self._windows.remove()
 
     def _now(self) -> int:
-        """Time on the schedule, ns."""
+        """Return the time on the schedule, ns."""
         return self._now_ns() - self._zero_ns
 
     def _run(self) -> None:
@@ -204,7 +204,7 @@ class Player:
         self._fetch()
 
     def _fetch(self) -> None:
-        """The next window: thinned, kept as a file, and then waiting for the engine."""
+        """Fetch the next window: thinned, kept as a file, and then waiting for the engine."""
         from_ns, to_ns = self._fetched_ns, self._fetched_ns + self._window_ns
         before = dict(self._thinner.last)
         rows = self._checked(self._source.window(from_ns, to_ns), from_ns, to_ns)
@@ -248,7 +248,7 @@ class Player:
         self._loaded_ns = upto_ns
 
     def _made(self, row: ScheduleRow, feed: KernelFeed) -> Iterator[SentRow]:
-        """Both directions of a row, as its kernel takes them."""
+        """Yield both directions of a row, as its kernel takes them."""
         position, link = self._links[row.link]
         at_ns = feed.kernel_ns(self._zero_ns + row.at_ns)
         for direction in DIRECTIONS:
@@ -277,7 +277,7 @@ class Player:
             feed.agent.plan_forget()
 
     def _manual_to_override(self, link: LinkRecord) -> LinkRecord:
-        """A link that was cut before it had a schedule stays cut until it is restored."""
+        """Keep a link cut that was cut before it had a schedule, until it is restored."""
         if not link.cut:
             return link
         now_ns = self._now_ns()
@@ -287,7 +287,7 @@ class Player:
         return replace(link.with_up(True), override=held)
 
     def _frozen(self, record: BoxRecord) -> BoxRecord:
-        """What the schedule or a hand commands now is what is commanded from now on."""
+        """Make what the schedule or a hand commands now the command from now on."""
         for name in self._links:
             link = record.link(name)
             states: dict[str, LinkState] = {
@@ -297,7 +297,7 @@ class Player:
         return record
 
     def _note_clock(self) -> None:
-        """The record says what the engine's clock was taken to be: evidence, and for whoever reads its log."""
+        """Write the offset of the engine's clock into the record: evidence, and for readers of its log."""
         feed = self._feeds[0]  # an engine with a clock of its own is one kernel
         if feed.agent.own_clock and feed.clock is not None and feed.clock.at_ns != self._clock_noted_ns:
             self._clock_noted_ns = feed.clock.at_ns

@@ -45,12 +45,12 @@ class Source(Protocol):
         ...
 
     def window(self, from_ns: int, to_ns: int) -> list[ScheduleRow]:
-        """Rows in time order: every link's state at ``from_ns``, then the changes before ``to_ns``."""
+        """Return the rows in time order: every link's state at ``from_ns``, then the changes before ``to_ns``."""
         ...
 
 
 def scheduled_state(own: LinkState, row: ScheduleRow, *, bulk: bool = False) -> LinkState:
-    """What a row commands in a direction whose own state gives rate, MTU and burst model.
+    """Return what a row commands in a direction whose own state gives rate, MTU and burst model.
 
     Loss comes from the row unless the direction has a burst model; profile bulk knows no random loss.
     """
@@ -72,7 +72,7 @@ class Thinner:
         self._step_us = step_us or {}
 
     def changes(self, rows: Iterable[ScheduleRow], *, before_ns: int) -> list[ScheduleRow]:
-        """The rows that matter of one window, which ends at ``before_ns`` and the next of which begins there."""
+        """Return the rows that matter of one window, which ends at ``before_ns`` and the next of which begins there."""
         kept: dict[tuple[int, str], ScheduleRow] = {}  # one per moment and link
         moving: dict[str, ScheduleRow] = {}  # a delay that is to move at the next tenth of a second
 
@@ -135,7 +135,7 @@ class Windows:
                 window.path.unlink(missing_ok=True)
 
     def forget_from(self, at_ns: int) -> None:
-        """Windows end at ``at_ns``: another plan follows from there."""
+        """End the windows at ``at_ns``: another plan follows from there."""
         self._listed = []
         for window in self._list():
             if window.from_ns >= at_ns:
@@ -144,21 +144,21 @@ class Windows:
                 window.path.rename(self.directory / f"{window.number:08d}-{window.from_ns}-{at_ns}")
 
     def remove(self) -> None:
-        """All of them, and their directory."""
+        """Remove all of them, and their directory."""
         if self.directory.is_dir():
             for path in self.directory.iterdir():
                 path.unlink(missing_ok=True)
             self.directory.rmdir()
 
     def at(self, link: str, at_ns: int) -> ScheduleRow:
-        """The row last due at a moment; before the beginning the first one, after the end the last one.
+        """Return the row last due at a moment; before the beginning the first one, after the end the last one.
 
         BenchError for a moment that is too long ago to be known, or when no schedule is kept here.
         """
         return self.between(link, at_ns, at_ns)[-1]
 
     def between(self, link: str, from_ns: int, to_ns: int) -> list[ScheduleRow]:
-        """The row last due at ``from_ns`` and those that came until ``to_ns``, in time order."""
+        """Return the row last due at ``from_ns`` and those that came until ``to_ns``, in time order."""
         with self._lock:
             for _ in range(_TRIES):
                 with suppress(
@@ -183,7 +183,7 @@ class Windows:
             at_ns = window.to_ns
 
     def _covering(self, at_ns: int) -> _Window:
-        """The latest written of the windows around a moment."""
+        """Return the latest written of the windows around a moment."""
         for fresh in (False, True):
             if fresh:
                 self._listed = self._list()

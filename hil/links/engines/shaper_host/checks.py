@@ -128,7 +128,7 @@ def _offloads(agent: ShaperHostAgent, nic: str) -> tuple[tuple[str, ...], tuple[
 
 
 def _with_carrier(agent: ShaperHostAgent, nics: dict[str, Nic], down: Sequence[str]) -> dict[str, Nic]:
-    """The NICs again, after those that were down had time to find a carrier; the relay sets them down again."""
+    """Set NICs up that are down, and return all after a carrier had time to come; the relay sets them down again."""
     for name in down:
         nic = nics[name]
         agent.undo(ports.set_link(nic.index, nic.flags, nic.mtu))
@@ -144,7 +144,7 @@ def _with_carrier(agent: ShaperHostAgent, nics: dict[str, Nic], down: Sequence[s
 
 
 def examine(facts: ShaperHostFacts) -> list[Check]:
-    """All checks on a shaper host."""
+    """Judge a shaper host by all checks."""
     if facts.problem:
         why = "the links of this lab are shaped there"
         return [Check("shaper-host", "fail", facts.problem, why, facts.remedy, WITHOUT)]

@@ -67,7 +67,7 @@ class ShaperKernel(Protocol):
 
 
 def nics(shaper: ShaperKernel) -> dict[str, Nic]:
-    """All NICs of the shaper host, by name."""
+    """Return all NICs of the shaper host, by name."""
     from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
     from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
     from pyroute2.netlink.rtnl.tcmsg import tcmsg
@@ -143,14 +143,14 @@ def lay(shaper: ShaperKernel, ports: Sequence[Port], *, mtus: Sequence[int], pro
 
 
 def lacking_vlan(shaper: rtnl.Requester, ports: Sequence[Port]) -> list[str]:
-    """Whether the kernel can make VLANs, if a port needs it; tried in the scratch namespace of ``shaper``."""
+    """Return what the kernel lacks for VLANs, if a port needs one; tried in the scratch namespace of ``shaper``."""
     if all(port.vlan is None for port in ports):
         return []
     return [] if makes_vlans(shaper) else ["VLANs (8021q)"]
 
 
 def makes_vlans(shaper: rtnl.Requester) -> bool:
-    """Whether the kernel knows VLANs; asked by a request that it refuses either way. BenchError for another refusal.
+    """Ask for a VLAN that no kernel makes, to see whether it knows VLANs. BenchError for another refusal.
 
     A real one would need a NIC to put it on, and a scratch namespace has only loopback, which carries none; not every
     kernel has veth or dummy.  4095 is no VLAN (IEEE 802.1Q), which only a kernel that knows the kind can tell.
@@ -166,7 +166,7 @@ def makes_vlans(shaper: rtnl.Requester) -> bool:
 
 
 def check(port: Port, there: dict[str, Nic]) -> None:
-    """ConfigurationError for a port that is not there, or that is not ours to use."""
+    """Raise ConfigurationError for a port that is not there, or that is not ours to use."""
     nic = there.get(port.nic)
     if nic is None:
         usable = ", ".join(sorted(name for name in there if name != "lo"))
@@ -197,7 +197,7 @@ def vlan_name(trunk: int, vlan: int) -> str:
 
 
 def new_vlan(name: str, link: int, vlan: int, mtu: int) -> bytes:
-    """`ip link add link LINK name NAME mtu MTU txqueuelen 10000 type vlan id VLAN`."""
+    """Compose `ip link add link LINK name NAME mtu MTU txqueuelen 10000 type vlan id VLAN`."""
     data = _attribute(_IFLA_VLAN_ID, struct.pack("=H", vlan))
     info = _attribute(_IFLA_INFO_KIND, b"vlan") + _attribute(_IFLA_INFO_DATA, data)
     attributes = (
@@ -211,26 +211,26 @@ def new_vlan(name: str, link: int, vlan: int, mtu: int) -> bytes:
 
 
 def delete_link(name: str) -> bytes:
-    """`ip link delete NAME`."""
+    """Compose `ip link delete NAME`."""
     return _message(_DELLINK, _ACK, bytes(16) + _attribute(_IFLA_IFNAME, name.encode() + b"\0"))
 
 
 def set_link(index: int, flags: int, mtu: int) -> bytes:
-    """Up and promiscuous as in ``flags``, and the MTU."""
+    """Set a NIC up and promiscuous as in ``flags``, and its MTU."""
     changed = _UP | _PROMISC
     head = struct.pack("=BxHiII", 0, 0, index, flags & changed, changed)
     return _message(_NEWLINK, _ACK, head + _attribute(_IFLA_MTU, struct.pack("=I", mtu)))
 
 
 def address_mode(index: int, mode: int) -> bytes:
-    """How IPv6 makes an address by itself for a NIC: 1 is not at all."""
+    """Set how IPv6 makes an address by itself for a NIC: 1 is not at all."""
     inner = _attribute(_AF_INET6, _attribute(_INET6_ADDR_GEN_MODE, struct.pack("=B", mode)))
     head = struct.pack("=BxHiII", 0, 0, index, 0, 0)
     return _message(_NEWLINK, _ACK, head + _attribute(_IFLA_AF_SPEC, inner))
 
 
 def delete_qdisc(index: int, *, ingress: bool) -> bytes:
-    """`tc qdisc delete dev INDEX root` or `... ingress`."""
+    """Compose `tc qdisc delete dev INDEX root` or `... ingress`."""
     handle, parent = (_INGRESS, _INGRESS_PARENT) if ingress else (0, _ROOT)
     return _message(_DELQDISC, _ACK, struct.pack("=BxxxiIII", 0, index, handle, parent, 0))
 
@@ -259,7 +259,7 @@ def _take(shaper: ShaperKernel, name: str, nic: Nic, mtu: int, *, profile: Profi
 
 
 def _no_own_address(shaper: ShaperKernel, nic: Nic) -> None:
-    """IPv6 would put its own packets on the link unasked."""
+    """Turn off addresses that IPv6 makes by itself: it would put its own packets on the link."""
     if nic.address_mode is None or nic.address_mode == _NO_ADDRESS:
         return
     shaper.undo(address_mode(nic.index, nic.address_mode))
@@ -276,7 +276,7 @@ def _plain(shaper: ShaperKernel, name: str, profile: Profile) -> None:
 
 
 def asking(shaper: ShaperKernel, name: str) -> Callable[[bytes], bytes]:
-    """SIOCETHTOOL on one NIC of the shaper host."""
+    """Return the call that sends SIOCETHTOOL to one NIC of the shaper host."""
     return lambda request: shaper.ioctl(name, request)
 
 
