@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hil.core.command import Progress
+from hil.core.command import Progress, silent
 from hil.core.files import sha256_of
 from hil.core.locks import locked
 from hil.core.paths import cache
@@ -23,8 +23,6 @@ from hil.images.recipes import REFERENCE, Recipe
 
 if TYPE_CHECKING:
     from docker import DockerClient
-
-"""Takes one line of text for a person who waits."""
 
 FACTORY_VERSION = "1.0.0"
 UPLOAD_VERSION = "2.0.0"
@@ -41,9 +39,7 @@ class Images:
     bundles: BundleSet
 
 
-def ensure_images(
-    client: DockerClient, progress: Progress = lambda _line: None, *, recipe: Recipe = REFERENCE
-) -> Images:
+def ensure_images(client: DockerClient, progress: Progress = silent, *, recipe: Recipe = REFERENCE) -> Images:
     """Build (or find in the cache) the hardware image, the factory OS and the bundle to upload.
 
     ``recipe`` says which OS: the reference OS with RAUC unless a lab asks for another.

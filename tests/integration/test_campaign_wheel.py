@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,7 @@ def test_a_campaign_of_the_customers_own_passes_and_its_evidence_names_the_custo
     (report,) = customer.directory.glob("reports/out/runs/*/report.html")
     meta = json.loads((report.parent / "run.json").read_text("utf-8"))
     assert meta["git"] == {"commit": customer.git("rev-parse", "HEAD"), "dirty": False}
-    assert (meta["hil_version"], meta["hil_commit"]) == ("0.1.0", None)
+    assert (meta["hil_version"], meta["hil_commit"]) == (metadata.version("orbital-hil"), None)
     assert meta["fidelity_gaps"] and meta["board_packages"]
     assert "FC-010" in report.read_text("utf-8")
 
