@@ -16,7 +16,7 @@ from hil.campaign.options import add_options
 
 if TYPE_CHECKING:
     from hil.campaign.hooks import Campaign
-    from hil.evidence.model import Measurement
+    from hil.evidence.events import Measurement
     from hil.evidence.record import Recorder
     from hil.evidence.test_plan import Plan
 

@@ -18,9 +18,9 @@ from hil.core.log import log_file
 from hil.core.process_id import this_process
 from hil.errors import ConfigurationError
 from hil.evidence.environment import host_facts, lab_facts
-from hil.evidence.events import CollectedTest, RunCollected, RunEnded
+from hil.evidence.events import CollectedTest, Measurement, RunCollected, RunEnded
 from hil.evidence.fidelity_gaps import load_gaps
-from hil.evidence.model import EXIT_CODE, EXIT_CONFIGURATION, Measurement, Verdict
+from hil.evidence.model import EXIT_CODE, EXIT_CONFIGURATION, Verdict
 from hil.evidence.record import META, Recorder, write_json
 from hil.evidence.store import RUNS, Run, RunStore
 from hil.evidence.test_plan import Plan, load_plan

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 DISTRIBUTION = "orbital-hil"
 NO_COMMIT: dict[str, Any] = {"commit": None, "dirty": None}
 
+_OF_BOARD = ("driver", "module", "model", "stand_in", "fidelity")
+_OF_LINK = ("kind", "one_way_delay_us", "rate_bps", "nominal_rate_bps", "rate_scaled", "loss_ppm", "source")
+
 
 def host_facts(*inputs: Path) -> dict[str, Any]:
     """Return software and machine: versions, commit of what is run, kernel, processors, memory.
@@ -75,14 +78,7 @@ def package_versions() -> dict[str, str]:
 def lab_facts(lab: Lab, path: Path) -> dict[str, Any]:
     """Return what the report says about the lab: boards and links with fidelity, scaled rates, assumed figures."""
     boards = {
-        board.name: {
-            "spacecraft": craft.name,
-            "driver": board.driver,
-            "module": board.module,
-            "model": board.model,
-            "stand_in": board.stand_in,
-            "fidelity": board.fidelity,
-        }
+        board.name: {"spacecraft": craft.name} | {name: getattr(board, name) for name in _OF_BOARD}
         for craft in lab.spacecraft
         for board in craft.boards
     }
@@ -95,16 +91,7 @@ def lab_facts(lab: Lab, path: Path) -> dict[str, Any]:
         "gateway": lab.gateway,
         "boards": boards,
         "links": {
-            link.name: {
-                "kind": link.kind,
-                "between": list(link.between),
-                "one_way_delay_us": link.one_way_delay_us,
-                "rate_bps": link.rate_bps,
-                "nominal_rate_bps": link.nominal_rate_bps,
-                "rate_scaled": link.rate_scaled,
-                "loss_ppm": link.loss_ppm,
-                "source": link.source,
-            }
+            link.name: {"between": list(link.between)} | {name: getattr(link, name) for name in _OF_LINK}
             for link in lab.links
         },
         "bench_config": lab.bench.model_dump(),

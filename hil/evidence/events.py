@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from hil.errors import Blame
 from hil.evidence.json_fields import read_fields
-from hil.evidence.model import Dimensions, Equal, Limit, Near, Range, Value, label_of
+from hil.evidence.model import Dimensions, Equal, Limit, Near, Range, Value, format_value, label_of
 
 
 @dataclass(frozen=True)
@@ -107,15 +107,18 @@ class TestEnded(Event, kind="test.end"):
 
 
 @dataclass(frozen=True)
-class MeasuredValue(Event, kind="measurement"):
-    """A value that a test measured, with its limit as text; ``ok`` None: there is no limit."""
+class Measurement(Event, kind="measurement"):
+    """A value that a test measured, with its limit as text; `ok` says whether it holds (null: there is no limit).
+
+    ``blame`` says what a violated limit means: the device under test (FAIL), or the bench (INCONCLUSIVE).
+    """
 
     name: str
     value: Value | None = None
     unit: str = ""
     limit: str | None = None
     ok: bool | None = None
-    blame: str = ""
+    blame: str = Blame.DEVICE.value
     board: str = ""
     link: str = ""
     direction: str = ""
@@ -130,6 +133,12 @@ class MeasuredValue(Event, kind="measurement"):
     def label(self) -> str:
         """Its name for people, with its dimensions."""
         return label_of(self.name, self.dimensions)
+
+    def __str__(self) -> str:
+        measured = f"{self.label} = {format_value(self.value, self.unit)}"
+        if self.limit is None:
+            return measured
+        return f"{measured}, limit {self.limit}: {'ok' if self.ok else 'violated'}"
 
 
 # Files.
@@ -319,9 +328,9 @@ class LinkFigure(Event, kind="link.calibration"):
         return Near(self.tolerance, self.commanded, percent=False)
 
     @property
-    def measurement(self) -> MeasuredValue:
+    def measurement(self) -> Measurement:
         """The figure as a measurement; outside its limit the bench is to blame."""
-        return MeasuredValue(
+        return Measurement(
             name=self.quantity,
             value=self.measured,
             unit=self.unit,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hil.errors import BenchError, Blame, ConfigurationError, HarnessError
-from hil.evidence.model import Measurement
+from hil.evidence.events import Measurement
 
 
 class LimitViolated(AssertionError):
@@ -23,7 +23,7 @@ def raise_if_violated(measurements: Sequence[Measurement]) -> None:
     if not violated:
         return
     message = "\n".join(str(m) for m in violated)
-    blames = {m.blame for m in violated}
+    blames = {Blame(m.blame) for m in violated}
     if Blame.CONFIGURATION in blames:
         raise ConfigurationError(message)
     if Blame.BENCH in blames:

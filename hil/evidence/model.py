@@ -9,9 +9,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
-
-from hil.errors import Blame
 
 Value = float | int | bool | str
 """What can be measured: a number (its unit beside it), a truth, or a word such as a digest."""
@@ -210,41 +207,3 @@ class Dimensions:
 def label_of(name: str, dimensions: Dimensions) -> str:
     """Return the name of a measurement for people, e.g. ``delay p50 of isl-ab a to b``."""
     return name.replace("_", " ") + (f" of {dimensions}" if dimensions.as_dict() else "")
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One value with its unit and, where there is one, its limit.
-
-    ``blame`` says what a violated limit means: the device under test (FAIL), or the bench (INCONCLUSIVE).
-    """
-
-    name: str
-    value: Value | None
-    unit: str = ""
-    limit: Limit | None = None
-    blame: Blame = Blame.DEVICE
-    dimensions: Dimensions = Dimensions()
-
-    @property
-    def ok(self) -> bool | None:
-        """Whether the limit holds; None when there is no limit."""
-        return None if self.limit is None else self.limit.holds(self.value)
-
-    def fields(self) -> dict[str, Any]:
-        """Return the fields of its event."""
-        return {
-            "name": self.name,
-            "value": self.value,
-            "unit": self.unit,
-            "limit": None if self.limit is None else self.limit.text(self.unit),
-            "ok": self.ok,
-            "blame": self.blame.value,
-            **self.dimensions.as_dict(),
-        }
-
-    def __str__(self) -> str:
-        measured = f"{label_of(self.name, self.dimensions)} = {format_value(self.value, self.unit)}"
-        if self.limit is None:
-            return measured
-        return f"{measured}, limit {self.limit.text(self.unit)}: {'ok' if self.ok else 'violated'}"

@@ -15,7 +15,7 @@ from hil.evidence.events import (
     CollectedTest,
     Event,
     LinkFigure,
-    MeasuredValue,
+    Measurement,
     RunCollected,
     RunEnded,
     TestEnded,
@@ -49,7 +49,7 @@ class TestOutcome:
     start_s: float | None = None
     duration_s: float = 0.0
     retries: int = 0
-    measurements: tuple[MeasuredValue, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
     absent: str = ""
     """Why this lab cannot show it, known before the run: it was not run, and that counts for nothing."""
 
@@ -170,7 +170,7 @@ class _Attempts:
         self.start: TestStarted | None = None
         self.end: TestEnded | None = None
         self.retries = 0
-        self.measurements: list[MeasuredValue] = []
+        self.measurements: list[Measurement] = []
 
     def add(self, event: Event) -> None:
         match event:
@@ -180,7 +180,7 @@ class _Attempts:
             case TestEnded():
                 self.end = event
                 self.retries += event.retried
-            case MeasuredValue():
+            case Measurement():
                 self.measurements.append(event)
             case LinkFigure():
                 self.measurements.append(event.measurement)

@@ -26,8 +26,8 @@ from typing import Any, Self
 
 from hil.core.files import sha256_of, write_atomic
 from hil.errors import Blame, HarnessError
-from hil.evidence.events import ArtefactFollowed, ArtefactLost, ArtefactStored, Event, MeasuredValue
-from hil.evidence.model import Dimensions, Limit, Measurement, Value
+from hil.evidence.events import ArtefactFollowed, ArtefactLost, ArtefactStored, Event, Measurement
+from hil.evidence.model import Limit, Value
 
 EVIDENCE = "evidence.jsonl"
 META = "run.json"
@@ -147,9 +147,10 @@ class Recorder:
 
         ``name`` says what was measured; ``board``, ``link``, ``direction`` and ``slot`` of what.
         """
-        of = Dimensions(board, link, direction, slot)
-        taken = Measurement(name, jsonable(value), unit, limit, blame, of)
-        self.emit(MeasuredValue(**taken.fields()))
+        value = jsonable(value)
+        limit_text, ok = (limit.text(unit), limit.holds(value)) if limit else (None, None)
+        taken = Measurement(name, value, unit, limit_text, ok, blame.value, board, link, direction, slot)
+        self.emit(taken)
         return taken
 
     def artefact(

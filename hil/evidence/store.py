@@ -46,6 +46,8 @@ CREATE TABLE IF NOT EXISTS runs (
 CREATE INDEX IF NOT EXISTS runs_by_plan ON runs (plan, lab, started_utc);
 """
 
+_FROM_META = ("plan", "plan_sha256", "lab", "lab_sha256", "started_utc", "fidelity")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -89,14 +91,9 @@ class RunStore:
         row = {
             "run_id": directory.name,
             "dir": self._relative(directory),
-            "plan": meta.get("plan") or "",
-            "plan_sha256": meta.get("plan_sha256") or "",
-            "lab": meta.get("lab") or "",
-            "lab_sha256": meta.get("lab_sha256") or "",
-            "started_utc": meta.get("started_utc") or "",
+            **{name: meta.get(name) or "" for name in _FROM_META},
             "state": "running",
             "commit_id": (meta.get("git") or {}).get("commit") or "",
-            "fidelity": meta.get("fidelity") or "",
             "process": json.dumps(meta.get("process") or {}),
         }
         columns, marks = ", ".join(row), ", ".join("?" for _ in row)
@@ -110,23 +107,19 @@ class RunStore:
             "measurements": _measured(result),
             "boards": result.get("boards") or [],
         }
+        row = {
+            "state": state,
+            **{
+                name: result.get(name) or ""
+                for name in ("verdict", "reason", "ended_utc", "engine", "fidelity")
+            },
+            "counts": json.dumps(result.get("counts") or {}),
+            "summary": json.dumps(summary),
+            "report": self._relative(report) if report else "",
+        }
+        columns = ", ".join(f"{name} = ?" for name in row)
         with self._open() as db:
-            db.execute(
-                "UPDATE runs SET state = ?, verdict = ?, reason = ?, ended_utc = ?, counts = ?, summary = ?,"
-                " engine = ?, fidelity = ?, report = ? WHERE run_id = ?",
-                (
-                    state,
-                    result.get("verdict") or "",
-                    result.get("reason") or "",
-                    result.get("ended_utc") or "",
-                    json.dumps(result.get("counts") or {}),
-                    json.dumps(summary),
-                    result.get("engine") or "",
-                    result.get("fidelity") or "",
-                    self._relative(report) if report else "",
-                    run_id,
-                ),
-            )
+            db.execute(f"UPDATE runs SET {columns} WHERE run_id = ?", (*row.values(), run_id))
 
     def runs(self, *, plan: str | None = None, lab: str | None = None) -> list[Run]:
         """Return all runs, newest first; mark those whose process is gone as crashed."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
 from hil.errors import BenchError, Blame, ConfigurationError, DeviceError, HarnessError
 from hil.evidence.blame import Judgement, gravest, judge_exception
+from hil.evidence.events import Measurement
 from hil.evidence.limits import LimitViolated, raise_if_violated
 from hil.evidence.model import (
     EXIT_CODE,
     Limit,
-    Measurement,
     Verdict,
     at_least,
     at_most,
@@ -23,6 +24,7 @@ from hil.evidence.model import (
     within,
     within_percent,
 )
+from hil.evidence.record import NullRecorder
 
 
 @pytest.mark.parametrize(
@@ -85,9 +87,15 @@ def test_values_are_printed_for_people() -> None:
     assert printed == ["52,428,800 B", "0.000123457 B", "1,234,567.8 B", "yes B", "nothing B", "x B"]
 
 
+def measured(
+    name: str, value: Any, unit: str = "", limit: Limit | None = None, **options: Any
+) -> Measurement:
+    return NullRecorder().measure(name, value, unit, limit=limit, **options)
+
+
 def test_a_measurement_says_whether_it_is_within_its_limit() -> None:
-    assert str(Measurement("delay", 0.7, "ms", at_most(0.5))) == "delay = 0.7 ms, limit <= 0.5 ms: violated"
-    assert Measurement("delay", 0.7, "ms").ok is None
+    assert str(measured("delay", 0.7, "ms", at_most(0.5))) == "delay = 0.7 ms, limit <= 0.5 ms: violated"
+    assert measured("delay", 0.7, "ms").ok is None
 
 
 @pytest.mark.parametrize(
@@ -96,18 +104,18 @@ def test_a_measurement_says_whether_it_is_within_its_limit() -> None:
 )
 def test_a_violated_limit_raises_the_error_of_its_blame(blame: Blame, error: type[Exception]) -> None:
     with pytest.raises(error, match="<= 1"):
-        raise_if_violated([Measurement("x", 2, limit=at_most(1), blame=blame)])
+        raise_if_violated([measured("x", 2, limit=at_most(1), blame=blame)])
 
 
 def test_a_bench_outside_its_limits_hides_what_the_device_did() -> None:
-    device = Measurement("x", 2, limit=at_most(1))
-    bench = Measurement("y", 2, limit=at_most(1), blame=Blame.BENCH)
+    device = measured("x", 2, limit=at_most(1))
+    bench = measured("y", 2, limit=at_most(1), blame=Blame.BENCH)
     with pytest.raises(BenchError):
         raise_if_violated([device, bench])
 
 
 def test_limits_that_hold_raise_nothing() -> None:
-    raise_if_violated([Measurement("x", 1, limit=at_most(1)), Measurement("y", 5)])
+    raise_if_violated([measured("x", 1, limit=at_most(1)), measured("y", 5)])
 
 
 def _raised(kind: str) -> BaseException:

@@ -21,7 +21,7 @@ from hil.evidence.events import (
     ArtefactStored,
     Event,
     LinkCut,
-    MeasuredValue,
+    Measurement,
     Unknown,
     WatchSummary,
 )
@@ -47,7 +47,7 @@ def test_what_is_recorded_can_be_read_back(tmp_path: Path) -> None:
     run = RunRecord.load(tmp_path / "run-1")
     cut, measured = run.events
     assert (cut, run.meta["plan"]) == (LinkCut("isl-ab"), "demo")
-    assert measured == MeasuredValue("delay", 0.25, "ms", "<= 0.5 ms", True, "device under test")
+    assert measured == Measurement("delay", 0.25, "ms", "<= 0.5 ms", True, "device under test")
     assert 0 <= cut.t_s <= measured.t_s < 60
 
 
@@ -177,7 +177,7 @@ def test_numpy_numbers_are_recorded_as_numbers(tmp_path: Path) -> None:
     with Recorder.create(tmp_path / "run-1", {}) as recorder:
         taken = recorder.measure("tiles", numpy.int64(12), limit=at_most(12))
     assert taken.ok is True
-    assert RunRecord.load(tmp_path / "run-1").of(MeasuredValue)[0].value == 12
+    assert RunRecord.load(tmp_path / "run-1").of(Measurement)[0].value == 12
 
 
 def test_the_scope_of_a_test_is_on_every_event_of_every_thread(tmp_path: Path) -> None:
