@@ -1,4 +1,4 @@
-"""A lab brought up, from the point of view of whoever uses it."""
+"""A lab brought up, as its users see it."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Bench:
         return OrbitClock.load(orbit_file(self.name), self.lab)
 
     def memory_b(self) -> dict[str, int]:
-        """Memory of this machine that each board in a container takes, bytes; shared pages count in part."""
+        """Return memory of this machine that each board in a container takes, bytes; shared pages count in part."""
         from hil.bench.drivers import firmware_pids
 
         pids = firmware_pids(self._client, self.name)
@@ -257,7 +257,7 @@ class _Failed(Exception):
 
 
 def _told_by_keeper(state: BenchState | None, log: Path) -> HilError:
-    """The keeper's own error, with its blame, or what its log ends with when it died without a word."""
+    """Return the keeper's own error, with its blame, or what its log ends with when it died without a word."""
     kinds: dict[str, type[HilError]] = {
         Blame.CONFIGURATION.value: ConfigurationError,
         Blame.BENCH.value: BenchError,

@@ -33,7 +33,7 @@ class Step:
 
     @classmethod
     def now(cls, *, run_id: str, plan: str, step: str, title: str, attempt: int = 1) -> Step:
-        """A step of this process that begins at this moment."""
+        """Return a step of this process that begins at this moment."""
         mine = started(os.getpid())
         moment = datetime.now(UTC).isoformat(timespec="milliseconds")
         return cls(run_id, plan, step, title, attempt, moment, os.getpid(), mine[0] if mine else 0)
@@ -53,7 +53,7 @@ def write_step(bench: str, step: Step | None) -> None:
 
 
 def read_step(bench: str) -> Step | None:
-    """The step that runs on a bench now; None when there is none, or when its process has ended."""
+    """Return the step that runs on a bench now; None when there is none, or when its process has ended."""
     try:
         step = Step(**json.loads(_path(bench).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

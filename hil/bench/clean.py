@@ -1,4 +1,4 @@
-"""``hil clean``: find whatever a killed run left on this host, name it, take it away."""
+"""``hil clean``: find what a killed run left on this host, name it, and remove it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEEPER_DEADLINE_S = 60.0
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What was found and what became of it."""
+    """What was found, what was removed and what was not."""
 
     removed: tuple[Leftover, ...]
     failed: tuple[tuple[Leftover, str], ...]
@@ -42,7 +42,7 @@ class Cleaned:
 
 
 def kinds() -> list[Kind]:
-    """Every kind, in the order in which they are removed: whoever holds something goes before what it holds."""
+    """Every kind, in the order in which they are removed: holders go before what they hold."""
     return [
         leftovers.Processes(),
         leftovers.Containers(),

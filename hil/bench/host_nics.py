@@ -74,6 +74,6 @@ class HostNics:
 
 
 def _called(nic: Any) -> str:
-    """What the technician calls it."""
+    """Return what the technician calls it."""
     alias = str(nic.get_attr("IFLA_IFALIAS") or "")
     return alias.removeprefix(_ALIAS) if alias.startswith(_ALIAS) else str(nic.get_attr("IFLA_IFNAME"))

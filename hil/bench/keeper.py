@@ -1,4 +1,4 @@
-"""The keeper: one process per bench that owns whatever needs a live process, and takes all of it away at the end.
+"""The keeper: one process per bench that owns what needs a live process, and removes all of it at the end.
 
 It brings the bench up, writes ``bench.json``, and then waits: for SIGTERM (``hil bench down``), or, when it is
 tied to the process that started it, for the end of its standard input (that process ended, however it ended).

@@ -71,7 +71,7 @@ def keepers(proc: Path = PROC) -> dict[str, ProcessId]:
 
 
 def live_benches() -> set[str]:
-    """Benches whose keeper is alive: it holds the bench's lock, or is about to take or release it.
+    """Return benches whose keeper is alive: it holds the bench's lock, or is about to take or release it.
 
     A keeper that was killed keeps its lock until its last thread has ended, which is waited for.
     """
@@ -211,7 +211,7 @@ class Processes:
 
     @staticmethod
     def _has_parent(process: Process, everybody: dict[int, Process]) -> bool:
-        """True when some Python above it still runs: a keeper, a test, a set-up that looks after it."""
+        """Return True when some Python above it still runs: a keeper, a test, a set-up that looks after it."""
         seen = process
         while above := everybody.get(seen.parent):
             if "python" in Path(above.argv[0]).name or KEEPER_MODULE in above.argv:
@@ -221,7 +221,7 @@ class Processes:
 
 
 def ours(process: Process) -> str:
-    """What a process of the link box is; empty when it is not one, or belongs to another ``HIL_RUN``."""
+    """Return what a process of the link box is; empty when it is not one, or belongs to another ``HIL_RUN``."""
     program = Path(process.argv[0]).name
     run_dir, cache = f"{paths.run_dir()}/", f"{paths.cache()}/"
     if program.startswith("linux") and any(a.startswith("uml_dir=" + run_dir) for a in process.argv):

@@ -48,7 +48,7 @@ class OrbitClock:
 
     @classmethod
     def ahead(cls, lab: Lab, epoch: str | None = None) -> OrbitClock | None:
-        """The plan of a lab from ``epoch`` on (default: the lab's, else the orbit file's); None without orbit.
+        """Return the plan of a lab from ``epoch`` on (default: the lab's, else the orbit file's); None without orbit.
 
         Raises ConfigurationError: a fault of the orbit file, a name that it does not have, an epoch that is none.
         """
@@ -72,7 +72,7 @@ class OrbitClock:
 
     @classmethod
     def load(cls, path: Path, lab: Lab) -> OrbitClock:
-        """What :meth:`save` wrote."""
+        """Return what :meth:`save` wrote."""
         document = json.loads(path.read_text(encoding="utf-8"))
         return cls(lab, LinkPlan.from_json(document["plan"]), document["zero_ns"])
 
@@ -96,16 +96,16 @@ class OrbitClock:
         return [at_s for at_s, _ in changes], [links for _, links in changes]
 
     def now_s(self) -> float:
-        """Seconds since the epoch."""
+        """Return seconds since the epoch."""
         return (time.monotonic_ns() - self.zero_ns) / 1e9
 
     def tracked(self, at_s: float) -> frozenset[str]:
-        """Links following the orbit that can be used at a moment, a fade that passes aside."""
+        """Return links following the orbit that can be used at a moment, a fade that passes aside."""
         moments, links = self._topology
         return links[max(0, bisect_right(moments, at_s) - 1)]
 
     def usable(self) -> frozenset[str]:
-        """Links, fixed ones included, that can be used now and still can when ``LEAD_S`` have passed."""
+        """Return links, fixed ones included, that can be used now and still can when ``LEAD_S`` have passed."""
         now_s = self.now_s()
         fixed = {link.name for link in self.lab.links if not link.follows_orbit}
         return (self.tracked(now_s) & self.tracked(now_s + LEAD_S)) | fixed
@@ -132,7 +132,7 @@ class OrbitClock:
 
 
 def candidates(lab: Lab) -> list[Candidate]:
-    """The links of a lab that follow the orbit."""
+    """Return the links of a lab that follow the orbit."""
     return [
         Candidate(name=link.name, kind=link.kind, a=link.between[0], b=link.between[1], mtu=link.mtu)
         for link in lab.links
@@ -141,7 +141,7 @@ def candidates(lab: Lab) -> list[Candidate]:
 
 
 def constellation_of(lab: Lab) -> Constellation:
-    """The constellation of a lab's orbit file, which has every node that a link following the orbit joins.
+    """Return the constellation of a lab's orbit file, which has every node that a link following the orbit joins.
 
     Raises ConfigurationError naming the node that is missing, or what is wrong with the file.
     """

@@ -115,7 +115,7 @@ class Plumbing:
         return {Via.MANAGEMENT: (self.management, found.management), Via.FLIGHT: (self.ground, found.flight)}
 
     def board_facts(self, board: str) -> dict[str, Any]:
-        """What the firmware hands to the OS as ``/run/board.json``."""
+        """Return what the firmware hands to the OS as ``/run/board.json``."""
         spec = next(b for b in self.lab.boards if b.name == board)
         return {
             "name": board,
@@ -254,7 +254,7 @@ def _index(ip: Any, ifname: str) -> int:
 
 
 def _mac(address: str) -> str:
-    """The MAC address of the NIC that has this IPv4 address: always the same one, as a real NIC's.
+    """Return the MAC address of the NIC that has this IPv4 address: always the same one, as a real NIC's.
 
     Were it new at every power-on, neighbours would go on sending to the old one until their ARP entries expire.
     """

@@ -48,7 +48,7 @@ def own_name() -> str:
 
 
 def lease_keys(lab: Lab, bench: str) -> list[str]:
-    """The names of a bench's boards among the leases: real boards by rack or lab, virtual ones by bench.
+    """Return the names of a bench's boards among the leases: real boards by rack or lab, virtual ones by bench.
 
     A real board is one thing whatever bench it is part of; container boards of two benches share only names.
     """
@@ -56,7 +56,7 @@ def lease_keys(lab: Lab, bench: str) -> list[str]:
 
 
 def bench_dir(name: str) -> Path:
-    """Sockets, state and log of a bench (run-time; on tmpfs where /run is one)."""
+    """Return sockets, state and log of a bench (run-time; on tmpfs where /run is one)."""
     return paths.run_dir() / "bench" / name
 
 
@@ -70,22 +70,22 @@ def link_socket(name: str) -> Path:
 
 
 def orbit_file(name: str) -> Path:
-    """The plan of the links' phases, for a lab with an orbit."""
+    """Return the plan of the links' phases, for a lab with an orbit."""
     return bench_dir(name) / "sky.json"
 
 
 def keeper_log(name: str) -> Path:
-    """What the bench's keeper did: its log at DEBUG, and its traceback when it failed."""
+    """Return what the bench's keeper did: its log at DEBUG, and its traceback when it failed."""
     return bench_dir(name) / "keeper.log"
 
 
 def schedule_log(name: str) -> Path:
-    """What the link box applied of the schedule, when, and how late: CSV."""
+    """Return what the link box applied of the schedule, when, and how late: CSV."""
     return bench_dir(name) / "schedule.csv"
 
 
 def routes_log(name: str) -> Path:
-    """Changes of routes, one JSON object per line."""
+    """Return changes of routes, one JSON object per line."""
     return bench_dir(name) / "routes.jsonl"
 
 
@@ -97,7 +97,7 @@ def write_state(state: BenchState) -> None:
 
 
 def read_state(name: str) -> BenchState | None:
-    """The state of a bench; None when there is none (or it was removed this moment)."""
+    """Return the state of a bench; None when there is none (or it was removed this moment)."""
     try:
         return BenchState(**json.loads((bench_dir(name) / "bench.json").read_text()))
     except (FileNotFoundError, json.JSONDecodeError, TypeError):
@@ -105,13 +105,13 @@ def read_state(name: str) -> BenchState | None:
 
 
 def known_benches() -> list[str]:
-    """Names that have a bench directory, live or left over, sorted."""
+    """Return names that have a bench directory, live or left over, sorted."""
     root = paths.run_dir() / "bench"
     return sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
 
 
 def is_live(name: str) -> bool:
-    """Whether a keeper holds this bench now: decided by its lock, which the kernel frees when it dies."""
+    """Return whether a keeper holds this bench now: decided by its lock, which the kernel frees when it dies."""
     return is_locked(_lock_path(name))
 
 

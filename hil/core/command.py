@@ -36,7 +36,7 @@ class Result:
         return self.returncode == 0
 
     def tail(self, lines: int = 8) -> str:
-        """The last lines of what it said, for an error message."""
+        """Return the last lines of what it said, for an error message."""
         return "\n".join((self.stdout + self.stderr).strip().splitlines()[-lines:])
 
 
@@ -54,7 +54,7 @@ class Runner(Protocol):
 
 
 def run(argv: Sequence[str], *, timeout_s: float = 30.0, env: Mapping[str, str] | None = None) -> Result:
-    """The :class:`Runner` that really runs: no shell, no stdin, messages in English."""
+    """Return the :class:`Runner` that really runs: no shell, no stdin, messages in English."""
     _log.debug("run %.500r", shlex.join(argv))
     done = run_unlogged(argv, timeout_s=timeout_s, env=env)
     _log.debug(

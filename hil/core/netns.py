@@ -37,7 +37,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def path_of(namespace: str) -> Path:
-    """File of a namespace: a name under ``/run/netns``, or already a path such as ``/proc/123/ns/net``."""
+    """Return the file of a namespace: a name under ``/run/netns``, or already a path such as ``/proc/123/ns/net``."""
     return Path(namespace) if namespace.startswith("/") else NETNS_DIR / namespace
 
 
@@ -136,7 +136,7 @@ def datagram(namespace: str) -> socket.socket:
 
 
 def argv_inside(namespace: str, argv: Sequence[str]) -> list[str]:
-    """The command line that runs ``argv`` in ``namespace`` (and nothing else changed)."""
+    """Return the command line that runs ``argv`` in ``namespace`` (and nothing else changed)."""
     if namespace == HOST:
         return list(argv)
     return ["nsenter", f"--net={path_of(namespace)}", "--", *argv]

@@ -30,7 +30,7 @@ def started(pid: int, proc: Path = PROC) -> tuple[int, bool] | None:
 
 
 def is_gone(pid: int, start_ticks: int, proc: Path = PROC) -> bool:
-    """True only when that very process has certainly ended.
+    """Return True only when that very process has certainly ended.
 
     A process that ``/proc`` hides (another user's, under ``hidepid``) counts as running.
     """
@@ -47,7 +47,7 @@ def is_gone(pid: int, start_ticks: int, proc: Path = PROC) -> bool:
 
 
 def boot_id(proc: Path = PROC) -> str:
-    """The kernel's random name for this boot; empty where it does not tell."""
+    """Return the kernel's random name for this boot; empty where it does not tell."""
     try:
         return (proc / "sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:

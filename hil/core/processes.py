@@ -28,7 +28,7 @@ class ProcessId:
     """Field 22 of ``/proc/<pid>/stat``: clock ticks from boot to the start of the process (proc(5))."""
 
     def alive(self, proc: Path = PROC) -> bool:
-        """True while this very process runs; a zombie is not alive."""
+        """Return True while this very process runs; a zombie is not alive."""
         return started(self.pid, proc) == (self.start_ticks, False)
 
     def __str__(self) -> str:
@@ -51,13 +51,13 @@ class Process:
 
 
 def identify(pid: int, proc: Path = PROC) -> ProcessId | None:
-    """Who has this pid now; None when nobody (or only a zombie) has it."""
+    """Return who has this pid now; None when nobody (or only a zombie) has it."""
     found = started(pid, proc)
     return ProcessId(pid, found[0]) if found and not found[1] else None
 
 
 def current() -> ProcessId:
-    """This process."""
+    """Return this process."""
     me = identify(os.getpid())
     if me is None:
         raise BenchError("/proc does not show this process", remedy="mount /proc")
@@ -79,7 +79,7 @@ def processes(proc: Path = PROC) -> Iterator[Process]:
 
 
 def families(roots: Iterable[int], proc: Path = PROC) -> dict[int, list[int]]:
-    """Each root's own pid and the pids of all that descend from it, at this moment."""
+    """Return each root's own pid and the pids of all that descend from it, at this moment."""
     children: dict[int, list[int]] = {}
     for process in processes(proc):
         children.setdefault(process.parent, []).append(process.id.pid)
@@ -92,7 +92,7 @@ def families(roots: Iterable[int], proc: Path = PROC) -> dict[int, list[int]]:
 
 
 def memory_b(pids: Iterable[int], proc: Path = PROC) -> int:
-    """Memory of processes in bytes, each shared page divided among those that share it (Pss, proc(5))."""
+    """Return memory of processes in bytes, each shared page divided among those that share it (Pss, proc(5))."""
     total = 0
     for pid in pids:
         with suppress(OSError, ValueError, StopIteration):  # it ended while we looked

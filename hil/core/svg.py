@@ -27,7 +27,7 @@ class Axis:
         return self.left + min(1.0, max(0.0, share)) * (self.right - self.left)
 
     def holds(self, value: float) -> bool:
-        """Whether a value lies between the ends."""
+        """Return whether a value lies between the ends."""
         return self.low <= value <= self.high
 
     def ticks(self, most: int) -> list[float]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def plain(text: str, limit: int = 160) -> str:
-    """What a device says of itself, fit for a terminal and for a comment: one line, no control characters."""
+    """Return what a device says of itself, fit for a terminal and for a comment: one line, no control characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:limit]
 
 

@@ -16,7 +16,7 @@ class Clock(Protocol):
     """The two verbs of time that this project uses. ``hil.testing.fakes.FakeClock`` is the other implementation."""
 
     def monotonic(self) -> float:
-        """Seconds since an arbitrary moment; never goes back."""
+        """Return seconds since an arbitrary moment; never goes back."""
         ...
 
     def sleep(self, seconds: float) -> None: ...

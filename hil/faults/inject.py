@@ -20,14 +20,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Struck(Generic[T]):
-    """What became of an action that a fault struck."""
+    """The outcome of an action that a fault struck."""
 
     at: int  # progress when the fault struck
     result: T | None
     error: Exception | None
 
     def unwrap(self) -> T:
-        """The action's result; raises what the action raised."""
+        """Return the action's result; raises what the action raised."""
         if self.error:
             raise self.error
         assert self.result is not None
@@ -114,7 +114,7 @@ class Losable(Protocol):
 
 
 def outage(links: Losable, seconds: float, clock: Clock = SYSTEM_CLOCK) -> Callable[[], None]:
-    """A fault for :func:`strike`: the links are lost for ``seconds`` and then come back."""
+    """Return a fault for :func:`strike`: the links are lost for ``seconds`` and then come back."""
 
     def lose() -> None:
         try:

@@ -36,12 +36,12 @@ class LinkSet:
 
     @classmethod
     def of_spacecraft(cls, box: Box, lab: Lab, spacecraft: str) -> LinkSet:
-        """Every link of a spacecraft, also to the ground: without them it is alone."""
+        """Return every link of a spacecraft, also to the ground: without them it is alone."""
         return cls(box, (link.name for link in lab.links if spacecraft in link.between))
 
     @classmethod
     def of_ground(cls, box: Box, lab: Lab) -> LinkSet:
-        """Every ground link: without them nothing comes from the ground, whichever spacecraft has a pass."""
+        """Return every ground link: without them nothing comes from the ground, whichever spacecraft has a pass."""
         return cls(box, (link.name for link in lab.links if link.kind == "ground"))
 
     def cut(self, *, why: str = "") -> None:
@@ -56,7 +56,7 @@ class LinkSet:
                 stack.callback(self._box.restore, name, why=why)
 
     def bytes_sent(self) -> int:
-        """Bytes that went into these links, both directions, Ethernet headers included."""
+        """Return bytes that went into these links, both directions, Ethernet headers included."""
         return sum(
             status.a_to_b.sent_bytes + status.b_to_a.sent_bytes
             for status in self._box.show()
@@ -136,7 +136,7 @@ def usable_now(bench: Bench) -> frozenset[str]:
 
 
 def way_from_ground(bench: Bench, spacecraft: str, *, without: Iterable[str] = ()) -> list[str] | None:
-    """Links from the ground station to a spacecraft that can be used now, in order; None when there is no way.
+    """Return links from the ground station to a spacecraft that can be used now, in order; None when there is no way.
 
     ``without`` some links, such as all those of another spacecraft that is to be cut off.
     """

@@ -71,7 +71,7 @@ CONTACT_GAP: Fault = ContactLost()
 
 @dataclass(frozen=True)
 class Interrupted(Generic[T]):
-    """What became of an action across a gap."""
+    """The outcome of an action that a planned gap interrupted."""
 
     result: T
     at_close: int
@@ -185,7 +185,7 @@ def _again(
     clock: Clock,
     what: str,
 ) -> float:
-    """When progress went on, in seconds since the plan's start."""
+    """Return when progress went on, in seconds since the plan's start."""
     while progress() <= held:
         if work.error:
             raise work.error

@@ -49,11 +49,11 @@ class ServiceGuard(AbstractContextManager["ServiceGuard"]):
         return ours
 
     def needed(self) -> bool:
-        """True when :meth:`recover` has something to put back."""
+        """Return True when :meth:`recover` has something to put back."""
         return self.left_behind() or self._aside.exists() or self._aside.is_symlink()
 
     def left_behind(self) -> bool:
-        """True when the file that forbids is in place now and is ours."""
+        """Return True when the file that forbids is in place now and is ours."""
         try:
             return MARK in self.policy.read_text(encoding="utf-8", errors="replace")
         except OSError:

@@ -53,15 +53,15 @@ class Origin:
         )
 
     def same_clock(self, other: Origin) -> bool:
-        """Whether monotonic times of both compare."""
+        """Return whether monotonic times of both compare."""
         return (self.boot, self.clock) == (other.boot, other.clock)
 
     def sees_processes_of(self, other: Origin) -> bool:
-        """Whether a pid there means the same process here."""
+        """Return whether a pid there means the same process here."""
         return self.same_clock(other) and self.pids == other.pids
 
     def is_after_restart_of(self, other: Origin) -> bool:
-        """Whether this is the same machine (or container), started again since."""
+        """Return whether this is the same machine (or container), started again since."""
         same = self.machine != "" and (self.machine, self.host) == (other.machine, other.host)
         return same and self.boot != other.boot
 
@@ -108,14 +108,14 @@ class LeaseEntry:
 
 
 def left_s(entry: LeaseEntry, here: Origin, now_s: float) -> float:
-    """Seconds until the term of ``entry`` is over; not above 0 when it is."""
+    """Return seconds until the term of ``entry`` is over; not above 0 when it is."""
     if entry.origin.same_clock(here):
         return entry.renewed_s + entry.term_s - now_s
     return entry.term_s if entry.seen_s is None else entry.seen_s + entry.term_s - now_s
 
 
 def has_ended(entry: LeaseEntry, here: Origin, proc: Path = PROC) -> bool:
-    """Whether the process behind an entry is certainly gone; never true of a person's lease."""
+    """Return whether the process behind an entry is certainly gone; never true of a person's lease."""
     if entry.by_person and entry.holds:
         return False
     if here.sees_processes_of(entry.origin):
@@ -124,7 +124,7 @@ def has_ended(entry: LeaseEntry, here: Origin, proc: Path = PROC) -> bool:
 
 
 def blockers(entry: LeaseEntry, entries: Iterable[LeaseEntry]) -> list[LeaseEntry]:
-    """Who is in the way of ``entry``: whoever holds one of its boards, and whoever asked for one before it.
+    """Return who is in the way of ``entry``: the holders of its boards, and those who asked for one of them earlier.
 
     Because earlier askers count even while they wait for other boards, boards are reserved in the order of the
     queue, and nobody starves.  An entry within a lease meets only the other entries within that lease.
@@ -152,7 +152,7 @@ def boards_text(boards: Iterable[str]) -> str:
 
 
 def sentence(entry: LeaseEntry, boards: Iterable[str] = (), here: Origin | None = None) -> str:
-    """Who holds (or waits for) ``boards`` since when, until when, where, for what."""
+    """Return who holds (or waits for) ``boards`` since when, until when, where, for what."""
     shared = entry.boards & frozenset(boards) or entry.boards
     names = boards_text(shared)
     who = f"{entry.holder} on {entry.origin.host}"

@@ -39,7 +39,7 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The document, or None when the file is not there or was never completely written."""
+    """Return the document, or None when the file is not there or was never completely written."""
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError):

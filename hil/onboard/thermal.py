@@ -33,7 +33,7 @@ class ThermalModel:
     die_k_per_w: float = 0.25
 
     def radiated_w(self, plate_k: float) -> float:
-        """Net heat the radiator rejects, W (Stefan-Boltzmann)."""
+        """Return net heat the radiator rejects, W (Stefan-Boltzmann)."""
         return self.emissivity * STEFAN_BOLTZMANN * self.radiator_m2 * (plate_k**4 - self.sink_k**4)
 
     def equilibrium_k(self, power_w: float) -> float:

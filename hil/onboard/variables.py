@@ -51,7 +51,7 @@ DEFAULTS: dict[str, int] = {
 
 
 def other(slot: Slot) -> Slot:
-    """The slot that is not this one."""
+    """Return the slot that is not this one."""
     return "B" if slot == "A" else "A"
 
 
@@ -67,7 +67,7 @@ class Variables:
         return self.directory / f"{name}-{guid}"
 
     def read(self, name: str) -> bytes | None:
-        """The value without its attributes; None when it is not set or too short to be one."""
+        """Return the value without its attributes; None when it is not set or too short to be one."""
         try:
             content = self.path(name).read_bytes()
         except FileNotFoundError:
@@ -96,7 +96,7 @@ class Variables:
         self.write(name, value.encode())
 
     def names(self) -> list[str]:
-        """File names (``Name-GUID``) of everything that is set, sorted."""
+        """Return file names (``Name-GUID``) of everything that is set, sorted."""
         return sorted(p.name for p in self.directory.iterdir() if not p.name.startswith("."))
 
 
@@ -173,7 +173,7 @@ class BootControl:
             self._arm(slot)
 
     def choose(self) -> Slot | None:
-        """The firmware's choice for this boot, or None for the recovery shell.
+        """Return the firmware's choice for this boot, or None for the recovery shell.
 
         Takes one try of the chosen slot and stores that first.  An exhausted active slot is marked unbootable
         and the other one becomes active.

@@ -64,11 +64,11 @@ class ContactPlan:
     contacts: tuple[Contact, ...]
 
     def between(self, a: str, b: str) -> tuple[Contact, ...]:
-        """Contacts of one pair, whichever way round."""
+        """Return contacts of one pair, whichever way round."""
         return tuple(c for c in self.contacts if {c.a, c.b} == {a, b})
 
     def at(self, second: float) -> tuple[Contact, ...]:
-        """Contacts that exist at a moment."""
+        """Return contacts that exist at a moment."""
         return tuple(c for c in self.contacts if c.start_s <= second <= c.end_s)
 
     def time(self, second: float) -> datetime:
@@ -78,7 +78,7 @@ class ContactPlan:
 def contact_plan(
     found: Constellation, start: datetime | None = None, *, duration_s: float, step_s: float = 1.0
 ) -> ContactPlan:
-    """Every contact of ``duration_s`` from ``start`` (default: the constellation's epoch).
+    """Return every contact of ``duration_s`` from ``start`` (default: the constellation's epoch).
 
     Edges are refined to 1 ms; a contact or a gap shorter than ``step_s`` that falls between two samples is not
     seen.  Raises ConfigurationError: span or step out of bounds, or SGP4 fails.
@@ -91,7 +91,7 @@ def contact_plan(
 def contact_arrays(
     found: Constellation, start: datetime, *, duration_s: float, step_s: float = 1.0
 ) -> Segments:
-    """The same as columns (nodes by index, range in km), which is what a thousand spacecraft want.
+    """Return the same as columns (nodes by index, range in km), which is what a thousand spacecraft want.
 
     Works through the span in blocks: memory is that of one block (nodes x samples of about two minutes beyond 64
     spacecraft) and of the contacts found.

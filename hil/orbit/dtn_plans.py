@@ -39,7 +39,7 @@ class WirePlan:
 
 
 def to_wire(plan: ContactPlan) -> WirePlan:
-    """Both directions of every contact of at least one whole second; nodes are numbered from 1.
+    """Return both directions of every contact of at least one whole second; nodes are numbered from 1.
 
     Rates are rounded down to whole bytes per second (ION knows nothing finer).  A start with a fraction of a
     second moves to the whole second before it.
@@ -61,7 +61,7 @@ def to_wire(plan: ContactPlan) -> WirePlan:
 
 
 def to_ion(plan: WirePlan) -> str:
-    """An ``.ionrc`` for ionadmin: rates in bytes per second, ranges in light seconds (ionrc(5))."""
+    """Return an ``.ionrc`` for ionadmin: rates in bytes per second, ranges in light seconds (ionrc(5))."""
     lines = ["# Contact plan. Rates: bytes per second. Ranges: whole light seconds, one way."]
     lines += [f"# node {number} = {name}" for number, name in sorted(plan.names.items())]
     if plan.start is not None:

@@ -62,7 +62,7 @@ class _Draft:
 
 
 def lint(text: str) -> list[Finding]:
-    """Everything wrong with a plan file's text, in order of lines; the format is told by how it begins."""
+    """Return everything wrong with a plan file's text, in order of lines; the format is told by how it begins."""
     return sorted(_read(text).findings)
 
 
@@ -81,7 +81,7 @@ def read_wire(path: Path) -> WirePlan:
 
 
 def read_text(path: Path) -> str:
-    """A plan file's text.  Raises ConfigurationError."""
+    """Return a plan file's text.  Raises ConfigurationError."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
@@ -255,7 +255,7 @@ def _hdtn_leg(draft: _Draft, line: int, entry: object) -> _Leg | None:
 
 
 def _entries(text: str) -> Iterable[tuple[int, dict[str, int]]]:
-    """The objects of ``"contacts"`` with the line each begins in (the text is known to be valid)."""
+    """Return the objects of ``"contacts"`` with the line each begins in (the text is known to be valid)."""
     decoder = json.JSONDecoder()
     opening = re.search(r'"contacts"\s*:\s*\[', text)
     place = opening.end() if opening else len(text)

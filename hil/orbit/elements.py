@@ -72,7 +72,7 @@ def load_constellation(path: Path) -> Constellation:
 
 
 def constellation(spec: OrbitFile, *, folder: Path = Path()) -> Constellation:
-    """The constellation an orbit file describes; ``folder`` is where its ``elements_file`` is looked for."""
+    """Return the constellation an orbit file describes; ``folder`` is where its ``elements_file`` is looked for."""
     planes: tuple[tuple[int, ...], ...] = ()
     if spec.shell is not None:
         sets = shell_elements(spec.shell, parse_time(spec.epoch or ""))
@@ -191,7 +191,7 @@ def parse_elements(text: str, *, where: str) -> tuple[list[str], list[ElementSet
 
 
 def parse_tle(lines: Iterable[str], *, where: str) -> tuple[list[str], list[ElementSet]]:
-    """Names and element sets of TLE lines, with or without name lines.
+    """Return names and element sets of TLE lines, with or without name lines.
 
     Raises ConfigurationError with ``where:line`` for a line that is missing, cut, or fails its checksum.
     """

@@ -32,12 +32,12 @@ _ROUNDED = {
 
 
 def row(contact: Contact) -> dict[str, Any]:
-    """A contact's values, rounded to what they are worth (ms, ns, mm/s)."""
+    """Return a contact's values, rounded to what they are worth (ms, ns, mm/s)."""
     return {k: round(v, _ROUNDED[k]) if k in _ROUNDED else v for k, v in asdict(contact).items()}
 
 
 def to_csv(plan: ContactPlan) -> str:
-    """One line per contact; the header's names carry the units, ``start`` and ``end`` are UTC."""
+    """Return one line per contact; the header's names carry the units, ``start`` and ``end`` are UTC."""
     out = io.StringIO()
     names = ["start", "end", *(f.name for f in fields(Contact))]
     writer = csv.DictWriter(out, names, lineterminator="\n")
@@ -49,7 +49,7 @@ def to_csv(plan: ContactPlan) -> str:
 
 
 def to_json(plan: ContactPlan) -> str:
-    """The whole plan; :func:`from_json` is the inverse (to the rounding of :func:`row`)."""
+    """Return the whole plan; :func:`from_json` is the inverse (to the rounding of :func:`row`)."""
     return json.dumps(
         {
             "format": JSON_FORMAT,
@@ -85,7 +85,7 @@ def from_json(text: str) -> ContactPlan:
 
 
 def to_czml(found: Constellation, plan: ContactPlan) -> str:
-    """A CZML document for Cesium: spacecraft, ground stations, and a line for every contact while it lasts.
+    """Return a CZML document for Cesium: spacecraft, ground stations, and a line for every contact while it lasts.
 
     Positions are Earth-fixed, so that no frame of the reader's has to match ours.
     """

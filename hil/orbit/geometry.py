@@ -52,7 +52,7 @@ def states(found: Constellation, start: datetime, seconds: Floats) -> States:
 
 
 def propagator(sets: Sequence[ElementSet]) -> SatrecArray:
-    """All element sets as one array, propagated by one call."""
+    """Return all element sets as one array, propagated by one call."""
     return SatrecArray(list(sets))
 
 
@@ -67,7 +67,7 @@ def one_way_delay_us(distance_km: Floats | float) -> Floats:
 
 
 def grazing_height_km(a_km: Floats, b_km: Floats) -> Floats:
-    """Least height of the straight line between two positions over a sphere of 6,378.137 km.
+    """Return least height of the straight line between two positions over a sphere of 6,378.137 km.
 
     Where the line's nearest point to Earth's centre lies beyond an end, the lower end's own height.  The sphere
     has the equator's radius, so over the poles the true height is up to 21 km more (never less).
@@ -88,13 +88,13 @@ def to_earth_fixed(position_km: Floats, gmst: Floats) -> Floats:
 
 
 def station_teme(station: Station, gmst: Floats) -> tuple[Floats, Floats]:
-    """A station's TEME position (km) and geodetic zenith (unit vector), per ``gmst`` (radians)."""
+    """Return a station's TEME position (km) and geodetic zenith (unit vector), per ``gmst`` (radians)."""
     place, zenith = station_earth_fixed(station)
     return _turn(place, -gmst), _turn(zenith, -gmst)
 
 
 def station_earth_fixed(station: Station) -> tuple[Floats, Floats]:
-    """A station's Earth-fixed position (km) and geodetic zenith (unit vector) on the WGS 84 ellipsoid."""
+    """Return a station's Earth-fixed position (km) and geodetic zenith (unit vector) on the WGS 84 ellipsoid."""
     latitude, longitude = math.radians(station.latitude_deg), math.radians(station.longitude_deg)
     zenith = np.array(
         [

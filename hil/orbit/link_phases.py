@@ -45,7 +45,7 @@ def plan_links(
     seed: int,
     step_s: float = 1.0,
 ) -> LinkPlan:
-    """Phases of every candidate for ``span_s`` from ``start``; contacts are sampled every ``step_s``.
+    """Return phases of every candidate for ``span_s`` from ``start``; contacts are sampled every ``step_s``.
 
     Raises ConfigurationError: candidates that the constellation does not have, a span or seed out of bounds, or
     SGP4 fails.
@@ -62,7 +62,7 @@ def plan_links(
 
 
 def every_candidate(plan: ContactPlan) -> tuple[Candidate, ...]:
-    """A candidate for every pair that has a contact in a contact plan, named ``a--b``."""
+    """Return a candidate for every pair that has a contact in a contact plan, named ``a--b``."""
     pairs = sorted({(c.kind, c.a, c.b) for c in plan.contacts})
     return tuple(Candidate(f"{a}--{b}", kind, a, b) for kind, a, b in pairs)
 
@@ -90,7 +90,7 @@ def _check(found: Constellation, candidates: Sequence[Candidate]) -> None:
 def _passes(
     found: Constellation, candidates: Sequence[Candidate], start: datetime, span_s: float, step_s: float
 ) -> dict[str, list[Pass]]:
-    """Contacts of every candidate, in order of time."""
+    """Return contacts of every candidate, in order of time."""
     arrays = contact_arrays(found, start, duration_s=span_s + LOOK_AHEAD_S, step_s=step_s)
     index = {name: k for k, name in enumerate(found.nodes)}
     rows: dict[tuple[int, int], list[tuple[float, float, bool]]] = {}

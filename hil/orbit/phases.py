@@ -74,7 +74,7 @@ class LinkPlan:
     links: Mapping[str, tuple[Interval, ...]]
 
     def interval(self, link: str, at_s: float) -> Interval:
-        """The interval that holds at a moment; an edge belongs to what begins there.
+        """Return the interval that holds at a moment; an edge belongs to what begins there.
 
         Raises ConfigurationError: no such link, or a moment outside the plan.
         """
@@ -94,17 +94,17 @@ class LinkPlan:
         return self.interval(link, at_s).phase
 
     def up(self, link: str, at_s: float) -> bool:
-        """Whether frames pass.  Raises ConfigurationError like :meth:`interval`."""
+        """Return whether frames pass.  Raises ConfigurationError like :meth:`interval`."""
         return self.phase(link, at_s) is Phase.TRACK
 
     def restricted(self, links: Sequence[str]) -> LinkPlan:
-        """The same plan with these links only.  Raises ConfigurationError like :meth:`interval`."""
+        """Return the same plan with these links only.  Raises ConfigurationError like :meth:`interval`."""
         for link in links:
             self.interval(link, 0.0)
         return LinkPlan(self.start, self.span_s, self.seed, {link: self.links[link] for link in links})
 
     def topology(self) -> list[tuple[float, frozenset[str]]]:
-        """Which links routes may use, from when on: the first entry is at 0, each later one is a change.
+        """Return which links routes may use, from when on: the first entry is at 0, each later one is a change.
 
         A fade counts as usable (routes do not follow fades); a lost link does not.
         """

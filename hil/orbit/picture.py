@@ -71,7 +71,7 @@ def show(found: Constellation, at: datetime, *, hours: float = 0.0, seed: int = 
 def constellation_svg(
     constellation: Constellation, moment: datetime, *, links_up: Collection[tuple[str, str]] | None = None
 ) -> str:
-    """SVG of the constellation at a moment: globe, map, sunlight, links.
+    """Return SVG of the constellation at a moment: globe, map, sunlight, links.
 
     ``links_up``: pairs of node names, either way round, whose links are up; they stand out, and the other pairs in
     sight are thin and grey.  None: every pair in sight is drawn as a link.  Raises ConfigurationError where SGP4
@@ -125,7 +125,7 @@ def _moment(found: Constellation, at: datetime, links_up: Collection[tuple[str, 
 
 
 def _view(found: Constellation, at: datetime) -> Floats:
-    """Rows: right, up, towards the eye.  The eye stands 30 degrees off the first plane's normal."""
+    """Return rows: right, up, towards the eye.  The eye stands 30 degrees off the first plane's normal."""
     here = states(found, at, np.zeros(1))
     normal = np.cross(here.position_km[0, 0], here.velocity_km_s[0, 0])
     normal /= np.linalg.norm(normal)

@@ -179,7 +179,7 @@ class _Scheduler:
 
 
 def _rank(one: Pass, at_s: float) -> tuple[bool, float, str, int]:
-    """What is tracked already, then the longest remaining time."""
+    """Return what is tracked already, then the longest remaining time."""
     return not one.under_way or at_s > 0, max(one.start_s, at_s) - one.end_s, *one.key
 
 

@@ -21,7 +21,7 @@ _PURPOSES = ("acquisition", "fades")
 def generator(
     seed: int, link: str, contact: int, purpose: Literal["acquisition", "fades"]
 ) -> np.random.Generator:
-    """A generator of its own for every link, contact (1, 2, ... in the plan) and purpose.
+    """Return a generator of its own for every link, contact (1, 2, ... in the plan) and purpose.
 
     Another link in the plan, or fades switched on, changes nobody else's draws.  Raises ConfigurationError: a
     negative seed.
@@ -34,7 +34,7 @@ def generator(
 
 
 def draw_s(found: Duration, chance: np.random.Generator) -> float:
-    """One lognormal time in seconds."""
+    """Return one lognormal time in seconds."""
     sigma = math.log(found.p99_s / found.median_s) / _P99_SIGMAS
     return found.median_s * math.exp(sigma * float(chance.standard_normal()))
 

@@ -34,7 +34,7 @@ def samples(
     to_s: float,
     step_s: float = 0.1,
 ) -> list[LinkSample]:
-    """Rows of ``from_s`` <= time < ``to_s``, in order of time, then link.
+    """Return rows of ``from_s`` <= time < ``to_s``, in order of time, then link.
 
     First one row per link at ``from_s``; then one where ``up`` changes, at the very moment, and, while a link is
     up, one whenever the delay, rounded to whole microseconds, changes: the row's delay is never more than half a
@@ -80,7 +80,7 @@ def _grid(from_s: float, to_s: float, step_s: float) -> Floats:
 def _delays_us(
     found: Constellation, candidates: Sequence[Candidate], plan: LinkPlan, grid: Floats
 ) -> list[Floats]:
-    """One-way delay of every candidate at every moment of the grid."""
+    """Return one-way delay of every candidate at every moment of the grid."""
     here = track(found, plan.start, grid)
     place = here.position[:, : len(found.nodes)].transpose(1, 2, 0)
     index = {name: k for k, name in enumerate(found.nodes)}

@@ -60,7 +60,7 @@ class Segments:
 
 
 def neighbours(here: Track, max_range_km: float, floor_km: float, *, everybody: bool) -> tuple[Ints, Ints]:
-    """Pairs (a < b) that may be within reach at some moment of the block; never leaves one out that is.
+    """Return pairs (a < b) that may be within reach at some moment of the block; never leaves one out that is.
 
     Reach is the terminals' range, or the longest line past the floor between the highest two, whichever is less;
     to it comes what two spacecraft can close in half a block.

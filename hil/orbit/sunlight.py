@@ -14,7 +14,7 @@ SUN_RADIUS_KM = 695_700.0
 
 
 def sun_km(start: datetime, seconds: Floats) -> Floats:
-    """The Sun's position, shape (times, 3), km, mean equator and equinox of date.
+    """Return the Sun's position, shape (times, 3), km, mean equator and equinox of date.
 
     The Astronomical Almanac's low-precision formula (page C5): 0.01 degrees from 1950 to 2050.  TEME differs from
     this frame by nutation, at most 0.005 degrees.

@@ -22,7 +22,7 @@ _DAY_S = 86_400.0
 
 
 def parse_time(text: str) -> datetime:
-    """An ISO 8601 instant, in UTC when it names no zone.  Raises ConfigurationError."""
+    """Return an ISO 8601 instant, in UTC when it names no zone.  Raises ConfigurationError."""
     try:
         found = datetime.fromisoformat(text.strip())
     except ValueError as exc:

@@ -21,12 +21,12 @@ class FellBack(DeviceError):
 
 
 def runs(health: Health, bundle: BundleFacts) -> bool:
-    """Whether a board runs the bundle's image."""
+    """Return whether a board runs the bundle's image."""
     return health.os_version == bundle.version and health.image_sha256 in (None, bundle.image_sha256)
 
 
 def holds(status: OsStatus, bundle: BundleFacts) -> bool:
-    """Whether the slot that is not running has the bundle's image, completely."""
+    """Return whether the slot that is not running has the bundle's image, completely."""
     return status.other.complete and status.other.image_sha256 == bundle.image_sha256
 
 
@@ -96,7 +96,7 @@ class _NodeNeverCame(Exception):
 
 
 def wait_restarted(context: Context, board: str, boot_id: str, adapter: OsAdapter) -> Health:
-    """The board's health once its boot id is another one.
+    """Return the board's health once its boot id is another one.
 
     DeviceError at the boot deadline; _NodeNeverCame when only SSH answers for ``node_deadline_s``.
     """
@@ -121,7 +121,7 @@ def wait_restarted(context: Context, board: str, boot_id: str, adapter: OsAdapte
 
 
 def _last_reset(adapter: OsAdapter) -> str:
-    """Why the board came back in the other slot, where it tells: a watchdog, a panic, a power-on."""
+    """Return why the board came back in the other slot, where it tells: a watchdog, a panic, a power-on."""
     try:
         why = adapter.health().facts.get("last_reset")
     except (HilError, OSError, EOFError):

@@ -79,7 +79,7 @@ def run_inference(
 
 
 def _start(client: NodeClient, scene: str) -> str:
-    """The job's id. A job that a killed harness left running is taken over when it is over the same scene."""
+    """Return the job's id. A job that a killed harness left running is taken over when it is over the same scene."""
     try:
         return str(client.call("POST", "/jobs", {"scene": scene})["id"])
     except NodeRefused as exc:

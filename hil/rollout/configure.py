@@ -113,7 +113,7 @@ def wait_claiming(
 
 
 def claims(context: Context, via: Via) -> dict[str, Health | None]:
-    """Health of every board now, None where it does not answer."""
+    """Return health of every board now, None where it does not answer."""
 
     def one(board: str) -> Health | None:
         try:

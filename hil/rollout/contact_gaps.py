@@ -24,7 +24,7 @@ class OrbitClock(Protocol):
     def plan(self) -> ContactPlan: ...
 
     def now_s(self) -> float:
-        """Seconds since the plan's start."""
+        """Return seconds since the plan's start."""
         ...
 
 
@@ -43,7 +43,7 @@ class PlannedGap:
 
 
 def gaps(plan: ContactPlan, lab: Lab, start: str, end: str) -> list[PlannedGap]:
-    """Every interruption between two nodes that begins and ends within the plan, in time order.
+    """Return every interruption between two nodes that begins and ends within the plan, in time order.
 
     Links with a delay of their own do not follow the orbit: they are always there.  A way round counts as contact.
     """
@@ -75,5 +75,5 @@ def upcoming(orbit: OrbitClock, lab: Lab, start: str, end: str, *, within_s: flo
 
 
 def transfer_s(lab: Lab, way: tuple[str, ...] | list[str], size_bytes: int) -> float:
-    """Least time for ``size_bytes`` over these links: the slowest one decides (frame overhead is left out)."""
+    """Return least time for ``size_bytes`` over these links: the slowest one decides (frame overhead is left out)."""
     return size_bytes * 8 / min(lab.link(name).rate_bps for name in way)

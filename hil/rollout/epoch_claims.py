@@ -41,7 +41,7 @@ class Violation:
 
 
 def definite(health: Health, sent_s: float, received_s: float) -> ClaimInterval | None:
-    """What one answer proves.
+    """Return what one answer proves.
 
     The board looked at its claim at some moment between ``sent_s`` and ``received_s``, and had then claimed for
     ``since_s`` without a break: so it claimed from ``received_s - since_s`` at the latest until ``sent_s`` at the
@@ -104,7 +104,7 @@ class Ledger:
         return out
 
     def _is_new(self, violation: Violation) -> bool:
-        """The same two claims may grow, sample by sample; they are one violation."""
+        """Return the same two claims may grow, sample by sample; they are one violation."""
         pair = sorted((c.board, c.epoch, c.os_version) for c in (violation.first, violation.second))
         key = (violation.kind, *pair)
         if key in self._known:

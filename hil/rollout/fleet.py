@@ -63,7 +63,7 @@ class Fleet:
 
     @classmethod
     def of(cls, boards: Mapping[str, Board], gateway: str, cluster: str = "cluster") -> Fleet:
-        """A fleet of all boards of a bench."""
+        """Return a fleet of all boards of a bench."""
         return cls(tuple(Member(b) for b in boards.values()), gateway, cluster)
 
     def __iter__(self) -> Iterator[Member]:
@@ -77,7 +77,7 @@ class Fleet:
         return [m.name for m in self.members]
 
     def member(self, name: str) -> Member:
-        """The member of that name; ConfigurationError names the others."""
+        """Return the member of that name; ConfigurationError names the others."""
         for member in self.members:
             if member.name == name:
                 return member
@@ -86,7 +86,7 @@ class Fleet:
         )
 
     def spacecraft(self) -> dict[str, list[Member]]:
-        """Members by spacecraft, the gateway's spacecraft first."""
+        """Return members by spacecraft, the gateway's spacecraft first."""
         first = self.member(self.gateway).spacecraft
         grouped: dict[str, list[Member]] = {first: []}
         for member in self.members:
@@ -104,7 +104,7 @@ class Fleet:
         }
 
     def far_heads(self) -> list[Member]:
-        """The heads of all spacecraft but the gateway's: what crosses a crosslink goes to them."""
+        """Return the heads of all spacecraft but the gateway's: what crosses a crosslink goes to them."""
         return [head for head in self.heads().values() if head.name != self.gateway]
 
     def only(self, *boards: str) -> Fleet:
@@ -125,7 +125,7 @@ class Fleet:
         model: str | None = None,
         params: dict[str, Any] | None = None,
     ) -> ClusterConfig:
-        """The cluster configuration of all members."""
+        """Return the cluster configuration of all members."""
         return ClusterConfig(
             cluster=self.cluster,
             gateway=self.gateway,
@@ -150,7 +150,7 @@ class ClusterConfig:
     params: dict[str, Any] = field(default_factory=dict)  # ``lease_s``, ``renew_s``, payload settings
 
     def document(self) -> dict[str, Any]:
-        """The JSON document that the nodes store and hash."""
+        """Return the JSON document that the nodes store and hash."""
         return {
             "cluster": self.cluster,
             "gateway": self.gateway,

@@ -64,7 +64,7 @@ class NodeClient:
             self._connection = None
 
     def dial(self) -> socket.socket:
-        """A fresh TCP connection to the node. NodeSilent when there is none to be had."""
+        """Return a fresh TCP connection to the node. NodeSilent when there is none to be had."""
         try:
             return self._dial(self.namespace, (self.ip, self.port), timeout_s=self.connect_s)
         except OSError as exc:
@@ -73,7 +73,7 @@ class NodeClient:
     def raw(
         self, method: str, path: str, body: bytes | None = None, *, timeout_s: float | None = None
     ) -> tuple[int, bytes]:
-        """Status and body of one exchange. NodeSilent when there is no answer within ``timeout_s``.
+        """Return status and body of one exchange. NodeSilent when there is no answer within ``timeout_s``.
 
         A kept connection that the node has closed meanwhile is replaced once.
         """
@@ -105,7 +105,7 @@ class NodeClient:
     def call(
         self, method: str, path: str, document: Any = None, *, timeout_s: float | None = None
     ) -> dict[str, Any]:
-        """A JSON exchange. NodeRefused carries the node's own sentence; NodeSilent as in :meth:`raw`."""
+        """Return a JSON exchange. NodeRefused carries the node's own sentence; NodeSilent as in :meth:`raw`."""
         body = None if document is None else json.dumps(document).encode()
         status, content = self.raw(method, path, body, timeout_s=timeout_s)
         try:

@@ -114,7 +114,7 @@ def second_way(lab: Lab, participants: Participants) -> list[str] | None:
 
 
 def links_that_matter(lab: Lab, participants: Participants, usable: Collection[str]) -> list[str]:
-    """Links that a campaign relies on, in lab file order: what has to be calibrated.
+    """Return links that a campaign relies on, in lab file order: what has to be calibrated.
 
     Those of the participants' spacecraft, those on the ways between them and from the ground, and every ground
     link; of a small lab all.  A link that follows the orbit only while it is in ``usable``: it has nothing to

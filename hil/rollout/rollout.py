@@ -103,7 +103,7 @@ class Rollout:
         return transfer.everywhere(self._context, artefact or self.artefact)
 
     def bytes_at(self, board: str, artefact: Artefact | None = None) -> int:
-        """Bytes of an artefact (default: the bundle) that a board has, seen through the management network."""
+        """Return bytes of an artefact (default: the bundle) that a board has, seen through the management network."""
         wanted = self.bundle.sha256 if artefact is None else artefact.sha256
         with self._watch_lock:
             client = self._watching.get(board)
@@ -236,7 +236,7 @@ class Rollout:
         return [board for board, changed in self._context.each(self._names(boards), one).items() if changed]
 
     def status(self, *, management: bool = False) -> list[BoardStatus]:
-        """What every board says now, from the ground or (``management``) through the lab's own cables."""
+        """Return what every board says now, from the ground or (``management``) through the lab's own cables."""
         found = configure.claims(self._context, Via.MANAGEMENT if management else Via.FLIGHT)
         return [
             BoardStatus(board, False)
@@ -257,7 +257,7 @@ class Rollout:
     # --- everything at once ------------------------------------------------------------------------------------
 
     def run(self, config: ClusterConfig | None = None) -> RunReport:
-        """Everything, as much at once as is safe; picks up where a killed run stopped.
+        """Return everything, as much at once as is safe; picks up where a killed run stopped.
 
         Each board installs as soon as the bundle is there, the canary restarts as soon as it has installed, and the
         others restart at once when all have installed and the canary is confirmed.  When one board fails, no other

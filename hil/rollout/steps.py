@@ -46,7 +46,7 @@ class RolloutPolicy:
     canary: str | None = None  # None: the first board that nobody pulls from
 
     def allowing_for(self, gap_s: float) -> RolloutPolicy:
-        """The same, with transfers that may wait out a planned gap of the contact of that length."""
+        """Return the same, with transfers that may wait out a planned gap of the contact of that length."""
         return replace(self, transfer_deadline_s=self.transfer_deadline_s + gap_s)
 
     def allowing_for_boots(self, boot_s: float) -> RolloutPolicy:
@@ -121,7 +121,7 @@ class Context:
         return poll_until(deadline_s, every_s=self.policy.poll_s, clock=self.clock)
 
     def client(self, board: str, via: Via = Via.FLIGHT, *, timeout_s: float = 3.0) -> NodeClient:
-        """A client of a board's node; from the ground over the flight network unless said otherwise."""
+        """Return a client of a board's node; from the ground over the flight network unless said otherwise."""
         return NodeClient(self.fleet, board, via, timeout_s=timeout_s)
 
     def each(self, boards: Iterable[str], work: Callable[[str], T]) -> dict[str, T]:
@@ -137,7 +137,7 @@ class Context:
         return {name: f.result() for name, f in futures.items()}
 
     def health(self, board: str, *, deadline_s: float) -> Health:
-        """A board's health over the flight network, as soon as it answers."""
+        """Return a board's health over the flight network, as soon as it answers."""
         last: HilError | None = None
         with self.client(board) as client:
             for _ in self.polling(deadline_s):
@@ -165,7 +165,7 @@ class Context:
 
 
 def worst(errors: dict[str, BaseException]) -> BaseException:
-    """The error to raise for several boards: the device's before the bench's before anything else."""
+    """Return the error to raise for several boards: the device's before the bench's before anything else."""
 
     def rank(exc: BaseException) -> int:
         if not isinstance(exc, HilError):

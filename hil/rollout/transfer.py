@@ -35,7 +35,7 @@ class Transfer:
 
 
 def sources(context: Context) -> dict[str, str]:
-    """Where each board takes its data from: "ground", the gateway, or the head of its spacecraft."""
+    """Return where each board takes its data from: "ground", the gateway, or the head of its spacecraft."""
     fleet = context.fleet
     heads = fleet.heads()
     out: dict[str, str] = {}
@@ -91,7 +91,7 @@ def to_board(
 def _pull(
     context: Context, artefact: Artefact, board: str, source: str, given_up: threading.Event
 ) -> tuple[dict[str, Any], bool]:
-    """The board's status of the artefact once it is complete, and whether it was not so from the start."""
+    """Return the board's status of the artefact once it is complete, and whether it was not so from the start."""
     start = context.clock.monotonic()
     last: Exception | None = None
     ordered = moved = False
@@ -171,7 +171,7 @@ def _transfer(
 
 
 def path_on_board(client: NodeClient, artefact: Artefact) -> str:
-    """Where a board keeps an artefact that it has completely; DeviceError when it does not have it."""
+    """Return where a board keeps an artefact that it has completely; DeviceError when it does not have it."""
     status = client.artefact(artefact.sha256)
     if status is None or not status.get("installed"):
         raise DeviceError(

@@ -41,7 +41,7 @@ class UninvolvedBoards:
 
     @classmethod
     def of(cls, boards: Mapping[str, Board], names: Collection[str]) -> UninvolvedBoards:
-        """Those of a bench's boards that are in ``names``; there may be none."""
+        """Return those of a bench's boards that are in ``names``; there may be none."""
         rest = {name: board for name, board in boards.items() if name in names}
         return cls(Fleet.of(rest, next(iter(rest))) if rest else None)
 

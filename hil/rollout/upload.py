@@ -115,7 +115,7 @@ class _Progress:
         self._poll = select.poll()
 
     def wait(self, events: int, *, patience_s: float = STALL_S) -> int:
-        """The events that are ready.
+        """Return the events that are ready.
 
         TimeoutError when nothing was acknowledged for ``STALL_S`` while something is under way, or when all is
         acknowledged and ``patience_s`` passed.

@@ -115,7 +115,7 @@ class InvariantWatcher:
         return self.report()
 
     def report(self) -> WatchReport:
-        """What was seen until now."""
+        """Return what was seen until now."""
         with self._lock:
             now = self._ended if self._ended is not None else self._clock()
             gap, board = self._gap, self._gap_board

@@ -82,7 +82,7 @@ class Draft:
 
 
 def drafts(found: Found) -> tuple[Draft, ...]:
-    """One for each board there seems to be, at least one.
+    """Return one for each board there seems to be, at least one.
 
     As many as there are neighbours or modules on USB, whichever are more; serial adapters count only where there is
     neither.  One kind of trace tells the boards apart; of another kind nobody can tell from here which is whose,
@@ -99,7 +99,7 @@ def drafts(found: Found) -> tuple[Draft, ...]:
 
 
 def lab_file(found: Found) -> str:
-    """The text of the lab file."""
+    """Return the text of the lab file."""
     boards = drafts(found)
     size = MAX_BOARDS_PER_SPACECRAFT
     groups = [boards[start : start + size] for start in range(0, len(boards), size)]

@@ -38,7 +38,7 @@ class Neighbour:
 def find_neighbours(
     root: Path, network: str | None, usb: list[UsbDevice]
 ) -> tuple[tuple[Neighbour, ...], int]:
-    """Those that look like a Jetson, and how many there are besides."""
+    """Return those that look like a Jetson, and how many there are besides."""
     interfaces = names_in(root / "sys/class/net")
     if network is not None and network not in interfaces:
         raise ConfigurationError(
@@ -114,7 +114,7 @@ def _leases(root: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _int(address: str) -> int:
-    """An IPv4 address as a number; 0 for anything else."""
+    """Return an IPv4 address as a number; 0 for anything else."""
     parts = address.split(".")
     if len(parts) != 4 or not all(
         p.isascii() and p.isdigit() and len(p) <= 3 and int(p) < 256 for p in parts

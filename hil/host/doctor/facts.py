@@ -117,7 +117,7 @@ def _links_lack() -> dict[str, str]:
 
 
 def _missing_distributions() -> list[str]:
-    """Names of our own distribution's requirements that are not installed (versions are pip's business)."""
+    """Return names of our own distribution's requirements that are not installed (versions are pip's business)."""
     try:
         requirements = importlib.metadata.requires("orbital-hil") or []
     except importlib.metadata.PackageNotFoundError:
@@ -146,7 +146,7 @@ def _cgroups(root: Path) -> tuple[int, tuple[str, ...]]:
 
 
 def _memory(root: Path) -> dict[str, int]:
-    """Bytes by name, from /proc/meminfo."""
+    """Return bytes by name, from /proc/meminfo."""
     found = {}
     for line in _read(root / "proc/meminfo").splitlines():
         name, _, value = line.partition(":")

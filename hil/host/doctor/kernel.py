@@ -45,7 +45,7 @@ def probe(*, runner: Runner = run) -> KernelFacts:
 
 
 def filesystem(name: str, *, runner: Runner = run, root: Path = Path("/")) -> bool:
-    """True when the kernel can mount ``name``: built in, loaded, or a module that it can load by itself."""
+    """Return True when the kernel can mount ``name``: built in, loaded, or a module that it can load by itself."""
     try:
         known = (root / "proc/filesystems").read_text().split()
     except OSError:
@@ -54,7 +54,7 @@ def filesystem(name: str, *, runner: Runner = run, root: Path = Path("/")) -> bo
 
 
 def loop_devices(*, root: Path = Path("/"), runner: Runner = run) -> bool:
-    """True when loop devices can be made."""
+    """Return True when loop devices can be made."""
     return (root / "dev/loop-control").exists() or runner(["modprobe", "--dry-run", "--quiet", "loop"]).ok
 
 

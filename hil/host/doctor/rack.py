@@ -73,7 +73,7 @@ def _of_board(board: BoardSpec, section: RealBoard, root: Path) -> list[Check]:
 
 
 def _power(board: BoardSpec, supervisor: SupervisorSpec) -> tuple[Check, bool]:
-    """The check, and whether it is worth asking the board."""
+    """Return the check, and whether it is worth asking the board."""
     why = "what cannot be asked cannot be switched, and nothing is done to a board that cannot be cut off"
     where = wiring_of(board)["power"]
     try:
@@ -104,7 +104,7 @@ def _management(board: BoardSpec, ssh: SshSpec, *, has_power: bool) -> Check:
 
 
 def _console(board: BoardSpec, console: ConsoleSpec, root: Path) -> tuple[Check, bool]:
-    """The check, and whether a bench that is up has this board."""
+    """Return the check, and whether a bench that is up has this board."""
     why = "without it nobody sees why a board does not boot"
     url = console.url
     if "://" in url:
@@ -141,7 +141,7 @@ def _absent(board: BoardSpec, name: str, url: str, why: str, root: Path) -> Chec
 
 
 def _holders(device: Path, root: Path) -> list[tuple[str, bool]]:
-    """Who has a device open, ``name (pid)``, and whether that is a bench's keeper."""
+    """Return who has a device open, ``name (pid)``, and whether that is a bench's keeper."""
     found = []
     for pid in filter(str.isdigit, names_in(root / "proc")):
         place = root / "proc" / pid

@@ -28,7 +28,7 @@ FAST_ONLY = "unit tests, `hil lab`, `hil runs` and reports work; `make campaign`
 
 
 def examine(facts: HostFacts) -> list[Check]:
-    """All checks; a pure function of the facts."""
+    """Return all checks; a pure function of the facts."""
     return [*_basics(facts), *_kernel(facts), *_docker(facts), *_resources(facts)]
 
 
@@ -55,7 +55,7 @@ def as_json(checks: Sequence[Check]) -> dict[str, Any]:
 
 
 def verdict(checks: Sequence[Check]) -> str:
-    """One sentence."""
+    """Return one sentence."""
     lacking = ", ".join(c.id for c in checks if c.status == "fail")
     match exit_code(checks):
         case 0:

@@ -173,7 +173,7 @@ def end_strays(files: EngineFiles) -> None:
 
 
 def container_processes(files: EngineFiles, proc: Path = PROC) -> list[ProcessId]:
-    """Processes in containers of our engine, found by the container ids in their cgroup paths."""
+    """Return processes in containers of our engine, found by the container ids in their cgroup paths."""
     ids = [p.name for p in (files.data / "containers").glob("*")]
     found = []
     for entry in proc.glob("[0-9]*/cgroup") if ids else ():
@@ -186,7 +186,7 @@ def container_processes(files: EngineFiles, proc: Path = PROC) -> list[ProcessId
 
 
 def argv(files: EngineFiles) -> list[str]:
-    """Command line of our dockerd: no bridge, no firewall rules, no forwarding; only its directories."""
+    """Return command line of our dockerd: no bridge, no firewall rules, no forwarding; only its directories."""
     return [
         "dockerd",
         "--host",
@@ -229,12 +229,12 @@ def own_processes(files: EngineFiles) -> list[tuple[ProcessId, str]]:
 
 
 def answers(path: Path, timeout_s: float = 5.0) -> str:
-    """Version of the engine behind a unix socket; empty when nothing answers there."""
+    """Return version of the engine behind a unix socket; empty when nothing answers there."""
     return str(get(path, "/version", timeout_s).get("Version", ""))
 
 
 def get(path: Path, target: str, timeout_s: float) -> dict[str, Any]:
-    """A JSON object from an engine's socket.  Empty when it does not answer, or answers something else."""
+    """Return a JSON object from an engine's socket.  Empty when it does not answer, or answers something else."""
     status, value = call(path, "GET", target, timeout_s)
     return value if status == 200 and isinstance(value, dict) else {}
 
@@ -273,7 +273,7 @@ def call(path: Path, method: str, target: str, timeout_s: float) -> tuple[int, A
 
 
 def last_lines(log: Path, count: int = 8) -> str:
-    """The end of a log file; empty when there is none."""
+    """Return the end of a log file; empty when there is none."""
     try:
         with log.open("rb") as stream:
             stream.seek(max(0, log.stat().st_size - 16384))

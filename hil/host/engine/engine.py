@@ -43,7 +43,7 @@ class EngineInfo:
 
 
 def connect(files: EngineFiles | None = None) -> DockerClient:
-    """A client of a local Docker Engine; starts our own engine when none answers.
+    """Return a client of a local Docker Engine; starts our own engine when none answers.
 
     The user's engine (``DOCKER_HOST``, else ``/var/run/docker.sock``) is preferred and never started or
     stopped; one that cannot run boards (rootless, in a virtual machine) is passed over.  An engine that was
@@ -61,7 +61,7 @@ def connect(files: EngineFiles | None = None) -> DockerClient:
 
 
 def find(files: EngineFiles | None = None) -> EngineInfo | None:
-    """The engine that :func:`connect` would use, without starting anything; None when none answers."""
+    """Return the engine that :func:`connect` would use, without starting anything; None when none answers."""
     files = files or EngineFiles.default()
     for url in (_user_url(), files.url):
         path = Path(url.removeprefix("unix://"))
@@ -119,7 +119,7 @@ def remove_remains(files: EngineFiles | None = None) -> None:
 
 
 def users(files: EngineFiles) -> list[ProcessId]:
-    """Who uses our engine now; tokens of processes that are gone are dropped."""
+    """Return who uses our engine now; tokens of processes that are gone are dropped."""
     alive = []
     for token in sorted(files.users.glob("*")) if files.users.is_dir() else ():
         try:
@@ -134,7 +134,7 @@ def users(files: EngineFiles) -> list[ProcessId]:
 
 
 def unfit(path: Path) -> str | None:
-    """Why the engine behind a socket cannot run container boards, or None."""
+    """Return why the engine behind a socket cannot run container boards, or None."""
     info = get(path, "/info", 10.0)
     options = " ".join(map(str, info.get("SecurityOptions") or ()))
     if "name=rootless" in options:
@@ -147,7 +147,7 @@ def unfit(path: Path) -> str | None:
 
 
 def client_of(url: str) -> DockerClient:
-    """An SDK client for an engine's address.  BenchError when it does not answer."""
+    """Return an SDK client for an engine's address.  BenchError when it does not answer."""
     import docker
 
     try:

@@ -32,7 +32,7 @@ CHUNK = 1 << 20
 
 
 def image_size(superblock: bytes) -> int:
-    """Bytes of the squashfs image at the start of a slot (mksquashfs pads to 4 KiB); 0 when it is none."""
+    """Return bytes of the squashfs image at the start of a slot (mksquashfs pads to 4 KiB); 0 when it is none."""
     if len(superblock) < 48 or struct.unpack_from("<I", superblock)[0] != SQUASHFS_MAGIC:
         return 0
     (used,) = struct.unpack_from("<Q", superblock, 40)
@@ -68,7 +68,7 @@ def measure(image: Path, memory: Path) -> tuple[str, int]:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """The board's facts; an unreadable or odd file gives an anonymous board, never a dead one."""
+    """Return the board's facts; an unreadable or odd file gives an anonymous board, never a dead one."""
     try:
         facts = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -108,7 +108,7 @@ class Machine:
         return 0
 
     def boot(self, reason: str, cold: bool, watchdog: Watchdog, wakeup: int) -> str:
-        """One boot; returns the reset reason of the next one, or ``off``."""
+        """Boot once; return the reset reason of the next one, or ``off``."""
         console = self.console
         console.restart_clock()
         console.set_cooked(False)
@@ -230,7 +230,7 @@ class Machine:
         return "MAINSWRST"
 
     def _recovery(self) -> str:
-        """Both slots are exhausted: a shell on the console until somebody mends the variables and leaves."""
+        """Give a shell, because both slots are exhausted: one on the console until somebody mends the variables and leaves."""
         console = self.console
         console.say("L4TLauncher: Attempting Recovery Boot")
         console.say("recovery: no bootable slot. Variables are in /nv/vars; leave the shell to reset.")

@@ -78,7 +78,7 @@ class Console:
             return
 
     def byte(self, timeout_s: float) -> int | None:
-        """The next byte typed within ``timeout_s``, or None."""
+        """Return the next byte typed within ``timeout_s``, or None."""
         ready, _, _ = select.select([self._in], [], [], max(0.0, timeout_s))
         if not ready:
             return None
@@ -89,7 +89,7 @@ class Console:
         return data[0] if data else None
 
     def line(self) -> str:
-        """One line, echoed as it is typed; empty when the console is gone."""
+        """Return one line, echoed as it is typed; empty when the console is gone."""
         typed = bytearray()
         while True:
             value = self.byte(3600)
@@ -142,7 +142,7 @@ def escape_pressed(console: Console, wait_s: float) -> bool:
 
 
 def uefi_shell(console: Console, variables: Variables) -> str:
-    """A few commands of the UEFI shell; returns what to do next: ``boot`` or ``reset``."""
+    """Run a few commands of the UEFI shell; return what to do next: ``boot`` or ``reset``."""
     console.say("UEFI Interactive Shell v2.2")
     while True:
         console.write("Shell> ")

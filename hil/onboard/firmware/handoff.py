@@ -82,7 +82,7 @@ def enter(boot: Boot) -> None:
 
 
 def compatible(module: str) -> tuple[str, ...]:
-    """The device tree's ``compatible`` of a module on its developer kit, most special first."""
+    """Return the device tree's ``compatible`` of a module on its developer kit, most special first."""
     carrier = CARRIERS.get(module.partition("-")[0], CARRIERS["p3701"])
     return (f"nvidia,{carrier}+{module}", f"nvidia,{module}", "nvidia,tegra234")
 

@@ -46,7 +46,7 @@ class Api:
         self._node = node
 
     def routes(self) -> Routes:
-        """Every address of the service (docs/rollout.md has the table)."""
+        """Return every address of the service (docs/rollout.md has the table)."""
         routes = Routes()
         for method, pattern, handler in (
             ("GET", "/health", self.health),
@@ -104,7 +104,7 @@ class Api:
         return Answer(document=artefact.status())
 
     def receive(self, request: Request) -> Answer:
-        """The body is appended as it arrives."""
+        """Append the body as it arrives."""
         artefact = self._node.store.get(request.params[0])
         offset = request.integer("offset")
         if offset + request.length > artefact.manifest.size:

@@ -88,7 +88,7 @@ class Node:
         return self.facts.unfit(config, installed)
 
     def model(self, config: Config) -> tuple[str, Path]:
-        """Id and file of the configuration's model; ApiError 409 when it has none or it is not installed."""
+        """Return id and file of the configuration's model; ApiError 409 when it has none or it is not installed."""
         model = config.content.get("model")
         path = self.store.installed(str(model)) if model else None
         if path is None:

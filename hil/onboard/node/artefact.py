@@ -73,7 +73,7 @@ class Artefact:
             return self._installed
 
     def status(self) -> dict[str, Any]:
-        """What ``GET /artefacts/<id>`` says; sizes in bytes."""
+        """Return what ``GET /artefacts/<id>`` says; sizes in bytes."""
         with self._changed:
             self._load()
             return {
@@ -230,7 +230,7 @@ class Artefact:
     # --- reading -----------------------------------------------------------------------------------------------
 
     def readable(self, position: int, *, wait_s: float) -> int:
-        """The end of the verified prefix, after waiting up to ``wait_s`` for it to go beyond ``position``.
+        """Return the end of the verified prefix, after waiting up to ``wait_s`` for it to go beyond ``position``.
 
         ApiError 416 when the position is beyond the artefact or what is verified shrank below it, 404 when deleted.
         """

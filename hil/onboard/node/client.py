@@ -18,7 +18,7 @@ Connect = Callable[[str, int, float], socket.socket]
 
 
 def connect(host: str, port: int, timeout_s: float) -> socket.socket:
-    """A TCP connection that notices a dead path within ``TCP_USER_TIMEOUT_MS``."""
+    """Return a TCP connection that notices a dead path within ``TCP_USER_TIMEOUT_MS``."""
     sock = socket.create_connection((host, port), timeout=timeout_s)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
@@ -49,7 +49,7 @@ class Peer:
     def request(
         self, method: str, path: str, body: bytes = b"", *, timeout_s: float | None = None
     ) -> tuple[int, bytes]:
-        """Status and body.  A kept connection that the peer has closed meanwhile is replaced once.
+        """Return status and body.  A kept connection that the peer has closed meanwhile is replaced once.
 
         OSError when the peer cannot be reached or falls silent for ``timeout_s``.
         """
@@ -83,7 +83,7 @@ class Peer:
     def json(
         self, method: str, path: str, document: Any = None, *, timeout_s: float | None = None
     ) -> dict[str, Any]:
-        """A JSON answer; ApiError with the peer's own status and sentence when it is not 2xx."""
+        """Return a JSON answer; ApiError with the peer's own status and sentence when it is not 2xx."""
         body = b"" if document is None else json.dumps(document).encode()
         status, content = self.request(method, path, body, timeout_s=timeout_s)
         try:

@@ -115,7 +115,7 @@ class Cluster:
             )
 
     def claims(self, wanted: int) -> Config:
-        """The configuration, when this board claims that epoch now; ApiError 409 otherwise."""
+        """Return the configuration, when this board claims that epoch now; ApiError 409 otherwise."""
         claim = self.claim()
         committed = self.member.state.committed
         if claim.epoch != wanted or committed is None:
@@ -253,7 +253,7 @@ class Cluster:
                 self._wake.wait(self._pause())
 
     def _pause(self) -> float:
-        """Seconds until the next renewal; short while this board is only waiting for others' leases to end."""
+        """Return seconds until the next renewal; short while this board is only waiting for others' leases to end."""
         with self._lock:
             committed = self.member.state.committed
             if committed is None:
@@ -264,7 +264,7 @@ class Cluster:
             return min(WAITING_S, committed.renew_s) if waiting else committed.renew_s
 
     def renew_once(self) -> bool:
-        """One renewal; True when it is worth repeating at once."""
+        """Renew once; return True when it is worth repeating at once."""
         with self._lock:
             stored = self.member.state.stored
             if not stored:

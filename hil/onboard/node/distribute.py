@@ -134,7 +134,7 @@ class Puller:
         return 0 if artefact is None else int(artefact.status()["have_bytes"])
 
     def _announced(self, source: str) -> Artefact:
-        """The artefact here, with its manifest fetched from the source when it is new."""
+        """Return the artefact here, with its manifest fetched from the source when it is new."""
         artefact = self._store.find(self._id)
         if artefact is not None:
             return artefact
@@ -259,7 +259,7 @@ class Distributor:
             puller.start()
 
     def describe(self, artefact_id: str) -> dict[str, Any] | None:
-        """The order at work for an artefact, or None."""
+        """Return the order at work for an artefact, or None."""
         with self._lock:
             puller = self._pullers.get(artefact_id)
         if puller is None or not puller.alive:

@@ -69,7 +69,7 @@ class Config:
         return min(float(self.content.get("params", {}).get("renew_s", RENEW_S)), self.lease_s / 2)
 
     def intact(self) -> bool:
-        """Whether the digest fits the document."""
+        """Return whether the digest fits the document."""
         return hashlib.sha256(self.document.encode()).hexdigest() == self.sha256
 
 
@@ -202,7 +202,7 @@ class Member:
         return False
 
     def claim(self, now_s: float) -> Lease | None:
-        """The lease under which this board claims now, or None."""
+        """Return the lease under which this board claims now, or None."""
         return self._current(now_s)
 
     def drop(self) -> None:
@@ -276,7 +276,7 @@ class Coordinator:
             self._prepared.add(member)
 
     def missing(self) -> frozenset[str]:
-        """Members that have not acknowledged the pending configuration."""
+        """Return members that have not acknowledged the pending configuration."""
         return self.state.pending.members - self._prepared if self.state.pending is not None else frozenset()
 
     def commit(self, epoch: int) -> Config:
@@ -320,7 +320,7 @@ class Coordinator:
         return {m: g.epoch for m, g in self._grants.items() if g.until_s > now_s}
 
     def _others_ended(self, epoch: int, now_s: float) -> bool:
-        """Whether every lease for another epoch has certainly ended."""
+        """Return whether every lease for another epoch has certainly ended."""
         before = self.state.granting
         if before is not None and before[0] != epoch and now_s < self._started_s + before[1] * (1 + MARGIN):
             return False  # leases granted before this start are forgotten, but may run

@@ -15,5 +15,5 @@ class ApiError(Exception):
         self.facts = facts
 
     def document(self) -> dict[str, Any]:
-        """The JSON body of the answer."""
+        """Return the JSON body of the answer."""
         return {"error": self.message, **self.facts}

@@ -28,7 +28,7 @@ class Places:
 
     @classmethod
     def under(cls, root: Path) -> Places:
-        """All files in one directory, for tests."""
+        """Return places that are all in one directory, for tests."""
         return cls(**{f: root / f for f in cls.__dataclass_fields__})
 
 
@@ -70,11 +70,11 @@ class Facts:
         return _text(self.places.confirmed) == "1"
 
     def name_of(self, address: str) -> str:
-        """The board that has a flight address, or the address itself."""
+        """Return the board that has a flight address, or the address itself."""
         return self._names.get(address, address)
 
     def unfit(self, config: Config, model_installed: bool) -> list[str]:
-        """Why this board must not serve under a configuration; empty when it may."""
+        """Return why this board must not serve under a configuration; empty when it may."""
         wanted = config.content
         reasons = []
         if self.name not in config.members:
@@ -91,7 +91,7 @@ class Facts:
         return reasons
 
     def services(self) -> dict[str, bool]:
-        """Whether each service that init supervises has a live process."""
+        """Return whether each service that init supervises has a live process."""
         found = {}
         if self.places.services.is_dir():
             for pid_file in sorted(self.places.services.glob("*.pid")):
@@ -100,7 +100,7 @@ class Facts:
         return found
 
     def problems(self) -> list[str]:
-        """What a health check must not pass; empty when the board is fit to be confirmed."""
+        """Return what a health check must not pass; empty when the board is fit to be confirmed."""
         found = [f"service {name} does not run" for name, ok in self.services().items() if not ok]
         if self.os_version is None:
             found.append("the OS does not say its version")
@@ -115,7 +115,7 @@ class Facts:
 
 
 def boot_clock() -> float:
-    """Seconds of a clock that never jumps and also counts while the board sleeps."""
+    """Return seconds of a clock that never jumps and also counts while the board sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 

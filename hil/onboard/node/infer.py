@@ -93,7 +93,7 @@ def predict(model: Loaded, tile: NDArray[np.uint16]) -> NDArray[np.uint8]:
 
 
 def to_npy(array: NDArray[Any]) -> bytes:
-    """A ``.npy`` file in memory."""
+    """Return a ``.npy`` file in memory."""
     import numpy as np
 
     out = io.BytesIO()
@@ -102,7 +102,7 @@ def to_npy(array: NDArray[Any]) -> bytes:
 
 
 def from_npy(content: bytes) -> NDArray[Any]:
-    """The array of a ``.npy`` file; ApiError 400 when it is not one."""
+    """Return the array of a ``.npy`` file; ApiError 400 when it is not one."""
     import numpy as np
 
     try:
@@ -147,7 +147,7 @@ class Inference:
             return self._model
 
     def infer(self, artefact: str, path: Path, tile: bytes) -> tuple[bytes, float]:
-        """The mask of a tile as ``.npy``, and the seconds the network took."""
+        """Return the mask of a tile as ``.npy``, and the seconds the network took."""
         model = self.prepare(artefact, path)
         array = from_npy(tile)
         with self._lock:

@@ -88,7 +88,7 @@ class Jobs:
         return job
 
     def get(self, job_id: str) -> dict[str, Any]:
-        """A job's state and statistics; ApiError 404."""
+        """Return a job's state and statistics; ApiError 404."""
         with self._lock:
             if self._running is not None and self._running.id == job_id:
                 return self._running.document()
@@ -98,7 +98,7 @@ class Jobs:
         return document
 
     def mask(self, job_id: str) -> bytes:
-        """The mask of a finished job as ``.npy``; ApiError 409 while it is not done."""
+        """Return the mask of a finished job as ``.npy``; ApiError 409 while it is not done."""
         if (state := self.get(job_id)["state"]) != "done":
             raise ApiError(409, f"job {job_id} is {state}")
         return (self._root / f"{job_id}.npy").read_bytes()
@@ -223,7 +223,7 @@ class _Work:
         return self._total
 
     def take(self, board: str) -> Place | None:
-        """The next tile for a board; waits while others may still give one back; None when all are done."""
+        """Return the next tile for a board; waits while others may still give one back; None when all are done."""
         with self._changed:
             while self._left:
                 if board in self._own:

@@ -40,11 +40,11 @@ class Manifest:
         return min((position // self.chunk_size + 1) * self.chunk_size, self.size)
 
     def same_content(self, other: Manifest) -> bool:
-        """Whether both describe the same bytes; the signature may differ."""
+        """Return whether both describe the same bytes; the signature may differ."""
         return replace(self, signature=None) == replace(other, signature=None)
 
     def document(self) -> dict[str, Any]:
-        """The JSON form."""
+        """Return the JSON form."""
         out: dict[str, Any] = {
             "id": self.id,
             "name": self.name,

@@ -47,7 +47,7 @@ class Request:
         return got
 
     def read_all(self, limit: int) -> bytes:
-        """The whole body; ApiError 413 when it is longer than ``limit`` bytes."""
+        """Return the whole body; ApiError 413 when it is longer than ``limit`` bytes."""
         if self.length > limit:
             raise ApiError(413, f"body may have {limit} bytes")
         body: bytes = self._rfile.read(self.unread)
@@ -57,7 +57,7 @@ class Request:
         return body
 
     def json(self) -> dict[str, Any]:
-        """The body as a JSON object; ApiError 400 when it is not one. An empty body is an empty object."""
+        """Return the body as a JSON object; ApiError 400 when it is not one. An empty body is an empty object."""
         raw = self.read_all(MAX_JSON_BYTES)
         try:
             document = json.loads(raw) if raw else {}
@@ -68,7 +68,7 @@ class Request:
         return document
 
     def integer(self, key: str, default: int | None = None) -> int:
-        """A whole number of the query, not negative; ApiError 400 when it is missing or something else."""
+        """Return a whole number of the query, not negative; ApiError 400 when it is missing or something else."""
         text = self.query.get(key, "" if default is None else str(default))
         if not text.isascii() or not text.isdigit() or len(text) > 18:
             raise ApiError(400, f"query: {key} must be a whole number")

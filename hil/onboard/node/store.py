@@ -19,7 +19,7 @@ MAX_ARTEFACTS = 256
 
 
 def cms_check(keyring: Path) -> SignatureCheck:
-    """A check of detached CMS signatures with the openssl command against the certificates in ``keyring``."""
+    """Return a check of detached CMS signatures with the openssl command against the certificates in ``keyring``."""
 
     def check(path: Path, signature: bytes) -> None:
         argv = ["openssl", "cms", "-verify", "-binary", "-inform", "DER"]
@@ -84,7 +84,7 @@ class Store:
         return artefact
 
     def directory(self, artefact_id: str) -> Path:
-        """Where an artefact is kept (also before its manifest has arrived)."""
+        """Return where an artefact is kept (also before its manifest has arrived)."""
         return self.root / artefact_id
 
     def find(self, artefact_id: str) -> Artefact | None:
@@ -99,7 +99,7 @@ class Store:
         return artefact
 
     def installed(self, artefact_id: str) -> Path | None:
-        """The file of an artefact that is complete and, where it must be, signed; else None."""
+        """Return the file of an artefact that is complete and, where it must be, signed; else None."""
         artefact = self.find(artefact_id)
         return artefact.path if artefact is not None and artefact.installed else None
 

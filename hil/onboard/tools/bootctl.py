@@ -35,7 +35,7 @@ def _slot(text: str) -> Slot:
 def run(
     argv: Sequence[str], control: BootControl, confirmed: Path = CONFIRMED, notes: Path | None = None
 ) -> str:
-    """One verb; returns what to print. ValueError when the verb or slot is unknown."""
+    """Carry out one verb; return what to print. ValueError when the verb or slot is unknown."""
     answer = ""
     match list(argv):
         case ["get-primary"]:

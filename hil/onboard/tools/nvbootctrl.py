@@ -42,7 +42,7 @@ def dump(control: BootControl, target: str) -> str:
 
 
 def run(argv: Sequence[str], control: BootControl) -> str:
-    """One command; returns what to print. ValueError with the usage text when it is unknown."""
+    """Carry out one command; return what to print. ValueError with the usage text when it is unknown."""
     words = list(argv)
     target = "bootloader"
     if words[:1] == ["-t"]:

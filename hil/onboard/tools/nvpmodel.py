@@ -30,7 +30,7 @@ def modes(conf: str) -> dict[int, str]:
 
 
 def default_mode(conf: str) -> int:
-    """The id after ``PM_CONFIG DEFAULT=``."""
+    """Return the id after ``PM_CONFIG DEFAULT=``."""
     for row in conf.splitlines():
         if "PM_CONFIG" in row and "DEFAULT=" in row:
             return int(row.split("DEFAULT=", 1)[1].split()[0])
@@ -38,7 +38,7 @@ def default_mode(conf: str) -> int:
 
 
 def gated(conf: str) -> dict[int, str]:
-    """The mask of switched-off parts of the GPU by mode, from lines ``TPC_POWER_GATING TPC_PG_MASK 240``."""
+    """Return the mask of switched-off parts of the GPU by mode, from lines ``TPC_POWER_GATING TPC_PG_MASK 240``."""
     found: dict[int, str] = {}
     mode = -1
     for row in conf.splitlines():

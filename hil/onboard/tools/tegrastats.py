@@ -45,7 +45,7 @@ def cpu_seconds(cgroup: Path = CGROUP) -> float:
 
 
 def memory_mb(cgroup: Path = CGROUP) -> int:
-    """Memory this board uses, MB."""
+    """Return memory this board uses, MB."""
     for name in ("memory/memory.usage_in_bytes", "memory.current"):
         try:
             return int((cgroup / name).read_text()) >> 20
@@ -94,7 +94,7 @@ def sample(
 
 
 def line(view: Sample, average: Rails, local_time: str) -> str:
-    """One line as JetPack 6 prints it on an AGX Orin."""
+    """Return one line as JetPack 6 prints it on an AGX Orin."""
     gpu = round(100 * min(1.0, view.load))
     left = view.load
     cores = []

@@ -79,7 +79,7 @@ class Slots:
         raise Refused("the kernel's command line does not name the running slot")
 
     def status(self) -> dict[str, Any]:
-        """What ``hil.rollout.updaters.swupdate`` reads."""
+        """Return what ``hil.rollout.updaters.swupdate`` reads."""
         slots = {}
         for slot in SLOTS:
             known = self.control.slot(slot)
@@ -177,7 +177,7 @@ def bundle_version(bundle: Path) -> str:
 
 
 def run(argv: Sequence[str], slots: Slots) -> int:
-    """One verb; the exit code."""
+    """Carry out one verb; return the exit code."""
     match list(argv):
         case ["status"]:
             print(json.dumps(slots.status()))

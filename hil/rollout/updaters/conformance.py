@@ -282,7 +282,7 @@ class AdapterConformance:
             assert not self._bootable(updater.board.boot.state(), other), "touched, and yet it would boot"
 
     def _both_good(self, updater: Updater) -> Identity:
-        """A board with an OS to go back to in the other slot; who runs."""
+        """Return a board with an OS to go back to in the other slot; who runs."""
         now = running(updater.board)
         state = updater.board.boot.state()
         if all(slot.bootable and slot.good for slot in state.slots):

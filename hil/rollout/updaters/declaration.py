@@ -21,7 +21,7 @@ _PLACEHOLDER = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 
 
 def placeholders(text: str) -> set[str]:
-    """The names in braces; a regex's own ``{2,3}`` is none."""
+    """Return the names in braces; a regex's own ``{2,3}`` is none."""
     return set(_PLACEHOLDER.findall(text))
 
 
@@ -238,7 +238,7 @@ class AdapterFile(Strict):
                 yield from verb.steps
 
     def slot_name(self, slot: Slot) -> str:
-        """What the OS calls it."""
+        """Return what the OS calls it."""
         return self.slots.A if slot == "A" else self.slots.B
 
     @property

@@ -27,7 +27,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def declared_over_flight(file: AdapterFile, *, version: str = "") -> Callable[[Member], DeclaredAdapter]:
-    """A factory for ``Rollout(adapter=...)``: SSH from the ground over the flight network.
+    """Return a factory for ``Rollout(adapter=...)``: SSH from the ground over the flight network.
 
     ``version`` of the bundle is what ``{version}`` stands for.
     """
@@ -81,7 +81,7 @@ class DeclaredAdapter(ShellAdapter):
         return OsStatus(answers.word(declared.compatible) or "", booted, primary, tuple(slots))
 
     def install(self, path_on_board: str, *, sha256: str, timeout_s: float = 120.0) -> OsStatus:
-        """The digest command, then the steps. A step's own ``timeout_s`` counts, not the argument."""
+        """Return the digest command, then the steps. A step's own ``timeout_s`` counts, not the argument."""
         declared = self._file.install
         values = {**self._values, "bundle": path_on_board, "sha256": sha256, "slot": self._other_name()}
         if why := self._fails(declared.digest, values)[1]:
@@ -122,7 +122,7 @@ class DeclaredAdapter(ShellAdapter):
             self._steps(self._file.configure.steps, values, stdin=json.dumps(document).encode())
 
     def health(self) -> HealthReport:
-        """Whether the updater answers and every declared check passes, over SSH."""
+        """Return whether the updater answers and every declared check passes, over SSH."""
         try:
             boot_id = self._shell.boot_id()
             status = self.status()
@@ -218,7 +218,7 @@ class _Answers:
                 self._printed[name, slot] = ask(command, self._about(slot)).stdout
 
     def word(self, reading: Reading, slot: Slot | None = None) -> str | None:
-        """The fact, translated; None when it is not there. DeviceError when what should be JSON is none."""
+        """Return the fact, translated; None when it is not there. DeviceError when what should be JSON is none."""
         from hil.rollout.updaters.declaration import fill
 
         if reading.constant is not None:

@@ -19,7 +19,7 @@ Step = str | int | None
 
 
 def parse_path(text: str) -> tuple[Step, ...]:
-    """The steps of an expression; ValueError says what is wrong with it."""
+    """Return the steps of an expression; ValueError says what is wrong with it."""
     if not text.startswith("$"):
         raise ValueError(f"a path begins with $, the whole document: {text!r}")
     steps: list[Step] = []
@@ -39,7 +39,7 @@ def parse_path(text: str) -> tuple[Step, ...]:
 
 
 def find(document: Any, steps: tuple[Step, ...]) -> list[Any]:
-    """Everything that the steps reach, in the document's order; empty when nothing is there."""
+    """Return everything that the steps reach, in the document's order; empty when nothing is there."""
     here = [document]
     for step in steps:
         here = [value for item in here for value in _into(item, step)]
@@ -59,7 +59,7 @@ def _into(item: Any, step: Step) -> list[Any]:
 
 
 def as_word(value: Any) -> str | None:
-    """A found value as text: numbers and true/false as JSON writes them, None for null."""
+    """Return a found value as text: numbers and true/false as JSON writes them, None for null."""
     if value is None:
         return None
     return value if isinstance(value, str) else json.dumps(value)

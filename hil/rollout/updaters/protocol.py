@@ -36,7 +36,7 @@ class OsStatus:
     slots: tuple[InstalledSlot, ...]
 
     def slot(self, name: Slot) -> InstalledSlot:
-        """The slot of that name; DeviceError when the updater does not list it."""
+        """Return the slot of that name; DeviceError when the updater does not list it."""
         for slot in self.slots:
             if slot.slot == name:
                 return slot
@@ -85,7 +85,7 @@ class OsAdapter(Protocol):
         ...
 
     def status(self) -> OsStatus:
-        """What is in the slots; DeviceError when the updater does not answer."""
+        """Return what is in the slots; DeviceError when the updater does not answer."""
         ...
 
     def install(self, path_on_board: str, *, sha256: str, timeout_s: float = 120.0) -> OsStatus:

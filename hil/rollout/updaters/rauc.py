@@ -34,7 +34,7 @@ _LAST_ERROR = re.compile(r"^\s*LastError:\s*(.+?)\s*$", re.MULTILINE)
 
 
 def rauc_over_flight(member: Member) -> RaucAdapter:
-    """The adapter an operator would have: SSH from the ground over the flight network."""
+    """Return the adapter an operator would have: SSH from the ground over the flight network."""
     return RaucAdapter(member.name, lambda: member.board.shell(Via.FLIGHT))
 
 

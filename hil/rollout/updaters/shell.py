@@ -19,7 +19,7 @@ BOOT_ID = ("cat", "/proc/sys/kernel/random/boot_id")
 
 
 def never_busy(_done: Completed) -> bool:
-    """An updater that says at once what it has to say."""
+    """Return an updater that says at once what it has to say."""
     return False
 
 
@@ -44,7 +44,7 @@ class UpdaterShell:
         self._shell: Shell | None = None
 
     def connected(self) -> Shell:
-        """The shell, opened now if it is not."""
+        """Return the shell, opened now if it is not."""
         if self._shell is None:
             self._shell = self._open()
         return self._shell
@@ -93,11 +93,11 @@ class UpdaterShell:
             raise wrong_digest(self.board, path, digest, sha256)
 
     def boot_id(self) -> str:
-        """Which boot this is; asked once, because whoever asks wants to know whether the board is there now."""
+        """Which boot this is; asked once, because the caller wants to know whether the board is there now."""
         return self.run(BOOT_ID, reconnect_s=0.0).stdout.strip()
 
     def last_reset(self) -> str:
-        """Why the board was last reset, in words; empty where its kernel does not say."""
+        """Return why the board was last reset, in words; empty where its kernel does not say."""
         files = " ".join(f"{directory}/reset_reason" for directory in RESET_DIRS)
         with suppress(HilError):
             done = self.run(["sh", "-c", f"cat {files} 2>/dev/null"], reconnect_s=0.0, check=False)
@@ -122,7 +122,7 @@ class UpdaterShell:
 
 
 def wrong_digest(board: str, path: str, found: str, expected: str) -> RefusedBundle:
-    """What to raise when a bundle on a board is not the one that was sent."""
+    """Return what to raise when a bundle on a board is not the one that was sent."""
     return RefusedBundle(
         f"{board}: bundle {path} has digest {found[:16]}…, expected {expected[:16]}…",
         reason="digest mismatch",
@@ -149,7 +149,7 @@ class ShellAdapter(ABC):
 
     @abstractmethod
     def status(self) -> OsStatus:
-        """What the updater says of the two slots."""
+        """Return what the updater says of the two slots."""
 
     def prepare(self) -> None:
         self._shell.connected()
@@ -171,7 +171,7 @@ class ShellAdapter(ABC):
         self._shell.close()
 
     def _slot_to_go_back_to(self) -> InstalledSlot:
-        """The slot that is not running; DeviceError when it cannot be booted."""
+        """Return the slot that is not running; DeviceError when it cannot be booted."""
         other = self.status().other
         if not other.bootable:
             raise DeviceError(

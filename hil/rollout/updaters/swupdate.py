@@ -26,7 +26,7 @@ _EMPTY_WORDS = ("SWUpdate *failed* !", "Image invalid or corrupted. Not installi
 
 
 def swupdate_over_flight(member: Member) -> SwupdateAdapter:
-    """The adapter an operator would have: SSH from the ground over the flight network."""
+    """Return the adapter an operator would have: SSH from the ground over the flight network."""
     return SwupdateAdapter(member.name, lambda: member.board.shell(Via.FLIGHT))
 
 
