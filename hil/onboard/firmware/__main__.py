@@ -230,7 +230,7 @@ class Machine:
         return "MAINSWRST"
 
     def _recovery(self) -> str:
-        """Give a shell, because both slots are exhausted: one on the console until somebody mends the variables and leaves."""
+        """Give a shell on the console, because both slots are exhausted, until somebody mends the variables."""
         console = self.console
         console.say("L4TLauncher: Attempting Recovery Boot")
         console.say("recovery: no bootable slot. Variables are in /nv/vars; leave the shell to reset.")
