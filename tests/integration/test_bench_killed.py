@@ -15,15 +15,15 @@ import pytest
 from hil.bench.bench import Bench
 from hil.bench.clean import clean
 from hil.bench.state import read_state
-from hil.core import paths
 from hil.core.wait import wait_until
 from hil.errors import BenchError
 from hil.links.engines.choose import choose
+from tests.kits import checkout
 from tests.kits.host_state import leftovers
 
 pytestmark = pytest.mark.integration
 
-LAB = paths.ROOT / "lab/virtual.yaml"
+LAB = checkout.TWO_BOARDS
 
 
 def start(name: str) -> subprocess.Popen[bytes]:
@@ -49,11 +49,10 @@ def kill_keeper(name: str) -> None:
         owner.communicate()
 
 
-@pytest.mark.parametrize("pair", range(3))
-def test_a_killed_owner_takes_its_bench_along(pair: int) -> None:
-    """Two at a time, each at a moment of its own: before, while and after its bench comes up."""
-    draw, began = random.Random(pair), time.monotonic()
-    owners = [(start(f"killed{pair}{name}"), draw.uniform(0.3, 8.0)) for name in "ab"]
+def test_killed_owners_take_their_benches_along() -> None:
+    """Six at once, each killed at a moment of its own: before, while and after its bench comes up."""
+    draw, began = random.Random(0), time.monotonic()
+    owners = [(start(f"killed{number}"), 0.3 + 1.3 * (number + draw.random())) for number in range(6)]
     for owner, moment_s in sorted(owners, key=lambda each: each[1]):
         time.sleep(max(0.0, began + moment_s - time.monotonic()))
         owner.kill()

@@ -11,7 +11,7 @@ import pytest
 
 from hil.core import paths
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
 
 def test_forty_contenders_of_which_many_are_killed_never_share_a_board_and_all_survivors_are_served(

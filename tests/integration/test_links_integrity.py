@@ -16,7 +16,7 @@ from hil.links.state import LinkState
 
 pytestmark = pytest.mark.integration
 
-NEAR, FAR, BOX = "hilt-integrity-a", "hilt-integrity-b", "hilt-integrity-box"
+NEAR, FAR, BOX = (f"hilt-integrity-{os.getpid()}-{end}" for end in ("a", "b", "box"))
 CONTENT = os.urandom(4_000_000)
 
 
@@ -38,7 +38,9 @@ def link(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("sender", "receiver", "address"), [(NEAR, FAR, "198.18.77.2"), (FAR, NEAR, "198.18.77.1")]
+    ("sender", "receiver", "address"),
+    [(NEAR, FAR, "198.18.77.2"), (FAR, NEAR, "198.18.77.1")],
+    ids=["near to far", "far to near"],
 )
 def test_a_stream_arrives_byte_for_byte(link: None, sender: str, receiver: str, address: str) -> None:
     with netns.inside(receiver):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from hil.rollout.node_client import NodeClient
 from hil.rollout.rollout import Rollout
 from hil.rollout.watcher import InvariantWatcher
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
 RUN = """
 from hil.bench.bench import Bench
@@ -37,7 +38,7 @@ Rollout(fleet, bundle).run(fleet.config(os_version=bundle.version, image_sha256=
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Bench]:
-    with Bench(paths.ROOT / "lab/virtual.yaml") as up:
+    with Bench(paths.ROOT / "lab/virtual.yaml", name=f"restart{os.getpid()}") as up:
         yield up
 
 

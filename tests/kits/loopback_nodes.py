@@ -182,7 +182,7 @@ def image_of(bundle: bytes) -> str:
 
 @dataclass(frozen=True)
 class FakeBundle:
-    """``hil.rollout.updaters.protocol.BundleFacts``: a file whose first line is its version."""
+    """A ``hil.rollout.steps.BundleFacts``: a file whose first line is its version."""
 
     path: Path
     version: str
