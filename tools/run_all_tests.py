@@ -89,7 +89,10 @@ def stages() -> list[Stage]:
         ),
         Stage(
             "integration tests side by side",
-            (*integration, "-m", "side_by_side", "-n", str(WORKERS), "--dist", "loadscope"),
+            (
+                *(*integration, "-m", "side_by_side", "-n", str(WORKERS)),
+                *("--dist", "loadscope", "--no-loadscope-reorder"),
+            ),
             SIDE_BY_SIDE_DEADLINE_S,
             pytest=True,
             lab=True,

@@ -18,3 +18,8 @@ def no_bench_is_up(request: pytest.FixtureRequest) -> None:
             "take it down first (`hil bench down --all`)",
             returncode=3,
         )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest module first, so that side by side it is not the one for which all the others wait."""
+    items.sort(key=lambda item: item.path.name != "test_rollout_restart.py")
