@@ -6,6 +6,7 @@ port is a NIC of this machine.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ from tests.kits.power_strips import ShellyGen2Strip
 
 pytestmark = pytest.mark.integration
 
-CABLE = FlightCable("hilt-jboard-cable", "hiltflight0")
+CABLE = FlightCable(f"hilt-jboard-{os.getpid()}", f"hiltf{os.getpid()}")
 FLIGHT = "198.18.2.11"
 
 LAB = """

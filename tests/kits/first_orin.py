@@ -8,6 +8,7 @@ controller is a tree of files. Nothing of the harness knows.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ MODULE = "p3767-0005"
 MODEL = "NVIDIA Jetson Orin Nano Developer Kit"
 USB_PORT = "1-4.2"
 MAC = "48:b0:2d:11:22:33"
-CABLE = FlightCable("hilt-orin-cable", "hiltorin0")
+CABLE = FlightCable(f"hilt-orin-{os.getpid()}", f"hilto{os.getpid()}")
 ADAPTER = "pci-0000:00:14.0-usb-0:3:1.0-port0"
 
 
