@@ -172,13 +172,13 @@ class Technician:
     def hil_board_recovery(self, words: list[str]) -> None:
         assert f"{MODULE}" in self.hil.good(*words, "--sysfs", self.usb)
 
-    def hil_board_reset(self, words: list[str]) -> None:
+    def hil_board_power(self, words: list[str]) -> None:
         assert "b1: runs 1.0.0 from slot A" in self.hil.good(*words)
 
     # Step 10
 
     def hil_board_qualify(self, words: list[str]) -> None:
-        self.hil.good(*words, "--out", str(self.pages))
+        self.hil.good(*words, "--output", str(self.pages))
         (document,) = self.pages.glob("b1-*.json")
         found = json.loads(document.read_text())
         assert (found["outcome"], found["fidelity"], found["by"]) == ("PASS", "hardware", "A. Technician")
@@ -201,7 +201,7 @@ class Technician:
         (self.tree / TOOL).chmod(0o755)
         words = [{"~/Linux_for_Tegra": str(self.tree)}.get(word, word) for word in words]
         log = str(self.tree / "log")
-        said = self.hil.good(*words, "--sysfs", self.usb, "--log", log, "--yes")
+        said = self.hil.good(*words, "--sysfs", self.usb, "--output", log, "--yes")
         assert f"its EEPROM says {MODULE}" in said
 
 
