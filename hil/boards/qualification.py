@@ -104,7 +104,7 @@ class Qualification:
         return "PASS" if outcomes == {"PASS"} and len(self.checks) >= self.suite else "INCONCLUSIVE"
 
     def document(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return it for JSON."""
         boots = [cycle.boot_s for cycle in self.cycles]
         resets = [cycle.off_on_s for cycle in self.cycles]
         return {
@@ -214,7 +214,7 @@ def _data_dir(board: Board) -> str:
 
 
 def sentence(test: str) -> str:
-    """The name of a test as a sentence."""
+    """Return the name of a test as a sentence."""
     words = test.removeprefix("test_").replace("_", " ")
     return words[:1].upper() + words[1:]
 
@@ -249,7 +249,7 @@ def _blamed(exc: HilError) -> Outcome:
 
 
 def _line(exc: AssertionError) -> str:
-    """The assertion itself, where it says nothing."""
+    """Return the assertion itself, where it says nothing."""
     frames: Sequence[traceback.FrameSummary] = traceback.extract_tb(exc.__traceback__)
     return frames[-1].line or "assertion failed" if frames else "assertion failed"
 
@@ -265,7 +265,7 @@ def _cycle(board: Board, deadline_s: float) -> Cycle:
 def _particulars(
     board: Board,
 ) -> tuple[dict[str, str], dict[str, str], list[dict[str, Any]], list[str], list[str]]:
-    """(identity, firmware versions, trip points, rails, what it does not tell)."""
+    """Return (identity, firmware versions, trip points, rails, what it does not tell)."""
     who = board.identity()
     identity = {
         "model": who.model,
@@ -301,7 +301,7 @@ def _particulars(
 
 
 def _firmware(log: Path, since: int) -> dict[str, str]:
-    """Versions that the firmware prints on the console while it boots."""
+    """Return versions that the firmware prints on the console while it boots."""
     with log.open("rb") as file:
         file.seek(since)
         sightings = StageReader().feed(file.read(), 0.0)

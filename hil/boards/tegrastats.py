@@ -73,7 +73,7 @@ class Tegrastats:
         return None
 
     def sensors(self) -> dict[str, float]:
-        """Flat readings with the unit in the name; only what the line has."""
+        """Return flat readings with the unit in the name; only what the line has."""
         readings: dict[str, float] = {
             "ram_used_mb": float(self.ram_used_mb),
             "ram_total_mb": float(self.ram_total_mb),

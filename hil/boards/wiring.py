@@ -40,7 +40,7 @@ def wiring_of(board: BoardSpec) -> dict[str, str]:
 
 
 def _place(part: OutletSpec) -> str:
-    """``shelly-gen2 at 192.0.2.20 outlet 0``: what of it is cabled, whatever its kind."""
+    """Return e.g. ``shelly-gen2 at 192.0.2.20 outlet 0``: what of it is cabled, whatever its kind."""
     values = ((word, getattr(part, key, None)) for word, key in _WORDS)
     return " ".join(
         [part.kind, *(f"{word} {value}".strip() for word, value in values if value not in (None, ""))]
@@ -48,7 +48,7 @@ def _place(part: OutletSpec) -> str:
 
 
 def way_in(ssh: SshSpec) -> str:
-    """``nvidia@192.0.2.11 through lab@192.0.2.1``."""
+    """Return e.g. ``nvidia@192.0.2.11 through lab@192.0.2.1``."""
     way = f"{ssh.user}@{ssh.address}" + (f":{ssh.port}" if ssh.port != 22 else "")
     return way + (f" through {ssh.jump.user}@{ssh.jump.address}" if ssh.jump else "")
 

@@ -28,17 +28,17 @@ class BoardAddresses:
 
 
 def flight_network(lab: Lab, node: str) -> str:
-    """CIDR of a node's own network: a spacecraft's flight LAN, or the ground station's."""
+    """Return CIDR of a node's own network: a spacecraft's flight LAN, or the ground station's."""
     return f"198.18.{lab.nodes.index(node)}.0/24"
 
 
 def node_address(lab: Lab, node: str) -> str:
-    """A node's own address, the same whatever links it has: a spacecraft's router, or the ground station."""
+    """Return a node's own address, the same whatever links it has: a spacecraft's router, or the ground station."""
     return f"198.18.{lab.nodes.index(node)}.1"
 
 
 def board_addresses(lab: Lab) -> dict[str, BoardAddresses]:
-    """Addresses of every board by name."""
+    """Return addresses of every board by name."""
     found: dict[str, BoardAddresses] = {}
     number = 0
     for k, craft in enumerate(lab.spacecraft, start=1):
@@ -55,7 +55,7 @@ def board_addresses(lab: Lab) -> dict[str, BoardAddresses]:
 
 
 def link_addresses(lab: Lab) -> dict[str, tuple[str, str]]:
-    """(address of end a, address of end b) of every link by name; /30 each."""
+    """Return (address of end a, address of end b) of every link by name; /30 each."""
     return {
         link.name: (str(IPv4Address(_LINKS + 4 * i + 1)), str(IPv4Address(_LINKS + 4 * i + 2)))
         for i, link in enumerate(lab.links)

@@ -350,14 +350,14 @@ class Lab(Strict):
         return (self.ground_station.name, *(s.name for s in self.spacecraft))
 
     def link(self, name: str) -> LinkSpec:
-        """The link of that name; KeyError when there is none."""
+        """Return the link of that name; KeyError when there is none."""
         for link in self.links:
             if link.name == name:
                 return link
         raise KeyError(name)
 
     def spacecraft_of(self, board: str) -> Spacecraft:
-        """The spacecraft that carries ``board``; KeyError when none does."""
+        """Return the spacecraft that carries ``board``; KeyError when none does."""
         for craft in self.spacecraft:
             if any(b.name == board for b in craft.boards):
                 return craft

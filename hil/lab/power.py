@@ -21,7 +21,7 @@ _SECRET = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/.+")
 
 
 def split_address(text: str, default_port: int) -> tuple[str, int]:
-    """``192.0.2.10`` or ``192.0.2.10:8080``; ValueError for anything else."""
+    """Split ``192.0.2.10`` or ``192.0.2.10:8080``; ValueError for anything else."""
     match = _ADDRESS.fullmatch(text)
     if (
         not match

@@ -25,7 +25,7 @@ class Route:
 
 
 def routes(lab: Lab, usable: Collection[str] | None = None) -> list[Route]:
-    """Routes of the ground station and every spacecraft to every other node's network over ``usable`` links.
+    """Return routes of the ground station and every spacecraft to every other node's network over ``usable`` links.
 
     ``usable`` None: all links.  Fewest hops; among equals one that is the same in both directions.  The ground
     station forwards nothing: it is never on the way.  A node that cannot be reached has no route.
@@ -50,7 +50,7 @@ def routes(lab: Lab, usable: Collection[str] | None = None) -> list[Route]:
 
 
 def path(lab: Lab, start: str, end: str, usable: Collection[str] | None = None) -> list[str] | None:
-    """Names of the links from ``start`` to ``end``, in order; None when there is no way."""
+    """Return names of the links from ``start`` to ``end``, in order; None when there is no way."""
     return [] if start == end else _Ways(lab, usable).from_node(start).get(end)
 
 
@@ -67,7 +67,7 @@ class _Ways:
                 self._edges[b].append((a, link.name, 1 << i))
 
     def from_node(self, start: str) -> dict[str, list[str]]:
-        """Links on the way to every node that can be reached."""
+        """Return links on the way to every node that can be reached."""
         done: dict[str, list[str]] = {}
         queue: list[tuple[int, int, str, list[str]]] = [(0, 0, start, [])]
         while queue:

@@ -190,7 +190,7 @@ class StageReader:
         self._heads: deque[tuple[str, frozenset[int]]] = deque(maxlen=_HEADS)  # text, rules it has had
 
     def feed(self, data: bytes, at_s: float) -> list[Sighting]:
-        """The stages that ``data`` completes, in the order in which they were complete.
+        """Return the stages that ``data`` completes, in the order in which they were complete.
 
         ``at_s`` is any clock's time at which the chunk arrived; it is only passed on.
         """
@@ -204,7 +204,7 @@ class StageReader:
         return sightings
 
     def _direct(self, at_s: float) -> list[Sighting]:
-        """Matches within the current line that were not reported yet."""
+        """Return matches within the current line that were not reported yet."""
         found: list[tuple[int, int, Sighting]] = []
         for number, rule in enumerate(_RULES):
             if rule.anchor not in self._line:
@@ -232,7 +232,7 @@ class StageReader:
         return sightings
 
     def _mend(self, rest: str, at_s: float) -> list[Sighting]:
-        """A head that was cut off, joined with the first text after it that begins no line of its own."""
+        """Join a head that was cut off with the first text after it that begins no line of its own."""
         tail = rest[:_OVERLAP]
         while self._heads:
             head, reported = self._heads.pop()
@@ -247,7 +247,7 @@ class StageReader:
 
 
 def _pieces(line: str, text: str) -> Iterator[str]:
-    """``text`` cut behind every line end and where ``line`` would become longer than the limit."""
+    """Cut ``text`` behind every line end and where ``line`` would become longer than the limit."""
     room = _LINE_MAX - len(line)
     for part in text.splitlines(keepends=True) if text else ():
         while len(part) > room:

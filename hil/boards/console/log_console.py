@@ -38,7 +38,7 @@ class LogConsole:
     """``hil.boards.protocol.Console`` on the log and the terminal of the process that owns the console."""
 
     def __init__(self, url: str, log: Path, clock: Clock = SYSTEM_CLOCK) -> None:
-        """``url`` is the terminal to type into; ``log`` may be made later."""
+        """Follow ``log``, which may be made later, and type into the terminal ``url``."""
         self._url = url
         self._log = log
         self._clock = clock
@@ -128,11 +128,11 @@ class LogConsole:
         return match.group(0)
 
     def silence(self) -> None:
-        """The board is about to be reset: nothing is sent until ``login:`` comes again."""
+        """Mute the console until ``login:`` comes again: the board is about to be reset."""
         self._mute_flag.set(False)
 
     def release(self) -> None:
-        """The board is known to run its OS (it answered over SSH): keys are sent without a ``login:``."""
+        """Open the console without a ``login:``: the board is known to run its OS, it answered over SSH."""
         self._mute_flag.set(True)
 
     def close(self) -> None:

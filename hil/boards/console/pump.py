@@ -56,7 +56,7 @@ class ConsolePump:
     """Owns the terminals of all boards of a bench; one thread; survives power cycles; never waits for a reader."""
 
     def __init__(self, directory: Path) -> None:
-        """``directory`` gets ``<board>.console.log`` and ``<board>.console.idx`` (lines: offset, unix time)."""
+        """Write ``<board>.console.log`` and ``<board>.console.idx`` (lines: offset, unix time) into ``directory``."""
         self._directory = directory
         self._lines: dict[str, _Line] = {}
         self._by_descriptor: dict[int, _Line] = {}

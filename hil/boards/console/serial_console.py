@@ -71,7 +71,7 @@ class SerialConsole(LogConsole):
         sink: Sink | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """``port`` is what pyserial opens; ``directory`` gets the log; ``terminals`` people can sit at the console."""
+        """Log ``port``, which pyserial opens, to ``directory``; ``terminals`` people can sit at the console."""
         self._file = LogFile(directory, board)
         super().__init__("", self._file.path, clock)
         self.board = board
@@ -167,7 +167,7 @@ class SerialConsole(LogConsole):
         self._writer.send(data, force=force, deadline_s=deadline_s)
 
     def seen(self, *, since: int = 0) -> list[Sighting]:
-        """Stages completed behind byte offset ``since`` of the log, in order."""
+        """Return stages completed behind byte offset ``since`` of the log, in order."""
         return [seen.sighting for seen in list(self._seen) if seen.offset > since]
 
     def wait_for_stage(self, *stages: Stage, deadline_s: float, since: int = 0) -> Sighting:
@@ -252,7 +252,7 @@ class SerialConsole(LogConsole):
             self._take(data)
 
     def _wait_readable(self, descriptors: Sequence[int]) -> set[int]:
-        """Descriptors to read; returns at once when there are none of a port's (its read waits itself)."""
+        """Wait for descriptors to read; returns at once when there are none of a port's (its read waits itself)."""
         poll = select.poll()
         for descriptor in (*descriptors, self._wake_read):
             poll.register(descriptor, select.POLLIN)

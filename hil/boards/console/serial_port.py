@@ -48,7 +48,7 @@ class SerialPort:
             self.descriptor = None  # rfc2217 and loop have none: their read waits itself
 
     def read(self) -> bytes:
-        """What is there now; waits up to 20 ms where there is no descriptor to wait on. BenchError when it is gone."""
+        """Return what is there now; waits 20 ms at most where it cannot be polled. BenchError when it is gone."""
         try:
             size = _CHUNK if self.descriptor is not None else max(1, self._port.in_waiting)
             data: bytes = self._port.read(size)

@@ -26,7 +26,7 @@ class Writer:
     """Sends while the way is ``open``; what is forced goes out in any case."""
 
     def __init__(self, board: str, port: Callable[[], SerialPort]) -> None:
-        """``port`` gives the port of this moment, or raises BenchError."""
+        """Write to what ``port`` returns at that moment; it may raise BenchError."""
         self.open = False
         """Whether the board listens: set at ``login:``, unset while its firmware runs."""
         self._board = board

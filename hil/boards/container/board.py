@@ -178,11 +178,11 @@ class ContainerBoard:
             self._client.api.remove_container(self.spec.container, force=True, v=True)
 
     def shell(self, via: Via = Via.MANAGEMENT) -> SshShell:
-        """A new SSH session. BenchError when there is no route, DeviceError when sshd does not answer."""
+        """Open a new SSH session. BenchError when there is no route, DeviceError when sshd does not answer."""
         return SshShell(self.target(via))
 
     def address(self, via: Via = Via.MANAGEMENT) -> tuple[str, str]:
-        """(network namespace to connect from, IPv4 address of the board)."""
+        """Return (network namespace to connect from, IPv4 address of the board)."""
         try:
             return self.spec.addresses[via]
         except KeyError:
@@ -218,31 +218,31 @@ class ContainerBoard:
         return identity
 
     def sensors(self) -> dict[str, float]:
-        """Latest readings, from ``tegrastats`` on the board."""
+        """Return latest readings, from ``tegrastats`` on the board."""
         with self.shell() as shell:
             return self.sensors_over(shell)
 
     def sensors_over(self, shell: Shell) -> dict[str, float]:
-        """The same over a session that is open already, for whoever looks again and again."""
+        """Return the same over a session that is open already: for repeated readings."""
         done = shell.run(["tegrastats", "--interval", "200", "--count", "1"], timeout_s=SENSORS_S)
         return parse(done.stdout.strip().splitlines()[-1] if done.stdout.strip() else "").sensors()
 
     def container(self) -> Container:
-        """The container itself. BenchError when it is not there."""
+        """Return the container itself. BenchError when it is not there."""
         with _engine(f"board {self.name}"):
             return self._client.containers.get(self.spec.container)
 
     def firmware_pid(self) -> int | None:
-        """Host PID of the firmware, from which everything on this board descends; None while off."""
+        """Return the host PID of the firmware, from which everything on this board descends; None while off."""
         return int(self.container().attrs["State"]["Pid"]) or None
 
     def os_pid(self) -> int | None:
-        """Host PID of the OS's init; None while off, in firmware or in the recovery shell."""
+        """Return the host PID of the OS's init; None while off, in firmware or in the recovery shell."""
         pid = self.firmware_pid()
         return os_pid(pid) if pid else None
 
     def target(self, via: Via = Via.MANAGEMENT) -> Target:
-        """Whom an SSH client has to talk to, from where, and by which keys."""
+        """Return how an SSH client gets to it: address, namespace to connect from, keys."""
         namespace, address = self.address(via)
         return Target(self.name, namespace, address, self.spec.ssh_key, self.spec.host_key)
 
@@ -260,7 +260,7 @@ def _identity(shell: SshShell) -> Identity:
 
 
 def os_pid(firmware_pid: int) -> int | None:
-    """The child of the firmware that lives in a PID namespace of its own."""
+    """Return the child of the firmware that lives in a PID namespace of its own."""
     proc = Path("/proc")
     try:
         own = (proc / str(firmware_pid) / "ns/pid").readlink()
@@ -340,7 +340,7 @@ class ContainerSupervisor:
         self.on()
 
     def _freeze(self, container: str) -> None:
-        """A process that is just waiting for a disk cannot be frozen: runc gives up soon, and undoes it."""
+        """Pause the container; runc gives up soon on a process that waits for a disk, so it is tried again."""
         from docker.errors import APIError
 
         end = time.monotonic() + FREEZE_S

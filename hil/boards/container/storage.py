@@ -66,7 +66,7 @@ def prepare_nv_dir(
 
 
 def _make_data_partition(image: Path, board: str, pki: Pki, size_bytes: int) -> None:
-    """An ext4 image with the keys in ``/ssh``; 50 ms, sparse."""
+    """Make an ext4 image with the keys in ``/ssh``; 50 ms, sparse."""
     host_key = pki.host_key(board)
     cache().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache(), prefix="data-") as scratch:

@@ -76,7 +76,7 @@ class JetsonBoard:
         sink: Sink | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """``console`` in the one process that has the serial port; any other follows its log."""
+        """Drive the board; ``console`` is for the one process that has the serial port, any other follows its log."""
         self.facts = facts
         self.name = facts.name
         self.spacecraft = facts.spacecraft
@@ -100,7 +100,7 @@ class JetsonBoard:
         self._without_sysfs = False
 
     def shell(self, via: Via = Via.MANAGEMENT) -> SshShell:
-        """A new SSH session.
+        """Open a new SSH session.
 
         BenchError when there is no route, DeviceError when sshd does not answer, ConfigurationError when the board is
         not the one the lab file means.
@@ -115,19 +115,19 @@ class JetsonBoard:
         return opened
 
     def address(self, via: Via = Via.MANAGEMENT) -> tuple[str, str]:
-        """(network namespace to connect from, IPv4 address of the board)."""
+        """Return (network namespace to connect from, IPv4 address of the board)."""
         try:
             return self.facts.addresses[via]
         except KeyError:
             raise BenchError(f"board {self.name} has no {via.value} address on this bench") from None
 
     def inspect(self) -> BoardReport:
-        """Who it is, which boot this is and which slots it has, read over a session of its own and checked."""
+        """Report who it is, which boot this is and which slots it has, over a session of its own, and check it."""
         with SshShell(self.target(Via.MANAGEMENT)) as shell:
             return self.inspect_over(shell)
 
     def inspect_over(self, shell: Shell) -> BoardReport:
-        """The same over a session that is open already."""
+        """Report the same over a session that is open already."""
         report = inspect(shell, board=self.name, timeout_s=self.facts.budgets.answer_s)
         check_identity(report.who, board=self.name, module=self.facts.module, serial=self.facts.serial)
         self._checked = True
@@ -135,11 +135,11 @@ class JetsonBoard:
         return report
 
     def open_shell(self) -> SshShell:
-        """A session whose board has not been checked yet."""
+        """Open a session whose board has not been checked yet."""
         return SshShell(self.target())
 
     def boot_state(self, shell: Shell) -> BootState:
-        """Its slots, over a session that is open already and is checked."""
+        """Return its slots, over a session that is open already and is checked."""
         return self.inspect_over(shell).boot
 
     def is_off(self) -> bool:
@@ -228,7 +228,7 @@ class JetsonBoard:
         return self.facts.supervisor.recovery_pin is not None
 
     def enter_recovery(self, *, deadline_s: float = 30.0, sysfs: Path = SYSFS) -> UsbDevice:
-        """Into force-recovery mode, by the pin where one is wired, else by its Linux; returns once USB proves it.
+        """Enter force-recovery mode by the pin where one is wired, else by its Linux; returns once USB proves it.
 
         ConfigurationError when another module is on the port, or when the one that runs is another.
         """
@@ -248,12 +248,12 @@ class JetsonBoard:
             by_linux(shell)()
 
     def sensors(self) -> dict[str, float]:
-        """Latest readings, from sysfs, or from ``tegrastats`` where sysfs has no Orin's sensors."""
+        """Return latest readings, from sysfs, or from ``tegrastats`` where sysfs has no Orin's sensors."""
         with self.shell() as shell:
             return self.sensors_over(shell)
 
     def sensors_over(self, shell: Shell) -> dict[str, float]:
-        """The same over a session that is open already, for whoever looks again and again."""
+        """Return the same over a session that is open already: for repeated readings."""
         if not self._without_sysfs:
             with contextlib.suppress(DeviceError):
                 reading = self.reading_over(shell)
@@ -264,16 +264,16 @@ class JetsonBoard:
         return parse(done.stdout.strip().split("\n")[-1]).sensors()
 
     def reading_over(self, shell: Shell) -> Reading:
-        """Everything sysfs tells: throttling, over-current, alarms. DeviceError when it tells nothing."""
+        """Read everything that sysfs has: throttling, over-current, alarms. DeviceError when it has nothing."""
         return SysfsSensors(BoardFiles(shell), self._sku, board=self.name).read()
 
     def provision(self) -> Provision:
-        """Trip points, rails and limits, read once when a board is brought in. DeviceError where sysfs has none."""
+        """Read trip points, rails and limits, once when a board is brought in. DeviceError where sysfs has none."""
         with self.shell() as shell:
             return SysfsSensors(BoardFiles(shell), self._sku, board=self.name).provision()
 
     def _has_power(self) -> bool:
-        """Whether its switch is on, or cannot be asked."""
+        """Tell whether its switch is on, or cannot be asked."""
         try:
             return self.supervisor.state() is PowerState.ON
         except BenchError:
@@ -298,7 +298,7 @@ class JetsonBoard:
         return True
 
     def target(self, via: Via = Via.MANAGEMENT) -> Target:
-        """Whom an SSH client has to talk to, from where, and by which keys."""
+        """Return how an SSH client gets to it: address, namespace to connect from, keys."""
         namespace, address = self.address(via)
         facts = self.facts
         return Target(

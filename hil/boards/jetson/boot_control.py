@@ -44,14 +44,14 @@ class JetsonBootControl:
         self._last = state
 
     def drop(self) -> None:
-        """The session is of a boot that is over."""
+        """Close the kept session: its boot is over."""
         with self._lock:
             kept, self._kept = self._kept, None
         if kept is not None:
             kept.close()
 
     def state(self) -> BootState:
-        """BenchError when the board does not run and has not told its slots to this process before."""
+        """Return the slots; BenchError when the board is down and this process has not read them before."""
         if self._board.is_off():
             return self._remembered("is off")
         try:
@@ -68,7 +68,7 @@ class JetsonBootControl:
             self.remember(control.state())
 
     def _ask(self) -> BootState:
-        """Over the kept session; one that broke since it was last used is replaced once."""
+        """Read over the kept session; one that broke since it was last used is replaced once."""
         with self._lock:
             kept = self._kept
         if kept is not None and kept.alive():

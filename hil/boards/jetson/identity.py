@@ -55,7 +55,7 @@ class JetsonIdentity:
 
 
 def jetpack_of(l4t: str) -> str:
-    """JetPack of an L4T release; empty when it is not in :data:`JETPACK`."""
+    """Return JetPack of an L4T release; empty when it is not in :data:`JETPACK`."""
     padded = (l4t + ".0.0").split(".")[:3]
     for release, jetpack in JETPACK.items():
         if (release + ".0.0").split(".")[:3] == padded:
@@ -64,19 +64,19 @@ def jetpack_of(l4t: str) -> str:
 
 
 def parse_release(text: str) -> str:
-    """L4T version in ``/etc/nv_tegra_release``, e.g. ``36.4.7``; empty when there is none. Its BOARD says nothing."""
+    """Return the L4T version in ``/etc/nv_tegra_release``, e.g. ``36.4.7``; empty when there is none."""
     match = _RELEASE.search(text)
     return f"{match[1]}.{match[2]}" if match else ""
 
 
 def part_of(compatible: tuple[str, ...]) -> str:
-    """Module part number in the device tree's ``compatible``, e.g. ``p3767-0005``; empty when it has none."""
+    """Return module part number in the device tree's ``compatible``, e.g. ``p3767-0005``; empty when it has none."""
     parts = [f"p{m[1]}-{m[2]}" for entry in compatible for m in _PART.finditer(entry)]
     return parts[-1] if parts else ""
 
 
 def parse_tnspec(text: str) -> tuple[str, str]:
-    """(TNSPEC, module part) in ``/etc/nv_boot_control.conf``; empty strings when it does not say.
+    """Return (TNSPEC, module part) in ``/etc/nv_boot_control.conf``; empty strings when it does not say.
 
     ``3767-300-0005-K.2-1-0-jetson-orin-nano-devkit-`` is board 3767, fab 300, SKU 0005.
     """
@@ -124,7 +124,7 @@ def _tree(files: BoardFiles, name: str) -> bytes:
 
 
 def check_identity(found: JetsonIdentity, *, board: str, module: str, serial: str = "") -> None:
-    """Is this the board that the lab file means? ConfigurationError names both; DeviceError for a wrong flash.
+    """Check that this is the board of the lab file. ConfigurationError names both; DeviceError for a wrong flash.
 
     ``module`` and ``serial`` are the lab file's; an empty ``serial`` is not compared.
     """

@@ -114,7 +114,7 @@ def parse_report(text: str) -> BoardReport:
 
 
 def _image(document: str) -> str:
-    """The measured image, from an OS that knows it (``/run/boot.json``); stock L4T does not."""
+    """Return the measured image, from an OS that knows it (``/run/boot.json``); stock L4T does not."""
     try:
         boot = json.loads(document)
         return str(boot["image_sha256"])
@@ -123,7 +123,7 @@ def _image(document: str) -> str:
 
 
 def _confirmed(state: BootState, said: str) -> BootState:
-    """Where the OS itself says whether its slot was confirmed, that counts; tries alone only suggest it."""
+    """Take what the OS itself says of its slot; tries alone only suggest whether it was confirmed."""
     if said.strip() not in ("0", "1"):
         return state
     first, second = (

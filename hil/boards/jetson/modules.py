@@ -62,7 +62,7 @@ SKUS: Mapping[str, Sku] = {
 
 
 def sku_of(part: str) -> Sku:
-    """The module of that part number, e.g. ``p3701-0005``. ConfigurationError names the known ones."""
+    """Return the module of that part number, e.g. ``p3701-0005``. ConfigurationError names the known ones."""
     try:
         return SKUS[part]
     except KeyError:

@@ -34,7 +34,7 @@ class PowerModes:
     default: str  # empty when the file names none
 
     def find(self, wanted: str) -> str:
-        """The board's own name of a mode; ``50w`` finds ``MODE_50W``. ConfigurationError lists what there is."""
+        """Return the board's own name of a mode; ``50w`` finds ``MODE_50W``. ConfigurationError lists what there is."""
         if wanted in self.ids:
             return wanted
         alike = [name for name in self.ids if _plain(name) == _plain(wanted)]
@@ -61,7 +61,7 @@ class Selected:
 
 
 def parse_conf(text: str) -> PowerModes:
-    """Modes of ``/etc/nvpmodel.conf``. DeviceError when it has none or two of one name."""
+    """Return modes of ``/etc/nvpmodel.conf``. DeviceError when it has none or two of one name."""
     text = re.sub(r"#.*", "", text)
     rows = [(name, int(number)) for number, name in _MODEL.findall(text)]
     ids = dict(rows)
@@ -115,7 +115,7 @@ class NvpModel:
         return parse_conf(self._remote.read(CONF).decode("utf-8", "replace"))
 
     def current(self) -> str:
-        """The board's name of the mode it is in. DeviceError when it does not say."""
+        """Return the board's name of the mode it is in. DeviceError when it does not say."""
         done = self._remote.run(["nvpmodel", "-q"], timeout_s=self._timeout_s, check=False)
         try:
             return parse_query(done.stdout)

@@ -28,12 +28,12 @@ class BoardFiles:
     """Small text files of the board, many at a time."""
 
     def __init__(self, remote: Shell, root: str = "") -> None:
-        """``root`` is put before every path and taken off again; for boards that are a tree of files in a test."""
+        """Put ``root`` before every path: for boards that are a tree of files in a test."""
         self.remote = remote
         self._root = root
 
     def read_all(self, patterns: Iterable[str], *, timeout_s: float = 15.0) -> dict[str, str | None]:
-        """Contents by path of every file that matches one of the shell ``patterns``, in one command.
+        """Return contents by path of every file that matches one of the shell ``patterns``, in one command.
 
         None: the file is there and gives nothing (empty, or its read fails, as a sensor without power does).
         A file that is not there is not in the answer.  DeviceError after ``timeout_s``.
@@ -50,5 +50,5 @@ class BoardFiles:
         return found
 
     def read(self, path: str) -> bytes:
-        """One whole file, binary. DeviceError when it cannot be read."""
+        """Read one whole file, binary. DeviceError when it cannot be read."""
         return self.remote.read(self._root + path)

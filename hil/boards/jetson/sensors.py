@@ -86,7 +86,7 @@ class Provision:
     over_current_throttles: Mapping[str, bool]  # "oc1" -> whether it slows the module down
 
     def critical_c(self, zone: str = "tj") -> float:
-        """Where the kernel shuts the board down, degrees C. DeviceError when the zone has no such trip point."""
+        """Return where the kernel shuts the board down, degrees C. DeviceError when the zone has no such trip point."""
         found = [trip.temp_c for trip in self.trips if trip.zone == zone and trip.kind == "critical"]
         if not found:
             raise DeviceError(
@@ -95,7 +95,7 @@ class Provision:
         return min(found)
 
     def passive_c(self, zone: str = "tj") -> tuple[float, ...]:
-        """Passive trip points, rising, degrees C. On an Orin the first only warns of a hot surface."""
+        """Return passive trip points, rising, degrees C. On an Orin the first only warns of a hot surface."""
         return tuple(sorted(t.temp_c for t in self.trips if t.zone == zone and t.kind == "passive"))
 
 
@@ -136,7 +136,7 @@ class Reading:
         return bool(self.throttled_by)
 
     def over_current_since(self, earlier: Reading) -> OverCurrent:
-        """Events since ``earlier``. The counters start at zero at every boot, so only a delta says something."""
+        """Return events since ``earlier``. The counters start at zero at every boot, so only a delta says something."""
         if self.boot_id != earlier.boot_id:
             return OverCurrent(dict(self.over_current_counts), complete=False)
         before = earlier.over_current_counts
@@ -146,7 +146,7 @@ class Reading:
         )
 
     def sensors(self) -> dict[str, float]:
-        """Flat readings with the unit in the name, as ``Board.sensors`` gives them; only what was read."""
+        """Return flat readings with the unit in the name, as ``Board.sensors``; only what was read."""
         optional = {
             "ram_used_mb": self.ram_used_mb,
             "ram_total_mb": self.ram_total_mb,
@@ -169,7 +169,7 @@ class SysfsSensors:
         self._board = board
 
     def provision(self) -> Provision:
-        """What belongs on the board's record. DeviceError when it has no thermal zone with trip points."""
+        """Return what belongs on the board's record. DeviceError when it has no thermal zone with trip points."""
         texts = self._files.read_all(_PROVISION)
         zones = {directory: _zone(name) for directory, name in _types(texts, "thermal_zone")}
         trips = []
@@ -245,7 +245,7 @@ class SysfsSensors:
 
 
 def _integer(text: str | None) -> int | None:
-    """None for what is no number of a plausible length."""
+    """Return a number; None for what is none of a plausible length."""
     return int(text) if text and re.fullmatch(r"-?[0-9]{1,18}", text := text.strip()) else None
 
 
@@ -254,12 +254,12 @@ def _first(texts: Texts, paths: tuple[str, ...] | list[str]) -> str | None:
 
 
 def _zone(kind: str) -> str:
-    """``CPU-therm`` (JetPack 5) and ``cpu-thermal`` (6, 7) are ``cpu``."""
+    """Return the short name: ``CPU-therm`` (JetPack 5) and ``cpu-thermal`` (6, 7) are ``cpu``."""
     return re.sub(r"[-_]therm(al)?$", "", kind.strip().lower()).replace("-", "_")
 
 
 def _types(texts: Texts, what: str) -> Iterator[tuple[str, str]]:
-    """(directory, type) of every thermal zone or cooling device."""
+    """Return (directory, type) of every thermal zone or cooling device."""
     for path, text in texts.items():
         directory, _, name = path.rpartition("/")
         if name == "type" and text and directory.rpartition("/")[2].startswith(what):
@@ -279,7 +279,7 @@ def _temperatures(texts: Texts) -> tuple[dict[str, float], tuple[str, ...]]:
 
 
 def _rails(texts: Texts) -> Iterator[tuple[tuple[str, int], str]]:
-    """((hwmon directory, channel), rail) of every channel that is connected."""
+    """Return ((hwmon directory, channel), rail) of every channel that is connected."""
     for path, text in texts.items():
         match = re.search(r"(.*)/in([123])_label$", path)
         if match and text and text.strip().upper() != "NC":
@@ -287,7 +287,7 @@ def _rails(texts: Texts) -> Iterator[tuple[tuple[str, int], str]]:
 
 
 def _power(texts: Texts) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Milliwatts by rail (mV times mA), and the alarms that are up."""
+    """Return milliwatts by rail (mV times mA), and the alarms that are up."""
     rails: dict[str, float] = {}
     alarms = []
     for (directory, n), rail in _rails(texts):
@@ -303,14 +303,14 @@ def _power(texts: Texts) -> tuple[dict[str, float], tuple[str, ...]]:
 
 
 def _over_current(texts: Texts, what: str) -> Iterator[tuple[str, str]]:
-    """("oc1", content) of every file ``oc1_<what>``; hwmon ``soctherm_oc`` is the only one that has them."""
+    """Return ("oc1", content) of every file ``oc1_<what>``; hwmon ``soctherm_oc`` is the only one that has them."""
     for path, text in texts.items():
         if text and (match := re.search(rf"/(oc[0-9])_{what}$", path)):
             yield match[1], text
 
 
 def _memory_mb(meminfo: str) -> tuple[float | None, float | None]:
-    """(total, used) in MiB, as ``free`` counts: used is what is not available."""
+    """Return (total, used) in MiB, as ``free`` counts: used is what is not available."""
     kib = {m[1]: int(m[2]) for m in re.finditer(r"^(\w+):\s+([0-9]{1,15}) kB$", meminfo, re.MULTILINE)}
     if "MemTotal" not in kib or "MemAvailable" not in kib:
         return None, None

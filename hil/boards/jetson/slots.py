@@ -96,7 +96,7 @@ def _slot(text: str) -> Slot:
 
 
 def boot_state(info: SlotsInfo) -> BootState:
-    """Running, active and both slots.
+    """Return running, active and both slots.
 
     ``good`` is an inference: NVIDIA keeps no "confirmed" flag, but every boot takes a try and only a health check
     (``nvbootctrl verify``) gives it back, so normal with all tries is good.  A slot that was made active and has not
@@ -137,7 +137,7 @@ class NvBootControl:
         return found
 
     def state(self) -> BootState:
-        """Running, active and both slots; see :func:`boot_state`."""
+        """Return running, active and both slots; see :func:`boot_state`."""
         return boot_state(self.info("rootfs"))
 
     def set_active(self, slot: Slot) -> None:
@@ -167,7 +167,7 @@ class NvBootControl:
 
 
 def efi_number(content: bytes, name: str) -> int:
-    """The value of an EFI variable as efivarfs shows it: four bytes of attributes, then little endian.
+    """Return the value of an EFI variable as efivarfs shows it: four bytes of attributes, then little endian.
 
     DeviceError when it is torn.
     """
@@ -195,7 +195,7 @@ class RootfsStatus:
 
 
 def read_rootfs_status(files: BoardFiles) -> RootfsStatus:
-    """Both variables. DeviceError when one is missing or torn: root file system redundancy is then off."""
+    """Read both variables. DeviceError when one is missing or torn: root file system redundancy is then off."""
     values = []
     for slot in SLOTS:
         name = f"RootfsStatusSlot{slot}"
@@ -238,7 +238,7 @@ _RESET_REASONS: dict[str, str] = {
 
 
 def in_words(reset_reason: str) -> str:
-    """A ``reset_reason`` for people; one that is not known stays as it is."""
+    """Put a ``reset_reason`` into words; one that is not known stays as it is."""
     return _RESET_REASONS.get(reset_reason, reset_reason)
 
 

@@ -9,7 +9,7 @@ from hil.errors import ConfigurationError
 
 
 def resolve_secret(reference: str) -> str:
-    """What ``env:NAME`` or ``file:PATH`` stands for. ConfigurationError names the variable or file, never a value."""
+    """Return what ``env:NAME`` or ``file:PATH`` stands for. ConfigurationError names the place, never a value."""
     scheme, _, place = reference.partition(":")
     if scheme == "env":
         if value := os.environ.get(place):

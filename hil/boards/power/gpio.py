@@ -116,7 +116,7 @@ class GpioPin:
             )
 
     def _is_ours(self, major: int) -> bool:
-        """``gpioinfo`` shows the line in use by ``gpioset``."""
+        """Tell whether ``gpioinfo`` shows the line in use by ``gpioset``."""
         done = self._run(
             [self._info, *(["-c"] if major >= 2 else []), self._line.chip], timeout_s=self._deadline_s
         )
@@ -144,7 +144,7 @@ class GpioPin:
         return int(match[1])
 
     def _argv(self, major: int, *, active: bool) -> list[str]:
-        """``gpioset`` that stays until it is ended (active) or sets and exits; its options changed with 2.0."""
+        """Return ``gpioset`` that stays until it is ended (active) or sets and exits; its options changed with 2.0."""
         line = self._line
         argv = [self._program, f"--drive={line.drive}", *(["--active-low"] if line.active == "low" else [])]
         if major >= 2:

@@ -119,7 +119,7 @@ class HttpStrip:
         return document
 
     def _with_login(self, path: str) -> tuple[str, str]:
-        """(path to send, Authorization header)."""
+        """Return (path to send, Authorization header)."""
         if not self.credentials or self.credentials.scheme == "digest":
             return path, ""
         if self.credentials.scheme == "basic":
@@ -166,14 +166,14 @@ class HttpStrip:
             sock.close()
 
     def said(self, text: str) -> str:
-        """What it said, short and quoted; a device that echoes the request does not get the password into a log."""
+        """Quote what the strip said, short; a device that echoes the request does not get the password into a log."""
         if self.credentials and (secret := self.credentials.password):
             for form in {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}:
                 text = text.replace(form, "***")
         return repr(text[:200])
 
     def _judge(self, answer: Answer) -> None:
-        """BenchError unless the status is 200."""
+        """Raise BenchError unless the status is 200."""
         status = answer.status
         if status == 200:
             if len(answer.body) > MAX_ANSWER:

@@ -59,7 +59,7 @@ class Microcontroller:
     """
 
     def __init__(self, port: str, *, baud: int = 115_200, timeout_s: float = 2.0) -> None:
-        """``port`` is a device, best ``/dev/serial/by-path/...``: by its place, not by the order of plugging."""
+        """Use the device ``port``, best ``/dev/serial/by-path/...``: by its place, not by the order of plugging."""
         self._port = port
         self._baud = baud
         self._timeout_s = timeout_s
@@ -85,7 +85,7 @@ class Microcontroller:
             return self._exchange(line, command, end)
 
     def state(self) -> dict[str, str]:
-        """``{"power": "on", "recovery": "off"}``, and what else the controller tells."""
+        """Return ``{"power": "on", "recovery": "off"}``, and what else the controller tells."""
         said = self.ask("state")
         return dict(part.split("=", 1) for part in said.split() if "=" in part)
 
@@ -175,7 +175,7 @@ class Microcontroller:
         )
 
     def _lines(self, line: Any, end: float) -> Iterator[str]:
-        """Whole lines until ``end``, without the controller's log."""
+        """Return whole lines until ``end``, without the controller's log."""
         buffer = b""
         while (left := end - time.monotonic()) > 0:
             line.timeout = min(left, 0.1)

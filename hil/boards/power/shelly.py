@@ -49,7 +49,7 @@ password: env:STRIP_PASSWORD
 
 class _Shelly(HttpOutlet):
     def _state(self, answer: dict[str, Any], key: str) -> PowerState:
-        """What a boolean of the answer says. BenchError when it is not there."""
+        """Return what a boolean of the answer says. BenchError when it is not there."""
         value = answer.get(key)
         if not isinstance(value, bool):
             raise BenchError(

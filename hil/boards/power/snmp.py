@@ -179,11 +179,11 @@ class SnmpLogin:
 
 
 def _target_class(api: Any, namespace: str) -> Any:
-    """pysnmp's UDP target, with a socket from the one place that opens sockets."""
+    """Return pysnmp's UDP target, with a socket from the one place that opens sockets."""
 
     class Transport(api.UdpTransportTarget.PROTO_TRANSPORT):  # type: ignore[misc]  # pysnmp is untyped
         def closeTransport(self) -> None:
-            """The name by which pysnmp 7.1 itself closes it; its own alias warns of being old."""
+            """Close it by the name that pysnmp 7.1 itself uses; its own alias warns of being old."""
             self.close_transport()
 
     class Target(api.UdpTransportTarget):  # type: ignore[misc]  # pysnmp is untyped

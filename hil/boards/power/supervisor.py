@@ -42,7 +42,7 @@ class PoweredSupervisor:
         sink: Sink | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """``min_off_s``: no power for at least this long between off and on, or a module may not see the cut.
+        """Keep a board off for at least ``min_off_s`` between off and on, or a module may not see the cut.
 
         ``recovery_hold_s``: how long FC_REC stays held after reset or power; the boot ROM samples it at once.
         Without ``shut_down``, :meth:`off` cannot ask the OS and cuts; ``shutdown_s`` is how long the OS may take

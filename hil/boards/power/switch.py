@@ -80,7 +80,7 @@ class ConfirmedSwitch:
         sink: Sink | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """``deadline_s`` is for a whole verb; the request under way at its end may take its own time-out more."""
+        """Give a whole verb ``deadline_s``; the request under way at its end may take its own time-out more."""
         self._outlet = outlet
         self._deadline_s = deadline_s
         self._every_s = every_s

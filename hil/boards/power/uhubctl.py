@@ -45,7 +45,7 @@ class HubPort:
     def __init__(
         self, hub: str, port: int, *, program: str = "uhubctl", timeout_s: float = 5.0, runner: Runner = run
     ) -> None:
-        """``hub`` is its place as ``uhubctl`` prints it, e.g. ``1-1.4``."""
+        """Take the ``hub`` at the place that ``uhubctl`` prints, e.g. ``1-1.4``."""
         self._hub = hub
         self._port = port
         self._program = program

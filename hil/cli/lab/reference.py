@@ -35,7 +35,7 @@ The examples are checked by the unit tests. How boards are wired: [wiring](wirin
 
 
 def document() -> str:
-    """The whole of docs/lab-reference.md."""
+    """Return the whole of docs/lab-reference.md."""
     from hil.lab.model import Lab
     from hil.lab.reference import examples, markdown, sections
     from hil.orbit.model import OrbitFile

@@ -63,7 +63,7 @@ class FlashPlan:
         return self.external_layout or (NVME_AB_LAYOUT if self.ab else NVME_LAYOUT)
 
     def argv(self, ports: Sequence[UsbPort] = ()) -> list[str]:
-        """The tool's command line, run in ``tree``. One port is handed over by its path."""
+        """Return the tool's command line, run in ``tree``. One port is handed over by its path."""
         argv = [f"./{TOOL}"]
         if self.external_device:
             argv += ["--external-device", self.external_device, "-c", self.layout]
@@ -81,11 +81,11 @@ class FlashPlan:
         return [*argv, self.config, self.root_device or ("external" if self.ab else "internal")]
 
     def env(self) -> dict[str, str]:
-        """What is added to the environment."""
+        """Return what is added to the environment."""
         return {**({"ROOTFS_AB": "1"} if self.ab else {}), **self.environment, "LC_ALL": "C.UTF-8"}
 
     def check(self) -> None:
-        """ConfigurationError when the tree lacks something, or the parts do not fit together."""
+        """Raise ConfigurationError when the tree lacks something, or the parts do not fit together."""
         if self.part not in SKUS:
             raise ConfigurationError(f"no Orin module is called {self.part}", remedy=", ".join(sorted(SKUS)))
         if self.massflash > 1 and self.step == "all":
@@ -154,7 +154,7 @@ def flash(
 
 
 def _agree(plan: FlashPlan, ports: Sequence[UsbPort], eeprom_part: str) -> None:
-    """Lab file, boot ROM and what is known of the EEPROM name one module, before the tool is started."""
+    """Check that lab file, boot ROM and EEPROM name one module, before the tool is started."""
     if eeprom_part and eeprom_part != plan.part:
         raise _other_module(plan, eeprom_part)
     if plan.step == "generate":
@@ -211,7 +211,7 @@ def _follow(
     end: float,
     silence_s: float,
 ) -> None:
-    """Until the tool closes its output. Ends it when it would write to the wrong module."""
+    """Read until the tool closes its output; end it when it would write to the wrong module."""
     assert child.stdout is not None
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab", buffering=0) as file, selectors.DefaultSelector() as selector:

@@ -55,16 +55,16 @@ class UsbDevice:
         return self.in_recovery or self.usb_id in (L4T_GADGET, FLASH_GADGET)
 
     def is_fresh(self, before: UsbDevice | None) -> bool:
-        """Enumerated since ``before`` was read."""
+        """Tell whether it enumerated since ``before`` was read."""
         return before is None or (self.devnum, self.made) != (before.devnum, before.made)
 
     def describe(self) -> str:
-        """For messages: identity and what that means."""
+        """Return identity and what it means, for messages."""
         return f"{self.usb_id}{f' {self.product!r}' if self.product else ''} ({meaning(self.usb_id)})"
 
 
 def meaning(usb_id: str) -> str:
-    """What a USB identity stands for, in a few words."""
+    """Return what a USB identity stands for, in a few words."""
     if usb_id in RCM_IDS:
         return "in recovery: " + " or ".join(f"{part}, {SKUS[part].name}" for part in RCM_IDS[usb_id])
     return {
@@ -77,7 +77,7 @@ def meaning(usb_id: str) -> str:
 
 
 def devices(sysfs: Path = SYSFS) -> list[UsbDevice]:
-    """Everything that is plugged in, by port. Hubs of the host itself (``usb1``) are left out."""
+    """List everything that is plugged in, by port. Hubs of the host itself (``usb1``) are left out."""
     try:
         names = sorted(entry.name for entry in sysfs.iterdir() if _PORT.fullmatch(entry.name))
     except OSError:
@@ -89,7 +89,7 @@ class UsbPort:
     """One USB port of this host."""
 
     def __init__(self, port: str, sysfs: Path = SYSFS) -> None:
-        """ConfigurationError unless ``port`` is a port path such as ``1-4.2``."""
+        """Raise ConfigurationError unless ``port`` is a port path such as ``1-4.2``."""
         if not _PORT.fullmatch(port):
             raise ConfigurationError(
                 f"{port!r} is no USB port path",
@@ -100,7 +100,7 @@ class UsbPort:
         self._place = sysfs / port
 
     def device(self) -> UsbDevice | None:
-        """What is there now; None when nothing is, or when it is just coming or going."""
+        """Return what is there now; None when nothing is, or when it is just coming or going."""
 
         def text(name: str) -> str:
             try:
@@ -121,7 +121,7 @@ class UsbPort:
         return found
 
     def check(self, part: str) -> UsbDevice:
-        """The module ``part`` is in recovery on this port, now.
+        """Check that the module ``part`` is in recovery on this port, now.
 
         BenchError when it is not in recovery, ConfigurationError when another module is.
         """
@@ -132,7 +132,7 @@ class UsbPort:
         return found
 
     def alone_in_recovery(self) -> None:
-        """BenchError when a module on another port is in recovery: the flash tool would read either's EEPROM."""
+        """Raise BenchError when a module on another port is in recovery: the flash tool would read either's EEPROM."""
         others = [found for found in devices(self._sysfs) if found.in_recovery and found.port != self.path]
         if others:
             listed = "; ".join(f"port {found.port}: {found.describe()}" for found in others)
