@@ -230,9 +230,9 @@ def _check(board: Board, name: str, facts: Mapping[str, Any]) -> Check:
     outcome: Outcome = "PASS"
     said = remedy = ""
     with tempfile.TemporaryDirectory(prefix="hil-qualify-") as scratch:
-        given = {"board": board, "tmp_path": Path(scratch)}
+        fixtures = {"board": board, "tmp_path": Path(scratch)}
         try:
-            test(**{word: given[word] for word in inspect.signature(test).parameters})
+            test(**{word: fixtures[word] for word in inspect.signature(test).parameters})
         except SkipTest as exc:
             outcome, said = "SKIPPED", str(exc)
         except HilError as exc:
@@ -281,10 +281,10 @@ def _particulars(
     if not isinstance(board, Inspectable):
         notes.append("this driver reads no trip points and no rails")
         return identity, firmware, trips, rails, notes
-    seen = board.inspect()
-    identity |= {"module": seen.who.part, "TNSPEC": seen.who.tnspec, "last reset": seen.proof.why}
-    firmware |= {"L4T": seen.who.l4t, "JetPack": seen.who.jetpack}
-    if not seen.who.tnspec:
+    report = board.inspect()
+    identity |= {"module": report.who.part, "TNSPEC": report.who.tnspec, "last reset": report.proof.why}
+    firmware |= {"L4T": report.who.l4t, "JetPack": report.who.jetpack}
+    if not report.who.tnspec:
         notes.append("no TNSPEC: the module's EEPROM was not read by the flash tool of its OS")
     if not who.image_sha256:
         notes.append("its OS cannot say which image it runs from")

@@ -39,19 +39,19 @@ def node_address(lab: Lab, node: str) -> str:
 
 def board_addresses(lab: Lab) -> dict[str, BoardAddresses]:
     """Return addresses of every board by name."""
-    found: dict[str, BoardAddresses] = {}
+    addresses: dict[str, BoardAddresses] = {}
     number = 0
     for k, craft in enumerate(lab.spacecraft, start=1):
         for j, board in enumerate(craft.boards, start=1):
             net = _MANAGEMENT + 4 * number
-            found[board.name] = BoardAddresses(
+            addresses[board.name] = BoardAddresses(
                 flight=f"198.18.{k}.{10 + j}",
                 router=f"198.18.{k}.1",
                 management=str(IPv4Address(net + 2)),
                 harness=str(IPv4Address(net + 1)),
             )
             number += 1
-    return found
+    return addresses
 
 
 def link_addresses(lab: Lab) -> dict[str, tuple[str, str]]:

@@ -31,13 +31,13 @@ def routes(lab: Lab, usable: Collection[str] | None = None) -> list[Route]:
     station forwards nothing: it is never on the way.  A node that cannot be reached has no route.
     """
     addresses = link_addresses(lab)
-    found: list[Route] = []
+    result: list[Route] = []
     ways = _Ways(lab, usable)
     for node in lab.nodes:
         for destination, path in ways.from_node(node).items():
             name = path[0]
             far = 1 - lab.link(name).between.index(node)
-            found.append(
+            result.append(
                 Route(
                     node,
                     flight_network(lab, destination),
@@ -46,7 +46,7 @@ def routes(lab: Lab, usable: Collection[str] | None = None) -> list[Route]:
                     node_address(lab, node),
                 )
             )
-    return found
+    return result
 
 
 def path(lab: Lab, start: str, end: str, usable: Collection[str] | None = None) -> list[str] | None:

@@ -205,15 +205,15 @@ class StageReader:
 
     def _direct(self, at_s: float) -> list[Sighting]:
         """Return matches within the current line that were not reported yet."""
-        found: list[tuple[int, int, Sighting]] = []
+        sightings: list[tuple[int, int, Sighting]] = []
         for number, rule in enumerate(_RULES):
             if rule.anchor not in self._line:
                 continue
             matches = list(rule.pattern.finditer(self._line))
             for match in matches[self._seen.get(number, 0) :]:
-                found.append((match.end(), number, Sighting(rule.stage, at_s, match.groups())))
+                sightings.append((match.end(), number, Sighting(rule.stage, at_s, match.groups())))
             self._seen[number] = len(matches)
-        return [sighting for *_, sighting in sorted(found, key=lambda row: row[:2])]
+        return [sighting for *_, sighting in sorted(sightings, key=lambda row: row[:2])]
 
     def _end_line(self, at_s: float) -> list[Sighting]:
         line, self._line = self._line, ""

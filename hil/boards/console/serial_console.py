@@ -185,7 +185,7 @@ class SerialConsole(LogConsole):
             return None
 
         with self._blamed():
-            found = wait_until(
+            sighting = wait_until(
                 look,
                 what=f"{self.board} to show {words} on its console",
                 deadline_s=deadline_s,
@@ -193,9 +193,9 @@ class SerialConsole(LogConsole):
                 error=DeviceError,
                 clock=self._clock,
             )
-            if found.stage not in stages:
-                raise DeviceError(f"{self.board} showed {found.stage} instead of {words}")
-        return found
+            if sighting.stage not in stages:
+                raise DeviceError(f"{self.board} showed {sighting.stage} instead of {words}")
+        return sighting
 
     @contextmanager
     def _blamed(self) -> Iterator[None]:

@@ -191,7 +191,7 @@ class JetsonBoard:
                 return None, exc  # waiting will not change it
 
         try:
-            seen, refused = wait_until(
+            report, refused = wait_until(
                 answers,
                 what=f"board {self.name} to boot",
                 deadline_s=budget_s,
@@ -204,16 +204,20 @@ class JetsonBoard:
                 f"{exc.message}; its console last said:\n{self.console.tail()}",
                 remedy=f"see {self.console.log}",
             ) from exc
-        if seen is None:
+        if report is None:
             raise refused or DeviceError(f"board {self.name} did not say who it is")
         self.console.release()
-        _log.info("board %s: booted %.80r from slot %s", self.name, seen.os_version, seen.proof.slot)
+        _log.info("board %s: booted %.80r from slot %s", self.name, report.os_version, report.proof.slot)
         self._sink.emit(
             BoardBooted(
-                self.name, seen.proof.slot, seen.os_version, seen.proof.boot_id, seen.proof.reset_reason
+                self.name,
+                report.proof.slot,
+                report.os_version,
+                report.proof.boot_id,
+                report.proof.reset_reason,
             )
         )
-        return seen.identity
+        return report.identity
 
     @property
     def module(self) -> str:

@@ -123,34 +123,34 @@ def _tree(files: BoardFiles, name: str) -> bytes:
     ) from last
 
 
-def check_identity(found: JetsonIdentity, *, board: str, module: str, serial: str = "") -> None:
+def check_identity(identity: JetsonIdentity, *, board: str, module: str, serial: str = "") -> None:
     """Check that this is the board of the lab file. ConfigurationError names both; DeviceError for a wrong flash.
 
     ``module`` and ``serial`` are the lab file's; an empty ``serial`` is not compared.
     """
     remedy = f"correct the lab file, or look which board is wired to the place of {board}"
-    if not found.is_orin:
+    if not identity.is_orin:
         raise ConfigurationError(
-            f"{board}: the lab file says {_named(module)}, but what answers is no Orin: {found.model!r} "
-            f"({', '.join(found.compatible) or 'no compatible'})",
+            f"{board}: the lab file says {_named(module)}, but what answers is no Orin: {identity.model!r} "
+            f"({', '.join(identity.compatible) or 'no compatible'})",
             remedy=remedy,
         )
     # The EEPROM is the module's own word; the device tree is only what somebody flashed.
-    actual = found.tnspec_part or found.part
+    actual = identity.tnspec_part or identity.part
     if actual and actual != module:
         raise ConfigurationError(
             f"{board}: the lab file says {_named(module)}, but {_named(actual)} answers "
-            f"({found.model!r}, serial {found.serial or 'unknown'})",
+            f"({identity.model!r}, serial {identity.serial or 'unknown'})",
             remedy=remedy,
         )
-    if serial and serial != found.serial:
+    if serial and serial != identity.serial:
         raise ConfigurationError(
-            f"{board}: the lab file says serial {serial}, but {found.serial or 'a board without one'} answers",
+            f"{board}: the lab file says serial {serial}, but {identity.serial or 'a board without one'} answers",
             remedy=remedy,
         )
-    if found.tnspec_part and found.part and found.tnspec_part != found.part:
+    if identity.tnspec_part and identity.part and identity.tnspec_part != identity.part:
         raise DeviceError(
-            f"{board}: the module is {_named(found.tnspec_part)} but runs a device tree of {_named(found.part)}",
+            f"{board}: the module is {_named(identity.tnspec_part)} but runs a device tree of {_named(identity.part)}",
             remedy="flash it with the configuration of its own module",
         )
     if not actual:

@@ -74,10 +74,10 @@ def parse_conf(text: str) -> PowerModes:
 
 def parse_query(text: str) -> str:
     """Name of the current mode in the output of ``nvpmodel -q``, also a verbose one. DeviceError when it has none."""
-    found = _QUERY.findall(text)
-    if not found or _ERROR in text:
+    names = _QUERY.findall(text)
+    if not names or _ERROR in text:
         raise DeviceError(f"nvpmodel did not say its mode; it said {text.strip()[-300:]!r}")
-    name: str = found[-1][0]
+    name: str = names[-1][0]
     return name
 
 

@@ -39,15 +39,15 @@ class BoardFiles:
         A file that is not there is not in the answer.  DeviceError after ``timeout_s``.
         """
         argv = ["sh", "-c", _READ_ALL, "sh", self._root, *patterns]
-        found: dict[str, str | None] = {}
+        contents: dict[str, str | None] = {}
         for row in self.remote.run(argv, timeout_s=timeout_s).stdout.split("\n"):
             path, tab, text = row[1:].partition("\t")
             if not tab or row[0] not in "=!":
                 continue
             path = path.removeprefix(self._root)
-            before = found.get(path)
-            found[path] = None if row[0] == "!" else text if before is None else f"{before}\n{text}"
-        return found
+            before = contents.get(path)
+            contents[path] = None if row[0] == "!" else text if before is None else f"{before}\n{text}"
+        return contents
 
     def read(self, path: str) -> bytes:
         """Read one whole file, binary. DeviceError when it cannot be read."""

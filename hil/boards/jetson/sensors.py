@@ -87,12 +87,12 @@ class Provision:
 
     def critical_c(self, zone: str = "tj") -> float:
         """Return where the kernel shuts the board down, degrees C. DeviceError when the zone has no such trip point."""
-        found = [trip.temp_c for trip in self.trips if trip.zone == zone and trip.kind == "critical"]
-        if not found:
+        limits_c = [trip.temp_c for trip in self.trips if trip.zone == zone and trip.kind == "critical"]
+        if not limits_c:
             raise DeviceError(
                 f"thermal zone {zone} has no critical trip point; zones: {', '.join(self.zones)}"
             )
-        return min(found)
+        return min(limits_c)
 
     def passive_c(self, zone: str = "tj") -> tuple[float, ...]:
         """Return passive trip points, rising, degrees C. On an Orin the first only warns of a hot surface."""

@@ -123,18 +123,18 @@ class NvBootControl:
         words = ["nvbootctrl", *(["-t", "rootfs"] if target == "rootfs" else []), "dump-slots-info"]
         done = self._remote.run(words, timeout_s=self._timeout_s, check=False)
         try:
-            found = parse_slots_info(done.stdout)
+            info = parse_slots_info(done.stdout)
         except DeviceError as exc:
             said = done.stderr.strip()[-200:]
             raise DeviceError(
                 f"{self._board}: {exc.message}" + (f", and on stderr {said!r}" if said else ""),
                 remedy=exc.remedy,
             ) from exc
-        if found.target != target:
+        if info.target != target:
             raise DeviceError(
-                f"{self._board}: asked for the {target} slots, nvbootctrl told of {found.target}"
+                f"{self._board}: asked for the {target} slots, nvbootctrl told of {info.target}"
             )
-        return found
+        return info
 
     def state(self) -> BootState:
         """Return running, active and both slots; see :func:`boot_state`."""

@@ -109,26 +109,27 @@ class ConfirmedSwitch:
         except NoAnswerError as exc:
             lost = exc
             self._sink.emit(PowerAnswerLost(self.name, wanted.value, exc.message))
-        seen, unread = self._read_until(wanted, end)
-        if seen is None:
+        reading, failure = self._read_until(wanted, end)
+        if reading is None:
             raise NoAnswerError(
                 f"{self.name}: told to turn {wanted.value}, and whether it did cannot be read within "
-                f"{self._deadline_s:g} s: {unread.message if unread else 'no state'}",
+                f"{self._deadline_s:g} s: {failure.message if failure else 'no state'}",
                 remedy="look at the outlet itself before touching the board; then check the strip's cable and power",
-            ) from (unread or lost)
-        if seen.state is wanted:
+            ) from (failure or lost)
+        if reading.state is wanted:
             return
-        if seen.trouble:
+        if reading.trouble:
             raise BenchError(
-                f"{self.name}: told to turn {wanted.value}, is {seen.state.value} and gives the reason: {seen.trouble}",
+                f"{self.name}: told to turn {wanted.value}, is {reading.state.value} and gives the reason: "
+                f"{reading.trouble}",
                 remedy="find what draws too much or heats the strip; it clears this when switched on by hand",
             )
         if lost:
-            message = f"{lost.message}; read back, it is still {seen.state.value}"
+            message = f"{lost.message}; read back, it is still {reading.state.value}"
             raise BenchError(message, remedy=lost.remedy) from lost
         raise BenchError(
             f"{self.name}: it accepted the command to turn {wanted.value}, but {self._deadline_s:g} s later says it "
-            f"is {seen.state.value}",
+            f"is {reading.state.value}",
             remedy="look for an overload trip, a timer, an interlock or a locked outlet on the strip; a welded relay "
             "looks like this too",
         )
@@ -136,12 +137,12 @@ class ConfirmedSwitch:
     def _read_until(self, wanted: PowerState, end: float) -> tuple[Reading | None, BenchError | None]:
         """Read until it is ``wanted`` or the time is up: (what was read last, why the last read failed)."""
         while True:
-            seen, unread = None, None
+            reading, failure = None, None
             try:
-                seen = self._outlet.read()
+                reading = self._outlet.read()
             except BenchError as exc:
-                unread = exc
-            _log.debug("%s: reads back %.300r", self.name, seen.state.value if seen else str(unread))
-            if (seen and seen.state is wanted) or self._clock.monotonic() >= end:
-                return seen, unread
+                failure = exc
+            _log.debug("%s: reads back %.300r", self.name, reading.state.value if reading else str(failure))
+            if (reading and reading.state is wanted) or self._clock.monotonic() >= end:
+                return reading, failure
             self._clock.sleep(self._every_s)

@@ -82,7 +82,7 @@ def devices(sysfs: Path = SYSFS) -> list[UsbDevice]:
         names = sorted(entry.name for entry in sysfs.iterdir() if _PORT.fullmatch(entry.name))
     except OSError:
         return []
-    return [found for name in names if (found := UsbPort(name, sysfs).device())]
+    return [device for name in names if (device := UsbPort(name, sysfs).device())]
 
 
 class UsbPort:
@@ -109,33 +109,37 @@ class UsbPort:
                 return ""
 
         try:
-            made = self._place.stat().st_ino
+            inode = self._place.stat().st_ino
             devnum = int(text("devnum"))
         except (OSError, ValueError):
             return None
         vendor, product_id = text("idVendor").lower(), text("idProduct").lower()
-        found = UsbDevice(self.path, f"{vendor}:{product_id}", devnum, text("product"), text("serial"), made)
+        device = UsbDevice(
+            self.path, f"{vendor}:{product_id}", devnum, text("product"), text("serial"), inode
+        )
         # It may have gone, and another come, between two of these reads.
         if not vendor or not product_id or text("devnum") != str(devnum):
             return None
-        return found
+        return device
 
     def check(self, part: str) -> UsbDevice:
         """Check that the module ``part`` is in recovery on this port, now.
 
         BenchError when it is not in recovery, ConfigurationError when another module is.
         """
-        found = self.device()
-        if found is None:
+        device = self.device()
+        if device is None:
             raise BenchError(f"USB port {self.path}: nothing is there", remedy=_NOTHING)
-        self._judge(found, part)
-        return found
+        self._judge(device, part)
+        return device
 
     def alone_in_recovery(self) -> None:
         """Raise BenchError when a module on another port is in recovery: the flash tool would read either's EEPROM."""
-        others = [found for found in devices(self._sysfs) if found.in_recovery and found.port != self.path]
+        others = [
+            device for device in devices(self._sysfs) if device.in_recovery and device.port != self.path
+        ]
         if others:
-            listed = "; ".join(f"port {found.port}: {found.describe()}" for found in others)
+            listed = "; ".join(f"port {device.port}: {device.describe()}" for device in others)
             raise BenchError(
                 f"USB port {self.path} is to be flashed, and another module is in recovery ({listed})",
                 remedy="power those off: the flash tool reads the EEPROM of whichever it finds first",
@@ -158,37 +162,37 @@ class UsbPort:
         end = clock.monotonic() + deadline_s
         gone = since is None
         while True:
-            found = self.device()
-            if found is None:
+            device = self.device()
+            if device is None:
                 gone = True
-            elif found.in_recovery and (gone or found.is_fresh(since)):
-                self._judge(found, part)
-                return found
+            elif device.in_recovery and (gone or device.is_fresh(since)):
+                self._judge(device, part)
+                return device
             if clock.monotonic() >= end:
-                raise self._too_late(found, part, deadline_s)
+                raise self._too_late(device, part, deadline_s)
             clock.sleep(every_s)
 
-    def _too_late(self, found: UsbDevice | None, part: str, deadline_s: float) -> BenchError:
+    def _too_late(self, device: UsbDevice | None, part: str, deadline_s: float) -> BenchError:
         waited = f"USB port {self.path}: waited {deadline_s:g} s for {part} in recovery"
-        if found is None:
+        if device is None:
             return BenchError(f"{waited}; nothing is there", remedy=_NOTHING)
-        if found.in_recovery:
+        if device.in_recovery:
             return BenchError(
-                f"{waited}; {found.describe()} is there, but from before: it has not enumerated again",
+                f"{waited}; {device.describe()} is there, but from before: it has not enumerated again",
                 remedy="it was not reset: check the wiring of the reset pin, or power-cycle it with FC_REC held",
             )
-        return BenchError(f"{waited}; there is {found.describe()}", remedy=_remedy(found))
+        return BenchError(f"{waited}; there is {device.describe()}", remedy=_remedy(device))
 
-    def _judge(self, found: UsbDevice, part: str) -> None:
-        if not found.in_recovery:
+    def _judge(self, device: UsbDevice, part: str) -> None:
+        if not device.in_recovery:
             raise BenchError(
-                f"USB port {self.path}: {part} is not in recovery; there is {found.describe()}",
-                remedy=_remedy(found),
+                f"USB port {self.path}: {part} is not in recovery; there is {device.describe()}",
+                remedy=_remedy(device),
             )
-        if found.usb_id != sku_of(part).recovery_usb:
+        if device.usb_id != sku_of(part).recovery_usb:
             raise ConfigurationError(
                 f"USB port {self.path}: the lab file says {part} ({sku_of(part).name}), but there is "
-                f"{found.describe()}",
+                f"{device.describe()}",
                 remedy="correct the lab file's module or USB port, or look which board is plugged there",
             )
 
@@ -196,12 +200,12 @@ class UsbPort:
 _NOTHING = "is the cable in the module's USB device port and the board powered? `lsusb -t` shows the ports"
 
 
-def _remedy(found: UsbDevice) -> str:
-    if found.usb_id == L4T_GADGET:
+def _remedy(device: UsbDevice) -> str:
+    if device.usb_id == L4T_GADGET:
         return "its Linux still runs: `reboot --force forced-recovery` on it, or hold FC_REC and reset"
-    if found.usb_id == DEBUG_CONTROLLER:
+    if device.usb_id == DEBUG_CONTROLLER:
         return "the cable is in the debug connector: plug it into the USB-C port that flashes the module"
-    if found.usb_id == FLASH_GADGET:
+    if device.usb_id == FLASH_GADGET:
         return "a flash is under way or was broken off: power-cycle the board with FC_REC held"
     return "another device is on this port: correct the port in the lab file (`lsusb -t`), or the cable"
 
