@@ -6,6 +6,7 @@ its key ``kind`` names.  The kinds are entry points (:mod:`hil.core.kinds`), so 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -16,6 +17,8 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from hil.core import kinds
 from hil.errors import ConfigurationError
+
+_log = logging.getLogger(__name__)
 
 _MODELS: dict[str, type[BaseModel]] = {}
 """Tag ("driver: jetson") to model, of every union that has been built."""
@@ -35,8 +38,17 @@ class OneOfKinds:
     allowed: Callable[[Any], bool] = _any_kind
 
     def models(self) -> Mapping[str, type[BaseModel]]:
-        """Return the model of each kind that may stand here. ConfigurationError when a kind cannot be loaded."""
-        return {name: kind.model for name, kind in kinds.all_of(self.group).items() if self.allowed(kind)}
+        """Return the model of each kind that may stand here, without those of a package that is broken."""
+        models: dict[str, type[BaseModel]] = {}
+        for name in kinds.names(self.group):
+            try:
+                kind = kinds.load(self.group, name)
+            except ConfigurationError as exc:
+                _log.warning("left out: %s", exc.message)  # lab files that do not name it are still read
+                continue
+            if self.allowed(kind):
+                models[name] = kind.model
+        return models
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         models = self.models()
@@ -81,8 +93,12 @@ class OneOfKinds:
             message = f"is a section with the key {self.key} (found {value!r})"
             raise PydanticCustomError("value_error", "{text}", {"text": message})
         if word not in names:
+            wrong = "is none that is installed"
+            if word in kinds.names(self.group):
+                kinds.load(self.group, str(word))  # raises when its package is broken: says which, and why
+                wrong = "has no place here"  # e.g. a pin where an outlet is wanted
             close = get_close_matches(str(word), names, n=1, cutoff=0.5)
-            message = f"{word!r} is none that is installed" if word else "is empty"
+            message = f"{word!r} {wrong}" if word else "is empty"
             message = "is required and missing" if word is None else message
             message += (f"; did you mean {close[0]}?" if close else ".") + f" There are: {', '.join(names)}"
             raise PydanticCustomError(

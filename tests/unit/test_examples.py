@@ -88,3 +88,18 @@ def test_doctor_checks_them(site: Path, tmp_path: Path) -> None:
 
 def test_the_fault_is_listed(site: Path) -> None:
     assert "disk-full" in hil(site, "fault", "list").stdout
+
+
+def test_a_broken_package_stops_only_the_lab_files_that_name_its_kinds(site: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken-1.0.dist-info"
+    broken.mkdir()
+    (broken / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (broken / "entry_points.txt").write_text("[hil.outlets]\ncracked = no_such_module:KIND\n")
+    file = tmp_path / "lab.yaml"
+    both = Path(f"{site}{os.pathsep}{tmp_path}")
+    file.write_text(LAB)
+    assert hil(both, "lab", "validate", str(file)).returncode == 0
+    file.write_text(LAB.replace("kind: acme", "kind: cracked"))
+    done = hil(both, "lab", "validate", str(file))
+    assert done.returncode == 2
+    assert "'cracked' of hil.outlets cannot be loaded from broken (no_such_module:KIND)" in done.stderr

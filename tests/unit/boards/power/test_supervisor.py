@@ -291,7 +291,8 @@ WRONG = {
     '{kind: command, turn_on: [x], turn_off: [y], state: [z], state_on: "(", state_off: "0"}': "no regular expression",
     '{kind: command, turn_on: "x on", turn_off: [y], state: [z], state_on: "1", state_off: "0"}': "valid tuple",
     "{kind: microcontroller, port: COM3}": "should match pattern",
-    "{kind: teapot}": "shelly-gen1",
+    "{kind: teapot}": "'teapot' is none that is installed",
+    "{kind: gpio, chip: gpiochip0, line: 5}": "'gpio' has no place here. There are: command, microcontroller",
 }
 
 
