@@ -140,8 +140,8 @@ class RecordFile:
     def load(self) -> BoxRecord:
         """Return what the file says now. BenchError when there is no link box."""
         try:
-            found = self.path.stat()
-            stamp = found.st_ino, found.st_mtime_ns, found.st_size
+            status = self.path.stat()
+            stamp = status.st_ino, status.st_mtime_ns, status.st_size
             if self._read is None or self._read[0] != stamp:
                 self._read = stamp, _parsed(json.loads(self.path.read_text()))
             return self._read[1]

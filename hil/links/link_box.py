@@ -145,12 +145,12 @@ class LinkBox:
         def status(link: LinkRecord, direction: Direction) -> DirectionStatus:
             states = self._states(record, link, direction, before_ns - _KERNEL_LAG_NS, after_ns)
             held = direction in link.override
-            found = netems[link.kernel].get(link.egress[direction])
-            made = [
-                direction_status(link, direction, found, state, record.scheduled(link.name), held)
+            reported = netems[link.kernel].get(link.egress[direction])
+            statuses = [
+                direction_status(link, direction, reported, state, record.scheduled(link.name), held)
                 for state in reversed(states)
             ]
-            return next((each for each in made if each.agrees), made[0])
+            return next((each for each in statuses if each.agrees), statuses[0])
 
         return [
             LinkStatus(link.name, End(*link.a), End(*link.b), status(link, "a_to_b"), status(link, "b_to_a"))
@@ -162,7 +162,7 @@ class LinkBox:
         (reply,) = rtnl.transact(self.agents[kernel], [("reading the links back", netem.dump_request())])
         own = [link for link in record.links if link.kernel == kernel]
         mtus = {link.egress[d]: link.commanded[d].mtu for link in own for d in DIRECTIONS}
-        return dict(found for message in reply.messages if (found := netem.decode(message, mtus=mtus)))
+        return dict(decoded for message in reply.messages if (decoded := netem.decode(message, mtus=mtus)))
 
     def commanded(self, link: str, direction: Direction, at_ns: int | None = None) -> LinkState:
         """Return what was asked for, by hand or by schedule, without asking the kernel; at a CLOCK_MONOTONIC ns or now.
@@ -199,21 +199,21 @@ class LinkBox:
 
         Raises ConfigurationError for an unknown link, another MTU than the NICs have, or loss in profile bulk.
         """
-        given: dict[str, LinkState] = {}
+        states: dict[str, LinkState] = {}
         if a_to_b is not None:
-            given["a_to_b"] = a_to_b
+            states["a_to_b"] = a_to_b
         if b_to_a is not None:
-            given["b_to_a"] = b_to_a
-        for state in given.values():
+            states["b_to_a"] = b_to_a
+        for state in states.values():
             check_profile(link, state, self.profile)
 
         def change(old: LinkRecord, now: dict[str, LinkState], scheduled: bool) -> LinkRecord:
-            still_cut = old.cut and not any(state.up for state in {**now, **given}.values())
-            return replace(self._by_hand(old, given, scheduled), cut=still_cut)
+            still_cut = old.cut and not any(state.up for state in {**now, **states}.values())
+            return replace(self._by_hand(old, states, scheduled), cut=still_cut)
 
         record = self._command(link, change)
-        _log.info("link %s: set %s", link, ", ".join(f"{d}: {state}" for d, state in given.items()))
-        commanded = {direction: asdict(state) for direction, state in given.items()}
+        _log.info("link %s: set %s", link, ", ".join(f"{d}: {state}" for d, state in states.items()))
+        commanded = {direction: asdict(state) for direction, state in states.items()}
         self._sink.emit(LinkCommanded(record.name, **commanded))
 
     def cut(self, link: str, *, why: str = "") -> None:

@@ -60,19 +60,19 @@ class LinkStatus:
 def direction_status(
     link: LinkRecord,
     direction: Direction,
-    found: netem.Netem | None,
+    reported: netem.Netem | None,
     commanded: LinkState,
     scheduled: bool,
     held: bool,
 ) -> DirectionStatus:
-    """Make the status of one direction, of which the kernel said ``found``."""
+    """Make the status of one direction, of which the kernel said ``reported``."""
     counts = ("limit_packets", "sent_packets", "sent_bytes", "dropped_packets", "queued_packets")
     return DirectionStatus(
         commanded=commanded,
-        kernel=found.state if found else None,
-        kernel_delay_ns=found.delay_ns if found else 0,
+        kernel=reported.state if reported else None,
+        kernel_delay_ns=reported.delay_ns if reported else 0,
         compensation_ns=link.compensation_ns.get(direction, 0),
         scheduled=scheduled,
         held=held,
-        **{name: getattr(found, name, 0) for name in counts},
+        **{name: getattr(reported, name, 0) for name in counts},
     )

@@ -64,9 +64,11 @@ def push(
             there = there_now
             if progress:
                 progress(there, size)
-        if (found := _remote_digest(shell, part)) != (wanted := file_digest(local)):
+        if (arrived := _remote_digest(shell, part)) != (sent_digest := file_digest(local)):
             shell.run(["rm", "-f", part])
-            raise DeviceError(f"{part}: arrived as {found[:16]}… instead of {wanted[:16]}…, and was removed")
+            raise DeviceError(
+                f"{part}: arrived as {arrived[:16]}… instead of {sent_digest[:16]}…, and was removed"
+            )
         shell.run(["mv", "-f", part, remote])
 
     connections = _persist(opener, attempt, f"push {local.name}", deadline_s, clock)

@@ -131,11 +131,11 @@ def measure(
     until = time.monotonic() + _UNDISTURBED_DEADLINE_S
     while left:
         before = {probe.name: _fixed(box, probe.name) for probe in left}
-        found = stage(box, left)
+        figures = stage(box, left)
         disturbed: list[Probe] = []
         outside: list[Probe] = []
         for probe in left:
-            mine = [row for row in found if (row.link, row.direction) == probe.name]
+            mine = [row for row in figures if (row.link, row.direction) == probe.name]
             if attempt > 1:
                 mine = [replace(row, note=f"{row.note}; attempt {attempt}".lstrip("; ")) for row in mine]
             good = all(row.ok for row in mine)

@@ -92,13 +92,13 @@ def acceptance_burst(ge: GilbertElliott, runs: int) -> tuple[float, float]:
 
 def bursts(lost: Sequence[int]) -> list[int]:
     """Return the lengths of the runs of consecutive numbers in ``lost``, which is in order."""
-    found: list[int] = []
+    lengths: list[int] = []
     for index, sequence in enumerate(lost):
         if index and lost[index - 1] == sequence - 1:
-            found[-1] += 1
+            lengths[-1] += 1
         else:
-            found.append(1)
-    return found
+            lengths.append(1)
+    return lengths
 
 
 def _central(chances: Sequence[float]) -> tuple[int, int]:

@@ -105,7 +105,7 @@ def run_cycles(
 def observe(arrivals: Sequence[Arrival], commands: Sequence[Command], interval_s: float) -> list[Seen | None]:
     """Return what the packets saw of each outage: the longest pause, as sent, around it; None where there is none."""
     ordered = sorted(arrivals, key=lambda arrival: arrival.sent_ns)
-    found: list[Seen | None] = []
+    outages: list[Seen | None] = []
     for number, command in enumerate(commands):
         begin = (commands[number - 1].restored_ns + command.cut_ns) // 2 if number else 0
         end = (
@@ -115,17 +115,17 @@ def observe(arrivals: Sequence[Arrival], commands: Sequence[Command], interval_s
         )
         near = [arrival for arrival in ordered if begin <= arrival.sent_ns <= end]
         if len(near) < 2:
-            found.append(None)
+            outages.append(None)
             continue
         last, first = max(pairwise(near), key=lambda pair: pair[1].sent_ns - pair[0].sent_ns)
-        found.append(
+        outages.append(
             Seen(
                 length_us=(first.arrived_ns - last.arrived_ns) / 1000 - interval_s * 1e6,
                 cut_effect_us=max(0.0, (last.sent_ns - command.cut_ns) / 1000),
                 restore_effect_us=(first.sent_ns - command.restored_ns) / 1000,
             )
         )
-    return found
+    return outages
 
 
 def judge(

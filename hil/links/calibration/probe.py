@@ -135,12 +135,12 @@ class Probe:
     def arrivals(self) -> list[Arrival]:
         """Return what has arrived since the last call, in order of arrival."""
         offset = _realtime_less_monotonic_ns()
-        found: list[Arrival] = []
+        arrived: list[Arrival] = []
         while True:
             try:
                 data, ancillary, _, _ = self._receiver.recvmsg(2048, 64)
             except BlockingIOError:
-                return found
+                return arrived
             if len(data) < _PROBE.size:
                 continue
             nonce, sent_ns, sequence, _ = _PROBE.unpack_from(data)
@@ -149,7 +149,7 @@ class Probe:
             for _, kind, value in ancillary:
                 if kind == _SO_TIMESTAMPNS:
                     seconds, nanoseconds = _TIMESPEC.unpack(value[: _TIMESPEC.size])
-                    found.append(Arrival(sequence, sent_ns, seconds * 1_000_000_000 + nanoseconds - offset))
+                    arrived.append(Arrival(sequence, sent_ns, seconds * 1_000_000_000 + nanoseconds - offset))
 
     def tcp_pair(self) -> tuple[socket.socket, socket.socket]:
         """Connect a TCP pair along the same way, with buffers of 32 MB: (sender, receiver)."""
@@ -236,16 +236,16 @@ def pace(
 
 def collect(probe: Probe, *, expected: int, quiet_s: float = 0.15) -> list[Arrival]:
     """Wait for ``expected`` arrivals, or until nothing has come for ``quiet_s`` (plus the link's own delay)."""
-    found: list[Arrival] = []
+    arrived: list[Arrival] = []
     quiet_s += probe.delay_s
     last = time.monotonic()
-    while len(found) < expected and time.monotonic() - last < quiet_s:
+    while len(arrived) < expected and time.monotonic() - last < quiet_s:
         if new := probe.arrivals():
-            found += new
+            arrived += new
             last = time.monotonic()
-        elif len(found) < expected:
+        elif len(arrived) < expected:
             time.sleep(0.002)
-    return found
+    return arrived
 
 
 def blast(

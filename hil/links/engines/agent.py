@@ -66,14 +66,14 @@ class Agent(ABC):
 
     def offset(self, now_ns: Callable[[], int], *, readings: int = 5) -> ClockOffset:
         """Measure our clock less the engine's by the tightest round trip (as NTP does: it was read in the middle)."""
-        found = []
+        trips = []
         for _ in range(readings):
             before_ns = now_ns()
             engine_ns = self.clock()
             after_ns = now_ns()
             middle_ns = (before_ns + after_ns) // 2
-            found.append((after_ns - before_ns, middle_ns - engine_ns, after_ns))
-        round_trip_ns, offset_ns, at_ns = min(found)
+            trips.append((after_ns - before_ns, middle_ns - engine_ns, after_ns))
+        round_trip_ns, offset_ns, at_ns = min(trips)
         return ClockOffset(offset_ns, -(-round_trip_ns // 2), at_ns)
 
     def ethtool(self, ifname: str, command: int, value: int) -> None:

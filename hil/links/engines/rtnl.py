@@ -65,20 +65,20 @@ def number(messages: Sequence[bytes]) -> bytes:
 
 def replies(answer: bytes) -> list[Reply]:
     """Return the answers to a batch, in order."""
-    found: list[Reply] = []
+    answers: list[Reply] = []
     content: list[bytes] = []
     for message in _messages(answer):
         _, kind, _, sequence, _ = _HEADER.unpack_from(message)
         if kind == NLMSG_ERROR:
             (error,) = struct.unpack_from("=i", message, _HEADER.size)
-            found.append(Reply(sequence, -error, _extended_text(message) if error else "", tuple(content)))
+            answers.append(Reply(sequence, -error, _extended_text(message) if error else "", tuple(content)))
             content = []
         elif kind == NLMSG_DONE:
-            found.append(Reply(sequence, 0, "", tuple(content)))
+            answers.append(Reply(sequence, 0, "", tuple(content)))
             content = []
         else:
             content.append(message)
-    return found
+    return answers
 
 
 def transact(agent: Requester, steps: Sequence[tuple[str, bytes]]) -> list[Reply]:
@@ -132,12 +132,12 @@ def interfaces(agent: Requester) -> dict[str, int]:
     """Return ifindexes by NIC name, in the engine's namespace."""
     message = _encoded(ifinfmsg(), RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP)
     (reply,) = transact(agent, [("listing NICs", message)])
-    found = {}
+    indexes = {}
     for raw in reply.messages:
         parsed = ifinfmsg(raw)
         parsed.decode()
-        found[str(parsed.get_attr("IFLA_IFNAME"))] = int(parsed["index"])
-    return found
+        indexes[str(parsed.get_attr("IFLA_IFNAME"))] = int(parsed["index"])
+    return indexes
 
 
 def _encoded(message: Any, kind: int, flags: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The schedule as the engine plays it: rows of one size, the messages they go into, the log of what became of them.
+"""The schedule as the engine plays it: rows of one size, the messages they go into, the log of applied rows.
 
 The layouts are those of ``engines/native/plan.c``.  A row carries only what changes, so that a schedule of 45 links
 at 10 Hz fits a serial line; the netem message around it is taught once per direction.

@@ -257,11 +257,11 @@ class Player:
 
     def _drain(self) -> None:
         """Write down what the engine did since the last time, in the order of the plan; every row is told once."""
-        told = [each for feed in self._feeds for each in feed.log()]
-        told.sort(key=lambda each: each[1].row.at_ns)
+        applied_rows = [each for feed in self._feeds for each in feed.log()]
+        applied_rows.sort(key=lambda each: each[1].row.at_ns)
         self._counts.lost = sum(feed.lost for feed in self._feeds)
         with self._log_path.open("a", newline="") as file:
-            csv.writer(file).writerows(self._noted(applied, sent) for applied, sent in told)
+            csv.writer(file).writerows(self._noted(applied, sent) for applied, sent in applied_rows)
 
     def _noted(self, applied: Applied, sent: SentRow) -> tuple[object, ...]:
         row, direction = sent.row, sent.direction

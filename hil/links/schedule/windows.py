@@ -171,15 +171,15 @@ class Windows:
         )
 
     def _between(self, link: str, from_ns: int, to_ns: int) -> list[ScheduleRow]:
-        found: list[ScheduleRow] = []
+        between: list[ScheduleRow] = []
         at_ns = from_ns
         while True:
             window = self._covering(at_ns)
             times, rows = self._rows(window)[link]
             first = max(0, bisect_right(times, at_ns) - 1)
-            found += rows[first : max(first + 1, bisect_right(times, to_ns))]
+            between += rows[first : max(first + 1, bisect_right(times, to_ns))]
             if to_ns < window.to_ns or window is self._listed[-1]:
-                return found
+                return between
             at_ns = window.to_ns
 
     def _covering(self, at_ns: int) -> _Window:
@@ -219,8 +219,8 @@ class Windows:
         return self._loaded[window.path]
 
     def _list(self) -> list[_Window]:
-        found = []
+        windows = []
         for path in self.directory.glob("*-*-*"):
             number, from_ns, to_ns = path.name.split("-")
-            found.append(_Window(int(number), int(from_ns), int(to_ns), path))
-        return sorted(found)
+            windows.append(_Window(int(number), int(from_ns), int(to_ns), path))
+        return sorted(windows)

@@ -115,29 +115,29 @@ def lay(shaper: ShaperKernel, ports: Sequence[Port], *, mtus: Sequence[int], pro
     for ports that are not there or somebody else's; BenchError when the kernel refuses something.
     """
     _sweep(shaper, nics(shaper), ports)
-    there = nics(shaper)
+    present = nics(shaper)
     for port in ports:
-        check(port, there)
+        check(port, present)
     trunks = {port.nic: mtu for port, mtu in sorted(zip(ports, mtus, strict=True), key=lambda pair: pair[1])}
     for number, (name, mtu) in enumerate(trunks.items()):
         whole = Port(name) in ports
-        _take(shaper, name, there[name], mtu, profile=profile, whole=whole)
+        _take(shaper, name, present[name], mtu, profile=profile, whole=whole)
         for port, own_mtu in zip(ports, mtus, strict=True):
             if port.nic == name and port.vlan is not None:
-                made = vlan_name(number, port.vlan)
-                shaper.undo(delete_link(made))
+                vlan = vlan_name(number, port.vlan)
+                shaper.undo(delete_link(vlan))
                 rtnl.transact(
                     shaper,
                     [
                         (
                             f"{port} (kernel module 8021q)",
-                            new_vlan(made, there[name].index, port.vlan, own_mtu),
+                            new_vlan(vlan, present[name].index, port.vlan, own_mtu),
                         )
                     ],
                 )
-                now = nics(shaper)[made]
-                _no_own_address(shaper, now)
-                _plain(shaper, made, profile)
+                new_nic = nics(shaper)[vlan]
+                _no_own_address(shaper, new_nic)
+                _plain(shaper, vlan, profile)
     numbers = {name: number for number, name in enumerate(trunks)}
     return [p.nic if p.vlan is None else vlan_name(numbers[p.nic], p.vlan) for p in ports]
 
@@ -165,11 +165,11 @@ def makes_vlans(shaper: rtnl.Requester) -> bool:
     return True
 
 
-def check(port: Port, there: dict[str, Nic]) -> None:
+def check(port: Port, present: dict[str, Nic]) -> None:
     """Raise ConfigurationError for a port that is not there, or that is not ours to use."""
-    nic = there.get(port.nic)
+    nic = present.get(port.nic)
     if nic is None:
-        usable = ", ".join(sorted(name for name in there if name != "lo"))
+        usable = ", ".join(sorted(name for name in present if name != "lo"))
         raise ConfigurationError(
             f"the shaper host has no NIC {port.nic}",
             remedy=f"its NICs: {usable}; see shaper_host in the lab file",
@@ -235,13 +235,13 @@ def delete_qdisc(index: int, *, ingress: bool) -> bytes:
     return _message(_DELQDISC, _ACK, struct.pack("=BxxxiIII", 0, index, handle, parent, 0))
 
 
-def _sweep(shaper: ShaperKernel, there: dict[str, Nic], ports: Sequence[Port]) -> None:
+def _sweep(shaper: ShaperKernel, present: dict[str, Nic], ports: Sequence[Port]) -> None:
     """Remove what a relay left that could not undo."""
-    steps = [(f"leftover {name}", delete_link(name)) for name in there if name.startswith(PREFIX)]
-    for name in sorted({port.nic for port in ports if port.vlan is None} & {*there}):
-        for kind, handle in there[name].qdiscs:
+    steps = [(f"leftover {name}", delete_link(name)) for name in present if name.startswith(PREFIX)]
+    for name in sorted({port.nic for port in ports if port.vlan is None} & {*present}):
+        for kind, handle in present[name].qdiscs:
             if handle and kind in _OURS:
-                message = delete_qdisc(there[name].index, ingress=kind == "ingress")
+                message = delete_qdisc(present[name].index, ingress=kind == "ingress")
                 steps.append((f"leftover {kind} of {name}", message))
     if steps:
         rtnl.transact(shaper, steps)
