@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hil.core.process_id import PROC as PROC
 from hil.core.process_id import started
-from hil.core.wait import SYSTEM_CLOCK, Clock
+from hil.core.wait import SYSTEM_CLOCK, Clock, poll_until
 from hil.errors import BenchError
 
 
@@ -119,11 +119,8 @@ def end(
                 return
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(fd, number)
-            start = clock.monotonic()
-            while clock.monotonic() - start < patience:
-                if not who.alive():
-                    return
-                clock.sleep(0.02)
+            if not all(who.alive() for _ in poll_until(patience, every_s=0.02, clock=clock)):
+                return
     finally:
         os.close(fd)
     raise BenchError(
