@@ -104,7 +104,7 @@ class RunStore:
         """Record the end of a run, or the report of a crashed one; ``result`` is the content of result.json."""
         summary = {
             "requirements": {r["id"]: r["verdict"] for r in result.get("requirements", ())},
-            "measurements": _measured(result),
+            "measurements": measurements_of(result),
             "boards": result.get("boards") or [],
         }
         row = {
@@ -237,7 +237,7 @@ def _out(out: Path | None) -> Path:
     return paths.reports_out()
 
 
-def _measured(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def measurements_of(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return every measurement of result.json by test and label; results of earlier versions have no dimensions."""
     return {
         f"{test['title']}: {label_of(m['name'], Dimensions(**m.get('dimensions', {})))}": m

@@ -110,7 +110,8 @@ def _kind_of_failure(series: Sequence[str]) -> str:
 
 
 def _values(run: RunRecord, before: Mapping[str, Mapping[str, Any]]) -> list[ValueChange]:
-    changes: list[tuple[float, ValueChange]] = []
+    """Return the numbers that moved, most first; figures of links, which always move a little, come last."""
+    changes: list[tuple[bool, float, ValueChange]] = []
     for outcome in run.outcomes:
         for measured in outcome.measurements:
             name = f"{outcome.title}: {measured.label}"
@@ -120,17 +121,11 @@ def _values(run: RunRecord, before: Mapping[str, Mapping[str, Any]]) -> list[Val
             share = abs(new - old) / abs(old) if old else float("inf")
             if share < NOTABLE_CHANGE:
                 continue
+            was, now = format_value(old, measured.unit), format_value(new, measured.unit)
             text = f"{(new - old) / abs(old):+.0%}" if old else "from zero"
-            changes.append(
-                (
-                    share,
-                    ValueChange(
-                        name, format_value(old, measured.unit), format_value(new, measured.unit), text
-                    ),
-                )
-            )
-    changes.sort(key=lambda pair: -pair[0])
-    return [change for _, change in changes]
+            changes.append((bool(measured.direction), -share, ValueChange(name, was, now, text)))
+    changes.sort(key=lambda entry: entry[:2])
+    return [change for *_, change in changes]
 
 
 def _is_number(value: object) -> bool:

@@ -17,6 +17,8 @@ from hil.core import paths
 from hil.evidence.events import KINDS, Event, LinkCut, LinkFigure, RolloutStep, Unknown, from_record
 from hil.evidence.readback import RunRecord
 from hil.evidence.record import Recorder
+from hil.evidence.store import measurements_of
+from hil.report.analysis import analyse
 from hil.report.make import finish_run, make_report
 from tests.kits.synthetic_run import build
 from tests.kits.synthetic_sky import build_sky
@@ -149,3 +151,20 @@ def test_the_link_figures_of_an_earlier_version_are_measurements_with_limits_and
     assert (p50["unit"], p50["limit"], p50["ok"]) == ("us", "within 150 us of 14,386 us", True)
     junit = (tmp_path / "20261129T012430Z-six-gpu-801e" / "junit.xml").read_text("utf-8")
     assert 'name="measurement.delay_p50[link=isl-ab,direction=a_to_b]"' in junit
+
+
+def test_a_figure_of_a_link_that_moved_is_listed_after_what_the_tests_measured(tmp_path: Path) -> None:
+    first, second = old_run(tmp_path / "a"), old_run(tmp_path / "b")
+    result, _ = finish_run(first, None)
+    measurements = measurements_of(result)
+    for name, measured in measurements.items():
+        if name.endswith("delay p50 of isl-ab a to b") or name.endswith("samples"):
+            measured["value"] /= 10 if "delay" in name else 2
+    past = {"verdict": "PASS", "run_id": "before", "measurements": measurements}
+    (second / "history.json").write_text(json.dumps({"runs": [past]}), "utf-8")
+    comparison = analyse(RunRecord.load(second)).comparison
+    assert comparison is not None
+    samples, delay = comparison.values
+    assert samples.name.endswith("samples") and samples.change == "+100%"
+    assert delay.name == "Links deliver what was commanded: delay p50 of isl-ab a to b"
+    assert delay.now.endswith(" us") and delay.change == "+900%"
