@@ -21,7 +21,7 @@ DOCUMENT = ROOT / "docs" / "evidence.md"
 BEGIN, END = "<!-- events: made by tools/event_table.py -->\n", "<!-- end of events -->\n"
 
 _CLASSES = {cls.__name__: cls for cls in KINDS.values()}
-_DEFINED_IN = "hil/evidence/events.py"
+_DEFINED_IN = ("hil/evidence/events.py", "hil/evidence/measurement.py")
 _READERS = frozenset({"of", "last", "isinstance"})
 """Functions whose argument is the class of event that is read."""
 
@@ -61,7 +61,7 @@ def _uses(find: Callable[[ast.AST], Iterator[str]]) -> Mapping[str, list[str]]:
         for path in sorted((ROOT / folder).rglob("*.py")):
             name = path.relative_to(ROOT).as_posix()
             text = path.read_text("utf-8")
-            if name != _DEFINED_IN and any(cls in text for cls in _CLASSES):
+            if name not in _DEFINED_IN and any(cls in text for cls in _CLASSES):
                 tree = ast.parse(text)
                 for cls in sorted({c for node in ast.walk(tree) for c in find(node)}):
                     modules[cls].append(name.removesuffix(".py"))

@@ -5,52 +5,21 @@ same class (``run.of(LinkCut)``).  A class's fields are the keys of its line.  A
 is not written.  Old lines may lack fields, and new ones may have others: a missing field gets its default, an unknown
 one is kept in ``extra``, and a line of an unknown kind becomes an :class:`Unknown`.
 
-To add a kind: a class here, where it is emitted, and what the report says of it; ``tools/event_table.py --write``
-brings the table in docs/evidence.md up to date.
+To add a kind: a class here (values and figures of links are in :mod:`hil.evidence.measurement`), where it is emitted,
+and what the report says of it; ``tools/event_table.py --write`` brings the table in docs/evidence.md up to date.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any
 
-from hil.errors import Blame
+from hil.evidence.event import Event as Event
+from hil.evidence.event import Unknown as Unknown
 from hil.evidence.json_fields import read_fields
-from hil.evidence.model import Dimensions, Equal, Limit, Near, Range, Value, format_value, label_of
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happened.  The fields of this class are filled when evidence is read back."""
-
-    kind: ClassVar[str]
-    __test__: ClassVar[bool] = False  # for pytest: TestStarted is not a test class
-
-    t_s: float = field(default=0.0, init=False, compare=False, repr=False)
-    """Seconds since the run started."""
-    t_utc: str = field(default="", init=False, compare=False, repr=False)
-    test: str = field(default="", init=False, compare=False, repr=False)
-    """Id of the test during which it happened."""
-    extra: Mapping[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
-    """Fields of the line that this version does not know."""
-
-    def __init_subclass__(cls, *, kind: str, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        cls.kind = kind
-
-    def fields(self) -> dict[str, Any]:
-        """Return the fields that are written: those that are not blank."""
-        own = ((each.name, getattr(self, each.name)) for each in fields(self) if each.init)
-        return {name: value for name, value in own if value is not None and value != "" and value != ()}
-
-
-@dataclass(frozen=True)
-class Unknown(Event, kind=""):
-    """A line of a kind that this version does not know; its fields are in ``extra``."""
-
-    name: str
-
+from hil.evidence.measurement import LinkFigure as LinkFigure
+from hil.evidence.measurement import Measurement as Measurement
 
 # The run and its tests.
 
@@ -104,41 +73,6 @@ class TestEnded(Event, kind="test.end"):
     detail: str = ""
     duration_s: float = 0.0
     retried: bool = False
-
-
-@dataclass(frozen=True)
-class Measurement(Event, kind="measurement"):
-    """A value that a test measured, with its limit as text; `ok` says whether it holds (null: there is no limit).
-
-    ``blame`` says what a violated limit means: the device under test (FAIL), or the bench (INCONCLUSIVE).
-    """
-
-    name: str
-    value: Value | None = None
-    unit: str = ""
-    limit: str | None = None
-    ok: bool | None = None
-    blame: str = Blame.DEVICE.value
-    board: str = ""
-    link: str = ""
-    direction: str = ""
-    slot: str = ""
-
-    @property
-    def dimensions(self) -> Dimensions:
-        """What it was measured of."""
-        return Dimensions(self.board, self.link, self.direction, self.slot)
-
-    @property
-    def label(self) -> str:
-        """Its name for people, with its dimensions."""
-        return label_of(self.name, self.dimensions)
-
-    def __str__(self) -> str:
-        measured = f"{self.label} = {format_value(self.value, self.unit)}"
-        if self.limit is None:
-            return measured
-        return f"{measured}, limit {self.limit}: {'ok' if self.ok else 'violated'}"
 
 
 # Files.
@@ -258,9 +192,6 @@ class PowerAnswerLost(Event, kind="power.answer_lost"):
 
 # Links.
 
-INFORMATION = "for information"
-"""Note of a figure that has no bounds to keep."""
-
 
 @dataclass(frozen=True)
 class LinkCommanded(Event, kind="link.set"):
@@ -285,79 +216,6 @@ class LinkRestored(Event, kind="link.restore"):
 
     link: str
     why: str = ""
-
-
-@dataclass(frozen=True)
-class LinkFigure(Event, kind="link.calibration"):
-    """One figure of one direction of a link, commanded and measured on real packets.
-
-    Quantities: ``engine_constant``, ``delay_p50``, ``delay_p95``, ``delay_p99``, ``jitter_p95_p50`` and
-    ``jitter_sd`` in us; ``rate`` in bit/s; ``loss`` in ppm; ``burst_length`` (mean, Gilbert-Elliott only) in
-    packets; ``mangled`` (different from what was sent, over TCP) in bytes; ``outage_length``, and from the command
-    to its effect ``cut_effect_p50``, ``cut_effect_p99``, ``restore_effect_p50``, ``restore_effect_p99`` in us; and
-    ``state`` (up) for a direction that was not measured.
-    """
-
-    link: str
-    direction: str
-    quantity: str
-    commanded: float
-    measured: float | None  # None: nothing arrived
-    unit: str
-    tolerance: float = 0.0  # to either side, in ``unit``; 0 with ok True: for information
-    ok: bool = False
-    note: str = ""
-    quantiles: tuple[float, ...] = ()  # of delay_p50: percentiles 0..100 of the one-way delay, us
-    low: float | None = None  # bounds of acceptance in ``unit``, where they are not commanded +- tolerance
-    high: float | None = None
-
-    @property
-    def judged(self) -> bool:
-        """Whether it must keep its bounds, and is not for information only."""
-        return not self.ok or not self.note.startswith(INFORMATION)
-
-    @property
-    def limit(self) -> Limit | None:
-        """What it must keep; None when it is for information only."""
-        if not self.judged:
-            return None
-        if self.quantity == "state":
-            return Equal(self.commanded)
-        if self.low is not None and self.high is not None:
-            return Range(self.low, self.high)
-        return Near(self.tolerance, self.commanded, percent=False)
-
-    @property
-    def measurement(self) -> Measurement:
-        """The figure as a measurement; outside its limit the bench is to blame."""
-        return Measurement(
-            name=self.quantity,
-            value=self.measured,
-            unit=self.unit,
-            limit=self.limit.text(self.unit) if self.limit else None,
-            ok=self.ok if self.judged else None,
-            blame=Blame.BENCH.value,
-            link=self.link,
-            direction=self.direction,
-        )
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """The lowest and the highest value that it may have, in ``unit``."""
-        low = self.commanded - self.tolerance if self.low is None else self.low
-        high = self.commanded + self.tolerance if self.high is None else self.high
-        return low, high
-
-    def __str__(self) -> str:
-        where = f"{self.link} {self.direction}"
-        if self.quantity == "state":
-            return f"{where}: {self.note}"
-        measured = "nothing" if self.measured is None else f"{self.measured:,.12g}"
-        low, high = self.bounds
-        note = f" ({self.note})" if self.note else ""
-        return (
-            f"{where}: {self.quantity} is {measured}, allowed {low:,.12g} to {high:,.12g} {self.unit}{note}"
-        )
 
 
 @dataclass(frozen=True)
@@ -551,7 +409,9 @@ class InferenceFinished(Event, kind="inference.result"):
 
 
 KINDS: Mapping[str, type[Event]] = {
-    cls.kind: cls for cls in Event.__subclasses__() if cls.__module__ == __name__ and cls is not Unknown
+    cls.kind: cls
+    for cls in Event.__subclasses__()
+    if cls.__module__.startswith("hil.evidence.") and cls is not Unknown
 }
 """Every class of event by the kind that its lines have."""
 

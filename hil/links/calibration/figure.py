@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hil.evidence.events import INFORMATION, LinkFigure
+from hil.evidence.measurement import INFORMATION, LinkFigure
 from hil.links.calibration.probe import Probe
 from hil.links.link_box import Direction
 
