@@ -86,10 +86,11 @@ class PoweredSupervisor:
             return
         is_down = False
         if self._shut_down:
-            _log.debug("board %s: ask its OS to shut down, for %g s at most", self._board, deadline_s)
+            patience_s = self._shutdown_s if deadline_s is None else deadline_s
+            _log.debug("board %s: ask its OS to shut down, for %g s at most", self._board, patience_s)
             # An OS that does not answer is what the cut is for.
             with suppress(HilError, OSError):
-                is_down = self._shut_down(self._shutdown_s if deadline_s is None else deadline_s)
+                is_down = self._shut_down(patience_s)
         self._before_restart()
         self._cut("off" if is_down else "cut")
 

@@ -174,6 +174,14 @@ def test_off_asks_the_os_first_and_cuts_one_that_does_not_answer() -> None:
     assert (polite.actions, hung.actions) == (["on", "off"], ["on", "cut"])
 
 
+def test_the_log_of_off_says_how_long_the_os_may_take(caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig(shut_down=lambda deadline_s: True)
+    rig.board.on()
+    with caplog.at_level("DEBUG", "hil.boards"):
+        rig.board.off()
+    assert "ask its OS to shut down, for 10 s at most" in caplog.text
+
+
 def test_verbs_that_are_true_already_send_nothing() -> None:
     rig = Rig()
     rig.board.off()
