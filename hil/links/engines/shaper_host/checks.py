@@ -168,25 +168,26 @@ def _check(
 
 def _kernel(f: ShaperHostFacts) -> Iterator[Check]:
     trunk = any(port.vlan is not None for port in f.ports)
-    for thing, modules in (
-        ("netem", "sch_netem"),
-        ("ingress", "sch_ingress"),
-        ("matchall or mirred", "cls_matchall act_mirred"),
-        ("VLANs (8021q)", "8021q"),
+    shaping, tagging = (
+        "links are shaped by netem and joined by redirection",
+        "a link's end can be a VLAN of a trunk",
+    )
+    for thing, modules, why, needed in (
+        ("netem", "sch_netem", shaping, True),
+        ("ingress", "sch_ingress", shaping, True),
+        ("matchall or mirred", "cls_matchall act_mirred", shaping, True),
+        ("VLANs (8021q)", "8021q", tagging, trunk),
     ):
-        there = thing not in f.missing
-        first = modules.split()[0].upper()
+        module = modules.split()[0]
         yield _check(
-            there,
-            modules.split()[0],
-            f"{thing.replace(' or ', ' and ')} {'work' if there and ' ' in thing else 'works' if there else 'missing'}",
-            "each link's end can be a VLAN of a trunk"
-            if thing.startswith("VLAN")
-            else "links are shaped by netem and joined by redirection",
+            thing not in f.missing,
+            module,
+            f"{thing} missing" if thing in f.missing else f"{thing.replace(' or ', ' and ')}: works",
+            why,
             remedy=f"there, as root: modprobe -a {modules}; if there is no such module (Jetson kernels lack some), "
-            f"use a machine with a distribution's kernel ({first} is an option of it)",
-            bad="fail" if trunk or not thing.startswith("VLAN") else "warn",
-            without=WITHOUT if trunk or not thing.startswith("VLAN") else "whole ports work",
+            f"use a machine with a distribution's kernel ({module.upper()} is an option of it)",
+            bad="fail" if needed else "warn",
+            without=WITHOUT if needed else "whole ports work",
         )
     hidden = f.resolution_ns is None
     yield _check(
