@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from hil.bench.drivers import sites
 from hil.bench.plumbing import Plumbing
 from hil.bench.state import disk_dir
+from hil.boards.capabilities import BootBudgets
 from hil.boards.kinds import Equipment, Rack, kind_of
 from hil.evidence.sink import NullSink
 from hil.lab.model import BoardSpec
@@ -51,10 +52,11 @@ class KeeperEquipment:
 
     def wait_booted(self, spec: BoardSpec) -> None:
         """Wait until its OS answers. DeviceError with its console's last lines."""
-        budget_s = (
-            60.0 + 2.0 * self._boards
-        )  # they share this machine's cores; a real board's own may be longer
-        self._of[spec.name].board.wait_booted(deadline_s=budget_s)
+        board = self._of[spec.name].board
+        budget_s = 60.0 + 2.0 * self._boards  # they share this machine's cores
+        if isinstance(board, BootBudgets):
+            budget_s = max(budget_s, board.boot_budget_s)
+        board.wait_booted(deadline_s=budget_s)
 
     def choose_power_mode(self, spec: BoardSpec) -> str:
         """Set the mode that the lab file wants: its name on the board; empty when it wants none."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hil.boards.capabilities import SensesOverShell
+from hil.boards.capabilities import Feature, SensesOverShell, lacks
 from hil.boards.protocol import Board, BootState, PowerState, Shell
 from hil.core import netns
 from hil.core.wait import SYSTEM_CLOCK, Clock
@@ -63,7 +63,7 @@ class BoardQuestions:
         boot = self.ask(
             "the boot control",
             lambda: self.board.boot.state(),
-            optional=self.health.power == PowerState.OFF,
+            optional=self.health.power == PowerState.OFF or Feature.SLOTS in lacks(self.board),
         )
         self.note(slots=slots_of(boot) if boot is not None else {})
         return self.health.slots
@@ -204,7 +204,11 @@ class BoardWatch:
     def _ask_shell(self, questions: BoardQuestions, due: bool) -> None:
         """Read sensors when they are due; without a node service ask whether the OS is there."""
         if due:
-            readings = questions.ask("the sensors", lambda: read_sensors(self._board, self._shell))
+            readings = questions.ask(
+                "the sensors",
+                lambda: read_sensors(self._board, self._shell),
+                optional=Feature.SENSORS in lacks(self._board),
+            )
             self._kept.sensors = Sensors.of(readings, time.time()) if readings is not None else None
         sensors = self._kept.sensors
         if due and sensors is not None:

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NoReturn
 
 import pytest
 
 from hil.bench.campaign_step import Step, read_step, write_step
 from hil.bench.state import bench_dir, write_state
+from hil.boards.capabilities import Feature
 from hil.boards.protocol import PowerState
 from hil.core import netns
 from hil.core.wait import wait_until
@@ -99,6 +101,20 @@ def test_after_the_first_look_boards_are_asked_for_their_sensors_one_after_anoth
             asked.append(sum(board.senses for board in bench.boards.values()) - before)
             clock.sleep(1.0)
     assert asked == [6, 0, 0, 0, 0, 0] + [1] * 8
+
+
+def test_what_a_board_says_that_it_lacks_is_no_problem(
+    bench: FakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(self: object) -> NoReturn:
+        raise BenchError("board a1: it has one root file system")
+
+    reasons = {Feature.SLOTS: "one root file system", Feature.SENSORS: "none"}
+    board = bench.boards["a1"]
+    monkeypatch.setattr(type(board.boot), "state", absent)
+    assert snapshot(bench.as_bench).board("a1").problems
+    monkeypatch.setattr(board, "lacks", reasons, raising=False)
+    assert snapshot(bench.as_bench).board("a1").problems == ()
 
 
 def test_a_session_that_broke_meanwhile_is_replaced(bench: FakeBench) -> None:
