@@ -44,9 +44,10 @@ DETAIL_CHARACTERS = 20_000
 class Campaign:
     """The pytest plugin of one campaign run."""
 
-    def __init__(self, run: CampaignRun, ignored: str = "") -> None:
+    def __init__(self, run: CampaignRun, *, reruns: bool = False) -> None:
+        """``reruns``: pytest-rerunfailures is asked to repeat failures; the run says that it does not."""
         self.run = run
-        self._ignored_option = ignored
+        self._reruns = reruns
         self._tests: dict[str, CampaignTest] = {}
         self._deselected: dict[str, CampaignTest] = {}
         self._verdicts_of_step: dict[str, list[Verdict]] = {}
@@ -80,7 +81,7 @@ class Campaign:
             )
         except HilError as exc:
             raise _exit(exc) from exc
-        return cls(run, ignored="--reruns" if config.getoption("reruns", None) else "")
+        return cls(run, reruns=bool(config.getoption("reruns", None) or config.inicfg.get("reruns")))
 
     @property
     def plan(self) -> Plan:
@@ -99,10 +100,10 @@ class Campaign:
         self._deselected.update({item.nodeid: CampaignTest.of(item) for item in items})
 
     def pytest_report_header(self) -> str | None:
-        if not self._ignored_option:
+        if not self._reruns:
             return None
         return (
-            f"hil: {self._ignored_option} has no effect on a campaign: a failure of the device under test is never "
+            "hil: --reruns has no effect on a campaign: a failure of the device under test is never "
             "repeated; the marker retry_bench(n) repeats a test when the bench was at fault"
         )
 
