@@ -15,7 +15,7 @@ PING_B1 = ["ping", "-c", "1", "-W", "1", "b1"]
 @pytest.mark.retry_bench(1)
 def test_both_boards_run_their_factory_os(bench, verify):
     for name, board in bench.boards.items():
-        verify(f"slot of {name}", board.identity().slot, limit=equals("A"))
+        verify("running_slot", board.identity().slot, limit=equals("A"), board=name)
 
 
 @pytest.mark.requirement("FC-010")
