@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from hil.cli.output import (
     plural,
     print_json,
     print_table,
+    table_lines,
     write_output,
 )
 
@@ -267,7 +267,7 @@ def _formatted(constellation: Constellation, plan: ContactPlan, format_: str) ->
             return to_hdtn(to_wire(plan))
         case "czml":
             return to_czml(constellation, plan)
-    return _plain([_COLUMNS, *_rows(plan)])
+    return "\n".join(table_lines(_COLUMNS, _rows(plan)))
 
 
 _PHASE_COLUMNS = ["link", "phase", "from", "to", "lasts", "why"]
@@ -300,21 +300,14 @@ def _formatted_links(plan: LinkPlan, format_: str) -> str:
     if format_ == "json":
         return json.dumps(plan.to_json(), indent=1)
     if format_ == "table":
-        return _plain([_PHASE_COLUMNS, *_phase_rows(plan)])
+        return "\n".join(table_lines(_PHASE_COLUMNS, _phase_rows(plan)))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["link", "phase", "start", "end", "start_s", "end_s", "why"])
-    for (name, phase, start, end, _, why), i in zip(
-        _phase_rows(plan), (i for many in plan.links.values() for i in many), strict=True
-    ):
-        writer.writerow([name, phase, start, end, i.start_s, i.end_s, why])
+    intervals = (interval for each in plan.links.values() for interval in each)
+    for (*shown, _lasts, why), interval in zip(_phase_rows(plan), intervals, strict=True):
+        writer.writerow([*shown, interval.start_s, interval.end_s, why])
     return out.getvalue()
-
-
-def _plain(rows: Sequence[Sequence[object]]) -> str:
-    widths = [max(len(str(cell)) for cell in column) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(str(c).ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
-    return "\n".join(lines)
 
 
 def _write(text: str, output: Path | None) -> None:

@@ -118,8 +118,8 @@ def clean_lines(text: str) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON document on stdout."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print one JSON document on stdout, in ASCII: a board may have sent any character."""
+    click.echo(json.dumps(value, indent=2))
 
 
 def console() -> Console:
@@ -161,18 +161,24 @@ def print_table(
         dropped.append(titles.pop(index))
         for row in cells:
             del row[index]
-    widths = _widths(titles, cells)
-    numeric = [
-        all(cell[:1].isdigit() or cell in ("", "-") for cell in column) for column in zip(*cells, strict=True)
-    ]
-    for number, row in enumerate([titles, *cells]):
-        line = "  ".join(
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, numeric, strict=True)
-        )
-        click.secho(line.rstrip(), bold=number == 0)
+    first, *lines = table_lines(titles, cells)
+    click.secho(first, bold=True)
+    for line in lines:
+        click.echo(line)
     if dropped:
         note(f"this terminal is too narrow for {', '.join(dropped)}; --json has everything")
+
+
+def table_lines(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Return the lines of a table, the titles first; a column of numbers is aligned to the right."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    columns = list(zip(titles, *cells, strict=True))
+    numeric = [all(cell[:1].isdigit() or cell in ("", "-") for cell in column[1:]) for column in columns]
+    aligned = [
+        [cell.rjust(width) if right else cell.ljust(width) for cell in column]
+        for column, width, right in zip(columns, _widths(titles, cells), numeric, strict=True)
+    ]
+    return ["  ".join(row).rstrip() for row in zip(*aligned, strict=True)]
 
 
 def _widths(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
