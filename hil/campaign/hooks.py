@@ -81,7 +81,7 @@ class Campaign:
             )
         except HilError as exc:
             raise _exit(exc) from exc
-        return cls(run, reruns=bool(config.getoption("reruns", None) or config.inicfg.get("reruns")))
+        return cls(run, reruns=_asked_for_reruns(config))
 
     @property
     def plan(self) -> Plan:
@@ -310,6 +310,14 @@ class Campaign:
 
 def _exit(error: HilError) -> BaseException:
     return pytest.exit.Exception(f"configuration error: {error}", returncode=EXIT_CONFIGURATION)
+
+
+def _asked_for_reruns(config: pytest.Config) -> bool:
+    """Return whether pytest-rerunfailures is asked to repeat failures, by option or in an ini file."""
+    try:
+        return bool(config.getoption("reruns", None) or config.getini("reruns"))
+    except ValueError:  # it is not installed
+        return False
 
 
 def _interrupt_on_sigterm() -> Any:

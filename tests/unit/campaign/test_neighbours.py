@@ -101,8 +101,12 @@ def test_a_campaign_has_its_order_its_retry_and_its_verdict_beside(folder: Folde
     )
 
 
-def test_reruns_of_a_failure_are_ignored_and_the_run_says_so(folder: Folder) -> None:
-    outcome = folder.run(*_installed("rerunfailures"))
+@pytest.mark.parametrize("arguments", [("--reruns=2",), ("-o", "reruns=2")], ids=["option", "ini"])
+def test_reruns_of_a_failure_are_ignored_and_the_run_says_so(
+    folder: Folder, arguments: tuple[str, ...]
+) -> None:
+    pytest.importorskip("pytest_rerunfailures")
+    outcome = folder.run("-p", "pytest_rerunfailures", *arguments)
     outcome.stdout.fnmatch_lines(["hil: --reruns has no effect on a campaign:*retry_bench(n)*"])
 
 
