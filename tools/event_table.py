@@ -62,10 +62,17 @@ def _uses(find: Callable[[ast.AST], Iterator[str]]) -> Mapping[str, list[str]]:
             name = path.relative_to(ROOT).as_posix()
             text = path.read_text("utf-8")
             if name not in _DEFINED_IN and any(cls in text for cls in _CLASSES):
-                tree = ast.parse(text)
-                for cls in sorted({c for node in ast.walk(tree) for c in find(node)}):
+                nodes = list(ast.walk(ast.parse(text)))
+                imported = {name for node in nodes for name in _imported(node)}
+                for cls in sorted(imported & {c for node in nodes for c in find(node)}):
                     modules[cls].append(name.removesuffix(".py"))
     return modules
+
+
+def _imported(node: ast.AST) -> Iterator[str]:
+    """Names of events: another room may have a class of the same name."""
+    if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hil.evidence."):
+        yield from (alias.name for alias in node.names)
 
 
 def _made(node: ast.AST) -> Iterator[str]:
