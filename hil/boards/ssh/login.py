@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from hil.lab.real_board import SshSpec
 
 PORT = 22
-LOG_CHANNEL = "hil.ssh"
+LOG_CHANNEL = "paramiko.hil"
+"""Not below ``hil``: paramiko notes 40 lines per connection.  ``HIL_LOG=paramiko=DEBUG`` shows them."""
 WINDOW = 32 * 1024 * 1024
 PACKET = 256 * 1024
 KEEPALIVE_S = 15

@@ -18,6 +18,7 @@ from hil.boards.power.supervisor import PoweredSupervisor
 from hil.boards.power.switch import ConfirmedSwitch
 from hil.boards.power.tasmota import Tasmota
 from hil.boards.protocol import PowerState
+from hil.boards.ssh.login import LOG_CHANNEL
 from hil.core.command import run
 from hil.core.log import LineFormatter, log_file, log_to, parse_levels, printable
 from hil.errors import ConfigurationError
@@ -145,3 +146,7 @@ def test_a_log_file_stops_at_its_limit_and_says_so(tmp_path: Path) -> None:
     *_, before, last = path.read_text().splitlines()
     assert last == "... cut here: a log holds at most 10,000 bytes" and "line" in before
     assert path.stat().st_size < 10_200
+
+
+def test_paramikos_own_log_is_no_part_of_hils() -> None:
+    assert not LOG_CHANNEL.startswith("hil")
