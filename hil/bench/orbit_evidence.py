@@ -91,9 +91,8 @@ def _schedule(log: Path, recorder: Recorder) -> None:
 
 
 def _run_began_s(recorder: Recorder) -> float:
-    """CLOCK_MONOTONIC of the run's beginning; 0 (everything is part of it) for a recorder that keeps nothing."""
-    path = recorder.directory / META
-    return float(json.loads(path.read_text("utf-8"))["mono_start_s"]) if path.is_file() else 0.0
+    """Return CLOCK_MONOTONIC of the run's beginning."""
+    return float(json.loads((recorder.directory / META).read_text("utf-8"))["mono_start_s"])
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ verdicts.  This module is imported by every pytest run of the environment, so it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,14 +79,16 @@ def _campaign(config: pytest.Config) -> Campaign | None:
 
 
 @pytest.fixture(scope="session")
-def recorder(request: pytest.FixtureRequest) -> Recorder:
-    """The run's recorder (``hil.evidence.record.Recorder``); outside of a campaign one that keeps nothing."""
+def recorder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorder]:
+    """The run's recorder (``hil.evidence.record.Recorder``); outside of a campaign in pytest's temporary folder."""
     campaign = _campaign(request.config)
     if campaign is not None:
-        return campaign.recorder
-    from hil.evidence.record import NullRecorder
+        yield campaign.recorder
+        return
+    from hil.evidence.record import Recorder
 
-    return NullRecorder()
+    with Recorder.create(tmp_path_factory.mktemp("evidence") / "run", {}) as recorder:
+        yield recorder
 
 
 @pytest.fixture(scope="session")

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hil.core import paths
 from hil.core.files import sha256_of
-
-if TYPE_CHECKING:
-    from hil.lab.model import Lab
+from hil.lab.model import Lab
 
 DISTRIBUTION = "orbital-hil"
 NO_COMMIT: dict[str, Any] = {"commit": None, "dirty": None}
@@ -70,9 +69,8 @@ def package_versions() -> dict[str, str]:
         requirements = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
         return {}
-    names = [r.split(";")[0] for r in requirements if "extra ==" not in r]
-    plain = [n.split("[")[0].strip() for n in (_before_version(n) for n in names)]
-    return {name: _version(name) for name in sorted(plain, key=str.lower)}
+    names = {re.split(r"[^\w.-]", r)[0] for r in requirements if "extra ==" not in r}
+    return {name: _version(name) for name in sorted(names, key=str.lower)}
 
 
 def lab_facts(lab: Lab, path: Path) -> dict[str, Any]:
@@ -105,13 +103,6 @@ def _program(argv0: str) -> str:
     """Return the command's name: ``pytest`` also when it was started as ``python -m pytest``."""
     path = Path(argv0)
     return path.parent.name if path.name == "__main__.py" else path.name
-
-
-def _before_version(requirement: str) -> str:
-    for index, char in enumerate(requirement):
-        if char in "<>=!~ ;(":
-            return requirement[:index]
-    return requirement
 
 
 def _version(name: str) -> str:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from contextlib import suppress
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
-Reader = Callable[[Any], Any]
-"""Returns a JSON value as the type of a field; raises TypeError when it is of another type."""
-
 _WRONG = (TypeError, ValueError, OverflowError)
 
 
@@ -23,139 +21,70 @@ def read_fields(cls: type[T], value: Mapping[str, Any]) -> T:
     False, None, or empty).  Keys that ``cls`` does not have are ignored.
     """
     arguments = {}
-    for name, reader, blank in _plan(cls):  # type: ignore[arg-type]
+    for name, annotation, default in _arguments(cls):  # type: ignore[arg-type]
         try:
-            arguments[name] = reader(value[name]) if name in value else blank()
-        except _WRONG:
-            arguments[name] = blank()
+            arguments[name] = read(annotation, value[name])
+        except (KeyError, *_WRONG):
+            arguments[name] = default()
     return cls(**arguments)
 
 
 @cache
-def _plan(cls: type[Any]) -> tuple[tuple[str, Reader, Callable[[], Any]], ...]:
-    """Return for each argument of ``cls`` its name, its reader, and what gives its default."""
+def _arguments(cls: type[Any]) -> list[tuple[str, Any, Callable[[], Any]]]:
+    """Return for each argument of ``cls`` its name, its type, and what gives its default."""
     hints = get_type_hints(cls)
-    return tuple(
-        (each.name, reader_of(hints[each.name]), _default(each, hints[each.name]))
-        for each in fields(cls)
-        if each.init
-    )
+    return [
+        (each.name, hints[each.name], _default(each, hints[each.name])) for each in fields(cls) if each.init
+    ]
 
 
-def _default(of: Field[Any], annotation: Any) -> Callable[[], Any]:
+def _default(of: Any, annotation: Any) -> Callable[[], Any]:
     if of.default is not MISSING:
         return lambda: of.default
     if of.default_factory is not MISSING:
-        return of.default_factory
-    return _blank_of(annotation)
-
-
-def _blank_of(annotation: Any) -> Callable[[], Any]:
-    if _is_optional(annotation):
+        return of.default_factory  # type: ignore[no-any-return]
+    if type(None) in get_args(annotation):
         return lambda: None
     if annotation is float:
         return lambda: math.nan
-    if is_dataclass(annotation) and isinstance(annotation, type):
-        return lambda: read_fields(annotation, {})
     kind = get_origin(annotation) or annotation
-    return dict if kind is Mapping or kind.__module__ == "collections.abc" else lambda: kind()
+    return dict if kind is Mapping else kind
 
 
-def reader_of(annotation: Any) -> Reader:
-    """Return what reads a JSON value as ``annotation``; see ``_READERS`` for the plain types."""
-    if annotation in _READERS:
-        return _READERS[annotation]
-    if is_dataclass(annotation) and isinstance(annotation, type):
-        return lambda value: read_fields(annotation, _mapping(value))
-    origin, arguments = get_origin(annotation), get_args(annotation)
+def read(annotation: Any, value: Any) -> Any:
+    """Return a JSON value as the type of a field; TypeError or ValueError when it is of another type.
+
+    Text may be a number, as a name such as 12 may have been written without quotes; numbers are finite.  Of a list and
+    of a mapping those elements are left out that are of another type.
+    """
+    if annotation is Any or (annotation is bool and isinstance(value, bool)):
+        return value
+    if annotation is str and isinstance(value, str | int | float):
+        return str(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if annotation in (int, float) and is_number:
+        return int(value) if annotation is int else value
+    if isinstance(annotation, type) and is_dataclass(annotation) and isinstance(value, Mapping):
+        return read_fields(annotation, value)
+    origin, parts = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
-        return _first_of([reader_of(each) for each in arguments])
-    if origin is tuple and arguments[-1] is Ellipsis:
-        return lambda value: tuple(_readable(_list(value), reader_of(arguments[0])))
-    if origin is tuple:
-        readers = [reader_of(each) for each in arguments]
-        return lambda value: tuple(read(v) for read, v in zip(readers, _list(value), strict=True))
-    if origin is not None and issubclass(origin, Mapping):
-        return lambda value: _readable_items(_mapping(value), reader_of(arguments[1]))
-    raise TypeError(f"events cannot have fields of type {annotation}")
-
-
-def _is_optional(annotation: Any) -> bool:
-    return annotation is None or type(None) in get_args(annotation)
-
-
-def _first_of(readers: list[Reader]) -> Reader:
-    def read(value: Any) -> Any:
-        for reader in readers:
-            try:
-                return reader(value)
-            except _WRONG:
-                continue
-        raise TypeError(value)
-
-    return read
-
-
-def _readable(values: list[Any], reader: Reader) -> list[Any]:
-    """Return those of ``values`` that can be read."""
-    read = []
-    for value in values:
-        try:
-            read.append(reader(value))
-        except _WRONG:
-            continue
-    return read
-
-
-def _readable_items(value: Mapping[str, Any], reader: Reader) -> dict[str, Any]:
-    return {key: read[0] for key, each in value.items() if (read := _readable([each], reader))}
-
-
-def _text(value: Any) -> str:
-    """Return text; a number or a truth becomes text, as a name such as 12 may have been written without quotes."""
-    if not isinstance(value, str | int | float):
-        raise TypeError(value)
-    return str(value)
-
-
-def _float(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise TypeError(value)
-    return value
-
-
-def _int(value: Any) -> int:
-    return int(_float(value))
-
-
-def _bool(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(value)
-    return value
-
-
-def _none(value: Any) -> None:
-    if value is not None:
-        raise TypeError(value)
-
-
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list | tuple):
-        raise TypeError(value)
-    return list(value)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise TypeError(value)
-    return value
-
-
-_READERS: dict[Any, Reader] = {
-    Any: lambda value: value,
-    str: _text,
-    float: _float,
-    int: _int,
-    bool: _bool,
-    type(None): _none,
-}
+        for part in parts:
+            with suppress(*_WRONG):
+                return read(part, value)
+    elif origin is Mapping and isinstance(value, Mapping):
+        read_items = {}
+        for key, each in value.items():
+            with suppress(*_WRONG):
+                read_items[key] = read(parts[1], each)
+        return read_items
+    elif origin is tuple and isinstance(value, list | tuple):
+        if parts[-1] is not Ellipsis:
+            return tuple(read(part, each) for part, each in zip(parts, value, strict=True))
+        read_values = []
+        for each in value:
+            with suppress(*_WRONG):
+                read_values.append(read(parts[0], each))
+        return tuple(read_values)
+    elif annotation is type(None) and value is None:
+        return None
+    raise TypeError(f"{value!r} is not {annotation}")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from hil.core.process_id import is_alive
 from hil.errors import Blame, ConfigurationError
@@ -24,34 +24,26 @@ from hil.evidence.events import (
 )
 from hil.evidence.model import Verdict
 from hil.evidence.record import EVIDENCE, META
-
-if TYPE_CHECKING:
-    from hil.evidence.test_plan import Plan
+from hil.evidence.test_plan import Plan
 
 E = TypeVar("E", bound=Event)
 
 
 @dataclass(frozen=True)
-class TestOutcome:
+class TestOutcome(CollectedTest):
     """One test of the campaign with its verdict, measurements and times."""
 
     __test__ = False  # for pytest: this is not a test class
 
-    id: str
-    title: str
-    verdict: Verdict
-    requirements: tuple[str, ...] = ()
-    step: str = ""
-    description: str = ""
+    verdict: Verdict = Verdict.NOT_RUN
     blame: str = ""
     message: str = ""
     remedy: str = ""
+    detail: str = ""
     start_s: float | None = None
     duration_s: float = 0.0
     retries: int = 0
     measurements: tuple[Measurement, ...] = ()
-    absent: str = ""
-    """Why this lab cannot show it, known before the run: it was not run, and that counts for nothing."""
 
     @property
     def reason(self) -> str:
@@ -90,11 +82,7 @@ class RunRecord:
     def plan(self) -> Plan | None:
         """The plan as it was when the run started; None when the run has none."""
         path = self.directory / "plan.json"
-        if not path.is_file():
-            return None
-        from hil.evidence.test_plan import Plan
-
-        return Plan.model_validate_json(path.read_text("utf-8"))
+        return Plan.model_validate_json(path.read_text("utf-8")) if path.is_file() else None
 
     @cached_property
     def end(self) -> RunEnded | None:
@@ -155,67 +143,49 @@ def _history(directory: Path) -> tuple[Mapping[str, Any], ...]:
 
 
 def _outcomes(run: RunRecord) -> list[TestOutcome]:
-    collected = {test.test: test for event in run.of(RunCollected) for test in event.tests}
-    attempts = {name: _Attempts() for name in collected}
+    events: dict[str, list[Event]] = {}
     for event in run.events:
-        if event.test in attempts:
-            attempts[event.test].add(event)
-    return [_outcome(run, test, attempts[name]) for name, test in collected.items()]
+        events.setdefault(event.test, []).append(event)
+    collected = {test.test: test for event in run.of(RunCollected) for test in event.tests}
+    return [_outcome(run, test, events.get(name, [])) for name, test in collected.items()]
 
 
-class _Attempts:
-    """What was recorded during the attempts at one test; of values, only those of the last attempt."""
-
-    def __init__(self) -> None:
-        self.start: TestStarted | None = None
-        self.end: TestEnded | None = None
-        self.retries = 0
-        self.measurements: list[Measurement] = []
-
-    def add(self, event: Event) -> None:
+def _outcome(run: RunRecord, test: CollectedTest, events: list[Event]) -> TestOutcome:
+    """Return what was recorded during the attempts at one test; of values, only those of the last attempt."""
+    start: TestStarted | None = None
+    end: TestEnded | None = None
+    retries = 0
+    measurements: list[Measurement] = []
+    for event in events:
         match event:
             case TestStarted():
                 # Values taken in an attempt that was abandoned for a bench fault are not results of the test.
-                self.start, self.end, self.measurements = event, None, []
+                start, end, measurements = event, None, []
             case TestEnded():
-                self.end = event
-                self.retries += event.retried
+                end = event
+                retries += event.retried
             case Measurement():
-                self.measurements.append(event)
+                measurements.append(event)
             case LinkFigure():
-                self.measurements.append(event.measurement)
-
-
-def _outcome(run: RunRecord, test: CollectedTest, attempts: _Attempts) -> TestOutcome:
-    start, end = attempts.start, attempts.end
-    verdict, blame, message, remedy = Verdict.NOT_RUN, "", "", ""
-    duration_s = 0.0
+                measurements.append(event.measurement)
+    facts: dict[str, Any] = {}
     if end is not None:
-        verdict = Verdict(end.verdict) if end.verdict in set(Verdict) else Verdict.INCONCLUSIVE
-        blame, message, remedy, duration_s = end.blame, end.message, end.remedy, end.duration_s
+        facts = {name: getattr(end, name) for name in ("blame", "message", "remedy", "detail", "duration_s")}
+        facts["verdict"] = Verdict(end.verdict) if end.verdict in set(Verdict) else Verdict.INCONCLUSIVE
     elif start is not None and run.state == "running":
-        message = "this test is running"
+        facts["message"] = "this test is running"
     elif start is not None:
-        verdict, blame = Verdict.INCONCLUSIVE, Blame.HARNESS.value
-        message = "the run was killed during this test"
-        duration_s = max(0.0, run.duration_s - start.t_s)
+        facts = {"verdict": Verdict.INCONCLUSIVE, "blame": Blame.HARNESS.value}
+        facts["message"] = "the run was killed during this test"
+        facts["duration_s"] = max(0.0, run.duration_s - start.t_s)
     elif not test.selected:
-        message = "not selected in this run"
+        facts["message"] = "not selected in this run"
     else:
-        message = "the run ended before this test" if run.state != "running" else "not reached yet"
+        facts["message"] = "the run ended before this test" if run.state != "running" else "not reached yet"
     return TestOutcome(
-        id=test.test,
-        title=test.title or test.test,
-        verdict=verdict,
-        requirements=test.requirements,
-        step=test.step,
-        description=test.description,
-        blame=blame,
-        message=message,
-        remedy=remedy,
+        **{**vars(test), "title": test.title or test.test},
         start_s=start.t_s if start else None,
-        duration_s=duration_s,
-        retries=attempts.retries,
-        measurements=tuple(attempts.measurements),
-        absent=test.absent,
+        retries=retries,
+        measurements=tuple(measurements),
+        **facts,
     )

@@ -245,33 +245,3 @@ def collect_followed(recorder: Recorder, followed: ArtefactFollowed) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically: a reader sees the old file or the new one, never half of one."""
     write_atomic(path, json.dumps(jsonable(value), indent=2, ensure_ascii=False) + "\n", durable=False)
-
-
-class NullRecorder(Recorder):
-    """The recorder outside of a campaign: keeps nothing, judges limits all the same."""
-
-    def __init__(self) -> None:
-        self.directory = Path()
-        self.run_id = ""
-        self._scope = {}
-        self._fd = -1  # closed from the start, so that close() has nothing to do
-
-    def emit(self, event: Event, *, mono_s: float | None = None) -> None:
-        return None
-
-    def collect(self) -> None:
-        return None
-
-    def artefact(
-        self, source: Path | str, *, kind: str, name: str = "", board: str = "", from_source: str = ""
-    ) -> Path:
-        return Path(source)
-
-    def artefact_bytes(self, name: str, content: bytes, *, kind: str, board: str = "") -> Path:
-        return Path(name)
-
-    def follow(self, source: Path | str, *, kind: str, name: str = "", board: str = "") -> None:
-        return None
-
-    def update_meta(self, **fields: Any) -> None:
-        return None

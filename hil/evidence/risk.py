@@ -6,11 +6,13 @@ statistic carries it: the upper bound of P(failure) must lie within the level.
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from functools import cache
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from hil.lab.yamlfile import Strict
+from hil.core import paths
+from hil.lab.yamlfile import Strict, load_yaml
 
 Zone = Annotated[str, StringConstraints(pattern=r"^[GYR]{5}$")]
 
@@ -57,51 +59,17 @@ class RiskScale(Strict):
 
     def level_for(self, p_failure: float) -> int:
         """Return the lowest likelihood level (1 to 5) that contains ``p_failure``."""
-        for number, level in enumerate(self.likelihood, start=1):
-            if p_failure <= level.p_max:
-                return number
-        return 5
+        return next((n for n, level in enumerate(self.likelihood, start=1) if p_failure <= level.p_max), 5)
 
 
-# Zones of the ECSS-M-ST-80C example: the index is the letter times the number; red E4 E5 D5 E3 D4 C5,
-# yellow E2 D3 C4 B5, green below.
-_ZONES = ("GGGGG", "GGGGY", "GGGYR", "GGYRR", "GYRRR")
+class ScaleFile(Strict):
+    """The whole of ``hil/evidence/risk_scales.yaml``."""
 
-ECSS = RiskScale(
-    name="ECSS-M-ST-80C example",
-    source="recalled from ECSS-M-ST-80C; check before quoting",
-    likelihood=(
-        LikelihoodLevel(label="A minimum", meaning="1 in 10,000 projects or rarer", p_max=1e-4),
-        LikelihoodLevel(label="B low", meaning="about 1 in 1,000", p_max=1e-3),
-        LikelihoodLevel(label="C medium", meaning="about 1 in 100", p_max=1e-2),
-        LikelihoodLevel(label="D high", meaning="about 1 in 10", p_max=1e-1),
-        LikelihoodLevel(label="E maximum", meaning="will occur one or more times", p_max=1.0),
-    ),
-    severity=(
-        SeverityLevel(label="1 negligible"),
-        SeverityLevel(label="2 significant"),
-        SeverityLevel(label="3 major"),
-        SeverityLevel(label="4 critical"),
-        SeverityLevel(label="5 catastrophic", meaning="ends the project"),
-    ),
-    zones=_ZONES,
-)
-
-GSFC = RiskScale(
-    name="NASA/GSFC 5x5 technical likelihood",
-    source="likelihoods recalled from GSFC practice, zones as in the ECSS example; check before quoting",
-    likelihood=(
-        LikelihoodLevel(label="1 very low", meaning="0.1 to 2 %", p_max=0.02),
-        LikelihoodLevel(label="2 low", meaning="2 to 15 %", p_max=0.15),
-        LikelihoodLevel(label="3 moderate", meaning="15 to 25 %", p_max=0.25),
-        LikelihoodLevel(label="4 high", meaning="25 to 50 %", p_max=0.50),
-        LikelihoodLevel(label="5 very high", meaning="above 50 %", p_max=1.0),
-    ),
-    severity=ECSS.severity,
-    zones=_ZONES,
-)
+    schema_version: Literal[1] = Field(alias="schema")
+    scales: dict[str, RiskScale]
 
 
+@cache
 def named_scale(name: str) -> RiskScale:
     """Return a preset: ``ecss`` or ``gsfc``; KeyError for others."""
-    return {"ecss": ECSS, "gsfc": GSFC}[name]
+    return load_yaml(paths.PACKAGE / "evidence" / "risk_scales.yaml", ScaleFile).scales[name]

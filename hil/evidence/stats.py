@@ -6,6 +6,7 @@ Wilson's interval is optimistic at the ends (45/45 gives .965 instead of .950 at
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 
 
 def _binomial_upper_tail(k: int, n: int, p: float) -> float:
@@ -52,24 +53,17 @@ def runs_for(reliability: float, confidence: float = 0.90, failures: int = 0) ->
     _check(confidence)
     if not 0 < reliability < 1:
         raise ValueError(f"reliability {reliability} is not between 0 and 1")
-    start = math.log(1 - confidence) / math.log(reliability)
-    n = max(failures + 1, math.ceil(start - 1e-9))
+    least = max(failures + 1, math.ceil(math.log(1 - confidence) / math.log(reliability) - 1e-9))
     if failures == 0:
-        return n
+        return least
 
     def shown(runs: int) -> bool:
         return _binomial_upper_tail(runs - failures, runs, reliability) <= 1 - confidence
 
-    high = n
-    while not shown(high):
-        n, high = high, high * 2
-    while n < high:
-        middle = (n + high) // 2
-        if shown(middle):
-            high = middle
-        else:
-            n = middle + 1
-    return high
+    enough = least
+    while not shown(enough):
+        enough *= 2
+    return bisect_left(range(enough), True, lo=least, key=shown)
 
 
 def runs_still_needed(passes: int, runs: int, reliability: float, confidence: float = 0.90) -> int:

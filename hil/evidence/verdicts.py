@@ -115,7 +115,7 @@ def _requirement(
     day: datetime.date,
 ) -> RequirementResult:
     mine = [o for o in outcomes if requirement.id in o.requirements]
-    tests = tuple(o.id for o in mine)
+    tests = tuple(o.test for o in mine)
 
     def result(verdict: Verdict, close_out: str, reason: str, *, closed: bool = False) -> RequirementResult:
         return RequirementResult(requirement, verdict, bool(mine), closed, close_out, reason, tests)

@@ -15,7 +15,6 @@ from hil.evidence.events import (
     BenchUp,
     InferenceFinished,
     OrbitEpoch,
-    TestEnded,
     WatchSummary,
 )
 from hil.evidence.model import Verdict
@@ -76,7 +75,7 @@ def _template() -> Template:
 def _context(analysis: Analysis) -> dict[str, Any]:
     run, result, lanes = analysis.run, analysis.result, lanes_of(analysis.run)
     shown = lanes.shown
-    anchors = {o.id: f"test-{n}" for n, o in enumerate(run.outcomes, start=1)}
+    anchors = {o.test: f"test-{n}" for n, o in enumerate(run.outcomes, start=1)}
     return {
         "a": analysis,
         "run": run,
@@ -84,7 +83,7 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "git": run.meta.get("git") or {},
         "result": result,
         "anchors": anchors,
-        "numbers": {o.id: n for n, o in enumerate(run.outcomes, start=1)},
+        "numbers": {o.test: n for n, o in enumerate(run.outcomes, start=1)},
         "methods": METHOD_NAMES,
         "tiles": _tiles(analysis),
         "open_groups": _open_groups(analysis),
@@ -102,7 +101,6 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "calibration": calibration_section(analysis.figures),
         "link_rows": link_rows(run),
         "schedules": schedules(run),
-        "details": {e.test: e.detail for e in run.of(TestEnded)},
         "watch": run.of(WatchSummary),
         "inference": [_inference(e) for e in run.of(InferenceFinished)],
         "pictures": _pictures(analysis),
@@ -196,7 +194,7 @@ def _close_ups(analysis: Analysis, lanes: Lanes) -> list[dict[str, str]]:
     for outcome in analysis.run.outcomes:
         if outcome.start_s is None or not outcome.duration_s:
             continue
-        name = Path(outcome.id.partition("::")[0]).stem
+        name = Path(outcome.test.partition("::")[0]).stem
         start, end = spans.get(name, (outcome.start_s, outcome.start_s))
         spans[name] = (min(start, outcome.start_s), max(end, outcome.start_s + outcome.duration_s))
     pictures = []

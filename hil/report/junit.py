@@ -57,13 +57,13 @@ def junit_of(analysis: Analysis) -> str:
 
 
 def _case(suite: ElementTree.Element, outcome: TestOutcome) -> None:
-    file, _, name = outcome.id.partition("::")
+    file, _, name = outcome.test.partition("::")
     case = ElementTree.SubElement(
         suite,
         "testcase",
         {
             "classname": file.removesuffix(".py").replace("/", "."),
-            "name": _clean(name or outcome.id),
+            "name": _clean(name or outcome.test),
             "time": f"{outcome.duration_s:.3f}",
         },
     )

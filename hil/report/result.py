@@ -66,8 +66,9 @@ def result_of(analysis: Analysis) -> dict[str, Any]:
         ],
         "tests": [
             {
+                "id": o.test,
                 **_chosen(
-                    o, "id", "title", "step", "verdict", "blame", "message", "remedy", "duration_s", "retries"
+                    o, "title", "step", "verdict", "blame", "message", "remedy", "duration_s", "retries"
                 ),
                 "requirements": list(o.requirements),
                 "measurements": [

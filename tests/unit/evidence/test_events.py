@@ -49,7 +49,7 @@ def test_a_use_is_found_by_call_match_and_isinstance() -> None:
     assert "hil/links/link_box" in event_table.emitted_by()["LinkCut"]
     assert "hil/report/timeline/link_lanes" in event_table.read_by()["LinkCut"]  # isinstance
     assert "hil/evidence/readback" in event_table.read_by()["TestEnded"]  # match
-    assert "hil/report/html" in event_table.read_by()["TestEnded"]  # run.of
+    assert "hil/report/analysis" in event_table.read_by()["TestEnded"]  # run.of
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -24,7 +26,7 @@ from hil.evidence.model import (
     within,
     within_percent,
 )
-from hil.evidence.record import NullRecorder
+from hil.evidence.record import Recorder
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,8 @@ def test_values_are_printed_for_people() -> None:
 def measured(
     name: str, value: Any, unit: str = "", limit: Limit | None = None, **options: Any
 ) -> Measurement:
-    return NullRecorder().measure(name, value, unit, limit=limit, **options)
+    with TemporaryDirectory() as folder, Recorder.create(Path(folder) / "run", {}) as recorder:
+        return recorder.measure(name, value, unit, limit=limit, **options)
 
 
 def test_a_measurement_says_whether_it_is_within_its_limit() -> None:

@@ -27,7 +27,7 @@ from hil.evidence.events import (
 )
 from hil.evidence.model import Verdict, at_most
 from hil.evidence.readback import RunRecord
-from hil.evidence.record import NullRecorder, Recorder, jsonable
+from hil.evidence.record import Recorder, jsonable
 from tests.kits.synthetic_run import build
 
 
@@ -204,19 +204,6 @@ def test_evidence_after_the_end_is_refused_instead_of_lost(tmp_path: Path) -> No
     recorder.close()
     with pytest.raises(HarnessError, match="too late"):
         recorder.emit(LinkCut("isl-ab"))
-
-
-def test_outside_of_a_campaign_nothing_is_kept_but_limits_are_judged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with NullRecorder() as recorder:
-        recorder.emit(LinkCut("isl-ab"))
-        recorder.follow("/nowhere", kind="log")
-        recorder.update_meta(a=1)
-        assert recorder.measure("x", 2, limit=at_most(1)).ok is False
-        assert recorder.artefact("/nowhere", kind="log") == Path("/nowhere")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_process_is_known_by_more_than_its_pid() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hil.core import paths
 from hil.errors import ConfigurationError
 from hil.evidence.fidelity_gaps import load_gaps
-from hil.evidence.risk import ECSS, GSFC
+from hil.evidence.risk import named_scale
 from hil.evidence.test_plan import Plan, load_plan
 
 GOOD = """\
@@ -40,7 +40,7 @@ def test_a_good_plan_is_read_whole(tmp_path: Path) -> None:
     plan = _load(tmp_path, GOOD)
     assert [r.id for r in plan.requirements] == ["DEM-1", "DEM-2"]
     assert plan.risks[0].after.likelihood == 2
-    assert plan.scale is ECSS
+    assert plan.scale is named_scale("ecss")
     assert plan.requirement("DEM-2").fidelity_needed == "hardware"
 
 
@@ -136,14 +136,14 @@ def test_a_campaign_may_bring_its_own_risk_scale(tmp_path: Path) -> None:
 def test_the_preset_scales_colour_the_documented_cells() -> None:
     red = {(5, 4), (5, 5), (4, 5), (5, 3), (4, 4), (3, 5)}
     yellow = {(5, 2), (4, 3), (3, 4), (2, 5)}
-    for scale in (ECSS, GSFC):
+    for scale in (named_scale("ecss"), named_scale("gsfc")):
         cells = {(li, se): scale.zone(li, se) for li in range(1, 6) for se in range(1, 6)}
         assert {c for c, z in cells.items() if z == "R"} == red
         assert {c for c, z in cells.items() if z == "Y"} == yellow
 
 
 def test_a_probability_falls_into_the_lowest_level_that_contains_it() -> None:
-    assert [GSFC.level_for(p) for p in (0.001, 0.02, 0.1, 0.2, 0.5, 0.9)] == [1, 1, 2, 3, 4, 5]
+    assert [named_scale("gsfc").level_for(p) for p in (0.001, 0.02, 0.1, 0.2, 0.5, 0.9)] == [1, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(

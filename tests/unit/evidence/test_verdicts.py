@@ -44,7 +44,11 @@ def _plan(**changes: Any) -> Plan:
 
 def _outcome(number: int, verdict: Verdict, *requirements: str, message: str = "") -> TestOutcome:
     return TestOutcome(
-        id=f"t::{number}", title=f"Step {number}", verdict=verdict, requirements=requirements, message=message
+        test=f"t::{number}",
+        title=f"Step {number}",
+        verdict=verdict,
+        requirements=requirements,
+        message=message,
     )
 
 
