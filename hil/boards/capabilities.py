@@ -28,6 +28,10 @@ from hil.boards.ssh.login import Target
 class ResumableFiles(Shell, Protocol):
     """A shell that continues a file where an earlier connection broke."""
 
+    def alive(self) -> bool:
+        """Return whether the connection still stands, as far as this side knows."""
+        ...
+
     def file_size(self, remote: str) -> int:
         """Return the bytes of a file on the board; -1 when it is not there."""
         ...

@@ -211,5 +211,5 @@ def test_a_pull_that_breaks_goes_on_where_it_was(target: Target, blob: Path, tmp
 
 
 def test_what_is_not_there_is_not_looked_for_twice(target: Target, tmp_path: Path) -> None:
-    with pytest.raises(transfer.NothingThere, match="/data/nothing"):
+    with pytest.raises(DeviceError, match="/data/nothing"):
         transfer.pull(lambda: SshShell(target), "/data/nothing", tmp_path / "x", deadline_s=60.0)

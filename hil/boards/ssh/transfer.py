@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from hil.boards.ssh.login import WrongHostKeyError
 from hil.core.wait import SYSTEM_CLOCK, Clock
-from hil.errors import BenchError, DeviceError, HarnessError
+from hil.errors import BenchError, ConfigurationError, DeviceError, HarnessError, HilError
 
 if TYPE_CHECKING:
     from hil.boards.capabilities import ResumableFiles
@@ -27,6 +28,7 @@ SUFFIX = ".part"
 DEADLINE_S = 900.0
 RETRY_S = 1.0
 HASH_TIMEOUT_S = 300.0
+REFUSED = "does that file or folder exist, may it be written, and is the disk full (`df -h`)? what has arrived is kept"
 
 
 @dataclass(frozen=True)
@@ -47,15 +49,19 @@ def push(
     progress: Progress | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> Transferred:
-    """Put ``local`` at ``remote``, and prove by digest that it is there. Broken connections are opened again.
+    """Put ``local`` at ``remote`` (in it, when it is a folder), and prove by digest that it is there.
 
-    DeviceError or BenchError at the deadline, with the last connection's own words; the part stays for the next try.
+    Broken connections are opened again. DeviceError or BenchError at the deadline, with the last connection's own
+    words, or at once when the board refuses (no such folder, no permission, no room); the part stays for the next try.
     """
-    size, part = local.stat().st_size, remote + SUFFIX
+    size = local.stat().st_size
     sent = 0
 
     def attempt(shell: ResumableFiles) -> None:
         nonlocal sent
+        is_folder = shell.run(["test", "-d", remote], check=False).returncode == 0
+        target = str(PurePosixPath(remote) / local.name) if is_folder else remote
+        part = target + SUFFIX
         there = shell.file_size(part)
         if not 0 < there <= size or _remote_digest(shell, part) != file_digest(local, there):
             there = 0
@@ -69,7 +75,7 @@ def push(
             raise DeviceError(
                 f"{part}: arrived as {arrived[:16]}… instead of {sent_digest[:16]}…, and was removed"
             )
-        shell.run(["mv", "-f", part, remote])
+        shell.run(["mv", "-f", part, target])
 
     connections = _persist(opener, attempt, f"push {local.name}", deadline_s, clock)
     return Transferred(size, sent, connections)
@@ -84,7 +90,13 @@ def pull(
     progress: Progress | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> Transferred:
-    """Get ``remote`` as ``local``; as :func:`push` the other way round."""
+    """Get ``remote`` as ``local``; as :func:`push` the other way round. ConfigurationError without a folder for it."""
+    if local.is_dir():
+        local /= PurePosixPath(remote).name
+    if not local.parent.is_dir():
+        raise ConfigurationError(
+            f"folder {local.parent} does not exist", remedy="make it, or name another one"
+        )
     part = local.with_name(local.name + SUFFIX)
     size = got = 0
 
@@ -92,7 +104,7 @@ def pull(
         nonlocal size, got
         size = shell.file_size(remote)
         if size < 0:
-            raise NothingThere(f"there is no {remote} on the board")
+            raise DeviceError(f"there is no {remote} on the board")
         here = part.stat().st_size if part.exists() else 0
         if not 0 < here <= size or file_digest(part) != _remote_digest(shell, remote, here):
             here = 0
@@ -108,10 +120,6 @@ def pull(
 
     connections = _persist(opener, attempt, f"pull {PurePosixPath(remote).name}", deadline_s, clock)
     return Transferred(size, got, connections)
-
-
-class NothingThere(DeviceError):
-    """The file to be got is not there: no second try will find it."""
 
 
 def opener_of(board: Board) -> Opener:
@@ -136,14 +144,22 @@ def _persist(
     tries = 0
     while True:
         tries += 1
+        refused = False
         try:
             shell = opener()
             with shell:
-                attempt(shell)
+                try:
+                    attempt(shell)
+                except (DeviceError, BenchError) as exc:
+                    refused = _is_refusal(exc, shell)
+                    raise
             return tries
-        except NothingThere:
+        except WrongHostKeyError:
             raise
         except (DeviceError, BenchError) as exc:
+            if refused:
+                exc.remedy = exc.remedy or REFUSED
+                raise
             if clock.monotonic() >= end:
                 kind = type(exc) if type(exc) in (DeviceError, BenchError) else DeviceError
                 raise kind(
@@ -151,6 +167,12 @@ def _persist(
                     remedy="do it again: what has arrived is kept",
                 ) from exc
             clock.sleep(RETRY_S)
+
+
+def _is_refusal(exc: HilError, shell: ResumableFiles) -> bool:
+    """Return whether the board has answered that it does not do it, so that another connection would not help."""
+    answered = exc.__cause__ is None or type(exc.__cause__) in (OSError, FileNotFoundError, PermissionError)
+    return answered and shell.alive()
 
 
 def file_digest(path: Path, length: int | None = None) -> str:

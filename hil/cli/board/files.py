@@ -9,20 +9,30 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hil.cli.output import JSON_OPTION, print_result
+from hil.cli.output import JSON_OPTION, duration, print_result
 from hil.cli.select_bench import attach_board, board_command
 
 if TYPE_CHECKING:
     from hil.boards.ssh.transfer import Transferred
 
 
+TIMEOUT = click.option(
+    "--timeout", "deadline_s", type=duration, default="15m", show_default=True, help="Give up after so long."
+)
+
+
 @click.command()
 @board_command
 @click.argument("local", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("remote")
+@TIMEOUT
 @JSON_OPTION
-def push(name: str, local: Path, remote: str, bench_name: str | None, as_json: bool) -> None:
-    """Copy a file to a board; a connection that breaks is opened again and goes on where it was.
+def push(
+    name: str, local: Path, remote: str, bench_name: str | None, deadline_s: float, as_json: bool
+) -> None:
+    """Copy a file to a board, to a file or into a folder.
+
+    A connection that breaks is opened again and goes on where it was, until --timeout.
 
     \b
     Example:
@@ -31,17 +41,22 @@ def push(name: str, local: Path, remote: str, bench_name: str | None, as_json: b
     from hil.boards.ssh import transfer
 
     with attach_board(bench_name, name) as board:
-        done = transfer.push(transfer.opener_of(board), local, remote, progress=_percent())
+        done = transfer.push(
+            transfer.opener_of(board), local, remote, deadline_s=deadline_s, progress=_percent()
+        )
     _print_transfer(done, f"{name}: {remote}", as_json)
 
 
 @click.command()
 @board_command
 @click.argument("remote")
-@click.argument("local", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("local", type=click.Path(path_type=Path))
+@TIMEOUT
 @JSON_OPTION
-def pull(name: str, remote: str, local: Path, bench_name: str | None, as_json: bool) -> None:
-    """Copy a file from a board; a connection that breaks is opened again, as with `push`.
+def pull(
+    name: str, remote: str, local: Path, bench_name: str | None, deadline_s: float, as_json: bool
+) -> None:
+    """Copy a file from a board, to a file or into a folder; a connection that breaks is opened again, as with `push`.
 
     \b
     Example:
@@ -50,7 +65,9 @@ def pull(name: str, remote: str, local: Path, bench_name: str | None, as_json: b
     from hil.boards.ssh import transfer
 
     with attach_board(bench_name, name) as board:
-        done = transfer.pull(transfer.opener_of(board), remote, local, progress=_percent())
+        done = transfer.pull(
+            transfer.opener_of(board), remote, local, deadline_s=deadline_s, progress=_percent()
+        )
     _print_transfer(done, str(local), as_json)
 
 
