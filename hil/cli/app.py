@@ -7,7 +7,11 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import import_module
+from inspect import cleandoc
+from pathlib import Path
+from textwrap import indent
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -50,6 +54,23 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 """Name to (module, first line of its help): what `hil --help` prints without importing a command."""
 
 
+@cache
+def load_command(name: str) -> click.Command:
+    """Import one of ``COMMANDS``; its help and those of its subcommands get their lines of examples.txt."""
+    command: click.Command = getattr(import_module(COMMANDS[name][0]), name)
+    sections = Path(__file__).with_name("examples.txt").read_text("utf-8").split("\n\n")
+    examples = dict(section.strip().split("\n", 1) for section in sections)
+
+    def add_to(command: click.Command, words: str) -> None:
+        if lines := examples.get(f"[{words}]"):
+            command.help = f"{cleandoc(command.help or '')}\n\n\b\nExamples:\n{indent(lines, '  ')}"
+        for sub in command.commands.values() if isinstance(command, click.Group) else ():
+            add_to(sub, f"{words} {sub.name}")
+
+    add_to(command, name)
+    return command
+
+
 class LazyGroup(click.Group):
     """The group of all commands; it imports a command when that is used, not to list it."""
 
@@ -57,10 +78,7 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
-        return command if isinstance(command, click.Command) else None
+        return load_command(cmd_name) if cmd_name in COMMANDS else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -19,14 +19,7 @@ PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": True}
 
 @click.group()
 def campaign() -> None:
-    """Run a test campaign.
-
-    \b
-    Examples:
-      hil campaign run testplans/six_gpu --lab lab/virtual.yaml
-      hil campaign run testplans/six_gpu --bench virtual -k upload -x
-      hil campaign run testplans/six_gpu --lab lab/kepler.yaml --on sc-01,sc-02 --split 4+2
-    """
+    """Run a test campaign."""
 
 
 @campaign.command("run", context_settings=PASS_ON)
@@ -71,13 +64,6 @@ def run_campaign(
     PLAN is a folder with a plan.yaml, or the name of the shipped plan: six_gpu.
     The same as `pytest PLAN --hil-lab FILE`, after a check of the set-up. `hil runs show --json` has the result.
     `hil -v campaign run` shows the log of actions, `hil -vv` that of every command and request.
-
-    \b
-    Examples:
-      hil campaign run six_gpu --lab virtual
-      hil campaign run testplans/six_gpu --lab lab/virtual.yaml
-      hil campaign run testplans/six_gpu --bench virtual -k upload -x
-      hil campaign run testplans/six_gpu --lab lab/kepler.yaml --on sc-01,sc-02 --split 4+2
 
     \b
     Exit code: 0 PASS   1 FAIL   2 configuration error   3 INCONCLUSIVE

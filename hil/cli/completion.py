@@ -14,14 +14,7 @@ import click
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the script for completion in your shell: commands, options, boards, links, benches, runs, leases.
-
-    \b
-    Examples:
-      hil completion bash > ~/.local/share/bash-completion/completions/hil
-      eval "$(hil completion zsh)"                       in ~/.zshrc, after compinit
-      hil completion fish > ~/.config/fish/completions/hil.fish
-    """
+    """Print the script for completion in your shell: commands, options, boards, links, benches, runs, leases."""
     from click.shell_completion import get_completion_class
 
     from hil.cli.app import cli

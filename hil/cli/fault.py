@@ -13,25 +13,13 @@ from hil.cli.select_bench import attach, bench_option
 
 @click.group()
 def fault() -> None:
-    """List faults and inject them. Other packages may bring more (entry points `hil.faults`).
-
-    \b
-    Examples:
-      hil fault list
-      hil fault inject link-cut isl-ab --for 30s
-      hil fault inject power-cut b2 --for 10s -p boot_s=120
-    """
+    """List faults and inject them. Other packages may bring more (entry points `hil.faults`)."""
 
 
 @fault.command("list")
 @JSON_OPTION
 def list_faults(as_json: bool) -> None:
-    """List the kinds of fault with their parameters.
-
-    \b
-    Example:
-      hil fault list --json
-    """
+    """List the kinds of fault with their parameters."""
     from hil.faults.fault import all_faults
 
     faults = all_faults()
@@ -70,13 +58,7 @@ def list_faults(as_json: bool) -> None:
 def inject(
     name: str, target: str, bench_name: str | None, for_s: float | None, settings: tuple[str, ...]
 ) -> None:
-    """Inject a fault at TARGET (a board, a link, a spacecraft) and heal it at the end of the command.
-
-    \b
-    Examples:
-      hil fault inject spacecraft-dark sc-b --for 2m
-      hil fault inject power-cut b2 -p boot_s=120
-    """
+    """Inject a fault at TARGET (a board, a link, a spacecraft) and heal it at the end of the command."""
     from hil.faults.fault import injected
 
     with attach(bench_name) as bench:

@@ -9,13 +9,7 @@ import click
 @click.argument("words", nargs=-1, metavar="[COMMAND]...")
 @click.pass_context
 def help(ctx: click.Context, words: tuple[str, ...]) -> None:
-    """Show the help of a command.
-
-    \b
-    Examples:
-      hil help
-      hil help board power
-    """
+    """Show the help of a command."""
     context = ctx.find_root()
     for word in words:
         group = context.command

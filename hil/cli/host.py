@@ -17,11 +17,6 @@ def setup(check: bool, as_json: bool) -> int:
     """Install and build what the virtual lab needs: host packages (apt), a container engine, images, payload.
 
     Safe to repeat: what is there is not made again. Needs root for the first time.
-
-    \b
-    Examples:
-      hil setup           first time: some minutes; afterwards: an instant
-      hil setup --check   only look
     """
     from hil.host import packages
     from hil.host import setup as steps
@@ -57,12 +52,6 @@ def doctor(lab_file: Path | None, root: Path, as_json: bool) -> int:
     switched, no serial port is opened.
 
     \b
-    Examples:
-      hil doctor
-      hil doctor --lab lab/mine.yaml
-      hil doctor --lab lab/mine.yaml --json
-
-    \b
     Exit code: 0  a campaign can run here
                1  a bench cannot come up here as it is; lab files, reports and unit tests work
                2  nothing works
@@ -94,11 +83,6 @@ def clean(everything: bool, dry_run: bool, as_json: bool) -> int:
     """Remove what killed runs left on this host: containers, namespaces, processes, loop devices, mounts, files.
 
     A bench whose keeper is alive is not touched, unless --all is given.
-
-    \b
-    Examples:
-      hil clean --dry-run
-      hil clean
     """
     from hil.bench.clean import clean as sweep
 
@@ -120,12 +104,7 @@ def clean(everything: bool, dry_run: bool, as_json: bool) -> int:
 @click.command()
 @JSON_OPTION
 def version(as_json: bool) -> None:
-    """Show the versions of this program and of its host.
-
-    \b
-    Example:
-      hil version --json
-    """
+    """Show the versions of this program and of its host."""
     import os
     from importlib.metadata import PackageNotFoundError, version
 

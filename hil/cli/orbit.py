@@ -38,13 +38,7 @@ JSON_FORMAT = click.option("--json", "as_json", is_flag=True, help="The same as 
 
 @click.group()
 def orbit() -> None:
-    """Compute contact plans, link plans and pictures of orbits.
-
-    \b
-    Examples:
-      hil orbit contacts lab/orbits/ring-of-ten.yaml --span 24h
-      hil orbit show lab/orbits/two-planes.yaml --span 3h -o constellation.svg
-    """
+    """Compute contact plans, link plans and pictures of orbits."""
 
 
 @orbit.command(cls=RenamedOptions, renamed=FORMER)
@@ -70,11 +64,6 @@ def contacts(
 
     Edges are refined to 1 ms; what is shorter than a step may be missed.  ionrc and hdtn hold whole seconds
     and whole light seconds (that is their format): use json to keep everything.
-
-    \b
-    Examples:
-      hil orbit contacts lab/orbits/ring-of-ten.yaml --span 24h
-      hil orbit contacts lab/orbits/two-planes.yaml --span 3h --format ionrc -o plan.ionrc
     """
     from hil.orbit.contacts import contact_plan
     from hil.orbit.elements import load_constellation
@@ -117,11 +106,6 @@ def links(
 
     Candidates are all pairs that see each other at some moment of the span.  A bench plans only the links of
     its lab file, so its pairs may differ.
-
-    \b
-    Examples:
-      hil orbit links lab/orbits/two-planes.yaml --span 3h --seed 1
-      hil orbit links lab/orbits/two-planes.yaml --json -o links.json
     """
     from hil.orbit.contacts import contact_plan
     from hil.orbit.elements import load_constellation
@@ -150,10 +134,6 @@ def lint(file: Path, as_json: bool) -> int:
     """Check an ION or HDTN contact plan: units, one-way contacts, light seconds, overlaps.
 
     Prints `file:line: reason`; exit code 2 when there is an error, 0 with warnings only.
-
-    \b
-    Example:
-      hil orbit lint plan.ionrc
     """
     from hil.orbit.dtn_read import lint as find
     from hil.orbit.dtn_read import read_text
@@ -174,12 +154,7 @@ def lint(file: Path, as_json: bool) -> int:
 @click.option("--to", "format_", type=click.Choice(("ionrc", "hdtn")), required=True)
 @OUTPUT_OPTION
 def convert(file: Path, format_: str, output: Path | None) -> None:
-    """Turn an ION or HDTN contact plan into the other's format.
-
-    \b
-    Example:
-      hil orbit convert plan.ionrc --to hdtn -o plan.json
-    """
+    """Turn an ION or HDTN contact plan into the other's format."""
     from hil.orbit.dtn_plans import to_hdtn, to_ion
     from hil.orbit.dtn_read import read_wire
 
@@ -199,11 +174,6 @@ def show(file: Path, at: str | None, span_s: float, seed: int, output: Path | No
     """Draw the constellation at a moment as SVG: planes, links, sunlight, ground tracks.
 
     With --span, a chart below it shows the phases of every link over that time, and eclipses.
-
-    \b
-    Examples:
-      hil orbit show lab/orbits/two-planes.yaml -o constellation.svg
-      hil orbit show lab/orbits/two-planes.yaml --at 2026-03-21T00:50:00Z --span 3h -o constellation.svg
     """
     from hil.orbit.elements import load_constellation
     from hil.orbit.picture import show as draw

@@ -21,15 +21,7 @@ RUN_ARGUMENT = click.argument("run_id", metavar="[RUN]", default="last", shell_c
 
 @click.group()
 def runs() -> None:
-    """List past runs and open their reports. RUN is an id, an unambiguous part of one, or `last`.
-
-    \b
-    Examples:
-      hil runs list
-      hil runs show last
-      hil runs open last        the report, in a browser
-      hil runs report last      make the report again, also of a crashed run
-    """
+    """List past runs and open their reports. RUN is an id, an unambiguous part of one, or `last`."""
 
 
 @runs.command("list")
@@ -39,13 +31,7 @@ def runs() -> None:
 )
 @JSON_OPTION
 def list_runs(plan: str | None, count: int, as_json: bool) -> None:
-    """List runs, newest first.
-
-    \b
-    Examples:
-      hil runs list
-      hil runs list --plan six-gpu -n 5 --json
-    """
+    """List runs, newest first."""
     from hil.evidence import store
 
     every = store.list_runs()
@@ -79,13 +65,7 @@ def list_runs(plan: str | None, count: int, as_json: bool) -> None:
 @RUN_ARGUMENT
 @JSON_OPTION
 def show(run_id: str, as_json: bool) -> None:
-    """Show one run: its facts, the verdicts of its requirements, and what its links delivered.
-
-    \b
-    Examples:
-      hil runs show
-      hil runs show 3f2a --json       a part of its id is enough
-    """
+    """Show one run: its facts, the verdicts of its requirements, and what its links delivered."""
     from hil.evidence import store
 
     run = store.get_run(run_id)
@@ -125,13 +105,7 @@ def _counts(run: Run) -> str:
 @click.option("--print", "only_print", is_flag=True, help="Only print the report's path.")
 @JSON_OPTION
 def open_report(run_id: str, only_print: bool, as_json: bool) -> None:
-    """Open the report of a run in a browser; makes it first when a crash prevented it.
-
-    \b
-    Examples:
-      hil runs open
-      scp lab-pc:"$(hil runs open last --print)" .      --json: run and path, and opens nothing either
-    """
+    """Open the report of a run in a browser; makes it first when a crash prevented it."""
     run = _kept(run_id)
     page = run.report if run.report and run.report.is_file() else _make_report(run)
     print_result(as_json, {"run": run.run_id, "report": str(page)}, str(page))
@@ -143,12 +117,7 @@ def open_report(run_id: str, only_print: bool, as_json: bool) -> None:
 @RUN_ARGUMENT
 @JSON_OPTION
 def report(run_id: str, as_json: bool) -> None:
-    """Make the report of a run again, also of one that crashed half-way, and print its path.
-
-    \b
-    Example:
-      hil runs report last
-    """
+    """Make the report of a run again, also of one that crashed half-way, and print its path."""
     run = _kept(run_id)
     page = _make_report(run)
     print_result(as_json, {"run": run.run_id, "report": str(page)}, str(page))

@@ -19,15 +19,7 @@ SOONEST_S = 0.5
 
 @click.group()
 def bench() -> None:
-    """Bring a lab up, watch it, take it down.
-
-    \b
-    Examples:
-      hil bench up --lab lab/virtual.yaml
-      hil bench watch                              boards, links, leases, campaign: live; q ends it
-      pytest testplans/six_gpu --bench virtual     tests on the bench that is up
-      hil bench down
-    """
+    """Bring a lab up, watch it, take it down."""
 
 
 @bench.command()
@@ -50,12 +42,6 @@ def up(lab_path: Path, name: str | None, epoch: str | None, wait_s: float | None
     """Bring up the boards and links of a lab; they stay up until `hil bench down`.
 
     Ctrl-C while it comes up takes everything down again.
-
-    \b
-    Examples:
-      hil bench up --lab lab/virtual.yaml
-      hil bench up --lab lab/mine.yaml --name rack1 --wait 30m
-      hil bench up --lab lab/two-planes.yaml --epoch 2026-03-21T00:50:00Z
     """
     from hil.bench.bench import Bench
 
@@ -92,13 +78,7 @@ def up(lab_path: Path, name: str | None, epoch: str | None, wait_s: float | None
 )
 @JSON_OPTION
 def status(name: str | None, bench_name: str | None, as_json: bool) -> int:
-    """Show the benches of this host. Exit code 3 when one has failed or lost its keeper.
-
-    \b
-    Examples:
-      hil bench status
-      hil bench status virtual --json
-    """
+    """Show the benches of this host. Exit code 3 when one has failed or lost its keeper."""
     from hil.bench.state import is_live, known_benches, read_state
 
     name = name or bench_name
@@ -148,13 +128,7 @@ def status(name: str | None, bench_name: str | None, as_json: bool) -> int:
 @click.option("--all", "everything", is_flag=True, help="Every bench that is up.")
 @JSON_OPTION
 def down(name: str | None, everything: bool, as_json: bool) -> None:
-    """Take a bench down: boards, links, namespaces, disks. Real boards are shut down and lose their power.
-
-    \b
-    Examples:
-      hil bench down
-      hil bench down virtual
-    """
+    """Take a bench down: boards, links, namespaces, disks. Real boards are shut down and lose their power."""
     from hil.bench.bench import down as take_down
     from hil.bench.state import is_live, known_benches
 
@@ -178,13 +152,6 @@ def watch(name: str | None, every_s: float, once: bool, as_json: bool) -> None:
     """Watch a bench live: boards, links, leases, the campaign's step; q or Ctrl-C ends it.
 
     Boards' sensors are read every 5 s, so that watching costs them little.
-
-    \b
-    Examples:
-      hil bench watch
-      hil bench watch six --every 5s
-      hil bench watch --once
-      hil bench watch --json             one look, with all figures
     """
     from hil.cli.bench import watch as bench_watch
 
@@ -207,11 +174,6 @@ def export(name: str | None, listen: str, every_s: float, probe: bool) -> None:
 
     A bench that goes down and comes up again is followed; a bench that is named need not be up yet.
     docs/monitoring.md lists all figures.
-
-    \b
-    Examples:
-      hil bench export
-      hil bench export six --listen 127.0.0.1:9435 --every 10s --probe
     """
     from hil.cli.app import Terminated
     from hil.monitor.exporter import BenchCollector, Exporter, host_and_port, is_loopback

@@ -47,13 +47,6 @@ def console(name: str, bench_name: str | None, mode: str | None, stamps: bool) -
 
     It begins with the last lines so far. Several people can use it at once: each sees everything, and every key is
     sent. To a Jetson nothing is sent before `login:`, because a key would open its set-up menu.
-
-    \b
-    Examples:
-      hil board console a1
-      hil board console a1 --log | grep -i panic
-      hil board console a1 --follow --stamps      read-only, with the time before each line
-      picocom "$(hil board console a1 --url)"     another program, alone
     """
     from hil.cli.board import console_log, terminal
 
@@ -85,14 +78,7 @@ def console(name: str, bench_name: str | None, mode: str | None, stamps: bool) -
 @VIA
 @TIMEOUT
 def shell(name: str, command: tuple[str, ...], bench_name: str | None, via: str, timeout_s: float) -> int:
-    """Open a root shell on a board, or run one command; its exit code is this command's.
-
-    \b
-    Examples:
-      hil board shell a1
-      hil board shell a1 -- nvbootctrl dump-slots-info
-      hil board shell b2 --via flight -- uptime
-    """
+    """Open a root shell on a board, or run one command; its exit code is this command's."""
     from hil.boards.protocol import Via
     from hil.cli.board import terminal
 
@@ -125,12 +111,6 @@ def run(
 
     The exit code is 0 when all of them gave 0, else 1; 3 when a board could not be reached. For one board, with its
     exit code and stdin, there is `hil board shell NAME -- COMMAND`.
-
-    \b
-    Examples:
-      hil board run all -- uptime
-      hil board run a1,b2 -- rauc status --output-format=shell
-      hil board run all --json -- cat /proc/sys/kernel/random/boot_id
     """
     from concurrent.futures import ThreadPoolExecutor
 

@@ -33,10 +33,6 @@ def push(
     """Copy a file to a board, to a file or into a folder.
 
     A connection that breaks is opened again and goes on where it was, until --timeout.
-
-    \b
-    Example:
-      hil board push b1 os.raucb /data/os.raucb
     """
     from hil.boards.ssh import transfer
 
@@ -56,12 +52,7 @@ def push(
 def pull(
     name: str, remote: str, local: Path, bench_name: str | None, deadline_s: float, as_json: bool
 ) -> None:
-    """Copy a file from a board, to a file or into a folder; a connection that breaks is opened again, as with `push`.
-
-    \b
-    Example:
-      hil board pull b1 /var/log/syslog b1.syslog
-    """
+    """Copy a file from a board, to a file or into a folder; a broken connection is opened again, as with `push`."""
     from hil.boards.ssh import transfer
 
     with attach_board(bench_name, name) as board:

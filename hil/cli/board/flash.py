@@ -86,12 +86,6 @@ def flash(
 
     A board that was never flashed does not answer, so no bench comes up with it: name its lab file with --lab. The
     board is leased meanwhile.
-
-    \b
-    Examples:
-      hil board flash b1 --tree ~/Linux_for_Tegra --ab --size 8GiB
-      hil board flash b1 --lab lab/mine.yaml --tree ~/Linux_for_Tegra --ab --size 8GiB --yes
-      hil board flash b2 --tree ~/Linux_for_Tegra --storage emmc --config jetson-agx-orin-devkit
     """
     from hil.boards.jetson.flash.target import flash_board, plan_of
     from hil.core import paths

@@ -26,27 +26,14 @@ if TYPE_CHECKING:
 
 @click.group()
 def board() -> None:
-    """List, watch, power, flash and log in to boards of a bench that is up.
-
-    \b
-    Examples:
-      hil board list
-      hil board console a1                   Ctrl-] ends it
-      hil board power a1 cut
-    """
+    """List, watch, power, flash and log in to boards of a bench that is up."""
 
 
 @board.command("list")
 @bench_option
 @JSON_OPTION
 def list_boards(bench_name: str | None, as_json: bool) -> None:
-    """List boards with power, slots and addresses.
-
-    \b
-    Examples:
-      hil board list
-      hil board list --json
-    """
+    """List boards with power, slots and addresses."""
     from concurrent.futures import ThreadPoolExecutor
 
     with attach(bench_name) as bench, ThreadPoolExecutor(len(bench.boards)) as pool:
@@ -130,13 +117,7 @@ def _address(one: Board, via: Via) -> str | None:
 @board_command
 @JSON_OPTION
 def show(name: str, bench_name: str | None, as_json: bool) -> None:
-    """Show everything about one board: module, OS, addresses, cables, sensors.
-
-    \b
-    Examples:
-      hil board show a1
-      hil board show b1 --json
-    """
+    """Show everything about one board: module, OS, addresses, cables, sensors."""
     from hil.boards.capabilities import Inspectable
     from hil.boards.wiring import wiring_of
     from hil.monitor.board_watch import BoardQuestions
@@ -213,13 +194,7 @@ def _print_board(document: dict[str, Any]) -> None:
 )
 @JSON_OPTION
 def slots(name: str, bench_name: str | None, following: Slot | None, as_json: bool) -> None:
-    """Show the two slots of a board as its firmware sees them, or choose the one that starts next.
-
-    \b
-    Examples:
-      hil board slots a1
-      hil board slots a1 --next B            then `hil board power a1 reset` starts B
-    """
+    """Show the two slots of a board as its firmware sees them, or choose the one that starts next."""
     from hil.monitor.board_watch import slots_of
 
     with attach_board(bench_name, name) as one:

@@ -22,12 +22,6 @@ def mode(name: str, wanted: str | None, bench_name: str | None, reboot: bool, as
 
     The numbers of nvpmodel differ between modules and JetPack versions, so only names are accepted: in any case, and
     `50w` finds MODE_50W. `power_mode` in the lab file sets one each time the bench comes up.
-
-    \b
-    Examples:
-      hil board mode a1
-      hil board mode a1 50W --reboot
-      hil board mode a1 --json
     """
     from hil.boards.jetson.power_modes import NvpModel, choose_mode
 

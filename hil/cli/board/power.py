@@ -29,13 +29,6 @@ def power(name: str, action: str, bench_name: str | None, until_booted: bool, as
     off     ask the OS to shut down, then remove power
     cut     remove power at once: what is not on disk is lost
     reset   cut, then on
-
-    \b
-    Examples:
-      hil board power a1 state
-      hil board power a1 cut
-      hil board power a1 reset --until-booted
-      hil -vv board power a1 cut              with every request to the power strip
     """
     with attach_board(bench_name, name) as board:
         if action != "state":

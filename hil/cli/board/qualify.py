@@ -34,11 +34,6 @@ def qualify(
     The board is rebooted and loses its power many times: about 15 boots. An estimate of the time is printed once three
     of them have been timed. Ctrl-C ends it with a page of the results so far. The exit code is 0 when it passed, 1 when
     the board failed, 3 when the bench was at fault or checks were left out.
-
-    \b
-    Examples:
-      hil board qualify b1 --by "A. Technician"
-      hil board qualify b1 --by "A. Technician" --only console --only "power cut"
     """
     from hil.boards.qualification import qualify as run
     from hil.boards.wiring import wiring_of

@@ -22,11 +22,6 @@ def recovery(name: str, lab_path: Path | None, sysfs: Path, bench_name: str | No
 
     By its pin where one is wired, else by its Linux. The module on the port must be the one of the lab file. It stays
     in recovery until `hil board power NAME reset`. Use this to test the recovery cable and the pins of a new board.
-
-    \b
-    Examples:
-      hil board recovery b1                          then `hil board power b1 reset --until-booted`
-      hil board recovery b1 --lab lab/mine.yaml      without a bench: by its pin, or by hand
     """
     from hil.boards.jetson.flash.recovery import meaning
     from hil.boards.jetson.flash.target import into_recovery

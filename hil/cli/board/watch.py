@@ -164,13 +164,6 @@ def watch(name: str, bench_name: str | None, every_s: float, once: bool, as_json
 
     Shows also the lowest and the highest value since the beginning. Where stdout is no terminal: one line per reading;
     with --json: one document per line, with all figures.
-
-    \b
-    Examples:
-      hil board watch a1
-      hil board watch b1 --every 5s
-      hil board watch b1 --once
-      hil board watch b1 --json >b1.jsonl
     """
     with attach_board(bench_name, name) as board, SensorWatch(board) as sensors:
         if once:

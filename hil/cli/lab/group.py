@@ -32,16 +32,7 @@ LAB_FILE = click.Path(path_type=Path)
 
 @click.group()
 def lab() -> None:
-    """Check and show lab files, and write a first one.
-
-    \b
-    Examples:
-      hil lab validate lab/*.yaml
-      hil lab show lab/virtual.yaml
-      hil lab discover -o lab/mine.yaml
-      hil lab reference | less
-      hil lab init rehearsals
-    """
+    """Check and show lab files, and write a first one."""
 
 
 lab.add_command(init)
@@ -52,13 +43,7 @@ lab.add_command(reference)
 @click.argument("files", nargs=-1, required=True, type=LAB_FILE)
 @JSON_OPTION
 def validate(files: tuple[Path, ...], as_json: bool) -> int:
-    """Check lab files; print each fault with file, line, key and the allowed values. Exit code 2 for a fault.
-
-    \b
-    Examples:
-      hil lab validate lab/mine.yaml
-      hil lab validate lab/*.yaml --json
-    """
+    """Check lab files; print each fault with file, line, key and the allowed values. Exit code 2 for a fault."""
     from hil.cli.app import show_error
     from hil.errors import ConfigurationError
     from hil.lab.model import load_lab
@@ -111,13 +96,7 @@ def _check_files_named_in(loaded: Lab) -> None:
 @click.argument("file", type=LAB_FILE)
 @JSON_OPTION
 def show(file: Path, as_json: bool) -> None:
-    """Show the boards, links and addresses of a lab file.
-
-    \b
-    Examples:
-      hil lab show lab/virtual.yaml
-      hil lab show lab/mine.yaml --json
-    """
+    """Show the boards, links and addresses of a lab file."""
     from hil.lab.addressing import board_addresses
     from hil.lab.model import load_lab
 
@@ -198,13 +177,6 @@ def discover(
     Serial adapters, Jetsons on USB (in recovery or running), neighbours that look like Jetsons, GPIO chips. It only
     reads the lists of the kernel, of udev and of DHCP servers on this host: no packet is sent, no device is opened.
     So a board in the network is findings once this host has exchanged packets with it, or gave it its address.
-
-    \b
-    Examples:
-      hil lab discover
-      hil lab discover --network enp3s0 -o lab/mine.yaml
-      hil lab validate lab/mine.yaml              lists the keys to fill in
-      hil lab discover --hubs --json
     """
     from dataclasses import asdict
 

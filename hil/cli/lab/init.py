@@ -21,11 +21,6 @@ def init(directory: Path, as_json: bool) -> None:
     """Write a repository to start from: a lab file, a plan, first tests, a README.
 
     DIR is the working directory unless given. No file is overwritten.
-
-    \b
-    Examples:
-      hil lab init
-      hil lab init rehearsals
     """
     starter = paths.shipped("examples") / "customer"
     files = [path for path in sorted(starter.rglob("*")) if path.is_file() and path.suffix != ".pyc"]

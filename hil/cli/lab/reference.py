@@ -58,14 +58,7 @@ def document() -> str:
 )
 @JSON_OPTION
 def reference(form: str, as_json: bool) -> None:
-    """Print every key of a lab file and of an orbit file: type, unit, default, bounds, meaning, examples.
-
-    \b
-    Examples:
-      hil lab reference | less
-      hil lab reference > docs/lab-reference.md                 after a change of the models
-      hil lab reference --json > lab.schema.json                for an editor that completes YAML
-    """
+    """Print every key of a lab file and of an orbit file: type, unit, default, bounds, meaning, examples."""
     if as_json and form == "md":
         form = "lab-schema"
     if form == "md":

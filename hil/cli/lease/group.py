@@ -46,14 +46,7 @@ HOLDER = click.option(
 
 @click.group()
 def lease() -> None:
-    """Take, list, free and await leases of boards: all of a bench at once, first come first served.
-
-    \b
-    Examples:
-      hil lease take virtual/a1 --for "new fan" --ttl 4h       for a person: until `hil lease free`, or 4 h
-      hil lease list
-      hil lease free virtual/a1
-    """
+    """Take, list, free and await leases of boards: all of a bench at once, first come first served."""
 
 
 @lease.command(cls=BeforeCommand)
@@ -94,11 +87,6 @@ def take(
     also by kill -9. Commands of this program that COMMAND runs use the same boards within this lease. Without
     COMMAND the lease is yours until `hil lease free` or until --ttl is over.
 
-    \b
-    Examples:
-      hil lease take six/a1 six/a2 --for "thermal run" -- ./thermal.sh
-      hil lease take --lab lab/mine.yaml --for "night run" --wait 30m -- hil campaign run testplans/six_gpu --bench mine
-      hil lease take six/a1 --for "new fan" --ttl 4h
     Exit code 3 when a board is not free (in time): the message names its holder, the purpose and the end.
     """
     from hil.leases.leases import PERSON_TTL_S, PROCESS_TTL_S, Leases
@@ -128,13 +116,7 @@ def take(
 @STORE
 @JSON_OPTION
 def list_leases(store: Path | None, as_json: bool) -> None:
-    """List leases with holder, host, purpose, begin and end, and the queue.
-
-    \b
-    Examples:
-      hil lease list
-      hil lease list --json
-    """
+    """List leases with holder, host, purpose, begin and end, and the queue."""
     from hil.leases.rules import boards_text, span, utc
 
     leases = _existing(store)
@@ -188,14 +170,7 @@ def free(
     store: Path | None,
     as_json: bool,
 ) -> None:
-    """End leases, or places in the queue, by number or by board.
-
-    \b
-    Examples:
-      hil lease free 17
-      hil lease free six/a1
-      hil lease free --lab lab/virtual.yaml --force     also other people's; they see that their lease is lost
-    """
+    """End leases, or places in the queue, by number or by board."""
     from hil.leases.leases import Leases
     from hil.leases.rules import boards_text
 
@@ -237,12 +212,7 @@ def free(
 def wait(
     boards: tuple[str, ...], lab_path: Path | None, wait_s: float, store: Path | None, as_json: bool
 ) -> None:
-    """Wait until these boards are free and without a queue. Takes no lease: `take --wait` does.
-
-    \b
-    Example:
-      hil lease wait six/a1 --timeout 10m && echo free
-    """
+    """Wait until these boards are free and without a queue. Takes no lease: `take --wait` does."""
     from hil.leases.leases import Leases
     from hil.leases.rules import boards_text
 
@@ -258,12 +228,7 @@ def wait(
 @STORE
 @JSON_OPTION
 def renew(number: int, ttl_s: float | None, store: Path | None, as_json: bool) -> None:
-    """Renew a person's lease: its term begins again. A command's lease is renewed while the command runs.
-
-    \b
-    Example:
-      hil lease renew 17 --ttl 4h
-    """
+    """Renew a person's lease: its term begins again. A command's lease is renewed while the command runs."""
     from hil.leases.leases import Leases
 
     entry = Leases(store).extend(number, ttl_s=ttl_s)

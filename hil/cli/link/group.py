@@ -40,27 +40,14 @@ def link_command(command: F) -> F:
 
 @click.group()
 def link() -> None:
-    """Show, shape, cut and measure links of a bench that is up.
-
-    \b
-    Examples:
-      hil link show
-      hil link set isl-ab --delay-us 20000 --rate-bps 100000000
-      hil link cut isl-ab;  hil link restore isl-ab
-    """
+    """Show, shape, cut and measure links of a bench that is up."""
 
 
 @link.command()
 @bench_option
 @JSON_OPTION
 def show(bench_name: str | None, as_json: bool) -> None:
-    """Show each direction of each link: its commanded state, the kernel's state, and counted packets.
-
-    \b
-    Examples:
-      hil link show
-      hil link show --json
-    """
+    """Show each direction of each link: its commanded state, the kernel's state, and counted packets."""
     with attach(bench_name) as bench:
         statuses, cut = bench.links.show(), bench.links.cut_links()
         engine = f"{bench.links.engine}: {bench.links.engine_reason}"
@@ -109,11 +96,6 @@ def path(start: str, end: str, bench_name: str | None, as_json: bool) -> int:
     """List the links on the way from START to END now: boards, spacecraft or the ground station.
 
     Exit code 3 when there is no way at this moment.
-
-    \b
-    Examples:
-      hil link path a1 b1
-      hil link path gs-1 sc-b
     """
     from hil.lab.routes import path as way
 
@@ -178,13 +160,7 @@ def set_link(
     loss_ppm: int | None,
     as_json: bool,
 ) -> None:
-    """Change a link; what is not named stays as it is.
-
-    \b
-    Examples:
-      hil link set isl-ab --delay-us 20000 --rate-bps 100000000     20 ms one way and 100 Mbit/s, both directions
-      hil link set isl-ab --loss-ppm 1000 --direction a-to-b        0.1 % of the packets, one direction
-    """
+    """Change a link; what is not named stays as it is."""
     changes: dict[str, Any] = {
         key: value
         for key, value in (("delay_us", delay_us), ("rate_bps", rate_bps), ("loss_ppm", loss_ppm))
@@ -221,12 +197,7 @@ def _status(links: LinkBox, name: str) -> LinkStatus:
 @link_command
 @JSON_OPTION
 def cut(name: str, bench_name: str | None, as_json: bool) -> None:
-    """Cut a link in both directions; what is in flight still arrives, as light would.
-
-    \b
-    Example:
-      hil link cut isl-ab
-    """
+    """Cut a link in both directions; what is in flight still arrives, as light would."""
     with attach(bench_name) as bench:
         bench.links.cut(name)
     print_result(as_json, {"link": name, "state": "cut"}, f"{name}: cut")
@@ -236,12 +207,7 @@ def cut(name: str, bench_name: str | None, as_json: bool) -> None:
 @link_command
 @JSON_OPTION
 def restore(name: str, bench_name: str | None, as_json: bool) -> None:
-    """Restore a link as it was before the cut.
-
-    \b
-    Example:
-      hil link restore isl-ab
-    """
+    """Restore a link as it was before the cut."""
     with attach(bench_name) as bench:
         bench.links.restore(name)
     print_result(as_json, {"link": name, "state": "restored"}, f"{name}: restored")
@@ -257,13 +223,7 @@ def restore(name: str, bench_name: str | None, as_json: bool) -> None:
 )
 @JSON_OPTION
 def probe(name: str, bench_name: str | None, count: int, interval_s: float, as_json: bool) -> int:
-    """Send small packets over a link, both ways, and time them one way. Exit code 3 when none arrives.
-
-    \b
-    Examples:
-      hil link probe isl-ab
-      hil link probe isl-ab -n 1000 --interval 2ms --json
-    """
+    """Send small packets over a link, both ways, and time them one way. Exit code 3 when none arrives."""
     if not 0.001 <= interval_s <= 1:
         raise click.BadParameter("the interval must be 1 ms to 1 s")
     from hil.links.calibration.calibrate import percentile
@@ -315,11 +275,6 @@ def calibrate(
 
     All links unless some are named.  Compensates the engine's own delay.  Exit code 3 when something is outside
     its tolerance.
-
-    \b
-    Examples:
-      hil link calibrate
-      hil link calibrate isl-ab -o /tmp/isl-ab.html
     """
     from hil.cli.link.calibration import facts_of, summary
     from hil.evidence.record import jsonable

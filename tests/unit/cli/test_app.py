@@ -294,6 +294,12 @@ def test_every_help_has_an_example_that_can_be_typed(
         command.make_context(words[-1], arguments)
 
 
+def test_every_section_of_the_examples_belongs_to_a_command() -> None:
+    text = Path(app.__file__).with_name("examples.txt").read_text("utf-8")
+    named = {tuple(words.split()) for words in re.findall(r"(?m)^\[(.+)\]$", text)}
+    assert named <= {*leaves(), *((name,) for name in COMMANDS)}
+
+
 BANNED = {
     "a", "an", "the", "what", "who", "whose", "which", "where", "when", "how", "why", "whatever", "whoever",
     "everything", "all", "every", "this", "these", "that", "links", "runs", "boards", "versions", "power",
