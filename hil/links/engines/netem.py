@@ -11,17 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pyroute2.netlink import (
-    NLM_F_ACK,
-    NLM_F_CREATE,
-    NLM_F_DUMP,
-    NLM_F_REPLACE,
-    NLM_F_REQUEST,
-    nla,
-)
+from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, nla
 from pyroute2.netlink.rtnl import RTM_GETQDISC, RTM_NEWQDISC, TC_H_ROOT
 from pyroute2.netlink.rtnl.tcmsg import sched_netem, tcmsg
 
+from hil.links.engines.rtnl import DUMP, decoded, encoded
 from hil.links.state import PPM, GilbertElliott, LinkState
 
 U32_MAX = 0xFFFFFFFF
@@ -101,46 +95,21 @@ def encode(ifindex: int, state: LinkState, *, limit: int, delay_ns: int, seed: i
     if rate > U32_MAX:
         attrs.append(("TCA_NETEM_RATE64", rate))
     # always there, also as zero: an absent rate would be kept from the last message
-    attrs.append(
-        (
-            "TCA_NETEM_RATE",
-            {"rate": min(rate, U32_MAX), "packet_overhead": 0, "cell_size": 0, "cell_overhead": 0},
-        )
-    )
+    plain = {"rate": min(rate, U32_MAX), "packet_overhead": 0, "cell_size": 0, "cell_overhead": 0}
+    attrs.append(("TCA_NETEM_RATE", plain))
     attrs.append(("TCA_NETEM_LATENCY64", delay_ns))
     if seed is not None:
         attrs.append(("TCA_NETEM_PRNG_SEED", seed))
-    message = NetemMessage()
-    message["index"] = ifindex
-    message["parent"] = TC_H_ROOT
-    message["attrs"] = [
-        ("TCA_KIND", "netem"),
-        (
-            "TCA_OPTIONS",
-            {
-                "delay": min(delay_ns >> _TICK_NS_SHIFT, U32_MAX),
-                "limit": limit,
-                "loss": _share(loss),
-                "gap": 0,
-                "duplicate": 0,
-                "jitter": 0,
-                "attrs": attrs,
-            },
-        ),
-    ]
-    message["header"]["type"] = RTM_NEWQDISC
-    message["header"]["flags"] = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE
-    message.encode()
-    return bytes(message.data)
+    ticks = min(delay_ns >> _TICK_NS_SHIFT, U32_MAX)
+    fixed = {"delay": ticks, "limit": limit, "loss": _share(loss), "gap": 0, "duplicate": 0, "jitter": 0}
+    attributes = [("TCA_KIND", "netem"), ("TCA_OPTIONS", {**fixed, "attrs": attrs})]
+    flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE
+    return encoded(NetemMessage, RTM_NEWQDISC, flags, attributes, index=ifindex, parent=TC_H_ROOT)
 
 
 def dump_request() -> bytes:
     """Compose the RTM_GETQDISC for all NICs of the namespace."""
-    message = NetemMessage()
-    message["header"]["type"] = RTM_GETQDISC
-    message["header"]["flags"] = NLM_F_REQUEST | NLM_F_DUMP
-    message.encode()
-    return bytes(message.data)
+    return encoded(NetemMessage, RTM_GETQDISC, DUMP)
 
 
 def decode(message: bytes, *, mtus: Mapping[int, int] | None = None) -> tuple[int, Netem] | None:
@@ -148,8 +117,7 @@ def decode(message: bytes, *, mtus: Mapping[int, int] | None = None) -> tuple[in
 
     netem does not know MTUs, so ``mtus`` has them by ifindex (else 1500).  Loss of 100 % reads as ``up=False``.
     """
-    parsed = NetemMessage(message)
-    parsed.decode()
+    parsed = decoded(NetemMessage, message)
     if (
         parsed["header"]["type"] != RTM_NEWQDISC
         or parsed.get_attr("TCA_KIND") != "netem"

@@ -17,22 +17,16 @@ from pyroute2.netlink import (
     NLMSG_DONE,
     NLMSG_ERROR,
 )
-from pyroute2.netlink.rtnl import (
-    RTM_GETLINK,
-    RTM_NEWLINK,
-    RTM_NEWQDISC,
-    RTM_NEWTFILTER,
-    TC_H_INGRESS,
-)
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl import RTM_GETLINK, RTM_NEWLINK, RTM_NEWQDISC, RTM_NEWTFILTER, TC_H_INGRESS
+from pyroute2.netlink.rtnl.ifinfmsg import IFF_PROMISC, IFF_UP, ifinfmsg
 from pyroute2.netlink.rtnl.tcmsg import cls_matchall, tcmsg
 
 from hil.errors import BenchError
 
 _HEADER = struct.Struct("=IHHII")
-_NEW = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL
-_IFF_UP, _IFF_PROMISC = 0x1, 0x100
-_INGRESS_HANDLE = 0xFFFF0000
+CHANGE, NEW, DUMP = NLM_F_ACK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, NLM_F_DUMP
+"""Flags of messages besides that of a request."""
+INGRESS_HANDLE = 0xFFFF0000
 _ETH_P_ALL_BE = 0x0300
 _NLMSGERR_ATTR_MSG = 1
 
@@ -95,20 +89,16 @@ def transact(agent: Requester, steps: Sequence[tuple[str, bytes]]) -> list[Reply
 
 def nic_up(ifindex: int) -> bytes:
     """Set a NIC up and promiscuous: it carries frames for other machines' MAC addresses."""
-    message = ifinfmsg()
-    message["index"] = ifindex
-    message["flags"] = message["change"] = _IFF_UP | _IFF_PROMISC
-    return _encoded(message, RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK)
+    flags = IFF_UP | IFF_PROMISC
+    return encoded(ifinfmsg, RTM_NEWLINK, CHANGE, index=ifindex, flags=flags, change=flags)
 
 
 def ingress(ifindex: int) -> bytes:
     """Give a NIC an ingress qdisc, where filters on arriving frames hang."""
-    message = tcmsg()
-    message["index"] = ifindex
-    message["handle"] = _INGRESS_HANDLE
-    message["parent"] = TC_H_INGRESS
-    message["attrs"] = [("TCA_KIND", "ingress")]
-    return _encoded(message, RTM_NEWQDISC, _NEW)
+    attributes = [("TCA_KIND", "ingress")]
+    return encoded(
+        tcmsg, RTM_NEWQDISC, NEW, attributes, index=ifindex, handle=INGRESS_HANDLE, parent=TC_H_INGRESS
+    )
 
 
 def redirect(from_ifindex: int, to_ifindex: int) -> bytes:
@@ -116,35 +106,39 @@ def redirect(from_ifindex: int, to_ifindex: int) -> bytes:
 
     Not a bridge: a bridge costs a factor of six here and has opinions about what it forwards.
     """
-    message = tcmsg()
-    message["index"] = from_ifindex
-    message["parent"] = _INGRESS_HANDLE
-    message["info"] = (1 << 16) | _ETH_P_ALL_BE  # priority 1, every protocol
     action = {"kind": "mirred", "direction": "egress", "action": "redirect", "ifindex": to_ifindex}
-    message["attrs"] = [
-        ("TCA_KIND", "matchall"),
-        ("TCA_OPTIONS", cls_matchall.get_parameters({"action": action})),
-    ]
-    return _encoded(message, RTM_NEWTFILTER, _NEW)
+    options = cls_matchall.get_parameters({"action": action})
+    attributes = [("TCA_KIND", "matchall"), ("TCA_OPTIONS", options)]
+    info = (1 << 16) | _ETH_P_ALL_BE  # priority 1, every protocol
+    return encoded(
+        tcmsg, RTM_NEWTFILTER, NEW, attributes, index=from_ifindex, parent=INGRESS_HANDLE, info=info
+    )
 
 
 def interfaces(agent: Requester) -> dict[str, int]:
     """Return ifindexes by NIC name, in the engine's namespace."""
-    message = _encoded(ifinfmsg(), RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP)
-    (reply,) = transact(agent, [("listing NICs", message)])
-    indexes = {}
-    for raw in reply.messages:
-        parsed = ifinfmsg(raw)
-        parsed.decode()
-        indexes[str(parsed.get_attr("IFLA_IFNAME"))] = int(parsed["index"])
-    return indexes
+    (reply,) = transact(agent, [("listing NICs", encoded(ifinfmsg, RTM_GETLINK, DUMP))])
+    nics = [decoded(ifinfmsg, raw) for raw in reply.messages]
+    return {str(nic.get_attr("IFLA_IFNAME")): int(nic["index"]) for nic in nics}
 
 
-def _encoded(message: Any, kind: int, flags: int) -> bytes:
-    message["header"]["type"] = kind
-    message["header"]["flags"] = flags
+def encoded(
+    form: Any, kind: int, flags: int, attributes: Sequence[tuple[str, Any]] = (), /, **fields: int
+) -> bytes:
+    """Compose a message of pyroute2's class ``form``, with these attributes and fields of its header."""
+    message = form()
+    message.update(fields)
+    message["attrs"] = list(attributes)
+    message["header"].update(type=kind, flags=NLM_F_REQUEST | flags)
     message.encode()
     return bytes(message.data)
+
+
+def decoded(form: Any, raw: bytes) -> Any:
+    """Parse a message of pyroute2's class ``form``."""
+    message = form(raw)
+    message.decode()
+    return message
 
 
 def _messages(data: bytes) -> Iterator[bytes]:

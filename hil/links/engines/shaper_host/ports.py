@@ -9,24 +9,33 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pyroute2.netlink.rtnl import (
+    RTM_DELLINK,
+    RTM_DELQDISC,
+    RTM_GETADDR,
+    RTM_GETLINK,
+    RTM_GETQDISC,
+    RTM_NEWLINK,
+    TC_H_INGRESS,
+    TC_H_ROOT,
+)
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import IFF_PROMISC, IFF_UP, ifinfmsg
+from pyroute2.netlink.rtnl.tcmsg import tcmsg
+
 from hil.errors import BenchError, ConfigurationError
 from hil.links.engines import offload, rtnl
+from hil.links.engines.rtnl import CHANGE, DUMP, INGRESS_HANDLE, NEW, encoded
 from hil.links.wires import Port, Profile
 
 PREFIX = "hil.v"
 """Of the VLANs that are made; nobody else's begin so."""
-_IFLA_MTU, _IFLA_IFNAME, _IFLA_LINK, _IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_AF_SPEC = 4, 3, 5, 13, 18, 26
-_IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_VLAN_ID = 1, 2, 1
-_AF_INET6, _INET6_ADDR_GEN_MODE, _NO_ADDRESS = 10, 8, 1
-_NEWLINK, _DELLINK, _GETLINK, _GETADDR, _DELQDISC, _GETQDISC = 16, 17, 18, 22, 37, 38
-_REQUEST, _ACK, _EXCL, _CREATE, _DUMP = 0x1, 0x4, 0x200, 0x400, 0x300
-_UP, _PROMISC, _LOWER_UP = 0x1, 0x100, 0x10000
-_ROOT, _INGRESS_PARENT, _INGRESS = 0xFFFFFFFF, 0xFFFFFFF1, 0xFFFF0000
+_NO_ADDRESS = 1  # how IPv6 makes an address by itself: not at all
+_LOWER_UP = 0x10000
 _QUEUE_PACKETS = 10_000
 _NO_VLAN = 4095
 _OURS = ("netem", "ingress")
@@ -51,7 +60,7 @@ class Nic:
 
     @property
     def up(self) -> bool:
-        return bool(self.flags & _UP)
+        return bool(self.flags & IFF_UP)
 
 
 class ShaperKernel(Protocol):
@@ -68,24 +77,15 @@ class ShaperKernel(Protocol):
 
 def nics(shaper: ShaperKernel) -> dict[str, Nic]:
     """Return all NICs of the shaper host, by name."""
-    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-    from pyroute2.netlink.rtnl.tcmsg import tcmsg
-
+    listings = (
+        (ifinfmsg, RTM_GETLINK, "NICs"),
+        (ifaddrmsg, RTM_GETADDR, "addresses"),
+        (tcmsg, RTM_GETQDISC, "queueing disciplines"),
+    )
+    steps = [(f"listing its {what}", encoded(form, kind, DUMP)) for form, kind, what in listings]
     links, addresses, qdiscs = (
-        [_parsed(form, raw) for raw in reply.messages]
-        for form, reply in zip(
-            (ifinfmsg, ifaddrmsg, tcmsg),
-            rtnl.transact(
-                shaper,
-                [
-                    ("listing its NICs", _message(_GETLINK, _DUMP, bytes(16))),
-                    ("listing its addresses", _message(_GETADDR, _DUMP, bytes(8))),
-                    ("listing its queueing disciplines", _message(_GETQDISC, _DUMP, bytes(20))),
-                ],
-            ),
-            strict=True,
-        )
+        [rtnl.decoded(form, raw) for raw in reply.messages]
+        for (form, *_), reply in zip(listings, rtnl.transact(shaper, steps), strict=True)
     )
     return {
         str(link.get_attr("IFLA_IFNAME")): Nic(
@@ -198,41 +198,42 @@ def vlan_name(trunk: int, vlan: int) -> str:
 
 def new_vlan(name: str, link: int, vlan: int, mtu: int) -> bytes:
     """Compose `ip link add link LINK name NAME mtu MTU txqueuelen 10000 type vlan id VLAN`."""
-    data = _attribute(_IFLA_VLAN_ID, struct.pack("=H", vlan))
-    info = _attribute(_IFLA_INFO_KIND, b"vlan") + _attribute(_IFLA_INFO_DATA, data)
-    attributes = (
-        _attribute(_IFLA_IFNAME, name.encode() + b"\0")
-        + _attribute(_IFLA_LINK, struct.pack("=I", link))
-        + _attribute(_IFLA_MTU, struct.pack("=I", mtu))
-        + _attribute(_IFLA_TXQLEN, struct.pack("=I", _QUEUE_PACKETS))
-        + _attribute(_IFLA_LINKINFO, info)
-    )
-    return _message(_NEWLINK, _ACK | _CREATE | _EXCL, bytes(16) + attributes)
+    data = {"attrs": [("IFLA_VLAN_ID", vlan)]}
+    attributes = [
+        ("IFLA_IFNAME", name),
+        ("IFLA_LINK", link),
+        ("IFLA_MTU", mtu),
+        ("IFLA_TXQLEN", _QUEUE_PACKETS),
+        ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "vlan"), ("IFLA_INFO_DATA", data)]}),
+    ]
+    return encoded(ifinfmsg, RTM_NEWLINK, NEW, attributes)
 
 
 def delete_link(name: str) -> bytes:
     """Compose `ip link delete NAME`."""
-    return _message(_DELLINK, _ACK, bytes(16) + _attribute(_IFLA_IFNAME, name.encode() + b"\0"))
+    return encoded(ifinfmsg, RTM_DELLINK, CHANGE, [("IFLA_IFNAME", name)])
 
 
 def set_link(index: int, flags: int, mtu: int) -> bytes:
     """Set a NIC up and promiscuous as in ``flags``, and its MTU."""
-    changed = _UP | _PROMISC
-    head = struct.pack("=BxHiII", 0, 0, index, flags & changed, changed)
-    return _message(_NEWLINK, _ACK, head + _attribute(_IFLA_MTU, struct.pack("=I", mtu)))
+    changed = IFF_UP | IFF_PROMISC
+    attributes = [("IFLA_MTU", mtu)]
+    return encoded(
+        ifinfmsg, RTM_NEWLINK, CHANGE, attributes, index=index, flags=flags & changed, change=changed
+    )
 
 
 def address_mode(index: int, mode: int) -> bytes:
     """Set how IPv6 makes an address by itself for a NIC: 1 is not at all."""
-    inner = _attribute(_AF_INET6, _attribute(_INET6_ADDR_GEN_MODE, struct.pack("=B", mode)))
-    head = struct.pack("=BxHiII", 0, 0, index, 0, 0)
-    return _message(_NEWLINK, _ACK, head + _attribute(_IFLA_AF_SPEC, inner))
+    inet6 = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", mode)]}
+    attributes = [("IFLA_AF_SPEC", {"attrs": [("AF_INET6", inet6)]})]
+    return encoded(ifinfmsg, RTM_NEWLINK, CHANGE, attributes, index=index)
 
 
 def delete_qdisc(index: int, *, ingress: bool) -> bytes:
     """Compose `tc qdisc delete dev INDEX root` or `... ingress`."""
-    handle, parent = (_INGRESS, _INGRESS_PARENT) if ingress else (0, _ROOT)
-    return _message(_DELQDISC, _ACK, struct.pack("=BxxxiIII", 0, index, handle, parent, 0))
+    handle, parent = (INGRESS_HANDLE, TC_H_INGRESS) if ingress else (0, TC_H_ROOT)
+    return encoded(tcmsg, RTM_DELQDISC, CHANGE, index=index, handle=handle, parent=parent)
 
 
 def _sweep(shaper: ShaperKernel, present: dict[str, Nic], ports: Sequence[Port]) -> None:
@@ -253,7 +254,7 @@ def _take(shaper: ShaperKernel, name: str, nic: Nic, mtu: int, *, profile: Profi
         shaper.undo(delete_qdisc(nic.index, ingress=False))
         shaper.undo(delete_qdisc(nic.index, ingress=True))
         _no_own_address(shaper, nic)
-    flags = nic.flags | _UP | (_PROMISC if whole else 0)
+    flags = nic.flags | IFF_UP | (IFF_PROMISC if whole else 0)
     rtnl.transact(shaper, [(f"port {name} up, MTU {mtu}", set_link(nic.index, flags, max(mtu, nic.mtu)))])
     _plain(shaper, name, profile)
 
@@ -278,20 +279,6 @@ def _plain(shaper: ShaperKernel, name: str, profile: Profile) -> None:
 def asking(shaper: ShaperKernel, name: str) -> Callable[[bytes], bytes]:
     """Return the call that sends SIOCETHTOOL to one NIC of the shaper host."""
     return lambda request: shaper.ioctl(name, request)
-
-
-def _message(kind: int, flags: int, body: bytes) -> bytes:
-    return struct.pack("=IHHII", 16 + len(body), kind, _REQUEST | flags, 0, 0) + body
-
-
-def _attribute(kind: int, content: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(content), kind) + content + bytes(-len(content) % 4)
-
-
-def _parsed(form: Any, raw: bytes) -> Any:
-    message = form(raw)
-    message.decode()
-    return message
 
 
 def _address_mode(link: Any) -> int | None:

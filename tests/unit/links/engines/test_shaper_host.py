@@ -120,7 +120,7 @@ def set_link_up(index: int) -> bytes:
 def new_vlan(name: bytes, link: int, vlan: int, mtu: int) -> bytes:
     """As `ip link add link ... type vlan id ...` has it, each attribute written out."""
     data = struct.pack("=HHH2x", 6, 1, vlan)
-    info = struct.pack("=HH4s", 8, 1, b"vlan") + struct.pack("=HH", 4 + len(data), 2) + data
+    info = attribute(1, b"vlan\0") + struct.pack("=HH", 4 + len(data), 2) + data
     body = bytes(16) + attribute(3, name + b"\0")
     body += (
         struct.pack("=HHI", 8, 5, link) + struct.pack("=HHI", 8, 4, mtu) + struct.pack("=HHI", 8, 13, 10_000)
