@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import random
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
-from hil.core.wait import poll_until
 from hil.links.calibration.probe import Probe
 
 _BLOCK_B = 1 << 17
@@ -36,49 +36,34 @@ def deliver(
     What has not arrived after ``deadline_s`` is not waited for; a connection that cannot be made is told of in
     its :class:`Delivery`.
     """
+    sent = {probe: random.Random(sizes_b[probe]).randbytes(sizes_b[probe]) for probe in probes}
+    receivers: dict[Probe, socket.socket] = {}
+    errors: dict[Probe, str] = {}
     with ExitStack() as stack:
-        flows: dict[Probe, _Flow] = {}
-        errors: dict[Probe, str] = {}
         for probe in probes:
             try:
-                flows[probe] = _Flow(stack, probe, sizes_b[probe])
+                sender, receivers[probe] = (stack.enter_context(sock) for sock in probe.tcp_pair())
+                sender.setblocking(False)
+                sender.send(sent[probe])  # the buffer holds all of it
             except OSError as exc:
                 errors[probe] = str(exc)
-        for _ in poll_until(deadline_s, every_s=0.001):
-            while any([flow.step() for flow in flows.values()]):
-                continue
-            if all(flow.finished for flow in flows.values()):
+        until = time.monotonic() + deadline_s
+        received = {probe: _received(sock, sizes_b[probe], until) for probe, sock in receivers.items()}
+    deliveries = []
+    for probe in probes:
+        got = received.get(probe, b"")
+        differing = sum(1 for before, after in zip(sent[probe], got, strict=False) if before != after)
+        deliveries.append(Delivery(len(sent[probe]), len(got), differing, errors.get(probe, "")))
+    return deliveries
+
+
+def _received(sock: socket.socket, size_b: int, until: float) -> bytes:
+    got = bytearray()
+    with suppress(TimeoutError):
+        while len(got) < size_b:
+            sock.settimeout(max(0.001, until - time.monotonic()))  # what lies there is read in any case
+            block = sock.recv(_BLOCK_B)
+            if not block:
                 break
-        return [
-            flows[probe].result() if probe in flows else Delivery(sizes_b[probe], 0, 0, errors[probe])
-            for probe in probes
-        ]
-
-
-class _Flow:
-    def __init__(self, stack: ExitStack, probe: Probe, size_b: int) -> None:
-        self._sender, self._receiver = (stack.enter_context(sock) for sock in probe.tcp_pair())
-        self._sender.setblocking(False)
-        self._receiver.setblocking(False)
-        self._data = random.Random(size_b).randbytes(size_b)
-        self._sent = 0
-        self._got = bytearray()
-
-    @property
-    def finished(self) -> bool:
-        return len(self._got) >= len(self._data)
-
-    def step(self) -> bool:
-        """Send and receive what is possible now; whether anything was."""
-        before = self._sent + len(self._got)
-        with suppress(BlockingIOError):
-            while self._sent < len(self._data):
-                self._sent += self._sender.send(self._data[self._sent : self._sent + _BLOCK_B])
-        with suppress(BlockingIOError):
-            while block := self._receiver.recv(_BLOCK_B, socket.MSG_DONTWAIT):
-                self._got += block
-        return self._sent + len(self._got) > before
-
-    def result(self) -> Delivery:
-        differing = sum(1 for sent, got in zip(self._data, self._got, strict=False) if sent != got)
-        return Delivery(len(self._data), len(self._got), differing)
+            got += block
+    return bytes(got)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hil.links.state import PPM, GilbertElliott, LinkState
 
 _CONFIDENCE = 0.99
-_MOST = 200_000  # of packets, for which the distribution of a two-state chain is worked out
+_MOST = 200_000  # of packets, for which the distribution is worked out
 
 
 def acceptance_counts(state: LinkState, sent: int) -> tuple[int, int]:
@@ -17,14 +17,18 @@ def acceptance_counts(state: LinkState, sent: int) -> tuple[int, int]:
     The central part of the distribution of the count, without approximation: binomial for independent loss, and
     for Gilbert-Elliott that of the two-state chain (see :func:`chain_distribution`), whose spread is
     ``sum var + 2 * sum_k (sent - k) * (loss_bad - loss_good)^2 * P(bad) * P(good) * (1 - p - r)^k``: for long
-    bursts many times that of independent loss of the same share.  ValueError above 200,000 packets of bursty loss.
+    bursts many times that of independent loss of the same share.  ValueError above 200,000 packets.
     """
-    share = state.mean_loss_ppm / PPM
-    if state.gemodel:
-        return _central(chain_distribution(state.gemodel, sent))
-    if share in (0.0, 1.0):
-        return (round(share * sent), round(share * sent))
-    return _central(_binomial(sent, share))
+    import numpy as np
+
+    share = state.mean_loss_ppm
+    if share in (0, PPM) and not state.gemodel:
+        return (share // PPM * sent,) * 2
+    independent = GilbertElliott(1, 1, loss_bad_ppm=share, loss_good_ppm=share)  # the same in both states
+    tail = (1 - _CONFIDENCE) / 2
+    totals = np.cumsum(chain_distribution(state.gemodel or independent, sent))
+    low, high = np.searchsorted(totals, [tail, 1 - tail]).tolist()
+    return low, min(high, sent)
 
 
 def chain_distribution(ge: GilbertElliott, sent: int) -> Sequence[float]:
@@ -37,7 +41,7 @@ def chain_distribution(ge: GilbertElliott, sent: int) -> Sequence[float]:
     import numpy as np
 
     if sent > _MOST:
-        raise ValueError(f"{sent} packets of bursty loss; at most {_MOST}")
+        raise ValueError(f"{sent} packets; at most {_MOST}")
     p, r = ge.p_ppm / PPM, ge.r_ppm / PPM
     z = np.exp(-2j * np.pi * np.arange(sent + 1) / (sent + 1))
     good = 1 + ge.loss_good_ppm / PPM * (z - 1)
@@ -99,26 +103,3 @@ def bursts(lost: Sequence[int]) -> list[int]:
         else:
             lengths.append(1)
     return lengths
-
-
-def _central(chances: Sequence[float]) -> tuple[int, int]:
-    tail = (1 - _CONFIDENCE) / 2
-    total, low = 0.0, -1
-    for k, chance in enumerate(chances):
-        total += chance
-        if low < 0 and total >= tail:
-            low = k
-        if total >= 1 - tail:
-            return low, k
-    return max(low, 0), len(chances) - 1
-
-
-def _binomial(count: int, share: float) -> list[float]:
-    """Return P(X = k), k = 0 .. ``count``."""
-    log_ways = (
-        math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1) for k in range(count + 1)
-    )
-    return [
-        math.exp(ways + k * math.log(share) + (count - k) * math.log1p(-share))
-        for k, ways in enumerate(log_ways)
-    ]

@@ -22,6 +22,7 @@ from typing import Self
 from hil.core import netns
 from hil.core.wait import poll_until
 from hil.errors import BenchError
+from hil.links.engines.agent import clock_offset
 from hil.links.link_box import Direction, End, LinkStatus
 from hil.links.state import ETHERNET_HEADER_B
 
@@ -35,6 +36,7 @@ SMALL_FRAME_B = _SMALL_B + HEADERS_B
 _UDP_SEGMENT = 103
 _BURST_B = 60_000
 _CATCH_UP_S = 0.002
+_BLAST_AHEAD = 1.1
 _BLAST_LEAD_S = 0.012  # every link's queue holds 20 ms
 _BLAST_QUIET_S = 0.05  # frames follow one another until the last has come
 _SIOCGIFADDR = 0x8915
@@ -96,9 +98,9 @@ class Probe:
         self._sequence = 0
         self.arrivals()
 
-    def send(self, payload_b: int = _SMALL_B) -> bool:
-        """Send one probe of ``payload_b`` bytes of UDP payload; False when the sender's own queue is full."""
-        filling = bytes(payload_b - _PROBE.size)
+    def send(self) -> bool:
+        """Send one small probe; False when the sender's own queue is full."""
+        filling = bytes(_SMALL_B - _PROBE.size)
         try:
             self._sender.send(_PROBE.pack(self._nonce, time.monotonic_ns(), self._sequence, 0) + filling)
         except BlockingIOError:
@@ -134,7 +136,9 @@ class Probe:
 
     def arrivals(self) -> list[Arrival]:
         """Return what has arrived since the last call, in order of arrival."""
-        offset = _realtime_less_monotonic_ns()
+        offset_ns = clock_offset(
+            time.monotonic_ns, time.time_ns
+        ).offset_ns  # the kernel's stamps are of the day
         arrived: list[Arrival] = []
         while True:
             try:
@@ -149,7 +153,9 @@ class Probe:
             for _, kind, value in ancillary:
                 if kind == _SO_TIMESTAMPNS:
                     seconds, nanoseconds = _TIMESPEC.unpack(value[: _TIMESPEC.size])
-                    arrived.append(Arrival(sequence, sent_ns, seconds * 1_000_000_000 + nanoseconds - offset))
+                    arrived.append(
+                        Arrival(sequence, sent_ns, seconds * 1_000_000_000 + nanoseconds + offset_ns)
+                    )
 
     def tcp_pair(self) -> tuple[socket.socket, socket.socket]:
         """Connect a TCP pair along the same way, with buffers of 32 MB: (sender, receiver)."""
@@ -212,7 +218,6 @@ def pace(
     *,
     count: int,
     interval_s: float,
-    payload_b: int = _SMALL_B,
     spread: bool = False,
 ) -> None:
     """Send ``count`` probes in every direction, evenly, starting afresh.
@@ -226,7 +231,7 @@ def pace(
         due = time.monotonic()
         for _ in range(count):
             for at, probe in enumerate(probes, 1):
-                probe.send(payload_b)
+                probe.send()
                 if spread or at == len(probes):
                     due += interval_s / len(probes) if spread else interval_s
                     due = max(due, time.monotonic() - _CATCH_UP_S)
@@ -248,17 +253,15 @@ def collect(probe: Probe, *, expected: int, quiet_s: float = 0.15) -> list[Arriv
     return arrived
 
 
-def blast(
-    probe: Probe, *, rate_bps: int, frame_b: int, frames: int, ahead: float = 1.1
-) -> tuple[list[Arrival], float]:
-    """Send ``frames`` frames at ``ahead`` times ``rate_bps``; arrivals, and the rate that was really offered.
+def blast(probe: Probe, *, rate_bps: int, frame_b: int, frames: int) -> tuple[list[Arrival], float]:
+    """Send ``frames`` frames at 1.1 times ``rate_bps``; arrivals, and the rate that was really offered.
 
     Too much is offered on purpose, and some of it at once: the link's queue then does not run empty when the
     sender is held up for a moment, and frames leave it exactly at the link's rate.
     """
     probe.restart()
     payload_b = frame_b - HEADERS_B
-    gap_s = frame_b * 8 / (rate_bps * ahead)
+    gap_s = frame_b * 8 / (rate_bps * _BLAST_AHEAD)
     most = min(40, _BURST_B // payload_b)
     at_once = max(1, int(_BLAST_LEAD_S / gap_s))
     sent, skipped = 0, 0.0  # what a sender that was held up does not make up for, in frames
@@ -325,15 +328,3 @@ def tcp_rate_bps(probe: Probe, mtu: int, *, seconds: float = 1.0) -> float | Non
         return None
     segment_b = mtu - 52  # IPv4 and TCP with timestamps
     return received * 8 / (last - begun) * (mtu + ETHERNET_HEADER_B) / segment_b
-
-
-def _realtime_less_monotonic_ns() -> int:
-    """Return the offset between the kernel's receive stamps and the sender's clock; the tightest of a few readings."""
-    best, offset = 1 << 62, 0
-    for _ in range(5):
-        before = time.monotonic_ns()
-        real = time.time_ns()
-        after = time.monotonic_ns()
-        if after - before < best:
-            best, offset = after - before, real - (before + after) // 2
-    return offset

@@ -32,6 +32,18 @@ class ClockOffset:
     at_ns: int
 
 
+def clock_offset(now_ns: Callable[[], int], other_ns: Callable[[], int], *, readings: int = 5) -> ClockOffset:
+    """Measure our clock less another by the tightest round trip (as NTP does: it was read in the middle)."""
+    trips = []
+    for _ in range(readings):
+        before_ns = now_ns()
+        read_ns = other_ns()
+        after_ns = now_ns()
+        trips.append((after_ns - before_ns, (before_ns + after_ns) // 2 - read_ns, after_ns))
+    round_trip_ns, offset_ns, at_ns = min(trips)
+    return ClockOffset(offset_ns, -(-round_trip_ns // 2), at_ns)
+
+
 class Agent(ABC):
     """What an engine can do; everything is built on :meth:`ask`.
 
@@ -65,16 +77,8 @@ class Agent(ABC):
         return int.from_bytes(self.ask(Kind.CLOCK), "little")
 
     def offset(self, now_ns: Callable[[], int], *, readings: int = 5) -> ClockOffset:
-        """Measure our clock less the engine's by the tightest round trip (as NTP does: it was read in the middle)."""
-        trips = []
-        for _ in range(readings):
-            before_ns = now_ns()
-            engine_ns = self.clock()
-            after_ns = now_ns()
-            middle_ns = (before_ns + after_ns) // 2
-            trips.append((after_ns - before_ns, middle_ns - engine_ns, after_ns))
-        round_trip_ns, offset_ns, at_ns = min(trips)
-        return ClockOffset(offset_ns, -(-round_trip_ns // 2), at_ns)
+        """Measure our clock less the engine's, as :func:`clock_offset` does."""
+        return clock_offset(now_ns, self.clock, readings=readings)
 
     def ethtool(self, ifname: str, command: int, value: int) -> None:
         """Send SIOCETHTOOL with a plain value, inside the engine; BenchError when the ioctl fails."""

@@ -86,10 +86,10 @@ def encode(ifindex: int, state: LinkState, *, limit: int, delay_ns: int, seed: i
     if state.gemodel and state.up:
         ge = state.gemodel
         passes = {
-            "p": _share(ge.p_ppm),
-            "r": _share(ge.r_ppm),
-            "h": _share(PPM - ge.loss_bad_ppm),
-            "k1": _share(ge.loss_good_ppm),
+            "p": share(ge.p_ppm),
+            "r": share(ge.r_ppm),
+            "h": share(PPM - ge.loss_bad_ppm),
+            "k1": share(ge.loss_good_ppm),
         }
         attrs.append(("TCA_NETEM_LOSS", {"attrs": [("NETEM_LOSS_GE", passes)]}))
     if rate > U32_MAX:
@@ -101,7 +101,7 @@ def encode(ifindex: int, state: LinkState, *, limit: int, delay_ns: int, seed: i
     if seed is not None:
         attrs.append(("TCA_NETEM_PRNG_SEED", seed))
     ticks = min(delay_ns >> _TICK_NS_SHIFT, U32_MAX)
-    fixed = {"delay": ticks, "limit": limit, "loss": _share(loss), "gap": 0, "duplicate": 0, "jitter": 0}
+    fixed = {"delay": ticks, "limit": limit, "loss": share(loss), "gap": 0, "duplicate": 0, "jitter": 0}
     attributes = [("TCA_KIND", "netem"), ("TCA_OPTIONS", {**fixed, "attrs": attrs})]
     flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE
     return encoded(NetemMessage, RTM_NEWQDISC, flags, attributes, index=ifindex, parent=TC_H_ROOT)
@@ -170,10 +170,10 @@ def _stats(parsed: Any) -> tuple[Any, Any]:
     return stats.get_attr("TCA_STATS_BASIC") or {}, stats.get_attr("TCA_STATS_QUEUE") or {}
 
 
-def _share(ppm: int) -> int:
+def share(ppm: int) -> int:
     """Return the parts per million on netem's scale, where all is 2**32 - 1; rounded to nearest."""
     return (ppm * U32_MAX + PPM // 2) // PPM
 
 
-def _ppm(share: int) -> int:
-    return (share * PPM + U32_MAX // 2) // U32_MAX
+def _ppm(scaled: int) -> int:
+    return (scaled * PPM + U32_MAX // 2) // U32_MAX

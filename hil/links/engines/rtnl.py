@@ -141,6 +141,18 @@ def decoded(form: Any, raw: bytes) -> Any:
     return message
 
 
+def attributes(data: bytes, at: int) -> dict[int, tuple[int, int]]:
+    """Return where the content of each attribute from ``at`` on begins and ends, by kind."""
+    places = {}
+    while at + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, at)
+        if length < 4:
+            break
+        places[kind & 0x3FFF] = at + 4, at + length
+        at += -(-length // 4) * 4
+    return places
+
+
 def _messages(data: bytes) -> Iterator[bytes]:
     at = 0
     while at + _HEADER.size <= len(data):
@@ -153,12 +165,5 @@ def _messages(data: bytes) -> Iterator[bytes]:
 
 def _extended_text(message: bytes) -> str:
     """Return the message string of an extended acknowledgement (the request in it is capped to its header)."""
-    at = _HEADER.size + 4 + _HEADER.size
-    while at + 4 <= len(message):
-        length, kind = struct.unpack_from("=HH", message, at)
-        if length < 4:
-            break
-        if kind == _NLMSGERR_ATTR_MSG:
-            return message[at + 4 : at + length].rstrip(b"\0").decode(errors="replace")
-        at += -(-length // 4) * 4
-    return ""
+    begin, end = attributes(message, _HEADER.size + 4 + _HEADER.size).get(_NLMSGERR_ATTR_MSG, (0, 0))
+    return message[begin:end].rstrip(b"\0").decode(errors="replace")
