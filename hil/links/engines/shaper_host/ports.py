@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -126,17 +126,9 @@ def lay(shaper: ShaperKernel, ports: Sequence[Port], *, mtus: Sequence[int], pro
             if port.nic == name and port.vlan is not None:
                 vlan = vlan_name(number, port.vlan)
                 shaper.undo(delete_link(vlan))
-                rtnl.transact(
-                    shaper,
-                    [
-                        (
-                            f"{port} (kernel module 8021q)",
-                            new_vlan(vlan, present[name].index, port.vlan, own_mtu),
-                        )
-                    ],
-                )
-                new_nic = nics(shaper)[vlan]
-                _no_own_address(shaper, new_nic)
+                message = new_vlan(vlan, present[name].index, port.vlan, own_mtu)
+                rtnl.transact(shaper, [(f"{port} (kernel module 8021q)", message)])
+                no_own_address(shaper, nics(shaper)[vlan])
                 _plain(shaper, vlan, profile)
     numbers = {name: number for number, name in enumerate(trunks)}
     return [p.nic if p.vlan is None else vlan_name(numbers[p.nic], p.vlan) for p in ports]
@@ -165,7 +157,7 @@ def makes_vlans(shaper: rtnl.Requester) -> bool:
     return True
 
 
-def check(port: Port, present: dict[str, Nic]) -> None:
+def check(port: Port, present: Mapping[str, Nic]) -> None:
     """Raise ConfigurationError for a port that is not there, or that is not ours to use."""
     nic = present.get(port.nic)
     if nic is None:
@@ -253,13 +245,13 @@ def _take(shaper: ShaperKernel, name: str, nic: Nic, mtu: int, *, profile: Profi
     if whole:
         shaper.undo(delete_qdisc(nic.index, ingress=False))
         shaper.undo(delete_qdisc(nic.index, ingress=True))
-        _no_own_address(shaper, nic)
+        no_own_address(shaper, nic)
     flags = nic.flags | IFF_UP | (IFF_PROMISC if whole else 0)
     rtnl.transact(shaper, [(f"port {name} up, MTU {mtu}", set_link(nic.index, flags, max(mtu, nic.mtu)))])
     _plain(shaper, name, profile)
 
 
-def _no_own_address(shaper: ShaperKernel, nic: Nic) -> None:
+def no_own_address(shaper: ShaperKernel, nic: Nic) -> None:
     """Turn off addresses that IPv6 makes by itself: it would put its own packets on the link."""
     if nic.address_mode is None or nic.address_mode == _NO_ADDRESS:
         return
