@@ -14,16 +14,14 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from hil.errors import ConfigurationError
+from hil.errors import BenchError, ConfigurationError
 from hil.evidence.events import LinkCommanded, LinkCut, LinkRestored
 from hil.evidence.sink import NullSink, Sink
-from hil.links.assembly import join, records
 from hil.links.commanded import BoxRecord, LinkRecord, Override, RecordFile
 from hil.links.engines import netem, rtnl
 from hil.links.engines.agent import Agent
 from hil.links.engines.agent_server import AgentClient, AgentServer
-from hil.links.engines.choose import choose
-from hil.links.engines.kinds import Site
+from hil.links.engines.kinds import Kernels, Site, choose
 from hil.links.schedule.windows import Windows, scheduled_state
 from hil.links.shape import DIRECTIONS, Direction, shape_of, shape_step, slot
 from hil.links.state import LinkState
@@ -96,10 +94,10 @@ class LinkBox:
                 engine_reason="; ".join(filter(None, (choice.reason, started.note))),
                 profile=profile,
                 seed=seed,
-                links=records(started, wires),
+                links=_records(started, wires),
                 clock=first.offset(time.monotonic_ns) if first.own_clock else None,
             )
-            join(started, record.links, seed)
+            _join(started, record.links, seed)
             server = AgentServer(agents, socket_path)
             undo.callback(server.close)
             store = RecordFile.beside(socket_path)
@@ -321,3 +319,42 @@ class LinkBox:
             rtnl.transact(agent, steps)
         if freed := [slot(position, d) for d in DIRECTIONS if d in old.override and d not in new.override]:
             agent.release(freed)
+
+
+def _records(kernels: Kernels, wires: Sequence[Wire]) -> tuple[LinkRecord, ...]:
+    """Return the record of each link, by the kernels' own numbers for the NICs. BenchError when a kernel lacks one."""
+    indexes = [rtnl.interfaces(agent) for agent in kernels.agents]
+    if missing := [nic for p in kernels.nics for nic in (p.a, p.b) if nic not in indexes[p.kernel]]:
+        raise BenchError(f"the link engine has no NIC {', '.join(missing)}")
+    return tuple(
+        LinkRecord(
+            name=wire.name,
+            a=(wire.a.namespace, wire.a.ifname),
+            b=(wire.b.namespace, wire.b.ifname),
+            egress={"a_to_b": indexes[place.kernel][place.b], "b_to_a": indexes[place.kernel][place.a]},
+            commanded={"a_to_b": wire.a_to_b, "b_to_a": wire.b_to_a},
+            kernel=place.kernel,
+        )
+        for wire, place in zip(wires, kernels.nics, strict=True)
+    )
+
+
+def _join(kernels: Kernels, links: Sequence[LinkRecord], seed: int | None) -> None:
+    """Set the NICs up, join and shape the two ends of every link as commanded. BenchError when a kernel refuses."""
+    for number, agent in enumerate(kernels.agents):
+        own = [link for link in links if link.kernel == number]
+        agent.set_up_nics([link.egress[direction] for link in own for direction in ("b_to_a", "a_to_b")])
+        rtnl.transact(agent, [step for link in own for step in _joining(link, seed)])
+
+
+def _joining(link: LinkRecord, seed: int | None) -> list[tuple[str, bytes]]:
+    near_a, near_b = link.egress["b_to_a"], link.egress["a_to_b"]
+    return [
+        (f"ingress at {link.name} a", rtnl.ingress(near_a)),
+        (f"ingress at {link.name} b", rtnl.ingress(near_b)),
+        shape_step(link, "a_to_b", seed),
+        shape_step(link, "b_to_a", seed),
+        # redirection last: nothing passes before it is shaped
+        (f"redirect {link.name} a to b", rtnl.redirect(near_a, near_b)),
+        (f"redirect {link.name} b to a", rtnl.redirect(near_b, near_a)),
+    ]

@@ -17,7 +17,7 @@ from hil.bench.clean import clean
 from hil.bench.state import read_state
 from hil.core.wait import wait_until
 from hil.errors import BenchError
-from hil.links.engines.choose import choose
+from hil.links.engines.kinds import choose
 from tests.kits import checkout
 from tests.kits.host_state import leftovers
 

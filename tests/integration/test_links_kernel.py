@@ -17,8 +17,8 @@ from hil.links.calibration.probe import Probe, blast, collect, pace, warm_up
 from hil.links.engines import cables, netem, rtnl
 from hil.links.engines.agent import Agent
 from hil.links.engines.agent_server import AgentClient, AgentServer
-from hil.links.engines.choose import choose
 from hil.links.engines.kernel import KernelAgent, missing_in_kernel
+from hil.links.engines.kinds import choose
 from hil.links.engines.relay import Kind
 from hil.links.link_box import End, LinkBox, Wire
 from hil.links.state import LinkState

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from hil.boards.ssh.login import Target
@@ -106,7 +107,7 @@ class Machine:
         with log_in(self.target) as shell, ShaperHostAgent(shell, self.relay) as agent:
             nics = ports.nics(agent)
             features = {
-                name: offload.segmenting(ports.asking(agent, name), udp_only=False)
+                name: offload.segmenting(partial(agent.ioctl, name), udp_only=False)
                 for name in (*PORTS, TRUNK)
             }
         return "\n".join(f"{name} {nic} {features.get(name)}" for name, nic in sorted(nics.items()))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from hil.boards.ssh.login import Target
@@ -20,7 +20,6 @@ from hil.images.pki import ensure_pki
 from hil.images.rootfs import ensure_base
 from hil.links.engines import offload, rtnl
 from hil.links.engines.kernel import KernelAgent
-from hil.links.engines.relay import Kind
 from hil.links.engines.shaper_host import ports
 from hil.links.engines.shaper_host.agent import ShaperHostAgent, install, log_in
 from hil.links.wires import Port
@@ -78,7 +77,9 @@ class LocalShaperHost:
             for argv in argvs
         ]
         with KernelAgent(self.namespace) as agent:
-            said += [str(offload.segmenting(_asking(agent, port), udp_only=False)) for port in ("p0", "p1")]
+            said += [
+                str(offload.segmenting(partial(agent.ioctl, port), udp_only=False)) for port in ("p0", "p1")
+            ]
         lines = "\n".join(said).replace("noop", "noqueue").splitlines()
         # what the kernel gives a NIC by itself when it is first up
         return "\n".join(line for line in lines if not line.startswith("qdisc noqueue"))
@@ -167,10 +168,6 @@ def _serve(shaper: str, near: str, directory: Path) -> tuple[subprocess.Popen[by
 
 def _target(namespace: str, key: Path, host_key: str) -> Target:
     return Target("shaper host", namespace, ADDRESS, key, host_key, under_test=False)
-
-
-def _asking(agent: KernelAgent, nic: str) -> offload.Ioctl:
-    return lambda request: agent.ask(Kind.IOCTL, struct.pack("16s", nic.encode()) + request)[4:]
 
 
 def _ip(*argv: str) -> None:

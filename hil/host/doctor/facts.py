@@ -105,7 +105,7 @@ def _probe() -> KernelFacts:
 
 
 def _links_lack() -> dict[str, str]:
-    from hil.links.engines.choose import automatic
+    from hil.links.engines.kinds import automatic
 
     lacking = {}
     for name, kind in automatic().items():

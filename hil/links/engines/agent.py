@@ -85,6 +85,21 @@ class Agent(ABC):
         _log.debug("ethtool %s: command %#x, value %d", ifname, command, value)
         _check(self.ask(Kind.ETHTOOL, struct.pack("<16sII", ifname.encode(), command, value)), ifname)
 
+    def ioctl(self, ifname: str, request: bytes) -> bytes:
+        """Send a SIOCETHTOOL request to a NIC there; return its buffer as the kernel leaves it, else BenchError."""
+        answer = self.ask(Kind.IOCTL, struct.pack("16s", ifname.encode()) + request)
+        _check(answer[:4], f"ethtool of NIC {ifname}")
+        return answer[4:]
+
+    def undo(self, message: bytes) -> None:
+        """Note a netlink message that the relay sends when the connection ends, however it does; last noted first."""
+        _check(self.ask(Kind.UNDO, struct.pack("<I", Kind.NETLINK) + message), "to note how to undo")
+
+    def undo_ioctl(self, ifname: str, request: bytes) -> None:
+        """Note a SIOCETHTOOL request like the message of :meth:`undo`."""
+        payload = struct.pack("<I16s", Kind.IOCTL, ifname.encode()) + request
+        _check(self.ask(Kind.UNDO, payload), "to note how to undo")
+
     def shape(self, slot: int, shape: Shape) -> None:
         """Teach the engine to make a message of a row of ``slot``; what is due there is applied anew."""
         _log.debug("slot %d: %s", slot, shape)

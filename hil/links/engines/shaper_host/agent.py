@@ -9,21 +9,16 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-import struct
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from hil.boards.ssh.login import Target, sudo_failed
 from hil.boards.ssh.shell import SshShell
 from hil.errors import BenchError, HilError
 from hil.links.engines.agent import Agent, ClockOffset
 from hil.links.engines.relay import Kind, RelayLine, compile_relay
-
-if TYPE_CHECKING:
-    pass
 
 SILENCE_S = 15
 """Seconds without a frame after which the relay ends and undoes: a cable was pulled, and no TCP connection ended."""
@@ -109,21 +104,6 @@ class ShaperHostAgent(Agent):
         self.latest = super().offset(now_ns, readings=readings)
         return self.latest
 
-    def ioctl(self, ifname: str, request: bytes) -> bytes:
-        """Send a SIOCETHTOOL request to a NIC there; return its buffer as the kernel leaves it, else BenchError."""
-        answer = self.ask(Kind.IOCTL, struct.pack("16s", ifname.encode()) + request)
-        self._check(answer[:4], f"NIC {ifname}: ethtool")
-        return answer[4:]
-
-    def undo(self, message: bytes) -> None:
-        """Note a netlink message that the relay sends when the connection ends, however it does; last noted first."""
-        self._check(self.ask(Kind.UNDO, struct.pack("<I", Kind.NETLINK) + message), "to note how to undo")
-
-    def undo_ioctl(self, ifname: str, request: bytes) -> None:
-        """Note a SIOCETHTOOL request like the message of :meth:`undo`."""
-        payload = struct.pack("<I16s", Kind.IOCTL, ifname.encode()) + request
-        self._check(self.ask(Kind.UNDO, payload), "to note how to undo")
-
     def close(self) -> None:
         """End the relay there and wait up to 3 s until it has undone what it did."""
         self._ended.set()
@@ -140,11 +120,6 @@ class ShaperHostAgent(Agent):
         with suppress(HilError):  # the next request finds the same, and says it
             while not self._ended.wait(_HEARTBEAT_S):
                 self.offset(time.monotonic_ns)
-
-    def _check(self, answer: bytes, what: str) -> None:
-        (error,) = struct.unpack("<i", answer)
-        if error:
-            raise BenchError(f"{self._target.name}: {what}: {os.strerror(error)}")
 
     def _failure(self) -> HilError | None:
         """Return what the relay or sudo said there before it ended; None when nothing was said."""

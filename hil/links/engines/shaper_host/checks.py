@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -106,7 +107,7 @@ def _probed(target: Target, ends: tuple[Port, ...]) -> ShaperHostFacts:
         with ShaperHostAgent(shell, relay) as agent:
             nics = ports.nics(agent)
             wanted = sorted({port.nic for port in ends} & {*nics})
-            offloads = {nic: offload.segmenting(ports.asking(agent, nic), udp_only=False) for nic in wanted}
+            offloads = {nic: offload.segmenting(partial(agent.ioctl, nic), udp_only=False) for nic in wanted}
             down = [nic for nic in wanted if not nics[nic].up and not nics[nic].master]
             nics = _with_carrier(agent, nics, down)
     uncertain_ns = [clock.uncertainty_ns for clock in clocks]  # half a round trip

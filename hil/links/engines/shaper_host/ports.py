@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 from pyroute2.netlink.rtnl import (
     RTM_DELLINK,
@@ -29,6 +30,7 @@ from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
 from hil.errors import BenchError, ConfigurationError
 from hil.links.engines import offload, rtnl
+from hil.links.engines.agent import Agent
 from hil.links.engines.rtnl import CHANGE, DUMP, INGRESS_HANDLE, NEW, encoded
 from hil.links.wires import Port, Profile
 
@@ -63,19 +65,7 @@ class Nic:
         return bool(self.flags & IFF_UP)
 
 
-class ShaperKernel(Protocol):
-    """What is needed of :class:`hil.links.engines.shaper_host.agent.ShaperHostAgent`."""
-
-    def request(self, batch: bytes) -> bytes: ...
-
-    def ioctl(self, ifname: str, request: bytes) -> bytes: ...
-
-    def undo(self, message: bytes) -> None: ...
-
-    def undo_ioctl(self, ifname: str, request: bytes) -> None: ...
-
-
-def nics(shaper: ShaperKernel) -> dict[str, Nic]:
+def nics(shaper: Agent) -> dict[str, Nic]:
     """Return all NICs of the shaper host, by name."""
     listings = (
         (ifinfmsg, RTM_GETLINK, "NICs"),
@@ -108,7 +98,7 @@ def nics(shaper: ShaperKernel) -> dict[str, Nic]:
     }
 
 
-def lay(shaper: ShaperKernel, ports: Sequence[Port], *, mtus: Sequence[int], profile: Profile) -> list[str]:
+def lay(shaper: Agent, ports: Sequence[Port], *, mtus: Sequence[int], profile: Profile) -> list[str]:
     """Make the ports of link ends ready, one MTU each; the names of the NICs that are them.
 
     Offloads are as ``profile`` says, on trunks too, where received packets are put together.  ConfigurationError
@@ -228,7 +218,7 @@ def delete_qdisc(index: int, *, ingress: bool) -> bytes:
     return encoded(tcmsg, RTM_DELQDISC, CHANGE, index=index, handle=handle, parent=parent)
 
 
-def _sweep(shaper: ShaperKernel, present: dict[str, Nic], ports: Sequence[Port]) -> None:
+def _sweep(shaper: Agent, present: dict[str, Nic], ports: Sequence[Port]) -> None:
     """Remove what a relay left that could not undo."""
     steps = [(f"leftover {name}", delete_link(name)) for name in present if name.startswith(PREFIX)]
     for name in sorted({port.nic for port in ports if port.vlan is None} & {*present}):
@@ -240,7 +230,7 @@ def _sweep(shaper: ShaperKernel, present: dict[str, Nic], ports: Sequence[Port])
         rtnl.transact(shaper, steps)
 
 
-def _take(shaper: ShaperKernel, name: str, nic: Nic, mtu: int, *, profile: Profile, whole: bool) -> None:
+def _take(shaper: Agent, name: str, nic: Nic, mtu: int, *, profile: Profile, whole: bool) -> None:
     shaper.undo(set_link(nic.index, nic.flags, nic.mtu))
     if whole:
         shaper.undo(delete_qdisc(nic.index, ingress=False))
@@ -251,7 +241,7 @@ def _take(shaper: ShaperKernel, name: str, nic: Nic, mtu: int, *, profile: Profi
     _plain(shaper, name, profile)
 
 
-def no_own_address(shaper: ShaperKernel, nic: Nic) -> None:
+def no_own_address(shaper: Agent, nic: Nic) -> None:
     """Turn off addresses that IPv6 makes by itself: it would put its own packets on the link."""
     if nic.address_mode is None or nic.address_mode == _NO_ADDRESS:
         return
@@ -259,18 +249,13 @@ def no_own_address(shaper: ShaperKernel, nic: Nic) -> None:
     rtnl.transact(shaper, [("no IPv6 address", address_mode(nic.index, _NO_ADDRESS))])
 
 
-def _plain(shaper: ShaperKernel, name: str, profile: Profile) -> None:
+def _plain(shaper: Agent, name: str, profile: Profile) -> None:
     offload.switch_off(
-        asking(shaper, name),
+        partial(shaper.ioctl, name),
         name,
         udp_only=profile == "bulk",
-        undo_first=lambda request: shaper.undo_ioctl(name, request),
+        undo_first=partial(shaper.undo_ioctl, name),
     )
-
-
-def asking(shaper: ShaperKernel, name: str) -> Callable[[bytes], bytes]:
-    """Return the call that sends SIOCETHTOOL to one NIC of the shaper host."""
-    return lambda request: shaper.ioctl(name, request)
 
 
 def _address_mode(link: Any) -> int | None:

@@ -59,15 +59,6 @@ class FakeShaper(FakeAgent):
             return b"".join(self._answer(message) for message in rtnl._messages(payload))
         return super().ask(kind, payload)
 
-    def undo(self, message: bytes) -> None:
-        self.ask(Kind.UNDO, struct.pack("<I", Kind.NETLINK) + message)
-
-    def undo_ioctl(self, ifname: str, request: bytes) -> None:
-        self.ask(Kind.UNDO, struct.pack("<I16s", Kind.IOCTL, ifname.encode()) + request)
-
-    def ioctl(self, ifname: str, request: bytes) -> bytes:
-        return self.ask(Kind.IOCTL, struct.pack("16s", ifname.encode()) + request)[4:]
-
     def _answer(self, message: bytes) -> bytes:
         _, kind, _, sequence, _ = struct.unpack_from("=IHHII", message)
         body = b""
