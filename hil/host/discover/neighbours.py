@@ -11,6 +11,7 @@ import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 
 from hil.boards.jetson.flash.recovery import FLASH_GADGET, L4T_GADGET, UsbDevice
@@ -115,9 +116,7 @@ def _leases(root: Path) -> Iterator[tuple[str, str, str]]:
 
 def _int(address: str) -> int:
     """Return an IPv4 address as a number; 0 for anything else."""
-    parts = address.split(".")
-    if len(parts) != 4 or not all(
-        p.isascii() and p.isdigit() and len(p) <= 3 and int(p) < 256 for p in parts
-    ):
+    try:
+        return int(IPv4Address(address))
+    except AddressValueError:
         return 0
-    return int.from_bytes(bytes(map(int, parts)), "big")

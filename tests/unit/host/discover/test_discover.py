@@ -266,7 +266,7 @@ def test_nothing_found_says_what_to_plug_in_and_writes_no_file(
     assert "What to plug in" in capsys.readouterr().out
     file = tmp_path / "mine.yaml"
     assert run(["lab", "discover", "--root", str(host.root), "-o", str(file)]) == 2
-    assert "nothing was found" in capsys.readouterr().err and not file.exists()
+    assert "no board was found" in capsys.readouterr().err and not file.exists()
     assert run(["lab", "discover", "--root", str(tmp_path / "empty")]) == 0
 
 
