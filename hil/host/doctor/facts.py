@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
+import json
 import os
 import re
 import shutil
@@ -13,11 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hil.core import paths
+from hil.core.command import run
+from hil.core.sysfs import text_of
 from hil.errors import HilError
-from hil.host.doctor.kernel import KernelFacts, filesystem, loop_devices, probe
-from hil.host.packages import missing
+from hil.host.packages import SYSTEM_PATH, missing
 
 FILESYSTEMS = ("squashfs", "ext4", "overlay", "tmpfs")
+NETWORK = ("network namespaces", "pid, mount, UTS and IPC namespaces", "veth", "bridge")
+CLONE_NEWNET = 0x40000000
+CLONE_BOARD = 0x00020000 | 0x04000000 | 0x08000000 | 0x20000000
+"""Mount, UTS, IPC and pid namespace: what a board's OS needs."""
 CONTROLLERS = ("cpu", "memory", "pids", "devices", "freezer")
 
 
@@ -31,7 +38,8 @@ class HostFacts:
     missing_distributions: tuple[str, ...]
     """Python packages of pyproject.toml that are not installed."""
     kernel_release: str
-    kernel: KernelFacts
+    kernel_lacks: tuple[str, ...]
+    """Of :data:`NETWORK`, what was tried and did not work; all of it for a plain user."""
     filesystems: tuple[str, ...]
     """Of :data:`FILESYSTEMS`, those the kernel can mount."""
     loop: bool
@@ -69,15 +77,16 @@ def gather(*, root: Path = Path("/")) -> HostFacts:
         engine_problem = exc.message
     version, controllers = _cgroups(root)
     memory = _memory(root)
+    known = text_of(root / "proc/filesystems").split()
     return HostFacts(
         root=os.geteuid() == 0,
         apt=shutil.which("apt-get") is not None,
         python=sys.version_info[:3],
         missing_distributions=tuple(_missing_distributions()),
         kernel_release=os.uname().release,
-        kernel=_probe(),
-        filesystems=tuple(f for f in FILESYSTEMS if filesystem(f, root=root)),
-        loop=loop_devices(root=root),
+        kernel_lacks=_kernel_lacks(),
+        filesystems=tuple(name for name in FILESYSTEMS if name in known or _loadable(f"fs-{name}")),
+        loop=(root / "dev/loop-control").exists() or _loadable("loop"),
         controllers=controllers,
         cgroup_version=version,
         missing_packages=tuple(p.name for p in missing()),
@@ -85,23 +94,42 @@ def gather(*, root: Path = Path("/")) -> HostFacts:
         engine_url=engine_url,
         engine_version=engine_version,
         engine_problem=engine_problem,
-        dockerd=shutil.which("dockerd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is not None,
+        dockerd=shutil.which("dockerd", path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}") is not None,
         free_disk_bytes=_free_disk(paths.home()),
         free_memory_bytes=memory.get("MemAvailable", 0),
         total_memory_bytes=memory.get("MemTotal", 0),
         cpus=len(os.sched_getaffinity(0)),
         clock_unix=time.time(),
         source_unix=Path(__file__).stat().st_mtime,
-        apparmor=_read(root / "sys/module/apparmor/parameters/enabled") == "Y",
+        apparmor=text_of(root / "sys/module/apparmor/parameters/enabled") == "Y",
         home=str(paths.home()),
     )
 
 
-def _probe() -> KernelFacts:
+def _kernel_lacks() -> tuple[str, ...]:
+    """Try what a bench needs in a child process, so that nothing remains and our own namespaces never change."""
     try:
-        return probe()
-    except HilError:
-        return KernelFacts()
+        works = json.loads(run([sys.executable, "-m", __name__], timeout_s=60).stdout)
+    except (HilError, ValueError):
+        works = []
+    return tuple(name for name in NETWORK if name not in works)
+
+
+def try_kernel() -> list[str]:
+    """Leave for new namespaces, of which nothing comes back; return what of :data:`NETWORK` worked there."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNET) != 0:
+        return []
+    path = {"PATH": f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}"}
+    veth, bridge = "ip link add v0 type veth peer name v1", "ip link add br0 type bridge"
+    worked = [True, *(run(each.split(), timeout_s=10, env=path).ok for each in (veth, bridge))]
+    worked.insert(1, libc.unshare(CLONE_BOARD) == 0)
+    return [name for name, ok in zip(NETWORK, worked, strict=True) if ok]
+
+
+def _loadable(module: str) -> bool:
+    """Return whether the kernel can load it by itself."""
+    return run(["modprobe", "--dry-run", "--quiet", module]).ok
 
 
 def _links_lack() -> dict[str, str]:
@@ -137,7 +165,7 @@ def _missing_distributions() -> list[str]:
 def _cgroups(root: Path) -> tuple[int, tuple[str, ...]]:
     """(version, controllers of :data:`CONTROLLERS` that a container engine can use)."""
     base = root / "sys/fs/cgroup"
-    unified = _read(base / "cgroup.controllers")
+    unified = text_of(base / "cgroup.controllers")
     if (base / "cgroup.controllers").exists():
         # Version 2 has the freezer built in and limits devices with BPF programs.
         return 2, tuple(c for c in CONTROLLERS if c in unified.split() or c in ("freezer", "devices"))
@@ -148,7 +176,7 @@ def _cgroups(root: Path) -> tuple[int, tuple[str, ...]]:
 def _memory(root: Path) -> dict[str, int]:
     """Return bytes by name, from /proc/meminfo."""
     found = {}
-    for line in _read(root / "proc/meminfo").splitlines():
+    for line in text_of(root / "proc/meminfo").splitlines():
         name, _, value = line.partition(":")
         if value.strip().endswith("kB"):
             found[name] = int(value.split()[0]) * 1024
@@ -161,8 +189,5 @@ def _free_disk(directory: Path) -> int:
     return shutil.disk_usage(directory).free
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
+if __name__ == "__main__":
+    print(json.dumps(try_kernel()))

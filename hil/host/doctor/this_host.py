@@ -7,11 +7,14 @@ tests work; 2 nothing works.
 from __future__ import annotations
 
 import time
+import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hil.core.check import Check, Scope, Status
+from hil.core.check import Check, Status
 from hil.host.doctor.facts import CONTROLLERS, FILESYSTEMS, HostFacts, gather
 
 if TYPE_CHECKING:
@@ -90,175 +93,86 @@ def print_page(checks: Sequence[Check], console: Console) -> None:
     console.print(Text(verdict(checks), style=style), soft_wrap=True)
 
 
-def _check(
-    ok: bool,
-    name: str,
-    found: str,
-    why: str,
-    *,
-    remedy: str = "",
-    without: str = FAST_ONLY,
-    scope: Scope = "lab",
-    bad: Status = "fail",
-) -> Check:
-    return Check(name, "ok" if ok else bad, found, why, remedy, without, scope)
+@cache
+def _texts() -> dict[str, dict[str, Any]]:
+    # TOML: a host without the YAML library is one of those that the doctor explains.
+    return tomllib.loads(Path(__file__).with_name("checks.toml").read_text("utf-8"))
+
+
+def _check(name: str, ok: bool, found: str, *, remedy: str = "", bad: Status = "fail") -> Check:
+    """Return a check with its texts; ``remedy`` where it depends on what was found."""
+    return Check(
+        name,
+        "ok" if ok else bad,
+        found,
+        **{"without": FAST_ONLY} | _texts()[name] | ({"remedy": remedy} if remedy else {}),
+    )
 
 
 def _basics(f: HostFacts) -> Iterator[Check]:
+    yield _check("python", f.python >= MIN_PYTHON, ".".join(map(str, f.python)))
     yield _check(
-        f.python >= MIN_PYTHON,
-        "python",
-        ".".join(map(str, f.python)),
-        "this project is written for Python 3.11 and later",
-        remedy="install Python 3.11 or later and make .venv anew: `make setup PYTHON=python3.11`",
-        without="nothing",
-        scope="all",
+        "python-packages", not f.missing_distributions, _missing(f.missing_distributions, "all there")
     )
-    yield _check(
-        not f.missing_distributions,
-        "python-packages",
-        "all there" if not f.missing_distributions else f"missing: {', '.join(f.missing_distributions)}",
-        "they are imported",
-        remedy="`make setup` (or `.venv/bin/pip install -e '.[dev]'`)",
-        without="nothing",
-        scope="all",
-    )
-    yield _check(
-        f.root,
-        "root",
-        "root" if f.root else "not root",
-        "boards need namespaces, NICs, mounts and loop devices",
-        remedy="run as root (sudo)",
-    )
-    lacking = ", ".join(f.missing_packages)
-    yield _check(
-        not f.missing_packages,
-        "host-packages",
-        f"missing: {lacking}" if lacking else "all there",
-        "images, boards and links are made with them",
-        remedy="`hil setup` installs them"
-        if f.root and f.apt
-        else f"as root: apt-get install --no-install-recommends {' '.join(f.missing_packages)}"
-        if f.apt
-        else "install your distribution's packages that hold the same commands (docs/setup.md)",
-    )
-    yield _check(
-        f.clock_unix > f.source_unix - 86400,
-        "clock",
-        time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(f.clock_unix)),
-        "a clock that is behind makes every certificate 'not yet valid'",
-        remedy="set the clock",
-    )
+    yield _check("root", f.root, "root" if f.root else "not root")
+    if not f.apt:
+        remedy = "install your distribution's packages that hold the same commands (docs/setup.md)"
+    elif f.root:
+        remedy = "`hil setup` installs them"
+    else:
+        remedy = f"as root: apt-get install --no-install-recommends {' '.join(f.missing_packages)}"
+    found = _missing(f.missing_packages, "all there")
+    yield _check("host-packages", not f.missing_packages, found, remedy=remedy)
+    now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(f.clock_unix))
+    yield _check("clock", f.clock_unix > f.source_unix - 86400, now)
 
 
 def _kernel(f: HostFacts) -> Iterator[Check]:
-    k = f.kernel
-    known = [
-        (k.network_namespace, "network namespaces"),
-        (k.board_namespaces, "pid, mount, UTS and IPC namespaces"),
-        (k.veth, "veth"),
-        (k.bridge, "bridge"),
-    ]
-    lacking = [name for ok, name in known if not ok]
-    if not f.root:
-        found = "not tried: only root can"
-    elif lacking:
-        found = f"missing: {', '.join(lacking)}"
-    else:
-        found = "namespaces, veth and bridge work"
+    found = _missing(f.kernel_lacks, "namespaces, veth and bridge work")
     yield _check(
-        not lacking,
         "kernel-network",
-        f"{f.kernel_release}: {found}",
-        "every board and every link lives in namespaces of its own",
-        remedy="use a kernel with these options (any distribution's has them)" if f.root else "run as root",
+        not f.kernel_lacks,
+        f"{f.kernel_release}: {found if f.root else 'not tried: only root can'}",
+        remedy="" if f.root else "run as root",
         bad="fail" if f.root else "warn",
     )
-    works = [name for name, lacking in f.links_lack.items() if not lacking]
+    works = [f"engine {name}" for name, lacking in f.links_lack.items() if not lacking]
     because = "; ".join(lacking for lacking in f.links_lack.values() if lacking)
-    yield _check(
-        bool(works),
-        "links",
-        " ".join(
-            [f"engine {works[0]}" if works else "no engine works", *([f"({because})"] if because else [])]
-        ),
-        "links are shaped with netem",
-        remedy="`hil setup` installs user-mode-linux, or load sch_netem, cls_matchall and act_mirred",
-    )
+    found = works[0] if works else "no engine works"
+    yield _check("links", bool(works), f"{found} ({because})" if because else found)
     absent = [name for name in FILESYSTEMS if name not in f.filesystems]
-    yield _check(
-        not absent and f.loop,
-        "kernel-filesystems",
-        f"missing: {', '.join([*absent, *([] if f.loop else ['loop devices'])])}"
-        if absent or not f.loop
-        else "squashfs, ext4, overlay, tmpfs, loop devices",
-        "a board boots a squashfs image from a loop device",
-        remedy="use a kernel that has them (any distribution's has)",
-    )
+    absent += [] if f.loop else ["loop devices"]
+    found = _missing(absent, "squashfs, ext4, overlay, tmpfs, loop devices")
+    yield _check("kernel-filesystems", not absent, found)
     short = [c for c in CONTROLLERS if c not in f.controllers]
-    yield _check(
-        not short and f.cgroup_version > 0,
-        "cgroups",
-        f"version {f.cgroup_version}" + (f", missing: {', '.join(short)}" if short else ", all controllers")
-        if f.cgroup_version
-        else "none mounted",
-        "Docker limits boards with them, and a power cut freezes a board first",
-        remedy="mount the cgroup file systems (systemd does; `cgroupfs-mount` without it)",
-    )
+    found = f"version {f.cgroup_version}, {_missing(short, 'all controllers')}"
+    yield _check("cgroups", not short and f.cgroup_version > 0, found if f.cgroup_version else "none mounted")
 
 
 def _docker(f: HostFacts) -> Iterator[Check]:
+    ok, remedy = bool(f.engine_url), "run as root" if f.dockerd else "`hil setup` as root"
     if f.engine_url:
-        found, ok = f"{f.engine_version} at {f.engine_url}", True
+        found = f"{f.engine_version} at {f.engine_url}"
     elif f.engine_problem:
-        found, ok = f.engine_problem, False
+        found, remedy = f.engine_problem, "unset DOCKER_HOST"
     elif f.dockerd:
         found, ok = f"none answers; {'hil' if f.root else 'root'} can start one when a bench needs it", f.root
     else:
-        found, ok = "not installed", False
-    yield _check(
-        ok,
-        "docker",
-        found,
-        "container boards run in it",
-        remedy="unset DOCKER_HOST"
-        if f.engine_problem
-        else "run as root"
-        if f.dockerd
-        else "`hil setup` as root",
-    )
+        found = "not installed"
+    yield _check("docker", ok, found, remedy=remedy)
     if f.apparmor:
-        yield Check(
-            "apparmor",
-            "ok",
-            "enabled: boards ask Docker for `apparmor=unconfined`",
-            "Docker's default profile forbids mount, which a board's firmware does",
-        )
+        yield _check("apparmor", True, "enabled: boards ask Docker for `apparmor=unconfined`")
 
 
 def _resources(f: HostFacts) -> Iterator[Check]:
-    yield _check(
-        f.free_disk_bytes >= DISK_NEEDED,
-        "disk",
-        f"{f.free_disk_bytes / GIB:.1f} GiB free under {f.home}",
-        f"images, bundles and board disks need about {DISK_NEEDED / GIB:.0f} GiB",
-        remedy="free some space, or set HIL_HOME to a larger disk",
-        bad="fail" if f.free_disk_bytes < DISK_NEEDED / 2 else "warn",
-    )
-    yield _check(
-        f.free_memory_bytes >= MEMORY_WARN,
-        "memory",
-        f"{f.free_memory_bytes / GIB:.1f} of {f.total_memory_bytes / GIB:.1f} GiB available",
-        "six boards with their inference workload need about 1.5 GiB",
-        remedy="end other programs, or use a larger machine",
-        bad="fail" if f.free_memory_bytes < MEMORY_FAIL else "warn",
-    )
-    yield _check(
-        f.cpus >= 2,
-        "cpus",
-        str(f.cpus),
-        "with one core, links and boards steal time from each other; calibration will say so",
-        remedy="use a machine with two cores or more",
-        without="everything, but runs may end INCONCLUSIVE",
-        bad="warn",
-    )
+    disk, memory = f.free_disk_bytes, f.free_memory_bytes
+    bad: Status = "fail" if disk < DISK_NEEDED / 2 else "warn"
+    yield _check("disk", disk >= DISK_NEEDED, f"{disk / GIB:.1f} GiB free under {f.home}", bad=bad)
+    bad = "fail" if memory < MEMORY_FAIL else "warn"
+    found = f"{memory / GIB:.1f} of {f.total_memory_bytes / GIB:.1f} GiB available"
+    yield _check("memory", memory >= MEMORY_WARN, found, bad=bad)
+    yield _check("cpus", f.cpus >= 2, str(f.cpus), bad="warn")
+
+
+def _missing(names: Sequence[str], none: str) -> str:
+    return f"missing: {', '.join(names)}" if names else none

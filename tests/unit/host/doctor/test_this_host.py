@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from hil.host.doctor.facts import CONTROLLERS, FILESYSTEMS, HostFacts, gather
-from hil.host.doctor.kernel import KernelFacts
+from hil.host.doctor.facts import CONTROLLERS, FILESYSTEMS, NETWORK, HostFacts, gather
 from hil.host.doctor.this_host import GIB, as_json, examine, exit_code, print_page, verdict
 
 GOOD = HostFacts(
@@ -19,7 +18,7 @@ GOOD = HostFacts(
     python=(3, 11, 2),
     missing_distributions=(),
     kernel_release="6.1.0-test",
-    kernel=KernelFacts(True, True, True, True),
+    kernel_lacks=(),
     filesystems=FILESYSTEMS,
     loop=True,
     controllers=CONTROLLERS,
@@ -55,13 +54,13 @@ def test_a_good_host_can_run_the_campaign() -> None:
     ("change", "expected", "code"),
     [
         (
-            {"root": False, "kernel": KernelFacts(), "dockerd": False},
+            {"root": False, "kernel_lacks": NETWORK, "dockerd": False},
             {"root": "fail", "kernel-network": "warn", "docker": "fail"},
             1,
         ),
         ({"missing_packages": ("rauc",)}, {"host-packages": "fail"}, 1),
         ({"links_lack": {"kernel": "no netem", "uml": "no UML"}}, {"links": "fail"}, 1),
-        ({"kernel": KernelFacts(True, True, False, True)}, {"kernel-network": "fail"}, 1),
+        ({"kernel_lacks": ("veth",)}, {"kernel-network": "fail"}, 1),
         ({"filesystems": ("ext4", "overlay", "tmpfs")}, {"kernel-filesystems": "fail"}, 1),
         ({"loop": False}, {"kernel-filesystems": "fail"}, 1),
         ({"controllers": ("cpu", "memory")}, {"cgroups": "fail"}, 1),
@@ -94,7 +93,7 @@ def test_a_failed_check_says_why_it_matters_what_to_do_and_what_works_without() 
     broken = replace(
         GOOD,
         root=False,
-        kernel=KernelFacts(),
+        kernel_lacks=NETWORK,
         links_lack={},
         filesystems=(),
         controllers=(),
