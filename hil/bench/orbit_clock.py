@@ -115,7 +115,7 @@ class OrbitClock:
 
         Beyond the end of the plan links stay as they were last.
         """
-        from hil.orbit.link_phases import samples
+        from hil.orbit.sampled import samples
 
         end_s = self.plan.span_s
         found = samples(

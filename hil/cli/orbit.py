@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+from collections.abc import Callable
 from dataclasses import asdict
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,19 +71,19 @@ def contacts(
     and whole light seconds (that is their format): use json to keep everything.
     """
     from hil.orbit.contacts import contact_plan
-    from hil.orbit.elements import load_constellation
-    from hil.orbit.times import parse_time
+    from hil.orbit.times import iso
 
     if span_s <= 0 or not 0.001 <= step_s <= 120:
         raise click.BadParameter("--span must be above 0, and --step 1ms to 2m")
-    format_ = "json" if as_json else format_
-    constellation = load_constellation(file)
-    begin = parse_time(start) if start else constellation.epoch
+    constellation, begin = _read(file, start)
     plan = contact_plan(constellation, begin, duration_s=span_s, step_s=step_s)
-    if format_ == "table" and output is None:
-        _print_plan(plan)
+    if as_json or format_ != "table" or output is not None:
+        _write(_formatted(constellation, plan, "json" if as_json else format_), output)
         return
-    _write(_formatted(constellation, plan, format_), output)
+    click.echo(
+        f"{plan.name}: {plural(len(plan.contacts), 'contact')} in {span_s / 3600:g} h from {iso(begin)}"
+    )
+    print_table(_COLUMNS, _rows(plan), empty="no contact")
 
 
 @orbit.command(cls=RenamedOptions, renamed=FORMER)
@@ -108,23 +113,19 @@ def links(
     its lab file, so its pairs may differ.
     """
     from hil.orbit.contacts import contact_plan
-    from hil.orbit.elements import load_constellation
     from hil.orbit.link_phases import every_candidate, plan_links
-    from hil.orbit.times import parse_time
 
     if span_s <= 0:
         raise click.BadParameter("--span must be above 0")
-    format_ = "json" if as_json else format_
-    constellation = load_constellation(file)
-    begin = parse_time(start) if start else constellation.epoch
+    constellation, begin = _read(file, start)
     candidates = every_candidate(contact_plan(constellation, begin, duration_s=span_s))
     plan = plan_links(constellation, candidates, start=begin, span_s=span_s, seed=seed)
     if only:
         plan = plan.restricted(only)
-    if format_ == "table" and output is None:
+    if as_json or format_ != "table" or output is not None:
+        _write(_formatted_links(plan, "json" if as_json else format_), output)
+    else:
         print_table(_PHASE_COLUMNS, _phase_rows(plan), empty="no contact")
-        return
-    _write(_formatted_links(plan, format_), output)
 
 
 @orbit.command()
@@ -135,10 +136,9 @@ def lint(file: Path, as_json: bool) -> int:
 
     Prints `file:line: reason`; exit code 2 when there is an error, 0 with warnings only.
     """
-    from hil.orbit.dtn_read import lint as find
-    from hil.orbit.dtn_read import read_text
+    from hil.orbit import dtn
 
-    findings = find(read_text(file))
+    findings = dtn.lint(dtn.read_text(file))
     errors = sum(finding.error for finding in findings)
     if as_json:
         print_json([{"file": str(file), **asdict(finding)} for finding in findings])
@@ -155,8 +155,7 @@ def lint(file: Path, as_json: bool) -> int:
 @OUTPUT_OPTION
 def convert(file: Path, format_: str, output: Path | None) -> None:
     """Turn an ION or HDTN contact plan into the other's format."""
-    from hil.orbit.dtn_plans import to_hdtn, to_ion
-    from hil.orbit.dtn_read import read_wire
+    from hil.orbit.dtn import read_wire, to_hdtn, to_ion
 
     plan = read_wire(file)
     _write(to_ion(plan) if format_ == "ionrc" else to_hdtn(plan), output)
@@ -175,24 +174,20 @@ def show(file: Path, at: str | None, span_s: float, seed: int, output: Path | No
 
     With --span, a chart below it shows the phases of every link over that time, and eclipses.
     """
-    from hil.orbit.elements import load_constellation
     from hil.orbit.picture import show as draw
-    from hil.orbit.times import parse_time
 
     if span_s > 7 * 86_400:
         raise click.BadParameter("--span must be at most 7d")
+    _write(draw(*_read(file, at), hours=span_s / 3600, seed=seed), output)
+
+
+def _read(file: Path, at: str | None) -> tuple[Constellation, datetime]:
+    """Return the constellation of an orbit file, and the moment asked for or the file's epoch."""
+    from hil.orbit.elements import load_constellation
+    from hil.orbit.times import parse_time
+
     constellation = load_constellation(file)
-    moment = parse_time(at) if at else constellation.epoch
-    _write(draw(constellation, moment, hours=span_s / 3600, seed=seed), output)
-
-
-def _print_plan(plan: ContactPlan) -> None:
-    from hil.orbit.times import iso
-
-    click.echo(
-        f"{plan.name}: {plural(len(plan.contacts), 'contact')} in {plan.duration_s / 3600:g} h from {iso(plan.start)}"
-    )
-    print_table(_COLUMNS, _rows(plan), empty="no contact")
+    return constellation, parse_time(at) if at else constellation.epoch
 
 
 _COLUMNS = ["from", "to", "kind", "a", "b", "lasts", "one way, least", "most", "fastest change"]
@@ -223,29 +218,23 @@ def _rows(plan: ContactPlan) -> list[tuple[object, ...]]:
 
 
 def _formatted(constellation: Constellation, plan: ContactPlan, format_: str) -> str:
-    from hil.orbit.dtn_plans import to_hdtn, to_ion, to_wire
-    from hil.orbit.formats import to_csv, to_czml, to_json
+    from hil.orbit import dtn, formats
 
-    match format_:
-        case "csv":
-            return to_csv(plan)
-        case "json":
-            return to_json(plan)
-        case "ionrc":
-            return to_ion(to_wire(plan))
-        case "hdtn":
-            return to_hdtn(to_wire(plan))
-        case "czml":
-            return to_czml(constellation, plan)
-    return "\n".join(table_lines(_COLUMNS, _rows(plan)))
+    writers: dict[str, Callable[[], str]] = {
+        "table": lambda: "\n".join(table_lines(_COLUMNS, _rows(plan))),
+        "csv": lambda: formats.to_csv(plan),
+        "json": lambda: formats.to_json(plan),
+        "ionrc": lambda: dtn.to_ion(dtn.to_wire(plan)),
+        "hdtn": lambda: dtn.to_hdtn(dtn.to_wire(plan)),
+        "czml": lambda: formats.to_czml(constellation, plan),
+    }
+    return writers[format_]()
 
 
 _PHASE_COLUMNS = ["link", "phase", "from", "to", "lasts", "why"]
 
 
 def _phase_rows(plan: LinkPlan) -> list[tuple[object, ...]]:
-    from datetime import timedelta
-
     from hil.orbit.times import iso
 
     return [
@@ -263,10 +252,6 @@ def _phase_rows(plan: LinkPlan) -> list[tuple[object, ...]]:
 
 
 def _formatted_links(plan: LinkPlan, format_: str) -> str:
-    import csv
-    import io
-    import json
-
     if format_ == "json":
         return json.dumps(plan.to_json(), indent=1)
     if format_ == "table":

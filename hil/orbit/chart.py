@@ -9,9 +9,8 @@ import numpy as np
 from hil.core.svg import Axis, Canvas
 from hil.orbit.contacts import ContactPlan
 from hil.orbit.elements import Constellation
-from hil.orbit.geometry import states
+from hil.orbit.geometry import states, sun_km, sunlit_fraction
 from hil.orbit.phases import LinkPlan, Phase
-from hil.orbit.sunlight import sun_km, sunlit_fraction
 from hil.orbit.times import iso
 
 _LANE = 17
@@ -28,8 +27,8 @@ PHASE_COLOURS = {
 }
 """Those of the light report, told apart with any colour vision; a test holds the two together."""
 IDLE_EDGE = "#9aa0a6"
-RULES = "".join(f".p-{phase}{{fill:{colour}}}" for phase, colour in PHASE_COLOURS.items()) + (
-    f".p-idle{{stroke:{IDLE_EDGE};stroke-dasharray:3 2}}.seen{{fill:#c3cedb}}"
+RULES = "".join(f".sky .p-{phase}{{fill:{colour}}}" for phase, colour in PHASE_COLOURS.items()) + (
+    f".sky .p-idle{{stroke:{IDLE_EDGE};stroke-dasharray:3 2}}"
 )
 """The chart's part of a picture's style sheet."""
 MOST_LANES = 120

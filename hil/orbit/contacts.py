@@ -12,8 +12,7 @@ import numpy as np
 
 from hil.errors import ConfigurationError
 from hil.orbit.elements import Constellation
-from hil.orbit.geometry import one_way_delay_us
-from hil.orbit.positions import Track, track
+from hil.orbit.geometry import Track, one_way_delay_us, track
 from hil.orbit.segments import Segments, crosslink_segments, ground_segments, join, neighbours
 from hil.orbit.times import Floats, Ints
 

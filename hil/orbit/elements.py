@@ -6,16 +6,17 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from sgp4 import omm
 from sgp4.api import WGS72, Satrec
+from sgp4.conveniences import sat_epoch_datetime
 
 from hil.errors import ConfigurationError
-from hil.orbit.model import Crosslinks, OrbitFile, Shell, Station, Terminals, load_orbit_file
+from hil.orbit.model import Crosslinks, Shell, Station, Terminals, load_orbit_file
 from hil.orbit.times import julian, local_time_h, parse_time
 
 EARTH_RADIUS_KM = 6378.137
@@ -68,11 +69,7 @@ def load_constellation(path: Path) -> Constellation:
 
     Raises ConfigurationError: a fault of the file, of the element sets it names, or of their number.
     """
-    return constellation(load_orbit_file(path), folder=path.parent)
-
-
-def constellation(spec: OrbitFile, *, folder: Path = Path()) -> Constellation:
-    """Return the constellation an orbit file describes; ``folder`` is where its ``elements_file`` is looked for."""
+    spec = load_orbit_file(path)
     planes: tuple[tuple[int, ...], ...] = ()
     if spec.shell is not None:
         sets = shell_elements(spec.shell, parse_time(spec.epoch or ""))
@@ -83,7 +80,7 @@ def constellation(spec: OrbitFile, *, folder: Path = Path()) -> Constellation:
     elif spec.tle is not None:
         names, sets = parse_tle(spec.tle.splitlines(), where="tle")
     else:
-        file = folder / (spec.elements_file or "")
+        file = path.parent / (spec.elements_file or "")
         try:
             text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as exc:
@@ -94,7 +91,7 @@ def constellation(spec: OrbitFile, *, folder: Path = Path()) -> Constellation:
         names, sets = parse_elements(text, where=str(file))
     return Constellation(
         name=spec.name,
-        epoch=parse_time(spec.epoch) if spec.epoch else _epoch(sets[0]),
+        epoch=parse_time(spec.epoch) if spec.epoch else sat_epoch_datetime(sets[0]).astimezone(UTC),
         spacecraft=spec.spacecraft or tuple(names),
         element_sets=tuple(sets),
         stations=spec.ground_stations,
@@ -294,11 +291,6 @@ def _kvn(lines: Sequence[str]) -> list[dict[str, str]]:
         elif equals and messages and not key.startswith("COMMENT"):
             messages[-1][key] = value.split("[")[0].strip()  # a unit may follow in brackets
     return messages
-
-
-def _epoch(found: ElementSet) -> datetime:
-    days = found.jdsatepoch - 2_451_544.5 + found.jdsatepochF
-    return datetime(2000, 1, 1, tzinfo=UTC) + timedelta(days=days)
 
 
 def _node_name(text: str) -> str:

@@ -6,29 +6,21 @@ import csv
 import io
 import json
 from dataclasses import asdict, fields
-from datetime import timedelta
 from typing import Any
 
 import numpy as np
 
-from hil.errors import ConfigurationError
 from hil.orbit.contacts import Contact, ContactPlan
 from hil.orbit.elements import Constellation
 from hil.orbit.geometry import states, station_earth_fixed, to_earth_fixed
-from hil.orbit.times import gmst_rad, iso, parse_time
+from hil.orbit.times import gmst_rad, iso
 
 JSON_FORMAT = "hil-contact-plan/1"
 CZML_STEP_S = 60.0
 """Positions in CZML: Cesium interpolates between them (Lagrange, degree 5: metres at 600 km)."""
 
-_ROUNDED = {
-    "start_s": 3,
-    "end_s": 3,
-    "min_delay_us": 3,
-    "max_delay_us": 3,
-    "min_range_rate_km_s": 6,
-    "max_range_rate_km_s": 6,
-}
+_ROUNDED = dict.fromkeys(("start_s", "end_s", "min_delay_us", "max_delay_us"), 3)
+_ROUNDED |= dict.fromkeys(("min_range_rate_km_s", "max_range_rate_km_s"), 6)
 
 
 def row(contact: Contact) -> dict[str, Any]:
@@ -49,7 +41,7 @@ def to_csv(plan: ContactPlan) -> str:
 
 
 def to_json(plan: ContactPlan) -> str:
-    """Return the whole plan; :func:`from_json` is the inverse (to the rounding of :func:`row`)."""
+    """Return the whole plan, to the rounding of :func:`row`."""
     return json.dumps(
         {
             "format": JSON_FORMAT,
@@ -62,26 +54,6 @@ def to_json(plan: ContactPlan) -> str:
         },
         indent=1,
     )
-
-
-def from_json(text: str) -> ContactPlan:
-    """Read what :func:`to_json` wrote.  Raises ConfigurationError."""
-    try:
-        document = json.loads(text)
-        if document["format"] != JSON_FORMAT:
-            raise ValueError(f"format is {document['format']!r}, expected {JSON_FORMAT!r}")
-        return ContactPlan(
-            name=document["name"],
-            start=parse_time(document["start"]),
-            duration_s=document["duration_s"],
-            step_s=document["step_s"],
-            nodes=tuple(document["nodes"]),
-            contacts=tuple(Contact(**contact) for contact in document["contacts"]),
-        )
-    except (ValueError, KeyError, TypeError) as exc:
-        raise ConfigurationError(
-            f"not a contact plan of this testbed: {exc}", remedy="write it with --format json"
-        ) from exc
 
 
 def to_czml(found: Constellation, plan: ContactPlan) -> str:
@@ -98,40 +70,28 @@ def to_czml(found: Constellation, plan: ContactPlan) -> str:
         states(found, plan.start, seconds).position_km, gmst_rad(plan.start, seconds)
     )
     for name, places in zip(found.spacecraft, fixed_m, strict=True):
-        table = np.column_stack([seconds, places.round(1)])
-        packets.append(
-            {
-                "id": name,
-                "name": name,
-                "availability": span,
-                "position": {
-                    "epoch": iso(plan.start),
-                    "referenceFrame": "FIXED",
-                    "interpolationAlgorithm": "LAGRANGE",
-                    "interpolationDegree": 5,
-                    "cartesian": table.ravel().tolist(),
-                },
-                **_marker(name, [255, 196, 0, 255]),
-            }
-        )
+        position = {
+            "epoch": iso(plan.start),
+            "referenceFrame": "FIXED",
+            "interpolationAlgorithm": "LAGRANGE",
+            "interpolationDegree": 5,
+            "cartesian": np.column_stack([seconds, places.round(1)]).ravel().tolist(),
+        }
+        packets.append({**_node(name, position, [255, 196, 0, 255]), "availability": span})
     for station in found.stations:
         place, _ = station_earth_fixed(station)
         position = {"cartesian": (1000 * place).round(1).tolist()}
-        packets.append(
-            {
-                "id": station.name,
-                "name": station.name,
-                "position": position,
-                **_marker(station.name, [0, 160, 255, 255]),
-            }
-        )
+        packets.append(_node(station.name, position, [0, 160, 255, 255]))
     for a, b in sorted({(c.a, c.b) for c in plan.contacts}):
         packets.append(_line(plan, a, b, span))
     return json.dumps(packets)
 
 
-def _marker(name: str, rgba: list[int]) -> dict[str, Any]:
+def _node(name: str, position: dict[str, Any], rgba: list[int]) -> dict[str, Any]:
     return {
+        "id": name,
+        "name": name,
+        "position": position,
         "point": {"pixelSize": 8, "color": {"rgba": rgba}},
         "label": {"text": name, "font": "11pt sans-serif", "pixelOffset": {"cartesian2": [14, 0]}},
     }
@@ -139,26 +99,20 @@ def _marker(name: str, rgba: list[int]) -> dict[str, Any]:
 
 def _line(plan: ContactPlan, a: str, b: str, span: str) -> dict[str, Any]:
     contacts = plan.between(a, b)
-    shows: list[dict[str, Any]] = [{"interval": span, "boolean": False}]
-    shows += [
-        {
-            "interval": f"{iso(plan.start + timedelta(seconds=c.start_s))}/{iso(plan.time(c.end_s))}",
-            "boolean": True,
-        }
-        for c in contacts
-    ]
-    ground = contacts[0].kind == "ground"
+    spans = [f"{iso(plan.time(c.start_s))}/{iso(plan.time(c.end_s))}" for c in contacts]
+    rgba = [0, 160, 255, 255] if contacts[0].kind == "ground" else [230, 40, 70, 255]
     return {
         "id": f"{a}--{b}",
         "name": f"{a} - {b}",
         "availability": span,
         "polyline": {
-            "show": shows,
+            "show": [
+                {"interval": span, "boolean": False},
+                *({"interval": each, "boolean": True} for each in spans),
+            ],
             "width": 1.5,
             "arcType": "NONE",
-            "material": {
-                "solidColor": {"color": {"rgba": [0, 160, 255, 255] if ground else [230, 40, 70, 255]}}
-            },
+            "material": {"solidColor": {"color": {"rgba": rgba}}},
             "positions": {"references": [f"{a}#position", f"{b}#position"]},
         },
     }

@@ -1,4 +1,4 @@
-"""Where spacecraft are and what they see: ranges, lines of sight, stations.  Vectorised, km and seconds.
+"""Where spacecraft, stations and the Sun are, at samples and between them.  Vectorised, km and seconds.
 
 Positions are TEME (true equator, mean equinox of date), which SGP4 gives.  Arrays of positions end in an axis of
 three; other axes broadcast.
@@ -7,7 +7,6 @@ three; other axes broadcast.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,12 +14,17 @@ import numpy as np
 from sgp4.api import SGP4_ERRORS, SatrecArray
 
 from hil.errors import ConfigurationError
-from hil.orbit.elements import EARTH_RADIUS_KM, Constellation, ElementSet
+from hil.orbit.elements import EARTH_RADIUS_KM, Constellation
 from hil.orbit.model import Station
-from hil.orbit.times import Floats, gmst_rad, iso, julian
+from hil.orbit.times import Floats, Ints, centuries, gmst_rad, iso, julian
 
 LIGHT_KM_S = 299_792.458
 """Speed of light in vacuum (exact, by the definition of the metre)."""
+
+EARTH_TURN_RAD_S = 7.292_115_0e-5
+"""Turn of the Earth (WGS 84)."""
+ASTRONOMICAL_UNIT_KM = 149_597_870.7
+SUN_RADIUS_KM = 695_700.0
 
 _FLATTENING = 1 / 298.257_223_563  # WGS 84
 _ECCENTRICITY_SQUARED = _FLATTENING * (2 - _FLATTENING)
@@ -40,7 +44,7 @@ def states(found: Constellation, start: datetime, seconds: Floats) -> States:
     Raises ConfigurationError naming the spacecraft and the moment where SGP4 gives up (decay, bad elements).
     """
     whole, fraction = julian(start, seconds)
-    errors, position, velocity = propagator(found.element_sets).sgp4(whole, fraction)
+    errors, position, velocity = SatrecArray(list(found.element_sets)).sgp4(whole, fraction)
     if errors.any():
         craft, moment = np.argwhere(errors)[0]
         reason = SGP4_ERRORS.get(int(errors[craft, moment]), "unknown error")
@@ -49,11 +53,6 @@ def states(found: Constellation, start: datetime, seconds: Floats) -> States:
             remedy="use elements whose epoch is nearer to the span",
         )
     return States(position, velocity)
-
-
-def propagator(sets: Sequence[ElementSet]) -> SatrecArray:
-    """Return all element sets as one array, propagated by one call."""
-    return SatrecArray(list(sets))
 
 
 def range_km(a_km: Floats, b_km: Floats) -> Floats:
@@ -66,31 +65,21 @@ def one_way_delay_us(distance_km: Floats | float) -> Floats:
     return np.asarray(distance_km) / LIGHT_KM_S * 1e6
 
 
-def grazing_height_km(a_km: Floats, b_km: Floats) -> Floats:
-    """Return least height of the straight line between two positions over a sphere of 6,378.137 km.
-
-    Where the line's nearest point to Earth's centre lies beyond an end, the lower end's own height.  The sphere
-    has the equator's radius, so over the poles the true height is up to 21 km more (never less).
-    """
-    line = b_km - a_km
-    length2 = np.sum(line * line, axis=-1)
-    along = np.clip(-np.sum(a_km * line, axis=-1) / np.where(length2 > 0, length2, 1.0), 0.0, 1.0)
-    nearest = a_km + along[..., None] * line
-    return np.asarray(np.linalg.norm(nearest, axis=-1) - EARTH_RADIUS_KM)
-
-
 def to_earth_fixed(position_km: Floats, gmst: Floats) -> Floats:
     """TEME -> Earth-fixed, by the turn of the Earth alone (polar motion, at most 15 m, is left out).
 
     ``gmst`` in radians, one per time: it must broadcast with ``position_km``'s axes but the last.
     """
-    return _turn(position_km, gmst)
+    cosine, sine = np.cos(gmst), np.sin(gmst)
+    x, y, z = position_km[..., 0], position_km[..., 1], position_km[..., 2]
+    turned = np.broadcast_arrays(cosine * x + sine * y, cosine * y - sine * x, z)
+    return np.stack(turned, axis=-1)
 
 
 def station_teme(station: Station, gmst: Floats) -> tuple[Floats, Floats]:
     """Return a station's TEME position (km) and geodetic zenith (unit vector), per ``gmst`` (radians)."""
     place, zenith = station_earth_fixed(station)
-    return _turn(place, -gmst), _turn(zenith, -gmst)
+    return to_earth_fixed(place, -gmst), to_earth_fixed(zenith, -gmst)  # the turn back
 
 
 def station_earth_fixed(station: Station) -> tuple[Floats, Floats]:
@@ -126,9 +115,113 @@ def sub_satellite_deg(position_km: Floats, start: datetime, seconds: Floats) -> 
     return np.degrees(latitude), np.degrees(np.arctan2(y, x))
 
 
-def _turn(vector: Floats, angle_rad: Floats) -> Floats:
-    """Components in axes turned by ``angle_rad`` about z."""
-    cosine, sine = np.cos(angle_rad), np.sin(angle_rad)
-    x, y, z = vector[..., 0], vector[..., 1], vector[..., 2]
-    turned = np.broadcast_arrays(cosine * x + sine * y, cosine * y - sine * x, z)
-    return np.stack(turned, axis=-1)
+@dataclass(frozen=True, eq=False)
+class Track:
+    """A block of samples: axes (coordinate, node, time), TEME, km and km/s.
+
+    Nodes are the spacecraft, then the ground stations, then the stations' zeniths (unit vectors, which move
+    as positions do, and so are interpolated by the same code).
+    """
+
+    seconds: Floats
+    position: Floats
+    velocity: Floats
+    spacecraft: int
+    stations: int
+
+    def zenith(self, station: Ints) -> Ints:
+        """Index of the zenith that belongs to the station at a node's index."""
+        return station + self.stations
+
+    def at(self, node: Ints, cell: Ints, share: Floats) -> tuple[Floats, Floats]:
+        """Position and velocity, (coordinate, item), at ``share`` (0 to 1) of the way from sample ``cell`` on.
+
+        Cubic Hermite interpolation.  Its error is ``step^4/384`` times the fourth derivative (radius times mean
+        motion to the fourth): at 600 km 0.3 mm for samples 10 s apart, 0.4 m for 60 s.
+        """
+        step = self.seconds[cell + 1] - self.seconds[cell]
+        p0, p1 = self.position[:, node, cell], self.position[:, node, cell + 1]
+        m0, m1 = self.velocity[:, node, cell] * step, self.velocity[:, node, cell + 1] * step
+        u = share
+        place = (
+            (1 + 2 * u) * (1 - u) ** 2 * p0
+            + u * (1 - u) ** 2 * m0
+            + u**2 * (3 - 2 * u) * p1
+            + u**2 * (u - 1) * m1
+        )
+        slope = 6 * u * (u - 1) * (p0 - p1) + (1 - u) * (1 - 3 * u) * m0 + u * (3 * u - 2) * m1
+        return place, slope / step
+
+
+def track(found: Constellation, start: datetime, seconds: Floats) -> Track:
+    """Sample every node at ``start`` + ``seconds``.  Raises ConfigurationError where SGP4 fails."""
+    sampled = states(found, start, seconds)
+    places, rates = [sampled.position_km], [sampled.velocity_km_s]
+    if found.stations:
+        gmst = gmst_rad(start, seconds)
+        pairs = [station_teme(station, gmst) for station in found.stations]
+        fixed = np.stack([place for place, _ in pairs] + [zenith for _, zenith in pairs])
+        places.append(fixed)
+        rates.append(EARTH_TURN_RAD_S * np.stack([-fixed[..., 1], fixed[..., 0], 0 * fixed[..., 2]], axis=-1))
+    return Track(
+        seconds=seconds,
+        position=np.ascontiguousarray(np.concatenate(places).transpose(2, 0, 1)),
+        velocity=np.ascontiguousarray(np.concatenate(rates).transpose(2, 0, 1)),
+        spacecraft=len(found.spacecraft),
+        stations=len(found.stations),
+    )
+
+
+def sun_km(start: datetime, seconds: Floats) -> Floats:
+    """Return the Sun's position, shape (times, 3), km, mean equator and equinox of date.
+
+    The Astronomical Almanac's low-precision formula (page C5): 0.01 degrees from 1950 to 2050.  TEME differs from
+    this frame by nutation, at most 0.005 degrees.
+    """
+    days = centuries(start, seconds) * 36_525.0
+    mean_longitude = np.radians(280.460 + 0.985_647_4 * days)
+    anomaly = np.radians(357.528 + 0.985_600_3 * days)
+    longitude = mean_longitude + np.radians(1.915 * np.sin(anomaly) + 0.020 * np.sin(2 * anomaly))
+    obliquity = np.radians(23.439 - 4.0e-7 * days)
+    distance_km = ASTRONOMICAL_UNIT_KM * (
+        1.000_14 - 0.016_71 * np.cos(anomaly) - 0.000_14 * np.cos(2 * anomaly)
+    )
+    direction = np.stack(
+        [
+            np.cos(longitude),
+            np.cos(obliquity) * np.sin(longitude),
+            np.sin(obliquity) * np.sin(longitude),
+        ],
+        axis=-1,
+    )
+    return np.asarray(distance_km[..., None] * direction)
+
+
+def sunlit_fraction(position_km: Floats, sun: Floats) -> Floats:
+    """Share of the Sun's disc seen from each position: 1 sunlight, 0 umbra, between them penumbra.
+
+    Overlap of two discs (Montenbruck and Gill, Satellite Orbits, section 3.4.2: conical shadow of a sphere of
+    the equator's radius, no refraction).  ``sun`` must broadcast with ``position_km``.
+    """
+    to_sun = sun - position_km
+    distance = np.linalg.norm(to_sun, axis=-1)
+    radius = np.linalg.norm(position_km, axis=-1)
+    sun_disc = np.arcsin(np.minimum(SUN_RADIUS_KM / distance, 1))
+    earth_disc = np.arcsin(np.minimum(EARTH_RADIUS_KM / radius, 1))
+    cosine = -np.sum(position_km * to_sun, axis=-1) / (radius * distance)
+    apart = np.arccos(np.clip(cosine, -1, 1))
+    # x: from the Sun's centre to the chord that the two discs' edges share; y: half that chord.
+    safe = np.maximum(apart, 1e-12)
+    x = (safe**2 + sun_disc**2 - earth_disc**2) / (2 * safe)
+    y = np.sqrt(np.maximum(sun_disc**2 - x**2, 0))
+    hidden = (
+        sun_disc**2 * np.arccos(np.clip(x / sun_disc, -1, 1))
+        + earth_disc**2 * np.arccos(np.clip((safe - x) / earth_disc, -1, 1))
+        - safe * y
+    )
+    partial = 1 - hidden / (np.pi * sun_disc**2)
+    umbra = apart <= earth_disc - sun_disc
+    annular = 1 - (earth_disc / sun_disc) ** 2
+    covered = np.where(earth_disc >= sun_disc, 0.0, annular)
+    inside = np.where(umbra | (apart <= np.abs(earth_disc - sun_disc)), covered, partial)
+    return np.asarray(np.where(apart >= sun_disc + earth_disc, 1.0, np.clip(inside, 0, 1)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from hil.errors import ConfigurationError
 from hil.lab.yamlfile import Strict, fault, load_yaml
@@ -90,16 +90,6 @@ class Station(Strict):
     acquire_s: Annotated[float, Field(ge=0, le=3600, description="from pointing to a usable link")] = 2.0
 
 
-def _number(given: object) -> object:
-    """YAML 1.1 takes ``1e-12`` (no point) for text; people write it for a number."""
-    if isinstance(given, str):
-        try:
-            return float(given)
-        except ValueError:
-            return given
-    return given
-
-
 class Duration(Strict):
     """A lognormal distribution of times, by its median and its 99th percentile; equal ones make a constant."""
 
@@ -155,8 +145,8 @@ class Terminals(Strict):
         median_s=10.0, p99_s=50.0
     )
     bit_error_rate: Annotated[
-        float, Field(ge=0, le=0.01, description="left after coding, per bit"), BeforeValidator(_number)
-    ] = 1e-12
+        float, Field(ge=0, le=0.01, description="left after coding, per bit", strict=False)
+    ] = 1e-12  # not strict: YAML 1.1 takes 1e-12 (no point) for text
     fades: Fades = Fades()
 
 

@@ -60,9 +60,6 @@ class Interval:
     end_s: float
     why: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        return {"phase": self.phase.value, "start_s": self.start_s, "end_s": self.end_s, "why": self.why}
-
 
 @dataclass(frozen=True)
 class LinkPlan:
@@ -131,7 +128,7 @@ class LinkPlan:
             "start": self.start.isoformat(),
             "span_s": self.span_s,
             "seed": self.seed,
-            "links": {name: [i.to_json() for i in intervals] for name, intervals in self.links.items()},
+            "links": {name: [vars(i) for i in intervals] for name, intervals in self.links.items()},
         }
 
     @classmethod

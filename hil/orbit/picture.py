@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from textwrap import wrap
 
 import numpy as np
@@ -15,10 +16,16 @@ from hil.errors import ConfigurationError
 from hil.orbit.chart import RULES, draw_chart
 from hil.orbit.contacts import contact_plan
 from hil.orbit.elements import EARTH_RADIUS_KM, Constellation
-from hil.orbit.geometry import one_way_delay_us, range_km, states, sub_satellite_deg
+from hil.orbit.geometry import (
+    one_way_delay_us,
+    range_km,
+    states,
+    sub_satellite_deg,
+    sun_km,
+    sunlit_fraction,
+    track,
+)
 from hil.orbit.link_phases import every_candidate, plan_links
-from hil.orbit.positions import track
-from hil.orbit.sunlight import sun_km, sunlit_fraction
 from hil.orbit.times import Bools, Floats, iso
 
 WIDTH = 1180
@@ -30,22 +37,7 @@ MOST_PLANNED = 64
 """Spacecraft for which a chart shows who points where; beyond it only who is in sight."""
 
 # Every rule is held to this picture: it may stand inside a page that has its own.
-_RULES = """
-text{fill:#223}.end{text-anchor:end}.mid{text-anchor:middle}.h{font-size:17px;font-weight:600}.m{fill:#667}
-.sea{fill:#dbe7f3;stroke:#8aa0b8}.night{fill:#1b2a41;opacity:.28}.grid{stroke:#b9c8d8;fill:none;stroke-width:.6}
-.orbit{fill:none;stroke:#9aa7b5}.behind{stroke-dasharray:3 4;opacity:.55}.isl{stroke:#d7263d;stroke-width:1.8}
-.gnd{stroke:#0a7cbf;stroke-width:1.6;stroke-dasharray:6 3}.isl.off,.gnd.off{stroke:#8b97a5;stroke-width:.9;opacity:.7}
-.lit{fill:#f6ae2d;stroke:#7a4d00}.dark{fill:#35405a;stroke:#0e1422}.part{fill:#a9843f;stroke:#33260a}.gs{fill:#0a7cbf}
-.trk{fill:none;stroke:#7d8da0;stroke-width:.9}.ecl{fill:#35405a}.lane{fill:#f2f5f8}
-"""
-STYLE = ".sky{font:12px system-ui,sans-serif;background:#fff}" + "".join(
-    ",".join(f".sky {name}" for name in rule.partition("{")[0].split(","))
-    + "{"
-    + rule.partition("{")[2]
-    + "}"
-    for rule in (_RULES + RULES).replace("\n", "").split("}")
-    if rule
-)
+STYLE = Path(__file__).with_name("picture.css").read_text(encoding="utf-8").replace("\n", "") + RULES
 
 
 def show(found: Constellation, at: datetime, *, hours: float = 0.0, seed: int = 0) -> str:

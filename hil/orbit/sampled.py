@@ -9,9 +9,8 @@ import numpy as np
 
 from hil.errors import ConfigurationError
 from hil.orbit.elements import Constellation
-from hil.orbit.geometry import one_way_delay_us, range_km
+from hil.orbit.geometry import one_way_delay_us, range_km, track
 from hil.orbit.phases import Candidate, LinkPlan, LinkSample, Phase
-from hil.orbit.positions import track
 from hil.orbit.times import Floats
 
 MAX_WINDOW_SAMPLES = 1_000_000

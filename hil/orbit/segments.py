@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 
 from hil.orbit.elements import EARTH_RADIUS_KM
-from hil.orbit.positions import Track
+from hil.orbit.geometry import Track
 from hil.orbit.times import Bools, Floats, Ints
 
 EDGE_S = 0.001

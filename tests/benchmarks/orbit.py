@@ -69,7 +69,9 @@ def orbit(lab: Path) -> Iterator[Figure]:
 def _rows() -> Iterator[Figure]:
     """Rows of a minute of 35 links of which many are up and move by up to 31 us/s."""
     from hil.orbit.elements import load_constellation
-    from hil.orbit.link_phases import Candidate, plan_links, samples
+    from hil.orbit.link_phases import plan_links
+    from hil.orbit.phases import Candidate
+    from hil.orbit.sampled import samples
 
     two = load_constellation(paths.ROOT / "lab/orbits/two-planes.yaml")
     first, second = two.spacecraft[:5], two.spacecraft[5:]

@@ -7,12 +7,8 @@ from functools import cache
 
 from hil.orbit.contacts import ContactPlan, contact_plan
 from hil.orbit.elements import Constellation, load_constellation
-from hil.orbit.link_phases import (
-    LinkPlan,
-    Phase,
-    every_candidate,
-    plan_links,
-)
+from hil.orbit.link_phases import every_candidate, plan_links
+from hil.orbit.phases import LinkPlan, Phase
 from hil.orbit.times import parse_time
 from tests.kits import checkout
 

@@ -9,10 +9,7 @@ from pathlib import Path
 import pytest
 
 from hil.cli.app import run
-from hil.orbit.link_phases import (
-    LinkPlan,
-    Phase,
-)
+from hil.orbit.phases import LinkPlan, Phase
 from tests.kits.orbits import ORBITS, phases
 
 

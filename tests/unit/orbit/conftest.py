@@ -5,13 +5,9 @@ from __future__ import annotations
 import pytest
 
 from hil.orbit.elements import Constellation
-from hil.orbit.link_phases import (
-    Candidate,
-    LinkPlan,
-    every_candidate,
-    plan_links,
-)
+from hil.orbit.link_phases import every_candidate, plan_links
 from hil.orbit.model import Fades
+from hil.orbit.phases import Candidate, LinkPlan
 from tests.kits.orbits import contacts, orbit, with_terminals
 
 

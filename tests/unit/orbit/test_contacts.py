@@ -12,7 +12,6 @@ from hil.orbit import contacts
 from hil.orbit.contacts import contact_arrays, contact_plan
 from hil.orbit.elements import Constellation, load_constellation, shell_elements
 from hil.orbit.geometry import (
-    grazing_height_km,
     one_way_delay_us,
     range_km,
     states,
@@ -21,7 +20,7 @@ from hil.orbit.geometry import (
 from hil.orbit.model import Shell
 from hil.orbit.times import gmst_rad, parse_time
 from tests.kits import checkout
-from tests.kits.orbit_formulas import elevation_deg
+from tests.kits.orbit_formulas import elevation_deg, grazing_height_km
 
 ORBITS = checkout.ROOT / "lab" / "orbits"
 

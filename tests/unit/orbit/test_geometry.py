@@ -21,21 +21,22 @@ from hil.orbit.elements import (
     sun_synchronous_inclination_deg,
 )
 from hil.orbit.geometry import (
-    grazing_height_km,
     one_way_delay_us,
     range_km,
     states,
     station_earth_fixed,
     sub_satellite_deg,
+    sun_km,
+    sunlit_fraction,
     to_earth_fixed,
 )
 from hil.orbit.model import Shell, Station
-from hil.orbit.sunlight import sun_km, sunlit_fraction
 from hil.orbit.times import gmst_rad
 from tests.kits import checkout
 from tests.kits.orbit_formulas import (
     beta_deg,
     elevation_deg,
+    grazing_height_km,
     line_of_sight,
     longest_crosslink_km,
     range_rate_km_s,

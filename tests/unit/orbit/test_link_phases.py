@@ -17,14 +17,9 @@ from hypothesis import strategies as st
 from hil.errors import ConfigurationError
 from hil.orbit.contacts import contact_plan
 from hil.orbit.elements import Constellation, shell_elements
-from hil.orbit.link_phases import (
-    Candidate,
-    LinkPlan,
-    Phase,
-    plan_links,
-)
+from hil.orbit.link_phases import draw_s, generator, plan_links
 from hil.orbit.model import Duration, Fades, Shell, Station, Terminals
-from hil.orbit.random_draws import draw_s, generator
+from hil.orbit.phases import Candidate, LinkPlan, Phase
 from tests.kits.orbits import EPOCH, orbit, phases, plan_of, with_terminals
 
 POINTED = {Phase.SLEW, Phase.ACQUIRE, Phase.TRACK, Phase.FADE, Phase.LOST, Phase.REACQUIRE}

@@ -9,17 +9,10 @@ import pytest
 
 from hil.errors import ConfigurationError
 from hil.orbit.elements import Constellation
-from hil.orbit.geometry import one_way_delay_us, range_km
-from hil.orbit.link_phases import (
-    Candidate,
-    LinkPlan,
-    Phase,
-    every_candidate,
-    packet_loss_ppm,
-    plan_links,
-    samples,
-)
-from hil.orbit.positions import track
+from hil.orbit.geometry import one_way_delay_us, range_km, track
+from hil.orbit.link_phases import every_candidate, plan_links
+from hil.orbit.phases import Candidate, LinkPlan, Phase
+from hil.orbit.sampled import packet_loss_ppm, samples
 from tests.kits.orbits import EPOCH, contacts, orbit, with_terminals
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hil.orbit.link_phases import (
-    Candidate,
-)
+from hil.orbit.phases import Candidate
 from hil.orbit.pointing import Pass, point
 from tests.kits.orbits import EPOCH, orbit, with_terminals
 

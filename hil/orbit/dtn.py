@@ -1,26 +1,97 @@
-"""Reading ION and HDTN contact plans, and finding what is wrong with them: file, line, reason.
+"""Contact plans as DTN stacks keep them, ION and HDTN: written, read, and what is wrong with them (file, line, reason).
 
-The traps are those that bite users of both stacks: bytes against bits, contacts one way only, whole light seconds,
-overlaps, ranges that nobody gave.
+Both hold one-way contacts in whole seconds between numbered nodes, and both round: times to whole seconds (inwards, so
+that no contact is promised that is not there), light time to whole light seconds (0 for every crosslink in low orbit).
+What a round trip keeps is exactly a `WirePlan`.  The linter's traps are those that bite users of both stacks: bytes
+against bits, contacts one way only, whole light seconds, overlaps, ranges that nobody gave.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import astuple, dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from hil.errors import ConfigurationError
-from hil.orbit.dtn_plans import WireContact, WirePlan, parse_ion_time, seconds_between
+from hil.orbit.contacts import ContactPlan
 
+ION_TIME = "%Y/%m/%d-%H:%M:%S"
+_HDTN_KEYS = ("contact", "startTime", "endTime", "source", "dest", "rateBitsPerSec", "owlt")
 FASTEST_BPS = 10_000_000_000
 """Faster than this and a unit was surely confused (terminals in orbit: 2.5 Gbit/s class)."""
 SLOWEST_BPS = 1_000
 FARTHEST_LIGHT_S = 5
 """Farther than this (five times the Moon) and milliseconds were surely taken for seconds."""
+
+
+@dataclass(frozen=True, order=True)
+class WireContact:
+    """One direction of a contact.  ``light_time_s`` is the one-way light time in whole seconds."""
+
+    start_s: int
+    end_s: int
+    source: int
+    destination: int
+    rate_bps: int
+    light_time_s: int
+
+
+@dataclass(frozen=True)
+class WirePlan:
+    """One-way contacts in order of time; names of the node numbers, and the start, where the file says them."""
+
+    contacts: tuple[WireContact, ...]
+    names: Mapping[int, str] = field(default_factory=dict)
+    start: datetime | None = None
+
+
+def to_wire(plan: ContactPlan) -> WirePlan:
+    """Return both directions of every contact of at least one whole second; nodes are numbered from 1.
+
+    Rates are rounded down to whole bytes per second (ION knows nothing finer).  A start with a fraction of a
+    second moves to the whole second before it.
+    """
+    numbers = {name: number for number, name in enumerate(plan.nodes, 1)}
+    start = plan.start.replace(microsecond=0)
+    offset_s = (plan.start - start).total_seconds()
+    legs: list[WireContact] = []
+    for contact in plan.contacts:
+        first = math.ceil(round(contact.start_s + offset_s, 6))
+        last = math.floor(round(contact.end_s + offset_s, 6))
+        if last <= first:
+            continue
+        light_s = round(contact.max_delay_us / 1e6)
+        for a, b in ((contact.a, contact.b), (contact.b, contact.a)):
+            rate_bps = contact.rate_bps // 8 * 8
+            legs.append(WireContact(first, last, numbers[a], numbers[b], rate_bps, light_s))
+    return WirePlan(tuple(sorted(legs)), {number: name for name, number in numbers.items()}, start)
+
+
+def to_ion(plan: WirePlan) -> str:
+    """Return an ``.ionrc`` for ionadmin: rates in bytes per second, ranges in light seconds (ionrc(5))."""
+    lines = ["# Contact plan. Rates: bytes per second. Ranges: whole light seconds, one way."]
+    lines += [f"# node {number} = {name}" for number, name in sorted(plan.names.items())]
+    if plan.start is not None:
+        lines.append(f"@ {plan.start:{ION_TIME}}")
+    for leg in plan.contacts:
+        span = f"+{leg.start_s} +{leg.end_s} {leg.source} {leg.destination}"
+        lines.append(f"a contact {span} {leg.rate_bps // 8}")
+        if leg.source < leg.destination:  # ION takes the range from the lower to the higher number both ways
+            lines.append(f"a range {span} {leg.light_time_s}")
+    return "\n".join(lines) + "\n"
+
+
+def to_hdtn(plan: WirePlan) -> str:
+    """HDTN's contact plan JSON: rates in bits per second, seconds from start, one contact per line."""
+    rows = [
+        json.dumps(dict(zip(_HDTN_KEYS, (number, *astuple(leg)), strict=True)))
+        for number, leg in enumerate(plan.contacts)
+    ]
+    return '{"contacts": [\n' + ",\n".join(rows) + "\n]}\n"
 
 
 @dataclass(frozen=True, order=True)
@@ -38,12 +109,16 @@ class Finding:
 @dataclass
 class _Leg:
     line: int
-    source: int
-    destination: int
     start_s: int
     end_s: int
+    source: int
+    destination: int
     value: int  # rate in bit/s, or light seconds
     light_time_s: int = 0
+
+    def meets(self, others: Iterable[_Leg]) -> bool:
+        """Return whether one of the others holds at some moment of this one."""
+        return any(self.start_s < other.end_s and other.start_s < self.end_s for other in others)
 
 
 @dataclass
@@ -73,10 +148,7 @@ def read_wire(path: Path) -> WirePlan:
         raise ConfigurationError(
             "\n".join(found.show(str(path)) for found in errors), remedy="correct the lines named above"
         )
-    legs = [
-        WireContact(c.start_s, c.end_s, c.source, c.destination, c.value, c.light_time_s)
-        for c in draft.contacts
-    ]
+    legs = [WireContact(*astuple(leg)[1:]) for leg in draft.contacts]
     return WirePlan(tuple(sorted(legs)), draft.names, draft.start)
 
 
@@ -118,7 +190,7 @@ def _ion(text: str) -> _Draft:
             draft.names[int(name[1])] = name[2]
         elif words[:1] == ["@"]:
             try:
-                reference = parse_ion_time(" ".join(words[1:]))
+                reference = _ion_time(" ".join(words[1:]))
             except ValueError:
                 draft.error(line, f"{raw.strip()!r}: the reference time is yyyy/mm/dd-hh:mm:ss")
             else:
@@ -128,12 +200,10 @@ def _ion(text: str) -> _Draft:
             if leg is not None:
                 (draft.contacts if words[1] == "contact" else draft.ranges).append(leg)
     _check_intervals(draft, draft.ranges, "range")
-    ranges: dict[tuple[int, int], list[_Leg]] = {}
+    ranges = _by_ends(draft.ranges)
     for leg in draft.ranges:
-        ranges.setdefault((leg.source, leg.destination), []).append(leg)
-    for leg in draft.ranges:
-        mirrored = ranges.get((leg.destination, leg.source), [])
-        if leg.source > leg.destination and not any(_overlap(leg, other) for other in mirrored):
+        mirrored = ranges.get((leg.destination, leg.source), ())
+        if leg.source > leg.destination and not leg.meets(mirrored):
             draft.warn(
                 leg.line,
                 f"a range from {leg.source} to {leg.destination} holds one way only; written from the lower node "
@@ -157,29 +227,34 @@ def _ion_leg(draft: _Draft, line: int, words: Sequence[str], reference: datetime
         what = "registers a node" if words[2] == "-1" else "is hypothetical"
         draft.warn(line, f"this contact {what} (start -1, stop 0): it schedules nothing and is left out")
         return None
-    times: list[int] = []
+    numbers: list[int] = []
     for word in words[2:4]:
         try:
-            if word.startswith("+"):
-                moment = int(word[1:])
-                if reference is not None and draft.start is not None:
-                    moment += seconds_between(draft.start, reference)
-            else:
-                absolute = parse_ion_time(word)
-                draft.start = draft.start or absolute
-                moment = seconds_between(draft.start, absolute)
+            numbers.append(_ion_seconds(draft, word, reference))
         except ValueError:
             draft.error(line, f"{word!r} is not a time: +seconds (whole), or yyyy/mm/dd-hh:mm:ss")
             return None
-        times.append(moment)
-    numbers: list[int] = []
     for word, what in zip(words[4:7], ("a node number", "a node number", f"a {_MEANING[kind]}"), strict=True):
-        if not word.isdigit():
+        if not word.isdecimal():
             draft.error(line, f"{word!r} is not {what}: whole numbers only")
             return None
         numbers.append(int(word))
-    value = numbers[2] * 8 if kind == "contact" else numbers[2]
-    return _Leg(line, numbers[0], numbers[1], times[0], times[1], value)
+    start_s, end_s, source, destination, value = numbers
+    return _Leg(line, start_s, end_s, source, destination, value * 8 if kind == "contact" else value)
+
+
+def _ion_seconds(draft: _Draft, word: str, reference: datetime | None) -> int:
+    """Return the seconds from the plan's start, which the first absolute time sets.  Raises ValueError."""
+    relative = word.startswith("+")
+    moment = reference if relative else _ion_time(word)
+    draft.start = draft.start or moment
+    base_s = (moment - draft.start) // timedelta(seconds=1) if moment and draft.start else 0
+    return base_s + (int(word[1:]) if relative else 0)
+
+
+def _ion_time(text: str) -> datetime:
+    """``yyyy/mm/dd-hh:mm:ss``, UTC.  Raises ValueError."""
+    return datetime.strptime(text, ION_TIME).replace(tzinfo=UTC)
 
 
 _MEANING = {"contact": "rate in bytes per second", "range": "light time in whole seconds"}
@@ -201,8 +276,6 @@ def _ion_light_time(draft: _Draft, leg: _Leg, ranges: Mapping[tuple[int, int], S
 
 
 # -- HDTN --------------------------------------------------------------------------------------------------------
-
-_HDTN_KEYS = ("contact", "source", "dest", "startTime", "endTime", "rateBitsPerSec", "owlt")
 
 
 def _hdtn(text: str) -> _Draft:
@@ -243,15 +316,7 @@ def _hdtn_leg(draft: _Draft, line: int, entry: object) -> _Leg | None:
             what = "whole light seconds (low orbit: 0)" if key == "owlt" else "a whole number"
             draft.error(line, f"{key} is {value!r}: HDTN takes {what}")
             return None
-    return _Leg(
-        line,
-        entry["source"],
-        entry["dest"],
-        entry["startTime"],
-        entry["endTime"],
-        entry["rateBitsPerSec"],
-        entry["owlt"],
-    )
+    return _Leg(line, *(entry[key] for key in _HDTN_KEYS[1:]))
 
 
 def _entries(text: str) -> Iterable[tuple[int, dict[str, int]]]:
@@ -274,8 +339,12 @@ def _entries(text: str) -> Iterable[tuple[int, dict[str, int]]]:
 # -- both --------------------------------------------------------------------------------------------------------
 
 
-def _overlap(a: _Leg, b: _Leg) -> bool:
-    return a.start_s < b.end_s and b.start_s < a.end_s
+def _by_ends(legs: Iterable[_Leg]) -> dict[tuple[int, int], list[_Leg]]:
+    """Sort legs by (source, destination)."""
+    ways: dict[tuple[int, int], list[_Leg]] = {}
+    for leg in legs:
+        ways.setdefault((leg.source, leg.destination), []).append(leg)
+    return ways
 
 
 def _check_intervals(draft: _Draft, legs: Sequence[_Leg], what: str) -> None:
@@ -289,7 +358,7 @@ def _check_intervals(draft: _Draft, legs: Sequence[_Leg], what: str) -> None:
             draft.error(leg.line, f"a {what} of node {leg.source} with itself")
         pair = (leg.source, leg.destination)
         before = last.get(pair)
-        if before is not None and _overlap(before, leg):
+        if before is not None and leg.meets([before]):
             draft.error(
                 max(leg.line, before.line),
                 f"overlaps the {what} of line {min(leg.line, before.line)} ({pair[0]} to {pair[1]}): "
@@ -300,12 +369,9 @@ def _check_intervals(draft: _Draft, legs: Sequence[_Leg], what: str) -> None:
 
 
 def _check_both_ways(draft: _Draft) -> None:
-    ways: dict[tuple[int, int], list[_Leg]] = {}
+    ways = _by_ends(draft.contacts)
     for leg in draft.contacts:
-        ways.setdefault((leg.source, leg.destination), []).append(leg)
-    for leg in draft.contacts:
-        back = ways.get((leg.destination, leg.source), [])
-        if not any(_overlap(leg, other) for other in back):
+        if not leg.meets(ways.get((leg.destination, leg.source), ())):
             draft.warn(
                 leg.line,
                 f"contact from {leg.source} to {leg.destination} only: contacts are one-way, and nothing comes back "
