@@ -21,7 +21,7 @@ from unittest import SkipTest
 from hil.boards.capabilities import BootBudgets, Feature, Inspectable, lacks
 from hil.boards.conformance import BoardConformance, running
 from hil.boards.console.boot_stages import StageReader
-from hil.boards.protocol import Board
+from hil.boards.protocol import Board, Identity
 from hil.errors import ConfigurationError, DeviceError, HilError
 
 CYCLES = 3
@@ -36,15 +36,7 @@ Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE", "SKIPPED"]
 
 
 class View(Protocol):
-    """Who is told how far it is."""
-
-    def begin(self, step: str) -> None: ...
-    def note(self, line: str) -> None: ...
-    def end(self, summary: str, seconds: float) -> None: ...
-
-
-class Unseen:
-    """A view that shows nothing."""
+    """The place where progress is shown."""
 
     def begin(self, step: str) -> None: ...
     def note(self, line: str) -> None: ...
@@ -122,8 +114,8 @@ def qualify(
     by: str,
     bench: str,
     only: Sequence[str] = (),
+    view: View,
     wiring: Mapping[str, str] | None = None,
-    view: View | None = None,
 ) -> Qualification:
     """Run the suite on a board; it is rebooted and cut off its power many times, and left on.
 
@@ -131,26 +123,25 @@ def qualify(
     goes onto the page.  Ctrl-C ends it with what there is.  Raises what keeps the board from booting at all; every
     later fault is a check that did not pass.
     """
-    suite = _suite()
+    suite = [name for name in vars(BoardConformance) if name.startswith("test_")]
     chosen = [name for name in suite if not only or any(w.lower() in sentence(name).lower() for w in only)]
     if not chosen:
         raise ConfigurationError(
             f"no check is about {' or '.join(only)}", remedy="\n    ".join(["checks:", *map(sentence, suite)])
         )
-    view = view or Unseen()
     started, begin = datetime.now(UTC), time.monotonic()
     deadline_s = board.boot_budget_s if isinstance(board, BootBudgets) else BOOT_DEADLINE_S
     with _step(view, "who it is"):
         who = running(board, deadline_s=deadline_s)
     absent = lacks(board)
     since = 0 if Feature.CONSOLE in absent else board.console.size()
-    cycles = [
-        _timed_cycle(board, deadline_s, view, number)
-        for number in range(0 if Feature.POWER in absent else CYCLES)
-    ]
+    cycles = (
+        [] if Feature.POWER in absent else [_cycle(board, deadline_s, view, n + 1) for n in range(CYCLES)]
+    )
     with _step(view, "its particulars"):
-        identity, firmware, trips, rails, notes = _particulars(board)
-        firmware |= {} if Feature.CONSOLE in absent else _firmware(board.console.log, since)
+        told = _particulars(board, board.identity())
+        told["firmware"] |= {} if Feature.CONSOLE in absent else _firmware(board.console.log, since)
+        notes: list[str] = told["notes"]
         notes += [f"no {feature}: {why}" for feature, why in absent.items()]
         data_dir = _data_dir(board)
     if not only and cycles:
@@ -180,11 +171,7 @@ def qualify(
         bench=bench,
         started_utc=started.isoformat(timespec="seconds"),
         took_s=round(time.monotonic() - begin, 1),
-        identity=identity,
-        firmware=firmware,
-        trips=trips,
-        rails=rails,
-        notes=notes,
+        **told,
         cycles=cycles,
         checks=checks,
         wiring=dict(wiring or {}),
@@ -200,9 +187,13 @@ def _step(view: View, name: str) -> Iterator[None]:
     view.end("", time.monotonic() - begin)
 
 
-def _timed_cycle(board: Board, deadline_s: float, view: View, number: int) -> Cycle:
-    view.begin(f"power cycle {number + 1} of {CYCLES}")
-    cycle = _cycle(board, deadline_s)
+def _cycle(board: Board, deadline_s: float, view: View, number: int) -> Cycle:
+    view.begin(f"power cycle {number} of {CYCLES}")
+    begin = time.monotonic()
+    board.supervisor.reset()
+    powered = time.monotonic()
+    board.wait_booted(deadline_s=deadline_s)
+    cycle = Cycle(round(powered - begin, 2), round(time.monotonic() - powered, 2))
     view.end(f"off and on {cycle.off_on_s:.1f} s, boot {cycle.boot_s:.1f} s", cycle.off_on_s + cycle.boot_s)
     return cycle
 
@@ -219,10 +210,6 @@ def sentence(test: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def _suite() -> list[str]:
-    return [name for name in vars(BoardConformance) if name.startswith("test_")]
-
-
 def _check(board: Board, name: str, facts: Mapping[str, Any]) -> Check:
     suite = type("Suite", (BoardConformance,), dict(facts))()
     test = getattr(suite, name)
@@ -236,7 +223,8 @@ def _check(board: Board, name: str, facts: Mapping[str, Any]) -> Check:
         except SkipTest as exc:
             outcome, said = "SKIPPED", str(exc)
         except HilError as exc:
-            outcome, said, remedy = _blamed(exc), exc.message, exc.remedy
+            outcome = "FAIL" if isinstance(exc, DeviceError) else "INCONCLUSIVE"
+            said, remedy = exc.message, exc.remedy
         except AssertionError as exc:
             outcome, said = "FAIL", str(exc) or _line(exc)
         except Exception as exc:  # a check that breaks decides nothing, and the others still run
@@ -244,29 +232,14 @@ def _check(board: Board, name: str, facts: Mapping[str, Any]) -> Check:
     return Check(sentence(name), outcome, round(time.monotonic() - begin, 2), said, remedy)
 
 
-def _blamed(exc: HilError) -> Outcome:
-    return "FAIL" if isinstance(exc, DeviceError) else "INCONCLUSIVE"
-
-
 def _line(exc: AssertionError) -> str:
     """Return the assertion itself, where it says nothing."""
-    frames: Sequence[traceback.FrameSummary] = traceback.extract_tb(exc.__traceback__)
-    return frames[-1].line or "assertion failed" if frames else "assertion failed"
+    last = traceback.extract_tb(exc.__traceback__)[-1]
+    return last.line or "assertion failed"
 
 
-def _cycle(board: Board, deadline_s: float) -> Cycle:
-    begin = time.monotonic()
-    board.supervisor.reset()
-    powered = time.monotonic()
-    board.wait_booted(deadline_s=deadline_s)
-    return Cycle(round(powered - begin, 2), round(time.monotonic() - powered, 2))
-
-
-def _particulars(
-    board: Board,
-) -> tuple[dict[str, str], dict[str, str], list[dict[str, Any]], list[str], list[str]]:
-    """Return (identity, firmware versions, trip points, rails, what it does not tell)."""
-    who = board.identity()
+def _particulars(board: Board, who: Identity) -> dict[str, Any]:
+    """Return what the board tells: identity, firmware versions, trip points, rails; notes of what it does not."""
     identity = {
         "model": who.model,
         "serial": who.serial,
@@ -274,16 +247,16 @@ def _particulars(
         "image": who.image_sha256,
         "slot": who.slot,
     }
-    firmware: dict[str, str] = {}
+    told: dict[str, Any] = {"identity": identity, "firmware": {}, "trips": [], "rails": []}
     notes: list[str] = []
-    trips: list[dict[str, Any]] = []
-    rails: list[str] = []
+    told["notes"] = notes
     if not isinstance(board, Inspectable):
         notes.append("this driver reads no trip points and no rails")
-        return identity, firmware, trips, rails, notes
+        return told
     report = board.inspect()
     identity |= {"module": report.who.part, "TNSPEC": report.who.tnspec, "last reset": report.proof.why}
-    firmware |= {"L4T": report.who.l4t, "JetPack": report.who.jetpack}
+    versions = {"L4T": report.who.l4t, "JetPack": report.who.jetpack}
+    told["firmware"] = {name: version for name, version in versions.items() if version}
     if not report.who.tnspec:
         notes.append("no TNSPEC: the module's EEPROM was not read by the flash tool of its OS")
     if not who.image_sha256:
@@ -291,13 +264,12 @@ def _particulars(
     try:
         provision = board.provision()
         if "tj" in provision.zones:  # every Orin has it; another kernel's zones are not the module's
-            trips = [asdict(trip) for trip in provision.trips]
-            rails = list(provision.rails)
+            told |= {"trips": [asdict(trip) for trip in provision.trips], "rails": list(provision.rails)}
         else:
             notes.append("no trip points: its sysfs shows no thermal zone of an Orin")
     except DeviceError as exc:
         notes.append(f"no trip points: {exc.message}")
-    return identity, {k: v for k, v in firmware.items() if v}, trips, rails, notes
+    return told
 
 
 def _firmware(log: Path, since: int) -> dict[str, str]:

@@ -83,8 +83,8 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
                 LAB.format(
                     serial=hardware.spec.facts.serial,
                     port=forward.server_address[1],
-                    key=hardware.spec.ssh_key,
-                    host_key=hardware.spec.host_key,
+                    key=hardware.target().key,
+                    host_key=hardware.target().host_key,
                     console=hardware.console.url,
                     strip=strip.address,
                     nic=CABLE.nic,

@@ -11,7 +11,7 @@ import pytest
 
 from hil.boards.conformance import reboot, running
 from hil.boards.container.board import ContainerBoard, freeze_os
-from hil.boards.protocol import PowerState
+from hil.boards.protocol import PowerState, Via
 from hil.core.wait import wait_until
 from hil.errors import DeviceError
 from hil.onboard.variables import SLOTS, BootControl, Variables
@@ -156,7 +156,8 @@ def test_facts_and_hosts_reach_the_os(board: ContainerBoard) -> None:
 def test_another_boards_host_key_is_refused(pair: list[ContainerBoard]) -> None:
     first, second = pair
     running(first)
-    spec = dataclasses.replace(first.spec, host_key=second.spec.host_key)
+    target = dataclasses.replace(first.target(), host_key=second.target().host_key)
+    spec = dataclasses.replace(first.spec, targets={Via.MANAGEMENT: target})
     impostor = ContainerBoard(spec, first._client, lambda _pid: None)
     with pytest.raises(DeviceError, match="another host key"):
         impostor.shell()

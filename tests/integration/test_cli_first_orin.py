@@ -68,11 +68,11 @@ class Technician:
     def ssh_keyscan(self, words: list[str]) -> None:
         said = _said(["ssh-keyscan", "-p", str(self.orin.ssh_port), *words[:-1], "127.0.0.1"])
         self.host_key = said.partition(" ")[2].strip()
-        assert self.host_key == self.orin.hardware.spec.host_key
+        assert self.host_key == self.orin.hardware.target().host_key
 
     def ssh(self, words: list[str]) -> None:
         command = [word for word in words[words.index("nvidia@192.0.2.11") + 1 :] if word != "sudo"]
-        options = f"-p {self.orin.ssh_port} -i {self.orin.hardware.spec.ssh_key} -o BatchMode=yes"
+        options = f"-p {self.orin.ssh_port} -i {self.orin.hardware.target().key} -o BatchMode=yes"
         known = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
         said = _said(["ssh", *options.split(), *known.split(), "root@127.0.0.1", *command])
         assert "num_slots: 2" in said or (MODULE in said and self.orin.hardware.spec.facts.serial in said)
@@ -106,7 +106,7 @@ class Technician:
         for pattern, value in {
             'module: ""': f"module: {MODULE}",
             '# serial: ""': f'serial: "{hardware.spec.facts.serial}"',
-            'key_file: ""': f"key_file: {hardware.spec.ssh_key}",
+            'key_file: ""': f"key_file: {hardware.target().key}",
             'host_key: ""': f"host_key: {self.host_key}",
             "user: root": f"port: {self.orin.ssh_port}\n            user: root",
             r'console: \{url: ".*"\}': f"console: {{url: {hardware.console.url}}}",

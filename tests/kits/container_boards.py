@@ -14,6 +14,7 @@ from hil.boards.console.pump import ConsolePump
 from hil.boards.container.board import BoardFacts, ContainerBoard, ContainerSpec
 from hil.boards.container.storage import prepare_nv_dir
 from hil.boards.protocol import Via
+from hil.boards.ssh.login import Target
 from hil.core import netns
 from hil.images.images import Images, ensure_images
 from hil.images.pki import ensure_pki
@@ -82,15 +83,15 @@ def boards(
                         {},
                         module,
                     )
+                    key, host_key = pki.ssh_key, pki.host_key(name).public_line
+                    target = Target(name, namespace, facts.management_address, key, host_key)
                     spec = ContainerSpec(
                         bench=namespace,
                         facts=facts,
                         nv_dir=directory / name,
                         image_id=images.hardware_image_id,
                         console=pump.add(name),
-                        addresses={Via.MANAGEMENT: (namespace, facts.management_address)},
-                        ssh_key=pki.ssh_key,
-                        host_key=pki.host_key(name).public_line,
+                        targets={Via.MANAGEMENT: target},
                     )
                     prepare_nv_dir(spec.nv_dir, facts, images.factory, pki, data_size_bytes=data_size_bytes)
 

@@ -62,12 +62,10 @@ def stand_ins(client: DockerClient, count: int, directory: Path) -> Iterator[lis
                 spacecraft=board.spacecraft,
                 module=board.spec.facts.module,
                 serial=board.spec.facts.serial,
-                addresses=board.spec.addresses,
-                host_key=board.spec.host_key,
+                targets=board.spec.targets,
                 console=ConsoleLine("", console.url, console.log),
                 supervisor=SupervisorSpec(power=power, min_off_s=0.0, confirm_within_s=STRIP_S),
                 fidelity=Fidelity.VIRTUAL,
-                ssh_key=board.spec.ssh_key,
                 supervisor_namespace=namespace,
                 budgets=BudgetSpec(boot_s=60.0, shutdown_s=15.0, answer_s=5.0),
             )

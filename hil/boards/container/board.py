@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hil.boards.console.log_console import ConsoleLine, LogConsole
 from hil.boards.container import power_cut
+from hil.boards.linux_board import LinuxBoard
 from hil.boards.protocol import (
     BootState,
     Fidelity,
@@ -26,9 +27,8 @@ from hil.boards.protocol import (
     SlotState,
     Via,
 )
-from hil.boards.ssh.shell import PORT, SshShell, Target
+from hil.boards.ssh.shell import SshShell, Target
 from hil.boards.tegrastats import parse
-from hil.core import netns
 from hil.core.wait import wait_until
 from hil.errors import BenchError, DeviceError
 from hil.evidence.events import BoardBooted, BoardPower
@@ -99,9 +99,7 @@ class ContainerSpec:
     nv_dir: Path  # made by hil.boards.container.storage.prepare_nv_dir
     image_id: str
     console: ConsoleLine
-    addresses: Mapping[Via, tuple[str, str]]  # (namespace to connect from, board's IPv4 address)
-    ssh_key: Path
-    host_key: str  # pinned public host key line, "ssh-ed25519 AAAA..."
+    targets: Mapping[Via, Target]
 
     @property
     def container(self) -> str:
@@ -120,7 +118,7 @@ def _engine(what: str) -> Iterator[None]:
         raise BenchError(f"{what}: the container engine said: {exc}", remedy="see `hil doctor`") from exc
 
 
-class ContainerBoard:
+class ContainerBoard(LinuxBoard):
     """``hil.boards.protocol.Board`` on a container ``hil.<bench>.<board>`` labelled ``hil.bench=<bench>``."""
 
     fidelity = Fidelity.VIRTUAL
@@ -128,12 +126,11 @@ class ContainerBoard:
     def __init__(
         self, spec: ContainerSpec, client: DockerClient, plug: Plug, sink: Sink | None = None
     ) -> None:
+        super().__init__(spec.facts.name, spec.targets, LogConsole(spec.console.url, spec.console.log))
         self.spec = spec
-        self.name = spec.facts.name
         self.spacecraft = spec.facts.spacecraft
         self._client = client
         self._sink = sink or NullSink()
-        self.console = LogConsole(spec.console.url, spec.console.log)
         self.supervisor = ContainerSupervisor(self, plug, self._sink)
         self.boot = ContainerBootControl(self)
 
@@ -177,53 +174,19 @@ class ContainerBoard:
         with _engine(f"board {self.name}"), contextlib.suppress(NotFound):
             self._client.api.remove_container(self.spec.container, force=True, v=True)
 
-    def shell(self, via: Via = Via.MANAGEMENT) -> SshShell:
-        """Open a new SSH session. BenchError when there is no route, DeviceError when sshd does not answer."""
-        return SshShell(self.target(via))
-
-    def address(self, via: Via = Via.MANAGEMENT) -> tuple[str, str]:
-        """Return (network namespace to connect from, IPv4 address of the board)."""
-        try:
-            return self.spec.addresses[via]
-        except KeyError:
-            raise BenchError(f"board {self.name} has no {via.value} address on this bench") from None
-
     def identity(self) -> Identity:
         with self.shell() as shell:
             return _identity(shell)
 
     def wait_booted(self, *, deadline_s: float = 30.0) -> Identity:
         """Wait until the OS answers over SSH; DeviceError at the deadline with the console's last lines."""
-        namespace, address = self.address()
-
-        def answers() -> Identity | None:
-            netns.connect(namespace, (address, PORT), timeout_s=0.3).close()
-            return self.identity()
-
-        try:
-            identity = wait_until(
-                answers,
-                what=f"board {self.name} to boot",
-                deadline_s=deadline_s,
-                every_s=0.03,
-                error=DeviceError,
-            )
-        except DeviceError as exc:
-            raise DeviceError(
-                f"{exc.message}; its console last said:\n{self.console.tail()}",
-                remedy=f"see {self.console.log}",
-            ) from exc
+        identity = self._wait_answer(self.identity, deadline_s)
         _log.info("board %s: booted %.80r from slot %s", self.name, identity.os_version, identity.slot)
         self._sink.emit(BoardBooted(self.name, identity.slot, identity.os_version))
         return identity
 
-    def sensors(self) -> dict[str, float]:
-        """Return latest readings, from ``tegrastats`` on the board."""
-        with self.shell() as shell:
-            return self.sensors_over(shell)
-
     def sensors_over(self, shell: Shell) -> dict[str, float]:
-        """Return the same over a session that is open already: for repeated readings."""
+        """Return readings from ``tegrastats`` on the board."""
         done = shell.run(["tegrastats", "--interval", "200", "--count", "1"], timeout_s=SENSORS_S)
         return parse(done.stdout.strip().splitlines()[-1] if done.stdout.strip() else "").sensors()
 
@@ -240,11 +203,6 @@ class ContainerBoard:
         """Return the host PID of the OS's init; None while off, in firmware or in the recovery shell."""
         pid = self.firmware_pid()
         return os_pid(pid) if pid else None
-
-    def target(self, via: Via = Via.MANAGEMENT) -> Target:
-        """Return how an SSH client gets to it: address, namespace to connect from, keys."""
-        namespace, address = self.address(via)
-        return Target(self.name, namespace, address, self.spec.ssh_key, self.spec.host_key)
 
 
 def _identity(shell: SshShell) -> Identity:

@@ -32,16 +32,16 @@ module: p3701-0005
 def container(name: str, site: Site, console: ConsoleLine, sink: Sink) -> ContainerBoard:
     """Return the driver of a board in a container; it makes and starts nothing."""
     from hil.boards.container.board import BoardFacts, ContainerBoard, ContainerSpec
+    from hil.boards.ssh.login import Target
 
+    host_key = site.pki.host_key(name).public_line
     spec = ContainerSpec(
         bench=site.bench,
         facts=BoardFacts(**site.facts),
         nv_dir=site.disks / name,
         image_id=site.image_id,
         console=console,
-        addresses=site.addresses,
-        ssh_key=site.pki.ssh_key,
-        host_key=site.pki.host_key(name).public_line,
+        targets={via: Target(name, *way, site.pki.ssh_key, host_key) for via, way in site.addresses.items()},
     )
     return ContainerBoard(spec, site.client, site.plug, sink)
 

@@ -22,12 +22,13 @@ from hil.boards.jetson.modules import sku_of
 from hil.boards.jetson.remote_files import BoardFiles
 from hil.boards.jetson.sensors import Provision, Reading, SysfsSensors
 from hil.boards.jetson.slots import BootProof, failover_budget_s
+from hil.boards.linux_board import LinuxBoard
 from hil.boards.power.build import supervisor_of
-from hil.boards.protocol import BootState, Fidelity, Identity, PowerState, Shell, Via
-from hil.boards.ssh.shell import Jump, SshShell, Target, WrongHostKeyError
+from hil.boards.protocol import Fidelity, Identity, PowerState, Shell, Via
+from hil.boards.ssh.shell import SshShell, Target, WrongHostKeyError
 from hil.boards.tegrastats import parse
 from hil.core import netns
-from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
+from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError, ConfigurationError, DeviceError, HilError
 from hil.evidence.events import BoardBooted
 from hil.evidence.sink import NullSink, Sink
@@ -36,8 +37,6 @@ from hil.lab.real_board import BudgetSpec
 
 _log = logging.getLogger(__name__)
 
-PROBE_S = 0.3
-"""An sshd that is there takes a connection within this; one probe of many while a board boots."""
 LAST_WORDS = r"reboot: Power down"
 TEGRASTATS = ("timeout", "10", "sh", "-c", "tegrastats --interval 200 | head -n 1")
 """The real tool prints for ever: its first line is enough."""
@@ -51,21 +50,16 @@ class JetsonFacts:
     spacecraft: str
     module: str  # part number, as in the lab file
     serial: str  # empty: not compared
-    addresses: Mapping[Via, tuple[str, str]]  # (namespace to connect from, IPv4 address)
-    host_key: str  # pinned
+    targets: Mapping[Via, Target]
     console: ConsoleLine
     supervisor: SupervisorSpec
     fidelity: Fidelity = Fidelity.HARDWARE
-    ssh_key: Path | None = None  # None: what the SSH agent offers
-    ssh_port: int = 22
-    ssh_user: str = "root"
-    jump: Jump | None = None  # management only
     supervisor_namespace: str = netns.HOST  # where its power switch is reached from
     usb_path: str = ""  # where it enumerates in force-recovery mode; empty: not cabled
     budgets: BudgetSpec = field(default_factory=BudgetSpec)
 
 
-class JetsonBoard:
+class JetsonBoard(LinuxBoard):
     """``hil.boards.protocol.Board`` on a Jetson Orin."""
 
     def __init__(
@@ -77,13 +71,12 @@ class JetsonBoard:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Drive the board; ``console`` is for the one process that has the serial port, any other follows its log."""
+        log = console or LogConsole(facts.console.url, facts.console.log, clock)
+        super().__init__(facts.name, facts.targets, log, clock)
         self.facts = facts
-        self.name = facts.name
         self.spacecraft = facts.spacecraft
         self.fidelity = facts.fidelity
         self._sink = sink or NullSink()
-        self._clock = clock
-        self.console: LogConsole = console or LogConsole(facts.console.url, facts.console.log, clock)
         self.supervisor = supervisor_of(
             facts.name,
             facts.supervisor,
@@ -105,7 +98,7 @@ class JetsonBoard:
         BenchError when there is no route, DeviceError when sshd does not answer, ConfigurationError when the board is
         not the one the lab file means.
         """
-        opened = SshShell(self.target(via))
+        opened = super().shell(via)
         try:
             if not self._checked:
                 self.inspect_over(opened)
@@ -114,16 +107,9 @@ class JetsonBoard:
             raise
         return opened
 
-    def address(self, via: Via = Via.MANAGEMENT) -> tuple[str, str]:
-        """Return (network namespace to connect from, IPv4 address of the board)."""
-        try:
-            return self.facts.addresses[via]
-        except KeyError:
-            raise BenchError(f"board {self.name} has no {via.value} address on this bench") from None
-
     def inspect(self) -> BoardReport:
         """Report who it is, which boot this is and which slots it has, over a session of its own, and check it."""
-        with SshShell(self.target(Via.MANAGEMENT)) as shell:
+        with self.open_shell() as shell:
             return self.inspect_over(shell)
 
     def inspect_over(self, shell: Shell) -> BoardReport:
@@ -136,19 +122,7 @@ class JetsonBoard:
 
     def open_shell(self) -> SshShell:
         """Open a session whose board has not been checked yet."""
-        return SshShell(self.target())
-
-    def boot_state(self, shell: Shell) -> BootState:
-        """Return its slots, over a session that is open already and is checked."""
-        return self.inspect_over(shell).boot
-
-    def is_off(self) -> bool:
-        return self.supervisor.state() is PowerState.OFF
-
-    @property
-    def answer_s(self) -> float:
-        """How long a command may take that only asks something."""
-        return self.facts.budgets.answer_s
+        return super().shell()
 
     def identity(self) -> Identity:
         return self.inspect().identity
@@ -183,27 +157,11 @@ class JetsonBoard:
 
         def answers() -> tuple[BoardReport | None, HilError | None]:
             try:
-                if self.facts.jump is None:
-                    namespace, address = self.address()
-                    netns.connect(namespace, (address, self.facts.ssh_port), timeout_s=PROBE_S).close()
                 return self.inspect(), None
             except (ConfigurationError, WrongHostKeyError) as exc:
                 return None, exc  # waiting will not change it
 
-        try:
-            report, refused = wait_until(
-                answers,
-                what=f"board {self.name} to boot",
-                deadline_s=budget_s,
-                every_s=0.03 if self.facts.jump is None else 0.5,
-                error=DeviceError,
-                clock=self._clock,
-            )
-        except DeviceError as exc:
-            raise DeviceError(
-                f"{exc.message}; its console last said:\n{self.console.tail()}",
-                remedy=f"see {self.console.log}",
-            ) from exc
+        report, refused = self._wait_answer(answers, budget_s)
         if report is None:
             raise refused or DeviceError(f"board {self.name} did not say who it is")
         self.console.release()
@@ -251,13 +209,8 @@ class JetsonBoard:
             self._goes_down()
             by_linux(shell)()
 
-    def sensors(self) -> dict[str, float]:
-        """Return latest readings, from sysfs, or from ``tegrastats`` where sysfs has no Orin's sensors."""
-        with self.shell() as shell:
-            return self.sensors_over(shell)
-
     def sensors_over(self, shell: Shell) -> dict[str, float]:
-        """Return the same over a session that is open already: for repeated readings."""
+        """Return readings from sysfs, or from ``tegrastats`` where sysfs has no Orin's sensors."""
         if not self._without_sysfs:
             with contextlib.suppress(DeviceError):
                 reading = self.reading_over(shell)
@@ -300,18 +253,3 @@ class JetsonBoard:
             shell.run(["poweroff"], check=False, timeout_s=deadline_s)
         self.console.wait_for(LAST_WORDS, deadline_s=max(0.0, end - self._clock.monotonic()), since=since)
         return True
-
-    def target(self, via: Via = Via.MANAGEMENT) -> Target:
-        """Return how an SSH client gets to it: address, namespace to connect from, keys."""
-        namespace, address = self.address(via)
-        facts = self.facts
-        return Target(
-            facts.name,
-            namespace,
-            address,
-            facts.ssh_key,
-            facts.host_key,
-            port=facts.ssh_port if via is Via.MANAGEMENT else 22,
-            user=facts.ssh_user,
-            jump=facts.jump if via is Via.MANAGEMENT else None,
-        )

@@ -5,26 +5,15 @@ from __future__ import annotations
 import contextlib
 import threading
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from hil.boards.jetson.slots import NvBootControl
-from hil.boards.protocol import BootState, Slot
+from hil.boards.protocol import BootState, PowerState, Slot
 from hil.boards.ssh.shell import SshShell
 from hil.errors import BenchError, DeviceError
 
-
-class RunningOs(Protocol):
-    """What boot control needs of its board."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def answer_s(self) -> float: ...
-    def is_off(self) -> bool: ...
-    def open_shell(self) -> SshShell: ...
-    def boot_state(self, shell: SshShell) -> BootState:
-        """Check over ``shell`` that this is the board that is meant; its slots."""
-        ...
+if TYPE_CHECKING:
+    from hil.boards.jetson.board import JetsonBoard
 
 
 class JetsonBootControl:
@@ -34,7 +23,7 @@ class JetsonBootControl:
     no slot running.
     """
 
-    def __init__(self, board: RunningOs) -> None:
+    def __init__(self, board: JetsonBoard) -> None:
         self._board = board
         self._last: BootState | None = None
         self._kept: SshShell | None = None
@@ -52,7 +41,7 @@ class JetsonBootControl:
 
     def state(self) -> BootState:
         """Return the slots; BenchError when the board is down and this process has not read them before."""
-        if self._board.is_off():
+        if self._board.supervisor.state() is PowerState.OFF:
             return self._remembered("is off")
         try:
             return self._ask()
@@ -62,8 +51,10 @@ class JetsonBootControl:
     def set_active(self, slot: Slot) -> None:
         """Try ``slot`` first at the next boot, and read that back. DeviceError when it did not take."""
         with self._board.open_shell() as shell:
-            self._board.boot_state(shell)
-            control = NvBootControl(shell, board=self._board.name, timeout_s=self._board.answer_s)
+            self._board.inspect_over(shell)
+            control = NvBootControl(
+                shell, board=self._board.name, timeout_s=self._board.facts.budgets.answer_s
+            )
             control.set_active(slot)
             self.remember(control.state())
 
@@ -73,11 +64,11 @@ class JetsonBootControl:
             kept = self._kept
         if kept is not None and kept.alive():
             with contextlib.suppress(DeviceError):
-                return self._board.boot_state(kept)
+                return self._board.inspect_over(kept).boot
         self.drop()
         fresh = self._board.open_shell()
         try:
-            state = self._board.boot_state(fresh)
+            state = self._board.inspect_over(fresh).boot
         except BaseException:
             fresh.close()
             raise

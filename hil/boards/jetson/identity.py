@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hil.boards.jetson.modules import SKUS
-from hil.boards.jetson.remote_files import BoardFiles
 from hil.errors import ConfigurationError, DeviceError
 
 # procfs has /proc/device-tree on every Jetson; it is a link to the second, which a container board has too.
@@ -85,42 +84,6 @@ def parse_tnspec(text: str) -> tuple[str, str]:
         return "", ""
     spec = _SPEC.match(match[1])
     return match[1], f"p{spec[1]}-{spec[2]}" if spec else ""
-
-
-def _strings(content: bytes) -> tuple[str, ...]:
-    return tuple(part.decode("utf-8", "replace") for part in content.split(b"\0") if part)
-
-
-def read_identity(files: BoardFiles) -> JetsonIdentity:
-    """Ask the board. DeviceError when it has no device tree."""
-    model, serial, compatible = (_tree(files, name) for name in ("model", "serial-number", "compatible"))
-    texts = files.read_all((RELEASE, BOOT_CONTROL))
-    names = _strings(compatible)
-    tnspec, tnspec_part = parse_tnspec(texts.get(BOOT_CONTROL) or "")
-    l4t = parse_release(texts.get(RELEASE) or "")
-    return JetsonIdentity(
-        model="".join(_strings(model)[:1]),
-        serial="".join(_strings(serial)[:1]),
-        compatible=names,
-        part=part_of(names),
-        tnspec=tnspec,
-        tnspec_part=tnspec_part,
-        l4t=l4t,
-        jetpack=jetpack_of(l4t),
-    )
-
-
-def _tree(files: BoardFiles, name: str) -> bytes:
-    last: DeviceError | None = None
-    for tree in DEVICE_TREES:
-        try:
-            return files.read(f"{tree}/{name}")
-        except DeviceError as exc:
-            last = exc
-    raise DeviceError(
-        f"the board has no {DEVICE_TREES[0]}/{name}",
-        remedy="is this a Jetson? `uname -m` says aarch64 on one",
-    ) from last
 
 
 def check_identity(identity: JetsonIdentity, *, board: str, module: str, serial: str = "") -> None:

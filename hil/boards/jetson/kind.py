@@ -5,7 +5,7 @@ A stand-in's serial line, power strip and log-in are made by the bench, which fi
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
@@ -14,7 +14,7 @@ from hil.boards.console.log_console import ConsoleLine
 from hil.boards.container.kind import container, install
 from hil.boards.kinds import BoardKind, Equipment, Rack, Site
 from hil.boards.power.shelly import ShellyGen2Spec
-from hil.boards.protocol import Fidelity, Shell
+from hil.boards.protocol import Fidelity, Shell, Via
 from hil.errors import HilError
 from hil.evidence.sink import NullSink
 from hil.lab.model import BoardSpec
@@ -93,11 +93,13 @@ jetson:
 def _facts(spec: JetsonBoardSpec, site: Site, console: ConsoleLine) -> JetsonFacts:
     """Return what the lab file says of a real board; for a stand-in, what the bench put there in its place."""
     from hil.boards.jetson.board import JetsonFacts
-    from hil.boards.ssh.shell import Jump
+    from hil.boards.ssh.login import PORT, Target
 
     section = spec.jetson
+    ways = site.addresses.items()
     if section.stand_in:
         address, outlet = site.strip
+        host_key = site.pki.host_key(spec.name).public_line
         power = ShellyGen2Spec(
             kind="shelly-gen2", address=address, outlet=outlet, request_timeout_s=STRIP_TIMEOUT_S
         )
@@ -106,31 +108,29 @@ def _facts(spec: JetsonBoardSpec, site: Site, console: ConsoleLine) -> JetsonFac
             spacecraft=site.spacecraft,
             module=spec.module,
             serial=site.facts["serial"],
-            addresses=site.addresses,
-            host_key=site.pki.host_key(spec.name).public_line,
+            targets={via: Target(spec.name, *way, site.pki.ssh_key, host_key) for via, way in ways},
             console=console,
             supervisor=SupervisorSpec(power=power, min_off_s=0.0, confirm_within_s=STRIP_TIMEOUT_S),
-            fidelity=Fidelity(spec.fidelity),
-            ssh_key=site.pki.ssh_key,
+            fidelity=Fidelity.VIRTUAL,
             supervisor_namespace=site.management,
             budgets=section.budgets or STAND_IN_BUDGETS,
         )
     ssh, supervisor = section.ssh, section.supervisor
     assert ssh is not None and supervisor is not None  # the section's own rule
+    management = Target.of(spec.name, ssh)
+    inside = replace(management, port=PORT, jump=None)  # jump host and port are of the way in from the lab
+    log_ins = {via: management if via is Via.MANAGEMENT else inside for via in site.addresses}
     return JetsonFacts(
         name=spec.name,
         spacecraft=site.spacecraft,
         module=spec.module,
         serial=spec.serial,
-        addresses=site.addresses,
-        host_key=ssh.host_key,
+        targets={
+            via: replace(log_ins[via], namespace=namespace, address=address)
+            for via, (namespace, address) in ways
+        },
         console=console,
         supervisor=supervisor,
-        fidelity=Fidelity(spec.fidelity),
-        ssh_key=Path(ssh.key_file).expanduser() if ssh.key_file else None,
-        ssh_port=ssh.port,
-        ssh_user=ssh.user,
-        jump=Jump(ssh.jump.address, ssh.jump.user, ssh.jump.host_key, ssh.jump.port) if ssh.jump else None,
         usb_path=section.recovery.usb_path if section.recovery else "",
         budgets=section.budgets or BudgetSpec(),
     )

@@ -29,7 +29,7 @@ class BoardFiles:
 
     def __init__(self, remote: Shell, root: str = "") -> None:
         """Put ``root`` before every path: for boards that are a tree of files in a test."""
-        self.remote = remote
+        self._remote = remote
         self._root = root
 
     def read_all(self, patterns: Iterable[str], *, timeout_s: float = 15.0) -> dict[str, str | None]:
@@ -40,7 +40,7 @@ class BoardFiles:
         """
         argv = ["sh", "-c", _READ_ALL, "sh", self._root, *patterns]
         contents: dict[str, str | None] = {}
-        for row in self.remote.run(argv, timeout_s=timeout_s).stdout.split("\n"):
+        for row in self._remote.run(argv, timeout_s=timeout_s).stdout.split("\n"):
             path, tab, text = row[1:].partition("\t")
             if not tab or row[0] not in "=!":
                 continue
@@ -48,7 +48,3 @@ class BoardFiles:
             before = contents.get(path)
             contents[path] = None if row[0] == "!" else text if before is None else f"{before}\n{text}"
         return contents
-
-    def read(self, path: str) -> bytes:
-        """Read one whole file, binary. DeviceError when it cannot be read."""
-        return self.remote.read(self._root + path)

@@ -1,4 +1,4 @@
-"""A/B slots of a Jetson: ``nvbootctrl``, its EFI variables, and the proof that a reboot happened.
+"""A/B slots of a Jetson: ``nvbootctrl``, and the proof that a reboot happened.
 
 ``nvbootctrl`` may end with 1 and ``Error: can not open /dev/mem`` over a perfectly good answer, and with 0 over an
 order it did not carry out: what it prints is parsed, what it was told is read back, and its exit code is ignored.
@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Literal
 
-from hil.boards.jetson.remote_files import BoardFiles
 from hil.boards.protocol import BootState, Shell, Slot, SlotState
 from hil.errors import DeviceError
-from hil.onboard.variables import JETSON_GUID, RETRY_COUNT_MAX, SLOTS, STATUS_NORMAL, STATUS_UNBOOTABLE
+from hil.onboard.variables import RETRY_COUNT_MAX, SLOTS
 
 Target = Literal["bootloader", "rootfs"]
-EFIVARS = "/sys/firmware/efi/efivars"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 RESET_DIRS = (
     "/sys/devices/platform/bus@0/c360000.pmc",  # JetPack 6, 7
@@ -28,17 +25,6 @@ WATCHDOG_S = 120.0
 
 _HEAD = re.compile(r"^(Current|Active) (bootloader|rootfs) slot: ([AB])\s*$", re.MULTILINE)
 _ROW = re.compile(r"^slot: ([01]),\s+(?:retry_count: (\d{1,3}),\s+)?status: (\w+)\s*$", re.MULTILINE)
-_VERSION = re.compile(r"^Current version: (\d+(?:\.\d+){1,2})\s*$", re.MULTILINE)
-_CAPSULE = re.compile(r"^Capsule update status: (\d)\s*$", re.MULTILINE)
-
-
-class CapsuleStatus(IntEnum):
-    """What became of the last firmware capsule (source: Tier IV's ota-client)."""
-
-    NONE = 0
-    SUCCESS = 1
-    BOOT_FAILED = 2  # installed, but the new firmware did not boot
-    INSTALL_FAILED = 3
 
 
 @dataclass(frozen=True)
@@ -62,8 +48,6 @@ class SlotsInfo:
     current: Slot
     active: Slot
     rows: tuple[SlotRow, SlotRow]
-    version: str = ""  # firmware; bootloader only
-    capsule: CapsuleStatus | None = None  # bootloader only
 
 
 def parse_slots_info(text: str) -> SlotsInfo:
@@ -75,14 +59,11 @@ def parse_slots_info(text: str) -> SlotsInfo:
     for target in ("rootfs", "bootloader"):
         current, active = heads.get(("Current", target)), heads.get(("Active", target))
         if current and active and rows.keys() == {0, 1}:
-            version, capsule = _VERSION.search(text), _CAPSULE.search(text)
             return SlotsInfo(
                 target="rootfs" if target == "rootfs" else "bootloader",
                 current=_slot(current),
                 active=_slot(active),
                 rows=(rows[0], rows[1]),
-                version=version[1] if version else "",
-                capsule=CapsuleStatus(int(capsule[1])) if capsule and int(capsule[1]) <= 3 else None,
             )
     missing = "current and active slot" if rows.keys() == {0, 1} else f"slots {sorted({0, 1} - rows.keys())}"
     raise DeviceError(
@@ -144,81 +125,21 @@ class NvBootControl:
         """Try ``slot`` first at the next boot, and read that back. DeviceError when it did not take."""
         argv = ["nvbootctrl", "set-active-boot-slot", str(SLOTS.index(slot))]
         done = self._remote.run(argv, timeout_s=self._timeout_s, check=False)
-        self._must(slot, self.info("bootloader"), done.stdout + done.stderr)
-
-    def verify(self) -> None:
-        """Mark the running slot good and read its tries back. DeviceError when it did not take."""
-        done = self._remote.run(["nvbootctrl", "verify"], timeout_s=self._timeout_s, check=False)
-        info = self.info("rootfs")
-        row = info.rows[SLOTS.index(info.current)]
-        if not row.bootable or (row.retry_count is not None and row.retry_count < RETRY_COUNT_MAX):
+        if (active := self.info("bootloader").active) != slot:
             raise DeviceError(
-                f"{self._board}: slot {info.current} is {row.status} with {row.retry_count} tries after "
-                f"`nvbootctrl verify`, which said {(done.stdout + done.stderr).strip()[-200:]!r}"
-            )
-
-    def _must(self, slot: Slot, info: SlotsInfo, said: str) -> None:
-        if info.active != slot:
-            raise DeviceError(
-                f"{self._board}: slot {slot} was made active, but {info.active} is; nvbootctrl said "
-                f"{said.strip()[-200:]!r}",
+                f"{self._board}: slot {slot} was made active, but {active} is; nvbootctrl said "
+                f"{(done.stdout + done.stderr).strip()[-200:]!r}",
                 remedy=f"is slot {slot} marked unbootable? `nvbootctrl -t rootfs dump-slots-info`",
             )
 
 
-def efi_number(content: bytes, name: str) -> int:
-    """Return the value of an EFI variable as efivarfs shows it: four bytes of attributes, then little endian.
-
-    DeviceError when it is torn.
-    """
-    if len(content) < 5:
-        raise DeviceError(
-            f"EFI variable {name} has {len(content)} bytes: four of attributes and a value are needed"
-        )
-    return int.from_bytes(content[4:12], "little")
-
-
-@dataclass(frozen=True)
-class RootfsStatus:
-    """``RootfsStatusSlotA`` and ``B``."""
-
-    a: int
-    b: int
-
-    def bootable(self, slot: Slot) -> bool:
-        return (self.a if slot == "A" else self.b) == STATUS_NORMAL
-
-    @property
-    def dead_end(self) -> bool:
-        """No slot left: the next boot ends in ``L4TLauncher: Attempting Recovery Boot``, for good."""
-        return self.a == self.b == STATUS_UNBOOTABLE
-
-
-def read_rootfs_status(files: BoardFiles) -> RootfsStatus:
-    """Read both variables. DeviceError when one is missing or torn: root file system redundancy is then off."""
-    values = []
-    for slot in SLOTS:
-        name = f"RootfsStatusSlot{slot}"
-        try:
-            content = files.read(f"{EFIVARS}/{name}-{JETSON_GUID}")
-        except DeviceError as exc:
-            raise DeviceError(
-                f"no EFI variable {name}: {exc.message}",
-                remedy="was the board flashed with ROOTFS_AB=1? `nvbootctrl is-rootfs-ab-enabled` must print 1",
-            ) from exc
-        values.append(efi_number(content, name))
-    return RootfsStatus(*values)
-
-
-def failover_budget_s(
-    boot_s: float, *, tries: int = RETRY_COUNT_MAX, watchdog_s: float = WATCHDOG_S
-) -> float:
+def failover_budget_s(boot_s: float) -> float:
     """Time until a board whose new slot hangs is back on the old one, s.
 
     Every try is a boot and a watchdog time-out; then one more boot from the other slot.  With 60 s boots this is
     10 min; source: the flow verified in NVIDIA forum thread 247290.
     """
-    return tries * (boot_s + watchdog_s) + boot_s
+    return RETRY_COUNT_MAX * (boot_s + WATCHDOG_S) + boot_s
 
 
 _RESET_REASONS: dict[str, str] = {

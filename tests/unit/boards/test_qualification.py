@@ -12,6 +12,7 @@ from hil.boards.capabilities import Feature, needs
 from hil.boards.conformance import BoardConformance
 from hil.boards.protocol import Board, Completed, Identity, PowerState
 from hil.boards.qualification import CYCLES, Check, Cycle, Outcome, Qualification, qualify
+from hil.cli.output import Progress
 from hil.errors import BenchError, ConfigurationError, DeviceError
 from hil.report.qualification import render, write_qualification
 
@@ -85,7 +86,7 @@ def suite(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def qualified(tmp_path: Path, only: tuple[str, ...] = (), /, **failing: BaseException) -> Qualification:
     board = cast(Board, Board142(tmp_path / "log", failing))
-    return qualify(board, by="A. Technician", bench="lab", only=only)
+    return qualify(board, by="A. Technician", bench="lab", only=only, view=Progress())
 
 
 @pytest.mark.parametrize(

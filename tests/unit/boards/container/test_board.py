@@ -15,6 +15,7 @@ from hil.boards.container.board import CAPABILITIES, BoardFacts, ContainerBoard,
 from hil.boards.container.storage import prepare_nv_dir
 from hil.boards.protocol import Board, Fidelity, PowerState, Via
 from hil.boards.ssh import login as ssh_login
+from hil.boards.ssh.login import Target
 from hil.errors import BenchError, ConfigurationError, DeviceError
 from hil.evidence.events import BoardPower
 from hil.images.bundles import OsImage
@@ -97,9 +98,11 @@ class Kit:
             nv_dir=directory,
             image_id="sha256:0",
             console=ConsoleLine("/dev/pts/98", "/dev/pts/99", directory / "a1.console.log"),
-            addresses={Via.MANAGEMENT: ("hil.b.mgmt", "198.19.0.2")},
-            ssh_key=directory / "key",
-            host_key="ssh-ed25519 AAAA",
+            targets={
+                Via.MANAGEMENT: Target(
+                    "a1", "hil.b.mgmt", "198.19.0.2", directory / "key", "ssh-ed25519 AAAA"
+                )
+            },
         )
         (directory / "vars").mkdir()
         BootControl(Variables(directory / "vars")).initialise()

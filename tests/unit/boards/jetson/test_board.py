@@ -21,6 +21,7 @@ from hil.boards.jetson.kind import JetsonBoardSpec
 from hil.boards.power.command import CommandSpec
 from hil.boards.power.supervisor import PoweredSupervisor
 from hil.boards.protocol import Board, Completed, Fidelity, PowerState, Via
+from hil.boards.ssh.login import Target
 from hil.core import netns, paths
 from hil.errors import BenchError, ConfigurationError, DeviceError
 from hil.evidence.sink import NullSink
@@ -205,11 +206,10 @@ def facts(tmp_path: Path, state: str) -> JetsonFacts:
         spacecraft="sc-b",
         module="p3701-0005",
         serial="",
-        addresses={Via.MANAGEMENT: (netns.HOST, "127.0.0.1")},
-        host_key=HOST_KEY,
+        # nobody listens on discard
+        targets={Via.MANAGEMENT: Target("b1", netns.HOST, "127.0.0.1", None, HOST_KEY, port=9)},
         console=ConsoleLine("", "/dev/null", tmp_path / "b1.console.log"),
         supervisor=SupervisorSpec(power=power),
-        ssh_port=9,  # nobody listens on discard
     )
 
 
@@ -291,19 +291,22 @@ def test_a_stand_in_is_reached_through_the_strip_the_line_and_the_port_of_its_be
     plumbing = Plumbing("trial", load_lab(paths.ROOT / "lab/mixed.yaml"))
     found = facts_on(plumbing, "b2", pki, tmp_path)
     assert found.fidelity is Fidelity.VIRTUAL
-    assert found.supervisor_namespace == found.addresses[Via.MANAGEMENT][0] == "hil.trial.mgmt"
-    assert found.host_key == pki.host_key("b2").public_line
+    management = found.targets[Via.MANAGEMENT]
+    assert found.supervisor_namespace == management.namespace == "hil.trial.mgmt"
+    assert management.host_key == pki.host_key("b2").public_line
     assert found.serial == "virt-mixed-b2"
-    assert Via.FLIGHT in found.addresses
+    assert Via.FLIGHT in found.targets
 
 
 def test_a_real_board_is_reached_as_its_lab_file_says(pki: Pki, tmp_path: Path) -> None:
     plumbing = Plumbing("trial", lab_of(tmp_path, REAL))
     found = facts_on(plumbing, "b1", pki, tmp_path)
     assert found.fidelity is Fidelity.HARDWARE
-    assert found.addresses == {Via.MANAGEMENT: (netns.HOST, "192.0.2.11")}
-    assert (found.ssh_user, found.host_key, found.serial) == ("nvidia", HOST_KEY, "1421623012345")
-    assert found.ssh_key == Path("~/.ssh/lab").expanduser()
+    assert found.targets.keys() == {Via.MANAGEMENT}
+    way = found.targets[Via.MANAGEMENT]
+    assert (way.namespace, way.address, way.port) == (netns.HOST, "192.0.2.11", 22)
+    assert (way.user, way.host_key, found.serial) == ("nvidia", HOST_KEY, "1421623012345")
+    assert way.key == Path("~/.ssh/lab").expanduser()
     assert found.budgets.boot_s == 180.0
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from hil.boards.jetson.identity import (
+    DEVICE_TREES,
     JetsonIdentity,
     check_identity,
     jetpack_of,
     parse_release,
     parse_tnspec,
     part_of,
-    read_identity,
 )
-from hil.boards.jetson.remote_files import BoardFiles
+from hil.boards.jetson.inspection import inspect
+from hil.boards.protocol import Completed
 from hil.errors import ConfigurationError, DeviceError
 from tests.kits import checkout
 from tests.kits.jetson_files import LocalRemote, plant
@@ -31,8 +33,24 @@ NANO: dict[str, str | bytes | None] = {
 }
 
 
+class Rooted(LocalRemote):
+    """A board whose identity is a tree of files, with two good slots."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        self.root = root
+
+    def run(
+        self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True
+    ) -> Completed:
+        script = f"nvbootctrl() {{ cat {DATA / 'nvbootctrl_rootfs.txt'}; }}\n{argv[-1]}"
+        for place in (*DEVICE_TREES, "/etc/nv_"):
+            script = script.replace(place, f"{self.root}{place}")
+        return super().run([*argv[:-1], script], timeout_s=timeout_s, stdin=stdin, check=check)
+
+
 def read(root: Path) -> JetsonIdentity:
-    return read_identity(BoardFiles(LocalRemote(), str(root)))
+    return inspect(Rooted(root), board="a1").who
 
 
 def test_a_nano_says_who_it_is(tmp_path: Path) -> None:
