@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hil.core import paths
 from hil.evidence.events import (
     ArtefactLost,
     ArtefactStored,
@@ -25,15 +23,12 @@ from hil.report.bench_notes import bench_notes
 from hil.report.calibration.page import calibration_section
 from hil.report.links import calibration_summary, link_rows, scaled_rates, schedules
 from hil.report.orbit import inside, orbit_section
+from hil.report.pages import render
 from hil.report.thumbnail import picture
 from hil.report.timeline.drawing import timeline_svg
 from hil.report.timeline.lanes import Lanes, lanes_of
 from hil.report.timeline.view import folded, interruptions, legend
 
-if TYPE_CHECKING:
-    from jinja2 import Template
-
-TEMPLATES = paths.PACKAGE / "report" / "templates"
 CONSOLE_LINES = 40
 CONSOLE_TAIL_BYTES = 64_000
 CLOSE_UP_BELOW = 0.7
@@ -45,31 +40,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 def html_of(analysis: Analysis) -> str:
     """Return the page as text."""
-    return _template().render(**_context(analysis))
-
-
-@cache
-def _template() -> Template:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        # Evidence comes from many hands: a field that is missing leaves a blank, never a run without a page.
-        undefined=jinja2.ChainableUndefined,
-    )
-    environment.filters.update(
-        value=units.value,
-        quantity=units.quantity,
-        seconds=units.seconds,
-        size=units.size,
-        brief=units.brief,
-        css=units.css,
-        short=lambda text: str(text)[:10],
-    )
-    return environment.get_template("report.html.j2")
+    return render("report.html.j2", **_context(analysis))
 
 
 def _context(analysis: Analysis) -> dict[str, Any]:

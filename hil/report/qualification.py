@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hil.core import paths
-
-TEMPLATES = paths.PACKAGE / "report" / "templates"
+from hil.report.pages import render as render_page
 
 
 def write_qualification(document: Mapping[str, Any], directory: Path) -> Path:
@@ -25,19 +23,9 @@ def write_qualification(document: Mapping[str, Any], directory: Path) -> Path:
 
 def render(document: Mapping[str, Any]) -> str:
     """Return one self-contained page."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
     checks = document["checks"]
-    return environment.get_template("qualification.html.j2").render(
+    return render_page(
+        "qualification.html.j2",
         d=document,
         passed=sum(check["outcome"] == "PASS" for check in checks),
-        tones={
-            "PASS": "tone-pass",
-            "FAIL": "tone-fail",
-            "INCONCLUSIVE": "tone-inconclusive",
-            "SKIPPED": "tone-inconclusive",
-        },
     )

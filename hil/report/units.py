@@ -25,6 +25,15 @@ def quantity(figure: Any, unit: str, *, signed: bool = False) -> str:
     return f"{figure / divisor:{'+' if signed else ''},.{decimals}f} {shown}"
 
 
+def figure(figure: Any, unit: str, *, signed: bool = False) -> str:
+    """Return a link's figure in a table: as :func:`quantity`, four digits in other units, a dash for none."""
+    if figure is None or not math.isfinite(figure):
+        return "–"
+    if unit in _SCALES:
+        return quantity(figure, unit, signed=signed)
+    return f"{figure:{'+' if signed else ''},.4g} {unit}".strip()
+
+
 def seconds(figure: Any) -> str:
     """Return e.g. ``0.41 s``, ``55.2 s``, ``3 min 07 s``."""
     if not isinstance(figure, int | float):

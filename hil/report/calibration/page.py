@@ -7,34 +7,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
-from hil.core import paths
 from hil.evidence.events import LinkFigure
 from hil.report import units
 from hil.report.calibration.plots import Band, Curve, FigureRow, ecdf, interval_rows, tolerance_rows
+from hil.report.pages import render
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
-    from markupsafe import Markup
-
-TEMPLATES = paths.PACKAGE / "report" / "templates"
 _CURVES_SHOWN, _ROWS_SHOWN = 6, 16
-_DIRECTIONS = {"a_to_b": "a → b", "b_to_a": "b → a"}
 _OUTAGE_AXIS_MS = (-20.0, 20.0)
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A picture (SVG) with its caption; ``bad``: something in it is outside its tolerance."""
+
+    svg: str
+    caption: str = ""
+    bad: bool = False
+
+
+@dataclass(frozen=True)
 class Plot:
-    """A chart of the section: what is always shown, and what is folded away."""
+    """A chart of the section: its pictures, of which the first ``shown`` are not folded away."""
 
     title: str
     lede: str
-    shown: Sequence[Markup]
-    folded: Sequence[Markup]
-    folded_title: str
+    pictures: Sequence[Picture]
+    shown: int
+    what: str  # is folded away
     wide: bool
 
 
@@ -43,18 +45,14 @@ def latest_figures(figures: Iterable[LinkFigure]) -> list[LinkFigure]:
     return list({(each.link, each.direction, each.quantity): each for each in figures}.values())
 
 
-def calibration_section(figures: Iterable[LinkFigure]) -> Markup:
+def calibration_section(figures: Iterable[LinkFigure]) -> str:
     """Return the plots and the table as one ``<div class="cal">`` with its own style; empty without figures.
 
     ``figures`` in the order in which they were recorded: of one that was measured more than once the last counts.
     Holds no heading, no ids and no script.
     """
-    from markupsafe import Markup
-
     latest = latest_figures(figures)
-    if not latest:
-        return Markup()
-    return Markup(_environment().get_template("calibration_section.html.j2").render(**_context(latest)))
+    return render("calibration_section.html.j2", **_context(latest)) if latest else ""
 
 
 def calibration_page(
@@ -62,32 +60,14 @@ def calibration_page(
 ) -> str:
     """Return a self-contained page with :func:`calibration_section`, and ``facts`` (name, text) about the bench."""
     latest = latest_figures(figures)
-    return (
-        _environment()
-        .get_template("calibration.html.j2")
-        .render(
-            bench=bench,
-            facts=facts,
-            section=calibration_section(latest),
-            outside=_outside(latest),
-            count=len(latest),
-        )
+    return render(
+        "calibration.html.j2",
+        bench=bench,
+        facts=facts,
+        section=calibration_section(latest),
+        outside=[each for each in latest if not each.ok],
+        count=len(latest),
     )
-
-
-@cache
-def _environment() -> Environment:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.ChainableUndefined,
-    )
-    environment.filters.update(quantity=_quantity, where=_where)
-    return environment
 
 
 def _context(figures: Sequence[LinkFigure]) -> dict[str, Any]:
@@ -107,16 +87,20 @@ def _context(figures: Sequence[LinkFigure]) -> dict[str, Any]:
         "judged": len(judged),
         "within": sum(each.ok for each in judged),
         "directions": len(groups),
-        "outside": [each for each in _outside(figures) if each.quantity != "state"],
+        "outside": [
+            f"{_where(each)} {each.quantity.replace('_', ' ')}"
+            for each in figures
+            if not each.ok and each.quantity != "state"
+        ],
     }
 
 
 def _where(figure: LinkFigure) -> str:
-    return f"{figure.link} {_DIRECTIONS.get(figure.direction, figure.direction)}".strip()
+    return f"{figure.link} {_direction(figure.direction)}".strip()
 
 
-def _outside(figures: Sequence[LinkFigure]) -> list[LinkFigure]:
-    return [each for each in figures if not each.ok]
+def _direction(direction: str) -> str:
+    return {"a_to_b": "a → b", "b_to_a": "b → a"}.get(direction, direction)
 
 
 def _delays(figures: Sequence[LinkFigure]) -> Plot | None:
@@ -129,48 +113,30 @@ def _delays(figures: Sequence[LinkFigure]) -> Plot | None:
         if not here:
             continue
         curves = [
-            Curve(
-                _DIRECTIONS.get(each.direction, each.direction), [q - each.commanded for q in each.quantiles]
-            )
-            for each in here
+            Curve(_direction(each.direction), [q - each.commanded for q in each.quantiles]) for each in here
         ]
         narrow = here[0].tolerance
-        wide = max(
-            (limits[link, e.direction].tolerance for e in here if (link, e.direction) in limits),
-            default=narrow,
-        )
+        others = (limits.get((link, each.direction)) for each in here)
+        wide = max((each.tolerance for each in others if each), default=narrow)
         bands = [Band(-wide, wide, "wide"), Band(-narrow, narrow, "narrow")]
-        bad = any(
-            not each.ok
-            for each in figures
-            if each.link == link and each.quantity.startswith(("delay", "jitter"))
-        )
-        title = f"{link}: error of the one-way delay, {units.quantity(here[0].commanded, 'us')} commanded"
-        picture = ecdf(curves, bands=bands, unit="µs", title=title)
-        pictures.append((bad, link, units.quantity(here[0].commanded, "us"), picture))
-    if not pictures:
-        return None
-    pictures.sort(key=lambda entry: not entry[0])  # those outside first, else in the order of the links
-    drawn = [_figure_html(f"{link}, {commanded}", picture, bad) for bad, link, commanded, picture in pictures]
+        judged = (each for each in figures if each.quantity.startswith(("delay", "jitter")))
+        bad = any(each.link == link and not each.ok for each in judged)
+        commanded = units.quantity(here[0].commanded, "us")
+        title = f"{link}: error of the one-way delay, {commanded} commanded"
+        svg = ecdf(curves, bands=bands, unit="µs", title=title)
+        pictures.append(Picture(svg, f"{link}, {commanded}", bad))
+    pictures.sort(key=lambda picture: not picture.bad)  # those outside first, else in the order of the links
     lede = "Measured less commanded as each packet was sent. Median in the inner band, 95 % in the outer."
-    return _plot("One-way delay", lede, drawn, _CURVES_SHOWN, "links", wide=False)
+    return Plot("One-way delay", lede, pictures, _CURVES_SHOWN, "links", wide=False) if pictures else None
 
 
 def _rates(figures: Sequence[LinkFigure]) -> Plot | None:
     """Draw rates in percent of what was commanded, so that links of different rates share an axis."""
-    rows = []
-    for each in _of(figures, "rate"):
-        if not each.commanded > 0:
-            continue
-        share = 100 / each.commanded
-        text = (
-            f"{each.measured / 1e6:,.1f} of {each.commanded / 1e6:,g} Mbit/s"
-            if each.measured is not None
-            else ""
-        )
-        low, high = (bound * share for bound in each.bounds)
-        seen = None if each.measured is None else each.measured * share
-        rows.append(FigureRow(_where(each), low, high, seen, each.ok, text, commanded=100))
+    rows = [
+        _row(each, _text(each, "{0:,.1f} of {1:,g} Mbit/s", 1e6), factor=100 / each.commanded, commanded=100)
+        for each in _of(figures, "rate")
+        if each.commanded > 0
+    ]
     return _rows_plot("Rate", "Measured in percent of what was commanded.", rows, unit="%")
 
 
@@ -178,23 +144,18 @@ def _losses(figures: Sequence[LinkFigure]) -> Plot | None:
     """Draw loss, and length of bursts, each within the interval that its loss model allows."""
     rows = []
     for each in _of(figures, "loss", "burst_length"):
-        low, high = each.bounds
-        label = _where(each) + (", burst" if each.quantity == "burst_length" else "")
-        text = _quantity(each.measured, each.unit) if each.measured is not None else ""
-        rows.append(
-            FigureRow(label, max(0.0, low), high, each.measured, each.ok, text, commanded=each.commanded)
-        )
+        text = "" if each.measured is None else units.figure(each.measured, each.unit)
+        more = ", burst" if each.quantity == "burst_length" else ""
+        rows.append(_row(each, text, more, commanded=each.commanded, least=0.0))
     lede = "Band: 99 % of trials of the commanded loss model. Each line has a scale of its own, from 0."
     return _rows_plot("Loss", lede, rows)
 
 
 def _outages(figures: Sequence[LinkFigure]) -> Plot | None:
-    rows = []
-    for each in _of(figures, "outage_length"):
-        error = None if each.measured is None else (each.measured - each.commanded) / 1000
-        low, high = ((bound - each.commanded) / 1000 for bound in each.bounds)
-        text = "" if error is None else f"{error:+.1f} of {each.commanded / 1000:.1f} ms"
-        rows.append(FigureRow(_where(each), low, high, error, each.ok, text, commanded=0))
+    rows = [
+        _row(each, _text(each, "{2:+.1f} of {1:.1f} ms", 1e3), factor=1e-3, zero=each.commanded, commanded=0)
+        for each in _of(figures, "outage_length")
+    ]
     lede = "Length as packets saw it, less what was commanded; the worst of the outages tried."
     return _rows_plot("Outage length", lede, rows, unit="ms", axis=_OUTAGE_AXIS_MS)
 
@@ -209,18 +170,8 @@ def _effects(figures: Sequence[LinkFigure]) -> Plot | None:
     for each in _of(figures, "cut_effect_p99", "restore_effect_p99"):
         verb = each.quantity.split("_")[0]
         median = medians.get((each.link, each.direction, f"{verb}_effect_p50"))
-        text = f"{each.measured / 1000:.1f} ms" if each.measured is not None else ""
-        rows.append(
-            FigureRow(
-                f"{_where(each)}, {verb}",
-                0.0,
-                each.bounds[1] / 1000,
-                None if each.measured is None else each.measured / 1000,
-                each.ok,
-                text,
-                minor=None if median is None else median / 1000,
-            )
-        )
+        row = _row(each, _text(each, "{0:.1f} ms", 1e3), f", {verb}", factor=1e-3, least=0.0)
+        rows.append(replace(row, minor=None if median is None else median / 1000))
     lede = "From the command to the packets: ring at the median, dot at the 99th percentile."
     return _rows_plot("Time to effect", lede, rows, unit="ms")
 
@@ -228,6 +179,30 @@ def _effects(figures: Sequence[LinkFigure]) -> Plot | None:
 def _of(figures: Sequence[LinkFigure], *quantities: str) -> list[LinkFigure]:
     """Return the figures of these quantities that can be drawn."""
     return [each for each in figures if each.quantity in quantities and math.isfinite(each.commanded)]
+
+
+def _text(figure: LinkFigure, template: str, divisor: float) -> str:
+    """Fill a template with what was measured (0), what was commanded (1), and the error (2), scaled."""
+    if figure.measured is None:
+        return ""
+    error = figure.measured - figure.commanded
+    return template.format(figure.measured / divisor, figure.commanded / divisor, error / divisor)
+
+
+def _row(
+    figure: LinkFigure,
+    text: str,
+    more: str = "",
+    *,
+    factor: float = 1.0,
+    zero: float = 0.0,
+    least: float = -math.inf,
+    commanded: float | None = None,
+) -> FigureRow:
+    """Return the row of a figure whose values count from ``zero`` and are scaled by ``factor``."""
+    low, high = ((bound - zero) * factor for bound in figure.bounds)
+    measured = None if figure.measured is None else (figure.measured - zero) * factor
+    return FigureRow(_where(figure) + more, max(least, low), high, measured, figure.ok, text, commanded)
 
 
 def _rows_plot(
@@ -239,38 +214,14 @@ def _rows_plot(
     axis: tuple[float, float] | None = None,
 ) -> Plot | None:
     """Draw rows in pictures of at most 16, those outside first; without a unit each has its own scale."""
-    if not rows:
-        return None
     ordered = sorted(rows, key=lambda row: row.ok)
-    pictures = []
-    for start in range(0, len(ordered), _ROWS_SHOWN):
-        part = ordered[start : start + _ROWS_SHOWN]
-        svg = (
+    parts = [ordered[start : start + _ROWS_SHOWN] for start in range(0, len(ordered), _ROWS_SHOWN)]
+    pictures = [
+        Picture(
             tolerance_rows(part, unit=unit, title=title, axis=axis)
             if unit
             else interval_rows(part, title=title)
         )
-        pictures.append(_figure_html("", svg, False))
-    return _plot(title, lede, pictures, 1, "lines", wide=True)
-
-
-def _plot(title: str, lede: str, pictures: Sequence[Markup], shown: int, what: str, *, wide: bool) -> Plot:
-    folded = pictures[shown:]
-    return Plot(title, lede, pictures[:shown], folded, f"The other {what}", wide)
-
-
-def _figure_html(caption: str, svg: str, bad: bool) -> Markup:
-    from markupsafe import Markup
-
-    marked = Markup(' <span class="bad">outside</span>') if bad else Markup()
-    under = Markup("<figcaption>{}{}</figcaption>").format(caption, marked) if caption else Markup()
-    return Markup("<figure>{}{}</figure>").format(under, Markup(svg))
-
-
-def _quantity(figure: float | None, unit: str, signed: bool = False) -> str:
-    """Return a figure in the unit that people read; a dash for none."""
-    if figure is None or not math.isfinite(figure):
-        return "–"
-    if unit in ("us", "bit/s", "ppm"):
-        return units.quantity(figure, unit, signed=signed)
-    return f"{figure:{'+' if signed else ''},.4g} {unit}".strip()
+        for part in parts
+    ]
+    return Plot(title, lede, pictures, 1, "lines", wide=True) if pictures else None

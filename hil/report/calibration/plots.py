@@ -32,7 +32,6 @@ class Band:
     low: float
     high: float
     css: str = "wide"
-    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,21 +51,15 @@ class FigureRow:
 def ecdf(
     curves: Sequence[Curve], *, bands: Sequence[Band] = (), unit: str, title: str, width: float = 344.0
 ) -> str:
-    """Return cumulative distributions over a common axis; what lies beyond its ends is drawn at the ends.
-
-    The axis shows a little more than the bands, or the middle 98 % of the values where there are no bands.
-    """
+    """Return cumulative distributions; the axis is a little longer than the bands, and ends hold what lies beyond."""
     height, left, right, top = 168.0, 34.0, 10.0, 18.0
     bottom = height - 32.0
-    values = [value for curve in curves for value in curve.values if math.isfinite(value)]
-    edges = [edge for band in bands for edge in (band.low, band.high)] or _middle(values) or [0.0, 1.0]
+    edges = [edge for band in bands for edge in (band.low, band.high)] or [0.0, 1.0]
     axis = _axis(min(edges), max(edges), 0.15, left, width - right)
     canvas = Canvas()
     for band in bands:
         x0, x1 = axis.at(band.low), axis.at(band.high)
         canvas.rect(f"band-{band.css}", x0, top, x1 - x0, bottom - top)
-        if band.label:
-            canvas.text("soft end", x1 - 3, top - 5, band.label)
     for share in (0.0, 0.5, 0.95):
         y = bottom - share * (bottom - top)
         canvas.line("grid", left, y, width - right, y)
@@ -160,10 +153,3 @@ def _steps(values: Sequence[float], axis: Axis, top: float, bottom: float) -> li
         points += ((axis.at(value), before), (axis.at(value), y))
         before = y
     return points
-
-
-def _middle(values: Sequence[float]) -> list[float]:
-    """Return the smallest and the largest of the middle 98 % of values; empty when there are none."""
-    ordered = sorted(values)
-    cut = len(ordered) // 100
-    return [ordered[cut], ordered[-1 - cut]] if ordered else []
