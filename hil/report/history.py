@@ -26,6 +26,11 @@ class VerdictChange:
     now: str
     kind: str  # "new regression", "failing for N runs", "comes and goes", "never passed", "recovered", ...
 
+    @property
+    def title(self) -> str:
+        """The change without the requirement, under which those that changed alike stand together."""
+        return f"{self.before or 'unknown'} → {self.now}: {self.kind}"
+
 
 @dataclass(frozen=True)
 class ValueChange:

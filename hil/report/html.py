@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,19 @@ from hil.evidence.events import (
     ArtefactStored,
     BenchUp,
     InferenceFinished,
+    LinkSchedule,
     OrbitEpoch,
     WatchSummary,
 )
 from hil.evidence.model import Verdict
+from hil.evidence.record import ARTEFACTS
 from hil.evidence.test_plan import METHOD_NAMES, Cell
 from hil.report import units
 from hil.report.analysis import CONCLUSIVE, Analysis, violations_of
 from hil.report.bench_notes import bench_notes
 from hil.report.calibration.page import calibration_section
-from hil.report.links import calibration_summary, link_rows, scaled_rates, schedules
-from hil.report.orbit import inside, orbit_section
+from hil.report.links import calibration_summary, scaled_rates
+from hil.report.orbit import href, inside, orbit_section
 from hil.report.pages import render
 from hil.report.thumbnail import picture
 from hil.report.timeline.drawing import timeline_svg
@@ -46,14 +48,12 @@ def html_of(analysis: Analysis) -> str:
 def _context(analysis: Analysis) -> dict[str, Any]:
     run, result, lanes = analysis.run, analysis.result, lanes_of(analysis.run)
     shown = lanes.shown
-    anchors = {o.test: f"test-{n}" for n, o in enumerate(run.outcomes, start=1)}
     return {
         "a": analysis,
         "run": run,
         "meta": run.meta,
         "git": run.meta.get("git") or {},
         "result": result,
-        "anchors": anchors,
         "numbers": {o.test: n for n, o in enumerate(run.outcomes, start=1)},
         "methods": METHOD_NAMES,
         "tiles": _tiles(analysis),
@@ -66,14 +66,14 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "folded": folded(lanes),
         "interruptions": interruptions(lanes),
         "orbit": orbit_section(run, lanes.links),
-        "changes": _grouped_changes(analysis),
         "scaled": scaled_rates(analysis.scaled),
-        "summary": calibration_summary(analysis),
+        "summary": calibration_summary(analysis.figures),
         "calibration": calibration_section(analysis.figures),
-        "link_rows": link_rows(run),
-        "schedules": schedules(run),
+        "schedules": [
+            (e, href(run.directory, e.file, f"{ARTEFACTS}/{e.file}")) for e in run.of(LinkSchedule)
+        ],
         "watch": run.of(WatchSummary),
-        "inference": [_inference(e) for e in run.of(InferenceFinished)],
+        "inference": run.of(InferenceFinished),
         "pictures": _pictures(analysis),
         "consoles": _consoles(analysis),
         "artefacts": run.of(ArtefactStored),
@@ -177,49 +177,26 @@ def _close_ups(analysis: Analysis, lanes: Lanes) -> list[dict[str, str]]:
     return pictures
 
 
-def _grouped_changes(analysis: Analysis) -> list[dict[str, Any]]:
-    """Return the requirements whose verdict changed, those that changed alike together."""
-    groups: dict[str, list[str]] = {}
-    for change in analysis.comparison.verdicts if analysis.comparison else ():
-        title = f"{change.before or 'unknown'} → {change.now}: {change.kind}"
-        groups.setdefault(title, []).append(change.requirement)
-    return [{"title": title, "requirements": ids} for title, ids in groups.items()]
-
-
-def _inference(result: InferenceFinished) -> dict[str, Any]:
-    """Return the job, each board with its work and its rate in percent of the fastest board's."""
-    boards = result.per_board
-    fastest = max((work.tiles_per_s for work in boards.values()), default=0.0)
-    return {
-        "result": result,
-        "boards": [
-            (name, work, round(100 * work.tiles_per_s / fastest) if fastest else 0)
-            for name, work in boards.items()
-        ],
-        "providers": any(work.provider for work in boards.values()),
-        "total_tiles": sum(work.tiles for work in boards.values()),
-    }
+def _files(analysis: Analysis, kind: str) -> Iterator[tuple[ArtefactStored, Path]]:
+    """Yield the artefacts of a kind that lie in the run, with their files."""
+    for artefact in analysis.run.of(ArtefactStored):
+        path = inside(analysis.run.directory, artefact.path)
+        if path is not None and kind in artefact.artefact_kind:
+            yield artefact, path
 
 
 def _pictures(analysis: Analysis) -> list[dict[str, str]]:
-    pictures = []
-    for artefact in analysis.run.of(ArtefactStored):
-        path = inside(analysis.run.directory, artefact.path)
-        if path is not None and "mask" in artefact.artefact_kind and (uri := picture(path)):
-            pictures.append({"name": path.name, "uri": uri, "path": artefact.path})
-    return pictures
+    masks = _files(analysis, "mask")
+    return [
+        {"name": path.name, "uri": uri, "path": mask.path} for mask, path in masks if (uri := picture(path))
+    ]
 
 
-def _consoles(analysis: Analysis) -> list[dict[str, Any]]:
-    consoles = []
-    for artefact in analysis.run.of(ArtefactStored):
-        path = inside(analysis.run.directory, artefact.path)
-        if artefact.artefact_kind != "console" or path is None:
-            continue
-        board = artefact.board or path.name.split(".")[0]
-        facts = {"board": board, "path": artefact.path, "size": artefact.size}
-        consoles.append({**facts, "tail": console_tail(path)})
-    return sorted(consoles, key=lambda c: str(c["board"]))
+def _consoles(analysis: Analysis) -> list[tuple[str, ArtefactStored, str]]:
+    """Return (board, log, its last lines) by board."""
+    logs = _files(analysis, "console")
+    consoles = [(log.board or path.name.split(".")[0], log, console_tail(path)) for log, path in logs]
+    return sorted(consoles, key=lambda console: console[0])
 
 
 def console_tail(path: Path) -> str:
@@ -240,6 +217,7 @@ def _fingerprint(analysis: Analysis) -> list[tuple[str, str]]:
     commit = str(git.get("commit") or "not in git")
     state = {True: " with uncommitted changes", False: " (clean)", None: ""}[git.get("dirty")]
     engine = meta.get("engine")
+    orbit = analysis.run.last(OrbitEpoch)
     why = engine.get("reason", "") if isinstance(engine, Mapping) else ""
     rows = [
         ("Run", analysis.run.run_id),
@@ -250,7 +228,7 @@ def _fingerprint(analysis: Analysis) -> list[tuple[str, str]]:
         ("Bench", str(meta.get("bench") or "brought up for this run")),
         ("Boards", f"{len(meta.get('boards') or {})}, fidelity class {analysis.fidelity}"),
         ("Participants", str((meta.get("participants") or {}).get("text", ""))),
-        ("Orbit", _orbit(analysis)),
+        ("Orbit", f"{orbit.name} from {orbit.epoch} on" if orbit else ""),
         ("Link engine", f"{analysis.engine or 'none'}{f' ({why})' if why else ''}"),
         ("Seed", str(meta.get("seed", ""))),
         ("Host", f"{meta.get('os', '')}, kernel {meta.get('kernel', '')}, {meta.get('machine', '')}"),
@@ -265,9 +243,3 @@ def _fingerprint(analysis: Analysis) -> list[tuple[str, str]]:
 
 def _versions(packages: Mapping[str, object] | None) -> str:
     return ", ".join(f"{name} {version}" for name, version in (packages or {}).items())
-
-
-def _orbit(analysis: Analysis) -> str:
-    """Return the orbit and the mission time at which the bench came up; empty for a lab without."""
-    orbit = analysis.run.last(OrbitEpoch)
-    return f"{orbit.name} from {orbit.epoch} on" if orbit else ""

@@ -10,23 +10,12 @@ from pathlib import Path
 from hil.evidence.events import OrbitEpoch, OrbitPicture
 from hil.evidence.readback import RunRecord
 from hil.report.svgfile import inline_svg
+from hil.report.timeline.bars import Bar
 from hil.report.timeline.link_lanes import CARRIES, LinkLane
 
 MOST_CHANGES = 60
 PICTURE = "constellation"
 """Class of the element around the picture in the page."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """One phase of a link that did not stay in one; ``at`` is mission time, empty when it is not known."""
-
-    link: str
-    phase: str
-    start_s: float
-    end_s: float
-    at: str
-    why: str
 
 
 @dataclass(frozen=True)
@@ -37,8 +26,9 @@ class OrbitSection:
     picture: str  # safe SVG, or empty
     picture_file: str  # for a link to it, or empty
     assumed: tuple[str, ...]
-    changes: tuple[Change, ...]
+    changes: tuple[tuple[str, Bar, str], ...]  # link, its phase, and the mission time at which that began
     left_out: int  # changes beyond those listed
+    dated: bool  # the mission time is known
     has_timeline: bool
 
     @property
@@ -52,14 +42,21 @@ def orbit_section(run: RunRecord, links: Sequence[LinkLane]) -> OrbitSection:
     epoch, picture = run.last(OrbitEpoch), run.last(OrbitPicture)
     path = inside(run.directory, picture.file) if picture else None
     timed = any(link.phases for link in links)
-    changes = _changes(links, _mission_start(run, epoch))
+    start = _mission_start(run, epoch)
+    changes = [
+        (link.name, phase, f"{start + timedelta(seconds=phase.start_s):%H:%M:%S}" if start else "")
+        for link in links
+        if len(link.steady) > 1
+        for phase in link.steady
+    ]
     return OrbitSection(
         facts=tuple(_facts(epoch, links)) if epoch or timed else (),
         picture=(inline_svg(path, PICTURE) or "") if path else "",
-        picture_file=path.relative_to(run.directory.resolve()).as_posix() if path else "",
+        picture_file=href(run.directory, picture.file) if picture else "",
         assumed=epoch.assumed if epoch else (),
         changes=tuple(changes[:MOST_CHANGES]),
         left_out=max(0, len(changes) - MOST_CHANGES),
+        dated=start is not None,
         has_timeline=timed,
     )
 
@@ -70,6 +67,12 @@ def inside(directory: Path, relative: str) -> Path | None:
         return None
     path = (directory / relative).resolve()
     return path if path.is_relative_to(directory.resolve()) and path.is_file() else None
+
+
+def href(directory: Path, *names: str) -> str:
+    """Return the link to the first of these files that lies in the run; empty when none does."""
+    files = (inside(directory, name) for name in names)
+    return next((file.relative_to(directory.resolve()).as_posix() for file in files if file), "")
 
 
 def _mission_start(run: RunRecord, epoch: OrbitEpoch | None) -> datetime | None:
@@ -100,23 +103,6 @@ def _facts(epoch: OrbitEpoch | None, links: Sequence[LinkLane]) -> list[tuple[st
                 (name, f"{up} of {len(planned)} up at the start; {moved or 'none'} changed during the run")
             )
     return [(name, text) for name, text in facts if text]
-
-
-def _changes(links: Sequence[LinkLane], start: datetime | None) -> list[Change]:
-    """Return every phase of the links that did not stay in one, by link in the order of the lanes, then time."""
-    return [
-        Change(
-            link.name,
-            bar.category,
-            bar.start_s,
-            bar.end_s,
-            (start + timedelta(seconds=bar.start_s)).strftime("%H:%M:%S") if start else "",
-            bar.detail,
-        )
-        for link in links
-        if len(link.steady) > 1
-        for bar in link.steady
-    ]
 
 
 def _utc(text: str) -> str:
