@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from hil.evidence.events import (
@@ -82,30 +82,21 @@ class Lanes:
     @property
     def shown(self) -> Lanes:
         """Without what the page folds: boards of a large lab that nobody touched, and links that do not matter."""
-        return replace(self, links=chosen(self.links)[0], boards=_by_use(self.boards)[0])
+        boards = tuple(lane for lane in self.boards if lane.used or len(self.boards) <= FEW_BOARDS)
+        return replace(self, links=chosen(self.links), boards=boards)
 
     @property
     def folded(self) -> Lanes:
         """What :attr:`shown` leaves out."""
-        return replace(
-            self, links=chosen(self.links)[1], boards=_by_use(self.boards)[1], routes=(), faults=()
-        )
-
-
-def _by_use(boards: Sequence[Lane]) -> tuple[tuple[Lane, ...], tuple[Lane, ...]]:
-    if len(boards) <= FEW_BOARDS:
-        return tuple(boards), ()
-    used = tuple(lane for lane in boards if lane.used)
-    return used, tuple(lane for lane in boards if not lane.used)
+        links = tuple(lane for lane in self.links if lane not in self.shown.links)
+        boards = tuple(lane for lane in self.boards if lane not in self.shown.boards)
+        return replace(self, links=links, boards=boards, routes=(), faults=())
 
 
 def category_of(step: str) -> str:
     """Return the kind of bar of a rollout step's name."""
-    low = step.lower()
-    for name, beginnings in _CATEGORIES:
-        if any(part in low for part in beginnings):
-            return name
-    return "other"
+    kinds = (kind for kind, parts in _CATEGORIES if any(part in step.lower() for part in parts))
+    return next(kinds, "other")
 
 
 def lanes_of(run: RunRecord) -> Lanes:
@@ -126,9 +117,12 @@ def lanes_of(run: RunRecord) -> Lanes:
         lane.off = _off([e for e in power if e.board == lane.name], end_s)
         lane.restarted = any(e.t_s > bench_up_s for e in mine)
         own_steps = [e for e in steps if e.board == lane.name]
-        lane.bars = _bars(own_steps, lane.off, _test_ends(run), end_s, interruptions)
+        lane.bars = _bars(own_steps, lane.off, [e.t_s for e in run.of(TestEnded)], end_s, interruptions)
         lane.marks = [Mark(e.t_s, "boot", e.slot, f"booted {e.os_version} from slot {e.slot}") for e in mine]
-        lane.marks += [_stage(e) for e in run.of(ConsoleStage) if e.board == lane.name]
+        for seen in (e for e in run.of(ConsoleStage) if e.board == lane.name):
+            groups = f" ({', '.join(seen.groups)})" if seen.groups else ""
+            kind = "trouble" if seen.bad else "stage"
+            lane.marks.append(Mark(seen.t_s, kind, "", f"console: {seen.stage}{groups}"))
     for name, claims in _claims(run).items():
         if name in boards:
             boards[name].claims = claims
@@ -139,15 +133,6 @@ def lanes_of(run: RunRecord) -> Lanes:
     )
     faults = tuple(Mark(e.t_s, "fault", e.what, e.target) for e in run.of(FaultInjected))
     return Lanes(0.0, end_s, tests, links, tuple(boards.values()), faults, route_marks(run))
-
-
-def _stage(seen: ConsoleStage) -> Mark:
-    groups = f" ({', '.join(seen.groups)})" if seen.groups else ""
-    return Mark(seen.t_s, "trouble" if seen.bad else "stage", "", f"console: {seen.stage}{groups}")
-
-
-def _test_ends(run: RunRecord) -> list[float]:
-    return [e.t_s for e in run.of(TestEnded)]
 
 
 def participants_of(run: RunRecord) -> tuple[str, ...]:
@@ -174,39 +159,30 @@ def _bars(
     def close(start: RolloutStep, end_s: float, end: RolloutStep | None = None) -> None:
         """Add the bar of a step; without ``end`` it did not end."""
         # The harness may learn late that the board lost its power; the step ended there.
-        end_s = min([end_s, *(o.start_s for o in off if o.start_s > start.t_s)])
-        step = _name_of(start)
-        category = category_of(step)
+        cuts = [o.start_s for o in off] if end else [*(o.start_s for o in off), *test_ends]
+        end_s = min([end_s, *(t for t in cuts if t > start.t_s)])
+        category = category_of(start.step)
         gaps = interruptions.of(start.board, category, end.source if end else "", (start.t_s, end_s))
         ok = end is not None and end.ok is not False
-        detail = (
-            "did not end" if end is None else end.detail if ok else f"failed: {end.detail}".removesuffix(": ")
-        )
+        detail = end.detail if end else "did not end"
+        if end and not ok:
+            detail = f"failed: {detail}".removesuffix(": ")
         resumed_at = end.resumed_at if end else ()
-        bars.append(Bar(start.t_s, end_s, category, step, detail, ok, gaps, resumed_at))
+        bars.append(Bar(start.t_s, end_s, category, start.step or "step", detail, ok, gaps, resumed_at))
 
     for event in steps:
-        step = _name_of(event)
+        step = event.step
         if step == "serving":  # serving is drawn from the watcher's claims
             continue
         if event.phase == "start":
             if earlier := open_steps.get(step):
-                close(earlier, _cut_short(earlier, off, test_ends, event.t_s))
+                close(earlier, event.t_s)
             open_steps[step] = event
         elif step in open_steps:
             close(open_steps.pop(step), event.t_s, event)
     for start in open_steps.values():
-        close(start, _cut_short(start, off, test_ends, end_s))
+        close(start, end_s)
     return sorted(bars, key=lambda b: b.start_s)
-
-
-def _name_of(event: RolloutStep) -> str:
-    return event.step or "step"
-
-
-def _cut_short(start: RolloutStep, off: list[Bar], test_ends: list[float], latest: float) -> float:
-    after = [t for t in (*(o.start_s for o in off), *test_ends) if t > start.t_s]
-    return min([*after, latest])
 
 
 def _off(switched: list[BoardPower], end_s: float) -> list[Bar]:

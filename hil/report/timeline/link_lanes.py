@@ -41,15 +41,16 @@ class LinkLane:
     phases: tuple[Bar, ...] = ()  # category is the phase, detail why
     cuts: tuple[Bar, ...] = ()
     commands: tuple[Mark, ...] = ()
-    direct: bool = (
-        False  # on the participants' way, between them, or from the ground to one that was in sight
-    )
+    direct: bool = False  # between participants, or from the ground to one that was in sight
+
+    @property
+    def _planned_down(self) -> list[Span]:
+        return merged((b.start_s, b.end_s) for b in self.phases if b.category not in CARRIES)
 
     @property
     def down(self) -> list[Span]:
         """When nothing could be sent: phases that do not carry traffic, and cuts."""
-        planned = [(b.start_s, b.end_s) for b in self.phases if b.category not in CARRIES]
-        return merged([*planned, *((b.start_s, b.end_s) for b in self.cuts)])
+        return merged([*self._planned_down, *((b.start_s, b.end_s) for b in self.cuts)])
 
     @property
     def changes(self) -> bool:
@@ -61,7 +62,7 @@ class LinkLane:
         """When a crosslink between participants was down by plan; empty for one that was down all the time."""
         if not self.direct or self.kind == "ground" or not any(b.category in CARRIES for b in self.phases):
             return []
-        return merged((b.start_s, b.end_s) for b in self.phases if b.category not in CARRIES)
+        return self._planned_down
 
     @property
     def story(self) -> str:
@@ -108,15 +109,14 @@ def link_lanes(run: RunRecord, end_s: float, participants: Collection[str]) -> t
             commands=tuple(_command(e) for e in run.of(LinkCommanded) if e.link == name),
         )
         lanes.append(replace(lane, direct=name in chosen_way or _direct(lane, participants)))
-    return tuple(sorted(lanes, key=_rank))
+    return tuple(sorted(lanes, key=lambda x: 0 if x.direct else 1 if x.cuts else 2 if x.changes else 3))
 
 
-def chosen(lanes: Sequence[LinkLane]) -> tuple[tuple[LinkLane, ...], tuple[LinkLane, ...]]:
-    """Return the links to show and those to fold: of many, those that did not change and carry no traffic."""
+def chosen(lanes: Sequence[LinkLane]) -> tuple[LinkLane, ...]:
+    """Return the links to show: of many, those that changed or carry traffic."""
     if len(lanes) <= FEW:
-        return tuple(lanes), ()
-    shown = [lane for lane in lanes if lane.direct or lane.changes][:MOST]
-    return tuple(shown), tuple(lane for lane in lanes if lane not in shown)
+        return tuple(lanes)
+    return tuple([lane for lane in lanes if lane.direct or lane.changes][:MOST])
 
 
 def route_marks(run: RunRecord) -> tuple[Mark, ...]:
@@ -168,12 +168,6 @@ def _direct(lane: LinkLane, participants: Collection[str]) -> bool:
         carried = not lane.phases or any(b.category in CARRIES for b in lane.phases)
         return carried and any(end in participants for end in lane.ends)
     return len(lane.ends) == 2 and all(end in participants for end in lane.ends)
-
-
-def _rank(lane: LinkLane) -> int:
-    if lane.direct:
-        return 0
-    return 1 if lane.cuts else 2 if lane.changes else 3
 
 
 def _phases(timeline: LinkTimeline, end_s: float) -> tuple[Bar, ...]:

@@ -154,11 +154,11 @@ def test_of_many_links_those_that_carry_or_change_come_first_and_the_rest_is_fol
     lanes = _lanes(
         tmp_path, *steady, changed, *_cut("isl-9", 5, 6), *_relay(10, 60, source="a1"), links=links
     )
-    shown, rest = chosen(lanes.links)
+    shown, rest = chosen(lanes.links), lanes.folded.links
     assert [link.name for link in shown] == ["isl-9", "isl-7"]
     both = {"spacecraft": ["sc-a", "sc-b"], "way": ["isl-3"]}
     lanes = _lanes(tmp_path, *steady, changed, *_cut("isl-9", 5, 6), links=links, participants=both)
-    shown, rest = chosen(lanes.links)
+    shown, rest = chosen(lanes.links), lanes.folded.links
     assert [link.name for link in shown] == ["isl-3", "isl-ab", "ground", "isl-9", "isl-7"]
     assert len(rest) == 17
     assert folded(lanes)["title"] == "17 links that did not change"
@@ -167,7 +167,7 @@ def test_of_many_links_those_that_carry_or_change_come_first_and_the_rest_is_fol
 
 def test_few_links_are_all_shown(tmp_path: Path) -> None:
     lanes = _lanes(tmp_path)
-    assert chosen(lanes.links) == (lanes.links, ())
+    assert (chosen(lanes.links), lanes.folded.links) == (lanes.links, ())
     assert folded(lanes) == {}
 
 
