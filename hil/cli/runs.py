@@ -137,7 +137,7 @@ def _kept(run_id: str) -> Run:
 
 
 def _make_report(run: Run) -> Path:
-    from hil.report import make_report
+    from hil.report.make import make_report
 
     if run.state == "running":
         raise ConfigurationError(f"run {run.run_id} is still running", remedy="its report is made at its end")

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hil.errors import Blame, HilError
-from hil.evidence.model import Verdict
+from hil.evidence.model import WORST_FIRST, Verdict
 
 _OF_BLAME = {
     Blame.DEVICE: Verdict.FAIL,
@@ -66,6 +66,5 @@ def _of_group(group: BaseExceptionGroup[BaseException]) -> Judgement:
 
 
 def gravest(judgements: list[Judgement]) -> Judgement:
-    """Return the gravest of a test's phases: FAIL, then INCONCLUSIVE, then NOT RUN, then PASS."""
-    order = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.NOT_RUN, Verdict.PASS)
-    return min(judgements, key=lambda j: order.index(j.verdict))
+    """Return the gravest of a test's phases."""
+    return min(judgements, key=lambda j: WORST_FIRST.index(j.verdict))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hil.errors import Blame
 from hil.evidence.event import Event
-from hil.evidence.model import Dimensions, Equal, Limit, Near, Range, Value, format_value, label_of
+from hil.evidence.model import Limit, Value, equals, format_value, label_of, within
 
 INFORMATION = "for information"
 """Note of a figure that has no bounds to keep."""
@@ -31,9 +31,10 @@ class Measurement(Event, kind="measurement"):
     slot: str = ""
 
     @property
-    def dimensions(self) -> Dimensions:
-        """What it was measured of."""
-        return Dimensions(self.board, self.link, self.direction, self.slot)
+    def dimensions(self) -> dict[str, str]:
+        """What it was measured of: those of board, link, direction (a_to_b, b_to_a) and slot that apply."""
+        named = {"board": self.board, "link": self.link, "direction": self.direction, "slot": self.slot}
+        return {name: value for name, value in named.items() if value}
 
     @property
     def label(self) -> str:
@@ -82,10 +83,10 @@ class LinkFigure(Event, kind="link.calibration"):
         if not self.judged:
             return None
         if self.quantity == "state":
-            return Equal(self.commanded)
+            return equals(self.commanded)
         if self.low is not None and self.high is not None:
-            return Range(self.low, self.high)
-        return Near(self.tolerance, self.commanded, percent=False)
+            return Limit(self.low, self.high)
+        return within(self.tolerance, of=self.commanded)
 
     @property
     def measurement(self) -> Measurement:

@@ -16,7 +16,7 @@ from typing import Any
 
 from hil.core.process_id import is_alive
 from hil.errors import ConfigurationError
-from hil.evidence.model import Dimensions, label_of
+from hil.evidence.model import label_of
 from hil.evidence.record import META, jsonable
 
 STORE = "runs.sqlite"
@@ -240,7 +240,7 @@ def _out(out: Path | None) -> Path:
 def measurements_of(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return every measurement of result.json by test and label; results of earlier versions have no dimensions."""
     return {
-        f"{test['title']}: {label_of(m['name'], Dimensions(**m.get('dimensions', {})))}": m
+        f"{test['title']}: {label_of(m['name'], m.get('dimensions', {}))}": m
         for test in result.get("tests", ())
         for m in test.get("measurements", ())
     }

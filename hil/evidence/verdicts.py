@@ -16,11 +16,9 @@ import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from hil.evidence.model import Verdict
+from hil.evidence.model import WORST_FIRST, Verdict
 from hil.evidence.readback import TestOutcome
 from hil.evidence.test_plan import Criterion, Plan, Requirement
-
-_WORST_FIRST = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.NOT_RUN)
 
 
 @dataclass(frozen=True)
@@ -31,9 +29,8 @@ class RequirementResult:
     verdict: Verdict
     covered: bool  # a test names it
     closed: bool
-    close_out: (
-        str  # "closed", "demonstrated (virtual), open", "waived by NCR-1, open", "not covered, open", "open"
-    )
+    close_out: str
+    """E.g. "closed", "demonstrated (virtual), open", "waived by NCR-1, open", "not covered, open", "open"."""
     reason: str
     tests: tuple[str, ...]
     absent: bool = False  # this lab cannot show it
@@ -99,12 +96,7 @@ def judge(
 
 def worst(verdicts: Sequence[Verdict]) -> Verdict:
     """Return the verdict that decides: FAIL, then INCONCLUSIVE, then NOT RUN; of nothing at all NOT RUN."""
-    for candidate in _WORST_FIRST:
-        if candidate in verdicts:
-            return candidate
-    if not verdicts:
-        return Verdict.NOT_RUN
-    return Verdict.WAIVED if Verdict.WAIVED in verdicts else Verdict.PASS
+    return min(verdicts, key=WORST_FIRST.index, default=Verdict.NOT_RUN)
 
 
 def _requirement(
@@ -216,6 +208,5 @@ def _count(some: Sequence[TestOutcome], everything: Sequence[TestOutcome], what:
 
 def _unproven(requirements: Sequence[RequirementResult], fidelity: str) -> list[str]:
     """Return one line per requirement that stays open, most serious first."""
-    order = (*_WORST_FIRST, Verdict.WAIVED, Verdict.PASS)
-    still_open = sorted((r for r in requirements if not r.closed), key=lambda r: order.index(r.verdict))
+    still_open = sorted((r for r in requirements if not r.closed), key=lambda r: WORST_FIRST.index(r.verdict))
     return [f"{r.requirement.id}: {r.requirement.text} ({r.close_out}: {r.reason})" for r in still_open]

@@ -16,7 +16,7 @@ from hil.evidence.events import (
     OrbitEpoch,
     WatchSummary,
 )
-from hil.evidence.model import Verdict
+from hil.evidence.model import WORST_FIRST, Verdict
 from hil.evidence.record import ARTEFACTS
 from hil.evidence.test_plan import METHOD_NAMES, Cell
 from hil.report import units
@@ -119,12 +119,9 @@ def _repeats(count: int) -> str:
 def _open_groups(analysis: Analysis) -> list[dict[str, Any]]:
     """Return what is still unproven, by reason, most serious first."""
     groups: dict[str, list[Any]] = {}
-    order = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.NOT_RUN, Verdict.WAIVED, Verdict.PASS)
     still_open = [r for r in analysis.result.requirements if not r.closed]
-    for result in sorted(still_open, key=lambda r: order.index(r.verdict)):
-        title = result.close_out
-        if result.close_out == "open":
-            title = f"{result.verdict}, open"
+    for result in sorted(still_open, key=lambda r: WORST_FIRST.index(r.verdict)):
+        title = result.close_out if result.close_out != "open" else f"{result.verdict}, open"
         groups.setdefault(title, []).append(result)
     return [{"title": title, "results": results} for title, results in groups.items()]
 

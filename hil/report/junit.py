@@ -75,7 +75,7 @@ def _case(suite: ElementTree.Element, outcome: TestOutcome) -> None:
         properties.append(("retries", outcome.retries))
     for m in outcome.measurements:
         limit = f" (limit {m.limit})" if m.limit else ""
-        of = ",".join(f"{key}={value}" for key, value in m.dimensions.as_dict().items())
+        of = ",".join(f"{key}={value}" for key, value in m.dimensions.items())
         name = f"measurement.{m.name}" + (f"[{of}]" if of else "")
         properties.append((name, format_value(m.value, m.unit) + limit))
     _properties(case, properties)

@@ -72,8 +72,7 @@ def result_of(analysis: Analysis) -> dict[str, Any]:
                 ),
                 "requirements": list(o.requirements),
                 "measurements": [
-                    _chosen(m, "name", "value", "unit", "limit", "ok")
-                    | {"dimensions": m.dimensions.as_dict()}
+                    _chosen(m, "name", "value", "unit", "limit", "ok") | {"dimensions": m.dimensions}
                     for m in o.measurements
                 ],
             }

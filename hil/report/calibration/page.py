@@ -12,7 +12,7 @@ from typing import Any
 
 from hil.evidence.events import LinkFigure
 from hil.report import units
-from hil.report.calibration.plots import Band, Curve, FigureRow, ecdf, interval_rows, tolerance_rows
+from hil.report.calibration.plots import Band, Curve, FigureRow, ecdf, figure_rows
 from hil.report.pages import render
 
 _CURVES_SHOWN, _ROWS_SHOWN = 6, 16
@@ -216,12 +216,5 @@ def _rows_plot(
     """Draw rows in pictures of at most 16, those outside first; without a unit each has its own scale."""
     ordered = sorted(rows, key=lambda row: row.ok)
     parts = [ordered[start : start + _ROWS_SHOWN] for start in range(0, len(ordered), _ROWS_SHOWN)]
-    pictures = [
-        Picture(
-            tolerance_rows(part, unit=unit, title=title, axis=axis)
-            if unit
-            else interval_rows(part, title=title)
-        )
-        for part in parts
-    ]
+    pictures = [Picture(figure_rows(part, unit=unit, title=title, axis=axis)) for part in parts]
     return Plot(title, lede, pictures, 1, "lines", wide=True) if pictures else None

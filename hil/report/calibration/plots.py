@@ -71,29 +71,25 @@ def ecdf(
     return picture("ecdf", width, height, title, [canvas], head=title_element(title))
 
 
-def tolerance_rows(
-    rows: Sequence[FigureRow], *, unit: str, title: str, axis: tuple[float, float] | None = None
+def figure_rows(
+    rows: Sequence[FigureRow], *, unit: str = "", title: str, axis: tuple[float, float] | None = None
 ) -> str:
-    """Return one line per row over a common axis: the allowed band, what was commanded, what was measured."""
+    """Return one line per row: the allowed band, what was commanded, what was measured.
+
+    All over a common axis in ``unit``; without a unit each has a scale of its own from 0, for figures of different
+    sizes.
+    """
     finite = [v for row in rows for v in (row.low, row.high) if math.isfinite(v)] or [0.0, 1.0]
     low, high = axis or (min(finite), max(finite))
-    scale = _axis(low, high, 0.12, _LABEL, WIDTH - _TEXT)
-    height = _TOP + _ROW * len(rows) + _AXIS
-    canvas = Canvas()
-    for number, row in enumerate(rows):
-        _row(canvas, row, scale, _TOP + _ROW * number)
-    _ticks(canvas, scale, height - _AXIS, height - 6, unit)
-    return picture("rows", WIDTH, height, title, [canvas], head=title_element(title))
-
-
-def interval_rows(rows: Sequence[FigureRow], *, title: str) -> str:
-    """Return one line per row, each with a scale of its own from 0: for figures of different sizes."""
-    height = _TOP + _ROW * len(rows) + 4
+    common = _axis(low, high, 0.12, _LABEL, WIDTH - _TEXT)
+    height = _TOP + _ROW * len(rows) + (_AXIS if unit else 4)
     canvas = Canvas()
     for number, row in enumerate(rows):
         values = [v for v in (row.high, row.measured, row.commanded) if v is not None and math.isfinite(v)]
-        scale = Axis(0.0, 1.15 * max([*values, 0.0]) or 1.0, _LABEL, WIDTH - _TEXT)
-        _row(canvas, row, scale, _TOP + _ROW * number)
+        own = Axis(0.0, 1.15 * max([*values, 0.0]) or 1.0, _LABEL, WIDTH - _TEXT)
+        _row(canvas, row, common if unit else own, _TOP + _ROW * number)
+    if unit:
+        _ticks(canvas, common, height - _AXIS, height - 6, unit)
     return picture("rows", WIDTH, height, title, [canvas], head=title_element(title))
 
 

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from hil.evidence.store import list_runs
-from hil.report import make_report
+from hil.report.make import make_report
 from tests.kits.campaign_folder import HEAD, PLAIN, Campaign
 
 pytest_plugins = ["pytester"]

@@ -11,7 +11,7 @@ from hil.errors import ConfigurationError
 from hil.evidence.readback import RunRecord
 from hil.evidence.record import Recorder
 from hil.evidence.store import RunStore, get_run, list_runs
-from hil.report import make_report
+from hil.report.make import make_report
 from tests.kits.synthetic_run import build
 
 META = {"plan": "demo", "plan_sha256": "a", "lab": "virtual", "lab_sha256": "b"}

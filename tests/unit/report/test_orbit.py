@@ -13,8 +13,8 @@ import pytest
 from hil.core import paths
 from hil.evidence.readback import RunRecord
 from hil.orbit.chart import IDLE_EDGE, PHASE_COLOURS
-from hil.report import make_report
 from hil.report.links import scaled_rates
+from hil.report.make import make_report
 from hil.report.svgfile import inline_svg
 from hil.report.timeline.drawing import timeline_svg
 from hil.report.timeline.lanes import Lanes, lanes_of

@@ -11,10 +11,10 @@ from xml.etree import ElementTree
 import pytest
 
 from hil.evidence.readback import RunRecord
-from hil.report import make_report, units
+from hil.report import units
 from hil.report.analysis import analyse
 from hil.report.html import console_tail
-from hil.report.make import finish_run
+from hil.report.make import finish_run, make_report
 from hil.report.thumbnail import picture
 from tests.kits.html_page import Page
 from tests.kits.synthetic_run import MONO_START, build

@@ -11,7 +11,7 @@ import pytest
 from hil.evidence.events import LinkFigure
 from hil.evidence.json_fields import read_fields
 from hil.report.calibration.page import calibration_page, calibration_section
-from hil.report.calibration.plots import Band, Curve, FigureRow, ecdf, interval_rows, tolerance_rows
+from hil.report.calibration.plots import Band, Curve, FigureRow, ecdf, figure_rows
 
 
 def row(quantity: str, **fields: Any) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def test_the_page_of_a_bench_outside_tolerance_says_so_first() -> None:
 
 def test_a_value_beyond_the_axis_is_drawn_at_its_end() -> None:
     lines = [FigureRow("a", 97, 103, 500.0, False, "far"), FigureRow("b", 97, 103, None, False)]
-    picture = ET.fromstring(tolerance_rows(lines, unit="%", title="t"))
+    picture = ET.fromstring(figure_rows(lines, unit="%", title="t"))
     arrow = next(e for e in picture.iter("path"))
     assert float(arrow.attrib["d"].split()[0][1:]) <= 520
     assert "nothing measured" in "".join(picture.itertext())
@@ -156,7 +156,7 @@ def test_a_distribution_climbs_from_nothing_to_everything() -> None:
 def test_plots_of_nothing_are_still_pictures() -> None:
     for text in (
         ecdf([], unit="µs", title="t"),
-        interval_rows([], title="t"),
-        tolerance_rows([], unit="%", title="t"),
+        figure_rows([], title="t"),
+        figure_rows([], unit="%", title="t"),
     ):
         assert ET.fromstring(text).attrib["aria-label"] == "t"
