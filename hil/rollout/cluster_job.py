@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hil.boards.protocol import Via
-from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
+from hil.core.wait import SYSTEM_CLOCK, Clock, poll_until, wait_until
 from hil.errors import DeviceError
 from hil.evidence.events import BoardWork, InferenceFinished
 from hil.evidence.sink import NullSink, Sink
@@ -19,6 +19,9 @@ from hil.workload.compare import Comparison, compare, read_mask
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+START_S = 10.0
+"""The gateway must claim an epoch, and so take a job, within this time."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def run_inference(
     ``keep``: where to write the mask as ``.npy``.  DeviceError when the job fails or does not end in time.
     """
     with NodeClient(fleet, fleet.gateway, Via.FLIGHT, timeout_s=10.0) as client:
-        job = _start(client, payload.scene.sha256)
+        job = start_job(client, payload.scene.sha256, clock)
 
         def finished() -> dict[str, Any] | None:
             document = client.call("GET", f"/jobs/{job}")
@@ -78,19 +81,26 @@ def run_inference(
     return result
 
 
-def _start(client: NodeClient, scene: str) -> str:
-    """Return the job's id. A job that a killed harness left running is taken over when it is over the same scene."""
-    try:
-        return str(client.call("POST", "/jobs", {"scene": scene})["id"])
-    except NodeRefused as exc:
-        running = exc.facts.get("job")
-        if running is None:
-            raise
-        if client.call("GET", f"/jobs/{running}").get("scene") != scene:
-            raise
-        return str(running)
-    except NodeSilent as exc:
-        raise DeviceError(f"{client.board} did not take the job: {exc}") from exc
+def start_job(client: NodeClient, scene: str, clock: Clock) -> str:
+    """Start the job over a scene; its id.
+
+    A job that a killed harness left running is taken over when it is over the same scene.  A gateway that refuses
+    with HTTP 409 is asked again for ``START_S``: its lease may have lapsed for a moment.
+    """
+    last: NodeRefused | None = None
+    for _ in poll_until(START_S, every_s=0.1, clock=clock):
+        try:
+            return str(client.call("POST", "/jobs", {"scene": scene})["id"])
+        except NodeRefused as exc:
+            running = exc.facts.get("job")
+            if running is not None and client.call("GET", f"/jobs/{running}").get("scene") == scene:
+                return str(running)
+            if running is not None or exc.status != 409:
+                raise
+            last = exc
+        except NodeSilent as exc:
+            raise DeviceError(f"{client.board} did not take the job: {exc}") from exc
+    raise DeviceError(f"{client.board} did not take the job within {START_S:g} s: {last}") from last
 
 
 def _result(job: str, document: dict[str, Any], content: bytes, payload: PayloadArtefacts) -> InferenceResult:

@@ -1,4 +1,4 @@
-"""Two-phase configuration from the ground: propose at the gateway, commit there, watch the members claim."""
+"""Two-phase configuration from the ground: propose at the gateway, commit there, wait until the members serve."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 
 from hil.boards.protocol import Via
 from hil.errors import DeviceError, HilError
-from hil.evidence.events import RolloutStep
 from hil.onboard.node.contract import Health
 from hil.rollout.fleet import ClusterConfig
 from hil.rollout.node_client import NodeRefused, NodeSilent
+from hil.rollout.serving import serving_together
 from hil.rollout.steps import Context
 
 EpochHook = Callable[[int], None]
@@ -26,7 +26,7 @@ def configure(
 ) -> int:
     """Bring a configuration into force; its epoch.  The same document twice is the same epoch unless ``fresh``.
 
-    DeviceError when a member cannot be prepared or does not claim in time, with the member's own reasons.
+    DeviceError when a member cannot be prepared, or when not all claim at one moment in time, with their own reasons.
     """
     gateway = context.fleet.gateway
     with context.step("configure", gateway) as facts:
@@ -48,7 +48,7 @@ def configure(
             if after_commit is not None:
                 after_commit(epoch)
     boards = list(context.fleet.names if wait_for is None else wait_for)
-    wait_claiming(context, epoch, boards, deadline_s=context.policy.configure_deadline_s)
+    serving_together(context, epoch, boards, deadline_s=context.policy.configure_deadline_s)
     return epoch
 
 
@@ -86,30 +86,6 @@ def _commit(context: Context, epoch: int) -> bool:
             except NodeSilent as exc:  # committing twice is committing once
                 last = exc
     raise context.silence(context.fleet.gateway, f"commit epoch {epoch}", last) from last
-
-
-def wait_claiming(
-    context: Context, epoch: int, boards: Iterable[str], *, deadline_s: float, via: Via = Via.FLIGHT
-) -> float:
-    """Wait until these boards claim this epoch; seconds waited.  DeviceError names who does not, and why not."""
-    start = context.clock.monotonic()
-
-    def one(board: str) -> float:
-        last: Exception | None = None
-        with context.client(board, via, timeout_s=1.0) as client:
-            for _ in context.polling(deadline_s):
-                try:
-                    health = client.health()
-                    if health.claim.epoch == epoch:
-                        context.sink.emit(RolloutStep(board, "serving", "start", epoch=epoch))
-                        return context.clock.monotonic() - start
-                    reasons = "; ".join(health.blocked_by) or f"it claims {health.claim.epoch}"
-                    last = DeviceError(reasons)
-                except (NodeSilent, NodeRefused) as exc:
-                    last = exc
-        raise context.silence(board, f"claim epoch {epoch} within {deadline_s:g} s", last)
-
-    return max(context.each(boards, one).values(), default=0.0)
 
 
 def claims(context: Context, via: Via) -> dict[str, Health | None]:

@@ -15,10 +15,11 @@ from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import DeviceError, HilError
 from hil.evidence.sink import NullSink, Sink
 from hil.images.artefact import Artefact, BundleFacts
-from hil.rollout import activation, configure, transfer
+from hil.rollout import activation, configure, serving, transfer
 from hil.rollout.fleet import ClusterConfig, Fleet, Member
 from hil.rollout.node_client import NodeClient
 from hil.rollout.restart_barrier import RestartBarrier
+from hil.rollout.serving import ServedTogether
 from hil.rollout.steps import Context, RolloutPolicy
 from hil.rollout.transfer import Transfer
 from hil.rollout.updaters.protocol import InstallFailed, OsAdapter, OsStatus, RefusedBundle
@@ -200,8 +201,8 @@ class Rollout:
     ) -> int:
         """Two-phase: prepared on all members, then committed; the epoch.
 
-        Waits until the boards in ``wait_for`` (default: all) claim it.  The hooks are called with the epoch after
-        the prepare and after the commit.  The same document twice is the same epoch unless ``fresh``.
+        Waits until the boards in ``wait_for`` (default: all) claim it at one moment.  The hooks are called with the
+        epoch after the prepare and after the commit.  The same document twice is the same epoch unless ``fresh``.
         """
         return configure.configure(
             self._context,
@@ -212,11 +213,21 @@ class Rollout:
             fresh=fresh,
         )
 
-    def wait_claiming(
-        self, epoch: int, boards: Iterable[str] | None = None, *, deadline_s: float = 20.0
-    ) -> float:
-        """Wait until these boards (default: all) claim this epoch; seconds waited. DeviceError at the deadline."""
-        return configure.wait_claiming(self._context, epoch, self._names(boards), deadline_s=deadline_s)
+    def serving_together(
+        self,
+        epoch: int,
+        boards: Iterable[str] | None = None,
+        *,
+        silent: Iterable[str] = (),
+        deadline_s: float = 20.0,
+    ) -> ServedTogether:
+        """Wait until these boards (default: all) claim this epoch at one moment, and ``silent`` claim nothing then.
+
+        DeviceError at the deadline names the boards that lack it; see :func:`hil.rollout.serving.serving_together`.
+        """
+        return serving.serving_together(
+            self._context, epoch, self._names(boards), silent=silent, deadline_s=deadline_s
+        )
 
     def roll_back(self, boards: Iterable[str] | None = None) -> list[str]:
         """Back to the previous slot on command, confirmed after a health check; the boards that changed.

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from hil.boards.protocol import Board, Via
+from hil.core.wait import SYSTEM_CLOCK, Clock, poll_until
 from hil.errors import HilError
 from hil.rollout.fleet import Fleet
 from hil.rollout.node_client import NodeClient
@@ -34,10 +35,9 @@ class UninvolvedBoards:
         self.before = self.look()
 
     def answer(self) -> bool:
-        """Whether all of them have answered once; those that had not are asked again (they may still be booting)."""
-        if any(state.boot_id is None for state in self.before.values()):
-            self.before = self.look()
-        return all(state.boot_id is not None for state in self.before.values())
+        """Return whether all of them have answered once; those that had not are asked again (they may be booting)."""
+        self.before |= self.look(_silent(self.before))
+        return not _silent(self.before)
 
     @classmethod
     def of(cls, boards: Mapping[str, Board], names: Collection[str]) -> UninvolvedBoards:
@@ -45,11 +45,14 @@ class UninvolvedBoards:
         rest = {name: board for name, board in boards.items() if name in names}
         return cls(Fleet.of(rest, next(iter(rest))) if rest else None)
 
-    def look(self, artefacts: Collection[str] = ()) -> dict[str, UninvolvedBoard]:
-        """Ask all of them."""
-        if self._fleet is None:
+    def look(
+        self, names: Collection[str] | None = None, artefacts: Collection[str] = ()
+    ) -> dict[str, UninvolvedBoard]:
+        """Ask those of ``names`` (default: all)."""
+        if self._fleet is None or names == ():
             return {}
         fleet = self._fleet
+        names = fleet.names if names is None else names
 
         def ask(name: str) -> UninvolvedBoard:
             try:
@@ -61,15 +64,25 @@ class UninvolvedBoards:
             return UninvolvedBoard(health.boot_id, held, health.claim.epoch)
 
         with ThreadPoolExecutor(min(AT_ONCE, len(fleet)), "bystanders") as pool:
-            return dict(zip(fleet.names, pool.map(ask, fleet.names), strict=True))
+            return dict(zip(names, pool.map(ask, names), strict=True))
 
-    def touched(self, artefacts: Collection[str]) -> dict[str, str]:
-        """By board, what happened to it that should not have; boards that were left alone are not in it."""
+    def touched(
+        self, artefacts: Collection[str], *, deadline_s: float = 30.0, clock: Clock = SYSTEM_CLOCK
+    ) -> dict[str, str]:
+        """By board, what happened to it that should not have; boards that were left alone are not in it.
+
+        Boards that do not answer are asked again for ``deadline_s`` seconds: one answer that is late is no fault.
+        """
+        states = self.look(artefacts=artefacts)
+        for _ in poll_until(deadline_s, every_s=0.5, clock=clock):
+            if not (silent := _silent(states)):
+                break
+            states |= self.look(silent, artefacts)
         found: dict[str, str] = {}
-        for name, now in self.look(artefacts).items():
+        for name, now in states.items():
             faults = []
             if now.boot_id is None:
-                faults.append("does not answer")
+                faults.append(f"does not answer within {deadline_s:g} s")
             elif now.boot_id != self.before[name].boot_id:
                 faults.append("has restarted")
             if now.holds:
@@ -79,3 +92,7 @@ class UninvolvedBoards:
             if faults:
                 found[name] = " and ".join(faults)
         return found
+
+
+def _silent(states: Mapping[str, UninvolvedBoard]) -> tuple[str, ...]:
+    return tuple(name for name, state in states.items() if state.boot_id is None)

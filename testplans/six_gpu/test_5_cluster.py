@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from hil.core.wait import wait_until
 from hil.errors import BenchError
 from hil.evidence.model import at_least, at_most, equals
 from hil.faults.links import way_from_ground
 
 pytestmark = pytest.mark.needs("activate")
+
+SERVING_S = 30.0
+"""Within this time all boards must serve at one moment."""
 
 
 @pytest.fixture(scope="module")
@@ -21,11 +23,6 @@ def configuration(fleet, bundles, payload):
         model=payload.model.sha256,
         params={"revision": revision},
     )
-
-
-def claimed(rollout) -> dict[str, int | None]:
-    """Epoch that each board claims now."""
-    return {status.board: status.epoch for status in rollout.status(management=True)}
 
 
 @pytest.mark.step("model")
@@ -41,10 +38,12 @@ def test_the_ai_model_reaches_all_six_boards_as_a_signed_artefact_of_its_own(rol
 @pytest.mark.requirement("SIX-110")
 @pytest.mark.step("configure")
 @pytest.mark.needs("model")
-def test_all_six_boards_serve_under_one_epoch(rollout, configuration, fleet, verify):
-    """Prepared durably on all six, then committed."""
-    epoch = rollout.configure(configuration(1))
-    claims = claimed(rollout)
+def test_all_six_boards_serve_under_one_epoch(rollout, configuration, fleet, verify, measure):
+    """Prepared durably on all six, then committed; in the end all six serve at one moment."""
+    epoch = rollout.configure(configuration(1), wait_for=())
+    together = rollout.serving_together(epoch, deadline_s=SERVING_S)
+    measure("time until all boards served at one moment", round(together.seconds, 3), "s")
+    claims = together.epochs
     verify("boards that serve", sum(c is not None for c in claims.values()), limit=equals(len(fleet)))
     verify("epochs served", len(set(claims.values())), limit=equals(1))
     verify("epoch served", claims[fleet.gateway], limit=equals(epoch))
@@ -72,17 +71,10 @@ def test_no_mixed_epoch_when_the_other_spacecraft_is_cut_off_while_configuring(
     revision = 2 if moment == "between the phases" else 3
     hooks = {"between_phases": cut_off} if revision == 2 else {"after_commit": cut_off}
     try:
-        epoch = rollout.configure(configuration(revision), wait_for=near, **hooks)
-
-        def claims_without_far() -> dict[str, int | None] | None:
-            claims = claimed(rollout)
-            return None if any(claims[name] is not None for name in far) else claims
-
-        quiet = wait_until(
-            claims_without_far,
-            what="the boards of the spacecraft that is cut off to stop claiming",
-            deadline_s=10,
-        )
+        epoch = rollout.configure(configuration(revision), wait_for=(), **hooks)
+        apart = rollout.serving_together(epoch, near, silent=far, deadline_s=SERVING_S)
+        measure("time until only one spacecraft served", round(apart.seconds, 3), "s")
+        quiet = apart.epochs
         verify(
             "boards that serve the new epoch", sum(quiet[n] == epoch for n in near), limit=equals(len(near))
         )
@@ -93,8 +85,8 @@ def test_no_mixed_epoch_when_the_other_spacecraft_is_cut_off_while_configuring(
         )
     finally:
         separation.restore()
-    rejoined = rollout.wait_claiming(epoch, deadline_s=20)
-    measure("time from the link's return to six boards in one epoch", round(rejoined, 3), "s")
+    rejoined = rollout.serving_together(epoch, deadline_s=SERVING_S)
+    measure("time from the link's return to six boards in one epoch", round(rejoined.seconds, 3), "s")
     verify("moments with two epochs", len(watcher.report().violations), limit=at_most(0))
 
 

@@ -244,10 +244,6 @@ def configuration(net: Network, revision: int) -> Any:
     return net.fleet.config(os_version="1.0.0", params={"revision": revision})
 
 
-def far_side_is_silent(rollout: Rollout) -> bool:
-    return all(s.epoch is None for s in rollout.status(management=True) if s.board.startswith("b"))
-
-
 def assert_no_violation(report: WatchReport) -> None:
     assert report.samples > 0
     assert [str(v) for v in report.violations] == []
@@ -262,10 +258,9 @@ def test_the_crosslink_may_die_at_any_moment_of_a_configuration(
         rollout.configure(configuration(net, 1))
         hook: dict[str, Any] = {moment: lambda epoch: net.crosslink("down")}
         epoch = rollout.configure(configuration(net, 2), wait_for=near, **hook)
-        wait_until(lambda: far_side_is_silent(rollout), what="the far side to stop claiming", deadline_s=10)
-        assert {s.epoch for s in rollout.status(management=True) if s.board in near} == {epoch}
+        rollout.serving_together(epoch, near, silent=["b1", "b2", "b3"])
         net.crosslink("up")
-        rollout.wait_claiming(epoch, deadline_s=20)
+        rollout.serving_together(epoch, deadline_s=20)
         wait_until(
             lambda: {e for _, _, e in watcher.report().claims["b1"]} == {1, epoch},
             what="the watcher to have seen b1 under both epochs",
@@ -288,7 +283,7 @@ def test_a_board_frozen_through_a_change_of_epochs_never_claims_the_old_one_afte
             epoch = rollout.configure(configuration(net, 2), wait_for=others, between_phases=freeze)
         finally:
             net.boards["b2"].signal(signal.SIGCONT)
-        rollout.wait_claiming(epoch, deadline_s=20)
+        rollout.serving_together(epoch, deadline_s=20)
     assert_no_violation(watcher.report())
 
 
@@ -304,4 +299,4 @@ def test_the_gateway_killed_right_after_the_commit_leaves_no_mixed_cluster(
 
         epoch = rollout.configure(configuration(net, 2), after_commit=die)
     assert_no_violation(watcher.report())
-    assert {s.epoch for s in rollout.status(management=True)} == {epoch}
+    rollout.serving_together(epoch)

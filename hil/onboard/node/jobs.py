@@ -158,7 +158,12 @@ class Jobs:
         board, in_a_row = job.boards[name], 0
         peer = Peer(address, timeout_s=TILE_S, connector=self._connector)
         try:
-            while in_a_row < MAX_FAILURES and still_claims():
+            while in_a_row < MAX_FAILURES:
+                if not still_claims():  # no work without a claim, but a lease may lapse between two renewals
+                    board.last_error = f"the gateway does not claim epoch {job.epoch}"
+                    in_a_row += 1
+                    time.sleep(RETRY_PAUSE_S)
+                    continue
                 place = work.take(name)
                 if place is None:
                     return

@@ -247,7 +247,7 @@ def test_who_does_not_claim_is_named_with_its_own_reason(boards: Bed, bundle: Fa
     (boards["b2"].facts / "confirmed").write_text("0")
     with pytest.raises(DeviceError, match=r"b2 did not claim epoch 1 .*not confirmed"):
         work.configure(boards.fleet.config(os_version="1.0.0"), wait_for=["a1"])
-        work.wait_claiming(1, deadline_s=0.3)
+        work.serving_together(1, deadline_s=0.3)
 
 
 def test_an_upload_outlives_a_gateway_that_restarts(
@@ -280,7 +280,7 @@ def test_a_board_that_only_the_lab_cable_reaches_is_the_benchs_fault(
 
     monkeypatch.setattr(LoopBoard, "address", address)
     with pytest.raises(BenchError, match="through the management network it answers"):
-        rollout(boards, bundle).wait_claiming(1, ["b1"], deadline_s=0.2)
+        rollout(boards, bundle).serving_together(1, ["b1"], deadline_s=0.2)
 
 
 def test_a_model_goes_the_same_way_as_the_bundle(boards: Bed, bundle: FakeBundle, tmp_path: Path) -> None:

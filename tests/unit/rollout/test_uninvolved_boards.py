@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -11,6 +12,7 @@ import pytest
 from hil.boards.protocol import Board
 from hil.rollout.rollout import Rollout
 from hil.rollout.uninvolved_boards import UninvolvedBoards
+from hil.testing.fakes import FakeClock
 from tests.kits.loopback_nodes import Bed, FakeBundle, bed
 
 
@@ -36,10 +38,26 @@ def test_a_restart_an_artefact_and_silence_are_named(boards: Bed, tmp_path: Path
     boards["b1"].on()
     Rollout(boards.fleet.only("b1"), bundle, adapter=boards.adapter).upload()
     boards["b2"].off()
-    assert watched.touched([bundle.sha256]) == {
+    assert watched.touched([bundle.sha256], deadline_s=5, clock=FakeClock()) == {
         "b1": "has restarted and holds 1 of the artefacts",
-        "b2": "does not answer",
+        "b2": "does not answer within 5 s",
     }
+
+
+def test_a_board_whose_answer_is_late_is_asked_again_and_was_left_alone(boards: Bed) -> None:
+    watched = others(boards)
+
+    class Meanwhile(FakeClock):
+        """While the second wait lasts the board's node service comes back to the network."""
+
+        def sleep(self, seconds: float) -> None:
+            super().sleep(seconds)
+            if self.now == 1.0:
+                watched._fleet = reachable
+
+    reachable, unreachable = watched._fleet, replace(boards.fleet.only("b1", "b2"), port=1)
+    watched._fleet = unreachable
+    assert watched.touched([], clock=Meanwhile()) == {}
 
 
 def test_a_claim_is_named(boards: Bed, tmp_path: Path) -> None:

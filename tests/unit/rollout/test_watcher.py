@@ -104,7 +104,7 @@ def test_a_sound_cluster_is_watched_through_changes_and_restarts_without_a_viola
                 eventually(partial(seen, watcher, epoch), f"a sample of epoch {epoch}")
                 boards["b2"].off()
                 boards["b2"].on()
-            rollout.wait_claiming(3)
+            rollout.serving_together(3)
         report = watcher.report()
     assert report.violations == ()
     assert {epoch for _, _, epoch in report.claims["a1"]} == {1, 2, 3}

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from hil.errors import BenchError, ConfigurationError, DeviceError
@@ -79,6 +80,23 @@ def test_the_golden_mask_is_put_together_from_tiles(tmp_path: Path, monkeypatch:
     image = np.random.RandomState(1).randint(0, 10_001, (4, 16, 24)).astype(np.uint16)
     mask = golden.golden(image, tiny_model.write(tmp_path / "tiny.zip"))
     assert np.array_equal(mask, (image[0] > 5000).astype(np.uint8))
+
+
+def test_the_golden_mask_is_computed_on_the_cpu_whatever_else_the_machine_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = onnxruntime.InferenceSession, []
+
+    def session(weights: bytes, options: object, providers: list[str]) -> object:
+        asked.append(providers)
+        return real(weights, options, providers=["CPUExecutionProvider"])
+
+    everything = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: everything)
+    monkeypatch.setattr("onnxruntime.InferenceSession", session)
+    monkeypatch.setattr(golden, "TILE", tiny_model.TILE)
+    golden.golden(np.zeros((4, 8, 8), np.uint16), tiny_model.write(tmp_path / "tiny.zip"))
+    assert asked == [["CPUExecutionProvider"]]
 
 
 def test_equal_masks_have_no_mismatch_and_one_digest() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,17 @@ import numpy as np
 import pytest
 
 from hil.boards.protocol import Via
+from hil.core.wait import SYSTEM_CLOCK
+from hil.errors import DeviceError
 from hil.images.artefact import Artefact
 from hil.onboard.node.client import Peer
+from hil.onboard.node.contract import Claim
 from hil.onboard.node.errors import ApiError
 from hil.onboard.node.infer import Inference, from_npy, load, predict, to_npy
+from hil.rollout.cluster_job import start_job
 from hil.rollout.node_client import NodeClient
 from hil.rollout.rollout import Rollout
+from hil.testing.fakes import FakeClock
 from tests.kits import tiny_model
 from tests.kits.loopback_nodes import Bed, FakeBundle, bed, eventually
 from tests.kits.tiny_model import TILE
@@ -152,6 +158,53 @@ def test_two_jobs_at_once_are_refused(cluster: tuple[Bed, str], monkeypatch: pyt
     finally:
         hold.set()
     assert finished(boards, job)["state"] == "done"
+
+
+def test_a_job_is_begun_once_a_gateway_whose_lease_has_lapsed_claims_again(
+    cluster: tuple[Bed, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boards, scene = cluster
+    gateway, shown = boards["a1"].node, list[Claim]()
+    assert gateway is not None
+    real = gateway.cluster.claim
+
+    def claim() -> Claim:
+        shown.append(Claim(serving=False) if len(shown) < 3 else real())
+        return shown[-1]
+
+    monkeypatch.setattr(gateway.cluster, "claim", claim)
+    with NodeClient(boards.fleet, "a1", Via.FLIGHT) as client:
+        job = start_job(client, scene, SYSTEM_CLOCK)
+    assert finished(boards, job)["state"] == "done"
+
+
+def test_a_job_that_the_gateway_may_not_take_says_so_at_the_deadline(cluster: tuple[Bed, str]) -> None:
+    boards, scene = cluster
+    reason = r"a2 did not take the job within 10 s: .*jobs start at the gateway"
+    with NodeClient(boards.fleet, "a2", Via.FLIGHT) as client, pytest.raises(DeviceError, match=reason):
+        start_job(client, scene, FakeClock())
+
+
+@pytest.mark.parametrize(("lapse", "state"), [(2, "done"), (1_000_000, "failed")])
+def test_a_job_waits_out_a_short_lapse_of_the_gateways_lease(
+    cluster: tuple[Bed, str], monkeypatch: pytest.MonkeyPatch, lapse: int, state: str
+) -> None:
+    boards, scene = cluster
+    gateway, asked = boards["a1"].node, Counter[str]()
+    assert gateway is not None
+    path = gateway.store.installed(scene)
+    assert path is not None
+    monkeypatch.setattr("hil.onboard.node.jobs.RETRY_PAUSE_S", 0.01)
+
+    def still_claims() -> bool:
+        asked[threading.current_thread().name] += 1
+        return asked[threading.current_thread().name] > lapse
+
+    job = gateway.jobs.start(scene, path, gateway.cluster.claims(1), still_claims)
+    document = finished(boards, job.id)
+    assert document["state"] == state, document
+    assert all((work["tiles"] > 0) == (state == "done") for work in document["boards"].values())
+    assert state == "done" or "the gateway does not claim epoch 1" in document["error"]
 
 
 def test_a_network_runs_on_the_first_provider_that_the_board_has(
