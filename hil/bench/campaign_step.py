@@ -7,7 +7,6 @@ and a campaign that was killed is told from one that runs by its process.
 from __future__ import annotations
 
 import json
-import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from hil.bench.state import bench_dir
 from hil.core.files import write_atomic
-from hil.core.process_id import is_gone, started
+from hil.core.processes import current, is_gone
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,9 @@ class Step:
     @classmethod
     def now(cls, *, run_id: str, plan: str, step: str, title: str, attempt: int = 1) -> Step:
         """Return a step of this process that begins at this moment."""
-        mine = started(os.getpid())
+        process = current()
         moment = datetime.now(UTC).isoformat(timespec="milliseconds")
-        return cls(run_id, plan, step, title, attempt, moment, os.getpid(), mine[0] if mine else 0)
+        return cls(run_id, plan, step, title, attempt, moment, process.pid, process.start_ticks)
 
 
 def write_step(bench: str, step: Step | None) -> None:

@@ -15,7 +15,7 @@ from hil.campaign.conditions import unmet
 from hil.core import paths
 from hil.core.files import sha256_of
 from hil.core.log import log_file
-from hil.core.process_id import this_process
+from hil.core.processes import this_process
 from hil.errors import ConfigurationError
 from hil.evidence.environment import host_facts, lab_facts
 from hil.evidence.events import CollectedTest, Measurement, RunCollected, RunEnded

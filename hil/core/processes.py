@@ -8,15 +8,66 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from hil.core.process_id import PROC as PROC
-from hil.core.process_id import started
+from hil.core.sysfs import text_of
 from hil.core.wait import SYSTEM_CLOCK, Clock, poll_until
 from hil.errors import BenchError
+
+PROC = Path("/proc")
+
+
+def started(pid: int, proc: Path = PROC) -> tuple[int, bool] | None:
+    """``(start ticks, has ended)`` of a pid; None when ``/proc`` shows no such process.
+
+    Start ticks are field 22 of ``/proc/<pid>/stat``: clock ticks from boot to the start of the process (proc(5)).
+    A zombie has ended, unless other threads of it still run (field 20): they may still hold files and locks.
+    """
+    try:
+        # The command's name may hold spaces and parentheses, so fields are counted from the last ")".
+        stat = (proc / str(pid) / "stat").read_bytes()
+        fields = stat.rpartition(b")")[2].split()
+        return int(fields[19]), fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def is_gone(pid: int, start_ticks: int, proc: Path = PROC) -> bool:
+    """Return True only when that very process has certainly ended.
+
+    A process that ``/proc`` hides (another user's, under ``hidepid``) counts as running.
+    """
+    found = started(pid, proc)
+    if found is not None:
+        return found != (start_ticks, False)
+    try:
+        os.kill(pid, 0)
+    except OSError as exc:
+        return isinstance(exc, ProcessLookupError)
+    return False
+
+
+def boot_id(proc: Path = PROC) -> str:
+    """Return the kernel's random name for this boot; empty where it does not tell."""
+    return text_of(proc / "sys/kernel/random/boot_id")
+
+
+def this_process() -> dict[str, Any]:
+    """Return this process as :func:`is_alive` understands it: ``pid``, ``start_ticks``, ``boot_id``."""
+    status = started(os.getpid())
+    return {"pid": os.getpid(), "start_ticks": status[0] if status else None, "boot_id": boot_id()}
+
+
+def is_alive(process: Mapping[str, Any]) -> bool:
+    """Return whether that very process still runs: not another one with its pid, not one before a restart."""
+    pid, ticks = process.get("pid"), process.get("start_ticks")
+    if not isinstance(pid, int) or ticks is None or process.get("boot_id") != boot_id():
+        return False
+    return started(pid) == (ticks, False)
 
 
 @dataclass(frozen=True)
@@ -25,7 +76,7 @@ class ProcessId:
 
     pid: int
     start_ticks: int
-    """Field 22 of ``/proc/<pid>/stat``: clock ticks from boot to the start of the process (proc(5))."""
+    """As :func:`started` returns them."""
 
     def alive(self, proc: Path = PROC) -> bool:
         """Return True while this very process runs; a zombie is not alive."""

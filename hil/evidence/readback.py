@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hil.core.process_id import is_alive
+from hil.core.processes import is_alive
 from hil.errors import Blame, ConfigurationError
 from hil.evidence.events import (
     CollectedTest,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from hil.core.process_id import is_alive
+from hil.core.processes import is_alive
 from hil.errors import ConfigurationError
 from hil.evidence.model import label_of
 from hil.evidence.record import META, jsonable

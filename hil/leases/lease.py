@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 
-from hil.core.process_id import started
+from hil.core.processes import started
 from hil.core.wait import Clock
 from hil.errors import BenchError, HilError
 from hil.leases.rules import LeaseEntry, boards_text

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from hil.core import paths
 from hil.core.command import Progress
-from hil.core.process_id import started
+from hil.core.processes import current
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import ConfigurationError
 from hil.leases.lease import LEASE_ENV, STORE_ENV, Lease, LeaseLost, LeaseTaken, outer_is_gone
@@ -172,7 +172,7 @@ class Leases:
         within: int | None = None,
     ) -> LeaseEntry:
         """Return the entry with which this process asks now."""
-        mine = started(os.getpid())
+        process = current()
         now = datetime.now(UTC)
         return LeaseEntry(
             id=0,
@@ -182,8 +182,8 @@ class Leases:
             by_person=by_person,
             within=within,
             origin=self.here,
-            pid=os.getpid(),
-            start_ticks=mine[0] if mine else 0,
+            pid=process.pid,
+            start_ticks=process.start_ticks,
             ttl_s=_ttl(ttl_s),
             renewed_s=self.clock.monotonic(),
             renewals=0,

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from hil.core.process_id import PROC, boot_id, is_gone, started
+from hil.core.processes import PROC, boot_id, is_gone, started
+from hil.core.sysfs import text_of
 from hil.errors import BenchError
 
 WAIT_TERM_S = 30.0
@@ -46,7 +47,7 @@ class Origin:
             )
         return cls(
             host=socket.gethostname(),
-            machine=_text(Path("/etc/machine-id")),
+            machine=text_of(Path("/etc/machine-id")),
             boot=boot_id(proc),
             clock=_namespace(proc, "time"),
             pids=_namespace(proc, "pid"),
@@ -183,13 +184,6 @@ def span(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {secs} s" if minutes else f"{secs} s"
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("ascii", "replace").strip()
-    except OSError:
-        return ""
 
 
 def _namespace(proc: Path, kind: str) -> str:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
-from hil.core.process_id import PROC
+from hil.core.processes import PROC
 from hil.core.wait import wait_until
 from hil.errors import BenchError, ConfigurationError, HarnessError, HilError
 from hil.leases.rules import LeaseEntry, Origin, left_s, position

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hil.core.process_id import is_alive, this_process
+from hil.core.processes import is_alive, this_process
 from hil.errors import ConfigurationError, HarnessError
 from hil.evidence.events import (
     ArtefactLost,

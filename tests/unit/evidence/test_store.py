@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hil.core.process_id import this_process
+from hil.core.processes import this_process
 from hil.errors import ConfigurationError
 from hil.evidence.readback import RunRecord
 from hil.evidence.record import Recorder

@@ -13,7 +13,7 @@ import pytest
 
 from hil.cli.app import run
 from hil.core import paths
-from hil.core import process_id as procid
+from hil.core import processes as procid
 from hil.core.wait import wait_until
 from hil.leases.leases import LeaseEntry, Leases
 from tests.kits.lease_store import A1, A2, in_thread

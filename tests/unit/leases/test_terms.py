@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hil.core import process_id as procid
+from hil.core import processes as procid
 from hil.leases import leases as leases_module
 from hil.leases import store as leases_store
 from hil.leases.leases import LeaseLost, Leases, LeaseTaken

@@ -20,7 +20,7 @@ from hil.boards.jetson.flash.recovery import RCM_IDS, UsbPort, by_linux, devices
 from hil.boards.jetson.flash.tool_output import FlashOutput
 from hil.boards.jetson.modules import SKUS
 from hil.boards.protocol import Completed
-from hil.core.process_id import started
+from hil.core.processes import started
 from hil.errors import BenchError, ConfigurationError, DeviceError
 from tests.kits.power_strips import wait_for
 from tests.kits.usb_bus import NANO, PORT, RECORD, UsbBus
