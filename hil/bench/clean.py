@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from hil.bench import leftovers
-from hil.bench.leftovers import Kind, Leftover, keepers, live_benches
+from hil.bench.leftovers import FINDERS, Finder, Leftover, keepers, live_benches, strangers
 from hil.core.processes import end
-from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
 from hil.errors import ConfigurationError, HilError
-from hil.host import setup
-from hil.host.apt_no_start import ServiceGuard
 
 KEEPER_DEADLINE_S = 60.0
 
@@ -35,33 +31,17 @@ class Cleaned:
         """``{"dry_run", "removed": [...], "failed": [{..., "error"}], "live": [...]}``."""
         return {
             "dry_run": self.dry_run,
-            "removed": [asdict(x) for x in self.removed],
-            "failed": [{**asdict(x), "error": why} for x, why in self.failed],
+            "removed": [x.as_json() for x in self.removed],
+            "failed": [{**x.as_json(), "error": why} for x, why in self.failed],
             "live": list(self.live),
         }
-
-
-def kinds() -> list[Kind]:
-    """Every kind, in the order in which they are removed: holders go before what they hold."""
-    return [
-        leftovers.Processes(),
-        leftovers.Containers(),
-        leftovers.Namespaces(),
-        leftovers.Nics(),
-        leftovers.Mounts(),
-        leftovers.LoopDevices(),
-        leftovers.Directories(),
-        leftovers.LinkEngines(),
-        leftovers.PackageGuard(ServiceGuard(), setup.is_running),
-        leftovers.Engine(),
-    ]
 
 
 def clean(
     *,
     everything: bool = False,
     dry_run: bool = False,
-    of: Sequence[Kind] | None = None,
+    of: Sequence[Finder] = FINDERS,
     live: Callable[[], Collection[str]] = live_benches,
 ) -> Cleaned:
     """Remove what killed runs left; live benches are not touched unless ``everything``.
@@ -73,43 +53,33 @@ def clean(
     removed: list[Leftover] = []
     failed: list[tuple[Leftover, str]] = []
     if everything and up:
-        for name, keeper in keepers().items():
-            removed.append(Leftover("live bench", name, name, f"keeper pid {keeper.pid}"))
-        if not dry_run:
-            end_keepers()
-            up = live()
-        else:
-            up = ()
-    for kind in of if of is not None else kinds():
+        benches = [
+            Leftover(
+                "live bench",
+                name,
+                partial(end, keeper, what=f"keeper of bench {name}", term_s=KEEPER_DEADLINE_S),
+                name,
+                f"keeper pid {keeper.pid}",
+            )
+            for name, keeper in keepers().items()
+        ]
+        if not dry_run and benches:
+            with ThreadPoolExecutor(len(benches)) as pool:  # each takes its bench down, all at the same time
+                list(pool.map(lambda bench: bench.remove(), benches))
+        up = () if dry_run else live()
+        removed += benches
+    for find in of:
         # Each kind looks when its turn comes: a container that is gone has taken its loop devices along.
-        for leftover in list(kind.find(up)):
+        for leftover in list(find(up)):
             if dry_run:
                 removed.append(leftover)
                 continue
             if os.geteuid() != 0:
                 raise ConfigurationError(f"only root can remove {leftover}", remedy="run `hil clean` as root")
             try:
-                kind.remove(leftover)
+                leftover.remove()
                 removed.append(leftover)
             except (HilError, OSError) as exc:
                 failed.append((leftover, getattr(exc, "message", str(exc))))
-    busy = [f"containers, which process {who.pid} may be using" for who in leftovers.strangers()]
+    busy = [f"containers, which process {who.pid} may be using" for who in strangers()]
     return Cleaned(tuple(removed), tuple(failed), (*sorted(up), *busy), dry_run)
-
-
-def end_keepers(*, deadline_s: float = KEEPER_DEADLINE_S, clock: Clock = SYSTEM_CLOCK) -> None:
-    """Ask every keeper to take its bench down, then end those that do not."""
-    mine = keepers()
-    for keeper in mine.values():
-        with suppress(ProcessLookupError):
-            if keeper.alive():
-                os.kill(keeper.pid, signal.SIGTERM)
-    with suppress(HilError):
-        wait_until(
-            lambda: not any(k.alive() for k in mine.values()),
-            what="benches to go down",
-            deadline_s=deadline_s,
-            clock=clock,
-        )
-    for name, keeper in mine.items():
-        end(keeper, what=f"keeper of bench {name}")

@@ -24,9 +24,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hil.bench.earlier_bench import remove_earlier_bench
 from hil.bench.host_nics import HostNics
 from hil.bench.keeper_equipment import PARALLEL, KeeperEquipment
+from hil.bench.leftovers import remove_earlier
 from hil.bench.plumbing import Plumbing
 from hil.bench.routing import Router, Routing
 from hil.bench.state import (
@@ -165,7 +165,7 @@ class Keeper:
         with self._phase("container engine"):
             client = stack.enter_context(engine())
         with self._phase("clear the way"):
-            remove_earlier_bench(self.state.name, client)
+            remove_earlier(self.state.name, client)
         with self._phase("images"):
             recipe = recipe_of(self.lab.os.adapter)
             return client, ensure_images(client, lambda line: self._set(step=line), recipe=recipe)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from hil.bench.clean import clean
-from hil.bench.leftovers import LoopDevices, Namespaces
+from hil.bench.leftovers import loop_devices, namespaces
 from hil.core import netns
 from hil.core.mounts import mounts_under
 from hil.core.processes import processes
@@ -244,11 +244,11 @@ def test_a_leftover_namespace_of_a_dead_bench_is_removed_with_its_nics(files: En
             ["ip", "-n", name, "link", "add", "m-a1", "type", "veth", "peer", "name", "x"], check=True
         )
         # Only this bench: namespaces of others may be in use on this machine.
-        (found,) = [x for x in Namespaces().find(set()) if x.bench == BENCH]
+        (found,) = [x for x in namespaces(set()) if x.bench == BENCH]
         assert found.name == name
-        Namespaces().remove(found)
+        found.remove()
         assert not netns.path_of(name).exists()
-        Namespaces().remove(found)  # gone already: no error
+        found.remove()  # gone already: no error
     finally:
         netns.delete(name)
 
@@ -261,11 +261,11 @@ def test_a_loop_device_on_a_file_of_a_dead_bench_is_detached(files: EngineFiles)
     device = subprocess.run(
         ["losetup", "--find", "--show", str(disk)], check=True, capture_output=True, text=True
     ).stdout.strip()
-    found = list(LoopDevices().find(set()))
+    found = list(loop_devices(set()))
     assert [(x.name, x.bench) for x in found] == [(Path(device).name, BENCH)]
-    assert list(LoopDevices().find({BENCH})) == []
-    LoopDevices().remove(found[0])
-    wait_until(lambda: not list(LoopDevices().find(set())), what="the loop device to be free", deadline_s=5)
+    assert list(loop_devices({BENCH})) == []
+    found[0].remove()
+    wait_until(lambda: not list(loop_devices(set())), what="the loop device to be free", deadline_s=5)
 
 
 def test_dockerd_is_what_the_pid_file_says(files: EngineFiles) -> None:

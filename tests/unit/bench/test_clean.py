@@ -6,15 +6,16 @@ import fcntl
 import json
 import os
 from collections.abc import Collection, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from hil.bench import clean as cleaning
 from hil.bench import leftovers
 from hil.bench.clean import clean
 from hil.bench.leftovers import Leftover
 from hil.bench.state import hold
+from hil.core.locks import locked
 from hil.core.mounts import mounts_under
 from hil.errors import BenchError, ConfigurationError
 from hil.host.apt_no_start import ServiceGuard
@@ -38,18 +39,17 @@ class Shelf:
         self.stuck = stuck
         self.log = log if log is not None else []
 
-    def find(self, live: Collection[str]) -> Iterator[Leftover]:
-        yield from (
-            Leftover("thing", n, bench=n.partition("-")[0])
-            for n in self.names
-            if n.partition("-")[0] not in live
-        )
+    def __call__(self, live: Collection[str]) -> Iterator[Leftover]:
+        for name in list(self.names):
+            bench = name.partition("-")[0]
+            if bench not in live:
+                yield Leftover("thing", name, partial(self.remove, name), bench)
 
-    def remove(self, leftover: Leftover) -> None:
-        if leftover.name == self.stuck:
-            raise BenchError(f"{leftover.name} is held by somebody")
-        self.log.append(leftover.name)
-        self.names.remove(leftover.name)
+    def remove(self, name: str) -> None:
+        if name == self.stuck:
+            raise BenchError(f"{name} is held by somebody")
+        self.log.append(name)
+        self.names.remove(name)
 
 
 def test_what_is_left_is_removed_in_order_and_named() -> None:
@@ -90,11 +90,11 @@ def test_a_plain_user_is_told_to_be_root_before_anything_is_removed(monkeypatch:
 
 
 def test_every_kind_of_leftover_is_looked_for() -> None:
-    names = {type(kind).__name__ for kind in cleaning.kinds()}
-    assert names == {
-        "Processes", "Containers", "Namespaces", "Nics", "Mounts", "LoopDevices", "Directories", "LinkEngines",
-        "PackageGuard", "Engine",
-    }  # fmt: skip
+    names = [find.__name__ for find in leftovers.FINDERS]
+    assert names == [
+        "user_mode_linux", "containers", "namespaces", "nics", "mounts", "loop_devices", "directories", "link_engines",
+        "package_guard", "container_engine",
+    ]  # fmt: skip
 
 
 def test_a_bench_is_live_while_its_lock_is_held_or_its_keeper_runs(
@@ -105,7 +105,7 @@ def test_a_bench_is_live_while_its_lock_is_held_or_its_keeper_runs(
     (tmp_path / "run/bench/gone").mkdir()
     with hold("held"):
         assert "held" in leftovers.live_benches()
-        assert [x.bench for x in leftovers.Directories().find(leftovers.live_benches())] == ["gone"]
+        assert [x.bench for x in leftovers.directories(leftovers.live_benches())] == ["gone"]
     assert "held" not in leftovers.live_benches()
     proc = tmp_path / "proc"
     proc_entry(proc, 50, ticks=9, argv="python3 -m hil.bench.keeper --name kept --lab x")
@@ -117,11 +117,10 @@ def test_directories_and_disks_of_benches_that_are_gone_are_removed(tmp_path: Pa
     for directory in ("run/bench/dead", "home/bench/dead", "home/bench/live"):
         (tmp_path / directory / "x").mkdir(parents=True)
     (tmp_path / "run/bench/dead.lock").touch()
-    kind = leftovers.Directories()
-    found = list(kind.find({"live"}))
+    found = list(leftovers.directories({"live"}))
     assert [(x.kind, x.bench) for x in found] == [("bench", "dead"), ("board disks", "dead")]
     for leftover in found:
-        kind.remove(leftover)
+        leftover.remove()
     assert not (tmp_path / "home/bench/dead").exists() and (tmp_path / "home/bench/live").exists()
 
 
@@ -137,10 +136,9 @@ def test_loop_devices_are_ours_by_their_file(tmp_path: Path) -> None:
         if backing:
             (block / device / "loop/backing_file").write_text(backing + "\n")
     runner = FakeRunner()
-    kind = leftovers.LoopDevices(block, runner)
-    (found,) = kind.find({"live"})
+    (found,) = leftovers.loop_devices({"live"}, block, runner)
     assert (found.name, found.bench) == ("loop0", "dead")
-    kind.remove(found)
+    found.remove()
     assert runner.calls == [("losetup", "--detach", "/dev/loop0")]
 
 
@@ -157,7 +155,7 @@ def test_mounts_are_found_deepest_first_and_the_engines_and_the_users_own_are_sp
     info.write_text(
         "".join(f"1 2 0:3 / {p} rw - ext4 /dev/x rw\n".replace("build", "my\\040build") for p in points)
     )
-    found = [x.name for x in leftovers.Mounts(info).find({"live"})]
+    found = [x.name for x in leftovers.mounts({"live"}, info)]
     assert found == [f"{home}/cache/my build/proc", f"{home}/cache/my build"]
     assert mounts_under(Path("/mnt"), mountinfo=info) == [Path("/mnt")]
 
@@ -165,11 +163,10 @@ def test_mounts_are_found_deepest_first_and_the_engines_and_the_users_own_are_sp
 def test_nics_of_ours_in_the_hosts_namespace_are_removed_and_others_are_not() -> None:
     listing = json.dumps([{"ifname": "hil12ab"}, {"ifname": "veth0"}])
     runner = FakeRunner({"ip -json link": listing})
-    kind = leftovers.Nics(runner)
-    (found,) = kind.find(set())
-    kind.remove(found)
+    (found,) = leftovers.nics(set(), runner)
+    found.remove()
     assert runner.calls[-1] == ("ip", "link", "delete", "dev", "hil12ab")
-    assert list(kind.find({"a-bench-that-comes-up"})) == []
+    assert list(leftovers.nics({"a-bench-that-comes-up"}, runner)) == []
 
 
 def test_an_orphaned_user_mode_linux_is_ended_and_one_with_its_keeper_is_not(tmp_path: Path) -> None:
@@ -179,7 +176,7 @@ def test_an_orphaned_user_mode_linux_is_ended_and_one_with_its_keeper_is_not(tmp
     proc_entry(proc, 12, ticks=3, argv=f"linux.uml uml_dir={run}/uml/99-1/ umid=vm", ppid=1)
     proc_entry(proc, 13, ticks=4, argv="linux.uml uml_dir=/home/user/.uml/ umid=mine", ppid=1)
     proc_entry(proc, 14, ticks=5, argv=f"{tmp_path}/home/cache/relay/abc/hil-relay launch", ppid=1)
-    found = {x.name for x in leftovers.Processes(proc).find(set())}
+    found = {x.name for x in leftovers.user_mode_linux(set(), proc)}
     assert found == {"12:3", "14:5"}
 
 
@@ -197,17 +194,19 @@ def test_containers_of_a_stopped_engine_are_read_from_its_disk(tmp_path: Path) -
 def test_a_set_up_that_is_at_work_keeps_its_package_guard(tmp_path: Path) -> None:
     guard = ServiceGuard(tmp_path / "policy-rc.d")
     guard.__enter__()
-    assert list(leftovers.PackageGuard(guard, lambda: True).find(set())) == []
-    kind = leftovers.PackageGuard(guard, lambda: False)
-    (found,) = kind.find(set())
-    kind.remove(found)
+    lock = tmp_path / "home/setup.lock"
+    lock.parent.mkdir()
+    with locked(lock):
+        assert list(leftovers.package_guard(set(), guard)) == []
+    (found,) = leftovers.package_guard(set(), guard)
+    found.remove()
     assert not guard.policy.exists()
 
 
 def test_run_time_directories_of_link_engines_go_when_their_owner_is_gone(tmp_path: Path) -> None:
     for name in (f"{os.getpid()}-1", f"{2**22 - 3}-1"):
         (tmp_path / "run/uml" / name).mkdir(parents=True)
-    (found,) = leftovers.LinkEngines().find(set())
+    (found,) = leftovers.link_engines(set())
     assert found.name.endswith(f"{2**22 - 3}-1")
 
 

@@ -494,7 +494,7 @@ def test_clean_prints_what_it_removed_as_json(
     from hil.bench import clean as cleaning
     from hil.bench.leftovers import Leftover
 
-    done = cleaning.Cleaned((Leftover("namespace", "hil.x.box", "x"),), (), ("alive",))
+    done = cleaning.Cleaned((Leftover("namespace", "hil.x.box", bool, "x"),), (), ("alive",))
     monkeypatch.setattr(cleaning, "clean", lambda **options: done)
     assert run(["clean", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
@@ -510,7 +510,7 @@ def test_what_could_not_be_cleaned_is_exit_code_3(
     from hil.bench import clean as cleaning
     from hil.bench.leftovers import Leftover
 
-    done = cleaning.Cleaned((), ((Leftover("mount", "/x"), "busy"),), ())
+    done = cleaning.Cleaned((), ((Leftover("mount", "/x", bool), "busy"),), ())
     monkeypatch.setattr(cleaning, "clean", lambda **options: done)
     assert run(["clean"]) == 3
     assert "could not remove mount /x: busy" in capsys.readouterr().err
