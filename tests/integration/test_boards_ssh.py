@@ -13,7 +13,7 @@ import pytest
 from hil.boards.container.board import ContainerBoard
 from hil.boards.protocol import Via
 from hil.boards.ssh import transfer
-from hil.boards.ssh.shell import Jump, SshShell, Target, WrongHostKeyError
+from hil.boards.ssh.shell import SshShell, Target, WrongHostKeyError
 from hil.cli.board.terminal import ssh_argv
 from hil.core import netns
 from hil.errors import BenchError, ConfigurationError, DeviceError
@@ -41,7 +41,7 @@ def target(board: ContainerBoard) -> Target:
 @pytest.fixture
 def through(target: Target) -> Target:
     """The board as its own jump host: in by its management address, on to its loopback."""
-    return replace(target, address="127.0.0.1", jump=Jump(target.address, "root", target.host_key))
+    return replace(target, address="127.0.0.1", jump=replace(target, name="b: jump host", under_test=False))
 
 
 # -- jump host

@@ -30,16 +30,6 @@ _CIPHERS = ("aes128-gcm@openssh.com", "aes128-ctr")
 
 
 @dataclass(frozen=True)
-class Jump:
-    """A host that the way to the target leads through; the login there uses the target's key or agent."""
-
-    address: str
-    user: str
-    host_key: str
-    port: int = PORT
-
-
-@dataclass(frozen=True)
 class Target:
     """A machine to log in to: its address, the namespace to connect from, the keys of both sides."""
 
@@ -50,17 +40,18 @@ class Target:
     host_key: str  # "ssh-ed25519 AAAA..."
     port: int = PORT
     user: str = "root"  # anybody else gets root through sudo
-    jump: Jump | None = None
+    jump: Target | None = None  # a host that the way leads through; the login there uses the same key
     under_test: bool = True  # False: a machine of the bench, whose faults are the bench's
 
     @classmethod
     def of(cls, name: str, ssh: SshSpec, *, under_test: bool = True) -> Target:
         """Return the target that a lab file's ``ssh`` section describes, reached from this host."""
         key = Path(ssh.key_file).expanduser() if ssh.key_file else None
-        jump = Jump(ssh.jump.address, ssh.jump.user, ssh.jump.host_key, ssh.jump.port) if ssh.jump else None
-        return cls(
-            name, netns.HOST, ssh.address, key, ssh.host_key, ssh.port, ssh.user, jump, under_test=under_test
-        )
+        way = cls(name, netns.HOST, ssh.address, key, ssh.host_key, ssh.port, ssh.user, under_test=under_test)
+        if ssh.jump is None:
+            return way
+        jump = replace(way, name=f"{name}: jump host {ssh.jump.address}", under_test=False)
+        return replace(way, jump=replace(jump, **ssh.jump.model_dump()))
 
     def error(self, message: str, *, remedy: str = "") -> HilError:
         """Return the error that blames this machine: DeviceError under test, else BenchError."""
@@ -94,23 +85,10 @@ def log_in(target: Target, timeout_s: float) -> Connection:
     """
     if target.jump is None:
         return Connection(_session(target, _dial(target, timeout_s), timeout_s))
-    jump = target.jump
-    under = log_in(
-        replace(
-            target,
-            name=f"{target.name}: jump host {jump.address}",
-            address=jump.address,
-            port=jump.port,
-            user=jump.user,
-            host_key=jump.host_key,
-            jump=None,
-            under_test=False,
-        ),
-        timeout_s,
-    )
+    under = log_in(target.jump, timeout_s)
     try:
         return Connection(
-            _session(target, _through(target, jump, under.transport, timeout_s), timeout_s), under
+            _session(target, _through(target, target.jump, under.transport, timeout_s), timeout_s), under
         )
     except BaseException:
         under.close()
@@ -145,7 +123,7 @@ def _dial(target: Target, timeout_s: float) -> socket.socket:
         ) from exc
 
 
-def _through(target: Target, jump: Jump, under: paramiko.Transport, timeout_s: float) -> paramiko.Channel:
+def _through(target: Target, jump: Target, under: paramiko.Transport, timeout_s: float) -> paramiko.Channel:
     import paramiko
 
     try:

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hil.boards.protocol import Completed
-from hil.boards.ssh.login import PACKET, PORT, WINDOW, Jump, Target, WrongHostKeyError, log_in, sudo_failed
+from hil.boards.ssh.login import PACKET, PORT, WINDOW, Target, WrongHostKeyError, log_in, sudo_failed
 
 if TYPE_CHECKING:
     import paramiko
 
 _log = logging.getLogger(__name__)
 
-__all__ = ["PORT", "Jump", "SshShell", "Target", "WrongHostKeyError"]
+__all__ = ["PORT", "SshShell", "Target", "WrongHostKeyError"]
 
 BLOCK = 1 << 20
 SFTP_SERVER = "/usr/lib/openssh/sftp-server"
