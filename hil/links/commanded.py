@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -55,9 +54,7 @@ class LinkRecord:
     egress: Mapping[str, int]  # direction -> ifindex in the engine of the NIC that carries its netem
     commanded: Mapping[str, LinkState]
     compensation_ns: Mapping[str, int] = field(default_factory=dict)
-    override: Mapping[str, Override] = field(
-        default_factory=dict
-    )  # direction -> how it is held, if scheduled
+    override: Mapping[str, Override] = field(default_factory=dict)  # of a scheduled link: held directions
     cut: bool = False  # by hand
     kernel: int = 0  # which of the box's kernels shapes it
 
@@ -104,12 +101,10 @@ class BoxRecord:
 
     def link(self, name: str) -> LinkRecord:
         """Return the record of a link. ConfigurationError with the names that exist, for one that does not."""
-        for link in self.links:
-            if link.name == name:
-                return link
-        raise ConfigurationError(
-            f"no link is called {name!r}", remedy=f"links: {', '.join(link.name for link in self.links)}"
-        )
+        links = {link.name: link for link in self.links}
+        if name not in links:
+            raise ConfigurationError(f"no link is called {name!r}", remedy=f"links: {', '.join(links)}")
+        return links[name]
 
     def with_link(self, new: LinkRecord) -> BoxRecord:
         return replace(self, links=tuple(new if link.name == new.name else link for link in self.links))
@@ -134,16 +129,16 @@ class RecordFile:
     def beside(cls, socket_path: Path) -> RecordFile:
         return cls(socket_path.with_suffix(".json"))
 
-    def create(self, record: BoxRecord) -> None:
-        self._write(record)
-
     def load(self) -> BoxRecord:
         """Return what the file says now. BenchError when there is no link box."""
         try:
             status = self.path.stat()
             stamp = status.st_ino, status.st_mtime_ns, status.st_size
             if self._read is None or self._read[0] != stamp:
-                self._read = stamp, _parsed(json.loads(self.path.read_text()))
+                document = json.loads(self.path.read_text())
+                if document.pop("version") != _VERSION:
+                    raise ValueError("written by another version of this harness")
+                self._read = stamp, _adapter().validate_python(document)
             return self._read[1]
         except (OSError, ValueError, KeyError, TypeError) as exc:
             raise BenchError(
@@ -158,25 +153,20 @@ class RecordFile:
         with locked(self._lock_path, deadline_s=_LOCK_DEADLINE_S, what=what):
             draft = Draft(self.load())
             yield draft
-            self._write(draft.record)
+            self.write(draft.record)
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
         self._lock_path.unlink(missing_ok=True)
 
-    def _write(self, record: BoxRecord) -> None:
+    def write(self, record: BoxRecord) -> None:
+        """Make the file, or replace what it says."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.path, durable=False) as file:
             file.write(json.dumps({"version": _VERSION, **asdict(record)}).encode())
             file.flush()
             # Finer than the file system's own stamps: load() compares them.
             os.utime(file.fileno(), ns=(time.time_ns(),) * 2)
-
-
-def _parsed(document: dict[str, Any]) -> BoxRecord:
-    if document.pop("version") != _VERSION:
-        raise ValueError("written by another version of this harness")
-    return _adapter().validate_python(document)
 
 
 @cache

@@ -102,7 +102,7 @@ class LinkBox:
             undo.callback(server.close)
             store = RecordFile.beside(socket_path)
             undo.callback(store.remove)
-            store.create(record)
+            store.write(record)
             box = cls(agents, store, record, sink)
             box._exits = undo.pop_all()
             return box
@@ -124,11 +124,6 @@ class LinkBox:
         """Call ``end`` first when the box is closed."""
         self._exits.callback(end)
 
-    @property
-    def scheduled(self) -> bool:
-        """Whether a schedule is being played."""
-        return self.store.load().schedule is not None
-
     def cut_links(self) -> frozenset[str]:
         """Return the links that were cut by hand and not restored; not those that a schedule has down."""
         return frozenset(link.name for link in self.store.load().links if link.cut)
@@ -142,11 +137,10 @@ class LinkBox:
 
         def status(link: LinkRecord, direction: Direction) -> DirectionStatus:
             states = self._states(record, link, direction, before_ns - _KERNEL_LAG_NS, after_ns)
-            held = direction in link.override
             reported = netems[link.kernel].get(link.egress[direction])
+            scheduled = record.scheduled(link.name)
             statuses = [
-                direction_status(link, direction, reported, state, record.scheduled(link.name), held)
-                for state in reversed(states)
+                direction_status(link, direction, reported, state, scheduled) for state in reversed(states)
             ]
             return next((each for each in statuses if each.agrees), statuses[0])
 
@@ -197,11 +191,7 @@ class LinkBox:
 
         Raises ConfigurationError for an unknown link, another MTU than the NICs have, or loss in profile bulk.
         """
-        states: dict[str, LinkState] = {}
-        if a_to_b is not None:
-            states["a_to_b"] = a_to_b
-        if b_to_a is not None:
-            states["b_to_a"] = b_to_a
+        states = {d: state for d, state in (("a_to_b", a_to_b), ("b_to_a", b_to_a)) if state is not None}
         for state in states.values():
             check_profile(link, state, self.profile)
 
@@ -273,9 +263,9 @@ class LinkBox:
         """Change a link's record, given what is commanded now and whether a schedule says so, and apply it."""
         with self.store.changing() as draft:
             old = draft.record.link(link)
-            now_ns = self.now_ns()
+            at_ns = self.now_ns()
             now: dict[str, LinkState] = {
-                d: self._states(draft.record, old, d, now_ns, now_ns)[-1] for d in DIRECTIONS
+                d: self._states(draft.record, old, d, at_ns, at_ns)[-1] for d in DIRECTIONS
             }
             scheduled = draft.record.scheduled(link)
             new = change(old, now, scheduled)

@@ -63,7 +63,6 @@ def direction_status(
     reported: netem.Netem | None,
     commanded: LinkState,
     scheduled: bool,
-    held: bool,
 ) -> DirectionStatus:
     """Make the status of one direction, of which the kernel said ``reported``."""
     counts = ("limit_packets", "sent_packets", "sent_bytes", "dropped_packets", "queued_packets")
@@ -73,6 +72,6 @@ def direction_status(
         kernel_delay_ns=reported.delay_ns if reported else 0,
         compensation_ns=link.compensation_ns.get(direction, 0),
         scheduled=scheduled,
-        held=held,
+        held=direction in link.override,
         **{name: getattr(reported, name, 0) for name in counts},
     )

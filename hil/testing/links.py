@@ -211,7 +211,7 @@ def fake_box(
         ),
     )
     store = RecordFile.beside(socket_path)
-    store.create(record)
+    store.write(record)
     box = LinkBox(agents, store, record, sink, now_ns=agents[0].clock_ns)
     box.reapply()
     return box

@@ -41,7 +41,11 @@ def target(board: ContainerBoard) -> Target:
 @pytest.fixture
 def through(target: Target) -> Target:
     """The board as its own jump host: in by its management address, on to its loopback."""
-    return replace(target, address="127.0.0.1", jump=replace(target, name="b: jump host", under_test=False))
+    return replace(
+        target,
+        address="127.0.0.1",
+        jump=replace(target, name=f"b: jump host {target.address}", under_test=False),
+    )
 
 
 # -- jump host

@@ -13,9 +13,8 @@ from hil.errors import BenchError, HilError
 from hil.links.engines.agent import Agent
 from hil.links.engines.relay import Kind
 
-_CALL = struct.Struct(
-    "<IBB"
-)  # payload length, kind; then the agent's number, or in an answer whether it failed
+_CALL = struct.Struct("<IBB")
+"""Payload length, kind; then the agent's number, or in an answer whether it failed."""
 _OK, _FAILED = 0, 1
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import socket
 import struct
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from hil.core.wait import poll_until
 from hil.errors import BenchError
 
 _MAGIC, _VERSION = 0xCAFEBABE, 2
@@ -46,21 +46,17 @@ def _one(sock: socket.socket, command: str, nudge: Callable[[], object]) -> None
     if len(text) >= _TEXT_B:
         raise ValueError(f"a console command of {len(text)} bytes; it takes {_TEXT_B - 1}")
     sock.send(_REQUEST.pack(_MAGIC, _VERSION, len(text), text))
-    until = time.monotonic() + _DEADLINE_S
     said = ""
-    while True:
+    for _ in poll_until(_DEADLINE_S, every_s=0.0):  # recv() waits
         try:
             answer = sock.recv(_REPLY.size + _TEXT_B)
         except TimeoutError:
-            if time.monotonic() > until:
-                raise BenchError(
-                    f"User-Mode Linux did not answer {command!r}", remedy="run `hil doctor`"
-                ) from None
             nudge()
             continue
         error, more, length = _REPLY.unpack_from(answer)
         said += answer[_REPLY.size : _REPLY.size + length].rstrip(b"\0").decode(errors="replace")
+        if error and not more:
+            raise BenchError(f"User-Mode Linux refused {command!r}: {said}")
         if not more:
-            break
-    if error:
-        raise BenchError(f"User-Mode Linux refused {command!r}: {said}")
+            return
+    raise BenchError(f"User-Mode Linux did not answer {command!r}", remedy="run `hil doctor`")

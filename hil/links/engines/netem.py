@@ -32,21 +32,11 @@ class _Loss(nla):  # type: ignore[misc]  # pyroute2 is untyped
 
 class _Options(sched_netem.options):  # type: ignore[misc]  # pyroute2 is untyped
     nla_map = (
-        ("TCA_NETEM_UNSPEC", "none"),
-        ("TCA_NETEM_CORR", "netem_corr"),
-        ("TCA_NETEM_DELAY_DIST", "none"),
-        ("TCA_NETEM_REORDER", "netem_reorder"),
-        ("TCA_NETEM_CORRUPT", "netem_corrupt"),
-        ("TCA_NETEM_LOSS", "netem_loss"),
-        ("TCA_NETEM_RATE", "netem_rate"),
-        ("TCA_NETEM_ECN", "uint32"),
-        ("TCA_NETEM_RATE64", "uint64"),
-        ("TCA_NETEM_PAD", "hex"),
-        ("TCA_NETEM_LATENCY64", "int64"),
-        ("TCA_NETEM_JITTER64", "int64"),
-        ("TCA_NETEM_SLOT", "hex"),
-        ("TCA_NETEM_SLOT_DIST", "hex"),
-        ("TCA_NETEM_PRNG_SEED", "uint64"),
+        *((kind, name, form) for kind, (name, form) in enumerate(sched_netem.options.nla_map)),
+        (5, "TCA_NETEM_LOSS", "netem_loss"),
+        (8, "TCA_NETEM_RATE64", "uint64"),
+        (10, "TCA_NETEM_LATENCY64", "int64"),
+        (14, "TCA_NETEM_PRNG_SEED", "uint64"),
     )
     netem_loss = _Loss
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
+import socket
 import struct
 import subprocess
 import tempfile
@@ -18,10 +19,13 @@ import time
 from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from hil.core import paths
 from hil.errors import BenchError
+
+if TYPE_CHECKING:
+    import paramiko
 
 PROTOCOL_VERSION = 2
 PAYLOAD_MAX = 3000
@@ -92,18 +96,6 @@ def _compiled(name: str, sources: Sequence[Path], flags: Sequence[str]) -> Path:
     return target
 
 
-class Stream(Protocol):
-    """What is needed of a connected stream: a socket has it, and a channel of an SSH connection."""
-
-    def sendall(self, data: bytes, /) -> object: ...
-
-    def recv(self, size: int, /) -> bytes: ...
-
-    def settimeout(self, seconds: float | None, /) -> None: ...
-
-    def close(self) -> None: ...
-
-
 class RelayLine:
     """Frames over a connected stream, stop-and-wait.
 
@@ -111,7 +103,9 @@ class RelayLine:
     bytes arrived until more arrive.  Without it where the other end is an ordinary process.
     """
 
-    def __init__(self, stream: Stream, *, name: str, nudge_s: float = math.inf) -> None:
+    def __init__(
+        self, stream: socket.socket | paramiko.Channel, *, name: str, nudge_s: float = math.inf
+    ) -> None:
         self._stream = stream
         self._name = name
         self._nudge_s = nudge_s

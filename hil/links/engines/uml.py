@@ -71,7 +71,7 @@ def release() -> str | None:
         return None
     done = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10)
     version = done.stdout.strip()
-    return version if version and not _missing_modules(version) else None
+    return version if version and all(_module(version, name).exists() for name in MODULES) else None
 
 
 class UmlAgent(Agent):
@@ -193,12 +193,8 @@ def _cards(nics: Sequence[str], *, mtu: int, profile: str) -> list[str]:
 
 def _fitting(argv: Sequence[str], cards: Sequence[str]) -> int:
     """Return how many cards the command line holds besides the rest."""
-    used = len(" ".join(argv))
-    for number, card in enumerate(cards):
-        used += 1 + len(card)
-        if used > _COMMAND_LINE_MAX:
-            return number
-    return len(cards)
+    lengths = itertools.accumulate((1 + len(card) for card in cards), initial=len(" ".join(argv)))
+    return sum(length <= _COMMAND_LINE_MAX for length in lengths) - 1
 
 
 def _root_directory(relay: Path, version: str) -> Path:
@@ -236,10 +232,6 @@ def _root_directory(relay: Path, version: str) -> Path:
 
 def _module(version: str, name: str) -> Path:
     return _MODULE_TREE / version / "kernel/net/sched" / f"{name}.ko"
-
-
-def _missing_modules(version: str) -> list[str]:
-    return [name for name in MODULES if not _module(version, name).exists()]
 
 
 def kernels_for(links: int) -> int:

@@ -161,9 +161,7 @@ class Windows:
         """Return the row last due at ``from_ns`` and those that came until ``to_ns``, in time order."""
         with self._lock:
             for _ in range(_TRIES):
-                with suppress(
-                    FileNotFoundError
-                ):  # a window went while we looked: another plan took its place
+                with suppress(FileNotFoundError):  # a window that another plan took the place of meanwhile
                     return self._between(link, from_ns, to_ns)
                 self._listed = []
         raise BenchError(

@@ -23,7 +23,7 @@ def test_a_state_survives_the_record_on_disk(state: LinkState) -> None:
     link = LinkRecord("x", ("a", "n"), ("b", "n"), {"a_to_b": 3, "b_to_a": 2}, both)
     record = BoxRecord("kernel", "", "exact", 1, (link,), ScheduleRecord(5, ("x",)), ClockOffset(1, 2, 3))
     with tempfile.TemporaryDirectory() as directory:
-        RecordFile(Path(directory) / "box.json").create(record)
+        RecordFile(Path(directory) / "box.json").write(record)
         assert RecordFile(Path(directory) / "box.json").load() == record
 
 

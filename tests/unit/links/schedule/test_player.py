@@ -110,7 +110,7 @@ def test_scheduled_links_follow_and_the_others_stay_as_they_were_commanded(stage
     assert crosslink.a_to_b.kernel == replace(CROSS, delay_us=10_500, loss_ppm=250)
     assert crosslink.b_to_a.kernel == replace(CROSS, delay_us=10_500, loss_ppm=250, rate_bps=100_000_000)
     assert crosslink.a_to_b.agrees and crosslink.b_to_a.agrees
-    assert stage.box.scheduled
+    assert stage.box.store.load().schedule
 
 
 def test_what_is_commanded_is_known_for_any_moment_and_any_process(tmp_path: Path, stage: Stage) -> None:
@@ -315,7 +315,7 @@ def test_after_the_player_is_closed_links_stay_as_they_are_and_obey_again(stage:
     stage.to(40)
     stage.player.close()
     stage.player.close()
-    assert not stage.box.scheduled
+    assert stage.box.store.load().schedule is None
     status = stage.crosslink()
     assert status.commanded == status.kernel == replace(CROSS, delay_us=10_400, loss_ppm=250)
     assert not (stage.box.store.path.with_suffix(".schedule")).exists()
@@ -363,7 +363,7 @@ def test_an_engine_that_is_gone_ends_the_playing_and_is_told_once(tmp_path: Path
         assert told == [player.failure]
         assert isinstance(player.failure, BenchError)
         player.close()
-        assert not box.scheduled
+        assert box.store.load().schedule is None
 
 
 def test_a_source_that_fails_later_is_told_and_the_links_stay_as_they_are(tmp_path: Path) -> None:
@@ -408,7 +408,7 @@ def test_a_source_that_makes_no_sense_is_refused_before_anything_changes(
     stage = set_stage(tmp_path, source=Broken())
     with pytest.raises(HarnessError, match=complaint):
         stage.player.start()
-    assert not stage.box.scheduled
+    assert stage.box.store.load().schedule is None
     assert stage.crosslink().kernel == CROSS
     stage.player.close()
 
