@@ -17,8 +17,8 @@ from hil.core.wait import poll_until
 from hil.evidence.events import LinkFigure
 from hil.links.calibration import probe as packets
 from hil.links.calibration import stages
+from hil.links.calibration.figure import down, unmeasured
 from hil.links.calibration.figure import percentile as percentile
-from hil.links.calibration.figure import unmeasured
 from hil.links.calibration.outage import outage as outages
 from hil.links.calibration.probe import Probe
 from hil.links.calibration.stages import Stage
@@ -56,24 +56,22 @@ def calibrate(
     rows: list[LinkFigure] = []
     with ExitStack() as stack:
         probes: list[Probe] = []
-        down: list[LinkStatus] = []
+        blocked: list[LinkStatus] = []
         for status in box.show():
             if links is not None and status.name not in links:
                 continue
             if status.up:
                 probes += [stack.enter_context(Probe(status, direction)) for direction in DIRECTIONS]
             else:
-                down.append(status)
+                blocked.append(status)
         tell("links that are down")
-        rows += _down(box, down)
+        rows += _silent(box, blocked)
         tell("first packets")
         silent = packets.warm_up(probes)
         for name, direction in sorted(silent):
             planned = name in _followed(box) and _has_vanished(box, (name, direction))
-            row = (
-                _vanished((name, direction)) if planned else unmeasured(name, direction, "no packet arrives")
-            )
-            rows.append(row)
+            kind, why = (down, _LOST_CONTACT) if planned else (unmeasured, "no packet arrives")
+            rows.append(kind(name, direction, why))
         probes = [probe for probe in probes if probe.name not in silent]
         steps: list[tuple[str, Stage, int]] = [
             ("engine constant", stages.engine_constant, ATTEMPTS),
@@ -94,26 +92,19 @@ def calibrate(
 
 def carry_capacity(box: LinkBox, link: str, direction: Direction) -> LinkFigure:
     """Measure the rate of one direction alone, in about 0.4 s; :func:`cannot_carry` judges it."""
-    for status in box.show():
-        if status.name == link:
-            with Probe(status, direction) as probe:
-                if packets.warm_up([probe]):
-                    return unmeasured(link, direction, "no packet arrives")
-                rows, _ = measure(box, [probe], stages.rate)
-                return rows[0] if rows else unmeasured(link, direction, "no rate is commanded")
     box.commanded(link, direction)  # raises the error that names the links there are
-    raise AssertionError("unreachable")
+    (status,) = (each for each in box.show() if each.name == link)
+    with Probe(status, direction) as probe:
+        if packets.warm_up([probe]):
+            return unmeasured(link, direction, "no packet arrives")
+        rows, _ = measure(box, [probe], stages.rate)
+    return rows[0] if rows else unmeasured(link, direction, "no rate is commanded")
 
 
 def cannot_carry(rows: Sequence[LinkFigure]) -> list[LinkFigure]:
     """Return the rates that fell short by more than the tolerance: this bench cannot carry them."""
-    return [
-        row
-        for row in rows
-        if row.quantity == "rate"
-        and row.measured is not None
-        and row.measured < row.commanded - row.tolerance
-    ]
+    rates = [row for row in rows if row.quantity == "rate"]
+    return [row for row in rates if row.measured is not None and row.measured < row.commanded - row.tolerance]
 
 
 def measure(
@@ -143,7 +134,7 @@ def measure(
             steady = before[probe.name] == after and after.up
             moved = not steady and probe.link in _followed(box)
             if moved and _has_vanished(box, probe.name):
-                rows.append(_vanished(probe.name))
+                rows.append(down(*probe.name, _LOST_CONTACT))
                 gone.add(probe.name)
             elif moved and not good and time.monotonic() < until:
                 disturbed.append(probe)
@@ -166,10 +157,6 @@ def _has_vanished(box: LinkBox, name: Name) -> bool:
     return not any(box.commanded(*name).up for _ in poll_until(_BACK_AGAIN_S, every_s=0.02))
 
 
-def _vanished(name: Name) -> LinkFigure:
-    return LinkFigure(*name, "state", 0, 0, "up", 0, True, _LOST_CONTACT)
-
-
 def _followed(box: LinkBox) -> set[str]:
     """Return the links that follow a contact plan and were not cut by hand."""
     by_hand = box.cut_links()
@@ -180,7 +167,7 @@ def _followed(box: LinkBox) -> set[str]:
     }
 
 
-def _down(box: LinkBox, statuses: Sequence[LinkStatus]) -> list[LinkFigure]:
+def _silent(box: LinkBox, statuses: Sequence[LinkStatus]) -> list[LinkFigure]:
     """Measure whether links that are commanded down, planned or by hand, are silent."""
     if not statuses:
         return []
@@ -197,7 +184,7 @@ def _down(box: LinkBox, statuses: Sequence[LinkStatus]) -> list[LinkFigure]:
                 note = f"commanded down, but {len(arrivals)} of {probe.sent} packets arrive"
                 rows.append(LinkFigure(*probe.name, "state", 0, 1, "up", 0, False, note))
             elif probe.link in followed:
-                rows.append(LinkFigure(*probe.name, "state", 0, 0, "up", 0, True, BLOCKED))
+                rows.append(down(*probe.name, BLOCKED))
             else:
                 rows.append(unmeasured(*probe.name, "the link is commanded down"))
     return rows

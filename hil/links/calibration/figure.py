@@ -76,6 +76,11 @@ def unmeasured(link: str, direction: Direction, why: str) -> LinkFigure:
     return LinkFigure(link, direction, "state", 1, 0, "up", 0, False, why)
 
 
+def down(link: str, direction: Direction, why: str) -> LinkFigure:
+    """Return the figure of a direction that its contact plan has down, and that is silent."""
+    return LinkFigure(link, direction, "state", 0, 0, "up", 0, True, why)
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """Return the nearest-rank percentile of at least one value."""
     ordered = sorted(values)

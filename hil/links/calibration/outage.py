@@ -38,9 +38,7 @@ class Command:
 class Seen:
     """One outage as the packets of one direction saw it."""
 
-    length_us: (
-        float  # between the last arrival before and the first one after, less one interval of the stream
-    )
+    length_us: float  # from the last arrival before to the first one after, less one interval of the stream
     cut_effect_us: float  # from the command to the last packet sent that still arrived
     restore_effect_us: float  # from the command to the first packet sent that arrived again
 
@@ -106,13 +104,9 @@ def observe(arrivals: Sequence[Arrival], commands: Sequence[Command], interval_s
     """Return what the packets saw of each outage: the longest pause, as sent, around it; None where there is none."""
     ordered = sorted(arrivals, key=lambda arrival: arrival.sent_ns)
     outages: list[Seen | None] = []
-    for number, command in enumerate(commands):
-        begin = (commands[number - 1].restored_ns + command.cut_ns) // 2 if number else 0
-        end = (
-            (command.restored_ns + commands[number + 1].cut_ns) // 2
-            if number + 1 < len(commands)
-            else command.restored_ns + 1_000_000_000
-        )
+    between = [(before.restored_ns + after.cut_ns) // 2 for before, after in pairwise(commands)]
+    edges = [0, *between, commands[-1].restored_ns + 1_000_000_000]
+    for command, (begin, end) in zip(commands, pairwise(edges), strict=True):
         near = [arrival for arrival in ordered if begin <= arrival.sent_ns <= end]
         if len(near) < 2:
             outages.append(None)

@@ -25,7 +25,7 @@ from hil.links.calibration.figure import (
 from hil.links.calibration.integrity import deliver
 from hil.links.calibration.loss import acceptance_burst, acceptance_counts, bursts, mean_burst
 from hil.links.calibration.probe import Arrival, Probe
-from hil.links.link_box import LinkBox
+from hil.links.link_box import DIRECTIONS, Direction, DirectionStatus, LinkBox
 from hil.links.state import PPM, LinkState, limit_packets
 
 Stage = Callable[[LinkBox, Sequence[Probe]], list[LinkFigure]]
@@ -48,21 +48,15 @@ def engine_constant(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
 
     Measured at the commanded delay, because the timer that releases a delayed packet is part of it.
     """
-    compensated_ns = {
-        (status.name, d): getattr(status, d).compensation_ns
-        for status in box.show()
-        for d in ("a_to_b", "b_to_a")
-    }
+    compensated_ns = {name: direction.compensation_ns for name, direction in _directions(box).items()}
     rows = []
     for probe, arrivals in _paced_for_delay(box, probes):
         excess = _excess_us(box, probe, arrivals)
         if not excess:
             rows.append(unmeasured(probe.link, probe.direction, "no packet arrives"))
             continue
-        told_less_us = min(
-            compensated_ns[probe.name] / 1000, float(box.commanded(*probe.name).delay_us)
-        )  # never below 0
-        constant = max(0.0, percentile(excess, 0.5) + told_less_us)
+        subtracted_us = min(compensated_ns[probe.name] / 1000, box.commanded(*probe.name).delay_us)
+        constant = max(0.0, percentile(excess, 0.5) + subtracted_us)
         box.compensate(probe.link, probe.direction, round(min(constant, CONSTANT_LIMIT_US) * 1000))
         note = "subtracted from the delay"
         rows.append(figure(probe, "engine_constant", 0, constant, "us", CONSTANT_LIMIT_US, note))
@@ -70,17 +64,16 @@ def engine_constant(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
     return rows
 
 
+def _directions(box: LinkBox) -> dict[tuple[str, Direction], DirectionStatus]:
+    return {(status.name, d): getattr(status, d) for status in box.show() for d in DIRECTIONS}
+
+
 def _wait_until_applied(box: LinkBox, probes: Sequence[Probe]) -> None:
     """Wait for new compensations: a link that follows a schedule gets its own from the player, a moment later."""
-    names = {probe.name for probe in probes}
 
     def applied() -> bool:
-        directions = [
-            getattr(status, d)
-            for status in box.show()
-            for d in ("a_to_b", "b_to_a")
-            if (status.name, d) in names
-        ]
+        by_name = _directions(box)
+        directions = [by_name[probe.name] for probe in probes]
         return all(direction.agrees for direction in directions if direction.commanded.up)
 
     wait_until(
@@ -121,13 +114,11 @@ def _paced_for_delay(box: LinkBox, probes: Sequence[Probe]) -> list[tuple[Probe,
 
 def rate(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
     """Measure bit/s, one direction after another: more is offered than the link carries, arrivals are timed."""
-    return [row for probe in probes for row in _rate_of(box, probe)]
+    states = [(probe, box.commanded(*probe.name)) for probe in probes]
+    return [_rate_of(box, probe, state) for probe, state in states if state.rate_bps]
 
 
-def _rate_of(box: LinkBox, probe: Probe) -> list[LinkFigure]:
-    state = box.commanded(*probe.name)
-    if not state.rate_bps:
-        return []
+def _rate_of(box: LinkBox, probe: Probe, state: LinkState) -> LinkFigure:
     tolerance = state.rate_bps * RATE_TOLERANCE_PERCENT / 100
     if box.profile == "bulk" and state.rate_bps > _UDP_CEILING_BPS:
         measured, note = packets.tcp_rate_bps(probe, state.mtu), "TCP, counted as frames"
@@ -140,7 +131,7 @@ def _rate_of(box: LinkBox, probe: Probe) -> list[LinkFigure]:
         measured = arrival_rate_bps(arrivals, frame_b, state.delay_us)
         short = offered < state.rate_bps
         note = f"only {offered / 1e6:.0f} Mbit/s could be offered" if short else ""
-    return [figure(probe, "rate", state.rate_bps, measured, "bit/s", tolerance, note)]
+    return figure(probe, "rate", state.rate_bps, measured, "bit/s", tolerance, note)
 
 
 def arrival_rate_bps(arrivals: Sequence[Arrival], frame_b: int, delay_us: int) -> float | None:
@@ -213,12 +204,11 @@ def mangled(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
         sizes_b[probe] = min(most_b, max(_MANGLED_LEAST_B, in_time_b))
     rows = []
     for probe, delivery in zip(probes, deliver(probes, sizes_b), strict=True):
+        note = f"{delivery.arrived} of {delivery.sent} arrived" if delivery.arrived < delivery.sent else ""
         if delivery.error:
             note = f"no TCP connection: {delivery.error}"
-            rows.append(figure(probe, "mangled", 0, None, "bytes", 0, note))
-            continue
-        note = f"{delivery.arrived} of {delivery.sent} arrived" if delivery.arrived < delivery.sent else ""
-        rows.append(figure(probe, "mangled", 0, delivery.mangled, "bytes", 0, note))
+        mangled_b = None if delivery.error else delivery.mangled
+        rows.append(figure(probe, "mangled", 0, mangled_b, "bytes", 0, note))
     return rows
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import re
 import socket
 import struct
 from collections.abc import Callable
+from functools import partial
 
 from hil.errors import BenchError
 
@@ -20,6 +22,7 @@ _IFF_UP = 0x1
 _GSTRINGS, _GSSET_INFO, _GFEATURES, _SFEATURES = 0x1B, 0x37, 0x3A, 0x3B
 _SS_FEATURES = 4
 _NAME_B = 32
+_SEGMENTATION = r"tx-.*-segmentation|tx-gso-(list|partial)|rx-gro(-list|-hw)?|rx-lro|rx-udp-gro-forwarding"
 
 Ioctl = Callable[[bytes], bytes]
 """A SIOCETHTOOL request on one NIC, to the buffer as the kernel leaves it. BenchError when it refuses."""
@@ -30,15 +33,8 @@ def segmentation_features(names: list[str], *, udp_only: bool) -> list[str]:
 
     UDP segmentation always goes: User-Mode Linux 6.1 drops such packets whole.
     """
-    if udp_only:
-        return [name for name in names if name == "tx-udp-segmentation"]
-    return [
-        name
-        for name in names
-        if (name.startswith("tx-") and name.endswith("-segmentation"))
-        or name in ("tx-gso-list", "tx-gso-partial", "rx-gro", "rx-gro-list", "rx-gro-hw", "rx-lro")
-        or name == "rx-udp-gro-forwarding"
-    ]
+    wanted = "tx-udp-segmentation" if udp_only else _SEGMENTATION
+    return [name for name in names if re.fullmatch(wanted, name)]
 
 
 def turn_off(sock: socket.socket, ifname: str, *, udp_only: bool) -> None:
@@ -47,10 +43,7 @@ def turn_off(sock: socket.socket, ifname: str, *, udp_only: bool) -> None:
     Raises BenchError when the NIC is not there or keeps one.
     """
 
-    def ask(request: bytes) -> bytes:
-        return _ethtool(sock, ifname, request)
-
-    switch_off(ask, ifname, udp_only=udp_only)
+    switch_off(partial(_ethtool, sock, ifname), ifname, udp_only=udp_only)
 
 
 def switch_off(

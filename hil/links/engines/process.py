@@ -8,9 +8,7 @@ import shlex
 import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 from hil.errors import BenchError
 
@@ -36,36 +34,29 @@ class RelayProcess:
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.sock, theirs = socket.socketpair()
-        lifeline, self._lifeline = os.pipe()
-        keep: tuple[int, ...]
-        output: int | IO[bytes] = log.open("ab") if log else subprocess.DEVNULL
-        try:
-            if argv_for:
-                command = argv_for(theirs.fileno(), lifeline)
-                keep, stdin, stdout = (theirs.fileno(), lifeline), subprocess.DEVNULL, output
-            else:
-                command, keep, stdin, stdout = argv, (), theirs.fileno(), theirs.fileno()
-            # a session of its own: Ctrl-C in a terminal is for the owner, who takes this down in order
+        read_end, write_end = os.pipe()
+        self._lifeline = os.fdopen(write_end, "wb", buffering=0)
+        output_path = log or Path(os.devnull)
+        with theirs, os.fdopen(read_end, "rb") as lifeline, output_path.open("ab") as output:
+            line, keep = theirs.fileno(), (theirs.fileno(), lifeline.fileno())
+            command = argv_for(*keep) if argv_for else argv
             _log.debug("start %.500r", shlex.join(command))
-            self._child = subprocess.Popen(
-                list(command),
-                stdin=stdin,
-                stdout=stdout,
-                stderr=output,
-                pass_fds=keep,
-                start_new_session=True,
-                cwd=cwd,
-                env={**os.environ, **(env or {})},
-            )
-        except OSError as exc:
-            self.sock.close()
-            os.close(self._lifeline)
-            raise BenchError(f"cannot start {name}: {exc}", remedy="run `hil doctor`") from exc
-        finally:
-            theirs.close()
-            os.close(lifeline)
-            if not isinstance(output, int):
-                output.close()
+            try:
+                # a session of its own: Ctrl-C in a terminal is for the owner, who takes this down in order
+                self._child = subprocess.Popen(
+                    list(command),
+                    stdin=subprocess.DEVNULL if argv_for else line,
+                    stdout=output if argv_for else line,
+                    stderr=output,
+                    pass_fds=keep if argv_for else (),
+                    start_new_session=True,
+                    cwd=cwd,
+                    env={**os.environ, **(env or {})},
+                )
+            except OSError as exc:
+                self.sock.close()
+                self._lifeline.close()
+                raise BenchError(f"cannot start {name}: {exc}", remedy="run `hil doctor`") from exc
 
     @property
     def pid(self) -> int:
@@ -73,7 +64,7 @@ class RelayProcess:
 
     def signal_ready(self) -> None:
         """Write one byte into the lifeline, which tells the launcher that the child's NICs are up."""
-        os.write(self._lifeline, b"\1")
+        self._lifeline.write(b"\1")
 
     def exit_status(self) -> int | None:
         """Return the exit status; None while it runs."""
@@ -82,10 +73,7 @@ class RelayProcess:
     def close(self) -> None:
         """Close line and lifeline, which end the child; kill it after 3 s. Safe to call twice."""
         self.sock.close()
-        if self._lifeline >= 0:
-            with suppress(OSError):
-                os.close(self._lifeline)
-            self._lifeline = -1
+        self._lifeline.close()
         try:
             self._child.wait(timeout=3)
         except subprocess.TimeoutExpired:

@@ -16,16 +16,13 @@ _NAMES = ("rmem_default", "wmem_default")
 NOTE = Path("/run/hil-socket-buffers.json")
 """Not in the run directory: the settings are the host's, and benches with different run directories share them."""
 
+_DEADLINE_S = 20.0
 _OTHER = "another bench to open its sockets"
 
 
 @contextmanager
 def big_socket_buffers(
-    size_b: int = SOCKET_BUFFER_B,
-    *,
-    directory: Path = _DIRECTORY,
-    note: Path = NOTE,
-    deadline_s: float = 20.0,
+    size_b: int = SOCKET_BUFFER_B, *, directory: Path = _DIRECTORY, note: Path = NOTE
 ) -> Iterator[None]:
     """Give sockets opened inside ``size_b`` bytes of buffer each way; the host's values are back afterwards.
 
@@ -34,18 +31,16 @@ def big_socket_buffers(
     would each save the other's raised value, and notes the host's values in a file, so that the next bench puts
     them back when this process is killed in between.
     """
-    with locked(note.with_suffix(".lock"), deadline_s=deadline_s, what=_OTHER):
+    with locked(note.with_suffix(".lock"), deadline_s=_DEADLINE_S, what=_OTHER):
         saved = _restore_note(note, directory) or {
             name: int((directory / name).read_text()) for name in _NAMES
         }
         note.write_text(json.dumps(saved))
         try:
-            for name, value in saved.items():
-                _write(directory / name, max(value, size_b))
+            _write(directory, {name: max(value, size_b) for name, value in saved.items()})
             yield
         finally:
-            for name, value in saved.items():
-                _write(directory / name, value)
+            _write(directory, saved)
             note.unlink(missing_ok=True)
 
 
@@ -58,7 +53,7 @@ def restore_socket_buffers(*, directory: Path = _DIRECTORY, note: Path = NOTE) -
     """Put back what a killed run left raised; True when there was something to put back."""
     if not note.exists():
         return False
-    with locked(note.with_suffix(".lock"), deadline_s=20.0, what=_OTHER):
+    with locked(note.with_suffix(".lock"), deadline_s=_DEADLINE_S, what=_OTHER):
         restored = _restore_note(note, directory) is not None
         note.unlink(missing_ok=True)
         return restored
@@ -70,16 +65,16 @@ def _restore_note(note: Path, directory: Path) -> dict[str, int] | None:
         saved = {name: int(left[name]) for name in _NAMES}
     except (OSError, ValueError, KeyError):
         return None
-    for name, value in saved.items():
-        _write(directory / name, value)
+    _write(directory, saved)
     return saved
 
 
-def _write(path: Path, value: int) -> None:
+def _write(directory: Path, values: dict[str, int]) -> None:
     try:
-        path.write_text(f"{value}\n")
+        for name, value in values.items():
+            (directory / name).write_text(f"{value}\n")
     except OSError as exc:
         raise BenchError(
-            f"cannot set {path}: {exc.strerror}",
+            f"cannot set {exc.filename}: {exc.strerror}",
             remedy="the User-Mode Linux link engine needs root in the host's own network namespace",
         ) from exc

@@ -7,7 +7,7 @@ content hash and run with its frames on stdin and stdout; it ends with the conne
 from __future__ import annotations
 
 import hashlib
-import os
+import platform
 import shlex
 import threading
 import time
@@ -45,10 +45,9 @@ def install(shell: SshShell) -> str:
     name = f"relay-{digest[:16]}"
     look = f'echo "$HOME"; uname -m; sha256sum "$HOME/.cache/hil/{name}" 2>/dev/null || true'
     home, machine, *copied = shell.run(["sh", "-c", look], timeout_s=_INSTALL_S).stdout.splitlines()
-    ours = os.uname().machine
-    if machine != ours:
+    if machine != platform.machine():
         raise BenchError(
-            f"{shell.target.name} is {machine}; the relay is built for {ours}",
+            f"{shell.target.name} is {machine}; the relay is built for {platform.machine()}",
             remedy="use a shaper host with this machine's kind of processor",
         )
     path = f"{home}/.cache/hil/{name}"
@@ -122,7 +121,6 @@ class ShaperHostAgent(Agent):
                 self.offset(time.monotonic_ns)
 
     def _failure(self) -> HilError | None:
-        """Return what the relay or sudo said there before it ended; None when nothing was said."""
         said = b""
         self._channel.settimeout(0.2)
         with suppress(OSError, EOFError):
@@ -134,14 +132,11 @@ class ShaperHostAgent(Agent):
 def failure(target: Target, said: str) -> HilError:
     """Return the error that the words of sudo, the shell or the relay stand for."""
     said = " ".join(said.split())
-    if refused := sudo_failed(target, said):
-        return refused
+    message, remedy = said[-300:], "`hil doctor --lab FILE` says what it lacks"
     if "another bench has this shaper host" in said:
-        return target.error(
-            "another bench has this shaper host", remedy="wait until it is down; one bench uses it at a time"
-        )
-    if "Permission denied" in said:
-        return target.error(
-            f"the relay cannot be run: {said[-200:]}", remedy="its home directory must not be mounted noexec"
-        )
-    return target.error(said[-300:], remedy="`hil doctor --lab FILE` says what it lacks")
+        message = "another bench has this shaper host"
+        remedy = "wait until it is down; one bench uses it at a time"
+    elif "Permission denied" in said:
+        message = f"the relay cannot be run: {said[-200:]}"
+        remedy = "its home directory must not be mounted noexec"
+    return sudo_failed(target, said) or target.error(message, remedy=remedy)

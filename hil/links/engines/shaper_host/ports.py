@@ -109,26 +109,25 @@ def lay(shaper: Agent, ports: Sequence[Port], *, mtus: Sequence[int], profile: P
     for port in ports:
         check(port, present)
     trunks = {port.nic: mtu for port, mtu in sorted(zip(ports, mtus, strict=True), key=lambda pair: pair[1])}
+    names = {port: port.nic for port in ports}
     for number, (name, mtu) in enumerate(trunks.items()):
         whole = Port(name) in ports
         _take(shaper, name, present[name], mtu, profile=profile, whole=whole)
         for port, own_mtu in zip(ports, mtus, strict=True):
             if port.nic == name and port.vlan is not None:
-                vlan = vlan_name(number, port.vlan)
+                vlan = names[port] = f"{PREFIX}{number}.{port.vlan}"
                 shaper.undo(delete_link(vlan))
                 message = new_vlan(vlan, present[name].index, port.vlan, own_mtu)
                 rtnl.transact(shaper, [(f"{port} (kernel module 8021q)", message)])
                 no_own_address(shaper, nics(shaper)[vlan])
                 _plain(shaper, vlan, profile)
-    numbers = {name: number for number, name in enumerate(trunks)}
-    return [p.nic if p.vlan is None else vlan_name(numbers[p.nic], p.vlan) for p in ports]
+    return [names[port] for port in ports]
 
 
 def lacking_vlan(shaper: rtnl.Requester, ports: Sequence[Port]) -> list[str]:
     """Return what the kernel lacks for VLANs, if a port needs one; tried in the scratch namespace of ``shaper``."""
-    if all(port.vlan is None for port in ports):
-        return []
-    return [] if makes_vlans(shaper) else ["VLANs (8021q)"]
+    needed = any(port.vlan is not None for port in ports)
+    return ["VLANs (8021q)"] if needed and not makes_vlans(shaper) else []
 
 
 def makes_vlans(shaper: rtnl.Requester) -> bool:
@@ -137,7 +136,7 @@ def makes_vlans(shaper: rtnl.Requester) -> bool:
     A real one would need a NIC to put it on, and a scratch namespace has only loopback, which carries none; not every
     kernel has veth or dummy.  4095 is no VLAN (IEEE 802.1Q), which only a kernel that knows the kind can tell.
     """
-    (reply,) = rtnl.replies(shaper.request(rtnl.number([new_vlan(vlan_name(0, 0), 1, _NO_VLAN, 1500)])))
+    (reply,) = rtnl.replies(shaper.request(rtnl.number([new_vlan(f"{PREFIX}0.0", 1, _NO_VLAN, 1500)])))
     if reply.error == errno.EOPNOTSUPP:
         return False
     if reply.error != errno.ERANGE:
@@ -172,10 +171,6 @@ def check(port: Port, present: Mapping[str, Nic]) -> None:
             f"port {port.nic} of the shaper host has queueing discipline {', '.join(foreign)}, which is not ours",
             remedy=f"there: tc qdisc delete dev {port.nic} {'clsact' if 'clsact' in foreign else 'root'}",
         )
-
-
-def vlan_name(trunk: int, vlan: int) -> str:
-    return f"{PREFIX}{trunk}.{vlan}"
 
 
 def new_vlan(name: str, link: int, vlan: int, mtu: int) -> bytes:
@@ -259,7 +254,5 @@ def _plain(shaper: Agent, name: str, profile: Profile) -> None:
 
 
 def _address_mode(link: Any) -> int | None:
-    families = link.get_attr("IFLA_AF_SPEC")
-    inet6 = families.get_attr("AF_INET6") if families else None
-    mode = inet6.get_attr("IFLA_INET6_ADDR_GEN_MODE") if inet6 else None
+    mode = link.get_nested("IFLA_AF_SPEC", "AF_INET6", "IFLA_INET6_ADDR_GEN_MODE")
     return None if mode is None else int(mode)
