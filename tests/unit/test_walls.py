@@ -69,6 +69,16 @@ def test_no_room_imports_from_a_room_above_it() -> None:
     assert not upward, "\n".join(upward)
 
 
+def test_the_public_face_is_for_those_outside() -> None:
+    inside = [
+        f"{module}:{line}"
+        for module, path in MODULES.items()
+        for line, name in _imports(path)
+        if name == "hil"
+    ]
+    assert not inside, f"import from the room that has it: {inside}"
+
+
 def test_no_module_imports_itself_through_others() -> None:
     ways = {m: {i for _, i in _imports(p) if i in MODULES and i != m} for m, p in MODULES.items()}
     while free := {m for m, needs in ways.items() if not needs & ways.keys()}:

@@ -1,27 +1,12 @@
 /* The ways to start; relay.h says which there are. */
 #include "relay.h"
 #include <fcntl.h>
-#include <sched.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <termios.h>
-#include <time.h>
-
-uint64_t now_ns(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + t.tv_nsec;
-}
-
-int die(const char *what)
-{
-	fprintf(stderr, "relay: %s: %s\n", what, strerror(errno));
-	return 1;
-}
 
 static int insert_modules(char *names)
 {
@@ -52,14 +37,6 @@ static int as_init(void)
 	if (tcsetattr(line, TCSANOW, &raw))
 		return die("/dev/ttyS0");
 	return serve(line, line, 0);
-}
-
-int enter(const char *netns)
-{
-	int fd = open(netns, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || setns(fd, CLONE_NEWNET))
-		return -1;
-	return close(fd);
 }
 
 int main(int argc, char **argv)

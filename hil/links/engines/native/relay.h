@@ -7,8 +7,8 @@
  *                                      another machine: ends also after so many seconds of silence, and undoes then
  *   relay launch NETNS LIFELINE CMD... runs CMD (User-Mode Linux) so that it cannot outlive its owner
  *
- * main.c starts it one of these ways; frames.c serves; netlink.c, plan.c and shaper.c do what frames ask for;
- * launcher.c shares nothing with them but the binary.
+ * main.c starts it one of these ways; frames.c serves; netlink.c, plan.c and undo.c do what frames ask for; shaper.c
+ * watches over a serving process; launcher.c starts User-Mode Linux; util.c is used by all.
  *
  * Frame, both ways, little endian: u16 payload length, u8 kind, u8 flags, u16 sequence, u16 magic, payload of at
  * most 3000 bytes.  Stop-and-wait: a request, then its answer.  A longer answer has FLAG_MORE set and is fetched
@@ -51,7 +51,7 @@ enum kind {
 	KIND_UNDO,     /* u32 KIND_NETLINK or KIND_IOCTL, its payload: to be done when the line ends -> i32 errno */
 };
 
-/* main.c */
+/* util.c */
 int die(const char *what);     /* says what failed, with errno -> exit status 1 */
 uint64_t now_ns(void);         /* CLOCK_MONOTONIC */
 int enter(const char *netns);  /* this process goes into a network namespace -> 0 or -1 with errno */
@@ -82,8 +82,12 @@ void plan_forget(void);
 int serve(int in, int out, unsigned silence_s);
 void end(int number); /* signal handler: serve() returns */
 
-/* shaper.c: an owner on another machine, and the way back */
+/* undo.c: what is undone when the line of an owner on another machine ends */
+int undo_begin(void); /* before the first fork: the memory is shared -> 0 or -1 with errno */
 int add_undo(const unsigned char *payload, size_t length);
+void undo_all(void);  /* last first */
+
+/* shaper.c: an owner on another machine */
 int shaper(unsigned seconds, int scratch);
 
 /* launcher.c: User-Mode Linux that cannot outlive its owner */
