@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
-from hil.cli.output import JSON_OPTION, duration, print_json, print_table
-from hil.cli.select_bench import attach, bench_option
+from hil.cli.output import JSON_OPTION, duration, print_json, print_rows
+from hil.cli.select_bench import on_bench
+
+if TYPE_CHECKING:
+    from hil.bench.bench import Bench
 
 
 @click.group()
@@ -26,47 +31,36 @@ def list_faults(as_json: bool) -> None:
     if as_json:
         print_json(
             [
-                {
-                    "name": name,
-                    "description": kind.description,
-                    "parameters": [asdict(p) for p in kind.parameters],
-                }
-                for name, kind in faults.items()
+                {"name": n, "description": k.description, "parameters": [asdict(p) for p in k.parameters]}
+                for n, k in faults.items()
             ]
         )
         return
-    print_table(
-        ["fault", "what it does", "parameters"],
-        [
-            (
-                name,
-                kind.description,
-                ", ".join(f"{p.name}={p.default:g} ({p.least:g} to {p.most:g})" for p in kind.parameters),
-            )
-            for name, kind in faults.items()
-        ],
-        empty="no faults are installed",
-    )
+    columns: dict[str, Callable[[str], object]] = {
+        "fault": str,
+        "what it does": lambda name: faults[name].description,
+        "parameters": lambda name: ", ".join(
+            f"{p.name}={p.default:g} ({p.least:g} to {p.most:g})" for p in faults[name].parameters
+        ),
+    }
+    print_rows(faults, columns, empty="no faults are installed")
 
 
 @fault.command()
 @click.argument("name")
 @click.argument("target")
-@bench_option
+@on_bench
 @click.option("--for", "for_s", type=duration, help="Heal it after this time (30s, 5m); else at Ctrl-C.")
 @click.option("-p", "settings", multiple=True, metavar="NAME=NUMBER", help="A parameter; may be repeated.")
-def inject(
-    name: str, target: str, bench_name: str | None, for_s: float | None, settings: tuple[str, ...]
-) -> None:
+def inject(bench: Bench, name: str, target: str, for_s: float | None, settings: tuple[str, ...]) -> None:
     """Inject a fault at TARGET (a board, a link, a spacecraft) and heal it at the end of the command."""
     from hil.faults.fault import injected
 
-    with attach(bench_name) as bench:
-        with injected(name, bench, target, **dict(map(_setting, settings))):
-            until = "Ctrl-C ends it" if for_s is None else f"for {for_s:g} s"
-            click.echo(f"{target}: {name}; {until}", err=True)
-            threading.Event().wait(for_s)
-        click.echo(f"{target}: healed", err=True)
+    with injected(name, bench, target, **dict(map(_setting, settings))):
+        until = "Ctrl-C ends it" if for_s is None else f"for {for_s:g} s"
+        click.echo(f"{target}: {name}; {until}", err=True)
+        threading.Event().wait(for_s)
+    click.echo(f"{target}: healed", err=True)
 
 
 def _setting(text: str) -> tuple[str, float]:

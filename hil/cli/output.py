@@ -20,10 +20,18 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 F = TypeVar("F", bound=Callable[..., object])
+T = TypeVar("T")
 VERBOSE, QUIET = "hil.verbose", "hil.quiet"
 """Keys of click's ``ctx.meta``: how often -v was given, and whether -q was."""
 
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON, also for an error.")
+
+
+def lab_option(help: str, *, required: bool = False) -> Callable[[F], F]:
+    """Make ``--lab FILE``; the command's function gets ``lab_path``."""
+    return click.option(
+        "--lab", "lab_path", metavar="FILE", type=click.Path(path_type=Path), required=required, help=help
+    )
 
 
 def duration(text: str) -> float:
@@ -135,6 +143,18 @@ def print_result(as_json: bool, document: Any, text: str) -> None:
         print_json(document)
     else:
         click.echo(text)
+
+
+def print_rows(
+    rows: Iterable[T],
+    columns: Mapping[str, Callable[[T], object]],
+    *,
+    empty: str = "",
+    optional: Sequence[str] = (),
+) -> None:
+    """Print a table of things: each title with what makes a row's cell; as :func:`print_table`."""
+    cells = [[cell(row) for cell in columns.values()] for row in rows]
+    print_table(list(columns), cells, empty=empty, optional=optional)
 
 
 def print_table(

@@ -41,9 +41,28 @@ def bench_argument(command: F) -> F:
     return cast(F, argument(bench_option(with_name)))
 
 
-def board_command(command: F) -> F:
-    """Take a board as an argument and ``--bench``; the command's function gets ``name`` and ``bench_name``."""
-    return click.argument("name", metavar="BOARD", shell_complete=board_names)(bench_option(command))
+def on_bench(command: F) -> F:
+    """Take ``--bench``; the command's function gets ``bench``, the bench that is up, and leaves it up."""
+
+    @wraps(command)
+    def attached(*args: object, bench_name: str | None, **options: object) -> object:
+        with attach(bench_name) as bench:
+            return command(*args, bench=bench, **options)
+
+    return cast(F, bench_option(attached))
+
+
+board_argument = click.argument("name", metavar="BOARD", shell_complete=board_names)
+
+
+def on_board(command: F) -> F:
+    """Take a board as an argument and ``--bench``; the command's function gets ``board``."""
+
+    @wraps(command)
+    def with_board(*args: object, bench: Bench, name: str, **options: object) -> object:
+        return command(*args, board=board_of(bench, name), **options)
+
+    return cast(F, board_argument(on_bench(with_board)))
 
 
 def pick(name: str | None) -> str:
@@ -80,13 +99,6 @@ def attach(name: str | None) -> Iterator[Bench]:
         yield bench
     finally:
         bench.close()
-
-
-@contextmanager
-def attach_board(bench_name: str | None, name: str) -> Iterator[Board]:
-    """Use one board of a bench that is up."""
-    with attach(bench_name) as bench:
-        yield board_of(bench, name)
 
 
 def board_of(bench: Bench, name: str) -> Board:

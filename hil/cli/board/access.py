@@ -10,7 +10,7 @@ import click
 
 from hil.cli.completion import board_names
 from hil.cli.output import JSON_OPTION, clean_lines, duration, print_json
-from hil.cli.select_bench import attach, attach_board, bench_option, board_command, board_of
+from hil.cli.select_bench import board_of, on_bench, on_board
 from hil.errors import ConfigurationError, HilError
 
 if TYPE_CHECKING:
@@ -35,14 +35,14 @@ TIMEOUT = click.option(
 
 
 @click.command()
-@board_command
+@on_board
 @click.option("--log", "mode", flag_value="log", help="Print the log so far, and end.")
 @click.option(
     "--follow", "mode", flag_value="follow", help="Print the log and go on with new lines, read-only."
 )
 @click.option("--url", "mode", flag_value="url", help="Print the URL for pyserial, and end.")
 @click.option("--stamps", is_flag=True, help="With --log and --follow: the time (UTC) before each line.")
-def console(name: str, bench_name: str | None, mode: str | None, stamps: bool) -> None:
+def console(board: Board, mode: str | None, stamps: bool) -> None:
     """Open the serial console of a board; Ctrl-] ends it. It survives power cycles of the board.
 
     It begins with the last lines so far. Several people can use it at once: each sees everything, and every key is
@@ -52,61 +52,56 @@ def console(name: str, bench_name: str | None, mode: str | None, stamps: bool) -
 
     if stamps and mode not in ("log", "follow"):
         raise ConfigurationError(
-            "--stamps is for the log", remedy=f"hil board console {name} --follow --stamps"
+            "--stamps is for the log", remedy=f"hil board console {board.name} --follow --stamps"
         )
-    with attach_board(bench_name, name) as board:
-        serial_console = board.console
-        if mode == "url":
-            click.echo(serial_console.url)
-        elif mode in ("log", "follow"):
-            with suppress(KeyboardInterrupt):  # the usual end of --follow
-                console_log.print_log(serial_console.log, follow=mode == "follow", stamps=stamps)
-        elif not sys.stdin.isatty():
-            raise ConfigurationError(
-                "the console needs a terminal",
-                remedy="for scripts: `hil board console NAME --log` or --follow",
-            )
-        else:
-            greeting = f"[console of {name}: Enter wakes it up, Ctrl-] ends it]\r\n"
-            terminal.interact(serial_console.url, serial_console.log, greeting=greeting)
-            click.echo("\r\nconsole closed", err=True)
+    serial_console = board.console
+    if mode == "url":
+        click.echo(serial_console.url)
+    elif mode in ("log", "follow"):
+        with suppress(KeyboardInterrupt):  # the usual end of --follow
+            console_log.print_log(serial_console.log, follow=mode == "follow", stamps=stamps)
+    elif not sys.stdin.isatty():
+        raise ConfigurationError(
+            "the console needs a terminal", remedy="for scripts: `hil board console NAME --log` or --follow"
+        )
+    else:
+        greeting = f"[console of {board.name}: Enter wakes it up, Ctrl-] ends it]\r\n"
+        terminal.interact(serial_console.url, serial_console.log, greeting=greeting)
+        click.echo("\r\nconsole closed", err=True)
 
 
 @click.command()
-@board_command
+@on_board
 @click.argument("command", nargs=-1)
 @VIA
 @TIMEOUT
-def shell(name: str, command: tuple[str, ...], bench_name: str | None, via: str, timeout_s: float) -> int:
+def shell(board: Board, command: tuple[str, ...], via: str, timeout_s: float) -> int:
     """Open a root shell on a board, or run one command; its exit code is this command's."""
     from hil.boards.protocol import Via
     from hil.cli.board import terminal
 
-    with attach_board(bench_name, name) as one:
-        if not command:
-            if not sys.stdin.isatty():
-                raise ConfigurationError(
-                    "a shell needs a terminal", remedy="give a command: `hil board shell NAME -- COMMAND`"
-                )
-            return terminal.ssh(one, Via(via))
-        with one.shell(Via(via)) as opened:
-            stdin = b"" if sys.stdin.isatty() else sys.stdin.buffer.read()
-            done = opened.run(command, timeout_s=timeout_s, stdin=stdin, check=False)
-        click.echo(done.stdout, nl=False)
-        click.echo(done.stderr, nl=False, err=True)
-        return done.returncode
+    if not command:
+        if not sys.stdin.isatty():
+            raise ConfigurationError(
+                "a shell needs a terminal", remedy="give a command: `hil board shell NAME -- COMMAND`"
+            )
+        return terminal.ssh(board, Via(via))
+    with board.shell(Via(via)) as opened:
+        stdin = b"" if sys.stdin.isatty() else sys.stdin.buffer.read()
+        done = opened.run(command, timeout_s=timeout_s, stdin=stdin, check=False)
+    click.echo(done.stdout, nl=False)
+    click.echo(done.stderr, nl=False, err=True)
+    return done.returncode
 
 
 @click.command()
 @click.argument("names", metavar="NAME[,NAME...]|all", shell_complete=board_names)
 @click.argument("command", nargs=-1, required=True)
-@bench_option
+@on_bench
 @VIA
 @TIMEOUT
 @JSON_OPTION
-def run(
-    names: str, command: tuple[str, ...], bench_name: str | None, via: str, timeout_s: float, as_json: bool
-) -> int:
+def run(bench: Bench, names: str, command: tuple[str, ...], via: str, timeout_s: float, as_json: bool) -> int:
     """Run one command on several boards at once, each line with its board's name before it.
 
     The exit code is 0 when all of them gave 0, else 1; 3 when a board could not be reached. For one board, with its
@@ -116,10 +111,10 @@ def run(
 
     from hil.boards.protocol import Via
 
-    with attach(bench_name) as bench:
-        boards = _boards_of(bench, names)
-        with ThreadPoolExecutor(len(boards)) as pool:
-            rows = list(pool.map(lambda one: _run_on(one, command, Via(via), timeout_s), boards))
+    every = names == "all"
+    boards = [board_of(bench, name) for name in (bench.boards if every else dict.fromkeys(names.split(",")))]
+    with ThreadPoolExecutor(len(boards)) as pool:
+        rows = list(pool.map(lambda board: _run_on(board, command, Via(via), timeout_s), boards))
     if as_json:
         print_json(rows)
     else:
@@ -128,12 +123,6 @@ def run(
     if any(row["exit_code"] is None for row in rows):
         return 3
     return int(any(row["exit_code"] for row in rows))
-
-
-def _boards_of(bench: Bench, names: str) -> list[Board]:
-    if names == "all":
-        return list(bench.boards.values())
-    return [board_of(bench, name) for name in dict.fromkeys(names.split(","))]
 
 
 def _run_on(one: Board, command: tuple[str, ...], via: Via, timeout_s: float) -> dict[str, Any]:

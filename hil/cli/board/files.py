@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from hil.cli.output import JSON_OPTION, duration, print_result
-from hil.cli.select_bench import attach_board, board_command
+from hil.cli.select_bench import on_board
 
 if TYPE_CHECKING:
+    from hil.boards.protocol import Board
     from hil.boards.ssh.transfer import Transferred
 
 
@@ -22,43 +23,35 @@ TIMEOUT = click.option(
 
 
 @click.command()
-@board_command
+@on_board
 @click.argument("local", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("remote")
 @TIMEOUT
 @JSON_OPTION
-def push(
-    name: str, local: Path, remote: str, bench_name: str | None, deadline_s: float, as_json: bool
-) -> None:
+def push(board: Board, local: Path, remote: str, deadline_s: float, as_json: bool) -> None:
     """Copy a file to a board, to a file or into a folder.
 
     A connection that breaks is opened again and goes on where it was, until --timeout.
     """
     from hil.boards.ssh import transfer
 
-    with attach_board(bench_name, name) as board:
-        done = transfer.push(
-            transfer.opener_of(board), local, remote, deadline_s=deadline_s, progress=_percent()
-        )
-    _print_transfer(done, f"{name}: {remote}", as_json)
+    opener = transfer.opener_of(board)
+    done = transfer.push(opener, local, remote, deadline_s=deadline_s, progress=_percent())
+    _print_transfer(done, f"{board.name}: {remote}", as_json)
 
 
 @click.command()
-@board_command
+@on_board
 @click.argument("remote")
 @click.argument("local", type=click.Path(path_type=Path))
 @TIMEOUT
 @JSON_OPTION
-def pull(
-    name: str, remote: str, local: Path, bench_name: str | None, deadline_s: float, as_json: bool
-) -> None:
+def pull(board: Board, remote: str, local: Path, deadline_s: float, as_json: bool) -> None:
     """Copy a file from a board, to a file or into a folder; a broken connection is opened again, as with `push`."""
     from hil.boards.ssh import transfer
 
-    with attach_board(bench_name, name) as board:
-        done = transfer.pull(
-            transfer.opener_of(board), remote, local, deadline_s=deadline_s, progress=_percent()
-        )
+    opener = transfer.opener_of(board)
+    done = transfer.pull(opener, remote, local, deadline_s=deadline_s, progress=_percent())
     _print_transfer(done, str(local), as_json)
 
 

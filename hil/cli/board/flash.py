@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from hil.cli.output import JSON_OPTION, OutputFile, Progress, RenamedOptions, print_json
-from hil.cli.select_bench import attach_board, board_command
+from hil.cli.output import JSON_OPTION, OutputFile, Progress, RenamedOptions, lab_option, print_json
+from hil.cli.select_bench import attach, bench_option, board_argument, board_of
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -20,19 +21,15 @@ if TYPE_CHECKING:
     from hil.boards.jetson.flash.target import FlashTarget
 
 
-LAB_OPTION = click.option(
-    "--lab",
-    "lab_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="For a board that no bench has up yet: its lab file.",
-)
+LAB_OPTION = lab_option("For a board that no bench has up yet: its lab file.")
 SYSFS_OPTION = click.option(
     "--sysfs", type=click.Path(path_type=Path, file_okay=False), default="/sys/bus/usb/devices", hidden=True
 )
 
 
 @click.command(cls=RenamedOptions, renamed={"--log": ("--output", "{}")})
-@board_command
+@board_argument
+@bench_option
 @click.option(
     "--tree",
     required=True,
@@ -65,18 +62,13 @@ SYSFS_OPTION = click.option(
 @JSON_OPTION
 def flash(
     name: str,
-    tree: Path,
-    ab: bool,
-    size: str,
-    storage: str | None,
-    config: str | None,
-    layout: str,
+    bench_name: str | None,
     lab_path: Path | None,
     log: Path | None,
     yes: bool,
     sysfs: Path,
-    bench_name: str | None,
     as_json: bool,
+    **what: Any,
 ) -> int:
     """Write a new system to a real module with NVIDIA's flash tool; everything on it is lost.
 
@@ -92,7 +84,7 @@ def flash(
 
     log = log or paths.home() / "flash" / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.log"
     with target_of(name, bench_name, lab_path, sysfs) as target:
-        plan = plan_of(target, tree, ab=ab, size=size, storage=storage, config=config, layout=layout)
+        plan = plan_of(target, **what)
         if not (yes or _agreed(target, plan)):
             click.echo(f"{name}: not flashed", err=True)
             return 130
@@ -100,13 +92,10 @@ def flash(
             report = flash_board(target, plan, log=log, sysfs=sysfs, progress=progress)
     if as_json:
         document = {"name": name, "module": target.module, "usb_path": target.usb_path, "log": str(log)}
-        measured = {"seconds": round(report.seconds, 1), "eeprom_part": report.eeprom_part}
-        print_json(document | measured | {"complaints": list(report.complaints)})
+        print_json(document | asdict(report) | {"seconds": round(report.seconds, 1)})
     else:
         click.echo(
-            f"{name}: flashed in {report.seconds:.0f} s; its EEPROM says {report.eeprom_part}; log: {log}"
-        )
-        click.echo(
+            f"{name}: flashed in {report.seconds:.0f} s; its EEPROM says {report.eeprom_part}; log: {log}\n"
             "Its OS is new, and so is its host key: pin the new one in the lab file before a bench uses it."
         )
     return 0
@@ -138,10 +127,9 @@ def target_of(name: str, bench_name: str | None, lab_path: Path | None, sysfs: P
     from hil.leases.leases import Leases
 
     if lab_path is None:
-        with attach_board(bench_name, name) as board:
-            yield target_on_bench(board, sysfs)
+        with attach(bench_name) as bench:
+            yield target_on_bench(board_of(bench, name), sysfs)
         return
-
     lab = load_lab(lab_path)
     target = target_in_lab(name, lab, sysfs)
     keys = dict(zip((b.name for b in lab.boards), lease_keys(lab, lab.name), strict=True))

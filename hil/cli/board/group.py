@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,14 @@ from hil.cli.board.power import power, reset
 from hil.cli.board.qualify import qualify
 from hil.cli.board.recovery import recovery
 from hil.cli.board.watch import watch
-from hil.cli.output import JSON_OPTION, clean_lines, note, print_json, print_table
-from hil.cli.select_bench import attach, attach_board, bench_option, board_command, board_of
+from hil.cli.output import JSON_OPTION, clean_lines, note, print_json, print_rows, print_table
+from hil.cli.select_bench import board_argument, board_of, on_bench, on_board
 from hil.errors import HilError
 
 if TYPE_CHECKING:
-    from hil.boards.protocol import Board, Slot, Via
+    from hil.bench.bench import Bench
+    from hil.boards.protocol import Board, Slot
+    from hil.monitor.board_watch import BoardQuestions
     from hil.monitor.health import BoardHealth
 
 
@@ -30,121 +33,95 @@ def board() -> None:
 
 
 @board.command("list")
-@bench_option
+@on_bench
 @JSON_OPTION
-def list_boards(bench_name: str | None, as_json: bool) -> None:
+def list_boards(bench: Bench, as_json: bool) -> None:
     """List boards with power, slots and addresses."""
     from concurrent.futures import ThreadPoolExecutor
 
-    with attach(bench_name) as bench, ThreadPoolExecutor(len(bench.boards)) as pool:
-        boards = list(bench.boards.values())
-        healths = list(pool.map(_power_and_slots, boards))
-        rows = [_document(one, health) for one, health in zip(boards, healths, strict=True)]
+    with ThreadPoolExecutor(len(bench.boards)) as pool:
+        rows = list(pool.map(lambda one: _document(one, _power_and_slots(one).health), bench.boards.values()))
     if as_json:
         print_json(rows)
         return
-    print_table(
-        [
-            "board",
-            "spacecraft",
-            "fidelity",
-            "power",
-            "runs slot",
-            "starts next",
-            "confirmed",
-            "management",
-            "flight",
-        ],
-        [
-            (
-                r["name"],
-                r["spacecraft"],
-                r["fidelity"],
-                r["power"] or "?",
-                r["running"] or "-",
-                r["active"] or "-",
-                ", ".join(r["good"]) or "-",
-                r["addresses"]["management"] or "-",
-                r["addresses"]["flight"] or "-",
-            )
-            for r in rows
-        ],
-        optional=["fidelity", "confirmed", "starts next", "spacecraft", "runs slot"],
-    )
+    columns: dict[str, Callable[[dict[str, Any]], object]] = {
+        "board": lambda r: r["name"],
+        "spacecraft": lambda r: r["spacecraft"],
+        "fidelity": lambda r: r["fidelity"],
+        "power": lambda r: r["power"] or "?",
+        "runs slot": lambda r: r["running"] or "-",
+        "starts next": lambda r: r["active"] or "-",
+        "confirmed": lambda r: ", ".join(r["good"]) or "-",
+        "management": lambda r: r["addresses"]["management"] or "-",
+        "flight": lambda r: r["addresses"]["flight"] or "-",
+    }
+    print_rows(rows, columns, optional=["fidelity", "confirmed", "starts next", "spacecraft", "runs slot"])
     for row in rows:
         for problem in row["problems"]:
             note(f"{row['name']}: {problem}")
 
 
-def _power_and_slots(one: Board) -> BoardHealth:
+def _power_and_slots(one: Board) -> BoardQuestions:
     from hil.monitor.board_watch import BoardQuestions
 
     questions = BoardQuestions(one)
     questions.ask_power()
     questions.ask_slots()
-    return questions.health
+    return questions
 
 
 def _document(one: Board, health: BoardHealth) -> dict[str, Any]:
     """Return a board's row for JSON."""
     from hil.boards.protocol import Via
 
+    addresses: dict[str, str | None] = {}
+    for via in Via:
+        try:
+            addresses[via] = one.address(via)[1]
+        except HilError:  # no path of that kind leads to it
+            addresses[via] = None
     slots = health.slots
     return {
-        "name": health.name,
-        "spacecraft": health.spacecraft,
-        "fidelity": health.fidelity,
-        "power": health.power,
+        **{key: getattr(health, key) for key in ("name", "spacecraft", "fidelity", "power")},
         "running": next((name for name, slot in slots.items() if slot.running), None),
         "active": next((name for name, slot in slots.items() if slot.next), None),
         "good": [name for name, slot in slots.items() if slot.confirmed],
         "retries": {name: slot.retries for name, slot in slots.items()},
         "slots": [{"slot": name, **asdict(slot)} for name, slot in slots.items()],
-        "addresses": {str(via): _address(one, via) for via in Via},
+        "addresses": addresses,
         "problems": list(health.problems),
     }
 
 
-def _address(one: Board, via: Via) -> str | None:
-    """Return an address of the board; None when no path of that kind leads to it."""
-    try:
-        return one.address(via)[1]
-    except HilError:
-        return None
-
-
 @board.command()
-@board_command
+@board_argument
+@on_bench
 @JSON_OPTION
-def show(name: str, bench_name: str | None, as_json: bool) -> None:
+def show(bench: Bench, name: str, as_json: bool) -> None:
     """Show everything about one board: module, OS, addresses, cables, sensors."""
     from hil.boards.capabilities import Inspectable
     from hil.boards.wiring import wiring_of
-    from hil.monitor.board_watch import BoardQuestions
 
-    with attach(bench_name) as bench:
-        one = board_of(bench, name)
-        spec = next(b for b in bench.lab.boards if b.name == name)
-        questions = BoardQuestions(one)
-        questions.ask_power()
-        questions.ask_slots()
-        identity = last_reset = sensors = None
-        if questions.health.power != "off":
-            identity = questions.ask("the OS", one.identity)
-            sensors = questions.ask("the sensors", one.sensors)
-            if isinstance(one, Inspectable):
-                last_reset = questions.ask("the reset reason", lambda: one.inspect().proof.why)
-        document = _document(one, questions.health) | {
-            "bench": bench.name,
-            "module": spec.module,
-            "driver": spec.driver,
-            "stand_in": spec.stand_in is not None,
-            "wiring": wiring_of(spec),
-            "identity": asdict(identity) if identity else None,
-            "last_reset": last_reset,
-            "sensors": sensors,
-            "console": {"url": one.console.url, "log": str(one.console.log)},
-        }
+    one = board_of(bench, name)
+    spec = next(b for b in bench.lab.boards if b.name == name)
+    questions = _power_and_slots(one)
+    identity = last_reset = sensors = None
+    if questions.health.power != "off":
+        identity = questions.ask("the OS", one.identity)
+        sensors = questions.ask("the sensors", one.sensors)
+        if isinstance(one, Inspectable):
+            last_reset = questions.ask("the reset reason", lambda: one.inspect().proof.why)
+    document = _document(one, questions.health) | {
+        "bench": bench.name,
+        "module": spec.module,
+        "driver": spec.driver,
+        "stand_in": spec.stand_in is not None,
+        "wiring": wiring_of(spec),
+        "identity": asdict(identity) if identity else None,
+        "last_reset": last_reset,
+        "sensors": sensors,
+        "console": {"url": one.console.url, "log": str(one.console.log)},
+    }
     if as_json:
         print_json(document)
     else:
@@ -185,44 +162,38 @@ def _print_board(document: dict[str, Any]) -> None:
 
 
 @board.command()
-@board_command
+@on_board
 @click.option(
     "--next",
     "following",
     type=click.Choice(["A", "B"]),
-    help="Start this slot at the next boot; nothing is rebooted.",
+    help="Start this slot at the next boot; no reboot now.",
 )
 @JSON_OPTION
-def slots(name: str, bench_name: str | None, following: Slot | None, as_json: bool) -> None:
+def slots(board: Board, following: Slot | None, as_json: bool) -> None:
     """Show the two slots of a board as its firmware sees them, or choose the one that starts next."""
     from hil.monitor.board_watch import slots_of
 
-    with attach_board(bench_name, name) as one:
-        if following:
-            one.boot.set_active(following)
-        state = one.boot.state()
+    if following:
+        board.boot.set_active(following)
+    state = board.boot.state()
     rows = [{"slot": name, **asdict(slot)} for name, slot in slots_of(state).items()]
     if as_json:
-        print_json({"name": name, "running": state.running, "active": state.active, "slots": rows})
+        print_json({"name": board.name, "running": state.running, "active": state.active, "slots": rows})
     else:
         _print_slots(rows)
 
 
 def _print_slots(rows: list[dict[str, Any]]) -> None:
-    print_table(
-        ["slot", "runs", "starts next", "bootable", "tries left", "confirmed"],
-        [
-            (
-                r["slot"],
-                "yes" if r["running"] else "-",
-                "yes" if r["next"] else "-",
-                "yes" if r["bootable"] else "NO",
-                r["retries"],
-                "yes" if r["confirmed"] else "-",
-            )
-            for r in rows
-        ],
-    )
+    columns: dict[str, Callable[[dict[str, Any]], object]] = {
+        "slot": lambda r: r["slot"],
+        "runs": lambda r: "yes" if r["running"] else "-",
+        "starts next": lambda r: "yes" if r["next"] else "-",
+        "bootable": lambda r: "yes" if r["bootable"] else "NO",
+        "tries left": lambda r: r["retries"],
+        "confirmed": lambda r: "yes" if r["confirmed"] else "-",
+    }
+    print_rows(rows, columns)
 
 
 for command in (console, flash, mode, power, pull, push, qualify, recovery, reset, run, shell, watch):

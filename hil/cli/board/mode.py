@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from hil.cli.completion import mode_names
 from hil.cli.output import JSON_OPTION, print_json, print_result, print_table
-from hil.cli.select_bench import attach_board, board_command
+from hil.cli.select_bench import on_board
 from hil.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from hil.boards.protocol import Board
 
 
 @click.command()
-@board_command
+@on_board
 @click.argument("wanted", required=False, metavar="[MODE]", shell_complete=mode_names)
 @click.option("--reboot", is_flag=True, help="Reboot the board where the change needs it, and wait for it.")
 @JSON_OPTION
-def mode(name: str, wanted: str | None, bench_name: str | None, reboot: bool, as_json: bool) -> None:
+def mode(board: Board, wanted: str | None, reboot: bool, as_json: bool) -> None:
     """List the power modes of a board, or switch to one by its name.
 
     The numbers of nvpmodel differ between modules and JetPack versions, so only names are accepted: in any case, and
@@ -25,20 +29,20 @@ def mode(name: str, wanted: str | None, bench_name: str | None, reboot: bool, as
     """
     from hil.boards.jetson.power_modes import NvpModel, choose_mode
 
-    with attach_board(bench_name, name) as board:
-        if wanted is not None:
-            done = choose_mode(board, wanted, reboot=reboot)
-            if done.reboot_pending:
-                raise ConfigurationError(
-                    f"{name}: power mode {done.mode} needs a reboot; nothing was changed",
-                    remedy=f"hil board mode {name} {done.mode} --reboot",
-                )
-            how = " after a reboot" if done.rebooted else "" if done.changed else ", as before"
-            print_result(as_json, {"name": name, **asdict(done)}, f"{name}: {done.mode}{how}")
-            return
-        with board.shell() as shell:
-            tool = NvpModel(shell, board=name)
-            modes, current = tool.modes(), tool.current()
+    name = board.name
+    if wanted is not None:
+        done = choose_mode(board, wanted, reboot=reboot)
+        if done.reboot_pending:
+            raise ConfigurationError(
+                f"{name}: power mode {done.mode} needs a reboot; nothing was changed",
+                remedy=f"hil board mode {name} {done.mode} --reboot",
+            )
+        how = " after a reboot" if done.rebooted else "" if done.changed else ", as before"
+        print_result(as_json, {"name": name, **asdict(done)}, f"{name}: {done.mode}{how}")
+        return
+    with board.shell() as shell:
+        tool = NvpModel(shell, board=name)
+        modes, current = tool.modes(), tool.current()
     if as_json:
         print_json({"name": name, "mode": current, "default": modes.default, "modes": list(modes.ids)})
         return

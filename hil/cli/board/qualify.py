@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from hil.cli.output import JSON_OPTION, Progress, RenamedOptions, print_json
-from hil.cli.select_bench import attach, board_command, board_of
+from hil.cli.select_bench import board_argument, board_of, on_bench
+
+if TYPE_CHECKING:
+    from hil.bench.bench import Bench
 
 
 @click.command(cls=RenamedOptions, renamed={"--out": ("--output", "{}")})
-@board_command
+@board_argument
+@on_bench
 @click.option("--by", required=True, metavar="PERSON", help="Person who signs.")
 @click.option(
     "--only",
@@ -27,7 +32,7 @@ from hil.cli.select_bench import attach, board_command, board_of
 )
 @JSON_OPTION
 def qualify(
-    name: str, bench_name: str | None, by: str, only: tuple[str, ...], output: Path | None, as_json: bool
+    bench: Bench, name: str, by: str, only: tuple[str, ...], output: Path | None, as_json: bool
 ) -> int:
     """Qualify a board: run the conformance suite on it and write a page to sign, with its identity and its timings.
 
@@ -40,16 +45,10 @@ def qualify(
     from hil.core.paths import reports_out
     from hil.report.qualification import write_qualification
 
-    with attach(bench_name) as bench, Progress() as progress:
-        spec = next((b for b in bench.lab.boards if b.name == name), None)
-        result = run(
-            board_of(bench, name),
-            by=by,
-            bench=bench.name,
-            only=only,
-            wiring=wiring_of(spec) if spec else None,
-            view=progress,
-        )
+    board = board_of(bench, name)
+    wiring = wiring_of(next(spec for spec in bench.lab.boards if spec.name == name))
+    with Progress() as progress:
+        result = run(board, by=by, bench=bench.name, only=only, wiring=wiring, view=progress)
     page = write_qualification(result.document(), output or reports_out() / "qualifications")
     if as_json:
         print_json(result.document() | {"page": str(page)})

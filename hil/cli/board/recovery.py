@@ -9,11 +9,12 @@ import click
 
 from hil.cli.board.flash import LAB_OPTION, SYSFS_OPTION, target_of
 from hil.cli.output import JSON_OPTION, Progress, print_result
-from hil.cli.select_bench import board_command
+from hil.cli.select_bench import bench_option, board_argument
 
 
 @click.command()
-@board_command
+@board_argument
+@bench_option
 @LAB_OPTION
 @SYSFS_OPTION
 @JSON_OPTION

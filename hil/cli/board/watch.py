@@ -13,7 +13,7 @@ import click
 
 from hil.cli.live import keys, show
 from hil.cli.output import JSON_OPTION, every_option, note, print_json, print_table
-from hil.cli.select_bench import attach_board, board_command
+from hil.cli.select_bench import on_board
 from hil.errors import DeviceError, HilError
 from hil.monitor.board_watch import KeptShell, read_sensors
 
@@ -155,30 +155,30 @@ def remarks(sample: SensorSample) -> list[str]:
 
 
 @click.command()
-@board_command
+@on_board
 @every_option("1s", least_s=LEAST_S)
 @click.option("--once", is_flag=True, help="Read once and end.")
 @JSON_OPTION
-def watch(name: str, bench_name: str | None, every_s: float, once: bool, as_json: bool) -> None:
+def watch(board: Board, every_s: float, once: bool, as_json: bool) -> None:
     """Watch the sensors of a board live: temperatures, power, load, clocks, throttling; q or Ctrl-C ends it.
 
     Shows also the lowest and the highest value since the beginning. Where stdout is no terminal: one line per reading;
     with --json: one document per line, with all figures.
     """
-    with attach_board(bench_name, name) as board, SensorWatch(board) as sensors:
+    with SensorWatch(board) as sensors:
         if once:
             _once(sensors, as_json)
             return
         with suppress(KeyboardInterrupt):  # the usual end
             if as_json or not sys.stdout.isatty():
                 _lines(sensors, every_s, as_json)
-            else:
-                from rich.console import Console
+                return
+            from rich.console import Console
 
-                from hil.monitor.watch_loop import Sampler
+            from hil.monitor.watch_loop import Sampler
 
-                with Sampler(sensors.sample, every_s=every_s) as sampler, keys() as key:
-                    show(lambda: sampler.latest, BoardPage(name), Console(highlight=False), key)
+            with Sampler(sensors.sample, every_s=every_s) as sampler, keys() as key:
+                show(lambda: sampler.latest, BoardPage(board.name), Console(highlight=False), key)
 
 
 def _once(sensors: SensorWatch, as_json: bool) -> None:
