@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from hil.cli.completion import bench_names, spacecraft_names
-from hil.cli.output import QUIET, VERBOSE
+from hil.cli.output import QUIET, VERBOSE, Progress, lab_option
 from hil.core import paths
 from hil.errors import ConfigurationError
 
@@ -24,12 +24,7 @@ def campaign() -> None:
 
 @campaign.command("run", context_settings=PASS_ON)
 @click.argument("plan_dir", metavar="PLAN", type=click.Path(path_type=Path))
-@click.option(
-    "--lab",
-    "lab_path",
-    type=click.Path(path_type=Path),
-    help="Lab file to bring up for this run, or the name of a shipped one, e.g. virtual.",
-)
+@lab_option("Lab file to bring up for this run, or the name of a shipped one, e.g. virtual.")
 @click.option(
     "--bench",
     "bench_name",
@@ -45,19 +40,21 @@ def campaign() -> None:
 )
 @click.option("--split", metavar="N+M", help="Boards that take part on each of the two (default: 3+3).")
 @click.option("--epoch", metavar="TIME", help="Moment of the mission to start at, ISO 8601 UTC.")
-@click.option("--wait", metavar="DURATION", help="Queue so long for boards that another person has leased.")
+@click.option(
+    "--wait",
+    "lease_wait",
+    metavar="DURATION",
+    help="Queue so long for boards that another person has leased.",
+)
 @click.option("--no-clean", is_flag=True, help="Do not look for what killed runs left.")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
 def run_campaign(
     plan_dir: Path,
     lab_path: Path | None,
     bench_name: str | None,
-    on: str | None,
-    split: str | None,
-    epoch: str | None,
-    wait: str | None,
     no_clean: bool,
     pytest_arguments: tuple[str, ...],
+    **choices: str | None,  # on, split, epoch, lease_wait
 ) -> int:
     """Run the tests of PLAN in order and make the report. All further arguments are pytest's.
 
@@ -69,20 +66,13 @@ def run_campaign(
     Exit code: 0 PASS   1 FAIL   2 configuration error   3 INCONCLUSIVE
     """
     plan_dir, lab_path = paths.plan_folder(plan_dir), paths.lab_file(lab_path) if lab_path else None
-    check_arguments(plan_dir, lab_path, bench_name, on, split)
+    check_arguments(plan_dir, lab_path, bench_name, choices["on"], choices["split"])
     if not bench_name:
         prepare()
-    chosen = [
-        argument
-        for option, value in (
-            ("--hil-on", on),
-            ("--hil-split", split),
-            ("--hil-epoch", epoch),
-            ("--hil-lease-wait", wait),
-        )
-        if value
-        for argument in (option, value)
-    ]
+    chosen: list[str] = []
+    for option, value in choices.items():
+        if value:
+            chosen += [f"--hil-{option.replace('_', '-')}", value]
     if no_clean:
         chosen.append("--hil-no-clean")
     meta = click.get_current_context().meta
@@ -128,7 +118,6 @@ def prepare() -> None:
     so it is not done unasked.
     """
     from hil.bench.bench import require_root
-    from hil.cli.output import Progress
     from hil.host import packages
     from hil.host import setup as steps
 

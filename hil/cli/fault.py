@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -36,14 +35,17 @@ def list_faults(as_json: bool) -> None:
             ]
         )
         return
-    columns: dict[str, Callable[[str], object]] = {
-        "fault": str,
-        "what it does": lambda name: faults[name].description,
-        "parameters": lambda name: ", ".join(
-            f"{p.name}={p.default:g} ({p.least:g} to {p.most:g})" for p in faults[name].parameters
-        ),
-    }
-    print_rows(faults, columns, empty="no faults are installed")
+    print_rows(
+        faults,
+        {
+            "fault": str,
+            "what it does": lambda name: faults[name].description,
+            "parameters": lambda name: ", ".join(
+                f"{p.name}={p.default:g} ({p.least:g} to {p.most:g})" for p in faults[name].parameters
+            ),
+        },
+        empty="no faults are installed",
+    )
 
 
 @fault.command()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from hil.cli.output import JSON_OPTION, Progress, console, print_json, print_result
+from hil.cli.output import JSON_OPTION, Progress, console, lab_option, print_json, print_result
 
 
 @click.command()
@@ -36,15 +36,10 @@ def setup(check: bool, as_json: bool) -> int:
 
 
 @click.command()
-@click.option(
-    "--lab",
-    "lab_file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Look at the real boards and the shaper host of this lab file as well.",
-)
+@lab_option("Look at the real boards and the shaper host of this lab file as well.")
 @click.option("--root", type=click.Path(path_type=Path, file_okay=False), default=Path("/"), hidden=True)
 @JSON_OPTION
-def doctor(lab_file: Path | None, root: Path, as_json: bool) -> int:
+def doctor(lab_path: Path | None, root: Path, as_json: bool) -> int:
     """Check this host and name what it lacks: why that matters, what to do, and what works without it.
 
     With --lab also the lab file's real boards (power switch, management port and who answers there, console, flight
@@ -59,12 +54,12 @@ def doctor(lab_file: Path | None, root: Path, as_json: bool) -> int:
     from hil.host.doctor import this_host as doctors
 
     checks = doctors.diagnose()
-    if lab_file is not None:
+    if lab_path is not None:
         from hil.core import kinds
         from hil.host.doctor import rack
         from hil.lab.model import load_lab
 
-        lab = load_lab(lab_file)
+        lab = load_lab(lab_path)
         checks += rack.diagnose(lab, root)
         if lab.engine:
             checks += kinds.load(kinds.ENGINES, lab.engine).checks(lab)

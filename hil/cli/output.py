@@ -44,6 +44,13 @@ def duration(text: str) -> float:
         raise click.BadParameter(str(exc)) from exc
 
 
+def timeout_option(default: str, help: str) -> Callable[[F], F]:
+    """Make ``--timeout DURATION``; the command's function gets ``timeout_s``."""
+    return click.option(
+        "--timeout", "timeout_s", type=duration, default=default, show_default=True, help=help
+    )
+
+
 def every_option(default: str, *, least_s: float) -> Callable[[F], F]:
     """Make ``--every DURATION``: an interval of at least ``least_s`` seconds."""
 
@@ -52,9 +59,14 @@ def every_option(default: str, *, least_s: float) -> Callable[[F], F]:
             raise click.BadParameter(f"at least {least_s:g}s")
         return every_s
 
-    settings: dict[str, Any] = {"metavar": "DURATION", "default": default, "show_default": True}
     return click.option(
-        "--every", "every_s", type=interval, help="Interval between two readings.", **settings
+        "--every",
+        "every_s",
+        type=interval,
+        metavar="DURATION",
+        default=default,
+        show_default=True,
+        help="Interval between two readings.",
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hil.cli.completion import run_ids
-from hil.cli.output import JSON_OPTION, note, print_json, print_result, print_table
+from hil.cli.output import JSON_OPTION, note, print_json, print_result, print_rows, print_table
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -42,20 +42,17 @@ def list_runs(plan: str | None, count: int, as_json: bool) -> None:
     nothing = "no run yet; `hil campaign run testplans/six_gpu --lab lab/virtual.yaml` makes one"
     if every:
         nothing = f"no run of plan {plan}; plans with runs: {', '.join(sorted({run.plan for run in every}))}"
-    print_table(
-        ["run", "started (UTC)", "plan", "lab", "state", "verdict", "tests"],
-        [
-            (
-                run.run_id,
-                run.started_utc[:19].replace("T", " "),
-                run.plan,
-                run.lab,
-                run.state if run.directory.is_dir() else "deleted",
-                run.verdict or "-",
-                _counts(run),
-            )
-            for run in chosen
-        ],
+    print_rows(
+        chosen,
+        {
+            "run": lambda run: run.run_id,
+            "started (UTC)": lambda run: run.started_utc[:19].replace("T", " "),
+            "plan": lambda run: run.plan,
+            "lab": lambda run: run.lab,
+            "state": lambda run: run.state if run.directory.is_dir() else "deleted",
+            "verdict": lambda run: run.verdict or "-",
+            "tests": _counts,
+        },
         empty=nothing,
         optional=["started (UTC)", "state", "plan", "tests"],
     )
@@ -106,9 +103,7 @@ def _counts(run: Run) -> str:
 @JSON_OPTION
 def open_report(run_id: str, only_print: bool, as_json: bool) -> None:
     """Open the report of a run in a browser; makes it first when a crash prevented it."""
-    run = _kept(run_id)
-    page = run.report if run.report and run.report.is_file() else _make_report(run)
-    print_result(as_json, {"run": run.run_id, "report": str(page)}, str(page))
+    page = _report(run_id, as_json, again=False)
     if not (as_json or only_print) and not webbrowser.open(page.as_uri()):
         note("no browser here; open the file above")
 
@@ -118,14 +113,16 @@ def open_report(run_id: str, only_print: bool, as_json: bool) -> None:
 @JSON_OPTION
 def report(run_id: str, as_json: bool) -> None:
     """Make the report of a run again, also of one that crashed half-way, and print its path."""
-    run = _kept(run_id)
-    page = _make_report(run)
-    print_result(as_json, {"run": run.run_id, "report": str(page)}, str(page))
+    _report(run_id, as_json, again=True)
 
 
-def _kept(run_id: str) -> Run:
-    """Return a run whose directory is there; ConfigurationError when it was deleted."""
+def _report(run_id: str, as_json: bool, *, again: bool) -> Path:
+    """Print the path of a run's report, made now if it is missing or wanted ``again``; return it.
+
+    ConfigurationError when the run's directory was deleted, or it still runs.
+    """
     from hil.evidence import store
+    from hil.report.make import make_report
 
     run = store.get_run(run_id)
     if not run.directory.is_dir():
@@ -133,12 +130,12 @@ def _kept(run_id: str) -> Run:
             f"run {run.run_id}: its directory was deleted ({run.directory})",
             remedy="`hil runs show` has what the list kept of it",
         )
-    return run
-
-
-def _make_report(run: Run) -> Path:
-    from hil.report.make import make_report
-
-    if run.state == "running":
-        raise ConfigurationError(f"run {run.run_id} is still running", remedy="its report is made at its end")
-    return make_report(run.directory)
+    page = run.report
+    if again or page is None or not page.is_file():
+        if run.state == "running":
+            raise ConfigurationError(
+                f"run {run.run_id} is still running", remedy="its report is made at its end"
+            )
+        page = make_report(run.directory)
+    print_result(as_json, {"run": run.run_id, "report": str(page)}, str(page))
+    return page

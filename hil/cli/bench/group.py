@@ -10,7 +10,16 @@ from typing import Any
 import click
 
 from hil.cli.completion import bench_names
-from hil.cli.output import JSON_OPTION, Progress, duration, every_option, plural, print_json, print_table
+from hil.cli.output import (
+    JSON_OPTION,
+    Progress,
+    duration,
+    every_option,
+    lab_option,
+    plural,
+    print_json,
+    print_rows,
+)
 from hil.cli.select_bench import bench_argument, default_name, pick
 from hil.errors import ConfigurationError
 
@@ -23,7 +32,7 @@ def bench() -> None:
 
 
 @bench.command()
-@click.option("--lab", "lab_path", required=True, type=click.Path(path_type=Path), help="Lab file.")
+@lab_option("Lab file.", required=True)
 @click.option(
     "--name",
     "--bench",
@@ -31,9 +40,7 @@ def bench() -> None:
     metavar="NAME",
     help="Name of the bench: letters and digits (default: from the lab file's name).",
 )
-@click.option(
-    "--epoch", metavar="TIME", help="Moment of the mission to start at, ISO 8601 UTC (labs with an orbit)."
-)
+@click.option("--epoch", metavar="TIME", help="Mission time to start at, ISO 8601 UTC (labs with an orbit).")
 @click.option(
     "--wait", "wait_s", type=duration, help="Queue so long for boards that another person has leased."
 )
@@ -90,8 +97,7 @@ def status(name: str | None, bench_name: str | None, as_json: bool) -> int:
         )
     rows: list[dict[str, Any]] = []
     for each in [name] if name else known:
-        state = read_state(each)
-        live = is_live(each)
+        state, live = read_state(each), is_live(each)
         row: dict[str, Any] = asdict(state) if state else {"name": each, "status": "unknown"}
         if not live and row["status"] in ("starting", "up", "unknown"):
             row["status"] = "lost" if state else "not up"
@@ -99,19 +105,16 @@ def status(name: str | None, bench_name: str | None, as_json: bool) -> int:
     if as_json:
         print_json(rows)
     else:
-        print_table(
-            ["bench", "status", "lab", "links by", "since (UTC)", "step"],
-            [
-                (
-                    r["name"],
-                    r["status"],
-                    r.get("lab_path", ""),
-                    (r.get("engine") or {}).get("kind", ""),
-                    str(r.get("started_utc", "")).removesuffix("+00:00"),
-                    r.get("step", ""),
-                )
-                for r in rows
-            ],
+        print_rows(
+            rows,
+            {
+                "bench": lambda r: r["name"],
+                "status": lambda r: r["status"],
+                "lab": lambda r: r.get("lab_path", ""),
+                "links by": lambda r: (r.get("engine") or {}).get("kind", ""),
+                "since (UTC)": lambda r: str(r.get("started_utc", "")).removesuffix("+00:00"),
+                "step": lambda r: r.get("step", ""),
+            },
             empty="no bench is up; `hil bench up --lab lab/virtual.yaml` brings one up",
             optional=["since (UTC)", "links by", "step"],
         )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hil.cli.completion import board_names
-from hil.cli.output import JSON_OPTION, clean_lines, duration, print_json
-from hil.cli.select_bench import board_of, on_bench, on_board
+from hil.cli.output import JSON_OPTION, clean_lines, print_json, timeout_option
+from hil.cli.select_bench import attach, bench_option, board_argument, board_of, on_bench, on_board
 from hil.errors import ConfigurationError, HilError
 
 if TYPE_CHECKING:
@@ -24,25 +24,19 @@ VIA = click.option(
     show_default=True,
     help="Network to use.",
 )
-TIMEOUT = click.option(
-    "--timeout",
-    "timeout_s",
-    type=duration,
-    default="60s",
-    show_default=True,
-    help="Time that COMMAND may take.",
-)
+TIMEOUT = timeout_option("60s", "Time that COMMAND may take.")
 
 
 @click.command()
-@on_board
+@board_argument
+@bench_option
 @click.option("--log", "mode", flag_value="log", help="Print the log so far, and end.")
 @click.option(
     "--follow", "mode", flag_value="follow", help="Print the log and go on with new lines, read-only."
 )
 @click.option("--url", "mode", flag_value="url", help="Print the URL for pyserial, and end.")
 @click.option("--stamps", is_flag=True, help="With --log and --follow: the time (UTC) before each line.")
-def console(board: Board, mode: str | None, stamps: bool) -> None:
+def console(name: str, bench_name: str | None, mode: str | None, stamps: bool) -> None:
     """Open the serial console of a board; Ctrl-] ends it. It survives power cycles of the board.
 
     It begins with the last lines so far. Several people can use it at once: each sees everything, and every key is
@@ -52,22 +46,23 @@ def console(board: Board, mode: str | None, stamps: bool) -> None:
 
     if stamps and mode not in ("log", "follow"):
         raise ConfigurationError(
-            "--stamps is for the log", remedy=f"hil board console {board.name} --follow --stamps"
+            "--stamps is for the log", remedy=f"hil board console {name} --follow --stamps"
         )
-    serial_console = board.console
-    if mode == "url":
-        click.echo(serial_console.url)
-    elif mode in ("log", "follow"):
-        with suppress(KeyboardInterrupt):  # the usual end of --follow
-            console_log.print_log(serial_console.log, follow=mode == "follow", stamps=stamps)
-    elif not sys.stdin.isatty():
-        raise ConfigurationError(
-            "the console needs a terminal", remedy="for scripts: `hil board console NAME --log` or --follow"
-        )
-    else:
-        greeting = f"[console of {board.name}: Enter wakes it up, Ctrl-] ends it]\r\n"
-        terminal.interact(serial_console.url, serial_console.log, greeting=greeting)
-        click.echo("\r\nconsole closed", err=True)
+    with attach(bench_name) as bench:
+        serial_console = board_of(bench, name).console
+        if mode == "url":
+            click.echo(serial_console.url)
+        elif mode in ("log", "follow"):
+            with suppress(KeyboardInterrupt):  # the usual end of --follow
+                console_log.print_log(serial_console.log, follow=mode == "follow", stamps=stamps)
+        elif not sys.stdin.isatty():
+            raise ConfigurationError(
+                "the console needs a terminal", remedy="for scripts: `hil board console NAME --log`, --follow"
+            )
+        else:
+            greeting = f"[console of {name}: Enter wakes it up, Ctrl-] ends it]\r\n"
+            terminal.interact(serial_console.url, serial_console.log, greeting=greeting)
+            click.echo("\r\nconsole closed", err=True)
 
 
 @click.command()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hil.cli.output import JSON_OPTION, duration, print_result
+from hil.cli.output import JSON_OPTION, print_result, timeout_option
 from hil.cli.select_bench import on_board
 
 if TYPE_CHECKING:
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from hil.boards.ssh.transfer import Transferred
 
 
-TIMEOUT = click.option(
-    "--timeout", "deadline_s", type=duration, default="15m", show_default=True, help="Give up after so long."
-)
+TIMEOUT = timeout_option("15m", "Give up after so long.")
 
 
 @click.command()
@@ -28,7 +26,7 @@ TIMEOUT = click.option(
 @click.argument("remote")
 @TIMEOUT
 @JSON_OPTION
-def push(board: Board, local: Path, remote: str, deadline_s: float, as_json: bool) -> None:
+def push(board: Board, local: Path, remote: str, timeout_s: float, as_json: bool) -> None:
     """Copy a file to a board, to a file or into a folder.
 
     A connection that breaks is opened again and goes on where it was, until --timeout.
@@ -36,7 +34,7 @@ def push(board: Board, local: Path, remote: str, deadline_s: float, as_json: boo
     from hil.boards.ssh import transfer
 
     opener = transfer.opener_of(board)
-    done = transfer.push(opener, local, remote, deadline_s=deadline_s, progress=_percent())
+    done = transfer.push(opener, local, remote, deadline_s=timeout_s, progress=_percent())
     _print_transfer(done, f"{board.name}: {remote}", as_json)
 
 
@@ -46,12 +44,12 @@ def push(board: Board, local: Path, remote: str, deadline_s: float, as_json: boo
 @click.argument("local", type=click.Path(path_type=Path))
 @TIMEOUT
 @JSON_OPTION
-def pull(board: Board, remote: str, local: Path, deadline_s: float, as_json: bool) -> None:
+def pull(board: Board, remote: str, local: Path, timeout_s: float, as_json: bool) -> None:
     """Copy a file from a board, to a file or into a folder; a broken connection is opened again, as with `push`."""
     from hil.boards.ssh import transfer
 
     opener = transfer.opener_of(board)
-    done = transfer.pull(opener, remote, local, deadline_s=deadline_s, progress=_percent())
+    done = transfer.pull(opener, remote, local, deadline_s=timeout_s, progress=_percent())
     _print_transfer(done, str(local), as_json)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -44,18 +43,21 @@ def list_boards(bench: Bench, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    columns: dict[str, Callable[[dict[str, Any]], object]] = {
-        "board": lambda r: r["name"],
-        "spacecraft": lambda r: r["spacecraft"],
-        "fidelity": lambda r: r["fidelity"],
-        "power": lambda r: r["power"] or "?",
-        "runs slot": lambda r: r["running"] or "-",
-        "starts next": lambda r: r["active"] or "-",
-        "confirmed": lambda r: ", ".join(r["good"]) or "-",
-        "management": lambda r: r["addresses"]["management"] or "-",
-        "flight": lambda r: r["addresses"]["flight"] or "-",
-    }
-    print_rows(rows, columns, optional=["fidelity", "confirmed", "starts next", "spacecraft", "runs slot"])
+    print_rows(
+        rows,
+        {
+            "board": lambda r: r["name"],
+            "spacecraft": lambda r: r["spacecraft"],
+            "fidelity": lambda r: r["fidelity"],
+            "power": lambda r: r["power"] or "?",
+            "runs slot": lambda r: r["running"] or "-",
+            "starts next": lambda r: r["active"] or "-",
+            "confirmed": lambda r: ", ".join(r["good"]) or "-",
+            "management": lambda r: r["addresses"]["management"] or "-",
+            "flight": lambda r: r["addresses"]["flight"] or "-",
+        },
+        optional=["fidelity", "confirmed", "starts next", "spacecraft", "runs slot"],
+    )
     for row in rows:
         for problem in row["problems"]:
             note(f"{row['name']}: {problem}")
@@ -185,15 +187,17 @@ def slots(board: Board, following: Slot | None, as_json: bool) -> None:
 
 
 def _print_slots(rows: list[dict[str, Any]]) -> None:
-    columns: dict[str, Callable[[dict[str, Any]], object]] = {
-        "slot": lambda r: r["slot"],
-        "runs": lambda r: "yes" if r["running"] else "-",
-        "starts next": lambda r: "yes" if r["next"] else "-",
-        "bootable": lambda r: "yes" if r["bootable"] else "NO",
-        "tries left": lambda r: r["retries"],
-        "confirmed": lambda r: "yes" if r["confirmed"] else "-",
-    }
-    print_rows(rows, columns)
+    print_rows(
+        rows,
+        {
+            "slot": lambda r: r["slot"],
+            "runs": lambda r: "yes" if r["running"] else "-",
+            "starts next": lambda r: "yes" if r["next"] else "-",
+            "bootable": lambda r: "yes" if r["bootable"] else "NO",
+            "tries left": lambda r: r["retries"],
+            "confirmed": lambda r: "yes" if r["confirmed"] else "-",
+        },
+    )
 
 
 for command in (console, flash, mode, power, pull, push, qualify, recovery, reset, run, shell, watch):

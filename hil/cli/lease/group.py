@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hil.cli.completion import lease_names
-from hil.cli.output import JSON_OPTION, Progress, duration, print_json, print_result, print_table
+from hil.cli.output import (
+    JSON_OPTION,
+    Progress,
+    duration,
+    lab_option,
+    print_json,
+    print_result,
+    print_rows,
+    timeout_option,
+)
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -33,12 +43,7 @@ STORE = click.option(
     type=click.Path(path_type=Path),
     help="Lease store of this lab controller (default: leases.db in this program's home).",
 )
-LAB = click.option(
-    "--lab",
-    "lab_path",
-    type=click.Path(path_type=Path),
-    help="Lab file: BOARD may then be a plain name, and no BOARD means all of them.",
-)
+LAB = lab_option("Lab file: BOARD may then be a plain name, and no BOARD means all of them.")
 HOLDER = click.option(
     "--as", "holder", metavar="NAME", default="", help="Holder's name (default: the user's)."
 )
@@ -60,26 +65,20 @@ def lease() -> None:
     help="Without COMMAND: length of the lease (default 2h). With one: how long the lease outlives a holder on a host "
     "that is not seen any more (default 60s); it is renewed while COMMAND runs.",
 )
-@click.option(
-    "--wait",
-    "wait_s",
-    type=duration,
-    help="Queue for at most so long (default: refuse at once).",
-)
+@click.option("--wait", "wait_s", type=duration, help="Queue for at most so long (default: refuse at once).")
 @HOLDER
 @STORE
 @JSON_OPTION
 @click.pass_context
 def take(
     ctx: click.Context,
+    /,
     boards: tuple[str, ...],
     lab_path: Path | None,
-    purpose: str,
     ttl_s: float | None,
-    wait_s: float | None,
-    holder: str,
     store: Path | None,
     as_json: bool,
+    **asked: Any,  # purpose, wait_s, holder
 ) -> int:
     """Take boards, all or none; with COMMAND, hold them while it runs.
 
@@ -98,7 +97,6 @@ def take(
         raise ConfigurationError("--json is for leases without COMMAND", remedy="leave one of them out")
     keys = board_keys(boards, lab_path)
     leases = Leases(store)
-    asked: dict[str, Any] = {"holder": holder, "purpose": purpose, "wait_s": wait_s}
     if argv is None:
         with Progress() as progress:
             entry = leases.reserve(keys, ttl_s=ttl_s or PERSON_TTL_S, progress=progress.say, **asked)
@@ -124,33 +122,35 @@ def list_leases(store: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({"leases": [document(c) for c in held], "queue": [document(c) for c in queue]})
         return
-    print_table(
-        ["lease", "boards", "holder", "host", "for", "since", "until", "left", "held by"],
-        [
-            (
-                c.id,
-                boards_text(c.boards),
-                c.holder,
-                c.origin.host,
-                c.purpose,
-                utc(c.taken),
-                utc(c.expires),
-                span(c.left_s),
-                "person" if c.by_person else f"process {c.pid}, renewed",
-            )
-            for c in held
-        ],
+    shared: dict[str, Callable[[LeaseEntry], object]] = {
+        "boards": lambda c: boards_text(c.boards),
+        "holder": lambda c: c.holder,
+        "host": lambda c: c.origin.host,
+        "for": lambda c: c.purpose,
+    }
+    print_rows(
+        held,
+        {
+            "lease": lambda c: c.id,
+            **shared,
+            "since": lambda c: utc(c.taken),
+            "until": lambda c: utc(c.expires),
+            "left": lambda c: span(c.left_s),
+            "held by": lambda c: "person" if c.by_person else f"process {c.pid}, renewed",
+        },
         empty="no board is leased",
         optional=["since", "held by", "left", "host"],
     )
     if queue:
         click.echo()
-        print_table(
-            ["place", "id", "boards", "holder", "host", "for", "waits since"],
-            [
-                (c.position, c.id, boards_text(c.boards), c.holder, c.origin.host, c.purpose, utc(c.asked))
-                for c in queue
-            ],
+        print_rows(
+            queue,
+            {
+                "place": lambda c: c.position,
+                "id": lambda c: c.id,
+                **shared,
+                "waits since": lambda c: utc(c.asked),
+            },
             optional=["waits since", "id", "host"],
         )
 
@@ -199,18 +199,11 @@ def free(
 @lease.command()
 @click.argument("boards", nargs=-1, metavar="[BOARD]...")
 @LAB
-@click.option(
-    "--timeout",
-    "wait_s",
-    type=duration,
-    default="1h",
-    show_default=True,
-    help="Give up after so long.",
-)
+@timeout_option("1h", "Give up after so long.")
 @STORE
 @JSON_OPTION
 def wait(
-    boards: tuple[str, ...], lab_path: Path | None, wait_s: float, store: Path | None, as_json: bool
+    boards: tuple[str, ...], lab_path: Path | None, timeout_s: float, store: Path | None, as_json: bool
 ) -> None:
     """Wait until these boards are free and without a queue. Takes no lease: `take --wait` does."""
     from hil.leases.leases import Leases
@@ -218,7 +211,7 @@ def wait(
 
     keys = board_keys(boards, lab_path)
     with Progress() as progress:
-        Leases(store).wait_free(keys, wait_s=wait_s, progress=progress.say)
+        Leases(store).wait_free(keys, wait_s=timeout_s, progress=progress.say)
     print_result(as_json, {"free": keys}, f"free: {boards_text(keys)}")
 
 
@@ -278,21 +271,15 @@ def board_keys(boards: tuple[str, ...], lab_path: Path | None) -> list[str]:
 
 def document(entry: LeaseEntry) -> dict[str, Any]:
     """Return a lease or a place in the queue for JSON; times are UTC."""
+    plain = ("id", "holder", "purpose", "pid", "within", "position")
+    moments = ("asked", "taken", "renewed", "expires")
     return {
-        "id": entry.id,
+        **{key: getattr(entry, key) for key in plain},
+        **{key: moment and moment.isoformat() for key in moments for moment in [getattr(entry, key)]},
         "boards": sorted(entry.boards),
-        "holder": entry.holder,
         "host": entry.origin.host,
-        "purpose": entry.purpose,
         "person": entry.by_person,
-        "pid": entry.pid,
-        "within": entry.within,
-        "asked": entry.asked.isoformat(),
-        "taken": entry.taken.isoformat() if entry.taken else None,
-        "renewed": entry.renewed.isoformat(),
-        "expires": entry.expires.isoformat() if entry.expires else None,
         "left_s": round(entry.left_s, 1),
-        "position": entry.position,
     }
 
 

@@ -19,23 +19,23 @@ from hil.cli.output import (
     plural,
     print_json,
     print_result,
+    print_rows,
     print_table,
     rate,
     write_output,
 )
-from hil.cli.select_bench import F, attach, bench_option
+from hil.cli.select_bench import on_bench
 from hil.core import paths
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from hil.bench.bench import Bench
     from hil.lab.model import Lab
-    from hil.links.link_box import Direction, DirectionStatus, LinkBox, LinkStatus
+    from hil.links.link_box import Direction, End, LinkBox, LinkStatus
     from hil.links.state import LinkState
 
 
-def link_command(command: F) -> F:
-    """Take a link as an argument and ``--bench``; the command's function gets ``name`` and ``bench_name``."""
-    return click.argument("name", metavar="LINK", shell_complete=link_names)(bench_option(command))
+LINK_ARGUMENT = click.argument("name", metavar="LINK", shell_complete=link_names)
 
 
 @click.group()
@@ -44,88 +44,85 @@ def link() -> None:
 
 
 @link.command()
-@bench_option
+@on_bench
 @JSON_OPTION
-def show(bench_name: str | None, as_json: bool) -> None:
+def show(bench: Bench, as_json: bool) -> None:
     """Show each direction of each link: its commanded state, the kernel's state, and counted packets."""
-    with attach(bench_name) as bench:
-        statuses, cut = bench.links.show(), bench.links.cut_links()
-        engine = f"{bench.links.engine}: {bench.links.engine_reason}"
+    statuses, cut = bench.links.show(), bench.links.cut_links()
+    engine = f"{bench.links.engine}: {bench.links.engine_reason}"
     if as_json:
         print_json({"engine": engine, "links": [{**asdict(s), "up": s.up} for s in statuses]})
         return
-    print_table(
-        ["link", "direction", "state", "one way", "rate", "loss", "queue", "sent", "dropped", "waiting"],
-        [_row(status, direction, cut) for status in statuses for direction in ("a_to_b", "b_to_a")],
+    print_rows(
+        [
+            (status.name, direction, one)
+            for status in statuses
+            for direction, one in (
+                (" → ".join(map(_node, (status.a, status.b))), status.a_to_b),
+                (" → ".join(map(_node, (status.b, status.a))), status.b_to_a),
+            )
+        ],
+        {
+            "link": lambda row: row[0],
+            "direction": lambda row: row[1],
+            "state": lambda row: "cut" if row[0] in cut else "up" if row[2].commanded.up else "down",
+            "one way": lambda row: delay(row[2].commanded.delay_us),
+            "rate": lambda row: (
+                rate(row[2].commanded.rate_bps) + ("" if row[2].kernel else " (kernel: nothing)")
+            ),
+            "loss": lambda row: f"{row[2].commanded.mean_loss_ppm} ppm",
+            "queue": lambda row: f"{row[2].limit_packets} pkt",
+            "sent": lambda row: f"{row[2].sent_packets} pkt",
+            "dropped": lambda row: f"{row[2].dropped_packets} pkt",
+            "waiting": lambda row: f"{row[2].queued_packets} pkt",
+        },
         optional=["waiting", "queue", "sent", "dropped", "loss"],
     )
     click.echo(f"shaped by {engine}")
 
 
-def _row(status: LinkStatus, direction: str, cut: frozenset[str]) -> tuple[object, ...]:
-    one: DirectionStatus = getattr(status, direction)
-    ends = [_node(status.a.namespace), _node(status.b.namespace)]
-    if direction == "b_to_a":
-        ends.reverse()
-    commanded = one.commanded
-    differs = "" if one.kernel else " (kernel: nothing)"
-    return (
-        status.name,
-        " → ".join(ends),
-        "cut" if status.name in cut else "up" if commanded.up else "down",
-        delay(commanded.delay_us),
-        rate(commanded.rate_bps) + differs,
-        f"{commanded.mean_loss_ppm} ppm",
-        f"{one.limit_packets} pkt",
-        f"{one.sent_packets} pkt",
-        f"{one.dropped_packets} pkt",
-        f"{one.queued_packets} pkt",
-    )
-
-
-def _node(namespace: str) -> str:
-    return namespace.rsplit(".", 1)[-1]
+def _node(end: End) -> str:
+    return end.namespace.rsplit(".", 1)[-1]
 
 
 @link.command()
 @click.argument("start")
 @click.argument("end")
-@bench_option
+@on_bench
 @JSON_OPTION
-def path(start: str, end: str, bench_name: str | None, as_json: bool) -> int:
+def path(bench: Bench, start: str, end: str, as_json: bool) -> int:
     """List the links on the way from START to END now: boards, spacecraft or the ground station.
 
     Exit code 3 when there is no way at this moment.
     """
     from hil.lab.routes import path as way
 
-    with attach(bench_name) as bench:
-        ends = [_lab_node(bench.lab, name) for name in (start, end)]
-        usable = (
-            bench.orbit.usable() if bench.orbit else frozenset(bench.links.links)
-        ) - bench.links.cut_links()
-        names = way(bench.lab, ends[0], ends[1], usable)
-        hops: list[tuple[str, str, str, int]] = []  # link, from, to, one-way delay in us
-        here = ends[0]
-        for name in names or []:
-            near, far = bench.lab.link(name).between
-            direction: Direction = "a_to_b" if here == near else "b_to_a"
-            there = far if here == near else near
-            delay_us = bench.links.commanded(name, direction).delay_us
-            hops.append((name, here, there, delay_us))
-            here = there
+    here, last = (_lab_node(bench.lab, name) for name in (start, end))
+    planned = bench.orbit.usable() if bench.orbit else frozenset(bench.links.links)
+    names = way(bench.lab, here, last, planned - bench.links.cut_links())
+    document: dict[str, Any] = {"from": here, "to": last, "reachable": names is not None}
+    hops: list[dict[str, Any]] = []
+    for name in names or []:
+        near, far = bench.lab.link(name).between
+        direction: Direction = "a_to_b" if here == near else "b_to_a"
+        there = far if here == near else near
+        delay_us = bench.links.commanded(name, direction).delay_us
+        hops.append({"link": name, "from": here, "to": there, "delay_us": delay_us})
+        here = there
     if as_json:
-        rows = [dict(zip(("link", "from", "to", "delay_us"), hop, strict=True)) for hop in hops]
-        print_json({"from": ends[0], "to": ends[1], "reachable": names is not None, "hops": rows})
+        print_json(document | {"hops": hops})
     elif names is None:
-        click.echo(f"no way from {ends[0]} to {ends[1]} at this moment")
+        click.echo(f"no way from {here} to {last} at this moment")
     else:
         print_table(
             ["hop", "link", "from", "to", "one way"],
-            [(i, *hop[:3], delay(hop[3])) for i, hop in enumerate(hops, 1)],
+            [
+                (i, hop["link"], hop["from"], hop["to"], delay(hop["delay_us"]))
+                for i, hop in enumerate(hops, 1)
+            ],
             empty=f"{start} and {end} are on the same spacecraft",
         )
-        click.echo(f"light time {delay(sum(hop[3] for hop in hops))}, {plural(len(hops), 'hop')}")
+        click.echo(f"light time {delay(sum(hop['delay_us'] for hop in hops))}, {plural(len(hops), 'hop')}")
     return 0 if names is not None else 3
 
 
@@ -143,7 +140,8 @@ def _lab_node(lab: Lab, name: str) -> str:
 
 
 @link.command("set")
-@link_command
+@LINK_ARGUMENT
+@on_bench
 @click.option(
     "--direction", type=click.Choice(["both", "a-to-b", "b-to-a"]), default="both", show_default=True
 )
@@ -151,33 +149,20 @@ def _lab_node(lab: Lab, name: str) -> str:
 @click.option("--rate-bps", type=int, help="Rate in bit/s; 0 is no limit.")
 @click.option("--loss-ppm", type=int, help="Packets lost per million, independent of each other.")
 @JSON_OPTION
-def set_link(
-    name: str,
-    bench_name: str | None,
-    direction: str,
-    delay_us: int | None,
-    rate_bps: int | None,
-    loss_ppm: int | None,
-    as_json: bool,
-) -> None:
+def set_link(bench: Bench, name: str, direction: str, as_json: bool, **named: int | None) -> None:
     """Change a link; what is not named stays as it is."""
-    changes: dict[str, Any] = {
-        key: value
-        for key, value in (("delay_us", delay_us), ("rate_bps", rate_bps), ("loss_ppm", loss_ppm))
-        if value is not None
-    }
+    changes: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
     if not changes:
         raise ConfigurationError("nothing to change", remedy="give --delay-us, --rate-bps or --loss-ppm")
     if "loss_ppm" in changes:
         changes["gemodel"] = None  # one loss model at a time
-    with attach(bench_name) as bench:
-        now = _status(bench.links, name)
-        states: dict[str, LinkState] = {
-            key: replace(getattr(now, key).commanded, **changes)
-            for key in ("a_to_b", "b_to_a")
-            if direction in ("both", key.replace("_", "-"))
-        }
-        bench.links.set(name, **states)
+    now = _status(bench.links, name)
+    states: dict[str, LinkState] = {
+        key: replace(getattr(now, key).commanded, **changes)
+        for key in ("a_to_b", "b_to_a")
+        if direction in ("both", key.replace("_", "-"))
+    }
+    bench.links.set(name, **states)
     if as_json:
         print_json({"link": name, **{key: asdict(state) for key, state in states.items()}})
         return
@@ -194,27 +179,28 @@ def _status(links: LinkBox, name: str) -> LinkStatus:
 
 
 @link.command()
-@link_command
+@LINK_ARGUMENT
+@on_bench
 @JSON_OPTION
-def cut(name: str, bench_name: str | None, as_json: bool) -> None:
+def cut(bench: Bench, name: str, as_json: bool) -> None:
     """Cut a link in both directions; what is in flight still arrives, as light would."""
-    with attach(bench_name) as bench:
-        bench.links.cut(name)
+    bench.links.cut(name)
     print_result(as_json, {"link": name, "state": "cut"}, f"{name}: cut")
 
 
 @link.command()
-@link_command
+@LINK_ARGUMENT
+@on_bench
 @JSON_OPTION
-def restore(name: str, bench_name: str | None, as_json: bool) -> None:
+def restore(bench: Bench, name: str, as_json: bool) -> None:
     """Restore a link as it was before the cut."""
-    with attach(bench_name) as bench:
-        bench.links.restore(name)
+    bench.links.restore(name)
     print_result(as_json, {"link": name, "state": "restored"}, f"{name}: restored")
 
 
 @link.command(cls=RenamedOptions, renamed={"--interval-ms": ("--interval", "{}ms")})
-@link_command
+@LINK_ARGUMENT
+@on_bench
 @click.option(
     "-n", "count", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Probes each way."
 )
@@ -222,21 +208,20 @@ def restore(name: str, bench_name: str | None, as_json: bool) -> None:
     "--interval", "interval_s", type=duration, default="10ms", show_default=True, help="Between probes."
 )
 @JSON_OPTION
-def probe(name: str, bench_name: str | None, count: int, interval_s: float, as_json: bool) -> int:
+def probe(bench: Bench, name: str, count: int, interval_s: float, as_json: bool) -> int:
     """Send small packets over a link, both ways, and time them one way. Exit code 3 when none arrives."""
     if not 0.001 <= interval_s <= 1:
         raise click.BadParameter("the interval must be 1 ms to 1 s")
     from hil.links.calibration.calibrate import percentile
     from hil.links.calibration.probe import Probe, collect, pace, warm_up
 
-    with attach(bench_name) as bench:
-        status = _status(bench.links, name)
-        with Probe(status, "a_to_b") as there, Probe(status, "b_to_a") as back:
-            probes = [there, back]
-            warm_up(probes, deadline_s=1.0)
-            pace(probes, count=count, interval_s=interval_s)
-            quiet_s = 0.3 + max(p.commanded.delay_us for p in (status.a_to_b, status.b_to_a)) / 1e6
-            probed = [(p, collect(p, expected=count, quiet_s=quiet_s)) for p in probes]
+    status = _status(bench.links, name)
+    with Probe(status, "a_to_b") as there, Probe(status, "b_to_a") as back:
+        probes = [there, back]
+        warm_up(probes, deadline_s=1.0)
+        pace(probes, count=count, interval_s=interval_s)
+        quiet_s = 0.3 + max(p.commanded.delay_us for p in (status.a_to_b, status.b_to_a)) / 1e6
+        probed = [(p, collect(p, expected=count, quiet_s=quiet_s)) for p in probes]
     documents: list[dict[str, Any]] = []
     rows: list[tuple[object, ...]] = []
     for one, arrivals in probed:
@@ -259,7 +244,7 @@ def probe(name: str, bench_name: str | None, count: int, interval_s: float, as_j
 
 @link.command(cls=RenamedOptions, renamed={"--page": ("--output", "{}")})
 @click.argument("names", nargs=-1, metavar="[LINK]...", shell_complete=link_names)
-@bench_option
+@on_bench
 @click.option("--no-outage", is_flag=True, help="Do not cut the links for the outage figures.")
 @click.option(
     "-o",
@@ -269,7 +254,7 @@ def probe(name: str, bench_name: str | None, count: int, interval_s: float, as_j
 )
 @JSON_OPTION
 def calibrate(
-    names: tuple[str, ...], bench_name: str | None, no_outage: bool, output: Path | None, as_json: bool
+    bench: Bench, names: tuple[str, ...], no_outage: bool, output: Path | None, as_json: bool
 ) -> int:
     """Measure delay, jitter, rate, loss and outages of links on real packets, and write a page with plots.
 
@@ -281,15 +266,13 @@ def calibrate(
     from hil.links.calibration.calibrate import calibrate as measure
     from hil.report.calibration.page import calibration_page
 
-    with attach(bench_name) as bench, Progress() as progress:
+    with Progress() as progress:
         progress.begin("calibration")
-        links = bench.links
-        rows = measure(links, links=names or None, outage=not no_outage, progress=progress.say)
-        name, facts = bench.name, facts_of(links)
+        rows = measure(bench.links, links=names or None, outage=not no_outage, progress=progress.say)
     if output is None:
-        output = paths.reports_out() / f"calibration-{name}.html"
+        output = paths.reports_out() / f"calibration-{bench.name}.html"
         output.parent.mkdir(parents=True, exist_ok=True)
-    write_output(output, calibration_page(rows, bench=name, facts=facts))
+    write_output(output, calibration_page(rows, bench=bench.name, facts=facts_of(bench.links)))
     if as_json:
         print_json([jsonable(r) for r in rows])
     else:
