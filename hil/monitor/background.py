@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent import futures
+from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 from hil.core.log import printable
@@ -21,36 +23,30 @@ class BackgroundPoll(Generic[T]):
     def __init__(self, name: str, poll: Callable[[], T]) -> None:
         self._name = name
         self._poll = poll
-        self._thread: threading.Thread | None = None
-        self._result: T | None = None
-        self._error: Exception | None = None
-
-    @property
-    def busy(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
+        self._future: Future[T] | None = None
 
     def begin(self) -> None:
         """Start a poll, unless the last one still runs."""
-        if not self.busy:
-            self._result, self._error = None, None
-            self._thread = threading.Thread(target=self._run, name=f"poll-{self._name}", daemon=True)
-            self._thread.start()
+        if self._future is None or self._future.done():
+            self._future = Future()
+            threading.Thread(
+                target=self._run, args=(self._future,), name=f"poll-{self._name}", daemon=True
+            ).start()
 
     def wait(self, timeout_s: float) -> T | None:
-        """Return the poll's result; None when it has not ended after ``timeout_s``.  Raises what the poll raised."""
-        if self._thread is not None:
-            self._thread.join(max(0.0, timeout_s))
-        if self.busy:
-            return None
-        if self._error is not None:
-            raise self._error
-        return self._result
+        """Return the result of the poll that was begun; None when it has not ended after ``timeout_s``.
 
-    def _run(self) -> None:
+        Raises what the poll raised.
+        """
+        assert self._future is not None
+        futures.wait([self._future], max(0.0, timeout_s))
+        return self._future.result() if self._future.done() else None
+
+    def _run(self, future: Future[T]) -> None:
         try:
-            self._result = self._poll()
-        except Exception as exc:  # raised by wait()
-            self._error = exc
+            future.set_result(self._poll())
+        except Exception as exc:
+            future.set_exception(exc)
 
 
 def one_line(error: Exception) -> str:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hil.bench.campaign_step import read_step
 from hil.bench.state import lease_keys
 from hil.core.wait import SYSTEM_CLOCK, Clock
-from hil.links.link_box import DIRECTIONS, Direction, DirectionStatus, LinkStatus
+from hil.links.link_box import DIRECTIONS, Direction, DirectionStatus
 from hil.monitor.background import BackgroundPoll, one_line
 from hil.monitor.board_watch import BoardWatch
-from hil.monitor.health import BoardHealth, DirectionHealth, Health, LeaseHealth, LinkHealth
+from hil.monitor.health import DirectionHealth, Health, LeaseHealth, LinkHealth
+from hil.monitor.link_delays import LinkDelays
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
     from hil.lab.model import LinkSpec
-    from hil.monitor.link_delays import LinkDelays
 
 DEADLINE_S = 3.0
 SENSORS_EVERY_S = 5.0
@@ -57,11 +56,7 @@ class Monitor(AbstractContextManager["Monitor"]):
             )
             for position, (name, board) in enumerate(bench.boards.items())
         }
-        self._delays: LinkDelays | None = None
-        if probe:
-            from hil.monitor.link_delays import LinkDelays
-
-            self._delays = LinkDelays()
+        self._delays = LinkDelays() if probe else None
         self._links = BackgroundPoll("links", self._look_at_links)
         self._leases = BackgroundPoll("leases", self._look_at_leases)
 
@@ -92,7 +87,7 @@ class Monitor(AbstractContextManager["Monitor"]):
         self._leases.begin()
         links = wait("the link box", self._links)
         leases = wait("the lease store", self._leases)
-        boards: list[BoardHealth] = [watch.wait(left_s()) for watch in self._boards.values()]
+        boards = tuple(watch.wait(left_s()) for watch in self._boards.values())
         state, orbit = bench.state, self._sky
         return Health(
             bench=bench.name,
@@ -101,7 +96,7 @@ class Monitor(AbstractContextManager["Monitor"]):
             took_s=self._clock.monotonic() - begun,
             started_utc=state.started_utc,
             engine={key: str(state.engine.get(key, "")) for key in ("kind", "kernel_release", "profile")},
-            boards=tuple(boards),
+            boards=boards,
             links=links,
             leases=leases,
             step=read_step(bench.name),
@@ -120,38 +115,32 @@ class Monitor(AbstractContextManager["Monitor"]):
         self.close()
 
     def _look_at_links(self) -> tuple[LinkHealth, ...]:
-        found, cut = self._bench.links.show(), self._bench.links.cut_links()
-        measured = self._delays.measure(found) if self._delays is not None else {}
-        return tuple(self._link(status, status.name in cut, measured) for status in found)
-
-    def _link(
-        self, status: LinkStatus, cut: bool, measured: Mapping[tuple[str, Direction], float]
-    ) -> LinkHealth:
-        spec = self._bench.lab.link(status.name)
-        phase, left_s, why = self._phase(status.name)
-        return LinkHealth(
-            name=status.name,
-            kind=spec.kind,
-            up=status.up,
-            cut=cut,
-            directions={
-                direction: _direction(
-                    spec, direction, getattr(status, direction), measured.get((status.name, direction))
-                )
-                for direction in DIRECTIONS
-            },
-            phase=phase,
-            phase_left_s=left_s,
-            phase_why=why,
+        links, cut = self._bench.links.show(), self._bench.links.cut_links()
+        measured = self._delays.measure(links) if self._delays is not None else {}
+        specs = {link.name: self._bench.lab.link(link.name) for link in links}
+        return tuple(
+            LinkHealth(
+                name=link.name,
+                kind=specs[link.name].kind,
+                up=link.up,
+                cut=link.name in cut,
+                directions={
+                    way: _direction(specs[link.name], way, getattr(link, way), measured.get((link.name, way)))
+                    for way in DIRECTIONS
+                },
+                **self._phase(link.name),
+            )
+            for link in links
         )
 
-    def _phase(self, link: str) -> tuple[str | None, float | None, str]:
+    def _phase(self, link: str) -> dict[str, Any]:
+        """Return the fields of the phase of a link that follows the orbit."""
         orbit = self._sky
         if orbit is None or link not in orbit.plan.links:
-            return None, None, ""
+            return {}
         at_s = min(max(0.0, orbit.now_s()), orbit.plan.span_s)  # beyond its plan a link stays as it was last
-        interval = orbit.plan.interval(link, at_s)
-        return interval.phase.value, interval.end_s - at_s, interval.why
+        now = orbit.plan.interval(link, at_s)
+        return {"phase": now.phase.value, "phase_left_s": now.end_s - at_s, "phase_why": now.why}
 
     def _look_at_leases(self) -> tuple[LeaseHealth, ...]:
         from hil.leases.leases import Leases, default_store
@@ -180,12 +169,12 @@ class Monitor(AbstractContextManager["Monitor"]):
 def _direction(
     spec: LinkSpec, direction: Direction, status: DirectionStatus, measured_s: float | None
 ) -> DirectionHealth:
-    ends = spec.between if direction == "a_to_b" else spec.between[::-1]
+    source, target = spec.between if direction == "a_to_b" else spec.between[::-1]
     commanded = status.commanded
     back_ns = status.kernel_delay_ns + status.compensation_ns
     return DirectionHealth(
-        source=ends[0],
-        target=ends[1],
+        source=source,
+        target=target,
         up=commanded.up,
         delay_s=commanded.delay_us / 1e6,
         rate_bps=commanded.rate_bps,

@@ -11,13 +11,15 @@ from hil.boards.capabilities import Feature, SensesOverShell, lacks
 from hil.boards.protocol import Board, BootState, PowerState, Shell
 from hil.core import netns
 from hil.core.wait import SYSTEM_CLOCK, Clock
-from hil.errors import BenchError, DeviceError, HilError
+from hil.errors import HilError
 from hil.monitor.background import BackgroundPoll, one_line
 from hil.monitor.health import BoardHealth, Node, Sensors, SlotHealth
-from hil.onboard.node.contract import PORT, ContractError, Health
+from hil.onboard.node.contract import PORT, Health
 
 if TYPE_CHECKING:
     import socket
+
+    from hil.onboard.node.client import Peer
 
 
 NODE_ANSWER_S = 1.0
@@ -60,11 +62,8 @@ class BoardQuestions:
 
     def ask_slots(self) -> Mapping[str, SlotHealth]:
         """Ask the firmware for the slots; a board that is off need not answer."""
-        boot = self.ask(
-            "the boot control",
-            lambda: self.board.boot.state(),
-            optional=self.health.power == PowerState.OFF or Feature.SLOTS in lacks(self.board),
-        )
+        optional = self.health.power == PowerState.OFF or Feature.SLOTS in lacks(self.board)
+        boot = self.ask("the boot control", lambda: self.board.boot.state(), optional=optional)
         self.note(slots=slots_of(boot) if boot is not None else {})
         return self.health.slots
 
@@ -144,7 +143,7 @@ class BoardWatch:
         self._poll: BackgroundPoll[BoardHealth] = BackgroundPoll(board.name, self._ask_all)
         self._questions = BoardQuestions(board)
         self._shell = KeptShell(board)
-        self._peer: _NodePeer | None = None
+        self._peer: Peer | None = None
         self._kept = _Kept()
 
     def begin(self) -> None:
@@ -191,23 +190,22 @@ class BoardWatch:
 
     def _ask_node(self, questions: BoardQuestions) -> None:
         questions.stage = "the node service"
-        if self._peer is None:
-            self._peer = _NodePeer(self._board)
         try:
-            boot_id, node = self._peer.health()
+            if self._peer is None:
+                self._peer = _connect(self._board)
+            health = Health.from_json(self._peer.json("GET", "/health"))
         except Exception:  # not every OS has one; the shell tells whether the board answers at all
             return
-        if boot_id != self._kept.boot_id:
-            self._forget(power=self._kept.power, boot_id=boot_id)
-        questions.note(reachable=True, node=node, os_version=node.os_version)
+        if health.boot_id != self._kept.boot_id:
+            self._forget(power=self._kept.power, boot_id=health.boot_id)
+        questions.note(reachable=True, node=Node.of(health), os_version=health.os_version)
 
     def _ask_shell(self, questions: BoardQuestions, due: bool) -> None:
         """Read sensors when they are due; without a node service ask whether the OS is there."""
         if due:
+            optional = Feature.SENSORS in lacks(self._board)
             readings = questions.ask(
-                "the sensors",
-                lambda: read_sensors(self._board, self._shell),
-                optional=Feature.SENSORS in lacks(self._board),
+                "the sensors", lambda: read_sensors(self._board, self._shell), optional=optional
             )
             self._kept.sensors = Sensors.of(readings, time.time()) if readings is not None else None
         sensors = self._kept.sensors
@@ -232,33 +230,16 @@ class BoardWatch:
             peer.close()
 
 
-class _NodePeer:
-    """``GET /health`` on a kept connection."""
+def _connect(board: Board) -> Peer:
+    """Return the node service of a board, whose connection is kept."""
+    from hil.onboard.node.client import Peer
 
-    def __init__(self, board: Board) -> None:
-        from hil.onboard.node.client import Peer
+    namespace, address = board.address()
 
-        namespace, address = board.address()
+    def dial(host: str, port: int, timeout_s: float) -> socket.socket:
+        return netns.connect(namespace, (host, port), timeout_s=timeout_s)
 
-        def dial(host: str, port: int, timeout_s: float) -> socket.socket:
-            return netns.connect(namespace, (host, port), timeout_s=timeout_s)
-
-        self._peer = Peer(f"{address}:{PORT}", timeout_s=NODE_ANSWER_S, connector=dial)
-
-    def health(self) -> tuple[str, Node]:
-        """Return boot id and state.  BenchError when it does not answer, DeviceError when the answer makes no sense."""
-        try:
-            answer = self._peer.json("GET", "/health")
-        except OSError as exc:
-            raise BenchError(f"no answer from the node service at {self._peer.address}: {exc}") from exc
-        try:
-            health = Health.from_json(answer)
-        except ContractError as exc:
-            raise DeviceError(f"no health page of a node service at {self._peer.address}: {exc}") from exc
-        return health.boot_id, Node.of(health)
-
-    def close(self) -> None:
-        self._peer.close()
+    return Peer(f"{address}:{PORT}", timeout_s=NODE_ANSWER_S, connector=dial)
 
 
 def _version(shell: Shell) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hil.bench.state import is_up
@@ -12,8 +11,6 @@ from hil.errors import ConfigurationError
 from hil.monitor.metrics import BENCH_UP, BENCH_UP_HELP, METRICS
 
 if TYPE_CHECKING:
-    from wsgiref.simple_server import WSGIServer
-
     from prometheus_client import Metric as Family
 
     from hil.monitor.health import Health
@@ -50,44 +47,31 @@ class BenchCollector:
             yield family
 
 
-class Exporter(AbstractContextManager["Exporter"]):
-    """Serves ``collector`` over HTTP while the block runs.
+@contextmanager
+def serving(collector: BenchCollector, *, host: str = LOOPBACK, port: int = PORT) -> Iterator[int]:
+    """Serve ``collector`` over HTTP while the block runs; yield the port.
 
-    ``host`` is the loopback by default: the page has no password.  Port 0 takes a free one: see ``address``.
+    ``host`` is the loopback by default: the page has no password.  Port 0 takes a free one.
     ConfigurationError when the address cannot be listened on.
     """
+    from prometheus_client import CollectorRegistry, start_http_server
 
-    def __init__(self, collector: BenchCollector, *, host: str = LOOPBACK, port: int = PORT) -> None:
-        self._collector = collector
-        self._host, self._port = host, port
-        self._server: WSGIServer | None = None
-        self._thread: threading.Thread | None = None
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """(host, port) that is listened on."""
-        return self._host, self._server.server_port if self._server else self._port
-
-    def __enter__(self) -> Exporter:
-        from prometheus_client import CollectorRegistry, start_http_server
-
-        # Without auto_describe nothing is collected when it is registered: the first look may not have been taken.
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(self._collector)
-        try:
-            self._server, self._thread = start_http_server(self._port, self._host, registry)
-        except OSError as exc:
-            raise ConfigurationError(
-                f"cannot listen on {self._host}:{self._port}: {exc.strerror or exc}",
-                remedy="is another exporter at work? choose another port with --listen HOST:PORT",
-            ) from exc
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._server is not None and self._thread is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._thread.join(timeout=5)
+    # Without auto_describe nothing is collected when it is registered: the first look may not have been taken.
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(collector)
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as exc:
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port}: {exc.strerror or exc}",
+            remedy="is another exporter at work? choose another port with --listen HOST:PORT",
+        ) from exc
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(timeout=5)
 
 
 def host_and_port(text: str) -> tuple[str, int]:

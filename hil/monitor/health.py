@@ -6,6 +6,7 @@ None, or a name that is absent, means that there was no answer; nothing here sta
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -36,22 +37,21 @@ class Sensors:
     @classmethod
     def of(cls, readings: Mapping[str, float], read_at: float) -> Sensors:
         """From what ``Board.sensors`` gives: names with their unit, of which any may be missing."""
-        megabytes = {name: readings.get(f"ram_{name}_mb") for name in ("used", "total")}
-        percent = {name: readings.get(f"{name}_load_percent") for name in ("gpu", "cpu")}
-        total_mw = readings.get(f"{WHOLE_BOARD}_mw")
+
+        def scaled(name: str, factor: float) -> float | None:
+            return readings[name] * factor if name in readings else None
+
+        total = f"{WHOLE_BOARD}_mw"
+        rails = {name: mw for name, mw in readings.items() if name.endswith("_mw") and name != total}
         return cls(
             read_at=read_at,
             temperatures_c={n.removesuffix("_c"): v for n, v in readings.items() if n.endswith("_c")},
-            rails_w={
-                name.removesuffix("_mw"): value / 1000
-                for name, value in readings.items()
-                if name.endswith("_mw") and name != f"{WHOLE_BOARD}_mw"
-            },
-            board_w=None if total_mw is None else total_mw / 1000,
-            gpu_load=None if percent["gpu"] is None else percent["gpu"] / 100,
-            cpu_load=None if percent["cpu"] is None else percent["cpu"] / 100,
-            memory_used_b=None if megabytes["used"] is None else megabytes["used"] * MIB,
-            memory_total_b=None if megabytes["total"] is None else megabytes["total"] * MIB,
+            rails_w={name.removesuffix("_mw"): mw / 1000 for name, mw in rails.items()},
+            board_w=scaled(total, 1e-3),
+            gpu_load=scaled("gpu_load_percent", 1e-2),
+            cpu_load=scaled("cpu_load_percent", 1e-2),
+            memory_used_b=scaled("ram_used_mb", MIB),
+            memory_total_b=scaled("ram_total_mb", MIB),
         )
 
     @property
@@ -76,16 +76,9 @@ class Node:
     @classmethod
     def of(cls, health: contract.Health) -> Node:
         """Take from a health page what a bench's health shows."""
-        return cls(
-            healthy=health.healthy,
-            problems=health.problems,
-            slot=health.slot,
-            confirmed=health.confirmed,
-            os_version=health.os_version,
-            image_sha256=health.image_sha256,
-            claimed_epoch=health.claim.epoch,
-            committed_epoch=health.committed,
-        )
+        names = ("healthy", "problems", "slot", "confirmed", "os_version", "image_sha256")
+        same = {name: getattr(health, name) for name in names}
+        return cls(**same, claimed_epoch=health.claim.epoch, committed_epoch=health.committed)
 
 
 @dataclass(frozen=True)
@@ -130,6 +123,11 @@ class BoardHealth:
             return self.node.confirmed
         running = next((slot for slot in self.slots.values() if slot.running), None)
         return running.confirmed if running else None
+
+    @property
+    def powered(self) -> bool | None:
+        """Whether power is on; None when the supervisor did not answer."""
+        return None if self.power is None else self.power == "on"
 
     @property
     def wants_attention(self) -> bool:
@@ -209,19 +207,16 @@ class Health:
     problems: tuple[str, ...] = ()
     """What could not be looked at: the link box, the leases; a sentence each."""
 
+    @property
+    def attention(self) -> int:
+        """Boards that need attention, and parts of the bench without an answer."""
+        return sum(board.wants_attention for board in self.boards) + len(self.problems)
+
     def board(self, name: str) -> BoardHealth:
         """KeyError when there is none of that name."""
         return {board.name: board for board in self.boards}[name]
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; moments in ISO 8601."""
-        document: dict[str, Any] = _plain(asdict(self))
+        document: dict[str, Any] = json.loads(json.dumps(asdict(self), default=datetime.isoformat))
         return document
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return value.isoformat() if isinstance(value, datetime) else value

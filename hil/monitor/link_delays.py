@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 
 from hil.errors import BenchError
 from hil.links.calibration.probe import Probe, pace
@@ -18,7 +18,7 @@ GRACE_S = 0.05
 Name = tuple[str, Direction]
 
 
-class LinkDelays(AbstractContextManager["LinkDelays"]):
+class LinkDelays:
     """Probes in both directions of every link; their sockets stay open from one measurement to the next."""
 
     def __init__(self) -> None:
@@ -41,17 +41,12 @@ class LinkDelays(AbstractContextManager["LinkDelays"]):
 
     def _probe(self, link: LinkStatus, direction: Direction) -> Probe | None:
         name = (link.name, direction)
-        if name not in self._probes:
-            try:
+        with suppress(BenchError):
+            if name not in self._probes:
                 self._probes[name] = Probe(link, direction)
-            except BenchError:
-                return None
-        return self._probes[name]
+        return self._probes.get(name)
 
     def close(self) -> None:
         probes, self._probes = self._probes, {}
         for probe in probes.values():
             probe.close()
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()

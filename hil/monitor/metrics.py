@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from operator import attrgetter
+from typing import Any, Literal
 
-from hil.monitor.health import BoardHealth, DirectionHealth, Health, LinkHealth, Node, Sensors, SlotHealth
+from hil.monitor.health import Health
 from hil.orbit.phases import Phase
 
 Series = Iterable[tuple[tuple[str, ...], float | None]]
@@ -35,48 +36,35 @@ class Metric:
                 yield (health.bench, *labels), float(value)
 
 
-def _bench(name: str, help_: str, read: Callable[[Health], float | None]) -> Metric:
-    return Metric(name, "gauge", (), help_, lambda health: [((), read(health))])
+_PARTS: Mapping[str, tuple[tuple[str, ...], Callable[[Health], Iterable[tuple[tuple[str, ...], Any]]]]] = {
+    "bench": ((), lambda h: [((), h)]),
+    "board": (("board",), lambda h: [((b.name,), b) for b in h.boards]),
+    "node": (("board",), lambda h: [((b.name,), b.node) for b in h.boards if b.node]),
+    "slot": (("board", "slot"), lambda h: [((b.name, n), s) for b in h.boards for n, s in b.slots.items()]),
+    "sensors": (("board",), lambda h: [((b.name,), b.sensors) for b in h.boards if b.sensors]),
+    "link": (("link",), lambda h: [((x.name,), x) for x in h.links]),
+    "way": (
+        ("link", "direction"),
+        lambda h: [((x.name, way), facts) for x in h.links for way, facts in x.directions.items()],
+    ),
+    "zone": (("board", "zone"), lambda h: _readings(h, "temperatures_c")),
+    "rail": (("board", "rail"), lambda h: _readings(h, "rails_w")),
+}
+"""Parts of a bench: labels of a figure of each, and (values of these labels, part) of all."""
 
 
-def _board(name: str, help_: str, read: Callable[[BoardHealth], float | None]) -> Metric:
-    return Metric(name, "gauge", ("board",), help_, lambda h: (((b.name,), read(b)) for b in h.boards))
-
-
-def _node(name: str, help_: str, read: Callable[[Node], float | None]) -> Metric:
-    return _board(name, help_, lambda board: read(board.node) if board.node else None)
-
-
-def _slot(name: str, help_: str, read: Callable[[SlotHealth], float]) -> Metric:
-    def series(health: Health) -> Series:
-        return (((b.name, slot), read(facts)) for b in health.boards for slot, facts in b.slots.items())
-
-    return Metric(name, "gauge", ("board", "slot"), help_, series)
-
-
-def _sensor(name: str, help_: str, read: Callable[[Sensors], float | None]) -> Metric:
-    return _board(name, help_, lambda board: read(board.sensors) if board.sensors else None)
-
-
-def _sensors(name: str, label: str, help_: str, read: Callable[[Sensors], Mapping[str, float]]) -> Metric:
-    def series(health: Health) -> Series:
-        for board in health.boards:
-            for part, value in read(board.sensors).items() if board.sensors else ():
-                yield (board.name, part), value
-
-    return Metric(name, "gauge", ("board", label), help_, series)
-
-
-def _link(name: str, help_: str, read: Callable[[LinkHealth], float | None]) -> Metric:
-    return Metric(name, "gauge", ("link",), help_, lambda h: (((x.name,), read(x)) for x in h.links))
-
-
-def _way(name: str, help_: str, read: Callable[[DirectionHealth], float | None]) -> Metric:
-    def series(health: Health) -> Series:
-        return (((x.name, way), read(facts)) for x in health.links for way, facts in x.directions.items())
-
+def _of(part: str, name: str, help_: str, read: str | Callable[[Any], float | None]) -> Metric:
+    """Make a metric of an attribute of a part, or of what ``read`` returns of it."""
+    labels, parts = _PARTS[part]
+    value = attrgetter(read) if isinstance(read, str) else read
     kind: Kind = "counter" if name.endswith("_total") else "gauge"
-    return Metric(name, kind, ("link", "direction"), help_, series)
+    return Metric(name, kind, labels, help_, lambda h: ((where, value(each)) for where, each in parts(h)))
+
+
+def _readings(health: Health, name: str) -> Iterator[tuple[tuple[str, ...], float]]:
+    for board in health.boards:
+        for place, value in getattr(board.sensors, name).items() if board.sensors else ():
+            yield (board.name, place), value
 
 
 def _family(name: str, *labels: str) -> Callable[[Callable[[Health], Series]], Metric]:
@@ -160,96 +148,76 @@ def _moment(text: str) -> float | None:
     return datetime.fromisoformat(text).timestamp() if text else None
 
 
-def _powered(board: BoardHealth) -> bool | None:
-    return None if board.power is None else board.power == "on"
-
-
-def _attention(health: Health) -> int:
-    return sum(board.wants_attention for board in health.boards) + len(health.problems)
-
-
-def _mission(health: Health) -> float | None:
-    return health.mission_time.timestamp() if health.mission_time else None
-
-
 METRICS: tuple[Metric, ...] = (
     _bench_info,
-    _bench(
-        "hil_bench_start_timestamp_seconds", "Begin of bring-up, Unix time.", lambda h: _moment(h.started_utc)
+    _of(
+        "bench",
+        "hil_bench_start_timestamp_seconds",
+        "Begin of bring-up, Unix time.",
+        lambda h: _moment(h.started_utc),
     ),
-    _bench("hil_bench_look_timestamp_seconds", "Time of all other figures, Unix time.", lambda h: h.taken_at),
-    _bench("hil_bench_look_duration_seconds", "Time that reading them took.", lambda h: h.took_s),
-    _bench(
+    _of("bench", "hil_bench_look_timestamp_seconds", "Time of all other figures, Unix time.", "taken_at"),
+    _of("bench", "hil_bench_look_duration_seconds", "Time that reading them took.", "took_s"),
+    _of(
+        "bench",
         "hil_bench_attention",
         "Boards that need attention, and parts of the bench without an answer.",
-        _attention,
+        "attention",
     ),
-    _bench(
+    _of(
+        "bench",
         "hil_bench_mission_timestamp_seconds",
         "Mission time, Unix time; only of a lab with an orbit.",
-        _mission,
+        lambda h: h.mission_time.timestamp() if h.mission_time else None,
     ),
     _board_info,
-    _board("hil_board_powered", "1: the supervisor says that power is on.", _powered),
-    _board("hil_board_up", "1: the OS answers, its node service or a shell.", lambda b: b.reachable),
-    _node("hil_board_healthy", "1: the node service's own health check passes.", lambda n: n.healthy),
-    _board(
+    _of("board", "hil_board_powered", "1: the supervisor says that power is on.", "powered"),
+    _of("board", "hil_board_up", "1: the OS answers, its node service or a shell.", "reachable"),
+    _of("node", "hil_board_healthy", "1: the node service's own health check passes.", "healthy"),
+    _of(
+        "board",
         "hil_board_attention",
         "1: it is on and not healthy, on and silent, or its power state is unknown.",
-        lambda b: b.wants_attention,
+        "wants_attention",
     ),
-    _slot("hil_board_slot_running", "1: this slot runs now.", lambda s: s.running),
-    _slot("hil_board_slot_next", "1: this slot is tried first at the next boot.", lambda s: s.next),
-    _slot("hil_board_slot_confirmed", "1: marked good after a health check.", lambda s: s.confirmed),
-    _slot("hil_board_slot_bootable", "1: the firmware would start this slot.", lambda s: s.bootable),
-    _slot("hil_board_slot_retries", "Attempts that the firmware has left for it.", lambda s: s.retries),
-    _sensors(
-        "hil_board_temperature_celsius",
-        "zone",
-        "A zone whose rail is off has no series.",
-        lambda s: s.temperatures_c,
+    _of("slot", "hil_board_slot_running", "1: this slot runs now.", "running"),
+    _of("slot", "hil_board_slot_next", "1: this slot is tried first at the next boot.", "next"),
+    _of("slot", "hil_board_slot_confirmed", "1: marked good after a health check.", "confirmed"),
+    _of("slot", "hil_board_slot_bootable", "1: the firmware would start this slot.", "bootable"),
+    _of("slot", "hil_board_slot_retries", "Attempts that the firmware has left for it.", "retries"),
+    _of("zone", "hil_board_temperature_celsius", "A zone whose rail is off has no series.", float),
+    _of("rail", "hil_board_power_watts", "Rails overlap on some modules: do not add them up.", float),
+    _of("sensors", "hil_board_input_power_watts", "Power of the whole module.", "board_w"),
+    _of("sensors", "hil_board_gpu_load_ratio", "Load of the GPU, 0 to 1.", "gpu_load"),
+    _of("sensors", "hil_board_cpu_load_ratio", "Mean load of the cores that are on, 0 to 1.", "cpu_load"),
+    _of("sensors", "hil_board_memory_used_bytes", "Memory in use.", "memory_used_b"),
+    _of("sensors", "hil_board_memory_size_bytes", "Memory there is.", "memory_total_b"),
+    _of(
+        "sensors",
+        "hil_board_sensors_timestamp_seconds",
+        "Time of the sensors' reading, Unix time.",
+        "read_at",
     ),
-    _sensors(
-        "hil_board_power_watts",
-        "rail",
-        "Rails overlap on some modules: do not add them up.",
-        lambda s: s.rails_w,
-    ),
-    _sensor("hil_board_input_power_watts", "Power of the whole module.", lambda s: s.board_w),
-    _sensor("hil_board_gpu_load_ratio", "Load of the GPU, 0 to 1.", lambda s: s.gpu_load),
-    _sensor("hil_board_cpu_load_ratio", "Mean load of the cores that are on, 0 to 1.", lambda s: s.cpu_load),
-    _sensor("hil_board_memory_used_bytes", "Memory in use.", lambda s: s.memory_used_b),
-    _sensor("hil_board_memory_size_bytes", "Memory there is.", lambda s: s.memory_total_b),
-    _sensor(
-        "hil_board_sensors_timestamp_seconds", "Time of the sensors' reading, Unix time.", lambda s: s.read_at
-    ),
-    _node("hil_board_claimed_epoch", "Epoch under which it serves now, if any.", lambda n: n.claimed_epoch),
-    _node("hil_board_committed_epoch", "Epoch that it has committed.", lambda n: n.committed_epoch),
+    _of("node", "hil_board_claimed_epoch", "Epoch under which it serves now, if any.", "claimed_epoch"),
+    _of("node", "hil_board_committed_epoch", "Epoch that it has committed.", "committed_epoch"),
     _link_info,
-    _link("hil_link_up", "1: commanded up in both directions, by hand and by the schedule.", lambda x: x.up),
-    _link("hil_link_cut", "1: cut by hand.", lambda x: x.cut),
+    _of("link", "hil_link_up", "1: commanded up in both directions, by hand and by the schedule.", "up"),
+    _of("link", "hil_link_cut", "1: cut by hand.", "cut"),
     _link_phase,
-    _link("hil_link_phase_left_seconds", "Time that is left of that phase.", lambda x: x.phase_left_s),
+    _of("link", "hil_link_phase_left_seconds", "Time that is left of that phase.", "phase_left_s"),
     _link_delay,
-    _way(
+    _of(
+        "way",
         "hil_link_rate_bytes_per_second",
         "Commanded rate, whole Ethernet frames; no series where there is no limit.",
         lambda d: d.rate_bps / 8 if d.rate_bps else None,
     ),
-    _way("hil_link_loss_ratio", "Commanded long-run share of lost packets, 0 to 1.", lambda d: d.loss),
-    _way("hil_link_kernel_agrees", "1: the kernel does what is commanded.", lambda d: d.agrees),
-    _way(
-        "hil_link_sent_bytes_total",
-        "Sent into the link since bring-up, with headers.",
-        lambda d: d.sent_bytes,
-    ),
-    _way("hil_link_sent_packets_total", "Packets sent into the link.", lambda d: d.sent_packets),
-    _way(
-        "hil_link_dropped_packets_total",
-        "Lost by loss model, cut or full queue.",
-        lambda d: d.dropped_packets,
-    ),
-    _way("hil_link_queued_packets", "Packets in flight and waiting.", lambda d: d.queued_packets),
+    _of("way", "hil_link_loss_ratio", "Commanded long-run share of lost packets, 0 to 1.", "loss"),
+    _of("way", "hil_link_kernel_agrees", "1: the kernel does what is commanded.", "agrees"),
+    _of("way", "hil_link_sent_bytes_total", "Sent into the link since bring-up, with headers.", "sent_bytes"),
+    _of("way", "hil_link_sent_packets_total", "Packets sent into the link.", "sent_packets"),
+    _of("way", "hil_link_dropped_packets_total", "Lost by loss model, cut or full queue.", "dropped_packets"),
+    _of("way", "hil_link_queued_packets", "Packets in flight and waiting.", "queued_packets"),
     _lease_expires,
     _lease_waiting,
     _step_info,

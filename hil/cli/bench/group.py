@@ -179,7 +179,7 @@ def export(name: str | None, listen: str, every_s: float, probe: bool) -> None:
     docs/monitoring.md lists all figures.
     """
     from hil.cli.app import Terminated
-    from hil.monitor.exporter import BenchCollector, Exporter, host_and_port, is_loopback
+    from hil.monitor.exporter import BenchCollector, host_and_port, is_loopback, serving
     from hil.monitor.watch_loop import BenchFollower, Sampler
 
     host, port = host_and_port(listen)
@@ -188,18 +188,16 @@ def export(name: str | None, listen: str, every_s: float, probe: bool) -> None:
         with (
             BenchFollower(name, probe=probe) as follower,
             Sampler(follower.health, every_s=every_s) as sampler,
+            serving(BenchCollector(name, sampler.fresh), host=host, port=port) as port,
         ):
-            collector = BenchCollector(name, sampler.fresh)
-            with Exporter(collector, host=host, port=port) as exporter:
-                host, port = exporter.address
-                click.echo(f"bench {name}: http://{f'[{host}]' if ':' in host else host}:{port}/metrics")
-                if not is_loopback(host):
-                    click.echo(f"everybody who can reach {host} can read it: it has no password", err=True)
-                shown = ""
-                while True:
-                    time.sleep(1.0)
-                    if sampler.error not in ("", shown):  # once, not every few seconds
-                        click.echo(f"bench {name}: {sampler.error}", err=True)
-                    shown = sampler.error
+            click.echo(f"bench {name}: http://{f'[{host}]' if ':' in host else host}:{port}/metrics")
+            if not is_loopback(host):
+                click.echo(f"everybody who can reach {host} can read it: it has no password", err=True)
+            shown = ""
+            while True:
+                time.sleep(1.0)
+                if sampler.error not in ("", shown):  # once, not every few seconds
+                    click.echo(f"bench {name}: {sampler.error}", err=True)
+                shown = sampler.error
     except (KeyboardInterrupt, Terminated):
         return

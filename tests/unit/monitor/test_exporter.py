@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from hil.bench.campaign_step import Step
 from hil.core import paths
 from hil.errors import ConfigurationError
-from hil.monitor.exporter import BenchCollector, Exporter, host_and_port, is_loopback
+from hil.monitor.exporter import BenchCollector, host_and_port, is_loopback, serving
 from hil.monitor.health import Health, LeaseHealth, Sensors
 from hil.monitor.metrics import METRICS, table
 from tests.kits.fake_bench import board_health, health, link_health
@@ -145,14 +145,13 @@ def test_leases_the_queue_and_the_campaign_are_told_per_board_and_step() -> None
 
 
 def test_the_page_is_served_on_loopback_and_its_port_is_free_afterwards() -> None:
-    with Exporter(BenchCollector("six", health, is_up=lambda name: True), port=0) as exporter:
-        host, port = exporter.address
-        assert host == "127.0.0.1"
+    collector, host = BenchCollector("six", health, is_up=lambda name: True), "127.0.0.1"
+    with serving(collector, port=0) as port:
         with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=10) as answer:
             assert 'hil_board_up{bench="six",board="a1"} 1.0' in answer.read().decode()
         with (
             pytest.raises(ConfigurationError, match="cannot listen"),
-            Exporter(exporter._collector, port=port),
+            serving(collector, port=port),
         ):
             pass
     with pytest.raises(ConnectionRefusedError):
