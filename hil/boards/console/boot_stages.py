@@ -75,79 +75,50 @@ class Sighting:
         return self.stage.bad
 
 
-@dataclass(frozen=True)
-class _Rule:
-    stage: Stage
-    anchor: str  # cheap look before the expression
-    pattern: re.Pattern[str]
-    mendable: bool  # may be put together from two pieces of a line
-
-
-def _rule(stage: Stage, anchor: str, pattern: str, *, mendable: bool = True) -> _Rule:
-    # Every expression ends in a fixed character, and what varies is bounded: whether it has matched never depends on
-    # what comes later, which makes the result independent of how the stream was cut.
-    return _Rule(stage, anchor, re.compile(pattern, re.ASCII), mendable)
-
-
 _VERSION = r"([\w.+-]{1,80})"
 _HEX = r"(0x[0-9a-fA-F]{1,16})"
-_RULES = (
-    _rule(Stage.MB1, "I> MB1 (", rf"\[\d{{4}}\.\d{{3}}\] I> MB1 \(version: {_VERSION}\)"),
-    # What ends in a bare word or number is not mended: a piece of another line would change it unnoticed.
-    _rule(Stage.BOOT_MODE, "I> Boot-mode", r"I> Boot-mode : (\w{1,32})[^\w]", mendable=False),
-    _rule(
-        Stage.RESET_SOURCE,
-        "I> rst_source",
-        rf"I> rst_source: {_HEX}, rst_level: {_HEX}[^\w]",
-        mendable=False,
-    ),
-    _rule(Stage.LAST_BOOT_ERROR, "I> last_boot_error", rf"I> last_boot_error: {_HEX}[^\w]", mendable=False),
-    _rule(Stage.MB2, "I> MB2 (", rf"I> MB2 \(version: {_VERSION}\)"),
-    _rule(Stage.BOOT_CHAIN, "Boot-Chain Slot", r"I> Current Boot-Chain Slot: ([01])[^\w]", mendable=False),
-    _rule(Stage.MB2_DONE, "I> MB2 fin", r"I> MB2 finished"),
-    _rule(Stage.ATF, "NOTICE:  BL31", r"NOTICE:  BL31: v\d"),
-    _rule(Stage.OPTEE, "I/TC: OP-TEE", r"I/TC: OP-TEE version: ([^\s]{1,80})\s", mendable=False),
-    _rule(Stage.NORMAL_WORLD, "normal world", r"Primary CPU switching to normal world boot"),
-    _rule(
-        Stage.UEFI,
-        "Jetson UEFI",
-        r"Jetson UEFI firmware \(version ([^\s()]{1,80}) built on ([^\s()]{1,40})\)",
-    ),
-    _rule(
-        Stage.UEFI,
-        "Jetson Sys",
-        r"Jetson System firmware version ([^\s]{1,80}) date ([\w.:+/-]{1,40})[^\w.:+/-]",
-        mendable=False,
-    ),
-    _rule(Stage.UEFI_PROMPT, "ESC   to", r"ESC   to enter Setup\."),
-    _rule(Stage.LAUNCHER, "L4TLauncher: A", r"L4TLauncher: Attempting (Direct|Kernel|Recovery) Boot"),
-    _rule(Stage.EFI_STUB, "EFI stub: B", r"EFI stub: Booting Linux Kernel\.\.\."),
-    _rule(Stage.EXIT_BOOT_SERVICES, "EFI stub: E", r"EFI stub: Exiting boot services\.\.\."),
-    _rule(Stage.KERNEL, "Booting Linux on", r"Booting Linux on physical CPU"),
-    # "Last login: Mon ..." greets after a log-in and "failed login: ..." complains; neither is a prompt.
-    _rule(
-        Stage.LOGIN,
-        " login: ",
-        r"(?<![\w.-])(?!(?i:last|failed) )([A-Za-z0-9][\w.-]{0,63}) login: ",
-        mendable=False,
-    ),
-    _rule(Stage.RESTART, "reboot: ", r"reboot: (Restarting system|Power down)"),
+
+# Every expression ends in a fixed character, and what varies is bounded: whether it has matched never depends on what
+# comes later, which makes the result independent of how the stream was cut.
+_MENDABLE = (
+    (Stage.MB1, rf"\[\d{{4}}\.\d{{3}}\] I> MB1 \(version: {_VERSION}\)"),
+    (Stage.MB2, rf"I> MB2 \(version: {_VERSION}\)"),
+    (Stage.MB2_DONE, r"I> MB2 finished"),
+    (Stage.ATF, r"NOTICE:  BL31: v\d"),
+    (Stage.NORMAL_WORLD, r"Primary CPU switching to normal world boot"),
+    (Stage.UEFI, r"Jetson UEFI firmware \(version ([^\s()]{1,80}) built on ([^\s()]{1,40})\)"),
+    (Stage.UEFI_PROMPT, r"ESC   to enter Setup\."),
+    (Stage.LAUNCHER, r"L4TLauncher: Attempting (Direct|Kernel|Recovery) Boot"),
+    (Stage.EFI_STUB, r"EFI stub: Booting Linux Kernel\.\.\."),
+    (Stage.EXIT_BOOT_SERVICES, r"EFI stub: Exiting boot services\.\.\."),
+    (Stage.KERNEL, r"Booting Linux on physical CPU"),
+    (Stage.RESTART, r"reboot: (Restarting system|Power down)"),
     # The panic's closing line, "---[ end Kernel panic - not syncing ...", is the same panic.
-    _rule(Stage.PANIC, "Kernel panic", r"(?<!end )Kernel panic - not syncing"),
-    _rule(Stage.ASSERT, "ASSERT [", r"ASSERT \["),
-    _rule(Stage.UEFI_RESET, "Resetting the", r"Resetting the system in 5 seconds\."),
-    _rule(Stage.SHUTDOWN_REQUEST, "Shutdown state", r"Shutdown state requested 1[^\d]", mendable=False),
-    _rule(Stage.UEFI_REBOOT, "Rebooting system", r"Rebooting system ?\.\.\."),
-    _rule(Stage.NO_KERNEL, "ExtLinuxBoot", r"ExtLinuxBoot: Unable to load image"),
-    _rule(Stage.BAD_SIGNATURE, "failed signature", r"failed signature verification"),
-    _rule(Stage.NO_BOOT_IMAGE, "Android image", r"Android image header not seen"),
-    _rule(
+    (Stage.PANIC, r"(?<!end )Kernel panic - not syncing"),
+    (Stage.ASSERT, r"ASSERT \["),
+    (Stage.UEFI_RESET, r"Resetting the system in 5 seconds\."),
+    (Stage.UEFI_REBOOT, r"Rebooting system ?\.\.\."),
+    (Stage.NO_KERNEL, r"ExtLinuxBoot: Unable to load image"),
+    (Stage.BAD_SIGNATURE, r"failed signature verification"),
+    (Stage.NO_BOOT_IMAGE, r"Android image header not seen"),
+)
+# What ends in a bare word or number is not mended: a piece of another line would change it unnoticed.
+_WHOLE = (
+    (Stage.BOOT_MODE, r"I> Boot-mode : (\w{1,32})[^\w]"),
+    (Stage.RESET_SOURCE, rf"I> rst_source: {_HEX}, rst_level: {_HEX}[^\w]"),
+    (Stage.LAST_BOOT_ERROR, rf"I> last_boot_error: {_HEX}[^\w]"),
+    (Stage.BOOT_CHAIN, r"I> Current Boot-Chain Slot: ([01])[^\w]"),
+    (Stage.OPTEE, r"I/TC: OP-TEE version: ([^\s]{1,80})\s"),
+    (Stage.UEFI, r"Jetson System firmware version ([^\s]{1,80}) date ([\w.:+/-]{1,40})[^\w.:+/-]"),
+    # "Last login: Mon ..." greets after a log-in and "failed login: ..." complains; neither is a prompt.
+    (Stage.LOGIN, r"(?<![\w.-])(?!(?i:last|failed) )([A-Za-z0-9][\w.-]{0,63}) login: "),
+    (Stage.SHUTDOWN_REQUEST, r"Shutdown state requested 1[^\d]"),
+    (
         Stage.CAPSULE_FAILED,
-        "FmpDxe(",
         r"FmpDxe\(([^()\n]{0,80})\): SetTheImage\(\) LastAttemptStatus: ([1-9]\d{0,9})[^\d]",
-        mendable=False,
     ),
 )
+_RULES = [(stage, re.compile(pattern, re.ASCII)) for stage, pattern in (*_MENDABLE, *_WHOLE)]
 
 # Where a line of one core begins, also in the middle of another's: MB1/MB2 and kernel stamps, ATF, OP-TEE, UEFI.
 _BEGIN = re.compile(
@@ -206,12 +177,10 @@ class StageReader:
     def _direct(self, at_s: float) -> list[Sighting]:
         """Return matches within the current line that were not reported yet."""
         sightings: list[tuple[int, int, Sighting]] = []
-        for number, rule in enumerate(_RULES):
-            if rule.anchor not in self._line:
-                continue
-            matches = list(rule.pattern.finditer(self._line))
+        for number, (stage, pattern) in enumerate(_RULES):
+            matches = list(pattern.finditer(self._line))
             for match in matches[self._seen.get(number, 0) :]:
-                sightings.append((match.end(), number, Sighting(rule.stage, at_s, match.groups())))
+                sightings.append((match.end(), number, Sighting(stage, at_s, match.groups())))
             self._seen[number] = len(matches)
         return [sighting for *_, sighting in sorted(sightings, key=lambda row: row[:2])]
 
@@ -237,12 +206,10 @@ class StageReader:
         while self._heads:
             head, reported = self._heads.pop()
             joined = head + tail
-            for number, rule in enumerate(_RULES):
-                if not rule.mendable or number in reported or rule.anchor not in joined:
-                    continue
-                for match in rule.pattern.finditer(joined):
+            for number, (stage, pattern) in enumerate(_RULES[: len(_MENDABLE)]):
+                for match in pattern.finditer(joined) if number not in reported else ():
                     if match.start() < len(head) < match.end():
-                        return [Sighting(rule.stage, at_s, match.groups(), mended=True)]
+                        return [Sighting(stage, at_s, match.groups(), mended=True)]
         return []
 
 
