@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from hil.boards.conformance import BoardConformance, running
 from hil.boards.container.board import ContainerBoard
 from hil.boards.power.http import HttpStrip
-from hil.boards.power.snmp import MODELS, SnmpLogin, SnmpOutlet
+from hil.boards.power.kinds import Surroundings
+from hil.boards.power.snmp import MODELS, SnmpOutlet, SnmpSpec
 from hil.boards.power.supervisor import PoweredSupervisor
 from hil.boards.power.switch import ConfirmedSwitch, Outlet
 from hil.boards.power.tasmota import Tasmota
@@ -84,12 +86,22 @@ class TestBoardOnATasmotaPlug(BoardConformance):
     boot_deadline_s = 30.0
 
 
-def test_a_board_on_an_snmp_strip_is_power_cycled_into_a_new_boot(bench: ContainerBoard) -> None:
+def test_a_board_on_an_snmp_strip_is_power_cycled_into_a_new_boot(
+    bench: ContainerBoard, tmp_path: Path
+) -> None:
     engine = bench.supervisor
     oid = MODELS["apc"].on_oid.format(outlet=3)
     with SnmpStrip(range(1, 9), {oid: (3, 1, 2)}, {oid: (3, 1, 2)}, on_change=carries(engine)) as strip:
-        host, port = strip.address.split(":")
-        outlet = SnmpOutlet((host, int(port)), 3, MODELS["apc"], SnmpLogin("2c", "private"), timeout_s=9.0)
+        (tmp_path / "community").write_text("private")
+        spec = SnmpSpec(
+            kind="snmp",
+            address=strip.address,
+            outlet=3,
+            model="apc",
+            community=f"file:{tmp_path}/community",
+            request_timeout_s=9.0,
+        )
+        outlet = SnmpOutlet(spec, Surroundings())
         sink = ListSink()
         try:
             on_strip(bench, outlet, engine, sink)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from hil.boards.power.http import HttpOutlet, HttpStrip
-from hil.boards.power.kinds import OutletKind, Surroundings
+from hil.boards.power.http import HttpOutlet
+from hil.boards.power.kinds import OutletKind
 from hil.boards.power.switch import Reading
 from hil.boards.protocol import PowerState
 from hil.errors import BenchError
@@ -31,6 +31,7 @@ outlet: 3
 class AcmeOutlet(HttpOutlet):
     """One outlet, counted from 1."""
 
+    maker = "Acme"
     word = "outlet"
 
     def command(self, wanted: PowerState) -> None:
@@ -49,8 +50,4 @@ class AcmeOutlet(HttpOutlet):
         return PowerState.ON if answer["on"] else PowerState.OFF
 
 
-def _outlet(spec: AcmeSpec, here: Surroundings) -> AcmeOutlet:
-    return AcmeOutlet(HttpStrip.of("Acme", spec, here), spec.outlet)
-
-
-ACME = OutletKind(AcmeSpec, _outlet)
+ACME = OutletKind(AcmeSpec, AcmeOutlet.of)

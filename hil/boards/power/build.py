@@ -32,14 +32,15 @@ def supervisor_of(
     ``namespace`` is where strips with an address are reached from.  ConfigurationError when a password cannot be read.
     """
     here = Surroundings(namespace, runner, clock)
-    recovery, reset = spec.recovery_pin, spec.reset_pin
+    recovery = spec.recovery_pin and kind_of(spec.recovery_pin).recovery
+    reset = spec.reset_pin and kind_of(spec.reset_pin).reset
     return PoweredSupervisor(
         board,
         ConfirmedSwitch(
             outlet_of(spec.power, here), deadline_s=spec.confirm_within_s, sink=sink, clock=clock
         ),
-        recovery=_made(kind_of(recovery).recovery, recovery, here) if recovery else None,
-        reset=_made(kind_of(reset).reset, reset, here) if reset else None,
+        recovery=recovery(spec.recovery_pin, here) if recovery else None,
+        reset=reset(spec.reset_pin, here) if reset else None,
         min_off_s=spec.min_off_s,
         shut_down=shut_down,
         shutdown_s=shutdown_s,
@@ -57,10 +58,6 @@ def kind_of(spec: OutletSpec) -> OutletKind[Any]:
 
 def outlet_of(spec: OutletSpec, here: Surroundings | None = None) -> Outlet:
     """Return the driver of one outlet. ConfigurationError when a password cannot be read."""
-    outlet: Outlet = _made(kind_of(spec).outlet, spec, here or Surroundings())
-    return outlet
-
-
-def _made(factory: Callable[[Any, Surroundings], Any] | None, spec: OutletSpec, here: Surroundings) -> Any:
+    factory = kind_of(spec).outlet
     assert factory is not None  # the lab file takes no kind here that has none
-    return factory(spec, here)
+    return factory(spec, here or Surroundings())

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from hil.boards.power.kinds import OutletKind, Surroundings
 from hil.boards.power.switch import NoAnswerError, Reading
 from hil.boards.protocol import PowerState
-from hil.core.command import Result, Runner, run, run_unlogged
+from hil.core.command import Result, run, run_unlogged
 from hil.errors import BenchError
 from hil.lab.power import OutletSpec, RequestS
 from hil.lab.yamlfile import with_example
@@ -56,9 +56,10 @@ state_off: "(?m)^outlet 4: off$"
 class CommandOutlet:
     """``hil.boards.power.switch.Outlet`` on three commands."""
 
-    def __init__(self, spec: CommandSpec, runner: Runner = run_unlogged) -> None:
+    def __init__(self, spec: CommandSpec, here: Surroundings) -> None:
         self._spec = spec
-        self._run = runner
+        # Its arguments may hold a password: they are not written into the log.
+        self._run = run_unlogged if here.runner is run else here.runner
 
     @property
     def name(self) -> str:
@@ -96,9 +97,4 @@ class CommandOutlet:
         return done
 
 
-def _outlet(spec: CommandSpec, here: Surroundings) -> CommandOutlet:
-    # Its arguments may hold a password: they are not written into the log.
-    return CommandOutlet(spec, run_unlogged if here.runner is run else here.runner)
-
-
-COMMAND = OutletKind(CommandSpec, _outlet)
+COMMAND = OutletKind(CommandSpec, CommandOutlet)

@@ -20,13 +20,16 @@ from typing import Literal
 from pydantic import Field
 
 from hil.boards.power.kinds import OutletKind, Surroundings
-from hil.core.command import Runner, run
-from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
+from hil.core.wait import wait_until
 from hil.errors import BenchError
 from hil.lab.power import OutletSpec
 from hil.lab.yamlfile import with_example
 
 _log = logging.getLogger(__name__)
+
+PULSE_S = 0.2
+PROGRAM_S = 3.0
+"""Seconds that libgpiod's programs may take."""
 
 
 class GpioSpec(OutletSpec):
@@ -54,21 +57,16 @@ class GpioPin:
     def __init__(
         self,
         spec: GpioSpec,
+        here: Surroundings,
         *,
-        pulse_s: float = 0.2,
-        deadline_s: float = 3.0,
         program: str = "gpioset",
         info: str = "gpioinfo",
-        runner: Runner = run,
-        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._line = spec
-        self._pulse_s = pulse_s
-        self._deadline_s = deadline_s
         self._program = program
         self._info = info
-        self._run = runner
-        self._clock = clock
+        self._run = here.runner
+        self._clock = here.clock
 
     @property
     def name(self) -> str:
@@ -76,7 +74,7 @@ class GpioPin:
 
     def pulse(self) -> None:
         with self.held():
-            self._clock.sleep(self._pulse_s)
+            self._clock.sleep(PULSE_S)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -104,7 +102,7 @@ class GpioPin:
         wait_until(
             held,
             what=f"{self.name} to be held by {self._program}",
-            deadline_s=self._deadline_s,
+            deadline_s=PROGRAM_S,
             remedy=f"see `{' '.join(argv)}` and `{self._info}`",
             clock=self._clock,
         )
@@ -117,16 +115,14 @@ class GpioPin:
 
     def _is_ours(self, major: int) -> bool:
         """Tell whether ``gpioinfo`` shows the line in use by ``gpioset``."""
-        done = self._run(
-            [self._info, *(["-c"] if major >= 2 else []), self._line.chip], timeout_s=self._deadline_s
-        )
+        done = self._run([self._info, *(["-c"] if major >= 2 else []), self._line.chip], timeout_s=PROGRAM_S)
         return any(
             re.match(rf"\s*line\s+{self._line.line}:.*\bgpioset\b", row) for row in done.stdout.splitlines()
         )
 
     def _release(self, major: int) -> None:
         argv = self._argv(major, active=False)
-        done = self._run(argv, timeout_s=self._deadline_s)
+        done = self._run(argv, timeout_s=PROGRAM_S)
         if not done.ok:
             raise BenchError(
                 f"{self.name}: may still be pulled: `{' '.join(argv)}` failed: {done.tail(3)}",
@@ -134,7 +130,7 @@ class GpioPin:
             )
 
     def _major(self) -> int:
-        done = self._run([self._program, "--version"], timeout_s=self._deadline_s)
+        done = self._run([self._program, "--version"], timeout_s=PROGRAM_S)
         match = re.search(r"\bv(\d+)\.", done.stdout)
         if not done.ok or not match:
             raise BenchError(
@@ -170,8 +166,4 @@ def _end(child: subprocess.Popen[str]) -> None:
             child.stderr.close()
 
 
-def _pin(spec: GpioSpec, here: Surroundings) -> GpioPin:
-    return GpioPin(spec, runner=here.runner, clock=here.clock)
-
-
-GPIO = OutletKind(GpioSpec, reset=_pin, recovery=_pin)
+GPIO = OutletKind(GpioSpec, reset=GpioPin, recovery=GpioPin)

@@ -8,11 +8,11 @@ import json
 import logging
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.client import HTTPException, HTTPResponse, RemoteDisconnected
 from io import BufferedReader, RawIOBase
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from urllib.parse import quote, quote_plus, urlencode
 from urllib.request import (
     AbstractDigestAuthHandler,
@@ -22,8 +22,7 @@ from urllib.request import (
     parse_keqv_list,
 )
 
-from hil.boards.power.config import resolve_secret
-from hil.boards.power.kinds import Surroundings
+from hil.boards.power.kinds import Surroundings, resolve_secret
 from hil.boards.power.switch import NoAnswerError
 from hil.core import netns
 from hil.errors import BenchError
@@ -33,7 +32,6 @@ _log = logging.getLogger(__name__)
 
 MAX_ANSWER = 64 * 1024
 """Bytes; the longest honest answer of a strip is a few hundred."""
-
 
 Scheme = Literal["basic", "digest", "query"]
 
@@ -48,18 +46,6 @@ class Credentials:
 
 
 @dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: Mapping[str, str]  # names in lower case
-    body: bytes
-
-    @property
-    def text(self) -> str:
-        """The body, for messages."""
-        return self.body.decode("utf-8", "replace").strip()
-
-
-@dataclass(frozen=True)
 class HttpStrip:
     """A strip that is told things by GET and answers in JSON."""
 
@@ -68,28 +54,6 @@ class HttpStrip:
     namespace: str = netns.HOST
     timeout_s: float = 3.0  # for a whole request, from connecting to the last byte
     credentials: Credentials | None = None
-
-    @classmethod
-    def of(
-        cls,
-        maker: str,
-        spec: StripSpec,
-        here: Surroundings,
-        user: str = "",
-        password: str | None = None,
-        scheme: Scheme = "basic",
-    ) -> HttpStrip:
-        """Return the strip of a lab file's section; ``password`` is env:NAME or file:PATH, None for no log-in.
-
-        ConfigurationError when the password cannot be read.
-        """
-        return cls(
-            f"{maker} {spec.address}",
-            split_address(spec.address, 80),
-            here.namespace,
-            timeout_s=spec.request_timeout_s,
-            credentials=Credentials(user, resolve_secret(password), scheme) if password else None,
-        )
 
     def get(self, path: str) -> dict[str, Any]:
         """GET ``path`` (with its query) and read the JSON object that comes back.
@@ -101,19 +65,22 @@ class HttpStrip:
         end = time.monotonic() + self.timeout_s
         target, login = self._with_login(path)
         _log.debug("%s: GET %s", self.name, path)
-        answer = self._request(target, login, end)
-        challenge = answer.headers.get("www-authenticate", "")
+        answer, body = self._request(target, login, end)
+        challenge = answer.headers.get("WWW-Authenticate", "")
         if answer.status == 401 and self.credentials and challenge.lower().startswith("digest"):
-            answer = self._request(path, digest_header(challenge, self.credentials, path), end)
-        _log.debug("%s: HTTP %d %s", self.name, answer.status, self.said(answer.text))
-        self._judge(answer)
+            answer, body = self._request(path, digest_header(challenge, self.credentials, path), end)
+        said = self.said(body.decode("utf-8", "replace").strip())
+        _log.debug("%s: HTTP %d %s", self.name, answer.status, said)
+        self._judge(answer, said)
+        if len(body) > MAX_ANSWER:
+            raise BenchError(f"{self.name}: answered with more than {MAX_ANSWER} bytes; no strip does that")
         try:
-            document = json.loads(answer.body)
+            document = json.loads(body)
         except ValueError:
             document = None
         if not isinstance(document, dict):
             raise BenchError(
-                f"{self.name}: answered {self.said(answer.text)}, which is not a JSON object",
+                f"{self.name}: answered {said}, which is not a JSON object",
                 remedy="is this the address of the strip, and the kind the lab file says?",
             )
         return document
@@ -128,7 +95,7 @@ class HttpStrip:
         login = urlencode({"user": self.credentials.user, "password": self.credentials.password})
         return f"{path}{'&' if '?' in path else '?'}{login}", ""
 
-    def _request(self, target: str, authorization: str, end: float) -> Answer:
+    def _request(self, target: str, authorization: str, end: float) -> tuple[HTTPResponse, bytes]:
         try:
             sock = netns.connect(self.namespace, self.address, timeout_s=max(0.001, end - time.monotonic()))
         except OSError as exc:
@@ -145,9 +112,7 @@ class HttpStrip:
             sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("ascii"))
             response = HTTPResponse(_Deadlined(sock, end), method="GET")  # type: ignore[arg-type]  # needs makefile only
             response.begin()
-            body = response.read(MAX_ANSWER + 1)
-            headers = {key.lower(): value for key, value in response.getheaders()}
-            return Answer(response.status, headers, body)
+            return response, response.read(MAX_ANSWER + 1)
         except TimeoutError as exc:
             raise NoAnswerError(
                 f"{self.name}: took the request and did not answer within {self.timeout_s:g} s",
@@ -172,44 +137,54 @@ class HttpStrip:
                 text = text.replace(form, "***")
         return repr(text[:200])
 
-    def _judge(self, answer: Answer) -> None:
+    def _judge(self, answer: HTTPResponse, said: str) -> None:
         """Raise BenchError unless the status is 200."""
         status = answer.status
         if status == 200:
-            if len(answer.body) > MAX_ANSWER:
-                raise BenchError(
-                    f"{self.name}: answered with more than {MAX_ANSWER} bytes; no strip does that"
-                )
             return
         if 300 <= status < 400:
-            raise BenchError(
-                f"{self.name}: redirects to {self.said(answer.headers.get('location', 'nowhere'))}; not followed",
-                remedy="a log-in portal or another device sits at this address: correct the address in the lab file",
+            what = f"redirects to {self.said(answer.headers.get('Location', 'nowhere'))}; not followed"
+            remedy = (
+                "a log-in portal or another device sits at this address: correct the address in the lab file"
             )
-        if status in (401, 403):
-            raise BenchError(
-                f"{self.name}: refused the log-in (HTTP {status})",
-                remedy="set password in the lab file to env:NAME or file:PATH with the strip's password",
-            )
-        if status >= 500:
-            raise BenchError(
-                f"{self.name}: failed with HTTP {status}: {self.said(answer.text)}",
-                remedy="the strip itself has an error: restart it, then look at its own log",
-            )
-        raise BenchError(
-            f"{self.name}: answered HTTP {status}: {self.said(answer.text)}",
-            remedy="does the strip have this outlet, and is it the kind that the lab file says?",
-        )
+        elif status in (401, 403):
+            what = f"refused the log-in (HTTP {status})"
+            remedy = "set password in the lab file to env:NAME or file:PATH with the strip's password"
+        elif status >= 500:
+            what = f"failed with HTTP {status}: {said}"
+            remedy = "the strip itself has an error: restart it, then look at its own log"
+        else:
+            what = f"answered HTTP {status}: {said}"
+            remedy = "does the strip have this outlet, and is it the kind that the lab file says?"
+        raise BenchError(f"{self.name}: {what}", remedy=remedy)
 
 
 class HttpOutlet:
     """What the drivers of such strips have in common: one outlet, by its number and in its maker's word for it."""
 
+    maker = "strip"
     word = "relay"
+    scheme: Scheme = "basic"
 
     def __init__(self, strip: HttpStrip, number: int) -> None:
         self._strip = strip
         self._number = number
+
+    @classmethod
+    def of(cls, spec: StripSpec, here: Surroundings) -> Self:
+        """Return the driver of a lab file's section, which may have ``user`` and ``password`` (env:NAME or file:PATH).
+
+        ConfigurationError when the password cannot be read.
+        """
+        user, password = getattr(spec, "user", "admin"), getattr(spec, "password", None)
+        strip = HttpStrip(
+            f"{cls.maker} {spec.address}",
+            split_address(spec.address, 80),
+            here.namespace,
+            timeout_s=spec.request_timeout_s,
+            credentials=Credentials(user, resolve_secret(password), cls.scheme) if password else None,
+        )
+        return cls(strip, spec.outlet)
 
     @property
     def name(self) -> str:

@@ -6,15 +6,17 @@ built-in kinds are such entry points too (pyproject.toml), and :mod:`hil.boards.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from hil.boards.power.pins import RecoveryPin, ResetPin
-from hil.boards.power.switch import Outlet
+from hil.boards.power.switch import Outlet, RecoveryPin, ResetPin
 from hil.core import netns
 from hil.core.command import Runner, run
 from hil.core.wait import SYSTEM_CLOCK, Clock
+from hil.errors import ConfigurationError
 from hil.lab.power import OutletSpec
 
 S = TypeVar("S", bound=OutletSpec)
@@ -49,3 +51,25 @@ class OutletKind(Generic[S]):
     recovery: Callable[[S, Surroundings], RecoveryPin] | None = None
     devices: Callable[[S], tuple[str, ...]] = no_devices
     """Device files of this machine that it needs; ``hil doctor --lab`` checks that they are there."""
+
+
+def resolve_secret(reference: str) -> str:
+    """Return what ``env:NAME`` or ``file:PATH`` stands for. ConfigurationError names the place, never a value."""
+    scheme, _, place = reference.partition(":")
+    if scheme == "env":
+        if value := os.environ.get(place):
+            return value
+        raise ConfigurationError(
+            f"environment variable {place} is not set, and the lab file takes a password from it",
+            remedy=f"set it for this program: {place}=... hil ...",
+        )
+    try:
+        value = Path(place).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(
+            f"{place}: cannot be read, and the lab file takes a password from it: {exc}",
+            remedy="put the password into it, readable by you alone (chmod 600)",
+        ) from exc
+    if not value:
+        raise ConfigurationError(f"{place}: is empty, and the lab file takes a password from it")
+    return value

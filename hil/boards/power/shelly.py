@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from hil.boards.power.http import HttpOutlet, HttpStrip
-from hil.boards.power.kinds import OutletKind, Surroundings
+from hil.boards.power.http import HttpOutlet
+from hil.boards.power.kinds import OutletKind
 from hil.boards.power.switch import Reading
 from hil.boards.protocol import PowerState
 from hil.errors import BenchError
@@ -48,6 +48,8 @@ password: env:STRIP_PASSWORD
 
 
 class _Shelly(HttpOutlet):
+    maker = "Shelly"
+
     def _state(self, answer: dict[str, Any], key: str) -> PowerState:
         """Return what a boolean of the answer says. BenchError when it is not there."""
         value = answer.get(key)
@@ -77,6 +79,7 @@ class ShellyGen2(_Shelly):
     """``hil.boards.power.switch.Outlet`` on one switch of a Shelly of the second generation or later."""
 
     word = "switch"
+    scheme = "digest"
 
     def command(self, wanted: PowerState) -> None:
         on = "true" if wanted is PowerState.ON else "false"
@@ -89,13 +92,5 @@ class ShellyGen2(_Shelly):
         return Reading(self._state(answer, "output"), trouble)
 
 
-def _gen1(spec: ShellyGen1Spec, here: Surroundings) -> ShellyGen1:
-    return ShellyGen1(HttpStrip.of("Shelly", spec, here, spec.user, spec.password, "basic"), spec.outlet)
-
-
-def _gen2(spec: ShellyGen2Spec, here: Surroundings) -> ShellyGen2:
-    return ShellyGen2(HttpStrip.of("Shelly", spec, here, "admin", spec.password, "digest"), spec.outlet)
-
-
-GEN1 = OutletKind(ShellyGen1Spec, _gen1)
-GEN2 = OutletKind(ShellyGen2Spec, _gen2)
+GEN1 = OutletKind(ShellyGen1Spec, ShellyGen1.of)
+GEN2 = OutletKind(ShellyGen2Spec, ShellyGen2.of)

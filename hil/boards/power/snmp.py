@@ -14,13 +14,11 @@ import asyncio
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from hil.boards.power.config import resolve_secret
-from hil.boards.power.kinds import OutletKind, Surroundings
+from hil.boards.power.kinds import OutletKind, Surroundings, resolve_secret
 from hil.boards.power.switch import NoAnswerError, Reading
 from hil.boards.protocol import PowerState
 from hil.core import netns
@@ -31,7 +29,6 @@ from hil.lab.yamlfile import Strict, with_example
 _log = logging.getLogger(__name__)
 
 RETRIES = 2
-
 
 Oid = Annotated[
     str,
@@ -65,26 +62,11 @@ state_off: [2, 3]
     )
 
 
-def _objects(
-    command: str,
-    state: str = "",
-    *,
-    off: str = "",
-    on_value: int = 1,
-    off_value: int = 2,
-    state_on: tuple[int, ...] = (1,),
-    state_off: tuple[int, ...] = (2,),
-) -> OutletObjects:
-    """Describe a strip by its command object; its state is read there too, unless ``state`` names another."""
-    return OutletObjects(
-        on_oid=command,
-        on_value=on_value,
-        off_oid=off or command,
-        off_value=off_value,
-        state_oid=state or command,
-        state_on=state_on,
-        state_off=state_off,
-    )
+def _objects(command: str, state: str = "", **others: object) -> OutletObjects:
+    """Describe a strip where 1 written to ``command`` is on and 2 off; its state is read there too, or at ``state``."""
+    usual = {"on_oid": command, "on_value": 1, "off_oid": command, "off_value": 2}
+    reading = {"state_oid": state or command, "state_on": (1,), "state_off": (2,)}
+    return OutletObjects.model_validate(usual | reading | others)
 
 
 _APC = "1.3.6.1.4.1.318.1.1"
@@ -105,7 +87,7 @@ MODELS: Mapping[str, OutletObjects] = {
     "eaton-epdu": _objects(
         f"{_EATON}.4.0.{{outlet}}",
         f"{_EATON}.2.0.{{outlet}}",
-        off=f"{_EATON}.3.0.{{outlet}}",
+        off_oid=f"{_EATON}.3.0.{{outlet}}",
         off_value=1,
         state_on=(1, 2),
         state_off=(0, 3),
@@ -165,19 +147,6 @@ community: env:STRIP_COMMUNITY
         return self
 
 
-@dataclass(frozen=True)
-class SnmpLogin:
-    """``community`` for versions 1 and 2c; the rest for version 3. Empty keys: no authentication, no privacy."""
-
-    version: str  # "1", "2c" or "3"
-    community: str = field(default="", repr=False)
-    user: str = ""
-    auth_key: str = field(default="", repr=False)
-    auth_protocol: str = "SHA"
-    privacy_key: str = field(default="", repr=False)
-    privacy_protocol: str = "AES"
-
-
 def _target_class(api: Any, namespace: str) -> Any:
     """Return pysnmp's UDP target, with a socket from the one place that opens sockets."""
 
@@ -199,22 +168,19 @@ def _target_class(api: Any, namespace: str) -> Any:
 class SnmpOutlet:
     """``hil.boards.power.switch.Outlet`` on an SNMP agent."""
 
-    def __init__(
-        self,
-        address: tuple[str, int],
-        outlet: int,
-        objects: OutletObjects,
-        login: SnmpLogin,
-        *,
-        namespace: str = netns.HOST,
-        timeout_s: float = 3.0,
-    ) -> None:
-        self._address = address
-        self._outlet = outlet
+    def __init__(self, spec: SnmpSpec, here: Surroundings) -> None:
+        """ConfigurationError when a secret of ``spec`` cannot be read."""
+        objects = MODELS[spec.model] if spec.model else spec.objects
+        assert objects is not None  # the model's validator wants one of the two
+        self._spec = spec
         self._objects = objects
-        self._login = login
-        self._namespace = namespace
-        self._timeout_s = timeout_s
+        self._address = split_address(spec.address, 161)
+        self._community, self._auth_key, self._privacy_key = (
+            resolve_secret(secret) if secret else ""
+            for secret in (spec.community, spec.auth_key, spec.privacy_key)
+        )
+        self._namespace = here.namespace
+        self._timeout_s = spec.request_timeout_s
         self._lock = threading.Lock()
         # Making an engine reads MIBs: 80 ms of CPU against 12 ms for a request. Kept until something goes wrong.
         self._engine: Any = None
@@ -222,7 +188,7 @@ class SnmpOutlet:
     @property
     def name(self) -> str:
         host, port = self._address
-        return f"SNMP strip {host}{f':{port}' if port != 161 else ''}, outlet {self._outlet}"
+        return f"SNMP strip {host}{f':{port}' if port != 161 else ''}, outlet {self._spec.outlet}"
 
     def command(self, wanted: PowerState) -> None:
         objects = self._objects
@@ -245,7 +211,7 @@ class SnmpOutlet:
 
     def _ask(self, oid: str, value: int | None) -> int:
         """Read an object, or set it; its value then. BenchError."""
-        oid = oid.format(outlet=self._outlet)
+        oid = oid.format(outlet=self._spec.outlet)
         with self._lock:
             _log.debug("%s: %s %s", self.name, "get" if value is None else f"set to {value}", oid)
             try:
@@ -284,7 +250,11 @@ class SnmpOutlet:
             LCD.unconfigure(engine)
             engine.close_dispatcher()
         if failed:
-            raise self._failed(str(failed))
+            if "timeout" in str(failed).lower() or "before" in str(failed).lower():
+                raise self._silent()
+            raise BenchError(
+                f"{self.name}: {failed}", remedy="check user, keys and protocols in the lab file"
+            )
         if int(status):
             raise self._refused(oid, status.prettyPrint())
         try:
@@ -293,32 +263,27 @@ class SnmpOutlet:
             raise self._refused(oid, rows[0][1].prettyPrint() if rows else "nothing") from None
 
     def _auth(self, api: Any) -> Any:
-        login = self._login
-        if login.version != "3":
-            return api.CommunityData(login.community, mpModel=0 if login.version == "1" else 1)
+        spec = self._spec
+        if spec.version != "3":
+            return api.CommunityData(self._community, mpModel=0 if spec.version == "1" else 1)
         auth = {
             "MD5": api.USM_AUTH_HMAC96_MD5,
             "SHA": api.USM_AUTH_HMAC96_SHA,
             "SHA256": api.USM_AUTH_HMAC192_SHA256,
-        }[login.auth_protocol]
-        privacy = {"DES": api.USM_PRIV_CBC56_DES, "AES": api.USM_PRIV_CFB128_AES}[login.privacy_protocol]
+        }[spec.auth_protocol]
+        privacy = {"DES": api.USM_PRIV_CBC56_DES, "AES": api.USM_PRIV_CFB128_AES}[spec.privacy_protocol]
         keys: dict[str, Any] = {}
-        if login.auth_key:
-            keys |= {"authKey": login.auth_key, "authProtocol": auth}
-        if login.privacy_key:
-            keys |= {"privKey": login.privacy_key, "privProtocol": privacy}
-        return api.UsmUserData(login.user, **keys)
+        if self._auth_key:
+            keys |= {"authKey": self._auth_key, "authProtocol": auth}
+        if self._privacy_key:
+            keys |= {"privKey": self._privacy_key, "privProtocol": privacy}
+        return api.UsmUserData(spec.user, **keys)
 
     def _silent(self) -> NoAnswerError:
         return NoAnswerError(
             f"{self.name}: no answer in {self._timeout_s:g} s, asked {RETRIES + 1} times",
             remedy="an agent is silent, too, when the community is wrong or this host is not in its access list",
         )
-
-    def _failed(self, why: str) -> BenchError:
-        if "timeout" in why.lower() or "before" in why.lower():
-            return self._silent()
-        return BenchError(f"{self.name}: {why}", remedy="check user, keys and protocols in the lab file")
 
     def _refused(self, oid: str, why: str) -> BenchError:
         return BenchError(
@@ -327,30 +292,4 @@ class SnmpOutlet:
         )
 
 
-def _outlet(spec: SnmpSpec, here: Surroundings) -> SnmpOutlet:
-    objects = MODELS[spec.model] if spec.model else spec.objects
-    assert objects is not None  # the model's validator wants one of the two
-
-    def secret(reference: str | None) -> str:
-        return resolve_secret(reference) if reference else ""
-
-    login = SnmpLogin(
-        spec.version,
-        community=secret(spec.community),
-        user=spec.user,
-        auth_key=secret(spec.auth_key),
-        auth_protocol=spec.auth_protocol,
-        privacy_key=secret(spec.privacy_key),
-        privacy_protocol=spec.privacy_protocol,
-    )
-    return SnmpOutlet(
-        split_address(spec.address, 161),
-        spec.outlet,
-        objects,
-        login,
-        namespace=here.namespace,
-        timeout_s=spec.request_timeout_s,
-    )
-
-
-SNMP = OutletKind(SnmpSpec, _outlet)
+SNMP = OutletKind(SnmpSpec, SnmpOutlet)

@@ -10,8 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from hil.boards.power.pins import RecoveryPin, ResetPin
-from hil.boards.power.switch import PowerSwitch
+from hil.boards.power.switch import PowerSwitch, RecoveryPin, ResetPin
 from hil.boards.protocol import PowerState
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError, HilError

@@ -1,4 +1,4 @@
-"""One outlet, and the switch that believes it only when it has read it back.
+"""One outlet, and the switch that believes it only when it has read it back; and the pins of a board's header.
 
 An :class:`Outlet` says one thing to a strip and reads one thing from it; every driver in this package is one.
 :class:`ConfirmedSwitch` makes verbs of it that return when the thing is true.
@@ -10,6 +10,7 @@ may have been obeyed; it is never sent again, the state that is read back decide
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -146,3 +147,28 @@ class ConfirmedSwitch:
             if (reading and reading.state is wanted) or self._clock.monotonic() >= end:
                 return reading, failure
             self._clock.sleep(self._every_s)
+
+
+# Wiring: FC_REC and SYS_RESET of an Orin are pulled up on the module; pull them low, never drive them high.
+
+
+class ResetPin(Protocol):
+    """SYS_RESET of a module."""
+
+    @property
+    def name(self) -> str: ...
+
+    def pulse(self) -> None:
+        """Press and release. BenchError."""
+        ...
+
+
+class RecoveryPin(Protocol):
+    """FC_REC of a module."""
+
+    @property
+    def name(self) -> str: ...
+
+    def held(self) -> AbstractContextManager[None]:
+        """Hold it; released on the way out, however that is. BenchError."""
+        ...

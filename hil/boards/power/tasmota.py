@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from hil.boards.power.http import HttpOutlet, HttpStrip
-from hil.boards.power.kinds import OutletKind, Surroundings
+from hil.boards.power.http import HttpOutlet
+from hil.boards.power.kinds import OutletKind
 from hil.boards.power.switch import Reading
 from hil.boards.protocol import PowerState
 from hil.errors import BenchError
@@ -32,6 +32,9 @@ outlet: 2
 
 class Tasmota(HttpOutlet):
     """``hil.boards.power.switch.Outlet`` on one relay, counted from 1 as Tasmota does."""
+
+    maker = "Tasmota"
+    scheme = "query"
 
     def command(self, wanted: PowerState) -> None:
         self._ask(f"Power{self._number} {wanted.value.capitalize()}")
@@ -58,8 +61,4 @@ class Tasmota(HttpOutlet):
         )
 
 
-def _outlet(spec: TasmotaSpec, here: Surroundings) -> Tasmota:
-    return Tasmota(HttpStrip.of("Tasmota", spec, here, spec.user, spec.password, "query"), spec.outlet)
-
-
-TASMOTA = OutletKind(TasmotaSpec, _outlet)
+TASMOTA = OutletKind(TasmotaSpec, Tasmota.of)

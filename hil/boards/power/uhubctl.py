@@ -16,7 +16,7 @@ from pydantic import Field
 from hil.boards.power.kinds import OutletKind, Surroundings
 from hil.boards.power.switch import NoAnswerError, Reading
 from hil.boards.protocol import PowerState
-from hil.core.command import Result, Runner, run
+from hil.core.command import Result
 from hil.errors import BenchError
 from hil.lab.power import OutletSpec, RequestS
 from hil.lab.yamlfile import with_example
@@ -42,15 +42,10 @@ outlet: 3
 class HubPort:
     """``hil.boards.power.switch.Outlet`` on one port of a hub."""
 
-    def __init__(
-        self, hub: str, port: int, *, program: str = "uhubctl", timeout_s: float = 5.0, runner: Runner = run
-    ) -> None:
-        """Take the ``hub`` at the place that ``uhubctl`` prints, e.g. ``1-1.4``."""
-        self._hub = hub
-        self._port = port
-        self._program = program
-        self._timeout_s = timeout_s
-        self._run = runner
+    def __init__(self, spec: UhubctlSpec, here: Surroundings) -> None:
+        self._hub, self._port = spec.hub, spec.outlet
+        self._timeout_s = spec.request_timeout_s
+        self._run = here.runner
 
     @property
     def name(self) -> str:
@@ -71,12 +66,12 @@ class HubPort:
                 if ("power" in words) != ("off" in words):
                     return Reading(PowerState.ON if "power" in words else PowerState.OFF)
         raise BenchError(
-            f"{self.name}: {self._program} does not tell its power: {done.tail(4)!r}",
-            remedy=f"see what `{self._program} -l {self._hub}` prints",
+            f"{self.name}: uhubctl does not tell its power: {done.tail(4)!r}",
+            remedy=f"see what `uhubctl -l {self._hub}` prints",
         )
 
     def _ask(self, *more: str) -> Result:
-        argv = [self._program, "-l", self._hub, "-p", str(self._port), *more]
+        argv = ["uhubctl", "-l", self._hub, "-p", str(self._port), *more]
         try:
             done = self._run(argv, timeout_s=self._timeout_s)
         except BenchError as exc:
@@ -88,16 +83,12 @@ class HubPort:
         said = done.stdout + done.stderr
         remedy = f"run `{' '.join(argv)}` by hand"
         if done.returncode == 127:
-            remedy = f"install it: apt-get install {self._program}"
+            remedy = "install it: apt-get install uhubctl"
         elif "permission" in said.lower():
             remedy = "run as root, or give your group the hub by a udev rule (README of uhubctl)"
         elif "No compatible devices" in said:
             remedy = "no hub at this place can switch its ports: `uhubctl` alone lists those that can"
-        raise BenchError(f"{self.name}: {self._program} failed: {done.tail(3)}", remedy=remedy)
+        raise BenchError(f"{self.name}: uhubctl failed: {done.tail(3)}", remedy=remedy)
 
 
-def _outlet(spec: UhubctlSpec, here: Surroundings) -> HubPort:
-    return HubPort(spec.hub, spec.outlet, timeout_s=spec.request_timeout_s, runner=here.runner)
-
-
-UHUBCTL = OutletKind(UhubctlSpec, _outlet)
+UHUBCTL = OutletKind(UhubctlSpec, HubPort)

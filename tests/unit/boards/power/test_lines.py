@@ -12,10 +12,11 @@ import pytest
 
 from hil.boards.power.command import CommandOutlet, CommandSpec
 from hil.boards.power.gpio import GpioPin, GpioSpec
+from hil.boards.power.kinds import Surroundings
 from hil.boards.power.micro import Microcontroller
-from hil.boards.power.snmp import MODELS, OutletObjects, SnmpLogin, SnmpOutlet
+from hil.boards.power.snmp import MODELS, OutletObjects, SnmpOutlet, SnmpSpec
 from hil.boards.power.switch import ConfirmedSwitch, NoAnswerError
-from hil.boards.power.uhubctl import HubPort
+from hil.boards.power.uhubctl import HubPort, UhubctlSpec
 from hil.boards.protocol import PowerState
 from hil.core.command import Result
 from hil.errors import BenchError
@@ -35,17 +36,46 @@ def agent(objects: OutletObjects, outlet: int = 3) -> SnmpStrip:
     return SnmpStrip(range(1, 9), states, commands)
 
 
-def snmp(strip: SnmpStrip, objects: OutletObjects, login: SnmpLogin, *, timeout_s: float = 3.0) -> SnmpOutlet:
-    host, port = strip.address.split(":")
-    return SnmpOutlet((host, int(port)), 3, objects, login, timeout_s=timeout_s)
+Login = dict[str, str]
+V2C: Login = {"community": "private"}
+V3: Login = {
+    "version": "3",
+    "user": SnmpStrip.user,
+    "auth_key": SnmpStrip.auth_key,
+    "privacy_key": SnmpStrip.privacy_key,
+}
 
 
-V2C = SnmpLogin("2c", community="private")
-V3 = SnmpLogin("3", user=SnmpStrip.user, auth_key=SnmpStrip.auth_key, privacy_key=SnmpStrip.privacy_key)
+@pytest.fixture
+def secrets(tmp_path: Path) -> Callable[[Login], Login]:
+    """As a lab file has a log-in: what is secret is in a file."""
+
+    def hidden(login: Login) -> Login:
+        named = dict(login)
+        for key in {"community", "auth_key", "privacy_key"} & login.keys():
+            (tmp_path / key).write_text(login[key])
+            named[key] = f"file:{tmp_path / key}"
+        return named
+
+    return hidden
+
+
+@pytest.fixture
+def snmp(secrets: Callable[[Login], Login]) -> Callable[..., SnmpOutlet]:
+    def outlet(
+        strip: SnmpStrip, objects: OutletObjects, login: Login, *, number: int = 3, timeout_s: float = 3.0
+    ) -> SnmpOutlet:
+        section = {"kind": "snmp", "address": strip.address, "outlet": number, "objects": objects}
+        spec = SnmpSpec.model_validate({**section, "request_timeout_s": timeout_s, **secrets(login)})
+        return SnmpOutlet(spec, Surroundings())
+
+    return outlet
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_every_model_switches_its_outlet_on_and_off_over_a_real_agent(model: str) -> None:
+def test_every_model_switches_its_outlet_on_and_off_over_a_real_agent(
+    model: str, snmp: Callable[..., SnmpOutlet]
+) -> None:
     objects = MODELS[model]
     with agent(objects) as strip:
         switch = ConfirmedSwitch(snmp(strip, objects, V2C), deadline_s=5)
@@ -56,14 +86,14 @@ def test_every_model_switches_its_outlet_on_and_off_over_a_real_agent(model: str
         assert not any(strip.outlets.on.values())
 
 
-@pytest.mark.parametrize("login", [SnmpLogin("1", community="private"), V3], ids=["v1", "v3"])
-def test_snmp_versions_1_and_3_do_the_same(login: SnmpLogin) -> None:
+@pytest.mark.parametrize("login", [{"version": "1", **V2C}, V3], ids=["v1", "v3"])
+def test_snmp_versions_1_and_3_do_the_same(login: Login, snmp: Callable[..., SnmpOutlet]) -> None:
     with agent(MODELS["apc"]) as strip:
         ConfirmedSwitch(snmp(strip, MODELS["apc"], login), deadline_s=5).on()
         assert strip.outlets.on[3]
 
 
-def test_several_threads_speak_snmp_at_once() -> None:
+def test_several_threads_speak_snmp_at_once(snmp: Callable[..., SnmpOutlet]) -> None:
     with agent(MODELS["apc"]) as strip:
         switches = [
             ConfirmedSwitch(snmp(strip, MODELS["apc"], V2C, timeout_s=20), deadline_s=30) for _ in range(6)
@@ -73,7 +103,9 @@ def test_several_threads_speak_snmp_at_once() -> None:
         assert strip.outlets.on[3]
 
 
-def test_an_snmp_strip_that_lies_is_caught_and_one_that_lost_its_outlets_is_named() -> None:
+def test_an_snmp_strip_that_lies_is_caught_and_one_that_lost_its_outlets_is_named(
+    snmp: Callable[..., SnmpOutlet],
+) -> None:
     with agent(MODELS["apc"]) as strip:
         outlet = snmp(strip, MODELS["apc"], V2C)
         strip.ignores_writes = True
@@ -84,26 +116,25 @@ def test_an_snmp_strip_that_lies_is_caught_and_one_that_lost_its_outlets_is_name
             outlet.read()
 
 
-def test_a_wrong_community_is_silence_and_the_remedy_says_so() -> None:
+def test_a_wrong_community_is_silence_and_the_remedy_says_so(snmp: Callable[..., SnmpOutlet]) -> None:
     with agent(MODELS["apc"]) as strip:
-        outlet = snmp(strip, MODELS["apc"], SnmpLogin("2c", community="guess"), timeout_s=0.3)
+        outlet = snmp(strip, MODELS["apc"], {"community": "guess"}, timeout_s=0.3)
         with pytest.raises(NoAnswerError, match=f"{strip.address}.*no answer in 0.3 s") as error:
             outlet.read()
         assert "community is wrong" in error.value.remedy
         assert "guess" not in str(error.value)
 
 
-def test_a_wrong_outlet_and_a_wrong_key_are_refused_with_the_reason() -> None:
+def test_a_wrong_outlet_and_a_wrong_key_are_refused_with_the_reason(snmp: Callable[..., SnmpOutlet]) -> None:
     with agent(MODELS["apc"]) as strip:
-        host, port = strip.address.split(":")
-        outlet = SnmpOutlet((host, int(port)), 7, MODELS["apc"], V2C)
+        outlet = snmp(strip, MODELS["apc"], V2C, number=7)
         with pytest.raises(
             BenchError, match=r"outlet 7: refuses 1\.3\.6\.1\.4\.1\.318\.1\.1\.4\.4\.2\.1\.3\.7"
         ):
             outlet.read()
         with pytest.raises(BenchError, match="outlet 7: refuses"):
             outlet.command(PowerState.ON)
-        bad = SnmpLogin("3", user=SnmpStrip.user, auth_key="not-the-key", privacy_key="not-the-key")
+        bad = V3 | {"auth_key": "not-the-key", "privacy_key": "not-the-key"}
         with pytest.raises(BenchError, match="outlet 3") as error:
             snmp(strip, MODELS["apc"], bad, timeout_s=0.6).read()
         assert "not-the-key" not in str(error.value)
@@ -177,6 +208,7 @@ def test_a_port_that_is_not_there_and_one_in_use_each_have_their_remedy(
         micro.ask("state")
 
 
+LINE = GpioSpec(kind="gpio", chip="gpiochip0", line=5)
 GPIOSET = """#!/bin/sh
 case "$*" in --version) echo "gpioset (libgpiod) v{version}"; exit 0;; esac
 echo "$*" >> {log}
@@ -214,7 +246,7 @@ def test_a_gpio_line_is_held_by_a_living_process_and_left_inactive(
     tmp_path: Path, version: str, hold: str, release: str
 ) -> None:
     program, info, log = libgpiod(tmp_path, version, "5=1")
-    pin = GpioPin(GpioSpec(kind="gpio", chip="gpiochip0", line=5), program=program, info=info)
+    pin = GpioPin(LINE, Surroundings(), program=program, info=info)
     with pin.held():
         assert (tmp_path / "held").exists()
     assert not (tmp_path / "held").exists()
@@ -227,13 +259,13 @@ def test_a_gpio_line_is_held_by_a_living_process_and_left_inactive(
 def test_a_gpio_line_that_somebody_else_holds_is_an_error_at_once(tmp_path: Path) -> None:
     program, info, _ = libgpiod(tmp_path, "1.6.3", "never")
     with pytest.raises(BenchError, match=r"GPIO gpiochip0 line 5: .* ended at once") as error:
-        GpioPin(GpioSpec(kind="gpio", chip="gpiochip0", line=5), program=program, info=info).pulse()
+        GpioPin(LINE, Surroundings(), program=program, info=info).pulse()
     assert "busy" in error.value.remedy
 
 
 def test_without_libgpiod_the_error_says_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(BenchError) as error:
-        GpioPin(GpioSpec(kind="gpio", chip="gpiochip0", line=5), program=str(tmp_path / "gpioset")).pulse()
+        GpioPin(LINE, Surroundings(), program=str(tmp_path / "gpioset")).pulse()
     assert error.value.remedy == "apt-get install gpiod"
 
 
@@ -244,11 +276,15 @@ Current status for hub 2-1 [05e3:0612 USB3.1 Hub, USB 3.10, 4 ports, ppps]
 """
 
 
+def hub_port(hub: str, port: int, runner: FakeRunner) -> HubPort:
+    return HubPort(UhubctlSpec(kind="uhubctl", hub=hub, outlet=port), Surroundings(runner=runner))
+
+
 def test_the_power_of_a_hub_port_is_read_from_its_own_hub() -> None:
     runner = FakeRunner({"uhubctl": HUB})
-    assert HubPort("1-1", 2, runner=runner).read().state is PowerState.ON
-    assert HubPort("2-1", 2, runner=runner).read().state is PowerState.OFF
-    HubPort("1-1", 2, runner=runner).command(PowerState.OFF)
+    assert hub_port("1-1", 2, runner).read().state is PowerState.ON
+    assert hub_port("2-1", 2, runner).read().state is PowerState.OFF
+    hub_port("1-1", 2, runner).command(PowerState.OFF)
     assert runner.calls[-1] == ("uhubctl", "-l", "1-1", "-p", "2", "-a", "off", "-r", "3")
 
 
@@ -265,7 +301,7 @@ def failing(code: int, said: str) -> Callable[[Sequence[str]], Result]:
     ],
 )
 def test_what_uhubctl_complains_of_comes_with_its_remedy(code: int, said: str, remedy: str) -> None:
-    port = HubPort("1-1", 2, runner=FakeRunner({"uhubctl": failing(code, said)}))
+    port = hub_port("1-1", 2, FakeRunner({"uhubctl": failing(code, said)}))
     with pytest.raises(BenchError, match="USB hub 1-1, port 2") as error:
         port.command(PowerState.ON)
     assert remedy in error.value.remedy
@@ -273,7 +309,7 @@ def test_what_uhubctl_complains_of_comes_with_its_remedy(code: int, said: str, r
 
 def test_a_hub_that_does_not_tell_its_power_is_not_guessed() -> None:
     with pytest.raises(BenchError, match="does not tell its power"):
-        HubPort("1-1", 3, runner=FakeRunner({"uhubctl": HUB})).read()
+        hub_port("1-1", 3, FakeRunner({"uhubctl": HUB})).read()
 
 
 def relay(folder: Path) -> CommandOutlet:
@@ -288,7 +324,7 @@ def relay(folder: Path) -> CommandOutlet:
         state_off=r"^relay: 0$",
         request_timeout_s=5,
     )
-    return CommandOutlet(commands)
+    return CommandOutlet(commands, Surroundings())
 
 
 def test_any_command_can_be_a_switch_and_is_read_back(tmp_path: Path) -> None:
@@ -310,7 +346,7 @@ def test_a_command_that_fails_or_never_ends_is_quoted() -> None:
         state_off="off",
         request_timeout_s=0.2,
     )
-    outlet = CommandOutlet(commands)
+    outlet = CommandOutlet(commands, Surroundings())
     with pytest.raises(BenchError, match="`false` exited 1"):
         outlet.command(PowerState.ON)
     with pytest.raises(NoAnswerError, match=r"`sleep 30` did not end within 0\.2 s"):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hil.boards.power.build import outlet_of, supervisor_of
-from hil.boards.power.config import resolve_secret
+from hil.boards.power.kinds import resolve_secret
 from hil.boards.power.supervisor import PoweredSupervisor
 from hil.boards.power.switch import ConfirmedSwitch, NoAnswerError, Reading
 from hil.boards.protocol import PowerState
