@@ -6,7 +6,7 @@ import base64
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from hil.core.files import sha256_of
 from hil.errors import ConfigurationError
@@ -15,24 +15,15 @@ CHUNK_BYTES = 256 << 10
 """What is verified, forwarded and, after a power cut at worst, sent again as one piece: 21 ms at 100 Mbit/s."""
 
 
-class BundleFacts(Protocol):
-    """The facts about a signed OS image that a rollout needs (``hil.images.bundles.Bundle`` has these)."""
+@dataclass(frozen=True)
+class BundleFacts:
+    """The facts about a signed OS image that a rollout needs."""
 
-    @property
-    def path(self) -> Path: ...
-    @property
-    def version(self) -> str: ...
-    @property
-    def sha256(self) -> str:
-        """Digest of the bundle file."""
-        ...
-
-    @property
-    def size_bytes(self) -> int: ...
-    @property
-    def image_sha256(self) -> str:
-        """Digest of the root image inside, as the updater records it for the slot."""
-        ...
+    path: Path
+    version: str  # VERSION_ID in the OS's /etc/os-release
+    sha256: str  # of the bundle file
+    size_bytes: int
+    image_sha256: str  # of the root image inside, as the updater and the running OS report it
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,11 @@ from hil.core.locks import locked
 from hil.core.paths import PACKAGE, cache
 from hil.errors import HarnessError
 from hil.images import rootfs
+from hil.images.artefact import BundleFacts
 from hil.images.packages import run_tool
-from hil.images.pki import Pki, Signer, ensure_pki
+from hil.images.pki import Pki, Signer, ensure_pki, sign
 from hil.images.recipes import REFERENCE, Recipe
-from hil.images.swu import members, pack_swu
+from hil.images.swu import MAGIC, members, pack_swu
 
 COMPATIBLE = "orbital-ref-orin"
 OTHER_COMPATIBLE = "orbital-ref-nano"
@@ -55,15 +56,10 @@ class BundleKind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """A bundle file on the host."""
+class Bundle(BundleFacts):
+    """A bundle file on the host; ``image_sha256`` is what Identity.image_sha256 says once it runs."""
 
-    path: Path
     kind: BundleKind
-    version: str
-    sha256: str
-    size_bytes: int
-    image_sha256: str  # of the root image inside; what Identity.image_sha256 says once it runs
     image_size: int
 
 
@@ -106,7 +102,7 @@ class BundleSet:
             with locked(self.directory / ".lock"):
                 if not facts.exists():
                     self._make(kind, facts)
-        return Bundle(self._path(kind), kind, **json.loads(facts.read_text()))
+        return Bundle(self._path(kind), kind=kind, **json.loads(facts.read_text()))
 
     def _path(self, kind: BundleKind) -> Path:
         suffix = {"rauc": "raucb", "swupdate": "swu"}[self.recipe.updater]
@@ -129,7 +125,7 @@ class BundleSet:
         else:
             form = "verity" if odd else "plain"
             pack(content, out, compatible=compatible, version=version, signer=signer, form=form)
-        (damage_swu if self.recipe.updater == "swupdate" else damage)(kind, out)
+        damage(kind, out)
         entry = {
             "version": version,
             "sha256": sha256_of(out),
@@ -180,59 +176,46 @@ def pack(
 
 
 def damage(kind: BundleKind, bundle: Path) -> None:
-    """Spoil a good RAUC bundle in the way its kind says; nothing for the kinds that are not damaged.
-
-    Layout of a plain bundle: squashfs payload, detached CMS signature, its size as 8 bytes big endian.
-    """
+    """Spoil a good bundle in the way its kind says; nothing for the kinds that are not damaged."""
     size = bundle.stat().st_size
-    if kind is BundleKind.OTHER_FORMAT:
-        return
-    with bundle.open("r+b") as file:
-        file.seek(size - 8)
-        signature_size = int.from_bytes(file.read(8), "big")
-        payload_size = size - 8 - signature_size
-        if not 0 < signature_size < size - 8:
-            raise HarnessError(f"{bundle}: not a bundle (signature of {signature_size} bytes)")
-        match kind:
-            case BundleKind.TAMPERED_PAYLOAD:
-                _flip(file.fileno(), payload_size // 2)
-            case BundleKind.TAMPERED_SIGNATURE:
-                _flip(file.fileno(), size - 8 - 64)  # the signature value is the end of the CMS structure
-            case _:
-                _spoil_as_any_file(kind, bundle, size)
-
-
-def damage_swu(kind: BundleKind, bundle: Path) -> None:
-    """Spoil a good SWUpdate bundle in the way its kind says; nothing for the kinds that are not damaged."""
-    places = {name: (start, size) for name, start, size in members(bundle)}
-    with bundle.open("r+b") as file:
-        match kind:
-            case BundleKind.TAMPERED_PAYLOAD:
-                start, size = places["rootfs.img"]
-                _flip(file.fileno(), start + size // 2)
-            case BundleKind.TAMPERED_SIGNATURE:
-                start, size = places["sw-description.sig"]
-                _flip(file.fileno(), start + size - 64)  # the signature value is the end of the CMS structure
-            case _:
-                _spoil_as_any_file(kind, bundle, bundle.stat().st_size)
-
-
-def _spoil_as_any_file(kind: BundleKind, bundle: Path, size: int) -> None:
-    """Do the damage that does not depend on the format; nothing for the other kinds."""
     match kind:
+        case BundleKind.TAMPERED_PAYLOAD:
+            start, length = _parts(bundle)[0]
+            _flip(bundle, start + length // 2)
+        case BundleKind.TAMPERED_SIGNATURE:
+            start, length = _parts(bundle)[1]
+            _flip(bundle, start + length - 64)  # the signature value is the end of the CMS structure
         case BundleKind.TRUNCATED:
             os.truncate(bundle, size * 6 // 10)
         case BundleKind.EMPTY:
             os.truncate(bundle, 0)
         case BundleKind.RANDOM:
             bundle.write_bytes(random.Random(size).randbytes(size))
-        case _:
-            pass
 
 
-def _flip(descriptor: int, offset: int) -> None:
-    (byte,) = os.pread(descriptor, 1, offset)
-    os.pwrite(descriptor, bytes([byte ^ 0x01]), offset)
+def _parts(bundle: Path) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return (offset, size) of the root image (RAUC: of the payload around it), and of the signature.
+
+    A SWUpdate bundle is an archive.  A plain RAUC bundle is a squashfs payload, a detached CMS signature and the
+    signature's size as 8 bytes, big endian.  HarnessError when it is neither.
+    """
+    with bundle.open("rb") as file:
+        if file.read(len(MAGIC)) == MAGIC:
+            places = {name: (start, size) for name, start, size in members(bundle)}
+            return places["rootfs.img"], places["sw-description.sig"]
+        size = file.seek(-8, os.SEEK_END)
+        signature = int.from_bytes(file.read(), "big")
+    if not 0 < signature < size:
+        raise HarnessError(f"{bundle}: not a bundle (signature of {signature} bytes)")
+    return (0, size - signature), (size - signature, signature)
+
+
+def _flip(file: Path, offset: int) -> None:
+    with file.open("r+b") as stream:
+        stream.seek(offset)
+        (byte,) = stream.read(1)
+        stream.seek(offset)
+        stream.write(bytes([byte ^ 0x01]))
 
 
 def sign_artefact(path: Path) -> Path:
@@ -241,8 +224,6 @@ def sign_artefact(path: Path) -> Path:
     A board verifies it with ``openssl cms -verify -binary -inform DER -content FILE -CAfile
     /etc/rauc/keyring.pem -purpose any``.  BenchError when openssl refuses.
     """
-    signer = ensure_pki().release
     out = path.with_name(f"{path.name}.p7s")
-    argv = ["openssl", "cms", "-sign", "-binary", "-outform", "DER", "-md", "sha256", "-in", str(path)]
-    run_tool([*argv, "-signer", str(signer.certificate), "-inkey", str(signer.key), "-out", str(out)])
+    sign(path, out, ensure_pki().release)
     return out

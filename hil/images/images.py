@@ -77,22 +77,19 @@ def ensure_os(base: Path, pki: Pki, progress: Progress, recipe: Recipe = REFEREN
             *extra,
         ]
     )
-    result = cache() / f"os-{key}"
-    if (result / "manifest.json").exists():
-        return result
-    scratch = rootfs.fresh(cache() / f"{result.name}.part")
-    images = {}
-    for version in (FACTORY_VERSION, UPLOAD_VERSION):
-        progress(f"{recipe.name} OS {version}: building")
-        tree = scratch / "tree"
-        rootfs.os_tree(base, tree, version=version, keyring=pki.keyring, recipe=recipe)
-        image = scratch / f"os-{version}.squashfs"
-        rootfs.squash(tree, image)
-        images[version] = {"sha256": sha256_of(image), "size_bytes": image.stat().st_size}
-        shutil.rmtree(tree)
-    packages = json.loads((base / "manifest.json").read_text())
-    rootfs.publish(scratch, result, {"images": images, **packages})
-    return result
+
+    def build(scratch: Path) -> object:
+        images = {}
+        for version in (FACTORY_VERSION, UPLOAD_VERSION):
+            progress(f"{recipe.name} OS {version}: building")
+            tree, image = scratch / "tree", scratch / f"os-{version}.squashfs"
+            rootfs.os_tree(base, tree, version=version, keyring=pki.keyring, recipe=recipe)
+            rootfs.squash(tree, image)
+            images[version] = {"sha256": sha256_of(image), "size_bytes": image.stat().st_size}
+            shutil.rmtree(tree)
+        return {"images": images, **json.loads((base / "manifest.json").read_text())}
+
+    return rootfs.cached(cache() / f"os-{key}", build)
 
 
 def _image(directory: Path, version: str, facts: dict[str, Any]) -> OsImage:
@@ -102,8 +99,7 @@ def _image(directory: Path, version: str, facts: dict[str, Any]) -> OsImage:
 def _ensure_hardware_image(client: DockerClient, base: Path, progress: Progress) -> str:
     from docker.errors import APIError, ImageNotFound
 
-    key = rootfs.hardware_key(base)
-    reference = f"{REPOSITORY}:{key}"
+    reference = f"{REPOSITORY}:{rootfs.hardware_key(base)}"
     try:
         return str(client.images.get(reference).id)
     except ImageNotFound:

@@ -21,6 +21,7 @@ from hil.errors import BenchError
 _log = logging.getLogger(__name__)
 
 DOWNLOAD_S = 900.0
+_PIP = "-m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes"
 _WHEEL = re.compile(r"(?P<name>\S+)==(?P<version>\S+) sha256:(?P<sha256>[0-9a-f]{64})")
 _URI = re.compile(r"^'[^']+' (?P<file>\S+\.deb) (?P<size>\d+) ")
 
@@ -170,24 +171,7 @@ def download_wheel(
     with tempfile.NamedTemporaryFile("w", prefix="hil-", suffix=".txt") as file:
         file.write(f"{requirement} --hash=sha256:{sha256}\n")
         file.flush()
-        argv = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-deps",
-        ]
-        argv += [
-            "--only-binary=:all:",
-            "--require-hashes",
-            *options,
-            "--dest",
-            str(directory),
-            "-r",
-            file.name,
-        ]
+        argv = [sys.executable, *shlex.split(_PIP), *options, "--dest", str(directory), "-r", file.name]
         try:
             run_tool(argv, timeout_s=DOWNLOAD_S)
         except BenchError as exc:

@@ -13,12 +13,17 @@ from typing import TYPE_CHECKING
 
 from hil.core import paths
 from hil.core.locks import locked
+from hil.images.packages import run_tool
 
 if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 LIFETIME_DAYS = 3650
+_NO_USAGE = (
+    *("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+    *("encipher_only", "decipher_only"),
+)
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,13 @@ def ensure_pki(directory: Path | None = None) -> Pki:
     return pki
 
 
+def sign(path: Path, out: Path, signer: Signer, *options: str) -> None:
+    """Write the detached CMS signature (DER) of a file to ``out``.  BenchError when openssl refuses."""
+    argv = ["openssl", "cms", "-sign", "-binary", "-outform", "DER", "-md", "sha256", *options]
+    argv += ["-signer", str(signer.certificate), "-inkey", str(signer.key)]
+    run_tool([*argv, "-in", str(path), "-out", str(out)])
+
+
 def _write_private(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.unlink(missing_ok=True)
@@ -153,12 +165,7 @@ def _issue(
                 digital_signature=issuer is not None,
                 key_cert_sign=issuer is None,
                 crl_sign=issuer is None,
-                content_commitment=False,
-                key_encipherment=False,
-                data_encipherment=False,
-                key_agreement=False,
-                encipher_only=False,
-                decipher_only=False,
+                **dict.fromkeys(_NO_USAGE, False),
             ),
             critical=True,
         )

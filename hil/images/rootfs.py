@@ -12,21 +12,14 @@ import os
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from hil.core.command import Progress
 from hil.core.files import sha256_of
 from hil.core.paths import PACKAGE
 from hil.errors import BenchError
-from hil.images.packages import (
-    Apt,
-    Wheel,
-    download_wheels,
-    read_list,
-    read_wheels,
-    run_tool,
-)
+from hil.images.packages import Apt, Wheel, download_wheels, read_list, read_wheels, run_tool
 from hil.images.recipes import REFERENCE, Recipe
 
 FORMAT = 4
@@ -37,12 +30,15 @@ LINKS = ("bin", "sbin", "lib", "lib64")
 MOUNT_POINTS = ("dev", "proc", "sys", "run", "tmp", "data", "root", "mnt", "etc", "var", "home", "opt")
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
 SQUASH_OPTIONS = ("-comp", "zstd", "-Xcompression-level", "9", "-b", "256K", "-no-xattrs", "-all-root")
-ON_BOARD = (
-    "__init__.py",
-    "onboard/__init__.py",
-    "onboard/files.py",
-    "onboard/thermal.py",
-    "onboard/variables.py",
+ON_BOARD = tuple(
+    PACKAGE / name
+    for name in (
+        "__init__.py",
+        "onboard/__init__.py",
+        "onboard/files.py",
+        "onboard/thermal.py",
+        "onboard/variables.py",
+    )
 )
 
 
@@ -70,7 +66,7 @@ def files_below(directory: Path) -> Iterator[Path]:
 def on_board_sources() -> list[Path]:
     """Return the sources of this project that run inside the OS."""
     packages = [*files_below(PACKAGE / "onboard/node"), *files_below(PACKAGE / "onboard/tools")]
-    return [*(PACKAGE / name for name in ON_BOARD), *packages]
+    return [*ON_BOARD, *packages]
 
 
 def recipe_sources(recipe: Recipe) -> list[Path]:
@@ -80,7 +76,7 @@ def recipe_sources(recipe: Recipe) -> list[Path]:
 
 def firmware_sources() -> list[Path]:
     """Return the sources of this project that run in the hardware image."""
-    return [*(PACKAGE / name for name in ON_BOARD), *files_below(PACKAGE / "onboard/firmware")]
+    return [*ON_BOARD, *files_below(PACKAGE / "onboard/firmware")]
 
 
 def base_key() -> str:
@@ -94,29 +90,23 @@ def ensure_base(cache: Path, progress: Progress) -> Path:
     ``<result>/tree`` is the root, ``<result>/debs`` the packages, ``<result>/manifest.json`` what went in.
     """
     wheels = read_wheels(RECIPES / "wheels.txt")
-    result = cache / f"base-{base_key()}"
-    if (result / "manifest.json").exists():
-        return result
-    scratch = fresh(cache / f"{result.name}.part")
-    debs = Apt(scratch / "apt").download(
-        read_list(RECIPES / "packages.txt"), read_list(RECIPES / "skip.txt"), progress
-    )
-    wheel_files = download_wheels(wheels, cache / "wheels", progress)
-    progress(f"userland: unpacking {len(debs)} packages and {len(wheel_files)} wheels")
-    tree = scratch / "tree"
-    unpack(debs, tree)
-    for wheel, path in zip(wheels, wheel_files, strict=True):
-        unpack_wheel(wheel, path, tree / "usr/lib/python3/dist-packages")
-    finish(tree)
-    check_libraries(tree)
-    progress("userland: compiling Python")
-    compile_python(tree, ["usr/lib/python3.11", "usr/lib/python3"], keep_sources=False)
-    (scratch / "apt/archives").rename(scratch / "debs")
-    shutil.rmtree(scratch / "apt")
-    manifest = {"debs": {p.name: sha256_of(p) for p in debs_in(scratch)}}
-    manifest["wheels"] = {p.name: sha256_of(p) for p in wheel_files}
-    publish(scratch, result, manifest)
-    return result
+
+    def build(scratch: Path) -> object:
+        packages, skip = (read_list(RECIPES / name) for name in ("packages.txt", "skip.txt"))
+        debs = _download(scratch, packages, skip, progress)
+        wheel_files = download_wheels(wheels, cache / "wheels", progress)
+        progress(f"userland: unpacking {len(debs)} packages and {len(wheel_files)} wheels")
+        tree = scratch / "tree"
+        unpack(debs, tree)
+        for wheel, path in zip(wheels, wheel_files, strict=True):
+            unpack_wheel(wheel, path, tree / "usr/lib/python3/dist-packages")
+        finish(tree)
+        check_libraries(tree)
+        progress("userland: compiling Python")
+        compile_python(tree, ["usr/lib/python3.11", "usr/lib/python3"], keep_sources=False)
+        return {"debs": _digests(debs), "wheels": _digests(wheel_files)}
+
+    return cached(cache / f"base-{base_key()}", build)
 
 
 def ensure_userland(recipe: Recipe, base: Path, cache: Path, progress: Progress) -> Path:
@@ -125,28 +115,37 @@ def ensure_userland(recipe: Recipe, base: Path, cache: Path, progress: Progress)
         return base
     folder = RECIPES / recipe.extra
     lists = [folder / name for name in ("packages.txt", "prune.txt")]
-    result = cache / f"base-{digest([base.name, str(FORMAT), *lists])}"
-    if (result / "manifest.json").exists():
-        return result
-    scratch = fresh(cache / f"{result.name}.part")
-    wanted = read_list(lists[0])
-    there = {path.name.split("_", 1)[0] for path in debs_in(base)}
-    leave = ({*read_list(RECIPES / "skip.txt")} | there) - {*wanted}
-    packages = [*read_list(RECIPES / "packages.txt"), *wanted]
-    debs = Apt(scratch / "apt").download(packages, sorted(leave), progress)
-    progress(f"userland of {recipe.name}: unpacking {len(debs)} more packages")
-    tree = scratch / "tree"
-    run_tool(["cp", "-al", str(base / "tree"), str(tree)])
-    unpack(debs, tree)
-    for pattern in [*read_list(RECIPES / "prune.txt"), *read_list(lists[1])]:
-        remove_glob(tree, pattern)
-    check_libraries(tree)
+
+    def build(scratch: Path) -> object:
+        wanted = read_list(lists[0])
+        there = {path.name.split("_", 1)[0] for path in debs_in(base)}
+        leave = ({*read_list(RECIPES / "skip.txt")} | there) - {*wanted}
+        packages = [*read_list(RECIPES / "packages.txt"), *wanted]
+        debs = _download(scratch, packages, sorted(leave), progress)
+        progress(f"userland of {recipe.name}: unpacking {len(debs)} more packages")
+        tree = scratch / "tree"
+        run_tool(["cp", "-al", str(base / "tree"), str(tree)])
+        unpack(debs, tree)
+        for pattern in [*read_list(RECIPES / "prune.txt"), *read_list(lists[1])]:
+            remove_glob(tree, pattern)
+        check_libraries(tree)
+        manifest = json.loads((base / "manifest.json").read_text())
+        manifest["debs"].update(_digests(debs))
+        return manifest
+
+    return cached(cache / f"base-{digest([base.name, str(FORMAT), *lists])}", build)
+
+
+def _download(scratch: Path, packages: Sequence[str], skip: Sequence[str], progress: Progress) -> list[Path]:
+    """Download Debian packages to ``debs`` in a build's scratch directory."""
+    Apt(scratch / "apt").download(packages, skip, progress)
     (scratch / "apt/archives").rename(scratch / "debs")
     shutil.rmtree(scratch / "apt")
-    manifest = json.loads((base / "manifest.json").read_text())
-    manifest["debs"].update({path.name: sha256_of(path) for path in debs_in(scratch)})
-    publish(scratch, result, manifest)
-    return result
+    return debs_in(scratch)
+
+
+def _digests(files: Iterable[Path]) -> dict[str, str]:
+    return {path.name: sha256_of(path) for path in files}
 
 
 def debs_in(base: Path) -> list[Path]:
@@ -160,30 +159,30 @@ def hardware_key(base: Path) -> str:
 def ensure_hardware_tar(base: Path, cache: Path, progress: Progress) -> tuple[Path, str]:
     """Build (or find) the tar of the hardware image's root; (tar, content hash)."""
     key = hardware_key(base)
-    result = cache / f"hardware-{key}"
-    if (result / "manifest.json").exists():
-        return result / "rootfs.tar", key
-    progress("hardware image: unpacking")
-    scratch = fresh(cache / f"{result.name}.part")
-    names = set(read_list(RECIPES / "hardware/packages.txt"))
-    debs = [path for path in debs_in(base) if path.name.split("_", 1)[0] in names]
-    if missing := names - {path.name.split("_", 1)[0] for path in debs}:
-        raise BenchError(
-            f"hil/images/os/hardware/packages.txt names packages that nothing brings: {sorted(missing)}"
-        )
-    tree = scratch / "tree"
-    unpack(debs, tree)
-    finish(tree)
-    check_libraries(tree)
-    copy_sources(firmware_sources(), tree)
-    for name in ("nv", "os"):
-        (tree / name).mkdir()
-    compile_python(tree, ["usr/lib/python3.11"], keep_sources=False)
-    compile_python(tree, ["usr/lib/hil"], keep_sources=True)
-    run_tool(["tar", "-C", str(tree), "--owner=0", "--group=0", "-cf", str(scratch / "rootfs.tar"), "."])
-    shutil.rmtree(tree)
-    publish(scratch, result, {"debs": {p.name: sha256_of(p) for p in debs}})
-    return result / "rootfs.tar", key
+
+    def build(scratch: Path) -> object:
+        progress("hardware image: unpacking")
+        names = set(read_list(RECIPES / "hardware/packages.txt"))
+        debs = {path.name.split("_", 1)[0]: path for path in debs_in(base)}
+        if missing := names - debs.keys():
+            raise BenchError(
+                f"hil/images/os/hardware/packages.txt names packages that nothing brings: {sorted(missing)}"
+            )
+        chosen = [path for name, path in debs.items() if name in names]
+        tree = scratch / "tree"
+        unpack(chosen, tree)
+        finish(tree)
+        check_libraries(tree)
+        copy_sources(firmware_sources(), tree)
+        for name in ("nv", "os"):
+            (tree / name).mkdir()
+        compile_python(tree, ["usr/lib/python3.11"], keep_sources=False)
+        compile_python(tree, ["usr/lib/hil"], keep_sources=True)
+        run_tool(["tar", "-C", str(tree), "--owner=0", "--group=0", "-cf", str(scratch / "rootfs.tar"), "."])
+        shutil.rmtree(tree)
+        return {"debs": _digests(chosen)}
+
+    return cached(cache / f"hardware-{key}", build) / "rootfs.tar", key
 
 
 def os_tree(base: Path, tree: Path, *, version: str, keyring: Path, recipe: Recipe = REFERENCE) -> None:
@@ -202,30 +201,19 @@ def os_tree(base: Path, tree: Path, *, version: str, keyring: Path, recipe: Reci
     compile_python(tree, ["usr/lib/hil"], keep_sources=True)
 
 
-def squash(tree: Path, image: Path, *, epoch: int = 0) -> None:
+def squash(tree: Path, image: Path) -> None:
     """Squash a tree with mksquashfs; bit-identical for identical trees."""
     scratch = image.with_name(f"{image.name}.part")
     scratch.unlink(missing_ok=True)
-    times = ("-mkfs-time", str(epoch), "-all-time", str(epoch))
-    argv = [
-        "mksquashfs",
-        str(tree),
-        str(scratch),
-        *SQUASH_OPTIONS,
-        *times,
-        "-quiet",
-        "-no-progress",
-        "-noappend",
-    ]
-    run_tool(argv)
+    times = ("-mkfs-time", "0", "-all-time", "0")
+    argv = ["mksquashfs", str(tree), str(scratch), *SQUASH_OPTIONS, *times]
+    run_tool([*argv, "-quiet", "-no-progress", "-noappend"])
     scratch.rename(image)
 
 
 def tiny_tree(base: Path, tree: Path, *, version: str, init: str) -> None:
     """Lay out a root with nothing but busybox and ``init`` (a shell script): for images that must not come up."""
-    for name in LINKS:
-        (tree / "usr" / name).mkdir(parents=True, exist_ok=True)
-        (tree / name).symlink_to(f"usr/{name}")
+    unpack([], tree)
     for name in ("usr/bin/busybox", "usr/lib64/ld-linux-x86-64.so.2"):
         put(tree / name, (base / "tree" / name).read_bytes(), 0o755)
     for name in ("libc.so.6", "libresolv.so.2"):
@@ -367,11 +355,18 @@ def fresh(directory: Path) -> Path:
     return directory
 
 
-def publish(scratch: Path, result: Path, manifest: object) -> None:
-    """Write the manifest and move a finished build to its place in one step."""
-    (scratch / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-    shutil.rmtree(result, ignore_errors=True)
-    scratch.rename(result)
+def cached(result: Path, build: Callable[[Path], object]) -> Path:
+    """Return a directory of the cache, made now if it is not there.
+
+    ``build`` fills a scratch directory and returns its manifest; the whole is moved to its place in one step.
+    """
+    if not (result / "manifest.json").exists():
+        scratch = fresh(result.with_name(f"{result.name}.part"))
+        manifest = build(scratch)
+        (scratch / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+        shutil.rmtree(result, ignore_errors=True)
+        scratch.rename(result)
+    return result
 
 
 def forget_old(cache: Path, *, keep: int = 4) -> None:

@@ -12,11 +12,11 @@ from typing import BinaryIO
 
 from hil.core.files import sha256_of
 from hil.errors import HarnessError
-from hil.images.packages import run_tool
-from hil.images.pki import Signer
+from hil.images.pki import Signer, sign
 
 DEVICES = {"slotA": "/dev/mmcblk0p1", "slotB": "/dev/mmcblk0p2"}
 HEADER_BYTES = 110
+MAGIC = b"070701"
 TRAILER = "TRAILER!!!"
 
 
@@ -33,9 +33,7 @@ def pack_swu(
         describe(sha256_of(image), compatible=compatible, version=version, handler=handler)
     )
     signature = out.with_name("sw-description.sig")
-    argv = ["openssl", "cms", "-sign", "-in", str(description), "-out", str(signature), "-outform", "DER"]
-    argv += ["-signer", str(signer.certificate), "-inkey", str(signer.key), "-md", "sha256"]
-    run_tool([*argv, "-nosmimecap", "-binary"])
+    sign(description, signature, signer, "-nosmimecap")
     members = [("sw-description", description), ("sw-description.sig", signature), ("rootfs.img", image)]
     with out.open("wb") as archive:
         for number, (name, path) in enumerate(members, start=1):
@@ -67,7 +65,7 @@ def _add(archive: BinaryIO, number: int, name: str, content: BinaryIO | None, si
     """Append one member in the "new ASCII" format of cpio (magic 070701): headers and contents padded to 4 bytes."""
     mode = 0o100644 if content else 0
     fields = (number, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, len(name) + 1, 0)
-    archive.write(b"070701" + b"".join(b"%08X" % value for value in fields) + name.encode() + b"\0")
+    archive.write(MAGIC + b"".join(b"%08X" % value for value in fields) + name.encode() + b"\0")
     archive.write(bytes(-archive.tell() % 4))
     while content and (chunk := content.read(1 << 20)):
         archive.write(chunk)
@@ -79,7 +77,7 @@ def members(bundle: Path) -> Iterator[tuple[str, int, int]]:
     with bundle.open("rb") as archive:
         while True:
             header = archive.read(HEADER_BYTES)
-            if len(header) < HEADER_BYTES or header[:6] != b"070701":
+            if len(header) < HEADER_BYTES or header[:6] != MAGIC:
                 raise HarnessError(f"{bundle}: not a bundle: no cpio header at byte {archive.tell()}")
             size, name_size = int(header[54:62], 16), int(header[94:102], 16)
             name = archive.read(name_size).rstrip(b"\0").decode()

@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from hil.boards.protocol import Board, Slot, Via
 from hil.errors import DeviceError
+from hil.images.artefact import BundleFacts
 from hil.onboard.node.app import Node, Settings
 from hil.onboard.node.epoch import Member as EpochMember
 from hil.onboard.node.facts import Places
@@ -181,14 +182,8 @@ def image_of(bundle: bytes) -> str:
 
 
 @dataclass(frozen=True)
-class FakeBundle:
-    """A ``hil.rollout.steps.BundleFacts``: a file whose first line is its version."""
-
-    path: Path
-    version: str
-    sha256: str
-    size_bytes: int
-    image_sha256: str
+class FakeBundle(BundleFacts):
+    """A file whose first line is its version."""
 
     @classmethod
     def make(cls, path: Path, version: str = "2.0.0", size: int = 3_000_000) -> FakeBundle:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hil.core import kinds
+from hil.core.files import sha256_of
 from hil.errors import ConfigurationError
+from hil.images.artefact import BundleFacts
 from hil.lab.model import Lab
 from hil.rollout.fleet import Member
 from hil.rollout.updaters.kinds import UpdaterKind
@@ -27,22 +28,14 @@ def adapter_of(lab: Lab, *, version: str = "") -> Callable[[Member], OsAdapter]:
 
 
 @dataclass(frozen=True)
-class BundleFile:
-    """A bundle that this project did not build (``hil.rollout.updaters.protocol.BundleFacts``)."""
-
-    path: Path
-    version: str  # VERSION_ID in the OS's /etc/os-release
-    image_sha256: str  # of the root image inside, as the updater and the running OS report it
-    sha256: str
-    size_bytes: int
+class BundleFile(BundleFacts):
+    """A bundle that this project did not build."""
 
     @classmethod
     def of(cls, path: Path, *, version: str, image_sha256: str) -> BundleFile:
         """Measure the file. ConfigurationError when it cannot be read."""
         try:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            return cls(path, version, image_sha256, digest, path.stat().st_size)
+            return cls(path, version, sha256_of(path), path.stat().st_size, image_sha256)
         except OSError as exc:
             raise ConfigurationError(
                 f"bundle {path}: {exc.strerror}", remedy="check the path of the bundle"

@@ -219,4 +219,4 @@ def test_damaging_what_is_no_bundle_is_our_own_bug(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(bytes(100))
     with pytest.raises(HarnessError, match="not a bundle"):
-        damage(BundleKind.TRUNCATED, path)
+        damage(BundleKind.TAMPERED_PAYLOAD, path)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hil.errors import DeviceError, HarnessError
-from hil.images.bundles import BundleKind, damage_swu
+from hil.images.bundles import BundleKind, damage
 from hil.images.pki import Pki, ensure_pki
 from hil.images.swu import members, pack_swu
 from hil.onboard.updaters.swupdate_slots import BUSY, REFUSED, Places, Refused, Slots, measure, run
@@ -295,7 +295,7 @@ def test_a_bundle_begins_with_its_signed_description_which_names_the_image_by_di
 def test_a_tampered_bundle_is_a_whole_archive_whose_signature_no_longer_covers_it(
     swu: Path, pki: Pki, tmp_path: Path, kind: BundleKind
 ) -> None:
-    damage_swu(kind, swu)
+    damage(kind, swu)
     assert len(content(swu)) == 3
     assert not signed(swu, pki, tmp_path)
 
@@ -310,7 +310,7 @@ def test_a_foreign_key_signs_what_the_keyring_does_not_trust(tmp_path: Path, pki
 @pytest.mark.parametrize("kind", [BundleKind.TRUNCATED, BundleKind.EMPTY, BundleKind.RANDOM])
 def test_what_is_cut_emptied_or_random_is_no_whole_archive(swu: Path, kind: BundleKind) -> None:
     before = swu.stat().st_size
-    damage_swu(kind, swu)
+    damage(kind, swu)
     assert swu.stat().st_size in (0, before * 6 // 10, before)
     with pytest.raises(HarnessError, match="not a bundle"):
         content(swu)
