@@ -37,9 +37,8 @@ class Parameter:
     def checked(self, value: float) -> float:
         """Return ``value``. Raises ConfigurationError when it is outside of the range."""
         if not self.least <= value <= self.most:
-            raise ConfigurationError(
-                f"{self.name} is {value:g}", remedy=f"give a value from {self.least:g} to {self.most:g}"
-            )
+            remedy = f"give a value from {self.least:g} to {self.most:g}"
+            raise ConfigurationError(f"{self.name} is {value:g}", remedy=remedy)
         return value
 
 
@@ -86,32 +85,24 @@ def injected(name: str, bench: Bench, target: str, **parameters: float) -> Itera
     Raises ConfigurationError, before anything is touched, when there is no such kind, target or parameter.
     """
     fault = load_fault(name)
-    values = checked(name, fault, bench, target, parameters)
+    values = _checked(name, fault, bench, target, parameters)
     with fault.inject(bench, target, values):
         given = ", ".join(f"{key} {value:g}" for key, value in parameters.items())
         bench.sink.emit(FaultInjected(f"{name} ({given})" if given else name, target=target))
         yield
 
 
-def checked(
+def _checked(
     name: str, fault: Fault, bench: Bench, target: str, parameters: Mapping[str, float]
 ) -> dict[str, float]:
-    """Return every parameter of a fault, with its default where ``parameters`` has none.
-
-    Raises ConfigurationError for a target or a parameter that the fault does not have, and for a value out of range.
-    """
-    targets = fault.targets(bench)
-    if target not in targets:
-        raise ConfigurationError(
-            f"{name} has no target {target!r} on bench {bench.name}",
-            remedy=f"choose one of {', '.join(targets)}"
-            if targets
-            else "this bench has nothing that it can hit",
+    """Return every parameter of a fault, with its default where ``parameters`` has none."""
+    if target not in (targets := fault.targets(bench)):
+        remedy = (
+            f"choose one of {', '.join(targets)}" if targets else "this bench has nothing that it can hit"
         )
+        raise ConfigurationError(f"{name} has no target {target!r} on bench {bench.name}", remedy=remedy)
     known = {parameter.name: parameter for parameter in fault.parameters}
     if unknown := parameters.keys() - known.keys():
-        raise ConfigurationError(
-            f"{name} has no parameter {', '.join(sorted(unknown))}",
-            remedy=f"it has: {', '.join(known) or 'none'}",
-        )
+        message = f"{name} has no parameter {', '.join(sorted(unknown))}"
+        raise ConfigurationError(message, remedy=f"it has: {', '.join(known) or 'none'}")
     return {key: each.checked(parameters.get(key, each.default)) for key, each in known.items()}

@@ -6,12 +6,13 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
 from hil.errors import BenchError
 from hil.evidence.events import FaultInjected
 from hil.evidence.sink import Sink
+from hil.faults.links import LinkSet
 
 _log = logging.getLogger(__name__)
 
@@ -106,14 +107,7 @@ class Work(Generic[T]):
             raise BenchError(f"{self._what}: what was struck did not end within {deadline_s:g} s")
 
 
-class Losable(Protocol):
-    """What can be lost and come back: ``hil.faults.links.LinkSet``."""
-
-    def cut(self) -> None: ...
-    def restore(self) -> None: ...
-
-
-def outage(links: Losable, seconds: float, clock: Clock = SYSTEM_CLOCK) -> Callable[[], None]:
+def outage(links: LinkSet, seconds: float, clock: Clock = SYSTEM_CLOCK) -> Callable[[], None]:
     """Return a fault for :func:`strike`: the links are lost for ``seconds`` and then come back."""
 
     def lose() -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hil.faults.fault import Fault, Parameter
 from hil.lab.routes import path
+from hil.links.shape import DIRECTIONS
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
     from hil.lab.model import Lab
-    from hil.links.link_box import Direction
 
 
 class Box(Protocol):
@@ -21,6 +21,11 @@ class Box(Protocol):
     def cut(self, link: str, *, why: str = "") -> None: ...
     def restore(self, link: str, *, why: str = "") -> None: ...
     def show(self) -> list[Any]: ...
+
+
+def links_of(lab: Lab, end: str) -> list[str]:
+    """Return the names of all links of a spacecraft or of the ground station."""
+    return [link.name for link in lab.links if end in link.between]
 
 
 class LinkSet:
@@ -35,14 +40,9 @@ class LinkSet:
         self.names = tuple(names)
 
     @classmethod
-    def of_spacecraft(cls, box: Box, lab: Lab, spacecraft: str) -> LinkSet:
-        """Return every link of a spacecraft, also to the ground: without them it is alone."""
-        return cls(box, (link.name for link in lab.links if spacecraft in link.between))
-
-    @classmethod
-    def of_ground(cls, box: Box, lab: Lab) -> LinkSet:
-        """Return every ground link: without them nothing comes from the ground, whichever spacecraft has a pass."""
-        return cls(box, (link.name for link in lab.links if link.kind == "ground"))
+    def of(cls, box: Box, lab: Lab, end: str) -> LinkSet:
+        """Return every link of a spacecraft, also to the ground, or of the ground station: without them it is alone."""
+        return cls(box, links_of(lab, end))
 
     def cut(self, *, why: str = "") -> None:
         """Take all of them down, one straight after the other."""
@@ -64,45 +64,32 @@ class LinkSet:
         )
 
 
-class LinkCut:
-    """One link is lost in both directions: a crosslink, or a link to the ground."""
+class LinksLost:
+    """Some links of a bench are lost together; its boards go on."""
 
-    description = "loses a link, both directions"
     parameters: Sequence[Parameter] = ()
 
+    def __init__(
+        self,
+        description: str,
+        targets: Callable[[Lab], Iterable[str]],
+        links: Callable[[Lab, str], Iterable[str]],
+    ) -> None:
+        """``links`` returns the names of the links that a target of ``targets`` has."""
+        self.description = description
+        self._targets = targets
+        self._links = links
+
     def targets(self, bench: Bench) -> Sequence[str]:
-        """Return all links that are not cut already."""
+        """Return all targets; no link that is cut already."""
         cut = bench.links.cut_links()
-        return tuple(link.name for link in bench.lab.links if link.name not in cut)
-
-    @contextmanager
-    def inject(self, bench: Bench, target: str, values: Mapping[str, float]) -> Iterator[None]:
-        """Cut the link; afterwards it is as it was commanded."""
-        try:
-            bench.links.cut(target, why="fault")
-            yield
-        finally:
-            bench.links.restore(target, why="fault healed")
-
-
-class SpacecraftDark:
-    """All links of a spacecraft are lost, also those to the ground; its boards go on."""
-
-    description = "loses all links of a spacecraft, also those to the ground; its boards go on"
-    parameters: Sequence[Parameter] = ()
-
-    def targets(self, bench: Bench) -> Sequence[str]:
-        """Return all spacecraft."""
-        return tuple(craft.name for craft in bench.lab.spacecraft)
+        return tuple(name for name in self._targets(bench.lab) if name not in cut)
 
     @contextmanager
     def inject(self, bench: Bench, target: str, values: Mapping[str, float]) -> Iterator[None]:
         """Cut the links; afterwards they are as they were (a link cut by hand before stays cut)."""
         cut_before = bench.links.cut_links()
-        names = [
-            n for n in LinkSet.of_spacecraft(bench.links, bench.lab, target).names if n not in cut_before
-        ]
-        links = LinkSet(bench.links, names)
+        links = LinkSet(bench.links, (n for n in self._links(bench.lab, target) if n not in cut_before))
         try:
             links.cut(why=f"{target} lost")
             yield
@@ -110,29 +97,29 @@ class SpacecraftDark:
             links.restore(why=f"{target} is back")
 
 
-class GroundLost(SpacecraftDark):
-    """Every ground link is lost: nothing comes from the ground, whichever spacecraft has a pass."""
-
-    description = "loses all links of the ground station"
-
-    def targets(self, bench: Bench) -> Sequence[str]:
-        """Return the ground station."""
-        return (bench.lab.ground_station.name,)
-
-
-LINK_CUT: Fault = LinkCut()
-SPACECRAFT_DARK: Fault = SpacecraftDark()
-GROUND_LOST: Fault = GroundLost()
+LINK_CUT: Fault = LinksLost(
+    "loses a link, both directions",
+    targets=lambda lab: (link.name for link in lab.links),
+    links=lambda lab, link: [link],
+)
+SPACECRAFT_DARK: Fault = LinksLost(
+    "loses all links of a spacecraft, also those to the ground; its boards go on",
+    targets=lambda lab: (craft.name for craft in lab.spacecraft),
+    links=links_of,
+)
+GROUND_LOST: Fault = LinksLost(
+    "loses all links of the ground station",
+    targets=lambda lab: [lab.ground_station.name],
+    links=links_of,
+)
 
 
 def usable_now(bench: Bench) -> frozenset[str]:
     """Links that can be used now: up by plan, where they follow the orbit (fades aside), and not cut by hand."""
-    directions: tuple[Direction, Direction] = ("a_to_b", "b_to_a")
     if bench.orbit is not None:
         return bench.orbit.usable() - frozenset(bench.links.cut_links())
-    return frozenset(
-        name for name in bench.links.links if all(bench.links.commanded(name, d).up for d in directions)
-    )
+    box = bench.links
+    return frozenset(name for name in box.links if all(box.commanded(name, d).up for d in DIRECTIONS))
 
 
 def way_from_ground(bench: Bench, spacecraft: str, *, without: Iterable[str] = ()) -> list[str] | None:

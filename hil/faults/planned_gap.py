@@ -107,9 +107,13 @@ def across_gap(
     _wait(orbit, gap.closes_s - lead_s, f"the planned end of contact on {', '.join(gap.links)}", tell, clock)
     begun_s = orbit.now_s()
     work = Work(action, what)
-    while orbit.now_s() < gap.closes_s:
-        work.must_run("before the contact ended")
-        clock.sleep(POLL_S)
+
+    def run_until(end_s: float, when: str) -> None:
+        while orbit.now_s() < end_s:
+            work.must_run(when)
+            clock.sleep(POLL_S)
+
+    run_until(gap.closes_s, "before the contact ended")
     at_close = progress()
     work.must_run("before the contact ended")
     if at_close <= 0:
@@ -117,14 +121,25 @@ def across_gap(
     _log.info("fault at progress %d, as planned: %s", at_close, what)
     sink.emit(FaultInjected(what, at_close, planned=True))
     tell(f"contact lost by plan after {at_close:,} bytes; it returns in {gap.opens_s - orbit.now_s():.0f} s")
-    while orbit.now_s() < min(gap.closes_s + IN_FLIGHT_S, gap.opens_s):
-        work.must_run("within the gap")
-        clock.sleep(POLL_S)
+    run_until(min(gap.closes_s + IN_FLIGHT_S, gap.opens_s), "within the gap")
     held = progress()
     if held >= whole:
         raise BenchError(f"{what}: everything had arrived when the contact ended", remedy="begin later")
-    _stands_still(gap, orbit, progress, held, work, clock, what)
-    again_s = _again(gap, orbit, progress, held, work, clock, what)
+    while orbit.now_s() < gap.opens_s - EARLY_S:
+        run_until(orbit.now_s() + POLL_S, "within the gap")
+        now = progress()
+        if now > held and orbit.now_s() < gap.opens_s - EARLY_S:
+            raise BenchError(
+                f"{what}: {now - held:,} bytes arrived while the contact was closed by plan",
+                remedy="the links do not follow the plan: see `hil link show` and the applied schedule",
+            )
+    while progress() <= held:
+        if work.error:
+            raise work.error
+        if orbit.now_s() > gap.opens_s + RESUME_DEADLINE_S:
+            raise DeviceError(f"{what}: no byte for {RESUME_DEADLINE_S:g} s after the contact returned")
+        clock.sleep(POLL_S)
+    again_s = orbit.now_s()
     tell(f"bytes flow again {again_s - gap.opens_s:.1f} s after the planned return of the contact")
     work.wait(END_DEADLINE_S)
     if work.error:
@@ -153,43 +168,3 @@ def _wait(orbit: OrbitClock, until_s: float, what: str, tell: Progress, clock: C
             tell(f"waiting {left_s:.0f} s for {what}")
             tell_at_s += TELL_EVERY_S
         clock.sleep(min(left_s, 1.0))
-
-
-def _stands_still(
-    gap: PlannedGap,
-    orbit: OrbitClock,
-    progress: Callable[[], int],
-    held: int,
-    work: Work[T],
-    clock: Clock,
-    what: str,
-) -> None:
-    """Until the planned return of the contact; BenchError when anything arrives before."""
-    while orbit.now_s() < gap.opens_s - EARLY_S:
-        work.must_run("within the gap")
-        now = progress()
-        if now > held and orbit.now_s() < gap.opens_s - EARLY_S:
-            raise BenchError(
-                f"{what}: {now - held:,} bytes arrived while the contact was closed by plan",
-                remedy="the links do not follow the plan: see `hil link show` and the applied schedule",
-            )
-        clock.sleep(POLL_S)
-
-
-def _again(
-    gap: PlannedGap,
-    orbit: OrbitClock,
-    progress: Callable[[], int],
-    held: int,
-    work: Work[T],
-    clock: Clock,
-    what: str,
-) -> float:
-    """Return when progress went on, in seconds since the plan's start."""
-    while progress() <= held:
-        if work.error:
-            raise work.error
-        if orbit.now_s() > gap.opens_s + RESUME_DEADLINE_S:
-            raise DeviceError(f"{what}: no byte for {RESUME_DEADLINE_S:g} s after the contact returned")
-        clock.sleep(POLL_S)
-    return orbit.now_s()

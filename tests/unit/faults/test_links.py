@@ -43,9 +43,9 @@ class Box:
 
 
 def test_a_spacecraft_is_separated_by_all_its_links_and_by_no_other() -> None:
-    assert LinkSet.of_spacecraft(Box(), LAB, "sc-b").names == ("isl-ab",)
-    assert LinkSet.of_spacecraft(Box(), RING, "sc-a").names == ("gnd-a", "a-b", "e-a")
-    assert LinkSet.of_ground(Box(), RING).names == ("gnd-a",)
+    assert LinkSet.of(Box(), LAB, "sc-b").names == ("isl-ab",)
+    assert LinkSet.of(Box(), RING, "sc-a").names == ("gnd-a", "a-b", "e-a")
+    assert LinkSet.of(Box(), RING, RING.ground_station.name).names == ("gnd-a",)
 
 
 def test_bytes_of_all_its_links_are_counted_together() -> None:
@@ -79,7 +79,7 @@ def test_the_way_from_the_ground_may_lead_through_the_spacecraft_that_is_to_be_c
         return SimpleNamespace(lab=RING, orbit=orbit, links=SimpleNamespace(cut_links=lambda: []))
 
     everything = [link.name for link in RING.links]
-    far = LinkSet.of_spacecraft(Box(), RING, "sc-a").names
+    far = LinkSet.of(Box(), RING, "sc-a").names
     assert way_from_ground(bench(*everything), "sc-b") == ["gnd-a", "a-b"]
     assert way_from_ground(bench(*everything), "sc-b", without=far) is None
     assert way_from_ground(bench("a-b"), "sc-b") is None
