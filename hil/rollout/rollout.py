@@ -22,8 +22,8 @@ from hil.rollout.restart_barrier import RestartBarrier
 from hil.rollout.serving import ServedTogether
 from hil.rollout.steps import Context, RolloutPolicy
 from hil.rollout.transfer import Transfer
+from hil.rollout.updaters.declared import RAUC, over_flight
 from hil.rollout.updaters.protocol import InstallFailed, OsAdapter, OsStatus, RefusedBundle
-from hil.rollout.updaters.rauc import rauc_over_flight
 
 __all__ = ["Artefact", "BoardStatus", "Rollout", "RolloutPolicy", "RunReport", "Transfer"]
 
@@ -60,6 +60,7 @@ class RunReport:
 class Rollout:
     """One bundle onto one fleet.  Every step may be repeated, and after a kill a new object continues.
 
+    ``adapter`` makes the OS adapter of a board; RAUC's without it.
     State is what the boards say.  ``journal`` (a JSON file) is for the report only.
     Errors: DeviceError names board and step; BenchError when the lab's own cable reaches a board that the flight
     network does not.
@@ -72,7 +73,7 @@ class Rollout:
         sink: Sink | None = None,
         policy: RolloutPolicy | None = None,
         *,
-        adapter: Callable[[Member], OsAdapter] = rauc_over_flight,
+        adapter: Callable[[Member], OsAdapter] | None = None,
         journal: Path | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -80,7 +81,7 @@ class Rollout:
         self.bundle = bundle
         self.policy = policy or RolloutPolicy()
         self._context = Context(fleet, sink or NullSink(), self.policy, clock, journal)
-        self._adapter = adapter
+        self._adapter = adapter or over_flight(RAUC)
         self._watching: dict[str, NodeClient] = {}
         self._watch_lock = threading.Lock()
 

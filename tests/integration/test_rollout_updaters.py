@@ -1,45 +1,42 @@
-"""RAUC, SWUpdate, and RAUC as a file declares it: each on a container board, all by one suite."""
+"""RAUC and SWUpdate, as their files declare them: each on a container board, both by one suite."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from hil.boards.container.board import ContainerBoard
-from hil.boards.protocol import Shell
-from hil.core.paths import ROOT
 from hil.images.bundles import BundleKind
-from hil.images.recipes import REFERENCE, SWUPDATE, Recipe
+from hil.images.recipes import REFERENCE, Recipe, recipe_of
 from hil.onboard.variables import BootControl, Variables, other
 from hil.rollout.updaters.conformance import AdapterConformance, Bad, Updater
 from hil.rollout.updaters.declaration import load_adapter
-from hil.rollout.updaters.declared import DeclaredAdapter
-from hil.rollout.updaters.protocol import OsAdapter
-from hil.rollout.updaters.rauc import RaucAdapter
-from hil.rollout.updaters.swupdate import SwupdateAdapter
+from hil.rollout.updaters.declared import RAUC, SWUPDATE, DeclaredAdapter
 from tests.kits.container_boards import boards, engine_client
 
 pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
-Make = Callable[[str, Callable[[], Shell]], OsAdapter]
-
 
 @contextmanager
-def updater_on_a_board(recipe: Recipe, make: Make) -> Iterator[Updater]:
+def updater_on_a_board(recipe: Recipe, declaration: Path) -> Iterator[Updater]:
+    file = load_adapter(declaration)
     with engine_client() as client, boards(client, 1, recipe=recipe) as (made, images):
         board = made[0]
         bad = {kind: images.bundles.bundle(BundleKind(kind.value)) for kind in Bad}
         second = images.bundles.bundle(BundleKind.NO_BOOT)
-        yield Updater(board, lambda: make(board.name, board.shell), images.bundles.os_v2, second, bad)
+        yield Updater(
+            board, lambda: DeclaredAdapter(file, board.name, board.shell), images.bundles.os_v2, second, bad
+        )
 
 
 class TestRauc(AdapterConformance):
     @pytest.fixture(scope="class")
     @classmethod
     def updater(cls) -> Iterator[Updater]:
-        with updater_on_a_board(REFERENCE, RaucAdapter) as updater:
+        with updater_on_a_board(REFERENCE, RAUC) as updater:
             yield updater
 
 
@@ -47,7 +44,7 @@ class TestSwupdate(AdapterConformance):
     @pytest.fixture(scope="class")
     @classmethod
     def updater(cls) -> Iterator[Updater]:
-        with updater_on_a_board(SWUPDATE, SwupdateAdapter) as updater:
+        with updater_on_a_board(recipe_of("swupdate"), SWUPDATE) as updater:
             yield updater
 
     def test_the_refusals_are_swupdates_own_words(self, updater: Updater) -> None:
@@ -78,14 +75,3 @@ class TestSwupdate(AdapterConformance):
         with board.shell() as shell:
             assert shell.run(argv, check=False, timeout_s=60.0).returncode != 0
         assert not control.slot(target).bootable
-
-
-class TestRaucAsDeclared(AdapterConformance):
-    @pytest.fixture(scope="class")
-    @classmethod
-    def updater(cls) -> Iterator[Updater]:
-        file = load_adapter(ROOT / "lab/adapters/rauc.yaml")
-        with updater_on_a_board(
-            REFERENCE, lambda board, shell: DeclaredAdapter(file, board, shell)
-        ) as updater:
-            yield updater

@@ -79,7 +79,7 @@ class Slots:
         raise Refused("the kernel's command line does not name the running slot")
 
     def status(self) -> dict[str, Any]:
-        """Return what ``hil.rollout.updaters.swupdate`` reads."""
+        """Return what ``hil/rollout/updaters/swupdate.yaml`` reads."""
         slots = {}
         for slot in SLOTS:
             known = self.control.slot(slot)

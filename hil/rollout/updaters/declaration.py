@@ -1,6 +1,6 @@
 """The YAML file that declares an OS adapter: strict models, and errors that name file and line.
 
-``docs/os-adapters.md`` explains it; ``lab/adapters/rauc.yaml`` is a worked example.
+``docs/os-adapters.md`` explains it; ``rauc.yaml`` beside this module is a worked example.
 """
 
 from __future__ import annotations

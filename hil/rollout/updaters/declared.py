@@ -1,7 +1,7 @@
 """An OS adapter that is declared in YAML: the owner of an OS plugs its updater in without writing Python.
 
 The file (:mod:`hil.rollout.updaters.declaration`) says which commands to run, what they must print, and where the facts
-are in what they print.
+are in what they print.  RAUC and SWUpdate are such files beside this module.
 """
 
 from __future__ import annotations
@@ -9,35 +9,40 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, get_args
+from pathlib import Path
+from typing import Any
 
 from hil.boards.protocol import Completed, Shell, Slot, Via
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import ConfigurationError, DeviceError, HilError
+from hil.onboard.variables import SLOTS
 from hil.rollout.fleet import Member
+from hil.rollout.updaters.declaration import AdapterFile, Command, Reading, Verb, fill, load_adapter
 from hil.rollout.updaters.jsonpath import as_word, find, parse_path
 from hil.rollout.updaters.protocol import HealthReport, InstalledSlot, InstallFailed, OsStatus, RefusedBundle
-from hil.rollout.updaters.shell import ShellAdapter
+from hil.rollout.updaters.shell import UpdaterShell
 
-if TYPE_CHECKING:
-    from hil.rollout.updaters.declaration import AdapterFile, Command, Reading, Verb
-
-SLOTS: tuple[Slot, ...] = get_args(Slot)
+RAUC = Path(__file__).with_name("rauc.yaml")
+SWUPDATE = Path(__file__).with_name("swupdate.yaml")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-def declared_over_flight(file: AdapterFile, *, version: str = "") -> Callable[[Member], DeclaredAdapter]:
-    """Return a factory for ``Rollout(adapter=...)``: SSH from the ground over the flight network.
+def over_flight(path: Path, *, version: str = "") -> Callable[[Member], DeclaredAdapter]:
+    """Return a factory for ``Rollout(adapter=...)`` from a declaration: SSH from the ground over the flight network.
 
-    ``version`` of the bundle is what ``{version}`` stands for.
+    ``version`` of the bundle is what ``{version}`` stands for.  ConfigurationError when the file is wrong.
     """
+    file = load_adapter(path)
     return lambda member: DeclaredAdapter(
         file, member.name, lambda: member.board.shell(Via.FLIGHT), version=version
     )
 
 
-class DeclaredAdapter(ShellAdapter):
-    """An ``OsAdapter`` as a file describes it. ConfigurationError when it needs a version."""
+class DeclaredAdapter:
+    """An ``OsAdapter`` as a file describes it. ConfigurationError when it needs a version.
+
+    ``shell`` opens a shell; it is opened when needed, kept, and opened again when the board has restarted.
+    """
 
     def __init__(
         self,
@@ -54,36 +59,67 @@ class DeclaredAdapter(ShellAdapter):
                 remedy="pass the bundle's version where the adapter is made",
             )
         self._file = file
-        super().__init__(board, shell, busy=self._busy, clock=clock)
+        self._board = board
+        self._shell = UpdaterShell(board, shell, busy=self._busy, clock=clock)
         self._values = {"version": version}
-        self._busy_words = [re.compile(pattern, re.MULTILINE) for pattern in file.busy]
+
+    def prepare(self) -> None:
+        self._shell.connected()
+
+    def close(self) -> None:
+        self._shell.close()
 
     def status(self) -> OsStatus:
-        declared = self._file.status
-        answers = _Answers(self._file, self._board, self._values, self._checked)
-        booted = self._slot(answers.word(declared.booted), "booted")
-        first = answers.word(declared.primary)
+        """Ask all queries, and read the facts in what they print; one that names ``{slot}`` is asked for each slot."""
+        queries, each = self._file.status.queries, self._file.status.each_slot
+        printed: dict[tuple[str, Slot | None], str] = {}
+        for name, command in queries.items():
+            for slot in SLOTS if command.names_slot else (None,):
+                printed[name, slot] = self._checked(command, self._about(slot)).stdout
+
+        def word(reading: Reading, slot: Slot | None = None) -> str | None:
+            name = reading.query or next(iter(queries))
+            text = printed[name, slot if queries[name].names_slot else None]
+            return self._read(reading, text, self._about(slot), name)
+
+        booted = self._slot(word(self._file.status.booted), "booted")
+        first = word(self._file.status.primary)
         primary = None if first is None else self._slot(first, "primary")
         slots = []
         for slot in SLOTS:
-            each = declared.each_slot
-            digest = answers.word(each.image_sha256, slot)
+            digest = word(each.image_sha256, slot)
             slots.append(
                 InstalledSlot(
                     slot=slot,
                     state="booted" if slot == booted else "active" if slot == primary else "inactive",
-                    bootable=answers.word(each.bootable, slot) in each.bootable.yes_when,
+                    bootable=word(each.bootable, slot) in each.bootable.yes_when,
                     image_sha256=digest if digest and _DIGEST.fullmatch(digest) else None,
-                    version=answers.word(each.version, slot) if each.version else None,
-                    complete=answers.word(each.complete, slot) in each.complete.yes_when,
+                    version=word(each.version, slot) if each.version else None,
+                    complete=word(each.complete, slot) in each.complete.yes_when,
                 )
             )
-        return OsStatus(answers.word(declared.compatible) or "", booted, primary, tuple(slots))
+        return OsStatus(word(self._file.status.compatible) or "", booted, primary, tuple(slots))
+
+    def _read(self, reading: Reading, text: str, values: Mapping[str, str], query: str) -> str | None:
+        """Return a fact, translated; None when it is not there. DeviceError when what should be JSON is none."""
+        if reading.constant is not None:
+            return reading.constant
+        if reading.field is None:
+            match = re.search(_pattern(reading.pattern or "", values), text, re.MULTILINE)
+            found = match[1] if match else None
+        else:
+            try:
+                there = find(json.loads(text), parse_path(fill(reading.field, values)))
+            except ValueError as exc:
+                what = f"{self._board}: the answer to query {query!r} of adapter {self._file.name!r}"
+                raise DeviceError(f"{what} is not JSON: {exc} in {text[:200]!r}") from exc
+            found = as_word(there[0]) if there else None
+        return found if found is None else reading.values.get(found, found)
 
     def install(self, path_on_board: str, *, sha256: str, timeout_s: float = 120.0) -> OsStatus:
-        """Return the digest command, then the steps. A step's own ``timeout_s`` counts, not the argument."""
+        """Compare the digest, then run the steps. A step's own ``timeout_s`` counts before the argument."""
         declared = self._file.install
-        values = {**self._values, "bundle": path_on_board, "sha256": sha256, "slot": self._other_name()}
+        values = {**self._about_other(declared.steps), "bundle": path_on_board, "sha256": sha256}
         if why := self._fails(declared.digest, values)[1]:
             raise RefusedBundle(
                 f"{self._board}: bundle {path_on_board} is not the one with digest {sha256[:16]}…: {why}",
@@ -91,7 +127,7 @@ class DeclaredAdapter(ShellAdapter):
                 remedy="distribute the bundle again",
             )
         for command in declared.steps:
-            done, why = self._fails(command, values)
+            done, why = self._fails(command, values, timeout_s=timeout_s)
             if not why:
                 continue
             output = done.stdout + "\n" + done.stderr
@@ -110,62 +146,69 @@ class DeclaredAdapter(ShellAdapter):
         return self.status()
 
     def activate(self) -> None:
-        self._switch(self._file.activate, self._other_name())
+        verb = self._file.activate
+        self._switch(verb, self._about_other(verb.steps))
+
+    def roll_back(self) -> None:
+        """Back to the slot that is not running; DeviceError when it is not bootable."""
+        other = self.status().other
+        if not other.bootable:
+            raise DeviceError(
+                f"{self._board}: slot {other.slot} is not bootable, there is nothing to go back to",
+                remedy="install an OS into it",
+            )
+        self._switch(self._file.roll_back or self._file.activate, self._about(other.slot))
 
     def confirm(self) -> None:
-        self._steps(self._file.confirm.steps, {**self._values, "slot": self._booted_name()})
+        self._on_running_slot(self._file.confirm)
 
     def configure(self, document: dict[str, Any]) -> None:
         """The document as JSON on the stdin of every step; nothing when the file declares no steps."""
         if self._file.configure is not None:
-            values = {**self._values, "slot": self._booted_name()}
-            self._steps(self._file.configure.steps, values, stdin=json.dumps(document).encode())
+            self._on_running_slot(self._file.configure, stdin=json.dumps(document).encode())
 
     def health(self) -> HealthReport:
-        """Return whether the updater answers and every declared check passes, over SSH."""
+        """Return whether the updater answers and every check passes, with boot id and last reset; all over SSH."""
         try:
             boot_id = self._shell.boot_id()
             status = self.status()
-            values = {**self._values, "slot": self._file.slot_name(status.booted)}
+            values = self._about(status.booted)
             checks = [(command, self._fails(command, values)[1]) for command in self._file.health.checks]
         except HilError as exc:
             return HealthReport(False, (exc.message,), {})
         problems = tuple(f"`{' '.join(command.run)}` {why}" for command, why in checks if why)
         facts = {"boot_id": boot_id, "slot": status.booted, "primary": status.primary}
-        return HealthReport(not problems, problems, facts)
+        return HealthReport(not problems, problems, {**facts, "last_reset": self._shell.last_reset()})
 
-    def roll_back(self) -> None:
-        """Back to the slot that is not running; DeviceError when it is not bootable."""
-        other = self._slot_to_go_back_to()
-        self._switch(self._file.roll_back or self._file.activate, self._file.slot_name(other.slot))
+    def _about(self, slot: Slot | None) -> dict[str, str]:
+        """Return the values of the placeholders in commands about a slot."""
+        return {**self._values, **({"slot": self._file.slot_name(slot)} if slot else {})}
 
-    def _other_name(self) -> str:
-        return self._file.slot_name(self.status().other.slot)
-
-    def _booted_name(self) -> str:
-        return self._file.slot_name(self.status().booted)
+    def _about_other(self, steps: Sequence[Command]) -> dict[str, str]:
+        """Likewise about the slot that is not running; the updater is asked which it is only where it is named."""
+        return self._about(self.status().other.slot if any(step.names_slot for step in steps) else None)
 
     def _slot(self, word: str | None, what: str) -> Slot:
-        if word in ("A", self._file.slots.A):
-            return "A"
-        if word in ("B", self._file.slots.B):
-            return "B"
+        for slot in SLOTS:
+            if word in (slot, self._file.slot_name(slot)):
+                return slot
         known = f"{self._file.slots.A!r} or {self._file.slots.B!r}"
         raise DeviceError(
             f"{self._board}: adapter {self._file.name!r} reads {word!r} as the {what} slot, which should be {known}",
             remedy="correct the reading, or translate its words with `values`",
         )
 
-    def _switch(self, verb: Verb, slot: str) -> None:
+    def _switch(self, verb: Verb, values: Mapping[str, str]) -> None:
         """Make a slot the one to boot next, and restart; without ``restart`` the last step does that."""
-        values = {**self._values, "slot": slot}
-        restart = self._file.restart
-        before, last = (verb.steps, restart) if restart else (verb.steps[:-1], verb.steps[-1])
-        self._steps(before, values)
-        self._shell.restart(_argv(last, values), timeout_s=last.timeout_s)
+        steps = [*verb.steps, *([self._file.restart] if self._file.restart else [])]
+        for command in steps[:-1]:
+            self._checked(command, values)
+        self._shell.restart([fill(word, values) for word in steps[-1].run], timeout_s=steps[-1].timeout_s)
 
-    def _steps(self, steps: Sequence[Command], values: Mapping[str, str], *, stdin: bytes = b"") -> None:
-        for command in steps:
+    def _on_running_slot(self, verb: Verb, *, stdin: bytes = b"") -> None:
+        named = any(step.names_slot for step in verb.steps)
+        values = self._about(self.status().booted if named else None)
+        for command in verb.steps:
             self._checked(command, values, stdin=stdin)
 
     def _checked(self, command: Command, values: Mapping[str, str], *, stdin: bytes = b"") -> Completed:
@@ -176,72 +219,30 @@ class DeclaredAdapter(ShellAdapter):
         return done
 
     def _fails(
-        self, command: Command, values: Mapping[str, str], *, stdin: bytes = b""
+        self,
+        command: Command,
+        values: Mapping[str, str],
+        *,
+        stdin: bytes = b"",
+        timeout_s: float | None = None,
     ) -> tuple[Completed, str]:
-        """Run it; (what came, why it counts as failed or nothing)."""
-        from hil.rollout.updaters.declaration import fill
-
-        argv = _argv(command, values)
-        done = self._shell.run(argv, timeout_s=command.timeout_s, check=False, stdin=stdin)
+        """Run it; (what came, why it counts as failed or nothing). ``timeout_s`` where it has none of its own."""
+        if timeout_s is None or "timeout_s" in command.model_fields_set:
+            timeout_s = command.timeout_s
+        argv = [fill(word, values) for word in command.run]
+        done = self._shell.run(argv, timeout_s=timeout_s, check=False, stdin=stdin)
         if done.returncode not in command.exit_codes:
             return done, f"ended with {done.returncode}"
-        wanted = fill(command.expect, {key: re.escape(value) for key, value in values.items()})
+        wanted = _pattern(command.expect, values)
         if not re.search(wanted, f"{done.stdout}\n{done.stderr}", re.MULTILINE):
             return done, f"did not print what matches {wanted!r}"
         return done, ""
 
     def _busy(self, done: Completed) -> bool:
         output = done.stdout + "\n" + done.stderr
-        return done.returncode != 0 and any(pattern.search(output) for pattern in self._busy_words)
+        return done.returncode != 0 and any(re.search(p, output, re.MULTILINE) for p in self._file.busy)
 
 
-def _argv(command: Command, values: Mapping[str, str]) -> list[str]:
-    from hil.rollout.updaters.declaration import fill
-
-    return [fill(word, values) for word in command.run]
-
-
-class _Ask(Protocol):
-    def __call__(self, command: Command, values: Mapping[str, str]) -> Completed: ...
-
-
-class _Answers:
-    """What the queries printed, and the facts in it.  A query that names ``{slot}`` is asked once for each slot."""
-
-    def __init__(self, file: AdapterFile, board: str, values: Mapping[str, str], ask: _Ask) -> None:
-        self._file = file
-        self._board = board
-        self._values = values
-        self._printed: dict[tuple[str, Slot | None], str] = {}
-        for name, command in file.status.queries.items():
-            for slot in SLOTS if command.names_slot else (None,):
-                self._printed[name, slot] = ask(command, self._about(slot)).stdout
-
-    def word(self, reading: Reading, slot: Slot | None = None) -> str | None:
-        """Return the fact, translated; None when it is not there. DeviceError when what should be JSON is none."""
-        from hil.rollout.updaters.declaration import fill
-
-        if reading.constant is not None:
-            return reading.constant
-        queries = self._file.status.queries
-        name = reading.query or next(iter(queries))
-        text = self._printed[name, slot if queries[name].names_slot else None]
-        values = self._about(slot)
-        if reading.field is not None:
-            found = self._in_json(text, fill(reading.field, values), name)
-        else:
-            pattern = fill(reading.pattern or "", {key: re.escape(value) for key, value in values.items()})
-            match = re.search(pattern, text, re.MULTILINE)
-            found = match[1] if match else None
-        return found if found is None else reading.values.get(found, found)
-
-    def _about(self, slot: Slot | None) -> dict[str, str]:
-        return {**self._values, **({"slot": self._file.slot_name(slot)} if slot else {})}
-
-    def _in_json(self, text: str, path: str, query: str) -> str | None:
-        try:
-            found = find(json.loads(text), parse_path(path))
-        except ValueError as exc:
-            what = f"{self._board}: the answer to query {query!r} of adapter {self._file.name!r}"
-            raise DeviceError(f"{what} is not JSON: {exc} in {text[:200]!r}") from exc
-        return as_word(found[0]) if found else None
+def _pattern(text: str, values: Mapping[str, str]) -> str:
+    """Return the regular expression with every placeholder's value in it, taken literally."""
+    return fill(text, {key: re.escape(value) for key, value in values.items()})

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from pydantic import Field
 
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=OsSpec)
 
 
-def no_files(_spec: Any, _directory: Path) -> None:
-    """Find nothing wrong: the section names no files."""
-
-
 @dataclass(frozen=True)
 class UpdaterKind(Generic[S]):
     """One updater."""
@@ -38,7 +34,7 @@ class UpdaterKind(Generic[S]):
     """Make the factory of adapters from the section, the lab file's directory and the version of the bundle."""
     recipe: Recipe = REFERENCE
     """The OS that container boards run, which has this updater."""
-    check: Callable[[S, Path], None] = no_files
+    check: Callable[[S, Path], None] = lambda _spec, _directory: None
     """Raise ConfigurationError for a fault of a file that the section names; for ``hil lab validate``."""
 
 
@@ -70,23 +66,10 @@ file: adapters/skyos.yaml
     file: str = Field(description="its declaration (YAML), relative to this lab file")
 
 
-def _rauc(_spec: RaucSpec, _directory: Path, _version: str) -> Callable[[Member], OsAdapter]:
-    from hil.rollout.updaters.rauc import rauc_over_flight
+def _declared(file: Path, version: str) -> Callable[[Member], OsAdapter]:
+    from hil.rollout.updaters.declared import over_flight
 
-    return rauc_over_flight
-
-
-def _swupdate(_spec: SwupdateSpec, _directory: Path, _version: str) -> Callable[[Member], OsAdapter]:
-    from hil.rollout.updaters.swupdate import swupdate_over_flight
-
-    return swupdate_over_flight
-
-
-def _declared(spec: DeclaredSpec, directory: Path, version: str) -> Callable[[Member], OsAdapter]:
-    from hil.rollout.updaters.declaration import load_adapter
-    from hil.rollout.updaters.declared import declared_over_flight
-
-    return declared_over_flight(load_adapter(directory / spec.file), version=version)
+    return over_flight(file, version=version)
 
 
 def _check_declaration(spec: DeclaredSpec, directory: Path) -> None:
@@ -95,6 +78,15 @@ def _check_declaration(spec: DeclaredSpec, directory: Path) -> None:
     load_adapter(directory / spec.file)
 
 
-RAUC = UpdaterKind(RaucSpec, _rauc)
-SWUPDATE_KIND = UpdaterKind(SwupdateSpec, _swupdate, recipe=SWUPDATE)
-DECLARED = UpdaterKind(DeclaredSpec, _declared, check=_check_declaration)
+_HERE = Path(__file__).parent
+RAUC = UpdaterKind(RaucSpec, lambda _spec, _directory, version: _declared(_HERE / "rauc.yaml", version))
+SWUPDATE_KIND = UpdaterKind(
+    SwupdateSpec,
+    lambda _spec, _directory, version: _declared(_HERE / "swupdate.yaml", version),
+    recipe=SWUPDATE,
+)
+DECLARED = UpdaterKind(
+    DeclaredSpec,
+    lambda spec, directory, version: _declared(directory / spec.file, version),
+    check=_check_declaration,
+)

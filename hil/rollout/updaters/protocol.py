@@ -1,8 +1,8 @@
 """What a rollout needs from an operating system's updater.
 
-RAUC (:mod:`hil.rollout.updaters.rauc`), SWUpdate (:mod:`hil.rollout.updaters.swupdate`) and what a file declares
-(:mod:`hil.rollout.updaters.declared`) implement it.  Another one plugs in by implementing :class:`OsAdapter`, passing
-``AdapterConformance``, and giving a factory of it to :class:`hil.rollout.rollout.Rollout`.
+What a file declares (:mod:`hil.rollout.updaters.declared`) implements it, also for RAUC and SWUpdate.  Another one
+plugs in by implementing :class:`OsAdapter`, passing ``AdapterConformance``, and giving a factory of it to
+:class:`hil.rollout.rollout.Rollout`.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -24,16 +23,12 @@ from hil.lab.model import Lab
 from hil.rollout.fleet import Member
 from hil.rollout.updaters.choose import BundleFile, adapter_of
 from hil.rollout.updaters.declaration import AdapterFile, load_adapter
-from hil.rollout.updaters.declared import DeclaredAdapter
+from hil.rollout.updaters.declared import RAUC, DeclaredAdapter
 from hil.rollout.updaters.jsonpath import find, parse_path
 from hil.rollout.updaters.protocol import InstallFailed, RefusedBundle
-from hil.rollout.updaters.rauc import RaucAdapter, parse_status
-from hil.rollout.updaters.swupdate import SwupdateAdapter
 from hil.testing.fakes import FakeClock
-from tests.kits.rauc_answers import rauc_status
 from tests.kits.updater_shell import FakeShell
 
-RAUC = ROOT / "lab/adapters/rauc.yaml"
 DIGEST = "ab" * 32
 GOOD_FILE = (0, f"{DIGEST}  /data/x\n", "")
 
@@ -116,27 +111,6 @@ def board(**answers: Any) -> FakeShell:
 
 
 # -- the file
-
-
-@pytest.mark.parametrize("primary", ["rootfs.0", "rootfs.1"])
-@pytest.mark.parametrize("other", [None, {}, {"status": "pending", "checksum": {"sha256": "cd" * 32}}])
-def test_the_worked_example_reads_raucs_status_as_the_rauc_adapter_does(
-    primary: str, other: dict[str, Any] | None
-) -> None:
-    text = rauc_status(other, primary)
-    shell = FakeShell(rauc_status=(0, text, ""))
-    found, wanted = (
-        DeclaredAdapter(load_adapter(RAUC), "a1", lambda: shell).status(),
-        parse_status(text, "a1"),
-    )
-    # RAUC calls a slot inactive that is the next to boot
-    mine = {slot.slot: replace(slot, state="inactive") for slot in found.slots}
-    assert mine == {slot.slot: replace(slot, state="inactive") for slot in wanted.slots}
-    assert (found.compatible, found.booted, found.primary) == (
-        wanted.compatible,
-        wanted.booted,
-        wanted.primary,
-    )
 
 
 @pytest.mark.parametrize(
@@ -367,12 +341,12 @@ def test_a_lab_chooses_an_adapter_and_with_it_the_os_of_container_boards() -> No
     labs = [
         lab_with(),
         lab_with(adapter="swupdate"),
-        lab_with(adapter="declared", file="adapters/rauc.yaml"),
+        lab_with(adapter="declared", file=str(RAUC)),
     ]
     assert [recipe_of(lab.os.adapter) for lab in labs] == [REFERENCE, SWUPDATE, REFERENCE]
     member = Member(cast("Board", SimpleNamespace(name="a1")))
     made = [adapter_of(lab, version="2.0.0")(member) for lab in labs]
-    assert [type(adapter) for adapter in made] == [RaucAdapter, SwupdateAdapter, DeclaredAdapter]
+    assert [cast("Any", adapter)._file.name for adapter in made] == ["RAUC", "SWUpdate", "RAUC"]
 
 
 def test_a_declaration_goes_with_the_declared_adapter_only() -> None:

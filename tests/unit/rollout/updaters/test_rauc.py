@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from hil.errors import DeviceError
-from hil.rollout.updaters.protocol import InstallFailed, RefusedBundle
-from hil.rollout.updaters.rauc import RaucAdapter, parse_status
+from hil.rollout.updaters.declaration import load_adapter
+from hil.rollout.updaters.declared import RAUC, DeclaredAdapter
+from hil.rollout.updaters.protocol import InstallFailed, OsStatus, RefusedBundle
 from hil.testing.fakes import FakeClock
 from tests.kits.rauc_answers import rauc_status
 from tests.kits.updater_shell import FakeShell
@@ -14,12 +15,19 @@ from tests.kits.updater_shell import FakeShell
 DIGEST = "ab" * 32
 
 
-def adapter(shell: FakeShell) -> RaucAdapter:
-    return RaucAdapter("a1", lambda: shell, clock=FakeClock())
+FILE = load_adapter(RAUC)
+
+
+def adapter(shell: FakeShell) -> DeclaredAdapter:
+    return DeclaredAdapter(FILE, "a1", lambda: shell, clock=FakeClock())
+
+
+def status(text: str) -> OsStatus:
+    return adapter(FakeShell(rauc_status=(0, text, ""))).status()
 
 
 def test_the_status_is_read_whatever_the_order_of_the_slots() -> None:
-    found = parse_status(rauc_status(), "a1")
+    found = status(rauc_status())
     assert (found.booted, found.primary, found.compatible) == ("A", "A", "orbital-ref-orin")
     assert (found.other.slot, found.other.image_sha256, found.other.version) == ("B", "cd" * 32, "2.0.0")
     assert found.other.complete and not found.other.bootable
@@ -27,17 +35,15 @@ def test_the_status_is_read_whatever_the_order_of_the_slots() -> None:
 
 
 def test_a_slot_whose_installation_was_cut_off_is_not_complete() -> None:
-    assert not parse_status(
-        rauc_status({"status": "pending", "checksum": {"sha256": "cd" * 32}}), "a1"
-    ).other.complete
+    assert not status(rauc_status({"status": "pending", "checksum": {"sha256": "cd" * 32}})).other.complete
 
 
 @pytest.mark.parametrize(
     "text", ["", "{}", '{"slots": 3}', rauc_status().replace('"booted": "A"', '"booted": "?"')]
 )
 def test_a_status_that_cannot_be_read_is_the_devices_fault(text: str) -> None:
-    with pytest.raises(DeviceError, match="RAUC's status"):
-        parse_status(text, "a1")
+    with pytest.raises(DeviceError, match="adapter 'RAUC'"):
+        status(text)
 
 
 def test_the_digest_is_checked_before_rauc_is_asked() -> None:

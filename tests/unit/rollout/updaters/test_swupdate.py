@@ -18,8 +18,9 @@ from hil.images.pki import Pki, ensure_pki
 from hil.images.swu import members, pack_swu
 from hil.onboard.updaters.swupdate_slots import BUSY, REFUSED, Places, Refused, Slots, measure, run
 from hil.onboard.variables import BootControl, Variables
-from hil.rollout.updaters.protocol import InstallFailed, RefusedBundle
-from hil.rollout.updaters.swupdate import SwupdateAdapter, parse_status
+from hil.rollout.updaters.declaration import load_adapter
+from hil.rollout.updaters.declared import SWUPDATE, DeclaredAdapter
+from hil.rollout.updaters.protocol import InstallFailed, OsStatus, RefusedBundle
 from hil.testing.fakes import FakeClock
 from tests.kits.updater_shell import FakeShell
 
@@ -40,15 +41,22 @@ def status(**other: Any) -> str:
     return json.dumps({"compatible": "orbital-ref-orin", "booted": "A", "primary": "A", "slots": slots})
 
 
-def adapter(shell: FakeShell) -> SwupdateAdapter:
-    return SwupdateAdapter("a1", lambda: shell, clock=FakeClock())
+FILE = load_adapter(SWUPDATE)
+
+
+def adapter(shell: FakeShell) -> DeclaredAdapter:
+    return DeclaredAdapter(FILE, "a1", lambda: shell, clock=FakeClock())
+
+
+def read(text: str) -> OsStatus:
+    return adapter(FakeShell(status=(0, text, ""))).status()
 
 
 # -- the adapter
 
 
 def test_the_status_tells_what_each_slot_holds() -> None:
-    found = parse_status(status(), "a1")
+    found = read(status())
     assert (found.booted, found.primary, found.compatible) == ("A", "A", "orbital-ref-orin")
     assert (found.other.image_sha256, found.other.version, found.other.complete) == ("cd" * 32, "2.0.0", True)
     assert not found.other.bootable
@@ -57,8 +65,8 @@ def test_the_status_tells_what_each_slot_holds() -> None:
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", status().replace('"booted": "A"', '"booted": "C"')])
 def test_a_status_that_cannot_be_read_is_the_devices_fault(text: str) -> None:
-    with pytest.raises(DeviceError, match="cannot read the status"):
-        parse_status(text, "a1")
+    with pytest.raises(DeviceError, match="adapter 'SWUpdate'"):
+        read(text)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +85,7 @@ def test_a_status_that_cannot_be_read_is_the_devices_fault(text: str) -> None:
             "[ERROR] : SWUPDATE failed [1] Image invalid or corrupted. Not installing ...\nbroken pipe\n",
             "broken",
         ),
-        ("", "no reason given"),
+        ("", "ended with 2"),
     ],
 )
 def test_a_refusal_gives_swupdates_first_words_not_the_consequences(stderr: str, reason: str) -> None:
@@ -95,13 +103,17 @@ def test_a_failure_after_the_check_is_no_refusal() -> None:
 
 def test_another_digest_is_refused_before_swupdate_is_asked() -> None:
     shell = FakeShell(openssl=(0, f"{'00' * 32} */data/x\n", ""))
-    with pytest.raises(RefusedBundle, match="has digest"):
+    with pytest.raises(RefusedBundle, match="is not the one with digest"):
         adapter(shell).install("/data/x", sha256=DIGEST)
     assert not any("install" in argv for argv in shell.ran)
 
 
 def test_an_installation_that_runs_already_is_waited_for() -> None:
-    shell = FakeShell(openssl=GOOD_FILE, install=[(BUSY, "", "busy"), (0, "", "")], status=(0, status(), ""))
+    shell = FakeShell(
+        openssl=GOOD_FILE,
+        install=[(BUSY, "", "swupdate-slots: another installation is running"), (0, "", "")],
+        status=(0, status(), ""),
+    )
     assert adapter(shell).install("/data/x", sha256=DIGEST).other.complete
     assert [argv for argv in shell.ran if "install" in argv] == [("swupdate-slots", "install", "/data/x")] * 2
 
