@@ -36,6 +36,7 @@ ON_BOARD = tuple(
         "__init__.py",
         "onboard/__init__.py",
         "onboard/files.py",
+        "onboard/squashfs.py",
         "onboard/thermal.py",
         "onboard/variables.py",
     )

@@ -38,9 +38,10 @@ def write_json(path: Path, document: Any) -> None:
     write_durably(path, json.dumps(document, sort_keys=True).encode())
 
 
-def read_json(path: Path) -> Any:
-    """Return the document, or None when the file is not there or was never completely written."""
+def read_object(path: Path) -> dict[str, Any]:
+    """Return a JSON object; an empty one when the file is not there, was never completely written, or is another."""
     try:
-        return json.loads(path.read_bytes())
+        document = json.loads(path.read_bytes())
     except (OSError, ValueError):
-        return None
+        return {}
+    return document if isinstance(document, dict) else {}

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import select
 import signal
-import struct
 import sys
 import termios
 import time
@@ -22,21 +20,12 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from hil.onboard.files import read_object
 from hil.onboard.firmware import handoff, kernel
 from hil.onboard.firmware.console import Console, announce, escape_pressed, uefi_shell
 from hil.onboard.firmware.watchdog import Watchdog
+from hil.onboard.squashfs import image_sha256, image_size
 from hil.onboard.variables import BootControl, Slot, Variables, other
-
-SQUASHFS_MAGIC = 0x73717368
-CHUNK = 1 << 20
-
-
-def image_size(superblock: bytes) -> int:
-    """Return bytes of the squashfs image at the start of a slot (mksquashfs pads to 4 KiB); 0 when it is none."""
-    if len(superblock) < 48 or struct.unpack_from("<I", superblock)[0] != SQUASHFS_MAGIC:
-        return 0
-    (used,) = struct.unpack_from("<Q", superblock, 40)
-    return int(-(-used // 4096) * 4096)
 
 
 def measure(image: Path, memory: Path) -> tuple[str, int]:
@@ -49,31 +38,16 @@ def measure(image: Path, memory: Path) -> tuple[str, int]:
         with image.open("rb") as file:
             size = image_size(file.read(96))
             key = f"{state.st_mtime_ns}:{state.st_size}:{size}"
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                known = json.loads(memory.read_text())
-                if known["key"] == key:
-                    return str(known["sha256"]), size
-            file.seek(0)
-            digest, left = hashlib.sha256(), size
-            while left and (block := file.read(min(CHUNK, left))):
-                digest.update(block)
-                left -= len(block)
+            known = read_object(memory)
+            if known.get("key") == key and "sha256" in known:
+                return str(known["sha256"]), size
+            sha256 = image_sha256(file)
     except OSError:
         return "", 0
-    if size == 0 or left:
-        return "", size
-    with contextlib.suppress(OSError):
-        memory.write_text(json.dumps({"key": key, "sha256": digest.hexdigest()}))
-    return digest.hexdigest(), size
-
-
-def read_facts(path: Path) -> dict[str, Any]:
-    """Return the board's facts; an unreadable or odd file gives an anonymous board, never a dead one."""
-    try:
-        facts = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return facts if isinstance(facts, dict) else {}
+    if sha256:
+        with contextlib.suppress(OSError):
+            memory.write_text(json.dumps({"key": key, "sha256": sha256}))
+    return sha256, size
 
 
 class Machine:
@@ -134,19 +108,21 @@ class Machine:
             return self._recovery()
         if slot != probable:
             measured = measure(self._slot_image(slot), self.nv / f"measured_{slot.lower()}.json")
-        console.say("L4TLauncher: Attempting Direct Boot")
-        console.say("EFI stub: Booting Linux Kernel...")
-        console.say("EFI stub: Using DTB from configuration table")
-        console.say("EFI stub: Exiting boot services...")
-        console.say("[    0.000000] Booting Linux on physical CPU 0x0000000000 [0x410fd421]")
+        model = handoff._text(self.facts(), "model", "Jetson (virtual)")
         console.say(
-            f"[    0.000000] Machine model: {handoff._text(self.facts(), 'model', 'Jetson (virtual)')}"
+            "L4TLauncher: Attempting Direct Boot",
+            "EFI stub: Booting Linux Kernel...",
+            "EFI stub: Using DTB from configuration table",
+            "EFI stub: Exiting boot services...",
+            "[    0.000000] Booting Linux on physical CPU 0x0000000000 [0x410fd421]",
+            f"[    0.000000] Machine model: {model}",
         )
         console.set_cooked(True)
         return self._operate(slot, measured, count, reason, watchdog, wakeup)
 
     def facts(self) -> dict[str, Any]:
-        return read_facts(self.nv / "board.json")
+        """Return the board's facts; an unreadable or odd file gives an anonymous board, never a dead one."""
+        return read_object(self.nv / "board.json")
 
     def _slot_image(self, slot: Slot) -> Path:
         return self.nv / ("slot_a.img" if slot == "A" else "slot_b.img")

@@ -11,7 +11,7 @@ import termios
 import time
 from collections.abc import Callable
 
-from hil.onboard.variables import BootControl, Variables
+from hil.onboard.variables import SLOTS, BootControl, Variables
 
 ESC = 0x1B
 MB1_VERSION = "1.4.0.4-t234-54845784-e89ea9bc"
@@ -39,9 +39,10 @@ class Console:
         """A new boot: the stamps of MB1 and MB2 count from here."""
         self._start = self._clock()
 
-    def say(self, text: str = "") -> None:
-        """One line."""
-        self.write(text + "\r\n")
+    def say(self, *lines: str) -> None:
+        """Lines; an empty one when there is none."""
+        for line in lines or ("",):
+            self.write(line + "\r\n")
 
     def write(self, text: str) -> None:
         """Text as it is. A console that nobody holds any more (the bench is gone) is no reason to die."""
@@ -108,7 +109,6 @@ class Console:
 def announce(console: Console, control: BootControl, reason: str, cold: bool) -> None:
     """MB1, MB2 and the UEFI banner."""
     source, level = RESET_SOURCES.get(reason, ("0x0", "0x0"))
-    chain = "B" if control.active == "B" else "A"
     console.say()
     console.stamped(f"MB1 (version: {MB1_VERSION})")
     console.stamped("t234-A01-0-Silicon (0x12347) Prod")
@@ -116,15 +116,17 @@ def announce(console: Console, control: BootControl, reason: str, cold: bool) ->
     console.stamped(f"rst_source: {source}, rst_level: {level}")
     console.stamped("last_boot_error: 0x0")
     console.stamped(f"MB2 (version: {MB2_VERSION})")
-    console.stamped(f"Current Boot-Chain Slot: {0 if chain == 'A' else 1}")
+    console.stamped(f"Current Boot-Chain Slot: {SLOTS.index(control.active)}")
     console.stamped("MB2 finished")
-    console.say("NOTICE:  BL31: v2.8(release):hil")
-    console.say("I/TC: OP-TEE version: 4.2 (virtual)")
-    console.say("I/TC: Primary CPU switching to normal world boot")
-    console.say(f"Jetson UEFI firmware (version {UEFI_VERSION} built on 2025-06-08T04:43:56+00:00)")
-    console.say("ESC   to enter Setup.")
-    console.say("F11   to enter Boot Manager Menu.")
-    console.say("Enter to continue boot.")
+    console.say(
+        "NOTICE:  BL31: v2.8(release):hil",
+        "I/TC: OP-TEE version: 4.2 (virtual)",
+        "I/TC: Primary CPU switching to normal world boot",
+        f"Jetson UEFI firmware (version {UEFI_VERSION} built on 2025-06-08T04:43:56+00:00)",
+        "ESC   to enter Setup.",
+        "F11   to enter Boot Manager Menu.",
+        "Enter to continue boot.",
+    )
 
 
 def escape_pressed(console: Console, wait_s: float) -> bool:

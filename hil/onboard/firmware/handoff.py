@@ -42,14 +42,12 @@ class Boot:
     facts: dict[str, Any] = field(default_factory=dict)  # board.json; every field is optional
 
     def public(self) -> dict[str, object]:
-        return {
-            "slot": self.slot,
-            "image_sha256": self.image_sha256,
-            "image_size": self.image_size,
-            "boot_id": self.boot_id,
-            "boot_count": self.boot_count,
-            "reset_reason": self.reset_reason,
-        }
+        return {name: value for name, value in vars(self).items() if name not in ("loops", "facts")}
+
+    @property
+    def partition(self) -> str:
+        """The partition of the slot."""
+        return "mmcblk0p1" if self.slot == "A" else "mmcblk0p2"
 
 
 def enter(boot: Boot) -> None:
@@ -69,12 +67,8 @@ def enter(boot: Boot) -> None:
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGPWR):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        environment = {
-            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-            "HOME": "/root",
-            "TERM": "dumb",
-            "LANG": "C.UTF-8",
-        }
+        path = "/usr/sbin:/usr/bin:/sbin:/bin"
+        environment = {"PATH": path, "HOME": "/root", "TERM": "dumb", "LANG": "C.UTF-8"}
         os.execve("/sbin/init", ["/sbin/init"], environment)
     except BaseException as exc:
         os.write(1, f"VFS: cannot start {boot.slot}: {exc}\r\n".encode())
@@ -99,8 +93,7 @@ def _root_file_system(boot: Boot) -> Path:
     lower, upper, work, root = (MACHINE / name for name in ("lower", "upper", "work", "root"))
     for directory in (lower, upper, work, root):
         directory.mkdir()
-    device = boot.loops["mmcblk0p1" if boot.slot == "A" else "mmcblk0p2"]
-    kernel.mount(device, lower, "squashfs", kernel.MS_RDONLY)
+    kernel.mount(boot.loops[boot.partition], lower, "squashfs", kernel.MS_RDONLY)
     kernel.mount("rootfs", root, "overlay", 0, f"lowerdir={lower},upperdir={upper},workdir={work}")
     return root
 
@@ -139,9 +132,8 @@ def _proc(root: Path, boot: Boot) -> None:
     proc = root / "proc"
     proc.mkdir(exist_ok=True)
     kernel.mount("proc", proc, "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
-    partition = "mmcblk0p1" if boot.slot == "A" else "mmcblk0p2"
     command_line = (
-        f"root=/dev/{partition} ro rootwait rootfstype=squashfs console=ttyTCU0,115200 "
+        f"root=/dev/{boot.partition} ro rootwait rootfstype=squashfs console=ttyTCU0,115200 "
         f"firmware_class.path=/etc/firmware boot.slot_suffix={'' if boot.slot == 'A' else '_b'} "
         f"rauc.slot={boot.slot}\n"
     )
@@ -167,11 +159,13 @@ def _sysfs(root: Path, boot: Boot) -> None:
     kernel.mount("firmware", firmware, "tmpfs", flags, "mode=755")
     tree = firmware / "devicetree/base"
     tree.mkdir(parents=True)
-    (tree / "model").write_bytes(_text(boot.facts, "model", "Jetson (virtual)").encode() + b"\0")
-    (tree / "serial-number").write_bytes(_text(boot.facts, "serial", "0000000000000").encode() + b"\0")
-    (tree / "compatible").write_bytes(
-        b"".join(name.encode() + b"\0" for name in compatible(_text(boot.facts, "module", "p3701-0005")))
-    )
+    properties = {
+        "model": [_text(boot.facts, "model", "Jetson (virtual)")],
+        "serial-number": [_text(boot.facts, "serial", "0000000000000")],
+        "compatible": compatible(_text(boot.facts, "module", "p3701-0005")),
+    }
+    for name, texts in properties.items():
+        (tree / name).write_bytes(b"".join(text.encode() + b"\0" for text in texts))
     variables = firmware / "efi/efivars"
     variables.mkdir(parents=True)
     kernel.bind(NV / "vars", variables)

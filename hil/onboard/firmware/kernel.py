@@ -84,22 +84,17 @@ def attach_loop(image: Path, *, tries: int = 20) -> tuple[int, str]:
                 os.close(control)
             path = f"/dev/loop{number}"
             make_node(path, stat.S_IFBLK, 7, number)
+            loop = -1
             try:
                 loop = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            except OSError:
-                if attempt == tries - 1:
-                    raise
-                time.sleep(0.005)
-                continue
-            try:
                 fcntl.ioctl(loop, LOOP_CONFIGURE, bytes(config))
+                return loop, path
             except OSError:
-                os.close(loop)
+                if loop >= 0:
+                    os.close(loop)
                 if attempt == tries - 1:
                     raise
                 time.sleep(0.005)
-                continue
-            return loop, path
     finally:
         os.close(backing)
     raise OSError(f"no free loop device for {image}")

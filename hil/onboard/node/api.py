@@ -47,8 +47,7 @@ class Api:
 
     def routes(self) -> Routes:
         """Return every address of the service (docs/rollout.md has the table)."""
-        routes = Routes()
-        for method, pattern, handler in (
+        return Routes(
             ("GET", "/health", self.health),
             ("GET", "/artefacts", self.artefacts),
             ("GET", ARTEFACT, self.artefact),
@@ -68,9 +67,7 @@ class Api:
             ("POST", "/jobs", self.start_job),
             ("GET", r"/jobs/(\d{1,9})", self.job),
             ("GET", r"/jobs/(\d{1,9})/mask", self.mask),
-        ):
-            routes.add(method, pattern, handler)
-        return routes
+        )
 
     def health(self, request: Request) -> Answer:
         return Answer(document=self._node.health().document())

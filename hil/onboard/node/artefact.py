@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hil.onboard.files import read_json
+from hil.onboard.files import read_object
 from hil.onboard.node.errors import ApiError
 from hil.onboard.node.manifest import Manifest
 
@@ -54,7 +54,7 @@ class Artefact:
         self._complete = self._installed = False
         self._error = ""
         self._writer: object | None = None
-        counters = read_json(directory / "counters.json") or {}
+        counters = read_object(directory / "counters.json")
         self._received: dict[str, int] = counters.get("received", {})
         self._sent: dict[str, int] = counters.get("sent", {})
         self._connections: dict[str, int] = counters.get("connections", {})

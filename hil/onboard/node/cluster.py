@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from hil.onboard.files import read_json, write_json
-from hil.onboard.node import epoch
+from hil.onboard.files import read_object, write_json
+from hil.onboard.node import contract, epoch
 from hil.onboard.node.client import Connect, Peer, connect, split
 from hil.onboard.node.contract import Claim
 from hil.onboard.node.epoch import Config, Coordinator, CoordinatorState, Member, MemberState, Refused
@@ -26,10 +27,7 @@ QUIET_S = 2.0
 MAX_MEMBERS = 64
 
 Fit = Callable[[Config], bool]
-
-
-def _config(document: Any) -> Config | None:
-    return Config(**document) if isinstance(document, dict) else None
+T = TypeVar("T")
 
 
 class Cluster:
@@ -59,23 +57,14 @@ class Cluster:
         self._peer: Peer | None = None
         self._threads: list[threading.Thread] = []
         self.last_error = ""
-        incarnation = int((read_json(root / "incarnation.json") or {}).get("incarnation", 0)) + 1
+        incarnation = int(read_object(root / "incarnation.json").get("incarnation", 0)) + 1
         write_json(root / "incarnation.json", {"incarnation": incarnation})
-        own = read_json(root / "member.json") or {}
-        state = MemberState(_config(own.get("prepared")), _config(own.get("committed")))
-        self.member = member_type(
-            name, incarnation, state, lambda s: write_json(root / "member.json", asdict(s))
-        )
-        led = read_json(root / "coordinator.json") or {}
-        granting = led.get("granting")
+        own, led = root / "member.json", root / "coordinator.json"
+        state = contract.read(MemberState, read_object(own), own.name)
+        self.member = member_type(name, incarnation, state, lambda s: write_json(own, asdict(s)))
         self.coordinator = Coordinator(
-            CoordinatorState(
-                last_epoch=int(led.get("last_epoch", 0)),
-                pending=_config(led.get("pending")),
-                committed=_config(led.get("committed")),
-                granting=(int(granting[0]), float(granting[1])) if granting else None,
-            ),
-            lambda s: write_json(root / "coordinator.json", asdict(s)),
+            contract.read(CoordinatorState, read_object(led), led.name),
+            lambda s: write_json(led, asdict(s)),
             clock(),
         )
 
@@ -135,17 +124,7 @@ class Cluster:
 
     def renew(self, document: dict[str, Any]) -> dict[str, Any]:
         """``POST /cluster/renew``: a member asks this coordinator for a lease."""
-        try:
-            request = epoch.RenewRequest(
-                member=str(document["member"]),
-                incarnation=int(document["incarnation"]),
-                seq=int(document["seq"]),
-                stored=tuple((int(n), str(digest)) for n, digest in document["stored"]),
-                fit=tuple(int(n) for n in document["fit"]),
-                holding=None if document["holding"] is None else int(document["holding"]),
-            )
-        except (KeyError, TypeError, ValueError) as exc:
-            raise ApiError(400, f"not a renewal: {exc!r}") from exc
+        request = _read(epoch.RenewRequest, document, "a renewal")
         with self._lock:
             self._heard[request.member] = self._clock()
             return asdict(self.coordinator.renew(request, self._clock()))
@@ -234,11 +213,8 @@ class Cluster:
             list(pool.map(one, sorted(config.members)))
 
     def _ask(self, address: str, path: str, document: Any, timeout_s: float) -> dict[str, Any]:
-        peer = Peer(address, timeout_s=timeout_s, connector=self._connector)
-        try:
+        with closing(Peer(address, timeout_s=timeout_s, connector=self._connector)) as peer:
             return peer.json("POST", path, document)
-        finally:
-            peer.close()
 
     # --- what this board does by itself ------------------------------------------------------------------------
 
@@ -281,15 +257,7 @@ class Cluster:
                     self._peer.close()
                 self._peer = Peer(address, timeout_s=REQUEST_S, connector=self._connector)
             answer = self._peer.json("POST", "/cluster/renew", asdict(request))
-        reply = epoch.RenewReply(
-            seq=int(answer["seq"]),
-            committed=None
-            if answer["committed"] is None
-            else (answer["committed"][0], answer["committed"][1]),
-            config=_config(answer["config"]),
-            lease_epoch=answer["lease_epoch"],
-            lease_s=float(answer["lease_s"]),
-        )
+        reply = _read(epoch.RenewReply, answer, "a reply to a renewal")
         self.last_error = ""
         with self._lock:
             return self.member.on_reply(reply, self._clock())
@@ -314,13 +282,20 @@ class Cluster:
 
 
 def _parse_config(document: dict[str, Any]) -> Config:
+    config = _read(Config, document, "a configuration")
     try:
-        config = Config(int(document["epoch"]), str(document["document"]), str(document["sha256"]))
         content = config.content
-    except (KeyError, TypeError, ValueError) as exc:
+    except ValueError as exc:
         raise ApiError(400, f"not a configuration: {exc!r}") from exc
     _check_document(content, None)
     return config
+
+
+def _read(cls: type[T], document: object, what: str) -> T:
+    try:
+        return contract.read(cls, document, what)
+    except contract.ContractError as exc:
+        raise ApiError(400, f"not {what}: {exc}") from exc
 
 
 def _check_document(document: Any, gateway: str | None) -> None:

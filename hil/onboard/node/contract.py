@@ -63,14 +63,15 @@ class Health:
     @classmethod
     def from_json(cls, document: object) -> Health:
         """Read an answer. Raises ContractError when a field is missing or of another type; others are ignored."""
-        return _read(cls, document, "the answer")
+        return read(cls, document, "the answer")
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON objects."""
         return dataclasses.asdict(self)
 
 
-def _read(cls: type[T], document: object, where: str) -> T:
+def read(cls: type[T], document: object, where: str) -> T:
+    """Read a dataclass from JSON objects. ContractError when a field is missing or of another type."""
     if not isinstance(document, Mapping):
         raise ContractError(f"{where} is no object: {_quoted(document)}")
     hints = get_type_hints(cls)
@@ -86,12 +87,16 @@ def _read(cls: type[T], document: object, where: str) -> T:
 def _value(hint: Any, value: Any, name: str) -> Any:
     """Return ``value`` as the type ``hint`` says."""
     choices = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and types.NoneType in choices:
+        return None
     for choice in choices:
         inner = get_args(choice)
         if isinstance(choice, type) and dataclasses.is_dataclass(choice):
-            return _read(choice, value, name)
+            return read(choice, value, name)
         if get_origin(choice) is tuple and isinstance(value, list | tuple):
-            return tuple(_value(inner[0], item, name) for item in value)
+            hints = inner if inner[-1] is not Ellipsis else inner[:1] * len(value)
+            if len(hints) == len(value):
+                return tuple(_value(each, item, name) for each, item in zip(hints, value, strict=True))
         if get_origin(choice) is dict and isinstance(value, Mapping):
             return {str(key): _value(inner[1], item, f"{name}.{key}") for key, item in value.items()}
         if choice is float and isinstance(value, int | float) and not isinstance(value, bool):

@@ -8,13 +8,14 @@ the heartbeats a puller can tell a dead path from a source that itself waits, wi
 from __future__ import annotations
 
 import contextlib
+import http.client
 import socket
 import struct
 import threading
 from collections.abc import Callable
 from typing import Any
 
-from hil.onboard.files import read_json, write_json
+from hil.onboard.files import read_object, write_json
 from hil.onboard.node.artefact import Artefact, Superseded
 from hil.onboard.node.client import Connect, Peer, connect, split
 from hil.onboard.node.errors import ApiError
@@ -28,6 +29,7 @@ BACK_OFF_S = (0.02, 0.05, 0.1, 0.2)
 REFUSED_S = 1.0
 """Pause after bad data or a full disk, which a quick retry would not cure."""
 MAX_FRAME = 1 << 20
+RECEIVE_BYTES = 256 << 10
 END = 0xFFFFFFFF
 MAX_SOURCES = 16
 _LENGTH = struct.Struct("!I")
@@ -121,7 +123,7 @@ class Puller:
                 self._stream(artefact, source)
             except Superseded:
                 return  # a newer order or an upload from the ground has taken over
-            except (OSError, ApiError) as exc:
+            except (OSError, ApiError, http.client.HTTPException) as exc:
                 self.last_error = f"{source}: {exc}"
                 failures = 0 if self._have() > before else failures + 1
                 refused = isinstance(exc, ApiError) and exc.status != 404
@@ -138,11 +140,8 @@ class Puller:
         artefact = self._store.find(self._id)
         if artefact is not None:
             return artefact
-        peer = Peer(source, timeout_s=STALL_S, connector=self._connector)
-        try:
+        with contextlib.closing(Peer(source, timeout_s=STALL_S, connector=self._connector)) as peer:
             return self._store.put(self._id, peer.json("GET", f"/artefacts/{self._id}/manifest"))
-        finally:
-            peer.close()
 
     def _stream(self, artefact: Artefact, source: str) -> None:
         host, port = split(source)
@@ -153,58 +152,25 @@ class Puller:
             offset = int(artefact.status()["have_bytes"])
             path = f"/artefacts/{self._id}/data?offset={offset}&follow=1"
             sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-            reader = _Reader(sock)
-            reader.expect_ok()
+            response = http.client.HTTPResponse(sock)
+            response.begin()
+            if response.status != 200:
+                raise ApiError(response.status, "the source refused the stream")
             while not self._stop.is_set():
-                (length,) = _LENGTH.unpack(reader.exactly(_LENGTH.size))
+                head = response.read(_LENGTH.size)
+                if len(head) < _LENGTH.size:
+                    raise ConnectionError("the source closed the stream")
+                (length,) = _LENGTH.unpack(head)
                 if length == END:
                     return
                 if length > MAX_FRAME:
                     raise ConnectionError(f"frame of {length} bytes")
                 while length:
-                    part = reader.some(length)
-                    artefact.append(token, part, name)
+                    part = response.read1(min(length, RECEIVE_BYTES))
+                    if not part:
+                        raise ConnectionError("the source closed the stream")
+                    artefact.append(token, memoryview(part), name)
                     length -= len(part)
-
-
-class _Reader:
-    """Buffered reading from a socket whose time-out is the stall limit."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._buffer = bytearray(256 << 10)
-        self._start = self._end = 0
-
-    def some(self, limit: int) -> memoryview:
-        """1 to ``limit`` bytes, valid until the next call. ConnectionError at the end of the stream."""
-        if self._start == self._end:
-            got = self._sock.recv_into(self._buffer)
-            if not got:
-                raise ConnectionError("the source closed the stream")
-            self._start, self._end = 0, got
-        stop = min(self._end, self._start + limit)
-        part = memoryview(self._buffer)[self._start : stop]
-        self._start = stop
-        return part
-
-    def exactly(self, count: int) -> bytes:
-        out = bytearray()
-        while len(out) < count:
-            out += self.some(count - len(out))
-        return bytes(out)
-
-    def expect_ok(self) -> None:
-        """Read the head of an HTTP answer; ApiError when it is not 200."""
-        head = bytearray()
-        while not head.endswith(b"\r\n\r\n"):
-            head += self.some(1)
-            if len(head) > 8192:
-                raise ConnectionError("the source's answer is not HTTP")
-        words = bytes(head).split(b"\r\n", 1)[0].split(b" ")
-        if len(words) < 2 or not words[1].isdigit():
-            raise ConnectionError("the source's answer is not HTTP")
-        if words[1] != b"200":
-            raise ApiError(int(words[1]), "the source refused the stream")
 
 
 class Distributor:
@@ -220,9 +186,8 @@ class Distributor:
     def resume(self) -> None:
         """Start the pullers that were at work when the board went down."""
         for order in sorted(self._store.root.glob("*/pull.json")):
-            document = read_json(order)
-            if isinstance(document, dict) and isinstance(document.get("from"), list):
-                self.pull(order.parent.name, document["from"])
+            if isinstance(sources := read_object(order).get("from"), list):
+                self.pull(order.parent.name, sources)
 
     def pull(self, artefact_id: str, sources: Any) -> None:
         """Fetch an artefact from these ``ip:port`` sources; replaces an earlier order for it.

@@ -7,9 +7,8 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from hil.onboard.files import read_json
+from hil.onboard.files import read_object
 from hil.onboard.node.epoch import Config
 
 
@@ -38,10 +37,8 @@ class Facts:
     def __init__(self, places: Places, data: Path) -> None:
         self.places = places
         self._data = data
-        board = read_json(places.board)
-        self.board: dict[str, Any] = board if isinstance(board, dict) else {}
-        boot = read_json(places.boot)
-        self.boot: dict[str, Any] = boot if isinstance(boot, dict) else {}
+        self.board = read_object(places.board)
+        self.boot = read_object(places.boot)
         self.name = str(self.board.get("name", "board"))
         self.os_version = _os_version(places.os_release)
         self.boot_id = _text(places.boot_id)

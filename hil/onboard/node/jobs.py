@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hil.onboard.files import read_json, write_durably, write_json
+from hil.onboard.files import read_object, write_durably, write_json
 from hil.onboard.node.client import Connect, Peer, connect
 from hil.onboard.node.contract import ContractError, Health
 from hil.onboard.node.epoch import Config
@@ -92,8 +92,8 @@ class Jobs:
         with self._lock:
             if self._running is not None and self._running.id == job_id:
                 return self._running.document()
-        document = read_json(self._root / f"{job_id}.json") if job_id.isdigit() else None
-        if not isinstance(document, dict):
+        document = read_object(self._root / f"{job_id}.json") if job_id.isdigit() else {}
+        if not document:
             raise ApiError(404, "no such job")
         return document
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -93,11 +94,8 @@ Handler = Callable[[Request], Answer]
 class Routes:
     """(method, path pattern) to handler.  A pattern's groups become ``request.params``."""
 
-    def __init__(self) -> None:
-        self._routes: list[tuple[str, re.Pattern[str], Handler]] = []
-
-    def add(self, method: str, pattern: str, handler: Handler) -> None:
-        self._routes.append((method, re.compile(pattern + r"\Z"), handler))
+    def __init__(self, *routes: tuple[str, str, Handler]) -> None:
+        self._routes = [(method, re.compile(pattern + r"\Z"), handler) for method, pattern, handler in routes]
 
     def find(self, method: str, path: str) -> tuple[Handler, tuple[str, ...]]:
         """ApiError 404 for an unknown path, 405 for a known one with another method."""
@@ -243,7 +241,5 @@ class NodeServer(ThreadingHTTPServer):
             self._thread.join(5)
         self.server_close()
         for connection in list(self._open):
-            try:
+            with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from hil.onboard.files import read_json, sync, write_json
+from hil.onboard.files import read_object, sync, write_json
 from hil.onboard.node.artefact import Artefact, SignatureCheck
 from hil.onboard.node.errors import ApiError
 from hil.onboard.node.manifest import Manifest
@@ -45,8 +45,7 @@ class Store:
         self._artefacts: dict[str, Artefact] = {}
         root.mkdir(parents=True, exist_ok=True)
         for directory in sorted(root.iterdir()):
-            document = read_json(directory / "manifest.json")
-            if document is not None:
+            if document := read_object(directory / "manifest.json"):
                 manifest = Manifest.parse(document)
                 self._artefacts[manifest.id] = Artefact(directory, manifest, check_signature)
 

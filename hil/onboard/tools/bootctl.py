@@ -11,7 +11,7 @@ complete until it has written the new one, also after a power cut in between, so
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hil.onboard.files import write_durably
@@ -22,14 +22,15 @@ CONFIRMED = Path("/run/slot-confirmed")
 NOTES = Path("/data/rauc.status")
 """RAUC's ``statusfile``: a key file with one group for each slot."""
 GROUPS: dict[Slot, str] = {"A": "[slot.rootfs.0]", "B": "[slot.rootfs.1]"}
-USAGE = "usage: bootctl get-primary | set-primary S | get-state S | set-state S good|bad | get-current"
+USAGE = (
+    "bootctl: usage: bootctl get-primary | set-primary S | get-state S | set-state S good|bad | get-current"
+)
 
 
 def _slot(text: str) -> Slot:
-    for slot in SLOTS:
-        if slot == text:
-            return slot
-    raise ValueError(f"no slot {text!r}: A or B")
+    if text not in SLOTS:
+        raise ValueError(f"bootctl: no slot {text!r}: A or B")
+    return SLOTS[SLOTS.index(text)]
 
 
 def run(
@@ -74,11 +75,12 @@ def forget(notes: Path, slot: Slot) -> None:
     write_durably(notes, "".join(kept).encode())
 
 
-def main() -> int:
+def answered(work: Callable[[], str]) -> int:
+    """Print what a tool answers, or what is wrong; return its exit code."""
     try:
-        answer = run(sys.argv[1:], BootControl(Variables(EFIVARS)), notes=NOTES)
+        answer = work()
     except (ValueError, OSError) as exc:
-        print(f"bootctl: {exc}", file=sys.stderr)
+        print(exc, file=sys.stderr)
         return 1
     if answer:
         print(answer)
@@ -86,4 +88,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answered(lambda: run(sys.argv[1:], BootControl(Variables(EFIVARS)), notes=NOTES)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from hil.onboard.tools.bootctl import CONFIRMED, EFIVARS
+from hil.onboard.tools.bootctl import CONFIRMED, EFIVARS, answered
 from hil.onboard.variables import SLOTS, STATUS_NORMAL, BootControl, Variables
 
 VERSION = "36.4.7"
@@ -71,16 +71,5 @@ def run(argv: Sequence[str], control: BootControl) -> str:
             raise ValueError(USAGE)
 
 
-def main() -> int:
-    try:
-        answer = run(sys.argv[1:], BootControl(Variables(EFIVARS)))
-    except (ValueError, OSError) as exc:
-        print(exc, file=sys.stderr)
-        return 1
-    if answer:
-        print(answer)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answered(lambda: run(sys.argv[1:], BootControl(Variables(EFIVARS)))))

@@ -13,11 +13,9 @@ running, has the whole bundle checked before anything is touched, and remembers 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import re
-import struct
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -25,11 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hil.onboard.files import read_json, sync, write_json
+from hil.onboard.files import read_object, sync, write_json
+from hil.onboard.squashfs import image_sha256
 from hil.onboard.variables import SLOTS, BootControl, Slot, Variables, other
 
 REFUSED, BUSY = 2, 75
-SQUASHFS_MAGIC = b"hsqs"
 CONFIGURATION = "/etc/swupdate.cfg"
 
 Run = Callable[[Sequence[str]], int]
@@ -117,11 +115,12 @@ class Slots:
         if self._run(argv) != 0:
             return 1
         sync(self.places.devices[target])
-        digest = measure(self.places.devices[target])
-        if digest is None:
+        with self.places.devices[target].open("rb") as device:
+            digest = image_sha256(device)
+        if not digest:
             print(f"swupdate-slots: slot {target} holds no image after the installation", file=sys.stderr)
             return 1
-        self._remember(target, {"image_sha256": digest, "version": bundle_version(bundle)})
+        write_json(self._path(target), {"image_sha256": digest, "version": bundle_version(bundle)})
         return 0
 
     def mark_active(self, name: str) -> None:
@@ -142,30 +141,7 @@ class Slots:
         return self.places.state / f"slot_{slot.lower()}.json"
 
     def _record(self, slot: Slot) -> dict[str, Any] | None:
-        record = read_json(self._path(slot))
-        return record if isinstance(record, dict) else None
-
-    def _remember(self, slot: Slot, record: dict[str, Any]) -> None:
-        write_json(self._path(slot), record)
-
-
-def measure(device: Path) -> str | None:
-    """SHA-256 of the squashfs image at the start of a slot, as it reads back; None when there is none whole."""
-    with device.open("rb") as file:
-        header = file.read(48)
-        if len(header) < 48 or header[:4] != SQUASHFS_MAGIC:
-            return None
-        (used,) = struct.unpack_from("<Q", header, 40)
-        left = (used + 4095) // 4096 * 4096  # mksquashfs pads to 4 KiB
-        file.seek(0)
-        digest = hashlib.sha256()
-        while left:
-            chunk = file.read(min(1 << 20, left))
-            if not chunk:
-                return None
-            digest.update(chunk)
-            left -= len(chunk)
-    return digest.hexdigest()
+        return read_object(self._path(slot)) or None
 
 
 def bundle_version(bundle: Path) -> str:
@@ -204,12 +180,9 @@ def run(argv: Sequence[str], slots: Slots) -> int:
 def main() -> int:
     try:
         return run(sys.argv[1:], Slots(Places()))
-    except Refused as exc:
+    except (Refused, OSError) as exc:
         print(f"swupdate-slots: {exc}", file=sys.stderr)
-        return REFUSED
-    except OSError as exc:
-        print(f"swupdate-slots: {exc}", file=sys.stderr)
-        return 1
+        return REFUSED if isinstance(exc, Refused) else 1
 
 
 if __name__ == "__main__":

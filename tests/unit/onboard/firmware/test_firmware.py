@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from hil.onboard.firmware.__main__ import image_size, measure, read_facts
+from hil.onboard.files import read_object
+from hil.onboard.firmware.__main__ import measure
 from hil.onboard.firmware.console import Console, announce, escape_pressed, uefi_shell
 from hil.onboard.firmware.watchdog import Watchdog
+from hil.onboard.squashfs import image_size
 from hil.onboard.variables import BootControl, Variables
 from hil.testing.fakes import FakeClock
 
@@ -82,7 +84,7 @@ def test_a_truncated_or_missing_slot_has_no_measurement(tmp_path: Path) -> None:
 def test_an_odd_board_file_gives_an_anonymous_board(tmp_path: Path, content: str) -> None:
     path = tmp_path / "board.json"
     path.write_text(content)
-    assert read_facts(path) == {}
+    assert read_object(path) == {}
 
 
 @pytest.fixture
