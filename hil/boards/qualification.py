@@ -15,13 +15,14 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 from unittest import SkipTest
 
 from hil.boards.capabilities import BootBudgets, Feature, Inspectable, lacks
 from hil.boards.conformance import BoardConformance, running
 from hil.boards.console.boot_stages import StageReader
 from hil.boards.protocol import Board, Identity
+from hil.core.command import StepView
 from hil.errors import ConfigurationError, DeviceError, HilError
 
 CYCLES = 3
@@ -33,14 +34,6 @@ BOOTS_IN_SUITE = 11
 DATA_DIRS = ("/data", "/var/tmp")
 """Where files that survive a power cut go: a data partition, or what every Linux has."""
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE", "SKIPPED"]
-
-
-class View(Protocol):
-    """The place where progress is shown."""
-
-    def begin(self, step: str) -> None: ...
-    def note(self, line: str) -> None: ...
-    def end(self, summary: str, seconds: float) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -114,7 +107,7 @@ def qualify(
     by: str,
     bench: str,
     only: Sequence[str] = (),
-    view: View,
+    view: StepView,
     wiring: Mapping[str, str] | None = None,
 ) -> Qualification:
     """Run the suite on a board; it is rebooted and cut off its power many times, and left on.
@@ -180,14 +173,14 @@ def qualify(
 
 
 @contextmanager
-def _step(view: View, name: str) -> Iterator[None]:
+def _step(view: StepView, name: str) -> Iterator[None]:
     begin = time.monotonic()
     view.begin(name)
     yield
     view.end("", time.monotonic() - begin)
 
 
-def _cycle(board: Board, deadline_s: float, view: View, number: int) -> Cycle:
+def _cycle(board: Board, deadline_s: float, view: StepView, number: int) -> Cycle:
     view.begin(f"power cycle {number} of {CYCLES}")
     begin = time.monotonic()
     board.supervisor.reset()

@@ -220,7 +220,7 @@ def _widths(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
 class Progress(AbstractContextManager["Progress"]):
     """Steps with their elapsed time on stderr: a spinner on a terminal, plain lines elsewhere, nothing with -q.
 
-    Implements ``hil.host.setup.View``.
+    Implements ``hil.core.command.StepView``.
     """
 
     def __init__(self) -> None:

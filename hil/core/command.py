@@ -22,6 +22,15 @@ def silent(_line: str) -> None:
     """A :data:`Progress` that forgets."""
 
 
+class StepView(Protocol):
+    """The place where the steps of a long action and their time are shown; ``hil.cli.output.Progress`` is one."""
+
+    def begin(self, step: str) -> None: ...
+    def say(self, line: str) -> None: ...
+    def note(self, line: str) -> None: ...
+    def end(self, summary: str, seconds: float) -> None: ...
+
+
 @dataclass(frozen=True)
 class Result:
     """A finished command of this host."""

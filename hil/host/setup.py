@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from hil.core import paths
-from hil.core.command import Progress
+from hil.core.command import Progress, StepView
 from hil.core.files import write_atomic
 from hil.core.locks import is_locked, locked
 from hil.errors import ConfigurationError
@@ -42,14 +42,6 @@ INPUTS = (
 LOCK_DEADLINE_S = 900.0
 FATAL = ("root", "clock", "kernel-network", "kernel-filesystems", "cgroups", "disk")
 """Checks of ``hil doctor`` that no package can mend: set-up stops before it changes anything."""
-
-
-class View(Protocol):
-    """The place where progress is shown."""
-
-    def begin(self, step: str) -> None: ...
-    def say(self, line: str) -> None: ...
-    def end(self, summary: str, seconds: float) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -95,7 +87,7 @@ class SetupResult:
     """Id of the hardware image in the container engine."""
 
 
-def setup(view: View, builders: Builders | None = None) -> SetupResult:
+def setup(view: StepView, builders: Builders | None = None) -> SetupResult:
     """Make what is missing.  Safe to call at any time and by two processes at once.
 
     ConfigurationError when this host cannot run the virtual lab (one page says what, why and what works);
@@ -212,7 +204,7 @@ def _write_stamp(inputs: str, image: str, files: list[Path], url: str) -> None:
 
 
 @contextmanager
-def _step(view: View, name: str, did: list[str]) -> Iterator[Callable[[str], None]]:
+def _step(view: StepView, name: str, did: list[str]) -> Iterator[Callable[[str], None]]:
     view.begin(name)
     start = time.monotonic()
     summary = [""]
@@ -222,7 +214,7 @@ def _step(view: View, name: str, did: list[str]) -> Iterator[Callable[[str], Non
 
 
 @contextmanager
-def _alone(view: View) -> Iterator[None]:
+def _alone(view: StepView) -> Iterator[None]:
     """Hold the lock for one set-up at a time; a second one waits, then finds everything done."""
     lock = paths.home() / "setup.lock"
     try:

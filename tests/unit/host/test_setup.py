@@ -60,6 +60,9 @@ class View:
     def say(self, line: str) -> None:
         self.lines.append(line)
 
+    def note(self, line: str) -> None:
+        self.lines.append(line)
+
     def end(self, summary: str, seconds: float) -> None:
         self.lines.append(f"end {summary}")
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
+import select
 import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 from hil.boards.jetson.flash.recovery import UsbPort
 from hil.boards.jetson.flash.tool_output import FlashOutput
@@ -54,9 +54,7 @@ class FlashPlan:
     ab: bool = False  # root file systems A and B
     massflash: int = 1  # modules at once
     network: str = "usb0"
-    environment: Mapping[str, str] = field(
-        default_factory=dict
-    )  # BOARDID, BOARDSKU, FAB for generating offline
+    environment: Mapping[str, str] = field(default_factory=dict)  # BOARDID, BOARDSKU, FAB: generate offline
 
     @property
     def layout(self) -> str:
@@ -134,23 +132,7 @@ def flash(
     """
     plan.check()
     _agree(plan, ports, eeprom_part)
-    output = FlashOutput()
-    began = time.monotonic()
-    child = _start([*prefix, *plan.argv(ports)], plan)
-    try:
-        _follow(child, plan, output, eeprom_part, log, progress, began + deadline_s, silence_s)
-        code = child.wait(timeout=30)
-    except subprocess.TimeoutExpired:
-        raise _broken(output, log, "closed its output and does not end") from None
-    finally:
-        _end(child)
-    if code != 0:
-        raise _broken(output, log, f"exited {code}")
-    if plan.step != "generate" and plan.massflash == 1 and not output.succeeded:
-        raise _broken(output, log, "ended without saying that the flash was successful")
-    return FlashReport(
-        time.monotonic() - began, output.eeprom_part, tuple(complaint.line for complaint in output.complaints)
-    )
+    return _Tool(plan, log, eeprom_part, progress).run([*prefix, *plan.argv(ports)], deadline_s, silence_s)
 
 
 def _agree(plan: FlashPlan, ports: Sequence[UsbPort], eeprom_part: str) -> None:
@@ -184,90 +166,92 @@ def _other_module(plan: FlashPlan, eeprom_part: str) -> ConfigurationError:
     )
 
 
-def _start(argv: list[str], plan: FlashPlan) -> subprocess.Popen[bytes]:
-    try:
-        return subprocess.Popen(
-            argv,
-            cwd=plan.tree,
-            env={**os.environ, **plan.env()},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # the tool starts many programs: they are ended together
+@dataclass
+class _Tool:
+    """One run of NVIDIA's tool."""
+
+    plan: FlashPlan
+    log: Path
+    eeprom_part: str
+    progress: Progress
+    output: FlashOutput = field(default_factory=FlashOutput)
+
+    def run(self, argv: list[str], deadline_s: float, silence_s: float) -> FlashReport:
+        """Run the tool to its end; raises what :func:`flash` raises."""
+        plan, output, began = self.plan, self.output, time.monotonic()
+        try:
+            child = subprocess.Popen(
+                argv,
+                cwd=plan.tree,
+                env={**os.environ, **plan.env()},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # the tool starts many programs: they are ended together
+            )
+        except OSError as exc:
+            raise BenchError(
+                f"cannot start {argv[0]}: {exc}", remedy=f"is {plan.tree / TOOL} executable?"
+            ) from exc
+        try:
+            self._follow(child, began + deadline_s, silence_s)
+            code = child.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            raise self._broken("closed its output and does not end") from None
+        finally:
+            _end(child)
+        if code != 0:
+            raise self._broken(f"exited {code}")
+        if plan.step != "generate" and plan.massflash == 1 and not output.succeeded:
+            raise self._broken("ended without saying that the flash was successful")
+        complaints = tuple(complaint.line for complaint in output.complaints)
+        return FlashReport(time.monotonic() - began, output.eeprom_part, complaints)
+
+    def _follow(self, child: subprocess.Popen[bytes], end: float, silence_s: float) -> None:
+        """Read until the tool closes its output."""
+        assert child.stdout is not None
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        rest, data = b"", b"\n"
+        with self.log.open("ab", buffering=0) as file:
+            while data:
+                patience_s = max(0.0, min(silence_s, end - time.monotonic()))
+                ready = select.select([child.stdout], [], [], patience_s)[0]
+                if time.monotonic() >= end:
+                    raise self._broken("did not end within its time")
+                if not ready:
+                    raise self._broken(f"has said nothing for {silence_s:g} s")
+                data = os.read(child.stdout.fileno(), 65536)
+                file.write(data)
+                *lines, rest = (rest + data).replace(b"\r", b"\n").split(b"\n")
+                for line in lines if data else [rest]:
+                    self._take(line.decode("utf-8", "replace"))
+
+    def _take(self, line: str) -> None:
+        """Take one line; raise when the tool is about to write to the wrong module, or to one not proven."""
+        if note := self.output.line(line):
+            self.progress(note)
+        part = self.output.eeprom_part
+        if part and part != self.plan.part:
+            raise _other_module(self.plan, part)
+        if self.output.booting and not part and not self.eeprom_part:
+            raise BenchError(
+                f"the flash tool was about to boot the module without having told its EEPROM, so that it is "
+                f"{self.plan.part} is not proven; nothing was written",
+                remedy="read the identity while its Linux runs (TNSPEC) and hand it over",
+            )
+
+    def _broken(self, what: str) -> BenchError:
+        output, known = self.output, self.output.complaint
+        written = "the module may be half written: flash it again before use"
+        state = written if output.writing else "nothing was written"
+        where = f" in {output.step}" if output.step else ""
+        said = repr(known.line) if known else "".join(f"\n    {line}" for line in output.tail)
+        return BenchError(
+            f"the flash tool {what}{where}; {state}; it said: {said}",
+            remedy=f"{known.remedy}; the whole log is {self.log}"
+            if known
+            else f"see the whole log, {self.log}",
         )
-    except OSError as exc:
-        raise BenchError(
-            f"cannot start {argv[0]}: {exc}", remedy=f"is {plan.tree / TOOL} executable?"
-        ) from exc
-
-
-def _follow(
-    child: subprocess.Popen[bytes],
-    plan: FlashPlan,
-    output: FlashOutput,
-    eeprom_part: str,
-    log: Path,
-    progress: Progress,
-    end: float,
-    silence_s: float,
-) -> None:
-    """Read until the tool closes its output; end it when it would write to the wrong module."""
-    assert child.stdout is not None
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab", buffering=0) as file, selectors.DefaultSelector() as selector:
-        selector.register(child.stdout, selectors.EVENT_READ)
-        rest = b""
-        heard = time.monotonic()
-        while True:
-            now = time.monotonic()
-            if now >= end:
-                raise _broken(output, log, "did not end within its time")
-            if now - heard >= silence_s:
-                raise _broken(output, log, f"has said nothing for {silence_s:g} s")
-            if not selector.select(min(end - now, heard + silence_s - now)):
-                continue
-            data = _read(child.stdout)
-            heard = time.monotonic()
-            file.write(data)
-            *lines, rest = (rest + data).replace(b"\r", b"\n").split(b"\n")
-            if not data:
-                lines.append(rest)
-            for raw in lines:
-                if note := output.line(raw.decode("utf-8", "replace")):
-                    progress(note)
-                _stop_before_damage(plan, output, eeprom_part)
-            if not data:
-                return
-
-
-def _read(stream: IO[bytes]) -> bytes:
-    return os.read(stream.fileno(), 65536)
-
-
-def _stop_before_damage(plan: FlashPlan, output: FlashOutput, eeprom_part: str) -> None:
-    if output.eeprom_part and output.eeprom_part != plan.part:
-        raise _other_module(plan, output.eeprom_part)
-    if output.booting and not output.eeprom_part and not eeprom_part:
-        raise BenchError(
-            f"the flash tool was about to boot the module without having told its EEPROM, so that it is {plan.part} is "
-            "not proven; nothing was written",
-            remedy="read the identity while its Linux runs (TNSPEC) and hand it over",
-        )
-
-
-def _broken(output: FlashOutput, log: Path, what: str) -> BenchError:
-    state = (
-        "the module may be half written: flash it again before use"
-        if output.writing
-        else "nothing was written"
-    )
-    where = f" in {output.step}" if output.step else ""
-    known = output.complaint
-    said = f"{known.line!r}" if known else "\n" + "\n".join(f"    {line}" for line in output.tail)
-    return BenchError(
-        f"the flash tool {what}{where}; {state}; it said: {said}",
-        remedy=f"{known.remedy}; the whole log is {log}" if known else f"see the whole log, {log}",
-    )
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

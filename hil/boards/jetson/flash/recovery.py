@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from hil.boards.jetson.modules import SKUS, sku_of
 from hil.boards.protocol import Shell
-from hil.core.wait import SYSTEM_CLOCK, Clock
+from hil.core.wait import SYSTEM_CLOCK, Clock, poll_until
 from hil.errors import BenchError, ConfigurationError, HilError
 
 SYSFS = Path("/sys/bus/usb/devices")
@@ -63,17 +64,30 @@ class UsbDevice:
         return f"{self.usb_id}{f' {self.product!r}' if self.product else ''} ({meaning(self.usb_id)})"
 
 
+_OTHERS = {
+    L4T_GADGET: (
+        "a Jetson whose Linux runs",
+        "its Linux still runs: `reboot --force forced-recovery` on it, or hold FC_REC and reset",
+    ),
+    FLASH_GADGET: (
+        "a Jetson in the flash tool's RAM disk",
+        "a flash is under way or was broken off: power-cycle the board with FC_REC held",
+    ),
+    DEBUG_CONTROLLER: (
+        "the debug controller of an AGX carrier, not the module",
+        "the cable is in the debug connector: plug it into the USB-C port that flashes the module",
+    ),
+}
+"""USB identity to (what it is, what to do when it is there instead of a module in recovery)."""
+
+
 def meaning(usb_id: str) -> str:
     """Return what a USB identity stands for, in a few words."""
     if usb_id in RCM_IDS:
         return "in recovery: " + " or ".join(f"{part}, {SKUS[part].name}" for part in RCM_IDS[usb_id])
-    return {
-        L4T_GADGET: "a Jetson whose Linux runs",
-        FLASH_GADGET: "a Jetson in the flash tool's RAM disk",
-        DEBUG_CONTROLLER: "the debug controller of an AGX carrier, not the module",
-    }.get(
-        usb_id, "an NVIDIA device, no Orin in recovery" if usb_id.startswith(NVIDIA) else "no NVIDIA device"
-    )
+    if usb_id in _OTHERS:
+        return _OTHERS[usb_id][0]
+    return "an NVIDIA device, no Orin in recovery" if usb_id.startswith(NVIDIA) else "no NVIDIA device"
 
 
 def devices(sysfs: Path = SYSFS) -> list[UsbDevice]:
@@ -135,10 +149,7 @@ class UsbPort:
 
     def alone_in_recovery(self) -> None:
         """Raise BenchError when a module on another port is in recovery: the flash tool would read either's EEPROM."""
-        others = [
-            device for device in devices(self._sysfs) if device.in_recovery and device.port != self.path
-        ]
-        if others:
+        if others := [d for d in devices(self._sysfs) if d.in_recovery and d.port != self.path]:
             listed = "; ".join(f"port {device.port}: {device.describe()}" for device in others)
             raise BenchError(
                 f"USB port {self.path} is to be flashed, and another module is in recovery ({listed})",
@@ -159,29 +170,23 @@ class UsbPort:
         ConfigurationError as soon as another module is in recovery there: nothing may be written to it.  BenchError
         at the deadline says what is on the port instead.
         """
-        end = clock.monotonic() + deadline_s
-        gone = since is None
-        while True:
+        gone = False
+        for _ in poll_until(deadline_s, every_s=every_s, clock=clock):
             device = self.device()
             if device is None:
                 gone = True
             elif device.in_recovery and (gone or device.is_fresh(since)):
                 self._judge(device, part)
                 return device
-            if clock.monotonic() >= end:
-                raise self._too_late(device, part, deadline_s)
-            clock.sleep(every_s)
-
-    def _too_late(self, device: UsbDevice | None, part: str, deadline_s: float) -> BenchError:
         waited = f"USB port {self.path}: waited {deadline_s:g} s for {part} in recovery"
         if device is None:
-            return BenchError(f"{waited}; nothing is there", remedy=_NOTHING)
+            raise BenchError(f"{waited}; nothing is there", remedy=_NOTHING)
         if device.in_recovery:
-            return BenchError(
+            raise BenchError(
                 f"{waited}; {device.describe()} is there, but from before: it has not enumerated again",
                 remedy="it was not reset: check the wiring of the reset pin, or power-cycle it with FC_REC held",
             )
-        return BenchError(f"{waited}; there is {device.describe()}", remedy=_remedy(device))
+        raise BenchError(f"{waited}; there is {device.describe()}", remedy=_remedy(device))
 
     def _judge(self, device: UsbDevice, part: str) -> None:
         if not device.in_recovery:
@@ -201,13 +206,8 @@ _NOTHING = "is the cable in the module's USB device port and the board powered? 
 
 
 def _remedy(device: UsbDevice) -> str:
-    if device.usb_id == L4T_GADGET:
-        return "its Linux still runs: `reboot --force forced-recovery` on it, or hold FC_REC and reset"
-    if device.usb_id == DEBUG_CONTROLLER:
-        return "the cable is in the debug connector: plug it into the USB-C port that flashes the module"
-    if device.usb_id == FLASH_GADGET:
-        return "a flash is under way or was broken off: power-cycle the board with FC_REC held"
-    return "another device is on this port: correct the port in the lab file (`lsusb -t`), or the cable"
+    wrong_port = "another device is on this port: correct the port in the lab file (`lsusb -t`), or the cable"
+    return _OTHERS[device.usb_id][1] if device.usb_id in _OTHERS else wrong_port
 
 
 def enter_recovery(
@@ -237,9 +237,7 @@ def by_linux(shell: Shell) -> Callable[[], None]:
     """
 
     def enter() -> None:
-        try:
+        with suppress(HilError, OSError, EOFError):
             shell.run(["reboot", "--force", "forced-recovery"], timeout_s=5.0, check=False)
-        except (HilError, OSError, EOFError):
-            return
 
     return enter

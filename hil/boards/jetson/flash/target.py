@@ -6,14 +6,15 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from hil.boards.capabilities import Recoverable
 from hil.boards.jetson.flash.initrd_flash import FlashPlan, FlashReport
 from hil.boards.jetson.flash.initrd_flash import flash as write
 from hil.boards.jetson.flash.recovery import SYSFS, UsbDevice, UsbPort, enter_recovery
 from hil.boards.protocol import Board, Fidelity
+from hil.core.command import StepView
 from hil.errors import BenchError, ConfigurationError
 from hil.lab.model import Lab
 
@@ -23,14 +24,6 @@ CONFIGS = {"p3701": "jetson-agx-orin-devkit", "p3767": "jetson-orin-nano-devkit"
 """Family of modules to the configuration of its developer kit, as NVIDIA's quick-start guide has them."""
 STORAGE = {"p3701": EMMC, "p3767": "nvme0n1p1"}
 """Where the root file system goes: of these modules only an AGX has eMMC."""
-
-
-class StepView(Protocol):
-    """Shows the steps of an action and their time."""
-
-    def begin(self, step: str) -> None: ...
-    def say(self, line: str) -> None: ...
-    def end(self, summary: str, seconds: float) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -81,18 +74,14 @@ def plan_of(
 
 
 def flash_board(
-    target: FlashTarget,
-    plan: FlashPlan,
-    *,
-    log: Path,
-    sysfs: Path = SYSFS,
-    progress: StepView,
+    target: FlashTarget, plan: FlashPlan, *, log: Path, sysfs: Path = SYSFS, progress: StepView
 ) -> FlashReport:
     """Put the module into recovery and flash it. Errors as of ``hil.boards.jetson.flash.recovery`` and ``flash``."""
     into_recovery(target, sysfs=sysfs, progress=progress)
     port = UsbPort(target.usb_path, sysfs)
     progress.begin(f"flash {target.name}")
-    report = write(plan, [port], log=log, progress=progress.say, prefix=_as_root())
+    as_root = () if os.geteuid() == 0 else ("sudo", "-n", "-E")
+    report = write(plan, [port], log=log, progress=progress.say, prefix=as_root)
     progress.end("written", report.seconds)
     return report
 
@@ -103,31 +92,23 @@ def into_recovery(target: FlashTarget, *, sysfs: Path = SYSFS, progress: StepVie
     progress.begin(f"{target.name} into recovery")
     began = time.monotonic()
     there = port.device()
-    if there is not None and there.in_recovery:
+    is_ready = there is not None and there.in_recovery
+    if is_ready:
         port.check(target.module)  # a wrong module is not even reset
     port.alone_in_recovery()
-    if target.enter is not None and not (there is not None and there.in_recovery and not target.by_pin):
+    if target.enter is not None and (target.by_pin or not is_ready):
         target.enter()
     device = port.check(target.module)
     progress.end(f"on USB port {target.usb_path}", time.monotonic() - began)
     return device
 
 
-def _as_root() -> tuple[str, ...]:
-    return () if os.geteuid() == 0 else ("sudo", "-n", "-E")
-
-
 def target_on_bench(one: Board, sysfs: Path = SYSFS) -> FlashTarget:
     """Return the module of a board; ConfigurationError without a module or without a known USB port."""
     if not isinstance(one, Recoverable) or one.fidelity is not Fidelity.HARDWARE:
         raise _no_module(one.name)
-    return FlashTarget(
-        one.name,
-        one.module,
-        _usb_path(one.name, one.usb_path),
-        lambda: one.enter_recovery(sysfs=sysfs),
-        by_pin=one.has_recovery_pin,
-    )
+    usb_path, enter = _usb_path(one.name, one.usb_path), partial(one.enter_recovery, sysfs=sysfs)
+    return FlashTarget(one.name, one.module, usb_path, enter, by_pin=one.has_recovery_pin)
 
 
 def target_in_lab(name: str, lab: Lab, sysfs: Path = SYSFS) -> FlashTarget:
@@ -145,15 +126,9 @@ def target_in_lab(name: str, lab: Lab, sysfs: Path = SYSFS) -> FlashTarget:
     supervisor = section.supervisor
     if supervisor is None or supervisor.recovery_pin is None:
         return FlashTarget(name, spec.module, usb_path, None)
-    parts = supervisor_of(name, supervisor)
-    port = UsbPort(usb_path, sysfs)
-    return FlashTarget(
-        name,
-        spec.module,
-        usb_path,
-        lambda: enter_recovery(port, spec.module, parts.force_recovery),
-        by_pin=True,
-    )
+    parts, port = supervisor_of(name, supervisor), UsbPort(usb_path, sysfs)
+    enter = partial(enter_recovery, port, spec.module, parts.force_recovery)
+    return FlashTarget(name, spec.module, usb_path, enter, by_pin=True)
 
 
 def _no_module(name: str) -> ConfigurationError:

@@ -10,6 +10,10 @@ from __future__ import annotations
 import re
 from collections import deque
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
 
 _STEP = re.compile(r"Step (\d+): (.+?)\s*\*?\s*$")
 _BOARD = re.compile(r"Board ID\((\d*)\) version\(([^)]*)\) sku\((\d*)\) revision\(([^)]*)\)")
@@ -33,53 +37,10 @@ class Complaint:
     step: str = ""
 
 
-_KNOWN = tuple(
-    (re.compile(pattern), remedy)
-    for pattern, remedy in (
-        (
-            r"might be timeout in USB write",
-            "disable USB autosuspend (echo -1 > /sys/module/usbcore/parameters/autosuspend), use a USB 2 port or a "
-            "hub, enter recovery anew; a package made for another module's memory looks the same",
-        ),
-        (
-            r"BootRom is not running|ECID read failed",
-            "the module has left recovery: enter it anew, then flash again",
-        ),
-        (
-            r"Reading board information failed|Parsing board information failed|probing the target board failed",
-            "the EEPROM could not be read: enter recovery anew; try another cable, without a hub",
-        ),
-        (
-            r"^No devices to flash",
-            "no module was in recovery when the tool looked: enter recovery, then flash at once",
-        ),
-        (r"[Tt]oo many devices in RCM mode", "power off the other modules that are in recovery"),
-        (
-            r"Device failed to boot to the initrd flash kernel",
-            "follow the serial console: the board configuration may be another carrier's; in a virtual machine the USB "
-            "device must be handed over again when it comes back as 0955:7035",
-        ),
-        (
-            r"cannot connect to its ssh server|Network interface disappears after discovery|SSH is not ready",
-            "a firewall, a VPN or NetworkManager takes the USB network of the module: leave its usb0 or enx... alone",
-        ),
-        (r"IPv6 is disabled", "enable IPv6 on this host (sysctl net.ipv6.conf.all.disable_ipv6=0)"),
-        (
-            r"cannot mount the NFS server|nfs-server|rpc\.nfsd|exportfs: ",
-            "start nfs-kernel-server, and let its ports through the firewall on the module's USB network",
-        ),
-        (
-            r"Error flashing qspi|mtd_debug: error",
-            "the QSPI flash is write-protected or bad: boot Linux once, try again",
-        ),
-        (r"No space left on device", "make room on this host: the images take some 30 GB beside the tree"),
-        (
-            r"[Pp]lease run .*(sudo|as root)|must be run (with|as) root|Permission denied",
-            "flashing needs root",
-        ),
-        (r"Flash complete \(WITH FAILURES\)", "each module's own log is in Linux_for_Tegra/initrdlog"),
-    )
-)
+@cache
+def _known() -> list[tuple[re.Pattern[str], str]]:
+    rows = yaml.safe_load(Path(__file__).with_name("complaints.yaml").read_text("utf-8"))
+    return [(re.compile(row["line"]), row["remedy"]) for row in rows]
 
 
 class FlashOutput:
@@ -101,7 +62,7 @@ class FlashOutput:
         if not text or set(text) <= {"*", " "}:
             return None
         self.tail.append(text)
-        for pattern, remedy in _KNOWN:
+        for pattern, remedy in _known():
             if pattern.search(text):
                 self.complaints.append(Complaint(text, remedy, self.step))
                 return None
