@@ -79,10 +79,9 @@ class LinkBox:
         With a ``shaper_host`` the ends' NICs exist too, and the links are shaped on that machine, to which they lead.
 
         ``engine`` is the name of an installed kind; empty: this kernel's netem where it exists, else User-Mode Linux.
-        ``seed`` repeats random loss
-        where the kernel can (from about 6.6).  ``kernels``: how many User-Mode Linuxes share the links; None for as
-        many as this machine has cores for.  Raises ConfigurationError for wires that make no sense, BenchError
-        when no engine is there or something fails; nothing is left behind then.
+        ``seed`` repeats random loss where the kernel can (from about 6.6).  ``kernels``: how many User-Mode Linuxes
+        share the links; None for as many as this machine has cores for.  Raises ConfigurationError for wires that
+        make no sense, BenchError when no engine is there or something fails; nothing is left behind then.
         """
         check_wires(wires, profile)
         with ExitStack() as undo:

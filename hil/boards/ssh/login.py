@@ -87,9 +87,8 @@ def log_in(target: Target, timeout_s: float) -> Connection:
         return Connection(_session(target, _dial(target, timeout_s), timeout_s))
     under = log_in(target.jump, timeout_s)
     try:
-        return Connection(
-            _session(target, _through(target, target.jump, under.transport, timeout_s), timeout_s), under
-        )
+        sock = _through(target, target.jump, under.transport, timeout_s)
+        return Connection(_session(target, sock, timeout_s), under)
     except BaseException:
         under.close()
         raise
@@ -151,10 +150,11 @@ def _through(target: Target, jump: Target, under: paramiko.Transport, timeout_s:
 def _session(target: Target, sock: socket.socket | paramiko.Channel, timeout_s: float) -> paramiko.Transport:
     import paramiko
 
-    transport: paramiko.Transport | None = None
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(sock.close)
         sock.settimeout(None)
         transport = paramiko.Transport(sock, default_window_size=WINDOW, default_max_packet_size=PACKET)
+        undo.callback(transport.close)
         # What goes wrong is raised here with its context; paramiko's own logging would print a second traceback.
         if not (logger := logging.getLogger(LOG_CHANNEL)).handlers:
             logger.addHandler(logging.NullHandler())
@@ -168,11 +168,7 @@ def _session(target: Target, sock: socket.socket | paramiko.Channel, timeout_s: 
             _check_host_key(target, transport)
             _authenticate(target, transport)
         transport.set_keepalive(KEEPALIVE_S)
-    except BaseException:
-        if transport is not None:
-            transport.close()
-        sock.close()
-        raise
+        undo.pop_all()
     return transport
 
 

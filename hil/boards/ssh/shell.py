@@ -55,13 +55,8 @@ class SshShell:
             finally:
                 channel.close()
         done = Completed(tuple(argv), code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
-        _log.debug(
-            "%s: exit code %d, %d bytes%s",
-            self.target.name,
-            code,
-            len(out),
-            f", stderr {done.stderr[-200:]!r}" if done.stderr else "",
-        )
+        name, said = self.target.name, f", stderr {done.stderr[-200:]!r}" if done.stderr else ""
+        _log.debug("%s: exit code %d, %d bytes%s", name, code, len(out), said)
         if code != 0 and (refused := sudo_failed(self.target, done.stderr)):
             raise refused
         if check and code != 0:

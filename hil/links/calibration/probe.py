@@ -29,7 +29,7 @@ from hil.links.state import ETHERNET_HEADER_B
 HEADERS_B = ETHERNET_HEADER_B + 20 + 8
 """Ethernet, IPv4 and UDP around a probe's payload."""
 
-_PROBE = struct.Struct("<8sQIi")  # nonce, sent ns, sequence, ...
+_PROBE = struct.Struct("<8sQI")  # nonce, sent ns, sequence
 _SMALL_B = 64 - 8
 SMALL_FRAME_B = _SMALL_B + HEADERS_B
 """A probe as the link counts it, when nothing else is asked for."""
@@ -98,39 +98,24 @@ class Probe:
         self._sequence = 0
         self.arrivals()
 
-    def send(self) -> bool:
-        """Send one small probe; False when the sender's own queue is full."""
-        filling = bytes(_SMALL_B - _PROBE.size)
-        try:
-            self._sender.send(_PROBE.pack(self._nonce, time.monotonic_ns(), self._sequence, 0) + filling)
-        except BlockingIOError:
-            return False
-        except OSError as exc:
-            if exc.errno != errno.EHOSTUNREACH:  # nobody answers there: the link is down, the probe is lost
-                raise BenchError(
-                    f"link {self.link} {self.direction}: cannot send a probe: {exc.strerror}"
-                ) from exc
-        self._sequence += 1
-        return True
-
-    def send_burst(self, payload_b: int, count: int) -> int:
+    def send(self, payload_b: int = _SMALL_B, count: int = 1) -> int:
         """Send ``count`` probes (at most 40) with one system call; how many the sender's queue took.
 
         The kernel cuts one large write into packets (UDP_SEGMENT), in software, before the NIC: a system call per
         packet would measure this process rather than the link.
         """
         filling = bytes(payload_b - _PROBE.size)
-        now = time.monotonic_ns()
-        data = b"".join(_PROBE.pack(self._nonce, now, self._sequence + i, 0) + filling for i in range(count))
-        segment = [(socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", payload_b))]
+        now_ns, numbers = time.monotonic_ns(), range(self._sequence, self._sequence + count)
+        data = b"".join(_PROBE.pack(self._nonce, now_ns, number) + filling for number in numbers)
+        segment = [(socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", payload_b))] if count > 1 else []
         try:
             self._sender.sendmsg([data], segment)
         except BlockingIOError:
             return 0
         except OSError as exc:
-            raise BenchError(
-                f"link {self.link} {self.direction}: cannot send probes: {exc.strerror}"
-            ) from exc
+            if exc.errno != errno.EHOSTUNREACH:  # nobody answers there: the link is down, the probe is lost
+                what = f"link {self.link} {self.direction}: cannot send a probe: {exc.strerror}"
+                raise BenchError(what) from exc
         self._sequence += count
         return count
 
@@ -138,7 +123,7 @@ class Probe:
         """Return what has arrived since the last call, in order of arrival."""
         offset_ns = clock_offset(
             time.monotonic_ns, time.time_ns
-        ).offset_ns  # the kernel's stamps are of the day
+        ).offset_ns  # the kernel stamps the time of day
         arrived: list[Arrival] = []
         while True:
             try:
@@ -147,7 +132,7 @@ class Probe:
                 return arrived
             if len(data) < _PROBE.size:
                 continue
-            nonce, sent_ns, sequence, _ = _PROBE.unpack_from(data)
+            nonce, sent_ns, sequence = _PROBE.unpack_from(data)
             if nonce != self._nonce:
                 continue
             for _, kind, value in ancillary:
@@ -272,7 +257,7 @@ def blast(probe: Probe, *, rate_bps: int, frame_b: int, frames: int) -> tuple[li
             skipped += max(0.0, due - sent - at_once)
             due = min(frames, due, sent + at_once)
             while sent < int(due):
-                sent += probe.send_burst(payload_b, min(most, int(due) - sent))
+                sent += probe.send(payload_b, min(most, int(due) - sent))
             time.sleep(min(0.001, gap_s))
         took = time.monotonic() - start
     return collect(probe, expected=frames, quiet_s=_BLAST_QUIET_S), sent * frame_b * 8 / took

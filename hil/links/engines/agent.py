@@ -153,17 +153,15 @@ class Agent(ABC):
 def split(batch: bytes) -> list[bytes]:
     """Cut a batch of netlink messages between messages so that every part fits a frame."""
     parts: list[bytes] = []
-    start = at = 0
-    while at < len(batch):
-        (length,) = struct.unpack_from("=I", batch, at)
-        step = -(-length // 4) * 4
-        if length < 16 or step > PAYLOAD_MAX:
-            raise ValueError(f"a netlink message of {length} bytes")
-        if at + step - start > PAYLOAD_MAX:
-            parts.append(batch[start:at])
-            start = at
-        at += step
-    return [*parts, batch[start:]] if start < len(batch) else parts
+    for message in rtnl.messages(batch):
+        padded = message + bytes(-len(message) % 4)
+        if len(padded) > PAYLOAD_MAX:
+            raise ValueError(f"a netlink message of {len(message)} bytes")
+        if parts and len(parts[-1]) + len(padded) <= PAYLOAD_MAX:
+            parts[-1] += padded
+        else:
+            parts.append(padded)
+    return parts
 
 
 def _check(answer: bytes, what: str) -> None:

@@ -47,10 +47,10 @@ class Reply:
     messages: tuple[bytes, ...]  # a dump's content
 
 
-def number(messages: Sequence[bytes]) -> bytes:
+def number(steps: Sequence[bytes]) -> bytes:
     """Return one batch of these messages, with sequence numbers 1, 2, ..."""
     batch = bytearray()
-    for sequence, message in enumerate(messages, 1):
+    for sequence, message in enumerate(steps, 1):
         numbered = bytearray(message)
         struct.pack_into("=I", numbered, 8, sequence)
         batch += numbered + bytes(-len(numbered) % 4)
@@ -61,7 +61,7 @@ def replies(answer: bytes) -> list[Reply]:
     """Return the answers to a batch, in order."""
     answers: list[Reply] = []
     content: list[bytes] = []
-    for message in _messages(answer):
+    for message in messages(answer):
         _, kind, _, sequence, _ = _HEADER.unpack_from(message)
         if kind == NLMSG_ERROR:
             (error,) = struct.unpack_from("=i", message, _HEADER.size)
@@ -153,12 +153,13 @@ def attributes(data: bytes, at: int) -> dict[int, tuple[int, int]]:
     return places
 
 
-def _messages(data: bytes) -> Iterator[bytes]:
+def messages(data: bytes) -> Iterator[bytes]:
+    """Yield the messages of a batch or an answer. BenchError for what is no netlink."""
     at = 0
     while at + _HEADER.size <= len(data):
         (length,) = struct.unpack_from("=I", data, at)
         if length < _HEADER.size:
-            raise BenchError("the link engine's answer is not netlink")
+            raise BenchError("what went to or came from the link engine is not netlink")
         yield data[at : at + length]
         at += -(-length // 4) * 4
 

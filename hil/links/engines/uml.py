@@ -213,20 +213,18 @@ def _root_directory(relay: Path, version: str) -> Path:
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=target.parent))
     try:
-        for directory in ("dev", "mod"):
-            (scratch / directory).mkdir()
-        for name, content in files.items():
-            (scratch / name).write_bytes(content)
-        (scratch / "init").chmod(0o755)
-        with suppress(FileExistsError):  # another bench was faster
+        with tempfile.TemporaryDirectory(dir=target.parent) as directory:
+            scratch = Path(directory, "root")
+            for mount in ("dev", "mod"):
+                (scratch / mount).mkdir(parents=True)
+            for name, content in files.items():
+                (scratch / name).write_bytes(content)
+            (scratch / "init").chmod(0o755)
             scratch.rename(target)
     except OSError as exc:
-        if not target.exists():
+        if not target.exists():  # else another bench was faster
             raise BenchError(f"cannot prepare {target}: {exc}", remedy="check space and rights") from exc
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return target
 
 

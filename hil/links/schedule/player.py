@@ -21,7 +21,7 @@ from hil.links.engines.wire_format import SLOTS_MAX, Applied
 from hil.links.schedule.applied_log import COLUMNS, AppliedCounts
 from hil.links.schedule.kernel_feed import KernelFeed, SentRow
 from hil.links.schedule.windows import ScheduleRow, Source, Thinner, Windows, scheduled_state
-from hil.links.shape import DIRECTIONS, Direction, plan_row, shape_of, slot
+from hil.links.shape import DIRECTIONS, plan_row, shape_of, slot
 from hil.links.state import LinkState
 
 if TYPE_CHECKING:
@@ -56,12 +56,12 @@ class Player:
         on_error: Callable[[HilError], None] | None = None,
         now_ns: Callable[[], int] | None = None,
     ) -> None:
-        now_ns = now_ns or box.now_ns
         self.failure: HilError | None = None
         self._box = box
-        self._feeds = [KernelFeed(agent, now_ns=now_ns) for agent in box.agents]
+        self._now_ns = now_ns or box.now_ns
+        self._feeds = [KernelFeed(agent, now_ns=self._now_ns) for agent in box.agents]
         self._source = source
-        self._zero_ns, self._now_ns = zero_ns, now_ns
+        self._zero_ns = zero_ns
         self._window_ns = round(window_s * 1e9)
         self._windows = Windows.beside(box.store.path, source.links)
         self._log_path = log_path
@@ -267,7 +267,13 @@ class Player:
         row, direction = sent.row, sent.direction
         self._counts.add(applied.late_us, applied.error, applied.held)
         if applied.error and self._counts.errors == 1:
-            self._on_error(_refused(row, direction, applied))
+            refused = f"{row.link} {direction} at {row.at_ns / 1e9:.3f} s: {os.strerror(applied.error)}"
+            self._on_error(
+                BenchError(
+                    f"the link engine refused the schedule's row for {refused}",
+                    remedy="see the applied log; bring the bench up again",
+                )
+            )
         planned = f"{row.at_ns / 1e9:.6f}"
         state = int(row.up), row.delay_us, row.loss_ppm
         return planned, applied.late_us, row.link, direction, *state, applied.error, int(applied.held)
@@ -303,11 +309,3 @@ class Player:
             self._clock_noted_ns = feed.clock.at_ns
             with self._box.store.changing() as draft:
                 draft.record = replace(draft.record, clock=feed.clock)
-
-
-def _refused(row: ScheduleRow, direction: Direction, applied: Applied) -> BenchError:
-    return BenchError(
-        f"the link engine refused the schedule's row for {row.link} {direction} at {row.at_ns / 1e9:.3f} s: "
-        f"{os.strerror(applied.error)}",
-        remedy="see the applied log; bring the bench up again",
-    )

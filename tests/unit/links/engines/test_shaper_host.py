@@ -56,7 +56,7 @@ class FakeShaper(FakeAgent):
         if kind is Kind.IOCTL:
             return bytes(4) + self._ethtool(payload[:16].rstrip(b"\0").decode(), payload[16:])
         if kind is Kind.NETLINK:
-            return b"".join(self._answer(message) for message in rtnl._messages(payload))
+            return b"".join(self._answer(message) for message in rtnl.messages(payload))
         return super().ask(kind, payload)
 
     def _answer(self, message: bytes) -> bytes:
