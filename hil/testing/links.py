@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hil.evidence.sink import Sink
 from hil.links.commanded import BoxRecord, LinkRecord, RecordFile
-from hil.links.engines import wire_format
+from hil.links.engines import rtnl, wire_format
 from hil.links.engines.agent import Agent
 from hil.links.engines.netem import U32_MAX
 from hil.links.engines.relay import PROTOCOL_VERSION, Kind
@@ -76,9 +76,8 @@ class FakeAgent(Agent):
 
     def _change(self, kind: Kind, payload: bytes) -> int:
         """Note a shape, a hold or a release, and apply what is due then; returns an errno."""
-        slots = [
-            number for (number,) in struct.iter_unpack("<H", payload[:2] if kind is Kind.SHAPE else payload)
-        ]
+        numbers = struct.iter_unpack("<H", payload[:2] if kind is Kind.SHAPE else payload)
+        slots = [number for (number,) in numbers]
         if any(slot >= SLOTS_MAX for slot in slots):
             return errno.EINVAL
         for slot in slots:
@@ -110,11 +109,9 @@ class FakeAgent(Agent):
 
     def _netlink(self, batch: bytes) -> bytes:
         self.batches.append(batch)
-        answer, at = b"", 0
-        while at < len(batch):
-            length, kind, _, sequence, _ = _HEADER.unpack_from(batch, at)
-            message = batch[at : at + length]
-            at += -(-length // 4) * 4
+        answer = b""
+        for message in rtnl.messages(batch):
+            _, kind, _, sequence, _ = _HEADER.unpack_from(message)
             if kind == _GETQDISC and kind not in self.refuse:
                 for qdisc in self._qdiscs.values():
                     answer += qdisc + bytes(-len(qdisc) % 4)

@@ -33,6 +33,14 @@ BLOCKED = "the contact plan has it down now; nothing arrives, as it should be"
 _LOST_CONTACT = "the contact plan took it down while it was measured"
 
 Name = tuple[str, Direction]
+_STEPS: tuple[tuple[str, Stage, int], ...] = (
+    ("engine constant", stages.engine_constant, ATTEMPTS),
+    ("delay", stages.delay, ATTEMPTS),
+    ("rate", stages.rate, ATTEMPTS),
+    ("loss", stages.loss, ATTEMPTS),
+    ("every byte", stages.mangled, 1),  # never measured again: one mangled byte is too many
+    ("outages", outages, ATTEMPTS),
+)
 
 
 def calibrate(
@@ -73,19 +81,10 @@ def calibrate(
             kind, why = (down, _LOST_CONTACT) if planned else (unmeasured, "no packet arrives")
             rows.append(kind(name, direction, why))
         probes = [probe for probe in probes if probe.name not in silent]
-        steps: list[tuple[str, Stage, int]] = [
-            ("engine constant", stages.engine_constant, ATTEMPTS),
-            ("delay", stages.delay, ATTEMPTS),
-            ("rate", stages.rate, ATTEMPTS),
-            ("loss", stages.loss, ATTEMPTS),
-            ("every byte", stages.mangled, 1),  # never measured again: one mangled byte is too many
-        ]
-        if outage:
-            steps.append(("outages", outages, ATTEMPTS))
-        for what, stage, attempts in steps:
+        for what, stage, attempts in _STEPS if outage else _STEPS[:-1]:
             tell(f"{what}, {len(probes)} directions")
-            found, gone = measure(box, probes, stage, attempts=attempts)
-            rows += found
+            measured, gone = measure(box, probes, stage, attempts=attempts)
+            rows += measured
             probes = [probe for probe in probes if probe.name not in gone]
     return rows
 

@@ -10,14 +10,6 @@ from hil.evidence.measurement import INFORMATION, LinkFigure
 from hil.links.calibration.probe import Probe
 from hil.links.link_box import Direction
 
-DELAY_P50_TOLERANCE_US = 150
-DELAY_P95_TOLERANCE_US = 500
-RATE_TOLERANCE_PERCENT = 3
-OUTAGE_TOLERANCE_US = 20_000
-EFFECT_TOLERANCE_US = 50_000
-CONSTANT_LIMIT_US = 1_000
-STRAY_LOSS_PPM = 1_000  # one in a thousand without a command is noise of a busy host; more is a broken bench
-
 
 def figure(
     probe: Probe,
