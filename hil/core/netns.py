@@ -7,17 +7,14 @@ instead of leaving the machine through the host's default route.
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import socket
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from hil.core.command import run
 from hil.errors import BenchError
-
-_log = logging.getLogger(__name__)
 
 CLONE_NEWNET = 0x40000000
 NETNS_DIR = Path("/run/netns")
@@ -151,7 +148,6 @@ def _setns(fd: int, what: str) -> None:
 
 
 def _ip(*argv: str) -> None:
-    _log.debug("run ip %s", " ".join(argv))
-    done = subprocess.run(["ip", *argv], capture_output=True, text=True)
-    if done.returncode != 0:
+    done = run(["ip", *argv])
+    if not done.ok:
         raise BenchError(f"`ip {' '.join(argv)}` failed: {done.stderr.strip()}")

@@ -89,13 +89,13 @@ class Canvas:
     @contextmanager
     def group(self, css: str, *, tip: str = "") -> Iterator[None]:
         """Draw what the block draws as one group."""
-        self.parts.append(f'<g class="{css}">{_title(tip)}')
+        self.parts.append(f'<g class="{css}">{title_element(tip)}')
         yield
         self.parts.append("</g>")
 
     def _shape(self, kind: str, css: str, attributes: str, tip: str, content: str = "") -> None:
         named = f'<{kind} class="{css}" {attributes}' if css else f"<{kind} {attributes}"
-        inner = content + _title(tip)
+        inner = content + title_element(tip)
         self.parts.append(f"{named}>{inner}</{kind}>" if inner else f"{named}/>")
 
 
@@ -117,6 +117,3 @@ def picture(
 def title_element(text: str) -> str:
     """Return a ``<title>``, or nothing for no text."""
     return f"<title>{escape(text)}</title>" if text else ""
-
-
-_title = title_element

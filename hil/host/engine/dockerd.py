@@ -9,14 +9,13 @@ import shutil
 import signal
 import socket
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hil.core import paths
 from hil.core.mounts import mounts_under, unmount
 from hil.core.processes import PROC, ProcessId, end, identify, processes
-from hil.core.wait import wait_until
+from hil.core.wait import poll_until
 from hil.errors import BenchError, ConfigurationError, HilError
 from hil.host.packages import SYSTEM_PATH
 
@@ -25,54 +24,27 @@ STOP_DEADLINE_S = 30.0
 MAX_SOCKET_PATH = 107  # sun_path of unix(7), without its NUL
 
 
-@dataclass(frozen=True)
 class EngineFiles:
     """Where our own engine keeps its things."""
 
-    run: Path
-    data: Path
+    def __init__(self, run: Path, data: Path) -> None:
+        self.run = run
+        self.data = data
+        self.socket = run / "docker.sock"
+        self.url = f"unix://{self.socket}"
+        self.exec_root = run / "docker"
+        self.pidfile = run / "docker.pid"
+        self.state = run / "engine"
+        self.users = self.state / "users"
+        self.log = self.state / "dockerd.log"
+        self.record = self.state / "started-by-hil"
+        """``pid:start`` of the dockerd that this project started; the one it may stop."""
+        self.config = self.state / "daemon.json"
+        """An empty configuration: ``/etc/docker/daemon.json`` is the user's and may contradict ours."""
 
     @classmethod
     def default(cls) -> EngineFiles:
         return cls(paths.run_dir(), paths.home() / "docker")
-
-    @property
-    def socket(self) -> Path:
-        return self.run / "docker.sock"
-
-    @property
-    def exec_root(self) -> Path:
-        return self.run / "docker"
-
-    @property
-    def pidfile(self) -> Path:
-        return self.run / "docker.pid"
-
-    @property
-    def state(self) -> Path:
-        return self.run / "engine"
-
-    @property
-    def log(self) -> Path:
-        return self.state / "dockerd.log"
-
-    @property
-    def record(self) -> Path:
-        """``pid:start`` of the dockerd that this project started; the one it may stop."""
-        return self.state / "started-by-hil"
-
-    @property
-    def config(self) -> Path:
-        """An empty configuration: ``/etc/docker/daemon.json`` is the user's and may contradict ours."""
-        return self.state / "daemon.json"
-
-    @property
-    def users(self) -> Path:
-        return self.state / "users"
-
-    @property
-    def url(self) -> str:
-        return f"unix://{self.socket}"
 
 
 def start(files: EngineFiles) -> None:
@@ -118,30 +90,22 @@ def start(files: EngineFiles) -> None:
     if daemon:
         files.record.write_text(str(daemon), encoding="ascii")
 
-    def up() -> str:
-        if os.waitpid(pid, os.WNOHANG)[0]:
-            raise _DaemonEnded
-        return answers(files.socket)
-
     try:
-        wait_until(up, what="our Docker Engine to answer", deadline_s=START_DEADLINE_S)
-    except (BenchError, _DaemonEnded) as exc:
-        said = last_lines(files.log)
-        if daemon:
-            stop(files, daemon)
-        message = exc.message if isinstance(exc, BenchError) else "our Docker Engine ended as it started"
+        message = f"waited {START_DEADLINE_S:g} s for our Docker Engine to answer"
+        for _ in poll_until(START_DEADLINE_S):
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                message = "our Docker Engine ended as it started"
+                break
+            if answers(files.socket):
+                return
         raise BenchError(
-            f"{message}; its log ends:\n{said}",
+            f"{message}; its log ends:\n{last_lines(files.log)}",
             remedy=f"see {files.log}; `hil doctor` checks what Docker needs",
-        ) from exc
-    except BaseException:  # Ctrl-C while it comes up: do not leave half of it
+        )
+    except BaseException:  # Ctrl-C while it comes up, too: do not leave half of it
         if daemon:
             stop(files, daemon)
         raise
-
-
-class _DaemonEnded(Exception):
-    """dockerd ended while it was waited for; not a HilError, so that the wait does not go on."""
 
 
 def stop(files: EngineFiles, daemon: ProcessId) -> None:

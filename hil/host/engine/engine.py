@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from hil.core.locks import locked
 from hil.core.processes import ProcessId, current
 from hil.errors import BenchError, ConfigurationError
 from hil.host.engine import dockerd
-from hil.host.engine.dockerd import EngineFiles, answers, get, started
+from hil.host.engine.dockerd import EngineFiles, answers, call, get, started
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -83,11 +83,8 @@ def engine(files: EngineFiles | None = None) -> Iterator[DockerClient]:
         files.users.mkdir(parents=True, exist_ok=True)
         token.touch()
     try:
-        client = connect(files)
-        try:
+        with closing(connect(files)) as client:
             yield client
-        finally:
-            client.close()
     finally:
         token.unlink(missing_ok=True)
         stop_if_ours(files)
@@ -104,7 +101,7 @@ def stop_if_ours(files: EngineFiles | None = None) -> bool:
         return False
     with _lock(files):
         daemon = started(files)
-        if daemon is None or users(files) or _containers_run(files):
+        if daemon is None or users(files) or call(files.socket, "GET", "/containers/json", CALL_TIMEOUT_S)[1]:
             return False
         dockerd.stop(files, daemon)
         return True
@@ -172,16 +169,6 @@ def _user_url() -> str:
             remedy="container boards get their NICs from this machine's kernel: unset DOCKER_HOST",
         )
     return url
-
-
-def _containers_run(files: EngineFiles) -> bool:
-    if not answers(files.socket):
-        return False
-    client = client_of(files.url)
-    try:
-        return bool(client.api.containers(quiet=True))
-    finally:
-        client.close()
 
 
 @contextmanager
