@@ -125,7 +125,7 @@ class Bench:
 
     def memory_b(self) -> dict[str, int]:
         """Return memory of this machine that each board in a container takes, bytes; shared pages count in part."""
-        from hil.bench.drivers import firmware_pids
+        from hil.bench.equipment import firmware_pids
 
         pids = firmware_pids(self._client, self.name)
         family = families(pids.values())
@@ -208,7 +208,7 @@ class Bench:
 
     def _open(self) -> None:
         """Make the objects that drive the boards and links of this bench from this process."""
-        from hil.bench.drivers import boards_of
+        from hil.bench.equipment import boards_of
         from hil.bench.plumbing import Plumbing
         from hil.boards.console.log_console import ConsoleLine
         from hil.host.engine.engine import connect

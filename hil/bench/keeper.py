@@ -24,8 +24,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hil.bench.equipment import PARALLEL, KeeperEquipment
 from hil.bench.host_nics import HostNics
-from hil.bench.keeper_equipment import PARALLEL, KeeperEquipment
 from hil.bench.leftovers import remove_earlier
 from hil.bench.plumbing import Plumbing
 from hil.bench.routing import Router, Routing
@@ -88,13 +88,7 @@ class Keeper:
     """See the module."""
 
     def __init__(
-        self,
-        name: str,
-        lab_path: Path,
-        *,
-        epoch: str | None,
-        lease_wait_s: float | None,
-        tied: bool,
+        self, name: str, lab_path: Path, *, epoch: str | None, lease_wait_s: float | None, tied: bool
     ) -> None:
         self.tied = tied
         self.epoch = epoch
@@ -195,7 +189,16 @@ class Keeper:
     ) -> LinkBox:
         """Bring the link box up and give the boards power, at the same time."""
         with self._phase("links and boards"), ThreadPoolExecutor(PARALLEL + 1) as pool:
-            box = pool.submit(self._link_box, plumbing, orbit)
+            box = pool.submit(
+                LinkBox.up,
+                plumbing.box,
+                _wires(plumbing, orbit),
+                socket_path=link_socket(self.state.name),
+                engine=self.lab.engine,
+                profile=self.lab.bench.link_profile,
+                seed=self.lab.bench.seed,
+                shaper_host=ShaperHost.of(self.lab.shaper_host) if self.lab.shaper_host else None,
+            )
             box.add_done_callback(lambda done: _close_later(stack, done))
             stack.callback(equipment.take_down)
             started = [pool.submit(equipment.power_on, board) for board in self.lab.boards]
@@ -203,17 +206,6 @@ class Keeper:
             for future in started:
                 future.result()
         return box.result()
-
-    def _link_box(self, plumbing: Plumbing, orbit: OrbitClock | None) -> LinkBox:
-        return LinkBox.up(
-            plumbing.box,
-            _wires(plumbing, orbit),
-            socket_path=link_socket(self.state.name),
-            engine=self.lab.engine,
-            profile=self.lab.bench.link_profile,
-            seed=self.lab.bench.seed,
-            shaper_host=ShaperHost.of(self.lab.shaper_host) if self.lab.shaper_host else None,
-        )
 
     def _boot(self, equipment: KeeperEquipment) -> dict[str, str]:
         """Wait until every board has booted; return the power modes that the lab file wants, by board."""

@@ -50,7 +50,7 @@ class Plumbing:
 
     def build(self) -> None:
         """Make the namespaces and the on-board switches. BenchError names what the kernel refused."""
-        for name in (self.management, self.box, self.ground):
+        for name in (self.management, self.box, *map(self.namespace, self.lab.nodes)):
             netns.create(name)
             _quiet(name)
         with netlink(self.ground) as ip:
@@ -58,8 +58,6 @@ class Plumbing:
             ip.addr("add", index=_index(ip, "lo"), address=station, prefixlen=32)
         for craft in self.lab.spacecraft:
             name = self.namespace(craft.name)
-            netns.create(name)
-            _quiet(name)
             with netlink(name) as ip:
                 # Without an address of its own a bridge takes its ports', and changes it whenever one comes or goes
                 mac = _mac(node_address(self.lab, craft.name))

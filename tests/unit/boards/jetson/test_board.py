@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 import yaml
 
-from hil.bench.drivers import boards_of
+from hil.bench.equipment import boards_of
 from hil.bench.plumbing import Plumbing
 from hil.boards.console.log_console import ConsoleLine, LogConsole
 from hil.boards.console.mute import MuteFlag

@@ -1,27 +1,77 @@
-"""Boards, consoles and power of a bench, as the keeper owns them."""
+"""Boards, consoles and power of a bench: what its keeper owns, and what any process that uses it drives them with."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
-from hil.bench.drivers import sites
 from hil.bench.plumbing import Plumbing
+from hil.bench.stand_in_strip import ADDRESS, PowerStrip
 from hil.bench.state import disk_dir
 from hil.boards.capabilities import BootBudgets
-from hil.boards.kinds import Equipment, Rack, kind_of
-from hil.evidence.sink import NullSink
+from hil.boards.console.log_console import ConsoleLine
+from hil.boards.container.board import LABEL
+from hil.boards.kinds import Rack, Site, kind_of
+from hil.evidence.sink import NullSink, Sink
 from hil.lab.model import BoardSpec
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
+    from hil.boards.protocol import Board
     from hil.images.images import Images
     from hil.images.pki import Pki
 
 PARALLEL = 6
 """Boards started at once: much of a start is waiting for the container engine, so more than the cores pays."""
+
+
+def sites(plumbing: Plumbing, client: DockerClient, image_id: str, pki: Pki, sink: Sink) -> dict[str, Site]:
+    """Return what the bench gives to each board's driver, by the board's name."""
+    return {
+        board.name: Site(
+            bench=plumbing.bench,
+            spacecraft=plumbing.lab.spacecraft_of(board.name).name,
+            addresses=plumbing.board_address(board.name),
+            facts=plumbing.board_facts(board.name),
+            disks=disk_dir(plumbing.bench),
+            management=plumbing.management,
+            strip=(ADDRESS, number),
+            client=client,
+            image_id=image_id,
+            plug=partial(plumbing.plug, board.name),
+            pki=pki,
+            sink=sink,
+        )
+        for number, board in enumerate(plumbing.lab.boards)
+    }
+
+
+def boards_of(
+    plumbing: Plumbing,
+    client: DockerClient,
+    image_id: str,
+    consoles: Mapping[str, ConsoleLine],
+    pki: Pki,
+    sink: Sink,
+) -> dict[str, Board]:
+    """Return the drivers of all boards of a lab by name, in lab file order; nothing is started."""
+    places = sites(plumbing, client, image_id, pki, sink)
+    return {
+        board.name: kind_of(board).board(board, places[board.name], consoles[board.name])
+        for board in plumbing.lab.boards
+    }
+
+
+def firmware_pids(client: DockerClient, bench: str) -> dict[str, int]:
+    """Return the host PID of the firmware of every board of a bench that runs in a container now, by its name."""
+    containers = client.containers.list(filters={"label": f"{LABEL}={bench}"})
+    return {
+        c.labels["hil.board"]: int(c.attrs["State"]["Pid"]) for c in containers if c.attrs["State"]["Pid"]
+    }
 
 
 class KeeperEquipment:
@@ -37,13 +87,11 @@ class KeeperEquipment:
         self._boards = len(plumbing.lab.boards)
         rack = Rack(disk_dir(plumbing.bench), images, stack)
         places = sites(plumbing, client, images.hardware_image_id, pki, NullSink())
-        self._of: dict[str, Equipment] = {
+        self._of = {
             board.name: kind_of(board).equip(board, places[board.name], rack) for board in plumbing.lab.boards
         }
         self.consoles = {name: equipment.console for name, equipment in self._of.items()}
         if rack.loads:
-            from hil.bench.stand_in_strip import PowerStrip
-
             stack.enter_context(PowerStrip(plumbing.management, rack.loads))
 
     def power_on(self, spec: BoardSpec) -> None:
