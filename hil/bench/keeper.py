@@ -190,14 +190,15 @@ class Keeper:
         """Bring the link box up and give the boards power, at the same time."""
         with self._phase("links and boards"), ThreadPoolExecutor(PARALLEL + 1) as pool:
             box = pool.submit(
-                LinkBox.up,
-                plumbing.box,
-                _wires(plumbing, orbit),
-                socket_path=link_socket(self.state.name),
-                engine=self.lab.engine,
-                profile=self.lab.bench.link_profile,
-                seed=self.lab.bench.seed,
-                shaper_host=ShaperHost.of(self.lab.shaper_host) if self.lab.shaper_host else None,
+                lambda: LinkBox.up(
+                    plumbing.box,
+                    _wires(plumbing, orbit),
+                    socket_path=link_socket(self.state.name),
+                    engine=self.lab.engine,
+                    profile=self.lab.bench.link_profile,
+                    seed=self.lab.bench.seed,
+                    shaper_host=ShaperHost.of(self.lab.shaper_host) if self.lab.shaper_host else None,
+                )
             )
             box.add_done_callback(lambda done: _close_later(stack, done))
             stack.callback(equipment.take_down)

@@ -17,9 +17,9 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
-from hil.core.processes import PROC
+from hil.core.mounts import filesystem_of
 from hil.core.wait import wait_until
-from hil.errors import BenchError, ConfigurationError, HarnessError, HilError
+from hil.errors import BenchError, ConfigurationError, HarnessError
 from hil.leases.rules import LeaseEntry, Origin, left_s, position
 
 APPLICATION = 0x48494C4C  # "HILL", in the file's header: this is a lease store
@@ -72,7 +72,7 @@ class Store:
 
     def check_disk(self) -> None:
         """ConfigurationError when the file is on a file system that machines share."""
-        if (kind := filesystem(self.path.parent)) in REMOTE:
+        if (kind := filesystem_of(self.path.parent)) in REMOTE:
             raise ConfigurationError(
                 f"the lease store {self.path} is on {kind}, which cannot keep it consistent between machines",
                 remedy="keep it on a local disk of the lab controller: --store FILE or HIL_LEASES",
@@ -150,19 +150,15 @@ class Session:
     def enter(self, entry: LeaseEntry) -> int:
         """Put an entry into the queue; return its id."""
         self._cached = None  # here and below: data_version tells of others' writes only
-        cursor = self._db.execute(
-            "INSERT INTO claims (within, boards, holder, purpose, by_person, place, pid, start_ticks, ttl_s, "
-            "renewed_s, asked_utc, renewed_utc) VALUES (:within, :boards, :holder, :purpose, :by_person, :place, :pid, "
-            ":start_ticks, :ttl_s, :renewed_s, :asked_utc, :renewed_utc)",
-            {
-                **{name: getattr(entry, name) for name in _PLAIN},
-                "by_person": entry.by_person,
-                "boards": json.dumps(sorted(entry.boards)),
-                "place": json.dumps(asdict(entry.origin)),
-                "asked_utc": entry.asked.isoformat(),
-                "renewed_utc": entry.renewed.isoformat(),
-            },
-        )
+        row = {name: getattr(entry, name) for name in _PLAIN} | {
+            "by_person": entry.by_person,
+            "boards": json.dumps(sorted(entry.boards)),
+            "place": json.dumps(asdict(entry.origin)),
+            "asked_utc": entry.asked.isoformat(),
+            "renewed_utc": entry.renewed.isoformat(),
+        }
+        columns, values = ", ".join(row), ", ".join(f":{name}" for name in row)
+        cursor = self._db.execute(f"INSERT INTO claims ({columns}) VALUES ({values})", row)
         return int(cursor.lastrowid or 0)
 
     def grant(self, entry: LeaseEntry, now_s: float) -> None:
@@ -219,21 +215,6 @@ def presented(entries: list[LeaseEntry], here: Origin, now_s: float) -> list[Lea
         expires = wall + timedelta(seconds=left)
         result.append(replace(entry, left_s=left, expires=expires, position=position(entry, entries)))
     return result
-
-
-def filesystem(directory: Path, mountinfo: Path = PROC / "self/mountinfo") -> str:
-    """Type of the file system ``directory`` is on (proc(5), mountinfo); empty when the kernel does not tell."""
-    best, kind = 0, ""
-    try:
-        lines = mountinfo.read_text(errors="replace").splitlines()
-    except OSError:
-        return ""
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        mounted = Path(before.split()[4].replace("\\040", " "))
-        if directory.resolve().is_relative_to(mounted) and len(mounted.parts) >= best:
-            best, kind = len(mounted.parts), after.split()[0]
-    return kind
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -295,26 +276,25 @@ def _explained(path: Path) -> Iterator[None]:
     """SQLite's and the file system's errors, in this project's words."""
     try:
         yield
-    except HilError:
-        raise
     except sqlite3.OperationalError as exc:
         if "locked" in str(exc) or "busy" in str(exc):
             raise BenchError(
                 f"the lease store {path} was busy for {BUSY_S:g} s",
                 remedy="see with `fuser -v` on that file which process keeps it, and end that one",
             ) from exc
-        raise ConfigurationError(f"cannot use the lease store {path}: {exc}", remedy=_rights(path)) from exc
+        raise _not_writable(path, exc) from exc
     except sqlite3.DatabaseError as exc:
         raise BenchError(
             f"the lease store {path} is damaged or no lease store: {exc}",
             remedy="make sure that nobody uses a board, move the file away, and take the leases again",
         ) from exc
     except PermissionError as exc:
-        raise ConfigurationError(f"cannot use the lease store {path}: {exc}", remedy=_rights(path)) from exc
+        raise _not_writable(path, exc) from exc
 
 
-def _rights(path: Path) -> str:
-    who = f"user {os.geteuid()}"
-    return (
-        f"{who} must be able to write the file and its directory {path.parent}; HIL_LEASES names another file"
+def _not_writable(path: Path, why: Exception) -> ConfigurationError:
+    return ConfigurationError(
+        f"cannot use the lease store {path}: {why}",
+        remedy=f"user {os.geteuid()} must be able to write the file and its directory {path.parent}; "
+        "HIL_LEASES names another file",
     )

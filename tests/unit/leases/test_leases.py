@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hil.core.mounts import filesystem_of
 from hil.core.wait import wait_until
 from hil.errors import ConfigurationError
 from hil.leases import store as leases_store
@@ -291,9 +292,9 @@ def test_a_store_on_a_disk_that_machines_share_is_refused(
         "21 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
         f"22 21 0:40 / {tmp_path} rw,relatime shared:1 - nfs4 server:/export rw\n"
     )
-    assert leases_store.filesystem(tmp_path / "sub", mounts) == "nfs4"
-    assert leases_store.filesystem(Path("/etc"), mounts) == "ext4"
-    monkeypatch.setattr(leases_store, "filesystem", lambda directory: "nfs4")
+    assert filesystem_of(tmp_path / "sub", mounts) == "nfs4"
+    assert filesystem_of(Path("/etc"), mounts) == "ext4"
+    monkeypatch.setattr(leases_store, "filesystem_of", lambda directory: "nfs4")
     with pytest.raises(ConfigurationError, match="is on nfs4"):
         Leases(tmp_path / "leases.db")
 
