@@ -23,11 +23,12 @@ from hil.bench.state import (
     own_name,
     read_state,
     require_state,
+    up_already,
 )
 from hil.core.command import Progress, silent
 from hil.core.processes import families, identify, memory_b
 from hil.core.wait import wait_until
-from hil.errors import BenchError, Blame, ConfigurationError, HarnessError, HilError
+from hil.errors import BenchError, ConfigurationError, HarnessError, HilError
 from hil.evidence.events import BenchUp
 from hil.evidence.sink import NullSink, Sink
 from hil.lab.model import Lab, load_lab
@@ -163,10 +164,7 @@ class Bench:
 
     def _start_keeper(self, *, keep: bool) -> subprocess.Popen[bytes]:
         if is_live(self.name) and not self._is_dying():
-            raise BenchError(
-                f"bench {self.name} is up already",
-                remedy=f"use --bench {self.name}, or `hil bench down {self.name}`",
-            )
+            raise up_already(self.name)
         shutil.rmtree(bench_dir(self.name), ignore_errors=True)
         bench_dir(self.name).mkdir(parents=True)
         argv = [sys.executable, "-m", "hil.bench.keeper", "--name", self.name, "--lab", str(self.lab_path)]
@@ -258,11 +256,7 @@ class _Failed(Exception):
 
 def _told_by_keeper(state: BenchState | None, log: Path) -> HilError:
     """Return the keeper's own error, with its blame, or what its log ends with when it died without a word."""
-    kinds: dict[str, type[HilError]] = {
-        Blame.CONFIGURATION.value: ConfigurationError,
-        Blame.BENCH.value: BenchError,
-        Blame.HARNESS.value: HarnessError,
-    }
+    kinds: dict[str, type[HilError]] = {kind.blame: kind for kind in (ConfigurationError, HarnessError)}
     if state and state.error:
         # A board that does not boot from its factory image is the bench's fault: nothing was under test yet.
         kind = kinds.get(state.error["blame"], BenchError)

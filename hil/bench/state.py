@@ -1,4 +1,4 @@
-"""What is known about a bench on disk: one JSON file, and a lock that is held while its keeper lives."""
+"""What is known about a bench on disk: JSON files, and a lock that is held while its keeper lives."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hil.core import paths
 from hil.core.files import write_atomic
 from hil.core.locks import is_locked
+from hil.core.processes import current, is_gone
 from hil.errors import BenchError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -130,11 +132,16 @@ def hold(name: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
-            raise BenchError(
-                f"bench {name} is up already",
-                remedy=f"use it with --bench {name}, or end it with `hil bench down {name}`",
-            ) from exc
+            raise up_already(name) from exc
         yield
+
+
+def up_already(name: str) -> BenchError:
+    """Return the error of who wants to bring up a bench that is up."""
+    return BenchError(
+        f"bench {name} is up already",
+        remedy=f"use it with --bench {name}, or end it with `hil bench down {name}`",
+    )
 
 
 def require_state(name: str) -> BenchState:
@@ -151,3 +158,49 @@ def require_state(name: str) -> BenchState:
 
 def _lock_path(name: str) -> Path:
     return paths.run_dir() / "bench" / f"{name}.lock"
+
+
+@dataclass(frozen=True)
+class Step:
+    """``step.json``: the test of a campaign that runs on the bench now; shown by those that watch the bench.
+
+    A campaign that was killed is told from one that runs by its process.
+    """
+
+    run_id: str
+    plan: str
+    step: str
+    title: str
+    attempt: int = 1
+    started_utc: str = ""
+    pid: int = 0
+    start_ticks: int = 0
+
+    @classmethod
+    def now(cls, *, run_id: str, plan: str, step: str, title: str, attempt: int = 1) -> Step:
+        """Return a step of this process that begins at this moment."""
+        process = current()
+        moment = datetime.now(UTC).isoformat(timespec="milliseconds")
+        return cls(run_id, plan, step, title, attempt, moment, process.pid, process.start_ticks)
+
+
+def write_step(bench: str, step: Step | None) -> None:
+    """Note the step that runs on a bench (None: none any more); nothing happens when the bench is not up.
+
+    Never raises: what a technician sees must not decide what becomes of a test.
+    """
+    path = bench_dir(bench) / "step.json"
+    with suppress(OSError):
+        if step is None:
+            path.unlink(missing_ok=True)
+        elif path.parent.is_dir():
+            write_atomic(path, json.dumps(asdict(step)), durable=False)
+
+
+def read_step(bench: str) -> Step | None:
+    """Return the step that runs on a bench now; None when there is none, or when its process has ended."""
+    try:
+        step = Step(**json.loads((bench_dir(bench) / "step.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return None if is_gone(step.pid, step.start_ticks) else step

@@ -19,8 +19,7 @@ from typing import Any
 
 import pytest
 
-from hil.bench.campaign_step import Step, write_step
-from hil.bench.state import own_name
+from hil.bench.state import Step, own_name, write_step
 from hil.campaign.conditions import absent_reason
 from hil.campaign.markers import CampaignTest, check_markers, in_file_order
 from hil.campaign.options import chosen_lab

@@ -7,8 +7,7 @@ from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hil.bench.campaign_step import read_step
-from hil.bench.state import lease_keys
+from hil.bench.state import lease_keys, read_step
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.links.link_box import DIRECTIONS, Direction, DirectionStatus
 from hil.monitor.background import BackgroundPoll, one_line

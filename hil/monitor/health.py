@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from hil.bench.campaign_step import Step
+from hil.bench.state import Step
 from hil.onboard.node import contract
 
 MIB = 1 << 20  # what tegrastats and /proc/meminfo call MB

@@ -19,8 +19,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from hil.bench.bench import Bench, down
-from hil.bench.campaign_step import Step, write_step
-from hil.bench.state import is_up
+from hil.bench.state import Step, is_up, write_step
 from hil.boards.container.board import ContainerBoard, freeze_os
 from hil.core import paths
 from hil.core.wait import wait_until

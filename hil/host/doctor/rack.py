@@ -33,6 +33,15 @@ NUISANCES = {
     "brltty": "takes serial adapters for braille displays",
 }
 """Programs that write to a board's console by themselves."""
+_WHY = {
+    "power": "what cannot be asked cannot be switched, and nothing is done to a board that cannot be cut off",
+    "management": "every test works through it",
+    "console": "without it nobody sees why a board does not boot",
+    "supervisor": "it switches power or pins",
+    "flight": "emulated links lead to it",
+    "recovery USB": "`hil board flash` and `hil board recovery` find the module there",
+}
+"""Why each check of a board matters."""
 _AUTOSUSPEND = "sys/module/usbcore/parameters/autosuspend"
 _KEEPER = "hil.bench.keeper"
 
@@ -74,70 +83,66 @@ def _of_board(board: BoardSpec, section: RealBoard, root: Path) -> list[Check]:
 
 def _power(board: BoardSpec, supervisor: SupervisorSpec) -> tuple[Check, bool]:
     """Return the check, and whether it is worth asking the board."""
-    why = "what cannot be asked cannot be switched, and nothing is done to a board that cannot be cut off"
     where = wiring_of(board)["power"]
     try:
         state = supervisor_of(board.name, supervisor).state()
     except HilError as exc:
-        return _fault(board, "power", exc, why), True
-    return _check(board, "power", "ok", f"{where}: {state}", why), state is PowerState.ON
+        return _fault(board, "power", exc), True
+    return _check(board, "power", "ok", f"{where}: {state}"), state is PowerState.ON
 
 
 def _management(board: BoardSpec, ssh: SshSpec, *, has_power: bool) -> Check:
-    why = "every test works through it"
     there = way_in(ssh)
     key = Path(ssh.key_file).expanduser() if ssh.key_file else None
     if key is not None and not key.is_file():
         error = ConfigurationError(
             f"there is no key {key}", remedy=f"{board.driver}.ssh.key_file in the lab file, or `ssh-keygen`"
         )
-        return _fault(board, "management", error, why)
+        return _fault(board, "management", error)
     if not has_power:
         remedy = f"switch it on by hand and look again, or `hil bench up` and `hil board show {board.name}`"
-        return _check(board, "management", "warn", f"{there}: not asked, it has no power", why, remedy)
+        return _check(board, "management", "warn", f"{there}: not asked, it has no power", remedy)
     try:
         with SshShell(Target.of(board.name, ssh)) as shell:
             who = kind_of(board).identify(board, shell)
     except HilError as exc:
-        return _fault(board, "management", exc, why)
-    return _check(board, "management", "ok", f"{there}: {who}", why)
+        return _fault(board, "management", exc)
+    return _check(board, "management", "ok", f"{there}: {who}")
 
 
 def _console(board: BoardSpec, console: ConsoleSpec, root: Path) -> tuple[Check, bool]:
     """Return the check, and whether a bench that is up has this board."""
-    why = "without it nobody sees why a board does not boot"
     url = console.url
     if "://" in url:
         found = f"{url}: not asked, a console server gives a line to one at a time"
-        return _check(board, "console", "ok", found, why), False
-    if absent := _absent(board, "console", url, why, root):
+        return _check(board, "console", "ok", found), False
+    if absent := _absent(board, "console", url, root):
         return absent, False
     holders = _holders((root / url[1:]).resolve(), root)
     if foreign := [name for name, is_keeper in holders if not is_keeper]:
         remedy = "end that program: two readers each get half of the bytes"
         said = f"{url}: in use by {', '.join(foreign)}"
-        return _check(board, "console", "fail", said, why, remedy), False
+        return _check(board, "console", "fail", said, remedy), False
     found = f"{url}: {'in use by a bench that is up' if holders else 'there, and free'}"
     if url.startswith(("/dev/ttyUSB", "/dev/ttyACM")):
         remedy = "name it by /dev/serial/by-path/...: this number is another adapter's after the next plug"
-        return _check(board, "console", "warn", found, why, remedy), bool(holders)
-    return _check(board, "console", "ok", found, why), bool(holders)
+        return _check(board, "console", "warn", found, remedy), bool(holders)
+    return _check(board, "console", "ok", found), bool(holders)
 
 
 def _supervisor_ports(board: BoardSpec, supervisor: SupervisorSpec, root: Path) -> Iterator[Check]:
     parts = (part for part in (supervisor.power, supervisor.recovery_pin, supervisor.reset_pin) if part)
     for port in sorted({device for part in parts for device in outlet_kind_of(part).devices(part)}):
-        why = "it switches power or pins"
-        there = _check(board, "supervisor", "ok", f"{port}: there", why)
-        yield _absent(board, "supervisor", port, why, root) or there
+        there = _check(board, "supervisor", "ok", f"{port}: there")
+        yield _absent(board, "supervisor", port, root) or there
 
 
-def _absent(board: BoardSpec, name: str, url: str, why: str, root: Path) -> Check | None:
+def _absent(board: BoardSpec, name: str, url: str, root: Path) -> Check | None:
     if (root / url[1:]).exists():
         return None
     there = ", ".join(names_in(root / "dev/serial/by-path")) or "no serial adapter"
     remedy = f"plug its adapter in; what is there: {there}"
-    return _check(board, name, "fail", f"there is no {url}", why, remedy)
+    return _check(board, name, "fail", f"there is no {url}", remedy)
 
 
 def _holders(device: Path, root: Path) -> list[tuple[str, bool]]:
@@ -156,47 +161,44 @@ def _holders(device: Path, root: Path) -> list[tuple[str, bool]]:
 
 
 def _flight(board: BoardSpec, section: RealBoard, root: Path, *, on_a_bench: bool) -> Check:
-    why = "emulated links lead to it"
     if section.flight is None:
         remedy = "flight: {nic: ...} in the lab file, once its flight port is cabled to this machine"
-        return _check(board, "flight", "warn", "not cabled: no emulated link reaches it", why, remedy)
+        return _check(board, "flight", "warn", "not cabled: no emulated link reaches it", remedy)
     nic = section.flight.nic
     if nic not in names_in(root / "sys/class/net"):
         if on_a_bench:
-            return _check(board, "flight", "ok", f"{nic}: a bench that is up has taken it", why)
+            return _check(board, "flight", "ok", f"{nic}: a bench that is up has taken it")
         return _check(
             board,
             "flight",
             "fail",
             f"this machine has no NIC {nic} now",
-            why,
             "a bench that is up has taken it (`hil bench status`); else see `ip link`, and make its VLAN again",
         )
     carrier = text_of(root / "sys/class/net" / nic / "carrier")
     state = {"1": "its cable has a signal", "0": "up, but its cable has no signal"}.get(carrier, "down")
     remedy = "look at the cable and whether the board has power" if carrier == "0" else ""
-    return _check(board, "flight", "warn" if carrier == "0" else "ok", f"{nic}: {state}", why, remedy)
+    return _check(board, "flight", "warn" if carrier == "0" else "ok", f"{nic}: {state}", remedy)
 
 
 def _recovery(board: BoardSpec, section: RealBoard, root: Path, *, has_power: bool) -> Iterator[Check]:
     if section.recovery is None:
         return
-    why = "`hil board flash` and `hil board recovery` find the module there"
     port = UsbPort(section.recovery.usb_path, root / "sys/bus/usb/devices")
     found = port.device()
     if found is None:
         said = f"port {port.path}: nothing is there" + ("" if has_power else ", it has no power")
         remedy = "the cable goes into the module's USB device port; `lsusb -t` shows the ports"
-        yield _check(board, "recovery USB", "warn", said, why, remedy)
+        yield _check(board, "recovery USB", "warn", said, remedy)
         return
     try:
         if found.in_recovery:
             port.check(board.module)
         status: Status = "ok" if found.is_module else "warn"
         remedy = "" if found.is_module else "correct recovery.usb_path in the lab file, or the cable"
-        yield _check(board, "recovery USB", status, f"port {port.path}: {found.describe()}", why, remedy)
+        yield _check(board, "recovery USB", status, f"port {port.path}: {found.describe()}", remedy)
     except HilError as exc:
-        yield _fault(board, "recovery USB", exc, why)
+        yield _fault(board, "recovery USB", exc)
 
 
 def _of_host(real: Sequence[RealBoard], root: Path) -> Iterator[Check]:
@@ -224,10 +226,10 @@ def _of_host(real: Sequence[RealBoard], root: Path) -> Iterator[Check]:
         )
 
 
-def _check(board: BoardSpec, name: str, status: Status, found: str, why: str, remedy: str = "") -> Check:
+def _check(board: BoardSpec, name: str, status: Status, found: str, remedy: str = "") -> Check:
     without = WITHOUT if status == "fail" else ""
-    return Check(f"{board.name} {name}", status, found, why, remedy, without, scope="file")
+    return Check(f"{board.name} {name}", status, found, _WHY[name], remedy, without, scope="file")
 
 
-def _fault(board: BoardSpec, name: str, exc: HilError, why: str) -> Check:
-    return _check(board, name, "fail", exc.message, why, exc.remedy)
+def _fault(board: BoardSpec, name: str, exc: HilError) -> Check:
+    return _check(board, name, "fail", exc.message, exc.remedy)

@@ -16,7 +16,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from hil.bench.campaign_step import Step
+from hil.bench.state import Step
 from hil.core import paths
 from hil.errors import ConfigurationError
 from hil.monitor.exporter import BenchCollector, host_and_port, is_loopback, serving

@@ -12,8 +12,7 @@ from typing import NoReturn
 
 import pytest
 
-from hil.bench.campaign_step import Step, read_step, write_step
-from hil.bench.state import bench_dir, write_state
+from hil.bench.state import Step, bench_dir, read_step, write_state, write_step
 from hil.boards.capabilities import Feature
 from hil.boards.protocol import PowerState
 from hil.core import netns

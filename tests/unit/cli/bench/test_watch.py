@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from hil.bench.campaign_step import Step
+from hil.bench.state import Step
 from hil.cli.app import run
 from hil.cli.bench.frame import LEAST_ROWS, frame, share
 from hil.cli.bench.watch import BenchPage
