@@ -17,6 +17,7 @@ from hil.bench.state import (
     BenchState,
     bench_dir,
     is_live,
+    is_up,
     keeper_log,
     link_socket,
     orbit_file,
@@ -148,12 +149,12 @@ class Bench:
             _end(keeper.pid, self.name)
             raise
         if not keep:
-            self._stack.callback(_end, keeper.pid, self.name)
+            self._stack.callback(_take_down, keeper.pid, self.name)
         _log.info("bench %s: up after %.1f s", self.name, sum(self.state.phases_s.values()))
         self.sink.emit(BenchUp(self.state.engine, self.state.phases_s, self.state.power_modes, self.name))
 
     def close(self) -> None:
-        """Let go of the bench; a bench that this object brought up (without ``keep``) goes down."""
+        """Let go of the bench; a bench that this object brought up (without ``keep``) goes down, as by :func:`down`."""
         self._stack.close()
 
     def _is_dying(self) -> bool:
@@ -229,11 +230,14 @@ class Bench:
 
 
 def down(name: str) -> None:
-    """Take down a kept bench; ConfigurationError when there is none of that name."""
+    """Take down a kept bench; ConfigurationError when there is none of that name.
+
+    Raises what the keeper met on the way down: a real board may still have power then.
+    """
     state = read_state(name)
     if state is None or not is_live(name):
         raise ConfigurationError(f"no bench {name} is up", remedy="`hil bench status` lists those that are")
-    _end(state.keeper_pid, name)
+    _take_down(state.keeper_pid, name)
     _log.info("bench %s: down", name)
 
 
@@ -267,8 +271,20 @@ def _told_by_keeper(state: BenchState | None, log: Path) -> HilError:
     )
 
 
-def _end(keeper_pid: int, name: str) -> None:
-    """Ask the keeper to take the bench down and wait until it has ended; BenchError when it does not."""
+def _take_down(keeper_pid: int, name: str) -> None:
+    """End the keeper of a bench that is up. Raises what the keeper could not take down."""
+    was_up = is_up(name)
+    last = _end(keeper_pid, name)
+    if was_up and last is not None and last.status == "failed":
+        error = _told_by_keeper(last, keeper_log(name))
+        raise error.with_context(f"bench {name} did not go down as it should: {error.message}")
+
+
+def _end(keeper_pid: int, name: str) -> BenchState | None:
+    """Ask the keeper to take the bench down, wait until it has ended, and return the state that it left, if any.
+
+    BenchError when it does not end.
+    """
     keeper = identify(keeper_pid)
     if is_live(name):
         with suppress(ProcessLookupError):
@@ -282,4 +298,6 @@ def _end(keeper_pid: int, name: str) -> None:
     wait_until(
         gone, what=f"bench {name} to go down", deadline_s=DOWN_DEADLINE_S, remedy="run `hil clean` to end it"
     )
+    last = read_state(name)
     shutil.rmtree(bench_dir(name), ignore_errors=True)
+    return last

@@ -81,14 +81,16 @@ class PoweredSupervisor:
 
     def off(self, *, deadline_s: float | None = None) -> None:
         """Ask the OS to shut down; cut power once it has, or after ``deadline_s`` (None: ``shutdown_s``)."""
-        if self.state() is PowerState.OFF:
-            return
+        # A strip that cannot say its state may still obey: the command and its read-back decide.
+        with suppress(BenchError):
+            if self._switch.state() is PowerState.OFF:
+                return
         is_down = False
         if self._shut_down:
             patience_s = self._shutdown_s if deadline_s is None else deadline_s
             _log.debug("board %s: ask its OS to shut down, for %g s at most", self._board, patience_s)
             # An OS that does not answer is what the cut is for.
-            with suppress(HilError, OSError):
+            with suppress(HilError, OSError, EOFError):
                 is_down = self._shut_down(patience_s)
         self._before_restart()
         self._cut("off" if is_down else "cut")
