@@ -57,6 +57,11 @@ def format_value(value: Value | None, unit: str = "") -> str:
     return f"{text} {unit}" if unit else text
 
 
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun: ``1 test``, ``2 tests``."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 @dataclass(frozen=True)
 class Limit:
     """What a value must satisfy; prints itself.  Make one with the functions below."""

@@ -16,7 +16,7 @@ import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from hil.evidence.model import WORST_FIRST, Verdict
+from hil.evidence.model import WORST_FIRST, Verdict, plural
 from hil.evidence.readback import TestOutcome
 from hil.evidence.test_plan import Criterion, Plan, Requirement
 
@@ -194,9 +194,8 @@ def _campaign(
     waived = sum(r.verdict is Verdict.WAIVED for r in by_id.values())
     shown = sum(r.verdict is Verdict.PASS for r in by_id.values())
     tail = f"; {waived} accepted by waiver" if waived else ""
-    what = "requirement" if shown == 1 else "requirements"
-    tests = "1 test" if len(outcomes) == 1 else f"{len(outcomes)} tests"
-    return Verdict.PASS, f"{tests} demonstrated {shown} {what} on the {fidelity} bench{tail}."
+    done = f"{plural(len(outcomes), 'test')} demonstrated {plural(shown, 'requirement')}"
+    return Verdict.PASS, f"{done} on the {fidelity} bench{tail}."
 
 
 def _count(some: Sequence[TestOutcome], everything: Sequence[TestOutcome], what: str) -> str:

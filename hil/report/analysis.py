@@ -6,10 +6,11 @@ import datetime
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from hil.evidence.events import BenchUp, LinkFigure, TestEnded, WatchSummary, WatchViolation
-from hil.evidence.model import Verdict
+from hil.evidence.model import Verdict, plural
 from hil.evidence.readback import RunRecord
 from hil.evidence.stats import reliability_lower_bound, runs_still_needed
 from hil.evidence.test_plan import Plan
@@ -49,12 +50,8 @@ class Statistics:
         else:
             text += f" The goal of {self.goal:g} is reached."
         if self.inconclusive:
-            many = (
-                "1 inconclusive run is"
-                if self.inconclusive == 1
-                else f"{self.inconclusive} inconclusive runs are"
-            )
-            text += f" {many} not counted."
+            are = "is" if self.inconclusive == 1 else "are"
+            text += f" {plural(self.inconclusive, 'inconclusive run')} {are} not counted."
         if self.commits > 1:
             text += f" The runs span {self.commits} commits."
         return text
@@ -62,56 +59,90 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Analysis:
-    """A run, judged."""
+    """A run, judged from its directory alone; also one that was killed half-way."""
 
     run: RunRecord
-    plan: Plan | None
-    result: CampaignVerdict
-    counts: Mapping[str, int]
-    statistics: Statistics
-    risks: tuple[RiskResult, ...]
-    figures: tuple[LinkFigure, ...]
-    comparison: RunComparison | None
-    engine: str
-    fidelity: str
-    scaled: tuple[str, ...]
-    gaps: tuple[Mapping[str, Any], ...]
-    next_steps: tuple[str, ...]
+
+    @property
+    def plan(self) -> Plan | None:
+        return self.run.plan
 
     @property
     def verdict(self) -> Verdict:
         return self.result.verdict
 
+    @property
+    def fidelity(self) -> str:
+        """The lowest class of its boards."""
+        return self.run.meta.get("fidelity") or "virtual"
 
-def analyse(run: RunRecord) -> Analysis:
-    """Judge a run from its directory; works on a run that was killed half-way."""
-    plan, meta = run.plan, run.meta
-    fidelity = meta.get("fidelity") or "virtual"
-    figures = tuple(latest_figures(run.of(LinkFigure)))
-    findings = _findings(run, figures)
-    if plan is not None:
-        result = judge(plan, run.outcomes, fidelity=fidelity, day=_day(run), findings=findings)
-    else:
+    @cached_property
+    def figures(self) -> tuple[LinkFigure, ...]:
+        """The last figure of each quantity of each direction of a link."""
+        return tuple(latest_figures(self.run.of(LinkFigure)))
+
+    @cached_property
+    def result(self) -> CampaignVerdict:
+        """The verdict of the campaign, its requirements and its criteria."""
+        plan, run, findings = self.plan, self.run, _findings(self.run, self.figures)
+        if plan is not None:
+            return judge(plan, run.outcomes, fidelity=self.fidelity, day=_day(run), findings=findings)
         text = "The run ended before its plan was written."
-        result = CampaignVerdict(Verdict.NOT_RUN, text, (), (), tuple(findings), ())
-    counts = Counter(o.verdict.value for o in run.outcomes)
-    statistics = _statistics(run, plan, result.verdict)
-    engine = _engine(run)
-    return Analysis(
-        run=run,
-        plan=plan,
-        result=result,
-        counts={v.value: counts[v.value] for v in Verdict},
-        statistics=statistics,
-        risks=place_risks(plan, result.requirements, run.history) if plan else (),
-        figures=figures,
-        comparison=compare(run, result),
-        engine=engine,
-        fidelity=fidelity,
-        scaled=tuple(_scaled(meta)),
-        gaps=tuple(_gaps(meta, engine)),
-        next_steps=tuple(_next_steps(result, statistics)),
-    )
+        return CampaignVerdict(Verdict.NOT_RUN, text, (), (), tuple(findings), ())
+
+    @cached_property
+    def counts(self) -> Mapping[str, int]:
+        """Number of tests by verdict."""
+        counts = Counter(o.verdict.value for o in self.run.outcomes)
+        return {v.value: counts[v.value] for v in Verdict}
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """What all stored runs with the same inputs demonstrate."""
+        return _statistics(self.run, self.plan, self.verdict)
+
+    @cached_property
+    def risks(self) -> tuple[RiskResult, ...]:
+        """Where each risk of the plan stands."""
+        return place_risks(self.plan, self.result.requirements, self.run.history) if self.plan else ()
+
+    @cached_property
+    def comparison(self) -> RunComparison | None:
+        """What changed since the last run with a verdict."""
+        return compare(self.run, self.result)
+
+    @property
+    def engine(self) -> str:
+        """The link engine with the kernel it runs, as one word or two; empty when no bench came up."""
+        bench = self.run.last(BenchUp)
+        engine = self.run.meta.get("engine") or (bench.engine if bench else "")
+        if not isinstance(engine, Mapping):
+            return str(engine or "")
+        kernel = engine.get("kernel_release") or engine.get("kernel") or ""
+        return f"{engine.get('kind') or ''} {kernel}".strip()
+
+    @property
+    def scaled(self) -> tuple[str, ...]:
+        """The links whose rate stands for a higher one."""
+        links: Mapping[str, Mapping[str, Any]] = self.run.meta.get("links") or {}
+        return tuple(
+            f"{name}: {link['rate_bps'] / 1e6:g} Mbit/s stands for {link['nominal_rate_bps'] / 1e6:g} Mbit/s"
+            for name, link in links.items()
+            if link.get("rate_scaled")
+        )
+
+    @property
+    def gaps(self) -> list[Mapping[str, Any]]:
+        """The stated gaps of fidelity that apply to this run's boards, link engine and rates."""
+        meta = self.run.meta
+        applies = {"always", self.engine.split(" ")[0], "scaled" if self.scaled else ""}
+        applies |= {str(b.get("stand_in") or b.get("driver")) for b in (meta.get("boards") or {}).values()}
+        return [g for g in meta.get("fidelity_gaps") or () if g.get("applies_to") in applies]
+
+    @property
+    def next_steps(self) -> list[str]:
+        """What to do next, most urgent first."""
+        return _next_steps(self.result, self.statistics)
 
 
 def violations_of(run: RunRecord) -> list[str]:
@@ -178,59 +209,21 @@ def _statistics(run: RunRecord, plan: Plan | None, verdict: Verdict) -> Statisti
     )
 
 
-def _engine(run: RunRecord) -> str:
-    """Return the link engine with the kernel it runs, as one word or two; empty when no bench came up."""
-    engine = run.meta.get("engine")
-    if not engine:
-        bench = run.last(BenchUp)
-        engine = bench.engine if bench else ""
-    if isinstance(engine, Mapping):
-        kind = engine.get("kind") or ""
-        kernel = engine.get("kernel_release") or engine.get("kernel") or ""
-        return f"{kind} {kernel}".strip()
-    return str(engine or "")
-
-
-def _scaled(meta: Mapping[str, Any]) -> list[str]:
-    links: Mapping[str, Mapping[str, Any]] = meta.get("links") or {}
-    return [
-        f"{name}: {link['rate_bps'] / 1e6:g} Mbit/s stands for {link['nominal_rate_bps'] / 1e6:g} Mbit/s"
-        for name, link in links.items()
-        if link.get("rate_scaled")
-    ]
-
-
-def _gaps(meta: Mapping[str, Any], engine: str) -> list[Mapping[str, Any]]:
-    """Return the stated gaps of fidelity that apply to this run's boards, link engine and rates."""
-    applies = {"always", engine.split(" ")[0] if engine else ""}
-    applies |= {str(b.get("stand_in") or b.get("driver")) for b in (meta.get("boards") or {}).values()}
-    if _scaled(meta):
-        applies.add("scaled")
-    return [g for g in meta.get("fidelity_gaps") or () if g.get("applies_to") in applies]
-
-
 def _next_steps(result: CampaignVerdict, statistics: Statistics) -> list[str]:
     """Return what to do next, most urgent first."""
-    steps: list[str] = []
-
-    def named(verdict: Verdict) -> str:
-        return ", ".join(
-            r.requirement.id
-            for r in result.requirements
-            if r.verdict is verdict and r.covered and not r.absent
-        )
-
-    if failed := named(Verdict.FAIL):
-        steps.append(f"Find out why the device under test failed: {failed}.")
-    if unclear := named(Verdict.INCONCLUSIVE):
-        steps.append(f"Mend the bench and repeat: nothing is known about {unclear}.")
-    if skipped := named(Verdict.NOT_RUN):
-        steps.append(f"Run what was not run: {skipped}.")
-    if waived := named(Verdict.WAIVED):
-        steps.append(f"Close the waivers: {waived} failed and is accepted only by a record.")
+    steps = []
+    for verdict, text in (
+        (Verdict.FAIL, "Find out why the device under test failed: {}."),
+        (Verdict.INCONCLUSIVE, "Mend the bench and repeat: nothing is known about {}."),
+        (Verdict.NOT_RUN, "Run what was not run: {}."),
+        (Verdict.WAIVED, "Close the waivers: {} failed and is accepted only by a record."),
+    ):
+        tested = (r for r in result.requirements if r.covered and not r.absent)
+        if names := ", ".join(r.requirement.id for r in tested if r.verdict is verdict):
+            steps.append(text.format(names))
     hardware = [r for r in result.requirements if r.verdict is Verdict.PASS and not r.closed]
     if hardware:
-        many = "1 requirement" if len(hardware) == 1 else f"{len(hardware)} requirements"
+        many = plural(len(hardware), "requirement")
         steps.append(f"Repeat on real Orin boards: {many} demonstrated here need hardware to be closed.")
     uncovered = [
         r.requirement.id for r in result.requirements if not r.covered and r.requirement.method == "T"

@@ -10,7 +10,7 @@ from hil.evidence.events import ArtefactFollowed, ArtefactLost, ArtefactStored
 from hil.evidence.readback import RunRecord
 from hil.evidence.record import Recorder, collect_followed, write_json
 from hil.evidence.store import RUNS, RunStore
-from hil.report.analysis import analyse
+from hil.report.analysis import Analysis
 from hil.report.html import html_of
 from hil.report.junit import junit_of
 from hil.report.result import result_of
@@ -39,7 +39,7 @@ def finish_run(directory: Path, out: Path | None) -> tuple[dict[str, Any], Path 
     path is None.
     """
     run = _with_followed_files(RunRecord.load(directory))
-    analysis = analyse(run)
+    analysis = Analysis(run)
     result = result_of(analysis)
     write_json(directory / RESULT, result)
     page: Path | None = directory / REPORT

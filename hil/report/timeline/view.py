@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hil.evidence.model import plural
 from hil.report.timeline.drawing import timeline_svg
 from hil.report.timeline.lanes import CATEGORIES, Lane, Lanes
 from hil.report.timeline.link_lanes import PHASES
@@ -48,9 +49,9 @@ def folded(lanes: Lanes) -> dict[str, Any]:
     names = []
     if rest.links:
         steady = "" if any(link.changes for link in rest.links) else " that did not change"
-        names.append(f"{_many(len(rest.links), 'link')}{steady}")
+        names.append(f"{plural(len(rest.links), 'link')}{steady}")
     if rest.boards:
-        names.append(f"{_many(len(rest.boards), 'board')} that took no part")
+        names.append(f"{plural(len(rest.boards), 'board')} that took no part")
     if not names:
         return {}
     title = " and ".join(names)
@@ -59,10 +60,6 @@ def folded(lanes: Lanes) -> dict[str, Any]:
         crafts.setdefault(lane.group, []).append(lane.name)
     svg = timeline_svg(replace(rest, boards=()), title=names[0]) if rest.links else ""
     return {"title": title[:1].upper() + title[1:], "svg": svg, "boards": crafts}
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def interruptions(lanes: Lanes) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from hil.evidence.events import KINDS, Event, LinkCut, LinkFigure, RolloutStep, 
 from hil.evidence.readback import RunRecord
 from hil.evidence.record import Recorder
 from hil.evidence.store import measurements_of
-from hil.report.analysis import analyse
+from hil.report.analysis import Analysis
 from hil.report.make import finish_run, make_report
 from tests.kits.synthetic_run import build
 from tests.kits.synthetic_sky import build_sky
@@ -162,7 +162,7 @@ def test_a_figure_of_a_link_that_moved_is_listed_after_what_the_tests_measured(t
             measured["value"] /= 10 if "delay" in name else 2
     past = {"verdict": "PASS", "run_id": "before", "measurements": measurements}
     (second / "history.json").write_text(json.dumps({"runs": [past]}), "utf-8")
-    comparison = analyse(RunRecord.load(second)).comparison
+    comparison = Analysis(RunRecord.load(second)).comparison
     assert comparison is not None
     samples, delay = comparison.values
     assert samples.name.endswith("samples") and samples.change == "+100%"

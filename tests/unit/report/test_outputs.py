@@ -12,7 +12,7 @@ import pytest
 
 from hil.evidence.readback import RunRecord
 from hil.report import units
-from hil.report.analysis import analyse
+from hil.report.analysis import Analysis
 from hil.report.html import console_tail
 from hil.report.make import finish_run, make_report
 from hil.report.thumbnail import picture
@@ -365,14 +365,14 @@ def test_a_failure_is_classed_by_what_went_before(tmp_path: Path, series: list[s
     runs = json.loads((directory / "history.json").read_text("utf-8"))["runs"]
     history = [{**runs[0], "requirements": {**runs[0]["requirements"], "SIX-120": v}} for v in series]
     (directory / "history.json").write_text(json.dumps({"runs": history}), encoding="utf-8")
-    comparison = analyse(RunRecord.load(directory)).comparison
+    comparison = Analysis(RunRecord.load(directory)).comparison
     assert comparison is not None
     assert [c.kind for c in comparison.verdicts if c.requirement == "SIX-120"] == [kind]
 
 
 def test_without_an_earlier_run_nothing_is_compared(tmp_path: Path) -> None:
     directory = build(tmp_path / "run", past_runs=0)
-    assert analyse(RunRecord.load(directory)).comparison is None
+    assert Analysis(RunRecord.load(directory)).comparison is None
     assert "first run of this plan and lab" in make_report(directory).read_text("utf-8")
 
 
