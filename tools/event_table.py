@@ -84,7 +84,8 @@ def _read(node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.Call):
         called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         if called in _READERS:
-            yield from (a.id for a in node.args if isinstance(a, ast.Name) and a.id in _CLASSES)
+            named = (name for each in node.args for name in ast.walk(each) if isinstance(name, ast.Name))
+            yield from (name.id for name in named if name.id in _CLASSES)
     elif isinstance(node, ast.MatchClass) and isinstance(node.cls, ast.Name) and node.cls.id in _CLASSES:
         yield node.cls.id
 

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from hil.evidence.events import (
     ArtefactLost,
     ArtefactStored,
+    BenchRetried,
     BenchUp,
+    ConsolePort,
     InferenceFinished,
+    LeftoverFound,
     LinkSchedule,
     OrbitEpoch,
+    PowerAnswerLost,
     WatchSummary,
 )
 from hil.evidence.model import WORST_FIRST, Verdict
 from hil.evidence.record import ARTEFACTS
-from hil.evidence.test_plan import METHOD_NAMES, Cell
-from hil.report import units
+from hil.evidence.test_plan import METHOD_NAMES
 from hil.report.analysis import CONCLUSIVE, Analysis, violations_of
-from hil.report.bench_notes import bench_notes
 from hil.report.calibration.page import calibration_section
 from hil.report.links import calibration_summary, scaled_rates
 from hil.report.orbit import href, inside, orbit_section
@@ -56,10 +58,8 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "result": result,
         "numbers": {o.test: n for n, o in enumerate(run.outcomes, start=1)},
         "methods": METHOD_NAMES,
-        "tiles": _tiles(analysis),
         "open_groups": _open_groups(analysis),
         "record": _record_of_requirements(analysis),
-        "matrix": _matrix(analysis),
         "timeline": timeline_svg(shown, title="Timeline of the whole run"),
         "close_ups": _close_ups(analysis, shown),
         "legend": legend(shown),
@@ -78,42 +78,15 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "consoles": _consoles(analysis),
         "artefacts": run.of(ArtefactStored),
         "lost": run.of(ArtefactLost),
-        "bench_notes": bench_notes(run),
+        "bench_notes": [
+            e
+            for e in run.events
+            if isinstance(e, BenchRetried | ConsolePort | PowerAnswerLost | LeftoverFound)
+        ],
         "phases": [e for e in run.of(BenchUp) if e.phases_s],
-        "fingerprint": _fingerprint(analysis),
+        "epoch": run.last(OrbitEpoch),
+        "violations": violations_of(run),
     }
-
-
-def _tiles(analysis: Analysis) -> list[tuple[str, str, str]]:
-    """Return the figures at the top, each with its label and a note."""
-    requirements = analysis.result.requirements
-    shown = sum(r.verdict is Verdict.PASS for r in requirements)
-    counts, statistics = analysis.counts, analysis.statistics
-    absent = sum(bool(o.absent) for o in analysis.run.outcomes)
-    not_passed = [(v, counts[v.value]) for v in (Verdict.FAIL, Verdict.INCONCLUSIVE)]
-    not_passed.append((Verdict.NOT_RUN, counts[Verdict.NOT_RUN.value] - absent))
-    others = [f"{count} {verdict.value.lower()}" for verdict, count in not_passed if count]
-    others += [f"{absent} not in this lab"] if absent else []
-    passed = f"{counts[Verdict.PASS.value]}/{len(analysis.run.outcomes) - absent}"
-    reliability = f"{statistics.lower_bound:.2f}" if statistics.runs else "none"
-    runs = f"{statistics.passes}/{statistics.runs} runs, goal {statistics.goal:g}"
-    closed = f"{sum(r.closed for r in requirements)} closed"
-    tiles = [
-        (passed, "tests passed", ", ".join(others) or "none failed, none left out"),
-        (f"{shown}/{len(requirements)}", "requirements demonstrated", closed),
-        (reliability, f"reliability shown at {statistics.confidence:.0%}", runs),
-    ]
-    if (summary := analysis.run.last(WatchSummary)) is not None:
-        violations = f"{len(violations_of(analysis.run)):,}"
-        tiles.append((violations, "epoch violations", f"{units.value(summary.samples)} samples"))
-    repeats = _repeats(sum(o.retries for o in analysis.run.outcomes))
-    return [*tiles, (units.seconds(analysis.run.duration_s), "duration", repeats)]
-
-
-def _repeats(count: int) -> str:
-    if not count:
-        return "no test had to be repeated"
-    return "1 test was repeated" if count == 1 else f"{count} repetitions of tests"
 
 
 def _open_groups(analysis: Analysis) -> list[dict[str, Any]]:
@@ -135,25 +108,6 @@ def _record_of_requirements(analysis: Analysis) -> dict[str, str]:
         known = [v for v in verdicts if v in CONCLUSIVE]
         record[result.requirement.id] = f"{known.count(Verdict.PASS.value)}/{len(known)}" if known else ""
     return record
-
-
-def _matrix(analysis: Analysis) -> list[list[dict[str, Any]]]:
-    """Return rows from the highest likelihood down; each cell has its zone and the risks before, now and planned."""
-    if analysis.plan is None or not analysis.risks:
-        return []
-    scale = analysis.plan.scale
-
-    def cell(likelihood: int, severity: int) -> dict[str, Any]:
-        here = Cell(likelihood=likelihood, severity=severity)
-        moved = [r for r in analysis.risks if r.now != here]
-        return {
-            "zone": scale.zone(likelihood, severity),
-            "now": [r for r in analysis.risks if r.now == here],
-            "before": [r for r in moved if r.risk.before == here],
-            "after": [r for r in moved if r.risk.after == here],
-        }
-
-    return [[cell(likelihood, severity) for severity in range(1, 6)] for likelihood in range(5, 0, -1)]
 
 
 def _close_ups(analysis: Analysis, lanes: Lanes) -> list[dict[str, str]]:
@@ -207,36 +161,3 @@ def console_tail(path: Path) -> str:
     text = _ANSI.sub("", raw.decode("utf-8", "replace")).replace("\r\n", "\n").replace("\r", "\n")
     lines = [_CONTROL.sub("", line).rstrip() for line in text.split("\n")]
     return "\n".join(lines[-CONSOLE_LINES:]).strip("\n")
-
-
-def _fingerprint(analysis: Analysis) -> list[tuple[str, str]]:
-    meta, git = analysis.run.meta, analysis.run.meta.get("git") or {}
-    commit = str(git.get("commit") or "not in git")
-    state = {True: " with uncommitted changes", False: " (clean)", None: ""}[git.get("dirty")]
-    engine = meta.get("engine")
-    orbit = analysis.run.last(OrbitEpoch)
-    why = engine.get("reason", "") if isinstance(engine, Mapping) else ""
-    rows = [
-        ("Run", analysis.run.run_id),
-        ("Command", " ".join(str(a) for a in meta.get("argv") or ())),
-        ("Commit", commit + state),
-        ("Plan", f"{meta.get('plan', '')}, sha256 {str(meta.get('plan_sha256', ''))[:16]}"),
-        ("Lab", f"{meta.get('lab') or 'none'}, sha256 {str(meta.get('lab_sha256', ''))[:16]}"),
-        ("Bench", str(meta.get("bench") or "brought up for this run")),
-        ("Boards", f"{len(meta.get('boards') or {})}, fidelity class {analysis.fidelity}"),
-        ("Participants", str((meta.get("participants") or {}).get("text", ""))),
-        ("Orbit", f"{orbit.name} from {orbit.epoch} on" if orbit else ""),
-        ("Link engine", f"{analysis.engine or 'none'}{f' ({why})' if why else ''}"),
-        ("Seed", str(meta.get("seed", ""))),
-        ("Host", f"{meta.get('os', '')}, kernel {meta.get('kernel', '')}, {meta.get('machine', '')}"),
-        ("Machine", f"{meta.get('cpus', '?')} processors, {meta.get('memory_mib', '?')} MiB"),
-        ("Python", str(meta.get("python", ""))),
-        ("Testbed", f"{meta.get('hil_version', '')} {str(meta.get('hil_commit') or '')[:12]}"),
-        ("Packages", _versions(meta.get("packages"))),
-        ("Packages of container boards", _versions(meta.get("board_packages"))),
-    ]
-    return [(name, text) for name, text in rows if text.strip(" ,")]
-
-
-def _versions(packages: Mapping[str, object] | None) -> str:
-    return ", ".join(f"{name} {version}" for name, version in (packages or {}).items())
