@@ -42,7 +42,7 @@ def console(name: str, bench_name: str | None, mode: str | None, stamps: bool) -
     It begins with the last lines so far. Several people can use it at once: each sees everything, and every key is
     sent. To a Jetson nothing is sent before `login:`, because a key would open its set-up menu.
     """
-    from hil.cli.board import console_log, terminal
+    from hil.cli.board import terminal
 
     if stamps and mode not in ("log", "follow"):
         raise ConfigurationError(
@@ -54,7 +54,7 @@ def console(name: str, bench_name: str | None, mode: str | None, stamps: bool) -
             click.echo(serial_console.url)
         elif mode in ("log", "follow"):
             with suppress(KeyboardInterrupt):  # the usual end of --follow
-                console_log.print_log(serial_console.log, follow=mode == "follow", stamps=stamps)
+                terminal.print_log(serial_console.log, follow=mode == "follow", stamps=stamps)
         elif not sys.stdin.isatty():
             raise ConfigurationError(
                 "the console needs a terminal", remedy="for scripts: `hil board console NAME --log`, --follow"

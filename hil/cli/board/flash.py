@@ -1,4 +1,4 @@
-"""`hil board flash`: write a new system to a real module over its USB cable."""
+"""`hil board flash` and `recovery`: write a new system to a real module over its USB cable, or only get it ready."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hil.cli.output import JSON_OPTION, OutputFile, Progress, RenamedOptions, lab_option, print_json
+from hil.cli.output import (
+    JSON_OPTION,
+    OutputFile,
+    Progress,
+    RenamedOptions,
+    lab_option,
+    print_json,
+    print_result,
+)
 from hil.cli.select_bench import attach, bench_option, board_argument, board_of
 from hil.errors import ConfigurationError
 
@@ -135,3 +143,24 @@ def target_of(name: str, bench_name: str | None, lab_path: Path | None, sysfs: P
     keys = dict(zip((b.name for b in lab.boards), lease_keys(lab, lab.name), strict=True))
     with Leases().take([keys[name]], purpose=f"flash {name}"):
         yield target
+
+
+@click.command()
+@board_argument
+@bench_option
+@LAB_OPTION
+@SYSFS_OPTION
+@JSON_OPTION
+def recovery(name: str, lab_path: Path | None, sysfs: Path, bench_name: str | None, as_json: bool) -> None:
+    """Put a real module into force-recovery mode and prove it on USB; nothing is written to it.
+
+    By its pin where one is wired, else by its Linux. The module on the port must be the one of the lab file. It stays
+    in recovery until `hil board power NAME reset`. Use this to test the recovery cable and the pins of a new board.
+    """
+    from hil.boards.jetson.flash.recovery import meaning
+    from hil.boards.jetson.flash.target import into_recovery
+
+    with target_of(name, bench_name, lab_path, sysfs) as target, Progress() as progress:
+        device = into_recovery(target, sysfs=sysfs, progress=progress)
+    document = {"name": name, "module": target.module, **asdict(device), "what": meaning(device.usb_id)}
+    print_result(as_json, document, f"{name}: USB port {device.port}: {device.describe()}")

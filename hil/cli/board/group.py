@@ -9,11 +9,9 @@ import click
 
 from hil.cli.board.access import console, run, shell
 from hil.cli.board.files import pull, push
-from hil.cli.board.flash import flash
-from hil.cli.board.mode import mode
-from hil.cli.board.power import power, reset
+from hil.cli.board.flash import flash, recovery
+from hil.cli.board.power import mode, power, reset
 from hil.cli.board.qualify import qualify
-from hil.cli.board.recovery import recovery
 from hil.cli.board.watch import watch
 from hil.cli.output import JSON_OPTION, clean_lines, note, print_json, print_rows, print_table
 from hil.cli.select_bench import board_argument, board_of, on_bench, on_board

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hil.cli.lab.init import init
 from hil.cli.lab.reference import reference
 from hil.cli.output import (
     JSON_OPTION,
@@ -21,6 +21,8 @@ from hil.cli.output import (
     rate,
     write_output,
 )
+from hil.core import paths
+from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from hil.host.discover.devices import Found
@@ -35,7 +37,6 @@ def lab() -> None:
     """Check and show lab files, and write a first one."""
 
 
-lab.add_command(init)
 lab.add_command(reference)
 
 
@@ -45,7 +46,6 @@ lab.add_command(reference)
 def validate(files: tuple[Path, ...], as_json: bool) -> int:
     """Check lab files; print each fault with file, line, key and the allowed values. Exit code 2 for a fault."""
     from hil.cli.app import show_error
-    from hil.errors import ConfigurationError
     from hil.lab.model import load_lab
 
     rows: list[dict[str, Any]] = []
@@ -181,7 +181,6 @@ def discover(
     from dataclasses import asdict
 
     from hil.boards.jetson.flash.recovery import meaning
-    from hil.errors import ConfigurationError
     from hil.host.discover.devices import discover as look
 
     if output and output.exists() and not force:
@@ -245,3 +244,31 @@ def _print_found(findings: Found) -> None:
         note(f"neighbours that do not look like Jetsons: {findings.other_neighbours}")
     for problem in findings.problems:
         note(problem)
+
+
+@lab.command()
+@click.argument(
+    "directory", metavar="[DIR]", type=click.Path(path_type=Path, file_okay=False), default=Path()
+)
+@JSON_OPTION
+def init(directory: Path, as_json: bool) -> None:
+    """Write a repository to start from: a lab file, a plan, first tests, a README.
+
+    DIR is the working directory unless given. No file is overwritten.
+    """
+    starter = paths.shipped("examples") / "customer"
+    files = [path for path in sorted(starter.rglob("*")) if path.is_file() and path.suffix != ".pyc"]
+    targets = [directory / path.relative_to(starter) for path in files]
+    if present := [str(target) for target in targets if target.exists()]:
+        raise ConfigurationError(
+            f"these files are there already: {', '.join(present)}", remedy="name a directory without them"
+        )
+    for path, target in zip(files, targets, strict=True):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    if as_json:
+        print_json([str(target) for target in targets])
+        return
+    for target in targets:
+        click.echo(target)
+    click.echo("next: see README.md there, then `hil campaign run plans/first_contact --lab lab/first.yaml`")

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from hil.boards.console.mute import say_why_muted
-from hil.cli.board.console_log import Stamped, print_log
-from hil.cli.board.terminal import ESCAPE, interact, raw
+from hil.cli.board.terminal import ESCAPE, Stamped, interact, print_log, raw
 from hil.cli.output import delay, print_table, rate
 from hil.errors import BenchError
 

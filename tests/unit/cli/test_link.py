@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hil.cli.link.calibration import summary
+from hil.cli.link import summary
 from hil.evidence.events import LinkFigure
 from hil.links.calibration.calibrate import BLOCKED
 from hil.links.calibration.figure import unmeasured
