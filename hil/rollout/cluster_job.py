@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hil.boards.protocol import Via
 from hil.core.wait import SYSTEM_CLOCK, Clock, poll_until, wait_until
@@ -14,29 +14,10 @@ from hil.evidence.sink import NullSink, Sink
 from hil.rollout.fleet import Fleet
 from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
 from hil.workload.artefacts import PayloadArtefacts
-from hil.workload.compare import Comparison, compare, read_mask
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from hil.workload.compare import compare, read_mask
 
 START_S = 10.0
 """The gateway must claim an epoch, and so take a job, within this time."""
-
-
-@dataclass(frozen=True)
-class InferenceResult:
-    """One job over one scene."""
-
-    job: str
-    epoch: int
-    seconds: float
-    tiles: int
-    retried_tiles: int
-    per_board: dict[str, BoardWork]
-    comparison: Comparison  # with the ground twin
-    committed: Comparison | None  # with the mask in the repository
-    mask: NDArray[np.uint8]
 
 
 def run_inference(
@@ -47,8 +28,8 @@ def run_inference(
     deadline_s: float = 120.0,
     clock: Clock = SYSTEM_CLOCK,
     keep: Path | None = None,
-) -> InferenceResult:
-    """Start the job at the gateway over the flight network, fetch the mask, compare; emits ``inference.result``.
+) -> InferenceFinished:
+    """Start the job at the gateway over the flight network, fetch the mask, compare; emits and returns the result.
 
     The scene must be at the gateway (``Rollout.upload(payload.scene)``) and the cluster configured with the model.
     ``keep``: where to write the mask as ``.npy``.  DeviceError when the job fails or does not end in time.
@@ -76,8 +57,8 @@ def run_inference(
             raise DeviceError(f"{fleet.gateway}: the mask of job {job} cannot be fetched (HTTP {status})")
     if keep is not None:
         keep.write_bytes(content)
-    result = _result(job, document, content, payload)
-    (sink or NullSink()).emit(_event(result))
+    result = _event(job, document, content, payload)
+    (sink or NullSink()).emit(result)
     return result
 
 
@@ -103,7 +84,9 @@ def start_job(client: NodeClient, scene: str, clock: Clock) -> str:
     raise DeviceError(f"{client.board} did not take the job within {START_S:g} s: {last}") from last
 
 
-def _result(job: str, document: dict[str, Any], content: bytes, payload: PayloadArtefacts) -> InferenceResult:
+def _event(
+    job: str, document: dict[str, Any], content: bytes, payload: PayloadArtefacts
+) -> InferenceFinished:
     from hil.onboard.node.errors import ApiError
     from hil.onboard.node.infer import from_npy
 
@@ -111,43 +94,25 @@ def _result(job: str, document: dict[str, Any], content: bytes, payload: Payload
         mask = from_npy(content)
     except ApiError as exc:
         raise DeviceError(f"job {job}: the mask is {exc.message}") from exc
-    return InferenceResult(
+    found = compare(mask, read_mask(payload.golden))
+    committed = compare(mask, read_mask(payload.committed)) if payload.committed.exists() else None
+    seconds, tiles = float(document["seconds"]), int(document["tiles"])
+    known = [field.name for field in fields(BoardWork)]
+    return InferenceFinished(
         job=job,
         epoch=int(document["epoch"]),
-        seconds=float(document["seconds"]),
-        tiles=int(document["tiles"]),
+        seconds=round(seconds, 3),
+        tiles=tiles,
         retried_tiles=int(document["retried"]),
+        tiles_per_s=round(tiles / seconds, 3) if seconds else 0.0,
         per_board={
-            name: BoardWork(
-                tiles=work["tiles"],
-                tiles_per_s=work["tiles_per_s"],
-                bytes_in=work["bytes_in"],
-                bytes_out=work["bytes_out"],
-                seconds=work["seconds"],
-                failures=work["failures"],
-                provider=work.get("provider", ""),
-            )
+            name: BoardWork(**{key: work[key] for key in known if key in work})
             for name, work in document["boards"].items()
         },
-        comparison=compare(mask, read_mask(payload.golden)),
-        committed=compare(mask, read_mask(payload.committed)) if payload.committed.exists() else None,
-        mask=mask,
-    )
-
-
-def _event(result: InferenceResult) -> InferenceFinished:
-    return InferenceFinished(
-        job=result.job,
-        epoch=result.epoch,
-        seconds=round(result.seconds, 3),
-        tiles=result.tiles,
-        retried_tiles=result.retried_tiles,
-        tiles_per_s=round(result.tiles / result.seconds, 3) if result.seconds else 0.0,
-        per_board=result.per_board,
-        mismatched_pixels=result.comparison.mismatched_pixels,
-        pixels=result.comparison.pixels,
-        iou=round(result.comparison.iou, 6),
-        digest=result.comparison.digest,
-        golden_digest=result.comparison.golden_digest,
-        mismatched_pixels_committed=result.committed.mismatched_pixels if result.committed else None,
+        mismatched_pixels=found.mismatched_pixels,
+        pixels=found.pixels,
+        iou=round(found.iou, 6),
+        digest=found.digest,
+        golden_digest=found.golden_digest,
+        mismatched_pixels_committed=committed.mismatched_pixels if committed else None,
     )

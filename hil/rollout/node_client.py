@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import logging
 import socket
+from functools import partial
 from typing import Any
 
 from hil.boards.protocol import Via
 from hil.errors import BenchError, DeviceError
+from hil.onboard.node.client import Peer
 from hil.onboard.node.contract import ContractError, Health
-from hil.rollout.fleet import Dial, Fleet
+from hil.rollout.fleet import Fleet
 
 _log = logging.getLogger(__name__)
 
@@ -36,21 +37,12 @@ class NodeClient:
     """Requests to one board's node service on a kept connection.  Not thread-safe: one per thread."""
 
     def __init__(
-        self,
-        fleet: Fleet,
-        board: str,
-        via: Via,
-        *,
-        timeout_s: float = 3.0,
-        connect_s: float = CONNECT_S,
+        self, fleet: Fleet, board: str, via: Via, *, timeout_s: float = 3.0, connect_s: float = CONNECT_S
     ) -> None:
         self.board = board
-        self.namespace, self.ip = fleet.member(board).address(via)
-        self.port = fleet.port
-        self.timeout_s = timeout_s
-        self.connect_s = connect_s
-        self._dial: Dial = fleet.dial
-        self._connection: http.client.HTTPConnection | None = None
+        namespace, self.ip = fleet.member(board).address(via)
+        self._dial = partial(fleet.dial, namespace, (self.ip, fleet.port), timeout_s=connect_s)
+        self._peer = Peer(f"{self.ip}:{fleet.port}", timeout_s=timeout_s, connector=lambda *_: self.dial())
 
     def __enter__(self) -> NodeClient:
         return self
@@ -59,54 +51,32 @@ class NodeClient:
         self.close()
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._peer.close()
 
     def dial(self) -> socket.socket:
         """Return a fresh TCP connection to the node. NodeSilent when there is none to be had."""
         try:
-            return self._dial(self.namespace, (self.ip, self.port), timeout_s=self.connect_s)
+            return self._dial()
         except OSError as exc:
             raise NodeSilent(f"{self.board}: no connection to its node service at {self.ip}: {exc}") from exc
 
     def raw(
-        self, method: str, path: str, body: bytes | None = None, *, timeout_s: float | None = None
+        self, method: str, path: str, body: bytes = b"", *, timeout_s: float | None = None
     ) -> tuple[int, bytes]:
-        """Return status and body of one exchange. NodeSilent when there is no answer within ``timeout_s``.
-
-        A kept connection that the node has closed meanwhile is replaced once.
-        """
-        while True:
-            connection = self._connection
-            fresh = connection is None
-            if connection is None:
-                connection = http.client.HTTPConnection(self.ip, self.port)
-                connection.sock = self.dial()
-                self._connection = connection
-            try:
-                connection.sock.settimeout(timeout_s or self.timeout_s)
-                connection.request(method, path, body=body)
-                response = connection.getresponse()
-                content = response.read()
-            except (OSError, http.client.HTTPException) as exc:
-                self.close()
-                _log.debug("board %s: %s %s: %r", self.board, method, path, exc)
-                if not fresh and not isinstance(exc, TimeoutError):
-                    continue
-                raise NodeSilent(f"{self.board}: {method} {path}: no answer: {exc!r}") from exc
-            _log.debug(
-                "board %s: %s %s: HTTP %d, %d bytes", self.board, method, path, response.status, len(content)
-            )
-            if response.will_close:
-                self.close()
-            return response.status, content
+        """Return status and body of one exchange. NodeSilent when there is no answer within ``timeout_s``."""
+        try:
+            status, content = self._peer.request(method, path, body, timeout_s=timeout_s)
+        except OSError as exc:
+            _log.debug("board %s: %s %s: %r", self.board, method, path, exc)
+            raise NodeSilent(f"{self.board}: {method} {path}: no answer: {exc!r}") from exc
+        _log.debug("board %s: %s %s: HTTP %d, %d bytes", self.board, method, path, status, len(content))
+        return status, content
 
     def call(
         self, method: str, path: str, document: Any = None, *, timeout_s: float | None = None
     ) -> dict[str, Any]:
         """Return a JSON exchange. NodeRefused carries the node's own sentence; NodeSilent as in :meth:`raw`."""
-        body = None if document is None else json.dumps(document).encode()
+        body = b"" if document is None else json.dumps(document).encode()
         status, content = self.raw(method, path, body, timeout_s=timeout_s)
         try:
             answer = json.loads(content)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
+from dataclasses import dataclass
 
 from hil.boards.protocol import Via
 from hil.core.wait import SYSTEM_CLOCK, Clock
@@ -52,16 +50,12 @@ class RunReport:
     epoch: int | None
     transfers: tuple[Transfer, ...]
 
-    def fields(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
-
 
 class Rollout:
     """One bundle onto one fleet.  Every step may be repeated, and after a kill a new object continues.
 
     ``adapter`` makes the OS adapter of a board; RAUC's without it.
-    State is what the boards say.  ``journal`` (a JSON file) is for the report only.
+    State is what the boards say.
     Errors: DeviceError names board and step; BenchError when the lab's own cable reaches a board that the flight
     network does not.
     """
@@ -74,13 +68,12 @@ class Rollout:
         policy: RolloutPolicy | None = None,
         *,
         adapter: Callable[[Member], OsAdapter] | None = None,
-        journal: Path | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.fleet = fleet
         self.bundle = bundle
         self.policy = policy or RolloutPolicy()
-        self._context = Context(fleet, sink or NullSink(), self.policy, clock, journal)
+        self._context = Context(fleet, sink or NullSink(), self.policy, clock)
         self._adapter = adapter or over_flight(RAUC)
         self._watching: dict[str, NodeClient] = {}
         self._watch_lock = threading.Lock()
@@ -151,13 +144,8 @@ class Rollout:
             facts.update(slot=status.other.slot, version=self.bundle.version)
         return status
 
-    @contextmanager
-    def _opened(self, board: str) -> Iterator[OsAdapter]:
-        adapter = self._adapter(self.fleet.member(board))
-        try:
-            yield adapter
-        finally:
-            adapter.close()
+    def _opened(self, board: str) -> AbstractContextManager[OsAdapter]:
+        return closing(self._adapter(self.fleet.member(board)))
 
     @property
     def canary(self) -> str:
@@ -303,11 +291,8 @@ class Rollout:
             )
         confirmed_s = clock.monotonic() - start
         epoch = self.configure(config) if config is not None else None
-        report = RunReport(
-            round(clock.monotonic() - start, 3), round(confirmed_s, 3), canary, epoch, tuple(transfers)
-        )
-        self._context.journal.add(run=report.fields())
-        return report
+        seconds = round(clock.monotonic() - start, 3)
+        return RunReport(seconds, round(confirmed_s, 3), canary, epoch, tuple(transfers))
 
     def _names(self, boards: Iterable[str] | None) -> list[str]:
         return self.fleet.names if boards is None else [self.fleet.member(b).name for b in boards]

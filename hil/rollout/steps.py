@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 from hil.boards.protocol import Via
-from hil.core.files import write_atomic
 from hil.core.wait import Clock, poll_until
 from hil.errors import BenchError, Blame, DeviceError, HilError
 from hil.evidence.events import RolloutStep
@@ -40,9 +35,7 @@ class RolloutPolicy:
     health_deadline_s: float = 15.0
     configure_deadline_s: float = 30.0
     poll_s: float = 0.05
-    canary_head_start_s: float = (
-        1.0  # the others let the canary install first: everybody waits for its restart
-    )
+    canary_head_start_s: float = 1.0  # the canary installs first: everybody waits for its restart
     canary: str | None = None  # None: the first board that nobody pulls from
 
     def allowing_for(self, gap_s: float) -> RolloutPolicy:
@@ -54,40 +47,14 @@ class RolloutPolicy:
         return replace(self, boot_deadline_s=max(self.boot_deadline_s, boot_s))
 
 
-class Journal:
-    """What was done when, for the report.  Never read to decide anything: the boards know their state."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._entries: list[dict[str, Any]] = []
-        if path is not None and path.exists():
-            try:
-                self._entries = list(json.loads(path.read_text())["entries"])
-            except (ValueError, KeyError, TypeError, OSError):
-                self._entries = [{"at": time.time(), "note": "an earlier journal could not be read"}]
-
-    def add(self, **entry: Any) -> None:
-        """Append and save; the file is replaced as a whole."""
-        with self._lock:
-            self._entries.append({"at": round(time.time(), 3), **entry})
-            if self._path is None:
-                return
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self._path, json.dumps({"entries": self._entries}, indent=1), durable=False)
-
-
 class Context:
     """One rollout's fleet, policy, clock and recorder."""
 
-    def __init__(
-        self, fleet: Fleet, sink: Sink, policy: RolloutPolicy, clock: Clock, journal: Path | None = None
-    ) -> None:
+    def __init__(self, fleet: Fleet, sink: Sink, policy: RolloutPolicy, clock: Clock) -> None:
         self.fleet = fleet
         self.sink = sink
         self.policy = policy
         self.clock = clock
-        self.journal = Journal(journal)
 
     @contextmanager
     def step(self, step: str, board: str) -> Iterator[dict[str, Any]]:
@@ -95,26 +62,22 @@ class Context:
         start = self.clock.monotonic()
         _log.info("board %s: %s begins", board, step)
         self.sink.emit(RolloutStep(board, step, "start"))
-        self.journal.add(board=board, step=step, phase="start")
         facts: dict[str, Any] = {}
         try:
             yield facts
         except BaseException as exc:
-            detail = exc.message if isinstance(exc, HilError) else repr(exc)
-            self._end(step, board, start, ok=False, detail=detail)
+            self._end(
+                step, board, start, ok=False, detail=exc.message if isinstance(exc, HilError) else repr(exc)
+            )
             raise
-        self._end(
-            step, board, start, ok=True, detail=", ".join(f"{k} {v}" for k, v in facts.items()), **facts
-        )
+        detail = ", ".join(f"{k} {v}" for k, v in facts.items())
+        self._end(step, board, start, ok=True, detail=detail, **facts)
 
-    def _end(self, step: str, board: str, start: float, **fields: Any) -> None:
+    def _end(self, step: str, board: str, start: float, *, ok: bool, detail: str, **facts: Any) -> None:
         seconds = round(self.clock.monotonic() - start, 3)
-        outcome = "done" if fields.get("ok") else "failed"
-        _log.info(
-            "board %s: %s %s after %.1f s: %.300r", board, step, outcome, seconds, fields.get("detail", "")
-        )
-        self.sink.emit(RolloutStep(board, step, "end", seconds, **fields))
-        self.journal.add(board=board, step=step, phase="end", seconds=seconds, **fields)
+        outcome = "done" if ok else "failed"
+        _log.info("board %s: %s %s after %.1f s: %.300r", board, step, outcome, seconds, detail)
+        self.sink.emit(RolloutStep(board, step, "end", seconds, ok=ok, detail=detail, **facts))
 
     def polling(self, deadline_s: float) -> Iterator[float]:
         """:func:`hil.core.wait.poll_until` on this rollout's clock and at its policy's pace."""
@@ -152,15 +115,12 @@ class Context:
         because = f" (last error: {cause})" if cause is not None else ""
         message = f"{board} did not {what} over the flight network{because}"
         if isinstance(cause, NodeSilent):
-            try:
-                with self.client(board, Via.MANAGEMENT, timeout_s=1.0) as client:
-                    client.health()
-            except HilError:
-                return DeviceError(message, remedy=f"see `hil board console {board}`")
-            return BenchError(
-                f"{message}; through the management network it answers",
-                remedy="a link is down or mis-shaped: see `hil link show`",
-            )
+            with suppress(HilError), self.client(board, Via.MANAGEMENT, timeout_s=1.0) as client:
+                client.health()
+                return BenchError(
+                    f"{message}; through the management network it answers",
+                    remedy="a link is down or mis-shaped: see `hil link show`",
+                )
         return DeviceError(message, remedy=f"see `hil board console {board}`")
 
 

@@ -26,9 +26,7 @@ class Transfer:
     board: str
     source: str  # "ground" or the board it was pulled from
     seconds: float
-    bytes_received: (
-        int  # payload bytes this board took in, all sources, all attempts, since it was first announced
-    )
+    bytes_received: int  # payload bytes it took in, all sources and attempts, since it was first announced
     connections: int
     received: dict[str, int]  # the same bytes by peer
     moved: bool = True  # False: the board had it all before
@@ -37,14 +35,9 @@ class Transfer:
 def sources(context: Context) -> dict[str, str]:
     """Return where each board takes its data from: "ground", the gateway, or the head of its spacecraft."""
     fleet = context.fleet
-    heads = fleet.heads()
-    out: dict[str, str] = {}
-    for member in fleet:
-        head = heads[member.spacecraft].name
-        out[member.name] = (
-            "ground" if member.name == fleet.gateway else fleet.gateway if member.name == head else head
-        )
-    return out
+    heads = {spacecraft: head.name for spacecraft, head in fleet.heads().items()}
+    plan = {member.name: heads[member.spacecraft] for member in fleet}
+    return {**plan, **dict.fromkeys(heads.values(), fleet.gateway), fleet.gateway: "ground"}
 
 
 def step_name(context: Context, board: str) -> str:
@@ -74,7 +67,7 @@ def to_gateway(context: Context, artefact: Artefact) -> Transfer:
 
 
 def to_board(
-    context: Context, artefact: Artefact, board: str, source: str, given_up: threading.Event | None = None
+    context: Context, artefact: Artefact, board: str, source: str, given_up: threading.Event
 ) -> Transfer:
     """Order a board to pull from another one, and wait until it has everything.
 
@@ -82,7 +75,7 @@ def to_board(
     """
     start = context.clock.monotonic()
     with context.step(step_name(context, board), board) as facts:
-        status, moved = _pull(context, artefact, board, source, given_up or threading.Event())
+        status, moved = _pull(context, artefact, board, source, given_up)
         transfer = _transfer(status, board, source, context.clock.monotonic() - start, moved=moved)
         facts.update(artefact=artefact.name, source=source, bytes=transfer.bytes_received)
     return transfer

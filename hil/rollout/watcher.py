@@ -5,64 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from hil.boards.protocol import Via
 from hil.errors import HilError
 from hil.evidence.events import WatchClaim, WatchSummary, WatchViolation
 from hil.evidence.sink import NullSink, Sink
 from hil.onboard.node.contract import Health
-from hil.rollout.epoch_claims import ClaimInterval, Ledger, Violation, definite
+from hil.rollout.epoch_claims import Ledger, definite
 from hil.rollout.fleet import Fleet
 from hil.rollout.node_client import NodeClient
-
-__all__ = ["ClaimInterval", "InvariantWatcher", "Violation", "WatchReport"]
 
 ANSWER_S = 0.5
 CONNECT_S = 0.3
 GAP_LIMIT_S = 1.0
-
-
-@dataclass(frozen=True)
-class WatchReport:
-    """What the watcher saw.  Times are seconds since the watcher's start."""
-
-    duration_s: float
-    samples: int  # questions asked, all boards; a board that does not answer does not claim
-    answers: int
-    max_gap_s: float  # longest time between two questions to one board
-    max_gap_board: str
-    claims: dict[str, list[tuple[float, float, int]]]  # board -> [(start_s, end_s, epoch)]
-    violations: tuple[Violation, ...]
-    started_mono_s: float  # time.monotonic() at the watcher's start
-    gap_limit_s: float = GAP_LIMIT_S
-
-    @property
-    def conclusive(self) -> bool:
-        """False when a gap in the sampling was so long that a violation could have gone unseen."""
-        return self.samples > 0 and self.max_gap_s <= self.gap_limit_s
-
-    @property
-    def ok(self) -> bool:
-        return not self.violations
-
-    @property
-    def summary(self) -> WatchSummary:
-        """The report as evidence has it."""
-        return WatchSummary(
-            duration_s=round(self.duration_s, 3),
-            samples=self.samples,
-            answers=self.answers,
-            max_gap_s=round(self.max_gap_s, 3),
-            max_gap_board=self.max_gap_board,
-            conclusive=self.conclusive,
-            violations=tuple(str(v) for v in self.violations),
-            claims={
-                board: tuple((round(a, 3), round(b, 3), epoch) for a, b, epoch in spans)
-                for board, spans in self.claims.items()
-            },
-            started_mono_s=self.started_mono_s,
-        )
+"""Between two questions to one board."""
 
 
 class InvariantWatcher:
@@ -104,36 +60,43 @@ class InvariantWatcher:
             thread.start()
         return self
 
-    def stop(self) -> WatchReport:
+    def stop(self) -> WatchSummary:
         """End the sampling; the report. Idempotent."""
         self._stopping.set()
         for thread in self._threads:
             thread.join(ANSWER_S + CONNECT_S + 2.0)
         if self._ended is None:
             self._ended = self._clock()
-            self._sink.emit(self.report().summary)
+            self._sink.emit(self.report())
         return self.report()
 
-    def report(self) -> WatchReport:
-        """Return what was seen until now."""
+    def report(self) -> WatchSummary:
+        """Return what was seen until now.
+
+        It is not conclusive when a gap in the sampling was so long that a violation could have gone unseen.
+        """
         with self._lock:
             now = self._ended if self._ended is not None else self._clock()
             gap, board = self._gap, self._gap_board
             for name, asked in self._asked.items():  # a gap that has not ended yet
                 if now - asked > max(gap, ANSWER_S + CONNECT_S + self._every_s):
                     gap, board = now - asked, name
-            return WatchReport(
-                duration_s=now - self._started,
-                samples=self._samples,
+            start_s = self._started
+            return WatchSummary(
+                duration_s=round(now - start_s, 3),
+                samples=self._samples,  # questions asked, all boards; a board that does not answer does not claim
                 answers=self._answers,
-                max_gap_s=gap,
+                max_gap_s=round(gap, 3),
                 max_gap_board=board,
+                conclusive=self._samples > 0 and gap <= GAP_LIMIT_S,
+                violations=tuple(str(violation) for violation in self._ledger.violations),
                 claims={
-                    name: [(i.start_s - self._started, i.end_s - self._started, i.epoch) for i in intervals]
-                    for name, intervals in sorted(self._ledger.intervals.items())
+                    name: tuple(
+                        (round(i.start_s - start_s, 3), round(i.end_s - start_s, 3), i.epoch) for i in spans
+                    )
+                    for name, spans in sorted(self._ledger.intervals.items())
                 },
-                violations=tuple(self._ledger.violations),
-                started_mono_s=self._started,
+                started_mono_s=start_s,
             )
 
     def __enter__(self) -> InvariantWatcher:

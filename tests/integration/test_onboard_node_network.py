@@ -25,9 +25,10 @@ import pytest
 from hil.boards.protocol import Board, Via
 from hil.core import netns, paths
 from hil.core.wait import wait_until
+from hil.evidence.events import WatchSummary
 from hil.rollout.fleet import Fleet, Member
 from hil.rollout.rollout import Rollout, RolloutPolicy
-from hil.rollout.watcher import InvariantWatcher, WatchReport
+from hil.rollout.watcher import InvariantWatcher
 from tests.kits.container_boards import ip
 from tests.kits.loopback_nodes import FakeBundle
 
@@ -244,9 +245,9 @@ def configuration(net: Network, revision: int) -> Any:
     return net.fleet.config(os_version="1.0.0", params={"revision": revision})
 
 
-def assert_no_violation(report: WatchReport) -> None:
+def assert_no_violation(report: WatchSummary) -> None:
     assert report.samples > 0
-    assert [str(v) for v in report.violations] == []
+    assert report.violations == ()
 
 
 @pytest.mark.parametrize("moment", ["between_phases", "after_commit"])

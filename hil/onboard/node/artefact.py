@@ -7,6 +7,7 @@ verified, long before the file is complete (cut-through).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hil.onboard.files import read_object
+from hil.onboard.files import read_object, write_durably
 from hil.onboard.node.errors import ApiError
 from hil.onboard.node.manifest import Manifest
 
@@ -146,12 +147,16 @@ class Artefact:
             full = exc.errno in (errno.ENOSPC, errno.EDQUOT)
             reason = "no space left for the artefact" if full else f"storage failed: {exc.strerror}"
             raise ApiError(507 if full else 500, reason, have_bytes=self._have) from exc
-        self._chunk.update(part[:done])
-        self._whole.update(part[:done])
-        self._have += done
+        self._take(part[:done])
         return done
 
+    def _take(self, data: memoryview | bytes) -> None:
+        self._chunk.update(data)
+        self._whole.update(data)
+        self._have += len(data)
+
     def _end_of_chunk(self) -> None:
+        """ApiError 422 when the chunk that ends here has a wrong digest; then it is cut off."""
         index = self._verified // self.manifest.chunk_size
         if self._chunk.hexdigest() != self.manifest.chunk_sha256[index]:
             self._cut_back()
@@ -272,33 +277,24 @@ class Artefact:
         self._loaded = True
         if not self.path.exists():
             return
-        fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            length = min(os.fstat(fd).st_size, self.manifest.size)
-            while self._have < length:
-                end = min(self.manifest.chunk_end(self._have), length)
-                data = os.pread(fd, end - self._have, self._have)
-                if not data:
-                    break
-                self._chunk.update(data)
-                self._whole.update(data)
-                self._have += len(data)
-                if self._have != self.manifest.chunk_end(self._verified):
-                    continue
-                index = self._verified // self.manifest.chunk_size
-                if self._chunk.hexdigest() != self.manifest.chunk_sha256[index]:
-                    self._fd = fd
-                    self._cut_back()
-                    self._fd = -1
-                    break
-                self._verified = self._have
-                self._chunk = hashlib.sha256()
-                self._whole_at_boundary = self._whole.copy()
-            os.ftruncate(fd, self._have)
-            os.fdatasync(fd)
+            length = min(os.fstat(self._fd).st_size, self.manifest.size)
+            with contextlib.suppress(ApiError):  # a wrong chunk: what is before it is good
+                while self._have < length:
+                    end = min(self.manifest.chunk_end(self._have), length)
+                    data = os.pread(self._fd, end - self._have, self._have)
+                    if not data:
+                        break
+                    self._take(data)
+                    if self._have == self.manifest.chunk_end(self._verified):
+                        self._end_of_chunk()
+            os.ftruncate(self._fd, self._have)
+            os.fdatasync(self._fd)
             self._synced = self._have
         finally:
-            os.close(fd)
+            os.close(self._fd)
+            self._fd = -1
         uncounted = self._have - sum(self._received.values())
         if uncounted > 0:  # a kill came between the bytes and the counters
             self._received[BEFORE_RESTART] = self._received.get(BEFORE_RESTART, 0) + uncounted
@@ -312,10 +308,6 @@ class Artefact:
         """Best effort: they are evidence, not state, so a power cut may lose the last of them."""
         if self._deleted:
             return
-        part = self.directory / "counters.json.part"
         counters = {"received": self._received, "sent": self._sent, "connections": self._connections}
-        try:
-            part.write_text(json.dumps(counters))
-            part.replace(self.directory / "counters.json")
-        except OSError:
-            return
+        with contextlib.suppress(OSError):
+            write_durably(self.directory / "counters.json", json.dumps(counters).encode(), durable=False)

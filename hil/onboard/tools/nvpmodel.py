@@ -5,6 +5,7 @@ As on the real one, a mode with other parts of the GPU switched off (TPC_PG_MASK
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -19,34 +20,24 @@ PROMPT = (
 )
 
 
-def modes(conf: str) -> dict[int, str]:
-    """Power modes by id, from lines ``< POWER_MODEL ID=0 NAME=MAXN >``."""
-    found: dict[int, str] = {}
+def read_conf(conf: str) -> tuple[int, dict[int, str], dict[int, str]]:
+    """Return the default mode, and by mode its name and the mask of switched-off parts of the GPU.
+
+    From lines ``< PM_CONFIG DEFAULT=2 >``, ``< POWER_MODEL ID=0 NAME=MAXN >`` and ``TPC_POWER_GATING TPC_PG_MASK 240``.
+    """
+    default, mode = 0, -1
+    names: dict[int, str] = {}
+    gated: dict[int, str] = {}
     for row in conf.splitlines():
         words = dict(word.split("=", 1) for word in row.strip("<> ").split() if "=" in word)
         if "POWER_MODEL" in row and {"ID", "NAME"} <= words.keys():
-            found[int(words["ID"])] = words["NAME"]
-    return found
-
-
-def default_mode(conf: str) -> int:
-    """Return the id after ``PM_CONFIG DEFAULT=``."""
-    for row in conf.splitlines():
-        if "PM_CONFIG" in row and "DEFAULT=" in row:
-            return int(row.split("DEFAULT=", 1)[1].split()[0])
-    return 0
-
-
-def gated(conf: str) -> dict[int, str]:
-    """Return the mask of switched-off parts of the GPU by mode, from lines ``TPC_POWER_GATING TPC_PG_MASK 240``."""
-    found: dict[int, str] = {}
-    mode = -1
-    for row in conf.splitlines():
-        if "POWER_MODEL" in row:
-            mode = int(row.split("ID=", 1)[1].split()[0])
+            mode = int(words["ID"])
+            names[mode] = words["NAME"]
+        elif "PM_CONFIG" in row and "DEFAULT" in words:
+            default = int(words["DEFAULT"])
         elif row.startswith("TPC_POWER_GATING"):
-            found[mode] = row.split()[-1]
-    return found
+            gated[mode] = row.split()[-1]
+    return default, names, gated
 
 
 def run(
@@ -56,18 +47,15 @@ def run(
     reboot_now: Callable[[str], bool] = lambda asked: False,
 ) -> str:
     """What to print. ``reboot_now`` puts the tool's question. ValueError with the real tool's ``NVPM ERROR`` form."""
-    known = modes(conf)
-    try:
+    mode, known, off = read_conf(conf)
+    with contextlib.suppress(OSError, ValueError):
         mode = int(state.read_text())
-    except (OSError, ValueError):
-        mode = default_mode(conf)
     match list(argv):
         case ["-q"]:
             return f"NV Power Mode: {known[mode]}\n{mode}"
         case ["-q", "--verbose"] | ["--verbose", "-q"]:
             return f"NVPM VERB: Config file: {CONF}\nNVPM VERB: Current mode: NV Power Mode: {known[mode]}\n{mode}"
         case ["-m", number] if number.isdecimal() and int(number) in known:
-            off = gated(conf)
             if off.get(int(number)) == off.get(mode) or reboot_now(PROMPT.format(mode=number)):
                 state.write_text(number + "\n")
             return ""

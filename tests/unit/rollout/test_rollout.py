@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from hil.rollout.activation import FellBack
 from hil.rollout.fleet import Fleet, Member
 from hil.rollout.restart_barrier import HeldBack, RestartBarrier
 from hil.rollout.rollout import Artefact, Rollout, RolloutPolicy
-from hil.rollout.steps import Journal, worst
+from hil.rollout.steps import worst
 from hil.rollout.updaters.protocol import OsStatus, RefusedBundle
 from hil.testing.fakes import ListSink
 from tests.kits.loopback_nodes import Bed, FakeAdapter, FakeBundle, LoopBoard, bed, eventually
@@ -290,24 +289,6 @@ def test_a_model_goes_the_same_way_as_the_bundle(boards: Bed, bundle: FakeBundle
     artefact = Artefact.of_file(scene, "scene")
     assert len(work.distribute(artefact)) == 6
     assert work.bytes_at("b2", artefact) == artefact.size_bytes
-
-
-def test_the_journal_tells_what_was_done_and_is_only_ever_added_to(
-    boards: Bed, bundle: FakeBundle, tmp_path: Path
-) -> None:
-    journal = tmp_path / "run" / "rollout.json"
-    rollout(boards, bundle, journal=journal).upload()
-    first = json.loads(journal.read_text())["entries"]
-    assert [(e["step"], e["phase"]) for e in first] == [("upload", "start"), ("upload", "end")]
-    rollout(boards, bundle, journal=journal).upload()
-    assert json.loads(journal.read_text())["entries"][:2] == first
-
-
-def test_a_journal_that_was_torn_does_not_stop_the_rollout(tmp_path: Path) -> None:
-    path = tmp_path / "rollout.json"
-    path.write_text('{"entries": [')
-    Journal(path).add(step="upload")
-    assert "could not be read" in json.loads(path.read_text())["entries"][0]["note"]
 
 
 def test_an_artefact_that_is_missing_or_empty_is_a_configuration_error(tmp_path: Path) -> None:

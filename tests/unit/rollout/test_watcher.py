@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from hil.onboard.node.contract import Claim, Health
 from hil.onboard.node.epoch import Lease, Member, RenewReply
 from hil.rollout.epoch_claims import ClaimInterval, Ledger, definite
 from hil.rollout.rollout import Rollout
-from hil.rollout.watcher import InvariantWatcher, WatchReport
+from hil.rollout.watcher import InvariantWatcher
 from hil.testing.fakes import ListSink
 from tests.kits.loopback_nodes import FakeBundle, bed, eventually
 
@@ -86,9 +87,15 @@ def test_a_break_in_a_claim_is_a_new_interval() -> None:
 
 
 def test_a_gap_in_the_sampling_makes_the_check_inconclusive() -> None:
-    report = WatchReport(10, 100, 90, 1.4, "a1", {}, (), 0.0)
-    assert report.ok and not report.conclusive
-    assert report.summary.conclusive is False
+    now = [0.0]
+    watcher = InvariantWatcher(cast(Any, None), clock=lambda: now[0])
+    watcher._note("a1", 0.0, 0.1, None)
+    now[0] = 0.9
+    assert watcher.report().conclusive
+    now[0] = 1.4
+    report = watcher.report()
+    assert (report.conclusive, report.max_gap_s, report.max_gap_board) == (False, 1.4, "a1")
+    assert report.violations == ()
 
 
 def test_a_sound_cluster_is_watched_through_changes_and_restarts_without_a_violation(tmp_path: Path) -> None:
@@ -139,10 +146,10 @@ def test_a_board_that_breaks_the_promise_is_caught(tmp_path: Path) -> None:
             time.sleep(0.3)
             second = boards.fleet.config(os_version="1.0.0", params={**params, "revision": 2})
             rollout.configure(second, wait_for=["a1", "a2"])
-            eventually(lambda: not watcher.report().ok, "the watcher to see it")
+            eventually(lambda: bool(watcher.report().violations), "the watcher to see it")
         found = watcher.report().violations[0]
-    assert found.kind == "mixed-epoch"
-    assert "b1" in (found.first.board, found.second.board)
+    assert found.startswith("mixed-epoch: ")
+    assert "b1 claimed epoch 1" in found
     assert sink.of(WatchViolation)
 
 
@@ -153,4 +160,4 @@ def test_boards_that_do_not_answer_are_sampled_as_silent(tmp_path: Path) -> None
             eventually(lambda: watcher.report().samples > 10, "samples")
         report = watcher.report()
     assert 0 < report.answers < report.samples
-    assert report.ok and report.conclusive
+    assert (report.violations, report.conclusive) == ((), True)
