@@ -23,12 +23,7 @@ from hil.errors import Blame, ConfigurationError, HarnessError, HilError
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-EXIT_CODES: Mapping[Blame, int] = {
-    Blame.DEVICE: 1,
-    Blame.CONFIGURATION: 2,
-    Blame.BENCH: 3,
-    Blame.HARNESS: 3,
-}
+EXIT_CODES: Mapping[Blame, int] = {Blame.DEVICE: 1, Blame.CONFIGURATION: 2, Blame.BENCH: 3, Blame.HARNESS: 3}
 """Exit status of a command that ends in an error, by whose fault it is (the same numbers as a campaign's)."""
 
 UNDONE = "what this command had switched on is off again"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hil.cli.output import JSON_OPTION, duration, print_json, print_rows
+from hil.cli.output import JSON_OPTION, duration_option, print_json, print_rows
 from hil.cli.select_bench import on_bench
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def list_faults(as_json: bool) -> None:
 @click.argument("name")
 @click.argument("target")
 @on_bench
-@click.option("--for", "for_s", type=duration, help="Heal it after this time (30s, 5m); else at Ctrl-C.")
+@duration_option("--for", "Heal it after this time (30s, 5m); else at Ctrl-C.")
 @click.option("-p", "settings", multiple=True, metavar="NAME=NUMBER", help="A parameter; may be repeated.")
 def inject(bench: Bench, name: str, target: str, for_s: float | None, settings: tuple[str, ...]) -> None:
     """Inject a fault at TARGET (a board, a link, a spacecraft) and heal it at the end of the command."""

@@ -18,12 +18,11 @@ from hil.cli.completion import lease_names
 from hil.cli.output import (
     JSON_OPTION,
     Progress,
-    duration,
+    duration_option,
     lab_option,
     print_json,
     print_result,
     print_rows,
-    timeout_option,
 )
 from hil.errors import ConfigurationError
 
@@ -71,14 +70,12 @@ def lease() -> None:
 @click.argument("boards", nargs=-1, metavar="[BOARD]...")
 @LAB
 @click.option("--for", "purpose", required=True, metavar="TEXT", help="Purpose; others read it.")
-@click.option(
+@duration_option(
     "--ttl",
-    "ttl_s",
-    type=duration,
-    help="Without COMMAND: length of the lease (default 2h). With one: how long the lease outlives a holder on a host "
+    "Without COMMAND: length of the lease (default 2h). With one: how long the lease outlives a holder on a host "
     "that is not seen any more (default 60s); it is renewed while COMMAND runs.",
 )
-@click.option("--wait", "wait_s", type=duration, help="Queue for at most so long (default: refuse at once).")
+@duration_option("--wait", "Queue for at most so long (default: refuse at once).")
 @HOLDER
 @STORE
 @JSON_OPTION
@@ -174,12 +171,7 @@ def list_leases(store: Path | None, as_json: bool) -> None:
 @STORE
 @JSON_OPTION
 def free(
-    which: tuple[str, ...],
-    lab_path: Path | None,
-    force: bool,
-    holder: str,
-    store: Path | None,
-    as_json: bool,
+    which: tuple[str, ...], lab_path: Path | None, force: bool, holder: str, store: Path | None, as_json: bool
 ) -> None:
     """End leases, or places in the queue, by number or by board."""
     from hil.leases.leases import Leases
@@ -210,7 +202,7 @@ def free(
 @lease.command()
 @click.argument("boards", nargs=-1, metavar="[BOARD]...")
 @LAB
-@timeout_option("1h", "Give up after so long.")
+@duration_option("--timeout", "Give up after so long.", default="1h")
 @STORE
 @JSON_OPTION
 def wait(
@@ -228,7 +220,7 @@ def wait(
 
 @lease.command()
 @click.argument("number", type=int, metavar="LEASE", shell_complete=lease_names)
-@click.option("--ttl", "ttl_s", type=duration, help="New length from now (default: as before).")
+@duration_option("--ttl", "New length from now (default: as before).")
 @STORE
 @JSON_OPTION
 def renew(number: int, ttl_s: float | None, store: Path | None, as_json: bool) -> None:
@@ -314,11 +306,7 @@ def run_with(lease: Lease, argv: Sequence[str]) -> int:
     ConfigurationError when it cannot be started.
     """
     try:
-        child = subprocess.Popen(
-            argv,
-            env={**os.environ, **lease.environment()},
-            preexec_fn=_dies_with_us(),
-        )
+        child = subprocess.Popen(argv, env={**os.environ, **lease.environment()}, preexec_fn=_dies_with_us())
     except OSError as exc:
         raise ConfigurationError(f"cannot run {argv[0]}: {exc.strerror}", remedy="check its name") from exc
     before = signal.getsignal(signal.SIGINT)

@@ -17,7 +17,7 @@ from hil.cli.output import (
     Progress,
     RenamedOptions,
     delay,
-    duration,
+    duration_option,
     plural,
     print_json,
     print_result,
@@ -207,9 +207,7 @@ def restore(bench: Bench, name: str, as_json: bool) -> None:
 @click.option(
     "-n", "count", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Probes each way."
 )
-@click.option(
-    "--interval", "interval_s", type=duration, default="10ms", show_default=True, help="Between probes."
-)
+@duration_option("--interval", "Between probes.", default="10ms")
 @JSON_OPTION
 def probe(bench: Bench, name: str, count: int, interval_s: float, as_json: bool) -> int:
     """Send small packets over a link, both ways, and time them one way. Exit code 3 when none arrives."""

@@ -18,7 +18,7 @@ from hil.cli.output import (
     OUTPUT_OPTION,
     RenamedOptions,
     delay,
-    duration,
+    duration_option,
     plural,
     print_json,
     print_table,
@@ -34,9 +34,7 @@ if TYPE_CHECKING:
 ORBIT_FILE = click.Path(path_type=Path)
 FORMATS = ("table", "csv", "json", "ionrc", "hdtn", "czml")
 START = click.option("--start", metavar="TIME", help="ISO 8601, UTC; default: the orbit file's epoch.")
-SPAN = click.option(
-    "--span", "span_s", type=duration, default="2h", show_default=True, help="How long from there, e.g. 24h."
-)
+SPAN = duration_option("--span", "How long from there, e.g. 24h.", default="2h")
 FORMER = {"--hours": ("--span", "{}h"), "--step-s": ("--step", "{}s")}
 JSON_FORMAT = click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 
@@ -50,9 +48,7 @@ def orbit() -> None:
 @click.argument("file", type=ORBIT_FILE)
 @START
 @SPAN
-@click.option(
-    "--step", "step_s", type=duration, default="1s", show_default=True, help="Between looks, up to 2m."
-)
+@duration_option("--step", "Between looks, up to 2m.", default="1s")
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True)
 @JSON_FORMAT
 @OUTPUT_OPTION
@@ -164,7 +160,7 @@ def convert(file: Path, format_: str, output: Path | None) -> None:
 @orbit.command(cls=RenamedOptions, renamed=FORMER)
 @click.argument("file", type=ORBIT_FILE)
 @click.option("--at", "at", metavar="TIME", help="ISO 8601, UTC; default: the orbit file's epoch.")
-@click.option("--span", "span_s", type=duration, default="0s", help="Add a chart of links, of up to 7d.")
+@duration_option("--span", "Add a chart of links, of up to 7d.", default="0s")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the chart's random numbers."
 )

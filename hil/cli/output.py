@@ -34,40 +34,29 @@ def lab_option(help: str, *, required: bool = False) -> Callable[[F], F]:
     )
 
 
-def duration(text: str) -> float:
-    """Return an option's duration in seconds; for ``type=`` of an option, which its help then shows as DURATION."""
-    from hil.core.wait import duration_s
+def duration_option(
+    name: str, help: str, *, default: str | None = None, least_s: float = 0.0
+) -> Callable[[F], F]:
+    """Make an option such as ``--wait DURATION``; the command's function gets ``wait_s``, in seconds."""
 
-    try:
-        return duration_s(text)
-    except ValueError as exc:
-        raise click.BadParameter(str(exc)) from exc
+    def duration(text: str) -> float:
+        from hil.core.wait import duration_s
 
+        try:
+            seconds = duration_s(text)
+        except ValueError as exc:
+            raise click.BadParameter(str(exc)) from exc
+        if seconds < least_s:
+            raise click.BadParameter(f"at least {least_s:g}s")
+        return seconds
 
-def timeout_option(default: str, help: str) -> Callable[[F], F]:
-    """Make ``--timeout DURATION``; the command's function gets ``timeout_s``."""
-    return click.option(
-        "--timeout", "timeout_s", type=duration, default=default, show_default=True, help=help
-    )
+    variable = f"{name.strip('-')}_s"
+    return click.option(name, variable, type=duration, default=default, show_default=True, help=help)
 
 
 def every_option(default: str, *, least_s: float) -> Callable[[F], F]:
     """Make ``--every DURATION``: an interval of at least ``least_s`` seconds."""
-
-    def interval(text: str) -> float:
-        if (every_s := duration(text)) < least_s:
-            raise click.BadParameter(f"at least {least_s:g}s")
-        return every_s
-
-    return click.option(
-        "--every",
-        "every_s",
-        type=interval,
-        metavar="DURATION",
-        default=default,
-        show_default=True,
-        help="Interval between two readings.",
-    )
+    return duration_option("--every", "Interval between two readings.", default=default, least_s=least_s)
 
 
 class OutputFile(click.Path):
@@ -170,11 +159,7 @@ def print_rows(
 
 
 def print_table(
-    columns: Sequence[str],
-    rows: Iterable[Sequence[object]],
-    *,
-    empty: str = "",
-    optional: Sequence[str] = (),
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "", optional: Sequence[str] = ()
 ) -> None:
     """Print a table, numbers to the right; ``empty`` when there is no row.
 
@@ -247,34 +232,33 @@ class Progress(AbstractContextManager["Progress"]):
     def begin(self, step: str) -> None:
         """Show that a step begins."""
         self._step = step
-        if self._status:
-            self._status.update(step)
-        else:
-            self._print(f"{step} ...")
+        self._now(step, f"{step} ...")
 
     def say(self, line: str) -> None:
         """Show what the step does now; nothing for an empty line."""
-        if not line:
-            return
-        if self._status:
-            self._status.update(f"{self._step}: {line}" if self._step else line)
-        else:
-            self._print(f"  {line}")
+        if line:
+            self._now(f"{self._step}: {line}" if self._step else line, f"  {line}")
 
     def note(self, line: str) -> None:
         """Print a line that stays on the screen."""
-        if self._status:
-            self._status.console.print(line)
-        else:
-            self._print(line)
+        self._keep(line, line)
 
     def end(self, summary: str, seconds: float) -> None:
         """Print that the step is done."""
         done = f"{self._step}: {summary}" if summary else self._step
+        self._keep(f"[green]✓[/] {done} [dim]({seconds:.1f} s)[/]", f"{done} ({seconds:.1f} s)")
+
+    def _now(self, status: str, plain: str) -> None:
         if self._status:
-            self._status.console.print(f"[green]✓[/] {done} [dim]({seconds:.1f} s)[/]")
+            self._status.update(status)
         else:
-            self._print(f"{done} ({seconds:.1f} s)")
+            self._print(plain)
+
+    def _keep(self, status: str, plain: str) -> None:
+        if self._status:
+            self._status.console.print(status)
+        else:
+            self._print(plain)
 
     def _print(self, line: str) -> None:
         if not self._quiet:

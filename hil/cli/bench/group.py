@@ -13,7 +13,7 @@ from hil.cli.completion import bench_names
 from hil.cli.output import (
     JSON_OPTION,
     Progress,
-    duration,
+    duration_option,
     every_option,
     lab_option,
     plural,
@@ -41,9 +41,7 @@ def bench() -> None:
     help="Name of the bench: letters and digits (default: from the lab file's name).",
 )
 @click.option("--epoch", metavar="TIME", help="Mission time to start at, ISO 8601 UTC (labs with an orbit).")
-@click.option(
-    "--wait", "wait_s", type=duration, help="Queue so long for boards that another person has leased."
-)
+@duration_option("--wait", "Queue so long for boards that another person has leased.")
 @JSON_OPTION
 def up(lab_path: Path, name: str | None, epoch: str | None, wait_s: float | None, as_json: bool) -> None:
     """Bring up the boards and links of a lab; they stay up until `hil bench down`.

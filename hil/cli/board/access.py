@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hil.cli.completion import board_names
-from hil.cli.output import JSON_OPTION, clean_lines, print_json, timeout_option
+from hil.cli.output import JSON_OPTION, clean_lines, duration_option, print_json
 from hil.cli.select_bench import attach, bench_option, board_argument, board_of, on_bench, on_board
 from hil.errors import ConfigurationError, HilError
 
@@ -24,7 +24,7 @@ VIA = click.option(
     show_default=True,
     help="Network to use.",
 )
-TIMEOUT = timeout_option("60s", "Time that COMMAND may take.")
+TIMEOUT = duration_option("--timeout", "Time that COMMAND may take.", default="60s")
 
 
 @click.command()

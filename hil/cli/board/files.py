@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hil.cli.output import JSON_OPTION, print_result, timeout_option
+from hil.cli.output import JSON_OPTION, duration_option, print_result
 from hil.cli.select_bench import on_board
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hil.boards.ssh.transfer import Transferred
 
 
-TIMEOUT = timeout_option("15m", "Give up after so long.")
+TIMEOUT = duration_option("--timeout", "Give up after so long.", default="15m")
 
 
 @click.command()

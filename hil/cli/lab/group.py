@@ -158,12 +158,7 @@ Nothing was found that looks like a board. What to plug in:
 
 
 @lab.command()
-@click.option(
-    "-o",
-    "--output",
-    type=OutputFile(),
-    help="Write a first lab file, to be edited.",
-)
+@click.option("-o", "--output", type=OutputFile(), help="Write a first lab file, to be edited.")
 @click.option("--force", is_flag=True, help="Overwrite that file.")
 @click.option("--network", metavar="IFACE", help="Only neighbours on this network interface.")
 @click.option("--hubs", is_flag=True, help="Find also USB hubs that can switch their ports (uhubctl).")
