@@ -6,8 +6,11 @@ Written from eight real lines (tests/data/tegrastats_samples.txt); the traps the
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from hil.boards.jetson.modules import AGX_RAILS
 from hil.errors import DeviceError
 
 # Digits are ASCII and their number is bounded: int() refuses 5000 of them with a ValueError.
@@ -28,7 +31,24 @@ _ZONE = re.compile(
 )
 _RAIL = re.compile(rf"\b(V[A-Z0-9_]+) {_N}(?:mW)?/{_N}(?:mW)?(?:/{_N}(?:mW)?)?")
 GATED_C = -256.0
-AGX_RAILS = ("vdd_gpu_soc", "vdd_cpu_cv", "vin_sys_5v0")
+
+
+class Measured(Protocol):
+    """One reading of a module, from whatever source; None where it was not read."""
+
+    @property
+    def zones_c(self) -> Mapping[str, float]: ...
+    @property
+    def rails_mw(self) -> Mapping[str, float]: ...
+
+
+def flat(reading: Measured, *more: str) -> dict[str, float]:
+    """Return readings by name with the unit in it, as ``Board.sensors``; ``more`` are further fields of ``reading``."""
+    names = ("ram_used_mb", "ram_total_mb", "gpu_load_percent", "gpu_mhz", *more, "board_mw")
+    values = {name: getattr(reading, name) for name in names}
+    readings = {name: float(value) for name, value in values.items() if value is not None}
+    readings |= {f"{name}_c": value for name, value in reading.zones_c.items()}
+    return readings | {f"{name}_mw": float(value) for name, value in reading.rails_mw.items()}
 
 
 @dataclass(frozen=True)
@@ -74,21 +94,7 @@ class Tegrastats:
 
     def sensors(self) -> dict[str, float]:
         """Return flat readings with the unit in the name; only what the line has."""
-        readings: dict[str, float] = {
-            "ram_used_mb": float(self.ram_used_mb),
-            "ram_total_mb": float(self.ram_total_mb),
-        }
-        optional = {
-            "gpu_load_percent": self.gpu_load_percent,
-            "gpu_mhz": self.gpu_mhz,
-            "cpu_load_percent": self.cpu_load_percent,
-            "emc_load_percent": self.emc_load_percent,
-            "board_mw": self.board_mw,
-        }
-        readings.update({name: float(value) for name, value in optional.items() if value is not None})
-        readings.update({f"{name}_c": value for name, value in self.zones_c.items()})
-        readings.update({f"{name}_mw": float(value) for name, value in self.rails_mw.items()})
-        return readings
+        return flat(self, "cpu_load_percent", "emc_load_percent")
 
 
 def parse(line: str) -> Tegrastats:

@@ -8,7 +8,7 @@ environment variable) or ``file:PATH`` (a file that holds it), read when it is n
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -70,26 +70,16 @@ class StripSpec(OutletSpec):
     request_timeout_s: RequestS = 3.0
 
 
-def _has_outlet(kind: Any) -> bool:
-    return kind.outlet is not None
-
-
-def _has_pins(kind: Any) -> bool:
-    return kind.reset is not None
+_SWITCH = OneOfKinds(kinds.OUTLETS, "kind", allowed=lambda kind: kind.outlet is not None)
+_PIN = OneOfKinds(kinds.OUTLETS, "kind", allowed=lambda kind: kind.reset is not None)
 
 
 class SupervisorSpec(Strict):
     """What stands beside the module, outside its Linux."""
 
-    power: Annotated[OutletSpec, OneOfKinds(kinds.OUTLETS, "kind", allowed=_has_outlet)] = Field(
-        description="what switches the board's power"
-    )
-    recovery_pin: Annotated[OutletSpec, OneOfKinds(kinds.OUTLETS, "kind", allowed=_has_pins)] | None = Field(
-        default=None, description="FC_REC of the module"
-    )
-    reset_pin: Annotated[OutletSpec, OneOfKinds(kinds.OUTLETS, "kind", allowed=_has_pins)] | None = Field(
-        default=None, description="SYS_RESET of the module"
-    )
+    power: Annotated[OutletSpec, _SWITCH] = Field(description="what switches the board's power")
+    recovery_pin: Annotated[OutletSpec, _PIN] | None = Field(default=None, description="FC_REC of the module")
+    reset_pin: Annotated[OutletSpec, _PIN] | None = Field(default=None, description="SYS_RESET of the module")
     min_off_s: float = Field(default=3.0, ge=0, le=120, description="seconds without power in a power cycle")
     confirm_within_s: float = Field(
         default=10.0,

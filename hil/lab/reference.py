@@ -141,9 +141,8 @@ def _name(reference: Schema) -> str:
 
 def _keys(definitions: Schema, section: Schema) -> Iterator[Key]:
     properties: Schema = section.get("properties", {})
-    for name in sorted(
-        properties, key=lambda name: "const" not in properties[name]
-    ):  # what names the kind first
+    # what names the kind first
+    for name in sorted(properties, key=lambda name: "const" not in properties[name]):
         prop = properties[name]
         yield Key(
             name=name,
@@ -238,11 +237,8 @@ def _meaning(definitions: Schema, prop: Schema) -> str:
         if "description" in schema:
             return _prose(schema["description"])
     targets = [name for name, _ in _targets(prop)]
-    return (
-        _prose(definitions[targets[0]].get("description", "")).partition("\n\n")[0]
-        if len(targets) == 1
-        else ""
-    )
+    about = definitions[targets[0]].get("description", "") if len(targets) == 1 else ""
+    return _prose(about).partition("\n\n")[0]
 
 
 def _prose(text: str) -> str:
@@ -284,26 +280,18 @@ def _example(text: str, places: Sequence[str]) -> str:
 
 def markdown(parts: Sequence[Section]) -> str:
     """Return sections as Markdown: a heading, where it stands, a table of keys, an example."""
+    import jinja2
+
     known = {section.model: section for section in parts}
 
     def link(match: re.Match[str]) -> str:
         section = known[match[1]]
         return f"[{section.title.rsplit(': ', 1)[-1]}](#{section.anchor})"
 
-    lines: list[str] = []
-    for section in parts:
-        lines += [f"{'###' if section.places else '##'} {section.title}", ""]
-        if section.places:
-            lines += [f"At {', '.join(f'`{place}`' for place in section.places)}.", ""]
-        if section.about:
-            lines += [section.about, ""]
-        lines += ["| key | takes | unit | default | allowed | meaning |", "|---|---|---|---|---|---|"]
-        for key in section.keys:
-            default = "**required**" if key.required else key.default
-            kind = re.sub(r"\{(\w+)\}", link, key.type)
-            cells = (f"`{key.name}`", kind, key.unit, default, key.allowed, key.meaning)
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-        if section.example:
-            lines += ["", "```yaml", section.example.rstrip("\n"), "```"]
-        lines.append("")
-    return "\n".join(lines)
+    def linked(kind: str) -> str:
+        return re.sub(r"\{(\w+)\}", link, kind)
+
+    text = (PACKAGE / "lab" / "reference.md.j2").read_text("utf-8")
+    template = jinja2.Template(text, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    page: str = template.render(sections=parts, linked=linked)
+    return page

@@ -24,10 +24,6 @@ _MODELS: dict[str, type[BaseModel]] = {}
 """Tag ("driver: jetson") to model, of every union that has been built."""
 
 
-def _any_kind(_kind: Any) -> bool:
-    return True
-
-
 @dataclass(frozen=True)
 class OneOfKinds:
     """The union of the models of all installed kinds of ``group``; the word under ``key`` chooses."""
@@ -35,7 +31,7 @@ class OneOfKinds:
     group: str
     key: str
     default: str = ""  # the word that need not be written
-    allowed: Callable[[Any], bool] = _any_kind
+    allowed: Callable[[Any], bool] = lambda _kind: True
 
     def models(self) -> Mapping[str, type[BaseModel]]:
         """Return the model of each kind that may stand here, without those of a package that is broken."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import termios
@@ -10,14 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from hil.boards.console.boot_stages import ESCAPE
-from hil.boards.console.log_search import LogSearch
+from hil.boards.console.boot_stages import ESCAPE, EscapeStripper
 from hil.boards.console.mute import MuteFlag, why_muted
 from hil.core.wait import SYSTEM_CLOCK, Clock, poll_until, wait_until
 from hil.errors import BenchError, DeviceError
 
 _EVERY_S = 0.02
+MATCH_MAX = 4096
+"""The longest match that is surely found, characters."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,6 @@ class LogConsole:
         return self._log
 
     def size(self) -> int:
-        """Return the bytes so far: the offset from which only new text is seen."""
         try:
             return self._log.stat().st_size
         except FileNotFoundError:
@@ -70,7 +72,6 @@ class LogConsole:
             return ""
 
     def tail(self, lines: int = 8) -> str:
-        """Return the last lines, indented, for messages."""
         end = self.text(max(0, self.size() - 4096)).strip().splitlines()[-lines:]
         return "\n".join(f"    {line}" for line in end) or "    (nothing)"
 
@@ -166,3 +167,54 @@ class LogConsole:
         except DeviceError as exc:
             message = f"{exc.message}; it last said:\n{self.tail()}"
             raise DeviceError(message, remedy=f"see {self._log}") from exc
+
+
+class LogSearch:
+    """The text of a log behind an offset, without escape sequences, read as it grows; use it as a context manager."""
+
+    def __init__(self, log: Path, since: int) -> None:
+        self._log = log
+        self._since = since
+        self._file: BinaryIO | None = None  # opened when the log is there
+        self._escapes = EscapeStripper()
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._text = ""
+        self._start = 0  # a match begins here or later; one character before it says whether a line begins
+        self._wanted = ""
+
+    def search(self, wanted: re.Pattern[str]) -> re.Match[str] | None:
+        """Return a match that the new text may have completed; None when there is none yet."""
+        fresh = self._read()
+        if not fresh and wanted.pattern == self._wanted:
+            return None
+        self._wanted = wanted.pattern
+        match = wanted.search(self._text + fresh, self._start)
+        self._text += fresh
+        if not match and len(self._text) > MATCH_MAX + 1:
+            self._text, self._start = self._text[-MATCH_MAX - 1 :], 1
+        return match
+
+    def take(self, match: re.Match[str]) -> None:
+        """Search only behind this match from now on."""
+        if match.end():
+            self._text, self._start = self._text[match.end() - 1 :], 1
+        self._wanted = ""
+
+    def _read(self) -> str:
+        if self._file is None:
+            try:
+                self._file = self._log.open("rb")
+            except FileNotFoundError:
+                return ""
+            self._file.seek(self._since)
+        return self._decoder.decode(self._escapes.strip(self._file.read()).replace(b"\r", b""))
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def __enter__(self) -> LogSearch:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

@@ -118,7 +118,6 @@ class SerialConsole(LogConsole):
         """Open the port and read. BenchError when it is not there; ConfigurationError when its name is no port."""
         self._serial = SerialPort(self.port, baudrate=self._baudrate)
         self._reader.start()
-        self._writer.start()
 
     def close(self) -> None:
         """Stop reading, let go of the port and of the terminals. Idempotent."""

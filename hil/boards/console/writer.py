@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 
 from hil.boards.console.serial_port import SerialPort
-from hil.errors import BenchError, HilError
-
-
-@dataclass
-class _Order:
-    """Bytes to send, and what became of them."""
-
-    data: bytes
-    force: bool = False
-    dropped: bool = False  # nobody waits for it any more
-    done: threading.Event = field(default_factory=threading.Event)
-    error: HilError | None = None
+from hil.errors import BenchError
 
 
 class Writer:
@@ -31,21 +19,15 @@ class Writer:
         """Whether the board listens: set at ``login:``, unset while its firmware runs."""
         self._board = board
         self._port = port
-        self._orders: queue.Queue[_Order | None] = queue.Queue()
-        self._thread = threading.Thread(target=self._run, name=f"console-{board}-out", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"console-{board}-out")
 
     def close(self) -> None:
         """End the thread; what was not sent is not."""
-        self._orders.put(None)
-        if self._thread.ident:
-            self._thread.join(timeout=10.0)
+        self._thread.shutdown(cancel_futures=True)
 
     def post(self, data: bytes) -> None:
         """Send when the way is open, else forget. Never blocks."""
-        self._orders.put(_Order(data))
+        self._thread.submit(self._send_now, data, False)
 
     def send(self, data: bytes, *, force: bool, deadline_s: float) -> None:
         """Send, and wait until it has left.
@@ -54,31 +36,21 @@ class Writer:
         """
         if not (self.open or force):
             raise self._too_early()
-        order = _Order(bytes(data), force)
-        self._orders.put(order)
-        if not order.done.wait(deadline_s):
-            order.dropped = True
+        self._port()  # raises when it is gone
+        order = self._thread.submit(self._send_now, bytes(data), force)
+        try:
+            order.result(deadline_s)
+        except FutureTimeoutError:
+            order.cancel()
             raise BenchError(
                 f"console of {self._board}: {len(data)} bytes did not leave within {deadline_s:g} s",
                 remedy="is flow control on at the adapter or the console server? it must be off",
-            )
-        if order.error:
-            raise order.error
+            ) from None
 
-    def _run(self) -> None:
-        while (order := self._orders.get()) is not None:
-            if not order.dropped:
-                order.error = self._send_now(order)
-            order.done.set()
-
-    def _send_now(self, order: _Order) -> HilError | None:
-        try:
-            if not (self.open or order.force):  # the board was reset while this waited
-                raise self._too_early()
-            self._port().write(order.data)
-        except HilError as exc:
-            return exc
-        return None
+    def _send_now(self, data: bytes, force: bool) -> None:
+        if not (self.open or force):  # the board was reset while this waited
+            raise self._too_early()
+        self._port().write(data)
 
     def _too_early(self) -> BenchError:
         return BenchError(

@@ -1,8 +1,7 @@
-"""The Orin modules: what each is called, which rails it measures, what it may draw.
+"""The Orin modules: what each is called, which rails it measures.
 
 Sources: part numbers and USB identities: NVIDIA's board configurations as jetson_stats and the flashing guide list
-them.  Rails: kernel device trees ``tegra234-p3701`` and ``tegra234-p3767`` (INA3221 at 0x40, 0x41).  Power: module
-data sheets, maximum of the ordinary modes; ``super`` is what JetPack 6.2's MAXN_SUPER allows.
+them.  Rails: kernel device trees ``tegra234-p3701`` and ``tegra234-p3767`` (INA3221 at 0x40, 0x41).
 """
 
 from __future__ import annotations
@@ -23,8 +22,6 @@ class Sku:
     part: str
     name: str
     board_rails: tuple[str, ...]  # their sum is what the module draws; other rails are parts of these
-    max_w: float
-    max_super_w: float | None
     recovery_usb: str  # USB identity in force-recovery mode
 
     def board_mw(self, rails_mw: Mapping[str, float]) -> float | None:
@@ -38,25 +35,17 @@ class Sku:
         return sum(rails_mw[rail] for rail in self.board_rails)
 
 
-def _agx(part: str, name: str, max_w: float, usb: str) -> Sku:
-    return Sku(part, name, AGX_RAILS, max_w, None, usb)
-
-
-def _nano(part: str, name: str, max_w: float, super_w: float, usb: str) -> Sku:
-    return Sku(part, name, NANO_RAILS, max_w, super_w, usb)
-
-
 SKUS: Mapping[str, Sku] = {
-    sku.part: sku
-    for sku in (
-        _agx("p3701-0000", "Jetson AGX Orin developer kit", 60.0, "0955:7023"),
-        _agx("p3701-0004", "Jetson AGX Orin 32 GB", 40.0, "0955:7223"),
-        _agx("p3701-0005", "Jetson AGX Orin 64 GB", 60.0, "0955:7023"),
-        _nano("p3767-0000", "Jetson Orin NX 16 GB", 25.0, 40.0, "0955:7323"),
-        _nano("p3767-0001", "Jetson Orin NX 8 GB", 25.0, 40.0, "0955:7423"),
-        _nano("p3767-0003", "Jetson Orin Nano 8 GB", 15.0, 25.0, "0955:7523"),
-        _nano("p3767-0004", "Jetson Orin Nano 4 GB", 15.0, 25.0, "0955:7623"),
-        _nano("p3767-0005", "Jetson Orin Nano developer kit", 15.0, 25.0, "0955:7523"),
+    part: Sku(part, name, AGX_RAILS if part.startswith("p3701") else NANO_RAILS, usb)
+    for part, name, usb in (
+        ("p3701-0000", "Jetson AGX Orin developer kit", "0955:7023"),
+        ("p3701-0004", "Jetson AGX Orin 32 GB", "0955:7223"),
+        ("p3701-0005", "Jetson AGX Orin 64 GB", "0955:7023"),
+        ("p3767-0000", "Jetson Orin NX 16 GB", "0955:7323"),
+        ("p3767-0001", "Jetson Orin NX 8 GB", "0955:7423"),
+        ("p3767-0003", "Jetson Orin Nano 8 GB", "0955:7523"),
+        ("p3767-0004", "Jetson Orin Nano 4 GB", "0955:7623"),
+        ("p3767-0005", "Jetson Orin Nano developer kit", "0955:7523"),
     )
 }
 

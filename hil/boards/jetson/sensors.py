@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from hil.boards.jetson.modules import Sku
 from hil.boards.jetson.remote_files import BoardFiles
 from hil.boards.jetson.slots import BOOT_ID, RESET_DIRS
+from hil.boards.tegrastats import flat
 from hil.errors import DeviceError
 
 GPU_LOADS = (  # permille
@@ -131,10 +132,6 @@ class Reading:
         """Cooling devices that slow the module down now."""
         return tuple(sorted(n for n, state in self.cooling.items() if state > 0 and n not in NOT_THROTTLING))
 
-    @property
-    def throttled(self) -> bool:
-        return bool(self.throttled_by)
-
     def over_current_since(self, earlier: Reading) -> OverCurrent:
         """Return events since ``earlier``. The counters start at zero at every boot, so only a delta says something."""
         if self.boot_id != earlier.boot_id:
@@ -147,17 +144,7 @@ class Reading:
 
     def sensors(self) -> dict[str, float]:
         """Return flat readings with the unit in the name, as ``Board.sensors``; only what was read."""
-        optional = {
-            "ram_used_mb": self.ram_used_mb,
-            "ram_total_mb": self.ram_total_mb,
-            "gpu_load_percent": self.gpu_load_percent,
-            "gpu_mhz": self.gpu_mhz,
-            "board_mw": self.board_mw,
-        }
-        readings = {name: value for name, value in optional.items() if value is not None}
-        readings.update({f"{name}_c": value for name, value in self.zones_c.items()})
-        readings.update({f"{name}_mw": value for name, value in self.rails_mw.items()})
-        return readings
+        return flat(self)
 
 
 class SysfsSensors:

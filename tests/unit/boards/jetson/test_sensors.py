@@ -123,7 +123,7 @@ def test_flat_readings_carry_their_units_and_have_nothing_for_what_is_gated(tmp_
 
 def test_a_warm_surface_and_a_turning_fan_are_no_throttling(tmp_path: Path) -> None:
     quiet = {"hot-surface-alert": 1, "pwm-fan": 3, "gpu-throttle-alert": 0, "cpufreq-cpu0": 0}
-    assert not look(plant(tmp_path, {**AGX_JP6, **cooling(quiet)})).throttled
+    assert not look(plant(tmp_path, {**AGX_JP6, **cooling(quiet)})).throttled_by
 
 
 def test_a_cooling_device_that_acts_is_throttling_and_is_named(tmp_path: Path) -> None:
