@@ -84,11 +84,6 @@ class Equipment:
     """Leave the board as it was found: without power, or removed. BenchError when it will not."""
 
 
-def no_checks(_spec: Any, _root: Path) -> Iterable[Check]:
-    """Return that there is nothing particular to check."""
-    return ()
-
-
 def answers(_spec: Any, shell: Shell) -> str:
     """Say which system answers, as ``uname`` tells it. DeviceError when it does not."""
     return shell.run(["uname", "-srm"]).stdout.strip()
@@ -106,7 +101,7 @@ class BoardKind(Generic[S]):
     """Make what the keeper owns of a board; it has no power yet. BenchError when e.g. a serial port does not open."""
     identify: Callable[[S, Shell], str] = answers
     """Say who answers over SSH, for ``hil doctor --lab``. HilError when it is not the board that is meant."""
-    checks: Callable[[S, Path], Iterable[Check]] = no_checks
+    checks: Callable[[S, Path], Iterable[Check]] = lambda _spec, _root: ()
     """What else ``hil doctor --lab`` checks for it; the second argument stands for this host's ``/``."""
 
 

@@ -7,6 +7,7 @@ meant: every bound refuses what no terminal or cable does and says what is allow
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -57,15 +58,11 @@ Module = Literal[
     "p3767-0005",
 ]
 
+_NX = "NVIDIA Jetson Orin NX Engineering Reference Developer Kit"
 MODULE_MODEL: dict[str, str] = {
-    "p3701-0000": "NVIDIA Jetson AGX Orin Developer Kit",
-    "p3701-0004": "NVIDIA Jetson AGX Orin Developer Kit",
-    "p3701-0005": "NVIDIA Jetson AGX Orin Developer Kit",
-    "p3767-0000": "NVIDIA Jetson Orin NX Engineering Reference Developer Kit",
-    "p3767-0001": "NVIDIA Jetson Orin NX Engineering Reference Developer Kit",
-    "p3767-0003": "NVIDIA Jetson Orin Nano Developer Kit",
-    "p3767-0004": "NVIDIA Jetson Orin Nano Developer Kit",
-    "p3767-0005": "NVIDIA Jetson Orin Nano Developer Kit",
+    **dict.fromkeys(("p3701-0000", "p3701-0004", "p3701-0005"), "NVIDIA Jetson AGX Orin Developer Kit"),
+    **dict.fromkeys(("p3767-0000", "p3767-0001"), _NX),
+    **dict.fromkeys(("p3767-0003", "p3767-0004", "p3767-0005"), "NVIDIA Jetson Orin Nano Developer Kit"),
 }
 """Module part number to /proc/device-tree/model (without the trailing NUL)."""
 
@@ -351,17 +348,11 @@ class Lab(Strict):
 
     def link(self, name: str) -> LinkSpec:
         """Return the link of that name; KeyError when there is none."""
-        for link in self.links:
-            if link.name == name:
-                return link
-        raise KeyError(name)
+        return {link.name: link for link in self.links}[name]
 
     def spacecraft_of(self, board: str) -> Spacecraft:
         """Return the spacecraft that carries ``board``; KeyError when none does."""
-        for craft in self.spacecraft:
-            if any(b.name == board for b in craft.boards):
-                return craft
-        raise KeyError(board)
+        return {b.name: craft for craft in self.spacecraft for b in craft.boards}[board]
 
 
 def load_lab(path: Path) -> Lab:
@@ -376,11 +367,8 @@ def load_lab(path: Path) -> Lab:
 
 
 def _unique(what: str, names: list[str]) -> None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise fault(what, name, f"the name {name} is used twice; names are unique in a lab")
-        seen.add(name)
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise fault(what, twice[0], f"the name {twice[0]} is used twice; names are unique in a lab")
 
 
 def _connected(nodes: list[str], edges: list[tuple[str, str]]) -> None:

@@ -34,18 +34,10 @@ def routes(lab: Lab, usable: Collection[str] | None = None) -> list[Route]:
     result: list[Route] = []
     ways = _Ways(lab, usable)
     for node in lab.nodes:
-        for destination, path in ways.from_node(node).items():
-            name = path[0]
-            far = 1 - lab.link(name).between.index(node)
-            result.append(
-                Route(
-                    node,
-                    flight_network(lab, destination),
-                    addresses[name][far],
-                    name,
-                    node_address(lab, node),
-                )
-            )
+        source = node_address(lab, node)
+        for destination, (name, *_) in ways.from_node(node).items():
+            gateway = addresses[name][1 - lab.link(name).between.index(node)]
+            result.append(Route(node, flight_network(lab, destination), gateway, name, source))
     return result
 
 

@@ -103,11 +103,6 @@ class OneOfKinds:
         return value
 
 
-def is_tag(step: object) -> bool:
-    """Tell whether a step of pydantic's location is the tag of such a union, which stands in no file."""
-    return step in _MODELS
-
-
 def model_of_tag(step: object) -> type[BaseModel] | None:
     """Return the model that a tag stands for; None for a step that is no tag."""
     return _MODELS.get(step) if isinstance(step, str) else None

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from hil.errors import ConfigurationError
-from hil.lab.unions import is_tag, model_of_tag, owners_of_key
+from hil.lab.unions import model_of_tag, owners_of_key
 
 MAX_DEPTH = 100
 """Levels of lists and sections in a file; a lab file has eight."""
@@ -194,14 +194,14 @@ def _scalars(node: yaml.Node, name: str) -> Iterator[tuple[str, yaml.ScalarNode]
 
 def _explain(root: yaml.Node, error: ErrorDetails, model: type[BaseModel]) -> tuple[int, str, str]:
     """Return (line, key, what is wrong and what is allowed)."""
-    location = [step for step in error["loc"] if not is_tag(step)]
+    location = [step for step in error["loc"] if not model_of_tag(step)]
     key = ".".join(map(str, location)) or "(top level)"
     message = error["msg"].removeprefix("Value error, ")
     line = _follow(root, location)[1]
     if error["type"] == "extra_forbidden":
         message = f"unknown key{_suggest(model, error['loc'])}"
     elif error["type"] == "missing":
-        kind = error["loc"][-2] if len(error["loc"]) > 1 and is_tag(error["loc"][-2]) else ""
+        kind = error["loc"][-2] if len(error["loc"]) > 1 and model_of_tag(error["loc"][-2]) else ""
         message = f"is required with {kind} and missing" if kind else "is required and missing"
         message += f": {meaning}" if kind and (meaning := _meaning(model, error["loc"])) else ""
     elif error["type"] == "rule":
@@ -210,10 +210,6 @@ def _explain(root: yaml.Node, error: ErrorDetails, model: type[BaseModel]) -> tu
         line = _line_of_rule(root, location, rule, error["ctx"]["value"])
     elif error["type"] == "literal_error" and key == "schema" and isinstance(error["input"], int):
         message = f"{error['input']} is of a newer version of this program; this one reads {error['ctx']['expected']}"
-    elif error["type"] == "union_tag_invalid":
-        ctx = error["ctx"]
-        key = f"{key}.{ctx['discriminator'].strip(chr(39))}"
-        message = f"{'is empty' if not ctx['tag'] else repr(ctx['tag']) + ' is none'}; one of {ctx['expected_tags']}"
     elif error["input"] == "":
         wanted = f"one of {error['ctx']['expected']}" if error["type"] == "literal_error" else ""
         wanted = wanted or _meaning(model, error["loc"]) or message
@@ -239,7 +235,7 @@ def _suggest(model: type[BaseModel], location: Sequence[int | str]) -> str:
 
 def _meaning(model: type[BaseModel], location: Sequence[int | str]) -> str:
     """Return what the model says of a key, for people."""
-    while location and (isinstance(location[-1], int) or is_tag(location[-1])):
+    while location and (isinstance(location[-1], int) or model_of_tag(location[-1])):
         location = location[:-1]
     here = _model_at(model, location[:-1])
     if here is None or not location or not (field := _field(here, str(location[-1]))):

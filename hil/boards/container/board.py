@@ -244,7 +244,6 @@ class ContainerSupervisor:
         return PowerState.ON if self._state()["Running"] else PowerState.OFF
 
     def on(self) -> None:
-        """Power on; returns once power is applied and the NICs are plugged, not once it has booted."""
         if self.state() is PowerState.ON:
             return
         with _engine(f"board {self._board.name}: power on"):
@@ -272,7 +271,6 @@ class ContainerSupervisor:
         self.cut()
 
     def cut(self) -> None:
-        """Remove power at once: what was not synced to disk is lost."""
         state = self._state()
         if not state["Running"]:
             return
@@ -293,7 +291,6 @@ class ContainerSupervisor:
         self._note("cut")
 
     def reset(self) -> None:
-        """Cut, then on."""
         self.cut()
         self.on()
 

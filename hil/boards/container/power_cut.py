@@ -8,63 +8,31 @@ back afterwards.  What the OS had synced is on disk; what it had not is lost.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import struct
 from pathlib import Path
 
+from hil.core.command import run
 from hil.errors import BenchError
 
 EXT4_IOC_SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32), include/uapi/linux/ext4.h
 EXT4_GOING_FLAGS_NOLOGFLUSH = 2
 LOOP_MAJOR = 7
 _COPY_TRIES = 5
+COPY_S = 120.0
 
 
 def copy_sparse(source: Path, target: Path, *, size_bytes: int | None = None) -> None:
     """Copy data and keep holes; ``target`` ends up ``size_bytes`` long (default: as long as ``source``).
 
-    On file systems that share extents the copy is immediate.
+    On file systems that share extents the copy is immediate.  BenchError when it cannot be made.
     """
-    with source.open("rb") as reader, target.open("wb") as writer:
-        size = os.fstat(reader.fileno()).st_size
-        if not _clone(reader.fileno(), writer.fileno()):
-            offset = 0
-            while offset < size:
-                try:
-                    offset = os.lseek(reader.fileno(), offset, os.SEEK_DATA)
-                except OSError as exc:
-                    if exc.errno == errno.ENXIO:  # only a hole is left
-                        break
-                    raise
-                end = os.lseek(reader.fileno(), offset, os.SEEK_HOLE)
-                _copy_range(reader.fileno(), writer.fileno(), offset, end)
-                offset = end
-        writer.truncate(size if size_bytes is None else size_bytes)
-
-
-def _clone(source: int, target: int) -> bool:
-    ficlone = 0x40049409
-    try:
-        fcntl.ioctl(target, ficlone, source)
-    except OSError:
-        return False
-    return True
-
-
-def _copy_range(source: int, target: int, start: int, end: int) -> None:
-    offset = start
-    while offset < end:
-        try:
-            done = os.copy_file_range(source, target, end - offset, offset, offset)
-        except OSError as exc:
-            if exc.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-                raise
-            done = os.pwrite(target, os.pread(source, min(1 << 20, end - offset), offset), offset)
-        if done == 0:
-            break
-        offset += done
+    done = run(["cp", "--sparse=auto", "--reflink=auto", str(source), str(target)], timeout_s=COPY_S)
+    if not done.ok:
+        raise BenchError(f"{source} cannot be copied: {done.tail(3)}", remedy="is the disk full?")
+    if size_bytes is not None:
+        os.truncate(target, size_bytes)
 
 
 def snapshot(image: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import asdict
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hil.boards.container.power_cut import copy_sparse
+from hil.core.files import write_atomic
 from hil.core.paths import cache
 from hil.errors import ConfigurationError
 from hil.images.packages import run_tool
@@ -75,8 +75,8 @@ def _make_data_partition(image: Path, board: str, pki: Pki, size_bytes: int) -> 
         ssh.mkdir(parents=True)
         ssh.chmod(0o700)
         tree.chmod(0o755)
-        _put(ssh / "ssh_host_ed25519_key", host_key.private.read_bytes())
-        _put(ssh / "authorized_keys", (pki.ssh_public_line + " harness\n").encode())
+        write_atomic(ssh / "ssh_host_ed25519_key", host_key.private.read_bytes(), mode=0o600, durable=False)
+        write_atomic(ssh / "authorized_keys", f"{pki.ssh_public_line} harness\n", mode=0o600, durable=False)
         with image.open("wb") as file:
             file.truncate(size_bytes)
         # No lazy initialisation: it would write to the partition behind a campaign's back. A small journal and
@@ -84,9 +84,3 @@ def _make_data_partition(image: Path, board: str, pki: Pki, size_bytes: int) -> 
         options = "lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0,nodiscard"
         argv = ["mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-N", "8192", "-J", "size=8", "-E", options]
         run_tool([*argv, "-L", "data", "-d", str(tree), str(image)])
-
-
-def _put(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)

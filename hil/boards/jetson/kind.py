@@ -6,6 +6,7 @@ A stand-in's serial line, power strip and log-in are made by the bench, which fi
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
@@ -96,6 +97,7 @@ def _facts(spec: JetsonBoardSpec, site: Site, console: ConsoleLine) -> JetsonFac
     from hil.boards.ssh.login import PORT, Target
 
     section = spec.jetson
+    facts = partial(JetsonFacts, spec.name, site.spacecraft, spec.module, console=console)
     ways = site.addresses.items()
     if section.stand_in:
         address, outlet = site.strip
@@ -103,13 +105,9 @@ def _facts(spec: JetsonBoardSpec, site: Site, console: ConsoleLine) -> JetsonFac
         power = ShellyGen2Spec(
             kind="shelly-gen2", address=address, outlet=outlet, request_timeout_s=STRIP_TIMEOUT_S
         )
-        return JetsonFacts(
-            name=spec.name,
-            spacecraft=site.spacecraft,
-            module=spec.module,
+        return facts(
             serial=site.facts["serial"],
             targets={via: Target(spec.name, *way, site.pki.ssh_key, host_key) for via, way in ways},
-            console=console,
             supervisor=SupervisorSpec(power=power, min_off_s=0.0, confirm_within_s=STRIP_TIMEOUT_S),
             fidelity=Fidelity.VIRTUAL,
             supervisor_namespace=site.management,
@@ -120,16 +118,12 @@ def _facts(spec: JetsonBoardSpec, site: Site, console: ConsoleLine) -> JetsonFac
     management = Target.of(spec.name, ssh)
     inside = replace(management, port=PORT, jump=None)  # jump host and port are of the way in from the lab
     log_ins = {via: management if via is Via.MANAGEMENT else inside for via in site.addresses}
-    return JetsonFacts(
-        name=spec.name,
-        spacecraft=site.spacecraft,
-        module=spec.module,
+    return facts(
         serial=spec.serial,
         targets={
             via: replace(log_ins[via], namespace=namespace, address=address)
             for via, (namespace, address) in ways
         },
-        console=console,
         supervisor=supervisor,
         usb_path=section.recovery.usb_path if section.recovery else "",
         budgets=section.budgets or BudgetSpec(),

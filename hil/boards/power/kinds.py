@@ -33,11 +33,6 @@ class Surroundings:
     """Objects that several parts of one supervisor share, e.g. a serial port by its name."""
 
 
-def no_devices(_spec: Any) -> tuple[str, ...]:
-    """Return that nothing of this machine is needed."""
-    return ()
-
-
 @dataclass(frozen=True)
 class OutletKind(Generic[S]):
     """One kind of power switch, or of pin; a factory raises ConfigurationError when a password cannot be read."""
@@ -49,7 +44,7 @@ class OutletKind(Generic[S]):
     reset: Callable[[S, Surroundings], ResetPin] | None = None
     """Make the driver of a reset pin.  None: it has no pins."""
     recovery: Callable[[S, Surroundings], RecoveryPin] | None = None
-    devices: Callable[[S], tuple[str, ...]] = no_devices
+    devices: Callable[[S], tuple[str, ...]] = lambda _spec: ()
     """Device files of this machine that it needs; ``hil doctor --lab`` checks that they are there."""
 
 

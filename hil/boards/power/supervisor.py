@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from hil.boards.power.switch import PowerSwitch, RecoveryPin, ResetPin
+from hil.boards.power.switch import ConfirmedSwitch, RecoveryPin, ResetPin
 from hil.boards.protocol import PowerState
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError, HilError
@@ -29,7 +29,7 @@ class PoweredSupervisor:
     def __init__(
         self,
         board: str,
-        switch: PowerSwitch,
+        switch: ConfirmedSwitch,
         *,
         recovery: RecoveryPin | None = None,
         reset: ResetPin | None = None,

@@ -23,25 +23,6 @@ from hil.evidence.sink import NullSink, Sink
 _log = logging.getLogger(__name__)
 
 
-class PowerSwitch(Protocol):
-    """Power of one board."""
-
-    @property
-    def name(self) -> str:
-        """Which switch, for messages, e.g. ``Shelly 192.0.2.10, relay 0``."""
-        ...
-
-    def on(self) -> None:
-        """Power on; returns when the switch says that it is on. BenchError within the deadline."""
-        ...
-
-    def off(self) -> None:
-        """Power off; returns when the switch says that it is off. BenchError within the deadline."""
-        ...
-
-    def state(self) -> PowerState: ...
-
-
 @dataclass(frozen=True)
 class Reading:
     """What a strip says of one outlet."""
@@ -70,7 +51,7 @@ class NoAnswerError(BenchError):
 
 
 class ConfirmedSwitch:
-    """:class:`PowerSwitch` on an outlet: command once, then read back until it is so."""
+    """Power of one board: command its outlet once, then read back until it is so; BenchError at the deadline."""
 
     def __init__(
         self,
