@@ -138,7 +138,7 @@ class Story:
         self.power = state
         self.verbs = PoweredSupervisor(
             "b1",
-            self,
+            cast(Any, self),
             shut_down=self._shut_down,
             shutdown_s=42.0,
             min_off_s=0.0,
