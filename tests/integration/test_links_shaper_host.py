@@ -71,7 +71,6 @@ def test_its_clock_is_ours_to_within_what_was_measured(shaper: LocalShaperHost) 
     with connected(shaper.target) as agent:
         clock = agent.offset(time.monotonic_ns, readings=20)
         assert abs(clock.offset_ns) <= clock.uncertainty_ns  # here both are the same clock
-        assert agent.latest == clock
         assert agent.kernel_release == os.uname().release
 
 

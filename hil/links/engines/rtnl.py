@@ -95,10 +95,8 @@ def nic_up(ifindex: int) -> bytes:
 
 def ingress(ifindex: int) -> bytes:
     """Give a NIC an ingress qdisc, where filters on arriving frames hang."""
-    attributes = [("TCA_KIND", "ingress")]
-    return encoded(
-        tcmsg, RTM_NEWQDISC, NEW, attributes, index=ifindex, handle=INGRESS_HANDLE, parent=TC_H_INGRESS
-    )
+    fields = {"index": ifindex, "handle": INGRESS_HANDLE, "parent": TC_H_INGRESS}
+    return encoded(tcmsg, RTM_NEWQDISC, NEW, [("TCA_KIND", "ingress")], **fields)
 
 
 def redirect(from_ifindex: int, to_ifindex: int) -> bytes:
@@ -110,9 +108,8 @@ def redirect(from_ifindex: int, to_ifindex: int) -> bytes:
     options = cls_matchall.get_parameters({"action": action})
     attributes = [("TCA_KIND", "matchall"), ("TCA_OPTIONS", options)]
     info = (1 << 16) | _ETH_P_ALL_BE  # priority 1, every protocol
-    return encoded(
-        tcmsg, RTM_NEWTFILTER, NEW, attributes, index=from_ifindex, parent=INGRESS_HANDLE, info=info
-    )
+    fields = {"index": from_ifindex, "parent": INGRESS_HANDLE, "info": info}
+    return encoded(tcmsg, RTM_NEWTFILTER, NEW, attributes, **fields)
 
 
 def interfaces(agent: Requester) -> dict[str, int]:

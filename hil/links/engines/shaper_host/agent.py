@@ -10,14 +10,12 @@ import hashlib
 import platform
 import shlex
 import threading
-import time
-from collections.abc import Callable
 from contextlib import suppress
 
 from hil.boards.ssh.login import Target, sudo_failed
 from hil.boards.ssh.shell import SshShell
 from hil.errors import BenchError, HilError
-from hil.links.engines.agent import Agent, ClockOffset
+from hil.links.engines.agent import Agent
 from hil.links.engines.relay import Kind, RelayLine, compile_relay
 
 SILENCE_S = 15
@@ -66,9 +64,8 @@ def install(shell: SshShell) -> str:
 class ShaperHostAgent(Agent):
     """The kernel of a shaper host, over one channel of ``shell``; ``relay`` is the path that :func:`install` returned.
 
-    ``scratch``: in an empty namespace of its own there, to ask what the kernel can do.  A thread reads its clock
-    every two seconds, which also tells the relay that we are there; ``latest`` is the last measured offset.
-    BenchError when the relay does not start.
+    ``scratch``: in an empty namespace of its own there, to ask what the kernel can do.  A thread asks for its
+    clock every two seconds, which tells the relay that we are there.  BenchError when the relay does not start.
     """
 
     own_clock = True
@@ -84,7 +81,6 @@ class ShaperHostAgent(Agent):
         try:
             self._greet()
             self._deadline_s = _ANSWER_S
-            self.latest = self.offset(time.monotonic_ns)
         except BaseException:
             self.close()
             raise
@@ -98,10 +94,6 @@ class ShaperHostAgent(Agent):
                 f"{exc.message}; what it did there it undoes by itself within {SILENCE_S} s",
                 remedy="is the shaper host up, and the way to it? Then bring the bench up again",
             ) from exc
-
-    def offset(self, now_ns: Callable[[], int], *, readings: int = 5) -> ClockOffset:
-        self.latest = super().offset(now_ns, readings=readings)
-        return self.latest
 
     def close(self) -> None:
         """End the relay there and wait up to 3 s until it has undone what it did."""
@@ -118,7 +110,7 @@ class ShaperHostAgent(Agent):
     def _beat(self) -> None:
         with suppress(HilError):  # the next request finds the same, and says it
             while not self._ended.wait(_HEARTBEAT_S):
-                self.offset(time.monotonic_ns)
+                self.clock()
 
     def _failure(self) -> HilError | None:
         said = b""

@@ -12,7 +12,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from pyroute2.netlink.rtnl import (
     RTM_DELLINK,
@@ -92,7 +91,7 @@ def nics(shaper: Agent) -> dict[str, Nic]:
             qdiscs=tuple(
                 (str(q.get_attr("TCA_KIND")), q["handle"]) for q in qdiscs if q["index"] == link["index"]
             ),
-            address_mode=_address_mode(link),
+            address_mode=link.get_nested("IFLA_AF_SPEC", "AF_INET6", "IFLA_INET6_ADDR_GEN_MODE"),
         )
         for link in links
     }
@@ -155,22 +154,24 @@ def check(port: Port, present: Mapping[str, Nic]) -> None:
             f"the shaper host has no NIC {port.nic}",
             remedy=f"its NICs: {usable}; see shaper_host in the lab file",
         )
-    if nic.master:
-        raise ConfigurationError(
-            f"port {port.nic} of the shaper host belongs to a bridge or bond",
-            remedy=f"there: ip link set {port.nic} nomaster",
-        )
-    if port.vlan is None and nic.addresses:
-        raise ConfigurationError(
-            f"port {port.nic} of the shaper host has address {', '.join(nic.addresses)}: "
-            "is it the way to the shaper host?",
-            remedy=f"name another port; or there: ip address flush dev {port.nic}",
-        )
-    if foreign := [kind for kind, handle in nic.qdiscs if handle and kind not in _OURS]:
-        raise ConfigurationError(
-            f"port {port.nic} of the shaper host has queueing discipline {', '.join(foreign)}, which is not ours",
-            remedy=f"there: tc qdisc delete dev {port.nic} {'clsact' if 'clsact' in foreign else 'root'}",
-        )
+    what = f"port {port.nic} of the shaper host"
+    addresses = ", ".join(nic.addresses) if port.vlan is None else ""
+    foreign = [kind for kind, handle in nic.qdiscs if handle and kind not in _OURS]
+    for wrong, message, remedy in (
+        (nic.master, f"{what} belongs to a bridge or bond", f"there: ip link set {port.nic} nomaster"),
+        (
+            addresses,
+            f"{what} has address {addresses}: is it the way to the shaper host?",
+            f"name another port; or there: ip address flush dev {port.nic}",
+        ),
+        (
+            foreign,
+            f"{what} has queueing discipline {', '.join(foreign)}, which is not ours",
+            f"there: tc qdisc delete dev {port.nic} {'clsact' if 'clsact' in foreign else 'root'}",
+        ),
+    ):
+        if wrong:
+            raise ConfigurationError(message, remedy=remedy)
 
 
 def new_vlan(name: str, link: int, vlan: int, mtu: int) -> bytes:
@@ -193,11 +194,9 @@ def delete_link(name: str) -> bytes:
 
 def set_link(index: int, flags: int, mtu: int) -> bytes:
     """Set a NIC up and promiscuous as in ``flags``, and its MTU."""
-    changed = IFF_UP | IFF_PROMISC
-    attributes = [("IFLA_MTU", mtu)]
-    return encoded(
-        ifinfmsg, RTM_NEWLINK, CHANGE, attributes, index=index, flags=flags & changed, change=changed
-    )
+    mask = IFF_UP | IFF_PROMISC
+    fields = {"index": index, "flags": flags & mask, "change": mask}
+    return encoded(ifinfmsg, RTM_NEWLINK, CHANGE, [("IFLA_MTU", mtu)], **fields)
 
 
 def address_mode(index: int, mode: int) -> bytes:
@@ -245,14 +244,5 @@ def no_own_address(shaper: Agent, nic: Nic) -> None:
 
 
 def _plain(shaper: Agent, name: str, profile: Profile) -> None:
-    offload.switch_off(
-        partial(shaper.ioctl, name),
-        name,
-        udp_only=profile == "bulk",
-        undo_first=partial(shaper.undo_ioctl, name),
-    )
-
-
-def _address_mode(link: Any) -> int | None:
-    mode = link.get_nested("IFLA_AF_SPEC", "AF_INET6", "IFLA_INET6_ADDR_GEN_MODE")
-    return None if mode is None else int(mode)
+    ask, undo = partial(shaper.ioctl, name), partial(shaper.undo_ioctl, name)
+    offload.switch_off(ask, name, udp_only=profile == "bulk", undo_first=undo)
