@@ -87,11 +87,6 @@ class BoxRecord:
     schedule: ScheduleRecord | None = None
     clock: ClockOffset | None = None  # of an engine whose clock runs apart from ours
 
-    @property
-    def kernels(self) -> int:
-        """How many kernels share the links."""
-        return 1 + max(link.kernel for link in self.links)
-
     def scheduled(self, name: str) -> bool:
         return self.schedule is not None and name in self.schedule.links
 

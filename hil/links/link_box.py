@@ -113,7 +113,7 @@ class LinkBox:
         with ExitStack() as undo:
             agents = [undo.enter_context(AgentClient(socket_path))]
             record = store.load()
-            for number in range(1, record.kernels):
+            for number in range(1, 1 + max(link.kernel for link in record.links)):
                 agents.append(undo.enter_context(AgentClient(socket_path, number)))
             box = cls(agents, store, record, sink)
             box._exits = undo.pop_all()

@@ -180,7 +180,7 @@ def _silent(box: LinkBox, statuses: Sequence[LinkStatus]) -> list[LinkFigure]:
             arrivals = probe.arrivals()
             meant_up = any(box.commanded(*probe.name, at_ns=arrival.sent_ns).up for arrival in arrivals)
             if arrivals and not meant_up:
-                note = f"commanded down, but {len(arrivals)} of {probe.sent} packets arrive"
+                note = f"commanded down, but {len(arrivals)} of {_SILENCE_PROBES} packets arrive"
                 rows.append(LinkFigure(*probe.name, "state", 0, 1, "up", 0, False, note))
             elif probe.link in followed:
                 rows.append(down(*probe.name, BLOCKED))

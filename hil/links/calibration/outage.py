@@ -38,21 +38,21 @@ class Seen:
     restore_effect_us: float  # from the command to the first packet sent that arrived again
 
 
-def outage(box: LinkBox, probes: Sequence[Probe], *, cycles: int = CYCLES) -> list[LinkFigure]:
-    """Cut and restore the links of ``probes`` under a stream of packets, ``cycles`` times, a few at once."""
+def outage(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
+    """Cut and restore the links of ``probes`` under a stream of packets, five times, a few at once."""
     rows: list[LinkFigure] = []
     names = list(dict.fromkeys(probe.link for probe in probes))
     for start in range(0, len(names), _LINKS_AT_ONCE):
-        group = set(names[start : start + _LINKS_AT_ONCE])
-        rows += _group(box, [probe for probe in probes if probe.link in group], cycles)
+        group = names[start : start + _LINKS_AT_ONCE]
+        rows += _group(box, [probe for probe in probes if probe.link in group])
     return rows
 
 
-def _group(box: LinkBox, probes: Sequence[Probe], cycles: int) -> list[LinkFigure]:
+def _group(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
     states = [box.commanded(*probe.name) for probe in probes]
     slowest_bps = min((state.rate_bps for state in states if state.rate_bps), default=0)
     interval_s = max(_INTERVAL_S, 2 * SMALL_FRAME_B * 8 / slowest_bps if slowest_bps else 0.0)
-    commands = run_cycles(box, probes, cycles=cycles, interval_s=interval_s)
+    commands = run_cycles(box, probes, cycles=CYCLES, interval_s=interval_s)
     time.sleep(max(state.delay_us for state in states) / 1e6 + 0.02)
     rows: list[LinkFigure] = []
     for probe in probes:

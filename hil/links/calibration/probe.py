@@ -87,11 +87,6 @@ class Probe:
     def name(self) -> tuple[str, Direction]:
         return self.link, self.direction
 
-    @property
-    def sent(self) -> int:
-        """Probes sent since :meth:`restart`."""
-        return self._sequence
-
     def restart(self) -> None:
         """Forget what is on its way: numbering starts again, and stragglers are not counted."""
         self._nonce = os.urandom(8)

@@ -63,15 +63,12 @@ def replies(answer: bytes) -> list[Reply]:
     content: list[bytes] = []
     for message in messages(answer):
         _, kind, _, sequence, _ = _HEADER.unpack_from(message)
-        if kind == NLMSG_ERROR:
-            (error,) = struct.unpack_from("=i", message, _HEADER.size)
-            answers.append(Reply(sequence, -error, _extended_text(message) if error else "", tuple(content)))
-            content = []
-        elif kind == NLMSG_DONE:
-            answers.append(Reply(sequence, 0, "", tuple(content)))
-            content = []
-        else:
+        if kind not in (NLMSG_ERROR, NLMSG_DONE):
             content.append(message)
+            continue
+        (error,) = struct.unpack_from("=i", message, _HEADER.size) if kind == NLMSG_ERROR else (0,)
+        answers.append(Reply(sequence, -error, _extended_text(message) if error else "", tuple(content)))
+        content = []
     return answers
 
 

@@ -33,6 +33,7 @@ BURSTY_STEP_US = 20
 """A direction with a burst model gets delays in steps of at least this: every message restarts its chain."""
 _PIECE_S = 2.0  # a large piece would occupy the engine's serial line for too long
 _LEAST_S = 5.0  # but this much in one go
+_WINDOW_NS = 30_000_000_000  # of a file of rows
 _ROUND_S = 0.5
 _LEAD_S = 0.1  # the first rows are with the engine before they are due
 
@@ -52,7 +53,6 @@ class Player:
         *,
         zero_ns: int,
         log_path: Path,
-        window_s: float = 30.0,
         on_error: Callable[[HilError], None] | None = None,
         now_ns: Callable[[], int] | None = None,
     ) -> None:
@@ -62,7 +62,6 @@ class Player:
         self._feeds = [KernelFeed(agent, now_ns=self._now_ns) for agent in box.agents]
         self._source = source
         self._zero_ns = zero_ns
-        self._window_ns = round(window_s * 1e9)
         self._windows = Windows.beside(box.store.path, source.links)
         self._log_path = log_path
         self._counts = AppliedCounts()
@@ -205,7 +204,7 @@ class Player:
 
     def _fetch(self) -> None:
         """Fetch the next window: thinned, kept as a file, and then waiting for the engine."""
-        from_ns, to_ns = self._fetched_ns, self._fetched_ns + self._window_ns
+        from_ns, to_ns = self._fetched_ns, self._fetched_ns + _WINDOW_NS
         before = dict(self._thinner.last)
         rows = self._checked(self._source.window(from_ns, to_ns), from_ns, to_ns)
         changes = self._thinner.changes(rows, before_ns=to_ns)
