@@ -134,13 +134,18 @@ class Agent(ABC):
         _check(self.ask(Kind.PLAN_FORGET), "to forget the schedule")
 
     def _greet(self) -> None:
-        hello = self.ask(Kind.HELLO)
-        (version,) = struct.unpack_from("<H", hello)
-        if version != PROTOCOL_VERSION:
-            raise BenchError(
-                f"the relay speaks protocol {version}, this harness {PROTOCOL_VERSION}",
-                remedy="`hil clean`, then bring the bench up again",
-            )
+        """Learn which kernel answers; the connection is closed when it does not, or in another protocol."""
+        try:
+            hello = self.ask(Kind.HELLO)
+            (version,) = struct.unpack_from("<H", hello)
+            if version != PROTOCOL_VERSION:
+                raise BenchError(
+                    f"the relay speaks protocol {version}, this harness {PROTOCOL_VERSION}",
+                    remedy="`hil clean`, then bring the bench up again",
+                )
+        except BaseException:
+            self.close()
+            raise
         self.kernel_release = hello[4:].decode()
 
     def __enter__(self) -> Self:

@@ -98,11 +98,7 @@ class AgentClient(Agent):
                 f"no link box answers at {socket_path}: {exc.strerror or exc}",
                 remedy="bring the bench up (`hil bench up`)",
             ) from exc
-        try:
-            self._greet()
-        except BaseException:
-            self.close()
-            raise
+        self._greet()
 
     def ask(self, kind: Kind, payload: bytes = b"") -> bytes:
         with self._lock:

@@ -26,11 +26,7 @@ class KernelAgent(Agent):
         argv = [str(compile_relay()), "serve", str(netns.path_of(namespace))]
         self._process = RelayProcess(argv, name="the relay")
         self._line = RelayLine(self._process.sock, name="the relay")
-        try:
-            self._greet()
-        except BaseException:
-            self.close()
-            raise
+        self._greet()
 
     def ask(self, kind: Kind, payload: bytes = b"") -> bytes:
         return self._line.ask(kind, payload)

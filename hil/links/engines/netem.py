@@ -128,7 +128,8 @@ def decode(message: bytes, *, mtus: Mapping[int, int] | None = None) -> tuple[in
         mtu=(mtus or {}).get(parsed["index"], 1500),
         up=loss != PPM,
     )
-    basic, queue = _stats(parsed)
+    basic = parsed.get_nested("TCA_STATS2", "TCA_STATS_BASIC") or {}
+    queue = parsed.get_nested("TCA_STATS2", "TCA_STATS_QUEUE") or {}
     return parsed["index"], Netem(
         state=state,
         delay_ns=delay_ns,
@@ -141,8 +142,7 @@ def decode(message: bytes, *, mtus: Mapping[int, int] | None = None) -> tuple[in
 
 
 def _gemodel(options: Any) -> GilbertElliott | None:
-    loss = options.get_attr("TCA_NETEM_LOSS")
-    ge = loss.get_attr("NETEM_LOSS_GE") if loss else None
+    ge = options.get_nested("TCA_NETEM_LOSS", "NETEM_LOSS_GE")
     if not ge:
         return None
     return GilbertElliott(
@@ -151,13 +151,6 @@ def _gemodel(options: Any) -> GilbertElliott | None:
         loss_bad_ppm=PPM - _ppm(ge["h"]),
         loss_good_ppm=_ppm(ge["k1"]),
     )
-
-
-def _stats(parsed: Any) -> tuple[Any, Any]:
-    stats = parsed.get_attr("TCA_STATS2")
-    if not stats:
-        return {}, {}
-    return stats.get_attr("TCA_STATS_BASIC") or {}, stats.get_attr("TCA_STATS_QUEUE") or {}
 
 
 def share(ppm: int) -> int:

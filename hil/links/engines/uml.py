@@ -120,6 +120,7 @@ class UmlAgent(Agent):
     def _boot(self, *, plugged_in_later: Sequence[str]) -> None:
         """Wait until the relay in it answers, then plug in the cards that the command line had no room for."""
         try:
+            self.ask(Kind.HELLO)  # before the greeting, which would take the console away
             self._greet()
             if plugged_in_later:
                 mconsole.configure(self.directory / _UMID, plugged_in_later, nudge=self.clock)

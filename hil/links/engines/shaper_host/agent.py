@@ -78,12 +78,8 @@ class ShaperHostAgent(Agent):
         self._channel = shell.start(command, timeout_s=_READY_S)
         self._line = RelayLine(self._channel, name=self._target.name)
         self._deadline_s = _READY_S
-        try:
-            self._greet()
-            self._deadline_s = _ANSWER_S
-        except BaseException:
-            self.close()
-            raise
+        self._greet()
+        self._deadline_s = _ANSWER_S
         self._heart.start()
 
     def ask(self, kind: Kind, payload: bytes = b"") -> bytes:
