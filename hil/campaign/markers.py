@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ _ACRONYMS = frozenset({"os", "ai", "gpu", "ssh", "tcp", "uefi", "rauc"})
 class CampaignTest:
     """One test of a campaign."""
 
-    id: str
+    test: str
     title: str
     description: str
     step: str
@@ -41,7 +41,7 @@ class CampaignTest:
             )
         parameters = item.name.removeprefix(name)
         return cls(
-            id=item.nodeid,
+            test=item.nodeid,
             title=title_of(name) + (f" {parameters}" if parameters else ""),
             description=document[0].strip() if document else "",
             step=steps[0] if steps else name.removeprefix("test_"),
@@ -52,16 +52,9 @@ class CampaignTest:
 
     def collected(self, *, selected: bool, absent: str = "") -> CollectedTest:
         """Return the test as evidence has it; ``absent`` says why this lab cannot show it."""
-        return CollectedTest(
-            self.id,
-            self.title,
-            self.description,
-            self.step,
-            self.requirements,
-            self.needs,
-            selected,
-            absent,
-        )
+        facts = asdict(self)
+        del facts["retries"]
+        return CollectedTest(**facts, selected=selected, absent=absent)
 
 
 def check_markers(
@@ -75,14 +68,14 @@ def check_markers(
     seen: set[str] = set()
     for test in tests.values():
         if unknown := [r for r in test.requirements if r not in requirements]:
-            faults.append(f"{test.id}: no requirement {', '.join(unknown)} in {plan_path}")
+            faults.append(f"{test.test}: no requirement {', '.join(unknown)} in {plan_path}")
         for need in test.needs:
             if need not in every_step:
                 steps = ", ".join(sorted(every_step))
-                faults.append(f"{test.id}: needs step {need}, which no test is; steps: {steps}")
+                faults.append(f"{test.test}: needs step {need}, which no test is; steps: {steps}")
             elif need in selected_steps and need not in seen:
                 faults.append(
-                    f"{test.id}: needs step {need}, which does not come before it in the file order"
+                    f"{test.test}: needs step {need}, which does not come before it in the file order"
                 )
         seen.add(test.step)
     if faults:

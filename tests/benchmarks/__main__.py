@@ -139,7 +139,7 @@ def leases(lab: Path) -> Iterator[Figure]:
 
 def infer(lab: Path) -> Iterator[Figure]:
     """The payload's network on every execution provider of this machine."""
-    from hil.workload import ensure_artefacts
+    from hil.workload.artefacts import ensure_artefacts
 
     built = ensure_artefacts()
     yield from inference(built.model.path, built.scene.path)

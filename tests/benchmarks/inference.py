@@ -9,9 +9,11 @@ machine.  With the two files copied there it runs on a Jetson as well.  Exits wi
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,9 +60,8 @@ def inference(model: Path, scene: Path) -> Iterator[Figure]:
     """One tile after another on every provider, compared with the CPU pixel by pixel."""
     import numpy as np
 
-    from hil.workload.model import read_card
-
-    size = read_card(model)["tile"]
+    with zipfile.ZipFile(model) as archive:
+        size = json.loads(archive.read("model.json"))["tile"]
     image = np.load(scene, allow_pickle=False)
     rows, columns = (range(0, n, size) for n in image.shape[1:])
     tiles = np.stack([image[:, r : r + size, c : c + size] for r in rows for c in columns])
@@ -100,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--scene", type=Path, help="scene (.npy); default: the one of the set-up")
     args = parser.parse_args(argv)
     if args.model is None or args.scene is None:
-        from hil.workload import ensure_artefacts
+        from hil.workload.artefacts import ensure_artefacts
 
         built = ensure_artefacts()
         args.model, args.scene = args.model or built.model.path, args.scene or built.scene.path
