@@ -1,4 +1,4 @@
-"""What the virtual lab needs from the host's distribution, declared once, and its installation with apt.
+"""What the virtual lab needs from the host's distribution (``packages.toml``), and its installation with apt.
 
 A package counts as present when what it *provides* is there (a command, a file), not when dpkg knows its
 name: a Docker Engine from another source, or another distribution's packages, are as good and not touched.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,61 +44,13 @@ class HostPackage:
     name: str
     purpose: str
     without: str
-    commands: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
+    commands: Sequence[str] = ()
+    files: Sequence[str] = ()
     """Glob patterns; each must match at least one file.  ``a|b``: either will do."""
 
 
-BOARDS = "lab files, unit tests and reports work; container boards do not"
-BUILDING = "a bench runs from images that were built before; new images cannot be built"
-
-PACKAGES: tuple[HostPackage, ...] = (
-    HostPackage(
-        "docker.io", "container boards (Docker Engine)", BOARDS, commands=("dockerd", "containerd", "runc")
-    ),
-    HostPackage(
-        "user-mode-linux",
-        "netem for the link box where this host's kernel has none",
-        "everything, if this host's kernel has netem; else links cannot be shaped",
-        commands=("linux.uml",),
-        files=("/usr/lib/uml/modules/*/kernel/net/sched/sch_netem.ko*",),
-    ),
-    HostPackage("squashfs-tools", "images of the operating system", BUILDING, commands=("mksquashfs",)),
-    HostPackage("rauc", "signed bundles", BUILDING, commands=("rauc",)),
-    HostPackage("e2fsprogs", "data partitions of container boards", BOARDS, commands=("mkfs.ext4",)),
-    HostPackage("iproute2", "namespaces and NICs of a bench", BOARDS, commands=("ip", "tc")),
-    HostPackage(
-        "util-linux",
-        "entering namespaces, mounting, scheduling priority of the link box",
-        BOARDS,
-        commands=("nsenter", "unshare", "chrt", "mount", "umount", "losetup"),
-    ),
-    HostPackage(
-        "gcc",
-        "the link box's relay, a small static C program",
-        "a relay that was built before",
-        commands=("gcc",),
-    ),
-    HostPackage(
-        "libc6-dev",
-        "headers and static library for the relay",
-        "a relay that was built before",
-        files=("/usr/include/stdio.h", "/usr/lib/*/libc.a|/usr/lib64/libc.a"),
-    ),
-    HostPackage("openssl", "signatures of models and of other artefacts", BUILDING, commands=("openssl",)),
-    HostPackage(
-        "openssh-client",
-        "interactive `hil board shell`; scp, the baseline of `make bench`",
-        "all the rest",
-        commands=("scp", "ssh"),
-    ),
-    HostPackage(
-        "ca-certificates",
-        "downloads of packages over TLS",
-        BUILDING,
-        files=("/etc/ssl/certs/ca-certificates.crt",),
-    ),
-)
+_ROWS = tomllib.loads(Path(__file__).with_name("packages.toml").read_text(encoding="utf-8"))["package"]
+PACKAGES: tuple[HostPackage, ...] = tuple(HostPackage(**row) for row in _ROWS)
 
 
 def provided(

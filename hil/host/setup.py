@@ -31,13 +31,7 @@ from hil.host.engine.dockerd import EngineFiles, get
 if TYPE_CHECKING:
     from docker import DockerClient
 
-INPUTS = (
-    "images",
-    "onboard",
-    "workload",
-    "links/engines/native",
-    "host/packages.py",
-)
+INPUTS = ("images", "onboard", "workload", "links/engines/native", "host/packages.toml")
 """What images, bundles, payload and relay are made from, relative to the package."""
 LOCK_DEADLINE_S = 900.0
 FATAL = ("root", "clock", "kernel-network", "kernel-filesystems", "cgroups", "disk")
@@ -102,26 +96,25 @@ def setup(view: StepView, builders: Builders | None = None) -> SetupResult:
     require_capable_host()
     did: list[str] = []
     inputs = fingerprint()  # first: a source that changes meanwhile makes the next set-up look again
-    with _alone(view):
+    with _alone(view), ExitStack() as stack:
         if packages_missing:
             with _step(view, "host packages", did) as done:
                 done(f"installed {', '.join(packages.install(view.say))}")
-        with ExitStack() as stack:
-            with _step(view, "container engine", did) as done:
-                client = stack.enter_context(engine.engine())
-                found = engine.find()
-                done(f"Docker {found.version} ({'ours' if found.ours else 'yours'})" if found else "")
-            with _step(view, "images and bundles", did) as done:
-                images = builders.images(client, view.say)
-                done(f"board image {images.image.removeprefix('sha256:')[:12]}")
-            with _step(view, "payload", did) as done:
-                payload = builders.payload(view.say)
-                done("model and scene")
-            with _step(view, "link box", did) as done:
-                relay = builders.relay()
-                done("relay compiled")
-            files = [*images.files, *payload.files, *relay.files]
-            _write_stamp(inputs, images.image, files, found.url if found else "")
+        with _step(view, "container engine", did) as done:
+            client = stack.enter_context(engine.engine())
+            found = engine.find()
+            done(f"Docker {found.version} ({'ours' if found.ours else 'yours'})" if found else "")
+        with _step(view, "images and bundles", did) as done:
+            images = builders.images(client, view.say)
+            done(f"board image {images.image.removeprefix('sha256:')[:12]}")
+        with _step(view, "payload", did) as done:
+            payload = builders.payload(view.say)
+            done("model and scene")
+        with _step(view, "link box", did) as done:
+            relay = builders.relay()
+            done("relay compiled")
+        files = [*images.files, *payload.files, *relay.files]
+        _write_stamp(inputs, images.image, files, found.url if found else "")
     return SetupResult(tuple(did), time.monotonic() - start, images.image)
 
 
