@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ from hil.evidence.events import (
     from_record,
 )
 from hil.evidence.model import Verdict
-from hil.evidence.record import EVIDENCE, META
+from hil.evidence.record import EVIDENCE, META, read_json
 from hil.evidence.test_plan import Plan
 
 E = TypeVar("E", bound=Event)
@@ -59,7 +59,6 @@ class RunRecord:
     meta: Mapping[str, Any]
     events: tuple[Event, ...]
     unreadable_lines: int = 0
-    history: tuple[Mapping[str, Any], ...] = field(default=())
 
     @classmethod
     def load(cls, directory: Path) -> RunRecord:
@@ -72,7 +71,7 @@ class RunRecord:
             ) from exc
         start = float(meta.get("mono_start_s", 0.0))
         events, unreadable = read_events(directory / EVIDENCE, start)
-        return cls(directory, meta, tuple(events), unreadable, _history(directory))
+        return cls(directory, meta, tuple(events), unreadable)
 
     @property
     def run_id(self) -> str:
@@ -83,6 +82,12 @@ class RunRecord:
         """The plan as it was when the run started; None when the run has none."""
         path = self.directory / "plan.json"
         return Plan.model_validate_json(path.read_text("utf-8")) if path.is_file() else None
+
+    @cached_property
+    def history(self) -> tuple[Mapping[str, Any], ...]:
+        """Earlier runs of the same plan and lab, the last one first."""
+        runs = read_json(self.directory / "history.json").get("runs")
+        return tuple(r for r in runs if isinstance(r, dict)) if isinstance(runs, list) else ()
 
     @cached_property
     def end(self) -> RunEnded | None:
@@ -132,14 +137,6 @@ def read_events(path: Path, mono_start_s: float) -> tuple[list[Event], int]:
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             unreadable += 1
     return events, unreadable
-
-
-def _history(directory: Path) -> tuple[Mapping[str, Any], ...]:
-    try:
-        runs = json.loads((directory / "history.json").read_text("utf-8"))["runs"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return ()
-    return tuple(r for r in runs if isinstance(r, dict))
 
 
 def _outcomes(run: RunRecord) -> list[TestOutcome]:

@@ -242,6 +242,15 @@ def collect_followed(recorder: Recorder, followed: ArtefactFollowed) -> None:
         recorder.emit(ArtefactLost(followed.source, str(exc)))
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a file of a run; empty when it is missing, torn or something else."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically: a reader sees the old file or the new one, never half of one."""
     write_atomic(path, json.dumps(jsonable(value), indent=2, ensure_ascii=False) + "\n", durable=False)

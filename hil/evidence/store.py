@@ -14,10 +14,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from hil.core import paths
 from hil.core.processes import is_alive
 from hil.errors import ConfigurationError
 from hil.evidence.model import label_of
-from hil.evidence.record import META, jsonable
+from hil.evidence.record import META, jsonable, read_json
 
 STORE = "runs.sqlite"
 RUNS = "runs"
@@ -107,12 +108,10 @@ class RunStore:
             "measurements": measurements_of(result),
             "boards": result.get("boards") or [],
         }
+        names = ("verdict", "reason", "ended_utc", "engine", "fidelity")
         row = {
             "state": state,
-            **{
-                name: result.get(name) or ""
-                for name in ("verdict", "reason", "ended_utc", "engine", "fidelity")
-            },
+            **{name: result.get(name) or "" for name in names},
             "counts": json.dumps(result.get("counts") or {}),
             "summary": json.dumps(summary),
             "report": self._relative(report) if report else "",
@@ -149,26 +148,17 @@ class RunStore:
         """Index run directories that the file does not know; their ids.  Makes a lost file whole again."""
         with self._open() as db:
             known = {row["run_id"] for row in db.execute("SELECT run_id FROM runs")}
-        added: list[str] = []
+        added = []
         for meta_file in sorted((self.out / RUNS).glob(f"*/{META}")):
             directory = meta_file.parent
-            if directory.name in known:
-                continue
-            try:
-                meta = json.loads(meta_file.read_text("utf-8"))
-            except (OSError, ValueError):
+            if directory.name in known or not (meta := read_json(meta_file)):
                 continue
             self.start(meta, directory)
-            try:
-                result = json.loads((directory / "result.json").read_text("utf-8"))
-            except (OSError, ValueError):
-                pass  # still running, or crashed before its report: the next listing tells
-            else:
-                page = directory / "report.html"
-                state = result.get("state") or "finished"
-                self.finish(
-                    directory.name, state=state, result=result, report=page if page.is_file() else None
-                )
+            # Without a result it still runs, or crashed before its report: the next listing tells.
+            if result := read_json(directory / "result.json"):
+                page, state = directory / "report.html", result.get("state") or "finished"
+                report = page if page.is_file() else None
+                self.finish(directory.name, state=state, result=result, report=report)
             added.append(directory.name)
         return added
 
@@ -191,10 +181,8 @@ class RunStore:
     def _mark_crashed(self, db: sqlite3.Connection) -> None:
         for row in db.execute("SELECT run_id, process FROM runs WHERE state = 'running'").fetchall():
             if not is_alive(json.loads(row["process"])):
-                db.execute(
-                    "UPDATE runs SET state = 'crashed' WHERE run_id = ? AND state = 'running'",
-                    (row["run_id"],),
-                )
+                query = "UPDATE runs SET state = 'crashed' WHERE run_id = ? AND state = 'running'"
+                db.execute(query, (row["run_id"],))
 
     def _relative(self, path: Path) -> str:
         """Return ``path`` relative to the store where possible, so that reports/out can be moved as a whole."""
@@ -217,24 +205,18 @@ class RunStore:
 
 def list_runs(out: Path | None = None) -> list[Run]:
     """Return every run, newest first (default: the reports folder of this checkout); crashed ones are recognised."""
-    store = RunStore(_out(out))
-    store.rebuild()
-    return store.runs()
+    return _rebuilt(out).runs()
 
 
 def get_run(run_id: str, out: Path | None = None) -> Run:
     """Return one run by id, unambiguous part of it, or ``last``; ConfigurationError when there is none."""
-    store = RunStore(_out(out))
+    return _rebuilt(out).get(run_id)
+
+
+def _rebuilt(out: Path | None) -> RunStore:
+    store = RunStore(out or paths.reports_out())
     store.rebuild()
-    return store.get(run_id)
-
-
-def _out(out: Path | None) -> Path:
-    if out is not None:
-        return out
-    from hil.core import paths
-
-    return paths.reports_out()
+    return store
 
 
 def measurements_of(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -120,24 +120,21 @@ class Plan(Strict):
 
     @model_validator(mode="after")
     def _references(self) -> Self:
-        ids = [
-            *(r.id for r in self.requirements),
-            *(r.id for r in self.risks),
-            *(c.id for c in self.criteria),
-            *(w.id for w in self.waivers),
-        ]
+        parts: tuple[tuple[Requirement | Risk | Criterion | Waiver, ...], ...]
+        parts = (self.requirements, self.risks, self.criteria, self.waivers)
+        ids = [each.id for part in parts for each in part]
         for twice in {i for i in ids if ids.count(i) > 1}:
             raise ValueError(f"{twice} is used twice; ids are unique in a plan")
         known = {r.id for r in self.requirements}
-        users: list[tuple[str, tuple[str, ...]]] = [
+        users = [
             *((f"risks: {r.id}", r.requirements) for r in self.risks),
             *((f"criteria: {c.id}", c.requirements) for c in self.criteria),
             *((f"waivers: {w.id}", (w.requirement,)) for w in self.waivers),
         ]
         for user, named in users:
-            if unknown := [n for n in named if n not in known]:
+            if unknown := ", ".join(n for n in named if n not in known):
                 raise ValueError(
-                    f"{user}: no requirement {', '.join(unknown)}; requirements: {', '.join(sorted(known))}"
+                    f"{user}: no requirement {unknown}; requirements: {', '.join(sorted(known))}"
                 )
         return self
 
@@ -148,10 +145,7 @@ class Plan(Strict):
 
     def requirement(self, identifier: str) -> Requirement:
         """Return a requirement by its id; KeyError when there is none."""
-        for requirement in self.requirements:
-            if requirement.id == identifier:
-                return requirement
-        raise KeyError(identifier)
+        return {requirement.id: requirement for requirement in self.requirements}[identifier]
 
 
 def load_plan(path: Path) -> Plan:

@@ -27,13 +27,17 @@ class RequirementResult:
 
     requirement: Requirement
     verdict: Verdict
-    covered: bool  # a test names it
     closed: bool
     close_out: str
     """E.g. "closed", "demonstrated (virtual), open", "waived by NCR-1, open", "not covered, open", "open"."""
     reason: str
     tests: tuple[str, ...]
     absent: bool = False  # this lab cannot show it
+
+    @property
+    def covered(self) -> bool:
+        """Whether a test names it."""
+        return bool(self.tests)
 
 
 @dataclass(frozen=True)
@@ -84,14 +88,8 @@ def judge(
     by_id = {r.requirement.id: r for r in requirements}
     criteria = tuple(_criterion(c, by_id) for c in plan.criteria or _default_criteria(plan))
     verdict, reason = _campaign(outcomes, by_id, criteria, findings, fidelity)
-    return CampaignVerdict(
-        verdict=verdict,
-        reason=reason,
-        requirements=requirements,
-        criteria=criteria,
-        findings=tuple(findings),
-        unproven=tuple(_unproven(requirements, fidelity)),
-    )
+    unproven = tuple(_unproven(requirements))
+    return CampaignVerdict(verdict, reason, requirements, criteria, tuple(findings), unproven)
 
 
 def worst(verdicts: Sequence[Verdict]) -> Verdict:
@@ -110,7 +108,7 @@ def _requirement(
     tests = tuple(o.test for o in mine)
 
     def result(verdict: Verdict, close_out: str, reason: str, *, closed: bool = False) -> RequirementResult:
-        return RequirementResult(requirement, verdict, bool(mine), closed, close_out, reason, tests)
+        return RequirementResult(requirement, verdict, closed, close_out, reason, tests)
 
     if not mine:
         if requirement.method == "T":
@@ -124,9 +122,8 @@ def _requirement(
     decisive = next((o for o in mine if o.verdict is verdict), mine[0])
     if verdict is Verdict.PASS:
         if requirement.fidelity_needed == "hardware" and fidelity != "hardware":
-            return result(
-                verdict, f"demonstrated ({fidelity}), open", "needs a repetition on real Orin boards"
-            )
+            reason = "needs a repetition on real Orin boards"
+            return result(verdict, f"demonstrated ({fidelity}), open", reason)
         many = f"{len(mine)} tests" if len(mine) > 1 else "its test"
         return result(verdict, "closed", f"{many} passed", closed=True)
     if verdict is Verdict.FAIL:
@@ -184,7 +181,7 @@ def _campaign(
     if unclear:
         return Verdict.INCONCLUSIVE, _count(unclear, outcomes, "could not be judged")
     not_run = [o for o in outcomes if o.verdict is Verdict.NOT_RUN]
-    if not outcomes or len(not_run) == len(outcomes):
+    if len(not_run) == len(outcomes):
         return Verdict.NOT_RUN, "No test was run."
     if not_run:
         return Verdict.INCONCLUSIVE, _count(not_run, outcomes, "did not run")
@@ -205,7 +202,7 @@ def _count(some: Sequence[TestOutcome], everything: Sequence[TestOutcome], what:
     return f"{len(some)} of {len(everything)} tests {what}. {lead}{first.title}{because}."
 
 
-def _unproven(requirements: Sequence[RequirementResult], fidelity: str) -> list[str]:
+def _unproven(requirements: Sequence[RequirementResult]) -> list[str]:
     """Return one line per requirement that stays open, most serious first."""
     still_open = sorted((r for r in requirements if not r.closed), key=lambda r: WORST_FIRST.index(r.verdict))
     return [f"{r.requirement.id}: {r.requirement.text} ({r.close_out}: {r.reason})" for r in still_open]
