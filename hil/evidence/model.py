@@ -121,24 +121,19 @@ def equals(wanted: Value) -> Limit:
 
 def within(tolerance: float, *, of: float) -> Limit:
     """Return the limit ``of`` plus or minus ``tolerance``, both in the measurement's unit."""
-    return _near(
-        tolerance, of, lambda unit: f"within {format_value(tolerance, unit)} of {format_value(of, unit)}"
-    )
+    return _near(tolerance, of, lambda unit: format_value(tolerance, unit))
 
 
 def within_percent(percent: float, *, of: float) -> Limit:
     """Return the limit ``of`` plus or minus ``percent`` per cent of it."""
-    return _near(
-        abs(of) * percent / 100,
-        of,
-        lambda unit: f"within {format_value(percent)} % of {format_value(of, unit)}",
-    )
+    return _near(abs(of) * percent / 100, of, lambda unit: f"{format_value(percent)} %")
 
 
-def _near(tolerance: float, of: float, words: Callable[[str], str]) -> Limit:
+def _near(tolerance: float, of: float, span: Callable[[str], str]) -> Limit:
     # A hair of slack for binary fractions: 0.3 is within 0.1 of 0.2.
     slack = tolerance * 1e-12 + abs(of) * 1e-15 + 1e-15
-    return Limit(of - tolerance - slack, of + tolerance + slack, words=words)
+    low, high = of - tolerance - slack, of + tolerance + slack
+    return Limit(low, high, words=lambda unit: f"within {span(unit)} of {format_value(of, unit)}")
 
 
 def one_of(allowed: Iterable[Value]) -> Limit:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -84,11 +84,11 @@ class Analysis:
     @cached_property
     def result(self) -> CampaignVerdict:
         """The verdict of the campaign, its requirements and its criteria."""
-        plan, run, findings = self.plan, self.run, _findings(self.run, self.figures)
+        plan, run, findings = self.plan, self.run, tuple(_findings(self.run, self.figures))
         if plan is not None:
             return judge(plan, run.outcomes, fidelity=self.fidelity, day=_day(run), findings=findings)
         text = "The run ended before its plan was written."
-        return CampaignVerdict(Verdict.NOT_RUN, text, (), (), tuple(findings), ())
+        return CampaignVerdict(Verdict.NOT_RUN, text, (), (), findings, ())
 
     @cached_property
     def counts(self) -> Mapping[str, int]:
@@ -158,33 +158,21 @@ def _day(run: RunRecord) -> datetime.date:
         return datetime.datetime.now(datetime.UTC).date()
 
 
-def _findings(run: RunRecord, figures: tuple[LinkFigure, ...]) -> list[Finding]:
-    findings: list[Finding] = []
-    if outside := [figure for figure in figures if not figure.ok]:
-        first = outside[0]
-        findings.append(
-            Finding(
-                Verdict.INCONCLUSIVE,
-                f"The bench is outside tolerance: {first.quantity} of {first.link} {first.direction} is "
-                f"{quantity(first.measured, first.unit)}, commanded {quantity(first.commanded, first.unit)}.",
-                overrides=True,
-            )
-        )
+def _findings(run: RunRecord, figures: tuple[LinkFigure, ...]) -> Iterator[Finding]:
+    if first := next((figure for figure in figures if not figure.ok), None):
+        measured, commanded = (quantity(value, first.unit) for value in (first.measured, first.commanded))
+        text = f"{first.quantity} of {first.link} {first.direction} is {measured}, commanded {commanded}"
+        yield Finding(Verdict.INCONCLUSIVE, f"The bench is outside tolerance: {text}.", overrides=True)
     if violations := violations_of(run):
         many = "a violation" if len(violations) == 1 else f"{len(violations)} violations"
-        findings.append(
-            Finding(Verdict.FAIL, f"The watcher saw {many} of the epoch invariant: {violations[0]}.")
-        )
+        yield Finding(Verdict.FAIL, f"The watcher saw {many} of the epoch invariant: {violations[0]}.")
     if run.state == "crashed":
         done = len({e.test for e in run.of(TestEnded) if not e.retried})
-        findings.append(
-            Finding(Verdict.INCONCLUSIVE, f"The run was killed after {done} of {len(run.outcomes)} tests.")
-        )
+        yield Finding(Verdict.INCONCLUSIVE, f"The run was killed after {done} of {len(run.outcomes)} tests.")
     elif run.end is not None and run.end.configuration_error:
-        findings.append(Finding(Verdict.NOT_RUN, f"Configuration error: {run.end.configuration_error}"))
+        yield Finding(Verdict.NOT_RUN, f"Configuration error: {run.end.configuration_error}")
     elif run.end is not None and run.end.interrupted:
-        findings.append(Finding(Verdict.INCONCLUSIVE, f"The run was cut short: {run.end.interrupted}."))
-    return findings
+        yield Finding(Verdict.INCONCLUSIVE, f"The run was cut short: {run.end.interrupted}.")
 
 
 def _statistics(run: RunRecord, plan: Plan | None, verdict: Verdict) -> Statistics:
@@ -193,9 +181,8 @@ def _statistics(run: RunRecord, plan: Plan | None, verdict: Verdict) -> Statisti
     past = [h for h in run.history if h.get("same_inputs")]
     verdicts = [str(h.get("verdict") or "") for h in past] + [verdict.value]
     conclusive = [v for v in verdicts if v in CONCLUSIVE]
-    commits = {h.get("commit") for h in past if h.get("verdict") in CONCLUSIVE and h.get("commit")} | {
-        (run.meta.get("git") or {}).get("commit")
-    }
+    commits = {h.get("commit") or None for h in past if h.get("verdict") in CONCLUSIVE}
+    commits.add((run.meta.get("git") or {}).get("commit"))
     passes, runs = conclusive.count(Verdict.PASS.value), len(conclusive)
     return Statistics(
         passes=passes,
@@ -225,11 +212,9 @@ def _next_steps(result: CampaignVerdict, statistics: Statistics) -> list[str]:
     if hardware:
         many = plural(len(hardware), "requirement")
         steps.append(f"Repeat on real Orin boards: {many} demonstrated here need hardware to be closed.")
-    uncovered = [
-        r.requirement.id for r in result.requirements if not r.covered and r.requirement.method == "T"
-    ]
-    if uncovered:
-        steps.append(f"Write a test for {', '.join(uncovered)}: no test of this campaign names it.")
+    testable = (r for r in result.requirements if r.requirement.method == "T")
+    if uncovered := ", ".join(r.requirement.id for r in testable if not r.covered):
+        steps.append(f"Write a test for {uncovered}: no test of this campaign names it.")
     for absent in (r for r in result.requirements if r.absent):
         steps.append(f"Run {absent.requirement.id} in another lab: {absent.reason}.")
     if result.verdict is Verdict.PASS and statistics.still_needed:

@@ -50,6 +50,9 @@ def html_of(analysis: Analysis) -> str:
 def _context(analysis: Analysis) -> dict[str, Any]:
     run, result, lanes = analysis.run, analysis.result, lanes_of(analysis.run)
     shown = lanes.shown
+    notes = [
+        e for e in run.events if isinstance(e, BenchRetried | ConsolePort | PowerAnswerLost | LeftoverFound)
+    ]
     return {
         "a": analysis,
         "run": run,
@@ -69,20 +72,15 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "scaled": scaled_rates(analysis.scaled),
         "summary": calibration_summary(analysis.figures),
         "calibration": calibration_section(analysis.figures),
-        "schedules": [
-            (e, href(run.directory, e.file, f"{ARTEFACTS}/{e.file}")) for e in run.of(LinkSchedule)
-        ],
+        "schedules": run.of(LinkSchedule),
+        "log_of": lambda e: href(run.directory, e.file, f"{ARTEFACTS}/{e.file}"),
         "watch": run.of(WatchSummary),
         "inference": run.of(InferenceFinished),
         "pictures": _pictures(analysis),
         "consoles": _consoles(analysis),
         "artefacts": run.of(ArtefactStored),
         "lost": run.of(ArtefactLost),
-        "bench_notes": [
-            e
-            for e in run.events
-            if isinstance(e, BenchRetried | ConsolePort | PowerAnswerLost | LeftoverFound)
-        ],
+        "bench_notes": notes,
         "phases": [e for e in run.of(BenchUp) if e.phases_s],
         "epoch": run.last(OrbitEpoch),
         "violations": violations_of(run),

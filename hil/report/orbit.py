@@ -99,9 +99,8 @@ def _facts(epoch: OrbitEpoch | None, links: Sequence[LinkLane]) -> list[tuple[st
         if planned:
             up = sum(link.phases[0].category in CARRIES for link in planned)
             moved = sum(len(link.steady) > 1 for link in planned)
-            facts.append(
-                (name, f"{up} of {len(planned)} up at the start; {moved or 'none'} changed during the run")
-            )
+            text = f"{up} of {len(planned)} up at the start; {moved or 'none'} changed during the run"
+            facts.append((name, text))
     return [(name, text) for name, text in facts if text]
 
 

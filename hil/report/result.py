@@ -67,10 +67,8 @@ def result_of(analysis: Analysis) -> dict[str, Any]:
         "tests": [
             {
                 "id": o.test,
-                **_chosen(
-                    o, "title", "step", "verdict", "blame", "message", "remedy", "duration_s", "retries"
-                ),
-                "requirements": list(o.requirements),
+                **_chosen(o, "title", "step", "verdict", "blame", "message", "remedy"),
+                **_chosen(o, "duration_s", "retries", "requirements"),
                 "measurements": [
                     _chosen(m, "name", "value", "unit", "limit", "ok") | {"dimensions": m.dimensions}
                     for m in o.measurements

@@ -164,9 +164,8 @@ def _board(canvas: _Timeline, lane: Lane) -> None:
                 canvas.line("", x, top - 1, x, top + height + 1)
                 canvas.text("", x + 3, top + height - 4, mark.label)
         else:  # a stage that the console showed
-            canvas.path(
-                "fault" if mark.kind == "trouble" else "route", x, top + height, "l-3 5 h6 z", tip=tip
-            )
+            css = "fault" if mark.kind == "trouble" else "route"
+            canvas.path(css, x, top + height, "l-3 5 h6 z", tip=tip)
     for claim in lane.claims:
         canvas.bar(claim, top + height + 1.5, CLAIM, f"claim {claim.category}")
     canvas.y += height + CLAIM + GAP

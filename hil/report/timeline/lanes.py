@@ -74,10 +74,9 @@ class Lanes:
 
     def busy(self, start_s: float, end_s: float) -> bool:
         """Whether anything happened on a board or a link in this interval."""
-        bars = [b for lane in self.boards for b in (*lane.bars, *lane.off)]
-        return any(b.within(start_s, end_s) for b in bars) or any(
-            link.busy(start_s, end_s) for link in self.links
-        )
+        bars = (b for lane in self.boards for b in (*lane.bars, *lane.off))
+        links = (link.busy(start_s, end_s) for link in self.links)
+        return any(b.within(start_s, end_s) for b in bars) or any(links)
 
     @property
     def shown(self) -> Lanes:
