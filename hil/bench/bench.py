@@ -28,7 +28,7 @@ from hil.bench.state import (
 )
 from hil.core.command import Progress, silent
 from hil.core.processes import families, identify, memory_b
-from hil.core.wait import wait_until
+from hil.core.wait import poll_until, wait_until
 from hil.errors import BenchError, ConfigurationError, HarnessError, HilError
 from hil.evidence.events import BenchUp
 from hil.evidence.sink import NullSink, Sink
@@ -184,26 +184,20 @@ class Bench:
             )
 
     def _wait_up(self, keeper: subprocess.Popen[bytes], progress: Progress) -> BenchState:
-        told = ""
-
-        def poll() -> BenchState | None:
-            nonlocal told
+        shown = ""
+        deadline_s = UP_DEADLINE_S + (self.lease_wait_s or 0.0)
+        for _ in poll_until(deadline_s):
+            has_ended = keeper.poll() is not None  # asked first, so that what is read then is its last word
             state = read_state(self.name)
-            if state and state.step != told:
-                told = state.step
-                _log.debug("bench %s: keeper: %s", self.name, told)
-                progress(told)
-            if state and state.status == "failed":
-                raise _Failed(state)
-            if keeper.poll() is not None:
-                raise _Failed(read_state(self.name))
-            return state if state and state.status == "up" else None
-
-        try:
-            deadline_s = UP_DEADLINE_S + (self.lease_wait_s or 0.0)
-            return wait_until(poll, what=f"bench {self.name} to come up", deadline_s=deadline_s)
-        except _Failed as exc:
-            raise _told_by_keeper(exc.state, keeper_log(self.name)) from None
+            if state and state.step != shown:
+                shown = state.step
+                _log.debug("bench %s: keeper: %s", self.name, shown)
+                progress(shown)
+            if has_ended or (state and state.status == "failed"):
+                raise _told_by_keeper(state, keeper_log(self.name))
+            if state and state.status == "up":
+                return state
+        raise BenchError(f"waited {deadline_s:g} s for bench {self.name} to come up")
 
     def _open(self) -> None:
         """Make the objects that drive the boards and links of this bench from this process."""
@@ -248,14 +242,6 @@ def require_root() -> None:
             "the virtual lab needs root: it makes network namespaces, NICs and loop devices",
             remedy="run as root; `make unit` and `hil lab validate` work without",
         )
-
-
-class _Failed(Exception):
-    """The keeper gave up (not a HilError, so that the wait ends at once)."""
-
-    def __init__(self, state: BenchState | None) -> None:
-        super().__init__()
-        self.state = state
 
 
 def _told_by_keeper(state: BenchState | None, log: Path) -> HilError:

@@ -7,6 +7,7 @@ import time
 from bisect import bisect_right
 from datetime import datetime
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,9 +92,8 @@ class OrbitClock:
         return constellation_of(self.lab)
 
     @cached_property
-    def _topology(self) -> tuple[list[float], list[frozenset[str]]]:
-        changes = self.plan.topology()
-        return [at_s for at_s, _ in changes], [links for _, links in changes]
+    def _topology(self) -> list[tuple[float, frozenset[str]]]:
+        return self.plan.topology()
 
     def now_s(self) -> float:
         """Return seconds since the epoch."""
@@ -101,8 +101,8 @@ class OrbitClock:
 
     def tracked(self, at_s: float) -> frozenset[str]:
         """Return links following the orbit that can be used at a moment, a fade that passes aside."""
-        moments, links = self._topology
-        return links[max(0, bisect_right(moments, at_s) - 1)]
+        latest = bisect_right(self._topology, at_s, key=itemgetter(0)) - 1
+        return self._topology[max(0, latest)][1]
 
     def usable(self) -> frozenset[str]:
         """Return links, fixed ones included, that can be used now and still can when ``LEAD_S`` have passed."""

@@ -12,7 +12,7 @@ import os
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from hil.core.processes import PROC, boot_id, is_gone, started
@@ -178,9 +178,8 @@ def utc(moment: datetime | None) -> str:
 
 def span(seconds: float) -> str:
     """``1 h 23 min``, ``4 min 10 s``, ``12 s``."""
-    whole = timedelta(seconds=max(0, round(seconds)))
-    hours, rest = divmod(int(whole.total_seconds()), 3600)
-    minutes, secs = divmod(rest, 60)
+    minutes, secs = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {secs} s" if minutes else f"{secs} s"

@@ -175,18 +175,13 @@ def _cgroups(root: Path) -> tuple[int, tuple[str, ...]]:
 
 def _memory(root: Path) -> dict[str, int]:
     """Return bytes by name, from /proc/meminfo."""
-    found = {}
-    for line in text_of(root / "proc/meminfo").splitlines():
-        name, _, value = line.partition(":")
-        if value.strip().endswith("kB"):
-            found[name] = int(value.split()[0]) * 1024
-    return found
+    lines = re.finditer(r"^(\w+): +(\d+) kB$", text_of(root / "proc/meminfo"), re.MULTILINE)
+    return {line[1]: int(line[2]) * 1024 for line in lines}
 
 
 def _free_disk(directory: Path) -> int:
-    while not directory.exists():
-        directory = directory.parent
-    return shutil.disk_usage(directory).free
+    there = next(place for place in (directory, *directory.parents) if place.exists())
+    return shutil.disk_usage(there).free
 
 
 if __name__ == "__main__":
