@@ -157,14 +157,11 @@ class Bench:
         """Let go of the bench; a bench that this object brought up (without ``keep``) goes down, as by :func:`down`."""
         self._stack.close()
 
-    def _is_dying(self) -> bool:
-        """Whether the keeper was killed and only its last thread still holds the lock; then until it has ended."""
+    def _start_keeper(self, *, keep: bool) -> subprocess.Popen[bytes]:
         from hil.bench.leftovers import live_benches
 
-        return self.name not in live_benches()
-
-    def _start_keeper(self, *, keep: bool) -> subprocess.Popen[bytes]:
-        if is_live(self.name) and not self._is_dying():
+        # The lock of a keeper that was killed is free once its last thread has ended, which is waited for here.
+        if is_live(self.name) and self.name in live_benches():
             raise up_already(self.name)
         shutil.rmtree(bench_dir(self.name), ignore_errors=True)
         bench_dir(self.name).mkdir(parents=True)
@@ -215,10 +212,8 @@ class Bench:
             board: ConsoleLine(line["board_tty"], line["url"], Path(line["log"]))
             for board, line in self.state.consoles.items()
         }
-        self.boards = dict(
-            boards_of(
-                self.plumbing, self._client, self.state.hardware_image, consoles, ensure_pki(), self.sink
-            )
+        self.boards = boards_of(
+            self.plumbing, self._client, self.state.hardware_image, consoles, ensure_pki(), self.sink
         )
         self.links = self._stack.enter_context(LinkBox.attach(link_socket(self.name), sink=self.sink))
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hil.bench.plumbing import netlink
 from hil.core import netns
 from hil.errors import BenchError
-
-if TYPE_CHECKING:
-    from hil.lab.shaper_host import ShaperHostSpec
-    from hil.links.link_box import End, Wire
+from hil.lab.shaper_host import ShaperHostSpec
+from hil.links.link_box import End, Wire
 
 _ALIAS = "testbed link NIC, else called "
 """On a NIC that was taken, with the name it had: a killed bench's comes back to the host under its link's name."""
@@ -24,9 +22,8 @@ class HostNics:
 
     def __init__(self, section: ShaperHostSpec | None) -> None:
         self._section = section
-        self._taken: dict[
-            str, tuple[End, str, int]
-        ] = {}  # where it is, and the MAC address and MTU that it had
+        # NIC: where it is, and the MAC address and MTU that it had
+        self._taken: dict[str, tuple[End, str, int]] = {}
 
     def take(self, wires: Sequence[Wire]) -> None:
         """Every link's two NICs into their nodes' namespaces, named as there. BenchError when one is not there."""
@@ -40,10 +37,8 @@ class HostNics:
     def give_back(self) -> None:
         """All that were taken, before their namespaces go: a VLAN would go with them."""
         for near, (end, mac, mtu) in list(self._taken.items()):
-            with (
-                suppress(BenchError),
-                netlink(end.namespace) as ip,
-            ):  # its namespace may be gone, and it with it
+            # Its namespace may be gone, and it with it.
+            with suppress(BenchError), netlink(end.namespace) as ip:
                 if found := ip.link_lookup(ifname=end.ifname):
                     ip.link("set", index=found[0], state="down")
                     ip.link("set", index=found[0], ifname=near, ifalias="", address=mac, mtu=mtu)

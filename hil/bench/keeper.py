@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -45,10 +45,11 @@ from hil.bench.state import (
 from hil.core.log import log_file
 from hil.errors import BenchError, HarnessError, HilError
 from hil.host.engine.engine import engine
-from hil.images.images import ensure_images
+from hil.images.images import Images, ensure_images
 from hil.images.pki import ensure_pki
 from hil.images.recipes import recipe_of
 from hil.lab.model import load_lab
+from hil.leases.leases import Lease, Leases
 from hil.links.link_box import LinkBox
 from hil.links.schedule.player import Player
 from hil.links.wires import ShaperHost, Wire
@@ -57,11 +58,8 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
     from hil.bench.orbit_clock import OrbitClock
-    from hil.images.images import Images
-    from hil.leases.leases import Lease
 
 _log = logging.getLogger(__name__)
-
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -149,8 +147,7 @@ class Keeper:
             hardware_image=images.hardware_image_id,
             power_modes=modes,
             consoles={
-                board: {"board_tty": line.board_tty, "url": line.url, "log": str(line.log)}
-                for board, line in equipment.consoles.items()
+                name: asdict(line) | {"log": str(line.log)} for name, line in equipment.consoles.items()
             },
         )
 
@@ -218,8 +215,6 @@ class Keeper:
 
     def _lease(self, stack: ExitStack) -> Lease:
         """The right to use the boards: had before anything of theirs is touched, given back after everything."""
-        from hil.leases.leases import Leases
-
         lease = stack.enter_context(
             Leases().take(
                 lease_keys(self.lab, self.state.name),
@@ -241,7 +236,7 @@ class Keeper:
         if orbit:
             orbit.zero_ns = time.monotonic_ns()
             orbit.save(orbit_file(name))
-            Player(box, orbit, zero_ns=orbit.zero_ns, log_path=schedule_log(name), on_error=_say).start()
+            Player(box, orbit, zero_ns=orbit.zero_ns, log_path=schedule_log(name), on_error=_note).start()
             usable = orbit.usable
         stack.callback(Router(routing, lambda: usable() - box.cut_links(), routes_log(name)).close)
 
@@ -270,9 +265,8 @@ def _wires(plumbing: Plumbing, orbit: OrbitClock | None) -> list[Wire]:
     return plumbing.wires({row.link: row for row in orbit.window(0, 0)} if orbit else {})
 
 
-def _say(error: HilError) -> None:
-    """Into the keeper's log: the links stay as they are, and calibration or the campaign will meet them."""
-    print(f"schedule: {error}", file=sys.stderr, flush=True)
+def _note(error: HilError) -> None:
+    _log.error("schedule: %s", error)  # links stay as they are: calibration or the campaign will meet them
 
 
 def _asked_to_stop(number: int, frame: object) -> None:

@@ -15,12 +15,11 @@ from hil.evidence.events import (
     PhaseInterval,
     RoutesChanged,
 )
-from hil.evidence.record import META
+from hil.evidence.record import META, Recorder
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
     from hil.bench.orbit_clock import OrbitClock
-    from hil.evidence.record import Recorder
 
 
 def record_sky(bench: Bench, recorder: Recorder) -> None:

@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hil.boards.protocol import Via
 from hil.core import netns
@@ -23,10 +23,8 @@ from hil.errors import BenchError
 from hil.lab.addressing import board_addresses, link_addresses, node_address
 from hil.lab.model import Lab, LinkSpec
 from hil.links.link_box import End, Wire
+from hil.links.schedule.windows import ScheduleRow
 from hil.links.state import LinkState
-
-if TYPE_CHECKING:
-    from hil.links.schedule.windows import ScheduleRow
 
 PREFIX = "hil."
 FLIGHT_NIC = "mgbe0"

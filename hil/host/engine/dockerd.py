@@ -118,22 +118,18 @@ def stop(files: EngineFiles, daemon: ProcessId) -> None:
 
 def sweep(files: EngineFiles) -> None:
     """Take away what is left of our engine when no dockerd runs: processes, mounts, sockets."""
-    end_strays(files)
-    for mount in mounts_under(files.data, files.exec_root):
-        unmount(mount)
-    shutil.rmtree(files.exec_root, ignore_errors=True)  # run-time state only
-    for stale in (files.record, files.socket, files.pidfile):
-        stale.unlink(missing_ok=True)
-
-
-def end_strays(files: EngineFiles) -> None:
-    """End what a dockerd that was killed left: containerd, shims, and the containers, which outlive both."""
+    # A dockerd that was killed leaves containerd and shims, and the containers, which outlive both.
     for who, name in own_processes(files):
         with suppress(HilError):
             end(who, what=f"{name} of our engine")
     for who in container_processes(files):
         with suppress(HilError):
             end(who, what="a container of our engine", term_s=0.0)
+    for mount in mounts_under(files.data, files.exec_root):
+        unmount(mount)
+    shutil.rmtree(files.exec_root, ignore_errors=True)  # run-time state only
+    for stale in (files.record, files.socket, files.pidfile):
+        stale.unlink(missing_ok=True)
 
 
 def container_processes(files: EngineFiles, proc: Path = PROC) -> list[ProcessId]:
