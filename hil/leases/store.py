@@ -103,7 +103,6 @@ class Session:
     def __init__(self, connection: sqlite3.Connection, here: Origin) -> None:
         self._db = connection
         self._here = here
-        self._cached: tuple[int, list[LeaseEntry]] | None = None
 
     @contextmanager
     def write(self, *, durable: bool = False) -> Iterator[None]:
@@ -116,21 +115,16 @@ class Session:
         except BaseException:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            self._cached = None
             raise
 
     def entries(self) -> list[LeaseEntry]:
         """Return every lease and every position in the queue, by id; also those whose term is over."""
-        version = int(self._db.execute("PRAGMA data_version").fetchone()[0])
-        if self._cached is None or self._cached[0] != version:
-            # Between the version and the rows somebody may have written: then the next look reads again.
-            rows = self._db.execute(
-                "SELECT claims.*, at_s FROM claims LEFT JOIN sightings ON sightings.claim = claims.id "
-                "AND sightings.clock = ? AND sightings.renewals = claims.renewals ORDER BY id",
-                (_clock(self._here),),
-            )
-            self._cached = version, [_entry(row) for row in rows]
-        return self._cached[1]
+        rows = self._db.execute(
+            "SELECT claims.*, at_s FROM claims LEFT JOIN sightings ON sightings.claim = claims.id "
+            "AND sightings.clock = ? AND sightings.renewals = claims.renewals ORDER BY id",
+            (_clock(self._here),),
+        )
+        return [_entry(row) for row in rows]
 
     def entry(self, entry_id: int) -> LeaseEntry:
         """Return one of them. Raises BenchError when it is gone."""
@@ -149,7 +143,6 @@ class Session:
 
     def enter(self, entry: LeaseEntry) -> int:
         """Put an entry into the queue; return its id."""
-        self._cached = None  # here and below: data_version tells of others' writes only
         row = {name: getattr(entry, name) for name in _PLAIN} | {
             "by_person": entry.by_person,
             "boards": json.dumps(sorted(entry.boards)),
@@ -163,7 +156,6 @@ class Session:
 
     def grant(self, entry: LeaseEntry, now_s: float) -> None:
         """Turn a position in the queue into a lease.  HarnessError when a board is held after all (a bug of ours)."""
-        self._cached = None
         try:
             nested = entry.within is not None
             self._db.executemany(
@@ -178,7 +170,6 @@ class Session:
 
     def renew(self, entry_id: int, now_s: float, *, ttl_s: float | None = None) -> None:
         """Begin the entry's term again, on the clock of this process."""
-        self._cached = None
         self._db.execute(
             "UPDATE claims SET renewed_s = ?, renewals = renewals + 1, renewed_utc = ?, place = ?, "
             "ttl_s = coalesce(?, ttl_s) WHERE id = ?",
@@ -187,19 +178,16 @@ class Session:
 
     def hand(self, entry_id: int, pid: int, start_ticks: int) -> None:
         """Make another process of this machine the holder."""
-        self._cached = None
         self._db.execute(
             "UPDATE claims SET pid = ?, start_ticks = ? WHERE id = ?", (pid, start_ticks, entry_id)
         )
 
     def drop(self, ids: Iterable[int]) -> None:
         """Remove entries; those that are not there any more are no error."""
-        self._cached = None
         self._db.executemany("DELETE FROM claims WHERE id = ?", [(entry_id,) for entry_id in ids])
 
     def note_sightings(self, entries: Iterable[LeaseEntry], now_s: float) -> None:
         """Remember when an entry made on another clock was first seen as it is."""
-        self._cached = None
         self._db.executemany(
             "INSERT OR REPLACE INTO sightings VALUES (?, ?, ?, ?)",
             [(c.id, _clock(self._here), c.renewals, now_s) for c in entries],
