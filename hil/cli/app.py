@@ -44,7 +44,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "runs": ("hil.cli.runs", "List past runs and open their reports."),
     "completion": ("hil.cli.completion", "Print the script for completion in your shell."),
     "version": ("hil.cli.host", "Show the versions of this program and of its host."),
-    "help": ("hil.cli.help", "Show the help of a command."),
+    "help": ("hil.cli.host", "Show the help of a command."),
 }
 """Name to (module, first line of its help): what `hil --help` prints without importing a command."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from hil.cli.completion import bench_names, spacecraft_names
+from hil.cli.completion import spacecraft_names
 from hil.cli.output import QUIET, VERBOSE, Progress, lab_option
+from hil.cli.select_bench import bench_option
 from hil.core import paths
 from hil.errors import ConfigurationError
 
@@ -25,13 +25,7 @@ def campaign() -> None:
 @campaign.command("run", context_settings=PASS_ON)
 @click.argument("plan_dir", metavar="PLAN", type=click.Path(path_type=Path))
 @lab_option("Lab file to bring up for this run, or the name of a shipped one, e.g. virtual.")
-@click.option(
-    "--bench",
-    "bench_name",
-    metavar="NAME",
-    shell_complete=bench_names,
-    help="Bench that is up to use instead.",
-)
+@bench_option("Bench that is up to use instead.")
 @click.option(
     "--on",
     metavar="SC1,SC2",
@@ -66,35 +60,6 @@ def run_campaign(
     Exit code: 0 PASS   1 FAIL   2 configuration error   3 INCONCLUSIVE
     """
     plan_dir, lab_path = paths.plan_folder(plan_dir), paths.lab_file(lab_path) if lab_path else None
-    check_arguments(plan_dir, lab_path, bench_name, choices["on"], choices["split"])
-    if not bench_name:
-        prepare()
-    chosen: list[str] = []
-    for option, value in choices.items():
-        if value:
-            chosen += [f"--hil-{option.replace('_', '-')}", value]
-    if no_clean:
-        chosen.append("--hil-no-clean")
-    meta = click.get_current_context().meta
-    if meta.get(VERBOSE):
-        chosen.append(f"--log-cli-level={'DEBUG' if meta[VERBOSE] > 1 else 'INFO'}")
-    if meta.get(QUIET):
-        chosen.append("-qq")
-    argv = pytest_argv(plan_dir, lab_path, bench_name, [*chosen, *pytest_arguments])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # In this very process, so that signals and the exit code are pytest's own.
-    os.execv(argv[0], argv)
-
-
-def check_arguments(
-    plan_dir: Path,
-    lab_path: Path | None,
-    bench_name: str | None,
-    on: str | None = None,
-    split: str | None = None,
-) -> None:
-    """Raise ConfigurationError for wrong arguments, before anything is touched."""
     if not (plan_dir / "plan.yaml").is_file():
         raise ConfigurationError(
             f"{plan_dir} has no plan.yaml",
@@ -108,7 +73,28 @@ def check_arguments(
         from hil.lab.model import load_lab
         from hil.rollout.participants import choose
 
-        choose(load_lab(lab_path), on, split)
+        choose(load_lab(lab_path), choices["on"], choices["split"])  # before anything is touched
+    if not bench_name:
+        prepare()
+    chosen = ["--hil-lab", str(lab_path)] if lab_path else ["--hil-bench", str(bench_name)]
+    if plan_dir.is_relative_to(paths.shipped("testplans")) and paths.checkout() is None:
+        chosen += ["-o", f"cache_dir={Path.cwd() / '.pytest_cache'}"]  # nothing is written beside the package
+    for option, value in choices.items():
+        if value:
+            chosen += [f"--hil-{option.replace('_', '-')}", value]
+    if no_clean:
+        chosen.append("--hil-no-clean")
+    meta = click.get_current_context().meta
+    if meta.get(VERBOSE):
+        chosen.append(f"--log-cli-level={'DEBUG' if meta[VERBOSE] > 1 else 'INFO'}")
+    if meta.get(QUIET):
+        chosen.append("-qq")
+    # -v: a line for every step as it ends is the progress of a run that takes a minute.
+    argv = [sys.executable, "-m", "pytest", "-v", str(plan_dir), *chosen, *pytest_arguments]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # In this very process, so that signals and the exit code are pytest's own.
+    os.execv(argv[0], argv)
 
 
 def prepare() -> None:
@@ -131,14 +117,3 @@ def prepare() -> None:
         click.echo(f"set-up is brought up to date: {reason}", err=True)
         with Progress() as progress:
             steps.setup(progress)
-
-
-def pytest_argv(
-    plan_dir: Path, lab_path: Path | None, bench_name: str | None, extra: Sequence[str]
-) -> list[str]:
-    """Return the pytest command line of a campaign run."""
-    where = ["--hil-lab", str(lab_path)] if lab_path else ["--hil-bench", str(bench_name)]
-    if plan_dir.is_relative_to(paths.shipped("testplans")) and paths.checkout() is None:
-        where += ["-o", f"cache_dir={Path.cwd() / '.pytest_cache'}"]  # nothing is written beside the package
-    # -v: a line for every step as it ends is the progress of a run that takes a minute.
-    return [sys.executable, "-m", "pytest", "-v", str(plan_dir), *where, *extra]

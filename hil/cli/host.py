@@ -1,4 +1,4 @@
-"""`hil setup`, `hil doctor`, `hil clean`, `hil version`: commands about this host."""
+"""`hil setup`, `doctor`, `clean`, `version`, `help`: commands about this host and this program."""
 
 from __future__ import annotations
 
@@ -117,3 +117,18 @@ def version(as_json: bool) -> None:
         "kernel": os.uname().release,
     }
     print_result(as_json, facts, "\n".join(f"{name:<9} {value}" for name, value in facts.items()))
+
+
+@click.command()
+@click.argument("words", nargs=-1, metavar="[COMMAND]...")
+@click.pass_context
+def help(ctx: click.Context, words: tuple[str, ...]) -> None:
+    """Show the help of a command."""
+    context = ctx.find_root()
+    for word in words:
+        group = context.command
+        command = group.get_command(context, word) if isinstance(group, click.Group) else None
+        if command is None:
+            raise click.UsageError(f"{context.command_path} has no command {word!r}.", context)
+        context = click.Context(command, info_name=word, parent=context)
+    click.echo(context.get_help())

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., object])
 
 
-bench_option = click.option(
-    "--bench",
-    "bench_name",
-    envvar="HIL_BENCH",
-    metavar="NAME",
-    shell_complete=bench_names,
-    help="Bench to use; not needed while only one is up.",
-)
+def bench_option(help: str, *, envvar: str | None = None) -> Callable[[F], F]:
+    """Make ``--bench NAME``; the command's function gets ``bench_name``."""
+    return click.option(
+        "--bench", "bench_name", envvar=envvar, metavar="NAME", shell_complete=bench_names, help=help
+    )
+
+
+BENCH = bench_option("Bench to use; not needed while only one is up.", envvar="HIL_BENCH")
 
 
 def bench_argument(command: F) -> F:
@@ -38,7 +38,7 @@ def bench_argument(command: F) -> F:
         return command(*args, name=name or bench_name, **options)
 
     argument = click.argument("name", required=False, metavar="[BENCH]", shell_complete=bench_names)
-    return cast(F, argument(bench_option(with_name)))
+    return cast(F, argument(BENCH(with_name)))
 
 
 def on_bench(command: F) -> F:
@@ -49,7 +49,7 @@ def on_bench(command: F) -> F:
         with attach(bench_name) as bench:
             return command(*args, bench=bench, **options)
 
-    return cast(F, bench_option(attached))
+    return cast(F, BENCH(attached))
 
 
 board_argument = click.argument("name", metavar="BOARD", shell_complete=board_names)

@@ -179,7 +179,7 @@ def _note(board: BoardHealth) -> str:
 def _link_columns(health: Health, before: Health | None) -> list[Column[LinkHealth]]:
     return [
         Column("link", 0, lambda x: x.name),
-        Column("between", 4, lambda x: " – ".join(_ends(x))),
+        Column("between", 4, lambda x: f"{x.directions['a_to_b'].source} – {x.directions['a_to_b'].target}"),
         Column("state", 0, _link_state),
         Column("phase", 1, _phase),
         Column(
@@ -191,11 +191,6 @@ def _link_columns(health: Health, before: Health | None) -> list[Column[LinkHeal
             "dropped", 6, lambda x: f"{sum(d.dropped_packets for d in x.directions.values())} pkt", right=True
         ),
     ]
-
-
-def _ends(link: LinkHealth) -> tuple[str, str]:
-    there = link.directions["a_to_b"]
-    return there.source, there.target
 
 
 def _both(texts: Iterable[str]) -> str:
@@ -228,11 +223,7 @@ def _traffic(link: LinkHealth, health: Health, before: Health | None) -> Text:
     bps = [
         max(0, d.sent_bytes - old.directions[n].sent_bytes) * 8 / seconds for n, d in link.directions.items()
     ]
-    return Text(" / ".join(rate(_three_digits(b)) if b >= 1 else "0" for b in bps))
-
-
-def _three_digits(value: float) -> int:
-    return round(float(f"{value:.3g}"))
+    return Text(" / ".join(rate(round(float(f"{b:.3g}"))) if b >= 1 else "0" for b in bps))
 
 
 def _lease(lease: LeaseHealth, health: Health) -> Text:

@@ -20,7 +20,7 @@ from hil.cli.output import (
     print_json,
     print_rows,
 )
-from hil.cli.select_bench import bench_argument, default_name, pick
+from hil.cli.select_bench import bench_argument, bench_option, default_name, pick
 from hil.errors import ConfigurationError
 
 SOONEST_S = 0.5
@@ -78,9 +78,7 @@ def up(lab_path: Path, name: str | None, epoch: str | None, wait_s: float | None
 
 @bench.command()
 @click.argument("name", required=False, metavar="[BENCH]", shell_complete=bench_names)
-@click.option(
-    "--bench", "bench_name", metavar="NAME", shell_complete=bench_names, help="Show only this bench."
-)
+@bench_option("Show only this bench.")
 @JSON_OPTION
 def status(name: str | None, bench_name: str | None, as_json: bool) -> int:
     """Show the benches of this host. Exit code 3 when one has failed or lost its keeper."""
@@ -89,10 +87,8 @@ def status(name: str | None, bench_name: str | None, as_json: bool) -> int:
     name = name or bench_name
     known = known_benches()
     if name and name not in known:
-        raise ConfigurationError(
-            f"there is no bench {name}",
-            remedy=f"benches: {', '.join(known) or 'none; `hil bench up` makes one'}",
-        )
+        names = ", ".join(known) or "none; `hil bench up` makes one"
+        raise ConfigurationError(f"there is no bench {name}", remedy=f"benches: {names}")
     rows: list[dict[str, Any]] = []
     for each in [name] if name else known:
         state, live = read_state(each), is_live(each)

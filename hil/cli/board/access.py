@@ -10,7 +10,7 @@ import click
 
 from hil.cli.completion import board_names
 from hil.cli.output import JSON_OPTION, clean_lines, duration_option, print_json
-from hil.cli.select_bench import attach, bench_option, board_argument, board_of, on_bench, on_board
+from hil.cli.select_bench import BENCH, attach, board_argument, board_of, on_bench, on_board
 from hil.errors import ConfigurationError, HilError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ TIMEOUT = duration_option("--timeout", "Time that COMMAND may take.", default="6
 
 @click.command()
 @board_argument
-@bench_option
+@BENCH
 @click.option("--log", "mode", flag_value="log", help="Print the log so far, and end.")
 @click.option(
     "--follow", "mode", flag_value="follow", help="Print the log and go on with new lines, read-only."

@@ -21,7 +21,7 @@ from hil.cli.output import (
     print_json,
     print_result,
 )
-from hil.cli.select_bench import attach, bench_option, board_argument, board_of
+from hil.cli.select_bench import BENCH, attach, board_argument, board_of
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ SYSFS_OPTION = click.option(
 
 @click.command(cls=RenamedOptions, renamed={"--log": ("--output", "{}")})
 @board_argument
-@bench_option
+@BENCH
 @click.option(
     "--tree",
     required=True,
@@ -147,7 +147,7 @@ def target_of(name: str, bench_name: str | None, lab_path: Path | None, sysfs: P
 
 @click.command()
 @board_argument
-@bench_option
+@BENCH
 @LAB_OPTION
 @SYSFS_OPTION
 @JSON_OPTION

@@ -9,7 +9,7 @@ import click
 
 from hil.cli.completion import mode_names
 from hil.cli.output import JSON_OPTION, RenamedOptions, note, print_json, print_result, print_table
-from hil.cli.select_bench import bench_option, board_argument, on_board
+from hil.cli.select_bench import BENCH, board_argument, on_board
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def power(board: Board, action: str, until_booted: bool, as_json: bool) -> None:
 
 @click.command(cls=RenamedOptions, renamed=RENAMED, hidden=True)
 @board_argument
-@bench_option
+@BENCH
 @UNTIL_BOOTED
 @JSON_OPTION
 @click.pass_context

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -77,9 +77,8 @@ class SensorWatch(AbstractContextManager["SensorWatch"]):
         except DeviceError:
             if self._first is not None:  # it could be read before: then it is the session that broke
                 raise
-            self._reads = None
-            return None
-        if "tj" not in reading.zones_c:  # every Orin has it; another kernel's zones are not the module's
+            reading = None
+        if reading is None or "tj" not in reading.zones_c:  # every Orin has it; other zones are no module's
             self._reads = None
             return None
         if self._first is None or self._first.boot_id != reading.boot_id:
@@ -97,25 +96,24 @@ class SensorWatch(AbstractContextManager["SensorWatch"]):
         self._shell.close()
 
 
-@dataclass
 class Spans:
     """Lowest and highest value of every reading since the beginning."""
 
-    lowest: dict[str, float] = field(default_factory=dict)
-    highest: dict[str, float] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._spans: dict[str, tuple[float, float]] = {}
 
     def take(self, sample: SensorSample) -> None:
         for name, value in sample.sensors.items():
-            self.lowest[name] = min(value, self.lowest.get(name, value))
-            self.highest[name] = max(value, self.highest.get(name, value))
+            low, high = self._spans.get(name, (value, value))
+            self._spans[name] = min(value, low), max(value, high)
 
     def rows(self, sample: SensorSample) -> list[tuple[str, str, str, str]]:
         """Return (sensor, now, lowest, highest), important ones first; one that is absent now has no value."""
         rows = []
-        for name in sorted(self.lowest, key=_rank):
-            title, low = readable(name, self.lowest[name])
+        for name in sorted(self._spans, key=_rank):
+            (title, low), (_, high) = (readable(name, value) for value in self._spans[name])
             now = readable(name, sample.sensors[name])[1] if name in sample.sensors else "-"
-            rows.append((title, now, low, readable(name, self.highest[name])[1]))
+            rows.append((title, now, low, high))
         return rows
 
 
