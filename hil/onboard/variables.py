@@ -28,17 +28,8 @@ STATUS_NORMAL = 0x00
 STATUS_UNBOOTABLE = 0xFF
 RETRY_COUNT_MAX = 3
 
-_JETSON_NAMES = frozenset(
-    {
-        "RootfsStatusSlotA",
-        "RootfsStatusSlotB",
-        "RootfsRetryCountMax",
-        "RootfsRedundancyLevel",
-        "BootChainFwCurrent",
-        "BootChainFwNext",
-        "BootChainFwStatus",
-    }
-)
+_JETSON_NAMES = ("Rootfs", "BootChainFw")
+"""How the names begin that a Jetson has too."""
 
 DEFAULTS: dict[str, int] = {
     "EscPromptMs": 300,  # how long the firmware waits for ESC
@@ -63,7 +54,7 @@ class Variables:
         self.durable = durable
 
     def path(self, name: str) -> Path:
-        guid = JETSON_GUID if name in _JETSON_NAMES else OWN_GUID
+        guid = JETSON_GUID if name.startswith(_JETSON_NAMES) else OWN_GUID
         return self.directory / f"{name}-{guid}"
 
     def read(self, name: str) -> bytes | None:

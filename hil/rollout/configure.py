@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from hil.boards.protocol import Via
-from hil.errors import DeviceError, HilError
-from hil.onboard.node.contract import Health
+from hil.errors import DeviceError
 from hil.rollout.fleet import ClusterConfig
 from hil.rollout.node_client import NodeRefused, NodeSilent
 from hil.rollout.serving import serving_together
@@ -86,16 +84,3 @@ def _commit(context: Context, epoch: int) -> bool:
             except NodeSilent as exc:  # committing twice is committing once
                 last = exc
     raise context.silence(context.fleet.gateway, f"commit epoch {epoch}", last) from last
-
-
-def claims(context: Context, via: Via) -> dict[str, Health | None]:
-    """Return health of every board now, None where it does not answer."""
-
-    def one(board: str) -> Health | None:
-        try:
-            with context.client(board, via, timeout_s=1.0) as client:
-                return client.health()
-        except HilError:
-            return None
-
-    return context.each(context.fleet.names, one)

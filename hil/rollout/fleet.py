@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 from hil.boards.protocol import Board, Via
@@ -151,12 +151,4 @@ class ClusterConfig:
 
     def document(self) -> dict[str, Any]:
         """Return the JSON document that the nodes store and hash."""
-        return {
-            "cluster": self.cluster,
-            "gateway": self.gateway,
-            "members": dict(sorted(self.members.items())),
-            "os_version": self.os_version,
-            "image_sha256": self.image_sha256,
-            "model": self.model,
-            "params": self.params,
-        }
+        return {**asdict(self), "members": dict(sorted(self.members.items()))}

@@ -13,6 +13,7 @@ from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import DeviceError, HilError
 from hil.evidence.sink import NullSink, Sink
 from hil.images.artefact import Artefact, BundleFacts
+from hil.onboard.node.contract import Health
 from hil.rollout import activation, configure, serving, transfer
 from hil.rollout.fleet import ClusterConfig, Fleet, Member
 from hil.rollout.node_client import NodeClient
@@ -23,21 +24,7 @@ from hil.rollout.transfer import Transfer
 from hil.rollout.updaters.declared import RAUC, over_flight
 from hil.rollout.updaters.protocol import InstallFailed, OsAdapter, OsStatus, RefusedBundle
 
-__all__ = ["Artefact", "BoardStatus", "Rollout", "RolloutPolicy", "RunReport", "Transfer"]
-
-
-@dataclass(frozen=True)
-class BoardStatus:
-    """One board as it describes itself now; None where it does not say."""
-
-    board: str
-    reachable: bool
-    boot_id: str | None = None
-    os_version: str | None = None
-    slot: str | None = None
-    confirmed: bool | None = None
-    runs_bundle: bool | None = None
-    epoch: int | None = None  # the epoch it claims
+__all__ = ["Artefact", "Rollout", "RolloutPolicy", "RunReport", "Transfer"]
 
 
 @dataclass(frozen=True)
@@ -235,24 +222,19 @@ class Rollout:
 
         return [board for board, changed in self._context.each(self._names(boards), one).items() if changed]
 
-    def status(self, *, management: bool = False) -> list[BoardStatus]:
-        """Return what every board says now, from the ground or (``management``) through the lab's own cables."""
-        found = configure.claims(self._context, Via.MANAGEMENT if management else Via.FLIGHT)
-        return [
-            BoardStatus(board, False)
-            if health is None
-            else BoardStatus(
-                board=board,
-                reachable=True,
-                boot_id=health.boot_id,
-                os_version=health.os_version,
-                slot=health.slot,
-                confirmed=health.confirmed,
-                runs_bundle=activation.runs(health, self.bundle),
-                epoch=health.claim.epoch,
-            )
-            for board, health in found.items()
-        ]
+    def status(self, *, management: bool = False) -> dict[str, Health | None]:
+        """Return what every board says now, None where it does not answer.
+
+        The boards are asked from the ground, or with ``management`` through the lab's own cables.
+        """
+
+        def one(board: str) -> Health | None:
+            via = Via.MANAGEMENT if management else Via.FLIGHT
+            with suppress(HilError), self._context.client(board, via, timeout_s=1.0) as client:
+                return client.health()
+            return None
+
+        return self._context.each(self.fleet.names, one)
 
     # --- everything at once ------------------------------------------------------------------------------------
 

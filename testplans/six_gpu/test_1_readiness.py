@@ -54,7 +54,7 @@ def test_six_boards_run_the_factory_os_on_two_spacecraft(
     silent: list[str] = []
 
     def all_answer() -> bool:
-        silent[:] = [status.board for status in rollout.status(management=True) if not status.reachable]
+        silent[:] = [name for name, health in rollout.status(management=True).items() if health is None]
         return not silent
 
     try:

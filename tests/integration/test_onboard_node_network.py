@@ -155,7 +155,7 @@ def net(tmp_path: Path) -> Iterator[Network]:
     with network(tmp_path) as made:
         rollout = Rollout(made.fleet, FakeBundle.make(tmp_path / "x", size=10))
         wait_until(
-            lambda: all(s.reachable for s in rollout.status()),
+            lambda: all(rollout.status().values()),
             what="six node services to answer",
             deadline_s=30,
         )

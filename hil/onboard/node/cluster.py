@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -171,23 +171,14 @@ class Cluster:
             return {"epoch": config.epoch, "sha256": config.sha256, "missing": missing, "committed": False}
 
     def _prepare_everywhere(self, config: Config, members: frozenset[str]) -> dict[str, str]:
-        failed: dict[str, str] = {}
+        """Return by member why it could not store the configuration; those that did are acknowledged."""
 
         def one(name: str) -> None:
-            try:
-                if name == self.name:
-                    self.prepare(asdict(config))
-                else:
-                    self._ask(config.content["members"][name], "/cluster/prepare", asdict(config), PREPARE_S)
-                with self._lock:
-                    self.coordinator.acknowledge(name, config.key)
-            except (OSError, ApiError) as exc:
-                failed[name] = str(exc)
+            self._tell(config, name, "/cluster/prepare", asdict(config), PREPARE_S)
+            with self._lock:
+                self.coordinator.acknowledge(name, config.key)
 
-        if members:
-            with ThreadPoolExecutor(len(members)) as pool:
-                list(pool.map(one, sorted(members)))
-        return failed
+        return _at_once(members, one)
 
     def commit(self, number: int) -> dict[str, Any]:
         """Phase two: decide, durably, and tell the members to renew. ApiError 409 names who has not prepared."""
@@ -200,21 +191,19 @@ class Cluster:
         return {"epoch": config.epoch, "sha256": config.sha256}
 
     def _wake_members(self, config: Config) -> None:
-        def one(name: str) -> None:
-            try:
-                if name == self.name:
-                    self.wake()
-                else:
-                    self._ask(config.content["members"][name], "/cluster/wake", {}, REQUEST_S)
-            except (OSError, ApiError):
-                return  # it will learn of it at its next renewal
+        """A member that cannot be told learns of it at its next renewal."""
+        _at_once(config.members, lambda name: self._tell(config, name, "/cluster/wake", {}, REQUEST_S))
 
-        with ThreadPoolExecutor(len(config.members)) as pool:
-            list(pool.map(one, sorted(config.members)))
-
-    def _ask(self, address: str, path: str, document: Any, timeout_s: float) -> dict[str, Any]:
-        with closing(Peer(address, timeout_s=timeout_s, connector=self._connector)) as peer:
-            return peer.json("POST", path, document)
+    def _tell(self, config: Config, name: str, path: str, document: dict[str, Any], timeout_s: float) -> None:
+        """Ask a member, or do it here when it is this board. OSError or ApiError when it does not succeed."""
+        if name != self.name:
+            address = config.content["members"][name]
+            with closing(Peer(address, timeout_s=timeout_s, connector=self._connector)) as peer:
+                peer.json("POST", path, document)
+        elif path == "/cluster/wake":
+            self.wake()
+        else:
+            self.prepare(document)
 
     # --- what this board does by itself ------------------------------------------------------------------------
 
@@ -267,18 +256,29 @@ class Cluster:
         while not self._stopping.wait(1.0):
             with self._lock:
                 config, now = self.coordinator.state.committed, self._clock()
-                silent = (
-                    [m for m in sorted(config.members) if now - self._heard.get(m, -QUIET_S) >= QUIET_S]
-                    if config
-                    else []
-                )
-            for name in silent:
-                if config is None or name == self.name or self._stopping.is_set():
-                    continue
-                try:
-                    self._ask(config.content["members"][name], "/cluster/prepare", asdict(config), REQUEST_S)
-                except (OSError, ApiError):
-                    continue
+                members = config.members - {self.name} if config else frozenset()
+                silent = {m for m in members if now - self._heard.get(m, -QUIET_S) >= QUIET_S}
+            for name in sorted(silent):
+                if config is None or self._stopping.is_set():
+                    return
+                with suppress(OSError, ApiError):
+                    self._tell(config, name, "/cluster/prepare", asdict(config), REQUEST_S)
+
+
+def _at_once(members: frozenset[str], work: Callable[[str], None]) -> dict[str, str]:
+    """Do the work for all members at once; return by member what went wrong."""
+    failed: dict[str, str] = {}
+
+    def one(name: str) -> None:
+        try:
+            work(name)
+        except (OSError, ApiError) as exc:
+            failed[name] = str(exc)
+
+    if members:
+        with ThreadPoolExecutor(len(members)) as pool:
+            list(pool.map(one, sorted(members)))
+    return failed
 
 
 def _parse_config(document: dict[str, Any]) -> Config:

@@ -85,16 +85,13 @@ class Puller:
         store: Store,
         artefact_id: str,
         sources: list[str],
-        *,
         name_of: Callable[[str], str],
-        done: Callable[[str], None],
-        connector: Connect = connect,
+        connector: Connect,
     ) -> None:
         self._store = store
         self._id = artefact_id
         self.sources = sources
         self._name_of = name_of
-        self._done = done
         self._connector = connector
         self._stop = threading.Event()
         self.last_error = ""
@@ -129,7 +126,7 @@ class Puller:
                 refused = isinstance(exc, ApiError) and exc.status != 404
                 self._stop.wait(REFUSED_S if refused else BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)])
         if not self._stop.is_set():
-            self._done(self._id)
+            self._store.order(self._id).unlink(missing_ok=True)
 
     def _have(self) -> int:
         artefact = self._store.find(self._id)
@@ -207,17 +204,10 @@ class Distributor:
             current = self._pullers.get(artefact_id)
             if current is not None and current.alive and current.sources == sources:
                 return
-            directory = self._store.directory(artefact_id)
-            directory.mkdir(parents=True, exist_ok=True)
-            write_json(directory / "pull.json", {"from": sources})
-            puller = Puller(
-                self._store,
-                artefact_id,
-                sources,
-                name_of=self._name_of,
-                done=self._forget,
-                connector=self._connector,
-            )
+            order = self._store.order(artefact_id)
+            order.parent.mkdir(parents=True, exist_ok=True)
+            write_json(order, {"from": sources})
+            puller = Puller(self._store, artefact_id, sources, self._name_of, self._connector)
             self._pullers[artefact_id] = puller
             if current is not None:
                 current.stop()
@@ -236,7 +226,7 @@ class Distributor:
             puller = self._pullers.pop(artefact_id, None)
         if puller is not None:
             puller.stop()
-        (self._store.directory(artefact_id) / "pull.json").unlink(missing_ok=True)
+        self._store.order(artefact_id).unlink(missing_ok=True)
 
     def stop(self) -> None:
         """End all pullers; their orders stay on disk."""
@@ -244,6 +234,3 @@ class Distributor:
             pullers, self._pullers = list(self._pullers.values()), {}
         for puller in pullers:
             puller.stop()
-
-    def _forget(self, artefact_id: str) -> None:
-        (self._store.directory(artefact_id) / "pull.json").unlink(missing_ok=True)

@@ -75,16 +75,16 @@ class Store:
         free = shutil.disk_usage(self.root).free
         if free < manifest.size + RESERVE_BYTES:
             raise ApiError(507, f"artefact has {manifest.size} bytes, {free} are free", free_bytes=free)
-        directory = self.directory(manifest.id)
+        directory = self.root / manifest.id
         directory.mkdir(parents=True, exist_ok=True)
         sync(self.root)
         write_json(directory / "manifest.json", manifest.document())
         artefact = self._artefacts[manifest.id] = Artefact(directory, manifest, self._check_signature)
         return artefact
 
-    def directory(self, artefact_id: str) -> Path:
-        """Return where an artefact is kept (also before its manifest has arrived)."""
-        return self.root / artefact_id
+    def order(self, artefact_id: str) -> Path:
+        """Return the file with the order to pull an artefact (it may be there before the manifest)."""
+        return self.root / artefact_id / "pull.json"
 
     def find(self, artefact_id: str) -> Artefact | None:
         with self._lock:

@@ -47,15 +47,10 @@ def find(document: Any, steps: tuple[Step, ...]) -> list[Any]:
 
 
 def _into(item: Any, step: Step) -> list[Any]:
-    if isinstance(item, dict):
-        if step is None:
-            return list(item.values())
-        return [item[step]] if isinstance(step, str) and step in item else []
-    if isinstance(item, list):
-        if step is None:
-            return list(item)
-        return [item[step]] if isinstance(step, int) and step < len(item) else []
-    return []
+    there = dict(enumerate(item)) if isinstance(item, list) else item if isinstance(item, dict) else {}
+    if step is None:
+        return list(there.values())
+    return [there[step]] if step in there else []
 
 
 def as_word(value: Any) -> str | None:

@@ -15,7 +15,7 @@ from hil.boards.protocol import Board, Slot
 from hil.errors import BenchError, ConfigurationError, DeviceError
 from hil.evidence.events import Event, RolloutStep
 from hil.rollout import upload as upload_module
-from hil.rollout.activation import FellBack
+from hil.rollout.activation import FellBack, runs
 from hil.rollout.fleet import Fleet, Member
 from hil.rollout.restart_barrier import HeldBack, RestartBarrier
 from hil.rollout.rollout import Artefact, Rollout, RolloutPolicy
@@ -96,7 +96,11 @@ def test_steps_one_by_one_do_the_same(boards: Bed, bundle: FakeBundle) -> None:
     assert work.activate_canary() == "a2"
     assert sorted(work.activate_rest()) == ["a1", "a3", "b1", "b2", "b3"]
     assert versions(boards) == {("2.0.0", True)}
-    assert all(status.runs_bundle for status in work.status())
+    assert all(health and runs(health, bundle) for health in work.status().values())
+
+
+def epochs(work: Rollout) -> set[int | None]:
+    return {health.claim.epoch if health else None for health in work.status().values()}
 
 
 def test_a_second_run_changes_nothing(boards: Bed, bundle: FakeBundle) -> None:
@@ -124,7 +128,8 @@ def test_killed_anywhere_the_next_run_finishes_the_work(boards: Bed, bundle: Fak
         rollout(boards, bundle, sink=killer).run(boards.fleet.config(os_version="2.0.0"))
     except Killed:
         assert len(killer.events) > moment
-    claimed = {s.os_version for s in rollout(boards, bundle).status() if s.epoch is not None}
+    found = rollout(boards, bundle).status().values()
+    claimed = {health.os_version for health in found if health and health.claim.serving}
     assert len(claimed) <= 1
     report = rollout(boards, bundle).run(boards.fleet.config(os_version="2.0.0"))
     assert versions(boards) == {("2.0.0", True)}
@@ -220,7 +225,7 @@ def test_the_hooks_of_a_configuration_run_between_its_phases(boards: Bed, bundle
 
     def between(epoch: int) -> None:
         time.sleep(0.3)
-        seen["between"] = (epoch, {s.epoch for s in work.status()})
+        seen["between"] = (epoch, epochs(work))
 
     config = boards.fleet.config(os_version="1.0.0")
     assert work.configure(config, between_phases=between, after_commit=lambda e: seen.update(after=e)) == 1
@@ -238,7 +243,7 @@ def test_a_gateway_that_restarts_between_the_phases_is_prepared_again(
 
     work = rollout(boards, bundle)
     assert work.configure(boards.fleet.config(os_version="1.0.0"), between_phases=restart) == 1
-    assert {s.epoch for s in work.status()} == {1}
+    assert epochs(work) == {1}
 
 
 def test_who_does_not_claim_is_named_with_its_own_reason(boards: Bed, bundle: FakeBundle) -> None:
