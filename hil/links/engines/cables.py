@@ -67,10 +67,8 @@ def lay(box_namespace: str, cables: Sequence[Cable], *, profile: Profile) -> Non
     try:
         done = _ip(box_namespace, "-batch", "-", script=script)
         if done.returncode != 0:
-            said = " ".join(done.stderr.split())
-            raise BenchError(
-                f"cannot make the link NICs ({wanted}): {said}", remedy="`hil clean`, then again"
-            )
+            what = f"cannot make the link NICs ({wanted}): {' '.join(done.stderr.split())}"
+            raise BenchError(what, remedy="`hil clean`, then again")
         for cable in cables:
             _prepare(cable.namespace, cable.ifname, profile)
             _prepare(box_namespace, cable.nic, profile)

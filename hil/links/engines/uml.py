@@ -129,9 +129,8 @@ class UmlAgent(Agent):
             self.close()
             if not isinstance(exc, HilError):
                 raise
-            raise BenchError(
-                f"User-Mode Linux did not come up: {exc.message}\n{console}", remedy="run `hil doctor`"
-            ) from exc
+            what = f"User-Mode Linux did not come up: {exc.message}\n{console}"
+            raise BenchError(what, remedy="run `hil doctor`") from exc
 
     @property
     def pid(self) -> int:
@@ -155,9 +154,8 @@ class UmlAgent(Agent):
         self._process.signal_ready()
         console = self._console()
         if "reading bpf file" in console:  # it goes on without the filter, and frames go round in circles
-            raise BenchError(
-                f"User-Mode Linux has no packet filter:\n{console}", remedy="`hil clean`, then again"
-            )
+            what = f"User-Mode Linux has no packet filter:\n{console}"
+            raise BenchError(what, remedy="`hil clean`, then again")
 
     def _console(self) -> str:
         """Return the end of its console, where it complains."""

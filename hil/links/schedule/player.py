@@ -192,12 +192,9 @@ class Player:
     ) -> None:
         """Fetch from here on; ``before`` has what the engine does by then."""
         self._source = source
-        bursty = {
-            name: BURSTY_STEP_US
-            for name, (_, link) in self._links.items()
-            if any(state.gemodel for state in link.commanded.values())
-        }
-        self._thinner = Thinner(bursty)
+        links = [link for _, link in self._links.values()]
+        bursty = [link.name for link in links if any(state.gemodel for state in link.commanded.values())]
+        self._thinner = Thinner(dict.fromkeys(bursty, BURSTY_STEP_US))
         self._thinner.last.update(before or {})
         self._begun_ns = self._fetched_ns = self._loaded_ns = from_ns
         self._fetch()
@@ -266,13 +263,11 @@ class Player:
         row, direction = sent.row, sent.direction
         self._counts.add(applied.late_us, applied.error, applied.held)
         if applied.error and self._counts.errors == 1:
-            refused = f"{row.link} {direction} at {row.at_ns / 1e9:.3f} s: {os.strerror(applied.error)}"
-            self._on_error(
-                BenchError(
-                    f"the link engine refused the schedule's row for {refused}",
-                    remedy="see the applied log; bring the bench up again",
-                )
+            row_name = f"{row.link} {direction} at {row.at_ns / 1e9:.3f} s"
+            message = (
+                f"the link engine refused the schedule's row for {row_name}: {os.strerror(applied.error)}"
             )
+            self._on_error(BenchError(message, remedy="see the applied log; bring the bench up again"))
         planned = f"{row.at_ns / 1e9:.6f}"
         state = int(row.up), row.delay_us, row.loss_ppm
         return planned, applied.late_us, row.link, direction, *state, applied.error, int(applied.held)
@@ -286,18 +281,14 @@ class Player:
         if not link.cut:
             return link
         now_ns = self._now_ns()
-        held: dict[str, Override] = {
-            direction: Override(state, now_ns) for direction, state in link.commanded.items()
-        }
+        held = {direction: Override(state, now_ns) for direction, state in link.commanded.items()}
         return replace(link.with_up(True), override=held)
 
     def _frozen(self, record: BoxRecord) -> BoxRecord:
         """Make what the schedule or a hand commands now the command from now on."""
         for name in self._links:
             link = record.link(name)
-            states: dict[str, LinkState] = {
-                direction: self._box.commanded(name, direction) for direction in DIRECTIONS
-            }
+            states: dict[str, LinkState] = {d: self._box.commanded(name, d) for d in DIRECTIONS}
             record = record.with_link(replace(link, commanded=states, override={}))
         return record
 

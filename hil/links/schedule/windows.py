@@ -98,6 +98,10 @@ class Thinner:
         return sorted(kept.values(), key=lambda row: row.at_ns)
 
 
+_PerLink = dict[str, tuple[list[int], list[ScheduleRow]]]
+"""By link, the rows of a window and their times."""
+
+
 class _Window(NamedTuple):
     number: int
     from_ns: int
@@ -113,7 +117,7 @@ class Windows:
         self._links = tuple(links)
         self._listed: list[_Window] = []
         self._lock = threading.Lock()  # one reader at a time: threads share a link box
-        self._loaded: dict[Path, dict[str, tuple[list[int], list[ScheduleRow]]]] = {}
+        self._loaded: dict[Path, _PerLink] = {}
 
     @classmethod
     def beside(cls, socket_path: Path, links: Sequence[str]) -> Windows:
@@ -200,11 +204,9 @@ class Windows:
             remedy=f"ask within {KEPT_S:.0f} s, or read the applied log",
         )
 
-    def _rows(self, window: _Window) -> dict[str, tuple[list[int], list[ScheduleRow]]]:
+    def _rows(self, window: _Window) -> _PerLink:
         if window.path not in self._loaded:
-            per_link: dict[str, tuple[list[int], list[ScheduleRow]]] = {
-                name: ([], []) for name in self._links
-            }
+            per_link: _PerLink = {name: ([], []) for name in self._links}
             for at_ns, delay_us, loss_ppm, number, up in _ROW.iter_unpack(window.path.read_bytes()):
                 times, rows = per_link[self._links[number]]
                 times.append(at_ns)
