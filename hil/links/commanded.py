@@ -105,11 +105,11 @@ class BoxRecord:
         return replace(self, links=tuple(new if link.name == new.name else link for link in self.links))
 
 
+@dataclass
 class Draft:
     """A record being changed."""
 
-    def __init__(self, record: BoxRecord) -> None:
-        self.record = record
+    record: BoxRecord
 
 
 class RecordFile:

@@ -73,14 +73,9 @@ def encode(ifindex: int, state: LinkState, *, limit: int, delay_ns: int, seed: i
     rate = state.rate_bps // 8
     loss = state.loss_ppm if state.up else PPM
     attrs: list[tuple[str, Any]] = []
-    if state.gemodel and state.up:
-        ge = state.gemodel
-        passes = {
-            "p": share(ge.p_ppm),
-            "r": share(ge.r_ppm),
-            "h": share(PPM - ge.loss_bad_ppm),
-            "k1": share(ge.loss_good_ppm),
-        }
+    if (ge := state.gemodel) and state.up:
+        ppm = {"p": ge.p_ppm, "r": ge.r_ppm, "h": PPM - ge.loss_bad_ppm, "k1": ge.loss_good_ppm}
+        passes = {name: share(value) for name, value in ppm.items()}
         attrs.append(("TCA_NETEM_LOSS", {"attrs": [("NETEM_LOSS_GE", passes)]}))
     if rate > U32_MAX:
         attrs.append(("TCA_NETEM_RATE64", rate))
@@ -145,12 +140,8 @@ def _gemodel(options: Any) -> GilbertElliott | None:
     ge = options.get_nested("TCA_NETEM_LOSS", "NETEM_LOSS_GE")
     if not ge:
         return None
-    return GilbertElliott(
-        p_ppm=_ppm(ge["p"]),
-        r_ppm=_ppm(ge["r"]),
-        loss_bad_ppm=PPM - _ppm(ge["h"]),
-        loss_good_ppm=_ppm(ge["k1"]),
-    )
+    p_ppm, r_ppm, passes_ppm, loss_good_ppm = (_ppm(ge[name]) for name in ("p", "r", "h", "k1"))
+    return GilbertElliott(p_ppm, r_ppm, PPM - passes_ppm, loss_good_ppm)
 
 
 def share(ppm: int) -> int:

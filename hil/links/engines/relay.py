@@ -117,21 +117,19 @@ class RelayLine:
         """Send one frame; return the whole answer. BenchError when the relay is gone or silent for ``deadline_s``."""
         if len(payload) > PAYLOAD_MAX:
             raise ValueError(f"payload of {len(payload)} bytes; frames carry {PAYLOAD_MAX}")
+        answer, more = b"", True
         with self._one_at_a_time:
+            until = time.monotonic() + deadline_s
             self._stream.settimeout(deadline_s)
-            return self._ask(kind, payload, time.monotonic() + deadline_s)
-
-    def _ask(self, kind: Kind, payload: bytes, until: float) -> bytes:
-        self._sequence = (self._sequence + 1) & 0xFFFF
-        try:
-            self._stream.sendall(self._frame(kind, payload))
-            answer, more = self._receive(until)
-            while more:
-                self._stream.sendall(self._frame(Kind.MORE))
-                piece, more = self._receive(until)
-                answer += piece
-        except OSError as exc:
-            raise BenchError(f"{self._name} is gone: {exc}", remedy="bring the bench up again") from exc
+            self._sequence = (self._sequence + 1) & 0xFFFF
+            try:
+                while more:
+                    self._stream.sendall(self._frame(kind, payload))
+                    piece, more = self._receive(until)
+                    answer += piece
+                    kind, payload = Kind.MORE, b""
+            except OSError as exc:
+                raise BenchError(f"{self._name} is gone: {exc}", remedy="bring the bench up again") from exc
         return answer
 
     def close(self) -> None:
