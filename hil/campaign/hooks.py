@@ -20,8 +20,7 @@ from typing import Any
 import pytest
 
 from hil.bench.state import Step, own_name, write_step
-from hil.campaign.conditions import absent_reason
-from hil.campaign.markers import CampaignTest, check_markers, in_file_order
+from hil.campaign.markers import CampaignTest, absent_reason, check_markers, in_file_order
 from hil.campaign.options import chosen_lab
 from hil.campaign.retry import RETRIED, forget_failed_fixtures, fresh_request, run_phase, show_as_retry
 from hil.campaign.run import CampaignRecorder, CampaignRun

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -80,6 +80,17 @@ def check_markers(
         seen.add(test.step)
     if faults:
         raise ConfigurationError("\n".join(faults), remedy="correct the markers or the plan")
+
+
+def absent_reason(plan: Plan, requirements: Iterable[str], reasons: Mapping[str, str]) -> str:
+    """Return why a test that names these requirements cannot be run in this lab; empty when it can.
+
+    It can when it names no requirement, or one whose condition holds.
+    """
+    named = [plan.requirement(identifier).when for identifier in requirements]
+    if not named or any(when not in reasons for when in named):
+        return ""
+    return reasons[named[0]]
 
 
 def title_of(function_name: str) -> str:

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hil.campaign.conditions import unmet
 from hil.core import paths
 from hil.core.files import sha256_of
 from hil.core.log import log_file
@@ -112,7 +111,7 @@ class CampaignRun:
             from hil.rollout.participants import choose
 
             run.participants = choose(run.lab, on, split)
-            run.unmet = unmet(run.lab, run.participants)
+            run.unmet = _unmet(run.lab, run.participants)
         elif on or split:
             raise ConfigurationError(
                 "--hil-on and --hil-split choose boards of a lab",
@@ -196,3 +195,18 @@ def _past(run: Run, meta: dict[str, Any]) -> dict[str, Any]:
         "requirements": run.summary.get("requirements", {}),
         "measurements": run.summary.get("measurements", {}),
     }
+
+
+def _unmet(lab: Lab, participants: Participants) -> dict[str, str]:
+    """Return the conditions of ``Requirement.when`` that do not hold, each with the reason."""
+    from hil.rollout.participants import second_way
+
+    reasons: dict[str, str] = {}
+    if second_way(lab, participants) is None:
+        between = " and ".join(participants.spacecraft)
+        reasons["detour"] = f"lab {lab.name} has no second way between {between}"
+    if not participants.others:
+        reasons["uninvolved_boards"] = f"every board of lab {lab.name} takes part"
+    if lab.orbit is None:
+        reasons["orbit"] = f"the links of lab {lab.name} are fixed; they follow no orbit"
+    return reasons

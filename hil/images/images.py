@@ -64,7 +64,7 @@ def ensure_images(client: DockerClient, progress: Progress = silent, *, recipe: 
 
 def ensure_os(base: Path, pki: Pki, progress: Progress, recipe: Recipe = REFERENCE) -> Path:
     """Build (or find) the squashed OS in both versions; its directory."""
-    extra = [rootfs.RECIPES / recipe.extra / "rootfs", *rootfs.recipe_sources(recipe)] if recipe.extra else []
+    extra = [rootfs.RECIPES / recipe.extra / "rootfs", *recipe.sources] if recipe.extra else []
     key = rootfs.digest(
         [
             base.name,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from hil.core import kinds
+from hil.core.paths import PACKAGE
 
 Updater = Literal["rauc", "swupdate"]
 
@@ -15,13 +17,13 @@ class Recipe:
     """One OS. ``extra``: the folder below ``hil/images/os`` with what it has beyond the reference OS.
 
     ``packages.txt`` (Debian packages, resolved with all dependencies), ``prune.txt`` (globs to leave out of them)
-    and ``rootfs/`` (files on top).  ``sources``: modules of this project, below the package, that only this OS has.
+    and ``rootfs/`` (files on top).  ``sources``: modules of this project that only this OS has.
     """
 
     name: str
     updater: Updater  # which format its bundles have
     extra: str = ""
-    sources: tuple[str, ...] = ()
+    sources: tuple[Path, ...] = ()
 
 
 REFERENCE = Recipe("reference", "rauc")
@@ -29,7 +31,7 @@ SWUPDATE = Recipe(
     "swupdate",
     "swupdate",
     extra="swupdate",
-    sources=("onboard/updaters/__init__.py", "onboard/updaters/swupdate_slots.py"),
+    sources=tuple(PACKAGE / "onboard/updaters" / name for name in ("__init__.py", "swupdate_slots.py")),
 )
 
 

@@ -70,11 +70,6 @@ def on_board_sources() -> list[Path]:
     return [*ON_BOARD, *packages]
 
 
-def recipe_sources(recipe: Recipe) -> list[Path]:
-    """Return the sources of this project that only this OS has."""
-    return [PACKAGE / name for name in recipe.sources]
-
-
 def firmware_sources() -> list[Path]:
     """Return the sources of this project that run in the hardware image."""
     return [*ON_BOARD, *files_below(PACKAGE / "onboard/firmware")]
@@ -198,7 +193,7 @@ def os_tree(base: Path, tree: Path, *, version: str, keyring: Path, recipe: Reci
     put(tree / "etc/shadow", (overlay / "etc/shadow").read_bytes(), 0o640)
     put(tree / "etc/rauc/keyring.pem", keyring.read_bytes(), 0o644)
     (tree / "root").chmod(0o700)
-    copy_sources([*on_board_sources(), *recipe_sources(recipe)], tree)
+    copy_sources([*on_board_sources(), *recipe.sources], tree)
     compile_python(tree, ["usr/lib/hil"], keep_sources=True)
 
 

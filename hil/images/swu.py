@@ -8,13 +8,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from string import Template
 from typing import BinaryIO
 
 from hil.core.files import sha256_of
 from hil.errors import HarnessError
 from hil.images.pki import Signer, sign
 
-DEVICES = {"slotA": "/dev/mmcblk0p1", "slotB": "/dev/mmcblk0p2"}
+_DESCRIPTION = Template(Path(__file__).with_name("sw-description.in").read_text(encoding="utf-8"))
+"""``sw-description`` (libconfig): one image, into slot A or B as the board selects."""
 HEADER_BYTES = 110
 MAGIC = b"070701"
 TRAILER = "TRAILER!!!"
@@ -29,9 +31,8 @@ def pack_swu(
     format it cannot install.
     """
     description = out.with_name("sw-description")
-    description.write_text(
-        describe(sha256_of(image), compatible=compatible, version=version, handler=handler)
-    )
+    facts = {"sha256": sha256_of(image), "compatible": compatible, "version": version, "handler": handler}
+    description.write_text(_DESCRIPTION.substitute(facts))
     signature = out.with_name("sw-description.sig")
     sign(description, signature, signer, "-nosmimecap")
     members = [("sw-description", description), ("sw-description.sig", signature), ("rootfs.img", image)]
@@ -43,22 +44,6 @@ def pack_swu(
         archive.write(bytes(-archive.tell() % 512))
     description.unlink()
     signature.unlink()
-
-
-def describe(image_sha256: str, *, compatible: str, version: str, handler: str) -> str:
-    """Return the text of ``sw-description`` (libconfig): one image, into slot A or B as the board selects."""
-    sets = "".join(
-        f"\t\t{name} : {{ images : ( {{\n"
-        f'\t\t\tfilename = "rootfs.img"; device = "{device}"; type = "{handler}"; sha256 = "{image_sha256}";\n'
-        "\t\t} ); };\n"
-        for name, device in DEVICES.items()
-    )
-    return (
-        "software =\n{\n"
-        f'\tversion = "{version}";\n'
-        f'\thardware-compatibility : [ "{compatible}" ];\n'
-        f"\tstable : {{\n{sets}\t}};\n}}\n"
-    )
 
 
 def _add(archive: BinaryIO, number: int, name: str, content: BinaryIO | None, size: int) -> None:

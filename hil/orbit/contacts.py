@@ -154,22 +154,22 @@ def _block_segments(found: Constellation, here: Track) -> Iterator[Segments]:
 
 def _contacts(found: Constellation, arrays: Segments) -> Iterator[Contact]:
     count, names = len(found.spacecraft), found.nodes
-    delays = one_way_delay_us(arrays.min_range_km), one_way_delay_us(arrays.max_range_km)
-    columns = {f.name: getattr(arrays, f.name).tolist() for f in fields(arrays)}
-    least, most = (column.tolist() for column in delays)
-    for k, (a, b) in enumerate(zip(columns["a"], columns["b"], strict=True)):
-        ground = b >= count
+    columns = (getattr(arrays, field.name).tolist() for field in fields(arrays))
+    for a, b, start_s, end_s, least_km, most_km, slowest, fastest, open_start, open_end in zip(
+        *columns, strict=True
+    ):
+        station = found.stations[b - count] if b >= count else None
         yield Contact(
-            kind="ground" if ground else "crosslink",
+            kind="ground" if station else "crosslink",
             a=names[a],
             b=names[b],
-            start_s=columns["start_s"][k],
-            end_s=columns["end_s"][k],
-            min_delay_us=least[k],
-            max_delay_us=most[k],
-            min_range_rate_km_s=columns["min_rate_km_s"][k],
-            max_range_rate_km_s=columns["max_rate_km_s"][k],
-            rate_bps=found.stations[b - count].rate_bps if ground else found.crosslinks.rate_bps,
-            open_start=columns["open_start"][k],
-            open_end=columns["open_end"][k],
+            start_s=start_s,
+            end_s=end_s,
+            min_delay_us=float(one_way_delay_us(least_km)),
+            max_delay_us=float(one_way_delay_us(most_km)),
+            min_range_rate_km_s=slowest,
+            max_range_rate_km_s=fastest,
+            rate_bps=station.rate_bps if station else found.crosslinks.rate_bps,
+            open_start=open_start,
+            open_end=open_end,
         )

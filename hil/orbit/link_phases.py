@@ -18,7 +18,7 @@ import numpy as np
 from hil.errors import ConfigurationError
 from hil.orbit.contacts import ContactPlan, contact_arrays
 from hil.orbit.elements import Constellation
-from hil.orbit.model import Duration, Fades, Terminals
+from hil.orbit.model import Duration, Fades, Station, Terminals
 from hil.orbit.phases import Candidate, Interval, LinkPlan, Phase
 from hil.orbit.pointing import Pass, Pointings, point
 
@@ -157,18 +157,20 @@ def _intervals(
 
 def _blocked_because(found: Constellation, link: Candidate) -> str:
     if link.kind == "ground":
-        masks = {s.name: s.mask_deg for s in found.stations}
-        station = link.a if link.a in masks else link.b
-        return f"under {masks[station]:g} deg at {station}"
+        station = _station(found, link)
+        return f"under {station.mask_deg:g} deg at {station.name}"
     rules = found.crosslinks
     return f"no line of sight above {rules.grazing_floor_km:g} km within {rules.max_range_km:,.0f} km"
+
+
+def _station(found: Constellation, link: Candidate) -> Station:
+    return next(station for station in found.stations if station.name in (link.a, link.b))
 
 
 def _acquisition(found: Constellation, one: Pass, seed: int) -> tuple[float, str]:
     link = one.candidate
     if link.kind == "ground":
-        fixed_s = {s.name: s.acquire_s for s in found.stations}
-        return fixed_s[link.a if link.a in fixed_s else link.b], "acquisition of the station, fixed"
+        return _station(found, link).acquire_s, "acquisition of the station, fixed"
     drawn_s = draw_s(found.terminals.acquire, generator(seed, link.name, one.number, "acquisition"))
     return drawn_s, f"acquisition drawn {drawn_s:.1f} s"
 

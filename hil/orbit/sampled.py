@@ -56,7 +56,9 @@ def samples(
         )
     if not candidates:
         return []
-    grid = _grid(from_s, to_s, step_s)
+    count = max(1, math.ceil((to_s - from_s) / step_s - 1e-9))
+    grid: Floats = from_s + step_s * np.arange(count + 1, dtype=np.float64)
+    grid[-1] = to_s
     delays = _delays_us(constellation, candidates, plan, grid)
     rows: list[LinkSample] = []
     for link, delay in zip(candidates, delays, strict=True):
@@ -67,13 +69,6 @@ def samples(
         ]
     rows.sort(key=lambda row: (row.at_s, row.link))
     return rows
-
-
-def _grid(from_s: float, to_s: float, step_s: float) -> Floats:
-    count = max(1, math.ceil((to_s - from_s) / step_s - 1e-9))
-    grid: Floats = from_s + step_s * np.arange(count + 1, dtype=np.float64)
-    grid[-1] = to_s
-    return grid
 
 
 def _delays_us(
