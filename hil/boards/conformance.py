@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from hil.boards.capabilities import Feature, lacks, needs
+from hil.boards.linux_board import wait_rebooted
 from hil.boards.protocol import Board, Identity, PowerState, Slot, Via
-from hil.boards.reboot import wait_rebooted
 from hil.boards.tegrastats import parse
 from hil.errors import DeviceError, HilError
 

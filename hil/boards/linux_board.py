@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from hil.boards.console.log_console import LogConsole
-from hil.boards.protocol import Shell, Via
+from hil.boards.protocol import Board, Identity, Shell, Via
 from hil.boards.ssh.shell import SshShell, Target
 from hil.core import netns
 from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
@@ -78,3 +78,16 @@ class LinuxBoard:
                 f"{exc.message}; its console last said:\n{self.console.tail()}",
                 remedy=f"see {self.console.log}",
             ) from exc
+
+
+def wait_rebooted(board: Board, boot_id: str, *, deadline_s: float) -> Identity:
+    """Wait until the board answers from another boot than ``boot_id``; who it is then. DeviceError at the deadline.
+
+    An answer over SSH alone may come from the boot before.
+    """
+
+    def again() -> Identity | None:
+        now = board.identity()
+        return now if now.boot_id != boot_id else None
+
+    return wait_until(again, what=f"{board.name} to reboot", deadline_s=deadline_s, error=DeviceError)

@@ -9,14 +9,7 @@ from hil.lab.model import BoardSpec
 from hil.lab.power import OutletSpec
 from hil.lab.real_board import SshSpec
 
-_WORDS = (
-    ("at", "address"),
-    ("hub", "hub"),
-    ("port", "port"),
-    ("outlet", "outlet"),
-    ("", "chip"),
-    ("line", "line"),
-)
+_WORDS = {"at": "address", "hub": "hub", "port": "port", "outlet": "outlet", "": "chip", "line": "line"}
 
 
 def wiring_of(board: BoardSpec) -> dict[str, str]:
@@ -41,7 +34,7 @@ def wiring_of(board: BoardSpec) -> dict[str, str]:
 
 def _place(part: OutletSpec) -> str:
     """Return e.g. ``shelly-gen2 at 192.0.2.20 outlet 0``: what of it is cabled, whatever its kind."""
-    values = ((word, getattr(part, key, None)) for word, key in _WORDS)
+    values = ((word, getattr(part, key, None)) for word, key in _WORDS.items())
     return " ".join(
         [part.kind, *(f"{word} {value}".strip() for word, value in values if value not in (None, ""))]
     )

@@ -14,7 +14,6 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, AliasChoices, Field, PrivateAttr, StringConstraints, model_validator
 
 from hil.core import kinds, paths
-from hil.lab.operating_system import OsSpec
 from hil.lab.real_board import RealBoard
 from hil.lab.shaper_host import ShaperHostSpec
 from hil.lab.unions import OneOfKinds
@@ -192,6 +191,16 @@ class OrbitSpec(Strict):
         le=240,
         description="hours planned ahead; a bench that stays up longer keeps its last state",
     )
+
+
+class OsSpec(Strict):
+    """How the operating system under test is updated.
+
+    The model of an updater is a subclass with ``adapter: Literal[...]`` and what else it needs, and is named by its
+    :class:`hil.rollout.updaters.kinds.UpdaterKind`.
+    """
+
+    adapter: str
 
 
 Os = Annotated[OsSpec, OneOfKinds(kinds.UPDATERS, "adapter", default="rauc")]

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 import pytest
 
 from hil.boards.conformance import reboot, running
-from hil.boards.container.board import ContainerBoard, freeze_os
+from hil.boards.container.board import ContainerBoard
 from hil.boards.protocol import PowerState, Via
 from hil.core.wait import wait_until
 from hil.errors import DeviceError
 from hil.onboard.variables import SLOTS, BootControl, Variables
-from tests.kits.container_boards import boards, engine_client
+from tests.kits.container_boards import boards, engine_client, freeze_os
 
 pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 

@@ -20,12 +20,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hil.bench.bench import Bench, down
 from hil.bench.state import Step, is_up, write_step
-from hil.boards.container.board import ContainerBoard, freeze_os
+from hil.boards.container.board import ContainerBoard
 from hil.core import paths
 from hil.core.wait import wait_until
 from hil.errors import BenchError
 from hil.leases.leases import Leases
 from tests.kits.checkout import TWO_BOARDS
+from tests.kits.container_boards import freeze_os
 from tests.kits.hil_command import HIL, Terminal
 from tests.kits.host_state import as_it_was
 

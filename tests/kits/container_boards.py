@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -11,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hil.boards.console.pump import ConsolePump
-from hil.boards.container.board import BoardFacts, ContainerBoard, ContainerSpec
+from hil.boards.container.board import BoardFacts, ContainerBoard, ContainerSpec, os_pid
 from hil.boards.container.storage import prepare_nv_dir
 from hil.boards.protocol import Via
 from hil.boards.ssh.login import Target
 from hil.core import netns
+from hil.errors import BenchError
 from hil.images.images import Images, ensure_images
 from hil.images.pki import ensure_pki
 from hil.images.recipes import REFERENCE, Recipe
@@ -108,3 +112,19 @@ def boards(
     finally:
         netns.delete(namespace)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def freeze_os(firmware_pid: int, *, frozen: bool) -> None:
+    """Stop (or continue) every process of the OS but not the firmware: a hang that the watchdog must notice.
+
+    BenchError when no OS runs.
+    """
+    init = os_pid(firmware_pid)
+    if init is None:
+        raise BenchError("no OS runs on this board: nothing to freeze")
+    namespace = Path(f"/proc/{init}/ns/pid").readlink()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                if (entry / "ns/pid").readlink() == namespace:
+                    os.kill(int(entry.name), signal.SIGSTOP if frozen else signal.SIGCONT)

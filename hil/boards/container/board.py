@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -364,19 +362,3 @@ class ContainerBootControl:
 
     def set_active(self, slot: Slot) -> None:
         self._control.set_active(slot)
-
-
-def freeze_os(firmware_pid: int, *, frozen: bool) -> None:
-    """Stop (or continue) every process of the OS but not the firmware: a hang that the watchdog must notice.
-
-    BenchError when no OS runs.
-    """
-    init = os_pid(firmware_pid)
-    if init is None:
-        raise BenchError("no OS runs on this board: nothing to freeze")
-    namespace = Path(f"/proc/{init}/ns/pid").readlink()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            with contextlib.suppress(OSError):
-                if (entry / "ns/pid").readlink() == namespace:
-                    os.kill(int(entry.name), signal.SIGSTOP if frozen else signal.SIGCONT)

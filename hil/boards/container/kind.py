@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from hil.boards.console.log_console import ConsoleLine
+from hil.boards.container.board import BoardFacts, ContainerBoard, ContainerSpec
+from hil.boards.container.storage import prepare_nv_dir
 from hil.boards.kinds import BoardKind, Equipment, Rack, Site
+from hil.boards.ssh.login import Target
 from hil.evidence.sink import Sink
 from hil.lab.model import BoardSpec
 from hil.lab.yamlfile import with_example
-
-if TYPE_CHECKING:
-    from hil.boards.container.board import ContainerBoard
 
 
 class ContainerBoardSpec(BoardSpec):
@@ -31,9 +31,6 @@ module: p3701-0005
 
 def container(name: str, site: Site, console: ConsoleLine, sink: Sink) -> ContainerBoard:
     """Return the driver of a board in a container; it makes and starts nothing."""
-    from hil.boards.container.board import BoardFacts, ContainerBoard, ContainerSpec
-    from hil.boards.ssh.login import Target
-
     host_key = site.pki.host_key(name).public_line
     spec = ContainerSpec(
         bench=site.bench,
@@ -48,8 +45,6 @@ def container(name: str, site: Site, console: ConsoleLine, sink: Sink) -> Contai
 
 def install(board: ContainerBoard, site: Site, rack: Rack) -> None:
     """Make the board's disks as they leave the factory, and its container; it has no power."""
-    from hil.boards.container.storage import prepare_nv_dir
-
     prepare_nv_dir(board.spec.nv_dir, board.spec.facts, rack.images.factory, site.pki)
     board.create()
 

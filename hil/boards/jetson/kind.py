@@ -7,24 +7,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from hil.boards.console.log_console import ConsoleLine
+from hil.boards.console.serial_console import SerialConsole
 from hil.boards.container.kind import container, install
+from hil.boards.jetson.board import JetsonBoard, JetsonFacts
+from hil.boards.jetson.identity import check_identity
+from hil.boards.jetson.inspection import inspect
 from hil.boards.kinds import BoardKind, Equipment, Rack, Site
 from hil.boards.power.shelly import ShellyGen2Spec
 from hil.boards.protocol import Fidelity, Shell, Via
+from hil.boards.ssh.login import PORT, Target
 from hil.errors import HilError
 from hil.evidence.sink import NullSink
 from hil.lab.model import BoardSpec
 from hil.lab.power import SupervisorSpec
 from hil.lab.real_board import BudgetSpec, RealBoard
 from hil.lab.yamlfile import with_example
-
-if TYPE_CHECKING:
-    from hil.boards.jetson.board import JetsonBoard, JetsonFacts
 
 STAND_IN_BUDGETS = BudgetSpec(boot_s=60.0, shutdown_s=15.0, fall_back_s=90.0, answer_s=5.0)
 STRIP_TIMEOUT_S = 30.0
@@ -93,9 +95,6 @@ jetson:
 
 def _facts(spec: JetsonBoardSpec, site: Site, console: ConsoleLine) -> JetsonFacts:
     """Return what the lab file says of a real board; for a stand-in, what the bench put there in its place."""
-    from hil.boards.jetson.board import JetsonFacts
-    from hil.boards.ssh.login import PORT, Target
-
     section = spec.jetson
     facts = partial(JetsonFacts, spec.name, site.spacecraft, spec.module, console=console)
     ways = site.addresses.items()
@@ -131,15 +130,10 @@ def _facts(spec: JetsonBoardSpec, site: Site, console: ConsoleLine) -> JetsonFac
 
 
 def _board(spec: JetsonBoardSpec, site: Site, console: ConsoleLine) -> JetsonBoard:
-    from hil.boards.jetson.board import JetsonBoard
-
     return JetsonBoard(_facts(spec, site, console), sink=site.sink)
 
 
 def _equip(spec: JetsonBoardSpec, site: Site, rack: Rack) -> Equipment:
-    from hil.boards.console.serial_console import SerialConsole
-    from hil.boards.jetson.board import JetsonBoard
-
     section = spec.jetson
     tty, url, baudrate, hardware = "", "", 115_200, None
     if section.stand_in:
@@ -171,9 +165,6 @@ def _equip(spec: JetsonBoardSpec, site: Site, rack: Rack) -> Equipment:
 
 
 def _identify(spec: JetsonBoardSpec, shell: Shell) -> str:
-    from hil.boards.jetson.identity import check_identity
-    from hil.boards.jetson.inspection import inspect
-
     budgets = spec.jetson.budgets or BudgetSpec()
     report = inspect(shell, board=spec.name, timeout_s=budgets.answer_s)
     check_identity(report.who, board=spec.name, module=spec.module, serial=spec.serial)

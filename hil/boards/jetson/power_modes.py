@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from hil.boards.capabilities import BootBudgets
+from hil.boards.linux_board import wait_rebooted
 from hil.boards.protocol import Board, Shell
-from hil.boards.reboot import wait_rebooted
 from hil.errors import ConfigurationError, DeviceError
 
 CONF = "/etc/nvpmodel.conf"
@@ -22,6 +22,7 @@ _MODEL = re.compile(r"^\s*<\s*POWER_MODEL\s+ID=(\d{1,3})\s+NAME=([^\s>]+)\s*>", 
 _DEFAULT = re.compile(r"^\s*<?\s*PM_CONFIG:?\s+DEFAULT=([^\s>]+)", re.MULTILINE)
 _QUERY = re.compile(r"NV Power Mode: (\S+)\s*\n\s*(\d{1,3})\s*(?:\n|\Z)")
 _ERROR = "NVPM ERROR"
+NVPMODEL_S = 30.0
 _REBOOT = re.compile(r"reboot", re.IGNORECASE)
 _CONFIRM = re.compile(r"\bYES\b")
 
@@ -106,17 +107,16 @@ def choose_mode(
 class NvpModel:
     """Asks and sets the power mode."""
 
-    def __init__(self, remote: Shell, *, board: str = "board", timeout_s: float = 30.0) -> None:
+    def __init__(self, remote: Shell, *, board: str = "board") -> None:
         self._remote = remote
         self._board = board
-        self._timeout_s = timeout_s
 
     def modes(self) -> PowerModes:
         return parse_conf(self._remote.read(CONF).decode("utf-8", "replace"))
 
     def current(self) -> str:
         """Return the board's name of the mode it is in. DeviceError when it does not say."""
-        done = self._remote.run(["nvpmodel", "-q"], timeout_s=self._timeout_s, check=False)
+        done = self._remote.run(["nvpmodel", "-q"], timeout_s=NVPMODEL_S, check=False)
         try:
             return parse_query(done.stdout)
         except DeviceError as exc:
@@ -137,7 +137,7 @@ class NvpModel:
         answer = b"YES\n" if reboot else b"NO\n"
         argv = ["nvpmodel", "-m", str(modes.ids[name])]
         try:
-            done = self._remote.run(argv, timeout_s=self._timeout_s, stdin=answer, check=False)
+            done = self._remote.run(argv, timeout_s=NVPMODEL_S, stdin=answer, check=False)
         except DeviceError:
             if not reboot:
                 raise

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 from pydantic import Field
 
 from hil.images.recipes import REFERENCE, SWUPDATE, Recipe
-from hil.lab.operating_system import OsSpec
+from hil.lab.model import OsSpec
 from hil.lab.yamlfile import with_example
 
 if TYPE_CHECKING:
