@@ -30,19 +30,15 @@ class ResumableFiles(Shell, Protocol):
 
     def alive(self) -> bool:
         """Return whether the connection still stands, as far as this side knows."""
-        ...
 
     def file_size(self, remote: str) -> int:
         """Return the bytes of a file on the board; -1 when it is not there."""
-        ...
 
     def send_from(self, local: Path, remote: str, offset: int) -> Iterator[int]:
         """Send from ``offset`` on; yield the bytes that are there."""
-        ...
 
     def receive_from(self, remote: str, local: Path, offset: int) -> Iterator[int]:
         """Fetch from ``offset`` on; yield the bytes that are here."""
-        ...
 
 
 @runtime_checkable
@@ -52,12 +48,10 @@ class BootBudgets(Protocol):
     @property
     def boot_budget_s(self) -> float:
         """Power-on until it answers over SSH, at most."""
-        ...
 
     @property
     def fall_back_budget_s(self) -> float:
         """A restart into an OS that does not come up, until the one before it answers, at most."""
-        ...
 
 
 @runtime_checkable
@@ -89,21 +83,17 @@ class Recoverable(Protocol):
     @property
     def module(self) -> str:
         """Part number, e.g. ``p3701-0005``."""
-        ...
 
     @property
     def usb_path(self) -> str:
         """USB port where it appears in that mode; empty when it is not cabled."""
-        ...
 
     @property
     def has_recovery_pin(self) -> bool:
         """Whether it gets there by a pin; else only its running Linux brings it there."""
-        ...
 
     def enter_recovery(self, *, deadline_s: float = 30.0, sysfs: Path = SYSFS) -> UsbDevice:
         """Enter the mode; return once USB proves it."""
-        ...
 
 
 @runtime_checkable
@@ -135,7 +125,6 @@ class Partial(Protocol):
     @property
     def lacks(self) -> Mapping[Feature, str]:
         """Each feature that it does not have, with the reason."""
-        ...
 
 
 def lacks(board: Board) -> Mapping[Feature, str]:

@@ -78,19 +78,15 @@ class Supervisor(Protocol):
     def state(self) -> PowerState: ...
     def on(self) -> None:
         """Power on; returns once power is applied and the NICs are plugged, not once it has booted."""
-        ...
 
     def off(self, *, deadline_s: float = 10.0) -> None:
         """Ask the OS to shut down; cut power if it has not within ``deadline_s``."""
-        ...
 
     def cut(self) -> None:
         """Remove power at once: what was not synced to disk is lost."""
-        ...
 
     def reset(self) -> None:
         """Cut, then on."""
-        ...
 
 
 class Console(Protocol):
@@ -99,42 +95,34 @@ class Console(Protocol):
     @property
     def url(self) -> str:
         """What ``serial.serial_for_url`` opens (a pty path for container boards)."""
-        ...
 
     @property
     def log(self) -> Path:
         """Every byte since the bench came up, appended as it arrives."""
-        ...
 
     def size(self) -> int:
         """Return the bytes of the log so far: the offset from which only new text is seen."""
-        ...
 
     def tail(self, lines: int = 8) -> str:
         """Return the last lines, indented, for messages."""
-        ...
 
     def wait_for(self, pattern: str, *, deadline_s: float, since: int = 0) -> str:
         """Wait until the log, from byte offset ``since``, matches the regex; return the matched text.
 
         DeviceError at the deadline, with the last lines of the console.
         """
-        ...
 
     def write(self, data: bytes, *, deadline_s: float = 5.0) -> None:
         """Send keystrokes. BenchError while the board's firmware runs, without a console, and at the deadline."""
-        ...
 
     def sendline(self, text: str, *, deadline_s: float = 5.0) -> None:
         """Send a line; :meth:`expect` then looks at what comes from here on. Raises what :meth:`write` raises."""
-        ...
 
     def expect(self, pattern: str, *, deadline_s: float) -> str:
         """Wait until what came since the last ``sendline`` or ``expect`` matches the regex; return the matched text.
 
         DeviceError at the deadline, with what was waited for and the last lines of the console.
         """
-        ...
 
 
 class Shell(AbstractContextManager["Shell"], Protocol):
@@ -144,7 +132,6 @@ class Shell(AbstractContextManager["Shell"], Protocol):
         self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True
     ) -> Completed:
         """Run one command as root; DeviceError on a non-zero exit when ``check`` (message has stderr's tail)."""
-        ...
 
     def push(self, local: Path, remote: str) -> None: ...
     def pull(self, remote: str, local: Path) -> None: ...
@@ -179,18 +166,14 @@ class Board(Protocol):
 
     def shell(self, via: Via = Via.MANAGEMENT) -> Shell:
         """Open a new SSH session. BenchError when there is no route, DeviceError when sshd does not answer."""
-        ...
 
     def address(self, via: Via = Via.MANAGEMENT) -> tuple[str, str]:
         """Return (network namespace to connect from, IPv4 address of the board)."""
-        ...
 
     def identity(self) -> Identity: ...
 
     def wait_booted(self, *, deadline_s: float = 30.0) -> Identity:
         """Wait until the OS answers over SSH; DeviceError at the deadline with the console's last lines."""
-        ...
 
     def sensors(self) -> dict[str, float]:
         """Return the latest readings by name with the unit in it: ``tj_c``, ``gpu_load_percent``, ``vdd_in_mw``."""
-        ...

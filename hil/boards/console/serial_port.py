@@ -33,7 +33,7 @@ class SerialPort:
             self._port: Any = serial.serial_for_url(url, baudrate=baudrate, do_not_open=True, **options)
             if "://" in url:
                 # pyserial throws away what a network port has said by the time it is open; nobody else logs that.
-                self._port.reset_input_buffer = _keep
+                self._port.reset_input_buffer = lambda: None
             self._port.open()
         except serial.SerialException as exc:
             raise BenchError(f"serial port {url} does not open: {exc}", remedy=_remedy(url)) from exc
@@ -68,10 +68,6 @@ class SerialPort:
             self._port.close()
         except self._errors:
             return  # an adapter that was pulled cannot be closed in order
-
-
-def _keep() -> None:
-    return None
 
 
 def _remedy(url: str) -> str:

@@ -39,11 +39,9 @@ class Outlet(Protocol):
 
     def command(self, wanted: PowerState) -> None:
         """Send the command once. NoAnswerError when it may have been obeyed, BenchError when it was refused."""
-        ...
 
     def read(self) -> Reading:
         """Ask once. BenchError (NoAnswerError when nothing came back)."""
-        ...
 
 
 class NoAnswerError(BenchError):
@@ -141,7 +139,6 @@ class ResetPin(Protocol):
 
     def pulse(self) -> None:
         """Press and release. BenchError."""
-        ...
 
 
 class RecoveryPin(Protocol):
@@ -152,4 +149,3 @@ class RecoveryPin(Protocol):
 
     def held(self) -> AbstractContextManager[None]:
         """Hold it; released on the way out, however that is. BenchError."""
-        ...
