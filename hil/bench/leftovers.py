@@ -19,7 +19,7 @@ from urllib.parse import quote
 from hil.bench.state import bench_dir, disk_dir, is_live, known_benches
 from hil.core import kinds, netns, paths
 from hil.core.command import Runner, run
-from hil.core.mounts import mounts_under, unmount
+from hil.core.mounts import MOUNTINFO, mounts_under, unmount
 from hil.core.processes import PROC, Process, ProcessId, end, identify, processes
 from hil.core.wait import wait_until
 from hil.errors import BenchError, HilError
@@ -130,23 +130,23 @@ def containers(live: Collection[str]) -> Iterator[Leftover]:
 
     While a test or a set-up uses the engine, containers without a keeper may be its: then none is a leftover.
     """
-    if strangers():
-        return
     files = EngineFiles.default()
+    for name, bench, state in () if strangers() else _containers(files):
+        if bench not in live:
+            yield Leftover("container", name, partial(_remove_container, files, name), bench, state)
+
+
+def _containers(files: EngineFiles) -> Iterator[tuple[str, str, str]]:
+    """(name, bench, state) of our containers in every engine."""
     for socket in _sockets(files):
         query = quote(json.dumps({"label": [LABEL]}))
         _, answer = call(socket, "GET", f"/containers/json?all=1&filters={query}", CALL_TIMEOUT_S)
         for one in answer if isinstance(answer, list) else ():
-            bench = str(one.get("Labels", {}).get(LABEL, ""))
-            if bench not in live:
-                name = str((one.get("Names") or [one["Id"]])[0]).lstrip("/")
-                remove = partial(_remove_container, files, name)
-                yield Leftover("container", name, remove, bench, str(one.get("State", "")))
+            name = str((one.get("Names") or [one["Id"]])[0]).lstrip("/")
+            yield name, str(one.get("Labels", {}).get(LABEL, "")), str(one.get("State", ""))
     if not dockerd.answers(files.socket):
         for name, bench in stored_containers(files.data):
-            if bench not in live:
-                remove = partial(_remove_container, files, name)
-                yield Leftover("container", name, remove, bench, "in our stopped engine")
+            yield name, bench, "in our stopped engine"
 
 
 def _remove_container(files: EngineFiles, name: str) -> None:
@@ -217,7 +217,7 @@ def _run(runner: Runner, argv: Sequence[str], gone: str) -> None:
         raise BenchError(f"`{' '.join(argv)}` failed: {done.tail(1)}")
 
 
-def mounts(live: Collection[str], mountinfo: Path = Path("/proc/self/mountinfo")) -> Iterator[Leftover]:
+def mounts(live: Collection[str], mountinfo: Path = MOUNTINFO) -> Iterator[Leftover]:
     """Mounts below our directories; the container engine's own are its business."""
     files = EngineFiles.default()
     spared = [files.data, files.exec_root]
