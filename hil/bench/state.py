@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hil.core import paths
 from hil.core.files import write_atomic
-from hil.core.locks import is_locked
+from hil.core.locks import is_locked, locked
 from hil.core.processes import current, is_gone
 from hil.errors import BenchError, ConfigurationError
 
@@ -128,11 +127,7 @@ def hold(name: str) -> Iterator[None]:
     """Hold the bench's lock; BenchError when another keeper has it. The file stays: removing it would race."""
     path = _lock_path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            raise up_already(name) from exc
+    with locked(path, deadline_s=0.0, error=up_already(name)):
         yield
 
 

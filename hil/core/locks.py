@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from hil.core.wait import SYSTEM_CLOCK, Clock, poll_until
-from hil.errors import BenchError
+from hil.errors import BenchError, HilError
 
 
 @contextmanager
@@ -20,12 +20,13 @@ def locked(
     deadline_s: float = math.inf,
     what: str = "a lock",
     remedy: str = "",
+    error: HilError | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> Iterator[None]:
     """Hold the lock file ``path`` while the block runs; the file is made where there is none, its directory is not.
 
     Raises BenchError "waited 3 s for ``what``" when another process holds it for ``deadline_s`` seconds; without a
-    deadline it waits for as long as it takes.
+    deadline it waits for as long as it takes.  ``error`` is raised in place of that one.
     """
     with path.open("a") as file:
         if deadline_s == math.inf:
@@ -37,7 +38,7 @@ def locked(
                 break
         else:
             remedy = remedy or f"see which process holds it: `fuser -v {path}`"
-            raise BenchError(f"waited {deadline_s:g} s for {what}", remedy=remedy)
+            raise error or BenchError(f"waited {deadline_s:g} s for {what}", remedy=remedy)
         yield
 
 
