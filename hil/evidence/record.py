@@ -160,24 +160,21 @@ class Recorder:
 
         ``kind`` is e.g. ``console``, ``mask``, ``log``; ``board`` says whose it is.
         """
-        source = Path(source)
-        target = self._free_name(name or source.name)
-        shutil.copyfile(source, target)
-        self._announce(target, kind, board, from_source)
+        with self._stored(name or Path(source).name, kind, board, from_source) as target:
+            shutil.copyfile(source, target)
         return target
 
     def artefact_bytes(self, name: str, content: bytes, *, kind: str, board: str = "") -> Path:
         """Store content in memory as :meth:`artefact` stores a file."""
-        target = self._free_name(name)
-        target.write_bytes(content)
-        self._announce(target, kind, board)
+        with self._stored(name, kind, board) as target:
+            target.write_bytes(content)
         return target
 
-    def follow(self, source: Path | str, *, kind: str, name: str = "", board: str = "") -> None:
+    def follow(self, source: Path | str, *, kind: str, board: str = "") -> None:
         """Collect a file that is still growing (a console log): copied at :meth:`close`, or, when the run is
         killed before that, when its report is made."""
         path = Path(source).absolute()
-        followed = ArtefactFollowed(str(path), kind, name or path.name, board)
+        followed = ArtefactFollowed(str(path), kind, path.name, board)
         with self._lock:
             if path in self._followed:
                 return
@@ -212,18 +209,18 @@ class Recorder:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _free_name(self, name: str) -> Path:
+    @contextmanager
+    def _stored(self, name: str, kind: str, board: str, from_source: str = "") -> Iterator[Path]:
+        """Yield a free name among the artefacts, for the block to fill; then record its hash and size."""
         folder = self.directory / ARTEFACTS
         safe = Path(name).name or "artefact"
-        candidate, number = folder / safe, 2
+        target, number = folder / safe, 2
         with self._lock:
-            while candidate.exists():
-                candidate = folder / f"{Path(safe).stem}-{number}{Path(safe).suffix}"
+            while target.exists():
+                target = folder / f"{Path(safe).stem}-{number}{Path(safe).suffix}"
                 number += 1
-            candidate.touch()  # claims the name
-        return candidate
-
-    def _announce(self, target: Path, kind: str, board: str, from_source: str = "") -> None:
+            target.touch()  # claims the name
+        yield target
         path, size = f"{ARTEFACTS}/{target.name}", target.stat().st_size
         self.emit(ArtefactStored(path, kind, sha256_of(target), size, board, from_source))
 
