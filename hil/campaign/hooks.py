@@ -25,9 +25,8 @@ from hil.campaign.options import chosen_lab
 from hil.campaign.retry import RETRIED, forget_failed_fixtures, fresh_request, run_phase, show_as_retry
 from hil.campaign.run import CampaignRecorder, CampaignRun
 from hil.errors import BenchError, Blame, ConfigurationError, HilError
-from hil.evidence.blame import Judgement, gravest, judge_exception
+from hil.evidence.blame import Judgement, gravest, judge_exception, raise_if_violated
 from hil.evidence.events import BenchRetried, TestEnded, TestStarted
-from hil.evidence.limits import raise_if_violated
 from hil.evidence.model import EXIT_CONFIGURATION, Verdict
 from hil.evidence.record import Recorder
 from hil.evidence.test_plan import Plan

@@ -117,7 +117,7 @@ def verify(recorder: Recorder) -> Callable[..., Measurement]:
 
     def verify_now(name: str, value: Any, unit: str = "", **options: Any) -> Measurement:
         __tracebackhide__ = True
-        from hil.evidence.limits import raise_if_violated
+        from hil.evidence.blame import raise_if_violated
 
         taken = recorder.measure(name, value, unit, **options)
         raise_if_violated([taken])

@@ -1,4 +1,4 @@
-"""What an exception means for the verdict.
+"""What an exception means for the verdict, and the exception of a violated limit.
 
 ===========================================  =================
 an assertion, ``pytest.fail``                 FAIL (device)
@@ -11,9 +11,11 @@ any other exception                           INCONCLUSIVE (harness: a bug of ou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hil.errors import Blame, HilError
+from hil.errors import BenchError, Blame, ConfigurationError, HarnessError, HilError
+from hil.evidence.measurement import Measurement
 from hil.evidence.model import WORST_FIRST, Verdict
 
 _OF_BLAME = {
@@ -68,3 +70,28 @@ def _of_group(group: BaseExceptionGroup[BaseException]) -> Judgement:
 def gravest(judgements: list[Judgement]) -> Judgement:
     """Return the gravest of a test's phases."""
     return min(judgements, key=lambda j: WORST_FIRST.index(j.verdict))
+
+
+class LimitViolated(AssertionError):
+    """The device under test is outside a limit."""
+
+
+def raise_if_violated(measurements: Sequence[Measurement]) -> None:
+    """Raise for the measurements outside their limits; nothing when there is none.
+
+    LimitViolated (FAIL) when all of them are the device's; when one is the bench's or the harness's, that
+    error (INCONCLUSIVE), because on a bench outside its limits nothing is known about the device.
+    """
+    __tracebackhide__ = True
+    violated = [m for m in measurements if m.ok is False]
+    if not violated:
+        return
+    message = "\n".join(str(m) for m in violated)
+    blames = {Blame(m.blame) for m in violated}
+    if Blame.CONFIGURATION in blames:
+        raise ConfigurationError(message)
+    if Blame.BENCH in blames:
+        raise BenchError(message, remedy="the bench is outside its limits; repeat on a quieter machine")
+    if Blame.HARNESS in blames:
+        raise HarnessError(message)
+    raise LimitViolated(message)

@@ -52,11 +52,8 @@ def _place(
     statistic = f"{passes}/{runs} runs, P(failure) <= {p_failure:.1%} at {plan.confidence:.0%}"
     if still_open := [r.requirement.id for r in mine if not r.closed]:
         need = "needs" if len(still_open) == 1 else "need"
-        return RiskResult(
-            risk,
-            risk.before,
-            f"Stays: {', '.join(still_open)} {need} hardware. Virtual evidence: {statistic}.",
-        )
+        stays = f"Stays: {', '.join(still_open)} {need} hardware."
+        return RiskResult(risk, risk.before, f"{stays} Virtual evidence: {statistic}.")
     level = max(risk.after.likelihood, min(risk.before.likelihood, plan.scale.level_for(p_failure)))
     now = Cell(likelihood=level, severity=risk.after.severity)
     if now == risk.after:

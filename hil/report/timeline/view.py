@@ -8,7 +8,7 @@ from typing import Any
 
 from hil.evidence.model import plural
 from hil.report.timeline.drawing import timeline_svg
-from hil.report.timeline.lanes import CATEGORIES, Lane, Lanes
+from hil.report.timeline.lanes import CATEGORIES, Lanes
 from hil.report.timeline.link_lanes import PHASES
 from hil.report.units import css
 
@@ -64,14 +64,13 @@ def folded(lanes: Lanes) -> dict[str, Any]:
 
 def interruptions(lanes: Lanes) -> list[dict[str, Any]]:
     """Return the transfers that stood still and went on, in words."""
+    first = {
+        lane.name: min((g.start_s for b in lane.bars for g in b.gaps), default=0.0) for lane in lanes.boards
+    }
     return [
         {"board": lane.name, "step": bar.label, "start_s": gap.start_s, "end_s": gap.end_s, "why": gap.why}
         | {"resumed": ", ".join(f"{offset:,}" for offset in bar.resumed_at), "ended": bar.ended}
-        for lane in _by_first(lanes.boards)
+        for lane in sorted(lanes.boards, key=lambda lane: first[lane.name])
         for bar in lane.bars
         for gap in bar.gaps
     ]
-
-
-def _by_first(boards: Sequence[Lane]) -> list[Lane]:
-    return sorted(boards, key=lambda lane: min((g.start_s for b in lane.bars for g in b.gaps), default=0.0))

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from hil.errors import BenchError, Blame, ConfigurationError, DeviceError, HarnessError
-from hil.evidence.blame import Judgement, gravest, judge_exception
+from hil.evidence.blame import Judgement, LimitViolated, gravest, judge_exception, raise_if_violated
 from hil.evidence.events import Measurement
-from hil.evidence.limits import LimitViolated, raise_if_violated
 from hil.evidence.model import (
     EXIT_CODE,
     Limit,
