@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 
 LIFETIME_DAYS = 3650
 _NO_USAGE = (
-    *("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
-    *("encipher_only", "decipher_only"),
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "encipher_only",
+    "decipher_only",
 )
 
 

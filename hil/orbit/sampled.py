@@ -59,9 +59,11 @@ def samples(
     count = max(1, math.ceil((to_s - from_s) / step_s - 1e-9))
     grid: Floats = from_s + step_s * np.arange(count + 1, dtype=np.float64)
     grid[-1] = to_s
-    delays = _delays_us(constellation, candidates, plan, grid)
+    places = track(constellation, plan.start, grid).position.transpose(1, 2, 0)
+    index = {name: k for k, name in enumerate(constellation.nodes)}
     rows: list[LinkSample] = []
-    for link, delay in zip(candidates, delays, strict=True):
+    for link in candidates:
+        delay = one_way_delay_us(range_km(places[index[link.a]], places[index[link.b]]))
         ber = constellation.terminals.bit_error_rate if link.kind == "crosslink" else 0.0
         loss = packet_loss_ppm(ber, link.mtu)
         rows += [
@@ -69,16 +71,6 @@ def samples(
         ]
     rows.sort(key=lambda row: (row.at_s, row.link))
     return rows
-
-
-def _delays_us(
-    found: Constellation, candidates: Sequence[Candidate], plan: LinkPlan, grid: Floats
-) -> list[Floats]:
-    """Return one-way delay of every candidate at every moment of the grid."""
-    here = track(found, plan.start, grid)
-    place = here.position[:, : len(found.nodes)].transpose(1, 2, 0)
-    index = {name: k for k, name in enumerate(found.nodes)}
-    return [one_way_delay_us(range_km(place[index[c.a]], place[index[c.b]])) for c in candidates]
 
 
 def _rows(

@@ -200,18 +200,8 @@ def _runs(here: Track, a: Ints, b: Ints, sees: Bools, between: Sees) -> Segments
         for index, value in enumerate((edge_range, edge_rate)):
             low[index][rows] = np.minimum(low[index][rows], value)
             high[index][rows] = np.maximum(high[index][rows], value)
-    return Segments(
-        a[pair],
-        b[pair],
-        start,
-        end,
-        low[0],
-        high[0],
-        low[1],
-        high[1],
-        first == 0,
-        beyond == samples,
-    )
+    extremes = (low[0], high[0], low[1], high[1])
+    return Segments(a[pair], b[pair], start, end, *extremes, first == 0, beyond == samples)
 
 
 def _edge(pair: Ints, cell: Ints, step_s: float, between: Sees, *, opens: bool) -> Floats:
