@@ -92,7 +92,13 @@ class BoundedFileHandler(logging.FileHandler):
     def emit(self, record: logging.LogRecord) -> None:
         if self._left_bytes <= 0:
             return
-        self._left_bytes -= len(self.format(record).encode("utf-8", "backslashreplace")) + 1
+        try:
+            self._left_bytes -= len(self.format(record).encode("utf-8", "backslashreplace")) + 1
+        except (
+            Exception
+        ):  # as in logging's own handlers: a record that cannot be written must not end what is logged
+            self.handleError(record)
+            return
         super().emit(record)
         if self._left_bytes <= 0 and self.stream is not None:
             self.stream.write(f"... cut here: a log holds at most {self._limit_bytes:,} bytes\n")

@@ -86,14 +86,16 @@ class PoweredSupervisor:
             if self._switch.state() is PowerState.OFF:
                 return
         is_down = False
-        if self._shut_down:
-            patience_s = self._shutdown_s if deadline_s is None else deadline_s
-            _log.debug("board %s: ask its OS to shut down, for %g s at most", self._board, patience_s)
-            # An OS that does not answer is what the cut is for.
-            with suppress(HilError, OSError, EOFError):
-                is_down = self._shut_down(patience_s)
-        self._before_restart()
-        self._cut("off" if is_down else "cut")
+        try:
+            if self._shut_down:
+                patience_s = self._shutdown_s if deadline_s is None else deadline_s
+                _log.debug("board %s: ask its OS to shut down, for %g s at most", self._board, patience_s)
+                # An OS that does not answer is what the cut is for.
+                with suppress(HilError, OSError, EOFError):
+                    is_down = self._shut_down(patience_s)
+        finally:  # whatever went wrong, a bug of ours included: the board gets no power any more
+            self._before_restart()
+            self._cut("off" if is_down else "cut")
 
     def cut(self) -> None:
         """Remove power at once: what was not synced to disk is lost."""

@@ -138,6 +138,17 @@ def test_pytests_handlers_see_debug_of_hil_only_at_the_level_that_was_asked_for(
     assert seen.getvalue() == "shown\n"
 
 
+def test_a_record_that_cannot_be_written_does_not_end_what_is_logged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, path = logging.getLogger("hil.boards"), tmp_path / "keeper.log"
+    with log_file(path):
+        log.debug("for %g s at most", None)
+        log.debug("take its power away")
+    assert path.read_text().endswith("take its power away\n")
+    assert "for %g s at most" in capsys.readouterr().err
+
+
 def test_a_log_file_stops_at_its_limit_and_says_so(tmp_path: Path) -> None:
     path = tmp_path / "harness.log"
     with log_file(path, limit_bytes=10_000):

@@ -175,6 +175,17 @@ def test_off_asks_the_os_first_and_cuts_one_that_does_not_answer() -> None:
     assert (polite.actions, hung.actions) == (["on", "off"], ["on", "cut"])
 
 
+def test_off_cuts_power_even_when_asking_the_os_meets_a_bug_of_ours() -> None:
+    def bug(_deadline_s: float) -> bool:
+        raise TypeError("must be real number, not NoneType")
+
+    rig = Rig(shut_down=bug)
+    rig.board.on()
+    with pytest.raises(TypeError):
+        rig.board.off()
+    assert rig.outlet.now is PowerState.OFF
+
+
 def test_the_log_of_off_says_how_long_the_os_may_take(caplog: pytest.LogCaptureFixture) -> None:
     rig = Rig(shut_down=lambda deadline_s: True)
     rig.board.on()
