@@ -17,6 +17,7 @@ from hil.cli.output import (
     note,
     plural,
     print_json,
+    print_rows,
     print_table,
     rate,
     write_output,
@@ -26,7 +27,7 @@ from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from hil.host.discover.devices import Found
-    from hil.lab.model import Lab, LinkSpec
+    from hil.lab.model import Lab
     from hil.rollout.updaters.kinds import UpdaterKind
 
 LAB_FILE = click.Path(path_type=Path)
@@ -111,41 +112,36 @@ def show(file: Path, as_json: bool) -> None:
         return
     click.echo(f"{loaded.name}: {loaded.description}".rstrip(": "))
     click.echo()
-    print_table(
-        ["board", "spacecraft", "module", "model", "driver", "fidelity", "flight address", "role"],
-        [
-            (
-                b.name,
-                loaded.spacecraft_of(b.name).name,
-                b.module,
-                b.model,
-                f"{b.driver}, stand-in" if b.stand_in else b.driver,
-                b.fidelity,
-                addresses[b.name].flight,
-                "gateway" if b.name == loaded.gateway else "",
-            )
-            for b in loaded.boards
-        ],
+    print_rows(
+        loaded.boards,
+        {
+            "board": lambda b: b.name,
+            "spacecraft": lambda b: loaded.spacecraft_of(b.name).name,
+            "module": lambda b: b.module,
+            "model": lambda b: b.model,
+            "driver": lambda b: f"{b.driver}, stand-in" if b.stand_in else b.driver,
+            "fidelity": lambda b: b.fidelity,
+            "flight address": lambda b: addresses[b.name].flight,
+            "role": lambda b: "gateway" if b.name == loaded.gateway else "",
+        },
     )
     click.echo()
-    print_table(
-        ["link", "kind", "between", "one way", "rate", "loss", "in flight", "source"],
-        [_link_row(loaded, link) for link in loaded.links],
-    )
-
-
-def _link_row(loaded: Lab, link: LinkSpec) -> tuple[object, ...]:
-    scaled = f" (flight: {rate(link.nominal_rate_bps or 0)})" if link.rate_scaled else ""
-    fixed_us = link.one_way_delay_us
-    return (
-        link.name,
-        link.kind,
-        " – ".join(link.between),
-        delay(fixed_us) if fixed_us is not None else "by orbit",
-        rate(link.rate_bps) + scaled,
-        f"{link.loss_ppm} ppm",
-        f"{link.rate_bps * fixed_us // 8_000_000} B" if fixed_us is not None else "",
-        link.source,
+    print_rows(
+        loaded.links,
+        {
+            "link": lambda x: x.name,
+            "kind": lambda x: x.kind,
+            "between": lambda x: " – ".join(x.between),
+            "one way": lambda x: "by orbit" if (us := x.one_way_delay_us) is None else delay(us),
+            "rate": lambda x: (
+                rate(x.rate_bps) + (f" (flight: {rate(x.nominal_rate_bps or 0)})" if x.rate_scaled else "")
+            ),
+            "loss": lambda x: f"{x.loss_ppm} ppm",
+            "in flight": lambda x: (
+                "" if (us := x.one_way_delay_us) is None else f"{x.rate_bps * us // 8_000_000} B"
+            ),
+            "source": lambda x: x.source,
+        },
     )
 
 
@@ -171,7 +167,7 @@ def discover(
 
     Serial adapters, Jetsons on USB (in recovery or running), neighbours that look like Jetsons, GPIO chips. It only
     reads the lists of the kernel, of udev and of DHCP servers on this host: no packet is sent, no device is opened.
-    So a board in the network is findings once this host has exchanged packets with it, or gave it its address.
+    So a board in the network is found once this host has exchanged packets with it, or gave it its address.
     """
     from dataclasses import asdict
 

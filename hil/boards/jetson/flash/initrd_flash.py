@@ -8,19 +8,23 @@ read earlier (``JetsonIdentity.tnspec_part``).
 
 from __future__ import annotations
 
-import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
+import yaml
+
 from hil.boards.jetson.flash.recovery import UsbPort
-from hil.boards.jetson.flash.tool_output import FlashOutput
 from hil.boards.jetson.modules import SKUS
 from hil.core.command import Progress, silent
 from hil.errors import BenchError, ConfigurationError
@@ -33,6 +37,18 @@ DEADLINE_S = 45 * 60.0
 """A flash takes 2 to 30 minutes."""
 SILENCE_S = 10 * 60.0
 """The longest quiet stretch is the writing of a root file system over USB 2."""
+
+_STEP = re.compile(r"Step (\d+): (.+?)\s*\*?\s*$")
+_BOARD = re.compile(r"Board ID\((\d*)\) version\(([^)]*)\) sku\((\d*)\) revision\(([^)]*)\)")
+_WRITING = "Start the flashing process"
+_BOOTING = "Boot the device with flash initrd image"
+_NOTABLE = (
+    "Waiting for target to boot-up",
+    "SSH ready",
+    "Starting to flash",
+    "Formatting ",
+    "Successfully flash",
+)
 
 
 @dataclass(frozen=True)
@@ -166,6 +182,72 @@ def _other_module(plan: FlashPlan, eeprom_part: str) -> ConfigurationError:
     )
 
 
+@dataclass(frozen=True)
+class Complaint:
+    """A line that is known, and what to do about it."""
+
+    line: str
+    remedy: str
+    step: str = ""
+
+
+@cache
+def _known() -> list[tuple[re.Pattern[str], str]]:
+    rows = yaml.safe_load(Path(__file__).with_name("complaints.yaml").read_text("utf-8"))
+    return [(re.compile(row["line"]), row["remedy"]) for row in rows]
+
+
+class FlashOutput:
+    """Takes the tool's lines and knows how far it is.
+
+    Complaints are remembered, not acted upon: the tool prints ``ERROR: might be timeout in USB write`` and ``failed to
+    read rcm_state`` in flashes that succeed.  They explain a failure once the tool has failed.
+    """
+
+    def __init__(self) -> None:
+        self.step = ""  # e.g. "step 4: Boot the device with flash initrd image"
+        self.eeprom_part = ""  # the module in recovery, by its own EEPROM: "p3701-0005"
+        self.booting = False  # the module is being booted from RAM; what is written comes after this
+        self.writing = False
+        self.succeeded = False
+        self.complaints: list[Complaint] = []
+        self.tail: deque[str] = deque(maxlen=12)
+        self._noted: set[str] = set()
+
+    def line(self, text: str) -> str | None:
+        """Take one line; what is worth telling a person about it, if anything."""
+        text = text.strip()
+        if not text or set(text) <= {"*", " "}:
+            return None
+        self.tail.append(text)
+        for pattern, remedy in _known():
+            if pattern.search(text):
+                self.complaints.append(Complaint(text, remedy, self.step))
+                return None
+        if match := _STEP.search(text):
+            self.step = f"step {match[1]}: {match[2]}"
+            self.booting |= match[2].startswith(_BOOTING)
+            self.writing |= match[2].startswith(_WRITING)
+            return self.step
+        if match := _BOARD.search(text):
+            self.eeprom_part = f"p{match[1]}-{match[3]}"
+            return f"the EEPROM says {self.eeprom_part}, version {match[2]}, revision {match[4]}"
+        if text == "Success" or "Flash is successful" in text:
+            self.succeeded = True
+            return None
+        for word in _NOTABLE:
+            if text.startswith(word) and word not in self._noted:
+                self._noted.add(word)
+                return text
+        return None
+
+    @property
+    def complaint(self) -> Complaint | None:
+        """What most likely broke it: the first known line of the step it is in, else the last of all."""
+        here = [complaint for complaint in self.complaints if complaint.step == self.step]
+        return here[0] if here else self.complaints[-1] if self.complaints else None
+
+
 @dataclass
 class _Tool:
     """One run of NVIDIA's tool."""
@@ -246,23 +328,18 @@ class _Tool:
         state = written if output.writing else "nothing was written"
         where = f" in {output.step}" if output.step else ""
         said = repr(known.line) if known else "".join(f"\n    {line}" for line in output.tail)
+        remedy = f"{known.remedy}; the whole log is" if known else "see the whole log,"
         return BenchError(
-            f"the flash tool {what}{where}; {state}; it said: {said}",
-            remedy=f"{known.remedy}; the whole log is {self.log}"
-            if known
-            else f"see the whole log, {self.log}",
+            f"the flash tool {what}{where}; {state}; it said: {said}", remedy=f"{remedy} {self.log}"
         )
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
     """End the tool and what it started; it cleans up after itself when asked politely."""
-    if child.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
+    for number in (signal.SIGTERM, signal.SIGKILL) if child.poll() is None else ():
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, number)  # the second time: what did not listen
+        with suppress(subprocess.TimeoutExpired):
             child.wait(timeout=10.0)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)  # what did not listen
-        child.wait(timeout=10.0)
     if child.stdout:
         child.stdout.close()

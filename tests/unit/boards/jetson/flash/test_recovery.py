@@ -13,11 +13,11 @@ from hil.boards.jetson.flash.initrd_flash import (
     NVME_LAYOUT,
     QSPI_LAYOUT,
     TOOL,
+    FlashOutput,
     FlashPlan,
     flash,
 )
 from hil.boards.jetson.flash.recovery import RCM_IDS, UsbPort, by_linux, devices, enter_recovery, meaning
-from hil.boards.jetson.flash.tool_output import FlashOutput
 from hil.boards.jetson.modules import SKUS
 from hil.boards.protocol import Completed
 from hil.core.processes import started
