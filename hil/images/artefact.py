@@ -25,6 +25,16 @@ class BundleFacts:
     size_bytes: int
     image_sha256: str  # of the root image inside, as the updater and the running OS report it
 
+    @classmethod
+    def of_file(cls, path: Path, *, version: str, image_sha256: str) -> BundleFacts:
+        """Measure a bundle that this project did not build. ConfigurationError when it cannot be read."""
+        try:
+            return cls(path, version, sha256_of(path), path.stat().st_size, image_sha256)
+        except OSError as exc:
+            raise ConfigurationError(
+                f"bundle {path}: {exc.strerror}", remedy="check the path of the bundle"
+            ) from exc
+
 
 @dataclass(frozen=True)
 class Artefact:

@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from pydantic import Field
 
+from hil.core import kinds
 from hil.images.recipes import REFERENCE, SWUPDATE, Recipe
 from hil.lab.model import OsSpec
 from hil.lab.yamlfile import with_example
 
 if TYPE_CHECKING:
+    from hil.lab.model import Lab
     from hil.rollout.fleet import Member
     from hil.rollout.updaters.protocol import OsAdapter
 
@@ -36,6 +38,16 @@ class UpdaterKind(Generic[S]):
     """The OS that container boards run, which has this updater."""
     check: Callable[[S, Path], None] = lambda _spec, _directory: None
     """Raise ConfigurationError for a fault of a file that the section names; for ``hil lab validate``."""
+
+
+def adapter_of(lab: Lab, *, version: str = "") -> Callable[[Member], OsAdapter]:
+    """Return the adapter that a lab file names under ``os``, for ``Rollout(adapter=...)``.
+
+    ``version``: the bundle's, for a declaration that uses ``{version}``.  ConfigurationError with file and line when
+    the declaration is wrong.
+    """
+    kind: UpdaterKind[Any] = kinds.load(kinds.UPDATERS, lab.os.adapter)
+    return kind.adapter(lab.os, lab.file.parent, version)
 
 
 _ADAPTER = "the updater in the OS under test"

@@ -18,13 +18,14 @@ from pydantic import ValidationError
 from hil.boards.protocol import Board
 from hil.core.paths import ROOT
 from hil.errors import ConfigurationError, DeviceError
+from hil.images.artefact import BundleFacts
 from hil.images.recipes import REFERENCE, SWUPDATE, recipe_of
 from hil.lab.model import Lab
 from hil.rollout.fleet import Member
-from hil.rollout.updaters.choose import BundleFile, adapter_of
 from hil.rollout.updaters.declaration import AdapterFile, load_adapter
 from hil.rollout.updaters.declared import RAUC, DeclaredAdapter
 from hil.rollout.updaters.jsonpath import find, parse_path
+from hil.rollout.updaters.kinds import adapter_of
 from hil.rollout.updaters.protocol import InstallFailed, RefusedBundle
 from hil.testing.fakes import FakeClock
 from tests.kits.updater_shell import FakeShell
@@ -359,7 +360,7 @@ def test_a_declaration_goes_with_the_declared_adapter_only() -> None:
 def test_a_bundle_of_somebody_else_is_measured(tmp_path: Path) -> None:
     path = tmp_path / "sky.bundle"
     path.write_bytes(b"sky")
-    bundle = BundleFile.of(path, version="7.1", image_sha256="ef" * 32)
+    bundle = BundleFacts.of_file(path, version="7.1", image_sha256="ef" * 32)
     assert (bundle.sha256, bundle.size_bytes) == (hashlib.sha256(b"sky").hexdigest(), 3)
     with pytest.raises(ConfigurationError, match="No such file"):
-        BundleFile.of(tmp_path / "none", version="7.1", image_sha256="ef" * 32)
+        BundleFacts.of_file(tmp_path / "none", version="7.1", image_sha256="ef" * 32)
