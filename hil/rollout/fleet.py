@@ -20,32 +20,13 @@ class Dial(Protocol):
 
 
 @dataclass(frozen=True)
-class Member:
-    """One board in the rollout."""
-
-    board: Board
-
-    @property
-    def name(self) -> str:
-        return self.board.name
-
-    @property
-    def spacecraft(self) -> str:
-        return self.board.spacecraft
-
-    def address(self, via: Via) -> tuple[str, str]:
-        """(namespace to connect from, IPv4 address)."""
-        return self.board.address(via)
-
-
-@dataclass(frozen=True)
 class Fleet:
     """The members, the gateway board among them, and the cluster's name.
 
     ConfigurationError when a name is doubled or the gateway is not a member.
     """
 
-    members: tuple[Member, ...]
+    members: tuple[Board, ...]
     gateway: str
     cluster: str = "cluster"
     port: int = PORT
@@ -64,9 +45,9 @@ class Fleet:
     @classmethod
     def of(cls, boards: Mapping[str, Board], gateway: str, cluster: str = "cluster") -> Fleet:
         """Return a fleet of all boards of a bench."""
-        return cls(tuple(Member(b) for b in boards.values()), gateway, cluster)
+        return cls(tuple(boards.values()), gateway, cluster)
 
-    def __iter__(self) -> Iterator[Member]:
+    def __iter__(self) -> Iterator[Board]:
         return iter(self.members)
 
     def __len__(self) -> int:
@@ -76,7 +57,7 @@ class Fleet:
     def names(self) -> list[str]:
         return [m.name for m in self.members]
 
-    def member(self, name: str) -> Member:
+    def member(self, name: str) -> Board:
         """Return the member of that name; ConfigurationError names the others."""
         for member in self.members:
             if member.name == name:
@@ -85,15 +66,15 @@ class Fleet:
             f"no board {name!r} in the fleet", remedy=f"choose one of {', '.join(self.names)}"
         )
 
-    def spacecraft(self) -> dict[str, list[Member]]:
+    def spacecraft(self) -> dict[str, list[Board]]:
         """Return members by spacecraft, the gateway's spacecraft first."""
         first = self.member(self.gateway).spacecraft
-        grouped: dict[str, list[Member]] = {first: []}
+        grouped: dict[str, list[Board]] = {first: []}
         for member in self.members:
             grouped.setdefault(member.spacecraft, []).append(member)
         return grouped
 
-    def heads(self) -> dict[str, Member]:
+    def heads(self) -> dict[str, Board]:
         """By spacecraft, the one member that takes data from outside the spacecraft.
 
         The gateway's spacecraft has the gateway; every other has its first member in lab file order.
@@ -103,7 +84,7 @@ class Fleet:
             for name, members in self.spacecraft().items()
         }
 
-    def far_heads(self) -> list[Member]:
+    def far_heads(self) -> list[Board]:
         """Return the heads of all spacecraft but the gateway's: what crosses a crosslink goes to them."""
         return [head for head in self.heads().values() if head.name != self.gateway]
 

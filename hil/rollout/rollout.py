@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from dataclasses import dataclass
 
-from hil.boards.protocol import Via
+from hil.boards.protocol import Board, Via
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import DeviceError, HilError
 from hil.evidence.sink import NullSink, Sink
 from hil.images.artefact import Artefact, BundleFacts
 from hil.onboard.node.contract import Health
 from hil.rollout import activation, configure, serving, transfer
-from hil.rollout.fleet import ClusterConfig, Fleet, Member
+from hil.rollout.fleet import ClusterConfig, Fleet
 from hil.rollout.node_client import NodeClient
 from hil.rollout.restart_barrier import RestartBarrier
 from hil.rollout.serving import ServedTogether
@@ -54,7 +54,7 @@ class Rollout:
         sink: Sink | None = None,
         policy: RolloutPolicy | None = None,
         *,
-        adapter: Callable[[Member], OsAdapter] | None = None,
+        adapter: Callable[[Board], OsAdapter] | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.fleet = fleet

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.needs("calibration")
 @pytest.fixture(scope="module")
 def guinea_pig(fleet):
     """The board on which bundles that must fail are tried: the last one of the other spacecraft."""
-    return fleet.members[-1].board
+    return fleet.members[-1]
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def scp_to_all(fleet: Fleet, path: Path, *, keys: HasSsh | None = None, deadline
     remote = f"/data/{path.name}"
     for member in fleet:
         namespace, address = member.address(Via.FLIGHT)
-        key, host_key = _keys(member.board if keys is None else keys)
+        key, host_key = _keys(member if keys is None else keys)
         with tempfile.TemporaryDirectory(prefix="hil-scp-") as scratch:
             known = Path(scratch) / "known_hosts"
             known.write_text(f"{address} {host_key}\n")

@@ -26,7 +26,7 @@ from hil.boards.protocol import Board, Via
 from hil.core import netns, paths
 from hil.core.wait import wait_until
 from hil.evidence.events import WatchSummary
-from hil.rollout.fleet import Fleet, Member
+from hil.rollout.fleet import Fleet
 from hil.rollout.rollout import Rollout, RolloutPolicy
 from hil.rollout.watcher import InvariantWatcher
 from tests.kits.container_boards import ip
@@ -134,7 +134,7 @@ def network(root: Path) -> Iterator[Network]:
             cable(space, "eth0", f"{MANAGEMENT[name]}/24", management, f"m-{name}", "br-m")
             boards[name] = NodeBoard(name, f"sc-{name[0]}", space, ground, management, root / name)
             boards[name].start()
-        fleet = Fleet(tuple(Member(cast(Board, b)) for b in boards.values()), "a1")
+        fleet = Fleet(tuple(cast(Board, b) for b in boards.values()), "a1")
         yield Network(boards, fleet, switch)
     finally:
         for board in boards.values():

@@ -25,7 +25,7 @@ from hil.images.artefact import BundleFacts
 from hil.onboard.node.app import Node, Settings
 from hil.onboard.node.epoch import Member as EpochMember
 from hil.onboard.node.facts import Places
-from hil.rollout.fleet import Fleet, Member
+from hil.rollout.fleet import Fleet
 from hil.rollout.updaters.protocol import HealthReport, InstalledSlot, OsStatus, RefusedBundle
 
 FACTORY = "1.0.0"
@@ -200,7 +200,7 @@ class Bed:
     fleet: Fleet
     refuse: Callable[[bytes], str] = lambda _: ""
 
-    def adapter(self, member: Member) -> FakeAdapter:
+    def adapter(self, member: Board) -> FakeAdapter:
         return FakeAdapter(self.boards[member.name], self.refuse)
 
     def __getitem__(self, name: str) -> LoopBoard:
@@ -225,7 +225,7 @@ def bed(root: Path, layout: dict[str, int] | None = None) -> Iterator[Bed]:
     names = [f"{c}{i}" for c, n in (layout or {"a": 3, "b": 3}).items() for i in range(1, n + 1)]
     hosts = {name: f"127.88.{net}.{i}" for i, name in enumerate(names, start=1)}
     boards = {name: LoopBoard(name, f"sc-{name[0]}", hosts[name], port, root / name, hosts) for name in names}
-    fleet = Fleet(tuple(Member(cast(Board, b)) for b in boards.values()), names[0], port=port, dial=dial)
+    fleet = Fleet(tuple(cast(Board, b) for b in boards.values()), names[0], port=port, dial=dial)
     try:
         for board in boards.values():
             board.on()

@@ -12,11 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hil.boards.protocol import Completed, Shell, Slot, Via
+from hil.boards.protocol import Board, Completed, Shell, Slot, Via
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import ConfigurationError, DeviceError, HilError
 from hil.onboard.variables import SLOTS
-from hil.rollout.fleet import Member
 from hil.rollout.updaters.declaration import AdapterFile, Command, Reading, Verb, fill, load_adapter
 from hil.rollout.updaters.jsonpath import as_word, find, parse_path
 from hil.rollout.updaters.protocol import HealthReport, InstalledSlot, InstallFailed, OsStatus, RefusedBundle
@@ -27,14 +26,14 @@ SWUPDATE = Path(__file__).with_name("swupdate.yaml")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-def over_flight(path: Path, *, version: str = "") -> Callable[[Member], DeclaredAdapter]:
+def over_flight(path: Path, *, version: str = "") -> Callable[[Board], DeclaredAdapter]:
     """Return a factory for ``Rollout(adapter=...)`` from a declaration: SSH from the ground over the flight network.
 
     ``version`` of the bundle is what ``{version}`` stands for.  ConfigurationError when the file is wrong.
     """
     file = load_adapter(path)
     return lambda member: DeclaredAdapter(
-        file, member.name, lambda: member.board.shell(Via.FLIGHT), version=version
+        file, member.name, lambda: member.shell(Via.FLIGHT), version=version
     )
 
 

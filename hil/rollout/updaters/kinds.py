@@ -19,8 +19,8 @@ from hil.lab.model import OsSpec
 from hil.lab.yamlfile import with_example
 
 if TYPE_CHECKING:
+    from hil.boards.protocol import Board
     from hil.lab.model import Lab
-    from hil.rollout.fleet import Member
     from hil.rollout.updaters.protocol import OsAdapter
 
 S = TypeVar("S", bound=OsSpec)
@@ -32,7 +32,7 @@ class UpdaterKind(Generic[S]):
 
     model: type[S]
     """The section ``os`` of the lab file.  The docs are made from it."""
-    adapter: Callable[[S, Path, str], Callable[[Member], OsAdapter]]
+    adapter: Callable[[S, Path, str], Callable[[Board], OsAdapter]]
     """Make the factory of adapters from the section, the lab file's directory and the version of the bundle."""
     recipe: Recipe = REFERENCE
     """The OS that container boards run, which has this updater."""
@@ -40,7 +40,7 @@ class UpdaterKind(Generic[S]):
     """Raise ConfigurationError for a fault of a file that the section names; for ``hil lab validate``."""
 
 
-def adapter_of(lab: Lab, *, version: str = "") -> Callable[[Member], OsAdapter]:
+def adapter_of(lab: Lab, *, version: str = "") -> Callable[[Board], OsAdapter]:
     """Return the adapter that a lab file names under ``os``, for ``Rollout(adapter=...)``.
 
     ``version``: the bundle's, for a declaration that uses ``{version}``.  ConfigurationError with file and line when
@@ -78,7 +78,7 @@ file: adapters/skyos.yaml
     file: str = Field(description="its declaration (YAML), relative to this lab file")
 
 
-def _declared(file: Path, version: str) -> Callable[[Member], OsAdapter]:
+def _declared(file: Path, version: str) -> Callable[[Board], OsAdapter]:
     from hil.rollout.updaters.declared import over_flight
 
     return over_flight(file, version=version)

@@ -16,7 +16,7 @@ from hil.errors import BenchError, ConfigurationError, DeviceError
 from hil.evidence.events import Event, RolloutStep
 from hil.rollout import upload as upload_module
 from hil.rollout.activation import FellBack, runs
-from hil.rollout.fleet import Fleet, Member
+from hil.rollout.fleet import Fleet
 from hil.rollout.restart_barrier import HeldBack, RestartBarrier
 from hil.rollout.rollout import Artefact, Rollout, RolloutPolicy
 from hil.rollout.steps import worst
@@ -198,7 +198,7 @@ def test_a_board_that_fails_to_install_holds_everybody_back(boards: Bed, bundle:
                 raise DeviceError("b3: no more flash")
             return super().install(path_on_board, sha256=sha256, timeout_s=timeout_s)
 
-    def adapter(member: Member) -> FakeAdapter:
+    def adapter(member: Board) -> FakeAdapter:
         return Failing(boards[member.name], boards.refuse)
 
     with pytest.raises(DeviceError, match="no more flash"):
@@ -306,7 +306,7 @@ def test_an_artefact_that_is_missing_or_empty_is_a_configuration_error(tmp_path:
 class TestFleet:
     def fleet(self, *names: str, gateway: str) -> Fleet:
         made = [LoopBoard(n, f"sc-{n[0]}", "127.0.0.1", 1, Path("/nowhere"), {}) for n in names]
-        return Fleet(tuple(Member(cast(Board, b)) for b in made), gateway)
+        return Fleet(tuple(cast(Board, b) for b in made), gateway)
 
     def test_a_gateway_outside_the_fleet_is_refused_with_the_names(self) -> None:
         with pytest.raises(ConfigurationError, match="'c1'"):

@@ -11,7 +11,7 @@ from hil.boards.protocol import Board, Via
 from hil.errors import BenchError, DeviceError, HilError
 from hil.evidence.events import RolloutStep
 from hil.onboard.node.contract import Claim, Health
-from hil.rollout.fleet import Fleet, Member
+from hil.rollout.fleet import Fleet
 from hil.rollout.node_client import NodeClient, NodeSilent
 from hil.rollout.serving import serving_together
 from hil.rollout.steps import Context, RolloutPolicy
@@ -51,7 +51,7 @@ class ScriptedContext(Context):
 
     def __init__(self, script: Script) -> None:
         self.time, self.script, self.asked = FakeClock(), script, dict[str, Via]()
-        members = tuple(Member(cast(Board, _Named(name))) for name in NAMES)
+        members = tuple(cast(Board, _Named(name)) for name in NAMES)
         super().__init__(Fleet(members, "a1"), ListSink(), RolloutPolicy(poll_s=STEP_S), self.time)
 
     def client(self, board: str, via: Via = Via.FLIGHT, *, timeout_s: float = 3.0) -> NodeClient:

@@ -21,7 +21,6 @@ from hil.errors import ConfigurationError, DeviceError
 from hil.images.artefact import BundleFacts
 from hil.images.recipes import REFERENCE, SWUPDATE, recipe_of
 from hil.lab.model import Lab
-from hil.rollout.fleet import Member
 from hil.rollout.updaters.declaration import AdapterFile, load_adapter
 from hil.rollout.updaters.declared import RAUC, DeclaredAdapter
 from hil.rollout.updaters.jsonpath import find, parse_path
@@ -345,7 +344,7 @@ def test_a_lab_chooses_an_adapter_and_with_it_the_os_of_container_boards() -> No
         lab_with(adapter="declared", file=str(RAUC)),
     ]
     assert [recipe_of(lab.os.adapter) for lab in labs] == [REFERENCE, SWUPDATE, REFERENCE]
-    member = Member(cast("Board", SimpleNamespace(name="a1")))
+    member = cast("Board", SimpleNamespace(name="a1"))
     made = [adapter_of(lab, version="2.0.0")(member) for lab in labs]
     assert [cast("Any", adapter)._file.name for adapter in made] == ["RAUC", "SWUpdate", "RAUC"]
 
