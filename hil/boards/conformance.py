@@ -15,6 +15,7 @@ import hashlib
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -42,9 +43,8 @@ def reboot(board: Board, before: Identity, *, deadline_s: float = 60.0) -> Ident
     return wait_rebooted(board, before.boot_id, deadline_s=deadline_s)
 
 
-def raises(kind: type[HilError], action: object) -> HilError:
+def raises(kind: type[HilError], action: Callable[[], object]) -> HilError:
     """Return the error of that kind that ``action`` raises; AssertionError when it raises none."""
-    assert callable(action)
     try:
         action()
     except kind as exc:

@@ -6,9 +6,8 @@ Written from eight real lines (tests/data/tegrastats_samples.txt); the traps the
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any
 
 from hil.boards.jetson.modules import AGX_RAILS
 from hil.errors import DeviceError
@@ -33,17 +32,8 @@ _RAIL = re.compile(rf"\b(V[A-Z0-9_]+) {_N}(?:mW)?/{_N}(?:mW)?(?:/{_N}(?:mW)?)?")
 GATED_C = -256.0
 
 
-class Measured(Protocol):
-    """One reading of a module, from whatever source; None where it was not read."""
-
-    @property
-    def zones_c(self) -> Mapping[str, float]: ...
-    @property
-    def rails_mw(self) -> Mapping[str, float]: ...
-
-
-def flat(reading: Measured, *more: str) -> dict[str, float]:
-    """Return readings by name with the unit in it, as ``Board.sensors``; ``more`` are further fields of ``reading``."""
+def flat(reading: Any, *more: str) -> dict[str, float]:
+    """Return the values of a :class:`Tegrastats` or a sysfs reading by name with the unit in it; ``more``: further ones."""
     names = ("ram_used_mb", "ram_total_mb", "gpu_load_percent", "gpu_mhz", *more, "board_mw")
     values = {name: getattr(reading, name) for name in names}
     readings = {name: float(value) for name, value in values.items() if value is not None}

@@ -27,7 +27,7 @@ from hil.boards.protocol import (
 )
 from hil.boards.ssh.shell import SshShell, Target
 from hil.boards.tegrastats import parse
-from hil.core.wait import wait_until
+from hil.core.wait import poll_until, wait_until
 from hil.errors import BenchError, DeviceError
 from hil.evidence.events import BoardBooted, BoardPower
 from hil.evidence.sink import NullSink, Sink
@@ -258,14 +258,12 @@ class ContainerSupervisor:
         """Ask the OS to shut down (power button); cut power if it has not within ``deadline_s``."""
         if self.state() is PowerState.OFF:
             return
-        end = time.monotonic() + deadline_s
         with contextlib.suppress(BenchError), _engine(f"board {self._board.name}: power button"):
             self._board._client.api.kill(self._board.spec.container, signal="SIGTERM")
-        while time.monotonic() < end:
+        for _ in poll_until(deadline_s, every_s=0.03):
             if self.state() is PowerState.OFF:
                 self._note("off")
                 return
-            time.sleep(0.03)
         self.cut()
 
     def cut(self) -> None:
