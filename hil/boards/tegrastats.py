@@ -33,7 +33,7 @@ GATED_C = -256.0
 
 
 def flat(reading: Any, *more: str) -> dict[str, float]:
-    """Return the values of a :class:`Tegrastats` or a sysfs reading by name with the unit in it; ``more``: further ones."""
+    """Return a line's or a sysfs reading's values by name with the unit in it; ``more``: further fields."""
     names = ("ram_used_mb", "ram_total_mb", "gpu_load_percent", "gpu_mhz", *more, "board_mw")
     values = {name: getattr(reading, name) for name in names}
     readings = {name: float(value) for name, value in values.items() if value is not None}
