@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from hil.cli.completion import bench_names, board_names
+from hil.cli.output import F
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
     from hil.boards.protocol import Board
-
-F = TypeVar("F", bound=Callable[..., object])
 
 
 def bench_option(help: str, *, envvar: str | None = None) -> Callable[[F], F]:
@@ -94,11 +93,8 @@ def attach(name: str | None) -> Iterator[Bench]:
     """Use a bench that is up; it stays up when the block ends."""
     from hil.bench.bench import Bench
 
-    bench = Bench.attach(pick(name))
-    try:
+    with closing(Bench.attach(pick(name))) as bench:
         yield bench
-    finally:
-        bench.close()
 
 
 def board_of(bench: Bench, name: str) -> Board:
