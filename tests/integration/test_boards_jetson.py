@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -59,7 +60,9 @@ def untouched(rig: StandIn, before: Identity) -> None:
 
 
 def test_another_host_key_is_refused_at_once_and_nothing_is_sent(rig: StandIn, before: Identity) -> None:
-    impostor = rig.driver(host_key=ensure_pki().host_key("somebody-else").public_line)
+    management = rig.facts.targets[Via.MANAGEMENT]
+    wrong = replace(management, host_key=ensure_pki().host_key("somebody-else").public_line)
+    impostor = rig.driver(targets={Via.MANAGEMENT: wrong})
     error, seconds = took(impostor.shell, WrongHostKeyError)
     assert "another host key" in error.message
     assert rig.facts.name in error.message
