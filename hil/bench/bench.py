@@ -81,7 +81,7 @@ class Bench:
         self.epoch = epoch
         self.lab = lab if isinstance(lab, Lab) else load_lab(lab)
         self.lab_path = self.lab.file
-        self.name = name or own_name()
+        self.name = own_name() if name is None else name
         if not self.name.isalnum() or len(self.name) > 20:
             raise ConfigurationError(
                 f"bench name {self.name!r} is not usable", remedy="use letters and digits, at most 20"

@@ -146,7 +146,7 @@ def require_state(name: str) -> BenchState:
         up = [n for n in known_benches() if is_live(n)]
         raise ConfigurationError(
             f"no bench {name} is up; up now: {', '.join(up) or 'none'}",
-            remedy="bring one up with `hil bench up --lab lab/virtual.yaml`",
+            remedy="bring one up with `hil bench up --lab virtual`",
         )
     return state
 

@@ -104,7 +104,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Start with `hil doctor`, then `hil setup` and `hil bench up --lab lab/virtual.yaml`.",
+    epilog="Start with `hil doctor`, then `hil setup` and `hil bench up --lab virtual`.",
 )
 @click.option("-v", "--verbose", count=True, help="Log to stderr: -v actions, -vv every command and request.")
 @click.option("-q", "--quiet", is_flag=True, help="Print results and errors, but no progress and no notes.")

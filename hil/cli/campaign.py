@@ -66,9 +66,7 @@ def run_campaign(
             remedy="give a folder with a plan.yaml, or the name of the shipped plan: six_gpu",
         )
     if bool(lab_path) == bool(bench_name):
-        raise ConfigurationError(
-            "give either --lab FILE or --bench NAME", remedy="e.g. --lab lab/virtual.yaml"
-        )
+        raise ConfigurationError("give either --lab FILE or --bench NAME", remedy="e.g. --lab virtual")
     if lab_path:
         from hil.lab.model import load_lab
         from hil.rollout.participants import choose

@@ -29,7 +29,7 @@ def setup(check: bool, as_json: bool) -> int:
         return 2 if reason else 0
     with Progress() as progress:
         result = steps.setup(progress)
-    text = f"set-up: done in {result.seconds:.1f} s; next: `hil bench up --lab lab/virtual.yaml`"
+    text = f"set-up: done in {result.seconds:.1f} s; next: `hil bench up --lab virtual`"
     document = {"ready": True, "did": result.did, "seconds": round(result.seconds, 1)}
     print_result(as_json, document, text if result.did else "set-up: everything is there")
     return 0

@@ -98,7 +98,8 @@ def take(
 
     Exit code 3 when a board is not free (in time): the message names its holder, the purpose and the end.
     """
-    from hil.leases.leases import PERSON_TTL_S, PROCESS_TTL_S, Leases
+    from hil.leases.leases import Leases
+    from hil.leases.rules import PERSON_TTL_S, PROCESS_TTL_S
 
     argv: list[str] | None = ctx.meta["argv"]
     if argv == []:

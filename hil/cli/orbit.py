@@ -132,9 +132,9 @@ def lint(file: Path, as_json: bool) -> int:
 
     Prints `file:line: reason`; exit code 2 when there is an error, 0 with warnings only.
     """
-    from hil.orbit import dtn
+    from hil.orbit import ion_hdtn
 
-    findings = dtn.lint(dtn.read_text(file))
+    findings = ion_hdtn.lint(ion_hdtn.read_text(file))
     errors = sum(finding.error for finding in findings)
     if as_json:
         print_json([{"file": str(file), **asdict(finding)} for finding in findings])
@@ -151,7 +151,7 @@ def lint(file: Path, as_json: bool) -> int:
 @OUTPUT_OPTION
 def convert(file: Path, format_: str, output: Path | None) -> None:
     """Turn an ION or HDTN contact plan into the other's format."""
-    from hil.orbit.dtn import read_wire, to_hdtn, to_ion
+    from hil.orbit.ion_hdtn import read_wire, to_hdtn, to_ion
 
     plan = read_wire(file)
     _write(to_ion(plan) if format_ == "ionrc" else to_hdtn(plan), output)
@@ -214,14 +214,14 @@ def _rows(plan: ContactPlan) -> list[tuple[object, ...]]:
 
 
 def _formatted(constellation: Constellation, plan: ContactPlan, format_: str) -> str:
-    from hil.orbit import dtn, formats
+    from hil.orbit import formats, ion_hdtn
 
     writers: dict[str, Callable[[], str]] = {
         "table": lambda: "\n".join(table_lines(_COLUMNS, _rows(plan))),
         "csv": lambda: formats.to_csv(plan),
         "json": lambda: formats.to_json(plan),
-        "ionrc": lambda: dtn.to_ion(dtn.to_wire(plan)),
-        "hdtn": lambda: dtn.to_hdtn(dtn.to_wire(plan)),
+        "ionrc": lambda: ion_hdtn.to_ion(ion_hdtn.to_wire(plan)),
+        "hdtn": lambda: ion_hdtn.to_hdtn(ion_hdtn.to_wire(plan)),
         "czml": lambda: formats.to_czml(constellation, plan),
     }
     return writers[format_]()

@@ -39,7 +39,7 @@ def list_runs(plan: str | None, count: int, as_json: bool) -> None:
     if as_json:
         print_json([run.as_dict() for run in chosen])
         return
-    nothing = "no run yet; `hil campaign run testplans/six_gpu --lab lab/virtual.yaml` makes one"
+    nothing = "no run yet; `hil campaign run six_gpu --lab virtual` makes one"
     if every:
         nothing = f"no run of plan {plan}; plans with runs: {', '.join(sorted({run.plan for run in every}))}"
     print_rows(

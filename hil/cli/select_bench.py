@@ -79,9 +79,7 @@ def pick(name: str | None) -> str:
     if len(kept or up) == 1:
         return (kept or up)[0]
     if not up:
-        raise ConfigurationError(
-            "no bench is up", remedy="`hil bench up --lab lab/virtual.yaml` brings one up"
-        )
+        raise ConfigurationError("no bench is up", remedy="`hil bench up --lab virtual` brings one up")
     raise ConfigurationError(
         f"several benches are up: {', '.join(up)}",
         remedy="name one with --bench NAME, or HIL_BENCH in the environment",

@@ -38,7 +38,7 @@ ON_BOARD = tuple(
         "onboard/files.py",
         "onboard/squashfs.py",
         "onboard/thermal.py",
-        "onboard/variables.py",
+        "onboard/boot_control.py",
     )
 )
 

@@ -28,7 +28,17 @@ from hil.core.processes import current
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import ConfigurationError
 from hil.leases.lease import LEASE_ENV, STORE_ENV, Lease, LeaseLost, LeaseTaken, outer_is_gone
-from hil.leases.rules import LeaseEntry, Origin, blockers, boards_text, has_ended, left_s, sentence
+from hil.leases.rules import (
+    PERSON_TTL_S,
+    PROCESS_TTL_S,
+    LeaseEntry,
+    Origin,
+    blockers,
+    boards_text,
+    has_ended,
+    left_s,
+    sentence,
+)
 from hil.leases.rules import position as position_in_queue
 from hil.leases.store import Session, Store, presented
 
@@ -36,8 +46,6 @@ _log = logging.getLogger(__name__)
 
 __all__ = ["Lease", "LeaseEntry", "LeaseLost", "LeaseTaken", "Leases", "default_holder", "default_store"]
 
-PROCESS_TTL_S = 60.0
-PERSON_TTL_S = 2 * 3600.0
 MIN_TTL_S, MAX_TTL_S = 1.0, 30 * 86400.0
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9-]*/[a-z0-9][a-z0-9-]*")

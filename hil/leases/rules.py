@@ -19,6 +19,8 @@ from hil.core.processes import PROC, boot_id, is_gone, started
 from hil.core.sysfs import text_of
 from hil.errors import BenchError
 
+PROCESS_TTL_S = 60.0
+PERSON_TTL_S = 2 * 3600.0
 WAIT_TERM_S = 30.0
 """A waiter that gives no sign for so long leaves the queue (a stopped process would block it for ever)."""
 

@@ -14,7 +14,7 @@ from hil.boards.container.board import ContainerBoard
 from hil.boards.protocol import PowerState, Via
 from hil.core.wait import wait_until
 from hil.errors import DeviceError
-from hil.onboard.variables import SLOTS, BootControl, Variables
+from hil.onboard.boot_control import SLOTS, BootControl, Variables
 from tests.kits.container_boards import boards, engine_client, freeze_os
 
 pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
@@ -64,7 +64,7 @@ def test_with_both_slots_exhausted_the_console_offers_a_recovery_shell_that_can_
         r"L4TLauncher: Attempting Recovery Boot[\s\S]*recovery# ", deadline_s=20.0, since=since
     )
     assert board.boot.state().running is None
-    mend = "import pathlib, hil.onboard.variables as v; nv = v.Variables(pathlib.Path('/nv/vars')); "
+    mend = "import pathlib, hil.onboard.boot_control as v; nv = v.Variables(pathlib.Path('/nv/vars')); "
     mend += "v.BootControl(nv).mark_good('B')"
     type_text(board, f'python3 -S -c "{mend}"; exit\n')
     assert board.wait_booted().slot == "B"

@@ -17,7 +17,7 @@ from hil.core.files import sha256_of
 from hil.core.wait import wait_until
 from hil.errors import DeviceError
 from hil.images.bundles import Bundle, BundleKind, BundleSet, sign_artefact
-from hil.onboard.variables import BootControl, Variables
+from hil.onboard.boot_control import BootControl, Variables
 from tests.kits.container_boards import boards, engine_client
 
 pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]

@@ -11,7 +11,7 @@ import pytest
 from hil.boards.container.board import ContainerBoard
 from hil.images.bundles import BundleKind
 from hil.images.recipes import REFERENCE, Recipe, recipe_of
-from hil.onboard.variables import BootControl, Variables, other
+from hil.onboard.boot_control import BootControl, Variables, other
 from hil.rollout.updaters.conformance import AdapterConformance, Bad, Updater
 from hil.rollout.updaters.declaration import load_adapter
 from hil.rollout.updaters.declared import RAUC, SWUPDATE, DeclaredAdapter

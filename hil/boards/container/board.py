@@ -31,7 +31,7 @@ from hil.core.wait import poll_until, wait_until
 from hil.errors import BenchError, DeviceError
 from hil.evidence.events import BoardBooted, BoardPower
 from hil.evidence.sink import NullSink, Sink
-from hil.onboard.variables import SLOTS, BootControl, Variables, other
+from hil.onboard.boot_control import SLOTS, BootControl, Variables, other
 
 if TYPE_CHECKING:
     from docker import DockerClient

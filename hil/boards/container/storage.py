@@ -14,7 +14,7 @@ from hil.core.files import write_atomic
 from hil.core.paths import cache
 from hil.errors import ConfigurationError
 from hil.images.packages import run_tool
-from hil.onboard.variables import BootControl, Variables
+from hil.onboard.boot_control import BootControl, Variables
 
 if TYPE_CHECKING:
     from hil.boards.container.board import BoardFacts

@@ -12,7 +12,7 @@ from typing import Literal
 
 from hil.boards.protocol import BootState, Shell, Slot, SlotState
 from hil.errors import DeviceError
-from hil.onboard.variables import RETRY_COUNT_MAX, SLOTS
+from hil.onboard.boot_control import RETRY_COUNT_MAX, SLOTS
 
 Target = Literal["bootloader", "rootfs"]
 BOOT_ID = "/proc/sys/kernel/random/boot_id"

@@ -26,6 +26,8 @@ LOG_CHANNEL = "paramiko.hil"
 WINDOW = 32 * 1024 * 1024
 PACKET = 256 * 1024
 KEEPALIVE_S = 15
+LOGIN_S = 5.0
+SHAPER_LOGIN_S = 10.0  # with a connection through a laboratory's network
 _CIPHERS = ("aes128-gcm@openssh.com", "aes128-ctr")
 
 

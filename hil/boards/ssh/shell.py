@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hil.boards.protocol import Completed
-from hil.boards.ssh.login import PACKET, PORT, WINDOW, Target, WrongHostKeyError, log_in, sudo_failed
+from hil.boards.ssh.login import LOGIN_S, PACKET, PORT, WINDOW, Target, WrongHostKeyError, log_in, sudo_failed
 
 if TYPE_CHECKING:
     import paramiko
@@ -33,7 +33,7 @@ class SshShell:
     Every method raises :meth:`Target.error` (DeviceError for a machine under test) when the connection breaks.
     """
 
-    def __init__(self, target: Target, *, connect_timeout_s: float = 5.0) -> None:
+    def __init__(self, target: Target, *, connect_timeout_s: float = LOGIN_S) -> None:
         """Connect and log in; raises what :func:`log_in` raises."""
         self.target = target
         self._connection = log_in(target, connect_timeout_s)

@@ -50,7 +50,9 @@ def up(lab_path: Path, name: str | None, epoch: str | None, wait_s: float | None
     """
     from hil.bench.bench import Bench
 
-    fresh = Bench(lab_path, name=name or default_name(lab_path), epoch=epoch, lease_wait_s=wait_s)
+    fresh = Bench(
+        lab_path, name=default_name(lab_path) if name is None else name, epoch=epoch, lease_wait_s=wait_s
+    )
     if epoch:
         from hil.bench.orbit_clock import check_epoch
 
@@ -109,7 +111,7 @@ def status(name: str | None, bench_name: str | None, as_json: bool) -> int:
                 "since (UTC)": lambda r: str(r.get("started_utc", "")).removesuffix("+00:00"),
                 "step": lambda r: r.get("step", ""),
             },
-            empty="no bench is up; `hil bench up --lab lab/virtual.yaml` brings one up",
+            empty="no bench is up; `hil bench up --lab virtual` brings one up",
             optional=["since (UTC)", "links by", "step"],
         )
         for row in rows:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hil.bench.state import require_state
-from hil.cli.bench.frame import frame
+from hil.cli.bench.watch_columns import frame
 from hil.cli.live import keys, show
 from hil.cli.output import print_json
 from hil.errors import ConfigurationError

@@ -96,7 +96,7 @@ def print_page(checks: Sequence[Check], console: Console) -> None:
 @cache
 def _texts() -> dict[str, dict[str, Any]]:
     # TOML: a host without the YAML library is one of those that the doctor explains.
-    return tomllib.loads(Path(__file__).with_name("checks.toml").read_text("utf-8"))
+    return tomllib.loads(Path(__file__).with_name("advice.toml").read_text("utf-8"))
 
 
 def _check(name: str, ok: bool, found: str, *, remedy: str = "", bad: Status = "fail") -> Check:

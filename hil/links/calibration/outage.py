@@ -11,10 +11,11 @@ from itertools import pairwise
 from hil.evidence.events import LinkFigure
 from hil.links.calibration.figure import figure, information, percentile
 from hil.links.calibration.probe import SMALL_FRAME_B, Arrival, Probe, ahead_of_others
+from hil.links.calibration.tolerances import EFFECT_TOLERANCE_US, OUTAGE_TOLERANCE_US
 from hil.links.link_box import LinkBox
 
 CYCLES = 5
-OUTAGE_TOLERANCE_US, EFFECT_TOLERANCE_US = 20_000, 50_000
+
 _OUTAGE_S, _LEAD_S = 0.06, 0.03
 _INTERVAL_S = 0.001
 _LINKS_AT_ONCE = 4  # more would keep the sender too busy to keep its pace

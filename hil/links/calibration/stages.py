@@ -13,15 +13,18 @@ from hil.links.calibration.figure import bounded, figure, information, percentil
 from hil.links.calibration.integrity import deliver
 from hil.links.calibration.loss import acceptance_burst, acceptance_counts, bursts, mean_burst
 from hil.links.calibration.probe import Arrival, Probe
+from hil.links.calibration.tolerances import (
+    CONSTANT_LIMIT_US,
+    DELAY_P50_TOLERANCE_US,
+    DELAY_P95_TOLERANCE_US,
+    RATE_TOLERANCE_PERCENT,
+    STRAY_LOSS_PPM,
+)
 from hil.links.link_box import DIRECTIONS, Direction, DirectionStatus, LinkBox
 from hil.links.state import PPM, LinkState, limit_packets
 
 Stage = Callable[[LinkBox, Sequence[Probe]], list[LinkFigure]]
 
-DELAY_P50_TOLERANCE_US, DELAY_P95_TOLERANCE_US = 150, 500
-RATE_TOLERANCE_PERCENT = 3
-CONSTANT_LIMIT_US = 1_000
-STRAY_LOSS_PPM = 1_000  # one in a thousand without a command is noise of a busy host; more is a broken bench
 _DELAY_PROBES, _DELAY_INTERVAL_S, _DELAY_GAP_S = 150, 0.002, 0.0005
 _DELAY_LONGEST_S = 3.0
 _RATE_S, _RATE_SLOWEST_S = 0.12, 0.5

@@ -20,12 +20,12 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from hil.onboard.boot_control import BootControl, Slot, Variables, other
 from hil.onboard.files import read_object
 from hil.onboard.firmware import handoff, kernel
 from hil.onboard.firmware.console import Console, announce, escape_pressed, uefi_shell
 from hil.onboard.firmware.watchdog import Watchdog
 from hil.onboard.squashfs import image_sha256, image_size
-from hil.onboard.variables import BootControl, Slot, Variables, other
 
 
 def measure(image: Path, memory: Path) -> tuple[str, int]:

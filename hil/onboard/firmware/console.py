@@ -11,7 +11,7 @@ import termios
 import time
 from collections.abc import Callable
 
-from hil.onboard.variables import SLOTS, BootControl, Variables
+from hil.onboard.boot_control import SLOTS, BootControl, Variables
 
 ESC = 0x1B
 MB1_VERSION = "1.4.0.4-t234-54845784-e89ea9bc"

@@ -14,8 +14,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from hil.onboard.boot_control import SLOTS, BootControl, Slot, Variables
 from hil.onboard.files import write_durably
-from hil.onboard.variables import SLOTS, BootControl, Slot, Variables
 
 EFIVARS = Path("/sys/firmware/efi/efivars")
 CONFIRMED = Path("/run/slot-confirmed")

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from hil.onboard.boot_control import SLOTS, STATUS_NORMAL, BootControl, Variables
 from hil.onboard.tools.bootctl import CONFIRMED, EFIVARS, answered
-from hil.onboard.variables import SLOTS, STATUS_NORMAL, BootControl, Variables
 
 VERSION = "36.4.7"
 USAGE = (

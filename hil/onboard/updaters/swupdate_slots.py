@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hil.onboard.boot_control import SLOTS, BootControl, Slot, Variables, other
 from hil.onboard.files import read_object, sync, write_json
 from hil.onboard.squashfs import image_sha256
-from hil.onboard.variables import SLOTS, BootControl, Slot, Variables, other
 
 REFUSED, BUSY = 2, 75
 CONFIGURATION = "/etc/swupdate.cfg"

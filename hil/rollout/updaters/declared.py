@@ -15,7 +15,7 @@ from typing import Any
 from hil.boards.protocol import Board, Completed, Shell, Slot, Via
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import ConfigurationError, DeviceError, HilError
-from hil.onboard.variables import SLOTS
+from hil.onboard.boot_control import SLOTS
 from hil.rollout.updaters.declaration import AdapterFile, Command, Reading, Verb, fill, load_adapter
 from hil.rollout.updaters.jsonpath import as_word, find, parse_path
 from hil.rollout.updaters.protocol import HealthReport, InstalledSlot, InstallFailed, OsStatus, RefusedBundle

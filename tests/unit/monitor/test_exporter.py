@@ -194,5 +194,8 @@ def test_the_command_waits_for_a_bench_that_is_not_up_yet_and_ends_cleanly(
         with urllib.request.urlopen(address, timeout=10) as answer:
             assert 'hil_bench_up{bench="six"} 0.0' in answer.read().decode()
         command.send_signal(number)
-        assert command.wait(30) == 0
+        try:
+            assert command.wait(30) == 0
+        finally:
+            command.kill()  # else a failure would wait for ever
         assert command.stderr.read() == ""

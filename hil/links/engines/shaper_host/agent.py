@@ -12,7 +12,7 @@ import shlex
 import threading
 from contextlib import suppress
 
-from hil.boards.ssh.login import Target, sudo_failed
+from hil.boards.ssh.login import SHAPER_LOGIN_S, Target, sudo_failed
 from hil.boards.ssh.shell import SshShell
 from hil.errors import BenchError, HilError
 from hil.links.engines.agent import Agent
@@ -21,7 +21,6 @@ from hil.links.engines.relay import Kind, RelayLine, compile_relay
 SILENCE_S = 15
 """Seconds without a frame after which the relay ends and undoes: a cable was pulled, and no TCP connection ended."""
 _HEARTBEAT_S = 2.0
-_CONNECT_S = 10.0
 _INSTALL_S = 60.0
 _READY_S = 20.0
 _ANSWER_S = 5.0
@@ -33,7 +32,7 @@ def log_in(target: Target) -> SshShell:
 
     BenchError when there is no way to it or another machine answers, ConfigurationError when the login is refused.
     """
-    return SshShell(target, connect_timeout_s=_CONNECT_S)
+    return SshShell(target, connect_timeout_s=SHAPER_LOGIN_S)
 
 
 def install(shell: SshShell) -> str:

@@ -20,7 +20,7 @@ from hil.errors import BenchError, ConfigurationError, DeviceError
 from hil.evidence.events import BoardPower
 from hil.images.bundles import OsImage
 from hil.images.pki import Pki
-from hil.onboard.variables import BootControl, Variables
+from hil.onboard.boot_control import BootControl, Variables
 from hil.testing.fakes import ListSink
 
 

@@ -17,8 +17,8 @@ from hil.boards.jetson.slots import (
 )
 from hil.boards.protocol import BootState, SlotState
 from hil.errors import DeviceError
+from hil.onboard.boot_control import BootControl, Variables
 from hil.onboard.tools.nvbootctrl import dump
-from hil.onboard.variables import BootControl, Variables
 from tests.kits import checkout
 from tests.kits.jetson_files import ScriptedRemote, said
 

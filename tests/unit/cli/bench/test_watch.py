@@ -17,8 +17,8 @@ from rich.console import Console
 
 from hil.bench.state import Step
 from hil.cli.app import run
-from hil.cli.bench.frame import LEAST_ROWS, frame, share
 from hil.cli.bench.watch import BenchPage
+from hil.cli.bench.watch_columns import LEAST_ROWS, frame, share
 from hil.cli.live import show
 from hil.monitor.health import Health, LeaseHealth
 from hil.monitor.watch_loop import Sample

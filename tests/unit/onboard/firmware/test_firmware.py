@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from hil.onboard.boot_control import BootControl, Variables
 from hil.onboard.files import read_object
 from hil.onboard.firmware.__main__ import measure
 from hil.onboard.firmware.console import Console, announce, escape_pressed, uefi_shell
 from hil.onboard.firmware.watchdog import Watchdog
 from hil.onboard.squashfs import image_size
-from hil.onboard.variables import BootControl, Variables
 from hil.testing.fakes import FakeClock
 
 BOOT_LINES = [

@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 from hil.core import paths
+from hil.onboard.boot_control import BootControl, Variables
 from hil.onboard.tools import bootctl
-from hil.onboard.variables import BootControl, Variables
 
 SCRIPT = paths.ROOT / "hil/images/os/reference/rootfs/usr/lib/rauc/bootctl"
 

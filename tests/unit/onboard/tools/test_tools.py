@@ -12,9 +12,9 @@ import pytest
 from hil.boards.tegrastats import parse
 from hil.core.paths import ROOT
 from hil.images.rootfs import on_board_sources
+from hil.onboard.boot_control import BootControl, Variables
 from hil.onboard.thermal import rails
 from hil.onboard.tools import bootctl, nvbootctrl, nvpmodel, tegrastats
-from hil.onboard.variables import BootControl, Variables
 
 NVPMODEL_CONF = (ROOT / "hil/images/os/reference/rootfs/etc/nvpmodel.conf").read_text()
 

@@ -16,9 +16,9 @@ from hil.errors import DeviceError, HarnessError
 from hil.images.bundles import BundleKind, damage
 from hil.images.pki import Pki, ensure_pki
 from hil.images.swu import members, pack_swu
+from hil.onboard.boot_control import BootControl, Variables
 from hil.onboard.squashfs import image_sha256
 from hil.onboard.updaters.swupdate_slots import BUSY, REFUSED, Places, Refused, Slots, run
-from hil.onboard.variables import BootControl, Variables
 from hil.rollout.updaters.declaration import load_adapter
 from hil.rollout.updaters.declared import SWUPDATE, DeclaredAdapter
 from hil.rollout.updaters.protocol import InstallFailed, OsStatus, RefusedBundle

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hil.onboard.variables import (
+from hil.onboard.boot_control import (
     JETSON_GUID,
     RETRY_COUNT_MAX,
     SLOTS,

@@ -1,0 +1,11 @@
+"""How far a measured link figure may be from the commanded one; docs/links.md explains the figures.
+
+The interval of a measured loss follows from the number of packets instead: :mod:`hil.links.calibration.loss`.
+"""
+
+DELAY_P50_TOLERANCE_US, DELAY_P95_TOLERANCE_US = 150, 500
+RATE_TOLERANCE_PERCENT = 3
+CONSTANT_LIMIT_US = 1_000
+STRAY_LOSS_PPM = 1_000
+"""One packet in a thousand lost without a command is noise of a busy host; more is a broken bench."""
+OUTAGE_TOLERANCE_US, EFFECT_TOLERANCE_US = 20_000, 50_000
