@@ -48,7 +48,7 @@ def orbit() -> None:
 @click.argument("file", type=ORBIT_FILE)
 @START
 @SPAN
-@duration_option("--step", "Between looks, up to 2m.", default="1s")
+@duration_option("--step", "Between looks, 1ms to 2m; without it 1s.")
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True)
 @JSON_FORMAT
 @OUTPUT_OPTION
@@ -56,7 +56,7 @@ def contacts(
     file: Path,
     start: str | None,
     span_s: float,
-    step_s: float,
+    step_s: float | None,
     format_: str,
     as_json: bool,
     output: Path | None,
@@ -66,9 +66,10 @@ def contacts(
     Edges are refined to 1 ms; what is shorter than a step may be missed.  ionrc and hdtn hold whole seconds
     and whole light seconds (that is their format): use json to keep everything.
     """
-    from hil.orbit.contacts import contact_plan
+    from hil.orbit.contacts import STEP_S, contact_plan
     from hil.orbit.times import iso
 
+    step_s = STEP_S if step_s is None else step_s
     if span_s <= 0 or not 0.001 <= step_s <= 120:
         raise click.BadParameter("--span must be above 0, and --step 1ms to 2m")
     constellation, begin = _read(file, start)

@@ -16,6 +16,9 @@ from hil.orbit.geometry import Track, one_way_delay_us, track
 from hil.orbit.segments import Segments, crosslink_segments, ground_segments, join, neighbours
 from hil.orbit.times import Floats, Ints
 
+STEP_S = 1.0
+"""Seconds between two looks at the geometry where nothing else is asked for; `hil orbit contacts --help` names it."""
+
 MAX_SAMPLES = 20_000_000
 """Samples in time a plan may take: beyond it a span and a step were surely confused."""
 
@@ -75,7 +78,7 @@ class ContactPlan:
 
 
 def contact_plan(
-    found: Constellation, start: datetime | None = None, *, duration_s: float, step_s: float = 1.0
+    found: Constellation, start: datetime | None = None, *, duration_s: float, step_s: float = STEP_S
 ) -> ContactPlan:
     """Return every contact of ``duration_s`` from ``start`` (default: the constellation's epoch).
 
@@ -88,7 +91,7 @@ def contact_plan(
 
 
 def contact_arrays(
-    found: Constellation, start: datetime, *, duration_s: float, step_s: float = 1.0
+    found: Constellation, start: datetime, *, duration_s: float, step_s: float = STEP_S
 ) -> Segments:
     """Return the same as columns (nodes by index, range in km), which is what a thousand spacecraft want.
 

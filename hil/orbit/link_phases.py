@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from hil.errors import ConfigurationError
-from hil.orbit.contacts import ContactPlan, contact_arrays
+from hil.orbit.contacts import STEP_S, ContactPlan, contact_arrays
 from hil.orbit.elements import Constellation
 from hil.orbit.model import Duration, Fades, Station, Terminals
 from hil.orbit.phases import Candidate, Interval, LinkPlan, Phase
@@ -38,7 +38,7 @@ def plan_links(
     start: datetime,
     span_s: float,
     seed: int,
-    step_s: float = 1.0,
+    step_s: float = STEP_S,
 ) -> LinkPlan:
     """Return phases of every candidate for ``span_s`` from ``start``; contacts are sampled every ``step_s``.
 
