@@ -20,9 +20,7 @@ ROOT_PAGES = {
 LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]+)\]\((?!\w+:)(?P<path>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
 ROLE = re.compile(r":(?:class|func|meth|mod|attr|data):(?=<code>)")
 CELL = re.compile(r"<td.*?</td>", re.S)
-FOREIGN = re.compile(
-    r"<(?:script|img|iframe)[^>]+src=\"https?:[^>]*>|<link[^>]+stylesheet[^>]+\"https?:[^>]*>"
-)
+FOREIGN = re.compile(r"<(?:script|img|iframe)[^>]+src=\"https?:[^>]*>|<link[^>]+stylesheet[^>]+\"https?:[^>]*>")
 
 
 def on_files(files: Files, config: Any) -> Files:

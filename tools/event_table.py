@@ -101,9 +101,7 @@ def main(arguments: list[str]) -> None:
     print("kind | emitted by | read by")
     for cls in KINDS.values():
         name = cls.__name__
-        print(
-            f"{cls.kind} ({name}) | {', '.join(emitted.get(name, ['-']))} | {', '.join(read.get(name, ['-']))}"
-        )
+        print(f"{cls.kind} ({name}) | {', '.join(emitted.get(name, ['-']))} | {', '.join(read.get(name, ['-']))}")
 
 
 if __name__ == "__main__":

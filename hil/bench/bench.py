@@ -247,9 +247,7 @@ def _told_by_keeper(state: BenchState | None, log: Path) -> HilError:
         kind = kinds.get(state.error["blame"], BenchError)
         return kind(state.error["message"], remedy=state.error["remedy"])
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-8:]) if log.exists() else ""
-    return BenchError(
-        f"the bench's keeper ended while bringing it up; its log ends:\n{tail}", remedy="run `hil clean`"
-    )
+    return BenchError(f"the bench's keeper ended while bringing it up; its log ends:\n{tail}", remedy="run `hil clean`")
 
 
 def _take_down(keeper_pid: int, name: str) -> None:
@@ -276,9 +274,7 @@ def _end(keeper_pid: int, name: str) -> BenchState | None:
             os.waitpid(keeper_pid, os.WNOHANG)
         return not is_live(name) and not (keeper and keeper.alive())
 
-    wait_until(
-        gone, what=f"bench {name} to go down", deadline_s=DOWN_DEADLINE_S, remedy="run `hil clean` to end it"
-    )
+    wait_until(gone, what=f"bench {name} to go down", deadline_s=DOWN_DEADLINE_S, remedy="run `hil clean` to end it")
     last = read_state(name)
     shutil.rmtree(bench_dir(name), ignore_errors=True)
     return last

@@ -70,9 +70,7 @@ class BringUp:
             },
             hardware_image=images.hardware_image_id,
             power_modes=modes,
-            consoles={
-                name: asdict(line) | {"log": str(line.log)} for name, line in equipment.consoles.items()
-            },
+            consoles={name: asdict(line) | {"log": str(line.log)} for name, line in equipment.consoles.items()},
         )
 
     def _engine_and_images(self) -> tuple[DockerClient, Images]:
@@ -105,9 +103,7 @@ class BringUp:
             nics.take(_wires(plumbing, orbit))
         return plumbing
 
-    def _links_and_boards(
-        self, plumbing: Plumbing, equipment: KeeperEquipment, orbit: OrbitClock | None
-    ) -> LinkBox:
+    def _links_and_boards(self, plumbing: Plumbing, equipment: KeeperEquipment, orbit: OrbitClock | None) -> LinkBox:
         """Bring the link box up and give the boards power, at the same time."""
         with self._phase("links and boards"), ThreadPoolExecutor(PARALLEL + 1) as pool:
             box = pool.submit(

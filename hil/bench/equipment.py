@@ -69,17 +69,13 @@ def boards_of(
 def firmware_pids(client: DockerClient, bench: str) -> dict[str, int]:
     """Return the host PID of the firmware of every board of a bench that runs in a container now, by its name."""
     containers = client.containers.list(filters={"label": f"{LABEL}={bench}"})
-    return {
-        c.labels["hil.board"]: int(c.attrs["State"]["Pid"]) for c in containers if c.attrs["State"]["Pid"]
-    }
+    return {c.labels["hil.board"]: int(c.attrs["State"]["Pid"]) for c in containers if c.attrs["State"]["Pid"]}
 
 
 class KeeperEquipment:
     """Everything that stands on the bench's table; made on the way up, closed by the stack it was given."""
 
-    def __init__(
-        self, plumbing: Plumbing, client: DockerClient, images: Images, pki: Pki, stack: ExitStack
-    ) -> None:
+    def __init__(self, plumbing: Plumbing, client: DockerClient, images: Images, pki: Pki, stack: ExitStack) -> None:
         """Open consoles and, where there are stand-ins, their power strip; no board has power yet.
 
         BenchError when a real board's serial port does not open.
@@ -87,9 +83,7 @@ class KeeperEquipment:
         self._boards = len(plumbing.lab.boards)
         rack = Rack(disk_dir(plumbing.bench), images, stack)
         places = sites(plumbing, client, images.hardware_image_id, pki, NullSink())
-        self._of = {
-            board.name: kind_of(board).equip(board, places[board.name], rack) for board in plumbing.lab.boards
-        }
+        self._of = {board.name: kind_of(board).equip(board, places[board.name], rack) for board in plumbing.lab.boards}
         self.consoles = {name: equipment.console for name, equipment in self._of.items()}
         if rack.loads:
             stack.enter_context(PowerStrip(plumbing.management, rack.loads))

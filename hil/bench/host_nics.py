@@ -60,9 +60,7 @@ class HostNics:
                 )
             own_mtu = nic.get_attr("IFLA_MTU")
             ip.link("set", index=nic["index"], state="down")
-            ip.link(
-                "set", index=nic["index"], ifname=end.ifname, ifalias=_ALIAS + near, mtu=max(mtu, own_mtu)
-            )
+            ip.link("set", index=nic["index"], ifname=end.ifname, ifalias=_ALIAS + near, mtu=max(mtu, own_mtu))
             with netns.opened(end.namespace) as descriptor:
                 ip.link("set", index=nic["index"], net_ns_fd=descriptor)
         self._taken[near] = end, nic.get_attr("IFLA_ADDRESS"), own_mtu

@@ -61,9 +61,7 @@ def main() -> int:
 class Keeper:
     """See the module."""
 
-    def __init__(
-        self, name: str, lab_path: Path, *, epoch: str | None, lease_wait_s: float | None, tied: bool
-    ) -> None:
+    def __init__(self, name: str, lab_path: Path, *, epoch: str | None, lease_wait_s: float | None, tied: bool) -> None:
         self.tied = tied
         self.epoch = epoch
         self.lease_wait_s = lease_wait_s

@@ -230,9 +230,7 @@ def mounts(live: Collection[str], mountinfo: Path = MOUNTINFO) -> Iterator[Lefto
             yield Leftover("mount", str(point), partial(unmount, point), _bench_of(point))
 
 
-def loop_devices(
-    live: Collection[str], block: Path = Path("/sys/block"), runner: Runner = run
-) -> Iterator[Leftover]:
+def loop_devices(live: Collection[str], block: Path = Path("/sys/block"), runner: Runner = run) -> Iterator[Leftover]:
     """Loop devices whose file lies below our home."""
     spared = [disk_dir(name) for name in live]
     for device in sorted(block.glob("loop*")):

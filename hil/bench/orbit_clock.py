@@ -29,9 +29,7 @@ def check_epoch(epoch: str, lab: Lab) -> None:
 
     parse_time(epoch)
     if lab.orbit is None:
-        raise ConfigurationError(
-            f"lab {lab.name} has no orbit section, so it has no epoch", remedy="leave --epoch out"
-        )
+        raise ConfigurationError(f"lab {lab.name} has no orbit section, so it has no epoch", remedy="leave --epoch out")
 
 
 class OrbitClock:

@@ -57,9 +57,7 @@ class PowerStrip:
         self._relays = {number: _Relay(load) for number, load in loads.items()}
         with netns.inside(namespace):
             self._server = _Server((ADDRESS, port), _handler(self))
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.2,), name="power-strip", daemon=True
-        )
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.2,), name="power-strip", daemon=True)
 
     @property
     def port(self) -> int:

@@ -177,9 +177,7 @@ class BoardConformance:
     @needs(Feature.CONSOLE)
     def test_waiting_for_what_never_comes_ends_with_the_last_lines(self, board: Board) -> None:
         running(board)
-        error = raises(
-            DeviceError, lambda: board.console.wait_for("no such words on any console", deadline_s=0.3)
-        )
+        error = raises(DeviceError, lambda: board.console.wait_for("no such words on any console", deadline_s=0.3))
         assert "no such words" in error.message
         last_words = board.console.tail(1).split()
         assert last_words and last_words[-1] in error.message
@@ -238,9 +236,7 @@ class BoardConformance:
         assert len(done.stdout) == 41 * 3000
         assert len(done.stderr) == 2 * 3000
 
-    def test_a_command_that_takes_too_long_is_a_device_error_and_the_shell_lives_on(
-        self, board: Board
-    ) -> None:
+    def test_a_command_that_takes_too_long_is_a_device_error_and_the_shell_lives_on(self, board: Board) -> None:
         running(board)
         with board.shell() as shell:
             error = raises(DeviceError, lambda: shell.run(["sleep", "30"], timeout_s=0.5))
@@ -317,9 +313,7 @@ class BoardConformance:
         assert identity.serial
         assert re.fullmatch(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}", identity.boot_id)
         if self.stock_os:
-            assert re.fullmatch(
-                r"\d+.*" if Feature.ORIN in lacks(board) else r"\d+\.\d+.*", identity.os_version
-            )
+            assert re.fullmatch(r"\d+.*" if Feature.ORIN in lacks(board) else r"\d+\.\d+.*", identity.os_version)
             assert identity.image_sha256 == ""
         else:
             assert re.fullmatch(r"\d+\.\d+\.\d+.*", identity.os_version)
@@ -356,9 +350,7 @@ class BoardConformance:
         assert re.search(r"^Current bootloader slot: [AB]$", text, re.MULTILINE)
         assert re.search(r"^Active bootloader slot: [AB]$", text, re.MULTILINE)
         assert re.search(r"^num_slots: 2$", text, re.MULTILINE)
-        assert (
-            len(re.findall(r"^slot: [01],\s+(?:retry_count: \d,\s+)?status: \w+$", text, re.MULTILINE)) == 2
-        )
+        assert len(re.findall(r"^slot: [01],\s+(?:retry_count: \d,\s+)?status: \w+$", text, re.MULTILINE)) == 2
 
 
 def _read_until(port: object, wanted: bytes, *, deadline_s: float = 15.0) -> bytes:

@@ -128,9 +128,7 @@ class Console(Protocol):
 class Shell(AbstractContextManager["Shell"], Protocol):
     """Commands and files over SSH."""
 
-    def run(
-        self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True
-    ) -> Completed:
+    def run(self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True) -> Completed:
         """Run one command as root; DeviceError on a non-zero exit when ``check`` (message has stderr's tail)."""
 
     def push(self, local: Path, remote: str) -> None: ...

@@ -128,9 +128,7 @@ def qualify(
         who = running(board, deadline_s=deadline_s)
     absent = lacks(board)
     since = 0 if Feature.CONSOLE in absent else board.console.size()
-    cycles = (
-        [] if Feature.POWER in absent else [_cycle(board, deadline_s, view, n + 1) for n in range(CYCLES)]
-    )
+    cycles = [] if Feature.POWER in absent else [_cycle(board, deadline_s, view, n + 1) for n in range(CYCLES)]
     with _step(view, "its particulars"):
         told = _particulars(board, board.identity())
         told["firmware"] |= {} if Feature.CONSOLE in absent else _firmware(board.console.log, since)
@@ -270,6 +268,4 @@ def _firmware(log: Path, since: int) -> dict[str, str]:
     with log.open("rb") as file:
         file.seek(since)
         sightings = StageReader().feed(file.read(), 0.0)
-    return {
-        s.stage.value.upper(): s.groups[0] for s in sightings if s.stage.value in FIRMWARE_STAGES and s.groups
-    }
+    return {s.stage.value.upper(): s.groups[0] for s in sightings if s.stage.value in FIRMWARE_STAGES and s.groups}

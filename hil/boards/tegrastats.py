@@ -63,9 +63,7 @@ class Tegrastats:
     emc_load_percent: int | None
     zones_c: dict[str, float] = field(default_factory=dict)  # lower-case names
     rails_mw: dict[str, int] = field(default_factory=dict)  # lower-case names; the instantaneous value
-    engines: dict[str, Engine | None] = field(
-        default_factory=dict
-    )  # lower-case; None: off. Only root sees them
+    engines: dict[str, Engine | None] = field(default_factory=dict)  # lower-case; None: off. Only root sees them
 
     @property
     def cpu_load_percent(self) -> float | None:

@@ -35,9 +35,7 @@ def wiring_of(board: BoardSpec) -> dict[str, str]:
 def _place(part: OutletSpec) -> str:
     """Return e.g. ``shelly-gen2 at 192.0.2.20 outlet 0``: what of it is cabled, whatever its kind."""
     values = ((word, getattr(part, key, None)) for word, key in _WORDS.items())
-    return " ".join(
-        [part.kind, *(f"{word} {value}".strip() for word, value in values if value not in (None, ""))]
-    )
+    return " ".join([part.kind, *(f"{word} {value}".strip() for word, value in values if value not in (None, ""))])
 
 
 def way_in(ssh: SshSpec) -> str:

@@ -36,9 +36,7 @@ class CampaignTest:
         steps = [str(m.args[0]) for m in item.iter_markers("step") if m.args]
         retries = [m.args[0] if m.args else 1 for m in item.iter_markers("retry_bench")]
         if any(not isinstance(n, int) or n < 0 for n in retries):
-            raise ConfigurationError(
-                f"{item.nodeid}: retry_bench takes a number of retries, e.g. retry_bench(1)"
-            )
+            raise ConfigurationError(f"{item.nodeid}: retry_bench takes a number of retries, e.g. retry_bench(1)")
         parameters = item.name.removeprefix(name)
         return cls(
             test=item.nodeid,
@@ -74,9 +72,7 @@ def check_markers(
                 steps = ", ".join(sorted(every_step))
                 faults.append(f"{test.test}: needs step {need}, which no test is; steps: {steps}")
             elif need in selected_steps and need not in seen:
-                faults.append(
-                    f"{test.test}: needs step {need}, which does not come before it in the file order"
-                )
+                faults.append(f"{test.test}: needs step {need}, which does not come before it in the file order")
         seen.add(test.step)
     if faults:
         raise ConfigurationError("\n".join(faults), remedy="correct the markers or the plan")
@@ -103,9 +99,7 @@ def title_of(function_name: str) -> str:
 def in_file_order(items: Sequence[pytest.Item], collected: Sequence[pytest.Item]) -> list[pytest.Item]:
     """Sort tests by file name, then by line, then as they were collected (parameters keep their order)."""
     position = {item: number for number, item in enumerate(collected)}
-    return sorted(
-        items, key=lambda item: (str(item.path), item.location[1] or 0, position.get(item, len(position)))
-    )
+    return sorted(items, key=lambda item: (str(item.path), item.location[1] or 0, position.get(item, len(position))))
 
 
 def _arguments(item: pytest.Item, marker: str) -> tuple[str, ...]:

@@ -33,9 +33,7 @@ def fresh_request(item: pytest.Item) -> Generator[None]:
             function.funcargs = None
 
 
-def run_phase(
-    item: pytest.Item, phase: Literal["setup", "call", "teardown"], **options: Any
-) -> pytest.TestReport:
+def run_phase(item: pytest.Item, phase: Literal["setup", "call", "teardown"], **options: Any) -> pytest.TestReport:
     """Run one phase of a test without logging its report, and return the report."""
     return call_and_report(item, phase, log=False, **options)
 

@@ -90,13 +90,9 @@ class CampaignRun:
             raise ConfigurationError(f"--hil-run-id {run_id}: must be a plain folder name")
         directory = out / RUNS / run_id
         if directory.exists():
-            raise ConfigurationError(
-                f"--hil-run-id {run_id} exists already", remedy="runs are never overwritten"
-            )
+            raise ConfigurationError(f"--hil-run-id {run_id} exists already", remedy="runs are never overwritten")
         if bench and lab is not None:
-            raise ConfigurationError(
-                "--hil-lab and --hil-bench exclude each other: a bench that is up has its lab"
-            )
+            raise ConfigurationError("--hil-lab and --hil-bench exclude each other: a bench that is up has its lab")
         run = cls(folder, plan, out, directory, _lab_of(bench) if bench else lab, bench)
         if epoch:
             from hil.bench.orbit_clock import check_epoch

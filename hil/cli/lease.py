@@ -56,9 +56,7 @@ STORE = click.option(
     help="Lease store of this lab controller (default: leases.db in this program's home).",
 )
 LAB = lab_option("Lab file: BOARD may then be a plain name, and no BOARD means all of them.")
-HOLDER = click.option(
-    "--as", "holder", metavar="NAME", default="", help="Holder's name (default: the user's)."
-)
+HOLDER = click.option("--as", "holder", metavar="NAME", default="", help="Holder's name (default: the user's).")
 
 
 @click.group()
@@ -206,9 +204,7 @@ def free(
 @duration_option("--timeout", "Give up after so long.", default="1h")
 @STORE
 @JSON_OPTION
-def wait(
-    boards: tuple[str, ...], lab_path: Path | None, timeout_s: float, store: Path | None, as_json: bool
-) -> None:
+def wait(boards: tuple[str, ...], lab_path: Path | None, timeout_s: float, store: Path | None, as_json: bool) -> None:
     """Wait until these boards are free and without a queue. Takes no lease: `take --wait` does."""
     from hil.leases.leases import Leases
     from hil.leases.rules import boards_text
@@ -250,9 +246,7 @@ def board_keys(boards: tuple[str, ...], lab_path: Path | None) -> list[str]:
     """Return names of boards as the store has them, ``<lab>/<board>``; all of a lab when none is named."""
     if lab_path is None:
         if not boards:
-            raise ConfigurationError(
-                "no board named", remedy="name boards as <lab>/<board>, or give --lab FILE"
-            )
+            raise ConfigurationError("no board named", remedy="name boards as <lab>/<board>, or give --lab FILE")
         for board in boards:
             if "/" not in board:
                 raise ConfigurationError(
@@ -267,9 +261,7 @@ def board_keys(boards: tuple[str, ...], lab_path: Path | None) -> list[str]:
     names = [board.removeprefix(f"{lab.lease_scope}/") for board in boards]
     for name in names:
         if name not in known:
-            raise ConfigurationError(
-                f"lab {lab.name} has no board {name}", remedy=f"boards: {', '.join(known)}"
-            )
+            raise ConfigurationError(f"lab {lab.name} has no board {name}", remedy=f"boards: {', '.join(known)}")
     return [f"{lab.lease_scope}/{name}" for name in names or known]
 
 

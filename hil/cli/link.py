@@ -70,9 +70,7 @@ def show(bench: Bench, as_json: bool) -> None:
             "direction": lambda row: row[1],
             "state": lambda row: "cut" if row[0] in cut else "up" if row[2].commanded.up else "down",
             "one way": lambda row: delay(row[2].commanded.delay_us),
-            "rate": lambda row: (
-                rate(row[2].commanded.rate_bps) + ("" if row[2].kernel else " (kernel: nothing)")
-            ),
+            "rate": lambda row: rate(row[2].commanded.rate_bps) + ("" if row[2].kernel else " (kernel: nothing)"),
             "loss": lambda row: f"{row[2].commanded.mean_loss_ppm} ppm",
             "queue": lambda row: f"{row[2].limit_packets} pkt",
             "sent": lambda row: f"{row[2].sent_packets} pkt",
@@ -119,10 +117,7 @@ def path(bench: Bench, start: str, end: str, as_json: bool) -> int:
     else:
         print_table(
             ["hop", "link", "from", "to", "one way"],
-            [
-                (i, hop["link"], hop["from"], hop["to"], delay(hop["delay_us"]))
-                for i, hop in enumerate(hops, 1)
-            ],
+            [(i, hop["link"], hop["from"], hop["to"], delay(hop["delay_us"])) for i, hop in enumerate(hops, 1)],
             empty=f"{start} and {end} are on the same spacecraft",
         )
         click.echo(f"light time {delay(sum(hop['delay_us'] for hop in hops))}, {plural(len(hops), 'hop')}")
@@ -145,9 +140,7 @@ def _lab_node(lab: Lab, name: str) -> str:
 @link.command("set")
 @LINK_ARGUMENT
 @on_bench
-@click.option(
-    "--direction", type=click.Choice(["both", "a-to-b", "b-to-a"]), default="both", show_default=True
-)
+@click.option("--direction", type=click.Choice(["both", "a-to-b", "b-to-a"]), default="both", show_default=True)
 @click.option("--delay-us", type=int, help="One-way delay in microseconds.")
 @click.option("--rate-bps", type=int, help="Rate in bit/s; 0 is no limit.")
 @click.option("--loss-ppm", type=int, help="Packets lost per million, independent of each other.")
@@ -204,9 +197,7 @@ def restore(bench: Bench, name: str, as_json: bool) -> None:
 @link.command(cls=RenamedOptions, renamed={"--interval-ms": ("--interval", "{}ms")})
 @LINK_ARGUMENT
 @on_bench
-@click.option(
-    "-n", "count", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Probes each way."
-)
+@click.option("-n", "count", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Probes each way.")
 @duration_option("--interval", "Between probes.", default="10ms")
 @JSON_OPTION
 def probe(bench: Bench, name: str, count: int, interval_s: float, as_json: bool) -> int:
@@ -254,9 +245,7 @@ def probe(bench: Bench, name: str, count: int, interval_s: float, as_json: bool)
     help="File for the page with the plots.  [default: reports/out/calibration-BENCH.html]",
 )
 @JSON_OPTION
-def calibrate(
-    bench: Bench, names: tuple[str, ...], no_outage: bool, output: Path | None, as_json: bool
-) -> int:
+def calibrate(bench: Bench, names: tuple[str, ...], no_outage: bool, output: Path | None, as_json: bool) -> int:
     """Measure delay, jitter, rate, loss and outages of links on real packets, and write a page with plots.
 
     All links unless some are named.  Compensates the engine's own delay.  Exit code 3 when something is outside
@@ -303,9 +292,7 @@ def summary(rows: Sequence[LinkFigure]) -> tuple[list[str], list[tuple[object, .
                 ms("delay_p95"),
                 rate(int(speed.commanded)) if speed else "no limit",
                 _error(found, "rate", divisor=(speed.commanded if speed else 1) / 100, form="{:+.2f} %"),
-                f"{lost.measured:.0f} of {lost.commanded:.0f} ppm"
-                if lost and lost.measured is not None
-                else "-",
+                f"{lost.measured:.0f} of {lost.commanded:.0f} ppm" if lost and lost.measured is not None else "-",
                 ms("outage_length"),
                 _error(found, "restore_effect_p99", divisor=1000, form="{:.1f} ms"),
                 "ok" if all(row.ok for row in found.values()) else "OUTSIDE",
@@ -329,9 +316,7 @@ def summary(rows: Sequence[LinkFigure]) -> tuple[list[str], list[tuple[object, .
 
 def _error(found: dict[str, LinkFigure], quantity: str, *, divisor: float, form: str) -> str:
     row = found.get(quantity)
-    return (
-        "-" if row is None or row.measured is None else form.format((row.measured - row.commanded) / divisor)
-    )
+    return "-" if row is None or row.measured is None else form.format((row.measured - row.commanded) / divisor)
 
 
 def facts_of(links: LinkBox) -> list[tuple[str, str]]:

@@ -36,9 +36,7 @@ def show(
 
     drawn: tuple[int, object] | None = None
     # The other screen of the terminal: its earlier content comes back, and a page is drawn over the last one.
-    with Live(
-        Text("waiting for the first answer ..."), console=console, screen=True, auto_refresh=False
-    ) as live:
+    with Live(Text("waiting for the first answer ..."), console=console, screen=True, auto_refresh=False) as live:
         live.refresh()
         while True:
             sample = latest()

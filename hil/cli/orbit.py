@@ -77,9 +77,7 @@ def contacts(
     if as_json or format_ != "table" or output is not None:
         _write(_formatted(constellation, plan, "json" if as_json else format_), output)
         return
-    click.echo(
-        f"{plan.name}: {plural(len(plan.contacts), 'contact')} in {span_s / 3600:g} h from {iso(begin)}"
-    )
+    click.echo(f"{plan.name}: {plural(len(plan.contacts), 'contact')} in {span_s / 3600:g} h from {iso(begin)}")
     print_table(_COLUMNS, _rows(plan), empty="no contact")
 
 
@@ -89,9 +87,7 @@ def contacts(
 @SPAN
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of random numbers.")
 @click.option("--link", "only", metavar="NAME", multiple=True, help="Print this link only (sc-01--sc-02).")
-@click.option(
-    "--format", "format_", type=click.Choice(("table", "csv", "json")), default="table", show_default=True
-)
+@click.option("--format", "format_", type=click.Choice(("table", "csv", "json")), default="table", show_default=True)
 @JSON_FORMAT
 @OUTPUT_OPTION
 def links(
@@ -162,9 +158,7 @@ def convert(file: Path, format_: str, output: Path | None) -> None:
 @click.argument("file", type=ORBIT_FILE)
 @click.option("--at", "at", metavar="TIME", help="ISO 8601, UTC; default: the orbit file's epoch.")
 @duration_option("--span", "Add a chart of links, of up to 7d.", default="0s")
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the chart's random numbers."
-)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the chart's random numbers.")
 @OUTPUT_OPTION
 def show(file: Path, at: str | None, span_s: float, seed: int, output: Path | None) -> None:
     """Draw the constellation at a moment as SVG: planes, links, sunlight, ground tracks.

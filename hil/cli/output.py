@@ -34,9 +34,7 @@ def lab_option(help: str, *, required: bool = False) -> Callable[[F], F]:
     )
 
 
-def duration_option(
-    name: str, help: str, *, default: str | None = None, least_s: float = 0.0
-) -> Callable[[F], F]:
+def duration_option(name: str, help: str, *, default: str | None = None, least_s: float = 0.0) -> Callable[[F], F]:
     """Make an option such as ``--wait DURATION``; the command's function gets ``wait_s``, in seconds."""
 
     def duration(text: str) -> float:
@@ -80,9 +78,7 @@ def write_output(path: Path, text: str) -> None:
     try:
         path.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
     except OSError as exc:
-        raise ConfigurationError(
-            f"{path} cannot be written: {exc.strerror}", remedy="choose another path"
-        ) from exc
+        raise ConfigurationError(f"{path} cannot be written: {exc.strerror}", remedy="choose another path") from exc
 
 
 class RenamedOptions(click.Command):

@@ -26,9 +26,7 @@ def runs() -> None:
 
 @runs.command("list")
 @click.option("--plan", help="Only runs of this plan.")
-@click.option(
-    "-n", "count", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many."
-)
+@click.option("-n", "count", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many.")
 @JSON_OPTION
 def list_runs(plan: str | None, count: int, as_json: bool) -> None:
     """List runs, newest first."""
@@ -133,9 +131,7 @@ def _report(run_id: str, as_json: bool, *, again: bool) -> Path:
     page = run.report
     if again or page is None or not page.is_file():
         if run.state == "running":
-            raise ConfigurationError(
-                f"run {run.run_id} is still running", remedy="its report is made at its end"
-            )
+            raise ConfigurationError(f"run {run.run_id} is still running", remedy="its report is made at its end")
         page = make_report(run.directory)
     print_result(as_json, {"run": run.run_id, "report": str(page)}, str(page))
     return page

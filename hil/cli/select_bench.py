@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
 def bench_option(help: str, *, envvar: str | None = None) -> Callable[[F], F]:
     """Make ``--bench NAME``; the command's function gets ``bench_name``."""
-    return click.option(
-        "--bench", "bench_name", envvar=envvar, metavar="NAME", shell_complete=bench_names, help=help
-    )
+    return click.option("--bench", "bench_name", envvar=envvar, metavar="NAME", shell_complete=bench_names, help=help)
 
 
 BENCH = bench_option("Bench to use; not needed while only one is up.", envvar="HIL_BENCH")
@@ -98,9 +96,7 @@ def attach(name: str | None) -> Iterator[Bench]:
 def board_of(bench: Bench, name: str) -> Board:
     """Return a board by name; ConfigurationError lists the names there are."""
     if name not in bench.boards:
-        raise ConfigurationError(
-            f"bench {bench.name} has no board {name}", remedy=f"boards: {', '.join(bench.boards)}"
-        )
+        raise ConfigurationError(f"bench {bench.name} has no board {name}", remedy=f"boards: {', '.join(bench.boards)}")
     return bench.boards[name]
 
 

@@ -52,9 +52,7 @@ class Result:
 class Runner(Protocol):
     """The one verb: run a command of this host to its end."""
 
-    def __call__(
-        self, argv: Sequence[str], *, timeout_s: float = 30.0, env: Mapping[str, str] | None = None
-    ) -> Result:
+    def __call__(self, argv: Sequence[str], *, timeout_s: float = 30.0, env: Mapping[str, str] | None = None) -> Result:
         """Run ``argv``; ``env`` is added to this process's environment.
 
         A command that is not there has return code 127.  BenchError when it runs past ``timeout_s``.
@@ -66,15 +64,11 @@ def run(argv: Sequence[str], *, timeout_s: float = 30.0, env: Mapping[str, str] 
     """Return the :class:`Runner` that really runs: no shell, no stdin, messages in English."""
     _log.debug("run %.500r", shlex.join(argv))
     done = run_unlogged(argv, timeout_s=timeout_s, env=env)
-    _log.debug(
-        "%s: exit code %d%s", argv[0], done.returncode, "" if done.ok else f": {done.tail(3)[-300:]!r}"
-    )
+    _log.debug("%s: exit code %d%s", argv[0], done.returncode, "" if done.ok else f": {done.tail(3)[-300:]!r}")
     return done
 
 
-def run_unlogged(
-    argv: Sequence[str], *, timeout_s: float = 30.0, env: Mapping[str, str] | None = None
-) -> Result:
+def run_unlogged(argv: Sequence[str], *, timeout_s: float = 30.0, env: Mapping[str, str] | None = None) -> Result:
     """As :func:`run`, for commands whose arguments hold a password."""
     try:
         done = subprocess.run(

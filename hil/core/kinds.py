@@ -37,8 +37,7 @@ def load(group: str, name: str) -> Any:
     if not points:
         close = get_close_matches(name, names(group), n=1)
         raise ConfigurationError(
-            f"no installed package has {name!r} in {group}"
-            + (f"; did you mean {close[0]!r}?" if close else ""),
+            f"no installed package has {name!r} in {group}" + (f"; did you mean {close[0]!r}?" if close else ""),
             remedy=f"there are: {', '.join(names(group)) or 'none'}",
         )
     if len({point.value for point in points}) > 1:

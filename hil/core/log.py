@@ -94,9 +94,7 @@ class BoundedFileHandler(logging.FileHandler):
             return
         try:
             self._left_bytes -= len(self.format(record).encode("utf-8", "backslashreplace")) + 1
-        except (
-            Exception
-        ):  # as in logging's own handlers: a record that cannot be written must not end what is logged
+        except Exception:  # as in logging's own handlers: a record that cannot be written must not end what is logged
             self.handleError(record)
             return
         super().emit(record)

@@ -152,9 +152,7 @@ def memory_b(pids: Iterable[int], proc: Path = PROC) -> int:
     return total
 
 
-def end(
-    who: ProcessId, *, what: str, term_s: float = 5.0, kill_s: float = 5.0, clock: Clock = SYSTEM_CLOCK
-) -> None:
+def end(who: ProcessId, *, what: str, term_s: float = 5.0, kill_s: float = 5.0, clock: Clock = SYSTEM_CLOCK) -> None:
     """End one process: SIGTERM, up to ``term_s`` seconds of patience, SIGKILL.
 
     Returns once it is gone (at once when it was not there).  Signals go through a pidfd whose process is

@@ -104,9 +104,7 @@ def points_text(points: Iterable[tuple[float, float]]) -> str:
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
-def picture(
-    css: str, width: float, height: float, title: str, parts: Sequence[object], *, head: str = ""
-) -> str:
+def picture(css: str, width: float, height: float, title: str, parts: Sequence[object], *, head: str = "") -> str:
     """Return the ``<svg>`` element of parts, those behind first, with a title for those who cannot see it."""
     return (
         f'<svg class="{css}" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" role="img" '

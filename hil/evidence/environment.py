@@ -32,9 +32,7 @@ def host_facts(*inputs: Path) -> dict[str, Any]:
     return {
         "hil_version": _version(DISTRIBUTION),
         "hil_commit": git_facts(own)["commit"] if own else None,
-        "git": next(
-            (facts for facts in map(git_facts, inputs or [paths.ROOT]) if facts["commit"]), NO_COMMIT
-        ),
+        "git": next((facts for facts in map(git_facts, inputs or [paths.ROOT]) if facts["commit"]), NO_COMMIT),
         "python": platform.python_version(),
         "packages": package_versions(),
         "kernel": platform.release(),

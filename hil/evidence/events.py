@@ -409,9 +409,7 @@ class InferenceFinished(Event, kind="inference.result"):
 
 
 KINDS: Mapping[str, type[Event]] = {
-    cls.kind: cls
-    for cls in Event.__subclasses__()
-    if cls.__module__.startswith("hil.evidence.") and cls is not Unknown
+    cls.kind: cls for cls in Event.__subclasses__() if cls.__module__.startswith("hil.evidence.") and cls is not Unknown
 }
 """Every class of event by the kind that its lines have."""
 

@@ -33,9 +33,7 @@ def read_fields(cls: type[T], value: Mapping[str, Any]) -> T:
 def _arguments(cls: type[Any]) -> list[tuple[str, Any, Callable[[], Any]]]:
     """Return for each argument of ``cls`` its name, its type, and what gives its default."""
     hints = get_type_hints(cls)
-    return [
-        (each.name, hints[each.name], _default(each, hints[each.name])) for each in fields(cls) if each.init
-    ]
+    return [(each.name, hints[each.name], _default(each, hints[each.name])) for each in fields(cls) if each.init]
 
 
 def _default(of: Any, annotation: Any) -> Callable[[], Any]:

@@ -116,6 +116,4 @@ class LinkFigure(Event, kind="link.calibration"):
         measured = "nothing" if self.measured is None else f"{self.measured:,.12g}"
         low, high = self.bounds
         note = f" ({self.note})" if self.note else ""
-        return (
-            f"{where}: {self.quantity} is {measured}, allowed {low:,.12g} to {high:,.12g} {self.unit}{note}"
-        )
+        return f"{where}: {self.quantity} is {measured}, allowed {low:,.12g} to {high:,.12g} {self.unit}{note}"

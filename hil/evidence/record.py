@@ -87,9 +87,7 @@ class Recorder:
         try:
             (directory / ARTEFACTS).mkdir(parents=True)
         except FileExistsError as exc:
-            raise HarnessError(
-                f"run directory {directory} exists already", remedy="choose another --run-id"
-            ) from exc
+            raise HarnessError(f"run directory {directory} exists already", remedy="choose another --run-id") from exc
         start = {
             "schema": 1,
             "run_id": directory.name,

@@ -109,9 +109,7 @@ class Plan(Strict):
     purpose: str = ""
     article: str = Field(default="", description="what is under test")
     reliability_goal: float = Field(default=0.95, gt=0, lt=1, description="goal of repeated runs")
-    confidence: float = Field(
-        default=0.90, gt=0, lt=1, description="confidence of every statistical statement"
-    )
+    confidence: float = Field(default=0.90, gt=0, lt=1, description="confidence of every statistical statement")
     risk_scale: Literal["ecss", "gsfc"] | RiskScale = "ecss"
     requirements: tuple[Requirement, ...] = Field(min_length=1, strict=False)
     risks: tuple[Risk, ...] = Field(default=(), strict=False)
@@ -133,9 +131,7 @@ class Plan(Strict):
         ]
         for user, named in users:
             if unknown := ", ".join(n for n in named if n not in known):
-                raise ValueError(
-                    f"{user}: no requirement {unknown}; requirements: {', '.join(sorted(known))}"
-                )
+                raise ValueError(f"{user}: no requirement {unknown}; requirements: {', '.join(sorted(known))}")
         return self
 
     @property

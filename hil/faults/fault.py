@@ -92,14 +92,10 @@ def injected(name: str, bench: Bench, target: str, **parameters: float) -> Itera
         yield
 
 
-def _checked(
-    name: str, fault: Fault, bench: Bench, target: str, parameters: Mapping[str, float]
-) -> dict[str, float]:
+def _checked(name: str, fault: Fault, bench: Bench, target: str, parameters: Mapping[str, float]) -> dict[str, float]:
     """Return every parameter of a fault, with its default where ``parameters`` has none."""
     if target not in (targets := fault.targets(bench)):
-        remedy = (
-            f"choose one of {', '.join(targets)}" if targets else "this bench has nothing that it can hit"
-        )
+        remedy = f"choose one of {', '.join(targets)}" if targets else "this bench has nothing that it can hit"
         raise ConfigurationError(f"{name} has no target {target!r} on bench {bench.name}", remedy=remedy)
     known = {parameter.name: parameter for parameter in fault.parameters}
     if unknown := parameters.keys() - known.keys():

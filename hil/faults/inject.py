@@ -59,9 +59,7 @@ def strike(
         now = progress()
         return (now,) if now >= threshold else None
 
-    (at,) = wait_until(
-        reached, what=f"progress {threshold} ({what})", deadline_s=reach_deadline_s, every_s=0.005
-    )
+    (at,) = wait_until(reached, what=f"progress {threshold} ({what})", deadline_s=reach_deadline_s, every_s=0.005)
     if at < 0:
         work.must_run("before the fault could strike")
     _log.info("fault at progress %d: %s", at, what)
@@ -78,9 +76,7 @@ class Work(Generic[T]):
         self._what = what
         self.result: T | None = None
         self.error: Exception | None = None
-        self._thread = threading.Thread(
-            target=self._run, args=(action,), name=f"struck by: {what}", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, args=(action,), name=f"struck by: {what}", daemon=True)
         self._thread.start()
 
     def _run(self, action: Callable[[], T]) -> None:

@@ -37,9 +37,7 @@ END_DEADLINE_S = 180.0
 class ContactLost:
     """The contact between the ground and a spacecraft ends by plan, and returns by plan."""
 
-    description = (
-        "waits for the planned end of the ground's contact with a spacecraft, and then for its return"
-    )
+    description = "waits for the planned end of the ground's contact with a spacecraft, and then for its return"
     parameters = (Parameter("within_s", 900.0, 1.0, 86_400.0, "the contact must end so soon, seconds"),)
 
     def targets(self, bench: Bench) -> Sequence[str]:
@@ -101,9 +99,7 @@ def across_gap(
     arrives in the next contact.  What the action raises is raised.
     """
     if orbit.now_s() >= gap.closes_s - lead_s:
-        raise BenchError(
-            f"{what}: the contact ends too soon to begin before it", remedy="choose another epoch"
-        )
+        raise BenchError(f"{what}: the contact ends too soon to begin before it", remedy="choose another epoch")
     _wait(orbit, gap.closes_s - lead_s, f"the planned end of contact on {', '.join(gap.links)}", tell, clock)
     begun_s = orbit.now_s()
     work = Work(action, what)

@@ -14,9 +14,7 @@ from hil.faults.links import SPACECRAFT_DARK
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
 
-BOOT_S = Parameter(
-    "boot_s", 60.0, 1.0, 1800.0, "how long a board may take to boot when its power is back, seconds"
-)
+BOOT_S = Parameter("boot_s", 60.0, 1.0, 1800.0, "how long a board may take to boot when its power is back, seconds")
 
 
 class PowerCut:

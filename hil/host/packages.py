@@ -53,9 +53,7 @@ _ROWS = tomllib.loads(Path(__file__).with_name("packages.toml").read_text(encodi
 PACKAGES: tuple[HostPackage, ...] = tuple(HostPackage(**row) for row in _ROWS)
 
 
-def provided(
-    package: HostPackage, *, root: Path = Path("/"), which: Callable[..., str | None] = shutil.which
-) -> bool:
+def provided(package: HostPackage, *, root: Path = Path("/"), which: Callable[..., str | None] = shutil.which) -> bool:
     """Return whether everything that proves ``package`` is on this host."""
     # sbin is not in the PATH of a plain user, nor of root after some kinds of su.
     search = os.environ.get("PATH", "") + ":" + SYSTEM_PATH

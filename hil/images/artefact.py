@@ -31,9 +31,7 @@ class BundleFacts:
         try:
             return cls(path, version, sha256_of(path), path.stat().st_size, image_sha256)
         except OSError as exc:
-            raise ConfigurationError(
-                f"bundle {path}: {exc.strerror}", remedy="check the path of the bundle"
-            ) from exc
+            raise ConfigurationError(f"bundle {path}: {exc.strerror}", remedy="check the path of the bundle") from exc
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,7 @@ class Artefact:
     signature: bytes | None = field(default=None, repr=False)  # detached CMS, DER; models need one
 
     @classmethod
-    def of_file(
-        cls, path: Path, kind: str, *, name: str | None = None, signature: bytes | None = None
-    ) -> Artefact:
+    def of_file(cls, path: Path, kind: str, *, name: str | None = None, signature: bytes | None = None) -> Artefact:
         """Hash a file. ConfigurationError when it is not there or empty."""
         try:
             digest, size = sha256_of(path), path.stat().st_size

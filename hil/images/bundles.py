@@ -31,8 +31,7 @@ _PACKING = "-noI -noId -noD -noF -noX -no-xattrs -all-root -quiet -no-progress"
 
 _INIT_PANICS = "#!/usr/bin/busybox sh\n/usr/bin/busybox echo 'init: this OS image cannot start'\nexit 1\n"
 _INIT_HANGS = (
-    "#!/usr/bin/busybox sh\n/usr/bin/busybox echo 'init: hanging'\n"
-    "while :; do /usr/bin/busybox sleep 3600; done\n"
+    "#!/usr/bin/busybox sh\n/usr/bin/busybox echo 'init: hanging'\nwhile :; do /usr/bin/busybox sleep 3600; done\n"
 )
 NODE_PROGRAM = PACKAGE / "onboard/node/__main__.py"
 _NODE_FAILS = b'raise SystemExit("node: this build is broken on purpose")\n'
@@ -159,9 +158,7 @@ class BundleSet:
         return version
 
 
-def pack(
-    content: Path, out: Path, *, compatible: str, version: str, signer: Signer, form: str = "plain"
-) -> None:
+def pack(content: Path, out: Path, *, compatible: str, version: str, signer: Signer, form: str = "plain") -> None:
     """Make a RAUC bundle of ``content/rootfs.img``. BenchError with rauc's words when it refuses.
 
     Boards install the plain format; ``form="verity"`` needs a device-mapper, which container boards lack.

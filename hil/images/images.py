@@ -120,9 +120,7 @@ def _forget_old_images(client: DockerClient, *, keep: int = 4) -> None:
     """Remove all but the last hardware images; one that a container still uses stays."""
     from docker.errors import APIError
 
-    images = sorted(
-        client.images.list(REPOSITORY), key=lambda image: str(image.attrs["Created"]), reverse=True
-    )
+    images = sorted(client.images.list(REPOSITORY), key=lambda image: str(image.attrs["Created"]), reverse=True)
     for image in images[keep:]:
         with suppress(APIError):
             client.images.remove(str(image.id))

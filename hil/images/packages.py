@@ -56,9 +56,7 @@ def read_wheels(path: Path) -> list[Wheel]:
         elif line[0].isspace() and wheels:
             wheels[-1][1].append(line.strip())
         else:
-            raise BenchError(
-                f"{path}: {line!r} is neither `name==version sha256:digest` nor a glob below one"
-            )
+            raise BenchError(f"{path}: {line!r} is neither `name==version sha256:digest` nor a glob below one")
     return [Wheel(head["name"], head["version"], head["sha256"], tuple(globs)) for head, globs in wheels]
 
 
@@ -148,8 +146,7 @@ def download_wheels(wheels: Sequence[Wheel], directory: Path, progress: Progress
     options = ["--python-version", "3.11", "--implementation", "cp", "--abi", "cp311"]
     options += [word for platform in platforms for word in ("--platform", platform)]
     return [
-        download_wheel(f"{wheel.name}=={wheel.version}", wheel.sha256, directory, progress, options)
-        for wheel in wheels
+        download_wheel(f"{wheel.name}=={wheel.version}", wheel.sha256, directory, progress, options) for wheel in wheels
     ]
 
 

@@ -246,9 +246,7 @@ def finish(tree: Path) -> None:
         (tree / name).mkdir(exist_ok=True)
     (tree / "var/run").symlink_to("../run")  # where dbus and rauc look for the bus
     loader, libraries = tree / "lib64/ld-linux-x86-64.so.2", tree / LIBRARIES
-    listing = run_tool(
-        [str(loader), "--library-path", str(libraries), str(tree / "usr/bin/busybox"), "--list"]
-    )
+    listing = run_tool([str(loader), "--library-path", str(libraries), str(tree / "usr/bin/busybox"), "--list"])
     for name in listing.split():
         if not any(os.path.lexists(tree / directory / name) for directory in ("usr/bin", "usr/sbin")):
             (tree / "usr/bin" / name).symlink_to("busybox")
@@ -263,9 +261,7 @@ def check_libraries(tree: Path) -> None:
     Debian moves libraries between packages now and then; better told here than by a board that does not boot.
     """
     loader = [str(tree / "lib64/ld-linux-x86-64.so.2"), "--library-path", str(tree / LIBRARIES), "--list"]
-    programs = [
-        p for d in ("usr/bin", "usr/sbin") for p in sorted((tree / d).iterdir()) if not p.is_symlink()
-    ]
+    programs = [p for d in ("usr/bin", "usr/sbin") for p in sorted((tree / d).iterdir()) if not p.is_symlink()]
     modules = sorted((tree / "usr/lib").glob("python3*/**/*.so"))
     missing: dict[str, list[str]] = {}
     for path in [*programs, *modules]:
@@ -299,11 +295,7 @@ def compile_python(tree: Path, directories: Sequence[str], *, keep_sources: bool
 
     Without sources the compiled file replaces the source: smaller, and nothing on a board reads them.
     """
-    mode = (
-        ["--invalidation-mode", "checked-hash"]
-        if keep_sources
-        else ["-b", "--invalidation-mode", "unchecked-hash"]
-    )
+    mode = ["--invalidation-mode", "checked-hash"] if keep_sources else ["-b", "--invalidation-mode", "unchecked-hash"]
     paths = [str(tree / name) for name in directories if (tree / name).is_dir()]
     done = run_python(tree, ["-m", "compileall", "-q", *mode, "-s", str(tree), "-p", "/", *paths])
     if keep_sources:

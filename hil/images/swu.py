@@ -22,9 +22,7 @@ MAGIC = b"070701"
 TRAILER = "TRAILER!!!"
 
 
-def pack_swu(
-    image: Path, out: Path, *, compatible: str, version: str, signer: Signer, handler: str = "raw"
-) -> None:
+def pack_swu(image: Path, out: Path, *, compatible: str, version: str, signer: Signer, handler: str = "raw") -> None:
     """Make a signed bundle with ``image`` for either slot. BenchError with openssl's words when it refuses.
 
     ``handler`` is SWUpdate's way of writing the image; one that the board does not have makes a good bundle of a

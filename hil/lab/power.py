@@ -23,15 +23,9 @@ _SECRET = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/.+")
 def split_address(text: str, default_port: int) -> tuple[str, int]:
     """Split ``192.0.2.10`` or ``192.0.2.10:8080``; ValueError for anything else."""
     match = _ADDRESS.fullmatch(text)
-    if (
-        not match
-        or any(int(part) > 255 for part in match[1].split("."))
-        or int(match[2] or 1) not in range(1, 65536)
-    ):
+    if not match or any(int(part) > 255 for part in match[1].split(".")) or int(match[2] or 1) not in range(1, 65536):
         # No host names: a name server that does not answer must not hold up a power cut.
-        raise ValueError(
-            "is an IPv4 address, with a port if it is not the usual one: 192.0.2.10 or 192.0.2.10:8080"
-        )
+        raise ValueError("is an IPv4 address, with a port if it is not the usual one: 192.0.2.10 or 192.0.2.10:8080")
     return match[1], int(match[2] or default_port)
 
 
@@ -50,9 +44,7 @@ def _secret(text: str) -> str:
 Address = Annotated[str, AfterValidator(_address), Field(description="IPv4 address, or address:port")]
 Secret = Annotated[str, AfterValidator(_secret), Field(description="env:NAME or file:/absolute/path")]
 Device = Annotated[str, StringConstraints(pattern=r"^/\S+$"), Field(description="/dev/serial/by-path/...")]
-Outlet = Annotated[
-    int, Field(ge=0, le=512, description="as the strip counts: Shelly from 0, the others from 1")
-]
+Outlet = Annotated[int, Field(ge=0, le=512, description="as the strip counts: Shelly from 0, the others from 1")]
 RequestS = Annotated[float, Field(gt=0, le=60, description="seconds for one request to the strip")]
 
 

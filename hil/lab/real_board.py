@@ -39,9 +39,7 @@ def _ipv4(text: str) -> str:
 Ipv4 = Annotated[str, AfterValidator(_ipv4), Field(description="IPv4 address, without a port")]
 Port = Annotated[int, Field(ge=1, le=65535, description="TCP port of its SSH server")]
 HostKey = Annotated[str, AfterValidator(_host_key), Field(description='pinned: "ssh-ed25519 AAAA..."')]
-User = Annotated[
-    str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,31}$"), Field(description="log-in name")
-]
+User = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,31}$"), Field(description="log-in name")]
 KeyFile = Annotated[
     str,
     StringConstraints(pattern=r"^(/|~/)\S+$"),
@@ -98,18 +96,14 @@ class FlightSpec(Strict):
 class RecoverySpec(Strict):
     """Where the board appears on USB in force-recovery mode."""
 
-    usb_path: str = Field(
-        pattern=r"^\d+-\d+(\.\d+)*$", description="as under /sys/bus/usb/devices, e.g. 1-4.2"
-    )
+    usb_path: str = Field(pattern=r"^\d+-\d+(\.\d+)*$", description="as under /sys/bus/usb/devices, e.g. 1-4.2")
 
 
 class BudgetSpec(Strict):
     """How long this board may take. A Jetson takes minutes; a stand-in seconds."""
 
     boot_s: float = Field(default=180.0, ge=1, le=3600, description="power-on until it answers over SSH")
-    shutdown_s: float = Field(
-        default=60.0, ge=1, le=600, description="an orderly shutdown, before power is cut"
-    )
+    shutdown_s: float = Field(default=60.0, ge=1, le=600, description="an orderly shutdown, before power is cut")
     fall_back_s: float | None = Field(
         default=None,
         ge=1,
@@ -126,8 +120,6 @@ class RealBoard(Strict):
     ssh: SshSpec | None = None
     console: ConsoleSpec | None = None
     supervisor: SupervisorSpec | None = None
-    flight: FlightSpec | None = Field(
-        default=None, description="without it no emulated link reaches the board"
-    )
+    flight: FlightSpec | None = Field(default=None, description="without it no emulated link reaches the board")
     recovery: RecoverySpec | None = None
     budgets: BudgetSpec | None = None

@@ -165,9 +165,7 @@ def _joined(separator: str, words: Iterator[str]) -> str:
 def _type(prop: Schema) -> str:
     unions = [each["discriminator"] for each in (prop, *_variants(prop)) if "discriminator" in each]
     if unions:
-        return f"section by `{unions[0]['propertyName']}`: " + ", ".join(
-            f"{{{t}}}" for t, _ in _targets(prop)
-        )
+        return f"section by `{unions[0]['propertyName']}`: " + ", ".join(f"{{{t}}}" for t, _ in _targets(prop))
     return _joined(" or ", map(_type_of_one, _variants(prop)))
 
 

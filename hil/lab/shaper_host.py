@@ -16,9 +16,7 @@ _NIC = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$"
 class PortSpec(Strict):
     """One end of a link: a port of the shaper host and the NIC of this machine that leads to it."""
 
-    port: str = Field(
-        pattern=_NIC, description="NIC of the shaper host; only for this link, unless a VLAN is given"
-    )
+    port: str = Field(pattern=_NIC, description="NIC of the shaper host; only for this link, unless a VLAN is given")
     vlan: int | None = Field(
         default=None, ge=1, le=4094, description="VLAN on that port, made by the bench; several share a trunk"
     )

@@ -60,9 +60,7 @@ class OneOfKinds:
         )
         return core_schema.no_info_before_validator_function(self._check, union)
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         document = handler(schema)
         references = [each["$ref"] for each in document.get("oneOf", [document])]
         return {
@@ -97,9 +95,7 @@ class OneOfKinds:
             message = f"{word!r} {wrong}" if word else "is empty"
             message = "is required and missing" if word is None else message
             message += (f"; did you mean {close[0]}?" if close else ".") + f" There are: {', '.join(names)}"
-            raise PydanticCustomError(
-                "rule", "{text}", {"text": message, "key": self.key, "value": str(word)}
-            )
+            raise PydanticCustomError("rule", "{text}", {"text": message, "key": self.key, "value": str(word)})
         return value
 
 

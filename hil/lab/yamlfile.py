@@ -53,9 +53,7 @@ def load_yaml(path: Path, model: type[M]) -> M:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as exc:
-        raise ConfigurationError(
-            f"{path}: no such file", remedy="check the path; lab files are in lab/"
-        ) from exc
+        raise ConfigurationError(f"{path}: no such file", remedy="check the path; lab files are in lab/") from exc
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigurationError(f"{path}: cannot be read: {exc}") from exc
     try:

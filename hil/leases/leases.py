@@ -55,9 +55,7 @@ _SOONEST_S, _LATEST_S = 0.1, 3.0
 class Leases:
     """The leases of one store."""
 
-    def __init__(
-        self, path: Path | None = None, *, clock: Clock = SYSTEM_CLOCK, here: Origin | None = None
-    ) -> None:
+    def __init__(self, path: Path | None = None, *, clock: Clock = SYSTEM_CLOCK, here: Origin | None = None) -> None:
         """``path``: the store, by default ``HIL_LEASES`` or ``<home>/leases.db``; made when it is not there."""
         self.path = (path or default_store()).absolute()
         self.clock = clock
@@ -113,9 +111,7 @@ class Leases:
         """Return who waits, in the order of the queue."""
         return tuple(entry for entry in self._look() if not entry.holds)
 
-    def wait_free(
-        self, boards: Iterable[str], *, wait_s: float = math.inf, progress: Progress | None = None
-    ) -> None:
+    def wait_free(self, boards: Iterable[str], *, wait_s: float = math.inf, progress: Progress | None = None) -> None:
         """Wait until nobody holds or waits for any of ``boards``; takes nothing.  LeaseTaken when it takes longer."""
         wanted = _checked(boards)
         shown: list[int] | None = None
@@ -217,9 +213,7 @@ class Leases:
                     db.drop([entry_id])
                 raise
 
-    def _queue(
-        self, db: Session, entry_id: int, begin: float, wait_s: float, progress: Progress | None
-    ) -> LeaseEntry:
+    def _queue(self, db: Session, entry_id: int, begin: float, wait_s: float, progress: Progress | None) -> LeaseEntry:
         """Wait in the queue until the lease is granted: mostly reading, with a sign of life now and then."""
         shown: list[int] | None = None
         while True:
@@ -293,9 +287,7 @@ class Leases:
             )
         return outer.id if wanted & outer.boards else None
 
-    def _taken(
-        self, wanted: frozenset[str], ahead: Iterable[LeaseEntry], waited_s: float | None
-    ) -> LeaseTaken:
+    def _taken(self, wanted: frozenset[str], ahead: Iterable[LeaseEntry], waited_s: float | None) -> LeaseTaken:
         ahead = sorted(ahead, key=lambda entry: (not entry.holds, entry.id))
         waited = "" if waited_s is None else f" after {waited_s:.0f} s of waiting"
         lines = [sentence(entry, wanted, self.here) for entry in ahead]

@@ -161,9 +161,7 @@ def sentence(entry: LeaseEntry, boards: Iterable[str] = (), here: Origin | None 
     who = f"{entry.holder} on {entry.origin.host}"
     what = f'for "{entry.purpose}"' if entry.purpose else "without a stated purpose"
     if not entry.holds:
-        return (
-            f"{who} waits for {names} since {utc(entry.asked)} {what} (place {entry.position} in the queue)"
-        )
+        return f"{who} waits for {names} since {utc(entry.asked)} {what} (place {entry.position} in the queue)"
     verb = "are" if len(shared) > 1 else "is"
     text = f"{names} {verb} held by {who} since {utc(entry.taken)} {what}"
     if entry.by_person:

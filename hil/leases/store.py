@@ -163,9 +163,7 @@ class Session:
             )
         except sqlite3.IntegrityError as exc:
             raise HarnessError(f"the rules granted a board twice: lease {entry.id} ({exc})") from exc
-        self._db.execute(
-            "UPDATE claims SET taken_utc = ? WHERE id = ?", (datetime.now(UTC).isoformat(), entry.id)
-        )
+        self._db.execute("UPDATE claims SET taken_utc = ? WHERE id = ?", (datetime.now(UTC).isoformat(), entry.id))
         self.renew(entry.id, now_s)
 
     def renew(self, entry_id: int, now_s: float, *, ttl_s: float | None = None) -> None:
@@ -178,9 +176,7 @@ class Session:
 
     def hand(self, entry_id: int, pid: int, start_ticks: int) -> None:
         """Make another process of this machine the holder."""
-        self._db.execute(
-            "UPDATE claims SET pid = ?, start_ticks = ? WHERE id = ?", (pid, start_ticks, entry_id)
-        )
+        self._db.execute("UPDATE claims SET pid = ?, start_ticks = ? WHERE id = ?", (pid, start_ticks, entry_id))
 
     def drop(self, ids: Iterable[int]) -> None:
         """Remove entries; those that are not there any more are no error."""
@@ -220,9 +216,7 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
     application = db.execute("PRAGMA application_id").fetchone()[0]
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if application != APPLICATION:
-        raise ConfigurationError(
-            f"{path} is not a lease store", remedy="name another file with --store or HIL_LEASES"
-        )
+        raise ConfigurationError(f"{path} is not a lease store", remedy="name another file with --store or HIL_LEASES")
     if version not in READABLE:
         raise ConfigurationError(
             f"the lease store {path} has format {version}; this program knows {VERSION}",

@@ -138,9 +138,7 @@ class LinkBox:
             states = self._states(record, link, direction, before_ns - _KERNEL_LAG_NS, after_ns)
             reported = netems[link.kernel].get(link.egress[direction])
             scheduled = record.scheduled(link.name)
-            statuses = [
-                direction_status(link, direction, reported, state, scheduled) for state in reversed(states)
-            ]
+            statuses = [direction_status(link, direction, reported, state, scheduled) for state in reversed(states)]
             return next((each for each in statuses if each.agrees), statuses[0])
 
         return [
@@ -256,16 +254,12 @@ class LinkBox:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _command(
-        self, link: str, change: Callable[[LinkRecord, dict[str, LinkState], bool], LinkRecord]
-    ) -> LinkRecord:
+    def _command(self, link: str, change: Callable[[LinkRecord, dict[str, LinkState], bool], LinkRecord]) -> LinkRecord:
         """Change a link's record, given what is commanded now and whether a schedule says so, and apply it."""
         with self.store.changing() as draft:
             old = draft.record.link(link)
             at_ns = self.now_ns()
-            now: dict[str, LinkState] = {
-                d: self._states(draft.record, old, d, at_ns, at_ns)[-1] for d in DIRECTIONS
-            }
+            now: dict[str, LinkState] = {d: self._states(draft.record, old, d, at_ns, at_ns)[-1] for d in DIRECTIONS}
             scheduled = draft.record.scheduled(link)
             new = change(old, now, scheduled)
             for direction in DIRECTIONS:

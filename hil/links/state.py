@@ -104,8 +104,6 @@ def limit_packets(rate_bps: int, delay_us: int, mtu: int) -> int:
 
 def _bounded(name: str, value: int, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ConfigurationError(
-            f"{name} is {value!r}, not an integer", remedy="links take whole numbers only"
-        )
+        raise ConfigurationError(f"{name} is {value!r}, not an integer", remedy="links take whole numbers only")
     if not low <= value <= high:
         raise ConfigurationError(f"{name} is {value}", remedy=f"allowed: {low} to {high}")

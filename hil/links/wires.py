@@ -89,9 +89,7 @@ def check_wires(wires: Sequence[Wire], profile: Profile) -> None:
     ends = [end for wire in wires for end in (wire.a, wire.b)]
     for kind, values in (("link name", names), ("link end", ends)):
         if twice := {str(value) for value in values if values.count(value) > 1}:  # type: ignore[arg-type]
-            raise ConfigurationError(
-                f"{kind} used twice: {', '.join(sorted(twice))}", remedy="make them unique"
-            )
+            raise ConfigurationError(f"{kind} used twice: {', '.join(sorted(twice))}", remedy="make them unique")
     for wire in wires:
         if wire.a_to_b.mtu != wire.b_to_a.mtu:
             raise ConfigurationError(

@@ -29,9 +29,7 @@ class BackgroundPoll(Generic[T]):
         """Start a poll, unless the last one still runs."""
         if self._future is None or self._future.done():
             self._future = Future()
-            threading.Thread(
-                target=self._run, args=(self._future,), name=f"poll-{self._name}", daemon=True
-            ).start()
+            threading.Thread(target=self._run, args=(self._future,), name=f"poll-{self._name}", daemon=True).start()
 
     def wait(self, timeout_s: float) -> T | None:
         """Return the result of the poll that was begun; None when it has not ended after ``timeout_s``.

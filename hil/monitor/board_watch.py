@@ -204,17 +204,13 @@ class BoardWatch:
         """Read sensors when they are due; without a node service ask whether the OS is there."""
         if due:
             optional = Feature.SENSORS in lacks(self._board)
-            readings = questions.ask(
-                "the sensors", lambda: read_sensors(self._board, self._shell), optional=optional
-            )
+            readings = questions.ask("the sensors", lambda: read_sensors(self._board, self._shell), optional=optional)
             self._kept.sensors = Sensors.of(readings, time.time()) if readings is not None else None
         sensors = self._kept.sensors
         if due and sensors is not None:
             questions.note(reachable=True)
         if questions.health.node is None:
-            version = questions.ask(
-                "the OS", lambda: self._shell.use(_version), optional=due and sensors is None
-            )
+            version = questions.ask("the OS", lambda: self._shell.use(_version), optional=due and sensors is None)
             if version is not None:
                 questions.note(reachable=True, os_version=version or None)
         questions.note(sensors=sensors if questions.health.reachable else None)

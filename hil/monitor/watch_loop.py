@@ -24,9 +24,7 @@ T = TypeVar("T")
 class BenchFollower(AbstractContextManager["BenchFollower"]):
     """A bench by name, through its restarts: attached when it is up, released when it goes down."""
 
-    def __init__(
-        self, name: str, *, probe: bool = False, attach: Callable[[str], Bench] | None = None
-    ) -> None:
+    def __init__(self, name: str, *, probe: bool = False, attach: Callable[[str], Bench] | None = None) -> None:
         self.name = name
         self._probe = probe
         self._attach = attach or _attach

@@ -38,15 +38,11 @@ class ThermalModel:
 
     def equilibrium_k(self, power_w: float) -> float:
         """Plate temperature at which ``power_w`` is radiated away, K."""
-        return float(
-            (power_w / (self.emissivity * STEFAN_BOLTZMANN * self.radiator_m2) + self.sink_k**4) ** 0.25
-        )
+        return float((power_w / (self.emissivity * STEFAN_BOLTZMANN * self.radiator_m2) + self.sink_k**4) ** 0.25)
 
     def time_constant_s(self, plate_k: float) -> float:
         """``C / (4 eps sigma A T^3)``, s."""
-        return self.heat_capacity_j_per_k / (
-            4 * self.emissivity * STEFAN_BOLTZMANN * self.radiator_m2 * plate_k**3
-        )
+        return self.heat_capacity_j_per_k / (4 * self.emissivity * STEFAN_BOLTZMANN * self.radiator_m2 * plate_k**3)
 
     def step(self, plate_k: float, power_w: float, seconds: float, *, max_step_s: float = 5.0) -> float:
         """Plate temperature after ``seconds`` at constant power, K.

@@ -38,9 +38,7 @@ _Bar: TypeAlias = tuple[float, float, str, str]
 """From, to (seconds from the plan's start), class, what the pointer shows."""
 
 
-def eclipses(
-    found: Constellation, plan: ContactPlan, step_s: float = 10.0
-) -> dict[str, list[tuple[float, float]]]:
+def eclipses(found: Constellation, plan: ContactPlan, step_s: float = 10.0) -> dict[str, list[tuple[float, float]]]:
     """Per spacecraft, the intervals (seconds from the plan's start) in which it sees less than the whole Sun.
 
     Edges are those of samples ``step_s`` apart.
@@ -53,8 +51,7 @@ def eclipses(
         steps = np.diff(np.concatenate([[0], row.astype(np.int8), [0]]))
         first, beyond = np.nonzero(steps == 1)[0], np.nonzero(steps == -1)[0]
         found_in[name] = [
-            (float(seconds[a]), min(float(seconds[b - 1]), plan.duration_s))
-            for a, b in zip(first, beyond, strict=True)
+            (float(seconds[a]), min(float(seconds[b - 1]), plan.duration_s)) for a, b in zip(first, beyond, strict=True)
         ]
     return found_in
 
@@ -77,9 +74,7 @@ def draw_chart(
     shadow = eclipses(found, plan) if len(found.spacecraft) <= MOST_LANES else {}
     for name, dark in shadow.items():
         if dark:
-            lanes.append(
-                (f"{name} eclipse", [(a, b, "ecl", f"{name} out of full sunlight") for a, b in dark])
-            )
+            lanes.append((f"{name} eclipse", [(a, b, "ecl", f"{name} out of full sunlight") for a, b in dark]))
     left_out = len(pairs) - len(drawn)
     heading = f"Links from {iso(plan.start)}, {plan.duration_s / 3600:g} h"
     heading += f" ({left_out} more pairs not drawn)" if left_out else ""

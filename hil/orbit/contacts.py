@@ -90,9 +90,7 @@ def contact_plan(
     return ContactPlan(found.name, begin, duration_s, step_s, found.nodes, tuple(_contacts(found, arrays)))
 
 
-def contact_arrays(
-    found: Constellation, start: datetime, *, duration_s: float, step_s: float = STEP_S
-) -> Segments:
+def contact_arrays(found: Constellation, start: datetime, *, duration_s: float, step_s: float = STEP_S) -> Segments:
     """Return the same as columns (nodes by index, range in km), which is what a thousand spacecraft want.
 
     Works through the span in blocks: memory is that of one block (nodes x samples of about two minutes beyond 64
@@ -141,9 +139,7 @@ def _blocks(found: Constellation, seconds: Floats) -> Iterator[Floats]:
 
 def _block_segments(found: Constellation, here: Track) -> Iterator[Segments]:
     rules = found.crosslinks
-    a, b = neighbours(
-        here, rules.max_range_km, rules.grazing_floor_km, everybody=here.spacecraft <= _ALL_PAIRS_UP_TO
-    )
+    a, b = neighbours(here, rules.max_range_km, rules.grazing_floor_km, everybody=here.spacecraft <= _ALL_PAIRS_UP_TO)
     rows = max(1, _ITEMS // len(here.seconds))
     for first in range(0, len(a), rows):
         part = slice(first, first + rows)
@@ -158,9 +154,7 @@ def _block_segments(found: Constellation, here: Track) -> Iterator[Segments]:
 def _contacts(found: Constellation, arrays: Segments) -> Iterator[Contact]:
     count, names = len(found.spacecraft), found.nodes
     columns = (getattr(arrays, field.name).tolist() for field in fields(arrays))
-    for a, b, start_s, end_s, least_km, most_km, slowest, fastest, open_start, open_end in zip(
-        *columns, strict=True
-    ):
+    for a, b, start_s, end_s, least_km, most_km, slowest, fastest, open_start, open_end in zip(*columns, strict=True):
         station = found.stations[b - count] if b >= count else None
         yield Contact(
             kind="ground" if station else "crosslink",

@@ -66,9 +66,7 @@ def to_czml(found: Constellation, plan: ContactPlan) -> str:
     packets: list[dict[str, Any]] = [{"id": "document", "name": plan.name, "version": "1.0", "clock": clock}]
     # A sample past the end closes the last interval of the interpolation.
     seconds = np.arange(0, plan.duration_s + CZML_STEP_S, CZML_STEP_S)
-    fixed_m = 1000 * to_earth_fixed(
-        states(found, plan.start, seconds).position_km, gmst_rad(plan.start, seconds)
-    )
+    fixed_m = 1000 * to_earth_fixed(states(found, plan.start, seconds).position_km, gmst_rad(plan.start, seconds))
     for name, places in zip(found.spacecraft, fixed_m, strict=True):
         position = {
             "epoch": iso(plan.start),

@@ -143,12 +143,7 @@ class Track:
         p0, p1 = self.position[:, node, cell], self.position[:, node, cell + 1]
         m0, m1 = self.velocity[:, node, cell] * step, self.velocity[:, node, cell + 1] * step
         u = share
-        place = (
-            (1 + 2 * u) * (1 - u) ** 2 * p0
-            + u * (1 - u) ** 2 * m0
-            + u**2 * (3 - 2 * u) * p1
-            + u**2 * (u - 1) * m1
-        )
+        place = (1 + 2 * u) * (1 - u) ** 2 * p0 + u * (1 - u) ** 2 * m0 + u**2 * (3 - 2 * u) * p1 + u**2 * (u - 1) * m1
         slope = 6 * u * (u - 1) * (p0 - p1) + (1 - u) * (1 - 3 * u) * m0 + u * (3 * u - 2) * m1
         return place, slope / step
 
@@ -183,9 +178,7 @@ def sun_km(start: datetime, seconds: Floats) -> Floats:
     anomaly = np.radians(357.528 + 0.985_600_3 * days)
     longitude = mean_longitude + np.radians(1.915 * np.sin(anomaly) + 0.020 * np.sin(2 * anomaly))
     obliquity = np.radians(23.439 - 4.0e-7 * days)
-    distance_km = ASTRONOMICAL_UNIT_KM * (
-        1.000_14 - 0.016_71 * np.cos(anomaly) - 0.000_14 * np.cos(2 * anomaly)
-    )
+    distance_km = ASTRONOMICAL_UNIT_KM * (1.000_14 - 0.016_71 * np.cos(anomaly) - 0.000_14 * np.cos(2 * anomaly))
     direction = np.stack(
         [
             np.cos(longitude),

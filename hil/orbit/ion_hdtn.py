@@ -210,9 +210,7 @@ def _ion(text: str) -> _Draft:
                 "number to the higher it holds both ways",
             )
         if leg.value > FARTHEST_LIGHT_S:
-            draft.warn(
-                leg.line, f"range {leg.value}: ION's ranges are whole light seconds, not milliseconds or km"
-            )
+            draft.warn(leg.line, f"range {leg.value}: ION's ranges are whole light seconds, not milliseconds or km")
     for leg in draft.contacts:
         _ion_light_time(draft, leg, ranges)
     return draft
@@ -270,9 +268,7 @@ def _ion_light_time(draft: _Draft, leg: _Leg, ranges: Mapping[tuple[int, int], S
                 if found.end_s < leg.end_s:
                     draft.warn(leg.line, f"the range of line {found.line} ends before this contact does")
                 return
-    draft.error(
-        leg.line, f"no range between {ends[0]} and {ends[1]} when this contact begins: ION will not use it"
-    )
+    draft.error(leg.line, f"no range between {ends[0]} and {ends[1]} when this contact begins: ION will not use it")
 
 
 # -- HDTN --------------------------------------------------------------------------------------------------------

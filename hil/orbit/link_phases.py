@@ -201,9 +201,7 @@ def _tracked(lane: _Lane, rules: Terminals, one: Pass, seed: int, from_s: float,
     lane.until(one.end_s, Phase.TRACK, why)
 
 
-def generator(
-    seed: int, link: str, contact: int, purpose: Literal["acquisition", "fades"]
-) -> np.random.Generator:
+def generator(seed: int, link: str, contact: int, purpose: Literal["acquisition", "fades"]) -> np.random.Generator:
     """Return a generator of its own for every link, contact (1, 2, ... in the plan) and purpose.
 
     Another link in the plan, or fades switched on, changes nobody else's draws.  Raises ConfigurationError: a

@@ -138,15 +138,11 @@ class Terminals(Strict):
     per_spacecraft: Annotated[int, Field(ge=1, le=64, description="optical heads on each")] = 4
     slew_deg_per_s: Annotated[float, Field(gt=0, le=1000, description="how fast a head turns")] = 25.0
     settle_s: Annotated[float, Field(ge=0, le=600, description="from the end of a turn to acquisition")] = 2.0
-    acquire: Annotated[Duration, Field(description="finding each other")] = Duration(
-        median_s=20.0, p99_s=100.0
+    acquire: Annotated[Duration, Field(description="finding each other")] = Duration(median_s=20.0, p99_s=100.0)
+    reacquire: Annotated[Duration, Field(description="finding each other again")] = Duration(median_s=10.0, p99_s=50.0)
+    bit_error_rate: Annotated[float, Field(ge=0, le=0.01, description="left after coding, per bit", strict=False)] = (
+        1e-12  # not strict: YAML 1.1 takes 1e-12 (no point) for text
     )
-    reacquire: Annotated[Duration, Field(description="finding each other again")] = Duration(
-        median_s=10.0, p99_s=50.0
-    )
-    bit_error_rate: Annotated[
-        float, Field(ge=0, le=0.01, description="left after coding, per bit", strict=False)
-    ] = 1e-12  # not strict: YAML 1.1 takes 1e-12 (no point) for text
     fades: Fades = Fades()
 
 
@@ -156,9 +152,9 @@ class Crosslinks(Strict):
     80 km is where laser links fade out of the atmosphere (Alphasat TDP1: Optical Engineering 55(11) 111608).
     """
 
-    grazing_floor_km: Annotated[
-        float, Field(ge=0, le=1000, description="least height of the beam above the Earth")
-    ] = 80.0
+    grazing_floor_km: Annotated[float, Field(ge=0, le=1000, description="least height of the beam above the Earth")] = (
+        80.0
+    )
     max_range_km: Annotated[float, Field(gt=0, le=100_000, description="greatest range")] = 6_500.0
     rate_bps: RateBps = 2_500_000_000
 

@@ -52,9 +52,7 @@ def show(found: Constellation, at: datetime, *, hours: float = 0.0, seed: int = 
     span = contact_plan(found, at, duration_s=hours * 3600, step_s=step_s)
     links = None
     if len(found.spacecraft) <= MOST_PLANNED:
-        links = plan_links(
-            found, every_candidate(span), start=at, span_s=span.duration_s, seed=seed, step_s=step_s
-        )
+        links = plan_links(found, every_candidate(span), start=at, span_s=span.duration_s, seed=seed, step_s=step_s)
     canvas = _moment(found, at, None)
     tall = draw_chart(canvas, found, span, links, top=_TOP, width=WIDTH)
     return _document(found, at, canvas, height=_TOP + tall)
@@ -246,9 +244,7 @@ def _night_on_map(at: datetime) -> str:
     x = left + (east + 180) / 360 * wide
     y = top + (90 - edge) / 180 * tall
     pole = top + tall if declination > 0 else top
-    return (
-        f'<polygon class="night" points="{left},{pole} {points_text(_points(x, y))} {left + wide},{pole}"/>'
-    )
+    return f'<polygon class="night" points="{left},{pole} {points_text(_points(x, y))} {left + wide},{pole}"/>'
 
 
 def _legend(canvas: Canvas, found: Constellation, at: datetime, pairs: Sequence[_Line]) -> None:
@@ -276,9 +272,7 @@ def _legend(canvas: Canvas, found: Constellation, at: datetime, pairs: Sequence[
     for k, (kind, text) in enumerate((("isl", "crosslink"), ("gnd", "ground link"), ("isl off", "in sight"))):
         canvas.line(kind, 604 + 130 * k, 448, 632 + 130 * k, 448)
         canvas.text("", 640 + 130 * k, 452, text)
-    assumed = [
-        line for text in found.assumed for line in wrap(f"assumed: {text}", 84, subsequent_indent="  ")
-    ]
+    assumed = [line for text in found.assumed for line in wrap(f"assumed: {text}", 84, subsequent_indent="  ")]
     for k, text in enumerate(assumed[:7]):
         canvas.text("m", 600, 484 + 18 * k, text)
 

@@ -82,9 +82,7 @@ class _Scheduler:
         self._craft = {name: k for k, name in enumerate(found.spacecraft)}
         counts = {name: self._rules.per_spacecraft for name in found.spacecraft}
         counts |= {name: station.antennas for name, station in self._stations.items()}
-        self._heads = {
-            node: [_Head(node, k + 1, PARKED) for k in range(count)] for node, count in counts.items()
-        }
+        self._heads = {node: [_Head(node, k + 1, PARKED) for k in range(count)] for node, count in counts.items()}
         self._longest_turn_s = 180 / self._rules.slew_deg_per_s + self._rules.settle_s
         self._answer = Pointings({}, {})
 

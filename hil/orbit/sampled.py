@@ -66,9 +66,7 @@ def samples(
         delay = one_way_delay_us(range_km(places[index[link.a]], places[index[link.b]]))
         ber = constellation.terminals.bit_error_rate if link.kind == "crosslink" else 0.0
         loss = packet_loss_ppm(ber, link.mtu)
-        rows += [
-            LinkSample(at, link.name, up, us, loss) for at, up, us in _rows(link, plan, grid, delay, to_s)
-        ]
+        rows += [LinkSample(at, link.name, up, us, loss) for at, up, us in _rows(link, plan, grid, delay, to_s)]
     rows.sort(key=lambda row: (row.at_s, row.link))
     return rows
 
@@ -91,9 +89,7 @@ def _rows(
         at_s = until_s
 
 
-def _steps(
-    grid: Floats, delay: Floats, whole: Floats, from_s: float, until_s: float
-) -> list[tuple[float, int]]:
+def _steps(grid: Floats, delay: Floats, whole: Floats, from_s: float, until_s: float) -> list[tuple[float, int]]:
     """Moments strictly inside an interval at which the rounded delay changes, with the delay from then on."""
     first = max(0, int(np.searchsorted(grid, from_s, side="right")) - 1)
     beyond = int(np.searchsorted(grid, until_s, side="left"))

@@ -50,9 +50,7 @@ def html_of(analysis: Analysis) -> str:
 def _context(analysis: Analysis) -> dict[str, Any]:
     run, result, lanes = analysis.run, analysis.result, lanes_of(analysis.run)
     shown = lanes.shown
-    notes = [
-        e for e in run.events if isinstance(e, BenchRetried | ConsolePort | PowerAnswerLost | LeftoverFound)
-    ]
+    notes = [e for e in run.events if isinstance(e, BenchRetried | ConsolePort | PowerAnswerLost | LeftoverFound)]
     return {
         "a": analysis,
         "run": run,
@@ -136,9 +134,7 @@ def _files(analysis: Analysis, kind: str) -> Iterator[tuple[ArtefactStored, Path
 
 def _pictures(analysis: Analysis) -> list[dict[str, str]]:
     masks = _files(analysis, "mask")
-    return [
-        {"name": path.name, "uri": uri, "path": mask.path} for mask, path in masks if (uri := picture(path))
-    ]
+    return [{"name": path.name, "uri": uri, "path": mask.path} for mask, path in masks if (uri := picture(path))]
 
 
 def _consoles(analysis: Analysis) -> list[tuple[str, ArtefactStored, str]]:

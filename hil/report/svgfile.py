@@ -22,9 +22,7 @@ stop-color gradientTransform text-anchor dominant-baseline font-size font-weight
 _ATTRIBUTES = frozenset(_HARMLESS.split())
 _RULE = re.compile(r"([^{}]+)\{([^{}]*)\}")
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
-_REACHES_OUT = re.compile(
-    r"url|[@\\<>]|expression|import|behavior|binding|javascript|position", re.IGNORECASE
-)
+_REACHES_OUT = re.compile(r"url|[@\\<>]|expression|import|behavior|binding|javascript|position", re.IGNORECASE)
 
 
 def inline_svg(path: Path, scope: str) -> str | None:
@@ -71,9 +69,7 @@ def _safe(element: ElementTree.Element) -> ElementTree.Element:
     for key, value in element.attrib.items():
         if key in _ATTRIBUTES and not _REACHES_OUT.search(value):
             copy.set(key, value)
-    for child in (
-        () if copy.tag in ("title", "desc") else element
-    ):  # text alone: their content is parsed as HTML
+    for child in () if copy.tag in ("title", "desc") else element:  # text alone: their content is parsed as HTML
         if _name(child) in _DRAWS:
             kept = _safe(child)
             kept.tail = child.tail

@@ -84,9 +84,7 @@ def start_job(client: NodeClient, scene: str, clock: Clock) -> str:
     raise DeviceError(f"{client.board} did not take the job within {START_S:g} s: {last}") from last
 
 
-def _event(
-    job: str, document: dict[str, Any], content: bytes, payload: PayloadArtefacts
-) -> InferenceFinished:
+def _event(job: str, document: dict[str, Any], content: bytes, payload: PayloadArtefacts) -> InferenceFinished:
     from hil.onboard.node.errors import ApiError
     from hil.onboard.node.infer import from_npy
 

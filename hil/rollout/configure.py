@@ -33,14 +33,10 @@ def configure(
         if not done:
             if between_phases is not None:
                 between_phases(epoch)
-            while not _commit(
-                context, epoch
-            ):  # the gateway restarted and asks for the acknowledgements again
+            while not _commit(context, epoch):  # the gateway restarted and asks for the acknowledgements again
                 again, done = _prepare(context, config, fresh=False)
                 if again != epoch:
-                    raise DeviceError(
-                        f"epoch {epoch} became {again} between the phases: does someone else configure?"
-                    )
+                    raise DeviceError(f"epoch {epoch} became {again} between the phases: does someone else configure?")
                 if done:
                     break
             if after_commit is not None:

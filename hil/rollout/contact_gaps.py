@@ -68,9 +68,7 @@ def upcoming(orbit: OrbitClock, lab: Lab, start: str, end: str, *, within_s: flo
     """Gaps that have not ended yet and begin within the next ``within_s`` seconds; the first may have begun."""
     now_s = orbit.now_s()
     return [
-        gap
-        for gap in gaps(orbit.plan, lab, start, end)
-        if gap.opens_s > now_s and gap.closes_s <= now_s + within_s
+        gap for gap in gaps(orbit.plan, lab, start, end) if gap.opens_s > now_s and gap.closes_s <= now_s + within_s
     ]
 
 

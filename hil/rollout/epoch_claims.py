@@ -79,9 +79,7 @@ class Ledger:
             and (last.epoch, last.os_version) == (interval.epoch, interval.os_version)
             and interval.start_s <= last.end_s
         ):
-            interval = replace(
-                last, start_s=min(last.start_s, interval.start_s), end_s=max(last.end_s, interval.end_s)
-            )
+            interval = replace(last, start_s=min(last.start_s, interval.start_s), end_s=max(last.end_s, interval.end_s))
             mine[-1] = interval
         else:
             mine.append(interval)

@@ -62,9 +62,7 @@ class Fleet:
         for member in self.members:
             if member.name == name:
                 return member
-        raise ConfigurationError(
-            f"no board {name!r} in the fleet", remedy=f"choose one of {', '.join(self.names)}"
-        )
+        raise ConfigurationError(f"no board {name!r} in the fleet", remedy=f"choose one of {', '.join(self.names)}")
 
     def spacecraft(self) -> dict[str, list[Board]]:
         """Return members by spacecraft, the gateway's spacecraft first."""

@@ -60,9 +60,7 @@ class NodeClient:
         except OSError as exc:
             raise NodeSilent(f"{self.board}: no connection to its node service at {self.ip}: {exc}") from exc
 
-    def raw(
-        self, method: str, path: str, body: bytes = b"", *, timeout_s: float | None = None
-    ) -> tuple[int, bytes]:
+    def raw(self, method: str, path: str, body: bytes = b"", *, timeout_s: float | None = None) -> tuple[int, bytes]:
         """Return status and body of one exchange. NodeSilent when there is no answer within ``timeout_s``."""
         try:
             status, content = self._peer.request(method, path, body, timeout_s=timeout_s)
@@ -72,9 +70,7 @@ class NodeClient:
         _log.debug("board %s: %s %s: HTTP %d, %d bytes", self.board, method, path, status, len(content))
         return status, content
 
-    def call(
-        self, method: str, path: str, document: Any = None, *, timeout_s: float | None = None
-    ) -> dict[str, Any]:
+    def call(self, method: str, path: str, document: Any = None, *, timeout_s: float | None = None) -> dict[str, Any]:
         """Return a JSON exchange. NodeRefused carries the node's own sentence; NodeSilent as in :meth:`raw`."""
         body = b"" if document is None else json.dumps(document).encode()
         status, content = self.raw(method, path, body, timeout_s=timeout_s)

@@ -172,9 +172,7 @@ def _counts(split: str, chosen: list[Spacecraft]) -> list[int]:
             remedy="write boards on the gateway's spacecraft + boards on the other one, like 3+3 or 4+2",
         )
     if len(chosen) < 2:
-        raise ConfigurationError(
-            f"--split {split}: only {chosen[0].name} can take part", remedy="leave it out"
-        )
+        raise ConfigurationError(f"--split {split}: only {chosen[0].name} can take part", remedy="leave it out")
     counts = [int(match[1]), int(match[2])]
     for craft, count in zip(chosen, counts, strict=True):
         if count > len(craft.boards):

@@ -42,16 +42,12 @@ class RestartBarrier:
     def wait(self, deadline_s: float) -> None:
         """Until the others may restart. HeldBack when a board failed; DeviceError at the deadline."""
         with self._changed:
-            free = self._changed.wait_for(
-                lambda: bool(self._failure) or (self._open and not self._waiting), deadline_s
-            )
+            free = self._changed.wait_for(lambda: bool(self._failure) or (self._open and not self._waiting), deadline_s)
             if self._failure:
                 raise HeldBack(f"held back: {self._failure}")
             if not free:
                 missing = ", ".join(sorted(self._waiting)) or "the canary"
-                raise DeviceError(
-                    f"waited {deadline_s:g} s for {missing} before the other boards may restart"
-                )
+                raise DeviceError(f"waited {deadline_s:g} s for {missing} before the other boards may restart")
 
     @contextmanager
     def guard(self) -> Iterator[None]:

@@ -117,9 +117,7 @@ class Rollout:
             with self._context.client(board) as client:
                 path = transfer.path_on_board(client, self.artefact)
             try:
-                status = adapter.install(
-                    path, sha256=self.bundle.sha256, timeout_s=self.policy.install_deadline_s
-                )
+                status = adapter.install(path, sha256=self.bundle.sha256, timeout_s=self.policy.install_deadline_s)
             except (RefusedBundle, InstallFailed):
                 raise
             except DeviceError as exc:  # the connection broke: the board's fault, or the path's?
@@ -201,9 +199,7 @@ class Rollout:
 
         DeviceError at the deadline names the boards that lack it; see :func:`hil.rollout.serving.serving_together`.
         """
-        return serving.serving_together(
-            self._context, epoch, self._names(boards), silent=silent, deadline_s=deadline_s
-        )
+        return serving.serving_together(self._context, epoch, self._names(boards), silent=silent, deadline_s=deadline_s)
 
     def roll_back(self, boards: Iterable[str] | None = None) -> list[str]:
         """Back to the previous slot on command, confirmed after a health check; the boards that changed.
@@ -268,9 +264,7 @@ class Rollout:
                     if board == canary:
                         barrier.open()
 
-            transfers = transfer.everywhere(
-                self._context, self.artefact, arrived=arrived, failed=barrier.fail
-            )
+            transfers = transfer.everywhere(self._context, self.artefact, arrived=arrived, failed=barrier.fail)
         confirmed_s = clock.monotonic() - start
         epoch = self.configure(config) if config is not None else None
         seconds = round(clock.monotonic() - start, 3)

@@ -59,8 +59,7 @@ def serving_together(
     with ExitStack() as stack:
         vias = dict.fromkeys(boards, Via.FLIGHT) | dict.fromkeys(silent, Via.MANAGEMENT)
         clients = {
-            name: stack.enter_context(context.client(name, via, timeout_s=ANSWER_S))
-            for name, via in vias.items()
+            name: stack.enter_context(context.client(name, via, timeout_s=ANSWER_S)) for name, via in vias.items()
         }
         quiet = {name for name, via in vias.items() if via is Via.MANAGEMENT}
         for _ in context.polling(deadline_s):
@@ -79,9 +78,7 @@ def serving_together(
             why |= lacking
             if not lacking:
                 epochs = {
-                    name: answer.said.claim.epoch
-                    for name, answer in answers.items()
-                    if isinstance(answer.said, Health)
+                    name: answer.said.claim.epoch for name, answer in answers.items() if isinstance(answer.said, Health)
                 }
                 return ServedTogether(context.clock.monotonic() - start_s, epochs)
     wanted = f"epoch {epoch} at one moment with all others within {deadline_s:g} s"
@@ -92,9 +89,7 @@ def serving_together(
             errors.append(context.silence(name, f"claim {wanted}", cause))
         else:
             errors.append(
-                cause.with_context(
-                    f"{name} was to claim nothing while others claim {wanted}: {cause.message}"
-                )
+                cause.with_context(f"{name} was to claim nothing while others claim {wanted}: {cause.message}")
             )
     kind = DeviceError if any(isinstance(error, DeviceError) for error in errors) else BenchError
     raise kind("; ".join(error.message for error in errors), remedy=errors[0].remedy)

@@ -66,9 +66,7 @@ class Context:
         try:
             yield facts
         except BaseException as exc:
-            self._end(
-                step, board, start, ok=False, detail=exc.message if isinstance(exc, HilError) else repr(exc)
-            )
+            self._end(step, board, start, ok=False, detail=exc.message if isinstance(exc, HilError) else repr(exc))
             raise
         detail = ", ".join(f"{k} {v}" for k, v in facts.items())
         self._end(step, board, start, ok=True, detail=detail, **facts)

@@ -66,9 +66,7 @@ def to_gateway(context: Context, artefact: Artefact) -> Transfer:
     return transfer
 
 
-def to_board(
-    context: Context, artefact: Artefact, board: str, source: str, given_up: threading.Event
-) -> Transfer:
+def to_board(context: Context, artefact: Artefact, board: str, source: str, given_up: threading.Event) -> Transfer:
     """Order a board to pull from another one, and wait until it has everything.
 
     HeldBack when ``given_up`` is set meanwhile.
@@ -155,9 +153,7 @@ def everywhere(
     return list(context.each(plan, one).values())
 
 
-def _transfer(
-    status: dict[str, Any] | None, board: str, source: str, seconds: float, *, moved: bool
-) -> Transfer:
+def _transfer(status: dict[str, Any] | None, board: str, source: str, seconds: float, *, moved: bool) -> Transfer:
     received = {str(k): int(v) for k, v in (status or {}).get("received", {}).items()}
     connections = sum((status or {}).get("connections", {}).values())
     return Transfer(board, source, round(seconds, 3), sum(received.values()), connections, received, moved)

@@ -45,9 +45,7 @@ class UninvolvedBoards:
         rest = {name: board for name, board in boards.items() if name in names}
         return cls(Fleet.of(rest, next(iter(rest))) if rest else None)
 
-    def look(
-        self, names: Collection[str] | None = None, artefacts: Collection[str] = ()
-    ) -> dict[str, UninvolvedBoard]:
+    def look(self, names: Collection[str] | None = None, artefacts: Collection[str] = ()) -> dict[str, UninvolvedBoard]:
         """Ask those of ``names`` (default: all)."""
         if self._fleet is None or names == ():
             return {}

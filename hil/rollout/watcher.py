@@ -91,9 +91,7 @@ class InvariantWatcher:
                 conclusive=self._samples > 0 and gap <= GAP_LIMIT_S,
                 violations=tuple(str(violation) for violation in self._ledger.violations),
                 claims={
-                    name: tuple(
-                        (round(i.start_s - start_s, 3), round(i.end_s - start_s, 3), i.epoch) for i in spans
-                    )
+                    name: tuple((round(i.start_s - start_s, 3), round(i.end_s - start_s, 3), i.epoch) for i in spans)
                     for name, spans in sorted(self._ledger.intervals.items())
                 },
                 started_mono_s=start_s,

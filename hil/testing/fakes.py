@@ -45,16 +45,12 @@ class FakeRunner:
     of the argv.  The longest beginning that fits wins; what fits none succeeds without a word.
     """
 
-    def __init__(
-        self, answers: Mapping[str, int | str | Callable[[Sequence[str]], Result]] | None = None
-    ) -> None:
+    def __init__(self, answers: Mapping[str, int | str | Callable[[Sequence[str]], Result]] | None = None) -> None:
         self.answers = dict(answers or {})
         self.calls: list[tuple[str, ...]] = []
         self.envs: list[dict[str, str]] = []
 
-    def __call__(
-        self, argv: Sequence[str], *, timeout_s: float = 30.0, env: Mapping[str, str] | None = None
-    ) -> Result:
+    def __call__(self, argv: Sequence[str], *, timeout_s: float = 30.0, env: Mapping[str, str] | None = None) -> Result:
         self.calls.append(tuple(argv))
         self.envs.append(dict(env or {}))
         line = " ".join(argv)

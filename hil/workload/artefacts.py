@@ -36,9 +36,7 @@ class PayloadArtefacts:
 
     model: Artefact  # zip (stored) of model.onnx and model.json, with its signature
     scene: Artefact  # .npy, uint16 [4, 768, 1024]: B02 B03 B04 B08, reflectance x 10000
-    golden: (
-        Path  # .npz with ``mask`` uint8 [768, 1024], computed on this host by the boards' code and packages
-    )
+    golden: Path  # .npz with ``mask`` uint8 [768, 1024], computed on this host by the boards' code and packages
     committed: Path  # the same, from the repository
 
 

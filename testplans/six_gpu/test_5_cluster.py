@@ -30,9 +30,7 @@ def configuration(fleet, bundles, payload):
 def test_the_ai_model_reaches_all_six_boards_as_a_signed_artefact_of_its_own(rollout, payload, fleet, verify):
     """OS, application and model are separate uploads; each board checks the model's signature itself."""
     transfers = rollout.distribute(payload.model)
-    verify(
-        "boards with the model", len({t.board for t in transfers} | {fleet.gateway}), limit=equals(len(fleet))
-    )
+    verify("boards with the model", len({t.board for t in transfers} | {fleet.gateway}), limit=equals(len(fleet)))
 
 
 @pytest.mark.requirement("SIX-110")
@@ -75,9 +73,7 @@ def test_no_mixed_epoch_when_the_other_spacecraft_is_cut_off_while_configuring(
         apart = rollout.serving_together(epoch, near, silent=far, deadline_s=SERVING_S)
         measure("time until only one spacecraft served", round(apart.seconds, 3), "s")
         quiet = apart.epochs
-        verify(
-            "boards that serve the new epoch", sum(quiet[n] == epoch for n in near), limit=equals(len(near))
-        )
+        verify("boards that serve the new epoch", sum(quiet[n] == epoch for n in near), limit=equals(len(near)))
         verify(
             "boards of the spacecraft that is cut off that claim",
             sum(quiet[n] is not None for n in far),
@@ -103,9 +99,7 @@ def test_inference_across_six_boards_matches_the_reference(
     mask = tmp_path / "cloud-mask.npy"
     result = run_inference(fleet, payload, recorder, keep=mask)
     recorder.artefact(mask, kind="mask")
-    verify(
-        "boards that computed", sum(s.tiles > 0 for s in result.per_board.values()), limit=equals(len(fleet))
-    )
+    verify("boards that computed", sum(s.tiles > 0 for s in result.per_board.values()), limit=equals(len(fleet)))
     verify("pixels that differ from the reference", result.mismatched_pixels, limit=at_most(0))
     measure("intersection over union", result.iou, limit=at_least(1.0))
     measure("tiles per second, all boards", result.tiles_per_s, "1/s")

@@ -58,9 +58,7 @@ def power(lab: Path) -> Iterator[Figure]:
             after = board.wait_booted(deadline_s=20)
             took.append(time.monotonic() - begin)
             assert after.boot_id != before
-    yield Figure(
-        "power cut to booted", round(statistics.median(took), 2), "s", "<= 2", "issue limit; median of 5"
-    )
+    yield Figure("power cut to booted", round(statistics.median(took), 2), "s", "<= 2", "issue limit; median of 5")
 
 
 def rollout(lab: Path) -> Iterator[Figure]:
@@ -88,9 +86,7 @@ def rollout(lab: Path) -> Iterator[Figure]:
     yield Figure("bundle size", round(bundle.size_bytes / 1e6, 1), "MB", "", "")
     yield Figure("one boot", round(boot_s, 2), "s", "", "part of the ideal; measured on the gateway")
     yield Figure("rollout", round(rollout_s, 2), "s", "", "first byte uploaded to six confirmed boards")
-    yield Figure(
-        "ideal", round(ideal_s, 2), "s", "", "bundle / ground rate + bundle / crosslink rate + one boot"
-    )
+    yield Figure("ideal", round(ideal_s, 2), "s", "", "bundle / ground rate + bundle / crosslink rate + one boot")
     yield Figure("rollout / ideal", round(rollout_s / ideal_s, 2), "", "<= 1.5", "ideal, same run")
     yield Figure("scp to six boards", round(scp_s, 2), "s", "", "copying only, one board after another")
     yield Figure("scp / rollout", round(scp_s / rollout_s, 2), "", ">= 3", "scp, same links, same run")

@@ -40,9 +40,7 @@ def providers_here() -> list[str]:
     return [name for name, full in infer.PROVIDERS.items() if full in here]
 
 
-def masks_of(
-    model: Path, provider: str, tiles: NDArray[np.uint16]
-) -> tuple[str, NDArray[np.uint8], list[float]]:
+def masks_of(model: Path, provider: str, tiles: NDArray[np.uint16]) -> tuple[str, NDArray[np.uint8], list[float]]:
     """Return the provider that ran, the masks [N, H, W] of ``tiles`` [N, bands, H, W], and the ms of each tile."""
     import numpy as np
 
@@ -72,31 +70,23 @@ def inference(model: Path, scene: Path) -> Iterator[Figure]:
             continue
         ran_on, masks, took_ms = masks_of(model, provider, tiles)
         if ran_on != provider:
-            yield Figure(
-                f"inference, {provider}: started", 0, "", ">= 1", f"its libraries do not load: {ran_on} ran"
-            )
+            yield Figure(f"inference, {provider}: started", 0, "", ">= 1", f"its libraries do not load: {ran_on} ran")
             continue
         yield from _speed(provider, took_ms)
         found = compare(masks, reference)
         equal = 1 - found.mismatched_pixels / found.pixels
-        yield Figure(
-            f"inference, {provider}: equal pixels", round(equal, 6), "", f">= {MIN_EQUAL}", "CPU, same run"
-        )
+        yield Figure(f"inference, {provider}: equal pixels", round(equal, 6), "", f">= {MIN_EQUAL}", "CPU, same run")
         yield Figure(f"inference, {provider}: IoU", round(found.iou, 6), "", f">= {MIN_IOU}", "CPU, same run")
 
 
 def _speed(provider: str, took_ms: list[float]) -> Iterator[Figure]:
     median = round(statistics.median(took_ms), 2)
-    yield Figure(
-        f"inference, {provider}: one tile", median, "ms", "", f"median of {len(took_ms)}; one CPU thread"
-    )
+    yield Figure(f"inference, {provider}: one tile", median, "ms", "", f"median of {len(took_ms)}; one CPU thread")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Measure and print; without files those of the set-up are used."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.inference", description=__doc__.split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.inference", description=__doc__.split("\n")[0])
     parser.add_argument("--model", type=Path, help="model artefact (.zip); default: the one of the set-up")
     parser.add_argument("--scene", type=Path, help="scene (.npy); default: the one of the set-up")
     args = parser.parse_args(argv)

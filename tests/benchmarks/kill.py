@@ -29,9 +29,7 @@ LONGEST_S = 60.0
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.kill", description=__doc__.split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.kill", description=__doc__.split("\n")[0])
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--lab", type=Path, default=paths.ROOT / "lab/virtual.yaml")
     parser.add_argument("--seed", type=int, default=1)

@@ -74,13 +74,9 @@ def contend(here: Path, number: int, stop_at: float, seed: int, hidden: bool) ->
     """One contender's life, in a forked child; its log is ``here/log/<pid>``."""
     chance = random.Random(seed)
     place = Origin.here()
-    leases = Leases(
-        here / "leases.db", here=replace(place, pids=f"{place.pids} {os.getpid()}") if hidden else place
-    )
+    leases = Leases(here / "leases.db", here=replace(place, pids=f"{place.pids} {os.getpid()}") if hidden else place)
     log = os.open(here / "log" / str(os.getpid()), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    locks = {
-        board: os.open(here / f"{board.replace('/', '-')}.lock", os.O_RDWR | os.O_CREAT) for board in BOARDS
-    }
+    locks = {board: os.open(here / f"{board.replace('/', '-')}.lock", os.O_RDWR | os.O_CREAT) for board in BOARDS}
 
     def note(*words: object) -> None:
         os.write(log, (" ".join(map(str, (*words, time.monotonic()))) + "\n").encode())
@@ -174,9 +170,7 @@ class Crowd:
                 self.alive.discard(pid)
                 if status and pid not in self.killed_s:
                     told = self._here / f"{pid}.error"
-                    self.failed.append(
-                        f"contender {pid} failed: {told.read_text() if told.exists() else status}"
-                    )
+                    self.failed.append(f"contender {pid} failed: {told.read_text() if told.exists() else status}")
 
     def _kill_one(self) -> None:
         """A holder that cannot be seen to die, if there is one; else a holder or, half of the time, anybody."""
@@ -256,16 +250,10 @@ def contention(
         left = Leases(here / "leases.db").list()
     found.doubles += crowd.failed
     for turn in turns:
-        if (
-            turn.pid in crowd.killed_s
-            and turn.held_s is not None
-            and turn.ended_s == crowd.killed_s[turn.pid]
-        ):
+        if turn.pid in crowd.killed_s and turn.held_s is not None and turn.ended_s == crowd.killed_s[turn.pid]:
             found.killed_holding += 1
             outlived = crowd.last_seen_s.get(turn.pid, turn.ended_s) - turn.ended_s
-            (found.outlived_hidden_s if turn.pid in crowd.hidden else found.outlived_visible_s).append(
-                outlived
-            )
+            (found.outlived_hidden_s if turn.pid in crowd.hidden else found.outlived_visible_s).append(outlived)
     cores = (sum(used[2:4]) - sum(cpu[2:4]) + sum(used[:2]) - sum(cpu[:2])) / took
     return found, list(_figures(found, processes, seconds, len(left), cores))
 
@@ -273,20 +261,12 @@ def contention(
 def _figures(found: Judged, processes: int, seconds: float, left: int, cores: float) -> Iterator[Figure]:
     crowd = f"{processes} processes, {len(BOARDS)} boards, {seconds:g} s"
     waits = sorted(found.waits_s) or [math.inf]
-    yield Figure(
-        "leases: boards held twice", len(found.doubles), "", "<= 0", f"{crowd}; flock and holders' logs"
-    )
-    yield Figure(
-        "leases: survivors never served", found.unserved, "", "<= 0", f"within {SERVED_WITHIN_S:g} s"
-    )
+    yield Figure("leases: boards held twice", len(found.doubles), "", "<= 0", f"{crowd}; flock and holders' logs")
+    yield Figure("leases: survivors never served", found.unserved, "", "<= 0", f"within {SERVED_WITHIN_S:g} s")
     yield Figure("leases: left over at the end", left, "", "<= 0", "everybody is gone")
     yield Figure("leases: granted", found.served, "", ">= 1", crowd)
-    yield Figure(
-        "leases: killed with SIGKILL", found.kills, "", ">= 1", f"{found.killed_holding} while holding"
-    )
-    yield Figure(
-        "leases: longest wait", round(waits[-1], 2), "s", f"<= {SERVED_WITHIN_S:g}", "nobody starves"
-    )
+    yield Figure("leases: killed with SIGKILL", found.kills, "", ">= 1", f"{found.killed_holding} while holding")
+    yield Figure("leases: longest wait", round(waits[-1], 2), "s", f"<= {SERVED_WITHIN_S:g}", "nobody starves")
     yield Figure("leases: median wait", round(statistics.median(waits), 2), "s", "", "")
     yield Figure(
         "leases: outlived a holder seen to die",

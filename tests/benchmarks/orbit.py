@@ -92,8 +92,7 @@ def _rows() -> Iterator[Figure]:
 def _growth() -> Iterator[Figure]:
     """One orbit at 10 s of shells of 10, 100, 1,000 and 1,584 spacecraft at 550 km."""
     measured = {
-        count: _measure(planes, count // planes)
-        for count, planes in ((10, 2), (100, 10), (1000, 40), (1584, 72))
+        count: _measure(planes, count // planes) for count, planes in ((10, 2), (100, 10), (1000, 40), (1584, 72))
     }
     large = measured[1584]
     same = "one orbit at 10 s, same span"
@@ -104,9 +103,7 @@ def _growth() -> Iterator[Figure]:
         "<= 60",
         f"issue limit; {large['contacts']:,} contacts",
     )
-    yield Figure(
-        "its peak memory", round(large["peak_mb"]), "MB", "<= 512", "whole process, Python and numpy included"
-    )
+    yield Figure("its peak memory", round(large["peak_mb"]), "MB", "<= 512", "whole process, Python and numpy included")
     for few, many in ((10, 100), (100, 1000)):
         a, b = measured[few], measured[many]
         yield Figure(

@@ -35,9 +35,7 @@ def schedule(lab: Path) -> Iterator[Figure]:
         idle = cpu_percent(pids, 5)
         moved = cpu_percent_under(box.show()[:4], pids, hertz=250)
         source = Slope(box.links, spread=True)
-        player = Player(
-            box, source, zero_ns=time.monotonic_ns(), log_path=Path(directory) / "schedule.csv"
-        ).start()
+        player = Player(box, source, zero_ns=time.monotonic_ns(), log_path=Path(directory) / "schedule.csv").start()
         time.sleep(_SETTLE_S)
         playing = cpu_percent(pids, SECONDS)
         memory = pss_mb(pids)
@@ -66,9 +64,7 @@ def cpu_percent_under(links: Sequence[LinkStatus], pids: Sequence[int], *, hertz
     with ExitStack() as stack:
         probes = [stack.enter_context(Probe(link, "a_to_b")) for link in links]
         assert not warm_up(probes)
-        sending = threading.Thread(
-            target=pace, args=(probes,), kwargs={"count": 6 * hertz, "interval_s": 1 / hertz}
-        )
+        sending = threading.Thread(target=pace, args=(probes,), kwargs={"count": 6 * hertz, "interval_s": 1 / hertz})
         sending.start()
         time.sleep(0.5)
         found = cpu_percent(pids, 5)

@@ -51,9 +51,7 @@ def test_a_machine_without_a_gpu_measures_its_cpu(
     assert line.startswith("inference, CPU: one tile") and "median of 6" in line
 
 
-def test_a_provider_that_computes_the_same_is_within_limits(
-    files: tuple[Path, Path], second_provider: None
-) -> None:
+def test_a_provider_that_computes_the_same_is_within_limits(files: tuple[Path, Path], second_provider: None) -> None:
     assert outside(files) == []
     assert [f.value for f in inference(*files) if f.name == "inference, CUDA: equal pixels"] == [1.0]
 

@@ -13,10 +13,7 @@ DELAY = 14 * MS
 
 def rounds(count: int, directions: int, *, every_ms: int = 40) -> list[list[Arrival]]:
     return [
-        [
-            Arrival(n, n * every_ms * MS + d * 10_000, n * every_ms * MS + d * 10_000 + DELAY)
-            for n in range(count)
-        ]
+        [Arrival(n, n * every_ms * MS + d * 10_000, n * every_ms * MS + d * 10_000 + DELAY) for n in range(count)]
         for d in range(directions)
     ]
 
@@ -38,9 +35,7 @@ def test_a_packet_that_only_the_next_round_woke_is_a_lost_wake_up() -> None:
 
 def test_a_packet_that_others_overtake_is_a_lost_wake_up() -> None:
     arrived = rounds(10, 4, every_ms=20)
-    arrived[0][3] = late(
-        arrived[0][3], 31
-    )  # between rounds, while a later one of another direction was in time
+    arrived[0][3] = late(arrived[0][3], 31)  # between rounds, while a later one of another direction was in time
     assert count_lost_wakeups(arrived, 14_000, 20_000)[:2] == (1, 1)
 
 

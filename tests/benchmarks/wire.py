@@ -124,9 +124,7 @@ def _delay_errors_ms(probes: Sequence[Probe]) -> tuple[float, float]:
     serialisation_us = SMALL_FRAME_B * 8e6 / CROSSLINK.rate_bps
     p50, p95 = 0.0, 0.0
     for probe in probes:
-        found = [
-            a.delay_ns / 1000 - ONE_WAY_US - serialisation_us for a in collect(probe, expected=_DELAY_PROBES)
-        ]
+        found = [a.delay_ns / 1000 - ONE_WAY_US - serialisation_us for a in collect(probe, expected=_DELAY_PROBES)]
         p50 = max(p50, abs(statistics.median(found)) / 1000)
         p95 = max(p95, statistics.quantiles([abs(f) for f in found], n=20)[18] / 1000)
     return p50, p95
@@ -265,16 +263,12 @@ def wakeups(engine: str) -> Iterator[Figure]:
     sent = rounds * len(probes)
     told = f"{sent} packets, {len(probes)} directions, a round every {_WAKE_INTERVAL_S * 1000:.0f} ms"
     yield Figure(f"{engine}: lost wake-ups", lost_wakeups, "packets", "<= 0", told)
-    yield Figure(
-        f"{engine}: later than {_WAKE_LATE_US / 1000:.0f} ms for any reason", late, "packets", "", told
-    )
+    yield Figure(f"{engine}: later than {_WAKE_LATE_US / 1000:.0f} ms for any reason", late, "packets", "", told)
     yield Figure(f"{engine}: worst lateness", round(worst_us / 1000, 2), "ms", "", told)
     yield Figure(f"{engine}: not arrived", sent - sum(map(len, arrived)), "packets", "<= 0", told)
 
 
-def count_lost_wakeups(
-    arrived: Sequence[Sequence[Arrival]], delay_us: int, late_us: float
-) -> tuple[int, int, float]:
+def count_lost_wakeups(arrived: Sequence[Sequence[Arrival]], delay_us: int, late_us: float) -> tuple[int, int, float]:
     """(late packets, those of them that waited for another packet, worst lateness in us).
 
     ``arrived`` per direction; every direction sends packet n of round n at about the same moment.

@@ -45,9 +45,7 @@ def bench(
             stack.callback(netns.delete, name)
             netns.create(name)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        box = LinkBox.up(
-            middle, wires, socket_path=scratch / "s", engine=engine, profile=profile, kernels=kernels
-        )
+        box = LinkBox.up(middle, wires, socket_path=scratch / "s", engine=engine, profile=profile, kernels=kernels)
         stack.enter_context(box)
         for name, host in ((near, 1), (far, 2)):
             script = "".join(
@@ -75,9 +73,7 @@ def saturated(link: LinkStatus) -> Iterator[None]:
             raise BenchError(f"nothing arrives over {link.name}")
         sender, receiver = probe.tcp_pair()
         with sender, receiver:
-            pump = multiprocessing.get_context("fork").Process(
-                target=_pump, args=(sender, receiver), daemon=True
-            )
+            pump = multiprocessing.get_context("fork").Process(target=_pump, args=(sender, receiver), daemon=True)
             pump.start()
             try:
                 time.sleep(1.0)
@@ -108,8 +104,7 @@ class Outages:
     def __init__(self, link: str) -> None:
         self.links = (link,)
         self.outages_ns = [
-            (down, down + 100_000_000)
-            for down in range(_FIRST_NS, _FIRST_NS + _PLANNED * 200_000_000, 200_000_000)
+            (down, down + 100_000_000) for down in range(_FIRST_NS, _FIRST_NS + _PLANNED * 200_000_000, 200_000_000)
         ]
         self.span_s = self.outages_ns[-1][1] / 1e9 + 0.2
 

@@ -126,9 +126,7 @@ def test_emulated_links_lead_to_the_real_boards_flight_port(bench: Bench) -> Non
             bench.links.restore("isl-ab")
 
 
-def test_a_power_cycle_goes_through_the_strip_and_is_proved_by_the_boot_id(
-    bench: Bench, trial: Trial
-) -> None:
+def test_a_power_cycle_goes_through_the_strip_and_is_proved_by_the_boot_id(bench: Bench, trial: Trial) -> None:
     board = bench.boards["twin-1"]
     before = board.identity()
     board.supervisor.reset()
@@ -136,14 +134,10 @@ def test_a_power_cycle_goes_through_the_strip_and_is_proved_by_the_boot_id(
     assert board.wait_booted(deadline_s=60.0).boot_id != before.boot_id
 
 
-def test_a_nic_that_is_not_there_stops_the_bench_before_any_board_has_power(
-    trial: Trial, tmp_path: Path
-) -> None:
+def test_a_nic_that_is_not_there_stops_the_bench_before_any_board_has_power(trial: Trial, tmp_path: Path) -> None:
     lab = tmp_path / "lab.yaml"
     lab.write_text(
-        trial.lab.read_text()
-        .replace(CABLE.nic, "hiltnothing0")
-        .replace("name: hardware\n", "name: nothing\n")
+        trial.lab.read_text().replace(CABLE.nic, "hiltnothing0").replace("name: hardware\n", "name: nothing\n")
     )
     switched = len(trial.strip.seen)
     with pytest.raises(BenchError, match="no NIC hiltnothing0"):

@@ -57,9 +57,7 @@ def test_killed_owners_take_their_benches_along() -> None:
         time.sleep(max(0.0, began + moment_s - time.monotonic()))
         owner.kill()
         owner.communicate()
-    wait_until(
-        lambda: not leftovers(), what="the keepers to notice and take their benches down", deadline_s=60
-    )
+    wait_until(lambda: not leftovers(), what="the keepers to notice and take their benches down", deadline_s=60)
 
 
 def test_hil_clean_removes_and_names_what_a_killed_keeper_left() -> None:

@@ -67,8 +67,7 @@ def test_no_namespace_of_a_bench_has_a_way_out(bench: Bench) -> None:
             ["ip", "-n", name, "route", "show", "table", "all"], capture_output=True, text=True, check=True
         ).stdout.splitlines()
         destinations = [
-            line.split()[1] if line.split()[0] in {"local", "broadcast"} else line.split()[0]
-            for line in routes
+            line.split()[1] if line.split()[0] in {"local", "broadcast"} else line.split()[0] for line in routes
         ]
         assert all(d.startswith(("198.18.", "198.19.", "127.")) for d in destinations), (name, destinations)
         nics = subprocess.run(

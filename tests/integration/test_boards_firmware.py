@@ -60,9 +60,7 @@ def test_with_both_slots_exhausted_the_console_offers_a_recovery_shell_that_can_
         control.mark_bad(slot)
     since = board.console.size()
     board.supervisor.on()
-    board.console.wait_for(
-        r"L4TLauncher: Attempting Recovery Boot[\s\S]*recovery# ", deadline_s=20.0, since=since
-    )
+    board.console.wait_for(r"L4TLauncher: Attempting Recovery Boot[\s\S]*recovery# ", deadline_s=20.0, since=since)
     assert board.boot.state().running is None
     mend = "import pathlib, hil.onboard.boot_control as v; nv = v.Variables(pathlib.Path('/nv/vars')); "
     mend += "v.BootControl(nv).mark_good('B')"
@@ -90,9 +88,7 @@ def test_escape_at_the_prompt_opens_the_uefi_shell_and_exit_boots_on(board: Cont
     type_text(board, "\x1b")
     board.console.wait_for("Shell> ", deadline_s=10.0, since=since)
     type_text(board, "dmpstore\rsetvar ConfirmDeadlineS 77\rnonsense\rexit\r")
-    board.console.wait_for(
-        "RootfsStatusSlotA-781e084c-a330-417c-b678-38e696380cb9", deadline_s=10.0, since=since
-    )
+    board.console.wait_for("RootfsStatusSlotA-781e084c-a330-417c-b678-38e696380cb9", deadline_s=10.0, since=since)
     board.console.wait_for("'nonsense' is not recognized", deadline_s=10.0, since=since)
     board.wait_booted()
     assert firmware(board).variables.number("ConfirmDeadlineS") == 77
@@ -181,9 +177,7 @@ def test_a_removed_board_leaves_no_loop_device_and_no_nic() -> None:
     with engine_client() as client, boards(client, 1) as (made, _):
         board = made[0]
         running(board)
-        inodes = {
-            (board.spec.nv_dir / name).stat().st_ino for name in ("slot_a.img", "slot_b.img", "data.img")
-        }
+        inodes = {(board.spec.nv_dir / name).stat().st_ino for name in ("slot_a.img", "slot_b.img", "data.img")}
         assert loops_on(inodes) == 3
         board.supervisor.reset()
         board.wait_booted()
@@ -193,9 +187,7 @@ def test_a_removed_board_leaves_no_loop_device_and_no_nic() -> None:
         inodes |= {path.stat().st_ino for path in board.spec.nv_dir.glob("*.img*")}
         wait_until(lambda: loops_on(inodes) == 0, what="the loop devices to clear themselves", deadline_s=5.0)
         namespace, _address = board.address()
-        wait_until(
-            lambda: "m1" not in nics_in(namespace), what="the NIC to go with the board", deadline_s=5.0
-        )
+        wait_until(lambda: "m1" not in nics_in(namespace), what="the NIC to go with the board", deadline_s=5.0)
 
 
 def nics_in(namespace: str) -> str:

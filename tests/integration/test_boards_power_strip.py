@@ -86,9 +86,7 @@ class TestBoardOnATasmotaPlug(BoardConformance):
     boot_deadline_s = 30.0
 
 
-def test_a_board_on_an_snmp_strip_is_power_cycled_into_a_new_boot(
-    bench: ContainerBoard, tmp_path: Path
-) -> None:
+def test_a_board_on_an_snmp_strip_is_power_cycled_into_a_new_boot(bench: ContainerBoard, tmp_path: Path) -> None:
     engine = bench.supervisor
     oid = MODELS["apc"].on_oid.format(outlet=3)
     with SnmpStrip(range(1, 9), {oid: (3, 1, 2)}, {oid: (3, 1, 2)}, on_change=carries(engine)) as strip:
@@ -132,9 +130,7 @@ def test_a_strip_that_fails_while_powering_on_leaves_the_board_off_or_on_and_nev
                 bench.supervisor.on()
                 assert engine.state() is PowerState.ON
             else:
-                with pytest.raises(
-                    BenchError, match=f"board {bench.name}: power on: Tasmota {strip.address}"
-                ):
+                with pytest.raises(BenchError, match=f"board {bench.name}: power on: Tasmota {strip.address}"):
                     bench.supervisor.on()
                 assert engine.state() is PowerState.OFF
         finally:

@@ -136,9 +136,7 @@ SUDO = '#!/bin/sh\n[ "$1 $2" = \'-n --\' ] || exit 99\nshift 2\nexec "$@"\n'
 
 def test_another_user_works_through_sudo_and_is_told_when_it_wants_a_password(target: Target) -> None:
     with SshShell(target) as root:
-        root.run(
-            ["sh", "-c", "grep -q ^operator: /etc/passwd || echo operator:x:0:0::/root:/bin/sh >>/etc/passwd"]
-        )
+        root.run(["sh", "-c", "grep -q ^operator: /etc/passwd || echo operator:x:0:0::/root:/bin/sh >>/etc/passwd"])
         root.run(
             [
                 "sh",

@@ -74,9 +74,7 @@ def activate(board: ContainerBoard, before: Identity) -> Identity:
     return reboot(board, before)
 
 
-def test_an_upload_is_installed_activated_confirmed_and_rolled_back(
-    board: ContainerBoard, bundles: BundleSet
-) -> None:
+def test_an_upload_is_installed_activated_confirmed_and_rolled_back(board: ContainerBoard, bundles: BundleSet) -> None:
     factory = board.identity()
     with board.shell() as shell:
         install(shell, bundles.os_v2)
@@ -208,9 +206,7 @@ def test_an_os_that_hangs_is_ended_by_the_watchdog_until_the_old_one_comes_back(
         assert shell.read("/sys/devices/platform/bus@0/c360000.pmc/reset_reason") == b"BCCPLEXWDT\n"
 
 
-def test_a_slot_that_nobody_confirms_gives_way_to_the_old_one(
-    board: ContainerBoard, bundles: BundleSet
-) -> None:
+def test_a_slot_that_nobody_confirms_gives_way_to_the_old_one(board: ContainerBoard, bundles: BundleSet) -> None:
     before = board.identity()
     since = board.console.size()
     with board.shell() as shell:
@@ -250,9 +246,7 @@ def test_a_power_cut_during_install_leaves_the_old_os_and_the_install_can_be_rep
         thread = threading.Thread(target=attempt)
         thread.start()
         # The updater marks the slot bad before it writes to it.
-        wait_until(
-            lambda: not control.slot("B").bootable, what="the write to slot B", deadline_s=20.0, every_s=0.001
-        )
+        wait_until(lambda: not control.slot("B").bootable, what="the write to slot B", deadline_s=20.0, every_s=0.001)
         board.supervisor.cut()
     thread.join(timeout=30.0)
     assert not control.slot("B").bootable

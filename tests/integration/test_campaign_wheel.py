@@ -39,9 +39,7 @@ class Environment:
         assert done.returncode == 0, done.stderr
         return environment
 
-    def run(
-        self, program: str, *arguments: str, timeout_s: float = 300.0
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, program: str, *arguments: str, timeout_s: float = 300.0) -> subprocess.CompletedProcess[str]:
         """Run a program of the environment in the repository."""
         ours = ("PYTHON", "PYTEST", "HIL_REPORTS", "VIRTUAL_ENV")
         return subprocess.run(

@@ -124,9 +124,7 @@ class Technician:
         # What is plugged into this very machine's USB is not what the counterpart says.
         assert mine.pop("b1 recovery USB") == "warn"
         assert set(mine.values()) == {"ok"}, checks
-        assert set(mine) == {
-            f"b1 {name}" for name in ("power", "management", "console", "supervisor", "flight")
-        }
+        assert set(mine) == {f"b1 {name}" for name in ("power", "management", "console", "supervisor", "flight")}
         assert self.orin.hardware.spec.facts.serial in checks["b1 management"]["found"]
 
     # Step 7 to 9: on the bench

@@ -47,9 +47,7 @@ def test_boards_are_listed_with_power_slots_and_addresses() -> None:
 
 
 def test_a_command_on_a_board_gives_its_output_and_its_exit_code() -> None:
-    assert "num_slots: 2" in good(
-        "board", "shell", "a1", "--bench", NAME, "--", "nvbootctrl", "dump-slots-info"
-    )
+    assert "num_slots: 2" in good("board", "shell", "a1", "--bench", NAME, "--", "nvbootctrl", "dump-slots-info")
     assert hil("board", "shell", "a1", "--bench", NAME, "--", "sh", "-c", "exit 7").returncode == 7
     assert good(
         "board", "shell", "b2", "--bench", NAME, "--via", "flight", "--", "cat", stdin="through the links\n"

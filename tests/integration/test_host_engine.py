@@ -75,9 +75,7 @@ def containers(client: Any, program: Path, *, pause: bool = False) -> list[str]:
     client.api.import_image_from_file(f"{program}.tar", repository="hilt-host", tag="1")
     names = [f"hil.{BENCH}.a1", f"hil.{BENCH}.a2"]
     made = [
-        client.containers.create(
-            "hilt-host:1", ["/idle"], name=name, labels={"hil.bench": BENCH}, network_mode="none"
-        )
+        client.containers.create("hilt-host:1", ["/idle"], name=name, labels={"hil.bench": BENCH}, network_mode="none")
         for name in names
     ]
     made[0].start()
@@ -136,9 +134,7 @@ def test_two_processes_that_start_the_engine_at_once_share_one(files: EngineFile
             sys.stdin.readline()
     """)
     children = [
-        subprocess.Popen(
-            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
     try:
@@ -197,9 +193,7 @@ def test_containers_of_an_engine_that_was_killed_are_found_and_removed(
     assert_nothing_left(files)
 
 
-def test_an_engine_starts_again_after_it_was_killed_with_a_container_running(
-    files: EngineFiles, program: Path
-) -> None:
+def test_an_engine_starts_again_after_it_was_killed_with_a_container_running(files: EngineFiles, program: Path) -> None:
     client = engine.connect()
     containers(client, program)
     client.close()
@@ -219,9 +213,7 @@ def test_an_engine_with_a_container_running_is_not_stopped(files: EngineFiles, p
     assert engine.stop_if_ours() is False
 
 
-def test_containers_are_left_alone_while_a_test_or_a_set_up_uses_the_engine(
-    files: EngineFiles, program: Path
-) -> None:
+def test_containers_are_left_alone_while_a_test_or_a_set_up_uses_the_engine(files: EngineFiles, program: Path) -> None:
     client = engine.connect()
     containers(client, program)
     client.close()
@@ -240,9 +232,7 @@ def test_a_leftover_namespace_of_a_dead_bench_is_removed_with_its_nics(files: En
     name = f"hil.{BENCH}.mgmt"
     netns.create(name)
     try:
-        subprocess.run(
-            ["ip", "-n", name, "link", "add", "m-a1", "type", "veth", "peer", "name", "x"], check=True
-        )
+        subprocess.run(["ip", "-n", name, "link", "add", "m-a1", "type", "veth", "peer", "name", "x"], check=True)
         # Only this bench: namespaces of others may be in use on this machine.
         (found,) = [x for x in namespaces(set()) if x.bench == BENCH]
         assert found.name == name

@@ -21,9 +21,7 @@ def test_forty_contenders_of_which_many_are_killed_never_share_a_board_and_all_s
     argv = [sys.executable, "-m", "tests.benchmarks.leases", "--processes", "40", "--seconds", "8"]
     argv += ["--hidden-every", "0"]  # their leases have to run out, which takes its time
     # In a process of its own: it forks, and pytest has threads.
-    done = subprocess.run(
-        [*argv, "--out", str(out)], cwd=paths.ROOT, capture_output=True, text=True, timeout=180
-    )
+    done = subprocess.run([*argv, "--out", str(out)], cwd=paths.ROOT, capture_output=True, text=True, timeout=180)
     assert out.exists(), done.stderr
     value = {figure["name"]: figure["value"] for figure in json.loads(out.read_text())["figures"]}
     assert value["leases: boards held twice"] == 0, done.stdout + done.stderr

@@ -129,9 +129,7 @@ def test_bursty_loss_is_judged_by_its_count_and_by_the_length_of_its_bursts(box:
     assert burst.measured is not None and 2 < burst.measured < 12
 
 
-def test_a_link_that_the_contact_plan_has_down_is_reported_and_found_silent(
-    box: LinkBox, tmp_path: Path
-) -> None:
+def test_a_link_that_the_contact_plan_has_down_is_reported_and_found_silent(box: LinkBox, tmp_path: Path) -> None:
     box.set("ground", a_to_b=GROUND, b_to_a=GROUND)
     plan = Script("crosslink", (0, False, 14_390))
     player = Player(box, plan, zero_ns=time.monotonic_ns(), log_path=tmp_path / "log.csv").start()
@@ -150,9 +148,7 @@ def test_a_link_that_the_contact_plan_has_down_is_reported_and_found_silent(
 def test_a_delay_that_moves_is_compared_with_what_was_commanded_when_each_packet_was_sent(
     box: LinkBox, tmp_path: Path
 ) -> None:
-    steps = [
-        (n / 10, True, 5_000 + 100 * n) for n in range(600)
-    ]  # a millisecond a second: 30 times an orbit's
+    steps = [(n / 10, True, 5_000 + 100 * n) for n in range(600)]  # a millisecond a second: 30 times an orbit's
     player = Player(
         box, Script("crosslink", *steps), zero_ns=time.monotonic_ns(), log_path=tmp_path / "log.csv"
     ).start()

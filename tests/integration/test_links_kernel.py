@@ -40,10 +40,7 @@ def test_the_relay_speaks_for_this_kernel_from_inside_a_namespace() -> None:
 def test_frames_cross_the_box_by_redirection_and_are_shaped_on_the_way_out(tmp_path: Path) -> None:
     with namespaces("data") as prefix:
         a_end, b_end = End(prefix + "a", "isl0"), End(prefix + "b", "isl0")
-        laid = [
-            cables.Cable(nic, end.namespace, end.ifname, 1500)
-            for nic, end in (("l0a", a_end), ("l0b", b_end))
-        ]
+        laid = [cables.Cable(nic, end.namespace, end.ifname, 1500) for nic, end in (("l0a", a_end), ("l0b", b_end))]
         cables.lay(prefix + "box", laid, profile="exact")
         give_addresses(prefix, nics=("isl0",))
         with KernelAgent(prefix + "box") as agent:
@@ -85,9 +82,7 @@ def test_forcing_the_kernel_engine_works_or_names_what_is_missing(tmp_path: Path
             with pytest.raises(BenchError, match="kernel link engine was asked for, but"):
                 LinkBox.up(prefix + "box", wires(prefix), socket_path=tmp_path / "s", engine="kernel")
         else:
-            with LinkBox.up(
-                prefix + "box", wires(prefix), socket_path=tmp_path / "s", engine="kernel"
-            ) as box:
+            with LinkBox.up(prefix + "box", wires(prefix), socket_path=tmp_path / "s", engine="kernel") as box:
                 assert [status.a_to_b.kernel for status in box.show()] == [
                     status.a_to_b.commanded for status in box.show()
                 ]

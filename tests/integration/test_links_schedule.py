@@ -39,9 +39,7 @@ def status(box: LinkBox, link: str) -> LinkStatus:
 def excess_us(box: LinkBox, probe: Probe, arrivals: list[Arrival]) -> list[float]:
     """How much longer packets took than what was commanded when they were sent."""
     return sorted(
-        each.delay_ns / 1000
-        - box.commanded(probe.link, probe.direction, each.sent_ns).delay_us
-        - SERIALISATION_US
+        each.delay_ns / 1000 - box.commanded(probe.link, probe.direction, each.sent_ns).delay_us - SERIALISATION_US
         for each in arrivals
     )
 
@@ -99,9 +97,7 @@ def test_packets_follow_a_delay_that_moves_by_31_us_a_second_and_a_compensation_
             pace([probe], count=500, interval_s=0.01)
             arrivals = collect(probe, expected=500)
             first, last = arrivals[0].sent_ns, arrivals[-1].sent_ns
-            moved = (
-                box.commanded(link, "a_to_b", last).delay_us - box.commanded(link, "a_to_b", first).delay_us
-            )
+            moved = box.commanded(link, "a_to_b", last).delay_us - box.commanded(link, "a_to_b", first).delay_us
             assert moved >= 31 * 4
             found = excess_us(box, probe, arrivals)
             assert len(arrivals) == 500
@@ -118,9 +114,7 @@ def test_packets_follow_a_delay_that_moves_by_31_us_a_second_and_a_compensation_
         box.compensate(link, "a_to_b", 0)
 
 
-def test_an_outage_of_the_schedule_is_seen_by_packets_when_it_was_planned(
-    tmp_path: Path, box: LinkBox
-) -> None:
+def test_an_outage_of_the_schedule_is_seen_by_packets_when_it_was_planned(tmp_path: Path, box: LinkBox) -> None:
     link = box.links[30]
     zero_ns = time.monotonic_ns()
     begin_s, end_s = 1.234, 1.834
@@ -140,9 +134,7 @@ def test_an_outage_of_the_schedule_is_seen_by_packets_when_it_was_planned(
         player.close()
 
 
-def test_a_cut_by_another_process_holds_against_the_schedule_until_it_is_restored(
-    tmp_path: Path, box: LinkBox
-) -> None:
+def test_a_cut_by_another_process_holds_against_the_schedule_until_it_is_restored(tmp_path: Path, box: LinkBox) -> None:
     link = box.links[7]
     player = Player(box, Slope(box.links), zero_ns=time.monotonic_ns(), log_path=tmp_path / "log.csv").start()
     program = (

@@ -137,9 +137,7 @@ def test_a_cable_that_was_pulled_is_noticed_by_the_relay_itself(
 
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize("which", [0, 1])
-def test_a_relay_of_which_one_process_is_killed_undoes_all_the_same(
-    shaper: LocalShaperHost, which: int
-) -> None:
+def test_a_relay_of_which_one_process_is_killed_undoes_all_the_same(shaper: LocalShaperHost, which: int) -> None:
     with at_work(shaper.target, mtu=9000) as agent:
         os.kill(shaper.relays()[which], signal.SIGKILL)
         wait_until(lambda: not shaper.relays(), what="the relay to end", deadline_s=10)
@@ -218,9 +216,7 @@ def test_a_link_box_there_names_what_its_kernel_lacks(shaper: LocalShaperHost, t
 def test_a_link_box_there_shapes_and_reads_back(shaper: LocalShaperHost, tmp_path: Path) -> None:
     wire = Wire("x", End(shaper.prefix + "a", "isl0"), End(shaper.prefix + "b", "isl0"), STATE, STATE)
     host = ShaperHost(shaper.target, {"x": (Port("p0"), Port("p1"))})
-    with LinkBox.up(
-        "unused", [wire], socket_path=tmp_path / "box", engine="shaper_host", shaper_host=host
-    ) as box:
+    with LinkBox.up("unused", [wire], socket_path=tmp_path / "box", engine="shaper_host", shaper_host=host) as box:
         assert all(status.a_to_b.agrees and status.b_to_a.agrees for status in box.show())
         assert box.engine == "shaper_host"
 

@@ -239,9 +239,7 @@ def test_a_link_that_is_down_is_reported_and_the_others_are_measured(box: LinkBo
     box.cut("crosslink")
     rows = calibrate(box, outage=False)
     down = [row for row in rows if row.link == "crosslink"]
-    assert {(row.quantity, row.ok, row.note) for row in down} == {
-        ("state", False, "the link is commanded down")
-    }
+    assert {(row.quantity, row.ok, row.note) for row in down} == {("state", False, "the link is commanded down")}
     assert {row.quantity for row in rows if row.link == "ground"} >= {"delay_p50", "rate"}
 
 
@@ -290,9 +288,7 @@ def processes_with(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("victim", ["owner", "launcher"])
-def test_a_killed_owner_or_engine_leaves_no_process_and_the_next_bench_comes_up(
-    tmp_path: Path, victim: str
-) -> None:
+def test_a_killed_owner_or_engine_leaves_no_process_and_the_next_bench_comes_up(tmp_path: Path, victim: str) -> None:
     program = (
         "import sys, time; from pathlib import Path\n"
         "from hil.links.link_box import LinkBox; from tests.kits.link_namespaces import wires\n"

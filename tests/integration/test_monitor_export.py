@@ -89,9 +89,7 @@ class Page:
 def exporter(name: str, *options: str) -> Iterator[Page]:
     """``hil bench export`` on a free port; it must end cleanly when it is told to."""
     argv = [*HIL, "bench", "export", name, "--listen", "127.0.0.1:0", "--every", "0.5s", *options]
-    with subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=paths.ROOT
-    ) as command:
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=paths.ROOT) as command:
         assert command.stdout and command.stderr
         try:
             told = command.stdout.readline()
@@ -129,9 +127,7 @@ def prometheus(programs: Path, page: Page, tmp_path_factory: pytest.TempPathFact
     argv = [str(programs / "prometheus"), "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
     with (
         (scratch / "log").open("wb") as log,
-        subprocess.Popen(
-            [*argv, f"--web.listen-address={address}"], cwd=scratch, stdout=log, stderr=log
-        ) as server,
+        subprocess.Popen([*argv, f"--web.listen-address={address}"], cwd=scratch, stdout=log, stderr=log) as server,
     ):
         try:
             query = Query(address)
@@ -154,9 +150,7 @@ class Query:
 
     def __call__(self, expression: str) -> list[tuple[Labels, float]]:
         """(labels, value) of the series that an expression gives now."""
-        with urllib.request.urlopen(
-            self._base + urllib.parse.urlencode({"query": expression}), timeout=20
-        ) as answer:
+        with urllib.request.urlopen(self._base + urllib.parse.urlencode({"query": expression}), timeout=20) as answer:
             document: dict[str, Any] = json.loads(answer.read())
         assert document["status"] == "success", document
         return [(each["metric"], float(each["value"][1])) for each in document["data"]["result"]]
@@ -200,9 +194,7 @@ def test_commanded_and_measured_delay_stand_side_by_side(prometheus: Query) -> N
     of_one = "hil_link_delay_seconds{link='isl-ab', direction='a_to_b', source='%s'}"
     prometheus.becomes(of_one % "commanded", 0.014386)
     assert prometheus.value(of_one % "kernel") == 0.014386
-    measured = wait_until(
-        lambda: prometheus.value(of_one % "measured"), what="a measured delay", deadline_s=SOON_S
-    )
+    measured = wait_until(lambda: prometheus.value(of_one % "measured"), what="a measured delay", deadline_s=SOON_S)
     assert 0.0140 <= measured < 0.1  # never sooner than light; later only because this machine is busy
 
 
@@ -216,9 +208,7 @@ def test_what_goes_away_has_no_series_any_more(prometheus: Query, bench: Bench) 
         prometheus.becomes("hil_board_slot_running{board='b3', slot='A'}", 0)
         prometheus.becomes("hil_link_cut{link='isl-ab'}", 1)
         prometheus.becomes("hil_link_up{link='isl-ab'}", 0)
-        prometheus.becomes(
-            "hil_link_delay_seconds{link='isl-ab', direction='a_to_b', source='measured'}", None
-        )
+        prometheus.becomes("hil_link_delay_seconds{link='isl-ab', direction='a_to_b', source='measured'}", None)
         assert prometheus.value("hil_board_attention{board='b3'}") == 0, "off on purpose is no trouble"
     finally:
         bench.links.restore("isl-ab")
@@ -253,9 +243,7 @@ def test_an_os_that_hangs_is_told_and_the_other_boards_are_still_looked_at(page:
         if board.firmware_pid() == pid and board.os_pid():
             freeze_os(pid, frozen=False)
     board.wait_booted(deadline_s=60)
-    wait_until(
-        lambda: page.series("hil_board_up", board="b2") == {"b2": 1}, what="b2 again", deadline_s=SOON_S
-    )
+    wait_until(lambda: page.series("hil_board_up", board="b2") == {"b2": 1}, what="b2 again", deadline_s=SOON_S)
 
 
 def test_leases_and_the_step_of_a_campaign_are_told(prometheus: Query, bench: Bench) -> None:

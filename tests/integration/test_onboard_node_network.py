@@ -188,9 +188,7 @@ def in_background(work: Any) -> tuple[threading.Thread, list[Any]]:
 
 
 def wait_for_bytes(rollout: Rollout, board: str, size: int) -> None:
-    wait_until(
-        lambda: rollout.bytes_at(board) >= size, what=f"{size} bytes on {board}", deadline_s=60, every_s=0.01
-    )
+    wait_until(lambda: rollout.bytes_at(board) >= size, what=f"{size} bytes on {board}", deadline_s=60, every_s=0.01)
 
 
 def assert_whole(net: Network, bundle: FakeBundle) -> None:
@@ -251,9 +249,7 @@ def assert_no_violation(report: WatchSummary) -> None:
 
 
 @pytest.mark.parametrize("moment", ["between_phases", "after_commit"])
-def test_the_crosslink_may_die_at_any_moment_of_a_configuration(
-    net: Network, rollout: Rollout, moment: str
-) -> None:
+def test_the_crosslink_may_die_at_any_moment_of_a_configuration(net: Network, rollout: Rollout, moment: str) -> None:
     near = ["a1", "a2", "a3"]
     with InvariantWatcher(net.fleet) as watcher:
         rollout.configure(configuration(net, 1))
@@ -288,9 +284,7 @@ def test_a_board_frozen_through_a_change_of_epochs_never_claims_the_old_one_afte
     assert_no_violation(watcher.report())
 
 
-def test_the_gateway_killed_right_after_the_commit_leaves_no_mixed_cluster(
-    net: Network, rollout: Rollout
-) -> None:
+def test_the_gateway_killed_right_after_the_commit_leaves_no_mixed_cluster(net: Network, rollout: Rollout) -> None:
     with InvariantWatcher(net.fleet) as watcher:
         rollout.configure(configuration(net, 1))
 

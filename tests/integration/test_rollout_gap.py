@@ -35,9 +35,7 @@ def lab(tmp_path: Path) -> Path:
     return tmp_path / LAB.name
 
 
-def test_a_relay_that_the_end_of_a_contact_interrupts_goes_on_in_the_next_one(
-    lab: Path, tmp_path: Path
-) -> None:
+def test_a_relay_that_the_end_of_a_contact_interrupts_goes_on_in_the_next_one(lab: Path, tmp_path: Path) -> None:
     files = [str(PLAN / name) for name in ("test_1_readiness.py", "test_2_upload.py")]
     for epoch in EPOCHS:
         name = f"gap-{epoch[14:16]}"

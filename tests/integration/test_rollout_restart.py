@@ -65,9 +65,7 @@ def test_a_rollout_whose_harness_was_killed_is_finished_by_the_next_one(bench: B
         epoch = Rollout(fleet, bundle).run(config).epoch
 
         found = Rollout(fleet, bundle).status().values()
-        assert {(h.os_version, h.confirmed, h.claim.epoch) for h in found if h} == {
-            (bundle.version, True, epoch)
-        }
+        assert {(h.os_version, h.confirmed, h.claim.epoch) for h in found if h} == {(bundle.version, True, epoch)}
         assert all(found)
         assert watcher.report().violations == ()
         Rollout(fleet, bundle).roll_back()

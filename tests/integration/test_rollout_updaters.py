@@ -27,9 +27,7 @@ def updater_on_a_board(recipe: Recipe, declaration: Path) -> Iterator[Updater]:
         board = made[0]
         bad = {kind: images.bundles.bundle(BundleKind(kind.value)) for kind in Bad}
         second = images.bundles.bundle(BundleKind.NO_BOOT)
-        yield Updater(
-            board, lambda: DeclaredAdapter(file, board.name, board.shell), images.bundles.os_v2, second, bad
-        )
+        yield Updater(board, lambda: DeclaredAdapter(file, board.name, board.shell), images.bundles.os_v2, second, bad)
 
 
 class TestRauc(AdapterConformance):
@@ -61,9 +59,7 @@ class TestSwupdate(AdapterConformance):
             with updater.opened() as adapter, pytest.raises(Exception, match=expected):
                 adapter.install(updater.upload, sha256=updater.bad[kind].sha256)
 
-    def test_swupdate_called_past_the_tool_takes_the_slot_out_of_the_boot_order_itself(
-        self, updater: Updater
-    ) -> None:
+    def test_swupdate_called_past_the_tool_takes_the_slot_out_of_the_boot_order_itself(self, updater: Updater) -> None:
         """The configuration file of the OS says so (preupdatecmd), not the tool of this testbed."""
         board = updater.board
         assert isinstance(board, ContainerBoard)

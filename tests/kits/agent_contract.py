@@ -104,9 +104,7 @@ class AgentContract:
         )  # nobody read the log: it keeps the first ones and counts the others
         assert [each.planned_ns for each in log.applied] == list(range(1, len(log.applied) + 1))
 
-    def test_more_rows_than_there_is_room_for_are_refused_and_those_there_are_stay(
-        self, agent: Agent
-    ) -> None:
+    def test_more_rows_than_there_is_room_for_are_refused_and_those_there_are_stay(self, agent: Agent) -> None:
         block = [row(agent.clock() + HOUR_NS, 1)] * 125
         for _ in range(self.plan_rows // len(block)):
             agent.plan_stage(block)

@@ -69,9 +69,7 @@ class World:
         self.count = 0
         self.cut: set[frozenset[str]] = set()
         self.chaos = True
-        self.hosts = {
-            n: Host(n, self.random.uniform(0.99, 1.01), self.random.uniform(0, 1000)) for n in NAMES
-        }
+        self.hosts = {n: Host(n, self.random.uniform(0.99, 1.01), self.random.uniform(0, 1000)) for n in NAMES}
         for host in self.hosts.values():
             self.boot(host)
 
@@ -174,9 +172,7 @@ class World:
     def crash(self, host: Host) -> None:
         host.member = host.coordinator = None
         host.incarnation += 1  # what was on its way to the dead process is lost
-        self.at(
-            self.random.uniform(0.05, 2.0), None, lambda: self.boot(host) if host.member is None else None
-        )
+        self.at(self.random.uniform(0.05, 2.0), None, lambda: self.boot(host) if host.member is None else None)
 
     def mischief(self) -> None:
         self.at(self.random.uniform(0.1, 1.2), None, self.mischief)

@@ -57,9 +57,7 @@ class FakeShell:
         self._board = board
         self.closed = self.broken = False
 
-    def run(
-        self, argv: list[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True
-    ) -> Completed:
+    def run(self, argv: list[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True) -> Completed:
         if self.broken:
             raise DeviceError("the connection broke")
         return Completed(tuple(argv), 0, "3.1.4\n", "")

@@ -32,9 +32,7 @@ class Hil:
 
     bench: str = ""
 
-    def __call__(
-        self, *arguments: str, stdin: str = "", timeout_s: float = 120
-    ) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *arguments: str, stdin: str = "", timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
         """What became of it, whatever its exit code."""
         chosen = {"HIL_BENCH": self.bench} if self.bench else {}
         return subprocess.run(

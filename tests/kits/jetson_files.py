@@ -20,9 +20,7 @@ class LocalRemote:
         self._shell = tuple(shell)
         self.calls = 0
 
-    def run(
-        self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True
-    ) -> Completed:
+    def run(self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True) -> Completed:
         assert argv[0] == "sh"
         self.calls += 1
         done = subprocess.run([*self._shell, *argv[1:]], input=stdin, capture_output=True, timeout=timeout_s)
@@ -63,9 +61,7 @@ class ScriptedRemote(LocalRemote):
         self.files = dict(files or {})
         self.said: list[tuple[str, bytes]] = []
 
-    def run(
-        self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True
-    ) -> Completed:
+    def run(self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True) -> Completed:
         line = " ".join(argv)
         self.said.append((line, stdin))
         if line not in self.answers:
@@ -101,9 +97,7 @@ INA = "/sys/bus/i2c/drivers/ina3221"
 PMC = "/sys/devices/platform/bus@0/c360000.pmc"
 
 
-def ina3221(
-    at: str, channels: Sequence[tuple[str, int, int]], hwmon: int = 3
-) -> dict[str, str | bytes | None]:
+def ina3221(at: str, channels: Sequence[tuple[str, int, int]], hwmon: int = 3) -> dict[str, str | bytes | None]:
     """One INA3221 with (label, mV, mA) per channel, and the sum channel that the kernel adds."""
     base = f"{INA}/{at}/hwmon/hwmon{hwmon}"
     files: dict[str, str | bytes | None] = {f"{base}/name": "ina3221\n"}
@@ -154,9 +148,7 @@ COMMON: dict[str, str | bytes | None] = {
 AGX_JP6: dict[str, str | bytes | None] = {
     **COMMON,
     **zones({"cpu-thermal": 53062, "gpu-thermal": 47812, "cv0-thermal": None, "tj-thermal": 53062}),
-    **ina3221(
-        "1-0040", [("VDD_GPU_SOC", 20000, 160), ("VDD_CPU_CV", 20000, 220), ("VIN_SYS_5V0", 5000, 953)]
-    ),
+    **ina3221("1-0040", [("VDD_GPU_SOC", 20000, 160), ("VDD_CPU_CV", 20000, 220), ("VIN_SYS_5V0", 5000, 953)]),
     **ina3221("1-0041", [("NC", 0, 0), ("VDDQ_VDD2_1V8AO", 5000, 120), ("NC", 0, 0)], hwmon=4),
     "/sys/devices/platform/bus@0/17000000.gpu/load": "843\n",
     "/sys/class/devfreq/17000000.gpu/cur_freq": "1300500000\n",

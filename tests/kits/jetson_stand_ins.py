@@ -54,9 +54,7 @@ def stand_ins(client: DockerClient, count: int, directory: Path) -> Iterator[lis
         found = []
         for number, board in enumerate(made):
             console = stack.enter_context(SerialConsole(board.name, board.console.url, directory))
-            power = ShellyGen2Spec(
-                kind="shelly-gen2", address="127.0.0.1", outlet=number, request_timeout_s=STRIP_S
-            )
+            power = ShellyGen2Spec(kind="shelly-gen2", address="127.0.0.1", outlet=number, request_timeout_s=STRIP_S)
             facts = JetsonFacts(
                 name=board.name,
                 spacecraft=board.spacecraft,

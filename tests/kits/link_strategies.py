@@ -16,6 +16,4 @@ states = st.builds(
     loss_ppm=st.integers(0, PPM - 1),
     mtu=st.integers(576, 9216),
     up=st.booleans(),
-) | st.builds(
-    LinkState, delay_us=st.integers(0, MAX_DELAY_US), rate_bps=rates, gemodel=gemodels, up=st.booleans()
-)
+) | st.builds(LinkState, delay_us=st.integers(0, MAX_DELAY_US), rate_bps=rates, gemodel=gemodels, up=st.booleans())

@@ -47,10 +47,7 @@ class Slope:
 
 def many_wires(prefix: str, count: int, state: LinkState) -> list[Wire]:
     """``count`` links from namespace ``a`` to ``b``."""
-    return [
-        Wire(f"l{i}", End(prefix + "a", f"x{i}"), End(prefix + "b", f"x{i}"), state, state)
-        for i in range(count)
-    ]
+    return [Wire(f"l{i}", End(prefix + "a", f"x{i}"), End(prefix + "b", f"x{i}"), state, state) for i in range(count)]
 
 
 @contextmanager
@@ -60,9 +57,7 @@ def many_links(test: str, count: int, state: LinkState, socket_path: Path) -> It
         wires = many_wires(prefix, count, state)
         box = stack.enter_context(LinkBox.up(prefix + "box", wires, socket_path=socket_path, engine="uml"))
         for end, last in (("a", 1), ("b", 2)):
-            script = "".join(
-                f"addr add 198.19.{i // 64}.{4 * (i % 64) + last}/30 dev x{i}\n" for i in range(count)
-            )
+            script = "".join(f"addr add 198.19.{i // 64}.{4 * (i % 64) + last}/30 dev x{i}\n" for i in range(count))
             argv = ["ip", "-n", prefix + end, "-batch", "-"]
             subprocess.run(argv, input=script, text=True, check=True, timeout=30)
         yield box

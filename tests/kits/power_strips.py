@@ -174,9 +174,7 @@ def _handler(strip: HttpStrip) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def _send(
-    handler: BaseHTTPRequestHandler, status: int, body: bytes, headers: Mapping[str, str] | None = None
-) -> None:
+def _send(handler: BaseHTTPRequestHandler, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
     handler.send_response(status)
     for name, value in (headers or {}).items():
         handler.send_header(name, value)
@@ -241,9 +239,7 @@ class ShellyGen2Strip(HttpStrip):
         if given.get("nonce") in self._nonces:
             secret = _sha256(f"admin:{realm}:{self.password}")
             request = _sha256(f"GET:{handler.path}")
-            proof = _sha256(
-                f"{secret}:{given['nonce']}:{given['nc']}:{given['cnonce']}:{given['qop']}:{request}"
-            )
+            proof = _sha256(f"{secret}:{given['nonce']}:{given['nc']}:{given['cnonce']}:{given['qop']}:{request}")
             if given.get("response") == proof and given.get("uri") == handler.path:
                 return None
         nonce = os.urandom(8).hex()

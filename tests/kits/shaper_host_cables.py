@@ -127,9 +127,7 @@ def main() -> None:
     if os.read(0, 1):
         threads = (
             threading.Thread(target=switch, args=(trunk, access), daemon=True),
-            threading.Thread(
-                target=forward, args=(socket.socket(fileno=int(descriptor)), address), daemon=True
-            ),
+            threading.Thread(target=forward, args=(socket.socket(fileno=int(descriptor)), address), daemon=True),
         )
         for thread in threads:
             thread.start()

@@ -107,8 +107,7 @@ class Machine:
         with log_in(self.target) as shell, ShaperHostAgent(shell, self.relay) as agent:
             nics = ports.nics(agent)
             features = {
-                name: offload.segmenting(partial(agent.ioctl, name), udp_only=False)
-                for name in (*PORTS, TRUNK)
+                name: offload.segmenting(partial(agent.ioctl, name), udp_only=False) for name in (*PORTS, TRUNK)
             }
         return "\n".join(f"{name} {nic} {features.get(name)}" for name, nic in sorted(nics.items()))
 
@@ -195,9 +194,7 @@ def _furnish(kit: Path, release: str) -> str:
     key = kit / "host_key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(key)], check=True)
     may = ["ssh-keygen", "-y", "-f", str(ensure_pki().ssh_key)]
-    (kit / "authorized_keys").write_text(
-        subprocess.run(may, check=True, capture_output=True, text=True).stdout
-    )
+    (kit / "authorized_keys").write_text(subprocess.run(may, check=True, capture_output=True, text=True).stdout)
     (kit / "passwd").write_text("root:x:0:0::/root:/bin/sh\nsshd:x:74:74::/run/sshd:/bin/false\n")
     (kit / "shadow").write_text("root:*:19000:0:99999:7:::\nsshd:*:19000:0:99999:7:::\n")
     (kit / "sshd_config").write_text(_SSHD.format(address=ADDRESS))
@@ -207,9 +204,7 @@ def _furnish(kit: Path, release: str) -> str:
         (source,) = (_MODULE_TREE / release / "kernel/net").glob(f"*/{name}.ko")
         shutil.copy(source, kit / "mod")
     init = kit / "init"
-    script = _INIT.format(
-        modules=" ".join(_MODULES), nics=" ".join((*PORTS, TRUNK)), address=ADDRESS, mtu=_MTU
-    )
+    script = _INIT.format(modules=" ".join(_MODULES), nics=" ".join((*PORTS, TRUNK)), address=ADDRESS, mtu=_MTU)
     init.write_text(script)
     init.chmod(0o755)
     return key.with_suffix(".pub").read_text().strip()

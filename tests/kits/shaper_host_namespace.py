@@ -71,15 +71,11 @@ class LocalShaperHost:
         """Its NICs, queueing disciplines and features, as the tools print them."""
         argvs = [["ip", "-o", "link"], ["tc", "qdisc"]]
         said = [
-            subprocess.run(
-                netns.argv_inside(self.namespace, argv), capture_output=True, text=True, check=True
-            ).stdout
+            subprocess.run(netns.argv_inside(self.namespace, argv), capture_output=True, text=True, check=True).stdout
             for argv in argvs
         ]
         with KernelAgent(self.namespace) as agent:
-            said += [
-                str(offload.segmenting(partial(agent.ioctl, port), udp_only=False)) for port in ("p0", "p1")
-            ]
+            said += [str(offload.segmenting(partial(agent.ioctl, port), udp_only=False)) for port in ("p0", "p1")]
         lines = "\n".join(said).replace("noop", "noqueue").splitlines()
         # what the kernel gives a NIC by itself when it is first up
         return "\n".join(line for line in lines if not line.startswith("qdisc noqueue"))
@@ -115,9 +111,7 @@ def shaper_host(test: str) -> Iterator[LocalShaperHost]:
                 netns.create(name)
             near, shaper, a, b = spaces
             for far, nic, port in ((near, "u0", "mgmt0"), (a, "isl0", "p0"), (b, "isl0", "p1")):
-                _ip(
-                    "-n", far, "link", "add", nic, "up", "type", "veth", "peer", "name", port, "netns", shaper
-                )
+                _ip("-n", far, "link", "add", nic, "up", "type", "veth", "peer", "name", port, "netns", shaper)
             _ip("-n", near, "addr", "add", f"{OURS}/30", "dev", "u0")
             _ip("-n", shaper, "addr", "add", f"{ADDRESS}/30", "dev", "mgmt0")
             _ip("-n", shaper, "link", "set", "mgmt0", "up")
@@ -142,18 +136,14 @@ def _serve(shaper: str, near: str, directory: Path) -> tuple[subprocess.Popen[by
         ["ssh-keygen", "-y", "-f", str(pki.ssh_key)], check=True, capture_output=True, text=True
     )
     (directory / "authorized_keys").write_text(authorized.stdout)
-    (directory / "passwd").write_text(
-        f"root:x:0:0::{directory}/home:/bin/sh\nsshd:x:74:74::/run/sshd:/bin/false\n"
-    )
+    (directory / "passwd").write_text(f"root:x:0:0::{directory}/home:/bin/sh\nsshd:x:74:74::/run/sshd:/bin/false\n")
     (directory / "shadow").write_text("root:*:19000:0:99999:7:::\nsshd:*:19000:0:99999:7:::\n")
     (directory / "config").write_text(CONFIG.format(address=ADDRESS, directory=directory))
     script = START.format(d=directory, sshd=base / "usr/sbin/sshd", lib=base / "usr/lib/x86_64-linux-gnu")
     # a pid namespace of its own: nothing of it can be left
     apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script]
     with (directory / "sshd.log").open("wb") as log:
-        process = subprocess.Popen(
-            netns.argv_inside(shaper, apart), stdout=log, stderr=log, start_new_session=True
-        )
+        process = subprocess.Popen(netns.argv_inside(shaper, apart), stdout=log, stderr=log, start_new_session=True)
 
     def answers() -> bool:
         with suppress(OSError), netns.connect(near, (ADDRESS, 22), timeout_s=1):
@@ -174,9 +164,7 @@ def _ip(*argv: str) -> None:
     subprocess.run(["ip", *argv], check=True, capture_output=True, text=True)
 
 
-if (
-    __name__ == "__main__"
-):  # a client that a test can kill: NAMESPACE KEY HOST_KEY, says "at work", waits for ever
+if __name__ == "__main__":  # a client that a test can kill: NAMESPACE KEY HOST_KEY, says "at work", waits for ever
     namespace, key, *host_key = sys.argv[1:]
     with at_work(_target(namespace, Path(key), " ".join(host_key)), mtu=9000):
         print("at work", flush=True)

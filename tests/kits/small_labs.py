@@ -8,13 +8,10 @@ from typing import Any
 from hil.lab.model import Lab
 
 
-def lab(
-    layout: dict[str, int], edges: list[tuple[str, str]], *, gateway: str = "a1", ground: str = "a"
-) -> Lab:
+def lab(layout: dict[str, int], edges: list[tuple[str, str]], *, gateway: str = "a1", ground: str = "a") -> Lab:
     """Spacecraft sc-x with boards x1, x2, ...; crosslinks x-y; the ground joined to some spacecraft."""
     links: list[dict[str, Any]] = [
-        {"name": f"gnd-{x}", "kind": "ground", "between": ["gs-1", f"sc-{x}"], "rate_bps": 10**8}
-        for x in ground
+        {"name": f"gnd-{x}", "kind": "ground", "between": ["gs-1", f"sc-{x}"], "rate_bps": 10**8} for x in ground
     ]
     links += [
         {"name": f"{a}-{b}", "kind": "crosslink", "between": [f"sc-{a}", f"sc-{b}"], "rate_bps": 2 * 10**8}
@@ -27,8 +24,7 @@ def lab(
             "ground_station": {"name": "gs-1"},
             "gateway": gateway,
             "spacecraft": [
-                {"name": f"sc-{x}", "boards": [{"name": f"{x}{k}"} for k in range(1, n + 1)]}
-                for x, n in layout.items()
+                {"name": f"sc-{x}", "boards": [{"name": f"{x}{k}"} for k in range(1, n + 1)]} for x, n in layout.items()
             ],
             "links": [{**link, "one_way_delay_us": 1000} for link in links],
         }

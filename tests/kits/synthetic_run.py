@@ -136,8 +136,7 @@ def plan_document() -> dict[str, Any]:
         "confidence": 0.9,
         "risk_scale": "ecss",
         "requirements": [
-            {"id": i, "text": t, "method": "T", "level": "system", "fidelity_needed": f}
-            for i, t, f in REQUIREMENTS
+            {"id": i, "text": t, "method": "T", "level": "system", "fidelity_needed": f} for i, t, f in REQUIREMENTS
         ]
         + [
             {
@@ -377,12 +376,8 @@ def _end(
 
 
 def _measurements(writer: Writer, test: str, name: str, t_s: float, verdict: str) -> None:
-    def measured(
-        label: str, value: Any, unit: str = "", limit: str | None = None, ok: bool | None = None
-    ) -> None:
-        writer.event(
-            t_s, "measurement", test=test, name=label, value=value, unit=unit, limit=limit, ok=ok, blame=""
-        )
+    def measured(label: str, value: Any, unit: str = "", limit: str | None = None, ok: bool | None = None) -> None:
+        writer.event(t_s, "measurement", test=test, name=label, value=value, unit=unit, limit=limit, ok=ok, blame="")
 
     if name.startswith("the_bundle_arrives"):
         measured("bytes received", 52_428_800, "B", "= 52,428,800 B", True)
@@ -497,9 +492,7 @@ def _calibration(writer: Writer, link: str, direction: str, delay_us: int, rate_
 
 def _artefacts(writer: Writer) -> None:
     for number, board in enumerate(BOARDS):
-        text = "".join(
-            f"[{n:04d}.{number}62] I> MB1 (version: 1.4.0.4-t234-54845784-e89ea9bc)\r\n" for n in range(60)
-        )
+        text = "".join(f"[{n:04d}.{number}62] I> MB1 (version: 1.4.0.4-t234-54845784-e89ea9bc)\r\n" for n in range(60))
         text += "\x1b[2JJetson UEFI firmware (version 36.4.4)\r\nDebian GNU/Linux 12 orin ttyTCU0\r\n\norin login: "
         path = writer.directory / "artefacts" / f"{board}.console.log"
         path.write_text(text, encoding="utf-8")
@@ -521,16 +514,10 @@ def _png(width: int, height: int) -> bytes:
         return len(body).to_bytes(4, "big") + tag + body + zlib.crc32(tag + body).to_bytes(4, "big")
 
     rows = b"".join(
-        b"\0" + bytes(230 if (x - 30) ** 2 + (y - 20) ** 2 < 150 else 60 for x in range(width))
-        for y in range(height)
+        b"\0" + bytes(230 if (x - 30) ** 2 + (y - 20) ** 2 < 150 else 60 for x in range(width)) for y in range(height)
     )
     header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 if __name__ == "__main__":

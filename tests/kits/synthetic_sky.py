@@ -168,9 +168,7 @@ def _ring_meta(run_id: str) -> dict[str, Any]:
     a_board, a_link = facts["boards"]["a1"], facts["links"]["isl-ab"]
     facts["lab"], facts["gateway"] = "kepler", "k01a"
     facts["boards"] = {
-        f"k{n:02d}{letter}": {**a_board, "spacecraft": f"sc-{n:02d}"}
-        for n in range(1, 11)
-        for letter in "abcd"
+        f"k{n:02d}{letter}": {**a_board, "spacecraft": f"sc-{n:02d}"} for n in range(1, 11) for letter in "abcd"
     }
     facts["links"] = {
         name: {

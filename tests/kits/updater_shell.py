@@ -18,9 +18,7 @@ class FakeShell:
         self.closed = 0
         self.stdin: list[bytes] = []
 
-    def run(
-        self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True
-    ) -> Completed:
+    def run(self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True) -> Completed:
         self.ran.append(tuple(argv))
         self.stdin.append(stdin)
         words = " ".join(argv)

@@ -21,9 +21,7 @@ from tests.kits.command_lines import after_hil, fault_of
 
 ROOT = paths.ROOT
 ROOT_PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
-PAGES = sorted(
-    [*(ROOT / name for name in ROOT_PAGES), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/README.md")]
-)
+PAGES = sorted([*(ROOT / name for name in ROOT_PAGES), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/README.md")])
 READERS_OWN = re.compile(
     r"(lab/(mine|my-lab|rack|first)\.yaml|lab/adapters/skyos\.yaml|testplans/(first|mine|skyos)|reports/out)\b"
 )
@@ -96,9 +94,7 @@ def anchors(page: Path) -> frozenset[str]:
     """Return the anchors of a page's headings, as the site and the usual web views of a repository make them."""
     headings = re.findall(r"^#+ (.+)$", prose(page), re.M)
     texts = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading) for heading in headings)
-    plain = (
-        re.sub(r"[^\w\s-]", "", text.encode("ascii", "ignore").decode()).strip().lower() for text in texts
-    )
+    plain = (re.sub(r"[^\w\s-]", "", text.encode("ascii", "ignore").decode()).strip().lower() for text in texts)
     return frozenset(re.sub(r"[\s-]+", "-", text) for text in plain)
 
 
@@ -205,12 +201,7 @@ def test_the_notice_names_the_network_and_the_scene_by_version() -> None:
 
 
 def test_the_map_of_the_house_has_every_room() -> None:
-    page = (
-        (ROOT / "CONTRIBUTING.md")
-        .read_text("utf-8")
-        .partition("## Map of the house")[2]
-        .partition("Beside it:")[0]
-    )
+    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("## Map of the house")[2].partition("Beside it:")[0]
     rooms = {path.parent.name for path in (ROOT / "hil").glob("*/__init__.py")}
     assert set(re.findall(r"`hil/(\w+)/`", page)) == rooms
     assert set(re.findall(r"`hil/(\w+)/`", (ROOT / "README.md").read_text("utf-8"))) == rooms

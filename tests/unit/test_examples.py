@@ -54,9 +54,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def hil(site: Path | None, *argv: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, **({"PYTHONPATH": str(site)} if site else {})}
-    return subprocess.run(
-        [sys.executable, "-m", "hil.cli", *argv], capture_output=True, text=True, env=environment
-    )
+    return subprocess.run([sys.executable, "-m", "hil.cli", *argv], capture_output=True, text=True, env=environment)
 
 
 def test_a_lab_file_may_name_them_only_where_they_are_installed(site: Path, tmp_path: Path) -> None:

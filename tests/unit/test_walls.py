@@ -70,12 +70,7 @@ def test_no_room_imports_from_a_room_above_it() -> None:
 
 
 def test_the_public_face_is_for_those_outside() -> None:
-    inside = [
-        f"{module}:{line}"
-        for module, path in MODULES.items()
-        for line, name in _imports(path)
-        if name == "hil"
-    ]
+    inside = [f"{module}:{line}" for module, path in MODULES.items() for line, name in _imports(path) if name == "hil"]
     assert not inside, f"import from the room that has it: {inside}"
 
 

@@ -50,9 +50,7 @@ def test_a_github_workflow_has_the_structure_of_one(path: Path) -> None:
         for step in job["steps"]:
             assert ("run" in step) != ("uses" in step), step
             assert re.fullmatch(r"actions/[a-z-]+@v\d+", step.get("uses", "actions/x@v1")), step
-        (upload,) = (
-            step for step in job["steps"] if step.get("uses", "").startswith("actions/upload-artifact")
-        )
+        (upload,) = (step for step in job["steps"] if step.get("uses", "").startswith("actions/upload-artifact"))
         assert upload["if"] == "always()", "what a failed run leaves is what one wants to see"
         assert not re.search(r"[\"':<>|*?\r\n]", upload["with"]["name"])
 
@@ -69,17 +67,11 @@ def test_the_gitlab_pipeline_has_the_structure_of_one() -> None:
 
 @pytest.mark.parametrize("where", ["ci.yml", "campaign.yml", "gitlab.yml"])
 def test_the_commands_of_a_workflow_exist(where: str) -> None:
-    scripts = list(
-        gitlab_scripts() if where == GITLAB.name else github_scripts({p.name: p for p in GITHUB}[where])
-    )
+    scripts = list(gitlab_scripts() if where == GITLAB.name else github_scripts({p.name: p for p in GITHUB}[where]))
     commands = [shlex.split(part) for script in scripts for part in script.replace("\n", " && ").split("&&")]
     commands = [words[2:] if words[:2] == ["sudo", "-E"] else words for words in commands if words]
     makes = [words[1] for words in commands if words[0] == "make"]
-    faults = [
-        fault_of(arguments, complete=True)
-        for words in commands
-        if (arguments := after_hil(words)) is not None
-    ]
+    faults = [fault_of(arguments, complete=True) for words in commands if (arguments := after_hil(words)) is not None]
     assert set(makes) <= TARGETS
     assert faults, "no command of hil"
     assert not any(faults), faults

@@ -33,9 +33,7 @@ class DiskFull:
         """Fill the partition; afterwards remove the file, over a new session. BenchError without free space."""
         board = bench.boards[target]
         with board.shell() as shell:
-            directory = next(
-                d for d in DIRECTORIES if shell.run(["test", "-d", d], check=False).returncode == 0
-            )
+            directory = next(d for d in DIRECTORIES if shell.run(["test", "-d", d], check=False).returncode == 0)
             filler = f"{directory}/disk-full"
             size_mb = int(_free_mb(shell, directory) - values[LEFT_MB.name])
             if size_mb < 1:

@@ -117,9 +117,7 @@ class SshHost:
         """Return how an SSH client gets to it."""
         namespace, address = self.address(via)
         known = Target.of(self.name, self._ssh)
-        return Target(
-            self.name, namespace, address, known.key, known.host_key, known.port, known.user, known.jump
-        )
+        return Target(self.name, namespace, address, known.key, known.host_key, known.port, known.user, known.jump)
 
     def shell(self, via: Via = Via.MANAGEMENT) -> SshShell:
         """Open a new SSH session. BenchError when there is no route, DeviceError when sshd does not answer."""
@@ -139,9 +137,7 @@ class SshHost:
 
     def wait_booted(self, *, deadline_s: float = 30.0) -> Identity:
         """Wait until the machine answers over SSH; DeviceError at the deadline."""
-        return wait_until(
-            self.identity, what=f"board {self.name} to boot", deadline_s=deadline_s, error=DeviceError
-        )
+        return wait_until(self.identity, what=f"board {self.name} to boot", deadline_s=deadline_s, error=DeviceError)
 
     def sensors(self) -> dict[str, float]:
         """BenchError: see :attr:`lacks`."""

@@ -100,9 +100,7 @@ class Machine:
             (directory / name).write_text(text)
             (directory / name).chmod(0o755)
         for name in ("host_key", "key"):
-            subprocess.run(
-                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / name], check=True
-            )
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / name], check=True)
 
     @property
     def is_on(self) -> bool:

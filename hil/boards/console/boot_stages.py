@@ -130,9 +130,7 @@ _BEGIN = re.compile(
 # CSI and two-character escape sequences; bounded, so that a broken one cannot swallow the stream.
 ESCAPE = re.compile(rb"\x1b(?:\[[0-?]{0,24}[ -/]{0,4}[@-~]|[@-Z\\-_])")
 _ESCAPE_BEGUN = re.compile(rb"\x1b(?:\[[0-?]{0,24}[ -/]{0,4})?\Z")
-_NOT_TEXT = bytes(
-    b for b in range(256) if not (0x20 <= b < 0x7F or b in b"\n\t")
-)  # also CR, NUL, all of UTF-8
+_NOT_TEXT = bytes(b for b in range(256) if not (0x20 <= b < 0x7F or b in b"\n\t"))  # also CR, NUL, all of UTF-8
 _LINE_MAX = 4096  # a flood without a line end is cut here
 _OVERLAP = 256  # longer than any match
 _HEADS = 4  # cut-off beginnings remembered

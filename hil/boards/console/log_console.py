@@ -102,9 +102,7 @@ class LogConsole:
                 if not data:
                     return
         except OSError as exc:
-            raise BenchError(
-                f"console {self._url} is gone: {exc.strerror}", remedy="is the bench up?"
-            ) from exc
+            raise BenchError(f"console {self._url} is gone: {exc.strerror}", remedy="is the bench up?") from exc
         finally:
             os.close(terminal)
         raise BenchError(

@@ -275,9 +275,7 @@ class SerialConsole(LogConsole):
             self._writer.open = False
         self._seen.append(Seen(self._file.end, sighting))
         self._sink.emit(
-            ConsoleStage(
-                self.board, sighting.stage.value, tuple(sighting.groups), sighting.bad, sighting.mended
-            )
+            ConsoleStage(self.board, sighting.stage.value, tuple(sighting.groups), sighting.bad, sighting.mended)
         )
 
     def _look_at_terminals(self) -> None:

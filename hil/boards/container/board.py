@@ -121,9 +121,7 @@ class ContainerBoard(LinuxBoard):
 
     fidelity = Fidelity.VIRTUAL
 
-    def __init__(
-        self, spec: ContainerSpec, client: DockerClient, plug: Plug, sink: Sink | None = None
-    ) -> None:
+    def __init__(self, spec: ContainerSpec, client: DockerClient, plug: Plug, sink: Sink | None = None) -> None:
         super().__init__(spec.facts.name, spec.targets, LogConsole(spec.console.url, spec.console.log))
         self.spec = spec
         self.spacecraft = spec.facts.spacecraft
@@ -248,9 +246,7 @@ class ContainerSupervisor:
             self._board._client.api.start(self._board.spec.container)
         pid = int(self._state()["Pid"])
         if not pid:
-            raise BenchError(
-                f"board {self._board.name}: the firmware died at power-on:\n{self._board.console.tail()}"
-            )
+            raise BenchError(f"board {self._board.name}: the firmware died at power-on:\n{self._board.console.tail()}")
         self._plug(pid)
         self._note("on")
 

@@ -24,9 +24,7 @@ name: a1
 driver: container
 module: p3701-0005
 """)
-    driver: Literal["container"] = Field(
-        default="container", description="a virtual board; others: the sections below"
-    )
+    driver: Literal["container"] = Field(default="container", description="a virtual board; others: the sections below")
 
 
 def container(name: str, site: Site, console: ConsoleLine, sink: Sink) -> ContainerBoard:

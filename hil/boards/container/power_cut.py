@@ -48,9 +48,7 @@ def snapshot(image: Path) -> Path:
         if image.stat().st_mtime_ns == before:
             return target
     target.unlink(missing_ok=True)
-    raise BenchError(
-        f"{image} kept changing while the power was cut", remedy="is something else writing to it?"
-    )
+    raise BenchError(f"{image} kept changing while the power was cut", remedy="is something else writing to it?")
 
 
 def crash_file_system(mount_point: Path) -> bool:

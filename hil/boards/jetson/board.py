@@ -291,9 +291,7 @@ class JetsonBootControl:
         """Try ``slot`` first at the next boot, and read that back. DeviceError when it did not take."""
         with self._board.open_shell() as shell:
             self._board.inspect_over(shell)
-            control = NvBootControl(
-                shell, board=self._board.name, timeout_s=self._board.facts.budgets.answer_s
-            )
+            control = NvBootControl(shell, board=self._board.name, timeout_s=self._board.facts.budgets.answer_s)
             control.set_active(slot)
             self.remember(control.state())
 

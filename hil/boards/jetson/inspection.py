@@ -127,7 +127,6 @@ def _confirmed(state: BootState, said: str) -> BootState:
     if said.strip() not in ("0", "1"):
         return state
     first, second = (
-        replace(slot, good=said.strip() == "1") if slot.slot == state.running else slot
-        for slot in state.slots
+        replace(slot, good=said.strip() == "1") if slot.slot == state.running else slot for slot in state.slots
     )
     return replace(state, slots=(first, second))

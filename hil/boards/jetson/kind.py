@@ -53,9 +53,7 @@ budgets: {{boot_s: 240}}
     @model_validator(mode="after")
     def _complete(self) -> Self:
         present = [
-            name
-            for name in ("ssh", "console", "supervisor", "flight", "recovery")
-            if getattr(self, name) is not None
+            name for name in ("ssh", "console", "supervisor", "flight", "recovery") if getattr(self, name) is not None
         ]
         if self.stand_in and present:
             raise ValueError(f"with stand_in the bench fills in {', '.join(present)} itself: leave it out")
@@ -80,9 +78,7 @@ jetson:
     power: {{kind: shelly-gen2, address: 192.0.2.20, outlet: 0}}
 """)
     driver: Literal["jetson"] = Field(description="a real Jetson, or its stand-in")
-    jetson: JetsonSpec = Field(
-        description="ssh, console and supervisor of a real one, or stand_in: container"
-    )
+    jetson: JetsonSpec = Field(description="ssh, console and supervisor of a real one, or stand_in: container")
 
     @property
     def real(self) -> RealBoard | None:
@@ -101,9 +97,7 @@ def _facts(spec: JetsonBoardSpec, site: Site, console: ConsoleLine) -> JetsonFac
     if section.stand_in:
         address, outlet = site.strip
         host_key = site.pki.host_key(spec.name).public_line
-        power = ShellyGen2Spec(
-            kind="shelly-gen2", address=address, outlet=outlet, request_timeout_s=STRIP_TIMEOUT_S
-        )
+        power = ShellyGen2Spec(kind="shelly-gen2", address=address, outlet=outlet, request_timeout_s=STRIP_TIMEOUT_S)
         return facts(
             serial=site.facts["serial"],
             targets={via: Target(spec.name, *way, site.pki.ssh_key, host_key) for via, way in ways},
@@ -120,8 +114,7 @@ def _facts(spec: JetsonBoardSpec, site: Site, console: ConsoleLine) -> JetsonFac
     return facts(
         serial=spec.serial,
         targets={
-            via: replace(log_ins[via], namespace=namespace, address=address)
-            for via, (namespace, address) in ways
+            via: replace(log_ins[via], namespace=namespace, address=address) for via, (namespace, address) in ways
         },
         supervisor=supervisor,
         usb_path=section.recovery.usb_path if section.recovery else "",
@@ -144,9 +137,7 @@ def _equip(spec: JetsonBoardSpec, site: Site, rack: Rack) -> Equipment:
         tty, url = line.board_tty, line.url
     elif section.console:
         url, baudrate = section.console.url, section.console.baudrate
-    port = rack.stack.enter_context(
-        SerialConsole(spec.name, url, rack.directory / "consoles", baudrate=baudrate)
-    )
+    port = rack.stack.enter_context(SerialConsole(spec.name, url, rack.directory / "consoles", baudrate=baudrate))
     console = ConsoleLine(tty, port.url, port.log)
     board = JetsonBoard(_facts(spec, site, console), console=port)
 

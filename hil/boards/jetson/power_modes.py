@@ -82,9 +82,7 @@ def parse_query(text: str) -> str:
     return name
 
 
-def choose_mode(
-    board: Board, wanted: str, *, reboot: bool = False, deadline_s: float | None = None
-) -> Selected:
+def choose_mode(board: Board, wanted: str, *, reboot: bool = False, deadline_s: float | None = None) -> Selected:
     """Switch a board to a mode by name; with ``reboot``, through the reboot that some changes need.
 
     The reboot is proved by the boot id, and the mode read back after it; it may take ``deadline_s``, or what the

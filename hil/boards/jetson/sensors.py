@@ -90,9 +90,7 @@ class Provision:
         """Return where the kernel shuts the board down, degrees C. DeviceError when the zone has no such trip point."""
         limits_c = [trip.temp_c for trip in self.trips if trip.zone == zone and trip.kind == "critical"]
         if not limits_c:
-            raise DeviceError(
-                f"thermal zone {zone} has no critical trip point; zones: {', '.join(self.zones)}"
-            )
+            raise DeviceError(f"thermal zone {zone} has no critical trip point; zones: {', '.join(self.zones)}")
         return min(limits_c)
 
     def passive_c(self, zone: str = "tj") -> tuple[float, ...]:
@@ -208,9 +206,7 @@ class SysfsSensors:
             if (state := _integer(texts.get(f"{directory}/cur_state"))) is not None:
                 cooling[name] = max(cooling.get(name, 0), state)
         counts = {
-            name: value
-            for name, text in _over_current(texts, "event_cnt")
-            if (value := _integer(text)) is not None
+            name: value for name, text in _over_current(texts, "event_cnt") if (value := _integer(text)) is not None
         }
         total, used = _memory_mb(texts.get(MEMORY) or "")
         return Reading(

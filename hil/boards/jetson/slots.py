@@ -53,9 +53,7 @@ class SlotsInfo:
 def parse_slots_info(text: str) -> SlotsInfo:
     """Read ``dump-slots-info``, with or without ``-t rootfs``. DeviceError names what is missing."""
     heads = {(m[1], m[2]): m[3] for m in _HEAD.finditer(text)}
-    rows = {
-        int(m[1]): SlotRow(SLOTS[int(m[1])], int(m[2]) if m[2] else None, m[3]) for m in _ROW.finditer(text)
-    }
+    rows = {int(m[1]): SlotRow(SLOTS[int(m[1])], int(m[2]) if m[2] else None, m[3]) for m in _ROW.finditer(text)}
     for target in ("rootfs", "bootloader"):
         current, active = heads.get(("Current", target)), heads.get(("Active", target))
         if current and active and rows.keys() == {0, 1}:
@@ -112,9 +110,7 @@ class NvBootControl:
                 remedy=exc.remedy,
             ) from exc
         if info.target != target:
-            raise DeviceError(
-                f"{self._board}: asked for the {target} slots, nvbootctrl told of {info.target}"
-            )
+            raise DeviceError(f"{self._board}: asked for the {target} slots, nvbootctrl told of {info.target}")
         return info
 
     def state(self) -> BootState:

@@ -36,9 +36,7 @@ def supervisor_of(
     reset = spec.reset_pin and kind_of(spec.reset_pin).reset
     return PoweredSupervisor(
         board,
-        ConfirmedSwitch(
-            outlet_of(spec.power, here), deadline_s=spec.confirm_within_s, sink=sink, clock=clock
-        ),
+        ConfirmedSwitch(outlet_of(spec.power, here), deadline_s=spec.confirm_within_s, sink=sink, clock=clock),
         recovery=recovery(spec.recovery_pin, here) if recovery else None,
         reset=reset(spec.reset_pin, here) if reset else None,
         min_off_s=spec.min_off_s,

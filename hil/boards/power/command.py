@@ -17,9 +17,7 @@ from hil.errors import BenchError
 from hil.lab.power import OutletSpec, RequestS
 from hil.lab.yamlfile import with_example
 
-Argv = Annotated[
-    tuple[str, ...], Field(min_length=1, strict=False, description="command and arguments, no shell")
-]
+Argv = Annotated[tuple[str, ...], Field(min_length=1, strict=False, description="command and arguments, no shell")]
 
 _log = logging.getLogger(__name__)
 

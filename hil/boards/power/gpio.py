@@ -116,9 +116,7 @@ class GpioPin:
     def _is_ours(self, major: int) -> bool:
         """Tell whether ``gpioinfo`` shows the line in use by ``gpioset``."""
         done = self._run([self._info, *(["-c"] if major >= 2 else []), self._line.chip], timeout_s=PROGRAM_S)
-        return any(
-            re.match(rf"\s*line\s+{self._line.line}:.*\bgpioset\b", row) for row in done.stdout.splitlines()
-        )
+        return any(re.match(rf"\s*line\s+{self._line.line}:.*\bgpioset\b", row) for row in done.stdout.splitlines())
 
     def _release(self, major: int) -> None:
         argv = self._argv(major, active=False)

@@ -144,9 +144,7 @@ class HttpStrip:
             return
         if 300 <= status < 400:
             what = f"redirects to {self.said(answer.headers.get('Location', 'nowhere'))}; not followed"
-            remedy = (
-                "a log-in portal or another device sits at this address: correct the address in the lab file"
-            )
+            remedy = "a log-in portal or another device sits at this address: correct the address in the lab file"
         elif status in (401, 403):
             what = f"refused the log-in (HTTP {status})"
             remedy = "set password in the lab file to env:NAME or file:PATH with the strip's password"

@@ -54,12 +54,8 @@ state_off: [2, 3]
     off_oid: Oid
     off_value: int = Field(description="what is written to off_oid to turn it off")
     state_oid: Oid
-    state_on: tuple[int, ...] = Field(
-        min_length=1, strict=False, description="values of state_oid that mean on"
-    )
-    state_off: tuple[int, ...] = Field(
-        min_length=1, strict=False, description="values of state_oid that mean off"
-    )
+    state_on: tuple[int, ...] = Field(min_length=1, strict=False, description="values of state_oid that mean on")
+    state_off: tuple[int, ...] = Field(min_length=1, strict=False, description="values of state_oid that mean off")
 
 
 def _objects(command: str, state: str = "", **others: object) -> OutletObjects:
@@ -126,9 +122,7 @@ community: env:STRIP_COMMUNITY
     community: Secret | None = Field(default=None, description="versions 1 and 2c: one that may write")
     user: str = Field(default="", description="version 3: security name")
     auth_key: Secret | None = None
-    auth_protocol: Literal["MD5", "SHA", "SHA256"] = Field(
-        default="SHA", description="version 3, with auth_key"
-    )
+    auth_protocol: Literal["MD5", "SHA", "SHA256"] = Field(default="SHA", description="version 3, with auth_key")
     privacy_key: Secret | None = None
     privacy_protocol: Literal["DES", "AES"] = Field(default="AES", description="version 3, with privacy_key")
 
@@ -176,8 +170,7 @@ class SnmpOutlet:
         self._objects = objects
         self._address = split_address(spec.address, 161)
         self._community, self._auth_key, self._privacy_key = (
-            resolve_secret(secret) if secret else ""
-            for secret in (spec.community, spec.auth_key, spec.privacy_key)
+            resolve_secret(secret) if secret else "" for secret in (spec.community, spec.auth_key, spec.privacy_key)
         )
         self._namespace = here.namespace
         self._timeout_s = spec.request_timeout_s
@@ -242,9 +235,7 @@ class SnmpOutlet:
                 engine, self._auth(api), target, api.ContextData(), variable, lookupMib=False
             )
         except (PySnmpError, OSError) as exc:
-            raise BenchError(
-                f"{self.name}: {exc}", remedy="check address and log-in in the lab file"
-            ) from exc
+            raise BenchError(f"{self.name}: {exc}", remedy="check address and log-in in the lab file") from exc
         finally:
             # The socket belongs to this event loop, which ends here.
             LCD.unconfigure(engine)
@@ -252,9 +243,7 @@ class SnmpOutlet:
         if failed:
             if "timeout" in str(failed).lower() or "before" in str(failed).lower():
                 raise self._silent()
-            raise BenchError(
-                f"{self.name}: {failed}", remedy="check user, keys and protocols in the lab file"
-            )
+            raise BenchError(f"{self.name}: {failed}", remedy="check user, keys and protocols in the lab file")
         if int(status):
             raise self._refused(oid, status.prettyPrint())
         try:

@@ -144,9 +144,7 @@ def _through(target: Target, jump: Target, under: paramiko.Transport, timeout_s:
             ) from exc
         raise target.error(f"no answer from sshd at {target.address}: {exc.text}") from exc
     except (paramiko.SSHException, OSError, EOFError) as exc:
-        raise target.error(
-            f"no answer through jump host {jump.address} within {timeout_s:g} s: {exc!r}"
-        ) from exc
+        raise target.error(f"no answer through jump host {jump.address} within {timeout_s:g} s: {exc!r}") from exc
 
 
 def _session(target: Target, sock: socket.socket | paramiko.Channel, timeout_s: float) -> paramiko.Transport:

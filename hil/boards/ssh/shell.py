@@ -41,9 +41,7 @@ class SshShell:
         self._sftp: paramiko.SFTPClient | None = None
         self._sftp_lock = threading.Lock()
 
-    def run(
-        self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True
-    ) -> Completed:
+    def run(self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True) -> Completed:
         """Run one command as root; raises also on a non-zero exit when ``check``, and after ``timeout_s``."""
         command = shlex.join(argv)
         deadline = time.monotonic() + timeout_s

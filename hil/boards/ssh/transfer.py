@@ -72,9 +72,7 @@ def push(
                 progress(there, size)
         if (arrived := _remote_digest(shell, part)) != (sent_digest := file_digest(local)):
             shell.run(["rm", "-f", part])
-            raise DeviceError(
-                f"{part}: arrived as {arrived[:16]}… instead of {sent_digest[:16]}…, and was removed"
-            )
+            raise DeviceError(f"{part}: arrived as {arrived[:16]}… instead of {sent_digest[:16]}…, and was removed")
         shell.run(["mv", "-f", part, target])
 
     connections = _persist(opener, attempt, f"push {local.name}", deadline_s, clock)
@@ -94,9 +92,7 @@ def pull(
     if local.is_dir():
         local /= PurePosixPath(remote).name
     if not local.parent.is_dir():
-        raise ConfigurationError(
-            f"folder {local.parent} does not exist", remedy="make it, or name another one"
-        )
+        raise ConfigurationError(f"folder {local.parent} does not exist", remedy="make it, or name another one")
     part = local.with_name(local.name + SUFFIX)
     size = got = 0
 

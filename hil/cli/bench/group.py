@@ -50,9 +50,7 @@ def up(lab_path: Path, name: str | None, epoch: str | None, wait_s: float | None
     """
     from hil.bench.bench import Bench
 
-    fresh = Bench(
-        lab_path, name=default_name(lab_path) if name is None else name, epoch=epoch, lease_wait_s=wait_s
-    )
+    fresh = Bench(lab_path, name=default_name(lab_path) if name is None else name, epoch=epoch, lease_wait_s=wait_s)
     if epoch:
         from hil.bench.orbit_clock import check_epoch
 
@@ -163,9 +161,7 @@ def watch(name: str | None, every_s: float, once: bool, as_json: bool) -> None:
 
 @bench.command()
 @bench_argument
-@click.option(
-    "--listen", default="127.0.0.1:9435", show_default=True, metavar="HOST:PORT", help="Port 0: a free one."
-)
+@click.option("--listen", default="127.0.0.1:9435", show_default=True, metavar="HOST:PORT", help="Port 0: a free one.")
 @every_option("5s", least_s=SOONEST_S)
 @click.option("--probe", is_flag=True, help="Also time five small packets over every link that is up.")
 def export(name: str | None, listen: str, every_s: float, probe: bool) -> None:

@@ -32,9 +32,7 @@ class Column(Generic[T]):
     right: bool = False
 
 
-def frame(
-    health: Health, *, width: int, height: int | None = None, before: Health | None = None
-) -> RenderableType:
+def frame(health: Health, *, width: int, height: int | None = None, before: Health | None = None) -> RenderableType:
     """Return the frame, ``width`` columns wide and at most ``height`` rows high (None: as high as needed).
 
     ``before`` is the sample before, for the traffic between both.  Boards and links that need attention come first
@@ -182,14 +180,10 @@ def _link_columns(health: Health, before: Health | None) -> list[Column[LinkHeal
         Column("between", 4, lambda x: f"{x.directions['a_to_b'].source} – {x.directions['a_to_b'].target}"),
         Column("state", 0, _link_state),
         Column("phase", 1, _phase),
-        Column(
-            "one way", 2, lambda x: _both(delay(d.delay_s * 1e6) for d in x.directions.values()), right=True
-        ),
+        Column("one way", 2, lambda x: _both(delay(d.delay_s * 1e6) for d in x.directions.values()), right=True),
         Column("rate", 5, lambda x: _both(rate(d.rate_bps) for d in x.directions.values()), right=True),
         Column("now", 3, lambda x: _traffic(x, health, before), right=True),
-        Column(
-            "dropped", 6, lambda x: f"{sum(d.dropped_packets for d in x.directions.values())} pkt", right=True
-        ),
+        Column("dropped", 6, lambda x: f"{sum(d.dropped_packets for d in x.directions.values())} pkt", right=True),
     ]
 
 
@@ -220,9 +214,7 @@ def _traffic(link: LinkHealth, health: Health, before: Health | None) -> Text:
     old = next((each for each in before.links if each.name == link.name), None) if before else None
     if before is None or old is None or (seconds := health.taken_at - before.taken_at) <= 0:
         return Text("-", style="dim")
-    bps = [
-        max(0, d.sent_bytes - old.directions[n].sent_bytes) * 8 / seconds for n, d in link.directions.items()
-    ]
+    bps = [max(0, d.sent_bytes - old.directions[n].sent_bytes) * 8 / seconds for n, d in link.directions.items()]
     return Text(" / ".join(rate(round(float(f"{b:.3g}"))) if b >= 1 else "0" for b in bps))
 
 

@@ -31,9 +31,7 @@ TIMEOUT = duration_option("--timeout", "Time that COMMAND may take.", default="6
 @board_argument
 @BENCH
 @click.option("--log", "mode", flag_value="log", help="Print the log so far, and end.")
-@click.option(
-    "--follow", "mode", flag_value="follow", help="Print the log and go on with new lines, read-only."
-)
+@click.option("--follow", "mode", flag_value="follow", help="Print the log and go on with new lines, read-only.")
 @click.option("--url", "mode", flag_value="url", help="Print the URL for pyserial, and end.")
 @click.option("--stamps", is_flag=True, help="With --log and --follow: the time (UTC) before each line.")
 def console(name: str, bench_name: str | None, mode: str | None, stamps: bool) -> None:
@@ -45,9 +43,7 @@ def console(name: str, bench_name: str | None, mode: str | None, stamps: bool) -
     from hil.cli.board import terminal
 
     if stamps and mode not in ("log", "follow"):
-        raise ConfigurationError(
-            "--stamps is for the log", remedy=f"hil board console {name} --follow --stamps"
-        )
+        raise ConfigurationError("--stamps is for the log", remedy=f"hil board console {name} --follow --stamps")
     with attach(bench_name) as bench:
         serial_console = board_of(bench, name).console
         if mode == "url":

@@ -45,17 +45,13 @@ SYSFS_OPTION = click.option(
     help="Linux_for_Tegra, after apply_binaries.sh.",
 )
 @click.option("--ab", is_flag=True, help="Make two root file systems, A and B; a bench needs both.")
-@click.option(
-    "--size", default="", metavar="8GiB", help="Size of one root file system; needed for --ab on NVMe."
-)
+@click.option("--size", default="", metavar="8GiB", help="Size of one root file system; needed for --ab on NVMe.")
 @click.option(
     "--storage",
     metavar="nvme0n1p1|emmc",
     help="Target of the root file system; default: the module's boot storage.",
 )
-@click.option(
-    "--config", metavar="NAME", help="<NAME>.conf in the tree; default: the module's developer kit."
-)
+@click.option("--config", metavar="NAME", help="<NAME>.conf in the tree; default: the module's developer kit.")
 @click.option("--layout", default="", metavar="XML", help="Partition layout of the storage, below the tree.")
 @LAB_OPTION
 @click.option(

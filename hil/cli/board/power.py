@@ -15,9 +15,7 @@ from hil.errors import ConfigurationError
 if TYPE_CHECKING:
     from hil.boards.protocol import Board
 
-UNTIL_BOOTED = click.option(
-    "--until-booted", is_flag=True, help="After on and reset: return when the OS answers."
-)
+UNTIL_BOOTED = click.option("--until-booted", is_flag=True, help="After on and reset: return when the OS answers.")
 RENAMED = {"--wait": ("--until-booted", None)}
 
 

@@ -31,9 +31,7 @@ if TYPE_CHECKING:
     help="Folder for page and JSON; default: reports/out/qualifications.",
 )
 @JSON_OPTION
-def qualify(
-    bench: Bench, name: str, by: str, only: tuple[str, ...], output: Path | None, as_json: bool
-) -> int:
+def qualify(bench: Bench, name: str, by: str, only: tuple[str, ...], output: Path | None, as_json: bool) -> int:
     """Qualify a board: run the conformance suite on it and write a page to sign, with its identity and its timings.
 
     The board is rebooted and loses its power many times: about 15 boots. An estimate of the time is printed once three

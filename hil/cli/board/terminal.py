@@ -39,9 +39,7 @@ _UNREAD_B = 3000  # of the 4096 that a pseudo-terminal holds
 _NOTED_S = 0.1
 
 
-def interact(
-    url: str, log: Path, stdin: int | None = None, stdout: int | None = None, *, greeting: str = ""
-) -> None:
+def interact(url: str, log: Path, stdin: int | None = None, stdout: int | None = None, *, greeting: str = "") -> None:
     """Connect the terminal to a board's console until Ctrl-] or until the console is gone.
 
     What the board says is read from its log, so any number of people see every byte; what is typed goes to the

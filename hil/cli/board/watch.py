@@ -138,9 +138,7 @@ def _rank(name: str) -> tuple[int, int, str]:
 
 def remarks(sample: SensorSample) -> list[str]:
     """Return what no number says: throttling, over-current, alarms, zones without power."""
-    throttled = (
-        "unknown on this board" if sample.throttled_by is None else ", ".join(sample.throttled_by) or "no"
-    )
+    throttled = "unknown on this board" if sample.throttled_by is None else ", ".join(sample.throttled_by) or "no"
     said = [f"throttled: {throttled}"]
     if sample.over_current and any(sample.over_current.values()):
         events = ", ".join(f"{name}: {count}" for name, count in sample.over_current.items() if count)

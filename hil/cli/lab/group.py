@@ -75,9 +75,7 @@ def validate(files: tuple[Path, ...], as_json: bool) -> int:
 
 def _kinds(loaded: Lab) -> str:
     """Return the number of boards of each kind, such as ``6 container``."""
-    kinds = Counter(
-        "real" if not b.contained else "stand-in" if b.stand_in else b.driver for b in loaded.boards
-    )
+    kinds = Counter("real" if not b.contained else "stand-in" if b.stand_in else b.driver for b in loaded.boards)
     return ", ".join(f"{n} {kind}" for kind, n in kinds.items())
 
 
@@ -137,9 +135,7 @@ def show(file: Path, as_json: bool) -> None:
                 rate(x.rate_bps) + (f" (flight: {rate(x.nominal_rate_bps or 0)})" if x.rate_scaled else "")
             ),
             "loss": lambda x: f"{x.loss_ppm} ppm",
-            "in flight": lambda x: (
-                "" if (us := x.one_way_delay_us) is None else f"{x.rate_bps * us // 8_000_000} B"
-            ),
+            "in flight": lambda x: "" if (us := x.one_way_delay_us) is None else f"{x.rate_bps * us // 8_000_000} B",
             "source": lambda x: x.source,
         },
     )
@@ -160,9 +156,7 @@ Nothing was found that looks like a board. What to plug in:
 @click.option("--hubs", is_flag=True, help="Find also USB hubs that can switch their ports (uhubctl).")
 @click.option("--root", type=click.Path(path_type=Path, file_okay=False), default=Path("/"), hidden=True)
 @JSON_OPTION
-def discover(
-    output: Path | None, force: bool, network: str | None, hubs: bool, root: Path, as_json: bool
-) -> None:
+def discover(output: Path | None, force: bool, network: str | None, hubs: bool, root: Path, as_json: bool) -> None:
     """Find boards that are plugged into this host, and write a first lab file from them.
 
     Serial adapters, Jetsons on USB (in recovery or running), neighbours that look like Jetsons, GPIO chips. It only
@@ -175,9 +169,7 @@ def discover(
     from hil.host.discover.devices import discover as look
 
     if output and output.exists() and not force:
-        raise ConfigurationError(
-            f"{output} is there already", remedy="another name, or --force to overwrite it"
-        )
+        raise ConfigurationError(f"{output} is there already", remedy="another name, or --force to overwrite it")
     findings = look(root, network=network, hubs=hubs)
     if as_json:
         document = asdict(findings)
@@ -238,9 +230,7 @@ def _print_found(findings: Found) -> None:
 
 
 @lab.command()
-@click.argument(
-    "directory", metavar="[DIR]", type=click.Path(path_type=Path, file_okay=False), default=Path()
-)
+@click.argument("directory", metavar="[DIR]", type=click.Path(path_type=Path, file_okay=False), default=Path())
 @JSON_OPTION
 def init(directory: Path, as_json: bool) -> None:
     """Write a repository to start from: a lab file, a plan, first tests, a README.

@@ -108,9 +108,7 @@ class Found:
         return bool(self.consoles or self.modules or self.neighbours)
 
 
-def discover(
-    root: Path = Path("/"), *, network: str | None = None, hubs: bool = False, runner: Runner = run
-) -> Found:
+def discover(root: Path = Path("/"), *, network: str | None = None, hubs: bool = False, runner: Runner = run) -> Found:
     """Look at this host; ``root`` is what stands for its ``/``.
 
     ``network``: only neighbours on that interface; ConfigurationError when there is none of that name.  ``hubs``: ask
@@ -162,10 +160,7 @@ def _serial(root: Path, usb: Mapping[str, UsbDevice]) -> tuple[SerialAdapter, ..
                 console=device is None or device.usb_id != L4T_GADGET,
             )
         )
-    first = {
-        port: min(a.interface or 0 for a in found if a.usb_port == port)
-        for port in {a.usb_port for a in found}
-    }
+    first = {port: min(a.interface or 0 for a in found if a.usb_port == port) for port in {a.usb_port for a in found}}
     return tuple(
         # The first of a debug controller's ports is the module's console, the others are of other processors.
         replace(a, console=(a.interface or 0) == first[a.usb_port]) if a.usb_id == DEBUG_CONTROLLER else a
@@ -199,9 +194,7 @@ def _gpio(root: Path) -> tuple[GpioChip, ...]:
             # The numbers are told by the older interface, where the kernel still has it.
             (old, *_) = [*sorted((places / name).glob("gpio/gpiochip*")), places / name / "none"]
             lines = text_of(old / "ngpio")
-            found.append(
-                GpioChip(name, plain(text_of(old / "label")), int(lines) if lines.isdigit() else None)
-            )
+            found.append(GpioChip(name, plain(text_of(old / "label")), int(lines) if lines.isdigit() else None))
     return tuple(found)
 
 

@@ -36,9 +36,7 @@ class Neighbour:
     why: str  # it looks like one
 
 
-def find_neighbours(
-    root: Path, network: str | None, usb: list[UsbDevice]
-) -> tuple[tuple[Neighbour, ...], int]:
+def find_neighbours(root: Path, network: str | None, usb: list[UsbDevice]) -> tuple[tuple[Neighbour, ...], int]:
     """Return those that look like a Jetson, and how many there are besides."""
     interfaces = names_in(root / "sys/class/net")
     if network is not None and network not in interfaces:
@@ -102,9 +100,7 @@ def _leases(root: Path) -> Iterator[tuple[str, str, str]]:
             fields = line.split()  # expiry, MAC, address, name or *, client
             if len(fields) >= 4 and _int(fields[2]):
                 yield fields[2], fields[1].lower(), fields[3].strip("*")
-    for block in re.finditer(
-        r"^lease (\S+) \{(.*?)^\}", text_of(root / "var/lib/dhcp/dhcpd.leases"), re.M | re.S
-    ):
+    for block in re.finditer(r"^lease (\S+) \{(.*?)^\}", text_of(root / "var/lib/dhcp/dhcpd.leases"), re.M | re.S):
         mac = re.search(r"hardware ethernet ([0-9a-fA-F:]+);", block[2])
         name = re.search(r'client-hostname "([^"]*)"', block[2])
         if mac and _int(block[1]):

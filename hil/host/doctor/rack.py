@@ -153,9 +153,7 @@ def _holders(device: Path, root: Path) -> list[tuple[str, bool]]:
         for descriptor in names_in(place / "fd"):
             with suppress(OSError):
                 if (place / "fd" / descriptor).readlink() == device:
-                    found.append(
-                        (f"{text_of(place / 'comm')} ({pid})", _KEEPER in text_of(place / "cmdline"))
-                    )
+                    found.append((f"{text_of(place / 'comm')} ({pid})", _KEEPER in text_of(place / "cmdline")))
                     break
     return found
 

@@ -85,9 +85,7 @@ def print_page(checks: Sequence[Check], console: Console) -> None:
         if check.status != "ok":
             for label, text in (("why", check.why), ("remedy", check.remedy), ("without", check.without)):
                 if text:
-                    console.print(
-                        Text.assemble(" " * (width + 5), (f"{label}: ", "dim"), text), soft_wrap=True
-                    )
+                    console.print(Text.assemble(" " * (width + 5), (f"{label}: ", "dim"), text), soft_wrap=True)
     console.print()
     style = {0: "bold green", 1: "bold yellow", 2: "bold red"}[exit_code(checks)]
     console.print(Text(verdict(checks), style=style), soft_wrap=True)
@@ -111,9 +109,7 @@ def _check(name: str, ok: bool, found: str, *, remedy: str = "", bad: Status = "
 
 def _basics(f: HostFacts) -> Iterator[Check]:
     yield _check("python", f.python >= MIN_PYTHON, ".".join(map(str, f.python)))
-    yield _check(
-        "python-packages", not f.missing_distributions, _missing(f.missing_distributions, "all there")
-    )
+    yield _check("python-packages", not f.missing_distributions, _missing(f.missing_distributions, "all there"))
     yield _check("root", f.root, "root" if f.root else "not root")
     if not f.apt:
         remedy = "install your distribution's packages that hold the same commands (docs/setup.md)"

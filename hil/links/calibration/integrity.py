@@ -28,9 +28,7 @@ class Delivery:
     error: str = ""  # why no connection could be made
 
 
-def deliver(
-    probes: Sequence[Probe], sizes_b: Mapping[Probe, int], *, deadline_s: float = 5.0
-) -> list[Delivery]:
+def deliver(probes: Sequence[Probe], sizes_b: Mapping[Probe, int], *, deadline_s: float = 5.0) -> list[Delivery]:
     """Send random bytes over TCP along every probe's way, all at once, and compare.
 
     What has not arrived after ``deadline_s`` is not waited for; a connection that cannot be made is told of in

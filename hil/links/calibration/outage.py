@@ -62,16 +62,12 @@ def _group(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
     return rows
 
 
-def run_cycles(
-    box: LinkBox, probes: Sequence[Probe], *, cycles: int, interval_s: float
-) -> dict[str, list[Command]]:
+def run_cycles(box: LinkBox, probes: Sequence[Probe], *, cycles: int, interval_s: float) -> dict[str, list[Command]]:
     """Stream along ``probes`` while their links are cut and restored; the links are up again afterwards."""
     names = sorted({probe.link for probe in probes})
     commands: dict[str, list[Command]] = {name: [] for name in names}
     done = threading.Event()
-    stream = threading.Thread(
-        target=_stream, args=(probes, interval_s, done), name="outage-stream", daemon=True
-    )
+    stream = threading.Thread(target=_stream, args=(probes, interval_s, done), name="outage-stream", daemon=True)
     for probe in probes:
         probe.restart()
     stream.start()

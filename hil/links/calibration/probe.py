@@ -116,9 +116,7 @@ class Probe:
 
     def arrivals(self) -> list[Arrival]:
         """Return what has arrived since the last call, in order of arrival."""
-        offset_ns = clock_offset(
-            time.monotonic_ns, time.time_ns
-        ).offset_ns  # the kernel stamps the time of day
+        offset_ns = clock_offset(time.monotonic_ns, time.time_ns).offset_ns  # the kernel stamps the time of day
         arrived: list[Arrival] = []
         while True:
             try:
@@ -133,9 +131,7 @@ class Probe:
             for _, kind, value in ancillary:
                 if kind == _SO_TIMESTAMPNS:
                     seconds, nanoseconds = _TIMESPEC.unpack(value[: _TIMESPEC.size])
-                    arrived.append(
-                        Arrival(sequence, sent_ns, seconds * 1_000_000_000 + nanoseconds + offset_ns)
-                    )
+                    arrived.append(Arrival(sequence, sent_ns, seconds * 1_000_000_000 + nanoseconds + offset_ns))
 
     def tcp_pair(self) -> tuple[socket.socket, socket.socket]:
         """Connect a TCP pair along the same way, with buffers of 32 MB: (sender, receiver)."""

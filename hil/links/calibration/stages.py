@@ -228,6 +228,5 @@ def _excess_us(box: LinkBox, probe: Probe, arrivals: Sequence[Arrival]) -> list[
     now = box.commanded(*probe.name)
     serialisation_us = packets.SMALL_FRAME_B * 8e6 / now.rate_bps if now.rate_bps else 0.0
     return [
-        a.delay_ns / 1000 - box.commanded(*probe.name, at_ns=a.sent_ns).delay_us - serialisation_us
-        for a in arrivals
+        a.delay_ns / 1000 - box.commanded(*probe.name, at_ns=a.sent_ns).delay_us - serialisation_us for a in arrivals
     ]

@@ -32,9 +32,7 @@ class Cable:
     mtu: int
 
 
-def lay_all(
-    box_namespace: str, wires: Sequence[Wire], profile: Profile, undo: ExitStack
-) -> list[tuple[Cable, Cable]]:
+def lay_all(box_namespace: str, wires: Sequence[Wire], profile: Profile, undo: ExitStack) -> list[tuple[Cable, Cable]]:
     """Lay the cables of all links, to ends a and b of each; ``undo`` removes them."""
     pairs = [
         (
@@ -86,9 +84,7 @@ def remove(box_namespace: str) -> None:
 
 def _ip(namespace: str, *argv: str, script: str = "") -> subprocess.CompletedProcess[str]:
     _log.debug("run ip -n %s %s %.500r", namespace, " ".join(argv), script)
-    return subprocess.run(
-        ["ip", "-n", namespace, *argv], input=script, capture_output=True, text=True, timeout=30
-    )
+    return subprocess.run(["ip", "-n", namespace, *argv], input=script, capture_output=True, text=True, timeout=30)
 
 
 def _prepare(namespace: str, ifname: str, profile: Profile) -> None:

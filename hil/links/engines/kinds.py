@@ -94,14 +94,10 @@ def choose(wanted: str = "") -> EngineChoice:
         if not (lacking := kind.lacking()):
             return EngineChoice(name, kind, ", and ".join(failures) or kind.about)
         failures.append(lacking)
-    raise BenchError(
-        f"no engine can shape links: {', and '.join(failures)}", remedy=kind.remedy if failures else ""
-    )
+    raise BenchError(f"no engine can shape links: {', and '.join(failures)}", remedy=kind.remedy if failures else "")
 
 
 def automatic() -> dict[str, EngineKind]:
     """Return the kinds that are tried without being named, first choice first."""
-    ranked = {
-        name: kind for name, kind in installed.all_of(installed.ENGINES).items() if kind.rank is not None
-    }
+    ranked = {name: kind for name, kind in installed.all_of(installed.ENGINES).items() if kind.rank is not None}
     return dict(sorted(ranked.items(), key=lambda item: item[1].rank))

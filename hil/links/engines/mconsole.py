@@ -34,9 +34,7 @@ def configure(directory: Path, settings: Sequence[str], *, nudge: Callable[[], o
             for setting in settings:
                 _one(sock, f"config {setting}", nudge)
         except OSError as exc:
-            raise BenchError(
-                f"the console of User-Mode Linux failed: {exc}", remedy="run `hil doctor`"
-            ) from exc
+            raise BenchError(f"the console of User-Mode Linux failed: {exc}", remedy="run `hil doctor`") from exc
         finally:
             ours.unlink(missing_ok=True)
 

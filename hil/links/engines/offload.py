@@ -46,9 +46,7 @@ def turn_off(sock: socket.socket, ifname: str, *, udp_only: bool) -> None:
     switch_off(partial(_ethtool, sock, ifname), ifname, udp_only=udp_only)
 
 
-def switch_off(
-    ask: Ioctl, ifname: str, *, udp_only: bool, undo_first: Callable[[bytes], None] | None = None
-) -> None:
+def switch_off(ask: Ioctl, ifname: str, *, udp_only: bool, undo_first: Callable[[bytes], None] | None = None) -> None:
     """Turn features off on the NIC that ``ask`` asks; ``undo_first`` gets the request that turns them on again."""
     names = _feature_names(ask)
     wanted = segmentation_features(names, udp_only=udp_only)
@@ -65,9 +63,7 @@ def switch_off(
     ask(_set(mask | unasked, unasked, blocks))
     _, _, active, _ = _features(ask, blocks)
     if stuck := [name for name in wanted if mask & active & (1 << names.index(name))]:
-        raise BenchError(
-            f"NIC {ifname} keeps {', '.join(stuck)} on", remedy="the link box needs plain packets"
-        )
+        raise BenchError(f"NIC {ifname} keeps {', '.join(stuck)} on", remedy="the link box needs plain packets")
 
 
 def set_up(sock: socket.socket, ifname: str) -> None:

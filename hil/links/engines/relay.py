@@ -84,9 +84,7 @@ def _compiled(name: str, sources: Sequence[Path], flags: Sequence[str]) -> Path:
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         built = Path(scratch) / name
         units = [str(source) for source in sources if source.suffix == ".c"]
-        done = subprocess.run(
-            [compiler, *flags, "-o", str(built), *units], capture_output=True, text=True, timeout=120
-        )
+        done = subprocess.run([compiler, *flags, "-o", str(built), *units], capture_output=True, text=True, timeout=120)
         if done.returncode != 0:
             raise BenchError(
                 f"compiling {name} failed: {done.stderr.strip()[-800:]}",
@@ -103,9 +101,7 @@ class RelayLine:
     bytes arrived until more arrive.  Without it where the other end is an ordinary process.
     """
 
-    def __init__(
-        self, stream: socket.socket | paramiko.Channel, *, name: str, nudge_s: float = math.inf
-    ) -> None:
+    def __init__(self, stream: socket.socket | paramiko.Channel, *, name: str, nudge_s: float = math.inf) -> None:
         self._stream = stream
         self._name = name
         self._nudge_s = nudge_s

@@ -116,9 +116,7 @@ def interfaces(agent: Requester) -> dict[str, int]:
     return {str(nic.get_attr("IFLA_IFNAME")): int(nic["index"]) for nic in nics}
 
 
-def encoded(
-    form: Any, kind: int, flags: int, attributes: Sequence[tuple[str, Any]] = (), /, **fields: int
-) -> bytes:
+def encoded(form: Any, kind: int, flags: int, attributes: Sequence[tuple[str, Any]] = (), /, **fields: int) -> bytes:
     """Compose a message of pyroute2's class ``form``, with these attributes and fields of its header."""
     message = form()
     message.update(fields)

@@ -32,9 +32,7 @@ def big_socket_buffers(
     them back when this process is killed in between.
     """
     with locked(note.with_suffix(".lock"), deadline_s=_DEADLINE_S, what=_OTHER):
-        saved = _restore_note(note, directory) or {
-            name: int((directory / name).read_text()) for name in _NAMES
-        }
+        saved = _restore_note(note, directory) or {name: int((directory / name).read_text()) for name in _NAMES}
         note.write_text(json.dumps(saved))
         try:
             _write(directory, {name: max(value, size_b) for name, value in saved.items()})

@@ -39,9 +39,7 @@ class Shape:
 
     def pack(self, slot: int) -> bytes:
         """Return the payload of a SHAPE frame."""
-        head = SHAPE.pack(
-            slot, self.options_at, *self.latency_at, len(self.down), len(self.up), self.compensation_ns
-        )
+        head = SHAPE.pack(slot, self.options_at, *self.latency_at, len(self.down), len(self.up), self.compensation_ns)
         return head + self.up + self.down
 
 

@@ -81,9 +81,7 @@ class Player:
         with self._box.store.changing() as draft:
             record = draft.record
             if record.schedule is not None:
-                raise ConfigurationError(
-                    "the links follow a schedule already", remedy="close its player first"
-                )
+                raise ConfigurationError("the links follow a schedule already", remedy="close its player first")
             self._links = {name: (record.position(name), record.link(name)) for name in self._source.links}
             if 2 * len(record.links) > SLOTS_MAX:
                 raise ConfigurationError(f"{len(record.links)} links are too many for one link box")
@@ -181,15 +179,11 @@ class Player:
             try:
                 self.step()
             except Exception as exc:
-                self.failure = (
-                    exc if isinstance(exc, HilError) else HarnessError(f"playing the schedule: {exc!r}")
-                )
+                self.failure = exc if isinstance(exc, HilError) else HarnessError(f"playing the schedule: {exc!r}")
                 self._on_error(self.failure)
                 return
 
-    def _begin_at(
-        self, source: Source, from_ns: int, before: Mapping[str, ScheduleRow] | None = None
-    ) -> None:
+    def _begin_at(self, source: Source, from_ns: int, before: Mapping[str, ScheduleRow] | None = None) -> None:
         """Fetch from here on; ``before`` has what the engine does by then."""
         self._source = source
         links = [link for _, link in self._links.values()]
@@ -227,9 +221,7 @@ class Player:
     def _load(self, *, instead_from_ns: int | None = None) -> None:
         """Give the engine the next piece; it takes the place of what it has for ``instead_from_ns`` or later."""
         piece_s = _LEAD_S if self._loaded_ns == self._begun_ns else _PIECE_S  # the first one is there at once
-        upto_ns = max(
-            self._loaded_ns, min(self._now() + round(AHEAD_S * 1e9), self._loaded_ns + round(piece_s * 1e9))
-        )
+        upto_ns = max(self._loaded_ns, min(self._now() + round(AHEAD_S * 1e9), self._loaded_ns + round(piece_s * 1e9)))
         while self._fetched_ns < upto_ns:
             self._fetch()
         piece: list[ScheduleRow] = []
@@ -264,9 +256,7 @@ class Player:
         self._counts.add(applied.late_us, applied.error, applied.held)
         if applied.error and self._counts.errors == 1:
             row_name = f"{row.link} {direction} at {row.at_ns / 1e9:.3f} s"
-            message = (
-                f"the link engine refused the schedule's row for {row_name}: {os.strerror(applied.error)}"
-            )
+            message = f"the link engine refused the schedule's row for {row_name}: {os.strerror(applied.error)}"
             self._on_error(BenchError(message, remedy="see the applied log; bring the bench up again"))
         planned = f"{row.at_ns / 1e9:.6f}"
         state = int(row.up), row.delay_us, row.loss_ppm

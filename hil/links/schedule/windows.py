@@ -130,9 +130,7 @@ class Windows:
         listed = self._list()
         number = listed[-1].number + 1 if listed else 0
         scratch = self.directory / "new"
-        scratch.write_bytes(
-            b"".join(_ROW.pack(r.at_ns, r.delay_us, r.loss_ppm, numbers[r.link], r.up) for r in rows)
-        )
+        scratch.write_bytes(b"".join(_ROW.pack(r.at_ns, r.delay_us, r.loss_ppm, numbers[r.link], r.up) for r in rows))
         scratch.rename(self.directory / f"{number:08d}-{from_ns}-{to_ns}")
         for window in listed:
             if window.to_ns < from_ns - KEPT_S * 1e9:
@@ -168,9 +166,7 @@ class Windows:
                 with suppress(FileNotFoundError):  # a window that another plan took the place of meanwhile
                     return self._between(link, from_ns, to_ns)
                 self._listed = []
-        raise BenchError(
-            f"the schedule at {self.directory} does not keep still", remedy="is the bench going down?"
-        )
+        raise BenchError(f"the schedule at {self.directory} does not keep still", remedy="is the bench going down?")
 
     def _between(self, link: str, from_ns: int, to_ns: int) -> list[ScheduleRow]:
         between: list[ScheduleRow] = []

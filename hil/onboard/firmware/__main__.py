@@ -96,10 +96,7 @@ class Machine:
         if not self.control.slot(probable).bootable:
             probable = other(probable)
         measured = measure(self._slot_image(probable), self.nv / f"measured_{probable.lower()}.json")
-        if (
-            escape_pressed(console, until - time.monotonic())
-            and uefi_shell(console, self.variables) == "reset"
-        ):
+        if escape_pressed(console, until - time.monotonic()) and uefi_shell(console, self.variables) == "reset":
             return "MAINSWRST"
         if self.power_button:
             return "off"
@@ -136,9 +133,7 @@ class Machine:
             for partition, image in handoff.PARTITIONS.items():
                 descriptor, loops[partition] = kernel.attach_loop(self.nv / image)
                 descriptors.append(descriptor)
-            boot = handoff.Boot(
-                slot, *measured, str(uuid.uuid4()), count, reason, loops=loops, facts=self.facts()
-            )
+            boot = handoff.Boot(slot, *measured, str(uuid.uuid4()), count, reason, loops=loops, facts=self.facts())
             watchdog.arm(self.variables.number("WatchdogBootMs") / 1000)
             child = kernel.clone_machine()
             if child == 0:
@@ -199,9 +194,7 @@ class Machine:
             return "MAINSWRST"
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGINT:
             return "off"
-        self.console.say(
-            f"Kernel panic - not syncing: Attempted to kill init! exitcode=0x{status & 0xFFFF:08x}"
-        )
+        self.console.say(f"Kernel panic - not syncing: Attempted to kill init! exitcode=0x{status & 0xFFFF:08x}")
         self.console.say("Rebooting in 0 seconds..")
         return "MAINSWRST"
 

@@ -27,9 +27,7 @@ RESET_SOURCES = {
 class Console:
     """The console on two file descriptors (of the firmware: 0 and 1)."""
 
-    def __init__(
-        self, inward: int = 0, outward: int = 1, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, inward: int = 0, outward: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
         self._in = inward
         self._out = outward
         self._clock = clock

@@ -17,9 +17,7 @@ def main() -> None:
     parser.add_argument("--host", default="0.0.0.0", help="address to listen on (all)")
     parser.add_argument("--port", type=int, default=PORT, help=f"TCP port ({PORT})")
     parser.add_argument("--data", type=Path, default=Path("/data/hil"), help="state directory (/data/hil)")
-    parser.add_argument(
-        "--facts", type=Path, help="directory with all fact files in it, instead of /run and /etc"
-    )
+    parser.add_argument("--facts", type=Path, help="directory with all fact files in it, instead of /run and /etc")
     args = parser.parse_args()
     places = Places.under(args.facts) if args.facts else Places()
     # Nothing needs a farewell: what was acknowledged is on disk. The default action ends the process at once.

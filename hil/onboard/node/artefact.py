@@ -129,9 +129,7 @@ class Artefact:
                 end = self.manifest.chunk_end(self._have)
                 part = data[: end - self._have]
                 if not part:
-                    raise ApiError(
-                        413, f"artefact has only {self.manifest.size} bytes", have_bytes=self._have
-                    )
+                    raise ApiError(413, f"artefact has only {self.manifest.size} bytes", have_bytes=self._have)
                 done = self._write(part)
                 self._received[peer] = self._received.get(peer, 0) + done
                 data = data[done:]

@@ -80,9 +80,7 @@ class Peer:
             self.close()
         return response.status, content
 
-    def json(
-        self, method: str, path: str, document: Any = None, *, timeout_s: float | None = None
-    ) -> dict[str, Any]:
+    def json(self, method: str, path: str, document: Any = None, *, timeout_s: float | None = None) -> dict[str, Any]:
         """Return a JSON answer; ApiError with the peer's own status and sentence when it is not 2xx."""
         body = b"" if document is None else json.dumps(document).encode()
         status, content = self.request(method, path, body, timeout_s=timeout_s)

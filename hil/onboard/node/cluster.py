@@ -223,9 +223,7 @@ class Cluster:
             committed = self.member.state.committed
             if committed is None:
                 return epoch.RENEW_S
-            waiting = (
-                not self.last_error and self.member.claim(self._clock()) is None and self._fit(committed)
-            )
+            waiting = not self.last_error and self.member.claim(self._clock()) is None and self._fit(committed)
             return min(WAITING_S, committed.renew_s) if waiting else committed.renew_s
 
     def renew_once(self) -> bool:
@@ -314,8 +312,6 @@ def _check_document(document: Any, gateway: str | None) -> None:
     params = document.get("params", {})
     lease_s = params.get("lease_s", epoch.LEASE_S) if isinstance(params, dict) else None
     if not isinstance(lease_s, int | float) or not 0.1 <= lease_s <= epoch.LEASE_MAX_S:
-        raise ApiError(
-            400, f"configuration: params.lease_s must be a number from 0.1 to {epoch.LEASE_MAX_S:g}"
-        )
+        raise ApiError(400, f"configuration: params.lease_s must be a number from 0.1 to {epoch.LEASE_MAX_S:g}")
     if gateway is not None and document["gateway"] != gateway:
         raise ApiError(409, f"this board is {gateway}; the configuration's gateway is {document['gateway']}")

@@ -123,9 +123,7 @@ class Lease:
 class Member:
     """A board's side.  All times are seconds of the board's own clock (one that never jumps)."""
 
-    def __init__(
-        self, name: str, incarnation: int, state: MemberState, persist: Callable[[MemberState], None]
-    ) -> None:
+    def __init__(self, name: str, incarnation: int, state: MemberState, persist: Callable[[MemberState], None]) -> None:
         self.name = name
         self.incarnation = incarnation
         self.state = state
@@ -244,9 +242,7 @@ class Grant:
 class Coordinator:
     """The gateway board's side.  All times are seconds of that board's own clock."""
 
-    def __init__(
-        self, state: CoordinatorState, persist: Callable[[CoordinatorState], None], now_s: float
-    ) -> None:
+    def __init__(self, state: CoordinatorState, persist: Callable[[CoordinatorState], None], now_s: float) -> None:
         self.state = state
         self._persist = persist
         self._started_s = now_s

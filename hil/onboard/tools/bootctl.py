@@ -22,9 +22,7 @@ CONFIRMED = Path("/run/slot-confirmed")
 NOTES = Path("/data/rauc.status")
 """RAUC's ``statusfile``: a key file with one group for each slot."""
 GROUPS: dict[Slot, str] = {"A": "[slot.rootfs.0]", "B": "[slot.rootfs.1]"}
-USAGE = (
-    "bootctl: usage: bootctl get-primary | set-primary S | get-state S | set-state S good|bad | get-current"
-)
+USAGE = "bootctl: usage: bootctl get-primary | set-primary S | get-state S | set-state S good|bad | get-current"
 
 
 def _slot(text: str) -> Slot:
@@ -33,9 +31,7 @@ def _slot(text: str) -> Slot:
     return SLOTS[SLOTS.index(text)]
 
 
-def run(
-    argv: Sequence[str], control: BootControl, confirmed: Path = CONFIRMED, notes: Path | None = None
-) -> str:
+def run(argv: Sequence[str], control: BootControl, confirmed: Path = CONFIRMED, notes: Path | None = None) -> str:
     """Carry out one verb; return what to print. ValueError when the verb or slot is unknown."""
     answer = ""
     match list(argv):

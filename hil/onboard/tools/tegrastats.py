@@ -101,9 +101,7 @@ def line(view: Sample, average: Rails, local_time: str) -> str:
     for _ in range(CORES):
         busy = min(1.0, max(0.0, left))
         left -= busy
-        cores.append(
-            f"{round(100 * busy)}%@{CPU_MHZ[1] if busy > 0.3 and not view.throttled else CPU_MHZ[0]}"
-        )
+        cores.append(f"{round(100 * busy)}%@{CPU_MHZ[1] if busy > 0.3 and not view.throttled else CPU_MHZ[0]}")
     gpu_mhz = GPU_MHZ[1] if gpu > 10 and not view.throttled else GPU_MHZ[0]
     z, p = view.zones, view.rails
     return (

@@ -55,9 +55,7 @@ def calibration_section(figures: Iterable[LinkFigure]) -> str:
     return render("calibration_section.html.j2", **_context(latest)) if latest else ""
 
 
-def calibration_page(
-    figures: Iterable[LinkFigure], *, bench: str, facts: Sequence[tuple[str, str]] = ()
-) -> str:
+def calibration_page(figures: Iterable[LinkFigure], *, bench: str, facts: Sequence[tuple[str, str]] = ()) -> str:
     """Return a self-contained page with :func:`calibration_section`, and ``facts`` (name, text) about the bench."""
     latest = latest_figures(figures)
     return render(
@@ -112,9 +110,7 @@ def _delays(figures: Sequence[LinkFigure]) -> Plot | None:
         here = [each for (name, _), each in of.items() if name == link and each.quantiles]
         if not here:
             continue
-        curves = [
-            Curve(_direction(each.direction), [q - each.commanded for q in each.quantiles]) for each in here
-        ]
+        curves = [Curve(_direction(each.direction), [q - each.commanded for q in each.quantiles]) for each in here]
         narrow = here[0].tolerance
         others = (limits.get((link, each.direction)) for each in here)
         wide = max((each.tolerance for each in others if each), default=narrow)

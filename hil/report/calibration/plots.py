@@ -48,9 +48,7 @@ class FigureRow:
     minor: float | None = None  # a second, hollow mark, such as the median beside the 99th percentile
 
 
-def ecdf(
-    curves: Sequence[Curve], *, bands: Sequence[Band] = (), unit: str, title: str, width: float = 344.0
-) -> str:
+def ecdf(curves: Sequence[Curve], *, bands: Sequence[Band] = (), unit: str, title: str, width: float = 344.0) -> str:
     """Return cumulative distributions; the axis is a little longer than the bands, and ends hold what lies beyond."""
     height, left, right, top = 168.0, 34.0, 10.0, 18.0
     bottom = height - 32.0

@@ -37,9 +37,7 @@ class _Timeline(Canvas):
     def visible(self, bar: Bar | Interruption) -> bool:
         return bar.end_s > self.axis.low and bar.start_s < self.axis.high
 
-    def bar(
-        self, bar: Bar, y: float, height: float, css: str, label: str = "", label_css: str = "on"
-    ) -> None:
+    def bar(self, bar: Bar, y: float, height: float, css: str, label: str = "", label_css: str = "on") -> None:
         """Draw one bar at least a hair wide, broken where it stood still, with a label where it fits."""
         if not self.visible(bar):
             return

@@ -102,8 +102,7 @@ def lanes_of(run: RunRecord) -> Lanes:
     """Collect the timeline from the events of a run."""
     end_s = max(run.duration_s, 1.0)
     boards: dict[str, Lane] = {
-        name: Lane(name, str(facts.get("spacecraft", "")))
-        for name, facts in (run.meta.get("boards") or {}).items()
+        name: Lane(name, str(facts.get("spacecraft", ""))) for name, facts in (run.meta.get("boards") or {}).items()
     }
     steps, power, boots = run.of(RolloutStep), run.of(BoardPower), run.of(BoardBooted)
     bench_up_s = max((e.t_s for e in run.of(BenchUp)), default=0.0)

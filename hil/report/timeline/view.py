@@ -64,9 +64,7 @@ def folded(lanes: Lanes) -> dict[str, Any]:
 
 def interruptions(lanes: Lanes) -> list[dict[str, Any]]:
     """Return the transfers that stood still and went on, in words."""
-    first = {
-        lane.name: min((g.start_s for b in lane.bars for g in b.gaps), default=0.0) for lane in lanes.boards
-    }
+    first = {lane.name: min((g.start_s for b in lane.bars for g in b.gaps), default=0.0) for lane in lanes.boards}
     return [
         {"board": lane.name, "step": bar.label, "start_s": gap.start_s, "end_s": gap.end_s, "why": gap.why}
         | {"resumed": ", ".join(f"{offset:,}" for offset in bar.resumed_at), "ended": bar.ended}

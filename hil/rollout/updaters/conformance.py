@@ -57,9 +57,7 @@ class Updater:
     second: BundleFacts  # well signed too, with another image; it need not boot
     bad: Mapping[Bad, BundleFacts]
     upload: str = "/data/conformance.bundle"
-    devices: Mapping[Slot, str] = field(
-        default_factory=lambda: {"A": "/dev/mmcblk0p1", "B": "/dev/mmcblk0p2"}
-    )
+    devices: Mapping[Slot, str] = field(default_factory=lambda: {"A": "/dev/mmcblk0p1", "B": "/dev/mmcblk0p2"})
 
     def opened(self) -> AbstractContextManager[OsAdapter]:
         """An adapter, closed afterwards."""
@@ -163,9 +161,7 @@ class AdapterConformance:
         self._confirm(updater)
         self._roll_back(updater, upload, expect=before.slot)
 
-    def test_a_power_cut_in_mid_install_leaves_the_old_os_and_a_second_try_succeeds(
-        self, updater: Updater
-    ) -> None:
+    def test_a_power_cut_in_mid_install_leaves_the_old_os_and_a_second_try_succeeds(self, updater: Updater) -> None:
         before = running(updater.board)
         target = self._install(updater, updater.second).other.slot
         for slot in (target, before.slot):  # bootable, so that it shows when the updater takes that back
@@ -177,9 +173,7 @@ class AdapterConformance:
 
             def attempt() -> None:
                 with suppress(HilError, OSError, EOFError):  # the power is gone
-                    adapter.install(
-                        updater.upload, sha256=updater.good.sha256, timeout_s=self.install_deadline_s
-                    )
+                    adapter.install(updater.upload, sha256=updater.good.sha256, timeout_s=self.install_deadline_s)
 
             thread = threading.Thread(target=attempt)
             thread.start()
@@ -263,9 +257,7 @@ class AdapterConformance:
         updater.push(wanted)
         with updater.opened() as adapter:
             try:
-                return adapter.install(
-                    updater.upload, sha256=wanted.sha256, timeout_s=self.install_deadline_s
-                )
+                return adapter.install(updater.upload, sha256=wanted.sha256, timeout_s=self.install_deadline_s)
             except (RefusedBundle, InstallFailed) as exc:
                 raise AssertionError(f"a good bundle was not installed: {exc}") from exc
 

@@ -163,9 +163,7 @@ class Install(Strict):
     @model_validator(mode="after")
     def _refusals_are_known(self) -> Install:
         if not self.refused and not self.refused_exit_codes:
-            raise ValueError(
-                "needs refused or refused_exit_codes: how else would a refusal be told from a failure?"
-            )
+            raise ValueError("needs refused or refused_exit_codes: how else would a refusal be told from a failure?")
         if both := sorted({*self.refused_exit_codes} & {code for s in self.steps for code in s.exit_codes}):
             raise ValueError(f"exit code {both[0]} is a success of a step and a refusal")
         return self
@@ -202,9 +200,7 @@ class AdapterFile(Strict):
     schema_: Literal[1] = Field(alias="schema")
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")]
     slots: SlotNames
-    busy: list[Regex] = Field(
-        default_factory=list
-    )  # found in the output of a command that failed: it is asked again
+    busy: list[Regex] = Field(default_factory=list)  # found in the output of a command that failed: it is asked again
     status: Status
     install: Install
     activate: Verb  # the slot that is not running becomes the one to boot next

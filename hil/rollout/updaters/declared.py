@@ -32,9 +32,7 @@ def over_flight(path: Path, *, version: str = "") -> Callable[[Board], DeclaredA
     ``version`` of the bundle is what ``{version}`` stands for.  ConfigurationError when the file is wrong.
     """
     file = load_adapter(path)
-    return lambda member: DeclaredAdapter(
-        file, member.name, lambda: member.shell(Via.FLIGHT), version=version
-    )
+    return lambda member: DeclaredAdapter(file, member.name, lambda: member.shell(Via.FLIGHT), version=version)
 
 
 class DeclaredAdapter:
@@ -134,9 +132,7 @@ class DeclaredAdapter:
             reason = (reasons[-1] if reasons else output).strip()[-400:] or why
             refused = done.returncode in declared.refused_exit_codes
             if refused or any(re.search(pattern, output, re.MULTILINE) for pattern in declared.refused):
-                raise RefusedBundle(
-                    f"{self._board}: {self._file.name} refused the bundle: {reason}", reason=reason
-                )
+                raise RefusedBundle(f"{self._board}: {self._file.name} refused the bundle: {reason}", reason=reason)
             raise InstallFailed(
                 f"{self._board}: {self._file.name} failed to install ({why}): {reason}",
                 last_error=reason,

@@ -10,9 +10,7 @@ import json
 import re
 from typing import Any
 
-_STEP = re.compile(
-    r"""\.(?P<name>\w[\w-]*)|\[(?P<quoted>"[^"]*"|'[^']*')\]|\[(?P<index>\d+)\]|(?P<each>\[\*\]|\.\*)"""
-)
+_STEP = re.compile(r"""\.(?P<name>\w[\w-]*)|\[(?P<quoted>"[^"]*"|'[^']*')\]|\[(?P<index>\d+)\]|(?P<each>\[\*\]|\.\*)""")
 
 Step = str | int | None
 """A name, an index, or None for every element."""

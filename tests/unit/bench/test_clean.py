@@ -152,9 +152,7 @@ def test_mounts_are_found_deepest_first_and_the_engines_and_the_users_own_are_sp
         home / "bench/live/m",
         "/mnt",
     ]
-    info.write_text(
-        "".join(f"1 2 0:3 / {p} rw - ext4 /dev/x rw\n".replace("build", "my\\040build") for p in points)
-    )
+    info.write_text("".join(f"1 2 0:3 / {p} rw - ext4 /dev/x rw\n".replace("build", "my\\040build") for p in points))
     found = [x.name for x in leftovers.mounts({"live"}, info)]
     assert found == [f"{home}/cache/my build/proc", f"{home}/cache/my build"]
     assert mounts_under(Path("/mnt"), mountinfo=info) == [Path("/mnt")]

@@ -52,9 +52,7 @@ def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_real_board_that_may_still_have_power_is_said_when_the_bench_goes_down() -> None:
     with keeper("board b1: power off: strip 7: silent; it may still have power"):
-        with pytest.raises(
-            BenchError, match=r"did not go down as it should: board b1: .* still have power\n"
-        ):
+        with pytest.raises(BenchError, match=r"did not go down as it should: board b1: .* still have power\n"):
             bench.down("b")
         assert not bench_dir("b").exists()
 

@@ -134,9 +134,7 @@ def test_firmware_versions_come_from_the_console_and_cycles_are_timed(suite: Non
     assert 0 <= document["boot_s_median"] <= document["boot_s_max"]
 
 
-def test_checks_can_be_repeated_after_a_repair_and_alone_they_qualify_nothing(
-    suite: None, tmp_path: Path
-) -> None:
+def test_checks_can_be_repeated_after_a_repair_and_alone_they_qualify_nothing(suite: None, tmp_path: Path) -> None:
     found = qualified(tmp_path, ("files COME",))
     assert [check.name for check in found.checks] == ["Files come and go"]
     assert found.outcome == "INCONCLUSIVE" and "only 1 of 2 checks" in found.notes[-1]

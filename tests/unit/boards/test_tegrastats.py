@@ -11,9 +11,7 @@ from hil.boards.tegrastats import Engine, parse
 from hil.errors import DeviceError
 from tests.kits import checkout
 
-SAMPLES = dict(
-    line.split("\t", 1) for line in (checkout.DATA / "tegrastats_samples.txt").read_text().splitlines()
-)
+SAMPLES = dict(line.split("\t", 1) for line in (checkout.DATA / "tegrastats_samples.txt").read_text().splitlines())
 HEAD = "RAM 1/2MB (lfb 7x512kB) CPU [1%@729,off] "
 
 
@@ -119,9 +117,7 @@ def test_the_first_power_figure_counts_the_others_are_averages_and_maxima() -> N
 )
 def test_both_sources_agree_on_what_a_boards_power_is(sample: str, part: str) -> None:
     reading = parse(SAMPLES[sample])
-    assert reading.board_mw == sku_of(part).board_mw(
-        {name: float(mw) for name, mw in reading.rails_mw.items()}
-    )
+    assert reading.board_mw == sku_of(part).board_mw({name: float(mw) for name, mw in reading.rails_mw.items()})
 
 
 def test_a_rail_inside_another_is_not_added() -> None:
@@ -137,15 +133,11 @@ def test_a_torn_core_is_an_error_not_a_core_that_is_off(core: str) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(sorted(SAMPLES)), st.data())
-def test_a_mangled_line_is_read_or_refused_and_never_shows_a_gated_zone(
-    name: str, data: st.DataObject
-) -> None:
+def test_a_mangled_line_is_read_or_refused_and_never_shows_a_gated_zone(name: str, data: st.DataObject) -> None:
     line = SAMPLES[name]
     start = data.draw(st.integers(0, len(line)))
     end = data.draw(st.integers(start, min(len(line), start + 60)))
-    junk = data.draw(
-        st.one_of(st.text(max_size=20), st.just("9" * 5000), st.sampled_from(sorted(SAMPLES.values())))
-    )
+    junk = data.draw(st.one_of(st.text(max_size=20), st.just("9" * 5000), st.sampled_from(sorted(SAMPLES.values()))))
     try:
         reading = parse(line[:start] + junk + line[end:])
     except DeviceError:

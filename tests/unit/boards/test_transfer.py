@@ -31,9 +31,7 @@ class HereShell:
     def alive(self) -> bool:
         return self.connected
 
-    def run(
-        self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True
-    ) -> Completed:
+    def run(self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True) -> Completed:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s)
         if check and done.returncode:
             raise DeviceError(f"{argv[0]} ended with {done.returncode}: {done.stderr}")

@@ -65,9 +65,7 @@ def _interrupted(campaign: Campaign, number: int) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_an_interrupted_campaign_is_torn_down_and_reported(
-    campaign: Campaign, number: signal.Signals
-) -> None:
+def test_an_interrupted_campaign_is_torn_down_and_reported(campaign: Campaign, number: signal.Signals) -> None:
     code, output = _interrupted(campaign, number)
     assert code == 3
     assert "report.html" in output

@@ -96,15 +96,11 @@ def test_a_campaign_has_its_order_its_retry_and_its_verdict_beside(folder: Folde
         ("That fails once", "FAIL"),
         ("After", "PASS"),
     ]
-    outcome.stdout.fnmatch_lines(
-        ["*test_whose_bench_fails_once BENCH RETRY*", "*1 failed, 6 passed, 1 rerun*"]
-    )
+    outcome.stdout.fnmatch_lines(["*test_whose_bench_fails_once BENCH RETRY*", "*1 failed, 6 passed, 1 rerun*"])
 
 
 @pytest.mark.parametrize("arguments", [("--reruns=2",), ("-o", "reruns=2")], ids=["option", "ini"])
-def test_reruns_of_a_failure_are_ignored_and_the_run_says_so(
-    folder: Folder, arguments: tuple[str, ...]
-) -> None:
+def test_reruns_of_a_failure_are_ignored_and_the_run_says_so(folder: Folder, arguments: tuple[str, ...]) -> None:
     pytest.importorskip("pytest_rerunfailures")
     outcome = folder.run("-p", "pytest_rerunfailures", *arguments)
     outcome.stdout.fnmatch_lines(["hil: --reruns has no effect on a campaign:*retry_bench(n)*"])

@@ -34,9 +34,7 @@ def test_a_run_keeps_its_log_and_pytests_own_options_show_the_same(campaign: Cam
     (log,) = campaign.directory().glob("artefacts/harness.log")
     assert "step it, attempt 1" in log.read_text() and "DEBUG   hil.boards: GET /relay/0" in log.read_text()
     assert not list(campaign.directory().glob("harness.log"))
-    assert "GET /relay" not in quiet.stdout.str().replace(
-        body, ""
-    )  # a failure shows no more than was asked for
+    assert "GET /relay" not in quiet.stdout.str().replace(body, "")  # a failure shows no more than was asked for
     shown = campaign.run_apart("--log-cli-level=DEBUG")
     shown.stdout.fnmatch_lines(["*DEBUG*hil.boards*GET /relay/0*"])
 
@@ -61,9 +59,7 @@ def test_the_lab_file_is_copied_and_its_facts_recorded(campaign: Campaign) -> No
     meta = json.loads((campaign.directory() / "run.json").read_text("utf-8"))
     assert (meta["lab"], meta["fidelity"], len(meta["boards"])) == ("virtual", "virtual", 6)
     assert meta["git"]["commit"] and meta["kernel"] and meta["packages"]["pytest"]
-    assert (campaign.directory() / "lab.yaml").read_bytes() == (
-        paths.ROOT / "lab" / "virtual.yaml"
-    ).read_bytes()
+    assert (campaign.directory() / "lab.yaml").read_bytes() == (paths.ROOT / "lab" / "virtual.yaml").read_bytes()
     assert campaign.result["requirements"][1]["close_out"] == "demonstrated (virtual), open"
 
 

@@ -35,10 +35,7 @@ def test_importing_the_plugin_imports_nothing_heavy() -> None:
 
 PLUGIN = {
     "hil.campaign",
-    *(
-        f"hil.campaign.{name}"
-        for name in ("plugin", "options", "fixtures", "fixtures.bench", "fixtures.rollout")
-    ),
+    *(f"hil.campaign.{name}" for name in ("plugin", "options", "fixtures", "fixtures.bench", "fixtures.rollout")),
 }
 """The plugin and the fixtures that come with it; they import nothing else before a test asks for one."""
 

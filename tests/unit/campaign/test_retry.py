@@ -14,14 +14,10 @@ FixtureDef.cached_result (value, key, exception), FixtureDef.finish(request)
 """
 
 
-def test_this_pytest_has_the_private_names_that_a_retry_uses(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
+def test_this_pytest_has_the_private_names_that_a_retry_uses(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     from _pytest import runner
 
-    assert list(inspect.signature(runner.call_and_report).parameters) == ["item", "when", "log", "kwds"], (
-        PRIVATE
-    )
+    assert list(inspect.signature(runner.call_and_report).parameters) == ["item", "when", "log", "kwds"], PRIVATE
     function = request.node
     assert callable(function._initrequest) and function._request and "request" in function.funcargs, PRIVATE
     (definition,) = function._fixtureinfo.name2fixturedefs["tmp_path"]

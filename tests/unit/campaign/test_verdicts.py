@@ -56,8 +56,7 @@ def test_what_a_test_raises_decides_its_verdict_and_the_exit_code(
 
 def test_a_violated_measure_lets_the_test_go_on_and_fail_at_its_end(campaign: Campaign) -> None:
     campaign.write(
-        HEAD
-        + "def test_it(measure):\n    measure('first', 2, 'ms', limit=at_most(1))\n    measure('second', 5)\n"
+        HEAD + "def test_it(measure):\n    measure('first', 2, 'ms', limit=at_most(1))\n    measure('second', 5)\n"
     )
     outcome = campaign.run()
     (test,) = campaign.result["tests"]

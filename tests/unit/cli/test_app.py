@@ -211,9 +211,7 @@ def test_the_log_of_a_power_cut_has_every_step(
     assert all(any(step in line for line in rest) for step in steps), said.err
 
 
-def test_ctrl_c_is_a_clean_message_and_130(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ctrl_c_is_a_clean_message_and_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_raising(KeyboardInterrupt(), monkeypatch) == 130
     assert capsys.readouterr().err.lstrip().startswith("hil: interrupted")
 
@@ -242,9 +240,7 @@ def leaves(group: click.Group = cli, path: tuple[str, ...] = ()) -> dict[tuple[s
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None
-        found |= (
-            leaves(command, (*path, name)) if isinstance(command, click.Group) else {(*path, name): command}
-        )
+        found |= leaves(command, (*path, name)) if isinstance(command, click.Group) else {(*path, name): command}
     return found
 
 
@@ -275,18 +271,12 @@ def examples(words: tuple[str, ...]) -> list[str]:
 
 
 @pytest.mark.parametrize("words", leaves(), ids=" ".join)
-def test_every_help_has_an_example_that_can_be_typed(
-    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_help_has_an_example_that_can_be_typed(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     found = examples(words)
     assert found or leaves()[words].hidden, "no example"
     for line in found:
-        line = re.split(r"  +|[|;>]|&&", line.partition(" -- ")[0])[
-            0
-        ]  # what it is for stands behind two spaces
-        arguments = shlex.split(line)[1 + len(words) :] + (
-            ["--", "true"] if " -- " in " ".join(found) else []
-        )
+        line = re.split(r"  +|[|;>]|&&", line.partition(" -- ")[0])[0]  # what it is for stands behind two spaces
+        arguments = shlex.split(line)[1 + len(words) :] + (["--", "true"] if " -- " in " ".join(found) else [])
         command = leaves()[words]
         for parameter in command.params:
             if isinstance(parameter.type, click.Path):
@@ -305,9 +295,7 @@ BANNED = {
     "everything", "all", "every", "this", "these", "that", "links", "runs", "boards", "versions", "power",
 }  # fmt: skip
 """No help begins with these words, but with a verb: Show, List, Take."""
-RIDDLES = re.compile(
-    r"\b(whatever|whoever|somebody|nobody|what became of|how it feels|tells?|told)\b", re.IGNORECASE
-)
+RIDDLES = re.compile(r"\b(whatever|whoever|somebody|nobody|what became of|how it feels|tells?|told)\b", re.IGNORECASE)
 
 
 @pytest.mark.parametrize("words", [*leaves(), *((name,) for name in COMMANDS)], ids=" ".join)
@@ -444,9 +432,7 @@ def empty_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    "argv", [["board", "list"], ["link", "show"], ["link", "cut", "x"], ["bench", "down"]]
-)
+@pytest.mark.parametrize("argv", [["board", "list"], ["link", "show"], ["link", "cut", "x"], ["bench", "down"]])
 def test_commands_that_need_a_bench_say_how_to_bring_one_up(
     empty_host: Path, argv: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -455,9 +441,7 @@ def test_commands_that_need_a_bench_say_how_to_bring_one_up(
     assert "no bench is up" in said and "hil bench up" in said
 
 
-def test_several_benches_that_are_up_must_be_told_apart(
-    empty_host: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_several_benches_that_are_up_must_be_told_apart(empty_host: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from hil.bench.state import hold
 
     for name in ("one", "two"):
@@ -468,21 +452,15 @@ def test_several_benches_that_are_up_must_be_told_apart(
     assert "one, two" in said and "--bench NAME" in said
 
 
-def test_bench_status_of_nothing_is_an_empty_list(
-    empty_host: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bench_status_of_nothing_is_an_empty_list(empty_host: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", "status", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
 
 
-def test_a_bench_that_lost_its_keeper_is_called_lost(
-    empty_host: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bench_that_lost_its_keeper_is_called_lost(empty_host: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from hil.bench.state import BenchState, write_state
 
-    write_state(
-        BenchState(name="old", lab_path="lab/virtual.yaml", keeper_pid=2**22 - 3, status="up", tied=False)
-    )
+    write_state(BenchState(name="old", lab_path="lab/virtual.yaml", keeper_pid=2**22 - 3, status="up", tied=False))
     assert run(["bench", "status"]) == 3
     said = capsys.readouterr()
     assert "lost" in said.out and "hil clean" in said.err
@@ -522,9 +500,7 @@ def test_the_doctors_exit_code_is_the_commands(
     from hil.core.check import Check
     from hil.host.doctor import this_host as doctor
 
-    monkeypatch.setattr(
-        doctor, "diagnose", lambda: [Check("root", "fail", "not root", "why", "remedy", "rest")]
-    )
+    monkeypatch.setattr(doctor, "diagnose", lambda: [Check("root", "fail", "not root", "why", "remedy", "rest")])
     assert run(["doctor", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["checks"][0]["id"] == "root"
 

@@ -53,9 +53,7 @@ def test_names_are_those_of_benches_that_are_up(two_benches: None) -> None:
     assert completed("link", "calibrate", "ground", "i") == ["isl-ab"]
 
 
-def test_names_are_those_of_the_bench_that_is_meant(
-    two_benches: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_names_are_those_of_the_bench_that_is_meant(two_benches: None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert completed("board", "console", "--bench", "left", "") == []
     assert completed("board", "console", "--bench", "six", "b") == ["b1"]
     monkeypatch.setenv("HIL_BENCH", "left")
@@ -108,16 +106,12 @@ def test_nothing_that_costs_is_imported_for_a_tab(two_benches: None, words: str)
     )
     cword = str(len(words.split(" ")) - 1)
     environment = {**os.environ, "_HIL_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": cword}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, cwd=paths.ROOT, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=paths.ROOT, capture_output=True, text=True)
     assert done.stderr.strip() == "[]", done.stderr
     assert done.stdout.strip()
 
 
-def test_runs_leases_modes_and_spacecraft_are_completed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_leases_modes_and_spacecraft_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HIL_REPORTS", str(tmp_path / "out"))
     monkeypatch.setenv("HIL_LEASES", str(tmp_path / "leases.db"))
     monkeypatch.delenv("HIL_LEASE", raising=False)

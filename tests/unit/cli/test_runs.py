@@ -27,9 +27,7 @@ def test_the_figures_of_every_link_are_listed(runs: Path) -> None:
     shown = CliRunner().invoke(cli, ["runs", "show"], env={"COLUMNS": "160"})
     assert shown.exit_code == 0, shown.output
     (p50,) = [
-        line
-        for line in shown.output.splitlines()
-        if "isl-ab" in line and "a_to_b" in line and "delay_p50" in line
+        line for line in shown.output.splitlines() if "isl-ab" in line and "a_to_b" in line and "delay_p50" in line
     ]
     assert "within 150 us of 14,386 us" in p50
     assert p50.rstrip().endswith("ok")

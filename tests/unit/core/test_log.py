@@ -48,9 +48,7 @@ def test_an_unknown_level_is_a_configuration_error(text: str) -> None:
 def test_hostile_text_becomes_one_bounded_line_without_control_characters() -> None:
     shown = printable("\x1b]52;c;ZXZpbA==\x07a\nb\u202ec" + "x" * 5000, limit=100)
     assert shown.isprintable() and len(shown) < 150 and shown.endswith("more characters)")
-    record = logging.LogRecord(
-        "hil.boards", logging.INFO, "", 0, "board said %s", ("\x1b[2J\r\nhil: error",), None
-    )
+    record = logging.LogRecord("hil.boards", logging.INFO, "", 0, "board said %s", ("\x1b[2J\r\nhil: error",), None)
     line = LineFormatter().format(record)
     assert line.isprintable() and line.endswith("hil: error")
 

@@ -90,9 +90,7 @@ def test_a_namespace_that_is_gone_is_an_error_that_asks_for_the_bench(namespaces
 
 
 def test_what_cannot_be_entered_is_an_error_and_leaves_no_open_file(namespaces: Path) -> None:
-    (
-        namespaces / "hil.x"
-    ).touch()  # a plain file: setns(2) refuses it, as it refuses a namespace to a plain user
+    (namespaces / "hil.x").touch()  # a plain file: setns(2) refuses it, as it refuses a namespace to a plain user
     before = open_files()
     with pytest.raises(BenchError, match=r"cannot enter network namespace hil\.x"), netns.inside("hil.x"):
         pytest.fail("entered")
@@ -124,9 +122,7 @@ def test_a_udp_socket_keeps_to_its_nic_and_address() -> None:
 
 
 @pytest.mark.parametrize(("address", "device"), [("127.0.0.1", "no-such-nic"), ("192.0.2.1", "lo")])
-def test_a_udp_socket_without_its_nic_or_address_is_an_error_and_leaves_no_open_file(
-    address: str, device: str
-) -> None:
+def test_a_udp_socket_without_its_nic_or_address_is_an_error_and_leaves_no_open_file(address: str, device: str) -> None:
     before = open_files()
     with pytest.raises(BenchError, match=f"no UDP socket on {address} \\({device} in"):
         netns.udp(netns.HOST, address, device=device)

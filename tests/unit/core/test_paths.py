@@ -24,9 +24,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return site
 
 
-def test_a_name_is_the_shipped_lab_or_plan_and_a_path_wins(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_is_the_shipped_lab_or_plan_and_a_path_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert paths.lab_file("virtual") == paths.ROOT / "lab/virtual.yaml"
     assert paths.plan_folder("six_gpu") == paths.ROOT / "testplans/six_gpu"
@@ -36,9 +34,7 @@ def test_a_name_is_the_shipped_lab_or_plan_and_a_path_wins(
     assert paths.plan_folder("six_gpu") == Path("six_gpu")
 
 
-def test_a_wheel_finds_what_it_brought(
-    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wheel_finds_what_it_brought(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert paths.plan_folder("six_gpu") == installed / "hil/shipped/testplans/six_gpu"
     assert paths.checkout() is None
@@ -51,9 +47,7 @@ def test_runs_of_an_installed_package_go_to_the_working_directory(
     assert paths.reports_out() == tmp_path / "reports/out"
 
 
-def test_runs_go_to_the_checkout_for_one_who_works_in_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_go_to_the_checkout_for_one_who_works_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HIL_REPORTS", raising=False)
     monkeypatch.chdir(paths.ROOT / "docs")
     assert paths.reports_out() == paths.ROOT / "reports/out"

@@ -45,9 +45,7 @@ def test_something_else_is_not_taken_for_a_process() -> None:
 
 
 def test_ending_a_process_that_ignores_sigterm_takes_sigkill_and_returns_when_it_is_gone() -> None:
-    code = (
-        "import signal, sys, time; signal.signal(15, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
-    )
+    code = "import signal, sys, time; signal.signal(15, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
         assert child.stdout and child.stdout.readline() == b"on\n"
         who = identify(child.pid)

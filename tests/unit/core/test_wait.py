@@ -43,9 +43,7 @@ def test_the_deadline_names_what_was_waited_for_and_the_last_error() -> None:
 
     clock = FakeClock()
     with pytest.raises(DeviceError, match=r"waited 3 s for board a1 to answer .*nobody there") as caught:
-        wait_until(
-            poll, what="board a1 to answer", deadline_s=3, error=DeviceError, remedy="power it", clock=clock
-        )
+        wait_until(poll, what="board a1 to answer", deadline_s=3, error=DeviceError, remedy="power it", clock=clock)
     assert 3 <= clock.now < 3.2
     assert caught.value.__cause__ is refused and caught.value.remedy == "power it"
 

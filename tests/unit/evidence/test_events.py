@@ -144,9 +144,7 @@ def test_the_link_figures_of_an_earlier_version_are_measurements_with_limits_and
 ) -> None:
     result, _ = finish_run(old_run(tmp_path), None)
     test = next(t for t in result["tests"] if t["step"] == "calibration")
-    p50 = next(
-        m for m in test["measurements"] if m["name"] == "delay_p50" and m["dimensions"]["link"] == "isl-ab"
-    )
+    p50 = next(m for m in test["measurements"] if m["name"] == "delay_p50" and m["dimensions"]["link"] == "isl-ab")
     assert p50["dimensions"] == {"link": "isl-ab", "direction": "a_to_b"}
     assert (p50["unit"], p50["limit"], p50["ok"]) == ("us", "within 150 us of 14,386 us", True)
     junit = (tmp_path / "20261129T012430Z-six-gpu-801e" / "junit.xml").read_text("utf-8")

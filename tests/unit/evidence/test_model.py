@@ -58,16 +58,12 @@ def test_a_limit_prints_itself(limit: Limit, unit: str, text: str) -> None:
         (one_of(["A", "B"]), ["A"], ["C"]),
     ],
 )
-def test_a_limit_holds_up_to_its_bound_and_not_beyond(
-    limit: Limit, good: list[float], bad: list[float]
-) -> None:
+def test_a_limit_holds_up_to_its_bound_and_not_beyond(limit: Limit, good: list[float], bad: list[float]) -> None:
     assert [limit.holds(v) for v in good] == [True] * len(good)
     assert [limit.holds(v) for v in bad] == [False] * len(bad)
 
 
-@pytest.mark.parametrize(
-    "limit", [at_most(5), at_least(-5), between(-5, 5), within(9, of=0), within_percent(50, of=3)]
-)
+@pytest.mark.parametrize("limit", [at_most(5), at_least(-5), between(-5, 5), within(9, of=0), within_percent(50, of=3)])
 def test_nothing_nan_truths_and_words_never_satisfy_a_limit_on_numbers(limit: Limit) -> None:
     assert not any(limit.holds(value) for value in (None, math.nan, True, "1"))
 
@@ -88,9 +84,7 @@ def test_values_are_printed_for_people() -> None:
     assert printed == ["52,428,800 B", "0.000123457 B", "1,234,567.8 B", "yes B", "nothing B", "x B"]
 
 
-def measured(
-    name: str, value: Any, unit: str = "", limit: Limit | None = None, **options: Any
-) -> Measurement:
+def measured(name: str, value: Any, unit: str = "", limit: Limit | None = None, **options: Any) -> Measurement:
     with TemporaryDirectory() as folder, Recorder.create(Path(folder) / "run", {}) as recorder:
         return recorder.measure(name, value, unit, limit=limit, **options)
 

@@ -100,9 +100,7 @@ for count in range(10**9):
 
 def test_every_complete_line_survives_sigkill(tmp_path: Path) -> None:
     directory = tmp_path / "run-1"
-    with subprocess.Popen(
-        [sys.executable, "-c", KILLED_WRITER, str(directory)], stdout=subprocess.PIPE
-    ) as writer:
+    with subprocess.Popen([sys.executable, "-c", KILLED_WRITER, str(directory)], stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == b"ready\n"
         writer.send_signal(signal.SIGKILL)
@@ -114,9 +112,7 @@ def test_every_complete_line_survives_sigkill(tmp_path: Path) -> None:
 
 def test_a_torn_last_line_is_counted_and_does_not_spoil_what_is_appended(tmp_path: Path) -> None:
     Recorder.create(tmp_path / "run-1", {}).close()
-    (tmp_path / "run-1" / "evidence.jsonl").write_text(
-        '{"t_utc":"x","mono_s":1,"kind":"a"}\n{"t_utc":"2026', "utf-8"
-    )
+    (tmp_path / "run-1" / "evidence.jsonl").write_text('{"t_utc":"x","mono_s":1,"kind":"a"}\n{"t_utc":"2026', "utf-8")
     with Recorder.attach(tmp_path / "run-1") as recorder:
         recorder.emit(LinkCut("b"))
     run = RunRecord.load(tmp_path / "run-1")

@@ -36,9 +36,7 @@ def test_the_lower_bound_is_clopper_and_pearsons(passes: int, runs: int, bound: 
         (0.999, 0.90, 2302), (0.999, 0.99, 4603),
     ],
 )  # fmt: skip
-def test_the_success_run_needs_the_tabulated_number_of_runs(
-    reliability: float, confidence: float, needed: int
-) -> None:
+def test_the_success_run_needs_the_tabulated_number_of_runs(reliability: float, confidence: float, needed: int) -> None:
     assert runs_for(reliability, confidence) == needed
 
 

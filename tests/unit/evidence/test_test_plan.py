@@ -146,9 +146,7 @@ def test_a_probability_falls_into_the_lowest_level_that_contains_it() -> None:
     assert [named_scale("gsfc").level_for(p) for p in (0.001, 0.02, 0.1, 0.2, 0.5, 0.9)] == [1, 1, 2, 3, 4, 5]
 
 
-@pytest.mark.parametrize(
-    "path", sorted((paths.ROOT / "testplans").glob("*/plan.yaml")), ids=lambda p: p.parent.name
-)
+@pytest.mark.parametrize("path", sorted((paths.ROOT / "testplans").glob("*/plan.yaml")), ids=lambda p: p.parent.name)
 def test_every_plan_of_this_checkout_is_valid(path: Path) -> None:
     assert load_plan(path).requirements
 

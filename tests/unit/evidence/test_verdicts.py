@@ -52,9 +52,7 @@ def _outcome(number: int, verdict: Verdict, *requirements: str, message: str = "
     )
 
 
-def _judge(
-    *outcomes: TestOutcome, plan: Plan | None = None, fidelity: str = "virtual", **more: Any
-) -> CampaignVerdict:
+def _judge(*outcomes: TestOutcome, plan: Plan | None = None, fidelity: str = "virtual", **more: Any) -> CampaignVerdict:
     return judge(plan or _plan(), outcomes, fidelity=fidelity, day=DAY, **more)
 
 
@@ -92,9 +90,7 @@ def test_inconclusive_is_neither_pass_nor_fail() -> None:
 
 
 def test_a_failure_outweighs_what_could_not_be_judged() -> None:
-    result = _judge(
-        _outcome(1, Verdict.INCONCLUSIVE, "DEM-1"), _outcome(2, Verdict.FAIL, "DEM-2", message="dead")
-    )
+    result = _judge(_outcome(1, Verdict.INCONCLUSIVE, "DEM-1"), _outcome(2, Verdict.FAIL, "DEM-2", message="dead"))
     assert (result.verdict, result.reason) == (Verdict.FAIL, "1 of 2 tests failed. Step 2 (dead).")
 
 

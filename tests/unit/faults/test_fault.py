@@ -109,9 +109,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_touched(
     assert not bench.links.cut_now and not bench.boards["a1"].calls
 
 
-def test_a_fault_from_outside_is_an_object_with_four_members(
-    bench: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fault_from_outside_is_an_object_with_four_members(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     class Dust:
         description = "covers a terminal with dust"
         parameters: Sequence[Parameter] = (Parameter("grams", 1.0, 0.0, 10.0, "how much"),)

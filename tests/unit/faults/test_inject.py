@@ -42,9 +42,7 @@ def test_what_the_action_raised_after_the_fault_is_handed_over() -> None:
         counter.run()
         raise DeviceError("power is gone")
 
-    struck = strike(
-        action, counter.struck.set, progress=lambda: counter.count, threshold=1, what="x", sink=ListSink()
-    )
+    struck = strike(action, counter.struck.set, progress=lambda: counter.count, threshold=1, what="x", sink=ListSink())
     assert struck.result is None
     with pytest.raises(DeviceError, match="power is gone"):
         struck.unwrap()

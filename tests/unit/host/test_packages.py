@@ -102,9 +102,7 @@ def test_nothing_is_run_when_nothing_is_missing(guard: ServiceGuard) -> None:
 
 def test_missing_packages_are_installed_without_recommends_removals_or_questions(guard: ServiceGuard) -> None:
     shelf = Shelf(SQUASHFS)
-    assert install(runner=shelf.runner, is_root=True, find_missing=shelf.missing, guard=guard) == [
-        "squashfs-tools"
-    ]
+    assert install(runner=shelf.runner, is_root=True, find_missing=shelf.missing, guard=guard) == ["squashfs-tools"]
     (call,) = [c for c in shelf.runner.calls if c[:2] == ("apt-get", "install") and "--simulate" not in c]
     assert {"-y", "--no-install-recommends", "--no-remove"} <= set(call)
     assert shelf.runner.envs[shelf.runner.calls.index(call)]["DEBIAN_FRONTEND"] == "noninteractive"

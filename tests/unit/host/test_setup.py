@@ -148,9 +148,7 @@ def test_a_torn_stamp_counts_as_none(home: Path) -> None:
 def test_a_host_that_cannot_run_the_lab_is_told_before_anything_is_installed(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bad = Check(
-        "cgroups", "fail", "none mounted", "Docker limits boards with them", "mount them", "unit tests"
-    )
+    bad = Check("cgroups", "fail", "none mounted", "Docker limits boards with them", "mount them", "unit tests")
     mendable = Check("host-packages", "fail", "missing: rauc", "images", "`hil setup`")
     monkeypatch.setattr(doctor, "diagnose", lambda: [bad, mendable])
     monkeypatch.setattr(packages, "missing", lambda: [PACKAGES[0]])

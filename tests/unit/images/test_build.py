@@ -177,9 +177,7 @@ def test_the_release_signature_verifies_as_a_board_does_it_and_a_foreign_one_doe
     monkeypatch.setattr(bundles, "ensure_pki", lambda: foreign)
     foreign.directory.mkdir()
     for name in ("cert", "key"):
-        (foreign.directory / f"release.{name}.pem").write_bytes(
-            (pki.directory / f"foreign.{name}.pem").read_bytes()
-        )
+        (foreign.directory / f"release.{name}.pem").write_bytes((pki.directory / f"foreign.{name}.pem").read_bytes())
     bundles.sign_artefact(artefact)
     assert not verified()
 

@@ -71,9 +71,7 @@ def test_budgets_of_a_real_board_are_minutes_unless_said_otherwise(tmp_path: Pat
         ),
     ],
 )
-def test_a_wrong_section_is_told_what_is_wrong_with_its_line(
-    tmp_path: Path, old: str, new: str, words: str
-) -> None:
+def test_a_wrong_section_is_told_what_is_wrong_with_its_line(tmp_path: Path, old: str, new: str, words: str) -> None:
     message = refused(tmp_path, old, new)
     assert words in message
     assert "lab.yaml:" in message

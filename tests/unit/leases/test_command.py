@@ -21,9 +21,7 @@ from tests.kits.lease_store import A1, A2, in_thread
 
 def test_the_command_takes_lists_refuses_and_frees(capsys: pytest.CaptureFixture[str]) -> None:
     lab = str(paths.ROOT / "lab/virtual.yaml")
-    assert (
-        run(["lease", "take", "--lab", lab, "a1", "a2", "--for", "new fan", "--ttl", "1h30m", "--json"]) == 0
-    )
+    assert run(["lease", "take", "--lab", lab, "a1", "a2", "--for", "new fan", "--ttl", "1h30m", "--json"]) == 0
     taken = json.loads(capsys.readouterr().out)
     assert taken["boards"] == ["virtual/a1", "virtual/a2"] and 5300 < taken["left_s"] <= 5400
     assert run(["lease", "list", "--json"]) == 0

@@ -192,9 +192,7 @@ def test_waiting_for_free_boards_takes_nothing(leases: Leases) -> None:
 def test_a_thread_renews_the_lease_while_it_is_held(leases: Leases) -> None:
     with leases.take([A1], purpose="x", ttl_s=6) as lease:
         (first,) = leases.list()
-        wait_until(
-            lambda: leases.list()[0].renewals > first.renewals, what="a renewal", deadline_s=30, every_s=0.2
-        )
+        wait_until(lambda: leases.list()[0].renewals > first.renewals, what="a renewal", deadline_s=30, every_s=0.2)
         lease.check()
 
 
@@ -211,9 +209,7 @@ def test_a_holder_notices_that_its_lease_was_freed_by_force(leases: Leases) -> N
             lease.check()
 
 
-def test_a_forked_child_does_not_free_its_parents_lease(
-    leases: Leases, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_forked_child_does_not_free_its_parents_lease(leases: Leases, monkeypatch: pytest.MonkeyPatch) -> None:
     with leases.take([A1], purpose="x") as lease:
         me = os.getpid()
         with monkeypatch.context() as child:
@@ -284,13 +280,10 @@ def test_another_file_is_not_taken_for_a_lease_store(tmp_path: Path) -> None:
         Leases(path).list()
 
 
-def test_a_store_on_a_disk_that_machines_share_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_on_a_disk_that_machines_share_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mounts = tmp_path / "mountinfo"
     mounts.write_text(
-        "21 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
-        f"22 21 0:40 / {tmp_path} rw,relatime shared:1 - nfs4 server:/export rw\n"
+        f"21 1 8:1 / / rw - ext4 /dev/sda1 rw\n22 21 0:40 / {tmp_path} rw,relatime shared:1 - nfs4 server:/export rw\n"
     )
     assert filesystem_of(tmp_path / "sub", mounts) == "nfs4"
     assert filesystem_of(Path("/etc"), mounts) == "ext4"

@@ -115,9 +115,7 @@ def test_a_lease_of_another_host_is_over_a_term_after_it_was_first_seen_unless_r
 ) -> None:
     store = tmp_path / "leases.db"
     there = FakeClock(50.0)
-    lease = elsewhere(store, there, host="other", machine="m2", boot="boot-9").take(
-        [A1], purpose="x", ttl_s=100
-    )
+    lease = elsewhere(store, there, host="other", machine="m2", boot="boot-9").take([A1], purpose="x", ttl_s=100)
     clock = FakeClock(7.0)
     us = elsewhere(store, clock)
     assert us.list()

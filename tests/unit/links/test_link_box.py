@@ -58,9 +58,7 @@ def test_directions_are_independent(box: LinkBox) -> None:
     assert crosslink.b_to_a.kernel == replace(CROSS, delay_us=7_000)
 
 
-def test_a_cut_loses_everything_and_a_restore_brings_back_what_was_commanded(
-    box: LinkBox, sink: ListSink
-) -> None:
+def test_a_cut_loses_everything_and_a_restore_brings_back_what_was_commanded(box: LinkBox, sink: ListSink) -> None:
     box.set("crosslink", a_to_b=BURSTS)
     box.cut("crosslink")
     _, cut = box.show()
@@ -124,9 +122,7 @@ def test_the_mtu_cannot_change_while_the_bench_is_up(box: LinkBox) -> None:
         box.set("crosslink", a_to_b=replace(CROSS, mtu=9000))
 
 
-def test_what_the_kernel_refuses_is_a_bench_error_and_is_not_noted_as_commanded(
-    box: LinkBox, agent: FakeAgent
-) -> None:
+def test_what_the_kernel_refuses_is_a_bench_error_and_is_not_noted_as_commanded(box: LinkBox, agent: FakeAgent) -> None:
     agent.refuse = {36: 1}
     with pytest.raises(BenchError, match="netem on crosslink a_to_b: Operation not permitted"):
         box.cut("crosslink")
@@ -165,9 +161,7 @@ def test_random_loss_in_profile_bulk_is_refused_before_anything_is_made(tmp_path
         LinkBox.up("no-such-namespace", [lossy], socket_path=tmp_path / "s", profile="bulk")
 
 
-def test_another_process_sees_and_drives_the_same_links(
-    tmp_path: Path, box: LinkBox, agent: FakeAgent
-) -> None:
+def test_another_process_sees_and_drives_the_same_links(tmp_path: Path, box: LinkBox, agent: FakeAgent) -> None:
     server = AgentServer([agent], tmp_path / "links.sock")
     try:
         with LinkBox.attach(tmp_path / "links.sock") as one, LinkBox.attach(tmp_path / "links.sock") as two:

@@ -39,9 +39,7 @@ def test_a_state_survives_the_record_on_disk(state: LinkState) -> None:
         ("delay_us", True, "whole numbers"),
     ],
 )
-def test_a_value_out_of_bounds_is_refused_with_what_is_allowed(
-    field: str, value: object, allowed: str
-) -> None:
+def test_a_value_out_of_bounds_is_refused_with_what_is_allowed(field: str, value: object, allowed: str) -> None:
     with pytest.raises(ConfigurationError, match=field) as refused:
         LinkState(**{"delay_us": 1000, "rate_bps": 1_000_000, field: value})  # type: ignore[arg-type]  # on purpose
     assert allowed in refused.value.remedy

@@ -91,9 +91,7 @@ def test_a_bench_that_is_well_is_told_in_base_units() -> None:
 
 
 def test_what_nobody_knows_has_no_series() -> None:
-    silent = board_health(
-        "a1", power=None, reachable=False, slots={}, os_version=None, node=None, sensors=None
-    )
+    silent = board_health("a1", power=None, reachable=False, slots={}, os_version=None, node=None, sensors=None)
     gated = board_health("a2", sensors=Sensors.of({"cpu_c": 40.0}, 1.0))
     found = page(health(boards=(silent, gated), links=(link_health("x", both={"rate_bps": 0}),)))
     of_silent = {name for name, labels in found if ("board", "a1") in labels}
@@ -125,9 +123,7 @@ def test_phases_of_a_link_are_all_there_and_one_is_set() -> None:
     phases = {dict(labels)["phase"]: v for (name, labels), v in found.items() if name == "hil_link_phase"}
     assert phases.pop("acquire") == 1
     assert set(phases.values()) == {0} and "track" in phases
-    assert value(
-        health(links=(link_health("x", phase_left_s=12.5),)), "hil_link_phase_left_seconds", link="x"
-    )
+    assert value(health(links=(link_health("x", phase_left_s=12.5),)), "hil_link_phase_left_seconds", link="x")
 
 
 def test_leases_the_queue_and_the_campaign_are_told_per_board_and_step() -> None:

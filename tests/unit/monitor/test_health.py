@@ -102,9 +102,7 @@ def test_after_the_first_look_boards_are_asked_for_their_sensors_one_after_anoth
     assert asked == [6, 0, 0, 0, 0, 0] + [1] * 8
 
 
-def test_what_a_board_says_that_it_lacks_is_no_problem(
-    bench: FakeBench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_board_says_that_it_lacks_is_no_problem(bench: FakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(self: object) -> NoReturn:
         raise BenchError("board a1: it has one root file system")
 
@@ -292,9 +290,7 @@ def test_the_step_of_a_campaign_is_read_while_its_process_lives() -> None:
     bench_dir("six").mkdir(parents=True)
     write_step("six", step)
     assert read_step("six") == step
-    write_step(
-        "six", Step("r1", "six-gpu", "upload", "killed", pid=step.pid, start_ticks=step.start_ticks - 1)
-    )
+    write_step("six", Step("r1", "six-gpu", "upload", "killed", pid=step.pid, start_ticks=step.start_ticks - 1))
     assert read_step("six") is None
     write_step("six", step)
     write_step("six", None)
@@ -353,9 +349,7 @@ def test_a_sampler_tells_an_error_and_looks_again() -> None:
 
     with Sampler(look, every_s=0.2) as sampler:
         wait_until(lambda: sampler.error == "no way in", what="the first look", deadline_s=10, every_s=0.005)
-        wait_until(
-            lambda: "ValueError: odd" in sampler.error, what="the second", deadline_s=10, every_s=0.005
-        )
+        wait_until(lambda: "ValueError: odd" in sampler.error, what="the second", deadline_s=10, every_s=0.005)
         wait_until(sampler.fresh, what="the third", deadline_s=10, every_s=0.005)
     assert sampler.error == ""
 

@@ -11,17 +11,13 @@ from hil.onboard.thermal import STEFAN_BOLTZMANN, ZERO_C, ThermalModel, rails, z
 MODEL = ThermalModel()
 
 
-@pytest.mark.parametrize(
-    ("plate_c", "w_per_m2"), [(20, 356), (40, 463), (60, 594), (70, 668), (80, 750), (85, 793)]
-)
+@pytest.mark.parametrize(("plate_c", "w_per_m2"), [(20, 356), (40, 463), (60, 594), (70, 668), (80, 750), (85, 793)])
 def test_the_radiator_rejects_the_published_heat_towards_deep_space(plate_c: float, w_per_m2: float) -> None:
     model = ThermalModel(emissivity=0.85, radiator_m2=1.0, sink_k=0.0)
     assert model.radiated_w(plate_c + ZERO_C) == pytest.approx(w_per_m2, abs=1.0)
 
 
-def test_one_kilogram_of_aluminium_on_a_twentieth_of_a_square_metre_has_a_time_constant_of_42_minutes() -> (
-    None
-):
+def test_one_kilogram_of_aluminium_on_a_twentieth_of_a_square_metre_has_a_time_constant_of_42_minutes() -> None:
     assert MODEL.time_constant_s(60 + ZERO_C) / 60 == pytest.approx(42, abs=1.0)
 
 

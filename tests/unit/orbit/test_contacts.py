@@ -52,9 +52,7 @@ def test_a_crosslink_opens_and_closes_where_the_line_touches_the_floor_within_10
         for edge_s, inward, is_cut in cut:
             if is_cut:
                 continue
-            place = states(
-                two, plan.start, np.array([edge_s - inward * 0.01, edge_s + inward * 0.01])
-            ).position_km
+            place = states(two, plan.start, np.array([edge_s - inward * 0.01, edge_s + inward * 0.01])).position_km
             before, after = grazing_height_km(place[a], place[b])
             assert before < 80 <= after
             edges += 1
@@ -94,12 +92,8 @@ def test_a_plan_does_not_depend_on_how_time_is_cut_into_blocks(
 
 def test_the_coarse_filter_leaves_no_contact_out(monkeypatch: pytest.MonkeyPatch) -> None:
     epoch = parse_time("2026-03-21T00:00:00Z")
-    shell = Shell(
-        planes=9, slots_per_plane=8, altitude_km=550.0, inclination_deg=53.0, raan_deg=0.0, phase_deg=5.0
-    )
-    many = Constellation(
-        "many", epoch, tuple(f"s{k}" for k in range(72)), tuple(shell_elements(shell, epoch))
-    )
+    shell = Shell(planes=9, slots_per_plane=8, altitude_km=550.0, inclination_deg=53.0, raan_deg=0.0, phase_deg=5.0)
+    many = Constellation("many", epoch, tuple(f"s{k}" for k in range(72)), tuple(shell_elements(shell, epoch)))
     filtered = contact_arrays(many, epoch, duration_s=3000, step_s=20)
     monkeypatch.setattr(contacts, "_ALL_PAIRS_UP_TO", 100)
     every = contact_arrays(many, epoch, duration_s=3000, step_s=20)

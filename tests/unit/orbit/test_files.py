@@ -65,9 +65,7 @@ def test_every_shipped_orbit_file_is_valid_and_says_what_is_assumed(file: Path) 
 def test_an_unknown_key_is_named_with_its_line(tmp_path: Path) -> None:
     shell = "shell: {planes: 1, slots_per_plane: 2, altitude: 600, ltan: '18:00'}"
     file = orbit_file(tmp_path, "epoch: '2026-03-21'", shell)
-    with pytest.raises(
-        ConfigurationError, match=r"o\.yaml:4: shell\.altitude: unknown key; did you mean altitude_km"
-    ):
+    with pytest.raises(ConfigurationError, match=r"o\.yaml:4: shell\.altitude: unknown key; did you mean altitude_km"):
         load_constellation(file)
 
 
@@ -88,9 +86,7 @@ def test_an_unknown_key_is_named_with_its_line(tmp_path: Path) -> None:
         (["elements_file: nowhere.txt"], "nowhere.txt: cannot be read"),
     ],
 )
-def test_what_contradicts_itself_or_is_missing_is_refused(
-    tmp_path: Path, lines: list[str], words: str
-) -> None:
+def test_what_contradicts_itself_or_is_missing_is_refused(tmp_path: Path, lines: list[str], words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         load_constellation(orbit_file(tmp_path, *lines))
 
@@ -112,9 +108,7 @@ def test_a_tle_with_a_wrong_digit_is_refused_with_its_line() -> None:
 
 
 def test_an_omm_means_the_same_in_json_and_in_kvn() -> None:
-    kvn = "CCSDS_OMM_VERS = 2.0\n" + "\n".join(f"{k} = {v}" for k, v in OMM.items()).replace(
-        "97.79", "97.79 [deg]"
-    )
+    kvn = "CCSDS_OMM_VERS = 2.0\n" + "\n".join(f"{k} = {v}" for k, v in OMM.items()).replace("97.79", "97.79 [deg]")
     (name, *_), (a, *_) = parse_elements(json.dumps([OMM]), where="j")
     (other, *_), (b, *_) = parse_elements(kvn, where="k")
     assert name == other == "aether-1"
@@ -131,9 +125,7 @@ def test_json_holds_every_contact_to_the_millisecond(plan: ContactPlan) -> None:
     assert document["nodes"] == list(plan.nodes) and parse_time(document["start"]) == plan.start
     back = [Contact(**contact) for contact in document["contacts"]]
     assert all(abs(a.start_s - b.start_s) <= 0.0005 for a, b in zip(back, plan.contacts, strict=True))
-    assert all(
-        abs(a.max_delay_us - b.max_delay_us) <= 0.0005 for a, b in zip(back, plan.contacts, strict=True)
-    )
+    assert all(abs(a.max_delay_us - b.max_delay_us) <= 0.0005 for a, b in zip(back, plan.contacts, strict=True))
 
 
 def test_csv_has_a_row_per_contact_with_units_in_the_header(plan: ContactPlan) -> None:
@@ -163,21 +155,15 @@ def test_the_two_formats_carry_the_same_rate_in_their_own_units(plan: ContactPla
     assert int(ion[6]) * 8 == hdtn["rateBitsPerSec"] == wire.contacts[0].rate_bps
 
 
-contact_lists = st.lists(
-    st.tuples(st.floats(0, 300), st.floats(0, 50), st.integers(8, 10**10)), min_size=1, max_size=6
-)
+contact_lists = st.lists(st.tuples(st.floats(0, 300), st.floats(0, 50), st.integers(8, 10**10)), min_size=1, max_size=6)
 
 
 @settings(max_examples=100, deadline=None)
 @given(contact_lists, st.integers(0, 999_999))
-def test_whole_seconds_never_promise_more_than_there_is(
-    spans: list[tuple[float, float, int]], micros: int
-) -> None:
+def test_whole_seconds_never_promise_more_than_there_is(spans: list[tuple[float, float, int]], micros: int) -> None:
     second, found = 0.0, []
     for gap, length, rate in spans:
-        found.append(
-            Contact("crosslink", "a", "b", second + gap, second + gap + length, 1.0, 2.0, 0.0, 0.0, rate)
-        )
+        found.append(Contact("crosslink", "a", "b", second + gap, second + gap + length, 1.0, 2.0, 0.0, 0.0, rate))
         second += gap + length
     start = START + timedelta(microseconds=micros)
     wire = to_wire(ContactPlan("p", start, second + 1, 1.0, ("a", "b"), tuple(found)))
@@ -213,9 +199,7 @@ GOOD_ION = "a range +0 +100 1 2 0\na contact +0 +100 1 2 1000000\na contact +0 +
         ("# nothing\n", 1, True, "holds no contact"),
     ],
 )
-def test_the_linter_names_line_and_reason_of_every_ion_trap(
-    text: str, line: int, error: bool, reason: str
-) -> None:
+def test_the_linter_names_line_and_reason_of_every_ion_trap(text: str, line: int, error: bool, reason: str) -> None:
     found = [f for f in lint(text) if reason in f.reason]
     assert found and (found[0].line, found[0].error) == (line, error), lint(text)
 
@@ -249,9 +233,7 @@ def hdtn(**changes: object) -> str:
         ('{"links": []}', 1, True, 'expected {"contacts"'),
     ],
 )
-def test_the_linter_names_line_and_reason_of_every_hdtn_trap(
-    text: str, line: int, error: bool, reason: str
-) -> None:
+def test_the_linter_names_line_and_reason_of_every_hdtn_trap(text: str, line: int, error: bool, reason: str) -> None:
     found = [f for f in lint(text) if reason in f.reason]
     assert found and (found[0].line, found[0].error) == (line, error), lint(text)
 
@@ -312,9 +294,7 @@ def test_the_command_writes_every_format(format_: str, tmp_path: Path) -> None:
     assert out.stat().st_size > 300
 
 
-def test_lint_exits_with_2_on_errors_and_0_on_warnings(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_lint_exits_with_2_on_errors_and_0_on_warnings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "p.ionrc"
     file.write_text(GOOD_ION + "a contact +50 +150 1 2 1000000\n")
     assert run(["orbit", "lint", str(file)]) == 2

@@ -185,9 +185,7 @@ def test_a_spacecraft_straight_above_a_station_stands_at_90_degrees(ring: Conste
 
 
 def test_spare_slots_stay_empty() -> None:
-    shell = Shell(
-        planes=2, slots_per_plane=5, altitude_km=600.0, inclination_deg=53.0, raan_deg=0.0, spare_slots=(5,)
-    )
+    shell = Shell(planes=2, slots_per_plane=5, altitude_km=600.0, inclination_deg=53.0, raan_deg=0.0, spare_slots=(5,))
     along = [round(math.degrees(s.mo)) for s in shell_elements(shell, EPOCH)]
     assert along == [0, 72, 144, 216] * 2
 
@@ -201,9 +199,7 @@ heights = st.floats(200, 2000)
 def test_sight_is_mutual_and_a_line_never_runs_higher_than_its_lower_end(
     a: tuple[float, ...], b: tuple[float, ...], height_a: float, height_b: float
 ) -> None:
-    pa, pb = (
-        np.array(v) / np.linalg.norm(v) * (EARTH_RADIUS_KM + h) for v, h in ((a, height_a), (b, height_b))
-    )
+    pa, pb = (np.array(v) / np.linalg.norm(v) * (EARTH_RADIUS_KM + h) for v, h in ((a, height_a), (b, height_b)))
     assert grazing_height_km(pa, pb) == pytest.approx(float(grazing_height_km(pb, pa)), abs=1e-6)
     assert grazing_height_km(pa, pb) <= min(height_a, height_b) + 1e-6
 

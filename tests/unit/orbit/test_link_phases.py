@@ -95,9 +95,7 @@ def test_links_between_two_planes_open_with_an_acquisition_and_close_again() -> 
     assert phases(plan, "sc-01--sc-06")[:5] == cycle
     planned = plan.links["sc-01--sc-06"]
     first = contact_plan(orbit("two-planes"), duration_s=12_000, step_s=10).between("sc-01", "sc-06")[0]
-    assert planned[2].start_s == pytest.approx(
-        first.start_s, abs=1e-6
-    )  # turned in time: acquires at the opening
+    assert planned[2].start_s == pytest.approx(first.start_s, abs=1e-6)  # turned in time: acquires at the opening
     assert planned[3].end_s == pytest.approx(first.end_s, abs=1e-6)
     assert planned[2].why == f"acquisition drawn {planned[2].end_s - planned[2].start_s:.1f} s"
 
@@ -232,9 +230,7 @@ def test_a_plan_says_what_holds_from_an_edge_on_and_refuses_what_it_does_not_kno
         ([Candidate("l", "ground", "gs-1", "sc-01"), Candidate("l", "ground", "gs-1", "sc-02")], "twice: l"),
     ],
 )
-def test_candidates_that_the_constellation_does_not_have_are_refused(
-    links: list[Candidate], words: str
-) -> None:
+def test_candidates_that_the_constellation_does_not_have_are_refused(links: list[Candidate], words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         plan_links(orbit("two-planes"), links, start=EPOCH, span_s=60, seed=1)
     with pytest.raises(ConfigurationError, match="a seed of -1"):

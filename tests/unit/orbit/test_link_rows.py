@@ -29,9 +29,7 @@ from tests.kits.orbits import EPOCH, contacts, orbit, with_terminals
         (0.0, 1500, 0),
     ],
 )
-def test_a_bit_error_rate_becomes_the_loss_of_full_packets(
-    bit_error_rate: float, mtu: int, loss_ppm: int
-) -> None:
+def test_a_bit_error_rate_becomes_the_loss_of_full_packets(bit_error_rate: float, mtu: int, loss_ppm: int) -> None:
     assert packet_loss_ppm(bit_error_rate, mtu) == loss_ppm
 
 

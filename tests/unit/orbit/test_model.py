@@ -33,8 +33,6 @@ def test_a_bit_error_rate_may_be_written_without_a_point(tmp_path: Path) -> None
         ("terminals: {per_spacecraft: 0}", r"o\.yaml:5: terminals\.per_spacecraft"),
     ],
 )
-def test_terminals_that_make_no_sense_are_refused_with_their_line(
-    tmp_path: Path, line: str, words: str
-) -> None:
+def test_terminals_that_make_no_sense_are_refused_with_their_line(tmp_path: Path, line: str, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         load_orbit_file(orbit_file(tmp_path, line))

@@ -18,9 +18,7 @@ def passes(*rows: tuple[str, str, float, float]) -> list[Pass]:
 
 def test_what_is_tracked_is_kept_and_a_free_terminal_goes_to_the_longest_remaining_contact() -> None:
     one = with_terminals(orbit("two-planes"), per_spacecraft=1)
-    kept, short, long = passes(
-        ("sc-01", "sc-02", 0, 300), ("sc-01", "sc-03", 100, 900), ("sc-01", "sc-04", 200, 1500)
-    )
+    kept, short, long = passes(("sc-01", "sc-02", 0, 300), ("sc-01", "sc-03", 100, 900), ("sc-01", "sc-04", 200, 1500))
     found = point(one, EPOCH, [kept, short, long])
     assert found.given[kept.key].ready_s == 0
     assert 300 <= found.given[long.key].slew_from_s < found.given[long.key].ready_s < 320

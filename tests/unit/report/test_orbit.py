@@ -42,9 +42,7 @@ def _lanes(
         "mono_start_s": 50.0,
         "gateway": "a1",
         "boards": {f"{c}1": {"spacecraft": f"sc-{c}"} for c in "abc"},
-        "links": {
-            n: {"kind": "ground" if "gs-1" in e else "crosslink", "between": e} for n, e in links.items()
-        },
+        "links": {n: {"kind": "ground" if "gs-1" in e else "crosslink", "between": e} for n, e in links.items()},
         **meta,
     }
     (folder / "run.json").write_text(json.dumps(facts), "utf-8")
@@ -83,9 +81,7 @@ def _gaps(lanes: Lanes) -> list[tuple[float, float]]:
 
 
 def test_phases_are_those_of_the_run_and_nothing_outside_of_it(tmp_path: Path) -> None:
-    event = _timeline(
-        "isl-ab", ("track", -30, 20), ("blocked", 20, 40), ("track", 40, 400), ("track", 400, 500)
-    )
+    event = _timeline("isl-ab", ("track", -30, 20), ("blocked", 20, 40), ("track", 40, 400), ("track", 400, 500))
     link = _link(_lanes(tmp_path, event), "isl-ab")
     assert [(b.category, b.start_s, b.end_s) for b in link.phases] == [
         ("track", 0.0, 20),
@@ -112,9 +108,7 @@ def test_intervals_that_are_none_are_left_out(tmp_path: Path) -> None:
 
 
 def test_a_relay_over_a_closed_contact_shows_the_gap(tmp_path: Path) -> None:
-    event = _timeline(
-        "isl-ab", ("track", 0, 20), ("blocked", 20, 35), ("acquire", 35, 42), ("track", 42, 100)
-    )
+    event = _timeline("isl-ab", ("track", 0, 20), ("blocked", 20, 35), ("acquire", 35, 42), ("track", 42, 100))
     lanes = _lanes(tmp_path, event, *_relay(10, 60, source="a1"))
     assert _gaps(lanes) == [(20, 42)]
     svg = timeline_svg(lanes, title="x")
@@ -151,9 +145,7 @@ def test_of_many_links_those_that_carry_or_change_come_first_and_the_rest_is_fol
     links = {f"isl-{n}": [f"sc-{n}", f"sc-{n + 1}"] for n in range(20)} | PAIR
     steady = [_timeline(name, ("track", 0, 100)) for name in links if name != "isl-7"]
     changed = _timeline("isl-7", ("track", 0, 50), ("lost", 50, 60), ("track", 60, 100))
-    lanes = _lanes(
-        tmp_path, *steady, changed, *_cut("isl-9", 5, 6), *_relay(10, 60, source="a1"), links=links
-    )
+    lanes = _lanes(tmp_path, *steady, changed, *_cut("isl-9", 5, 6), *_relay(10, 60, source="a1"), links=links)
     shown, rest = chosen(lanes.links), lanes.folded.links
     assert [link.name for link in shown] == ["isl-9", "isl-7"]
     both = {"spacecraft": ["sc-a", "sc-b"], "way": ["isl-3"]}
@@ -196,10 +188,7 @@ def test_changes_of_routes_are_marks_that_say_why(tmp_path: Path) -> None:
 def test_the_picture_says_in_words_what_links_did(tmp_path: Path) -> None:
     event = _timeline("isl-ab", ("track", 0, 20), ("blocked", 20, 100))
     svg = timeline_svg(_lanes(tmp_path, event), title="Timeline")
-    assert (
-        "<desc>0 tests, 3 boards, 2 links. isl-ab: track 0.0 to 20.0 s, blocked 20.0 to 100.0 s.</desc>"
-        in svg
-    )
+    assert "<desc>0 tests, 3 boards, 2 links. isl-ab: track 0.0 to 20.0 s, blocked 20.0 to 100.0 s.</desc>" in svg
 
 
 @pytest.fixture(scope="module")
@@ -212,10 +201,7 @@ def gap(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_page_shows_the_interrupted_relay_and_why_it_went_on(gap: Path) -> None:
     html = (gap / "report.html").read_text("utf-8")
     text = Page(html).text
-    assert (
-        f"relay interrupted: {CLOSES_S:.1f} to {AGAIN_S:.1f} s (20.40 s), contact ended by plan on isl-ab"
-        in html
-    )
+    assert f"relay interrupted: {CLOSES_S:.1f} to {AGAIN_S:.1f} s (20.40 s), contact ended by plan on isl-ab" in html
     assert "blocked: 22.0 to 30.5 s (8.50 s), out of range" in html
     for expected in (
         "Transfers that stood still",
@@ -279,9 +265,7 @@ def test_a_run_that_was_killed_before_its_timeline_says_so(tmp_path: Path) -> No
     ],
     ids=lambda e: e["kind"] + str(len(e)),
 )
-def test_evidence_of_the_sky_that_lacks_fields_still_gives_a_page(
-    tmp_path: Path, event: dict[str, Any]
-) -> None:
+def test_evidence_of_the_sky_that_lacks_fields_still_gives_a_page(tmp_path: Path, event: dict[str, Any]) -> None:
     directory = build_sky(tmp_path / "run")
     with (directory / "evidence.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps({"t_utc": "x", "mono_s": 5040.0, **event}) + "\n")
@@ -331,18 +315,13 @@ def test_what_is_no_safe_picture_is_not_inlined(tmp_path: Path, content: str) ->
 
 def test_text_within_a_title_cannot_become_an_element(tmp_path: Path) -> None:
     path = tmp_path / "picture.svg"
-    path.write_text(
-        "<svg><title>a<title>&lt;/title&gt;&lt;b&gt;</title><g><path d='M0 0'/></g></title></svg>", "utf-8"
-    )
+    path.write_text("<svg><title>a<title>&lt;/title&gt;&lt;b&gt;</title><g><path d='M0 0'/></g></title></svg>", "utf-8")
     assert inline_svg(path, "frame") == '<svg viewBox="0 0 1 1" role="img"><title>a</title></svg>'
 
 
 def test_links_with_the_same_scaled_rate_are_named_together() -> None:
     scaled = [f"isl-{n}: 200 Mbit/s stands for 2500 Mbit/s" for n in range(5)] + ["ground: 1 stands for 2"]
-    assert (
-        scaled_rates(scaled)
-        == "isl-0 and 4 more links: 200 Mbit/s stands for 2500 Mbit/s; ground: 1 stands for 2"
-    )
+    assert scaled_rates(scaled) == "isl-0 and 4 more links: 200 Mbit/s stands for 2500 Mbit/s; ground: 1 stands for 2"
 
 
 # Machado, Oliveira, Fernandes: A Physiologically-based Model for Simulation of Color Vision Deficiency (2009),
@@ -374,17 +353,11 @@ LEAST_DIFFERENCE = 12.0
 def test_phases_are_told_apart_with_any_colour_vision(theme: str, vision: str) -> None:
     css = (paths.PACKAGE / "report" / "templates" / "report.css").read_text("utf-8")
     light, dark = css.split("@media (prefers-color-scheme: dark)", 1)
-    names = {
-        phase: {"track": "track-phase"}.get(phase, phase)
-        for phase in PHASES
-        if phase not in ("idle", "blocked")
-    }
+    names = {phase: {"track": "track-phase"}.get(phase, phase) for phase in PHASES if phase not in ("idle", "blocked")}
     names["cut"] = "outage"
     colours = {}
     for phase, name in names.items():
-        found = re.search(
-            rf"--{name}: (#[0-9a-f]{{6}});", light if theme == "light" else dark.split("\n* {", 1)[0]
-        )
+        found = re.search(rf"--{name}: (#[0-9a-f]{{6}});", light if theme == "light" else dark.split("\n* {", 1)[0])
         assert found, (theme, phase)
         colours[phase] = _lab(found[1], VISION[vision])
     for a, b in combinations(colours, 2):
@@ -395,9 +368,7 @@ def test_phases_are_told_apart_with_any_colour_vision(theme: str, vision: str) -
 def test_the_charts_of_an_orbit_colour_phases_as_the_light_report_does() -> None:
     css = (paths.PACKAGE / "report" / "templates" / "report.css").read_text("utf-8")
     light = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", css.split("@media", 1)[0]))
-    named = {
-        phase: light["track-phase" if phase == "track" else phase] for phase in PHASES if phase != "blocked"
-    }
+    named = {phase: light["track-phase" if phase == "track" else phase] for phase in PHASES if phase != "blocked"}
     assert {str(phase): colour for phase, colour in PHASE_COLOURS.items()} == named
     assert light["idle-edge"] == IDLE_EDGE
 

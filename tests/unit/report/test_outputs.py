@@ -41,9 +41,7 @@ def passed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("crash", "INCONCLUSIVE", "The run was killed after 8 of 13 tests."),
     ],
 )
-def test_the_page_says_the_verdict_and_its_reason_first(
-    tmp_path: Path, kind: str, verdict: str, reason: str
-) -> None:
+def test_the_page_says_the_verdict_and_its_reason_first(tmp_path: Path, kind: str, verdict: str, reason: str) -> None:
     page = make_report(build(tmp_path / "run", kind))
     text = Page(page.read_text("utf-8")).text
     assert reason in text
@@ -102,9 +100,7 @@ def test_text_from_the_evidence_is_escaped(tmp_path: Path) -> None:
 
 def test_the_timeline_shows_steps_outages_power_and_epochs_of_each_board(passed: Path) -> None:
     html = (passed / "report.html").read_text("utf-8")
-    assert (
-        html.count('<svg class="timeline"') == 1 + 4
-    )  # nothing happened to boards and links in the first file
+    assert html.count('<svg class="timeline"') == 1 + 4  # nothing happened to boards and links in the first file
     assert "Close-up: Safety net, 26 to 32 s" in html
     for title in (
         "upload: 8.9 to 13.6 s (4.70 s)",
@@ -163,9 +159,7 @@ def test_junit_has_the_requirements_as_properties_and_tells_the_verdicts_apart(t
 def test_junit_holds_console_output_that_xml_cannot(tmp_path: Path) -> None:
     directory = build(tmp_path / "run", "fail")
     path = directory / "evidence.jsonl"
-    path.write_text(
-        path.read_text("utf-8").replace("assert failed", "assert \\u001b[31mfailed\\u0000"), "utf-8"
-    )
+    path.write_text(path.read_text("utf-8").replace("assert failed", "assert \\u001b[31mfailed\\u0000"), "utf-8")
     make_report(directory)
     failure = next(ElementTree.parse(directory / "junit.xml").getroot().iter("failure"))
     assert "\ufffd[31mfailed\ufffd" in (failure.text or "")
@@ -262,9 +256,7 @@ def test_an_empty_run_gives_a_page(tmp_path: Path) -> None:
     assert result["verdict"] == "NOT RUN"
 
 
-def test_a_page_that_cannot_be_made_does_not_lose_the_verdict(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_that_cannot_be_made_does_not_lose_the_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(analysis: object) -> str:
         raise RuntimeError("template is gone")
 

@@ -37,9 +37,7 @@ def test_a_way_round_counts_as_contact() -> None:
 
 
 def test_the_ground_station_is_no_way_round() -> None:
-    assert gaps(Plan([(0, "ab g"), (5, "g"), (9, "ab g")]), ONE, "sc-a", "sc-b") == [
-        PlannedGap(5, 9, ("ab",))
-    ]
+    assert gaps(Plan([(0, "ab g"), (5, "g"), (9, "ab g")]), ONE, "sc-a", "sc-b") == [PlannedGap(5, 9, ("ab",))]
 
 
 def test_links_with_a_delay_of_their_own_are_always_there() -> None:
@@ -51,9 +49,7 @@ def test_upcoming_gaps_have_not_ended_and_begin_soon() -> None:
     plan = Plan([(0, "ab"), (10, ""), (20, "ab"), (700, ""), (720, "ab")])
 
     def starts(now_s: float, within_s: float = 600) -> list[float]:
-        return [
-            gap.closes_s for gap in upcoming(OrbitClock(plan, now_s), ONE, "sc-a", "sc-b", within_s=within_s)
-        ]
+        return [gap.closes_s for gap in upcoming(OrbitClock(plan, now_s), ONE, "sc-a", "sc-b", within_s=within_s)]
 
     assert starts(0) == [10]
     assert starts(15) == [10]  # it has begun

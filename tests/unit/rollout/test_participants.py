@@ -47,9 +47,7 @@ def test_two_spacecraft_that_are_no_neighbours_are_allowed_and_the_hops_are_told
     assert (chosen.facts()["hops"], chosen.crosslink) == (2, "a-b")
 
 
-def test_a_small_lab_without_a_crosslink_takes_part_as_a_whole_and_asking_for_the_far_one_is_refused() -> (
-    None
-):
+def test_a_small_lab_without_a_crosslink_takes_part_as_a_whole_and_asking_for_the_far_one_is_refused() -> None:
     chosen = choose(lab({"a": 2}, []))
     assert (chosen.boards, chosen.way) == (("a1", "a2"), ())
     for name in ("far", "crosslink"):

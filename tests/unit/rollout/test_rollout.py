@@ -24,9 +24,7 @@ from hil.rollout.updaters.protocol import OsStatus, RefusedBundle
 from hil.testing.fakes import ListSink
 from tests.kits.loopback_nodes import Bed, FakeAdapter, FakeBundle, LoopBoard, bed, eventually
 
-QUICK = RolloutPolicy(
-    transfer_deadline_s=20, boot_deadline_s=5, node_deadline_s=0.3, health_deadline_s=2, poll_s=0.02
-)
+QUICK = RolloutPolicy(transfer_deadline_s=20, boot_deadline_s=5, node_deadline_s=0.3, health_deadline_s=2, poll_s=0.02)
 
 
 @pytest.fixture
@@ -48,9 +46,7 @@ def versions(boards: Bed) -> set[tuple[str, bool]]:
     return {(b.slots[b.running], b.running in b.good) for b in boards.boards.values()}
 
 
-def test_everything_at_once_ends_with_all_boards_confirmed_and_claiming(
-    boards: Bed, bundle: FakeBundle
-) -> None:
+def test_everything_at_once_ends_with_all_boards_confirmed_and_claiming(boards: Bed, bundle: FakeBundle) -> None:
     sink = ListSink()
     report = rollout(boards, bundle, sink=sink).run(boards.fleet.config(os_version="2.0.0"))
     assert versions(boards) == {("2.0.0", True)}
@@ -58,14 +54,10 @@ def test_everything_at_once_ends_with_all_boards_confirmed_and_claiming(
     assert {t.bytes_received for t in report.transfers} == {bundle.size_bytes}
     steps = {(e.board, e.step) for e in sink.of(RolloutStep)}
     assert {("a1", "upload"), ("b1", "relay"), ("a2", "fan-out"), ("b3", "fan-out")} <= steps
-    assert {
-        (name, step) for name in boards.boards for step in ("install", "boot", "confirm", "serving")
-    } <= steps
+    assert {(name, step) for name in boards.boards for step in ("install", "boot", "confirm", "serving")} <= steps
 
 
-def test_only_the_head_of_the_other_spacecraft_is_fed_across_the_crosslink(
-    boards: Bed, bundle: FakeBundle
-) -> None:
+def test_only_the_head_of_the_other_spacecraft_is_fed_across_the_crosslink(boards: Bed, bundle: FakeBundle) -> None:
     transfers = {t.board: t.source for t in rollout(boards, bundle).distribute()}
     assert transfers == {"a1": "ground", "a2": "a1", "a3": "a1", "b1": "a1", "b2": "b1", "b3": "b1"}
 
@@ -77,9 +69,7 @@ def test_nothing_restarts_before_the_canary_is_confirmed_and_all_have_installed(
     rollout(boards, bundle, sink=sink).run()
     steps = [(e.board, e.step, e.phase) for e in sink.of(RolloutStep)]
     first_boot_of_the_rest = min(
-        n
-        for n, (board, step, phase) in enumerate(steps)
-        if step == "boot" and phase == "start" and board != "a2"
+        n for n, (board, step, phase) in enumerate(steps) if step == "boot" and phase == "start" and board != "a2"
     )
     before = set(steps[:first_boot_of_the_rest])
     assert ("a2", "confirm", "end") in before
@@ -234,9 +224,7 @@ def test_the_hooks_of_a_configuration_run_between_its_phases(boards: Bed, bundle
     assert work.configure(config, fresh=True) == 2
 
 
-def test_a_gateway_that_restarts_between_the_phases_is_prepared_again(
-    boards: Bed, bundle: FakeBundle
-) -> None:
+def test_a_gateway_that_restarts_between_the_phases_is_prepared_again(boards: Bed, bundle: FakeBundle) -> None:
     def restart(epoch: int) -> None:
         boards["a1"].off()
         boards["a1"].on()

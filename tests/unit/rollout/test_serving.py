@@ -89,9 +89,7 @@ def test_boards_that_never_serve_together_are_all_named_with_their_share_of_the_
     with pytest.raises(DeviceError) as caught:
         serving_together(context, 7, NAMES, deadline_s=1.15)
     for name in NAMES:
-        assert f"{name} did not claim epoch 7 at one moment with all others within 1.15 s" in str(
-            caught.value
-        )
+        assert f"{name} did not claim epoch 7 at one moment with all others within 1.15 s" in str(caught.value)
     assert str(caught.value).count("it claims no epoch; in 4 of 13 samples") >= 2
 
 
@@ -140,9 +138,7 @@ def no_answer(name: str) -> int:
     ],
     ids=["the old epoch", "an epoch it cannot know", "silence"],
 )
-def test_a_board_that_does_not_fall_silent_is_named(
-    far: Callable[[], int], kind: type[HilError], reason: str
-) -> None:
+def test_a_board_that_does_not_fall_silent_is_named(far: Callable[[], int], kind: type[HilError], reason: str) -> None:
     context = ScriptedContext(lambda name, now: far() if name == "b1" else 8)
     with pytest.raises(kind, match=rf"b1 was to claim nothing.*{reason}"):
         serving_together(context, 8, ["a1", "a2"], silent=["b1"], deadline_s=1)

@@ -16,9 +16,7 @@ LOCKED = [Requirement(line.rstrip("\\ ")) for line in LOCK.splitlines() if re.ma
 
 def _wanted() -> list[Requirement]:
     project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    return [
-        Requirement(text) for text in (*project["dependencies"], *project["optional-dependencies"]["dev"])
-    ]
+    return [Requirement(text) for text in (*project["dependencies"], *project["optional-dependencies"]["dev"])]
 
 
 def test_every_package_of_the_project_is_locked_to_a_version_that_it_allows() -> None:
@@ -30,9 +28,7 @@ def test_every_package_of_the_project_is_locked_to_a_version_that_it_allows() ->
     for wanted in _wanted():
         locked_versions = versions.get(canonicalize_name(wanted.name), [])
         assert locked_versions, f"{wanted.name} is not locked: run `make lock`"
-        assert all(v in wanted.specifier for v in locked_versions), (
-            f"{wanted}: {locked_versions}: run `make lock`"
-        )
+        assert all(v in wanted.specifier for v in locked_versions), f"{wanted}: {locked_versions}: run `make lock`"
 
 
 def test_every_locked_package_has_hashes_and_none_an_address() -> None:

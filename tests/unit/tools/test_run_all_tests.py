@@ -41,12 +41,8 @@ def test_counts_and_skip_reasons_come_from_pytests_own_report(tmp_path: Path) ->
     assert outcome.skipped == [("tests.unit.test_x::test_d", "this kernel has no netem")]
 
 
-@pytest.mark.parametrize(
-    ("code", "deadline_s"), [("raise SystemExit(4)", 30.0), ("import time; time.sleep(60)", 0.2)]
-)
-def test_a_stage_that_crashes_or_passes_its_deadline_has_failed(
-    tmp_path: Path, code: str, deadline_s: float
-) -> None:
+@pytest.mark.parametrize(("code", "deadline_s"), [("raise SystemExit(4)", 30.0), ("import time; time.sleep(60)", 0.2)])
+def test_a_stage_that_crashes_or_passes_its_deadline_has_failed(tmp_path: Path, code: str, deadline_s: float) -> None:
     outcome = run_stage(Stage("unit tests", (sys.executable, "-c", code), deadline_s, pytest=True), tmp_path)
     assert not outcome.ok and outcome.failed == 1
 

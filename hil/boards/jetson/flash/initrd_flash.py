@@ -272,9 +272,7 @@ class _Tool:
                 start_new_session=True,  # the tool starts many programs: they are ended together
             )
         except OSError as exc:
-            raise BenchError(
-                f"cannot start {argv[0]}: {exc}", remedy=f"is {plan.tree / TOOL} executable?"
-            ) from exc
+            raise BenchError(f"cannot start {argv[0]}: {exc}", remedy=f"is {plan.tree / TOOL} executable?") from exc
         try:
             self._follow(child, began + deadline_s, silence_s)
             code = child.wait(timeout=30)
@@ -329,9 +327,7 @@ class _Tool:
         where = f" in {output.step}" if output.step else ""
         said = repr(known.line) if known else "".join(f"\n    {line}" for line in output.tail)
         remedy = f"{known.remedy}; the whole log is" if known else "see the whole log,"
-        return BenchError(
-            f"the flash tool {what}{where}; {state}; it said: {said}", remedy=f"{remedy} {self.log}"
-        )
+        return BenchError(f"the flash tool {what}{where}; {state}; it said: {said}", remedy=f"{remedy} {self.log}")
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -128,9 +128,7 @@ class UsbPort:
         except (OSError, ValueError):
             return None
         vendor, product_id = text("idVendor").lower(), text("idProduct").lower()
-        device = UsbDevice(
-            self.path, f"{vendor}:{product_id}", devnum, text("product"), text("serial"), inode
-        )
+        device = UsbDevice(self.path, f"{vendor}:{product_id}", devnum, text("product"), text("serial"), inode)
         # It may have gone, and another come, between two of these reads.
         if not vendor or not product_id or text("devnum") != str(devnum):
             return None

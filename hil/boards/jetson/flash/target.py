@@ -51,9 +51,7 @@ def plan_of(
     family = target.module.partition("-")[0]
     where = storage or STORAGE[family]
     if where == EMMC and family != "p3701":
-        raise ConfigurationError(
-            f"{target.name}: a {target.module} has no eMMC", remedy="--storage nvme0n1p1"
-        )
+        raise ConfigurationError(f"{target.name}: a {target.module} has no eMMC", remedy="--storage nvme0n1p1")
     if ab and where != EMMC and not size:
         raise ConfigurationError(
             "two root file systems need to know how large one is",

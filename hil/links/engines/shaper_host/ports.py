@@ -88,9 +88,7 @@ def nics(shaper: Agent) -> dict[str, Nic]:
                 # a link-local address is the kernel's own doing
                 if a["index"] == link["index"] and not str(a.get_attr("IFA_ADDRESS")).startswith("fe80:")
             ),
-            qdiscs=tuple(
-                (str(q.get_attr("TCA_KIND")), q["handle"]) for q in qdiscs if q["index"] == link["index"]
-            ),
+            qdiscs=tuple((str(q.get_attr("TCA_KIND")), q["handle"]) for q in qdiscs if q["index"] == link["index"]),
             address_mode=link.get_nested("IFLA_AF_SPEC", "AF_INET6", "IFLA_INET6_ADDR_GEN_MODE"),
         )
         for link in links
@@ -139,9 +137,7 @@ def makes_vlans(shaper: rtnl.Requester) -> bool:
     if reply.error == errno.EOPNOTSUPP:
         return False
     if reply.error != errno.ERANGE:
-        raise BenchError(
-            f"probing the kernel for VLANs: {os.strerror(reply.error)}", remedy="the link box needs root"
-        )
+        raise BenchError(f"probing the kernel for VLANs: {os.strerror(reply.error)}", remedy="the link box needs root")
     return True
 
 

@@ -151,9 +151,7 @@ NOISE = st.one_of(
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(NOISE, max_size=30), st.data())
-def test_the_result_does_not_depend_on_how_the_stream_was_cut(
-    parts: list[bytes], data: st.DataObject
-) -> None:
+def test_the_result_does_not_depend_on_how_the_stream_was_cut(parts: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(parts)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=40)))
     chunks = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]

@@ -96,9 +96,7 @@ def test_the_console_survives_the_boards_power_cycle(line: ConsoleLine) -> None:
         board.close()
 
 
-def test_lines_are_separate_and_names_are_unique(
-    pump: ConsolePump, line: ConsoleLine, board: BoardEnd
-) -> None:
+def test_lines_are_separate_and_names_are_unique(pump: ConsolePump, line: ConsoleLine, board: BoardEnd) -> None:
     second = pump.add("b1")
     board.write(b"only a1\n")
     LogConsole(line.url, line.log).wait_for("only a1", deadline_s=5.0)
@@ -154,9 +152,7 @@ def test_any_process_types_a_line_and_expects_what_comes_after_it(
         board.write(f"\x1b[2Kgot {word}\r\nok\r\n".encode())
         assert console.expect(r"^got \w+$", deadline_s=5.0) == f"got {word}"
         assert console.expect("ok", deadline_s=5.0) == "ok"
-    with pytest.raises(
-        DeviceError, match=r"waited 0\.05 s for 'ok' on the console; it last said:\n +got one"
-    ):
+    with pytest.raises(DeviceError, match=r"waited 0\.05 s for 'ok' on the console; it last said:\n +got one"):
         console.expect("ok", deadline_s=0.05)
     console.close()
 

@@ -84,9 +84,7 @@ def booted(console: SerialConsole, adapter: Adapter) -> None:
     console.wait_for_stage(Stage.LOGIN, deadline_s=10.0)
 
 
-def test_every_byte_is_logged_in_the_format_of_container_boards(
-    adapter: Adapter, console: SerialConsole
-) -> None:
+def test_every_byte_is_logged_in_the_format_of_container_boards(adapter: Adapter, console: SerialConsole) -> None:
     content = os.urandom(100_000)
     before = time.time()
     adapter.say(content)
@@ -102,9 +100,7 @@ def test_every_byte_is_logged_in_the_format_of_container_boards(
         assert file.read(10) == content[:10]
 
 
-def test_a_flood_loses_no_byte_while_two_people_watch_and_a_wait_runs(
-    adapter: Adapter, console: SerialConsole
-) -> None:
+def test_a_flood_loses_no_byte_while_two_people_watch_and_a_wait_runs(adapter: Adapter, console: SerialConsole) -> None:
     """3 MB as fast as the pty takes them, which is more than a line at 3,000,000 baud brings."""
     content = b"".join(b"%07d %s\n" % (n, b"flood" * 10) for n in range(50_000)) + b"the end\n"
     heard: dict[str, bytes] = {}
@@ -146,9 +142,7 @@ def test_a_listener_that_does_not_read_holds_nothing_up(adapter: Adapter, consol
         assert all(len(seat._backlog) <= 1 << 20 for seat in console._terminals)
 
 
-def test_nothing_is_sent_before_login_and_the_refusal_says_why(
-    adapter: Adapter, console: SerialConsole
-) -> None:
+def test_nothing_is_sent_before_login_and_the_refusal_says_why(adapter: Adapter, console: SerialConsole) -> None:
     with pytest.raises(BenchError, match="console of a1: nothing is sent before `login:`") as caught:
         console.write(b"\n")
     assert "force" in caught.value.remedy
@@ -159,9 +153,7 @@ def test_nothing_is_sent_before_login_and_the_refusal_says_why(
     assert adapter.heard(5.0) == b"root\n"
 
 
-def test_a_reset_silences_the_console_again_and_force_does_not_care(
-    adapter: Adapter, console: SerialConsole
-) -> None:
+def test_a_reset_silences_the_console_again_and_force_does_not_care(adapter: Adapter, console: SerialConsole) -> None:
     booted(console, adapter)
     adapter.say(b"[   99.0] reboot: Restarting system\r\n")
     console.wait_for_stage(Stage.RESTART, deadline_s=10.0)
@@ -171,9 +163,7 @@ def test_a_reset_silences_the_console_again_and_force_does_not_care(
     assert adapter.heard(5.0) == b"\x1b"
 
 
-def test_what_dmesg_prints_on_the_console_does_not_silence_it(
-    adapter: Adapter, console: SerialConsole
-) -> None:
+def test_what_dmesg_prints_on_the_console_does_not_silence_it(adapter: Adapter, console: SerialConsole) -> None:
     booted(console, adapter)
     since = console.size()
     adapter.say(b"[    0.000000] Booting Linux on physical CPU 0x0000000000 [0x410fd421]\r\n")
@@ -190,9 +180,7 @@ def test_the_driver_can_open_and_close_the_way(adapter: Adapter, console: Serial
         console.write(b"b")
 
 
-def test_keys_typed_too_early_go_nowhere_and_the_typist_is_told_once(
-    adapter: Adapter, console: SerialConsole
-) -> None:
+def test_keys_typed_too_early_go_nowhere_and_the_typist_is_told_once(adapter: Adapter, console: SerialConsole) -> None:
     with serial.serial_for_url(console.url, timeout=10.0) as port:
         port.write(b"\x1b")
         assert port.read_until(b"seen]\r\n") == b"\r\n[a1 gets no keys before login: was seen]\r\n"
@@ -305,9 +293,7 @@ def test_stages_are_evidence(adapter: Adapter, console: SerialConsole, sink: Lis
     assert console.seen(since=console.size()) == []
 
 
-def test_a_wait_finds_text_across_chunks_escapes_and_line_beginnings(
-    adapter: Adapter, console: SerialConsole
-) -> None:
+def test_a_wait_finds_text_across_chunks_escapes_and_line_beginnings(adapter: Adapter, console: SerialConsole) -> None:
     for piece in (b"x" * 9000 + b"\r\nBoot", b"ing \x1b[01;", b"32mLinux\x1b[0m\r\n", "ü".encode()):
         adapter.say(piece)
         time.sleep(0.05)
@@ -325,9 +311,7 @@ def test_a_port_that_is_not_there_is_a_bench_error_that_says_where_to_look(tmp_p
     assert "/dev/serial/by-path has" in caught.value.remedy
 
 
-def test_a_port_that_somebody_holds_is_refused(
-    adapter: Adapter, console: SerialConsole, tmp_path: Path
-) -> None:
+def test_a_port_that_somebody_holds_is_refused(adapter: Adapter, console: SerialConsole, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="does not open"):
         SerialConsole("b1", str(adapter.path), tmp_path).start()
 

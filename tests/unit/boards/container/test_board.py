@@ -92,17 +92,11 @@ class Kit:
         self.plugged: list[int] = []
         self.spec = ContainerSpec(
             bench="b",
-            facts=BoardFacts(
-                "a1", "A", "NVIDIA Jetson", "1", "198.18.1.11", "198.19.0.2", {"a1": "198.18.1.11"}
-            ),
+            facts=BoardFacts("a1", "A", "NVIDIA Jetson", "1", "198.18.1.11", "198.19.0.2", {"a1": "198.18.1.11"}),
             nv_dir=directory,
             image_id="sha256:0",
             console=ConsoleLine("/dev/pts/98", "/dev/pts/99", directory / "a1.console.log"),
-            targets={
-                Via.MANAGEMENT: Target(
-                    "a1", "hil.b.mgmt", "198.19.0.2", directory / "key", "ssh-ed25519 AAAA"
-                )
-            },
+            targets={Via.MANAGEMENT: Target("a1", "hil.b.mgmt", "198.19.0.2", directory / "key", "ssh-ed25519 AAAA")},
         )
         (directory / "vars").mkdir()
         BootControl(Variables(directory / "vars")).initialise()
@@ -159,9 +153,7 @@ def test_a_power_cut_freezes_before_it_kills_and_waits_for_the_end(kit: Kit) -> 
 
 @pytest.mark.parametrize("says_late", [0, 2])
 @pytest.mark.parametrize("moment", ["pause", "kill"])
-def test_a_board_that_powers_itself_off_while_its_power_is_cut_is_off(
-    kit: Kit, moment: str, says_late: int
-) -> None:
+def test_a_board_that_powers_itself_off_while_its_power_is_cut_is_off(kit: Kit, moment: str, says_late: int) -> None:
     kit.board.supervisor.on()
     kit.engine.powers_itself_off_at, kit.engine.says_late = moment, says_late
     kit.board.supervisor.cut()

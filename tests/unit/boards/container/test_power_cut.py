@@ -41,9 +41,7 @@ def test_a_file_of_nothing_but_a_hole_is_copied(tmp_path: Path) -> None:
     assert (target.stat().st_size, target.stat().st_blocks) == (3 * MIB, 0)
 
 
-def test_a_snapshot_is_taken_again_while_the_image_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_snapshot_is_taken_again_while_the_image_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = tmp_path / "slot_b.img"
     image.write_bytes(b"old")
     real, copies = power_cut.copy_sparse, []
@@ -60,9 +58,7 @@ def test_a_snapshot_is_taken_again_while_the_image_changes(
     assert len(copies) == 2
 
 
-def test_an_image_that_never_stands_still_is_a_bench_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_image_that_never_stands_still_is_a_bench_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = tmp_path / "slot_b.img"
     image.write_bytes(b"x")
     moment = [0]
@@ -78,9 +74,7 @@ def test_an_image_that_never_stands_still_is_a_bench_error(
     assert [path.name for path in tmp_path.iterdir()] == ["slot_b.img"]
 
 
-def test_only_a_file_system_on_a_loop_device_is_ever_crashed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_a_file_system_on_a_loop_device_is_ever_crashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object) -> None:
         raise AssertionError("the host's own file system was about to be shut down")
 

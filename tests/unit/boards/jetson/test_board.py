@@ -285,9 +285,7 @@ def facts_on(plumbing: Plumbing, name: str, pki: Pki, tmp_path: Path) -> JetsonF
     return board.facts
 
 
-def test_a_stand_in_is_reached_through_the_strip_the_line_and_the_port_of_its_bench(
-    pki: Pki, tmp_path: Path
-) -> None:
+def test_a_stand_in_is_reached_through_the_strip_the_line_and_the_port_of_its_bench(pki: Pki, tmp_path: Path) -> None:
     plumbing = Plumbing("trial", load_lab(paths.ROOT / "lab/mixed.yaml"))
     found = facts_on(plumbing, "b2", pki, tmp_path)
     assert found.fidelity is Fidelity.VIRTUAL

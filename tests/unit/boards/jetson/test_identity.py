@@ -40,9 +40,7 @@ class Rooted(LocalRemote):
         super().__init__()
         self.root = root
 
-    def run(
-        self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True
-    ) -> Completed:
+    def run(self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True) -> Completed:
         script = f"nvbootctrl() {{ cat {DATA / 'nvbootctrl_rootfs.txt'}; }}\n{argv[-1]}"
         for place in (*DEVICE_TREES, "/etc/nv_"):
             script = script.replace(place, f"{self.root}{place}")
@@ -67,9 +65,7 @@ def test_a_nano_says_who_it_is(tmp_path: Path) -> None:
 
 
 def test_an_os_without_nvidias_files_is_known_by_its_device_tree(tmp_path: Path) -> None:
-    tree = {
-        k.replace(TREE, "/sys/firmware/devicetree/base"): v for k, v in NANO.items() if k.startswith(TREE)
-    }
+    tree = {k.replace(TREE, "/sys/firmware/devicetree/base"): v for k, v in NANO.items() if k.startswith(TREE)}
     found = read(plant(tmp_path, tree))
     assert (found.part, found.l4t, found.jetpack, found.tnspec_part) == ("p3767-0005", "", "", "")
     check_identity(found, board="a1", module="p3767-0005")
@@ -139,9 +135,7 @@ def test_another_jetson_generation_is_no_orin(tmp_path: Path) -> None:
         f"{TREE}/compatible": b"nvidia,p2972-0000\0nvidia,tegra194\0",
         f"{TREE}/model": b"Jetson-AGX\0",
     }
-    with pytest.raises(
-        ConfigurationError, match=r"no Orin: 'Jetson-AGX' \(nvidia,p2972-0000, nvidia,tegra194\)"
-    ):
+    with pytest.raises(ConfigurationError, match=r"no Orin: 'Jetson-AGX' \(nvidia,p2972-0000, nvidia,tegra194\)"):
         check_identity(read(plant(tmp_path, xavier)), board="a1", module="p3767-0005")
 
 

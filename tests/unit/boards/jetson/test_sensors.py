@@ -26,19 +26,13 @@ def look(root: Path, part: str = "p3701-0004") -> Reading:
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
-def test_one_command_reads_everything_and_tells_absent_from_unreadable(
-    tmp_path: Path, shell: tuple[str, ...]
-) -> None:
+def test_one_command_reads_everything_and_tells_absent_from_unreadable(tmp_path: Path, shell: tuple[str, ...]) -> None:
     (tmp_path / "proc").mkdir()
     with socket.socket(socket.AF_UNIX) as closed:
         closed.bind(str(tmp_path / "proc/socket"))  # a file whose open fails, for root too
-    plant(
-        tmp_path, {"/a/x": "1\n", "/a/y": "no newline", "/a/z": "", "/a/w": None, "/b c/x": "p\tq\n\nr\\n*\n"}
-    )
+    plant(tmp_path, {"/a/x": "1\n", "/a/y": "no newline", "/a/z": "", "/a/w": None, "/b c/x": "p\tq\n\nr\\n*\n"})
     remote = LocalRemote(shell)
-    found = BoardFiles(remote, str(tmp_path)).read_all(
-        ["/a/[xyzw]", "/b c/x", "/none*", "/proc/socket", "/a/v"]
-    )
+    found = BoardFiles(remote, str(tmp_path)).read_all(["/a/[xyzw]", "/b c/x", "/none*", "/proc/socket", "/a/v"])
     assert found == {
         "/a/w": None,
         "/a/x": "1",
@@ -193,9 +187,7 @@ def test_every_module_a_lab_file_may_name_has_a_profile() -> None:
     assert "p3701-0005" in caught.value.remedy
 
 
-LINES = st.one_of(
-    st.none(), st.text(max_size=12), st.sampled_from(["9" * 5000, "-256000", "VDD_IN", "nc", "1"])
-)
+LINES = st.one_of(st.none(), st.text(max_size=12), st.sampled_from(["9" * 5000, "-256000", "VDD_IN", "nc", "1"]))
 
 
 @settings(max_examples=200, deadline=None)

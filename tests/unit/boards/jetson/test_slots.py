@@ -71,9 +71,7 @@ def test_a_slot_that_has_used_tries_is_bootable_and_not_good() -> None:
     assert NvBootControl(remote).state().slots[1] == SlotState("B", True, 1, False)
 
 
-@pytest.mark.parametrize(
-    "text", ["", DEV_MEM, "Current rootfs slot: A\n", "\n".join(ROOTFS.splitlines()[:-1])]
-)
+@pytest.mark.parametrize("text", ["", DEV_MEM, "Current rootfs slot: A\n", "\n".join(ROOTFS.splitlines()[:-1])])
 def test_an_answer_without_slots_is_an_error_that_quotes_it(text: str) -> None:
     remote = ScriptedRemote({ASK: said(text, 0, DEV_MEM)})
     with pytest.raises(DeviceError) as caught:
@@ -90,12 +88,8 @@ def test_the_answer_to_another_question_is_refused() -> None:
 
 def test_an_order_is_read_back_and_believed_over_its_exit_code() -> None:
     order = "nvbootctrl set-active-boot-slot 1"
-    NvBootControl(ScriptedRemote({order: said("", 1, DEV_MEM), ASK_BOOTLOADER: said(BOOTLOADER)})).set_active(
-        "B"
-    )
-    ignored = ScriptedRemote(
-        {"nvbootctrl set-active-boot-slot 0": said("", 0), ASK_BOOTLOADER: said(BOOTLOADER)}
-    )
+    NvBootControl(ScriptedRemote({order: said("", 1, DEV_MEM), ASK_BOOTLOADER: said(BOOTLOADER)})).set_active("B")
+    ignored = ScriptedRemote({"nvbootctrl set-active-boot-slot 0": said("", 0), ASK_BOOTLOADER: said(BOOTLOADER)})
     with pytest.raises(DeviceError, match="a1: slot A was made active, but B is"):
         NvBootControl(ignored, board="a1").set_active("A")
 
@@ -114,10 +108,7 @@ def test_the_budget_of_a_failover_is_minutes() -> None:
     assert failover_budget_s(60.0) == 600.0
 
 
-@given(
-    st.text(max_size=300)
-    | st.lists(st.sampled_from(ROOTFS.splitlines() + BOOTLOADER.splitlines())).map("\n".join)
-)
+@given(st.text(max_size=300) | st.lists(st.sampled_from(ROOTFS.splitlines() + BOOTLOADER.splitlines())).map("\n".join))
 def test_mangled_answers_are_read_or_refused_never_a_crash(text: str) -> None:
     try:
         info = parse_slots_info(text)

@@ -39,9 +39,7 @@ def strip(kind: str) -> Iterator[power_strips.HttpStrip]:
         yield server
 
 
-def outlet_of(
-    kind: str, address: str, *, outlet: int = OUTLET, timeout_s: float = 2.0, password: str = ""
-) -> Outlet:
+def outlet_of(kind: str, address: str, *, outlet: int = OUTLET, timeout_s: float = 2.0, password: str = "") -> Outlet:
     host, port = address.split(":")
     schemes = {"shelly-gen1": "basic", "shelly-gen2": "digest", "tasmota": "query"}
     login = Credentials("admin", password, schemes[kind]) if password else None  # type: ignore[arg-type]  # a literal

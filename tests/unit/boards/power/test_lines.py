@@ -95,9 +95,7 @@ def test_snmp_versions_1_and_3_do_the_same(login: Login, snmp: Callable[..., Snm
 
 def test_several_threads_speak_snmp_at_once(snmp: Callable[..., SnmpOutlet]) -> None:
     with agent(MODELS["apc"]) as strip:
-        switches = [
-            ConfirmedSwitch(snmp(strip, MODELS["apc"], V2C, timeout_s=20), deadline_s=30) for _ in range(6)
-        ]
+        switches = [ConfirmedSwitch(snmp(strip, MODELS["apc"], V2C, timeout_s=20), deadline_s=30) for _ in range(6)]
         with ThreadPoolExecutor(6) as threads:
             list(threads.map(lambda switch: switch.on(), switches))
         assert strip.outlets.on[3]
@@ -128,9 +126,7 @@ def test_a_wrong_community_is_silence_and_the_remedy_says_so(snmp: Callable[...,
 def test_a_wrong_outlet_and_a_wrong_key_are_refused_with_the_reason(snmp: Callable[..., SnmpOutlet]) -> None:
     with agent(MODELS["apc"]) as strip:
         outlet = snmp(strip, MODELS["apc"], V2C, number=7)
-        with pytest.raises(
-            BenchError, match=r"outlet 7: refuses 1\.3\.6\.1\.4\.1\.318\.1\.1\.4\.4\.2\.1\.3\.7"
-        ):
+        with pytest.raises(BenchError, match=r"outlet 7: refuses 1\.3\.6\.1\.4\.1\.318\.1\.1\.4\.4\.2\.1\.3\.7"):
             outlet.read()
         with pytest.raises(BenchError, match="outlet 7: refuses"):
             outlet.command(PowerState.ON)

@@ -115,9 +115,7 @@ def test_power_on_after_a_cut_waits_only_for_what_is_left_of_the_minimum_time() 
 def test_a_board_whose_power_on_fails_is_told_to_be_off_again() -> None:
     rig = Rig()
     rig.outlet.refuse = {PowerState.ON}
-    with pytest.raises(
-        BenchError, match="board a1: power on: strip 7, outlet 1: says no; it is off again"
-    ) as error:
+    with pytest.raises(BenchError, match="board a1: power on: strip 7, outlet 1: says no; it is off again") as error:
         rig.board.on()
     assert error.value.remedy == "ask again"
     assert [word for _, word in rig.outlet.log] == ["on", "off"]
@@ -346,9 +344,7 @@ def test_every_kind_can_be_written_and_becomes_an_outlet_that_names_itself(
 
 def test_building_a_supervisor_imports_neither_snmp_nor_serial() -> None:
     code = "import hil.boards.power.build as b, sys; b.kinds.all_of(b.kinds.OUTLETS); print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "hil.boards.power.snmp" in loaded
     assert not {"pysnmp", "serial", "docker", "paramiko", "numpy"} & set(loaded)
 

@@ -26,9 +26,7 @@ from tests.kits.fake_bench import board_health, health, link_health, pretend_up
 
 BOARDS = tuple(board_health(f"b{n:02d}", spacecraft=f"sc-{n // 4}") for n in range(40))
 LINKS = tuple(link_health(f"isl-{n:02d}", phase="track", phase_left_s=300.0 + n) for n in range(18))
-LEASE = LeaseHealth(
-    3, ("b00", "b01"), "anna", "lab", "thermal run", 0, datetime(2026, 3, 1, 12, tzinfo=UTC), True
-)
+LEASE = LeaseHealth(3, ("b00", "b01"), "anna", "lab", "thermal run", 0, datetime(2026, 3, 1, 12, tzinfo=UTC), True)
 STEP = Step("r1", "six-gpu", "upload", "the upload arrives", 2, "2023-11-14T22:12:00+00:00")
 LARGE = health(boards=BOARDS, links=LINKS, leases=(LEASE,), step=STEP, problems=("the lease store: busy",))
 
@@ -174,18 +172,14 @@ def test_q_ends_the_live_view_and_the_terminal_is_as_before() -> None:
 
 def test_a_look_is_drawn_once_however_often_keys_are_asked_for() -> None:
     screen = Screen()
-    show(
-        lambda: Sample(1, 0.0, health()), BenchPage(screen.console), screen.console, Keyboard(*[""] * 50, "q")
-    )
+    show(lambda: Sample(1, 0.0, health()), BenchPage(screen.console), screen.console, Keyboard(*[""] * 50, "q"))
     assert screen.text.count("isl-ab") == 1
 
 
 def test_the_live_view_ends_when_the_bench_goes_down() -> None:
     samples = [None, Sample(1, 0.0, health()), Sample(2, 1.0, None)]
     console = Screen().console
-    assert show(
-        lambda: samples.pop(0) if samples[1:] else samples[0], BenchPage(console), console, Keyboard()
-    )
+    assert show(lambda: samples.pop(0) if samples[1:] else samples[0], BenchPage(console), console, Keyboard())
 
 
 def test_a_look_that_failed_is_told_and_watched_on() -> None:

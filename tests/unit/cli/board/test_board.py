@@ -32,9 +32,7 @@ class Shell(FakeShell):
         super().__init__(board)
         self.name = board.name
 
-    def run(
-        self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True
-    ) -> Completed:
+    def run(self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True) -> Completed:
         if argv[0] == "gone" and self.name == "b1":
             raise DeviceError("b1 does not answer")
         code = 7 if argv[0] == "false" and self.name == "a2" else 0
@@ -115,9 +113,7 @@ def data(capsys: pytest.CaptureFixture[str], *argv: str) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
-def test_show_has_everything_about_a_board(
-    boards: dict[str, OneBoard], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_show_has_everything_about_a_board(boards: dict[str, OneBoard], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["board", "show", "a1"]) == 0
     page = capsys.readouterr().out
     for words in ("p3701-0005", "1421", "1.0.0 from slot A", "4e8e", "/dev/pts/7", "127.0.0.1", "41.5 °C"):
@@ -157,9 +153,7 @@ def test_slots_are_shown_and_the_next_one_is_chosen(
     assert boards["a1"].active == "B" and boards["a2"].active == "A"
 
 
-def test_reset_waits_for_the_os_when_told_to(
-    boards: dict[str, OneBoard], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_reset_waits_for_the_os_when_told_to(boards: dict[str, OneBoard], capsys: pytest.CaptureFixture[str]) -> None:
     assert data(capsys, "power", "b1", "reset") == {"name": "b1", "power": "on"}
     assert data(capsys, "power", "b1", "reset", "--until-booted")["boot_id"] == "boot-1"
     assert boards["b1"].verbs == ["reset", "reset", "wait"]
@@ -207,9 +201,7 @@ def test_readings_are_written_with_their_unit(name: str, value: float, text: tup
     assert readable(name, value) == text
 
 
-def test_watch_looks_once_as_a_page_or_as_json(
-    boards: dict[str, OneBoard], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_watch_looks_once_as_a_page_or_as_json(boards: dict[str, OneBoard], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["board", "watch", "a1", "--once"]) == 0
     page = capsys.readouterr().out
     assert page.splitlines()[1].split() == ["tj", "41.5", "°C"] and "5.20 W" in page

@@ -177,9 +177,7 @@ def test_another_module_by_its_eeprom_is_refused_before_anything_is_written(
     bus: UsbBus, tree: Path, lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bus.plug(PORT, "0955:7523", "APX")
-    (tree / TOOL).write_text(
-        "#!/bin/sh\necho 'Board ID(3767) version(300) sku(0003) revision(T.1)'\nsleep 30\n"
-    )
+    (tree / TOOL).write_text("#!/bin/sh\necho 'Board ID(3767) version(300) sku(0003) revision(T.1)'\nsleep 30\n")
     assert run(argv_of(bus, tree, lab, "--yes")) == 2
     said = capsys.readouterr().err
     assert "EEPROM says p3767-0003" in said and "nothing was written" in said
@@ -239,18 +237,14 @@ def test_an_agx_goes_to_its_emmc_unless_told_otherwise(tree: Path) -> None:
     assert outside.argv()[-1] == "external" and outside.layout == NVME_AB_LAYOUT
 
 
-def test_a_module_with_a_recovery_pin_is_reset_even_when_it_is_in_recovery_already(
-    bus: UsbBus, tree: Path
-) -> None:
+def test_a_module_with_a_recovery_pin_is_reset_even_when_it_is_in_recovery_already(bus: UsbBus, tree: Path) -> None:
     bus.plug(PORT, "0955:7523", "APX")
     entered: list[str] = []
     by_hand = FlashTarget("b1", NANO, PORT, lambda: entered.append("linux"))
     by_pin = replace(by_hand, enter=lambda: entered.append("pin"), by_pin=True)
     for target in (by_hand, by_pin):
         with Progress() as progress:
-            flash_board(
-                target, plan_of(target, tree, ab=False), log=tree / "log", sysfs=bus.root, progress=progress
-            )
+            flash_board(target, plan_of(target, tree, ab=False), log=tree / "log", sysfs=bus.root, progress=progress)
     assert entered == ["pin"]
 
 
@@ -269,9 +263,7 @@ def test_no_module_is_reset_while_another_board_is_in_recovery(bus: UsbBus, tree
     entered: list[str] = []
     target = FlashTarget("b1", NANO, PORT, lambda: entered.append("reset"))
     with Progress() as progress, pytest.raises(BenchError, match="another module is in recovery"):
-        flash_board(
-            target, plan_of(target, tree, ab=False), log=tree / "log", sysfs=bus.root, progress=progress
-        )
+        flash_board(target, plan_of(target, tree, ab=False), log=tree / "log", sysfs=bus.root, progress=progress)
     assert not entered
 
 

@@ -167,9 +167,7 @@ def test_the_terminal_is_raw_inside_and_as_before_afterwards_even_after_an_error
     os.close(terminal)
 
 
-def test_a_console_log_is_printed_byte_for_byte(
-    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
-) -> None:
+def test_a_console_log_is_printed_byte_for_byte(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     log = tmp_path / "a1.console.log"
     log.write_bytes(b"MB1\r\n\xff\x1b[0m login:")
     print_log(log, follow=False)
@@ -200,10 +198,6 @@ def test_a_table_in_a_pipe_is_plain_aligned_text_that_is_never_cut(
 ) -> None:
     print_table(["name", "value"], [("a", "x" * 300), ("long name", 7)])
     lines = capsys.readouterr().out.splitlines()
-    assert (
-        lines[0].startswith("name       value")
-        and lines[1].endswith("x" * 300)
-        and lines[2] == "long name  7"
-    )
+    assert lines[0].startswith("name       value") and lines[1].endswith("x" * 300) and lines[2] == "long name  7"
     print_table(["name"], [], empty="nothing here")
     assert capsys.readouterr().out == "nothing here\n"

@@ -10,9 +10,7 @@ from hil.cli.app import run
 from hil.evidence.test_plan import load_plan
 
 
-def test_the_lab_and_the_plan_that_it_writes_are_valid(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_lab_and_the_plan_that_it_writes_are_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["lab", "init", str(tmp_path / "new")]) == 0
     assert str(tmp_path / "new/lab/first.yaml") in capsys.readouterr().out
     assert run(["lab", "validate", str(tmp_path / "new/lab/first.yaml")]) == 0

@@ -233,9 +233,7 @@ def test_two_modules_that_the_boot_rom_cannot_tell_apart_leave_the_choice(host: 
     assert "usb_path: 1-4}" in text
 
 
-def test_more_boards_than_a_spacecraft_carries_are_spread_over_joined_ones(
-    host: HostTree, tmp_path: Path
-) -> None:
+def test_more_boards_than_a_spacecraft_carries_are_spread_over_joined_ones(host: HostTree, tmp_path: Path) -> None:
     for n in range(20):
         host.neighbour(f"192.0.2.{n + 10}", f"48:b0:2d:11:22:{n:02x}")
     found = discover(host.root)

@@ -143,9 +143,7 @@ def test_a_name_that_changes_at_the_next_plug_is_not_left_unsaid(rack: Rack) -> 
 @pytest.mark.parametrize(
     ("carrier", "status", "says"), [("1", "ok", "a signal"), ("0", "warn", "no signal"), ("", "ok", "down")]
 )
-def test_the_flight_nic_tells_whether_its_cable_is_plugged_in(
-    rack: Rack, carrier: str, status: str, says: str
-) -> None:
+def test_the_flight_nic_tells_whether_its_cable_is_plugged_in(rack: Rack, carrier: str, status: str, says: str) -> None:
     rack.host.file("sys/class/net/enp3s0.101/carrier", f"{carrier}\n")
     check = rack.look()["b1 flight"]
     assert check.status == status and says in check.found

@@ -75,9 +75,7 @@ def test_a_good_host_can_run_the_campaign() -> None:
         ({"missing_distributions": ("pydantic",)}, {"python-packages": "fail"}, 2),
     ],
 )
-def test_what_is_missing_decides_the_exit_code(
-    change: dict[str, Any], expected: dict[str, str], code: int
-) -> None:
+def test_what_is_missing_decides_the_exit_code(change: dict[str, Any], expected: dict[str, str], code: int) -> None:
     facts = replace(GOOD, **change)
     assert failing(facts) == expected
     assert exit_code(examine(facts)) == code

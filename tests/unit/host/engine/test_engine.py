@@ -109,9 +109,7 @@ def test_a_users_engine_that_cannot_run_boards_is_passed_over(
 ) -> None:
     theirs = tmp_path / "docker.sock"
     monkeypatch.setenv("DOCKER_HOST", f"unix://{theirs}")
-    with http(
-        theirs, {"/version": {"Version": "27.0"}, "/info": {"KernelVersion": os.uname().release, **info}}
-    ):
+    with http(theirs, {"/version": {"Version": "27.0"}, "/info": {"KernelVersion": os.uname().release, **info}}):
         reason = engine.unfit(theirs)
         assert reason is None if why is None else reason is not None and why in reason
         assert (engine.find(files) is None) == (why is not None)
@@ -139,9 +137,7 @@ def test_users_that_were_killed_stop_counting(files: EngineFiles) -> None:
     assert sorted(p.name for p in files.users.iterdir()) == sorted([f"{current()}-aa", "something-else"])
 
 
-def test_an_engine_that_we_did_not_start_is_never_stopped(
-    files: EngineFiles, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_engine_that_we_did_not_start_is_never_stopped(files: EngineFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dockerd, "stop", lambda *a: pytest.fail("stopped"))
     assert started(files) is None and engine.stop_if_ours(files) is False
     files.record.write_text(str(GONE))

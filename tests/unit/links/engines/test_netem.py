@@ -39,9 +39,7 @@ def rate(bytes_per_second: int) -> bytes:
 def test_delay_and_rate_are_sent_in_ticks_nanoseconds_and_bytes_per_second() -> None:
     got = netem.encode(7, LinkState(14_390, 200_000_000), limit=714, delay_ns=14_390_000)
     # 14390000 ns = 224843.75 ticks of 64 ns; latency, limit, loss, gap, duplicate, jitter
-    want = netem_message(
-        7, (224_843, 714, 0, 0, 0, 0), rate(25_000_000) + attribute(10, struct.pack("=q", 14_390_000))
-    )
+    want = netem_message(7, (224_843, 714, 0, 0, 0, 0), rate(25_000_000) + attribute(10, struct.pack("=q", 14_390_000)))
     assert got == want
 
 

@@ -113,9 +113,7 @@ def new_vlan(name: bytes, link: int, vlan: int, mtu: int) -> bytes:
     data = struct.pack("=HHH2x", 6, 1, vlan)
     info = attribute(1, b"vlan\0") + struct.pack("=HH", 4 + len(data), 2) + data
     body = bytes(16) + attribute(3, name + b"\0")
-    body += (
-        struct.pack("=HHI", 8, 5, link) + struct.pack("=HHI", 8, 4, mtu) + struct.pack("=HHI", 8, 13, 10_000)
-    )
+    body += struct.pack("=HHI", 8, 5, link) + struct.pack("=HHI", 8, 4, mtu) + struct.pack("=HHI", 8, 13, 10_000)
     body += struct.pack("=HH", 4 + len(info), 18) + info
     return struct.pack("=IHHII", 16 + len(body), 16, 0x605, 0, 0) + body
 
@@ -208,9 +206,7 @@ def test_a_whole_port_is_promiscuous_keeps_its_larger_mtu_and_loses_its_qdiscs_i
     assert ports.lay(kernel, [Port("enp4s0")], mtus=[1500], profile="bulk") == ["enp4s0"]
     assert kernel.sent == [set_link(3, 0x101, 9000)]
     root = struct.pack("=IHHII", 36, 37, 0x5, 0, 0) + struct.pack("=BxxxiIII", 0, 3, 0, 0xFFFFFFFF, 0)
-    ingress = struct.pack("=IHHII", 36, 37, 0x5, 0, 0) + struct.pack(
-        "=BxxxiIII", 0, 3, 0xFFFF0000, 0xFFFFFFF1, 0
-    )
+    ingress = struct.pack("=IHHII", 36, 37, 0x5, 0, 0) + struct.pack("=BxxxiIII", 0, 3, 0xFFFF0000, 0xFFFFFFF1, 0)
     assert [message for _, message in kernel.undos[:3]] == [set_link(3, 1, 9000), root, ingress]
     assert kernel.features["enp4s0"] == 0b0110  # bulk leaves TCP's offloads on
 
@@ -265,9 +261,7 @@ def test_a_link_box_on_a_shaper_host_wires_and_shapes_its_vlans_by_these_message
     a_to_b, b_to_a = LinkState(14_390, 200_000_000), LinkState(5_000, 50_000_000)
     wire = Wire("x", End("a", "n"), End("b", "n"), a_to_b, b_to_a)
     shaper = ShaperHost(TARGET, {"x": (Port("enp3s0", 101), Port("enp3s0", 102))})
-    with LinkBox.up(
-        "unused", [wire], socket_path=tmp_path / "s", engine="shaper_host", shaper_host=shaper
-    ) as box:
+    with LinkBox.up("unused", [wire], socket_path=tmp_path / "s", engine="shaper_host", shaper_host=shaper) as box:
         assert (box.engine, box.store.load().clock is None) == ("shaper_host", True)
     a, b = 12, 13
     assert fake_shaper.sent[3:] == [
@@ -483,9 +477,7 @@ def test_a_good_shaper_host_has_nothing_to_complain_of() -> None:
         (replace(GOOD, offloads={"p0": ((), ("rx-gro-hw",))}), "shaper-host-offload-p0", "warn", "rx-gro-hw"),
     ],
 )
-def test_each_fault_is_found_with_a_remedy(
-    facts: ShaperHostFacts, check: str, status: str, words: str
-) -> None:
+def test_each_fault_is_found_with_a_remedy(facts: ShaperHostFacts, check: str, status: str, words: str) -> None:
     found = {c.id: c for c in examine(facts)}
     assert found[check].status == status
     assert words in found[check].found

@@ -16,9 +16,7 @@ SECOND = 1_000_000_000
 OWN = LinkState(1, 200_000_000, loss_ppm=7, mtu=9000)
 
 
-def row(
-    at_s: float, link: str = "x", *, up: bool = True, delay_us: int = 100, loss_ppm: int = 0
-) -> ScheduleRow:
+def row(at_s: float, link: str = "x", *, up: bool = True, delay_us: int = 100, loss_ppm: int = 0) -> ScheduleRow:
     return ScheduleRow(round(at_s * SECOND), link, up, delay_us, loss_ppm)
 
 
@@ -85,9 +83,7 @@ def test_a_move_that_falls_into_the_next_window_comes_with_its_beginning() -> No
     assert thinned(row(30, delay_us=101), thinner=thinner, before_s=60) == [row(30, delay_us=101)]
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 999), st.booleans(), st.integers(0, 5), st.integers(0, 1)), max_size=40)
-)
+@given(st.lists(st.tuples(st.integers(0, 999), st.booleans(), st.integers(0, 5), st.integers(0, 1)), max_size=40))
 def test_thinned_rows_have_every_edge_and_never_an_old_delay(
     drawn: list[tuple[int, bool, int, int]],
 ) -> None:

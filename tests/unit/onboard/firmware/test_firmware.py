@@ -177,9 +177,7 @@ def variables(tmp_path: Path) -> Variables:
     return variables
 
 
-def test_the_boot_log_has_the_lines_of_a_jetson_in_their_order(
-    terminal: Terminal, variables: Variables
-) -> None:
+def test_the_boot_log_has_the_lines_of_a_jetson_in_their_order(terminal: Terminal, variables: Variables) -> None:
     announce(terminal.console, BootControl(variables), "BCCPLEXWDT", cold=False)
     text = terminal.said()
     position = 0

@@ -44,9 +44,7 @@ def configured(boards: Bed, **changes: Any) -> int:
 
 def epochs(boards: Bed) -> dict[str, int | None]:
     return {
-        name: ask(board, "/health")["claim"]["epoch"]
-        for name, board in boards.boards.items()
-        if board.node is not None
+        name: ask(board, "/health")["claim"]["epoch"] for name, board in boards.boards.items() if board.node is not None
     }
 
 

@@ -207,9 +207,7 @@ def test_a_job_waits_out_a_short_lapse_of_the_gateways_lease(
     assert state == "done" or "the gateway does not claim epoch 1" in document["error"]
 
 
-def test_a_network_runs_on_the_first_provider_that_the_board_has(
-    model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_network_runs_on_the_first_provider_that_the_board_has(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
 
     class Session:

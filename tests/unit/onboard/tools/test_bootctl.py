@@ -16,9 +16,7 @@ SCRIPT = paths.ROOT / "hil/images/os/reference/rootfs/usr/lib/rauc/bootctl"
 
 def shell(variables: Path, *argv: str) -> str:
     environment = {**os.environ, "EFIVARS": str(variables)}
-    done = subprocess.run(
-        ["sh", str(SCRIPT), *argv], env=environment, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(["sh", str(SCRIPT), *argv], env=environment, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 

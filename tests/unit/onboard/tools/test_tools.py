@@ -53,9 +53,7 @@ def test_raucs_calls_during_an_install_and_an_activation_end_with_an_armed_uncon
     assert control.slot("B").confirmed
 
 
-@pytest.mark.parametrize(
-    "argv", [[], ["get-state"], ["get-state", "C"], ["set-state", "A", "maybe"], ["explode"]]
-)
+@pytest.mark.parametrize("argv", [[], ["get-state"], ["get-state", "C"], ["set-state", "A", "maybe"], ["explode"]])
 def test_an_unknown_request_is_refused(control: BootControl, tmp_path: Path, argv: list[str]) -> None:
     with pytest.raises(ValueError, match=r"usage|no slot"):
         bootctl.run(argv, control, tmp_path / "shown")

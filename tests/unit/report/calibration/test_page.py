@@ -77,9 +77,7 @@ def test_of_a_figure_measured_twice_the_last_counts() -> None:
 
 
 def test_what_is_outside_is_named_first_and_marked_by_shape_as_well() -> None:
-    bad = row(
-        "rate", direction="b_to_a", commanded=200e6, measured=150e6, unit="bit/s", tolerance=6e6, ok=False
-    )
+    bad = row("rate", direction="b_to_a", commanded=200e6, measured=150e6, unit="bit/s", tolerance=6e6, ok=False)
     html = section([*FULL, bad])
     assert "Outside: isl-ab b → a rate" in html
     assert html.index("150.0 of 200 Mbit/s") < html.index("199.9 of 200 Mbit/s")
@@ -87,9 +85,7 @@ def test_what_is_outside_is_named_first_and_marked_by_shape_as_well() -> None:
 
 
 def test_a_link_that_the_contact_plan_has_down_is_told_of_without_alarm() -> None:
-    state = row(
-        "state", commanded=0, measured=0, unit="up", tolerance=0, note="the contact plan has it down now"
-    )
+    state = row("state", commanded=0, measured=0, unit="up", tolerance=0, note="the contact plan has it down now")
     html = section([state])
     assert '<p class="aside"><b>isl-ab a → b</b>: the contact plan has it down now.' in html
     assert "alarm" not in html.split("</style>")[1]
@@ -109,9 +105,7 @@ def test_a_field_that_is_missing_or_odd_leaves_a_blank(field: str, value: object
         [{k: v for k, v in each.items() if k != field} for each in FULL],
     ):
         for picture in svgs(section(damaged)):
-            numbers = [
-                v for part in picture.iter() for k, v in part.attrib.items() if k in ("x", "y", "points", "d")
-            ]
+            numbers = [v for part in picture.iter() for k, v in part.attrib.items() if k in ("x", "y", "points", "d")]
             assert not any("nan" in number or "inf" in number for number in numbers)
 
 
@@ -146,9 +140,7 @@ def test_a_value_beyond_the_axis_is_drawn_at_its_end() -> None:
 
 def test_a_distribution_climbs_from_nothing_to_everything() -> None:
     picture = ET.fromstring(ecdf([Curve("a → b", [1.0, 2.0, 4.0])], bands=[Band(0, 5)], unit="µs", title="t"))
-    points = [
-        tuple(map(float, p.split(","))) for p in next(picture.iter("polyline")).attrib["points"].split()
-    ]
+    points = [tuple(map(float, p.split(","))) for p in next(picture.iter("polyline")).attrib["points"].split()]
     assert points == sorted(points, key=lambda p: (p[0], -p[1]))
     assert len(points) == 6
 

@@ -86,9 +86,7 @@ def test_claims_are_counted_from_the_start_of_the_watcher(tmp_path: Path) -> Non
 
 
 def test_without_a_summary_claims_come_from_the_watchers_events(tmp_path: Path) -> None:
-    events = [
-        {"at": t, "kind": "watch.claim", "board": "a1", "epoch": e} for t, e in ((1, 1), (4, None), (6, 2))
-    ]
+    events = [{"at": t, "kind": "watch.claim", "board": "a1", "epoch": e} for t, e in ((1, 1), (4, None), (6, 2))]
     claims = _lanes(tmp_path, *events).boards[0].claims
     assert [(c.label, *s) for c, s in zip(claims, _spans(claims), strict=True)] == [
         ("epoch 1", 1.0, 4.0),
@@ -110,9 +108,7 @@ def test_bars_that_overlap_are_drawn_below_each_other(tmp_path: Path) -> None:
 
 
 def test_a_window_shows_only_what_lies_in_it(tmp_path: Path) -> None:
-    lanes = _lanes(
-        tmp_path, _step(1, "start"), _step(2, "end"), _step(10, "start", "boot"), _step(12, "end", "boot")
-    )
+    lanes = _lanes(tmp_path, _step(1, "start"), _step(2, "end"), _step(10, "start", "boot"), _step(12, "end", "boot"))
     svg = timeline_svg(lanes, window=(9.0, 13.0), title="x")
     assert "boot: 10.0 to 12.0 s" in svg
     assert "install" not in svg
@@ -139,9 +135,7 @@ def test_steps_are_coloured_by_what_they_do(step: str, category: str) -> None:
     assert category_of(step) == category
 
 
-@pytest.mark.parametrize(
-    ("span", "step"), [(1.0, 0.1), (20.0, 2.0), (55.0, 5.0), (100.0, 10.0), (3600.0, 500.0)]
-)
+@pytest.mark.parametrize(("span", "step"), [(1.0, 0.1), (20.0, 2.0), (55.0, 5.0), (100.0, 10.0), (3600.0, 500.0)])
 def test_the_axis_has_at_most_twelve_round_marks(span: float, step: float) -> None:
     assert round_step(span, 12) == step
     assert span / step <= 12

@@ -38,9 +38,7 @@ def test_a_slot_whose_installation_was_cut_off_is_not_complete() -> None:
     assert not status(rauc_status({"status": "pending", "checksum": {"sha256": "cd" * 32}})).other.complete
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{}", '{"slots": 3}', rauc_status().replace('"booted": "A"', '"booted": "?"')]
-)
+@pytest.mark.parametrize("text", ["", "{}", '{"slots": 3}', rauc_status().replace('"booted": "A"', '"booted": "?"')])
 def test_a_status_that_cannot_be_read_is_the_devices_fault(text: str) -> None:
     with pytest.raises(DeviceError, match="adapter 'RAUC'"):
         status(text)
@@ -99,9 +97,7 @@ def test_an_updater_that_is_busy_or_starting_is_waited_for() -> None:
 
 
 def test_a_connection_that_broke_is_opened_again() -> None:
-    shell = FakeShell(
-        rauc_status=[(0, rauc_status(), ""), DeviceError("the connection broke"), (0, rauc_status(), "")]
-    )
+    shell = FakeShell(rauc_status=[(0, rauc_status(), ""), DeviceError("the connection broke"), (0, rauc_status(), "")])
     rauc = adapter(shell)
     rauc.status()
     assert rauc.status().booted == "A"

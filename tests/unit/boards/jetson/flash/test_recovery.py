@@ -104,9 +104,7 @@ def test_what_is_on_the_port_instead_is_named_at_the_deadline(
 def test_another_module_in_recovery_on_the_port_is_named_at_once(bus: UsbBus, port: UsbPort) -> None:
     with (
         bus.later(lambda: bus.plug(PORT, "0955:7323", "APX")),
-        pytest.raises(
-            ConfigurationError, match=r"lab file says p3767-0005.*p3767-0000, Jetson Orin NX 16 GB"
-        ),
+        pytest.raises(ConfigurationError, match=r"lab file says p3767-0005.*p3767-0000, Jetson Orin NX 16 GB"),
     ):
         port.wait_recovery(NANO, since=None, deadline_s=60)
 
@@ -126,9 +124,7 @@ class Linux:
         self.bus = bus
         self.ran: list[tuple[str, ...]] = []
 
-    def run(
-        self, argv: list[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True
-    ) -> Completed:
+    def run(self, argv: list[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True) -> Completed:
         self.ran.append(tuple(argv))
         self.bus.plug(PORT, "0955:7523", "APX")
         raise DeviceError("the connection is gone")
@@ -192,9 +188,7 @@ def test_a_flash_is_followed_to_its_end_with_progress_and_a_whole_log(tmp_path: 
     )
 
 
-def test_another_module_by_its_eeprom_ends_the_tool_before_anything_is_written(
-    tmp_path: Path, ready: UsbPort
-) -> None:
+def test_another_module_by_its_eeprom_ends_the_tool_before_anything_is_written(tmp_path: Path, ready: UsbPort) -> None:
     script = (
         "#!/bin/sh\nsleep 60 & echo $! >child\necho 'Board ID(3767) version(300) sku(0003) revision(T.1)'\n"
         "sleep 5\necho written >written\n"
@@ -207,9 +201,7 @@ def test_another_module_by_its_eeprom_ends_the_tool_before_anything_is_written(
     wait_for(lambda: (now := started(child)) is None or now[1], deadline_s=20)
 
 
-def test_a_tool_that_never_tells_the_eeprom_is_ended_before_it_boots_the_module(
-    tmp_path: Path, ready: UsbPort
-) -> None:
+def test_a_tool_that_never_tells_the_eeprom_is_ended_before_it_boots_the_module(tmp_path: Path, ready: UsbPort) -> None:
     script = "#!/bin/sh\necho '*  Step 4: Boot the device with flash initrd image *'\nsleep 30\n"
     with pytest.raises(BenchError, match="not proven; nothing was written"):
         flash(plan_for(tmp_path, script), [ready], log=tmp_path / "log")
@@ -235,9 +227,7 @@ def test_known_error_lines_come_with_their_remedy(tmp_path: Path, ready: UsbPort
     assert str(tmp_path / "log") in error.value.remedy
 
 
-def test_a_failure_while_writing_says_that_the_module_may_be_half_written(
-    tmp_path: Path, ready: UsbPort
-) -> None:
+def test_a_failure_while_writing_says_that_the_module_may_be_half_written(tmp_path: Path, ready: UsbPort) -> None:
     lines = RECORD.read_text().split("Flash is successful")[0]
     (tmp_path / "said").write_text(lines + "mtd_debug: error!: open()\nError flashing qspi\n")
     plan = plan_for(tmp_path, f"#!/bin/sh\ncat {tmp_path}/said\nexit 3\n")
@@ -246,9 +236,7 @@ def test_a_failure_while_writing_says_that_the_module_may_be_half_written(
     assert "write-protected" in error.value.remedy
 
 
-def test_a_tool_that_ends_without_success_has_failed_whatever_its_exit_code(
-    tmp_path: Path, ready: UsbPort
-) -> None:
+def test_a_tool_that_ends_without_success_has_failed_whatever_its_exit_code(tmp_path: Path, ready: UsbPort) -> None:
     with pytest.raises(BenchError, match="without saying that the flash was successful"):
         flash(plan_for(tmp_path, "#!/bin/sh\necho hello\n"), [ready], log=tmp_path / "log")
 
@@ -257,9 +245,7 @@ def test_a_tool_that_ends_without_success_has_failed_whatever_its_exit_code(
     ("limits", "said"),
     [({"silence_s": 0.3}, "said nothing for 0.3 s"), ({"deadline_s": 0.3}, "did not end within its time")],
 )
-def test_a_tool_that_stalls_is_ended(
-    tmp_path: Path, ready: UsbPort, limits: dict[str, float], said: str
-) -> None:
+def test_a_tool_that_stalls_is_ended(tmp_path: Path, ready: UsbPort, limits: dict[str, float], said: str) -> None:
     began = time.monotonic()
     with pytest.raises(BenchError, match=said):
         flash(plan_for(tmp_path, "#!/bin/sh\nexec sleep 60\n"), [ready], log=tmp_path / "log", **limits)  # type: ignore[arg-type]  # one of two floats
@@ -282,9 +268,7 @@ def test_nothing_is_started_when_the_wrong_module_is_there_or_two_are(
     assert not (plan.tree / "started").exists()
 
 
-def test_prepared_images_are_flashed_to_many_modules_of_one_kind(
-    tmp_path: Path, bus: UsbBus, ready: UsbPort
-) -> None:
+def test_prepared_images_are_flashed_to_many_modules_of_one_kind(tmp_path: Path, bus: UsbBus, ready: UsbPort) -> None:
     bus.plug("1-3", "0955:7523", "APX")
     plan = replace(plan_for(tmp_path, '#!/bin/sh\necho "$*" >argv\n'), step="flash", massflash=2)
     flash(plan, [ready, UsbPort("1-3", bus.root)], log=tmp_path / "log", eeprom_part=NANO)
