@@ -13,7 +13,7 @@ import numpy as np
 from hil.errors import ConfigurationError
 from hil.orbit.elements import Constellation
 from hil.orbit.geometry import Track, one_way_delay_us, track
-from hil.orbit.segments import Segments, crosslink_segments, ground_segments, join, neighbours
+from hil.orbit.segments import Segments, crosslink_segments, ground_segments, joined, neighbours
 from hil.orbit.times import Floats, Ints
 
 STEP_S = 1.0
@@ -101,9 +101,10 @@ def contact_arrays(found: Constellation, start: datetime, *, duration_s: float, 
     running = Segments.none()
     for block in _blocks(found, seconds):
         here = track(found, start, block)
-        found_now = Segments.concatenate(list(_block_segments(found, here)))
-        finished, running = join(running, found_now, begin_s=float(block[0]), end_s=float(block[-1]))
-        done.append(finished)
+        every = joined([running, *_block_segments(found, here)])
+        goes_on = every.open_end & (every.end_s == block[-1])
+        running = every.take(goes_on)
+        done.append(every.take(~goes_on))
     every = Segments.concatenate([*done, running])
     return every.take(np.lexsort((every.b, every.a, every.start_s)))
 

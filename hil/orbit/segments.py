@@ -126,36 +126,25 @@ def ground_segments(here: Track, craft: Ints, station: int, mask_deg: float) -> 
     return _runs(here, craft, place, sees, between)
 
 
-def join(running: Segments, now: Segments, *, begin_s: float, end_s: float) -> tuple[Segments, Segments]:
-    """Join what ran at the end of the block before with what this block found: (finished, running on).
-
-    A row of ``now`` that begins with the block continues the pair's running row, if there is one.
-    """
-    count = int(max((x.max() for x in (running.b, now.b) if len(x)), default=0)) + 1
-    running = running.take(np.argsort(running.a * count + running.b))
-    keys = running.a * count + running.b
-    wanted = now.a * count + now.b
-    position = np.searchsorted(keys, wanted)
-    position_safe = np.minimum(position, max(len(keys) - 1, 0))
-    goes_on = np.zeros(len(now), np.bool_)
-    if len(keys):
-        goes_on = (keys[position_safe] == wanted) & (now.start_s == begin_s) & now.open_start
-    before = running.take(position_safe[goes_on])
-    after = now.take(goes_on)
-    joined = replace(
-        after,
-        start_s=before.start_s,
-        open_start=before.open_start,
-        min_range_km=np.minimum(before.min_range_km, after.min_range_km),
-        max_range_km=np.maximum(before.max_range_km, after.max_range_km),
-        min_rate_km_s=np.minimum(before.min_rate_km_s, after.min_rate_km_s),
-        max_rate_km_s=np.maximum(before.max_rate_km_s, after.max_rate_km_s),
+def joined(parts: Sequence[Segments]) -> Segments:
+    """Return the runs of successive blocks, in order of a, b, start; those that meet at a block's border are one."""
+    every = Segments.concatenate(parts)
+    every = every.take(np.lexsort((every.start_s, every.b, every.a)))
+    if not len(every):
+        return every
+    meets = every.open_end[:-1] & every.open_start[1:] & (every.end_s[:-1] == every.start_s[1:])
+    meets &= (every.a[:-1] == every.a[1:]) & (every.b[:-1] == every.b[1:])
+    first = np.flatnonzero(np.append(True, ~meets))
+    last = np.append(first[1:], len(every)) - 1
+    return replace(
+        every.take(first),
+        end_s=every.end_s[last],
+        open_end=every.open_end[last],
+        min_range_km=np.minimum.reduceat(every.min_range_km, first),
+        max_range_km=np.maximum.reduceat(every.max_range_km, first),
+        min_rate_km_s=np.minimum.reduceat(every.min_rate_km_s, first),
+        max_rate_km_s=np.maximum.reduceat(every.max_rate_km_s, first),
     )
-    left = np.ones(len(running), np.bool_)
-    left[position_safe[goes_on]] = False
-    every = Segments.concatenate([joined, now.take(~goes_on)])
-    more = every.open_end & (every.end_s == end_s)
-    return Segments.concatenate([running.take(left), every.take(~more)]), every.take(more)
 
 
 def _runs(here: Track, a: Ints, b: Ints, sees: Bools, between: Sees) -> Segments:
