@@ -86,13 +86,9 @@ class LinkPlan:
         found = self.links[link]
         return found[bisect_right(found, at_s, key=lambda i: i.start_s) - 1]
 
-    def phase(self, link: str, at_s: float) -> Phase:
-        """Raises ConfigurationError like :meth:`interval`."""
-        return self.interval(link, at_s).phase
-
     def up(self, link: str, at_s: float) -> bool:
         """Return whether frames pass.  Raises ConfigurationError like :meth:`interval`."""
-        return self.phase(link, at_s) is Phase.TRACK
+        return self.interval(link, at_s).phase is Phase.TRACK
 
     def restricted(self, links: Sequence[str]) -> LinkPlan:
         """Return the same plan with these links only.  Raises ConfigurationError like :meth:`interval`."""

@@ -30,7 +30,7 @@ from hil.links.engines.kernel import missing_in_kernel
 from hil.links.engines.shaper_host import agent as shaper_host_agent
 from hil.links.engines.shaper_host import ports
 from hil.links.engines.shaper_host.agent import log_in
-from hil.links.engines.shaper_host.checks import diagnose
+from hil.links.engines.shaper_host.checks import examine, probe
 from hil.links.engines.wire_format import PlanRow
 from hil.links.link_box import End, LinkBox, Wire
 from hil.links.state import LinkState
@@ -264,7 +264,7 @@ def test_somebody_elses_queueing_discipline_is_left_alone(shaper: LocalShaperHos
 def test_the_doctor_sees_kernel_clock_and_ports_and_changes_nothing(
     shaper: LocalShaperHost,
 ) -> None:
-    found = {c.id: c for c in diagnose(ShaperHost(shaper.target, {"x": (Port("p0"), Port("mgmt0"))}))}
+    found = {c.id: c for c in examine(probe(ShaperHost(shaper.target, {"x": (Port("p0"), Port("mgmt0"))})))}
     lacks = missing_in_kernel()
     assert found["shaper-host-sch_netem"].status == ("fail" if "netem" in lacks else "ok")
     assert found["shaper-host-cls_matchall"].status == ("fail" if "matchall" in lacks else "ok")

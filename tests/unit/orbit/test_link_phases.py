@@ -201,7 +201,7 @@ def test_routes_do_not_follow_fades_but_they_do_follow_a_lost_link(
     for moment in moments:
         while current + 1 < len(topology) and topology[current + 1][0] <= moment:
             current += 1
-        usable = {n for n in plan.links if plan.phase(n, moment) in (Phase.TRACK, Phase.FADE)}
+        usable = {n for n in plan.links if plan.interval(n, moment).phase in (Phase.TRACK, Phase.FADE)}
         assert topology[current][1] == usable
     assert len(topology) < sum(map(len, plan.links.values())) / 2
 
@@ -210,12 +210,12 @@ def test_a_plan_says_what_holds_from_an_edge_on_and_refuses_what_it_does_not_kno
     plan = plan_of(orbit("two-planes"), 6000)
     name, intervals = "sc-01--sc-06", plan.links["sc-01--sc-06"]
     for i in intervals:
-        assert plan.phase(name, i.start_s) is i.phase
+        assert plan.interval(name, i.start_s) is i
         assert plan.up(name, (i.start_s + i.end_s) / 2) == (i.phase is Phase.TRACK)
-    assert plan.phase(name, 6000) is intervals[-1].phase
+    assert plan.interval(name, 6000) is intervals[-1]
     for link, at_s, words in ((name, 6000.1, "outside"), (name, -1, "outside"), ("x", 0, "no link 'x'")):
         with pytest.raises(ConfigurationError, match=words):
-            plan.phase(link, at_s)
+            plan.interval(link, at_s)
     with pytest.raises(ConfigurationError, match="not a link plan"):
         LinkPlan.from_json({"format": "hil-contact-plan/1"})
 

@@ -78,12 +78,7 @@ class ShaperHostFacts:
 
 def checks(lab: Lab) -> list[Check]:
     """Look at the shaper host of a lab and judge it; empty for a lab without one. What it had is restored."""
-    return diagnose(ShaperHost.of(lab.shaper_host)) if lab.shaper_host else []
-
-
-def diagnose(shaper: ShaperHost) -> list[Check]:
-    """Look at a shaper host and judge it; what it had is restored."""
-    return examine(probe(shaper))
+    return examine(probe(ShaperHost.of(lab.shaper_host))) if lab.shaper_host else []
 
 
 def probe(shaper: ShaperHost) -> ShaperHostFacts:
