@@ -80,11 +80,6 @@ class Agent(ABC):
         """Measure our clock less the engine's, as :func:`clock_offset` does."""
         return clock_offset(now_ns, self.clock, readings=readings)
 
-    def ethtool(self, ifname: str, command: int, value: int) -> None:
-        """Send SIOCETHTOOL with a plain value, inside the engine; BenchError when the ioctl fails."""
-        _log.debug("ethtool %s: command %#x, value %d", ifname, command, value)
-        _check(self.ask(Kind.ETHTOOL, struct.pack("<16sII", ifname.encode(), command, value)), ifname)
-
     def ioctl(self, ifname: str, request: bytes) -> bytes:
         """Send a SIOCETHTOOL request to a NIC there; return its buffer as the kernel leaves it, else BenchError."""
         answer = self.ask(Kind.IOCTL, struct.pack("16s", ifname.encode()) + request)

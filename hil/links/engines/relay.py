@@ -27,7 +27,7 @@ from hil.errors import BenchError
 if TYPE_CHECKING:
     import paramiko
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 PAYLOAD_MAX = 3000
 _HEADER = struct.Struct("<HBBHH")
 _MAGIC = 0x4C48
@@ -44,16 +44,15 @@ class Kind(IntEnum):
     NETLINK = 2
     MORE = 3
     CLOCK = 4
-    ETHTOOL = 5
-    SHAPE = 6
-    HOLD = 7
-    RELEASE = 8
-    PLAN_ADD = 9
-    PLAN_COMMIT = 10
-    PLAN_LOG = 11
-    PLAN_FORGET = 12
-    IOCTL = 13
-    UNDO = 14
+    SHAPE = 5
+    HOLD = 6
+    RELEASE = 7
+    PLAN_ADD = 8
+    PLAN_COMMIT = 9
+    PLAN_LOG = 10
+    PLAN_FORGET = 11
+    IOCTL = 12
+    UNDO = 13
 
 
 def compile_relay() -> Path:

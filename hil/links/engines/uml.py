@@ -137,11 +137,6 @@ class UmlAgent(Agent):
         """The launcher's process; killing it ends the engine."""
         return self._process.pid
 
-    @property
-    def nudges(self) -> int:
-        """How often the serial line had to be woken."""
-        return self._line.nudges
-
     def ask(self, kind: Kind, payload: bytes = b"") -> bytes:
         return self._line.ask(kind, payload, deadline_s=self._deadline_s)
 
@@ -150,7 +145,7 @@ class UmlAgent(Agent):
             super().set_up_nics(indexes)
         if self._profile == "exact":  # after they are up: coming up turns it on
             for index in range(self._nics):
-                self.ethtool(f"vec{index}", _ETHTOOL_SGRO, 0)
+                self.ioctl(f"vec{index}", struct.pack("=II", _ETHTOOL_SGRO, 0))
         self._process.signal_ready()
         console = self._console()
         if "reading bpf file" in console:  # it goes on without the filter, and frames go round in circles

@@ -219,7 +219,7 @@ def test_a_client_notices_that_the_owner_went_away(tmp_path: Path, agent: FakeAg
 def test_an_error_of_the_engine_reaches_the_client_in_its_words(tmp_path: Path) -> None:
     class Broken(FakeAgent):
         def ask(self, kind: Kind, payload: bytes = b"") -> bytes:
-            if kind is Kind.ETHTOOL:
+            if kind is Kind.IOCTL:
                 raise BenchError("User-Mode Linux is gone")
             return super().ask(kind, payload)
 
@@ -229,7 +229,7 @@ def test_an_error_of_the_engine_reaches_the_client_in_its_words(tmp_path: Path) 
             AgentClient(tmp_path / "s") as client,
             pytest.raises(BenchError, match="User-Mode Linux is gone"),
         ):
-            client.ethtool("vec0", 1, 0)
+            client.ioctl("vec0", bytes(8))
     finally:
         server.close()
 

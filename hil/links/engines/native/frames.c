@@ -87,10 +87,6 @@ static int handle(unsigned char *payload)
 		clock = now_ns();
 		keep(&clock, sizeof clock);
 		break;
-	case KIND_ETHTOOL:
-		error = asked.length == 24 ? ethtool(payload) : EINVAL;
-		keep(&error, sizeof error);
-		break;
 	case KIND_SHAPE:
 		error = set_shape(payload, asked.length);
 		keep(&error, sizeof error);
@@ -122,7 +118,7 @@ static int handle(unsigned char *payload)
 		keep(&(int32_t){ 0 }, sizeof error);
 		break;
 	case KIND_IOCTL:
-		error = ethtool_raw(payload, asked.length);
+		error = ethtool(payload, asked.length);
 		keep(&error, sizeof error);
 		if (asked.length > IFNAMSIZ)
 			keep(payload + IFNAMSIZ, asked.length - IFNAMSIZ);

@@ -93,20 +93,7 @@ int batch(unsigned char *data, size_t length)
 	return first;
 }
 
-int ethtool(const unsigned char *payload)
-{
-	struct ethtool_value value;
-	struct ifreq request = { .ifr_data = (void *)&value };
-	memcpy(request.ifr_name, payload, IFNAMSIZ - 1);
-	memcpy(&value.cmd, payload + 16, 4);
-	memcpy(&value.data, payload + 20, 4);
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	int error = fd < 0 || ioctl(fd, SIOCETHTOOL, &request) ? errno : 0;
-	close(fd);
-	return error;
-}
-
-int ethtool_raw(unsigned char *payload, size_t length)
+int ethtool(unsigned char *payload, size_t length)
 {
 	static unsigned char buffer[PAYLOAD_MAX] __attribute__((aligned(8)));
 	struct ifreq request = { .ifr_data = (void *)buffer };

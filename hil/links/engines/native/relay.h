@@ -29,7 +29,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PROTOCOL_VERSION 2
+#define PROTOCOL_VERSION 3
 #define PAYLOAD_MAX 3000
 #define REPLY_MAX (1 << 20)
 
@@ -39,7 +39,6 @@ enum kind {
 	KIND_NETLINK,  /* netlink messages -> everything the kernel answered, each ended by NLMSG_ERROR or NLMSG_DONE */
 	KIND_MORE,     /* -> the next piece of the last answer */
 	KIND_CLOCK,    /* -> u64 CLOCK_MONOTONIC, ns */
-	KIND_ETHTOOL,  /* char ifname[16], u32 command, u32 value -> i32 errno */
 	KIND_SHAPE,    /* struct shape_frame, message for up, message for down -> i32 errno; applied if a row was due */
 	KIND_HOLD,     /* u16 slots[]: their rows are noted but not applied -> i32 errno */
 	KIND_RELEASE,  /* u16 slots[]: what is due is applied now, and rows are again -> i32 errno */
@@ -64,8 +63,7 @@ int open_netlink(void);
 void keep(const void *data, size_t length); /* append to the answer */
 int exchange(struct nlmsghdr *request);
 int batch(unsigned char *data, size_t length);
-int ethtool(const unsigned char *payload);
-int ethtool_raw(unsigned char *payload, size_t length);
+int ethtool(unsigned char *payload, size_t length);
 
 /* plan.c: shapes of links and the rows that change them */
 int set_shape(const unsigned char *data, size_t length);

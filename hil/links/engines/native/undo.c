@@ -34,7 +34,7 @@ void undo_all(void)
 		if (u->kind == KIND_NETLINK)
 			batch(u->payload, u->length);
 		else
-			ethtool_raw(u->payload, u->length);
+			ethtool(u->payload, u->length);
 		undos->used = undos->last;
 		undos->last = u->before;
 	}
