@@ -20,7 +20,7 @@ from hil.links.engines import offload, rtnl
 from hil.links.engines.kernel import missing
 from hil.links.engines.shaper_host import ports
 from hil.links.engines.shaper_host.agent import ShaperHostAgent, install, log_in
-from hil.links.engines.shaper_host.ports import Nic
+from hil.links.engines.shaper_host.ports import VLANS, Nic
 from hil.links.wires import Port, ShaperHost
 
 if TYPE_CHECKING:
@@ -34,12 +34,11 @@ ROUND_TRIP_FAIL_MS = 250.0
 GOOD_CLOCKS = ("tsc", "arch_sys_counter", "kvm-clock", "hyperv_clocksource_tsc_page")
 MAX_RESOLUTION_NS = 1_000
 _SHAPING = "links are shaped by netem and joined by redirection"
-_VLANS = "VLANs (8021q)"
 _PARTS = (
     ("netem", "sch_netem", _SHAPING),
     ("ingress", "sch_ingress", _SHAPING),
     ("matchall or mirred", "cls_matchall act_mirred", _SHAPING),
-    (_VLANS, "8021q", "a link's end can be a VLAN of a trunk"),
+    (VLANS, "8021q", "a link's end can be a VLAN of a trunk"),
 )
 """Of its kernel: name, modules, what for."""
 _ROUND_TRIPS = 50
@@ -96,7 +95,7 @@ def _probed(target: Target, ends: tuple[Port, ...]) -> ShaperHostFacts:
         said = dict(line.partition("=")[::2] for line in answer.splitlines())
         relay = install(shell)
         with ShaperHostAgent(shell, relay, scratch=True) as agent:
-            lacking = [*missing(agent), *([] if ports.makes_vlans(agent) else [_VLANS])]
+            lacking = [*missing(agent), *ports.missing_vlans(agent)]
             clocks = [agent.offset(time.monotonic_ns, readings=1) for _ in range(_ROUND_TRIPS)]
             release = agent.kernel_release
         with ShaperHostAgent(shell, relay) as agent:
@@ -156,7 +155,7 @@ def _check(status: Status, name: str, found: str, why: str, *, remedy: str, with
 def _kernel(f: ShaperHostFacts) -> Iterator[Check]:
     trunk = any(port.vlan is not None for port in f.ports)
     for thing, modules, why in _PARTS:
-        lacks, needed = thing in f.missing, trunk or thing != _VLANS
+        lacks, needed = thing in f.missing, trunk or thing != VLANS
         module = modules.split()[0]
         yield _check(
             "ok" if not lacks else "fail" if needed else "warn",

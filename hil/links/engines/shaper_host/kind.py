@@ -24,7 +24,8 @@ def _start(site: Site, undo: ExitStack) -> Kernels:
     shell = undo.enter_context(log_in(target))
     relay = install(shell)
     with ShaperHostAgent(shell, relay, scratch=True) as probe:
-        lacking = [*missing(probe), *ports.lacking_vlan(probe, ends)]
+        needs_vlans = any(port.vlan is not None for port in ends)
+        lacking = [*missing(probe), *(ports.missing_vlans(probe) if needs_vlans else [])]
         release = probe.kernel_release
     if lacking:
         raise BenchError(

@@ -35,6 +35,7 @@ from hil.links.wires import Port, Profile
 
 PREFIX = "hil.v"
 """Of the VLANs that are made; nobody else's begin so."""
+VLANS = "VLANs (8021q)"
 _NO_ADDRESS = 1  # how IPv6 makes an address by itself: not at all
 _LOWER_UP = 0x10000
 _QUEUE_PACKETS = 10_000
@@ -121,24 +122,18 @@ def lay(shaper: Agent, ports: Sequence[Port], *, mtus: Sequence[int], profile: P
     return [names[port] for port in ports]
 
 
-def lacking_vlan(shaper: rtnl.Requester, ports: Sequence[Port]) -> list[str]:
-    """Return what the kernel lacks for VLANs, if a port needs one; tried in the scratch namespace of ``shaper``."""
-    needed = any(port.vlan is not None for port in ports)
-    return ["VLANs (8021q)"] if needed and not makes_vlans(shaper) else []
-
-
-def makes_vlans(shaper: rtnl.Requester) -> bool:
-    """Ask for a VLAN that no kernel makes, to see whether it knows VLANs. BenchError for another refusal.
+def missing_vlans(shaper: rtnl.Requester) -> list[str]:
+    """Return what the kernel lacks for VLANs: it is asked for one that no kernel makes. BenchError for another refusal.
 
     A real one would need a NIC to put it on, and a scratch namespace has only loopback, which carries none; not every
     kernel has veth or dummy.  4095 is no VLAN (IEEE 802.1Q), which only a kernel that knows the kind can tell.
     """
     (reply,) = rtnl.replies(shaper.request(rtnl.number([new_vlan(f"{PREFIX}0.0", 1, _NO_VLAN, 1500)])))
     if reply.error == errno.EOPNOTSUPP:
-        return False
+        return [VLANS]
     if reply.error != errno.ERANGE:
         raise BenchError(f"probing the kernel for VLANs: {os.strerror(reply.error)}", remedy="the link box needs root")
-    return True
+    return []
 
 
 def check(port: Port, present: Mapping[str, Nic]) -> None:

@@ -194,11 +194,11 @@ class Refusing:
 
 def test_vlans_are_asked_for_by_a_request_that_no_kernel_grants() -> None:
     knows, never_heard = Refusing(errno.ERANGE), Refusing(errno.EOPNOTSUPP)
-    assert ports.makes_vlans(knows)
-    assert not ports.makes_vlans(never_heard)
+    assert ports.missing_vlans(knows) == []
+    assert ports.missing_vlans(never_heard) == [ports.VLANS]
     assert struct.pack("=HHH", 6, 1, 4095) in knows.sent  # 4094 is the last
     with pytest.raises(BenchError, match="probing the kernel for VLANs: Operation not permitted"):
-        ports.makes_vlans(Refusing(errno.EPERM))
+        ports.missing_vlans(Refusing(errno.EPERM))
 
 
 def test_a_whole_port_is_promiscuous_keeps_its_larger_mtu_and_loses_its_qdiscs_in_the_end() -> None:
@@ -246,7 +246,7 @@ def fake_shaper(monkeypatch: pytest.MonkeyPatch) -> FakeShaper:
     monkeypatch.setattr(kind, "log_in", lambda target: nullcontext())
     monkeypatch.setattr(kind, "install", lambda shell: "/relay")
     monkeypatch.setattr(kind, "missing", lambda agent: [])
-    monkeypatch.setattr(ports, "lacking_vlan", lambda agent, ends: [])
+    monkeypatch.setattr(ports, "missing_vlans", lambda agent: [])
     monkeypatch.setattr(
         kind,
         "ShaperHostAgent",
