@@ -81,12 +81,7 @@ def stages() -> list[Stage]:
         Stage("ruff check", (python, "-m", "ruff", "check"), LINT_DEADLINE_S),
         Stage("ruff format", (python, "-m", "ruff", "format", "--check", "--quiet"), LINT_DEADLINE_S),
         Stage("mypy", (python, "-m", "mypy"), LINT_DEADLINE_S),
-        Stage(
-            "unit tests",
-            (*unit, "-n", str(max(UNIT_WORKERS, os.cpu_count() or 1))),
-            UNIT_DEADLINE_S,
-            pytest=True,
-        ),
+        Stage("unit tests", (*unit, "-n", str(max(UNIT_WORKERS, os.cpu_count() or 1))), UNIT_DEADLINE_S, pytest=True),
         Stage(
             "integration tests side by side",
             (

@@ -51,12 +51,7 @@ def sites(plumbing: Plumbing, client: DockerClient, image_id: str, pki: Pki, sin
 
 
 def boards_of(
-    plumbing: Plumbing,
-    client: DockerClient,
-    image_id: str,
-    consoles: Mapping[str, ConsoleLine],
-    pki: Pki,
-    sink: Sink,
+    plumbing: Plumbing, client: DockerClient, image_id: str, consoles: Mapping[str, ConsoleLine], pki: Pki, sink: Sink
 ) -> dict[str, Board]:
     """Return the drivers of all boards of a lab by name, in lab file order; nothing is started."""
     places = sites(plumbing, client, image_id, pki, sink)

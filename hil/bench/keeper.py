@@ -22,14 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.bench.bring_up import BringUp
-from hil.bench.state import (
-    BenchState,
-    bench_dir,
-    hold,
-    keeper_log,
-    lease_keys,
-    write_state,
-)
+from hil.bench.state import BenchState, bench_dir, hold, keeper_log, lease_keys, write_state
 from hil.core.log import log_file
 from hil.errors import BenchError, HarnessError, HilError
 from hil.lab.model import load_lab
@@ -122,10 +115,7 @@ class Keeper:
     def _failed(self, exc: Exception) -> None:
         traceback.print_exc()
         told = exc if isinstance(exc, HilError) else HarnessError(f"{type(exc).__name__}: {exc}")
-        self._set(
-            status="failed",
-            error={"blame": told.blame.value, "message": told.message, "remedy": told.remedy},
-        )
+        self._set(status="failed", error={"blame": told.blame.value, "message": told.message, "remedy": told.remedy})
 
 
 def _asked_to_stop(number: int, frame: object) -> None:

@@ -80,11 +80,7 @@ def live_benches() -> set[str]:
     held = {name for name in known_benches() if is_live(name)}
     dying = held - running
     with suppress(HilError):
-        wait_until(
-            lambda: not any(map(is_live, dying)),
-            what="keepers that were killed to end",
-            deadline_s=DYING_S,
-        )
+        wait_until(lambda: not any(map(is_live, dying)), what="keepers that were killed to end", deadline_s=DYING_S)
     return {name for name in held if is_live(name)} | running
 
 

@@ -7,14 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hil.bench.state import routes_log, schedule_log
-from hil.evidence.events import (
-    LinkSchedule,
-    LinkTimeline,
-    OrbitEpoch,
-    OrbitPicture,
-    PhaseInterval,
-    RoutesChanged,
-)
+from hil.evidence.events import LinkSchedule, LinkTimeline, OrbitEpoch, OrbitPicture, PhaseInterval, RoutesChanged
 from hil.evidence.record import META, Recorder
 
 if TYPE_CHECKING:

@@ -142,10 +142,7 @@ class Plumbing:
         _quiet(inside)
         with netlink(inside) as ip:
             ip.link("set", index=_index(ip, "lo"), state="up")
-            for nic, address, prefix in (
-                (FLIGHT_NIC, found.flight, 24),
-                (MANAGEMENT_NIC, found.management, 30),
-            ):
+            for nic, address, prefix in ((FLIGHT_NIC, found.flight, 24), (MANAGEMENT_NIC, found.management, 30)):
                 index = _index(ip, nic)
                 ip.link("set", index=index, address=_mac(address))
                 ip.addr("add", index=index, address=address, prefixlen=prefix)

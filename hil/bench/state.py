@@ -134,8 +134,7 @@ def hold(name: str) -> Iterator[None]:
 def up_already(name: str) -> BenchError:
     """Return the error of who wants to bring up a bench that is up."""
     return BenchError(
-        f"bench {name} is up already",
-        remedy=f"use it with --bench {name}, or end it with `hil bench down {name}`",
+        f"bench {name} is up already", remedy=f"use it with --bench {name}, or end it with `hil bench down {name}`"
     )
 
 

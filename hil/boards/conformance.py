@@ -59,10 +59,7 @@ class BoardConformance:
     boot_deadline_s: ClassVar[float] = 60.0
     stock_os: ClassVar[bool] = False
     """The board runs NVIDIA's own OS: it has Ubuntu's version (22.04) and cannot say which image it runs from."""
-    board_power_mw: ClassVar[tuple[float, float]] = (
-        1_000.0,
-        75_000.0,
-    )  # idle Orin to AGX Industrial's maximum
+    board_power_mw: ClassVar[tuple[float, float]] = (1_000.0, 75_000.0)  # idle Orin to AGX Industrial's maximum
 
     # -- supervisor
 

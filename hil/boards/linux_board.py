@@ -75,8 +75,7 @@ class LinuxBoard:
             )
         except DeviceError as exc:
             raise DeviceError(
-                f"{exc.message}; its console last said:\n{self.console.tail()}",
-                remedy=f"see {self.console.log}",
+                f"{exc.message}; its console last said:\n{self.console.tail()}", remedy=f"see {self.console.log}"
             ) from exc
 
 

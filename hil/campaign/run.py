@@ -110,8 +110,7 @@ class CampaignRun:
             run.unmet = _unmet(run.lab, run.participants)
         elif on or split:
             raise ConfigurationError(
-                "--hil-on and --hil-split choose boards of a lab",
-                remedy="add --hil-lab FILE, or --hil-bench NAME",
+                "--hil-on and --hil-split choose boards of a lab", remedy="add --hil-lab FILE, or --hil-bench NAME"
             )
         return run
 

@@ -174,17 +174,11 @@ def _report(exc: Exception, *, as_json: bool) -> int:
     else:
         message = " ".join(str(exc).split())[:500]
         error = HarnessError(
-            f"{type(exc).__name__}: {message}",
-            remedy="run it again as `hil --debug ...` and report the traceback",
+            f"{type(exc).__name__}: {message}", remedy="run it again as `hil --debug ...` and report the traceback"
         )
     code = EXIT_CODES[error.blame]
     if as_json:
-        facts = {
-            "blame": error.blame.value,
-            "message": error.message,
-            "remedy": error.remedy,
-            "exit_code": code,
-        }
+        facts = {"blame": error.blame.value, "message": error.message, "remedy": error.remedy, "exit_code": code}
         click.echo(json.dumps({"error": facts}, indent=2))
     else:
         show_error(error)

@@ -35,10 +35,7 @@ def campaign() -> None:
 @click.option("--split", metavar="N+M", help="Boards that take part on each of the two (default: 3+3).")
 @click.option("--epoch", metavar="TIME", help="Moment of the mission to start at, ISO 8601 UTC.")
 @click.option(
-    "--wait",
-    "lease_wait",
-    metavar="DURATION",
-    help="Queue so long for boards that another person has leased.",
+    "--wait", "lease_wait", metavar="DURATION", help="Queue so long for boards that another person has leased."
 )
 @click.option("--no-clean", is_flag=True, help="Do not look for what killed runs left.")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)

@@ -15,15 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hil.cli.completion import lease_names
-from hil.cli.output import (
-    JSON_OPTION,
-    Progress,
-    duration_option,
-    lab_option,
-    print_json,
-    print_result,
-    print_rows,
-)
+from hil.cli.output import JSON_OPTION, Progress, duration_option, lab_option, print_json, print_result, print_rows
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -152,12 +144,7 @@ def list_leases(store: Path | None, as_json: bool) -> None:
         click.echo()
         print_rows(
             queue,
-            {
-                "place": lambda c: c.position,
-                "id": lambda c: c.id,
-                **shared,
-                "waits since": lambda c: utc(c.asked),
-            },
+            {"place": lambda c: c.position, "id": lambda c: c.id, **shared, "waits since": lambda c: utc(c.asked)},
             optional=["waits since", "id", "host"],
         )
 
@@ -250,8 +237,7 @@ def board_keys(boards: tuple[str, ...], lab_path: Path | None) -> list[str]:
         for board in boards:
             if "/" not in board:
                 raise ConfigurationError(
-                    f"board {board}: of which lab?",
-                    remedy=f"write <lab>/{board}, or give the lab file with --lab",
+                    f"board {board}: of which lab?", remedy=f"write <lab>/{board}, or give the lab file with --lab"
                 )
         return list(boards)
     from hil.lab.model import load_lab

@@ -132,8 +132,7 @@ def _lab_node(lab: Lab, name: str) -> str:
         return lab.spacecraft_of(name).name
     except KeyError:
         raise ConfigurationError(
-            f"no board, spacecraft or ground station {name} in lab {lab.name}",
-            remedy="`hil board list` names them",
+            f"no board, spacecraft or ground station {name} in lab {lab.name}", remedy="`hil board list` names them"
         ) from None
 
 
@@ -298,19 +297,7 @@ def summary(rows: Sequence[LinkFigure]) -> tuple[list[str], list[tuple[object, .
                 "ok" if all(row.ok for row in found.values()) else "OUTSIDE",
             )
         )
-    columns = [
-        "link",
-        "direction",
-        "one way",
-        "error",
-        "95 %",
-        "rate",
-        "error",
-        "loss",
-        "outage",
-        "takes effect",
-        "",
-    ]
+    columns = ["link", "direction", "one way", "error", "95 %", "rate", "error", "loss", "outage", "takes effect", ""]
     return columns, lines
 
 

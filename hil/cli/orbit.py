@@ -53,13 +53,7 @@ def orbit() -> None:
 @JSON_FORMAT
 @OUTPUT_OPTION
 def contacts(
-    file: Path,
-    start: str | None,
-    span_s: float,
-    step_s: float | None,
-    format_: str,
-    as_json: bool,
-    output: Path | None,
+    file: Path, start: str | None, span_s: float, step_s: float | None, format_: str, as_json: bool, output: Path | None
 ) -> None:
     """Compute the contact plan of an orbit file: pairs that see each other, with times and distances.
 

@@ -143,11 +143,7 @@ def print_result(as_json: bool, document: Any, text: str) -> None:
 
 
 def print_rows(
-    rows: Iterable[T],
-    columns: Mapping[str, Callable[[T], object]],
-    *,
-    empty: str = "",
-    optional: Sequence[str] = (),
+    rows: Iterable[T], columns: Mapping[str, Callable[[T], object]], *, empty: str = "", optional: Sequence[str] = ()
 ) -> None:
     """Print a table of things: each title with what makes a row's cell; as :func:`print_table`."""
     cells = [[cell(row) for cell in columns.values()] for row in rows]

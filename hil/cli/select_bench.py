@@ -79,8 +79,7 @@ def pick(name: str | None) -> str:
     if not up:
         raise ConfigurationError("no bench is up", remedy="`hil bench up --lab virtual` brings one up")
     raise ConfigurationError(
-        f"several benches are up: {', '.join(up)}",
-        remedy="name one with --bench NAME, or HIL_BENCH in the environment",
+        f"several benches are up: {', '.join(up)}", remedy="name one with --bench NAME, or HIL_BENCH in the environment"
     )
 
 

@@ -72,12 +72,7 @@ class CampaignVerdict:
 
 
 def judge(
-    plan: Plan,
-    outcomes: Sequence[TestOutcome],
-    *,
-    fidelity: str,
-    day: datetime.date,
-    findings: Sequence[Finding] = (),
+    plan: Plan, outcomes: Sequence[TestOutcome], *, fidelity: str, day: datetime.date, findings: Sequence[Finding] = ()
 ) -> CampaignVerdict:
     """Return the campaign's verdict from its tests' outcomes.
 
@@ -98,11 +93,7 @@ def worst(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def _requirement(
-    plan: Plan,
-    requirement: Requirement,
-    outcomes: Sequence[TestOutcome],
-    fidelity: str,
-    day: datetime.date,
+    plan: Plan, requirement: Requirement, outcomes: Sequence[TestOutcome], fidelity: str, day: datetime.date
 ) -> RequirementResult:
     mine = [o for o in outcomes if requirement.id in o.requirements]
     tests = tuple(o.test for o in mine)

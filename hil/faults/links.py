@@ -70,10 +70,7 @@ class LinksLost:
     parameters: Sequence[Parameter] = ()
 
     def __init__(
-        self,
-        description: str,
-        targets: Callable[[Lab], Iterable[str]],
-        links: Callable[[Lab, str], Iterable[str]],
+        self, description: str, targets: Callable[[Lab], Iterable[str]], links: Callable[[Lab, str], Iterable[str]]
     ) -> None:
         """``links`` returns the names of the links that a target of ``targets`` has."""
         self.description = description
@@ -108,9 +105,7 @@ SPACECRAFT_DARK: Fault = LinksLost(
     links=links_of,
 )
 GROUND_LOST: Fault = LinksLost(
-    "loses all links of the ground station",
-    targets=lambda lab: [lab.ground_station.name],
-    links=links_of,
+    "loses all links of the ground station", targets=lambda lab: [lab.ground_station.name], links=links_of
 )
 
 

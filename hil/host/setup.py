@@ -187,12 +187,7 @@ def _stamp() -> dict[str, Any]:
 
 
 def _write_stamp(inputs: str, image: str, files: list[Path], url: str) -> None:
-    stamp = {
-        "inputs": inputs,
-        "image": image,
-        "engine": url,
-        "files": {str(f): f.stat().st_size for f in files},
-    }
+    stamp = {"inputs": inputs, "image": image, "engine": url, "files": {str(f): f.stat().st_size for f in files}}
     write_atomic(_stamp_path(), json.dumps(stamp, indent=1) + "\n")
 
 

@@ -36,25 +36,14 @@ Name = Annotated[
     Field(description="lower case letters, digits and hyphens, at most 13 characters"),
 ]
 
-DelayUs = Annotated[
-    int,
-    Field(ge=0, le=2_000_000, description="one-way delay in microseconds; 14386 is 14.386 ms"),
-]
+DelayUs = Annotated[int, Field(ge=0, le=2_000_000, description="one-way delay in microseconds; 14386 is 14.386 ms")]
 RateBps = Annotated[
-    int,
-    Field(ge=64_000, le=100_000_000_000, description="bit/s on the wire; 2500000000 is 2.5 Gbit/s"),
+    int, Field(ge=64_000, le=100_000_000_000, description="bit/s on the wire; 2500000000 is 2.5 Gbit/s")
 ]
 LossPpm = Annotated[int, Field(ge=0, le=1_000_000, description="packets lost per million")]
 
 Module = Literal[
-    "p3701-0005",
-    "p3701-0004",
-    "p3701-0000",
-    "p3767-0000",
-    "p3767-0001",
-    "p3767-0003",
-    "p3767-0004",
-    "p3767-0005",
+    "p3701-0005", "p3701-0004", "p3701-0000", "p3767-0000", "p3767-0001", "p3767-0003", "p3767-0004", "p3767-0005"
 ]
 
 _NX = "NVIDIA Jetson Orin NX Engineering Reference Developer Kit"
@@ -125,10 +114,7 @@ class Spacecraft(Strict):
 
     name: Name
     boards: tuple[Board, ...] = Field(
-        min_length=1,
-        max_length=MAX_BOARDS_PER_SPACECRAFT,
-        strict=False,
-        description="in the order of their addresses",
+        min_length=1, max_length=MAX_BOARDS_PER_SPACECRAFT, strict=False, description="in the order of their addresses"
     )
 
 
@@ -158,8 +144,7 @@ class LinkSpec(Strict):
     )
     rate_bps: RateBps
     nominal_rate_bps: RateBps | None = Field(
-        default=None,
-        description="the flight link's rate when rate_bps is a scaled one; results are marked so",
+        default=None, description="the flight link's rate when rate_bps is a scaled one; results are marked so"
     )
     loss_ppm: LossPpm = 0
     mtu: int = Field(default=1500, ge=576, le=9000, description="largest IP packet")
@@ -186,10 +171,7 @@ class OrbitSpec(Strict):
         description="moment of the mission at which a bench starts, ISO 8601 UTC; default: the orbit file's epoch",
     )
     span_h: float = Field(
-        default=12.0,
-        gt=0,
-        le=240,
-        description="hours planned ahead; a bench that stays up longer keeps its last state",
+        default=12.0, gt=0, le=240, description="hours planned ahead; a bench that stays up longer keeps its last state"
     )
 
 
@@ -226,8 +208,7 @@ class BenchSpec(Strict):
         json_schema_extra=lambda schema: schema.update(enum=[*_engines()]),
     )
     link_profile: Literal["exact", "bulk"] = Field(
-        default="exact",
-        description="exact: one packet is one frame, loss is valid; bulk: full rate, no random loss",
+        default="exact", description="exact: one packet is one frame, loss is valid; bulk: full rate, no random loss"
     )
     seed: int = Field(default=1, ge=0, le=2**32 - 1, description="of everything that is drawn")
 
@@ -245,9 +226,7 @@ class Lab(Strict):
     )
     bench: BenchSpec = BenchSpec()
     os: Os = Field(
-        default_factory=dict,
-        validate_default=True,
-        description="how the OS under test is updated; left out: RAUC",
+        default_factory=dict, validate_default=True, description="how the OS under test is updated; left out: RAUC"
     )
     ground_station: GroundStation
     gateway: Name = Field(description="the board that receives from the ground")

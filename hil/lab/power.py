@@ -74,8 +74,5 @@ class SupervisorSpec(Strict):
     reset_pin: Annotated[OutletSpec, _PIN] | None = Field(default=None, description="SYS_RESET of the module")
     min_off_s: float = Field(default=3.0, ge=0, le=120, description="seconds without power in a power cycle")
     confirm_within_s: float = Field(
-        default=10.0,
-        gt=0,
-        le=120,
-        description="seconds until the switch must say that it did what it was told",
+        default=10.0, gt=0, le=120, description="seconds until the switch must say that it did what it was told"
     )

@@ -21,8 +21,7 @@ class PortSpec(Strict):
         default=None, ge=1, le=4094, description="VLAN on that port, made by the bench; several share a trunk"
     )
     near: str = Field(
-        pattern=_NIC,
-        description="NIC or VLAN of this machine that leads there; the bench takes it while it is up",
+        pattern=_NIC, description="NIC or VLAN of this machine that leads there; the bench takes it while it is up"
     )
 
 

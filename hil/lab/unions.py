@@ -65,10 +65,7 @@ class OneOfKinds:
         references = [each["$ref"] for each in document.get("oneOf", [document])]
         return {
             "oneOf": [{"$ref": reference} for reference in references],
-            "discriminator": {
-                "propertyName": self.key,
-                "mapping": dict(zip(self.models(), references, strict=True)),
-            },
+            "discriminator": {"propertyName": self.key, "mapping": dict(zip(self.models(), references, strict=True))},
         }
 
     def _tag(self, word: object) -> str:

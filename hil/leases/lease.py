@@ -126,7 +126,4 @@ class Lease(AbstractContextManager["Lease"]):
 
 def outer_is_gone(what: str) -> LeaseLost:
     """Return the error of a process whose lease around it is over."""
-    return LeaseLost(
-        f"{what}: that lease has ended",
-        remedy=f"take a new one; in your own shell, `unset {LEASE_ENV}`",
-    )
+    return LeaseLost(f"{what}: that lease has ended", remedy=f"take a new one; in your own shell, `unset {LEASE_ENV}`")

@@ -137,8 +137,7 @@ class RecordFile:
             return self._read[1]
         except (OSError, ValueError, KeyError, TypeError) as exc:
             raise BenchError(
-                f"no usable state of a link box at {self.path}: {exc}",
-                remedy="bring the bench up (`hil bench up`)",
+                f"no usable state of a link box at {self.path}: {exc}", remedy="bring the bench up (`hil bench up`)"
             ) from exc
 
     @contextmanager

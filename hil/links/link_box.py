@@ -229,8 +229,7 @@ class LinkBox:
     def compensate(self, link: str, direction: Direction, compensation_ns: int) -> None:
         """Note the engine's own delay, which is subtracted from the commanded one (never below 0)."""
         self._command(
-            link,
-            lambda old, *_: replace(old, compensation_ns={**old.compensation_ns, direction: compensation_ns}),
+            link, lambda old, *_: replace(old, compensation_ns={**old.compensation_ns, direction: compensation_ns})
         )
 
     def reapply(self) -> None:

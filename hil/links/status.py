@@ -58,11 +58,7 @@ class LinkStatus:
 
 
 def direction_status(
-    link: LinkRecord,
-    direction: Direction,
-    reported: netem.Netem | None,
-    commanded: LinkState,
-    scheduled: bool,
+    link: LinkRecord, direction: Direction, reported: netem.Netem | None, commanded: LinkState, scheduled: bool
 ) -> DirectionStatus:
     """Make the status of one direction, of which the kernel said ``reported``."""
     counts = ("limit_packets", "sent_packets", "sent_bytes", "dropped_packets", "queued_packets")

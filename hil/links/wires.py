@@ -93,14 +93,12 @@ def check_wires(wires: Sequence[Wire], profile: Profile) -> None:
     for wire in wires:
         if wire.a_to_b.mtu != wire.b_to_a.mtu:
             raise ConfigurationError(
-                f"link {wire.name!r} has two MTUs: {wire.a_to_b.mtu} and {wire.b_to_a.mtu}",
-                remedy="a link has one MTU",
+                f"link {wire.name!r} has two MTUs: {wire.a_to_b.mtu} and {wire.b_to_a.mtu}", remedy="a link has one MTU"
             )
         for end in (wire.a, wire.b):
             if not 0 < len(end.ifname) < 16 or any(c in end.ifname for c in "/ \t\n:"):
                 raise ConfigurationError(
-                    f"link {wire.name!r}: {end.ifname!r} is no NIC name",
-                    remedy="1 to 15 characters, no space, / or :",
+                    f"link {wire.name!r}: {end.ifname!r} is no NIC name", remedy="1 to 15 characters, no space, / or :"
                 )
         for state in (wire.a_to_b, wire.b_to_a):
             check_profile(wire.name, state, profile)

@@ -125,12 +125,7 @@ class BoardWatch:
     """``begin`` a poll of the board, ``wait`` for it.  Answers so far count even when the rest hangs."""
 
     def __init__(
-        self,
-        board: Board,
-        *,
-        sensors_every_s: float,
-        stagger_s: float = 0.0,
-        clock: Clock = SYSTEM_CLOCK,
+        self, board: Board, *, sensors_every_s: float, stagger_s: float = 0.0, clock: Clock = SYSTEM_CLOCK
     ) -> None:
         """``sensors_every_s``: sensors and slots are kept for so long, because asking costs the board something.
 

@@ -151,10 +151,7 @@ def _moment(text: str) -> float | None:
 METRICS: tuple[Metric, ...] = (
     _bench_info,
     _of(
-        "bench",
-        "hil_bench_start_timestamp_seconds",
-        "Begin of bring-up, Unix time.",
-        lambda h: _moment(h.started_utc),
+        "bench", "hil_bench_start_timestamp_seconds", "Begin of bring-up, Unix time.", lambda h: _moment(h.started_utc)
     ),
     _of("bench", "hil_bench_look_timestamp_seconds", "Time of all other figures, Unix time.", "taken_at"),
     _of("bench", "hil_bench_look_duration_seconds", "Time that reading them took.", "took_s"),
@@ -192,12 +189,7 @@ METRICS: tuple[Metric, ...] = (
     _of("sensors", "hil_board_cpu_load_ratio", "Mean load of the cores that are on, 0 to 1.", "cpu_load"),
     _of("sensors", "hil_board_memory_used_bytes", "Memory in use.", "memory_used_b"),
     _of("sensors", "hil_board_memory_size_bytes", "Memory there is.", "memory_total_b"),
-    _of(
-        "sensors",
-        "hil_board_sensors_timestamp_seconds",
-        "Time of the sensors' reading, Unix time.",
-        "read_at",
-    ),
+    _of("sensors", "hil_board_sensors_timestamp_seconds", "Time of the sensors' reading, Unix time.", "read_at"),
     _of("node", "hil_board_claimed_epoch", "Epoch under which it serves now, if any.", "claimed_epoch"),
     _of("node", "hil_board_committed_epoch", "Epoch that it has committed.", "committed_epoch"),
     _link_info,

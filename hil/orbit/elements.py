@@ -85,8 +85,7 @@ def load_constellation(path: Path) -> Constellation:
             text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as exc:
             raise ConfigurationError(
-                f"elements_file {file}: cannot be read: {exc}",
-                remedy="the path is relative to the orbit file",
+                f"elements_file {file}: cannot be read: {exc}", remedy="the path is relative to the orbit file"
             ) from exc
         names, sets = parse_elements(text, where=str(file))
     return Constellation(

@@ -104,10 +104,7 @@ def _line(plan: ContactPlan, a: str, b: str, span: str) -> dict[str, Any]:
         "name": f"{a} - {b}",
         "availability": span,
         "polyline": {
-            "show": [
-                {"interval": span, "boolean": False},
-                *({"interval": each, "boolean": True} for each in spans),
-            ],
+            "show": [{"interval": span, "boolean": False}, *({"interval": each, "boolean": True} for each in spans)],
             "width": 1.5,
             "arcType": "NONE",
             "material": {"solidColor": {"color": {"rgba": rgba}}},

@@ -86,11 +86,7 @@ def station_earth_fixed(station: Station) -> tuple[Floats, Floats]:
     """Return a station's Earth-fixed position (km) and geodetic zenith (unit vector) on the WGS 84 ellipsoid."""
     latitude, longitude = math.radians(station.latitude_deg), math.radians(station.longitude_deg)
     zenith = np.array(
-        [
-            math.cos(latitude) * math.cos(longitude),
-            math.cos(latitude) * math.sin(longitude),
-            math.sin(latitude),
-        ]
+        [math.cos(latitude) * math.cos(longitude), math.cos(latitude) * math.sin(longitude), math.sin(latitude)]
     )
     vertical_km = EARTH_RADIUS_KM / math.sqrt(1 - _ECCENTRICITY_SQUARED * math.sin(latitude) ** 2)
     scale = np.array([1.0, 1.0, 1 - _ECCENTRICITY_SQUARED])
@@ -180,12 +176,7 @@ def sun_km(start: datetime, seconds: Floats) -> Floats:
     obliquity = np.radians(23.439 - 4.0e-7 * days)
     distance_km = ASTRONOMICAL_UNIT_KM * (1.000_14 - 0.016_71 * np.cos(anomaly) - 0.000_14 * np.cos(2 * anomaly))
     direction = np.stack(
-        [
-            np.cos(longitude),
-            np.cos(obliquity) * np.sin(longitude),
-            np.sin(obliquity) * np.sin(longitude),
-        ],
-        axis=-1,
+        [np.cos(longitude), np.cos(obliquity) * np.sin(longitude), np.sin(obliquity) * np.sin(longitude)], axis=-1
     )
     return np.asarray(distance_km[..., None] * direction)
 

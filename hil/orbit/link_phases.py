@@ -121,12 +121,7 @@ class _Lane:
 
 
 def _intervals(
-    found: Constellation,
-    link: Candidate,
-    passes: Sequence[Pass],
-    pointings: Pointings,
-    span_s: float,
-    seed: int,
+    found: Constellation, link: Candidate, passes: Sequence[Pass], pointings: Pointings, span_s: float, seed: int
 ) -> Iterator[Interval]:
     lane = _Lane(span_s)
     blocked = _blocked_because(found, link)
@@ -144,9 +139,7 @@ def _intervals(
             needs_s, why = _acquisition(found, one, seed)
             up_s = got.ready_s + needs_s
             lane.until(
-                min(up_s, one.end_s),
-                Phase.ACQUIRE,
-                why + ("" if up_s < one.end_s else "; the contact ended first"),
+                min(up_s, one.end_s), Phase.ACQUIRE, why + ("" if up_s < one.end_s else "; the contact ended first")
             )
             _tracked(lane, found.terminals, one, seed, up_s)
         if lane.full:

@@ -33,8 +33,7 @@ class Shell(Strict):
     slots_per_plane: Annotated[int, Field(ge=1, le=1000, description="evenly spaced places in each plane")]
     altitude_km: Annotated[float, Field(ge=160, le=40_000, description="above the equator's radius")]
     ltan: str | None = Field(
-        default=None,
-        description='local time of the ascending node, like "18:00": sun-synchronous, gives both angles',
+        default=None, description='local time of the ascending node, like "18:00": sun-synchronous, gives both angles'
     )
     inclination_deg: Annotated[float | None, Field(ge=0, le=180, description="required without ltan")] = None
     raan_deg: Annotated[

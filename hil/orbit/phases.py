@@ -141,8 +141,7 @@ class LinkPlan:
             return cls(start, float(value["span_s"]), int(value["seed"]), links)
         except (ValueError, KeyError, TypeError, AttributeError) as exc:
             raise ConfigurationError(
-                f"not a link plan of this testbed: {exc}",
-                remedy="write it with `hil orbit links --format json`",
+                f"not a link plan of this testbed: {exc}", remedy="write it with `hil orbit links --format json`"
             ) from exc
 
 

@@ -149,9 +149,7 @@ class _Scheduler:
             chosen[node].direction = aim
         heads = " and ".join(f"{head.node}/{head.number}" for head in chosen.values())
         self._answer.given[one.key] = Pointing(
-            slew_from_s,
-            ready_s,
-            f"terminals {heads} turn up to {turn_deg:.1f} deg, settle {self._rules.settle_s:g} s",
+            slew_from_s, ready_s, f"terminals {heads} turn up to {turn_deg:.1f} deg, settle {self._rules.settle_s:g} s"
         )
         return True
 
@@ -166,10 +164,7 @@ class _Scheduler:
         """Directions to the other end, each in its own spacecraft's axes."""
         pair = [self._craft[link.a], self._craft[link.b]]
         both = Constellation(
-            self._found.name,
-            self._found.epoch,
-            (link.a, link.b),
-            tuple(self._found.element_sets[k] for k in pair),
+            self._found.name, self._found.epoch, (link.a, link.b), tuple(self._found.element_sets[k] for k in pair)
         )
         here = states(both, self._start, np.array([at_s]))
         (a, b), (a_s, b_s) = here.position_km[:, 0], here.velocity_km_s[:, 0]

@@ -29,14 +29,6 @@ def _environment() -> Environment:
         # Evidence comes from many hands: a field that is missing leaves a blank, never a run without a page.
         undefined=jinja2.ChainableUndefined,
     )
-    for show in (
-        units.value,
-        units.quantity,
-        units.figure,
-        units.seconds,
-        units.size,
-        units.brief,
-        units.css,
-    ):
+    for show in (units.value, units.quantity, units.figure, units.seconds, units.size, units.brief, units.css):
         environment.filters[show.__name__] = show
     return environment

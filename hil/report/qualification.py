@@ -24,8 +24,4 @@ def write_qualification(document: Mapping[str, Any], directory: Path) -> Path:
 def render(document: Mapping[str, Any]) -> str:
     """Return one self-contained page."""
     checks = document["checks"]
-    return render_page(
-        "qualification.html.j2",
-        d=document,
-        passed=sum(check["outcome"] == "PASS" for check in checks),
-    )
+    return render_page("qualification.html.j2", d=document, passed=sum(check["outcome"] == "PASS" for check in checks))

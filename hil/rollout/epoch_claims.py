@@ -54,11 +54,7 @@ def definite(health: Health, sent_s: float, received_s: float) -> ClaimInterval 
     if start_s > sent_s:
         return None
     return ClaimInterval(
-        board=health.board,
-        start_s=start_s,
-        end_s=sent_s,
-        epoch=claim.epoch,
-        os_version=health.os_version or "",
+        board=health.board, start_s=start_s, end_s=sent_s, epoch=claim.epoch, os_version=health.os_version or ""
     )
 
 

@@ -38,8 +38,7 @@ class Fleet:
             raise ConfigurationError(f"fleet has a board twice: {', '.join(sorted(names))}")
         if self.gateway not in names:
             raise ConfigurationError(
-                f"gateway {self.gateway!r} is not one of the boards",
-                remedy=f"choose one of {', '.join(names)}",
+                f"gateway {self.gateway!r} is not one of the boards", remedy=f"choose one of {', '.join(names)}"
             )
 
     @classmethod

@@ -188,12 +188,7 @@ class Rollout:
         )
 
     def serving_together(
-        self,
-        epoch: int,
-        boards: Iterable[str] | None = None,
-        *,
-        silent: Iterable[str] = (),
-        deadline_s: float = 20.0,
+        self, epoch: int, boards: Iterable[str] | None = None, *, silent: Iterable[str] = (), deadline_s: float = 20.0
     ) -> ServedTogether:
         """Wait until these boards (default: all) claim this epoch at one moment, and ``silent`` claim nothing then.
 

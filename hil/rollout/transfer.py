@@ -164,7 +164,6 @@ def path_on_board(client: NodeClient, artefact: Artefact) -> str:
     status = client.artefact(artefact.sha256)
     if status is None or not status.get("installed"):
         raise DeviceError(
-            f"{client.board} does not have {artefact.name} completely",
-            remedy="distribute it before it is installed",
+            f"{client.board} does not have {artefact.name} completely", remedy="distribute it before it is installed"
         )
     return str(status["path"])

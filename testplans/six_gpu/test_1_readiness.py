@@ -43,8 +43,7 @@ def test_six_boards_run_the_factory_os_on_two_spacecraft(
         )
     if way_from_ground(bench, participants.near) is None:
         raise BenchError(
-            f"nothing leads from the ground to {participants.near} now",
-            remedy="choose another --epoch, or --on",
+            f"nothing leads from the ground to {participants.near} now", remedy="choose another --epoch, or --on"
         )
     if way_from_ground(bench, participants.near, without=separation.names) is None:
         raise ConfigurationError(
@@ -65,10 +64,7 @@ def test_six_boards_run_the_factory_os_on_two_spacecraft(
             remedy="it listens on port 8470 of the board's management and flight address, without a jump host",
         ) from exc
     wait_until(
-        uninvolved_boards.answer,
-        what="the node services of the boards that take no part",
-        deadline_s=60,
-        every_s=0.5,
+        uninvolved_boards.answer, what="the node services of the boards that take no part", deadline_s=60, every_s=0.5
     )
     if any(rollout.bytes_at(name) for name in boards):
         raise BenchError(

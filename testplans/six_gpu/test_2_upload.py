@@ -81,10 +81,7 @@ def relay_interrupted(bench, participants, separation, rollout, fleet, recorder,
             measure("bytes there when the contact ended", done.at_close, "B")
             measure("planned length of the gap", round(planned[0].length_s, 3), "s")
             measure(
-                "bytes again after the contact reopened",
-                round(done.again_after_s, 3),
-                "s",
-                limit=at_most(RESUME_S),
+                "bytes again after the contact reopened", round(done.again_after_s, 3), "s", limit=at_most(RESUME_S)
             )
             return done.result
         struck = strike(
@@ -163,8 +160,5 @@ def verify_fed_once(transfers, fleet, size, verify):
         verify("bytes_received", transfer.bytes_received, "B", limit=equals(size), board=transfer.board)
         crossing = fleet.member(transfer.source).spacecraft != fleet.member(transfer.board).spacecraft
         verify(
-            "fed_from_the_other_spacecraft",
-            crossing,
-            limit=equals(transfer.board == far_head),
-            board=transfer.board,
+            "fed_from_the_other_spacecraft", crossing, limit=equals(transfer.board == far_head), board=transfer.board
         )

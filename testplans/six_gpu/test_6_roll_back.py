@@ -41,13 +41,7 @@ def test_links_did_what_the_plan_says_and_on_time(bench, measure):
     applied = summarise(schedule_log(bench.name))
     measure("rows applied", applied["rows"], limit=at_least(1), blame=Blame.BENCH)
     measure("rows refused", applied["errors"], limit=equals(0), blame=Blame.BENCH)
-    measure(
-        "lateness of rows, p99",
-        round(applied["late_p99_us"] / 1e3, 3),
-        "ms",
-        limit=at_most(50),
-        blame=Blame.BENCH,
-    )
+    measure("lateness of rows, p99", round(applied["late_p99_us"] / 1e3, 3), "ms", limit=at_most(50), blame=Blame.BENCH)
 
 
 @pytest.mark.requirement("SIX-120")

@@ -41,11 +41,7 @@ def main() -> int:
     for number in range(1, args.times + 1):
         moment_s = chance.uniform(0.5, LONGEST_S)
         run = subprocess.Popen(
-            pytest,
-            cwd=paths.ROOT,
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            pytest, cwd=paths.ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         time.sleep(moment_s)
         _kill(run)

@@ -38,11 +38,7 @@ def orbit(lab: Path) -> Iterator[Figure]:
     ring = load_constellation(orbits / "ring-of-ten.yaml")
     plan_s = _cpu_s(lambda: contact_plan(ring, duration_s=DAY_S, step_s=1))
     yield Figure(
-        "contact plan, 10 spacecraft, 24 h at 1 s",
-        round(plan_s, 2),
-        "s CPU",
-        "<= 2",
-        "issue limit; median of 3",
+        "contact plan, 10 spacecraft, 24 h at 1 s", round(plan_s, 2), "s CPU", "<= 2", "issue limit; median of 3"
     )
     points = len(ring.spacecraft) * (DAY_S + 1)
     yield Figure(

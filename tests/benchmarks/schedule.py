@@ -43,13 +43,7 @@ def schedule(lab: Path) -> Iterator[Figure]:
         found = player.summary()
     against = f"issue limit; {LINKS} links x 2 directions x 10 Hz"
     yield Figure("45 links up", round(up_s, 2), "s", "", "namespaces, 90 cables, User-Mode Linux, addresses")
-    yield Figure(
-        "45 links, memory",
-        round(memory),
-        "MB PSS",
-        "",
-        f"{len(kernels)} User-Mode Linuxes",
-    )
+    yield Figure("45 links, memory", round(memory), "MB PSS", "", f"{len(kernels)} User-Mode Linuxes")
     yield Figure("45 links, idle", round(idle, 1), "% of a core", "", "nothing sent, nothing played")
     yield Figure("45 links, 1,000 packets/s", round(moved, 1), "% of a core", "", "4 links, 64 bytes")
     yield Figure("schedule, CPU", round(playing, 1), "% of a core", "<= 10", against)

@@ -23,16 +23,7 @@ from pathlib import Path
 from hil.links.calibration.calibrate import measure
 from hil.links.calibration.figure import percentile
 from hil.links.calibration.outage import Command, Seen, observe, run_cycles
-from hil.links.calibration.probe import (
-    SMALL_FRAME_B,
-    Arrival,
-    Probe,
-    blast,
-    collect,
-    pace,
-    tcp_rate_bps,
-    warm_up,
-)
+from hil.links.calibration.probe import SMALL_FRAME_B, Arrival, Probe, blast, collect, pace, tcp_rate_bps, warm_up
 from hil.links.calibration.stages import arrival_rate_bps, engine_constant, judge_loss
 from hil.links.engines.kernel import missing_in_kernel
 from hil.links.link_box import Direction

@@ -29,12 +29,7 @@ _FIRST_NS = 3_000_000_000  # by then whoever watches has begun, on a busy machin
 
 @contextmanager
 def bench(
-    engine: str,
-    links: int,
-    *,
-    state: LinkState = CROSSLINK,
-    profile: Profile = "exact",
-    kernels: int | None = None,
+    engine: str, links: int, *, state: LinkState = CROSSLINK, profile: Profile = "exact", kernels: int | None = None
 ) -> Iterator[LinkBox]:
     """A link box with ``links`` alike, ``isl-0`` and so on, between two namespaces; all addresses given."""
     prefix = f"hilt-wire-{os.getpid()}-"

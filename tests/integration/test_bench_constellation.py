@@ -98,9 +98,7 @@ def test_the_ring_tracks_and_one_spacecraft_has_the_pass(bench: Bench) -> None:
     assert all(s.a_to_b.agrees and s.b_to_a.agrees for s in bench.links.show())
 
 
-def test_five_hops_take_five_times_the_light_time_and_the_other_way_takes_over_within_a_second(
-    bench: Bench,
-) -> None:
+def test_five_hops_take_five_times_the_light_time_and_the_other_way_takes_over_within_a_second(bench: Bench) -> None:
     calibrate(bench.links, links=RING, outage=False)
     way = path(bench.lab, "sc-01", "sc-06", [*RING])
     assert way is not None and len(way) == 5

@@ -79,10 +79,7 @@ def test_a_bench_comes_up_in_the_place_of_one_of_its_name_that_was_killed() -> N
 def test_a_kept_bench_outlives_who_brought_it_up_and_ends_on_command() -> None:
     hil = [sys.executable, "-m", "hil.cli"]
     subprocess.run(
-        [*hil, "bench", "up", "--lab", str(LAB), "--name", "kept"],
-        check=True,
-        capture_output=True,
-        timeout=120,
+        [*hil, "bench", "up", "--lab", str(LAB), "--name", "kept"], check=True, capture_output=True, timeout=120
     )
     try:
         shown = subprocess.run([*hil, "bench", "status"], check=True, capture_output=True, text=True).stdout

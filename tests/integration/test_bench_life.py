@@ -37,9 +37,7 @@ def test_six_boards_answer_with_their_own_identity(bench: Bench) -> None:
     assert len({identity.serial for identity in identities.values()}) == 6
 
 
-def test_a_board_reaches_a_board_of_the_other_spacecraft_by_name_and_through_the_crosslink(
-    bench: Bench,
-) -> None:
+def test_a_board_reaches_a_board_of_the_other_spacecraft_by_name_and_through_the_crosslink(bench: Bench) -> None:
     with bench.boards["a1"].shell() as shell:
         shell.run(["ping", "-c1", "-W2", "b2"])
         before = bench.links.bytes_sent("isl-ab")

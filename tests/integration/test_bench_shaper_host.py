@@ -64,11 +64,7 @@ def untouched(shaper: Machine) -> str:
 def hil(*argv: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
     """What a technician types."""
     return subprocess.run(
-        [sys.executable, "-m", "hil.cli", *argv],
-        cwd=paths.ROOT,
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
+        [sys.executable, "-m", "hil.cli", *argv], cwd=paths.ROOT, capture_output=True, text=True, timeout=timeout_s
     )
 
 
@@ -265,11 +261,7 @@ def test_a_contact_ends_over_there_at_its_moment_of_our_clock(in_orbit: Bench) -
     if orbit.now_s() < closes_ns / 1e9 - 2:
         edge_ns, until_up, within_ns = closes_ns, False, 150_000_000
     else:
-        edge_ns, until_up, within_ns = (
-            opens_ns,
-            True,
-            1_500_000_000,
-        )  # neighbours look for each other once a second
+        edge_ns, until_up, within_ns = (opens_ns, True, 1_500_000_000)  # neighbours look for each other once a second
     (status,) = (each for each in box.show() if each.name == "isl-ab")
     time.sleep(max(0.0, edge_ns / 1e9 - 1.5 - orbit.now_s()))
     with Probe(status, "a_to_b") as probe:

@@ -52,9 +52,7 @@ def type_text(board: ContainerBoard, text: str) -> None:
         time.sleep(0.2)  # the pump looks for a new listener every 50 ms
 
 
-def test_with_both_slots_exhausted_the_console_offers_a_recovery_shell_that_can_mend_it(
-    board: ContainerBoard,
-) -> None:
+def test_with_both_slots_exhausted_the_console_offers_a_recovery_shell_that_can_mend_it(board: ContainerBoard) -> None:
     control = firmware(board)
     for slot in SLOTS:
         control.mark_bad(slot)

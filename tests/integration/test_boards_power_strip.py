@@ -41,12 +41,7 @@ def carries(engine: SupervisorProtocol) -> OnChange:
 
 
 def on_strip(
-    board: ContainerBoard,
-    outlet: Outlet,
-    engine: SupervisorProtocol,
-    sink: ListSink,
-    *,
-    deadline_s: float = 10.0,
+    board: ContainerBoard, outlet: Outlet, engine: SupervisorProtocol, sink: ListSink, *, deadline_s: float = 10.0
 ) -> None:
     def shut_down(deadline_s: float) -> bool:
         with board.shell() as shell:

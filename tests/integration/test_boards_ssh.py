@@ -42,9 +42,7 @@ def target(board: ContainerBoard) -> Target:
 def through(target: Target) -> Target:
     """The board as its own jump host: in by its management address, on to its loopback."""
     return replace(
-        target,
-        address="127.0.0.1",
-        jump=replace(target, name=f"b: jump host {target.address}", under_test=False),
+        target, address="127.0.0.1", jump=replace(target, name=f"b: jump host {target.address}", under_test=False)
     )
 
 
@@ -84,11 +82,7 @@ def test_openssh_gets_in_the_same_way(way: str, request: pytest.FixtureRequest, 
     argv = [*ssh_argv(request.getfixturevalue(way), tmp_path), "echo", "hello"]
     namespace = request.getfixturevalue("target").namespace
     done = subprocess.run(
-        netns.argv_inside(namespace, argv),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        stdin=subprocess.DEVNULL,
+        netns.argv_inside(namespace, argv), capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
     )
     assert done.stdout.strip() == "hello", done.stderr
 
@@ -137,13 +131,7 @@ SUDO = '#!/bin/sh\n[ "$1 $2" = \'-n --\' ] || exit 99\nshift 2\nexec "$@"\n'
 def test_another_user_works_through_sudo_and_is_told_when_it_wants_a_password(target: Target) -> None:
     with SshShell(target) as root:
         root.run(["sh", "-c", "grep -q ^operator: /etc/passwd || echo operator:x:0:0::/root:/bin/sh >>/etc/passwd"])
-        root.run(
-            [
-                "sh",
-                "-c",
-                "grep -q ^operator: /etc/shadow || echo 'operator:*:19000:0:99999:7:::' >>/etc/shadow",
-            ]
-        )
+        root.run(["sh", "-c", "grep -q ^operator: /etc/shadow || echo 'operator:*:19000:0:99999:7:::' >>/etc/shadow"])
         operator = replace(target, user="operator")
         with SshShell(operator) as shell, pytest.raises(DeviceError, match="not found"):
             shell.run(["true"])

@@ -140,18 +140,7 @@ def test_a_signed_artefact_is_verified_on_the_board_against_the_same_keyring(
     artefact = tmp_path / "model.onnx"
     artefact.write_bytes(b"weights" * 10_000)
     signature = sign_artefact(artefact)
-    verify = [
-        "openssl",
-        "cms",
-        "-verify",
-        "-binary",
-        "-inform",
-        "DER",
-        "-in",
-        "/tmp/model.p7s",
-        "-purpose",
-        "any",
-    ]
+    verify = ["openssl", "cms", "-verify", "-binary", "-inform", "DER", "-in", "/tmp/model.p7s", "-purpose", "any"]
     verify += ["-content", "/tmp/model", "-CAfile", "/etc/rauc/keyring.pem", "-out", "/dev/null"]
     with board.shell() as shell:
         shell.push(artefact, "/tmp/model")

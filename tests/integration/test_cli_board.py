@@ -18,10 +18,7 @@ from hil.boards.protocol import Fidelity, PowerState, Via
 from tests.kits.hil_command import HIL, Hil, Terminal, bench_from_the_command_line
 from tests.kits.host_state import as_it_was
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
-]
+pytestmark = [pytest.mark.integration, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
 NAME = "hiltboard"
 LAB = "lab/mixed.yaml"
@@ -49,9 +46,7 @@ def test_each_board_has_the_driver_of_the_lab_file_and_its_fidelity_class(bench:
     assert {board.fidelity for board in bench.boards.values()} == {Fidelity.VIRTUAL}
 
 
-def test_a_container_board_reaches_a_stand_in_over_the_crosslink_and_the_ground_reaches_both(
-    bench: Bench,
-) -> None:
+def test_a_container_board_reaches_a_stand_in_over_the_crosslink_and_the_ground_reaches_both(bench: Bench) -> None:
     with bench.boards["a1"].shell() as shell:
         shell.run(["ping", "-c1", "-W2", "b2"])
     for name in ("a1", "b3"):

@@ -23,10 +23,7 @@ from tests.kits.container_boards import ip
 from tests.kits.first_orin import CABLE, MODULE, FirstOrin, first_orin
 from tests.kits.hil_command import Hil, Terminal
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
-]
+pytestmark = [pytest.mark.integration, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
 PAGE = paths.ROOT / "docs/jetson.md"
 BENCH = "hiltorin"
@@ -140,12 +137,7 @@ class Technician:
 
     def hil_board_show(self, words: list[str]) -> None:
         said = self.hil.good(*words)
-        for fact in (
-            self.orin.hardware.spec.facts.serial,
-            "of class hardware",
-            f"NIC {CABLE.nic}",
-            "port 1-4.2",
-        ):
+        for fact in (self.orin.hardware.spec.facts.serial, "of class hardware", f"NIC {CABLE.nic}", "port 1-4.2"):
             assert fact in said
 
     def hil_board_console(self, words: list[str]) -> None:

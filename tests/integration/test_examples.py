@@ -21,17 +21,7 @@ def test_the_strip_the_board_and_the_fault_work_from_outside_the_tree(tmp_path: 
     site = tmp_path / "site"
     install = ["-m", "pip", "install", "-q", "--no-deps", "--no-index", "--no-build-isolation"]
     subprocess.run([sys.executable, *install, "--target", str(site), str(PACKAGE)], check=True)
-    argv = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-rs",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        str(PACKAGE),
-        "tests",
-    ]
+    argv = [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", "--rootdir", str(PACKAGE), "tests"]
     environment = {**os.environ, "PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(argv, cwd=PACKAGE, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -24,10 +24,7 @@ from hil.core.wait import wait_until
 from hil.host.engine import dockerd, engine
 from hil.host.engine.dockerd import EngineFiles, answers, own_processes, started
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
-]
+pytestmark = [pytest.mark.integration, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
 BENCH = "hilthost"
 
@@ -106,9 +103,7 @@ def host_network() -> dict[str, str]:
     return found
 
 
-def test_our_engine_starts_leaves_the_hosts_network_alone_and_goes_with_its_last_user(
-    files: EngineFiles,
-) -> None:
+def test_our_engine_starts_leaves_the_hosts_network_alone_and_goes_with_its_last_user(files: EngineFiles) -> None:
     before = host_network()
     with engine.engine() as client:
         assert client.ping()

@@ -17,12 +17,7 @@ from hil.links.link_box import DIRECTIONS, LinkBox
 from hil.links.schedule.player import Player
 from hil.links.schedule.windows import ScheduleRow
 from hil.links.state import MAX_DELAY_US, PPM, GilbertElliott, LinkState
-from tests.kits.link_namespaces import (
-    CROSS,
-    GROUND,
-    as_it_came_up,
-    link_box,
-)
+from tests.kits.link_namespaces import CROSS, GROUND, as_it_came_up, link_box
 
 pytestmark = pytest.mark.integration
 

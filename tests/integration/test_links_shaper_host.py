@@ -36,11 +36,7 @@ from hil.links.link_box import End, LinkBox, Wire
 from hil.links.state import LinkState
 from hil.links.wires import Port, ShaperHost
 from hil.testing.links import fake_box
-from tests.kits.kernel_shapes import (
-    queue_length,
-    queue_length_shape,
-    wait_for_rows,
-)
+from tests.kits.kernel_shapes import queue_length, queue_length_shape, wait_for_rows
 from tests.kits.shaper_host_namespace import LocalShaperHost, at_work, connected, shaper_host
 
 pytestmark = pytest.mark.integration
@@ -187,18 +183,7 @@ def test_rows_are_applied_over_there_at_their_moment_of_our_clock(shaper: LocalS
             assert time.monotonic_ns() >= zero + 80_000_000
             assert queue_length(agent) == 5_000
         finally:
-            restore = [
-                "ip",
-                "-n",
-                shaper.namespace,
-                "link",
-                "set",
-                "lo",
-                "txqueuelen",
-                str(before),
-                "alias",
-                "",
-            ]
+            restore = ["ip", "-n", shaper.namespace, "link", "set", "lo", "txqueuelen", str(before), "alias", ""]
             subprocess.run(restore, check=True)
 
 
@@ -251,19 +236,14 @@ def test_somebody_elses_queueing_discipline_is_left_alone(shaper: LocalShaperHos
     tc = ["tc", "-n", shaper.namespace, "qdisc"]
     subprocess.run([*tc, "add", "dev", "p1", "root", "handle", "7:", "pfifo"], check=True)
     try:
-        with (
-            connected(shaper.target) as agent,
-            pytest.raises(ConfigurationError, match="pfifo, which is not ours"),
-        ):
+        with connected(shaper.target) as agent, pytest.raises(ConfigurationError, match="pfifo, which is not ours"):
             ports.lay(agent, [Port("p1")], mtus=[1500], profile="exact")
     finally:
         subprocess.run([*tc, "delete", "dev", "p1", "root"], check=True)
 
 
 @pytest.mark.usefixtures("untouched")
-def test_the_doctor_sees_kernel_clock_and_ports_and_changes_nothing(
-    shaper: LocalShaperHost,
-) -> None:
+def test_the_doctor_sees_kernel_clock_and_ports_and_changes_nothing(shaper: LocalShaperHost) -> None:
     found = {c.id: c for c in examine(probe(ShaperHost(shaper.target, {"x": (Port("p0"), Port("mgmt0"))})))}
     lacks = missing_in_kernel()
     assert found["shaper-host-sch_netem"].status == ("fail" if "netem" in lacks else "ok")

@@ -32,14 +32,7 @@ from hil.links.link_box import DIRECTIONS, Direction, End, LinkBox, LinkStatus, 
 from hil.links.state import PPM, GilbertElliott, LinkState
 from hil.testing.fakes import ListSink
 from tests.kits.host_state import network_of_this_host
-from tests.kits.link_namespaces import (
-    CROSS,
-    as_it_came_up,
-    give_addresses,
-    link_box,
-    namespaces,
-    wires,
-)
+from tests.kits.link_namespaces import CROSS, as_it_came_up, give_addresses, link_box, namespaces, wires
 from tests.kits.many_links import process_tree
 
 pytestmark = pytest.mark.integration
@@ -328,10 +321,7 @@ def test_a_killed_owner_or_engine_leaves_no_process_and_the_next_bench_comes_up(
 
 def test_a_box_that_cannot_come_up_leaves_nothing_behind(tmp_path: Path) -> None:
     with namespaces("fail") as prefix:
-        broken = [
-            *wires(prefix),
-            Wire("nowhere", End(prefix + "none", "x0"), End(prefix + "b", "x0"), CROSS, CROSS),
-        ]
+        broken = [*wires(prefix), Wire("nowhere", End(prefix + "none", "x0"), End(prefix + "b", "x0"), CROSS, CROSS)]
         with pytest.raises(BenchError, match="x0 in "):
             LinkBox.up(prefix + "box", broken, socket_path=tmp_path / "s", engine="uml")
         assert netns_nics(prefix + "box") == ["lo"]

@@ -299,11 +299,7 @@ def test_a_bench_that_goes_down_ends_the_view_and_is_followed_by_the_exporter() 
     try:
         with exporter(name) as page, watching(name) as terminal:
             terminal.wait_for(rb"isl-ab")
-            wait_until(
-                lambda: page.series("hil_board_up").keys() == {"a1", "b1"},
-                what="the bench",
-                deadline_s=SOON_S,
-            )
+            wait_until(lambda: page.series("hil_board_up").keys() == {"a1", "b1"}, what="the bench", deadline_s=SOON_S)
             down(name)
             assert terminal.exit_code() == 0
             assert terminal.said.decode().rstrip().endswith(f"bench {name} is down")

@@ -71,15 +71,7 @@ class NodeBoard:
         }
         for name, text in texts.items():
             (facts / name).write_text(text)
-        argv = [
-            sys.executable,
-            "-m",
-            "hil.onboard.node",
-            "--data",
-            str(self.root / "data"),
-            "--facts",
-            str(facts),
-        ]
+        argv = [sys.executable, "-m", "hil.onboard.node", "--data", str(self.root / "data"), "--facts", str(facts)]
         self.process = subprocess.Popen(netns.argv_inside(self.space, argv), cwd=paths.ROOT)
 
     def signal(self, number: int) -> None:
@@ -154,11 +146,7 @@ def cable(space: str, nic: str, address: str, hub: str, port: str, bridge: str) 
 def net(tmp_path: Path) -> Iterator[Network]:
     with network(tmp_path) as made:
         rollout = Rollout(made.fleet, FakeBundle.make(tmp_path / "x", size=10))
-        wait_until(
-            lambda: all(rollout.status().values()),
-            what="six node services to answer",
-            deadline_s=30,
-        )
+        wait_until(lambda: all(rollout.status().values()), what="six node services to answer", deadline_s=30)
         yield made
 
 

@@ -36,9 +36,7 @@ class AgentContract:
         assert agent.plan_log().applied == []
         agent.plan_commit()
         log = wait_until(
-            lambda: found if len((found := agent.plan_log()).applied) == 5 else None,
-            what="five rows",
-            deadline_s=10,
+            lambda: found if len((found := agent.plan_log()).applied) == 5 else None, what="five rows", deadline_s=10
         )
         assert [(each.planned_ns, each.error, each.held) for each in log.applied] == [
             (at_ns, 0, False) for at_ns in planned

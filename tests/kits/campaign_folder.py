@@ -17,16 +17,7 @@ from hil.report import html, terminal
 LOADED = (hooks, model, html, terminal, jinja2)
 """Loaded here because pytester forgets, after each of its runs, what was first imported during it."""
 
-OTHERS = (
-    "hypothesispytest",
-    "randomly",
-    "html",
-    "metadata",
-    "rerunfailures",
-    "timeout",
-    "allure_pytest",
-    "xdist",
-)
+OTHERS = ("hypothesispytest", "randomly", "html", "metadata", "rerunfailures", "timeout", "allure_pytest", "xdist")
 PLAIN = ("-p", "no:cacheprovider", *(word for name in OTHERS for word in ("-p", f"no:{name}")))
 """Without the plugins of others that cost a second at every start."""
 

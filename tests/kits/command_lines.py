@@ -36,8 +36,7 @@ def fault_of(arguments: list[str], *, complete: bool) -> str:
             if "|" in first:
                 return "; ".join(
                     filter(
-                        None,
-                        (fault_of([*path_of(context), one, *rest], complete=False) for one in first.split("|")),
+                        None, (fault_of([*path_of(context), one, *rest], complete=False) for one in first.split("|"))
                     )
                 )
             found = command.get_command(context, first)

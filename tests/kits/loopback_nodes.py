@@ -162,10 +162,7 @@ class FakeAdapter:
         return None
 
     def health(self) -> HealthReport:
-        facts = {
-            "boot_id": f"{self.board.name}-{self.board.boots}",
-            "last_reset": "watchdog of the CPU complex",
-        }
+        facts = {"boot_id": f"{self.board.name}-{self.board.boots}", "last_reset": "watchdog of the CPU complex"}
         return HealthReport(True, (), facts)
 
     def roll_back(self) -> None:

@@ -74,12 +74,7 @@ class SnmpStrip:
         )
         config.add_v1_system(snmp, "area", self.community)
         config.add_v3_user(
-            snmp,
-            self.user,
-            config.USM_AUTH_HMAC96_SHA,
-            self.auth_key,
-            config.USM_PRIV_CFB128_AES,
-            self.privacy_key,
+            snmp, self.user, config.USM_AUTH_HMAC96_SHA, self.auth_key, config.USM_PRIV_CFB128_AES, self.privacy_key
         )
         everything = (1, 3, 6)
         for model, name, level in (

@@ -22,32 +22,16 @@ START = datetime(2026, 11, 21, 2, 14, 7, tzinfo=UTC)
 MONO_START = 5000.0
 
 REQUIREMENTS = (
-    (
-        "SIX-010",
-        "The emulated links deliver the commanded delay, rate and outage within tolerance.",
-        "virtual",
-    ),
+    ("SIX-010", "The emulated links deliver the commanded delay, rate and outage within tolerance.", "virtual"),
     ("SIX-020", "The signed OS bundle arrives whole on the gateway board over the ground link.", "hardware"),
-    (
-        "SIX-030",
-        "An upload cut by a link outage resumes; no byte that had arrived is sent again.",
-        "hardware",
-    ),
+    ("SIX-030", "An upload cut by a link outage resumes; no byte that had arrived is sent again.", "hardware"),
     ("SIX-040", "The bundle crosses the crosslink once.", "hardware"),
-    (
-        "SIX-050",
-        "Tampered, truncated and wrongly signed bundles are refused, the slot untouched.",
-        "hardware",
-    ),
+    ("SIX-050", "Tampered, truncated and wrongly signed bundles are refused, the slot untouched.", "hardware"),
     ("SIX-060", "The bundle is installed in the inactive slot of all six boards.", "hardware"),
     ("SIX-070", "One canary passes its health checks before any other board is switched.", "hardware"),
     ("SIX-080", "All six boards run the new OS, each confirmed after its health checks.", "virtual"),
     ("SIX-120", "At no moment do two boards serve under different epochs while claiming health.", "hardware"),
-    (
-        "SIX-130",
-        "The result of the inference workload over all six boards is the reference result.",
-        "virtual",
-    ),
+    ("SIX-130", "The result of the inference workload over all six boards is the reference result.", "virtual"),
     ("SIX-150", "Six GPUs at full load stay below the throttle trip point with passive cooling.", "hardware"),
 )
 
@@ -60,13 +44,7 @@ RISKS = (
         ("SIX-020", "SIX-030"),
     ),
     ("R-02", "A board does not come back after the update", (3, 5), (1, 5), ("SIX-050", "SIX-060")),
-    (
-        "R-03",
-        "Part of the fleet is updated and the cluster works divided",
-        (4, 4),
-        (2, 4),
-        ("SIX-070", "SIX-120"),
-    ),
+    ("R-03", "Part of the fleet is updated and the cluster works divided", (4, 4), (2, 4), ("SIX-070", "SIX-120")),
     ("R-04", "Plausible but wrong results after the update", (5, 4), (2, 4), ("SIX-130",)),
     ("R-06", "Thermal throttling under full load without air", (3, 4), (3, 4), ("SIX-150",)),
 )
@@ -77,21 +55,9 @@ TESTS: tuple[tuple[str, str, tuple[str, ...], float, float], ...] = (
     ("test_2_upload.py", "the_bundle_arrives_whole_on_the_gateway", ("SIX-020",), 8.8, 5.1),
     ("test_2_upload.py", "an_upload_resumes_after_the_ground_link_was_lost", ("SIX-030",), 13.9, 6.0),
     ("test_2_upload.py", "the_bundle_crosses_the_crosslink_once", ("SIX-030", "SIX-040"), 19.9, 5.6),
-    (
-        "test_3_safety_net.py",
-        "a_bad_bundle_is_refused_and_the_slot_left_untouched[wrong-key]",
-        ("SIX-050",),
-        25.5,
-        2.2,
-    ),
+    ("test_3_safety_net.py", "a_bad_bundle_is_refused_and_the_slot_left_untouched[wrong-key]", ("SIX-050",), 25.5, 2.2),
     ("test_3_safety_net.py", "a_power_cut_during_installation_leaves_the_old_os", ("SIX-060",), 27.7, 4.8),
-    (
-        "test_4_install.py",
-        "the_bundle_is_installed_on_all_six_while_the_old_os_runs",
-        ("SIX-060",),
-        32.5,
-        3.3,
-    ),
+    ("test_4_install.py", "the_bundle_is_installed_on_all_six_while_the_old_os_runs", ("SIX-060",), 32.5, 3.3),
     ("test_4_install.py", "one_canary_runs_the_new_os_before_any_other_board", ("SIX-070",), 35.8, 2.9),
     ("test_4_install.py", "all_six_run_the_new_os_and_are_confirmed", ("SIX-080",), 38.7, 3.8),
     ("test_5_cluster.py", "all_six_boards_serve_under_one_epoch", ("SIX-120",), 42.5, 1.4),
@@ -344,14 +310,7 @@ def _tests(writer: Writer, kind: str) -> None:
 
 
 def _end(
-    writer: Writer,
-    test: str,
-    start: float,
-    duration: float,
-    verdict: str,
-    attempt: int,
-    *,
-    retried: bool = False,
+    writer: Writer, test: str, start: float, duration: float, verdict: str, attempt: int, *, retried: bool = False
 ) -> None:
     message, blame = "", ""
     if verdict == "FAIL":
@@ -446,14 +405,7 @@ def _operation(writer: Writer) -> None:
         digest="958749651d67b7f9",
     )
     writer.event(
-        54.9,
-        "watch.summary",
-        duration_s=54.9,
-        samples=3120,
-        answers=3011,
-        max_gap_s=0.34,
-        violations=[],
-        claims=claims,
+        54.9, "watch.summary", duration_s=54.9, samples=3120, answers=3011, max_gap_s=0.34, violations=[], claims=claims
     )
 
 

@@ -69,14 +69,7 @@ def build_sky(directory: Path, kind: str = "gap") -> Path:
     writer.event(end_s - 0.3, "orbit.picture", file="artefacts/constellation.svg")
     late = {"late_p50_us": 212, "late_p99_us": 3141, "late_max_us": 9027}
     writer.event(
-        end_s - 0.2,
-        "link.schedule",
-        rows=11873,
-        **late,
-        errors=0,
-        held=0,
-        lost=0,
-        file="artefacts/schedule.csv",
+        end_s - 0.2, "link.schedule", rows=11873, **late, errors=0, held=0, lost=0, file="artefacts/schedule.csv"
     )
     writer.event(end_s, "run.end", interrupted="", configuration_error="")
     writer.write()
@@ -197,10 +190,7 @@ def _ring(writer: Writer, end: float) -> None:
     for name, ends in _ring_links().items():
         phases: list[tuple[str, float, float, str]] = [("track", -0.4, end, "open when the plan starts")]
         if name == "gnd-01":
-            phases = [
-                ("track", -0.4, 41.0, "open when the plan starts"),
-                ("blocked", 41.0, end, "below 10 degrees"),
-            ]
+            phases = [("track", -0.4, 41.0, "open when the plan starts"), ("blocked", 41.0, end, "below 10 degrees")]
         elif name == "gnd-02":
             phases = [("idle", -0.4, 41.0, "gs-1 points at sc-01"), ("acquire", 41.0, 43.0, "2.0 s")]
             phases.append(("track", 43.0, end, ""))

@@ -14,10 +14,7 @@ import yaml
 from hil.core import paths
 from tests.kits.command_lines import after_hil, fault_of
 
-GITHUB = [
-    paths.ROOT / ".github/workflows/ci.yml",
-    paths.ROOT / "examples/customer/.github/workflows/campaign.yml",
-]
+GITHUB = [paths.ROOT / ".github/workflows/ci.yml", paths.ROOT / "examples/customer/.github/workflows/campaign.yml"]
 GITLAB = paths.ROOT / "docs/ci/gitlab.yml"
 TARGETS = set(re.findall(r"^([a-z]+):.*## ", (paths.ROOT / "Makefile").read_text("utf-8"), re.M))
 

@@ -113,10 +113,7 @@ _WHOLE = (
     # "Last login: Mon ..." greets after a log-in and "failed login: ..." complains; neither is a prompt.
     (Stage.LOGIN, r"(?<![\w.-])(?!(?i:last|failed) )([A-Za-z0-9][\w.-]{0,63}) login: "),
     (Stage.SHUTDOWN_REQUEST, r"Shutdown state requested 1[^\d]"),
-    (
-        Stage.CAPSULE_FAILED,
-        r"FmpDxe\(([^()\n]{0,80})\): SetTheImage\(\) LastAttemptStatus: ([1-9]\d{0,9})[^\d]",
-    ),
+    (Stage.CAPSULE_FAILED, r"FmpDxe\(([^()\n]{0,80})\): SetTheImage\(\) LastAttemptStatus: ([1-9]\d{0,9})[^\d]"),
 )
 _RULES = [(stage, re.compile(pattern, re.ASCII)) for stage, pattern in (*_MENDABLE, *_WHOLE)]
 

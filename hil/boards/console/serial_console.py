@@ -32,16 +32,7 @@ from hil.evidence.events import ConsolePort, ConsoleStage
 from hil.evidence.sink import NullSink, Sink
 
 SILENCING = frozenset(
-    {
-        Stage.RESTART,
-        Stage.MB1,
-        Stage.MB2,
-        Stage.ATF,
-        Stage.UEFI,
-        Stage.UEFI_PROMPT,
-        Stage.LAUNCHER,
-        Stage.EFI_STUB,
-    }
+    {Stage.RESTART, Stage.MB1, Stage.MB2, Stage.ATF, Stage.UEFI, Stage.UEFI_PROMPT, Stage.LAUNCHER, Stage.EFI_STUB}
 )
 """What tells that firmware runs, or will at once. Not the kernel's own lines: ``dmesg`` prints those again."""
 _LOOK_S = 0.05  # how soon a new listener is noticed

@@ -15,16 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hil.boards.console.log_console import ConsoleLine, LogConsole
 from hil.boards.container import power_cut
 from hil.boards.linux_board import LinuxBoard
-from hil.boards.protocol import (
-    BootState,
-    Fidelity,
-    Identity,
-    PowerState,
-    Shell,
-    Slot,
-    SlotState,
-    Via,
-)
+from hil.boards.protocol import BootState, Fidelity, Identity, PowerState, Shell, Slot, SlotState, Via
 from hil.boards.ssh.shell import SshShell, Target
 from hil.boards.tegrastats import parse
 from hil.core.wait import poll_until, wait_until

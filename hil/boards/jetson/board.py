@@ -168,11 +168,7 @@ class JetsonBoard(LinuxBoard):
         _log.info("board %s: booted %.80r from slot %s", self.name, report.os_version, report.proof.slot)
         self._sink.emit(
             BoardBooted(
-                self.name,
-                report.proof.slot,
-                report.os_version,
-                report.proof.boot_id,
-                report.proof.reset_reason,
+                self.name, report.proof.slot, report.os_version, report.proof.boot_id, report.proof.reset_reason
             )
         )
         return report.identity
@@ -246,10 +242,7 @@ class JetsonBoard(LinuxBoard):
         """Ask the OS to power off; whether its kernel said its last words in time."""
         end = self._clock.monotonic() + deadline_s
         since = self.console.size()
-        with (
-            self.shell() as shell,
-            contextlib.suppress(DeviceError),
-        ):  # the connection may die before the answer
+        with self.shell() as shell, contextlib.suppress(DeviceError):  # the connection may die before the answer
             shell.run(["poweroff"], check=False, timeout_s=deadline_s)
         self.console.wait_for(LAST_WORDS, deadline_s=max(0.0, end - self._clock.monotonic()), since=since)
         return True

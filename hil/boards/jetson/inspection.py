@@ -79,8 +79,7 @@ def parse_report(text: str) -> BoardReport:
         parts[name] = content.strip("\n")
     if not parts.get("model"):
         raise DeviceError(
-            f"the board has no {DEVICE_TREES[0]}/model",
-            remedy="is this a Jetson? `uname -m` says aarch64 on one",
+            f"the board has no {DEVICE_TREES[0]}/model", remedy="is this a Jetson? `uname -m` says aarch64 on one"
         )
     if not (boot_id := parts.get("boot-id", "").strip()):
         raise DeviceError(f"no {BOOT_ID}: nothing would prove a reboot")
@@ -102,10 +101,7 @@ def parse_report(text: str) -> BoardReport:
             jetpack=jetpack_of(l4t),
         ),
         proof=BootProof(
-            boot_id,
-            slot,
-            parts.get("reason", "").strip().split("\n")[0],
-            parts.get("level", "").strip().split("\n")[0],
+            boot_id, slot, parts.get("reason", "").strip().split("\n")[0], parts.get("level", "").strip().split("\n")[0]
         ),
         boot=state,
         os_version=parts.get("os", "").strip(),

@@ -106,8 +106,7 @@ class NvBootControl:
         except DeviceError as exc:
             said = done.stderr.strip()[-200:]
             raise DeviceError(
-                f"{self._board}: {exc.message}" + (f", and on stderr {said!r}" if said else ""),
-                remedy=exc.remedy,
+                f"{self._board}: {exc.message}" + (f", and on stderr {said!r}" if said else ""), remedy=exc.remedy
             ) from exc
         if info.target != target:
             raise DeviceError(f"{self._board}: asked for the {target} slots, nvbootctrl told of {info.target}")

@@ -89,8 +89,7 @@ class CommandOutlet:
         _log.debug("%s: exit code %d", argv[0], done.returncode)
         if not done.ok:
             raise BenchError(
-                f"{self.name}: `{line}` exited {done.returncode}: {done.tail(3)}",
-                remedy=f"run `{line}` by hand",
+                f"{self.name}: `{line}` exited {done.returncode}: {done.tail(3)}", remedy=f"run `{line}` by hand"
             )
         return done
 

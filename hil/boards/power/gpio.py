@@ -54,14 +54,7 @@ line: 5
 class GpioPin:
     """:class:`RecoveryPin` and :class:`ResetPin` on one line of this host."""
 
-    def __init__(
-        self,
-        spec: GpioSpec,
-        here: Surroundings,
-        *,
-        program: str = "gpioset",
-        info: str = "gpioinfo",
-    ) -> None:
+    def __init__(self, spec: GpioSpec, here: Surroundings, *, program: str = "gpioset", info: str = "gpioinfo") -> None:
         self._line = spec
         self._program = program
         self._info = info
@@ -132,8 +125,7 @@ class GpioPin:
         match = re.search(r"\bv(\d+)\.", done.stdout)
         if not done.ok or not match:
             raise BenchError(
-                f"{self.name}: `{self._program} --version` says {done.tail(2)!r}",
-                remedy="apt-get install gpiod",
+                f"{self.name}: `{self._program} --version` says {done.tail(2)!r}", remedy="apt-get install gpiod"
             )
         return int(match[1])
 
@@ -142,13 +134,7 @@ class GpioPin:
         line = self._line
         argv = [self._program, f"--drive={line.drive}", *(["--active-low"] if line.active == "low" else [])]
         if major >= 2:
-            return [
-                *argv,
-                *([] if active else ["--toggle", "0"]),
-                "-c",
-                line.chip,
-                f"{line.line}={int(active)}",
-            ]
+            return [*argv, *([] if active else ["--toggle", "0"]), "-c", line.chip, f"{line.line}={int(active)}"]
         return [*argv, f"--mode={'signal' if active else 'exit'}", line.chip, f"{line.line}={int(active)}"]
 
 

@@ -146,8 +146,7 @@ class Microcontroller:
             yield line
         except (serial.SerialException, OSError) as exc:
             raise NoAnswerError(
-                f"{self.name}: lost in the middle of a command: {exc}",
-                remedy="look at its cable and at dmesg",
+                f"{self.name}: lost in the middle of a command: {exc}", remedy="look at its cable and at dmesg"
             ) from exc
         finally:
             with suppress(OSError, serial.SerialException):

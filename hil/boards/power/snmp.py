@@ -74,10 +74,7 @@ MODELS: Mapping[str, OutletObjects] = {
     "apc-rpdu": _objects(f"{_APC}.12.3.3.1.1.4.{{outlet}}", f"{_APC}.12.3.5.1.1.4.{{outlet}}"),
     # rPDU2OutletSwitchedControlCommand; ...StatusState is off(1), on(2)
     "apc-rpdu2": _objects(
-        f"{_APC}.26.9.2.4.1.5.{{outlet}}",
-        f"{_APC}.26.9.2.3.1.5.{{outlet}}",
-        state_on=(2,),
-        state_off=(1,),
+        f"{_APC}.26.9.2.4.1.5.{{outlet}}", f"{_APC}.26.9.2.3.1.5.{{outlet}}", state_on=(2,), state_off=(1,)
     ),
     # outletControlOnCmd, OffCmd: seconds until then; Status: off on pendingOff pendingOn
     "eaton-epdu": _objects(
@@ -90,11 +87,7 @@ MODELS: Mapping[str, OutletObjects] = {
     ),
     # switchingOperation: off(0), on(1); outletSwitchingState: on(7), off(8)
     "raritan-px": _objects(
-        f"{_RARITAN}.2.1.{{outlet}}",
-        f"{_RARITAN}.3.1.{{outlet}}",
-        off_value=0,
-        state_on=(7,),
-        state_off=(8,),
+        f"{_RARITAN}.2.1.{{outlet}}", f"{_RARITAN}.3.1.{{outlet}}", off_value=0, state_on=(7,), state_off=(8,)
     ),
     "cyberpower": _objects("1.3.6.1.4.1.3808.1.1.3.3.3.1.1.4.{outlet}"),  # ePDUOutletControlOutletCommand
     "poe-switch": _objects("1.3.6.1.2.1.105.1.1.1.3.1.{outlet}"),  # pethPsePortAdminEnable: true(1), false(2)
@@ -255,11 +248,9 @@ class SnmpOutlet:
         spec = self._spec
         if spec.version != "3":
             return api.CommunityData(self._community, mpModel=0 if spec.version == "1" else 1)
-        auth = {
-            "MD5": api.USM_AUTH_HMAC96_MD5,
-            "SHA": api.USM_AUTH_HMAC96_SHA,
-            "SHA256": api.USM_AUTH_HMAC192_SHA256,
-        }[spec.auth_protocol]
+        auth = {"MD5": api.USM_AUTH_HMAC96_MD5, "SHA": api.USM_AUTH_HMAC96_SHA, "SHA256": api.USM_AUTH_HMAC192_SHA256}[
+            spec.auth_protocol
+        ]
         privacy = {"DES": api.USM_PRIV_CBC56_DES, "AES": api.USM_PRIV_CFB128_AES}[spec.privacy_protocol]
         keys: dict[str, Any] = {}
         if self._auth_key:

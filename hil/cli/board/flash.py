@@ -12,15 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hil.cli.output import (
-    JSON_OPTION,
-    OutputFile,
-    Progress,
-    RenamedOptions,
-    lab_option,
-    print_json,
-    print_result,
-)
+from hil.cli.output import JSON_OPTION, OutputFile, Progress, RenamedOptions, lab_option, print_json, print_result
 from hil.cli.select_bench import BENCH, attach, board_argument, board_of
 from hil.errors import ConfigurationError
 
@@ -47,9 +39,7 @@ SYSFS_OPTION = click.option(
 @click.option("--ab", is_flag=True, help="Make two root file systems, A and B; a bench needs both.")
 @click.option("--size", default="", metavar="8GiB", help="Size of one root file system; needed for --ab on NVMe.")
 @click.option(
-    "--storage",
-    metavar="nvme0n1p1|emmc",
-    help="Target of the root file system; default: the module's boot storage.",
+    "--storage", metavar="nvme0n1p1|emmc", help="Target of the root file system; default: the module's boot storage."
 )
 @click.option("--config", metavar="NAME", help="<NAME>.conf in the tree; default: the module's developer kit.")
 @click.option("--layout", default="", metavar="XML", help="Partition layout of the storage, below the tree.")

@@ -164,10 +164,7 @@ def _print_board(document: dict[str, Any]) -> None:
 @board.command()
 @on_board
 @click.option(
-    "--next",
-    "following",
-    type=click.Choice(["A", "B"]),
-    help="Start this slot at the next boot; no reboot now.",
+    "--next", "following", type=click.Choice(["A", "B"]), help="Start this slot at the next boot; no reboot now."
 )
 @JSON_OPTION
 def slots(board: Board, following: Slot | None, as_json: bool) -> None:

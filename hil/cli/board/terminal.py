@@ -142,8 +142,7 @@ def ssh(board: Board, via: Via) -> int:
             return subprocess.run(netns.argv_inside(target.namespace, argv)).returncode
         except FileNotFoundError as exc:
             raise ConfigurationError(
-                f"{exc.filename} is not installed",
-                remedy="`hil setup` installs openssh-client and util-linux",
+                f"{exc.filename} is not installed", remedy="`hil setup` installs openssh-client and util-linux"
             ) from exc
 
 

@@ -59,11 +59,7 @@ def validate(files: tuple[Path, ...], as_json: bool) -> int:
                 show_error(exc)
             rows.append({"file": str(file), "valid": False, "faults": exc.message.splitlines()})
             continue
-        counts = {
-            "spacecraft": len(loaded.spacecraft),
-            "boards": len(loaded.boards),
-            "links": len(loaded.links),
-        }
+        counts = {"spacecraft": len(loaded.spacecraft), "boards": len(loaded.boards), "links": len(loaded.links)}
         rows.append({"file": str(file), "valid": True, **counts})
         if not as_json:
             what = ", ".join(f"{n} {name}" for name, n in counts.items())

@@ -41,8 +41,7 @@ def find_neighbours(root: Path, network: str | None, usb: list[UsbDevice]) -> tu
     interfaces = names_in(root / "sys/class/net")
     if network is not None and network not in interfaces:
         raise ConfigurationError(
-            f"this host has no network interface {network}",
-            remedy=f"interfaces: {', '.join(interfaces) or 'none'}",
+            f"this host has no network interface {network}", remedy=f"interfaces: {', '.join(interfaces) or 'none'}"
         )
     ours = {device.port for device in usb if device.usb_id in (L4T_GADGET, FLASH_GADGET)}
     cables = {name for name in interfaces if usb_place(root / "sys/class/net" / name / "device")[0] in ours}

@@ -28,10 +28,7 @@ from hil.lab.real_board import ConsoleSpec, RealBoard, SshSpec
 
 ROOT = Path("/")
 WITHOUT = "benches of other lab files work; this one does not come up"
-NUISANCES = {
-    "ModemManager": "sends AT to serial ports",
-    "brltty": "takes serial adapters for braille displays",
-}
+NUISANCES = {"ModemManager": "sends AT to serial ports", "brltty": "takes serial adapters for braille displays"}
 """Programs that write to a board's console by themselves."""
 _WHY = {
     "power": "what cannot be asked cannot be switched, and nothing is done to a board that cannot be cut off",

@@ -50,11 +50,7 @@ def diagnose() -> list[Check]:
 
 def as_json(checks: Sequence[Check]) -> dict[str, Any]:
     """``{"exit_code", "verdict", "checks": [{id, status, found, why, remedy, without, scope}]}``."""
-    return {
-        "exit_code": exit_code(checks),
-        "verdict": verdict(checks),
-        "checks": [asdict(c) for c in checks],
-    }
+    return {"exit_code": exit_code(checks), "verdict": verdict(checks), "checks": [asdict(c) for c in checks]}
 
 
 def verdict(checks: Sequence[Check]) -> str:

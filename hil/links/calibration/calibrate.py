@@ -44,11 +44,7 @@ _STEPS: tuple[tuple[str, Stage, int], ...] = (
 
 
 def calibrate(
-    box: LinkBox,
-    *,
-    links: Collection[str] | None = None,
-    outage: bool = True,
-    progress: Progress | None = None,
+    box: LinkBox, *, links: Collection[str] | None = None, outage: bool = True, progress: Progress | None = None
 ) -> list[LinkFigure]:
     """Measure ``links`` (None: all) in both directions and compensate the engine's own delay.
 

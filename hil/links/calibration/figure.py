@@ -41,13 +41,7 @@ def information(probe: Probe, quantity: str, commanded: float, measured: float |
 
 
 def bounded(
-    probe: Probe,
-    quantity: str,
-    commanded: float,
-    measured: float,
-    unit: str,
-    bounds: tuple[float, float],
-    note: str,
+    probe: Probe, quantity: str, commanded: float, measured: float, unit: str, bounds: tuple[float, float], note: str
 ) -> LinkFigure:
     """Return a figure that is ok between ``bounds``, which need not lie evenly around ``commanded``."""
     low, high = bounds

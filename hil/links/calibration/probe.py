@@ -189,13 +189,7 @@ def warm_up(probes: Sequence[Probe], *, deadline_s: float = 3.0) -> set[tuple[st
     return silent
 
 
-def pace(
-    probes: Sequence[Probe],
-    *,
-    count: int,
-    interval_s: float,
-    spread: bool = False,
-) -> None:
+def pace(probes: Sequence[Probe], *, count: int, interval_s: float, spread: bool = False) -> None:
     """Send ``count`` probes in every direction, evenly, starting afresh.
 
     All directions send at the same moment or, with ``spread``, take turns within the interval.  A sender that was

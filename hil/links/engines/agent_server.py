@@ -108,8 +108,7 @@ class AgentClient(Agent):
                 answer = _exactly(self._sock, length)
             except OSError as exc:
                 raise BenchError(
-                    f"the link box at {self._path} went away: {exc}",
-                    remedy="bring the bench up again (`hil bench up`)",
+                    f"the link box at {self._path} went away: {exc}", remedy="bring the bench up again (`hil bench up`)"
                 ) from exc
         if status != _OK:
             raise BenchError(answer.decode(errors="replace"))

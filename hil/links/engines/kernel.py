@@ -65,8 +65,7 @@ def missing(agent: Agent) -> list[str]:
             unknown.append(what)
         elif reply.error:
             raise BenchError(
-                f"probing the kernel for {what}: {os.strerror(reply.error)}",
-                remedy="the link box needs root",
+                f"probing the kernel for {what}: {os.strerror(reply.error)}", remedy="the link box needs root"
             )
     return unknown
 

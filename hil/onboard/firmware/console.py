@@ -17,11 +17,7 @@ ESC = 0x1B
 MB1_VERSION = "1.4.0.4-t234-54845784-e89ea9bc"
 MB2_VERSION = "0.0.0.0-t234-54845784-22833a33"
 UEFI_VERSION = "36.4.4-gcid-41062509"
-RESET_SOURCES = {
-    "SYS_RESET_N": ("0x0", "0x0"),
-    "MAINSWRST": ("0x2", "0x1"),
-    "BCCPLEXWDT": ("0x1c", "0x1"),
-}
+RESET_SOURCES = {"SYS_RESET_N": ("0x0", "0x0"), "MAINSWRST": ("0x2", "0x1"), "BCCPLEXWDT": ("0x1c", "0x1")}
 
 
 class Console:

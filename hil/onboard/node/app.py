@@ -50,12 +50,7 @@ class Node:
         self.store = Store(data / "artefacts", cms_check(settings.places.keyring))
         self.distributor = Distributor(self.store, name_of=self.facts.name_of, connector=connector)
         self.cluster = Cluster(
-            self.facts.name,
-            data / "cluster",
-            self._fit,
-            clock=clock,
-            connector=connector,
-            member_type=member_type,
+            self.facts.name, data / "cluster", self._fit, clock=clock, connector=connector, member_type=member_type
         )
         self.inference = Inference()
         self.jobs = Jobs(data / "jobs", connector=connector)

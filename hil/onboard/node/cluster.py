@@ -63,9 +63,7 @@ class Cluster:
         state = contract.read(MemberState, read_object(own), own.name)
         self.member = member_type(name, incarnation, state, lambda s: write_json(own, asdict(s)))
         self.coordinator = Coordinator(
-            contract.read(CoordinatorState, read_object(led), led.name),
-            lambda s: write_json(led, asdict(s)),
-            clock(),
+            contract.read(CoordinatorState, read_object(led), led.name), lambda s: write_json(led, asdict(s)), clock()
         )
 
     # --- life --------------------------------------------------------------------------------------------------

@@ -81,12 +81,7 @@ class Puller:
     """
 
     def __init__(
-        self,
-        store: Store,
-        artefact_id: str,
-        sources: list[str],
-        name_of: Callable[[str], str],
-        connector: Connect,
+        self, store: Store, artefact_id: str, sources: list[str], name_of: Callable[[str], str], connector: Connect
     ) -> None:
         self._store = store
         self._id = artefact_id

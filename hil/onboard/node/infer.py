@@ -25,11 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_TILE_BYTES = 64 << 20
-PROVIDERS = {
-    "TensorRT": "TensorrtExecutionProvider",
-    "CUDA": "CUDAExecutionProvider",
-    "CPU": "CPUExecutionProvider",
-}
+PROVIDERS = {"TensorRT": "TensorrtExecutionProvider", "CUDA": "CUDAExecutionProvider", "CPU": "CPUExecutionProvider"}
 """Execution providers of ONNX Runtime in the order of choice; a board has some of them (a container board: CPU)."""
 
 

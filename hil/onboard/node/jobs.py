@@ -146,13 +146,7 @@ class Jobs:
         return mask
 
     def _serve(
-        self,
-        job: Job,
-        name: str,
-        address: str,
-        work: _Work,
-        mask: NDArray[Any],
-        still_claims: Callable[[], bool],
+        self, job: Job, name: str, address: str, work: _Work, mask: NDArray[Any], still_claims: Callable[[], bool]
     ) -> None:
         """Feed one board until there is no more work; a tile it fails goes back to the others."""
         board, in_a_row = job.boards[name], 0

@@ -41,10 +41,7 @@ def read_conf(conf: str) -> tuple[int, dict[int, str], dict[int, str]]:
 
 
 def run(
-    argv: Sequence[str],
-    conf: str,
-    state: Path = STATE,
-    reboot_now: Callable[[str], bool] = lambda asked: False,
+    argv: Sequence[str], conf: str, state: Path = STATE, reboot_now: Callable[[str], bool] = lambda asked: False
 ) -> str:
     """What to print. ``reboot_now`` puts the tool's question. ValueError with the real tool's ``NVPM ERROR`` form."""
     mode, known, off = read_conf(conf)

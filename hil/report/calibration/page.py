@@ -202,12 +202,7 @@ def _row(
 
 
 def _rows_plot(
-    title: str,
-    lede: str,
-    rows: Sequence[FigureRow],
-    *,
-    unit: str = "",
-    axis: tuple[float, float] | None = None,
+    title: str, lede: str, rows: Sequence[FigureRow], *, unit: str = "", axis: tuple[float, float] | None = None
 ) -> Plot | None:
     """Draw rows in pictures of at most 16, those outside first; without a unit each has its own scale."""
     ordered = sorted(rows, key=lambda row: row.ok)

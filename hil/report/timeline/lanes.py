@@ -144,11 +144,7 @@ def participants_of(run: RunRecord) -> tuple[str, ...]:
 
 
 def _bars(
-    steps: list[RolloutStep],
-    off: list[Bar],
-    test_ends: list[float],
-    end_s: float,
-    interruptions: Interruptions,
+    steps: list[RolloutStep], off: list[Bar], test_ends: list[float], end_s: float, interruptions: Interruptions
 ) -> list[Bar]:
     """Return a bar per step; a step without an end is drawn to the power cut or the test's end."""
     open_steps: dict[str, RolloutStep] = {}

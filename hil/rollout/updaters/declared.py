@@ -214,12 +214,7 @@ class DeclaredAdapter:
         return done
 
     def _fails(
-        self,
-        command: Command,
-        values: Mapping[str, str],
-        *,
-        stdin: bytes = b"",
-        timeout_s: float | None = None,
+        self, command: Command, values: Mapping[str, str], *, stdin: bytes = b"", timeout_s: float | None = None
     ) -> tuple[Completed, str]:
         """Run it; (what came, why it counts as failed or nothing). ``timeout_s`` where it has none of its own."""
         if timeout_s is None or "timeout_s" in command.model_fields_set:

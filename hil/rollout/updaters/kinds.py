@@ -93,12 +93,8 @@ def _check_declaration(spec: DeclaredSpec, directory: Path) -> None:
 _HERE = Path(__file__).parent
 RAUC = UpdaterKind(RaucSpec, lambda _spec, _directory, version: _declared(_HERE / "rauc.yaml", version))
 SWUPDATE_KIND = UpdaterKind(
-    SwupdateSpec,
-    lambda _spec, _directory, version: _declared(_HERE / "swupdate.yaml", version),
-    recipe=SWUPDATE,
+    SwupdateSpec, lambda _spec, _directory, version: _declared(_HERE / "swupdate.yaml", version), recipe=SWUPDATE
 )
 DECLARED = UpdaterKind(
-    DeclaredSpec,
-    lambda spec, directory, version: _declared(directory / spec.file, version),
-    check=_check_declaration,
+    DeclaredSpec, lambda spec, directory, version: _declared(directory / spec.file, version), check=_check_declaration
 )

@@ -199,15 +199,7 @@ def test_the_page_names_everything_that_is_signed_for_and_escapes_it(tmp_path: P
     document = example().document()
     page = write_qualification(document, tmp_path / "new")
     text = page.read_text()
-    for words in (
-        "FAIL: qualification of b1",
-        "104.5",
-        "36.4.7",
-        "42.25",
-        "It sleeps",
-        "look at it",
-        "vdd_in",
-    ):
+    for words in ("FAIL: qualification of b1", "104.5", "36.4.7", "42.25", "It sleeps", "look at it", "vdd_in"):
         assert words in text
     assert "<script>" not in text
     assert "TNSPEC" not in text  # what the board does not say has no row

@@ -112,8 +112,7 @@ def test_the_first_power_figure_counts_the_others_are_averages_and_maxima() -> N
 
 
 @pytest.mark.parametrize(
-    ("sample", "part"),
-    [("JP6-AGX-sudo", "p3701-0004"), ("JP7-NX", "p3767-0000"), ("JP6-NANO-user", "p3767-0005")],
+    ("sample", "part"), [("JP6-AGX-sudo", "p3701-0004"), ("JP7-NX", "p3767-0000"), ("JP6-NANO-user", "p3767-0005")]
 )
 def test_both_sources_agree_on_what_a_boards_power_is(sample: str, part: str) -> None:
     reading = parse(SAMPLES[sample])

@@ -25,11 +25,7 @@ pytest_plugins = ["pytester"]
             PLAN,
             "*needs step b, which does not come before*",
         ),
-        (
-            HEAD + "@pytest.mark.retry_bench('often')\ndef test_a(): pass\n",
-            PLAN,
-            "*retry_bench takes a number*",
-        ),
+        (HEAD + "@pytest.mark.retry_bench('often')\ndef test_a(): pass\n", PLAN, "*retry_bench takes a number*"),
         (PASSES, PLAN.replace("method: T", "method: Q", 1), "*plan.yaml:5: requirements.0.method*"),
         (PASSES, "- not\n- a plan\n", "*plan.yaml*"),
     ],

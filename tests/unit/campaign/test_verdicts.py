@@ -16,10 +16,7 @@ def test_a_campaign_that_passes_ends_with_0_a_verdict_and_the_reports_path(campa
     outcome = campaign.run()
     assert outcome.ret == 0
     outcome.stdout.fnmatch_lines(
-        [
-            "PASS: 1 test demonstrated 2 requirements on the virtual bench.",
-            f"report: {campaign.out}/*/report.html",
-        ]
+        ["PASS: 1 test demonstrated 2 requirements on the virtual bench.", f"report: {campaign.out}/*/report.html"]
     )
     assert (campaign.directory() / "report.html").is_file()
     test = campaign.result["tests"][0]
@@ -180,10 +177,7 @@ def test_a_campaign_passes_without_what_its_lab_cannot_show(campaign: Campaign) 
     (campaign.folder / "plan.yaml").write_text(CONDITIONAL, "utf-8")
     assert campaign.run("--hil-lab", str(paths.ROOT / "lab" / "virtual.yaml")).ret == 0
     reasons = {r["id"]: (r["close_out"], r["reason"]) for r in campaign.result["requirements"]}
-    assert reasons["DEM-3"] == (
-        "not in this lab, open",
-        "lab virtual has no second way between sc-a and sc-b",
-    )
+    assert reasons["DEM-3"] == ("not in this lab, open", "lab virtual has no second way between sc-a and sc-b")
     assert reasons["DEM-4"] == ("not in this lab, open", "every board of lab virtual takes part")
     steps = " ".join(campaign.result["next_steps"])
     assert "Run DEM-3 in another lab: lab virtual has no second way" in steps

@@ -124,11 +124,7 @@ def test_debug_shows_the_traceback_and_keeps_the_exit_code(
     ],
 )
 def test_with_json_an_error_is_json_on_stdout(
-    error: Exception,
-    code: int,
-    blame: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    error: Exception, code: int, blame: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(**_: object) -> None:
         raise error
@@ -321,9 +317,7 @@ def test_the_line_in_the_list_of_commands_is_the_begin_of_the_commands_own_help(
     assert " ".join(command.help.split()).startswith(listed), (listed, more)
 
 
-def test_former_spellings_of_options_still_work_with_a_note(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_former_spellings_of_options_still_work_with_a_note(capsys: pytest.CaptureFixture[str]) -> None:
     file = str(paths.ROOT / "lab/orbits/brief-gap.yaml")
     assert run(["orbit", "contacts", file, "--hours", "0.1", "--step-s=20", "--json"]) == 0
     former = capsys.readouterr()
@@ -509,11 +503,7 @@ def test_the_doctors_exit_code_is_the_commands(
     ("stale", "lacking", "code"), [("", [], 0), ("set-up has not run yet", [], 2), ("", ["rauc"], 2)]
 )
 def test_setup_check_only_looks(
-    stale: str,
-    lacking: list[str],
-    code: int,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    stale: str, lacking: list[str], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from hil.host import packages, setup
 
@@ -542,19 +532,7 @@ class TestCampaign:
         assert run(["campaign", "run", plan, "--lab", lab, "-k", "upload", "-x", "--run-id=r1"]) == 0
         assert self.ran == [
             ["prepare"],
-            [
-                sys.executable,
-                "-m",
-                "pytest",
-                "-v",
-                plan,
-                "--hil-lab",
-                lab,
-                "-k",
-                "upload",
-                "-x",
-                "--run-id=r1",
-            ],
+            [sys.executable, "-m", "pytest", "-v", plan, "--hil-lab", lab, "-k", "upload", "-x", "--run-id=r1"],
         ]
 
     def test_the_choice_of_boards_and_of_the_moment_is_passed_on(self, tmp_path: Path) -> None:

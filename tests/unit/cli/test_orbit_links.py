@@ -29,9 +29,7 @@ def test_the_links_command_writes_every_phase_in_every_format(format_: str, tmp_
         assert "acquisition drawn" in text and "2026-03-21T00:03:59.474Z" in text
 
 
-def test_one_link_can_be_asked_for_and_an_unknown_one_is_an_error(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_one_link_can_be_asked_for_and_an_unknown_one_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["orbit", "links", str(ORBITS / "brief-gap.yaml"), "--span", "15m", "--link"]
     assert run([*arguments, "sc-a--sc-b"]) == 0
     assert "gs-1" not in capsys.readouterr().out

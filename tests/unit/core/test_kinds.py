@@ -36,11 +36,7 @@ def test_a_kind_is_loaded_by_the_name_that_a_lab_file_uses() -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [
-        ("clok", "did you mean 'clock'"),
-        ("broken", "hil_no_such_module"),
-        ("twice", "two packages claim 'twice'"),
-    ],
+    [("clok", "did you mean 'clock'"), ("broken", "hil_no_such_module"), ("twice", "two packages claim 'twice'")],
 )
 def test_a_kind_that_cannot_be_had_says_why(name: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):

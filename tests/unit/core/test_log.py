@@ -32,10 +32,7 @@ def _address(text: str) -> tuple[str, int]:
 
 def test_levels_are_for_all_of_hil_or_for_one_room() -> None:
     assert parse_levels("debug") == {"hil": logging.DEBUG}
-    assert parse_levels("hil.links=DEBUG, paramiko=INFO") == {
-        "hil.links": logging.DEBUG,
-        "paramiko": logging.INFO,
-    }
+    assert parse_levels("hil.links=DEBUG, paramiko=INFO") == {"hil.links": logging.DEBUG, "paramiko": logging.INFO}
     assert parse_levels("") == {}
 
 
@@ -53,9 +50,7 @@ def test_hostile_text_becomes_one_bounded_line_without_control_characters() -> N
     assert line.isprintable() and line.endswith("hil: error")
 
 
-def test_every_step_of_a_power_cut_is_logged_and_the_verb_alone_at_info(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_every_step_of_a_power_cut_is_logged_and_the_verb_alone_at_info(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "hil")
     with ShellyGen2Strip() as strip:
         strip.outlets.switch(0, True)

@@ -131,10 +131,4 @@ def test_a_udp_socket_without_its_nic_or_address_is_an_error_and_leaves_no_open_
 
 def test_a_command_runs_in_a_namespace_through_nsenter_and_on_the_host_as_it_is() -> None:
     assert netns.argv_inside(netns.HOST, ["ping", "x"]) == ["ping", "x"]
-    assert netns.argv_inside("hil.x", ["ping", "x"]) == [
-        "nsenter",
-        "--net=/run/netns/hil.x",
-        "--",
-        "ping",
-        "x",
-    ]
+    assert netns.argv_inside("hil.x", ["ping", "x"]) == ["nsenter", "--net=/run/netns/hil.x", "--", "ping", "x"]

@@ -139,9 +139,7 @@ def test_a_run_of_an_earlier_version_still_makes_its_report(tmp_path: Path) -> N
     assert unknown == {"campaign.participants"}
 
 
-def test_the_link_figures_of_an_earlier_version_are_measurements_with_limits_and_dimensions(
-    tmp_path: Path,
-) -> None:
+def test_the_link_figures_of_an_earlier_version_are_measurements_with_limits_and_dimensions(tmp_path: Path) -> None:
     result, _ = finish_run(old_run(tmp_path), None)
     test = next(t for t in result["tests"] if t["step"] == "calibration")
     p50 = next(m for m in test["measurements"] if m["name"] == "delay_p50" and m["dimensions"]["link"] == "isl-ab")

@@ -95,8 +95,7 @@ def test_a_measurement_says_whether_it_is_within_its_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("blame", "error"),
-    [(Blame.DEVICE, LimitViolated), (Blame.BENCH, BenchError), (Blame.HARNESS, HarnessError)],
+    ("blame", "error"), [(Blame.DEVICE, LimitViolated), (Blame.BENCH, BenchError), (Blame.HARNESS, HarnessError)]
 )
 def test_a_violated_limit_raises_the_error_of_its_blame(blame: Blame, error: type[Exception]) -> None:
     with pytest.raises(error, match="<= 1"):

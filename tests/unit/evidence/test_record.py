@@ -16,15 +16,7 @@ import pytest
 
 from hil.core.processes import is_alive, this_process
 from hil.errors import ConfigurationError, HarnessError
-from hil.evidence.events import (
-    ArtefactLost,
-    ArtefactStored,
-    Event,
-    LinkCut,
-    Measurement,
-    Unknown,
-    WatchSummary,
-)
+from hil.evidence.events import ArtefactLost, ArtefactStored, Event, LinkCut, Measurement, Unknown, WatchSummary
 from hil.evidence.model import Verdict, at_most
 from hil.evidence.readback import RunRecord
 from hil.evidence.record import Recorder, jsonable
@@ -152,13 +144,7 @@ def test_a_growing_file_is_collected_as_it_is_at_the_end(tmp_path: Path) -> None
 
 
 def test_values_that_json_cannot_say_become_text() -> None:
-    given = {
-        "nan": float("nan"),
-        "path": Path("/x"),
-        "set": {1},
-        "verdict": Verdict.NOT_RUN,
-        5: [float("inf")],
-    }
+    given = {"nan": float("nan"), "path": Path("/x"), "set": {1}, "verdict": Verdict.NOT_RUN, 5: [float("inf")]}
     assert json.loads(json.dumps(jsonable(given), allow_nan=False)) == {
         "nan": "nan",
         "path": "/x",

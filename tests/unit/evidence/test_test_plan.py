@@ -50,12 +50,7 @@ def test_a_good_plan_is_read_whole(tmp_path: Path) -> None:
         ("method: T", "method: X", 5, "'T', 'A', 'R' or 'I'"),
         ("fidelity_needed: virtual", "fidelity_needed: simulated", 5, "'virtual' or 'hardware'"),
         ("level: board", "level: galaxy", 6, "'component', 'board'"),
-        (
-            "level: board",
-            "level: board, when: sunny",
-            6,
-            "'always', 'detour', 'uninvolved_boards' or 'orbit'",
-        ),
+        ("level: board", "level: board, when: sunny", 6, "'always', 'detour', 'uninvolved_boards' or 'orbit'"),
         ("likelihood: 4", "likelihood: 6", 10, "less than or equal to 5"),
         ("title: A demo", "titel: A demo", 3, "did you mean title"),
         ("id: DEM-2, text", "id: dem 2, text", 6, "pattern"),

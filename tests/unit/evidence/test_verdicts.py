@@ -18,13 +18,7 @@ DAY = datetime.date(2026, 11, 21)
 
 def _plan(**changes: Any) -> Plan:
     def requirement(identifier: str, needs: str = "virtual", method: str = "T") -> dict[str, Any]:
-        return {
-            "id": identifier,
-            "text": "It works.",
-            "method": method,
-            "level": "system",
-            "fidelity_needed": needs,
-        }
+        return {"id": identifier, "text": "It works.", "method": method, "level": "system", "fidelity_needed": needs}
 
     return Plan.model_validate(
         {
@@ -44,11 +38,7 @@ def _plan(**changes: Any) -> Plan:
 
 def _outcome(number: int, verdict: Verdict, *requirements: str, message: str = "") -> TestOutcome:
     return TestOutcome(
-        test=f"t::{number}",
-        title=f"Step {number}",
-        verdict=verdict,
-        requirements=requirements,
-        message=message,
+        test=f"t::{number}", title=f"Step {number}", verdict=verdict, requirements=requirements, message=message
     )
 
 
@@ -66,11 +56,7 @@ def test_a_virtual_pass_never_closes_a_requirement_that_needs_hardware() -> None
     outcomes = (_outcome(1, Verdict.PASS, "DEM-1", "DEM-2"),)
     first, second, *_ = _judge(*outcomes).requirements
     assert (first.close_out, first.closed) == ("closed", True)
-    assert (second.verdict, second.close_out, second.closed) == (
-        Verdict.PASS,
-        "demonstrated (virtual), open",
-        False,
-    )
+    assert (second.verdict, second.close_out, second.closed) == (Verdict.PASS, "demonstrated (virtual), open", False)
     assert _judge(*outcomes, fidelity="hardware").requirements[1].closed
 
 
@@ -128,16 +114,9 @@ def test_what_this_lab_cannot_show_is_not_run_with_the_reason_and_does_not_count
     criteria = [{"id": "C-1", "text": "Enough", "requirements": ["DEM-1", "DEM-2"]}]
     outcomes = (_outcome(1, Verdict.PASS, "DEM-1"), _absent(2, "DEM-2"))
     result = _judge(*outcomes, plan=_plan(criteria=criteria))
-    assert (result.verdict, result.reason) == (
-        Verdict.PASS,
-        "1 test demonstrated 1 requirement on the virtual bench.",
-    )
+    assert (result.verdict, result.reason) == (Verdict.PASS, "1 test demonstrated 1 requirement on the virtual bench.")
     second = result.requirements[1]
-    assert (second.verdict, second.closed, second.close_out) == (
-        Verdict.NOT_RUN,
-        False,
-        "not in this lab, open",
-    )
+    assert (second.verdict, second.closed, second.close_out) == (Verdict.NOT_RUN, False, "not in this lab, open")
     assert second.reason == "this lab has no second way"
     assert any(line.startswith("DEM-2") for line in result.unproven)
 
@@ -183,11 +162,7 @@ def test_a_failure_is_waived_only_by_a_record_that_names_it_and_is_in_force() ->
     failed = _outcome(1, Verdict.FAIL, "DEM-1", message="too slow")
     result = _judge(failed, plan=_plan(waivers=[WAIVER]))
     waived = result.requirements[0]
-    assert (waived.verdict, waived.close_out, waived.closed) == (
-        Verdict.WAIVED,
-        "waived by NCR-1, open",
-        False,
-    )
+    assert (waived.verdict, waived.close_out, waived.closed) == (Verdict.WAIVED, "waived by NCR-1, open", False)
     assert "A. Reviewer" in waived.reason and "too slow" in waived.reason
     assert (result.verdict, result.reason) == (
         Verdict.PASS,

@@ -63,13 +63,7 @@ def bench() -> Any:
 
 
 def test_the_built_in_faults_are_entry_points() -> None:
-    assert {
-        "link-cut",
-        "power-cut",
-        "spacecraft-lost",
-        "spacecraft-dark",
-        "ground-lost",
-    } <= all_faults().keys()
+    assert {"link-cut", "power-cut", "spacecraft-lost", "spacecraft-dark", "ground-lost"} <= all_faults().keys()
 
 
 def test_a_link_that_is_cut_comes_back_also_after_an_error(bench: Any) -> None:

@@ -72,10 +72,7 @@ def test_every_package_says_what_it_is_for_what_works_without_it_and_how_it_is_r
 
 def test_a_package_is_there_when_what_it_provides_is_there_whatever_its_name(tmp_path: Path) -> None:
     package = HostPackage(
-        "libc6-dev",
-        "headers",
-        "nothing",
-        files=("/usr/include/stdio.h", "/usr/lib/*/libc.a|/usr/lib64/libc.a"),
+        "libc6-dev", "headers", "nothing", files=("/usr/include/stdio.h", "/usr/lib/*/libc.a|/usr/lib64/libc.a")
     )
     assert not provided(package, root=tmp_path)
     for file in ("usr/include/stdio.h", "usr/lib64/libc.a"):
@@ -87,9 +84,7 @@ def test_a_package_is_there_when_what_it_provides_is_there_whatever_its_name(tmp
     assert not provided(DOCKER, which=lambda name, path: None if name == "runc" else f"/usr/bin/{name}")
 
 
-def test_looking_for_missing_packages_runs_no_command_and_reads_only_the_root_it_is_given(
-    tmp_path: Path,
-) -> None:
+def test_looking_for_missing_packages_runs_no_command_and_reads_only_the_root_it_is_given(tmp_path: Path) -> None:
     names = {p.name for p in missing([p for p in PACKAGES if p.files and not p.commands], root=tmp_path)}
     assert names == {"libc6-dev", "ca-certificates"}
 
@@ -137,14 +132,7 @@ def test_a_plain_user_gets_one_page_that_says_what_why_and_what_works_without(gu
     with pytest.raises(ConfigurationError) as caught:
         install(runner=runner, is_root=False, find_missing=lambda: [DOCKER, SQUASHFS], guard=guard)
     text = str(caught.value)
-    for part in (
-        "only root",
-        "docker.io",
-        DOCKER.purpose,
-        DOCKER.without,
-        SQUASHFS.without,
-        "apt-get install",
-    ):
+    for part in ("only root", "docker.io", DOCKER.purpose, DOCKER.without, SQUASHFS.without, "apt-get install"):
         assert part in text
     assert runner.calls == []
 
@@ -156,9 +144,7 @@ def test_a_host_without_apt_gets_the_same_page(guard: ServiceGuard) -> None:
     assert commands(runner) == ["apt-get --version"]
 
 
-def test_a_failing_apt_is_the_benchs_fault_with_its_last_words_and_the_guard_is_gone(
-    guard: ServiceGuard,
-) -> None:
+def test_a_failing_apt_is_the_benchs_fault_with_its_last_words_and_the_guard_is_gone(guard: ServiceGuard) -> None:
     shelf = Shelf(SQUASHFS, apt_works=False)
     with pytest.raises(BenchError, match="Unable to locate package"):
         install(runner=shelf.runner, is_root=True, find_missing=shelf.missing, guard=guard)
@@ -178,11 +164,7 @@ def test_the_users_own_policy_comes_back_as_the_very_same_file(guard: ServiceGua
         assert MARK in guard.policy.read_text()
         assert guard.policy.stat().st_mode & 0o111 == 0o111
     after = guard.policy.stat()
-    assert (after.st_ino, after.st_mode, after.st_mtime_ns) == (
-        before.st_ino,
-        before.st_mode,
-        before.st_mtime_ns,
-    )
+    assert (after.st_ino, after.st_mode, after.st_mtime_ns) == (before.st_ino, before.st_mode, before.st_mtime_ns)
     assert sorted(p.name for p in guard.policy.parent.iterdir()) == ["policy-rc.d"]
 
 

@@ -155,18 +155,7 @@ def test_the_release_signature_verifies_as_a_board_does_it_and_a_foreign_one_doe
     signature = bundles.sign_artefact(artefact)
 
     def verified() -> bool:
-        argv = [
-            "openssl",
-            "cms",
-            "-verify",
-            "-binary",
-            "-inform",
-            "DER",
-            "-in",
-            str(signature),
-            "-purpose",
-            "any",
-        ]
+        argv = ["openssl", "cms", "-verify", "-binary", "-inform", "DER", "-in", str(signature), "-purpose", "any"]
         argv += ["-content", str(artefact), "-CAfile", str(pki.keyring), "-out", "/dev/null"]
         return subprocess.run(argv, capture_output=True).returncode == 0
 

@@ -23,13 +23,7 @@ def ring(count: int) -> Lab:
             "gateway": "s0-b0",
             "spacecraft": [{"name": n, "boards": [{"name": f"{n}-b{j}"} for j in range(4)]} for n in names],
             "links": [
-                {
-                    "name": "up",
-                    "kind": "ground",
-                    "between": ["gs", "s0"],
-                    "one_way_delay_us": 1,
-                    "rate_bps": 10**8,
-                }
+                {"name": "up", "kind": "ground", "between": ["gs", "s0"], "one_way_delay_us": 1, "rate_bps": 10**8}
             ]
             + [
                 {

@@ -64,11 +64,7 @@ def test_budgets_of_a_real_board_are_minutes_unless_said_otherwise(tmp_path: Pat
         ("kind: shelly-gen2", "kind: shelly", "shelly-gen2"),
         ("outlet: 0", "outlet: 0, password: geheim", "env:NAME"),
         ("          console: {url: /dev/serial/by-path/pci-0000:00:14.0-usb-0:3:1.0}\n", "", "needs console"),
-        (
-            "        jetson:\n",
-            "        jetson:\n          stand_in: container\n",
-            "fills in ssh, console, supervisor",
-        ),
+        ("        jetson:\n", "        jetson:\n          stand_in: container\n", "fills in ssh, console, supervisor"),
     ],
 )
 def test_a_wrong_section_is_told_what_is_wrong_with_its_line(tmp_path: Path, old: str, new: str, words: str) -> None:

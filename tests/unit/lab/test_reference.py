@@ -23,10 +23,7 @@ from hil.lab.yamlfile import Strict, load_yaml
 from hil.orbit.model import OrbitFile
 
 FILE = "docs/lab-reference.md"
-FILES: tuple[tuple[type[BaseModel], dict[str, str]], ...] = (
-    (Lab, examples("lab")),
-    (OrbitFile, examples("orbit")),
-)
+FILES: tuple[tuple[type[BaseModel], dict[str, str]], ...] = ((Lab, examples("lab")), (OrbitFile, examples("orbit")))
 
 
 def models_below(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
@@ -178,11 +175,7 @@ def test_keys_are_described_in_words() -> None:
     assert by_name["colours"].type == "list of word"
     assert by_name["colours"].allowed == "at least 1 of them; each `red`, `blue`"
     assert bell.keys[1].allowed == "at most 9 characters"
-    assert {key.name: key.meaning for key in house.keys} == {
-        "door": "A lamp.",
-        "signals": "",
-        "rooms": "A room.",
-    }
+    assert {key.name: key.meaning for key in house.keys} == {"door": "A lamp.", "signals": "", "rooms": "A room."}
 
 
 def test_two_sections_below_keys_of_one_name_have_titles_of_their_own() -> None:
@@ -204,13 +197,7 @@ def test_a_bar_in_a_cell_does_not_end_the_cell() -> None:
 
 @pytest.mark.parametrize(
     ("key", "unit"),
-    [
-        ("one_way_delay_us", "µs"),
-        ("rate_bps", "bit/s"),
-        ("slew_deg_per_s", "degrees/s"),
-        ("p99_s", "s"),
-        ("os", ""),
-    ],
+    [("one_way_delay_us", "µs"), ("rate_bps", "bit/s"), ("slew_deg_per_s", "degrees/s"), ("p99_s", "s"), ("os", "")],
 )
 def test_the_unit_is_in_the_name(key: str, unit: str) -> None:
     assert unit_of(key) == unit

@@ -35,9 +35,7 @@ def test_a_lease_is_for_all_boards_or_for_none(leases: Leases) -> None:
     assert leases.list() == () == leases.queue()
 
 
-def test_a_refusal_says_who_holds_what_since_when_until_when_where_for_what_and_what_to_do(
-    leases: Leases,
-) -> None:
+def test_a_refusal_says_who_holds_what_since_when_until_when_where_for_what_and_what_to_do(leases: Leases) -> None:
     held = leases.reserve([A1, A2], holder="anna", purpose="new fan", ttl_s=3600)
     with pytest.raises(LeaseTaken) as caught:
         leases.take([A2, A3], holder="bob", purpose="x")

@@ -93,9 +93,7 @@ def test_a_process_that_proc_hides_counts_as_running_and_a_zombie_with_threads_t
         assert procid.is_gone(7, 77, tmp_path) is ended
 
 
-def test_after_a_restart_of_the_machine_processes_hold_nothing_and_persons_keep_a_whole_term(
-    tmp_path: Path,
-) -> None:
+def test_after_a_restart_of_the_machine_processes_hold_nothing_and_persons_keep_a_whole_term(tmp_path: Path) -> None:
     store = tmp_path / "leases.db"
     before = elsewhere(store, FakeClock(90_000.0))
     before.take([A1], purpose="x", ttl_s=3600)
@@ -110,9 +108,7 @@ def test_after_a_restart_of_the_machine_processes_hold_nothing_and_persons_keep_
     after.take([A1], purpose="z").free()
 
 
-def test_a_lease_of_another_host_is_over_a_term_after_it_was_first_seen_unless_renewed(
-    tmp_path: Path,
-) -> None:
+def test_a_lease_of_another_host_is_over_a_term_after_it_was_first_seen_unless_renewed(tmp_path: Path) -> None:
     store = tmp_path / "leases.db"
     there = FakeClock(50.0)
     lease = elsewhere(store, there, host="other", machine="m2", boot="boot-9").take([A1], purpose="x", ttl_s=100)

@@ -225,10 +225,7 @@ def test_an_error_of_the_engine_reaches_the_client_in_its_words(tmp_path: Path) 
 
     server = AgentServer([Broken()], tmp_path / "s")
     try:
-        with (
-            AgentClient(tmp_path / "s") as client,
-            pytest.raises(BenchError, match="User-Mode Linux is gone"),
-        ):
+        with AgentClient(tmp_path / "s") as client, pytest.raises(BenchError, match="User-Mode Linux is gone"):
             client.ioctl("vec0", bytes(8))
     finally:
         server.close()

@@ -24,20 +24,7 @@ from hil.monitor.health import Health, LeaseHealth, Sensors
 from hil.monitor.metrics import METRICS, table
 from tests.kits.fake_bench import board_health, health, link_health
 
-NOT_BASE = {
-    "ms",
-    "us",
-    "ns",
-    "milliseconds",
-    "minutes",
-    "hours",
-    "kb",
-    "mb",
-    "bits",
-    "percent",
-    "mw",
-    "kelvin",
-}
+NOT_BASE = {"ms", "us", "ns", "milliseconds", "minutes", "hours", "kb", "mb", "bits", "percent", "mw", "kelvin"}
 
 
 def page(found: Health | None, *, up: bool = True) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -145,18 +132,14 @@ def test_the_page_is_served_on_loopback_and_its_port_is_free_afterwards() -> Non
     with serving(collector, port=0) as port:
         with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=10) as answer:
             assert 'hil_board_up{bench="six",board="a1"} 1.0' in answer.read().decode()
-        with (
-            pytest.raises(ConfigurationError, match="cannot listen"),
-            serving(collector, port=port),
-        ):
+        with pytest.raises(ConfigurationError, match="cannot listen"), serving(collector, port=port):
             pass
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((host, port), timeout=5)
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [("127.0.0.1:9435", ("127.0.0.1", 9435)), ("[::1]:1", ("::1", 1)), (":0", ("127.0.0.1", 0))],
+    ("text", "expected"), [("127.0.0.1:9435", ("127.0.0.1", 9435)), ("[::1]:1", ("::1", 1)), (":0", ("127.0.0.1", 0))]
 )
 def test_addresses_to_listen_on(text: str, expected: tuple[str, int]) -> None:
     assert host_and_port(text) == expected

@@ -242,11 +242,7 @@ def test_links_are_told_as_commanded_as_the_kernel_has_them_and_cut(bench: FakeB
 
 
 def test_a_link_that_follows_the_orbit_has_a_phase_also_after_the_end_of_its_plan(bench: FakeBench) -> None:
-    phases = (
-        Interval(Phase.TRACK, 0, 60),
-        Interval(Phase.FADE, 60, 61, "drawn"),
-        Interval(Phase.TRACK, 61, 90),
-    )
+    phases = (Interval(Phase.TRACK, 0, 60), Interval(Phase.FADE, 60, 61, "drawn"), Interval(Phase.TRACK, 61, 90))
     plan = LinkPlan(datetime(2026, 3, 1, tzinfo=UTC), 90.0, 1, {"isl-ab": phases})
     now = SimpleNamespace(s=60.25)
     bench.orbit = SimpleNamespace(plan=plan, epoch=plan.start, now_s=lambda: now.s)

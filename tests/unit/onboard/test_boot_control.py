@@ -101,8 +101,7 @@ def test_only_a_confirmed_slot_gets_its_tries_back_by_booting_well(control: Boot
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["activate", "good", "bad", "boot", "refresh"]), st.sampled_from(SLOTS)),
-    max_size=40,
+    st.tuples(st.sampled_from(["activate", "good", "bad", "boot", "refresh"]), st.sampled_from(SLOTS)), max_size=40
 )
 
 

@@ -59,12 +59,7 @@ def test_time_that_goes_back_changes_nothing() -> None:
     assert MODEL.step(300.0, 40.0, -5.0) == 300.0
 
 
-@given(
-    start=st.floats(220, 370),
-    power=st.floats(0, 60),
-    seconds=st.floats(0.01, 3000),
-    share=st.floats(0.01, 0.99),
-)
+@given(start=st.floats(220, 370), power=st.floats(0, 60), seconds=st.floats(0.01, 3000), share=st.floats(0.01, 0.99))
 def test_two_short_steps_are_one_long_step(start: float, power: float, seconds: float, share: float) -> None:
     once = MODEL.step(start, power, seconds)
     twice = MODEL.step(MODEL.step(start, power, seconds * share), power, seconds * (1 - share))

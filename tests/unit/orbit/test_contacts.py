@@ -11,12 +11,7 @@ from hil.errors import ConfigurationError
 from hil.orbit import contacts
 from hil.orbit.contacts import contact_arrays, contact_plan
 from hil.orbit.elements import Constellation, load_constellation, shell_elements
-from hil.orbit.geometry import (
-    one_way_delay_us,
-    range_km,
-    states,
-    station_teme,
-)
+from hil.orbit.geometry import one_way_delay_us, range_km, states, station_teme
 from hil.orbit.model import Shell
 from hil.orbit.times import gmst_rad, parse_time
 from tests.kits import checkout
@@ -41,9 +36,7 @@ def test_the_ring_is_one_contact_per_neighbour_for_the_whole_span() -> None:
     }
 
 
-def test_a_crosslink_opens_and_closes_where_the_line_touches_the_floor_within_10_ms(
-    two: Constellation,
-) -> None:
+def test_a_crosslink_opens_and_closes_where_the_line_touches_the_floor_within_10_ms(two: Constellation) -> None:
     plan = contact_plan(two, duration_s=12_000, step_s=10)
     edges = 0
     for c in (c for c in plan.contacts if c.kind == "crosslink"):

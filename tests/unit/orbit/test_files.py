@@ -77,10 +77,7 @@ def test_an_unknown_key_is_named_with_its_line(tmp_path: Path) -> None:
         (["epoch: soon", "tle: x"], r"o\.yaml:3: .*'soon' is not a time"),
         (["epoch: '2026-03-21'", "shell: {planes: 1, slots_per_plane: 2, altitude_km: 600.0}"], "needs ltan"),
         (
-            [
-                "epoch: '2026-03-21'",
-                "shell: {planes: 1, slots_per_plane: 2, altitude_km: 600.0, ltan: '25:00'}",
-            ],
+            ["epoch: '2026-03-21'", "shell: {planes: 1, slots_per_plane: 2, altitude_km: 600.0, ltan: '25:00'}"],
             r"o\.yaml:4: .*'25:00' is not a local time",
         ),
         (["elements_file: nowhere.txt"], "nowhere.txt: cannot be read"),
@@ -205,15 +202,7 @@ def test_the_linter_names_line_and_reason_of_every_ion_trap(text: str, line: int
 
 
 def hdtn(**changes: object) -> str:
-    first = {
-        "contact": 0,
-        "source": 1,
-        "dest": 2,
-        "startTime": 0,
-        "endTime": 100,
-        "rateBitsPerSec": 10**9,
-        "owlt": 0,
-    }
+    first = {"contact": 0, "source": 1, "dest": 2, "startTime": 0, "endTime": 100, "rateBitsPerSec": 10**9, "owlt": 0}
     second = {**first, "contact": 1, "source": 2, "dest": 1}
     changed = {k: v for k, v in {**second, **changes}.items() if v is not None}
     return '{"contacts": [\n' + json.dumps(first) + ",\n" + json.dumps(changed) + "\n]}\n"

@@ -240,10 +240,7 @@ def test_candidates_that_the_constellation_does_not_have_are_refused(links: list
 def test_the_brief_gap_closes_four_minutes_after_its_epoch_for_a_rehearsals_length_of_time() -> None:
     """What the comment at the top of the file promises."""
     found = orbit("brief-gap")
-    links = [
-        Candidate("isl", "crosslink", "sc-a", "sc-b"),
-        Candidate("ground", "ground", "gs-1", "sc-a"),
-    ]
+    links = [Candidate("isl", "crosslink", "sc-a", "sc-b"), Candidate("ground", "ground", "gs-1", "sc-a")]
     plan = contact_plan(found, duration_s=900)
     before, after = plan.between("sc-a", "sc-b")
     assert before.open_start and before.end_s == pytest.approx(239.474, abs=0.01)

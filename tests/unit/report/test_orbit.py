@@ -23,20 +23,12 @@ from hil.report.timeline.view import folded, interruptions, legend
 from tests.kits.html_page import Page
 from tests.kits.synthetic_sky import AGAIN_S, CLOSES_S, PICTURE, build_sky
 
-RING = {
-    "isl-ab": ["sc-a", "sc-b"],
-    "isl-bc": ["sc-b", "sc-c"],
-    "isl-ca": ["sc-c", "sc-a"],
-}
+RING = {"isl-ab": ["sc-a", "sc-b"], "isl-bc": ["sc-b", "sc-c"], "isl-ca": ["sc-c", "sc-a"]}
 PAIR = {"isl-ab": ["sc-a", "sc-b"], "ground": ["gs-1", "sc-a"]}
 
 
 def _lanes(
-    folder: Path,
-    *events: dict[str, Any],
-    links: dict[str, list[str]] = PAIR,
-    end_s: float = 100.0,
-    **meta: Any,
+    folder: Path, *events: dict[str, Any], links: dict[str, list[str]] = PAIR, end_s: float = 100.0, **meta: Any
 ) -> Lanes:
     facts = {
         "mono_start_s": 50.0,
@@ -59,17 +51,11 @@ def _timeline(link: str, *intervals: tuple[str, float, float], why: str = "") ->
 
 def _relay(start_s: float, end_s: float, **facts: Any) -> list[dict[str, Any]]:
     step = {"kind": "rollout.step", "board": "b1", "step": "relay"}
-    return [
-        {"at": start_s, **step, "phase": "start"},
-        {"at": end_s, **step, "phase": "end", "ok": True, **facts},
-    ]
+    return [{"at": start_s, **step, "phase": "start"}, {"at": end_s, **step, "phase": "end", "ok": True, **facts}]
 
 
 def _cut(link: str, start_s: float, end_s: float) -> list[dict[str, Any]]:
-    return [
-        {"at": start_s, "kind": "link.cut", "link": link},
-        {"at": end_s, "kind": "link.restore", "link": link},
-    ]
+    return [{"at": start_s, "kind": "link.cut", "link": link}, {"at": end_s, "kind": "link.restore", "link": link}]
 
 
 def _link(lanes: Lanes, name: str) -> LinkLane:
@@ -281,18 +267,7 @@ def test_a_picture_keeps_its_shapes_and_loses_everything_that_acts_or_reaches_ou
     assert svg is not None
     assert '<circle class="sea" cx="100" cy="100" r="80"><title>the Earth &lt;here&gt;</title>' in svg
     assert ".frame .sea,.frame .isl{stroke:#8aa0b8}" in svg and ".frame svg{background:#fff}" in svg
-    for gone in (
-        "script",
-        "alert",
-        "onload",
-        "onclick",
-        "href",
-        "example",
-        "<image",
-        "foreign",
-        "position",
-        "a link",
-    ):
+    for gone in ("script", "alert", "onload", "onclick", "href", "example", "<image", "foreign", "position", "a link"):
         assert gone not in svg, gone
 
 
@@ -328,21 +303,9 @@ def test_links_with_the_same_scaled_rate_are_named_together() -> None:
 # full deficiency, on linear RGB.
 VISION = {
     "normal": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
-    "protan": (
-        (0.152286, 1.052583, -0.204868),
-        (0.114503, 0.786281, 0.099216),
-        (-0.003882, -0.048116, 1.051998),
-    ),
-    "deutan": (
-        (0.367322, 0.860646, -0.227968),
-        (0.280085, 0.672501, 0.047413),
-        (-0.011820, 0.042940, 0.968881),
-    ),
-    "tritan": (
-        (1.255528, -0.076749, -0.178779),
-        (-0.078411, 0.930809, 0.147602),
-        (0.004733, 0.691367, 0.303900),
-    ),
+    "protan": ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
+    "deutan": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
+    "tritan": ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.303900)),
 }
 LEAST_DIFFERENCE = 12.0
 """CIE 1976 colour difference; 2.3 is just noticeable side by side."""

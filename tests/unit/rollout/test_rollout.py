@@ -349,11 +349,7 @@ class TestGate:
 
 
 def test_of_several_errors_the_cause_is_raised_and_not_its_consequences() -> None:
-    errors: dict[str, BaseException] = {
-        "a": HeldBack("held back"),
-        "b": BenchError("link"),
-        "c": DeviceError("flash"),
-    }
+    errors: dict[str, BaseException] = {"a": HeldBack("held back"), "b": BenchError("link"), "c": DeviceError("flash")}
     assert worst(errors) is errors["c"]
     assert "also b: link" in errors["c"].__notes__
 

@@ -57,10 +57,7 @@ def test_the_model_artefact_is_the_same_file_whenever_it_is_built(tmp_path: Path
     card = {
         "data": {
             "target_size": [256, 256],
-            "dataset_statistics": {
-                "img": [[0.1] * 4, [0.2] * 4],
-                "band_names": ["blue", "green", "red", "nir"],
-            },
+            "dataset_statistics": {"img": [[0.1] * 4, [0.2] * 4], "band_names": ["blue", "green", "red", "nir"]},
         },
         "model": {"version": "1"},
     }

@@ -42,13 +42,7 @@ _STEP = re.compile(r"Step (\d+): (.+?)\s*\*?\s*$")
 _BOARD = re.compile(r"Board ID\((\d*)\) version\(([^)]*)\) sku\((\d*)\) revision\(([^)]*)\)")
 _WRITING = "Start the flashing process"
 _BOOTING = "Boot the device with flash initrd image"
-_NOTABLE = (
-    "Waiting for target to boot-up",
-    "SSH ready",
-    "Starting to flash",
-    "Formatting ",
-    "Successfully flash",
-)
+_NOTABLE = ("Waiting for target to boot-up", "SSH ready", "Starting to flash", "Formatting ", "Successfully flash")
 
 
 @dataclass(frozen=True)
@@ -159,8 +153,7 @@ def _agree(plan: FlashPlan, ports: Sequence[UsbPort], eeprom_part: str) -> None:
         return
     if len(ports) != plan.massflash:
         raise ConfigurationError(
-            f"{plan.massflash} modules are to be flashed, on {len(ports)} USB ports",
-            remedy="name one port for each",
+            f"{plan.massflash} modules are to be flashed, on {len(ports)} USB ports", remedy="name one port for each"
         )
     for port in ports:
         port.check(plan.part)

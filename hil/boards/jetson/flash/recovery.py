@@ -189,8 +189,7 @@ class UsbPort:
     def _judge(self, device: UsbDevice, part: str) -> None:
         if not device.in_recovery:
             raise BenchError(
-                f"USB port {self.path}: {part} is not in recovery; there is {device.describe()}",
-                remedy=_remedy(device),
+                f"USB port {self.path}: {part} is not in recovery; there is {device.describe()}", remedy=_remedy(device)
             )
         if device.usb_id != sku_of(part).recovery_usb:
             raise ConfigurationError(
@@ -209,12 +208,7 @@ def _remedy(device: UsbDevice) -> str:
 
 
 def enter_recovery(
-    port: UsbPort,
-    part: str,
-    enter: Callable[[], None],
-    *,
-    deadline_s: float = 30.0,
-    clock: Clock = SYSTEM_CLOCK,
+    port: UsbPort, part: str, enter: Callable[[], None], *, deadline_s: float = 30.0, clock: Clock = SYSTEM_CLOCK
 ) -> UsbDevice:
     """Put the module into recovery by ``enter`` and wait until USB proves it.
 

@@ -142,8 +142,7 @@ def check(port: Port, present: Mapping[str, Nic]) -> None:
     if nic is None:
         usable = ", ".join(sorted(name for name in present if name != "lo"))
         raise ConfigurationError(
-            f"the shaper host has no NIC {port.nic}",
-            remedy=f"its NICs: {usable}; see shaper_host in the lab file",
+            f"the shaper host has no NIC {port.nic}", remedy=f"its NICs: {usable}; see shaper_host in the lab file"
         )
     what = f"port {port.nic} of the shaper host"
     addresses = ", ".join(nic.addresses) if port.vlan is None else ""

@@ -303,10 +303,7 @@ def test_a_wait_finds_text_across_chunks_escapes_and_line_beginnings(adapter: Ad
 
 
 def test_a_port_that_is_not_there_is_a_bench_error_that_says_where_to_look(tmp_path: Path) -> None:
-    with (
-        pytest.raises(BenchError, match="none does not open") as caught,
-        SerialConsole("a1", "/dev/none", tmp_path),
-    ):
+    with pytest.raises(BenchError, match="none does not open") as caught, SerialConsole("a1", "/dev/none", tmp_path):
         pass
     assert "/dev/serial/by-path has" in caught.value.remedy
 

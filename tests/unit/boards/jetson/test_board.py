@@ -194,12 +194,7 @@ def test_an_orderly_shutdown_gets_the_lab_files_budget_unless_told_otherwise() -
 def facts(tmp_path: Path, state: str) -> JetsonFacts:
     """A board whose strip is a command that says ``state``."""
     power = CommandSpec(
-        kind="command",
-        turn_on=("true",),
-        turn_off=("true",),
-        state=("echo", state),
-        state_on="^on$",
-        state_off="^off$",
+        kind="command", turn_on=("true",), turn_off=("true",), state=("echo", state), state_on="^on$", state_off="^off$"
     )
     return JetsonFacts(
         name="b1",

@@ -130,11 +130,7 @@ def test_a_wrong_serial_names_both(tmp_path: Path) -> None:
 
 
 def test_another_jetson_generation_is_no_orin(tmp_path: Path) -> None:
-    xavier = {
-        **NANO,
-        f"{TREE}/compatible": b"nvidia,p2972-0000\0nvidia,tegra194\0",
-        f"{TREE}/model": b"Jetson-AGX\0",
-    }
+    xavier = {**NANO, f"{TREE}/compatible": b"nvidia,p2972-0000\0nvidia,tegra194\0", f"{TREE}/model": b"Jetson-AGX\0"}
     with pytest.raises(ConfigurationError, match=r"no Orin: 'Jetson-AGX' \(nvidia,p2972-0000, nvidia,tegra194\)"):
         check_identity(read(plant(tmp_path, xavier)), board="a1", module="p3767-0005")
 

@@ -78,10 +78,7 @@ def test_a_file_without_modes_or_with_one_twice_is_refused(text: str) -> None:
     ("text", "mode"),
     [
         ("NV Power Mode: MAXN_SUPER\n2\n", "MAXN_SUPER"),
-        (
-            "NVPM VERB: Config file: /etc/nvpmodel.conf\nNVPM VERB: Current mode: NV Power Mode: 40W\n4\n",
-            "40W",
-        ),
+        ("NVPM VERB: Config file: /etc/nvpmodel.conf\nNVPM VERB: Current mode: NV Power Mode: 40W\n4\n", "40W"),
         ("NV Power Mode: MODE_30W\n2", "MODE_30W"),
     ],
 )

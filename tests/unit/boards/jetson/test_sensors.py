@@ -89,9 +89,7 @@ def test_no_power_is_named_when_one_of_its_rails_did_not_answer(tmp_path: Path) 
     assert "board_mw" not in reading.sensors()
 
 
-def test_jetpack_5_has_other_paths_and_names_and_prints_minus_256_for_a_zone_without_power(
-    tmp_path: Path,
-) -> None:
+def test_jetpack_5_has_other_paths_and_names_and_prints_minus_256_for_a_zone_without_power(tmp_path: Path) -> None:
     reading = look(plant(tmp_path, NX_JP5), "p3767-0000")
     assert reading.zones_c == {"cpu": 47.937, "tj": 48.875}
     assert reading.gated == ("cv0", "gpu")
@@ -131,10 +129,7 @@ def test_over_current_is_what_was_added_since_and_says_when_a_reboot_hid_some(tm
     after = look(tmp_path)
     delta = after.over_current_since(before)
     assert (delta.events, delta.complete) == ({"oc1": 0, "oc2": 0, "oc3": 27390}, True)
-    plant(
-        tmp_path,
-        {"/proc/sys/kernel/random/boot_id": "other\n", "/sys/class/hwmon/hwmon5/oc3_event_cnt": "7\n"},
-    )
+    plant(tmp_path, {"/proc/sys/kernel/random/boot_id": "other\n", "/sys/class/hwmon/hwmon5/oc3_event_cnt": "7\n"})
     delta = look(tmp_path).over_current_since(before)
     assert (delta.events["oc3"], delta.complete) == (7, False)
 

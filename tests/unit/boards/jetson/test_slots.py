@@ -9,12 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hil.boards.jetson.slots import (
-    BootProof,
-    NvBootControl,
-    failover_budget_s,
-    parse_slots_info,
-)
+from hil.boards.jetson.slots import BootProof, NvBootControl, failover_budget_s, parse_slots_info
 from hil.boards.protocol import BootState, SlotState
 from hil.errors import DeviceError
 from hil.onboard.boot_control import BootControl, Variables
@@ -42,10 +37,7 @@ def test_the_bootloaders_slots_are_read() -> None:
 
 def test_an_exhausted_slot_is_not_bootable() -> None:
     info = parse_slots_info(EXHAUSTED)
-    assert [(row.slot, row.retry_count, row.bootable) for row in info.rows] == [
-        ("A", 0, False),
-        ("B", 3, True),
-    ]
+    assert [(row.slot, row.retry_count, row.bootable) for row in info.rows] == [("A", 0, False), ("B", 3, True)]
 
 
 def test_the_container_boards_tool_is_read_as_well(tmp_path: Path) -> None:

@@ -197,10 +197,7 @@ def test_a_portal_that_echoes_the_request_does_not_get_the_password_into_the_err
 def test_a_shelly_that_trips_says_why() -> None:
     with ShellyGen1Strip() as first, ShellyGen2Strip() as second:
         first.overpower, second.errors = True, ["overtemp"]
-        for kind, server, why in (
-            ("shelly-gen1", first, "overpower"),
-            ("shelly-gen2", second, "overtemp"),
-        ):
+        for kind, server, why in (("shelly-gen1", first, "overpower"), ("shelly-gen2", second, "overtemp")):
             with pytest.raises(BenchError, match=f"gives the reason: {why}"):
                 switch_of(kind, server.address, deadline_s=0.1).on()
             # Off is off, whatever the reason.

@@ -180,9 +180,7 @@ def test_a_microcontroller_that_does_not_answer_is_named_within_its_time_out(pty
     assert time.monotonic() - began < 5
 
 
-def test_a_refusal_is_passed_on_and_another_device_on_the_port_is_not_told_anything(
-    pty: PtyMicrocontroller,
-) -> None:
+def test_a_refusal_is_passed_on_and_another_device_on_the_port_is_not_told_anything(pty: PtyMicrocontroller) -> None:
     micro = Microcontroller(pty.port)
     pty.refuse = {"reset"}
     with pytest.raises(BenchError, match="refused 'reset': not fitted on this carrier"):

@@ -270,8 +270,7 @@ def test_one_microcontroller_can_be_power_reset_and_recovery(tmp_path: Path) -> 
     with PtyMicrocontroller() as pty:
         part = f"{{kind: microcontroller, port: {pty.port}}}"
         spec = written(
-            tmp_path,
-            f"supervisor:\n  power: {part}\n  recovery_pin: {part}\n  reset_pin: {part}\n  min_off_s: 0\n",
+            tmp_path, f"supervisor:\n  power: {part}\n  recovery_pin: {part}\n  reset_pin: {part}\n  min_off_s: 0\n"
         )
         board = supervisor_of("a1", spec, clock=FakeClock())
         board.on()
@@ -283,9 +282,7 @@ def test_one_microcontroller_can_be_power_reset_and_recovery(tmp_path: Path) -> 
         assert not pty.recovery
 
 
-def test_a_strip_that_hangs_leaves_the_board_off_with_its_name_and_the_strips_in_the_message(
-    tmp_path: Path,
-) -> None:
+def test_a_strip_that_hangs_leaves_the_board_off_with_its_name_and_the_strips_in_the_message(tmp_path: Path) -> None:
     with TasmotaStrip() as strip:
         strip.fault, strip.fault_commands_only = Fault.HANG, True
         spec = written(

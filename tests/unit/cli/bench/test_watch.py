@@ -93,12 +93,7 @@ def test_states_of_boards_and_slots_are_told_apart() -> None:
             )
         )
     )
-    for name, state, slot in (
-        ("p0", "?", "-"),
-        ("p1", "off", "A"),
-        ("p2", "silent", "A"),
-        ("p3", "up", "B trial → A"),
-    ):
+    for name, state, slot in (("p0", "?", "-"), ("p1", "off", "A"), ("p2", "silent", "A"), ("p3", "up", "B trial → A")):
         assert re.search(rf"^{name} +sc-a +{re.escape(state)} +{slot}", text, re.MULTILINE), text
 
 
@@ -158,12 +153,7 @@ class Screen:
 def test_q_ends_the_live_view_and_the_terminal_is_as_before() -> None:
     screen = Screen()
     assert (
-        show(
-            lambda: Sample(1, 0.0, health()),
-            BenchPage(screen.console),
-            screen.console,
-            Keyboard("", "x", "q"),
-        )
+        show(lambda: Sample(1, 0.0, health()), BenchPage(screen.console), screen.console, Keyboard("", "x", "q"))
         is False
     )
     assert screen.text.count("\x1b[?1049h") == screen.text.count("\x1b[?1049l") == 1

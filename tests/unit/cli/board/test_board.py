@@ -243,9 +243,7 @@ class Orin(OneBoard):
         return SysfsSensors(BoardFiles(LocalRemote(), str(self.tree)), sku_of("p3701-0005")).read()
 
 
-def test_a_jetson_tells_what_throttles_it_and_its_over_current_events_since_the_first_look(
-    tmp_path: Path,
-) -> None:
+def test_a_jetson_tells_what_throttles_it_and_its_over_current_events_since_the_first_look(tmp_path: Path) -> None:
     board = Orin("b1")
     board.tree = plant(tmp_path, AGX_JP6)
     with SensorWatch(board) as eye:  # type: ignore[arg-type]  # the parts of a board that are looked at
@@ -278,10 +276,7 @@ def test_the_picture_has_lowest_and_highest_and_keeps_what_is_silent_now() -> No
     ]
     for look in looks:
         spans.take(look)
-    assert spans.rows(looks[-1]) == [
-        ("tj", "45.0 °C", "40.0 °C", "50.0 °C"),
-        ("gpu clock", "-", "900 MHz", "900 MHz"),
-    ]
+    assert spans.rows(looks[-1]) == [("tj", "45.0 °C", "40.0 °C", "50.0 °C"), ("gpu clock", "-", "900 MHz", "900 MHz")]
     console = Console(width=80, color_system=None)
     page = BoardPage("b1")
     with console.capture() as capture:
@@ -300,10 +295,7 @@ def test_qualify_prints_the_page_or_the_whole_document(
 ) -> None:
     failed = SimpleNamespace(outcome="FAIL", name="reset", said="it stayed down", remedy="look at its supply")
     found = SimpleNamespace(
-        outcome="FAIL",
-        checks=[failed],
-        notes=["no TNSPEC"],
-        document=lambda: {"board": "a1", "outcome": "FAIL"},
+        outcome="FAIL", checks=[failed], notes=["no TNSPEC"], document=lambda: {"board": "a1", "outcome": "FAIL"}
     )
     monkeypatch.setattr("hil.boards.qualification.qualify", lambda *_, **__: found)
     monkeypatch.setattr("hil.report.qualification.write_qualification", lambda *_: Path("/out/a1.html"))

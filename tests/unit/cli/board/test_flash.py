@@ -14,13 +14,7 @@ from hil.boards.console.log_console import ConsoleLine
 from hil.boards.jetson.board import JetsonBoard, JetsonFacts
 from hil.boards.jetson.flash.initrd_flash import NVME_AB_LAYOUT, NVME_LAYOUT, QSPI_LAYOUT, TOOL
 from hil.boards.jetson.flash.recovery import UsbDevice
-from hil.boards.jetson.flash.target import (
-    FlashTarget,
-    flash_board,
-    plan_of,
-    target_in_lab,
-    target_on_bench,
-)
+from hil.boards.jetson.flash.target import FlashTarget, flash_board, plan_of, target_in_lab, target_on_bench
 from hil.boards.power.command import CommandSpec
 from hil.boards.protocol import Fidelity
 from hil.cli.app import run
@@ -56,13 +50,7 @@ def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UsbBus:
 def tree(tmp_path: Path) -> Path:
     """A Linux_for_Tegra folder whose flash tool notes its arguments and prints a recorded flash."""
     root = tmp_path / "Linux_for_Tegra"
-    names = (
-        NVME_LAYOUT,
-        NVME_AB_LAYOUT,
-        QSPI_LAYOUT,
-        "jetson-orin-nano-devkit.conf",
-        "jetson-agx-orin-devkit.conf",
-    )
+    names = (NVME_LAYOUT, NVME_AB_LAYOUT, QSPI_LAYOUT, "jetson-orin-nano-devkit.conf", "jetson-agx-orin-devkit.conf")
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("")
@@ -151,20 +139,10 @@ def test_a_container_board_is_refused_whatever_drives_it(
 
 @pytest.mark.parametrize(
     ("usb_id", "code", "words"),
-    [
-        ("", 3, "nothing is there"),
-        ("0955:7020", 3, "forced-recovery"),
-        ("0955:7323", 2, "lab file says p3767-0005"),
-    ],
+    [("", 3, "nothing is there"), ("0955:7020", 3, "forced-recovery"), ("0955:7323", 2, "lab file says p3767-0005")],
 )
 def test_what_is_not_the_module_in_recovery_is_named_and_nothing_is_started(
-    bus: UsbBus,
-    tree: Path,
-    lab: Path,
-    usb_id: str,
-    code: int,
-    words: str,
-    capsys: pytest.CaptureFixture[str],
+    bus: UsbBus, tree: Path, lab: Path, usb_id: str, code: int, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if usb_id:
         bus.plug(PORT, usb_id)

@@ -92,9 +92,7 @@ def test_what_the_board_says_is_shown_what_is_typed_is_sent_and_ctrl_bracket_end
     one.close()
 
 
-def test_two_people_at_one_console_each_see_every_byte_and_both_may_type(
-    console: tuple[int, str, Path],
-) -> None:
+def test_two_people_at_one_console_each_see_every_byte_and_both_may_type(console: tuple[int, str, Path]) -> None:
     board, url, log = console
     people = [Sitting(url, log), Sitting(url, log)]
     text = b"".join(b"%05d\r\n" % number for number in range(5000))
@@ -126,9 +124,7 @@ def test_the_console_begins_with_the_last_lines_and_without_what_moves_the_curso
         os.close(descriptor)
 
 
-def test_keys_that_would_go_nowhere_are_not_sent_and_the_typist_is_told_why(
-    console: tuple[int, str, Path],
-) -> None:
+def test_keys_that_would_go_nowhere_are_not_sent_and_the_typist_is_told_why(console: tuple[int, str, Path]) -> None:
     board, url, log = console
     say_why_muted(log, "a1 gets no keys before login: was seen")
     one = Sitting(url, log)
@@ -140,9 +136,7 @@ def test_keys_that_would_go_nowhere_are_not_sent_and_the_typist_is_told_why(
     one.close()
 
 
-def test_a_console_that_goes_away_ends_the_sitting_as_the_benchs_fault(
-    console: tuple[int, str, Path],
-) -> None:
+def test_a_console_that_goes_away_ends_the_sitting_as_the_benchs_fault(console: tuple[int, str, Path]) -> None:
     _, url, log = console
     one = Sitting(url, log)
     log.unlink()
@@ -193,9 +187,7 @@ def test_figures_are_printed_with_their_units() -> None:
     assert delay(14386) == "14.386 ms"
 
 
-def test_a_table_in_a_pipe_is_plain_aligned_text_that_is_never_cut(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_table_in_a_pipe_is_plain_aligned_text_that_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(["name", "value"], [("a", "x" * 300), ("long name", 7)])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("name       value") and lines[1].endswith("x" * 300) and lines[2] == "long name  7"

@@ -28,12 +28,7 @@ def test_a_serial_adapter_has_its_stable_name_its_usb_identity_and_its_port(host
     (found,) = discover(host.root).serial
     assert found.url == "/dev/serial/by-path/pci-0000:00:14.0-usb-0:3:1.0-port0"
     assert found.by_id == "/dev/serial/by-id/usb-Maker_ttyUSB0-if00-port0"
-    assert (found.device, found.usb_id, found.usb_port, found.interface) == (
-        "/dev/ttyUSB0",
-        "0403:6001",
-        "1-3",
-        0,
-    )
+    assert (found.device, found.usb_id, found.usb_port, found.interface) == ("/dev/ttyUSB0", "0403:6001", "1-3", 0)
     assert (found.serial, found.what) == ("A50285BI", "FTDI FT232R")
 
 
@@ -54,9 +49,7 @@ def test_a_login_over_the_jetsons_own_cable_is_no_console(host: HostTree) -> Non
     assert [module.port for module in found.modules] == ["1-5"]
 
 
-def test_without_udev_an_adapter_is_found_all_the_same_and_the_note_says_what_that_means(
-    host: HostTree,
-) -> None:
+def test_without_udev_an_adapter_is_found_all_the_same_and_the_note_says_what_that_means(host: HostTree) -> None:
     host.tty("ttyUSB10", host.usb("1-3", "1a86:7523"), udev=False)
     host.tty("ttyUSB9", host.usb("1-2", "1a86:7523"), udev=False)
     found = discover(host.root)
@@ -109,8 +102,7 @@ def test_one_network_can_be_asked_for_and_one_that_is_not_there_is_named(host: H
     host.neighbour("192.0.2.11", "48:b0:2d:00:00:11", "eth0")
     host.neighbour("203.0.113.5", "48:b0:2d:00:00:12", "eth1")
     host.file(
-        "var/lib/misc/dnsmasq.leases",
-        "1 48:b0:2d:00:00:13 203.0.113.7 * *\n1 48:b0:2d:00:00:14 192.0.2.40 * *\n",
+        "var/lib/misc/dnsmasq.leases", "1 48:b0:2d:00:00:13 203.0.113.7 * *\n1 48:b0:2d:00:00:14 192.0.2.40 * *\n"
     )
     host.file(
         "proc/net/route",
@@ -118,10 +110,7 @@ def test_one_network_can_be_asked_for_and_one_that_is_not_there_is_named(host: H
         + "eth1\t00000000\t010071CB\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
         + "eth1\t007100CB\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n",
     )
-    assert [n.address for n in discover(host.root, network="eth1").neighbours] == [
-        "203.0.113.5",
-        "203.0.113.7",
-    ]
+    assert [n.address for n in discover(host.root, network="eth1").neighbours] == ["203.0.113.5", "203.0.113.7"]
     with pytest.raises(ConfigurationError, match="no network interface eth9") as error:
         discover(host.root, network="eth9")
     assert "eth0, eth1, lo" in error.value.remedy
@@ -132,10 +121,7 @@ def test_gpio_chips_are_listed_with_label_and_lines_where_the_kernel_tells(host:
     host.file("sys/bus/gpio/devices/gpiochip0/gpio/gpiochip512/ngpio", "8\n")
     host.file("sys/bus/gpio/devices/gpiochip10/dev", "254:10\n")
     found = discover(host.root).gpio
-    assert [(c.name, c.label, c.lines) for c in found] == [
-        ("gpiochip0", "cp2112_gpio", 8),
-        ("gpiochip10", "", None),
-    ]
+    assert [(c.name, c.label, c.lines) for c in found] == [("gpiochip0", "cp2112_gpio", 8), ("gpiochip10", "", None)]
 
 
 def answers(returncode: int, stdout: str = "", stderr: str = "") -> object:
@@ -182,11 +168,7 @@ def test_a_single_board_is_written_down_whole_and_validation_names_exactly_what_
     said = capsys.readouterr()
     assert "in recovery: p3767-0000" in said.out and "1 board;" in said.err
     board = "spacecraft.0.boards.0.jetson"
-    assert left_to_fill_in(file) == {
-        f"{board}.ssh.key_file",
-        f"{board}.ssh.host_key",
-        f"{board}.supervisor.power.kind",
-    }
+    assert left_to_fill_in(file) == {f"{board}.ssh.key_file", f"{board}.ssh.host_key", f"{board}.supervisor.power.kind"}
     text = file.read_text()
     for key, value in (
         ("key_file", "~/.ssh/lab"),

@@ -98,9 +98,7 @@ def test_a_board_without_power_is_not_asked_and_nothing_is_switched(rack: Rack) 
     assert not Path("/switched").exists()
 
 
-def test_a_strip_that_does_not_tell_and_a_board_that_does_not_answer_fail_with_their_own_words(
-    rack: Rack,
-) -> None:
+def test_a_strip_that_does_not_tell_and_a_board_that_does_not_answer_fail_with_their_own_words(rack: Rack) -> None:
     rack.section["supervisor"]["power"] = strip("smoke")
     found = rack.look()
     assert found["b1 power"].status == "fail" and "smoke" in found["b1 power"].found
@@ -158,13 +156,7 @@ def test_a_flight_nic_that_is_not_there_or_not_named_is_told(rack: Rack) -> None
 
 @pytest.mark.parametrize(
     ("usb_id", "status"),
-    [
-        (L4T_GADGET, "ok"),
-        ("0955:7523", "ok"),
-        ("0955:7023", "fail"),
-        (DEBUG_CONTROLLER, "warn"),
-        ("", "warn"),
-    ],
+    [(L4T_GADGET, "ok"), ("0955:7523", "ok"), ("0955:7023", "fail"), (DEBUG_CONTROLLER, "warn"), ("", "warn")],
 )
 def test_what_is_on_the_recovery_port_is_judged(rack: Rack, usb_id: str, status: str) -> None:
     if usb_id:

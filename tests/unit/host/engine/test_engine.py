@@ -61,13 +61,9 @@ def http(path: Path, pages: Mapping[str, object]) -> Iterator[list[str]]:
 
 def test_our_engine_makes_no_bridge_no_firewall_rule_and_keeps_to_its_directories(files: EngineFiles) -> None:
     line = argv(files)
-    assert {
-        "--bridge=none",
-        "--iptables=false",
-        "--ip6tables=false",
-        "--ip-masq=false",
-        "--ip-forward=false",
-    } <= set(line)
+    assert {"--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-masq=false", "--ip-forward=false"} <= set(
+        line
+    )
     for option in ("--data-root", "--exec-root", "--pidfile", "--config-file"):
         place = Path(line[line.index(option) + 1])
         assert files.run in place.parents or place == files.data
@@ -101,11 +97,7 @@ def test_the_users_engine_is_preferred_and_never_counted_as_ours(
     ],
 )
 def test_a_users_engine_that_cannot_run_boards_is_passed_over(
-    tmp_path: Path,
-    files: EngineFiles,
-    monkeypatch: pytest.MonkeyPatch,
-    info: dict[str, object],
-    why: str | None,
+    tmp_path: Path, files: EngineFiles, monkeypatch: pytest.MonkeyPatch, info: dict[str, object], why: str | None
 ) -> None:
     theirs = tmp_path / "docker.sock"
     monkeypatch.setenv("DOCKER_HOST", f"unix://{theirs}")

@@ -7,13 +7,7 @@ from itertools import pairwise
 import pytest
 
 from hil.links.calibration.figure import percentiles
-from hil.links.calibration.loss import (
-    acceptance_burst,
-    acceptance_counts,
-    bursts,
-    chain_distribution,
-    mean_burst,
-)
+from hil.links.calibration.loss import acceptance_burst, acceptance_counts, bursts, chain_distribution, mean_burst
 from hil.links.calibration.probe import Arrival
 from hil.links.calibration.stages import arrival_rate_bps, judge_loss
 from hil.links.state import PPM, GilbertElliott, LinkState

@@ -79,9 +79,7 @@ def test_a_link_that_is_down_loses_everything_and_keeps_delay_rate_and_limit() -
     got = netem.encode(3, state, limit=500, delay_ns=5_000_000)
     # no loss model attribute: with one, the kernel would not look at the plain loss
     want = netem_message(
-        3,
-        (78_125, 500, 0xFFFFFFFF, 0, 0, 0),
-        rate(62_500_000) + attribute(10, struct.pack("=q", 5_000_000)),
+        3, (78_125, 500, 0xFFFFFFFF, 0, 0, 0), rate(62_500_000) + attribute(10, struct.pack("=q", 5_000_000))
     )
     assert got == want
 

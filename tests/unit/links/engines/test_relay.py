@@ -86,9 +86,7 @@ def test_a_silent_serial_line_is_nudged_until_it_wakes(other_end: Callable[..., 
     assert line.nudges >= 2
 
 
-def test_the_late_answer_to_a_request_given_up_is_not_taken_for_the_next(
-    other_end: Callable[..., RelayLine],
-) -> None:
+def test_the_late_answer_to_a_request_given_up_is_not_taken_for_the_next(other_end: Callable[..., RelayLine]) -> None:
     def script(sock: socket.socket) -> None:
         _, first, _ = receive(sock)
         _, second, _ = receive(sock)

@@ -214,11 +214,7 @@ def test_a_whole_port_is_promiscuous_keeps_its_larger_mtu_and_loses_its_qdiscs_i
 def test_a_trunk_with_links_of_several_mtus_gets_the_largest() -> None:
     kernel = FakeShaper()
     ports.lay(kernel, [Port("enp3s0", 5), Port("enp3s0", 6)], mtus=[9000, 1500], profile="bulk")
-    assert kernel.sent == [
-        set_link(2, 1, 9000),
-        new_vlan(b"hil.v0.5", 2, 5, 9000),
-        new_vlan(b"hil.v0.6", 2, 6, 1500),
-    ]
+    assert kernel.sent == [set_link(2, 1, 9000), new_vlan(b"hil.v0.5", 2, 5, 9000), new_vlan(b"hil.v0.6", 2, 6, 1500)]
 
 
 def nested(kind: int, *inner: bytes) -> bytes:
@@ -248,9 +244,7 @@ def fake_shaper(monkeypatch: pytest.MonkeyPatch) -> FakeShaper:
     monkeypatch.setattr(kind, "missing", lambda agent: [])
     monkeypatch.setattr(ports, "missing_vlans", lambda agent: [])
     monkeypatch.setattr(
-        kind,
-        "ShaperHostAgent",
-        lambda shell, relay, scratch=False: FakeShaper() if scratch else kernel,
+        kind, "ShaperHostAgent", lambda shell, relay, scratch=False: FakeShaper() if scratch else kernel
     )
     return kernel
 
@@ -281,11 +275,7 @@ def test_a_link_without_ports_is_named(tmp_path: Path) -> None:
     wire = Wire("y", End("a", "n"), End("b", "n"), LinkState(1, 0), LinkState(1, 0))
     with pytest.raises(ConfigurationError, match="'y' has no ports"):
         LinkBox.up(
-            "unused",
-            [wire],
-            socket_path=tmp_path / "s",
-            engine="shaper_host",
-            shaper_host=ShaperHost(TARGET, {}),
+            "unused", [wire], socket_path=tmp_path / "s", engine="shaper_host", shaper_host=ShaperHost(TARGET, {})
         )
 
 
@@ -455,12 +445,7 @@ def test_a_good_shaper_host_has_nothing_to_complain_of() -> None:
         (replace(GOOD, problem="no answer", remedy="switch it on"), "shaper-host", "fail", "no answer"),
         (replace(GOOD, missing=("netem",)), "shaper-host-sch_netem", "fail", "netem missing"),
         (replace(GOOD, missing=("VLANs (8021q)",)), "shaper-host-8021q", "fail", "missing"),
-        (
-            replace(GOOD, missing=("VLANs (8021q)",), ports=(Port("p1"),)),
-            "shaper-host-8021q",
-            "warn",
-            "missing",
-        ),
+        (replace(GOOD, missing=("VLANs (8021q)",), ports=(Port("p1"),)), "shaper-host-8021q", "warn", "missing"),
         (replace(GOOD, resolution_ns=4_000_000), "shaper-host-timers", "fail", "4000000 ns"),
         (replace(GOOD, resolution_ns=None), "shaper-host-timers", "warn", "not told"),
         (replace(GOOD, clocksource="hpet"), "shaper-host-clock", "warn", "hpet"),
@@ -468,12 +453,7 @@ def test_a_good_shaper_host_has_nothing_to_complain_of() -> None:
         (replace(GOOD, round_trip_ms=400), "shaper-host-round-trip", "fail", "400.00 ms"),
         (replace(GOOD, load=3.7), "shaper-host-cpu", "warn", "load 3.70"),
         (replace(GOOD, nics={"p0": NIC}), "shaper-host-port-p1", "fail", "no NIC p1"),
-        (
-            replace(GOOD, nics={"p0": NIC, "p1": replace(NIC, flags=3)}),
-            "shaper-host-port-p1",
-            "fail",
-            "no carrier",
-        ),
+        (replace(GOOD, nics={"p0": NIC, "p1": replace(NIC, flags=3)}), "shaper-host-port-p1", "fail", "no carrier"),
         (replace(GOOD, offloads={"p0": ((), ("rx-gro-hw",))}), "shaper-host-offload-p0", "warn", "rx-gro-hw"),
     ],
 )

@@ -156,17 +156,7 @@ def test_the_engine_is_kept_at_least_ten_seconds_ahead_and_not_much_more(stage: 
 def test_every_row_is_written_down_once_with_how_late_it_was(stage: Stage) -> None:
     stage.to(120)
     rows = stage.rows()
-    assert list(rows[0]) == [
-        "planned_s",
-        "late_us",
-        "link",
-        "direction",
-        "up",
-        "delay_us",
-        "loss_ppm",
-        "error",
-        "held",
-    ]
+    assert list(rows[0]) == ["planned_s", "late_us", "link", "direction", "up", "delay_us", "loss_ppm", "error", "held"]
     planned = [float(row["planned_s"]) for row in rows if row["direction"] == "a_to_b"]
     assert planned == [0.1, *range(1, 101)]  # down since the 100th second: nothing to command
     assert {row["direction"] for row in rows} == set(DIRECTIONS)
@@ -249,9 +239,7 @@ def test_set_overrides_one_direction_until_restore(stage: Stage) -> None:
     assert stage.crosslink().kernel == replace(CROSS, delay_us=10_200, loss_ppm=250)
 
 
-def test_a_compensation_found_while_playing_counts_at_once_and_for_what_is_loaded_already(
-    stage: Stage,
-) -> None:
+def test_a_compensation_found_while_playing_counts_at_once_and_for_what_is_loaded_already(stage: Stage) -> None:
     stage.to(10)
     stage.box.compensate("crosslink", "a_to_b", 120_000)
     assert stage.crosslink().kernel_delay_ns == 10_100_000 - 120_000
@@ -350,12 +338,7 @@ def test_an_engine_that_is_gone_ends_the_playing_and_is_told_once(tmp_path: Path
     told: list[HilError] = []
     with fake_box(WIRES, socket_path=tmp_path / "s", agent=agent) as box:
         player = Player(
-            box,
-            Moving(),
-            zero_ns=0,
-            log_path=tmp_path / "log.csv",
-            on_error=told.append,
-            now_ns=agent.clock_ns,
+            box, Moving(), zero_ns=0, log_path=tmp_path / "log.csv", on_error=told.append, now_ns=agent.clock_ns
         )
         player.start()
         agent.dead = True
@@ -389,10 +372,7 @@ def test_a_source_that_fails_later_is_told_and_the_links_stay_as_they_are(tmp_pa
         ([], "no state of crosslink"),
         ([ScheduleRow(0, "nonsense", True, 1, 0)], "out of place"),
         (
-            [
-                ScheduleRow(200_000_000, "crosslink", True, 1, 0),
-                ScheduleRow(100_000_000, "crosslink", True, 2, 0),
-            ],
+            [ScheduleRow(200_000_000, "crosslink", True, 1, 0), ScheduleRow(100_000_000, "crosslink", True, 2, 0)],
             "out of place",
         ),
         ([ScheduleRow(99 * SECOND, "crosslink", True, 1, 0)], "out of place"),

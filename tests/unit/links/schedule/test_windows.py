@@ -84,9 +84,7 @@ def test_a_move_that_falls_into_the_next_window_comes_with_its_beginning() -> No
 
 
 @given(st.lists(st.tuples(st.integers(0, 999), st.booleans(), st.integers(0, 5), st.integers(0, 1)), max_size=40))
-def test_thinned_rows_have_every_edge_and_never_an_old_delay(
-    drawn: list[tuple[int, bool, int, int]],
-) -> None:
+def test_thinned_rows_have_every_edge_and_never_an_old_delay(drawn: list[tuple[int, bool, int, int]]) -> None:
     rows = [row(0)] + [
         row(at / 1000, up=up, delay_us=100 + delay, loss_ppm=loss) for at, up, delay, loss in sorted(drawn)
     ]

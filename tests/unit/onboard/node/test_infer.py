@@ -217,12 +217,7 @@ def test_a_network_runs_on_the_first_provider_that_the_board_has(model: Path, mo
         def get_providers(self) -> list[str]:
             return asked[-1][1:]  # the first one's libraries did not load
 
-    here = [
-        "TensorrtExecutionProvider",
-        "CUDAExecutionProvider",
-        "OtherExecutionProvider",
-        "CPUExecutionProvider",
-    ]
+    here = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "OtherExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: here)
     monkeypatch.setattr("onnxruntime.InferenceSession", Session)
     assert load(model).provider == "CUDA"

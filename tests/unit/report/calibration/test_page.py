@@ -146,9 +146,5 @@ def test_a_distribution_climbs_from_nothing_to_everything() -> None:
 
 
 def test_plots_of_nothing_are_still_pictures() -> None:
-    for text in (
-        ecdf([], unit="µs", title="t"),
-        figure_rows([], title="t"),
-        figure_rows([], unit="%", title="t"),
-    ):
+    for text in (ecdf([], unit="µs", title="t"), figure_rows([], title="t"), figure_rows([], unit="%", title="t")):
         assert ET.fromstring(text).attrib["aria-label"] == "t"

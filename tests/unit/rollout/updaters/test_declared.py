@@ -154,9 +154,7 @@ def test_a_version_that_nobody_said_is_missed_before_anything_runs(skyos: Adapte
 # -- status
 
 
-def test_facts_come_from_text_and_json_and_a_query_about_a_slot_is_asked_for_each(
-    skyos: AdapterFile,
-) -> None:
+def test_facts_come_from_text_and_json_and_a_query_about_a_slot_is_asked_for_each(skyos: AdapterFile) -> None:
     shell = board()
     found = make(skyos, shell).status()
     assert (found.compatible, found.booted, found.primary) == ("sky-orin", "A", "A")
@@ -195,9 +193,7 @@ def test_an_updater_that_asks_to_be_asked_again_is_asked_again(skyos: AdapterFil
 # -- verbs
 
 
-def test_an_installation_checks_the_digest_and_runs_the_steps_about_the_other_slot(
-    skyos: AdapterFile,
-) -> None:
+def test_an_installation_checks_the_digest_and_runs_the_steps_about_the_other_slot(skyos: AdapterFile) -> None:
     shell = board()
     assert make(skyos, shell).install("/data/x", sha256=DIGEST).other.complete
     ran = [argv for argv in shell.ran if argv[1] not in ("slots", "info")]
@@ -338,11 +334,7 @@ def lab_with(**os: str) -> Lab:
 
 
 def test_a_lab_chooses_an_adapter_and_with_it_the_os_of_container_boards() -> None:
-    labs = [
-        lab_with(),
-        lab_with(adapter="swupdate"),
-        lab_with(adapter="declared", file=str(RAUC)),
-    ]
+    labs = [lab_with(), lab_with(adapter="swupdate"), lab_with(adapter="declared", file=str(RAUC))]
     assert [recipe_of(lab.os.adapter) for lab in labs] == [REFERENCE, SWUPDATE, REFERENCE]
     member = cast("Board", SimpleNamespace(name="a1"))
     made = [adapter_of(lab, version="2.0.0")(member) for lab in labs]

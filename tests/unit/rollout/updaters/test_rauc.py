@@ -65,11 +65,7 @@ def test_the_digest_is_checked_before_rauc_is_asked() -> None:
 def test_a_refusal_before_the_slot_is_told_from_a_failure_with_its_reason(reason: str) -> None:
     shell = FakeShell(
         openssl=(0, f"{DIGEST} */data/x\n", ""),
-        rauc_install=(
-            1,
-            "installing\n 0% Installing\n",
-            f"LastError: {reason}\nInstalling `/data/x` failed\n",
-        ),
+        rauc_install=(1, "installing\n 0% Installing\n", f"LastError: {reason}\nInstalling `/data/x` failed\n"),
     )
     with pytest.raises(RefusedBundle) as refusal:
         adapter(shell).install("/data/x", sha256=DIGEST)

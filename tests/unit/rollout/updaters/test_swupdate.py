@@ -30,13 +30,7 @@ GOOD_FILE = (0, f"{DIGEST} */data/x\n", "")
 
 
 def status(**other: Any) -> str:
-    facts = {
-        "bootable": False,
-        "confirmed": False,
-        "complete": True,
-        "image_sha256": "cd" * 32,
-        "version": "2.0.0",
-    }
+    facts = {"bootable": False, "confirmed": False, "complete": True, "image_sha256": "cd" * 32, "version": "2.0.0"}
     running = {**facts, "bootable": True, "complete": False, "image_sha256": None, "version": None}
     slots = {"A": running, "B": {**facts, **other}}
     return json.dumps({"compatible": "orbital-ref-orin", "booted": "A", "primary": "A", "slots": slots})
@@ -78,14 +72,8 @@ def test_a_status_that_cannot_be_read_is_the_devices_fault(text: str) -> None:
             "[ERROR] : SWUPDATE failed [1] Image invalid or corrupted. Not installing ...\n",
             "HASH mismatch : 00 <--> 11",
         ),
-        (
-            "[ERROR] : SWUPDATE failed [0] ERROR : SW not compatible with hardware\n",
-            "SW not compatible with hardware",
-        ),
-        (
-            "[ERROR] : SWUPDATE failed [1] Image invalid or corrupted. Not installing ...\nbroken pipe\n",
-            "broken",
-        ),
+        ("[ERROR] : SWUPDATE failed [0] ERROR : SW not compatible with hardware\n", "SW not compatible with hardware"),
+        ("[ERROR] : SWUPDATE failed [1] Image invalid or corrupted. Not installing ...\nbroken pipe\n", "broken"),
         ("", "ended with 2"),
     ],
 )
@@ -198,10 +186,7 @@ def test_an_installation_checks_everything_first_writes_the_other_slot_and_reads
     updater = Updater(places, image)
     slots = Slots(places, updater)
     assert slots.install(bundle(tmp_path)) == 0
-    assert [("-n" in argv, argv[4]) for argv in updater.ran] == [
-        (True, "stable,slotB"),
-        (False, "stable,slotB"),
-    ]
+    assert [("-n" in argv, argv[4]) for argv in updater.ran] == [(True, "stable,slotB"), (False, "stable,slotB")]
     found = slots.status()
     assert found["slots"]["B"]["image_sha256"] == hashlib.sha256(image).hexdigest()
     assert (found["slots"]["B"]["version"], found["slots"]["B"]["complete"]) == ("2.0.0", True)

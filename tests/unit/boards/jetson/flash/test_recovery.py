@@ -169,9 +169,7 @@ def ready(bus: UsbBus, port: UsbPort) -> UsbPort:
 
 def test_a_flash_is_followed_to_its_end_with_progress_and_a_whole_log(tmp_path: Path, ready: UsbPort) -> None:
     plan = replace(
-        plan_for(tmp_path, f'#!/bin/sh\necho "$ROOTFS_AB $*" >argv\ncat {RECORD}\n'),
-        ab=True,
-        external_size="8GiB",
+        plan_for(tmp_path, f'#!/bin/sh\necho "$ROOTFS_AB $*" >argv\ncat {RECORD}\n'), ab=True, external_size="8GiB"
     )
     told: list[str] = []
     report = flash(plan, [ready], log=tmp_path / "logs/flash.log", progress=told.append)
@@ -279,9 +277,7 @@ def test_prepared_images_are_flashed_to_many_modules_of_one_kind(tmp_path: Path,
 
 def test_images_are_generated_without_a_module(tmp_path: Path) -> None:
     plan = replace(
-        plan_for(tmp_path, '#!/bin/sh\necho "$BOARDSKU $*" >argv\n'),
-        step="generate",
-        environment={"BOARDSKU": "0005"},
+        plan_for(tmp_path, '#!/bin/sh\necho "$BOARDSKU $*" >argv\n'), step="generate", environment={"BOARDSKU": "0005"}
     )
     flash(plan, [], log=tmp_path / "log")
     assert (plan.tree / "argv").read_text().startswith("0005 ")
