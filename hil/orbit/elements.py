@@ -1,21 +1,19 @@
-"""Orbits as SGP4 element sets: from a shell, from TLE lines, from OMMs (CCSDS 502.0) in JSON or KVN."""
+"""Constellations: spacecraft with their SGP4 element sets, from a shell or from elements that somebody published."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
-from sgp4 import omm
 from sgp4.api import WGS72, Satrec
 from sgp4.conveniences import sat_epoch_datetime
 
 from hil.errors import ConfigurationError
+from hil.orbit.element_files import ElementSet, parse_elements, parse_tle
 from hil.orbit.model import Crosslinks, Shell, Station, Terminals, load_orbit_file
 from hil.orbit.times import julian, local_time_h, parse_time
 
@@ -26,9 +24,6 @@ EARTH_J2 = 1.082_626_68e-3
 
 _TROPICAL_YEAR_DAYS = 365.242_19
 _SGP4_EPOCH_JD = 2_433_281.5  # 1949-12-31 00:00, from which sgp4init counts days
-
-ElementSet: TypeAlias = Any
-"""An ``sgp4.api.Satrec`` (the library has no types)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,129 +165,3 @@ def shell_elements(shell: Shell, epoch: datetime) -> list[ElementSet]:
             )
             sets.append(found)
     return sets
-
-
-def parse_elements(text: str, *, where: str) -> tuple[list[str], list[ElementSet]]:
-    """Names and element sets of a file's text: OMM in JSON, OMM in KVN, or TLE lines, told by how it begins."""
-    head = text.lstrip("\ufeff \t\r\n")
-    if head.startswith(("[", "{")):
-        try:
-            found = json.loads(head)
-        except json.JSONDecodeError as exc:
-            raise ConfigurationError(f"{where}:{exc.lineno}: not valid JSON: {exc.msg}") from exc
-        return _from_omms(found if isinstance(found, list) else [found], where)
-    if head.startswith("CCSDS_OMM_VERS"):
-        return _from_omms(_kvn(head.splitlines()), where)
-    return parse_tle(text.splitlines(), where=where)
-
-
-def parse_tle(lines: Iterable[str], *, where: str) -> tuple[list[str], list[ElementSet]]:
-    """Return names and element sets of TLE lines, with or without name lines.
-
-    Raises ConfigurationError with ``where:line`` for a line that is missing, cut, or fails its checksum.
-    """
-    names: list[str] = []
-    sets: list[ElementSet] = []
-    name, first = "", ""
-    for number, raw in enumerate(lines, 1):
-        line = raw.rstrip()
-        if not line or line.startswith("#"):
-            continue
-        if line.startswith(("1 ", "2 ")) and len(line) >= 60:
-            _check_tle(line, f"{where}:{number}")
-            if line[0] == "1":
-                first = line
-                continue
-            if first[2:7] != line[2:7]:
-                raise ConfigurationError(f"{where}:{number}: line 2 of a TLE without its line 1 before it")
-            names.append(_node_name(name) or f"sc-{len(sets) + 1:02d}")
-            sets.append(Satrec.twoline2rv(first, line))
-            name, first = "", ""
-        elif first:
-            raise ConfigurationError(f"{where}:{number}: expected line 2 of a TLE, found {line[:30]!r}")
-        else:
-            name = line.removeprefix("0 ")
-    if first or not sets:
-        raise ConfigurationError(
-            f"{where}: " + ("the last TLE has no line 2" if first else "holds no TLE"),
-            remedy="give two lines of 69 characters per spacecraft, optionally after a name line",
-        )
-    return names, sets
-
-
-def _check_tle(line: str, where: str) -> None:
-    digits = sum(int(c) if c.isdigit() else c == "-" for c in line[:68])
-    if len(line) != 69 or not line[68].isdigit():
-        raise ConfigurationError(f"{where}: a TLE line has 69 characters, this one {len(line)}")
-    if digits % 10 != int(line[68]):
-        raise ConfigurationError(
-            f"{where}: checksum is {line[68]}, the line adds up to {digits % 10}", remedy="copy the TLE again"
-        )
-
-
-_OMM_KEYS = (
-    "EPOCH",
-    "MEAN_MOTION",
-    "ECCENTRICITY",
-    "INCLINATION",
-    "RA_OF_ASC_NODE",
-    "ARG_OF_PERICENTER",
-    "MEAN_ANOMALY",
-)
-_OMM_DEFAULTS: Mapping[str, str] = {
-    "OBJECT_ID": "2000-001A",
-    "CLASSIFICATION_TYPE": "U",
-    "EPHEMERIS_TYPE": "0",
-    "ELEMENT_SET_NO": "0",
-    "REV_AT_EPOCH": "0",
-    "BSTAR": "0",
-    "MEAN_MOTION_DOT": "0",
-    "MEAN_MOTION_DDOT": "0",
-}
-
-
-def _from_omms(messages: Sequence[object], where: str) -> tuple[list[str], list[ElementSet]]:
-    names: list[str] = []
-    sets: list[ElementSet] = []
-    for number, message in enumerate(messages, 1):
-        if not isinstance(message, dict):
-            raise ConfigurationError(f"{where}: OMM {number}: expected keys and values")
-        missing = [key for key in _OMM_KEYS if key not in message]
-        if missing:
-            raise ConfigurationError(f"{where}: OMM {number}: missing {', '.join(missing)}")
-        theory = str(message.get("MEAN_ELEMENT_THEORY", "SGP4")).upper()
-        if theory not in ("SGP4", "SGP/SGP4"):
-            raise ConfigurationError(
-                f"{where}: OMM {number}: MEAN_ELEMENT_THEORY is {theory}", remedy="only SGP4 is propagated"
-            )
-        fields = {**_OMM_DEFAULTS, "NORAD_CAT_ID": str(number), **{k: str(v) for k, v in message.items()}}
-        # The library takes an epoch with microseconds and without a zone; an OMM's is UTC.
-        epoch = parse_time(fields["EPOCH"]).astimezone(UTC)
-        fields["EPOCH"] = f"{epoch:%Y-%m-%dT%H:%M:%S.%f}"
-        found = Satrec()
-        try:
-            omm.initialize(found, fields)
-        except (ValueError, KeyError) as exc:
-            raise ConfigurationError(f"{where}: OMM {number}: {exc}") from exc
-        names.append(_node_name(str(message.get("OBJECT_NAME", ""))) or f"sc-{number:02d}")
-        sets.append(found)
-    if not sets:
-        raise ConfigurationError(f"{where}: holds no OMM")
-    return names, sets
-
-
-def _kvn(lines: Sequence[str]) -> list[dict[str, str]]:
-    messages: list[dict[str, str]] = []
-    for line in lines:
-        key, equals, value = (part.strip() for part in line.partition("="))
-        if key == "CCSDS_OMM_VERS":
-            messages.append({})
-        elif equals and messages and not key.startswith("COMMENT"):
-            messages[-1][key] = value.split("[")[0].strip()  # a unit may follow in brackets
-    return messages
-
-
-def _node_name(text: str) -> str:
-    """``AETHER 1 (A)`` as a node's name: ``aether-1-a``."""
-    kept = "".join(c if c.isalnum() and c.isascii() else " " for c in text.lower())
-    return "-".join(kept.split())[:31]

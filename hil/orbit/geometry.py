@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 from sgp4.api import SGP4_ERRORS, SatrecArray
@@ -25,6 +25,10 @@ EARTH_TURN_RAD_S = 7.292_115_0e-5
 """Turn of the Earth (WGS 84)."""
 ASTRONOMICAL_UNIT_KM = 149_597_870.7
 SUN_RADIUS_KM = 695_700.0
+LEAST_HEIGHT_KM = 80.0
+"""Nothing orbits lower: what SGP4 puts there has decayed."""
+MAX_AGE_DAYS = 366.0
+"""Days from the epoch of elements with drag after which SGP4 does not know on which side of the Earth it is."""
 
 _FLATTENING = 1 / 298.257_223_563  # WGS 84
 _ECCENTRICITY_SQUARED = _FLATTENING * (2 - _FLATTENING)
@@ -41,16 +45,33 @@ class States:
 def states(found: Constellation, start: datetime, seconds: Floats) -> States:
     """SGP4 states of every spacecraft at ``start`` + ``seconds``.
 
-    Raises ConfigurationError naming the spacecraft and the moment where SGP4 gives up (decay, bad elements).
+    Raises ConfigurationError naming the spacecraft and the moment where its elements do not hold: SGP4 gives up, or
+    returns a place below ``LEAST_HEIGHT_KM`` or far above the elements' own apogee (it does so without an error for
+    spacecraft that have decayed), or the moment is more than ``MAX_AGE_DAYS`` from their epoch.
     """
     whole, fraction = julian(start, seconds)
-    errors, position, velocity = SatrecArray(list(found.element_sets)).sgp4(whole, fraction)
-    if errors.any():
-        craft, moment = np.argwhere(errors)[0]
-        reason = SGP4_ERRORS.get(int(errors[craft, moment]), "unknown error")
+    sets = list(found.element_sets)
+    errors, position, velocity = SatrecArray(sets).sgp4(whole, fraction)
+    radius_km = np.sqrt(np.einsum("ijk,ijk->ij", position, position))
+    apogee_km = np.array([[1.1 * EARTH_RADIUS_KM * (1 + max(0.1, s.alta))] for s in sets])
+    age_days = whole + fraction - np.array([[s.jdsatepoch + s.jdsatepochF] for s in sets])
+    has_drag = np.array([[s.bstar != 0] for s in sets])
+    impossible = (radius_km < EARTH_RADIUS_KM + LEAST_HEIGHT_KM) | ~(radius_km <= apogee_km)
+    wrong = (errors != 0) | impossible | (has_drag & (np.abs(age_days) > MAX_AGE_DAYS))
+    if wrong.any():
+        craft, moment = np.argwhere(wrong)[0]
+        if code := int(errors[craft, moment]):
+            reason = SGP4_ERRORS.get(code, f"error {code} of SGP4")
+        elif impossible[craft, moment]:
+            reason = f"SGP4 puts it {radius_km[craft, moment]:.4g} km from the Earth's centre"
+        else:
+            reason = "too far away for SGP4"
+        days, when = float(age_days[craft, moment]), iso(start + timedelta(seconds=float(seconds[moment])))
         raise ConfigurationError(
-            f"{found.spacecraft[craft]}: SGP4 fails {seconds[moment]:.0f} s after {iso(start)}: {reason}",
-            remedy="use elements whose epoch is nearer to the span",
+            f"{found.spacecraft[craft]}: its elements do not hold at {when}, {abs(days):.1f} days "
+            f"{'before' if days < 0 else 'after'} their epoch: {reason}",
+            remedy="it has decayed, or the span is too far from the epoch of its elements: take newer elements, or "
+            "another start",
         )
     return States(position, velocity)
 

@@ -125,7 +125,7 @@ def _command(draft: Draft, line: int, verb: str, words: Sequence[str], reference
             return None
         moments = [None if verb == "d" and word[0] == "*" else _moment(word, reference) for word in times]
         source, destination = (_number(word, "a node number", least=1) for word in rest[:2])
-        value = _number(rest[2], _VALUE[kind], least=kind == "contact") if verb != "d" else 0
+        value = _number(rest[2], _VALUE[kind], least=int(kind == "contact")) if verb != "d" else 0
         if rest[3:] and not 0 <= float(rest[3]) <= 1:
             raise ValueError(f"the confidence {rest[3]} is not between 0.0 and 1.0")
     except ValueError as exc:

@@ -115,7 +115,9 @@ def _ranges(contacts: Iterable[WireContact]) -> Iterator[tuple[int, int, int, in
             if pieces and pieces[-1][1:] == (first, *piece[2:]):
                 piece = (pieces.pop()[0], *piece[1:])
             pieces.append(piece)
-        for first, last, there, back in pieces:
+        for (first, last, there, back), following in zip(pieces, [*pieces[1:], None], strict=True):
+            # Of two ranges that touch, ION takes the earlier one for a contact that begins there.
+            last -= following is not None and following[0] == last and last > first + 1
             yield first, last, low, high, there
             if back != there:
                 yield first, last, high, low, back

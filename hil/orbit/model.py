@@ -172,7 +172,7 @@ class OrbitFile(Strict):
     shell: Shell | None = None
     tle: str | None = Field(None, description="two-line element sets, with or without name lines")
     elements_file: str | None = Field(
-        None, description="path, relative to this file, of TLE lines, an OMM in KVN, or OMMs in JSON"
+        None, description="path, relative to this file, of TLE lines, or of OMMs in JSON, CSV, XML or KVN"
     )
     spacecraft: tuple[Name, ...] = Field(
         (),

@@ -22,14 +22,24 @@ _DAY_S = 86_400.0
 
 
 def parse_time(text: str) -> datetime:
-    """Return an ISO 8601 instant, in UTC when it names no zone.  Raises ConfigurationError."""
+    """Return an instant, in UTC when it names no zone.  Raises ConfigurationError.
+
+    ISO 8601, and what CCSDS (502.0, 301.0 time code A and B) allows beside it: the day of the year
+    (``2026-080T06:30:00``), and a leap second, which is taken as the second after it.
+    """
+    word, leap_s = text.strip(), 0
     try:
-        found = datetime.fromisoformat(text.strip())
-    except ValueError as exc:
+        if match := re.fullmatch(r"(\d{4})-(\d{3})(T.*)?", word):
+            day = datetime.strptime(f"{match[1]} {match[2]}", "%Y %j")
+            word = f"{match[1]}-{day:%m-%d}{match[3] or ''}" if day.year == int(match[1]) else word
+        if match := re.fullmatch(r"(.*[T ]23:59:)60(.*)", word):
+            word, leap_s = f"{match[1]}59{match[2]}", 1
+        moment = datetime.fromisoformat(word) + timedelta(seconds=leap_s)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError) as exc:
         raise ConfigurationError(
-            f"{text!r} is not a time", remedy="write it like 2026-03-21T06:30:00Z (ISO 8601, UTC)"
+            f"{text[:60]!r} is not a time", remedy="write it like 2026-03-21T06:30:00Z (ISO 8601, UTC)"
         ) from exc
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
 
 def iso(moment: datetime) -> str:

@@ -110,7 +110,7 @@ def test_an_omm_means_the_same_in_json_and_in_kvn() -> None:
     (other, *_), (b, *_) = parse_elements(kvn, where="k")
     assert name == other == "aether-1"
     assert a.sgp4(a.jdsatepoch, 0.5) == b.sgp4(b.jdsatepoch, 0.5)
-    with pytest.raises(ConfigurationError, match="OMM 1: missing INCLINATION"):
+    with pytest.raises(ConfigurationError, match=r"OMM 1 \(AETHER 1\): missing or empty: INCLINATION"):
         parse_elements(json.dumps({k: v for k, v in OMM.items() if k != "INCLINATION"}), where="j")
 
 
@@ -185,13 +185,14 @@ GOOD_ION = "a range +0 +100 1 2 0\na contact +0 +100 1 2 1000000\na contact +0 +
         (GOOD_ION.replace("1 2 1000000", "1 2 2500000000"), 2, False, "ION's rates are bytes per second"),
         ("\n".join(GOOD_ION.splitlines()[:2]), 2, False, "contact from 1 to 2 only"),
         (GOOD_ION.replace("1 2 0", "1 2 0.014"), 1, True, "light time in whole seconds"),
-        (GOOD_ION.replace("1 2 0", "1 2 14"), 1, False, "whole light seconds, not milliseconds"),
+        (GOOD_ION.replace("1 2 0", "1 2 14"), 2, False, "whole light seconds, not milliseconds"),
         (GOOD_ION.replace("1 2 0", "2 1 0"), 1, False, "holds one way only"),
         (GOOD_ION.replace("a range +0 +100 1 2 0\n", ""), 1, True, "no range between 1 and 2"),
         (GOOD_ION.replace("range +0 +100", "range +0 +60"), 2, False, "ends before this contact"),
         (GOOD_ION.replace("+0 +100 2 1", "+100 +100 2 1"), 3, True, "not after its start"),
         (GOOD_ION.replace("+0 +100 2 1", "0.5 +100 2 1"), 3, True, "is not a time"),
-        (GOOD_ION + "a contact -1 +5 1 2 1000000\n", 4, False, "registers a node"),
+        (GOOD_ION + "a contact -1 +5 1 1 1000000\n", 4, False, "registers a node"),
+        (GOOD_ION + "a contact -1 +5 1 2 1000000\n", 4, True, "names one node twice"),
         (GOOD_ION + "a contact +200 +300 1 2\n", 4, True, "a contact takes start, stop"),
         ("# nothing\n", 1, True, "holds no contact"),
     ],
@@ -211,9 +212,9 @@ def hdtn(**changes: object) -> str:
 @pytest.mark.parametrize(
     ("text", "line", "error", "reason"),
     [
-        (hdtn(contact=0), 3, True, "contact 0 is given twice (first in line 2)"),
+        (hdtn(contact=0), 3, False, "contact 0 is given twice (first in line 2)"),
         (hdtn(owlt=0.014), 3, True, "whole light seconds"),
-        (hdtn(rateBitsPerSec=None, rate=10**9), 3, True, "HDTN reads rateBitsPerSec"),
+        (hdtn(rateBitsPerSec=None, rate=10**9), 3, False, "HDTN takes Mbit/s"),
         (hdtn(rateBitsPerSec=10**11), 3, False, "rateBitsPerSec is bits per second"),
         (hdtn(source=1, dest=2), 3, True, "overlaps the contact of line 2"),
         (hdtn(startTime=200, endTime=300), 2, False, "contact from 1 to 2 only"),
