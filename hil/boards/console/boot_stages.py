@@ -4,8 +4,9 @@ The stream is dirty: escape sequences of UEFI's screen, bytes of a floating line
 TCU (the module's combined UART) lays into each other in mid-line.  :class:`StageReader` takes it in chunks of any
 size and gives the same sightings for the same bytes however they were cut; it never raises.
 
-Source of the patterns: lines captured from AGX Orin consoles, L4T 36.4.3 and 36.4.4; the kernel's own strings
-(``kernel/panic.c``, ``kernel/reboot.c``); tests/data/jetson/console_*.log hold such lines.
+Source of the patterns: lines captured from AGX Orin consoles, L4T 36.4.3 and 36.4.4 (tests/data/jetson/console_*.log);
+what NVIDIA's UEFI prints from L4T 35.1 to 38.4 (edk2-nvidia: L4TLauncher, L4TRootfsValidation, BootChainDxe,
+PlatformBm, DebugLib); the strings of EDK II, ATF, OP-TEE, the kernel (``kernel/panic.c``, ``kernel/reboot.c``) and systemd.
 
 A log that somebody prints on the console (``dmesg``, ``cat``) looks like the boot it tells of.
 """
@@ -35,21 +36,31 @@ class Stage(StrEnum):
     NORMAL_WORLD = "normal-world"
     UEFI = "uefi"  # groups: version, build date
     UEFI_PROMPT = "uefi-prompt"  # a key pressed now opens the setup menu
-    LAUNCHER = "launcher"  # groups: Direct, Kernel or Recovery
+    BOOT_CHAIN_REBOOT = "boot-chain-reboot"  # groups: new (as ordered), or restore (bad: the new one failed)
+    LAUNCHER = "launcher"  # groups: Direct, Kernel, GRUB, RCM (a flash), or Recovery (bad: no slot boots)
     EFI_STUB = "efi-stub"
     EXIT_BOOT_SERVICES = "exit-boot-services"
     KERNEL = "kernel"
     LOGIN = "login"  # groups: host name
-    RESTART = "restart"  # the kernel's last words. groups: Restarting system or Power down
+    RESTART = "restart"  # the kernel's last words. groups: Restarting system, Power down or System halted
 
     PANIC = "panic"
     ASSERT = "assert"  # a firmware assertion
-    UEFI_RESET = "uefi-reset"  # the launcher gave up and resets in 5 s
+    FIRMWARE_PANIC = "firmware-panic"  # ATF or OP-TEE
+    EXCEPTION = "exception"  # of the CPU, in UEFI
+    BOOT_CHAIN_SWITCH = "boot-chain-switch"  # a slot has used up its tries: over to the other one
+    UEFI_RESET = "uefi-reset"  # groups: seconds until it resets
     SHUTDOWN_REQUEST = "shutdown-request"
     UEFI_REBOOT = "uefi-reboot"
     NO_KERNEL = "no-kernel"  # extlinux names an image that cannot be loaded
     BAD_SIGNATURE = "bad-signature"
     NO_BOOT_IMAGE = "no-boot-image"  # no Android header in the kernel partition
+    NO_DECRYPTION = "no-decryption"  # an encrypted image that OP-TEE does not decrypt
+    BOOT_FAILED = "boot-failed"  # the launcher gave up an image or a partition
+    ALTERNATIVE_PARTITION = "alternative-partition"  # the slot's own partition is missing: the other slot's is taken
+    UEFI_SHELL = "uefi-shell"  # nothing boots: it waits for a person
+    UEFI_HALT = "uefi-halt"  # nothing boots: it stands still
+    EMERGENCY_SHELL = "emergency-shell"  # the OS found no root file system, or cannot mount one: it waits for a person
     CAPSULE_FAILED = "capsule-failed"  # groups: image, last attempt status
 
     @property
@@ -59,6 +70,7 @@ class Stage(StrEnum):
 
 
 _BAD = frozenset(list(Stage)[list(Stage).index(Stage.PANIC) :])
+_BAD_GROUPS = {(Stage.LAUNCHER, "Recovery"), (Stage.BOOT_CHAIN_REBOOT, "restore")}
 
 
 @dataclass(frozen=True)
@@ -72,7 +84,7 @@ class Sighting:
 
     @property
     def bad(self) -> bool:
-        return self.stage.bad
+        return self.stage.bad or (self.stage, *self.groups) in _BAD_GROUPS
 
 
 _VERSION = r"([\w.+-]{1,80})"
@@ -87,20 +99,39 @@ _MENDABLE = (
     (Stage.ATF, r"NOTICE:  BL31: v\d"),
     (Stage.NORMAL_WORLD, r"Primary CPU switching to normal world boot"),
     (Stage.UEFI, r"Jetson UEFI firmware \(version ([^\s()]{1,80}) built on ([^\s()]{1,40})\)"),
-    (Stage.UEFI_PROMPT, r"ESC   to enter Setup\."),
-    (Stage.LAUNCHER, r"L4TLauncher: Attempting (Direct|Kernel|Recovery) Boot"),
+    (Stage.UEFI_PROMPT, r"ESC   to enter Setup\.|Press ESCAPE for boot options"),
+    (Stage.BOOT_CHAIN_REBOOT, r"Rebooting to (new|restore) boot chain"),
+    (Stage.LAUNCHER, r"L4TLauncher: Attempting (Direct|Kernel|Recovery|GRUB|RCM) Boot"),
     (Stage.EFI_STUB, r"EFI stub: Booting Linux Kernel\.\.\."),
     (Stage.EXIT_BOOT_SERVICES, r"EFI stub: Exiting boot services\.\.\."),
     (Stage.KERNEL, r"Booting Linux on physical CPU"),
-    (Stage.RESTART, r"reboot: (Restarting system|Power down)"),
+    (Stage.RESTART, r"reboot: (Restarting system|Power down|System halted)"),
     # The panic's closing line, "---[ end Kernel panic - not syncing ...", is the same panic.
     (Stage.PANIC, r"(?<!end )Kernel panic - not syncing"),
     (Stage.ASSERT, r"ASSERT \["),
-    (Stage.UEFI_RESET, r"Resetting the system in 5 seconds\."),
+    (
+        Stage.FIRMWARE_PANIC,
+        r"PANIC at PC : 0x|PANIC in EL3\.|Unhandled Exception (?:in EL3|from lower EL)\.|"
+        r"E/TC:\S{1,8} \S{1,8} Panic (?:'|at )",
+    ),
+    (Stage.EXCEPTION, r"(?:Synchronous|SError|IRQ|FIQ) Exception at 0x"),
+    (Stage.BOOT_CHAIN_SWITCH, r"Switching the bootchain\."),
+    (Stage.UEFI_RESET, r"Resetting the system in (\d{1,5}) seconds\."),
     (Stage.UEFI_REBOOT, r"Rebooting system ?\.\.\."),
-    (Stage.NO_KERNEL, r"ExtLinuxBoot: Unable to load image"),
-    (Stage.BAD_SIGNATURE, r"failed signature verification"),
-    (Stage.NO_BOOT_IMAGE, r"Android image header not seen"),
+    (Stage.NO_KERNEL, r"ExtLinuxBoot: Unable to (?:load|start) image"),
+    (
+        Stage.BAD_SIGNATURE,
+        r"failed signature verification|Failed to (?:read|verify) kernel image signature|"
+        r"DTB signature (?:invalid|missing)|"
+        r"Failed to [Aa]uthenticate [^\n]{1,120} \((?:Security Violation|Access Denied)\)",
+    ),
+    (Stage.NO_BOOT_IMAGE, r"Android image header not seen|(?<!image )Header not seen"),
+    (Stage.NO_DECRYPTION, r"OpteeDecryptImage failed|ExtLinuxBoot: Unable to decrypt image"),
+    (Stage.BOOT_FAILED, r"Failed to boot (?:image: |\w{1,16}:\d{1,3} partition)"),
+    (Stage.ALTERNATIVE_PARTITION, r"Falling back to alternative boot path"),
+    (Stage.UEFI_SHELL, r"UEFI Interactive Shell v\d"),
+    (Stage.UEFI_HALT, r"Unable to boot, system will halt|Iso boot loop detected, halting"),
+    (Stage.EMERGENCY_SHELL, r"You are in emergency mode\.|\(initramfs\) "),
 )
 # What ends in a bare word or number is not mended: a piece of another line would change it unnoticed.
 _WHOLE = (

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sgp4.exporter import export_tle
 
+from hil.orbit.element_files import parse_tle
 from hil.orbit.elements import (
     EARTH_RADIUS_KM,
     Constellation,
     load_constellation,
-    parse_tle,
     shell_elements,
     sun_synchronous_inclination_deg,
 )

@@ -64,7 +64,8 @@ def test_every_bad_line_is_told_apart_and_a_panic_counts_once() -> None:
         (Stage.NO_BOOT_IMAGE, ()),
         (Stage.NO_KERNEL, ()),
         (Stage.BAD_SIGNATURE, ()),
-        (Stage.UEFI_RESET, ()),
+        (Stage.LAUNCHER, ("Recovery",)),
+        (Stage.UEFI_RESET, ("5",)),
         (Stage.SHUTDOWN_REQUEST, ()),
         (Stage.UEFI_REBOOT, ()),
         (Stage.PANIC, ()),
@@ -72,7 +73,7 @@ def test_every_bad_line_is_told_apart_and_a_panic_counts_once() -> None:
     ordinary = [(s.stage, s.groups) for s in sightings(BAD) if not s.bad]
     assert (Stage.BOOT_MODE, ("RCM",)) in ordinary
     assert (Stage.UEFI, ("36.4.4-gcid-41062509", "2025-06-08T04:43:56+00:00")) in ordinary
-    assert [g for s, g in ordinary if s is Stage.LAUNCHER] == [("Kernel",), ("Recovery",)]
+    assert [g for s, g in ordinary if s is Stage.LAUNCHER] == [("Kernel",)]
     assert ordinary[-1] == (Stage.RESTART, ("Restarting system",))
 
 
@@ -200,3 +201,58 @@ def test_two_cores_mixed_in_mid_line_give_no_stage_that_neither_said(seed: int) 
     assert set(seen) <= said
     assert seen.count(Stage.PANIC) <= 2  # its closing line, torn behind "end ", counts again
     assert seen.count(Stage.LOGIN) <= 1
+
+
+# -- what others saw, and what NVIDIA's UEFI prints --------------------------------------------------------------
+
+
+def shown(text: bytes) -> list[str]:
+    return [" ".join(("bad " * s.bad + s.stage, *s.groups)) for s in sightings(text.replace(b"\n", b"\r\n"))]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("22-console-switch-bootchain.log", ["bad boot-chain-switch", "bad uefi-reset 2"]),
+        ("24-console-recovery-shell.log", ["bad launcher Recovery", "bad boot-failed", "bad uefi-shell"]),
+        ("43-console-assert.log", ["bad assert", "bad uefi-reset 5", "bad shutdown-request", "bad uefi-reboot"]),
+        ("45-console-capsule-status.log", ["bad capsule-failed NVIDIA System Firmware 6164"]),
+        ("46-console-direct-then-kernel.log", ["launcher Direct", "launcher Kernel", "efi-stub"]),
+        ("48-console-login.log", ["login unconfigured-sensor", "login 1250130001361"]),
+    ],
+)
+def test_consoles_of_others_show_every_way_a_boot_goes(name: str, expected: list[str]) -> None:
+    assert shown((checkout.DATA / "cases" / name).read_bytes())[-len(expected) :] == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("Press ESCAPE for boot options ", ["uefi-prompt"]),
+        ("Rebooting to new boot chain", ["boot-chain-reboot new"]),
+        ("Rebooting to restore boot chain", ["bad boot-chain-reboot restore"]),
+        ("L4TLauncher: Attempting GRUB Boot", ["launcher GRUB"]),
+        ("L4TLauncher: Attempting RCM Boot", ["launcher RCM"]),
+        ("Falling back to alternative boot path", ["bad alternative-partition"]),
+        ("ExtLinuxBoot: Unable to start image: Aborted", ["bad no-kernel"]),
+        ("ExtLinuxBoot: Unable to decrypt image: \\boot\\Image Not Found", ["bad no-decryption"]),
+        ("Failed to verify kernel image signature", ["bad bad-signature"]),
+        ("DTB signature missing with 4KB alignment", ["bad bad-signature"]),
+        ("ProcessExtLinuxConfig:sds Failed to Authenticate boot\\x (Security Violation)", ["bad bad-signature"]),
+        ("ProcessExtLinuxConfig:sds Failed to Authenticate boot\\x (Not Found)", []),  # it goes on without it
+        ("Header not seen at either offset 0 or offset 0x800", ["bad no-boot-image"]),
+        ("Failed to boot image: Unsupported", ["bad boot-failed"]),
+        ("Failed to boot kernel:1 partition", ["bad boot-failed"]),
+        ("Unable to boot, system will halt", ["bad uefi-halt"]),
+        ("L4TLauncher: Iso boot loop detected, halting", ["bad uefi-halt"]),
+        ("Synchronous Exception at 0x0000000FA1B2C3D4", ["bad exception"]),
+        ("PANIC at PC : 0x0000000050004c3c", ["bad firmware-panic"]),
+        ("Unhandled Exception in EL3.", ["bad firmware-panic"]),
+        ("E/TC:0 0 Panic at core/kernel/tee_misc.c:1 <f>", ["bad firmware-panic"]),
+        ("[   31.1] reboot: System halted", ["restart System halted"]),
+        ("You are in emergency mode. After logging in, type ...", ["bad emergency-shell"]),
+        ("(initramfs) ", ["bad emergency-shell"]),
+    ],
+)
+def test_what_firmware_and_an_os_in_need_print_is_a_stage(line: str, expected: list[str]) -> None:
+    assert shown(line.encode() + b"\n") == expected
