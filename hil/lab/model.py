@@ -43,14 +43,25 @@ RateBps = Annotated[
 LossPpm = Annotated[int, Field(ge=0, le=1_000_000, description="packets lost per million")]
 
 Module = Literal[
-    "p3701-0005", "p3701-0004", "p3701-0000", "p3767-0000", "p3767-0001", "p3767-0003", "p3767-0004", "p3767-0005"
+    "p3701-0005",
+    "p3701-0004",
+    "p3701-0008",
+    "p3701-0000",
+    "p3701-0001",
+    "p3701-0002",
+    "p3767-0000",
+    "p3767-0001",
+    "p3767-0002",
+    "p3767-0003",
+    "p3767-0004",
+    "p3767-0005",
 ]
 
 _NX = "NVIDIA Jetson Orin NX Engineering Reference Developer Kit"
 MODULE_MODEL: dict[str, str] = {
-    **dict.fromkeys(("p3701-0000", "p3701-0004", "p3701-0005"), "NVIDIA Jetson AGX Orin Developer Kit"),
-    **dict.fromkeys(("p3767-0000", "p3767-0001"), _NX),
-    **dict.fromkeys(("p3767-0003", "p3767-0004", "p3767-0005"), "NVIDIA Jetson Orin Nano Developer Kit"),
+    **{f"p3701-000{n}": "NVIDIA Jetson AGX Orin Developer Kit" for n in (0, 1, 2, 4, 5, 8)},
+    **{f"p3767-000{n}": _NX for n in (0, 1, 2)},
+    **{f"p3767-000{n}": "NVIDIA Jetson Orin Nano Developer Kit" for n in (3, 4, 5)},
 }
 """Module part number to /proc/device-tree/model (without the trailing NUL)."""
 
@@ -66,8 +77,8 @@ class BoardSpec(Strict):
     driver: str
     module: Module = Field(
         default="p3701-0005",
-        description="part number: p3701 is an AGX Orin (-0004: 32 GB), p3767 an Orin NX (-0000, -0001) or Nano; "
-        "a real board that says another is refused",
+        description="part number: p3701 is an AGX Orin (-0004: 32 GB, -0008: Industrial), p3767 an Orin NX (-0000 "
+        "to -0002) or Nano; a real board that says another is refused",
     )
     serial: str = Field(
         default="",

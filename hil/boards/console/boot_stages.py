@@ -6,7 +6,8 @@ size and gives the same sightings for the same bytes however they were cut; it n
 
 Source of the patterns: lines captured from AGX Orin consoles, L4T 36.4.3 and 36.4.4 (tests/data/jetson/console_*.log);
 what NVIDIA's UEFI prints from L4T 35.1 to 38.4 (edk2-nvidia: L4TLauncher, L4TRootfsValidation, BootChainDxe,
-PlatformBm, DebugLib); the strings of EDK II, ATF, OP-TEE, the kernel (``kernel/panic.c``, ``kernel/reboot.c``) and systemd.
+PlatformBm, DebugLib); the strings of EDK II, ATF, OP-TEE, the kernel (``kernel/panic.c``, ``kernel/reboot.c``),
+systemd.
 
 A log that somebody prints on the console (``dmesg``, ``cat``) looks like the boot it tells of.
 """

@@ -90,6 +90,7 @@ class JetsonBoard(LinuxBoard):
         self.boot = JetsonBootControl(self)
         self._sku = sku_of(facts.module)
         self._checked = False
+        self._retry_count_max: int | None = None
         self._without_sysfs = False
 
     def shell(self, via: Via = Via.MANAGEMENT) -> SshShell:
@@ -117,6 +118,7 @@ class JetsonBoard(LinuxBoard):
         report = inspect(shell, board=self.name, timeout_s=self.facts.budgets.answer_s)
         check_identity(report.who, board=self.name, module=self.facts.module, serial=self.facts.serial)
         self._checked = True
+        self._retry_count_max = report.retry_count_max
         self.boot.remember(report.boot)
         return report
 
@@ -136,7 +138,9 @@ class JetsonBoard(LinuxBoard):
     def fall_back_budget_s(self) -> float:
         """A restart into an OS that does not come up, until the one before it answers, at most: minutes."""
         budgets = self.facts.budgets
-        return failover_budget_s(budgets.boot_s) if budgets.fall_back_s is None else budgets.fall_back_s
+        if budgets.fall_back_s is not None:
+            return budgets.fall_back_s
+        return failover_budget_s(budgets.boot_s, self._retry_count_max)
 
     def proof(self) -> BootProof:
         """Boot id, slot and reset reason of this boot."""
@@ -283,8 +287,13 @@ class JetsonBootControl:
     def set_active(self, slot: Slot) -> None:
         """Try ``slot`` first at the next boot, and read that back. DeviceError when it did not take."""
         with self._board.open_shell() as shell:
-            self._board.inspect_over(shell)
-            control = NvBootControl(shell, board=self._board.name, timeout_s=self._board.facts.budgets.answer_s)
+            report = self._board.inspect_over(shell)
+            control = NvBootControl(
+                shell,
+                board=self._board.name,
+                timeout_s=self._board.facts.budgets.answer_s,
+                retry_count_max=report.retry_count_max,
+            )
             control.set_active(slot)
             self.remember(control.state())
 

@@ -16,9 +16,17 @@ from hil.boards.jetson.identity import (
     jetpack_of,
     parse_release,
     parse_tnspec,
-    part_of,
+    parts_of,
 )
-from hil.boards.jetson.slots import BOOT_ID, RESET_DIRS, BootProof, boot_state, parse_slots_info
+from hil.boards.jetson.slots import (
+    BOOT_ID,
+    RESET_DIRS,
+    RETRY_COUNT_MAX_VARIABLE,
+    BootProof,
+    boot_state,
+    parse_retry_count_max,
+    parse_slots_info,
+)
 from hil.boards.protocol import BootState, Identity, Shell
 from hil.errors import DeviceError
 
@@ -36,6 +44,7 @@ part image; cat /run/boot.json
 part confirmed; cat /run/slot-confirmed
 for name in reason level; do part $name; for dir in {" ".join(RESET_DIRS)}; do cat $dir/reset_$name; done; done
 part slots; nvbootctrl -t rootfs dump-slots-info
+part retry-count-max; od -An -tu1 -j4 -N1 {RETRY_COUNT_MAX_VARIABLE}
 exit 0
 """
 
@@ -47,6 +56,7 @@ class BoardReport:
     who: JetsonIdentity
     proof: BootProof
     boot: BootState
+    retry_count_max: int | None  # tries of a fresh slot; None where its firmware does not say
     os_version: str  # VERSION_ID of /etc/os-release: 22.04 on stock L4T 36
     image_sha256: str  # empty where the OS does not know what image it runs from
 
@@ -86,7 +96,9 @@ def parse_report(text: str) -> BoardReport:
     compatible = tuple(filter(None, parts.get("compatible", "").split("\n")))
     tnspec, tnspec_part = parse_tnspec(parts.get("boot-control", ""))
     l4t = parse_release(parts.get("release", ""))
-    state = _confirmed(boot_state(parse_slots_info(parts.get("slots", ""))), parts.get("confirmed", ""))
+    retry_count_max = parse_retry_count_max(parts.get("retry-count-max", ""))
+    slots = boot_state(parse_slots_info(parts.get("slots", "")), retry_count_max)
+    state = _confirmed(slots, parts.get("confirmed", ""))
     slot = state.running
     assert slot is not None  # nvbootctrl always names it, or parse_slots_info has raised
     return BoardReport(
@@ -94,7 +106,7 @@ def parse_report(text: str) -> BoardReport:
             model=parts["model"].split("\n")[0],
             serial=parts.get("serial-number", "").split("\n")[0],
             compatible=compatible,
-            part=part_of(compatible),
+            parts=parts_of(compatible),
             tnspec=tnspec,
             tnspec_part=tnspec_part,
             l4t=l4t,
@@ -104,6 +116,7 @@ def parse_report(text: str) -> BoardReport:
             boot_id, slot, parts.get("reason", "").strip().split("\n")[0], parts.get("level", "").strip().split("\n")[0]
         ),
         boot=state,
+        retry_count_max=retry_count_max,
         os_version=parts.get("os", "").strip(),
         image_sha256=_image(parts.get("image", "")),
     )

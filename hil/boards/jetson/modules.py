@@ -1,7 +1,8 @@
-"""The Orin modules: what each is called, which rails it measures.
+"""The Orin modules: what each is called, which rails it measures, which device trees it runs.
 
-Sources: part numbers and USB identities: NVIDIA's board configurations as jetson_stats and the flashing guide list
-them.  Rails: kernel device trees ``tegra234-p3701`` and ``tegra234-p3767`` (INA3221 at 0x40, 0x41).
+Sources: part numbers, USB identities and device trees: NVIDIA's ``p3701.conf.common``, ``p3767.conf.common``, the
+configurations of its developer kits and ``l4t_initrd_flash.sh``; the kernel's ``tegra.yaml``.  Rails: kernel device
+trees ``tegra234-p3701`` and ``tegra234-p3767`` (INA3221 at 0x40, 0x41).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Sku:
     name: str
     board_rails: tuple[str, ...]  # their sum is what the module draws; other rails are parts of these
     recovery_usb: str  # USB identity in force-recovery mode
+    shared_trees: tuple[str, ...] = ()  # modules whose device tree NVIDIA's configurations flash on this one, too
 
     def board_mw(self, rails_mw: Mapping[str, float]) -> float | None:
         """Power of the module, mW; None when one of the rails it takes was not read.
@@ -36,16 +38,20 @@ class Sku:
 
 
 SKUS: Mapping[str, Sku] = {
-    part: Sku(part, name, AGX_RAILS if part.startswith("p3701") else NANO_RAILS, usb)
-    for part, name, usb in (
-        ("p3701-0000", "Jetson AGX Orin developer kit", "0955:7023"),
-        ("p3701-0004", "Jetson AGX Orin 32 GB", "0955:7223"),
-        ("p3701-0005", "Jetson AGX Orin 64 GB", "0955:7023"),
-        ("p3767-0000", "Jetson Orin NX 16 GB", "0955:7323"),
-        ("p3767-0001", "Jetson Orin NX 8 GB", "0955:7423"),
-        ("p3767-0003", "Jetson Orin Nano 8 GB", "0955:7523"),
-        ("p3767-0004", "Jetson Orin Nano 4 GB", "0955:7623"),
-        ("p3767-0005", "Jetson Orin Nano developer kit", "0955:7523"),
+    part: Sku(part, name, AGX_RAILS if part.startswith("p3701") else NANO_RAILS, f"0955:{usb}", tuple(trees))
+    for part, name, usb, *trees in (
+        ("p3701-0000", "Jetson AGX Orin developer kit", "7023"),
+        ("p3701-0001", "Jetson AGX Orin, early kit", "7023", "p3701-0000"),
+        ("p3701-0002", "IGX Orin developer kit", "7023"),
+        ("p3701-0004", "Jetson AGX Orin 32 GB", "7223", "p3701-0000"),
+        ("p3701-0005", "Jetson AGX Orin 64 GB", "7023", "p3701-0000"),
+        ("p3701-0008", "Jetson AGX Orin Industrial 64 GB", "7023", "p3701-0000"),
+        ("p3767-0000", "Jetson Orin NX 16 GB", "7323"),
+        ("p3767-0001", "Jetson Orin NX 8 GB", "7423"),
+        ("p3767-0002", "Jetson Orin NX 16 GB with SD card", "7323", "p3767-0000"),
+        ("p3767-0003", "Jetson Orin Nano 8 GB", "7523", "p3767-0005"),
+        ("p3767-0004", "Jetson Orin Nano 4 GB", "7623"),
+        ("p3767-0005", "Jetson Orin Nano developer kit", "7523", "p3767-0003"),
     )
 }
 

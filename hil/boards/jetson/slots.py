@@ -15,6 +15,8 @@ from hil.errors import DeviceError
 from hil.onboard.boot_control import RETRY_COUNT_MAX, SLOTS
 
 Target = Literal["bootloader", "rootfs"]
+RETRY_COUNT_MAX_VARIABLE = "/sys/firmware/efi/efivars/RootfsRetryCountMax-781e084c-a330-417c-b678-38e696380cb9"
+"""Four bytes of attributes, then the number: 1, 2 or 3, as ``ROOTFS_RETRY_COUNT_MAX`` was when it was flashed."""
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 RESET_DIRS = (
     "/sys/devices/platform/bus@0/c360000.pmc",  # JetPack 6, 7
@@ -66,7 +68,8 @@ def parse_slots_info(text: str) -> SlotsInfo:
     missing = "current and active slot" if rows.keys() == {0, 1} else f"slots {sorted({0, 1} - rows.keys())}"
     raise DeviceError(
         f"nvbootctrl did not name its {missing}; it said: {text.strip()[-300:]!r}",
-        remedy="it needs root; `nvbootctrl is-rootfs-ab-enabled` must print 1 on a board with two root file systems",
+        remedy="it needs root, and a board with two root file systems, which is flashed with `--ab`; "
+        "`nvbootctrl is-rootfs-ab-enabled; echo $?` prints 0 where there is one, 1 in slot A, 2 in slot B",
     )
 
 
@@ -74,17 +77,25 @@ def _slot(text: str) -> Slot:
     return "B" if text == "B" else "A"
 
 
-def boot_state(info: SlotsInfo) -> BootState:
+def parse_retry_count_max(text: str) -> int | None:
+    """Return the tries of a fresh slot, as the firmware's variable has them; None when it says nothing."""
+    return int(text) if text.strip() in ("1", "2", "3") else None
+
+
+def boot_state(info: SlotsInfo, retry_count_max: int | None = None) -> BootState:
     """Return running, active and both slots.
 
     ``good`` is an inference: NVIDIA keeps no "confirmed" flag, but every boot takes a try and only a health check
     (``nvbootctrl verify``) gives it back, so normal with all tries is good.  A slot that was made active and has not
-    booted yet looks the same.
+    booted yet looks the same.  How many "all" are is the board's word; without it what both slots have, else 3.
     """
+    counts = {row.retry_count for row in info.rows if row.status == "normal"}
+    both = next(iter(counts)) if len(counts) == 1 and all(row.status == "normal" for row in info.rows) else None
+    most = retry_count_max or both or RETRY_COUNT_MAX
 
     def row(slot: SlotRow) -> SlotState:
-        tries = RETRY_COUNT_MAX if slot.retry_count is None else slot.retry_count
-        return SlotState(slot.slot, slot.bootable, tries, slot.bootable and tries >= RETRY_COUNT_MAX)
+        tries = most if slot.retry_count is None else slot.retry_count
+        return SlotState(slot.slot, slot.bootable, tries, slot.bootable and tries >= most)
 
     return BootState(info.current, info.active, (row(info.rows[0]), row(info.rows[1])))
 
@@ -92,8 +103,11 @@ def boot_state(info: SlotsInfo) -> BootState:
 class NvBootControl:
     """``hil.boards.protocol.BootControl`` over ``nvbootctrl``; works while the board's OS runs."""
 
-    def __init__(self, remote: Shell, *, board: str = "board", timeout_s: float = 20.0) -> None:
+    def __init__(
+        self, remote: Shell, *, board: str = "board", timeout_s: float = 20.0, retry_count_max: int | None = None
+    ) -> None:
         self._remote = remote
+        self._retry_count_max = retry_count_max
         self._board = board
         self._timeout_s = timeout_s
 
@@ -114,7 +128,7 @@ class NvBootControl:
 
     def state(self) -> BootState:
         """Return running, active and both slots; see :func:`boot_state`."""
-        return boot_state(self.info("rootfs"))
+        return boot_state(self.info("rootfs"), self._retry_count_max)
 
     def set_active(self, slot: Slot) -> None:
         """Try ``slot`` first at the next boot, and read that back. DeviceError when it did not take."""
@@ -128,13 +142,13 @@ class NvBootControl:
             )
 
 
-def failover_budget_s(boot_s: float) -> float:
-    """Time until a board whose new slot hangs is back on the old one, s.
+def failover_budget_s(boot_s: float, retry_count_max: int | None = None) -> float:
+    """Time until a board whose new slot hangs is back on the old one, s; with 3 tries where it does not say how many.
 
     Every try is a boot and a watchdog time-out; then one more boot from the other slot.  With 60 s boots this is
     10 min; source: the flow verified in NVIDIA forum thread 247290.
     """
-    return RETRY_COUNT_MAX * (boot_s + WATCHDOG_S) + boot_s
+    return (retry_count_max or RETRY_COUNT_MAX) * (boot_s + WATCHDOG_S) + boot_s
 
 
 _RESET_REASONS: dict[str, str] = {

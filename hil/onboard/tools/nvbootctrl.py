@@ -66,7 +66,7 @@ def run(argv: Sequence[str], control: BootControl) -> str:
             CONFIRMED.write_text("1\n")
             return ""
         case ["is-rootfs-ab-enabled"]:
-            return "1"
+            sys.exit(1 + SLOTS.index(control.current))  # its exit status tells, and it prints nothing
         case _:
             raise ValueError(USAGE)
 

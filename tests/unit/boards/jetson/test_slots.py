@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hil.boards.jetson.slots import BootProof, NvBootControl, failover_budget_s, parse_slots_info
+from hil.boards.jetson.slots import (
+    BootProof,
+    NvBootControl,
+    boot_state,
+    failover_budget_s,
+    parse_retry_count_max,
+    parse_slots_info,
+)
 from hil.boards.protocol import BootState, SlotState
 from hil.errors import DeviceError
 from hil.onboard.boot_control import BootControl, Variables
@@ -108,3 +115,35 @@ def test_mangled_answers_are_read_or_refused_never_a_crash(text: str) -> None:
         return
     assert info.current in ("A", "B")
     assert [row.slot for row in info.rows] == ["A", "B"]
+
+
+CASES = checkout.DATA / "cases"
+
+
+def test_the_retry_maximum_is_the_boards_own() -> None:
+    text = (CASES / "26-verify-retry-max-1.txt").read_text()
+    one = SlotState("A", True, 1, True), SlotState("B", True, 1, True)
+    assert NvBootControl(ScriptedRemote({ASK: said(text)}), retry_count_max=1).state().slots == one
+    assert NvBootControl(ScriptedRemote({ASK: said(text)})).state().slots == one  # both slots have as many
+    used = text.replace("slot: 0,             retry_count: 1", "slot: 0, retry_count: 2")
+    assert [slot.good for slot in boot_state(parse_slots_info(used), 2).slots] == [True, False]
+    assert [slot.good for slot in boot_state(parse_slots_info(used)).slots] == [False, False]  # of 3, for all it knows
+    assert failover_budget_s(60.0, 1) == 240.0
+
+
+@pytest.mark.parametrize(
+    ("text", "most"), [("   1\n", 1), ("3", 3), ("0", None), ("255", None), ("", None), ("x", None)]
+)
+def test_only_a_number_of_tries_is_taken_from_the_firmwares_variable(text: str, most: int | None) -> None:
+    assert parse_retry_count_max(text) == most
+
+
+def test_a_board_with_one_root_file_system_is_told_how_to_get_two() -> None:
+    with pytest.raises(DeviceError, match="RootFS A/B is not enabled") as caught:
+        NvBootControl(ScriptedRemote({ASK: said((CASES / "27-slots-ab-off.txt").read_text())})).state()
+    assert "`--ab`" in caught.value.remedy and "is-rootfs-ab-enabled; echo $?" in caught.value.remedy
+
+
+def test_an_answer_with_an_error_before_it_and_a_capsule_status_is_read() -> None:
+    info = parse_slots_info((CASES / "49-slots-bootloader-36.4.0.txt").read_text())
+    assert [row.bootable for row in info.rows] == [True, False]

@@ -161,12 +161,12 @@ def test_a_single_board_is_written_down_whole_and_validation_names_exactly_what_
 ) -> None:
     host.nic("eth0")
     host.tty("ttyUSB0", host.usb("1-3", "0403:6001"))
-    host.usb("1-4.2", "0955:7323", "APX")
+    host.usb("1-4.2", "0955:7423", "APX")
     host.neighbour("192.0.2.11", "48:b0:2d:11:22:33")
     file = tmp_path / "mine.yaml"
     assert run(["lab", "discover", "--root", str(host.root), "-o", str(file)]) == 0
     said = capsys.readouterr()
-    assert "in recovery: p3767-0000" in said.out and "1 board;" in said.err
+    assert "in recovery: p3767-0001" in said.out and "1 board;" in said.err
     board = "spacecraft.0.boards.0.jetson"
     assert left_to_fill_in(file) == {f"{board}.ssh.key_file", f"{board}.ssh.host_key", f"{board}.supervisor.power.kind"}
     text = file.read_text()
@@ -178,7 +178,7 @@ def test_a_single_board_is_written_down_whole_and_validation_names_exactly_what_
         text = re.sub(rf'^( +{re.escape(key)}: )""', rf"\g<1>{value}", text, flags=re.MULTILINE)
     file.write_text(text)
     (one,) = load_lab(file).boards
-    assert one.module == "p3767-0000" and one.real and one.real.ssh and one.real.console
+    assert one.module == "p3767-0001" and one.real and one.real.ssh and one.real.console
     assert one.real.ssh.address == "192.0.2.11" and one.real.recovery
     assert one.real.recovery.usb_path == "1-4.2"
     assert one.real.console.url == "/dev/serial/by-path/pci-0000:00:14.0-usb-0:3:1.0-port0"
@@ -211,7 +211,7 @@ def test_what_could_belong_to_either_of_two_boards_is_given_to_none_and_listed_f
 def test_two_modules_that_the_boot_rom_cannot_tell_apart_leave_the_choice(host: HostTree) -> None:
     host.usb("1-4", "0955:7023", "APX")
     text = lab_file(discover(host.root))
-    assert 'module: ""' in text and "one of p3701-0000, p3701-0005\n" in text
+    assert 'module: ""' in text and "one of p3701-0000, p3701-0001, p3701-0002, p3701-0005, p3701-0008\n" in text
     assert "usb_path: 1-4}" in text
 
 
