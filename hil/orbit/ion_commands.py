@@ -58,9 +58,10 @@ def read_ion(text: str) -> Draft:
     moments = [(c.line, m) for c in commands for m in (c.start, c.end) if m is not None]
     dated, counted = (next((line for line, m in moments if m.dated is kind), 0) for kind in (True, False))
     if dated and counted:
+        other = "the other" if dated == counted else f"that of line {dated}"
         draft.error(
             counted,
-            f"this time counts from the moment ionadmin starts, and line {dated} gives a date: nothing says when 0 "
+            f"this time counts from the moment ionadmin starts, and {other} is a date: nothing says when 0 "
             "is; begin the file with @ yyyy/mm/dd-hh:mm:ss",
         )
         return draft

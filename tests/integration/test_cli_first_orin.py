@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hil.bench.leftovers import keepers
-from hil.boards.jetson.flash.initrd_flash import NVME_AB_LAYOUT, QSPI_LAYOUT, TOOL
+from hil.boards.jetson.flash.initrd_flash import NVME_AB_LAYOUTS, QSPI_LAYOUTS, TOOL
 from hil.boards.protocol import PowerState
 from hil.core import paths
 from tests.kits.container_boards import ip
@@ -184,7 +184,7 @@ class Technician:
 
     def hil_board_flash(self, words: list[str]) -> None:
         """The tree is unpacked, and its flash tool prints a recorded flash."""
-        for name in (NVME_AB_LAYOUT, QSPI_LAYOUT, "jetson-orin-nano-devkit.conf"):
+        for name in (NVME_AB_LAYOUTS[0], QSPI_LAYOUTS[0], "jetson-orin-nano-devkit.conf"):
             (self.tree / name).parent.mkdir(parents=True, exist_ok=True)
             (self.tree / name).write_text("")
         (self.tree / TOOL).write_text(f"#!/bin/sh\ncat {RECORD}\n")

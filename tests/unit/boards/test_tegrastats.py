@@ -152,3 +152,17 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         parse(text)
     except DeviceError as exc:
         assert "not a tegrastats line" in exc.message
+
+
+@pytest.mark.parametrize(
+    ("name", "mhz", "board_mw"),
+    [
+        ("39-tegrastats-jp5-nx.txt", 611.0, 5299.0),
+        ("41-tegrastats-jp7.txt", 1300.0, None),
+        ("42-tegrastats-nano-super.txt", 1020.0, 4567.0),
+    ],
+)
+def test_lines_of_others_are_read(name: str, mhz: float, board_mw: float | None) -> None:
+    (line,) = (checkout.DATA / "cases" / name).read_text().splitlines()
+    seen = parse(line)
+    assert (seen.gpu_load_percent, seen.gpu_mhz, seen.board_mw) == (0, mhz, board_mw)

@@ -10,6 +10,7 @@ import pytest
 from hil.core import paths
 from hil.errors import ConfigurationError
 from hil.lab.model import load_lab
+from tests.kits import checkout
 
 VIRTUAL = (paths.ROOT / "lab/virtual.yaml").read_text()
 
@@ -25,6 +26,10 @@ def refused(tmp_path: Path, old: str, new: str) -> str:
 
 def line_of(text: str, needle: str) -> int:
     return next(i for i, line in enumerate(text.splitlines(), start=1) if needle in line)
+
+
+def test_an_industrial_module_may_be_in_a_lab_file() -> None:
+    assert load_lab(checkout.DATA / "cases/17-lab-industrial.yaml").boards[1].module == "p3701-0008"
 
 
 @pytest.mark.parametrize(("file", "split"), [("virtual.yaml", [3, 3]), ("virtual-4-2.yaml", [4, 2])])

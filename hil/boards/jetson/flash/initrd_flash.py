@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -30,9 +30,19 @@ from hil.core.command import Progress, silent
 from hil.errors import BenchError, ConfigurationError
 
 TOOL = "tools/kernel_flash/l4t_initrd_flash.sh"
-NVME_LAYOUT = "tools/kernel_flash/flash_l4t_t234_nvme.xml"
-NVME_AB_LAYOUT = "tools/kernel_flash/flash_l4t_nvme_rootfs_ab.xml"
-QSPI_LAYOUT = "bootloader/generic/cfg/flash_t234_qspi.xml"
+NVME_LAYOUTS = (
+    "tools/kernel_flash/flash_l4t_t234_nvme.xml",
+    "tools/kernel_flash/flash_l4t_external.xml",  # L4T 35.1, and storage that is no NVMe
+)
+NVME_AB_LAYOUTS = (
+    "tools/kernel_flash/flash_l4t_t234_nvme_rootfs_ab.xml",
+    "tools/kernel_flash/flash_l4t_nvme_rootfs_ab.xml",  # L4T 35, 36.3
+)
+QSPI_LAYOUTS = (
+    "bootloader/generic/cfg/flash_t234_qspi.xml",
+    "bootloader/t186ref/cfg/flash_t234_qspi.xml",  # L4T 35
+)
+"""Partition layouts, the newest name first: which of them a tree has depends on its release."""
 DEADLINE_S = 45 * 60.0
 """A flash takes 2 to 30 minutes."""
 SILENCE_S = 10 * 60.0
@@ -57,9 +67,9 @@ class FlashPlan:
     part: str  # the module in the lab file, "p3767-0005"
     step: Literal["all", "generate", "flash"] = "all"  # generate: images only; flash: those made before
     external_device: str = "nvme0n1p1"  # empty: the module's own eMMC only
-    external_layout: str = ""  # default: NVME_LAYOUT, or NVME_AB_LAYOUT with ab
+    external_layout: str = ""  # default: the one of NVME_LAYOUTS (with ab: NVME_AB_LAYOUTS) that the tree has
     external_size: str = ""  # of one root file system, "8GiB"; an A/B layout needs it
-    internal_layout: str = QSPI_LAYOUT
+    internal_layout: str = ""  # default: the one of QSPI_LAYOUTS that the tree has
     root_device: str = ""  # the last argument; default: internal, or external with ab
     ab: bool = False  # root file systems A and B
     massflash: int = 1  # modules at once
@@ -67,17 +77,23 @@ class FlashPlan:
     environment: Mapping[str, str] = field(default_factory=dict)  # BOARDID, BOARDSKU, FAB: generate offline
 
     @property
-    def layout(self) -> str:
-        return self.external_layout or (NVME_AB_LAYOUT if self.ab else NVME_LAYOUT)
+    def layouts(self) -> tuple[str, str]:
+        """Layout of the external storage, and of the module's QSPI flash."""
+        external = NVME_AB_LAYOUTS if self.ab else NVME_LAYOUTS[not self.external_device.startswith("nvme") :]
+        return self.external_layout or self._in_tree(external), self.internal_layout or self._in_tree(QSPI_LAYOUTS)
+
+    def _in_tree(self, names: Sequence[str]) -> str:
+        return next((name for name in names if (self.tree / name).is_file()), names[0])
 
     def argv(self, ports: Sequence[UsbPort] = ()) -> list[str]:
         """Return the tool's command line, run in ``tree``. One port is handed over by its path."""
         argv = [f"./{TOOL}"]
         if self.external_device:
-            argv += ["--external-device", self.external_device, "-c", self.layout]
+            external, internal = self.layouts
+            argv += ["--external-device", self.external_device, "-c", external]
             if self.external_size:
                 argv += ["-S", self.external_size]
-            argv += ["-p", f"-c {self.internal_layout}"]
+            argv += ["-p", f"-c {internal}"]
         argv += ["--showlogs"] if self.massflash == 1 else []  # it opens a terminal window per module
         argv += ["--network", self.network]
         if self.step != "all":
@@ -103,7 +119,7 @@ class FlashPlan:
             )
         needed = [TOOL, f"{self.config}.conf"]
         if self.external_device:
-            needed += [self.layout, self.internal_layout]
+            needed += self.layouts
         if missing := [name for name in needed if not (self.tree / name).is_file()]:
             there = sorted(path.name for path in self.tree.glob("tools/kernel_flash/*.xml"))
             raise ConfigurationError(
@@ -177,17 +193,19 @@ def _other_module(plan: FlashPlan, eeprom_part: str) -> ConfigurationError:
 
 @dataclass(frozen=True)
 class Complaint:
-    """A line that is known, and what to do about it."""
+    """A line that is known, and what to do about it, if that is known."""
 
     line: str
-    remedy: str
+    remedy: str = ""
+    often: bool = False  # good flashes print it, too
+    unwritten: bool = False  # the tool ends there, and has written nothing
     step: str = ""
 
 
 @cache
-def _known() -> list[tuple[re.Pattern[str], str]]:
+def _known() -> list[tuple[re.Pattern[str], Complaint]]:
     rows = yaml.safe_load(Path(__file__).with_name("complaints.yaml").read_text("utf-8"))
-    return [(re.compile(row["line"]), row["remedy"]) for row in rows]
+    return [(re.compile(row["line"]), Complaint(**row)) for row in rows]
 
 
 class FlashOutput:
@@ -213,9 +231,9 @@ class FlashOutput:
         if not text or set(text) <= {"*", " "}:
             return None
         self.tail.append(text)
-        for pattern, remedy in _known():
+        for pattern, known in _known():
             if pattern.search(text):
-                self.complaints.append(Complaint(text, remedy, self.step))
+                self.complaints.append(replace(known, line=text[:300], step=self.step))
                 return None
         if match := _STEP.search(text):
             self.step = f"step {match[1]}: {match[2]}"
@@ -236,9 +254,9 @@ class FlashOutput:
 
     @property
     def complaint(self) -> Complaint | None:
-        """What most likely broke it: the first known line of the step it is in, else the last of all."""
+        """What most likely broke it: the first known line of the step it is in; None when that has none."""
         here = [complaint for complaint in self.complaints if complaint.step == self.step]
-        return here[0] if here else self.complaints[-1] if self.complaints else None
+        return next((complaint for complaint in here if not complaint.often), here[0] if here else None)
 
 
 @dataclass
@@ -316,10 +334,11 @@ class _Tool:
     def _broken(self, what: str) -> BenchError:
         output, known = self.output, self.output.complaint
         written = "the module may be half written: flash it again before use"
-        state = written if output.writing else "nothing was written"
+        begun = output.writing and not (known and known.unwritten)
+        state = written if begun else "nothing was written"
         where = f" in {output.step}" if output.step else ""
         said = repr(known.line) if known else "".join(f"\n    {line}" for line in output.tail)
-        remedy = f"{known.remedy}; the whole log is" if known else "see the whole log,"
+        remedy = f"{known.remedy}; the whole log is" if known and known.remedy else "see the whole log,"
         return BenchError(f"the flash tool {what}{where}; {state}; it said: {said}", remedy=f"{remedy} {self.log}")
 
 

@@ -20,8 +20,13 @@ from hil.lab.model import Lab
 
 EMMC = "emmc"
 
-CONFIGS = {"p3701": "jetson-agx-orin-devkit", "p3767": "jetson-orin-nano-devkit"}
-"""Family of modules to the configuration of its developer kit, as NVIDIA's quick-start guide has them."""
+CONFIGS = {
+    "p3701": "jetson-agx-orin-devkit",
+    "p3701-0002": "igx-orin-devkit",
+    "p3701-0008": "jetson-agx-orin-devkit-industrial",
+    "p3767": "jetson-orin-nano-devkit",
+}
+"""Module, or its family, to the configuration of its developer kit, as NVIDIA's quick-start guide has them."""
 STORAGE = {"p3701": EMMC, "p3767": "nvme0n1p1"}
 """Where the root file system goes: of these modules only an AGX has eMMC."""
 
@@ -59,7 +64,7 @@ def plan_of(
         )
     plan = FlashPlan(
         tree.expanduser().absolute(),
-        config or CONFIGS[family],
+        config or CONFIGS.get(target.module, CONFIGS[family]),
         target.module,
         external_device="" if where == EMMC else where,
         external_layout=layout,

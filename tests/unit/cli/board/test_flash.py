@@ -12,7 +12,7 @@ import yaml
 
 from hil.boards.console.log_console import ConsoleLine
 from hil.boards.jetson.board import JetsonBoard, JetsonFacts
-from hil.boards.jetson.flash.initrd_flash import NVME_AB_LAYOUT, NVME_LAYOUT, QSPI_LAYOUT, TOOL
+from hil.boards.jetson.flash.initrd_flash import NVME_AB_LAYOUTS, NVME_LAYOUTS, QSPI_LAYOUTS, TOOL
 from hil.boards.jetson.flash.recovery import UsbDevice
 from hil.boards.jetson.flash.target import FlashTarget, flash_board, plan_of, target_in_lab, target_on_bench
 from hil.boards.power.command import CommandSpec
@@ -50,7 +50,13 @@ def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UsbBus:
 def tree(tmp_path: Path) -> Path:
     """A Linux_for_Tegra folder whose flash tool notes its arguments and prints a recorded flash."""
     root = tmp_path / "Linux_for_Tegra"
-    names = (NVME_LAYOUT, NVME_AB_LAYOUT, QSPI_LAYOUT, "jetson-orin-nano-devkit.conf", "jetson-agx-orin-devkit.conf")
+    names = (
+        NVME_LAYOUTS[0],
+        NVME_AB_LAYOUTS[0],
+        QSPI_LAYOUTS[0],
+        "jetson-orin-nano-devkit.conf",
+        "jetson-agx-orin-devkit.conf",
+    )
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("")
@@ -212,7 +218,7 @@ def test_an_agx_goes_to_its_emmc_unless_told_otherwise(tree: Path) -> None:
     assert "--external-device" not in inside.argv() and inside.env()["ROOTFS_AB"] == "1"
     assert inside.argv()[-2:] == ["jetson-agx-orin-devkit", "internal"]
     outside = plan_of(agx, tree, ab=True, storage="nvme0n1p1", size="20GiB")
-    assert outside.argv()[-1] == "external" and outside.layout == NVME_AB_LAYOUT
+    assert outside.argv()[-1] == "external" and outside.layouts[0] == NVME_AB_LAYOUTS[0]
 
 
 def test_a_module_with_a_recovery_pin_is_reset_even_when_it_is_in_recovery_already(bus: UsbBus, tree: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from hil.boards.jetson.flash.initrd_flash import (
-    NVME_AB_LAYOUT,
-    NVME_LAYOUT,
-    QSPI_LAYOUT,
+    NVME_AB_LAYOUTS,
+    NVME_LAYOUTS,
+    QSPI_LAYOUTS,
     TOOL,
     FlashOutput,
     FlashPlan,
@@ -22,6 +23,7 @@ from hil.boards.jetson.modules import SKUS
 from hil.boards.protocol import Completed
 from hil.core.processes import started
 from hil.errors import BenchError, ConfigurationError, DeviceError
+from tests.kits import checkout
 from tests.kits.power_strips import wait_for
 from tests.kits.usb_bus import NANO, PORT, RECORD, UsbBus
 
@@ -149,7 +151,7 @@ def test_every_identity_has_a_meaning() -> None:
 
 def tree(root: Path, script: str) -> Path:
     """A Linux_for_Tegra folder whose flash tool is ``script``."""
-    for name in (NVME_LAYOUT, NVME_AB_LAYOUT, QSPI_LAYOUT, "jetson-orin-nano-devkit.conf"):
+    for name in (NVME_LAYOUTS[0], NVME_AB_LAYOUTS[0], QSPI_LAYOUTS[0], "jetson-orin-nano-devkit.conf"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("")
     (root / TOOL).write_text(script)
@@ -181,8 +183,8 @@ def test_a_flash_is_followed_to_its_end_with_progress_and_a_whole_log(tmp_path: 
     assert f"the EEPROM says {NANO}, version 300, revision T.1" in told
     assert told.count("Waiting for target to boot-up...") == 1
     assert (plan.tree / "argv").read_text().strip() == (
-        f"1 --external-device nvme0n1p1 -c {NVME_AB_LAYOUT} -S 8GiB -p -c {QSPI_LAYOUT} --showlogs --network usb0 "
-        f"--usb-instance {PORT} jetson-orin-nano-devkit external"
+        f"1 --external-device nvme0n1p1 -c {NVME_AB_LAYOUTS[0]} -S 8GiB -p -c {QSPI_LAYOUTS[0]} --showlogs "
+        f"--network usb0 --usb-instance {PORT} jetson-orin-nano-devkit external"
     )
 
 
@@ -297,3 +299,70 @@ def test_output_cut_anywhere_and_mangled_never_raises() -> None:
         output = FlashOutput()
         for line in (text[cut:] + "\x00\xff" + text[:cut]).splitlines():
             output.line(line)
+
+
+# -- what others met ---------------------------------------------------------------------------------------------
+
+CASES = checkout.DATA / "cases"
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "remedy"),
+    [
+        (
+            (CASES / "19-flash-ping-failed.log").read_text(),
+            "exited 1 in step 5: Start the flashing process; nothing was written; it said: 'Device ping failed",
+            "serial console",
+        ),
+        ((CASES / "64-flash-no-board.log").read_text(), "nothing was written", "enter recovery anew"),
+        (
+            "Step 5: Start the flashing process\nDevice should have booted into initrd kernel now. However, the host "
+            "cannot connect to its ssh server",
+            "nothing was written",
+            "firewall",
+        ),
+        ("Step 5: Start the flashing process\nSSH ready\nReboot failed.", "half written", "everything was written"),
+        (
+            "Step 5: Start the flashing process\nSSH ready\nError: the /dev/nvme0n1 size 64 set in partition layout "
+            "xml is greater than the /dev/nvme0n1 actual size 32. Please make correction",
+            "half written",
+            "smaller --size",
+        ),
+        ("ERROR abootimg not found! To install - please run: x", "abootimg", "l4t_flash_prerequisites.sh"),
+        ("Error: Invalid target board - x.", "Invalid target board", "--config"),
+        ("ERROR: might be timeout in USB write.\ntar: x: No space left on device", "No space left", "make room"),
+        ("Step 5: Start the flashing process\nFailed to write to APP", "'Failed to write to APP'", "see the whole log"),
+        ("ERROR: might be timeout in USB write.\nStep 2: Generate rcm boot commandline\nodd", "\n    odd", "see the"),
+    ],
+)
+def test_what_ended_a_flash_is_told_with_its_own_words_and_no_remedy_of_another_step(
+    tmp_path: Path, ready: UsbPort, text: str, words: str, remedy: str
+) -> None:
+    (tmp_path / "said").write_text(f"Board ID(3767) version(300) sku(0005) revision(T.1)\n{text}\n")
+    text_of_this_module = (tmp_path / "said").read_text().replace("sku(0000)", "sku(0005)")
+    (tmp_path / "said").write_text(text_of_this_module)
+    with pytest.raises(BenchError) as error:
+        flash(plan_for(tmp_path, f"#!/bin/sh\ncat {tmp_path}/said\nexit 1\n"), [ready], log=tmp_path / "log")
+    assert words in error.value.message
+    assert remedy in error.value.remedy
+    assert "autosuspend" not in error.value.remedy or "board information" in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "external", "internal"),
+    [
+        ("21-tree-jp6-ab.json", "flash_l4t_t234_nvme_rootfs_ab.xml", "bootloader/generic/cfg/flash_t234_qspi.xml"),
+        ("21-tree-jp5-ab.json", "flash_l4t_nvme_rootfs_ab.xml", "bootloader/t186ref/cfg/flash_t234_qspi.xml"),
+    ],
+)
+def test_the_layouts_are_those_that_the_tree_has(tmp_path: Path, name: str, external: str, internal: str) -> None:
+    case = json.loads((CASES / name).read_text())
+    for file in case["files"]:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    plan = FlashPlan(tmp_path, case["config"], case["module"], ab=True, external_size="8GiB")
+    plan.check()
+    assert plan.layouts == (f"tools/kernel_flash/{external}", internal)
+    assert replace(plan, ab=False).layouts[0].endswith("flash_l4t_t234_nvme.xml")
+    usb = replace(plan, ab=False, external_device="sda1")
+    assert usb.layouts[0].endswith("flash_l4t_external.xml")
