@@ -181,6 +181,8 @@ def _from_omm(said: Mapping[str, str], place: str) -> ElementSet:
             f"{place}: missing or empty: {', '.join(missing)}", remedy="fill it in, or take this object out of the file"
         )
     _check_orbit(said, place)
+    if decayed := said.get("DECAY_DATE"):
+        raise ConfigurationError(f"{place}: decayed on {decayed[:40]}", remedy="take this object out of the file")
     try:
         # The library takes an epoch with microseconds and without a zone; an OMM's is UTC.
         epoch = parse_time(said["EPOCH"])

@@ -50,7 +50,9 @@ class Constellation:
         names = [*self.spacecraft, *(s.name for s in self.stations)]
         if twice := sorted({n for n in names if names.count(n) > 1} if len(set(names)) < len(names) else ()):
             raise ConfigurationError(
-                f"{self.name}: used twice: {', '.join(twice)}", remedy="give every node its own name"
+                f"{self.name}: used twice: {', '.join(twice)}",
+                remedy="give every node its own name, with `spacecraft` in the orbit file; of several epochs of one "
+                "spacecraft keep one",
             )
 
     @property

@@ -120,6 +120,7 @@ def test_a_placeholder_is_named_with_its_empty_epoch() -> None:
         ({"INCLINATION": "NaN"}, "not a number"),
         ({"BSTAR": "none"}, "BSTAR is 'none', not a number"),
         ({"MEAN_MOTION": 17.9}, "no orbit"),
+        ({"DECAY_DATE": "2026-08-20"}, "decayed on 2026-08-20"),
     ],
 )
 def test_elements_that_sgp4_would_compute_wrongly_are_refused_with_their_name(

@@ -12,7 +12,7 @@ import pytest
 from hil.boards.tegrastats import parse
 from hil.core.paths import ROOT
 from hil.images.rootfs import on_board_sources
-from hil.onboard.boot_control import BootControl, Variables
+from hil.onboard.boot_control import BootControl, Slot, Variables
 from hil.onboard.thermal import rails
 from hil.onboard.tools import bootctl, nvbootctrl, nvpmodel, tegrastats
 
@@ -93,6 +93,17 @@ def test_nvbootctrl_prints_both_dumps_in_the_real_layout(control: BootControl) -
         "slot: 0,             retry_count: 3,             status: normal\n"
         "slot: 1,             retry_count: 0,             status: unbootable"
     )
+
+
+@pytest.mark.parametrize(("slot", "status"), [("A", 1), ("B", 2)])
+def test_nvbootctrl_tells_two_root_file_systems_by_its_exit_status_alone(
+    control: BootControl, slot: Slot, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    control.set_active(slot)
+    assert control.choose() == slot
+    with pytest.raises(SystemExit) as ended:
+        nvbootctrl.run(["is-rootfs-ab-enabled"], control)
+    assert ended.value.code == status and capsys.readouterr().out == ""
 
 
 def test_nvbootctrl_answers_with_numbers_and_sets_the_active_slot(control: BootControl) -> None:
