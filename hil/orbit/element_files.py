@@ -171,7 +171,7 @@ def _leaves(message: Mapping[Any, object]) -> Iterator[tuple[str, str]]:
         if isinstance(value, Mapping):
             yield from _leaves(value)
         elif key is not None and value is not None and (text := str(value).strip()):
-            yield str(key).strip().upper(), text
+            yield str(key).strip().upper().removeprefix("USER_DEFINED_"), text
 
 
 def _from_omm(said: Mapping[str, str], place: str) -> ElementSet:
@@ -219,7 +219,9 @@ def _xml(text: str, where: str) -> list[dict[str, str]]:
     except (ET.ParseError, ValueError) as exc:
         raise ConfigurationError(f"{where}:{getattr(exc, 'position', (1,))[0]}: not valid XML: {exc}") from exc
     messages = [e for e in root.iter() if _tag(e) in ("omm", "item")]
-    return [{_tag(e): e.text or "" for e in message.iter() if len(e) == 0} for message in messages]
+    return [
+        {e.get("parameter") or _tag(e): e.text or "" for e in message.iter() if len(e) == 0} for message in messages
+    ]
 
 
 def _tag(element: ET.Element) -> str:

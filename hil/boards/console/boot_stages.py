@@ -124,9 +124,9 @@ _MENDABLE = (
         Stage.BAD_SIGNATURE,
         r"failed signature verification|Failed to (?:read|verify) kernel image signature|"
         r"DTB signature (?:invalid|missing)|"
-        r"Failed to [Aa]uthenticate [^\n]{1,120} \((?:Security Violation|Access Denied)\)",
+        r"Failed to [Aa]uthenticate [^\n]{1,120}? \((?:Security Violation|Access Denied)\)",
     ),
-    (Stage.NO_BOOT_IMAGE, r"Android image header not seen|(?<!image )Header not seen"),
+    (Stage.NO_BOOT_IMAGE, r"(?:Android image h|H)eader not seen"),
     (Stage.NO_DECRYPTION, r"OpteeDecryptImage failed|ExtLinuxBoot: Unable to decrypt image"),
     (Stage.BOOT_FAILED, r"Failed to boot (?:image: |\w{1,16}:\d{1,3} partition)"),
     (Stage.ALTERNATIVE_PARTITION, r"Falling back to alternative boot path"),

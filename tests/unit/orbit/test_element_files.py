@@ -130,6 +130,18 @@ def test_elements_that_sgp4_would_compute_wrongly_are_refused_with_their_name(
         parse_elements(omm(**changes), where="x")
 
 
+def test_what_makers_add_is_read_in_every_form() -> None:
+    kvn = "\n".join(
+        ("CCSDS_OMM_VERS = 2.0", *(f"{k} = {v}" for k, v in OMM.items()), "USER_DEFINED_DECAY_DATE = 2026-08-20")
+    )
+    added = '<USER_DEFINED parameter="DECAY_DATE">2026-08-20</USER_DEFINED>'
+    xml = "<ndm><omm>" + "".join(f"<{k}>{v}</{k}>" for k, v in OMM.items()) + f"{added}</omm></ndm>"
+    for text in (kvn, xml):
+        with pytest.raises(ConfigurationError, match="decayed on 2026-08-20"):
+            parse_elements(text, where="x")
+        parse_elements(text.replace("2026-08-20", ""), where="x")  # as for what still flies
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

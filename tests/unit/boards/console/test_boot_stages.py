@@ -225,34 +225,42 @@ def test_consoles_of_others_show_every_way_a_boot_goes(name: str, expected: list
     assert shown((checkout.DATA / "cases" / name).read_bytes())[-len(expected) :] == expected
 
 
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("Press ESCAPE for boot options ", ["uefi-prompt"]),
-        ("Rebooting to new boot chain", ["boot-chain-reboot new"]),
-        ("Rebooting to restore boot chain", ["bad boot-chain-reboot restore"]),
-        ("L4TLauncher: Attempting GRUB Boot", ["launcher GRUB"]),
-        ("L4TLauncher: Attempting RCM Boot", ["launcher RCM"]),
-        ("Falling back to alternative boot path", ["bad alternative-partition"]),
-        ("ExtLinuxBoot: Unable to start image: Aborted", ["bad no-kernel"]),
-        ("ExtLinuxBoot: Unable to decrypt image: \\boot\\Image Not Found", ["bad no-decryption"]),
-        ("Failed to verify kernel image signature", ["bad bad-signature"]),
-        ("DTB signature missing with 4KB alignment", ["bad bad-signature"]),
-        ("ProcessExtLinuxConfig:sds Failed to Authenticate boot\\x (Security Violation)", ["bad bad-signature"]),
-        ("ProcessExtLinuxConfig:sds Failed to Authenticate boot\\x (Not Found)", []),  # it goes on without it
-        ("Header not seen at either offset 0 or offset 0x800", ["bad no-boot-image"]),
-        ("Failed to boot image: Unsupported", ["bad boot-failed"]),
-        ("Failed to boot kernel:1 partition", ["bad boot-failed"]),
-        ("Unable to boot, system will halt", ["bad uefi-halt"]),
-        ("L4TLauncher: Iso boot loop detected, halting", ["bad uefi-halt"]),
-        ("Synchronous Exception at 0x0000000FA1B2C3D4", ["bad exception"]),
-        ("PANIC at PC : 0x0000000050004c3c", ["bad firmware-panic"]),
-        ("Unhandled Exception in EL3.", ["bad firmware-panic"]),
-        ("E/TC:0 0 Panic at core/kernel/tee_misc.c:1 <f>", ["bad firmware-panic"]),
-        ("[   31.1] reboot: System halted", ["restart System halted"]),
-        ("You are in emergency mode. After logging in, type ...", ["bad emergency-shell"]),
-        ("(initramfs) ", ["bad emergency-shell"]),
-    ],
-)
+LINES = [
+    ("Press ESCAPE for boot options ", ["uefi-prompt"]),
+    ("Rebooting to new boot chain", ["boot-chain-reboot new"]),
+    ("Rebooting to restore boot chain", ["bad boot-chain-reboot restore"]),
+    ("L4TLauncher: Attempting GRUB Boot", ["launcher GRUB"]),
+    ("L4TLauncher: Attempting RCM Boot", ["launcher RCM"]),
+    ("Falling back to alternative boot path", ["bad alternative-partition"]),
+    ("ExtLinuxBoot: Unable to start image: Aborted", ["bad no-kernel"]),
+    ("ExtLinuxBoot: Unable to decrypt image: \\boot\\Image Not Found", ["bad no-decryption"]),
+    ("Failed to verify kernel image signature", ["bad bad-signature"]),
+    ("DTB signature missing with 4KB alignment", ["bad bad-signature"]),
+    ("ProcessExtLinuxConfig:sds Failed to Authenticate boot\\x (Security Violation)", ["bad bad-signature"]),
+    ("ProcessExtLinuxConfig:sds Failed to Authenticate boot\\x (Not Found)", []),  # it goes on without it
+    ("Header not seen at either offset 0 or offset 0x800", ["bad no-boot-image"]),
+    ("Failed to boot image: Unsupported", ["bad boot-failed"]),
+    ("Failed to boot kernel:1 partition", ["bad boot-failed"]),
+    ("Unable to boot, system will halt", ["bad uefi-halt"]),
+    ("L4TLauncher: Iso boot loop detected, halting", ["bad uefi-halt"]),
+    ("Synchronous Exception at 0x0000000FA1B2C3D4", ["bad exception"]),
+    ("PANIC at PC : 0x0000000050004c3c", ["bad firmware-panic"]),
+    ("Unhandled Exception in EL3.", ["bad firmware-panic"]),
+    ("E/TC:0 0 Panic at core/kernel/tee_misc.c:1 <f>", ["bad firmware-panic"]),
+    ("[   31.1] reboot: System halted", ["restart System halted"]),
+    ("You are in emergency mode. After logging in, type ...", ["bad emergency-shell"]),
+    ("(initramfs) ", ["bad emergency-shell"]),
+]
+
+
+@pytest.mark.parametrize(("line", "expected"), LINES)
 def test_what_firmware_and_an_os_in_need_print_is_a_stage(line: str, expected: list[str]) -> None:
     assert shown(line.encode() + b"\n") == expected
+
+
+def test_these_stages_do_not_depend_on_how_the_stream_was_cut() -> None:
+    text = "\r\n".join([line for line, _ in LINES] * 2).encode() + b"\r\n"
+    whole, random = bare(sightings(text)), Random(2)
+    for _ in range(50):
+        cuts = sorted(random.sample(range(1, len(text)), 40))
+        assert bare(sightings(*(text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)))) == whole
