@@ -108,6 +108,8 @@ def _commands(draft: Draft, text: str) -> tuple[int | None, list[_Command]]:
                 first_date = reference.seconds
         elif verb in "acd" and (command := _command(draft, line, verb, words, reference)):
             commands.append(command)
+        elif verb not in "acd?hv1sx^!ilbmre":
+            draft.warn(line, f"ionadmin knows no command {words[0][:20]!r}: this line is left out", kind="unknown")
     return first_date, commands
 
 

@@ -147,6 +147,12 @@ def test_what_changes_nothing_is_a_warning_and_so_is_the_same_line_again() -> No
     assert [(f.line, f.error) for f in lint(text)] == [(4, False), (6, False)]
 
 
+def test_a_line_that_ionadmin_does_not_know_is_a_warning() -> None:
+    assert [(f.line, f.error) for f in lint(RANGE + BOTH + "Contact +0 +9 1 2 5\na contacts +0 +9 1 2 5\n")] == [
+        (4, False)
+    ]
+
+
 def test_a_kind_of_warning_is_told_once_with_its_lines() -> None:
     far = "".join(f"a contact +{t} +{t + 50} 1 2 1000\na contact +{t} +{t + 50} 2 1 1000\n" for t in range(0, 900, 100))
     (finding,) = lint("a range +0 +1000 1 2 480\n" + far)
