@@ -129,7 +129,7 @@ def _command(draft: Draft, line: int, verb: str, words: Sequence[str], reference
         moments = [None if verb == "d" and word[0] == "*" else _moment(word, reference) for word in times]
         source, destination = (_number(word, "a node number", least=1) for word in rest[:2])
         value = _number(rest[2], _VALUE[kind], least=int(kind == "contact")) if verb != "d" else 0
-        if rest[3:] and not 0 <= float(rest[3]) <= 1:
+        if rest[3:] and not re.fullmatch(r"[01](\.0*)?|0?\.\d+", rest[3]):
             raise ValueError(f"the confidence {rest[3]} is not between 0.0 and 1.0")
     except ValueError as exc:
         draft.error(line, str(exc))
@@ -157,7 +157,10 @@ def _moment(word: str, reference: _Moment) -> _Moment:
     elif date := _DATE.fullmatch(word):
         year, month, day, *clock = map(int, date.groups())
         hours, minutes, seconds = clock
-        since = datetime(year, month, day, tzinfo=UTC) - _EPOCH
+        try:
+            since = datetime(year, month, day, tzinfo=UTC) - _EPOCH
+        except ValueError as exc:
+            raise ValueError(f"{word!r} is not a time: {exc}") from exc
         moment = _Moment(True, int(since.total_seconds()) + hours * 3600 + minutes * 60 + seconds)
     else:
         raise ValueError(f"{word!r} is not a time: +seconds (whole), or yyyy/mm/dd-hh:mm:ss")
@@ -219,23 +222,24 @@ class _Ledger:
             )
 
     def _add(self, leg: Leg, legs: list[Leg], what: str, *, touching: bool = False) -> bool:
-        for other in legs:
-            pair = f"the {what} of line {other.line} ({leg.source} to {leg.destination})"
-            if (leg.start_s, leg.end_s, leg.value) == (other.start_s, other.end_s, other.value):
-                self._draft.warn(leg.line, f"says {pair} again: ION ignores this line", kind="again")
-                return False
-            if leg.meets([other]):
-                self._draft.error(leg.line, f"overlaps {pair}: ION ignores this line")
-                return False
-            if touching and (leg.start_s == other.end_s or leg.end_s == other.start_s):
-                self._draft.error(
-                    leg.line,
-                    f"touches {pair}: ION takes that for an overlap and ignores this line; end the earlier one a "
-                    "second before the later one begins",
-                )
-                return False
-        legs.append(leg)
-        return True
+        """Add a leg unless it overlaps another one, or touches it; tell whether it was added."""
+        gap_s = int(touching)
+        other = next((o for o in legs if leg.start_s < o.end_s + gap_s and o.start_s < leg.end_s + gap_s), None)
+        if other is None:
+            legs.append(leg)
+            return True
+        pair = f"the {what} of line {other.line} ({leg.source} to {leg.destination})"
+        if (leg.start_s, leg.end_s, leg.value) == (other.start_s, other.end_s, other.value):
+            self._draft.warn(leg.line, f"says {pair} again: ION ignores this line", kind="again")
+        elif leg.meets([other]):
+            self._draft.error(leg.line, f"overlaps {pair}: ION ignores this line")
+        else:
+            self._draft.error(
+                leg.line,
+                f"touches {pair}: ION takes that for an overlap and ignores this line; end the earlier one a second "
+                "before the later one begins",
+            )
+        return False
 
     def _add_range(self, leg: Leg, legs: list[Leg]) -> None:
         """Add a range, and the same the other way round where that is not given.  It may replace an imputed one."""

@@ -133,6 +133,8 @@ def test_ranges_hold_both_ways_until_another_says_otherwise(tmp_path: Path) -> N
         (BOTH + "a contact +600 +700 1 2 5 1.5\n", 4, "confidence 1.5"),
         (BOTH + "a contact +600 +700 1 2 5 1.0 x\n", 4, "a contact takes start, stop"),
         (BOTH + "a contact 2039/01/01-00:00:00 +700 1 2 5\n", 4, "ends on 19 January 2038"),
+        (BOTH + "a contact +600 +700 1 2 5 #\n", 4, "confidence #"),
+        (BOTH + "a contact 2026/13/01-00:00:00 +700 1 2 5\n", 4, "'2026/13/01-00:00:00' is not a time"),
         (BOTH + "@ tomorrow\n", 4, "the reference time 'tomorrow' is not a time"),
         (BOTH + "c contact 0 1 2 5\n", 4, "scheduled contacts only"),
     ],
