@@ -9,6 +9,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Self
 
+from hil.text import clean
+
 
 class Blame(StrEnum):
     """Whose fault an error is."""
@@ -22,20 +24,21 @@ class Blame(StrEnum):
 class HilError(Exception):
     """Base of every error this project raises on purpose.
 
-    ``remedy`` is one sentence that tells the reader what to do next; it is printed under the message.
+    ``remedy`` is one sentence that tells the reader what to do next; it is printed under the message.  Both may quote
+    a board, so both are cleaned.
     """
 
     blame: Blame = Blame.HARNESS
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedy = remedy
+        self.message = clean(message)
+        self.remedy = clean(remedy)
+        super().__init__(self.message)
 
     def with_context(self, message: str) -> Self:
         """Return the same error, of the same type and with all that it carries, with another message."""
         other = type(self).__new__(type(self), message)  # its own __init__ may want more than a message
-        vars(other).update(vars(self) | {"message": message})
+        vars(other).update(vars(self) | {"message": clean(message)})
         return other
 
     def __str__(self) -> str:

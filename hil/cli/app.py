@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hil.cli.output import QUIET, VERBOSE, clean_lines
+from hil.cli.output import QUIET, VERBOSE
 from hil.errors import Blame, ConfigurationError, HarnessError, HilError
+from hil.text import clean
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -188,9 +189,9 @@ def _report(exc: Exception, *, as_json: bool) -> int:
 def show_error(exc: HilError) -> None:
     """Print on stderr whose fault it is, what happened, and what to do."""
     click.secho(f"hil: error ({exc.blame.value}): ", fg="red", bold=True, nl=False, err=True)
-    click.echo(clean_lines(exc.message), err=True)
+    click.echo(clean(exc.message), err=True)
     if exc.remedy:
-        click.echo(f"  remedy: {clean_lines(exc.remedy)}", err=True)
+        click.echo(f"  remedy: {clean(exc.remedy)}", err=True)
 
 
 class Terminated(BaseException):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from hil.errors import ConfigurationError
+from hil.text import clean
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -113,13 +114,7 @@ def note(text: str, ctx: click.Context | None = None) -> None:
     """Print a remark on stderr; nothing with ``hil -q``."""
     ctx = ctx or click.get_current_context(silent=True)
     if not (ctx and ctx.meta.get(QUIET)):
-        click.echo(f"note: {clean_lines(text)}", err=True)
-
-
-def clean_lines(text: str) -> str:
-    """Return ``text`` without control characters (a board may have sent them), except the ends of lines."""
-    lines = text.split("\n")
-    return "\n".join("".join(c if c.isprintable() else " " for c in line) for line in lines)
+        click.echo(f"note: {clean(text)}", err=True)
 
 
 def print_json(value: Any) -> None:
@@ -158,7 +153,7 @@ def print_table(
     A cell is never cut.  On a terminal that is too narrow the ``optional`` columns go, the first one first.
     """
     titles = list(columns)
-    cells = [[clean_lines(str(cell)).replace("\n", " ") for cell in row] for row in rows]
+    cells = [[clean(str(cell)).replace("\n", " ") for cell in row] for row in rows]
     if not cells:
         click.echo(empty)
         return

@@ -14,21 +14,13 @@ from pathlib import Path
 from typing import TextIO
 
 from hil.errors import ConfigurationError
+from hil.text import one_line
 
 ROOT = "hil"
 LINE_CHARACTERS = 2000
 """Longest text of one record; the rest is replaced by its length."""
 FILE_BYTES = 20 * 2**20
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-
-
-def printable(text: str, limit: int = LINE_CHARACTERS) -> str:
-    """Return ``text`` on one line, without control characters, cut after ``limit`` characters."""
-    cut = len(text) - limit
-    shown = text[:limit] if cut > 0 else text
-    if not shown.isprintable():
-        shown = "".join(c if c.isprintable() else " " if c in "\r\n\t" else "\ufffd" for c in shown)
-    return f"{shown} ... ({cut} more characters)" if cut > 0 else shown
 
 
 class LineFormatter(logging.Formatter):
@@ -41,7 +33,7 @@ class LineFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = printable(record.message)
+        record.message = one_line(record.message, LINE_CHARACTERS)
         return super().formatMessage(record)
 
 

@@ -6,11 +6,6 @@ import re
 from pathlib import Path
 
 
-def plain(text: str, limit: int = 160) -> str:
-    """Return what a device says of itself, fit for a terminal and for a comment: one line, no control characters."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:limit]
-
-
 def text_of(path: Path) -> str:
     try:
         return path.read_text("utf-8", "replace").strip()

@@ -8,8 +8,8 @@ from concurrent import futures
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
-from hil.core.log import printable
 from hil.errors import HilError
+from hil.text import one_line
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class BackgroundPoll(Generic[T]):
             future.set_exception(exc)
 
 
-def one_line(error: Exception) -> str:
+def error_line(error: Exception) -> str:
     """Return an error as one line of a page; a HilError without its class, because its message says enough."""
     text = error.message if isinstance(error, HilError) else f"{type(error).__name__}: {error}"
-    return printable(" ".join(text.split()), 300)
+    return one_line(text, 300)

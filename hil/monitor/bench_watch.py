@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hil.bench.state import lease_keys, read_step
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.links.link_box import DIRECTIONS, Direction, DirectionStatus
-from hil.monitor.background import BackgroundPoll, one_line
+from hil.monitor.background import BackgroundPoll, error_line
 from hil.monitor.board_watch import BoardWatch
 from hil.monitor.health import DirectionHealth, Health, LeaseHealth, LinkHealth
 from hil.monitor.link_delays import LinkDelays
@@ -72,7 +72,7 @@ class Monitor(AbstractContextManager["Monitor"]):
             try:
                 result = poll.wait(left_s())
             except Exception as exc:  # shown as a problem of the bench, for any reason
-                problems.append(f"{what}: {one_line(exc)}")
+                problems.append(f"{what}: {error_line(exc)}")
                 return ()
             if result is None:
                 problems.append(f"{what}: no answer within {self._deadline_s:g} s")

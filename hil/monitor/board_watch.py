@@ -12,7 +12,7 @@ from hil.boards.protocol import Board, BootState, PowerState, Shell
 from hil.core import netns
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import HilError
-from hil.monitor.background import BackgroundPoll, one_line
+from hil.monitor.background import BackgroundPoll, error_line
 from hil.monitor.health import BoardHealth, Node, Sensors, SlotHealth
 from hil.onboard.node.contract import PORT, Health
 
@@ -48,7 +48,7 @@ class BoardQuestions:
         try:
             return question()
         except Exception as exc:  # a driver's bug must not hide the other boards
-            reason = one_line(exc)
+            reason = error_line(exc)
             if not (optional or any(problem.endswith(reason) for problem in self.health.problems)):
                 self.note(problems=(*self.health.problems, f"{part}: {reason}"))
             return None
@@ -230,7 +230,7 @@ def _connect(board: Board) -> Peer:
     def dial(host: str, port: int, timeout_s: float) -> socket.socket:
         return netns.connect(namespace, (host, port), timeout_s=timeout_s)
 
-    return Peer(f"{address}:{PORT}", timeout_s=NODE_ANSWER_S, connector=dial)
+    return Peer(f"{address}:{PORT}", timeout_s=NODE_ANSWER_S, whole_s=2 * NODE_ANSWER_S, connector=dial)
 
 
 def _version(shell: Shell) -> str:

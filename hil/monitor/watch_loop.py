@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from hil.bench.state import is_up, read_state
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import HilError
-from hil.monitor.background import one_line
+from hil.monitor.background import error_line
 from hil.monitor.bench_watch import DEADLINE_S, Monitor
 
 if TYPE_CHECKING:
@@ -105,9 +105,9 @@ class Sampler(AbstractContextManager["Sampler[T]"], Generic[T]):
             try:
                 value = self._poll()
             except HilError as exc:
-                error = one_line(exc)
+                error = error_line(exc)
             except Exception as exc:  # goes on: the next poll may succeed, and the page shows the error
-                error = f"harness: {one_line(exc)}"
+                error = f"harness: {error_line(exc)}"
             number += 1
             self.latest = Sample(number, self._clock.monotonic(), value, error)
             self._stop.wait(max(0.0, self.every_s - (self._clock.monotonic() - begun_s)))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from hil.boards.protocol import Via
 from hil.core.wait import SYSTEM_CLOCK, Clock, poll_until, wait_until
@@ -18,6 +17,24 @@ from hil.workload.compare import compare, read_mask
 
 START_S = 10.0
 """The gateway must claim an epoch, and so take a job, within this time."""
+MASK_S = 60.0
+"""For the mask to come down, about 1 MB."""
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """The document of ``GET /jobs/<id>``, as far as the harness reads it."""
+
+    id: str
+    scene: str
+    epoch: int
+    state: str
+    """``running``, ``done``, ``failed``, or ``cut off`` when the board restarted."""
+    error: str = ""
+    tiles: int = 0
+    retried: int = 0
+    seconds: float = 0.0
+    boards: dict[str, BoardWork] = field(default_factory=dict)
 
 
 def run_inference(
@@ -37,11 +54,11 @@ def run_inference(
     with NodeClient(fleet, fleet.gateway, Via.FLIGHT, timeout_s=10.0) as client:
         job = start_job(client, payload.scene.sha256, clock)
 
-        def finished() -> dict[str, Any] | None:
-            document = client.call("GET", f"/jobs/{job}")
-            return document if document["state"] != "running" else None
+        def finished() -> JobStatus | None:
+            status = client.ask(JobStatus, "GET", f"/jobs/{job}")
+            return status if status.state != "running" else None
 
-        document = wait_until(
+        status = wait_until(
             finished,
             what=f"job {job} on {fleet.gateway} to end",
             deadline_s=deadline_s,
@@ -50,14 +67,14 @@ def run_inference(
             remedy="are all boards up, and do they claim? see `hil board list`",
             clock=clock,
         )
-        if document["state"] != "done":
-            raise DeviceError(f"{fleet.gateway}: job {job} {document['state']}: {document['error']}")
-        status, content = client.raw("GET", f"/jobs/{job}/mask")
-        if status != 200:
-            raise DeviceError(f"{fleet.gateway}: the mask of job {job} cannot be fetched (HTTP {status})")
+        if status.state != "done":
+            raise DeviceError(f"{fleet.gateway}: job {job} {status.state}: {status.error}")
+        code, content = client.raw("GET", f"/jobs/{job}/mask", timeout_s=MASK_S)
+        if code != 200:
+            raise DeviceError(f"{fleet.gateway}: the mask of job {job} cannot be fetched (HTTP {code})")
     if keep is not None:
         keep.write_bytes(content)
-    result = _event(job, document, content, payload)
+    result = _event(job, status, content, payload)
     (sink or NullSink()).emit(result)
     return result
 
@@ -71,10 +88,10 @@ def start_job(client: NodeClient, scene: str, clock: Clock) -> str:
     last: NodeRefused | None = None
     for _ in poll_until(START_S, every_s=0.1, clock=clock):
         try:
-            return str(client.call("POST", "/jobs", {"scene": scene})["id"])
+            return client.ask(JobStatus, "POST", "/jobs", {"scene": scene}).id
         except NodeRefused as exc:
             running = exc.facts.get("job")
-            if running is not None and client.call("GET", f"/jobs/{running}").get("scene") == scene:
+            if running is not None and client.ask(JobStatus, "GET", f"/jobs/{running}").scene == scene:
                 return str(running)
             if running is not None or exc.status != 409:
                 raise
@@ -84,7 +101,7 @@ def start_job(client: NodeClient, scene: str, clock: Clock) -> str:
     raise DeviceError(f"{client.board} did not take the job within {START_S:g} s: {last}") from last
 
 
-def _event(job: str, document: dict[str, Any], content: bytes, payload: PayloadArtefacts) -> InferenceFinished:
+def _event(job: str, status: JobStatus, content: bytes, payload: PayloadArtefacts) -> InferenceFinished:
     from hil.onboard.node.errors import ApiError
     from hil.onboard.node.infer import from_npy
 
@@ -94,19 +111,14 @@ def _event(job: str, document: dict[str, Any], content: bytes, payload: PayloadA
         raise DeviceError(f"job {job}: the mask is {exc.message}") from exc
     found = compare(mask, read_mask(payload.golden))
     committed = compare(mask, read_mask(payload.committed)) if payload.committed.exists() else None
-    seconds, tiles = float(document["seconds"]), int(document["tiles"])
-    known = [field.name for field in fields(BoardWork)]
     return InferenceFinished(
         job=job,
-        epoch=int(document["epoch"]),
-        seconds=round(seconds, 3),
-        tiles=tiles,
-        retried_tiles=int(document["retried"]),
-        tiles_per_s=round(tiles / seconds, 3) if seconds else 0.0,
-        per_board={
-            name: BoardWork(**{key: work[key] for key in known if key in work})
-            for name, work in document["boards"].items()
-        },
+        epoch=status.epoch,
+        seconds=round(status.seconds, 3),
+        tiles=status.tiles,
+        retried_tiles=status.retried,
+        tiles_per_s=round(status.tiles / status.seconds, 3) if status.seconds else 0.0,
+        per_board=status.boards,
         mismatched_pixels=found.mismatched_pixels,
         pixels=found.pixels,
         iou=round(found.iou, 6),

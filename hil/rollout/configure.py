@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from hil.errors import DeviceError
+from hil.onboard.node.contract import Proposal
 from hil.rollout.fleet import ClusterConfig
 from hil.rollout.node_client import NodeRefused, NodeSilent
 from hil.rollout.serving import serving_together
@@ -54,12 +55,12 @@ def _prepare(context: Context, config: ClusterConfig, fresh: bool) -> tuple[int,
     with context.client(context.fleet.gateway, timeout_s=10.0) as client:
         for _ in context.polling(limit):
             try:
-                answer = client.call("POST", "/cluster/propose", body)
+                answer = client.ask(Proposal, "POST", "/cluster/propose", body)
                 body["fresh"] = False  # asking again must not make another epoch
-                if not answer["missing"]:
-                    return int(answer["epoch"]), bool(answer["committed"])
-                reasons = "; ".join(f"{board}: {why}" for board, why in answer["missing"].items())
-                last = DeviceError(f"epoch {answer['epoch']} is not prepared on all boards: {reasons}")
+                if not answer.missing:
+                    return answer.epoch, answer.committed
+                reasons = "; ".join(f"{board}: {why}" for board, why in answer.missing.items())
+                last = DeviceError(f"epoch {answer.epoch} is not prepared on all boards: {reasons}")
             except NodeSilent as exc:
                 last = exc
     raise context.silence(context.fleet.gateway, f"prepare all members within {limit:g} s", last) from last

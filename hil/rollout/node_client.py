@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from hil.boards.protocol import Via
 from hil.errors import BenchError, DeviceError
 from hil.onboard.node.client import Peer
-from hil.onboard.node.contract import ContractError, Health
+from hil.onboard.node.contract import ArtefactStatus, ContractError, Health, read
+from hil.onboard.node.errors import ApiError
 from hil.rollout.fleet import Fleet
 
 _log = logging.getLogger(__name__)
 
 CONNECT_S = 0.5
 
+T = TypeVar("T")
+
 
 class NodeRefused(DeviceError):
-    """The node answered, with an error. ``facts`` are the other fields of its answer."""
+    """The node answered, with an error, or with what does not fit the contract (status 502).
+
+    ``facts`` are the other fields of its answer.
+    """
 
     def __init__(self, board: str, status: int, reason: str, facts: dict[str, Any]) -> None:
         super().__init__(f"{board}: {reason} (HTTP {status})")
@@ -42,7 +49,8 @@ class NodeClient:
         self.board = board
         namespace, self.ip = fleet.member(board).address(via)
         self._dial = partial(fleet.dial, namespace, (self.ip, fleet.port), timeout_s=connect_s)
-        self._peer = Peer(f"{self.ip}:{fleet.port}", timeout_s=timeout_s, connector=lambda *_: self.dial())
+        address = f"{self.ip}:{fleet.port}"
+        self._peer = Peer(address, timeout_s=timeout_s, whole_s=timeout_s, connector=lambda *_: self.dial())
 
     def __enter__(self) -> NodeClient:
         return self
@@ -61,41 +69,49 @@ class NodeClient:
             raise NodeSilent(f"{self.board}: no connection to its node service at {self.ip}: {exc}") from exc
 
     def raw(self, method: str, path: str, body: bytes = b"", *, timeout_s: float | None = None) -> tuple[int, bytes]:
-        """Return status and body of one exchange. NodeSilent when there is no answer within ``timeout_s``."""
-        try:
+        """Return status and body of one exchange, which ends within ``timeout_s``.
+
+        NodeSilent when there is no answer or no end of it, NodeRefused when it is too long.
+        """
+        with self._talking(method, path):
             status, content = self._peer.request(method, path, body, timeout_s=timeout_s)
-        except OSError as exc:
-            _log.debug("board %s: %s %s: %r", self.board, method, path, exc)
-            raise NodeSilent(f"{self.board}: {method} {path}: no answer: {exc!r}") from exc
-        _log.debug("board %s: %s %s: HTTP %d, %d bytes", self.board, method, path, status, len(content))
-        return status, content
+            _log.debug("board %s: %s %s: HTTP %d, %d bytes", self.board, method, path, status, len(content))
+            return status, content
 
     def call(self, method: str, path: str, document: Any = None, *, timeout_s: float | None = None) -> dict[str, Any]:
         """Return a JSON exchange. NodeRefused carries the node's own sentence; NodeSilent as in :meth:`raw`."""
-        body = b"" if document is None else json.dumps(document).encode()
-        status, content = self.raw(method, path, body, timeout_s=timeout_s)
+        with self._talking(method, path):
+            return self._peer.json(method, path, document, timeout_s=timeout_s)
+
+    def ask(self, kind: type[T], method: str, path: str, document: Any = None, *, timeout_s: float | None = None) -> T:
+        """Return the answer as the dataclass ``kind``.  NodeRefused, with its words, when it does not fit."""
+        with self._talking(method, path):
+            return read(kind, self._peer.json(method, path, document, timeout_s=timeout_s), "the answer")
+
+    @contextmanager
+    def _talking(self, method: str, path: str) -> Iterator[None]:
+        """Turn what went wrong in an exchange into NodeSilent or NodeRefused."""
         try:
-            answer = json.loads(content)
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise NodeRefused(self.board, status, f"{method} {path}: the answer is not a JSON object", {})
-        if status // 100 != 2:
-            raise NodeRefused(self.board, status, str(answer.pop("error", "refused")), answer)
-        return answer
+            yield
+        except ContractError as exc:
+            raise NodeRefused(self.board, 502, f"{method} {path}: {exc}", {}) from exc
+        except ApiError as exc:
+            raise NodeRefused(self.board, exc.status, exc.message, exc.facts) from exc
+        except OSError as exc:
+            _log.debug("board %s: %s %s: %r", self.board, method, path, exc)
+            raise NodeSilent(f"{self.board}: {method} {path}: no answer: {exc!r}") from exc
 
     def health(self, *, timeout_s: float | None = None) -> Health:
-        """Ask ``GET /health``. Raises NodeRefused also when the answer does not fit the contract."""
-        answer = self.call("GET", "/health", timeout_s=timeout_s)
-        try:
-            return Health.from_json(answer)
-        except ContractError as exc:
-            raise NodeRefused(self.board, 200, f"GET /health: {exc}", {}) from exc
+        """Ask ``GET /health``.  NodeRefused also when the answer is another board's."""
+        health = self.ask(Health, "GET", "/health", timeout_s=timeout_s)
+        if health.board != self.board:
+            raise NodeRefused(self.board, 502, f"GET /health: it answers as board {health.board!r}", {})
+        return health
 
-    def artefact(self, artefact_id: str) -> dict[str, Any] | None:
+    def artefact(self, artefact_id: str) -> ArtefactStatus | None:
         """``GET /artefacts/<id>``; None when the board has never heard of it."""
         try:
-            return self.call("GET", f"/artefacts/{artefact_id}")
+            return self.ask(ArtefactStatus, "GET", f"/artefacts/{artefact_id}")
         except NodeRefused as exc:
             if exc.status == 404:
                 return None

@@ -92,7 +92,7 @@ class Rollout:
             if client is None:
                 client = self._watching[board] = self._context.client(board, Via.MANAGEMENT)
             status = client.artefact(wanted)
-        return 0 if status is None else int(status["have_bytes"])
+        return 0 if status is None else status.have_bytes
 
     def install(self, boards: Iterable[str] | None = None) -> dict[str, OsStatus]:
         """Hash and signature checked, then the slot that is not running is written; all boards in parallel.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from hil.errors import DeviceError
 from hil.images.artefact import Artefact
+from hil.onboard.node.contract import ArtefactStatus
 from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
 from hil.rollout.restart_barrier import HeldBack
 from hil.rollout.steps import Context
@@ -81,7 +81,7 @@ def to_board(context: Context, artefact: Artefact, board: str, source: str, give
 
 def _pull(
     context: Context, artefact: Artefact, board: str, source: str, given_up: threading.Event
-) -> tuple[dict[str, Any], bool]:
+) -> tuple[ArtefactStatus, bool]:
     """Return the board's status of the artefact once it is complete, and whether it was not so from the start."""
     start = context.clock.monotonic()
     last: Exception | None = None
@@ -91,20 +91,20 @@ def _pull(
         while context.clock.monotonic() - start < context.policy.transfer_deadline_s:
             try:
                 status = client.artefact(artefact.sha256)
-                if status is not None and status["complete"]:
-                    if status["error"]:
-                        raise DeviceError(f"{board} refused {artefact.name}: {status['error']}")
+                if status is not None and status.complete:
+                    if status.error:
+                        raise DeviceError(f"{board} refused {artefact.name}: {status.error}")
                     return status, moved
                 moved = True
-                near_end = status is not None and status["have_bytes"] >= NEAR_END * artefact.size_bytes
+                near_end = status is not None and status.have_bytes >= NEAR_END * artefact.size_bytes
                 pause_s = context.policy.poll_s * (1 if near_end else 4)
-                pulling = status.get("pulling") if status is not None else None
+                pulling = status.pulling if status is not None else None
                 address = context.fleet.node_address(source)
-                if pulling is None or (not ordered and pulling["from"] != [address]):
+                if pulling is None or (not ordered and pulling.sources != (address,)):
                     client.call("POST", f"/artefacts/{artefact.sha256}/pull", {"from": [address]})
                     ordered = True
-                elif pulling["last_error"]:
-                    last = DeviceError(f"its puller says: {pulling['last_error']}")
+                elif pulling.last_error:
+                    last = DeviceError(f"its puller says: {pulling.last_error}")
             except NodeRefused as exc:
                 if exc.status in REFUSED:
                     raise
@@ -153,17 +153,17 @@ def everywhere(
     return list(context.each(plan, one).values())
 
 
-def _transfer(status: dict[str, Any] | None, board: str, source: str, seconds: float, *, moved: bool) -> Transfer:
-    received = {str(k): int(v) for k, v in (status or {}).get("received", {}).items()}
-    connections = sum((status or {}).get("connections", {}).values())
+def _transfer(status: ArtefactStatus | None, board: str, source: str, seconds: float, *, moved: bool) -> Transfer:
+    received = status.received if status is not None else {}
+    connections = sum(status.connections.values()) if status is not None else 0
     return Transfer(board, source, round(seconds, 3), sum(received.values()), connections, received, moved)
 
 
 def path_on_board(client: NodeClient, artefact: Artefact) -> str:
     """Return where a board keeps an artefact that it has completely; DeviceError when it does not have it."""
     status = client.artefact(artefact.sha256)
-    if status is None or not status.get("installed"):
+    if status is None or not status.installed:
         raise DeviceError(
             f"{client.board} does not have {artefact.name} completely", remedy="distribute it before it is installed"
         )
-    return str(status["path"])
+    return status.path

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import fcntl
 import http.client
-import json
 import os
 import select
 import socket
 import struct
 import termios
+import time
 from dataclasses import dataclass
 from typing import Any
 
 from hil.core.wait import Clock
 from hil.errors import BenchError, DeviceError
 from hil.images.artefact import Artefact
+from hil.onboard.node.client import read_answer, refusal
+from hil.onboard.node.contract import ArtefactStatus, ContractError, json_object
 from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
 
 STALL_S = 0.7
@@ -23,6 +25,8 @@ STALL_S = 0.7
 RETRY_S = 0.1
 FINISH_S = 60.0
 """How long the board may take for its last sync and checks."""
+ANSWER_S = 5.0
+"""From the first byte of its answer to the last."""
 SEND_BYTES = 1 << 20
 UNSENT_BYTES = 256 << 10
 TRANSIENT = frozenset({409, 500, 503})
@@ -50,13 +54,13 @@ def upload(
     while clock.monotonic() - start < deadline_s:
         try:
             status = client.artefact(artefact.sha256)
-            if status is None or "path" not in status:
-                status = client.call("PUT", f"/artefacts/{artefact.sha256}/manifest", manifest)
-            if status["complete"]:
-                if status["error"]:
-                    raise DeviceError(f"{client.board} refused {artefact.name}: {status['error']}")
+            if status is None or not status.path:
+                status = client.ask(ArtefactStatus, "PUT", f"/artefacts/{artefact.sha256}/manifest", manifest)
+            if status.complete:
+                if status.error:
+                    raise DeviceError(f"{client.board} refused {artefact.name}: {status.error}")
                 return Uploaded(clock.monotonic() - start, len(offsets), tuple(offsets[1:]))
-            offsets.append(int(status["have_bytes"]))
+            offsets.append(status.have_bytes)
             with client.dial() as sock:
                 _send(sock, client, artefact, offsets[-1])
         except NodeRefused as exc:
@@ -91,19 +95,16 @@ def _send(sock: socket.socket, client: NodeClient, artefact: Artefact, offset: i
             except BlockingIOError:
                 continue
     watch.wait(select.POLLIN, patience_s=FINISH_S)
-    sock.settimeout(5.0)
-    response = http.client.HTTPResponse(sock, method="PATCH")
     try:
-        response.begin()
-        content = response.read()
+        response, content = read_answer(sock, "PATCH", silence_s=ANSWER_S, end=time.monotonic() + ANSWER_S)
+        answer = json_object(content)
     except http.client.HTTPException as exc:
         raise ConnectionError(f"{client.board}: {exc!r}") from exc
+    except ContractError as exc:
+        raise NodeRefused(client.board, 502, str(exc), {}) from exc
     if response.status != 200:
-        try:
-            answer = json.loads(content)
-        except ValueError:
-            answer = {}
-        raise NodeRefused(client.board, response.status, str(answer.pop("error", "refused")), answer)
+        refused = refusal(response.status, answer)
+        raise NodeRefused(client.board, refused.status, refused.message, refused.facts)
 
 
 class _Progress:

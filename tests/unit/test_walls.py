@@ -13,7 +13,7 @@ from tests.kits import checkout
 
 PACKAGE = Path(hil.__file__).parent
 FLOORS = (
-    *("errors", "core", "lab", "leases", "orbit", "evidence"),
+    *("text", "errors", "core", "lab", "leases", "orbit", "evidence"),
     *("onboard", "images", "boards", "links", "workload"),
     *("host", "bench", "rollout", "faults", "report", "campaign"),
     *("monitor", "cli", "testing"),

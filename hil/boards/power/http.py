@@ -6,12 +6,10 @@ import base64
 import hashlib
 import json
 import logging
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.client import HTTPException, HTTPResponse, RemoteDisconnected
-from io import BufferedReader, RawIOBase
 from typing import Any, Literal, Self
 from urllib.parse import quote, quote_plus, urlencode
 from urllib.request import (
@@ -27,6 +25,7 @@ from hil.boards.power.switch import NoAnswerError
 from hil.core import netns
 from hil.errors import BenchError
 from hil.lab.power import StripSpec, split_address
+from hil.onboard.node.client import read_answer
 
 _log = logging.getLogger(__name__)
 
@@ -110,9 +109,7 @@ class HttpStrip:
             lines.append(f"Authorization: {authorization}")
         try:
             sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("ascii"))
-            response = HTTPResponse(_Deadlined(sock, end), method="GET")  # type: ignore[arg-type]  # needs makefile only
-            response.begin()
-            return response, response.read(MAX_ANSWER + 1)
+            return read_answer(sock, "GET", silence_s=self.timeout_s, end=end, limit=MAX_ANSWER)
         except TimeoutError as exc:
             raise NoAnswerError(
                 f"{self.name}: took the request and did not answer within {self.timeout_s:g} s",
@@ -187,28 +184,6 @@ class HttpOutlet:
     @property
     def name(self) -> str:
         return f"{self._strip.name}, {self.word} {self._number}"
-
-
-class _Deadlined(RawIOBase):
-    """A socket whose every read ends at one moment: what drips in cannot outlast it."""
-
-    def __init__(self, sock: socket.socket, end: float) -> None:
-        super().__init__()
-        self._sock = sock
-        self._end = end
-
-    def makefile(self, _mode: str) -> BufferedReader:
-        return BufferedReader(self)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        left = self._end - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self._sock.settimeout(left)
-        return self._sock.recv_into(buffer)
 
 
 class _Digest(AbstractDigestAuthHandler):

@@ -11,9 +11,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hil.cli.output import clean_lines, delay, rate
+from hil.cli.output import delay, rate
 from hil.leases.rules import span
 from hil.monitor.health import BoardHealth, Health, LeaseHealth, LinkHealth
+from hil.text import clean
 
 T = TypeVar("T")
 
@@ -171,7 +172,7 @@ def _slot(board: BoardHealth) -> Text:
 
 def _note(board: BoardHealth) -> str:
     problems = board.node.problems if board.node else ()
-    return clean_lines("; ".join((*problems, *board.problems)))
+    return clean("; ".join((*problems, *board.problems)))
 
 
 def _link_columns(health: Health, before: Health | None) -> list[Column[LinkHealth]]:

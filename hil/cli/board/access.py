@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hil.cli.completion import board_names
-from hil.cli.output import JSON_OPTION, clean_lines, duration_option, print_json
+from hil.cli.output import JSON_OPTION, duration_option, print_json
 from hil.cli.select_bench import BENCH, attach, board_argument, board_of, on_bench, on_board
 from hil.errors import ConfigurationError, HilError
+from hil.text import clean
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
@@ -129,7 +130,7 @@ def _run_on(one: Board, command: tuple[str, ...], via: Via, timeout_s: float) ->
 def _print_run(row: dict[str, Any]) -> None:
     for stream, is_error in (("stdout", False), ("stderr", True)):
         for line in row[stream].splitlines():
-            click.echo(f"{row['board']}: {clean_lines(line)}", err=is_error)
+            click.echo(f"{row['board']}: {clean(line)}", err=is_error)
     if row["problem"]:
         click.echo(f"{row['board']}: could not run it: {row['problem']}", err=True)
     elif row["exit_code"]:

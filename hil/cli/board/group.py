@@ -13,9 +13,10 @@ from hil.cli.board.flash import flash, recovery
 from hil.cli.board.power import mode, power, reset
 from hil.cli.board.qualify import qualify
 from hil.cli.board.watch import watch
-from hil.cli.output import JSON_OPTION, clean_lines, note, print_json, print_rows, print_table
+from hil.cli.output import JSON_OPTION, note, print_json, print_rows, print_table
 from hil.cli.select_bench import board_argument, board_of, on_bench, on_board
 from hil.errors import HilError
+from hil.text import clean
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
@@ -150,7 +151,7 @@ def _print_board(document: dict[str, Any]) -> None:
     }
     width = max(map(len, lines))
     for title, text in lines.items():
-        click.echo(clean_lines(f"{title:<{width}}  {text or '-'}"))
+        click.echo(clean(f"{title:<{width}}  {text or '-'}"))
     if document["slots"]:
         click.echo()
         _print_slots(document["slots"])

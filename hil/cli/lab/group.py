@@ -189,7 +189,7 @@ def discover(output: Path | None, force: bool, network: str | None, hubs: bool, 
 
 def _print_found(findings: Found) -> None:
     from hil.boards.jetson.flash.recovery import meaning
-    from hil.core.sysfs import plain
+    from hil.text import one_line
 
     tables: list[tuple[list[str], list[tuple[object, ...]]]] = [
         (
@@ -198,7 +198,7 @@ def _print_found(findings: Found) -> None:
         ),
         (
             ["NVIDIA on USB port", "USB id", "serial number", "what"],
-            [(d.port, d.usb_id, plain(d.serial) or "-", meaning(d.usb_id)) for d in findings.usb],
+            [(d.port, d.usb_id, one_line(d.serial) or "-", meaning(d.usb_id)) for d in findings.usb],
         ),
         (
             ["neighbour", "MAC", "interface", "name", "why"],

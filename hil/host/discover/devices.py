@@ -12,9 +12,10 @@ from pathlib import Path
 
 from hil.boards.jetson.flash.recovery import DEBUG_CONTROLLER, L4T_GADGET, NVIDIA, UsbDevice, devices
 from hil.core.command import Runner, run
-from hil.core.sysfs import names_in, plain, text_of, usb_place
+from hil.core.sysfs import names_in, text_of, usb_place
 from hil.errors import BenchError
 from hil.host.discover.neighbours import Neighbour, find_neighbours
+from hil.text import one_line
 
 ADAPTERS: Mapping[str, str] = {
     DEBUG_CONTROLLER: "debug controller of an AGX carrier",
@@ -155,8 +156,8 @@ def _serial(root: Path, usb: Mapping[str, UsbDevice]) -> tuple[SerialAdapter, ..
                 usb_id=device.usb_id if device else "",
                 usb_port=port,
                 interface=interface,
-                product=plain(device.product) if device else "",
-                serial=plain(device.serial) if device else "",
+                product=one_line(device.product) if device else "",
+                serial=one_line(device.serial) if device else "",
                 console=device is None or device.usb_id != L4T_GADGET,
             )
         )
@@ -194,7 +195,7 @@ def _gpio(root: Path) -> tuple[GpioChip, ...]:
             # The numbers are told by the older interface, where the kernel still has it.
             (old, *_) = [*sorted((places / name).glob("gpio/gpiochip*")), places / name / "none"]
             lines = text_of(old / "ngpio")
-            found.append(GpioChip(name, plain(text_of(old / "label")), int(lines) if lines.isdigit() else None))
+            found.append(GpioChip(name, one_line(text_of(old / "label")), int(lines) if lines.isdigit() else None))
     return tuple(found)
 
 
@@ -204,11 +205,11 @@ def _hubs(runner: Runner) -> tuple[Hub, ...]:
     if done.returncode == 127:
         raise BenchError("uhubctl is not installed", remedy="install it: apt-get install uhubctl")
     if not done.ok and "No compatible devices" not in done.stdout + done.stderr:
-        raise BenchError(f"uhubctl failed: {plain(done.tail(2))}", remedy="run it as root, by hand")
+        raise BenchError(f"uhubctl failed: {one_line(done.tail(2))}", remedy="run it as root, by hand")
     found: list[Hub] = []
     for line in done.stdout.splitlines():
         if hub := _HUB.match(line):
-            found.append(Hub(hub[1], plain(hub[2] or ""), ()))
+            found.append(Hub(hub[1], one_line(hub[2] or ""), ()))
         elif found and (port := _HUB_PORT.match(line)):
             found[-1] = replace(found[-1], ports=(*found[-1].ports, int(port[1])))
     return tuple(found)

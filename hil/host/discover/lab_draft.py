@@ -15,10 +15,10 @@ from typing import TypeVar
 
 from hil.boards.jetson.flash.recovery import RCM_IDS, UsbDevice
 from hil.boards.jetson.modules import SKUS
-from hil.core.sysfs import plain
 from hil.host.discover.devices import Found, SerialAdapter
 from hil.host.discover.neighbours import Neighbour
 from hil.lab.model import MAX_BOARDS_PER_SPACECRAFT
+from hil.text import one_line
 
 T = TypeVar("T")
 
@@ -79,6 +79,6 @@ def lab_file(found: Found) -> str:
             neighbours=list(pairwise(names)),
             modules=SKUS,
             json=json.dumps,
-            plain=plain,
+            plain=one_line,
         )
     )

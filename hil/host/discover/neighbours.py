@@ -15,8 +15,9 @@ from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 
 from hil.boards.jetson.flash.recovery import FLASH_GADGET, L4T_GADGET, UsbDevice
-from hil.core.sysfs import names_in, plain, text_of, usb_place
+from hil.core.sysfs import names_in, text_of, usb_place
 from hil.errors import ConfigurationError
+from hil.text import one_line
 
 NVIDIA_MACS = ("48:b0:2d", "3c:6d:66", "00:04:4b")
 """Prefixes that NVIDIA gives to the network ports of its modules (IEEE's list of assignments)."""
@@ -49,7 +50,7 @@ def find_neighbours(root: Path, network: str | None, usb: list[UsbDevice]) -> tu
     names: dict[str, str] = {}
     routes = _on_link(root, network) if network else []
     for address, mac, name in _leases(root):
-        names[address] = plain(name)
+        names[address] = one_line(name)
         if network is None or any(_int(address) & mask == net for net, mask in routes):
             seen.setdefault(address, (mac, ""))
     found = []

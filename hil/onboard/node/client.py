@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
+from hil.onboard.node.contract import ContractError, json_object
 from hil.onboard.node.errors import ApiError
 
 TCP_USER_TIMEOUT_MS = 1500
 CONNECT_S = 1.0
+LONGEST_ANSWER = 8 << 20
+"""Bytes; the longest honest answer is the mask of a job, about 1 MB."""
+LONGEST_REASON = 1000
+"""Characters of a refusal that are kept."""
+PATIENCE = 20
+"""A whole exchange may last so many times longer than a silence; a slow link is no dead one."""
 
 Connect = Callable[[str, int, float], socket.socket]
 """Opens a TCP connection: host, port, time-out in seconds."""
@@ -37,24 +46,66 @@ def split(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
+class DeadlinedSocket(io.RawIOBase):
+    """What an ``HTTPResponse`` reads from: a read ends after ``silence_s``, all at ``end`` (monotonic, s)."""
+
+    def __init__(self, sock: socket.socket, end: float, silence_s: float) -> None:
+        super().__init__()
+        self._sock = sock
+        self._end = end
+        self._silence_s = silence_s
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what there is.  TimeoutError at the end of the silence, or of the whole exchange."""
+        left = min(self._end - time.monotonic(), self._silence_s)
+        if left <= 0:
+            raise TimeoutError("the answer did not end in time")
+        self._sock.settimeout(left)
+        return self._sock.recv_into(buffer)
+
+
+def read_answer(
+    sock: socket.socket, method: str, *, silence_s: float, end: float, limit: int = LONGEST_ANSWER
+) -> tuple[http.client.HTTPResponse, bytes]:
+    """Return the response to a request that was sent, and at most ``limit + 1`` bytes of its body.
+
+    TimeoutError after ``silence_s`` without a byte, or at ``end``; other errors as of ``HTTPResponse``.
+    """
+    reader = DeadlinedSocket(sock, end, silence_s)
+    response = http.client.HTTPResponse(reader, method=method)  # type: ignore[arg-type]  # it needs makefile only
+    response.begin()
+    return response, response.read(limit + 1)
+
+
 class Peer:
     """Requests to one other node.  Not thread-safe: one per thread."""
 
-    def __init__(self, address: str, *, timeout_s: float, connector: Connect = connect) -> None:
+    def __init__(
+        self, address: str, *, timeout_s: float, whole_s: float | None = None, connector: Connect = connect
+    ) -> None:
+        """``timeout_s``: of silence; ``whole_s``: of one exchange, ``PATIENCE`` times longer when None."""
         self.address = address
         self.timeout_s = timeout_s
+        self._whole_s = whole_s
         self._connector = connector
-        self._connection: http.client.HTTPConnection | None = None
+        self._sock: socket.socket | None = None
 
     def request(
         self, method: str, path: str, body: bytes = b"", *, timeout_s: float | None = None
     ) -> tuple[int, bytes]:
         """Return status and body.  A kept connection that the peer has closed meanwhile is replaced once.
 
-        OSError when the peer cannot be reached or falls silent for ``timeout_s``.
+        OSError when the peer cannot be reached, falls silent for ``timeout_s`` or does not end; ApiError 502 when its
+        answer is longer than ``LONGEST_ANSWER``.
         """
         while True:
-            fresh = self._connection is None
+            fresh = self._sock is None
             try:
                 return self._exchange(method, path, body, timeout_s or self.timeout_s)
             except (OSError, http.client.HTTPException) as exc:
@@ -66,36 +117,42 @@ class Peer:
                 raise ConnectionError(f"{self.address}: {exc!r}") from exc
 
     def _exchange(self, method: str, path: str, body: bytes, timeout_s: float) -> tuple[int, bytes]:
-        connection = self._connection
-        if connection is None:
-            host, port = split(self.address)
-            connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
-            connection.sock = self._connector(host, port, min(timeout_s, CONNECT_S))
-            self._connection = connection
-        connection.sock.settimeout(timeout_s)
-        connection.request(method, path, body=body or None)
-        response = connection.getresponse()
-        content = response.read()
-        if response.will_close:
+        if self._sock is None:
+            self._sock = self._connector(*split(self.address), min(timeout_s, CONNECT_S))
+        end = time.monotonic() + (PATIENCE * timeout_s if self._whole_s is None else max(self._whole_s, timeout_s))
+        self._sock.settimeout(timeout_s)
+        head = f"{method} {path} HTTP/1.1\r\nHost: {self.address}\r\nContent-Length: {len(body)}\r\n\r\n"
+        self._sock.sendall(head.encode() + body)
+        response, content = read_answer(self._sock, method, silence_s=timeout_s, end=end)
+        if response.will_close or len(content) > LONGEST_ANSWER:
             self.close()
+        if len(content) > LONGEST_ANSWER:
+            raise ApiError(502, f"{method} {path}: the answer is longer than {LONGEST_ANSWER} bytes")
         return response.status, content
 
     def json(self, method: str, path: str, document: Any = None, *, timeout_s: float | None = None) -> dict[str, Any]:
-        """Return a JSON answer; ApiError with the peer's own status and sentence when it is not 2xx."""
+        """Return a JSON answer.
+
+        ApiError with the peer's own status, sentence and facts when it is not 2xx; 502 when it is no JSON object.
+        """
         body = b"" if document is None else json.dumps(document).encode()
         status, content = self.request(method, path, body, timeout_s=timeout_s)
         try:
-            answer = json.loads(content)
-        except ValueError:
-            answer = {"error": "the peer's answer is not JSON"}
-        if not isinstance(answer, dict):
-            answer = {"error": "the peer's answer is not a JSON object"}
+            answer = json_object(content)
+        except ContractError as exc:
+            raise ApiError(502, f"{method} {path}: HTTP {status}: {exc}") from exc
         if status // 100 != 2:
-            message = str(answer.pop("error", "refused"))
-            raise ApiError(status, message, **answer)
+            raise refusal(status, answer)
         return answer
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+
+
+def refusal(status: int, answer: dict[str, Any]) -> ApiError:
+    """Return the error that an answer with an HTTP status other than 2xx stands for."""
+    error = ApiError(status, str(answer.pop("error", "refused"))[:LONGEST_REASON])
+    error.facts.update(answer)
+    return error

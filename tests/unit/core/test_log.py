@@ -20,8 +20,9 @@ from hil.boards.power.tasmota import Tasmota
 from hil.boards.protocol import PowerState
 from hil.boards.ssh.login import LOG_CHANNEL
 from hil.core.command import run
-from hil.core.log import LineFormatter, log_file, log_to, parse_levels, printable
+from hil.core.log import LineFormatter, log_file, log_to, parse_levels
 from hil.errors import ConfigurationError
+from hil.text import one_line
 from tests.kits.power_strips import ShellyGen2Strip, TasmotaStrip
 
 
@@ -43,7 +44,7 @@ def test_an_unknown_level_is_a_configuration_error(text: str) -> None:
 
 
 def test_hostile_text_becomes_one_bounded_line_without_control_characters() -> None:
-    shown = printable("\x1b]52;c;ZXZpbA==\x07a\nb\u202ec" + "x" * 5000, limit=100)
+    shown = one_line("\x1b]52;c;ZXZpbA==\x07a\nb\u202ec" + "x" * 5000, limit=100)
     assert shown.isprintable() and len(shown) < 150 and shown.endswith("more characters)")
     record = logging.LogRecord("hil.boards", logging.INFO, "", 0, "board said %s", ("\x1b[2J\r\nhil: error",), None)
     line = LineFormatter().format(record)
