@@ -10,6 +10,8 @@ from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from hil.text import clean
+
 T = TypeVar("T")
 _WRONG = (TypeError, ValueError, OverflowError)
 
@@ -27,6 +29,22 @@ def read_fields(cls: type[T], value: Mapping[str, Any]) -> T:
         except (KeyError, *_WRONG):
             arguments[name] = default()
     return cls(**arguments)
+
+
+def fitting(kinds: Mapping[str, Any], value: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the keys of a JSON object whose values have the type that ``kinds`` names, and the names of the others.
+
+    Keys that ``kinds`` does not have are left out.
+    """
+    good: dict[str, Any] = {}
+    wrong = []
+    for name, annotation in kinds.items():
+        try:
+            if name in value:
+                good[name] = read(annotation, value[name])
+        except _WRONG:
+            wrong.append(name)
+    return good, wrong
 
 
 @cache
@@ -58,7 +76,7 @@ def read(annotation: Any, value: Any) -> Any:
     if annotation is Any or (annotation is bool and isinstance(value, bool)):
         return value
     if annotation is str and isinstance(value, str | int | float):
-        return str(value)
+        return clean(str(value))
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if annotation in (int, float) and is_number:
         return int(value) if annotation is int else value

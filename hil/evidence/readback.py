@@ -22,11 +22,54 @@ from hil.evidence.events import (
     TestStarted,
     from_record,
 )
+from hil.evidence.json_fields import fitting
 from hil.evidence.model import Verdict
-from hil.evidence.record import EVIDENCE, META, read_json
+from hil.evidence.record import EVIDENCE, META, PLAN, read_json
 from hil.evidence.test_plan import Plan
 
 E = TypeVar("E", bound=Event)
+
+
+@dataclass(frozen=True)
+class LinkFacts:
+    """What ``run.json`` says of a link of the lab."""
+
+    kind: str = ""
+    between: tuple[str, ...] = ()
+    one_way_delay_us: float | None = None
+    """None: it follows the orbit."""
+    rate_bps: float | None = None
+    nominal_rate_bps: float | None = None
+    rate_scaled: bool = False
+    loss_ppm: float | None = None
+    source: str = ""
+
+
+_Plain = bool | float | str | None
+_Facts = Mapping[str, _Plain]
+_TEXTS = (
+    *("run_id", "started_utc", "hil_version", "hil_commit", "python", "kernel", "machine", "os", "gateway", "bench"),
+    *("fidelity", "plan", "plan_title", "plan_sha256", "lab", "lab_file", "lab_sha256", "lab_description"),
+)
+_META: Mapping[str, Any] = {
+    **dict.fromkeys(_TEXTS, str | None),
+    **dict.fromkeys(("mono_start_s", "cpus", "memory_mib", "seed"), float | None),
+    **dict.fromkeys(("git", "packages", "board_packages", "process"), _Facts | None),
+    "argv": tuple[str, ...] | None,
+    "engine": _Facts | str | None,
+    "boards": Mapping[str, _Facts] | None,
+    "links": Mapping[str, LinkFacts] | None,
+    "participants": Mapping[str, tuple[str, ...] | _Plain] | None,
+    "fidelity_gaps": tuple[Mapping[str, str], ...] | None,
+}
+"""Types of what ``run.json`` says."""
+_PAST: Mapping[str, Any] = {
+    **dict.fromkeys(("run_id", "started_utc", "state", "verdict", "commit", "engine"), str | None),
+    "same_inputs": bool,
+    "requirements": Mapping[str, str],
+    "measurements": Mapping[str, Mapping[str, _Plain | Mapping[str, str]]],
+}
+"""Types of what ``history.json`` says of each earlier run."""
 
 
 @dataclass(frozen=True)
@@ -59,35 +102,37 @@ class RunRecord:
     meta: Mapping[str, Any]
     events: tuple[Event, ...]
     unreadable_lines: int = 0
+    plan: Plan | None = None
+    """The plan as it was when the run started; None when the run has none, or it cannot be read."""
+    damage: tuple[str, ...] = ()
+    """What of ``run.json`` and ``plan.json`` could not be read, a sentence each."""
 
     @classmethod
     def load(cls, directory: Path) -> RunRecord:
-        """Read ``directory``; ConfigurationError when it is not a run.  Torn lines are counted, not fatal."""
-        try:
-            meta = json.loads((directory / META).read_text("utf-8"))
-        except (OSError, ValueError) as exc:
+        """Read ``directory``; what is damaged is left out and named.  ConfigurationError: it has no ``run.json``."""
+        if not (directory / META).is_file():
             raise ConfigurationError(
-                f"{directory} is not a run directory: {META}: {exc}", remedy="`hil runs list` names the runs"
-            ) from exc
-        start = float(meta.get("mono_start_s", 0.0))
-        events, unreadable = read_events(directory / EVIDENCE, start)
-        return cls(directory, meta, tuple(events), unreadable)
+                f"{directory} is not a run directory: it has no {META}", remedy="`hil runs list` names the runs"
+            )
+        meta, damage = read_meta(directory / META)
+        plan: Plan | None = None
+        if (path := directory / PLAN).is_file():
+            try:
+                plan = Plan.model_validate_json(path.read_bytes())
+            except ValueError as exc:
+                damage.append(f"{PLAN} cannot be read: {str(exc).splitlines()[0]}")
+        events, unreadable = read_events(directory / EVIDENCE, meta.get("mono_start_s") or 0.0)
+        return cls(directory, meta, tuple(events), unreadable, plan, tuple(damage))
 
     @property
     def run_id(self) -> str:
         return self.directory.name
 
     @cached_property
-    def plan(self) -> Plan | None:
-        """The plan as it was when the run started; None when the run has none."""
-        path = self.directory / "plan.json"
-        return Plan.model_validate_json(path.read_text("utf-8")) if path.is_file() else None
-
-    @cached_property
     def history(self) -> tuple[Mapping[str, Any], ...]:
         """Earlier runs of the same plan and lab, the last one first."""
         runs = read_json(self.directory / "history.json").get("runs")
-        return tuple(r for r in runs if isinstance(r, dict)) if isinstance(runs, list) else ()
+        return tuple(fitting(_PAST, run)[0] for run in runs if isinstance(run, dict)) if isinstance(runs, list) else ()
 
     @cached_property
     def end(self) -> RunEnded | None:
@@ -119,6 +164,14 @@ class RunRecord:
     def outcomes(self) -> tuple[TestOutcome, ...]:
         """Every collected test in order, also those never reached."""
         return tuple(_outcomes(self))
+
+
+def read_meta(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return what ``run.json`` says, without what has a wrong type, and a sentence for each part left out."""
+    found = read_json(path)
+    known, wrong = fitting(_META, found)
+    meta = {name: value for name, value in found.items() if name not in _META} | known
+    return meta, [f"{META}: {name} has a wrong type" for name in wrong] if found else [f"{META} cannot be read"]
 
 
 def read_events(path: Path, mono_start_s: float) -> tuple[list[Event], int]:

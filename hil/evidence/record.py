@@ -28,10 +28,14 @@ from hil.core.files import sha256_of, write_atomic
 from hil.errors import Blame, HarnessError
 from hil.evidence.events import ArtefactFollowed, ArtefactLost, ArtefactStored, Event, Measurement
 from hil.evidence.model import Limit, Value
+from hil.text import clean
 
 EVIDENCE = "evidence.jsonl"
 META = "run.json"
+PLAN = "plan.json"
 ARTEFACTS = "artefacts"
+LONGEST_TEXT = 100_000
+"""Characters of one text in evidence."""
 
 
 def utc_now() -> str:
@@ -40,24 +44,31 @@ def utc_now() -> str:
 
 
 def jsonable(value: Any) -> Any:
-    """Return ``value`` as strict JSON can say it: non-finite numbers and unknown objects become text."""
-    if value is None or isinstance(value, bool | int | str):
-        return value.value if isinstance(value, Enum) else value
+    """Return ``value`` as strict JSON can say it: non-finite and huge numbers and unknown objects become text.
+
+    Text may be a board's, so it is cleaned, and cut after ``LONGEST_TEXT`` characters.
+    """
+    if isinstance(value, Enum):
+        return jsonable(value.value)
+    if isinstance(value, str):
+        return clean(value[:LONGEST_TEXT])
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**64:
+        return f"{value:#x}"[:LONGEST_TEXT]
+    if value is None or isinstance(value, int):
+        return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, Mapping):
         return {str(jsonable(k)): jsonable(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [jsonable(v) for v in value]
-    if isinstance(value, Enum):
-        return jsonable(value.value)
     if is_dataclass(value):
         return {each.name: jsonable(getattr(value, each.name)) for each in fields(value) if each.init}
     if isinstance(value, PurePath):
-        return str(value)
+        return jsonable(str(value))
     if hasattr(value, "item") and callable(value.item):  # a numpy scalar
         return jsonable(value.item())
-    return str(value)
+    return jsonable(str(value))
 
 
 class Recorder:
@@ -241,7 +252,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a file of a run; empty when it is missing, torn or something else."""
     try:
         value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

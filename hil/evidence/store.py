@@ -18,6 +18,7 @@ from hil.core import paths
 from hil.core.processes import is_alive
 from hil.errors import ConfigurationError
 from hil.evidence.model import label_of
+from hil.evidence.readback import read_meta
 from hil.evidence.record import META, jsonable, read_json
 
 STORE = "runs.sqlite"
@@ -151,7 +152,7 @@ class RunStore:
         added = []
         for meta_file in sorted((self.out / RUNS).glob(f"*/{META}")):
             directory = meta_file.parent
-            if directory.name in known or not (meta := read_json(meta_file)):
+            if directory.name in known or not (meta := read_meta(meta_file)[0]):
                 continue
             self.start(meta, directory)
             # Without a result it still runs, or crashed before its report: the next listing tells.

@@ -7,11 +7,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from hil.evidence.events import BenchUp, LinkFigure, TestEnded, WatchSummary, WatchViolation
+from hil.core.files import sha256_of
+from hil.evidence.events import ArtefactStored, BenchUp, LinkFigure, TestEnded, WatchSummary, WatchViolation
 from hil.evidence.model import Verdict, plural
-from hil.evidence.readback import RunRecord
+from hil.evidence.readback import LinkFacts, RunRecord
+from hil.evidence.record import ARTEFACTS
 from hil.evidence.stats import reliability_lower_bound, runs_still_needed
 from hil.evidence.test_plan import Plan
 from hil.evidence.verdicts import CampaignVerdict, Finding, judge
@@ -87,6 +90,8 @@ class Analysis:
         plan, run, findings = self.plan, self.run, tuple(_findings(self.run, self.figures))
         if plan is not None:
             return judge(plan, run.outcomes, fidelity=self.fidelity, day=_day(run), findings=findings)
+        if run.damage:
+            return CampaignVerdict(Verdict.INCONCLUSIVE, f"The run is damaged: {run.damage[-1]}.", (), (), findings, ())
         text = "The run ended before its plan was written."
         return CampaignVerdict(Verdict.NOT_RUN, text, (), (), findings, ())
 
@@ -124,11 +129,11 @@ class Analysis:
     @property
     def scaled(self) -> tuple[str, ...]:
         """The links whose rate stands for a higher one."""
-        links: Mapping[str, Mapping[str, Any]] = self.run.meta.get("links") or {}
+        links: Mapping[str, LinkFacts] = self.run.meta.get("links") or {}
         return tuple(
-            f"{name}: {link['rate_bps'] / 1e6:g} Mbit/s stands for {link['nominal_rate_bps'] / 1e6:g} Mbit/s"
+            f"{name}: {link.rate_bps / 1e6:g} Mbit/s stands for {link.nominal_rate_bps / 1e6:g} Mbit/s"
             for name, link in links.items()
-            if link.get("rate_scaled")
+            if link.rate_scaled and link.rate_bps and link.nominal_rate_bps
         )
 
     @property
@@ -166,6 +171,15 @@ def _findings(run: RunRecord, figures: tuple[LinkFigure, ...]) -> Iterator[Findi
     if violations := violations_of(run):
         many = "a violation" if len(violations) == 1 else f"{len(violations)} violations"
         yield Finding(Verdict.FAIL, f"The watcher saw {many} of the epoch invariant: {violations[0]}.")
+    for artefact in run.of(ArtefactStored):
+        path = run.directory / artefact.path
+        if path.resolve().parent == (run.directory / ARTEFACTS).resolve() and not _holds(path, artefact):
+            yield Finding(Verdict.INCONCLUSIVE, f"{artefact.path} is not the file that was recorded.", overrides=True)
+    for outcome in run.outcomes:
+        bad = next((m for m in outcome.measurements if m.ok is False), None)
+        if outcome.verdict is Verdict.PASS and bad is not None:
+            text = f"The evidence contradicts itself: {outcome.title} is PASS, but {bad}."
+            yield Finding(Verdict.INCONCLUSIVE, text, overrides=True)
     if run.state == "crashed":
         done = len({e.test for e in run.of(TestEnded) if not e.retried})
         yield Finding(Verdict.INCONCLUSIVE, f"The run was killed after {done} of {len(run.outcomes)} tests.")
@@ -173,6 +187,11 @@ def _findings(run: RunRecord, figures: tuple[LinkFigure, ...]) -> Iterator[Findi
         yield Finding(Verdict.NOT_RUN, f"Configuration error: {run.end.configuration_error}")
     elif run.end is not None and run.end.interrupted:
         yield Finding(Verdict.INCONCLUSIVE, f"The run was cut short: {run.end.interrupted}.")
+
+
+def _holds(path: Path, artefact: ArtefactStored) -> bool:
+    """Whether the file of an artefact still is what was recorded."""
+    return path.is_file() and path.stat().st_size == artefact.size and sha256_of(path) == artefact.sha256
 
 
 def _statistics(run: RunRecord, plan: Plan | None, verdict: Verdict) -> Statistics:

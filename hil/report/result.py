@@ -84,6 +84,7 @@ def result_of(analysis: Analysis) -> dict[str, Any]:
         "unproven": list(result.unproven),
         "next_steps": list(analysis.next_steps),
         "unreadable_lines": run.unreadable_lines,
+        "damage": list(run.damage),
     }
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.campaign.markers import title_of
+from hil.core.files import sha256_of
 
 BOARDS: dict[str, str] = {"a1": "sc-a", "a2": "sc-a", "a3": "sc-a", "b1": "sc-b", "b2": "sc-b", "b3": "sc-b"}
 START = datetime(2026, 11, 21, 2, 14, 7, tzinfo=UTC)
@@ -455,7 +456,7 @@ def _artefacts(writer: Writer) -> None:
 
 
 def _artefact(writer: Writer, path: Path, kind: str, **fields: Any) -> None:
-    where = {"path": f"artefacts/{path.name}", "sha256": "ab" * 32, "size": path.stat().st_size}
+    where = {"path": f"artefacts/{path.name}", "sha256": sha256_of(path), "size": path.stat().st_size}
     writer.event(54.95, "artefact", **where, artefact_kind=kind, **fields)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from hil.evidence.events import (
@@ -135,9 +134,9 @@ def lanes_of(run: RunRecord) -> Lanes:
 
 def participants_of(run: RunRecord) -> tuple[str, ...]:
     """Return the spacecraft that take part: of ``run.json``, else those of boards that a rollout touched."""
-    named = run.meta.get("participants")
-    if isinstance(named, Mapping) and isinstance(named.get("spacecraft"), list):
-        return tuple(str(name) for name in named["spacecraft"])
+    named = (run.meta.get("participants") or {}).get("spacecraft")
+    if isinstance(named, tuple):
+        return named
     boards = run.meta.get("boards") or {}
     touched = {e.board for e in run.of(RolloutStep)}
     return tuple(dict.fromkeys(str(f.get("spacecraft", "")) for name, f in boards.items() if name in touched))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from hil.evidence.events import LinkCommanded, LinkCut, LinkRestored, LinkTimeline, RoutesChanged
-from hil.evidence.readback import RunRecord
+from hil.evidence.readback import LinkFacts, RunRecord
 from hil.report import units
 from hil.report.timeline.bars import Bar, Mark, Span, clipped, merged
 
@@ -91,19 +91,18 @@ class LinkLane:
 
 def link_lanes(run: RunRecord, end_s: float, participants: Collection[str]) -> tuple[LinkLane, ...]:
     """Return every link of the lab and of the evidence; those that matter first, else as in the lab file."""
-    facts: Mapping[str, Mapping[str, object]] = run.meta.get("links") or {}
+    facts: Mapping[str, LinkFacts] = run.meta.get("links") or {}
     planned = {e.link: e for e in run.of(LinkTimeline)}  # the last one counts
     chosen_way = (run.meta.get("participants") or {}).get("way") or ()
     cuts = _cuts(run, end_s)
     lanes = []
     for name in dict.fromkeys([*facts, *planned, *cuts]):
         event = planned.get(name)
-        fact = facts.get(name) or {}
-        ends = fact.get("between") or (event.between if event else ())
+        fact = facts.get(name) or LinkFacts()
         lane = LinkLane(
             name,
-            str(fact.get("kind") or (event.link_kind if event else "")),
-            tuple(str(e) for e in ends) if isinstance(ends, list | tuple) else (),
+            fact.kind or (event.link_kind if event else ""),
+            fact.between or (event.between if event else ()),
             phases=_phases(event, end_s) if event else (),
             cuts=cuts.get(name, ()),
             commands=tuple(_command(e) for e in run.of(LinkCommanded) if e.link == name),

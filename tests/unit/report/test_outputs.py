@@ -253,7 +253,7 @@ def test_an_empty_run_gives_a_page(tmp_path: Path) -> None:
     (directory / "run.json").write_text("{}", "utf-8")
     result, page = finish_run(directory, None)
     assert page is not None and page.is_file()
-    assert result["verdict"] == "NOT RUN"
+    assert result["verdict"] == "INCONCLUSIVE"
 
 
 def test_a_page_that_cannot_be_made_does_not_lose_the_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
