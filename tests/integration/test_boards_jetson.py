@@ -59,6 +59,11 @@ def untouched(rig: StandIn, before: Identity) -> None:
 # -- who answers
 
 
+def test_the_most_tries_of_a_slot_are_read_from_its_firmware(rig: StandIn, before: Identity) -> None:
+    assert rig.driver().inspect().retry_count_max == 3
+    untouched(rig, before)
+
+
 def test_another_host_key_is_refused_at_once_and_nothing_is_sent(rig: StandIn, before: Identity) -> None:
     management = rig.facts.targets[Via.MANAGEMENT]
     wrong = replace(management, host_key=ensure_pki().host_key("somebody-else").public_line)

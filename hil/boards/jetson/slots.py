@@ -12,10 +12,10 @@ from typing import Literal
 
 from hil.boards.protocol import BootState, Shell, Slot, SlotState
 from hil.errors import DeviceError
-from hil.onboard.boot_control import RETRY_COUNT_MAX, SLOTS
+from hil.onboard.boot_control import JETSON_GUID, RETRY_COUNT_MAX, SLOTS
 
 Target = Literal["bootloader", "rootfs"]
-RETRY_COUNT_MAX_VARIABLE = "/sys/firmware/efi/efivars/RootfsRetryCountMax-781e084c-a330-417c-b678-38e696380cb9"
+RETRY_COUNT_MAX_VARIABLE = f"/sys/firmware/efi/efivars/RootfsRetryCountMax-{JETSON_GUID}"
 """Four bytes of attributes, then the number: 1, 2 or 3, as ``ROOTFS_RETRY_COUNT_MAX`` was when it was flashed."""
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 RESET_DIRS = (
