@@ -188,11 +188,14 @@ def _from_omm(said: Mapping[str, str], place: str) -> ElementSet:
         epoch = parse_time(said["EPOCH"])
     except ConfigurationError as exc:
         raise ConfigurationError(f"{place}: EPOCH: {exc.message}", remedy=exc.remedy) from exc
-    micros = said.get("EPOCH_MICROSECONDS", "0")  # beside an epoch in whole seconds, in files of before 2020
+    if not 1957 <= epoch.year < 2100:
+        raise ConfigurationError(f"{place}: EPOCH is in the year {epoch.year}, not from 1957 to 2099")
+    # Beside an epoch in whole seconds, in files of before 2020.
+    micros = int(_number("EPOCH_MICROSECONDS", said.get("EPOCH_MICROSECONDS", "0"), place))
     fields = {
         **{key: said[key] for key in _ORBIT},
         **{key: str(_number(key, said.get(key, "0"), place)) for key in _DRAG},
-        "EPOCH": f"{epoch:%Y-%m-%dT%H:%M:%S}.{epoch.microsecond or micros:0>6}",
+        "EPOCH": f"{epoch:%Y-%m-%dT%H:%M:%S}.{epoch.microsecond or micros:06d}",
         # Identifiers that the library wants: it knows none above 339999, and no orbit depends on them.
         "NORAD_CAT_ID": number if len(number := said.get("NORAD_CAT_ID", "")) < 6 and number.isdecimal() else "0",
         "OBJECT_ID": "",

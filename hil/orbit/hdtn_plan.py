@@ -21,7 +21,7 @@ def read_hdtn(text: str) -> Draft:
     draft = Draft()
     try:
         document = json.loads(text.lstrip("\ufeff"))
-    except (json.JSONDecodeError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:
         draft.error(getattr(exc, "lineno", 1), f"not valid JSON: {getattr(exc, 'msg', exc)}")
         return draft
     if not isinstance(document, dict) or not isinstance(document.get("contacts"), list):

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from hil.text import one_line
+
 MAX_SECONDS = 2**31 - 1
 """The last second that ION (19 January 2038) and HDTN (a 32-bit number) know."""
 
@@ -74,7 +76,7 @@ class Draft:
                 listed = ", ".join(str(number) for number, _ in others[:5])
                 more = f" and {len(others) - 5:,} more" if len(others) > 5 else ""
                 reason += f" (the same in line{'s' if others[1:] else ''} {listed}{more})"
-            findings.append(Finding(line, is_error, reason))
+            findings.append(Finding(line, is_error, one_line(reason, 400)))
         return sorted(findings)
 
 

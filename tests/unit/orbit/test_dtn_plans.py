@@ -204,6 +204,9 @@ def test_a_rate_of_0_is_no_limit_and_counts_as_1_gbit_s(tmp_path: Path) -> None:
 
 
 def test_numbers_that_are_no_json_objects_or_too_deep_are_told() -> None:
+    assert errors('{"contacts": [' + "9" * 5000 + "]}")
+    ((_, reason),) = errors(f"a contact +{'9' * 5000} +9 1 2 5\x1b[2J\n")
+    assert len(reason) < 500 and reason.isprintable()
     assert errors("[" * 100_000) and errors('{"contacts": [5]}') and errors('{"contacts": {}}')
 
 

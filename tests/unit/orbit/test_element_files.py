@@ -113,6 +113,8 @@ def test_a_placeholder_is_named_with_its_empty_epoch() -> None:
         ({"CENTER_NAME": "MARS BARYCENTER"}, "CENTER_NAME is MARS"),
         ({"TIME_SYSTEM": "TAI"}, "TIME_SYSTEM is TAI"),
         ({"EPOCH": "soon"}, r"EPOCH: 'soon' is not a time"),
+        ({"EPOCH": "0001-01-01T00:00:00"}, "EPOCH is in the year 1,"),
+        ({"EPOCH_MICROSECONDS": "many", "EPOCH": "2026-08-15 04:00:00"}, "EPOCH_MICROSECONDS is 'many', not a number"),
         ({"MEAN_MOTION": 0}, "MEAN_MOTION is 0, not from"),
         ({"MEAN_MOTION": "1e400"}, "MEAN_MOTION is '1e400', not a number"),
         ({"ECCENTRICITY": 1.2}, "ECCENTRICITY is 1.2, not from"),
