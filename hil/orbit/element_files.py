@@ -100,7 +100,7 @@ def parse_tle(lines: Iterable[str], *, where: str) -> tuple[list[str], list[Elem
             if first[2:7] != line[2:7]:
                 raise ConfigurationError(f"{place}: line 2 of a TLE without its line 1 before it")
             names.append(_node_name(name) or f"sc-{len(sets) + 1:02d}")
-            sets.append(_from_tle(first, line, f"{place}: {name or names[-1]}"))
+            sets.append(_from_tle(first, line, f"{place}: {name[:40] or names[-1]}"))
             name, first = "", ""
         elif first:
             raise ConfigurationError(f"{place}: expected line 2 of a TLE, found {line[:30]!r}")
