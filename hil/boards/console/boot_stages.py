@@ -6,8 +6,8 @@ size and gives the same sightings for the same bytes however they were cut; it n
 
 Source of the patterns: lines captured from AGX Orin consoles, L4T 36.4.3 and 36.4.4 (tests/data/jetson/console_*.log);
 what NVIDIA's UEFI prints from L4T 35.1 to 38.4 (edk2-nvidia: L4TLauncher, L4TRootfsValidation, BootChainDxe,
-PlatformBm, DebugLib); the strings of EDK II, ATF, OP-TEE, the kernel (``kernel/panic.c``, ``kernel/reboot.c``),
-systemd.
+PlatformBm, DebugLib); the strings in L4T 35.3's MB2, of EDK II, ATF, OP-TEE, the kernel (``kernel/panic.c``,
+``kernel/reboot.c``), systemd.
 
 A log that somebody prints on the console (``dmesg``, ``cat``) looks like the boot it tells of.
 """
@@ -47,6 +47,8 @@ class Stage(StrEnum):
 
     PANIC = "panic"
     ASSERT = "assert"  # a firmware assertion
+    BOOTLOADER_FAILED = "bootloader-failed"  # MB1 or MB2. groups: task, error
+    BOOTLOADER_HALT = "bootloader-halt"  # MB1 or MB2 stands still until a watchdog bites
     FIRMWARE_PANIC = "firmware-panic"  # ATF or OP-TEE
     EXCEPTION = "exception"  # of the CPU, in UEFI
     BOOT_CHAIN_SWITCH = "boot-chain-switch"  # a slot has used up its tries: over to the other one
@@ -110,6 +112,7 @@ _MENDABLE = (
     # The panic's closing line, "---[ end Kernel panic - not syncing ...", is the same panic.
     (Stage.PANIC, r"(?<!end )Kernel panic - not syncing"),
     (Stage.ASSERT, r"ASSERT \["),
+    (Stage.BOOTLOADER_FAILED, rf"C> Task {_HEX} failed \(err: {_HEX}\)"),
     (
         Stage.FIRMWARE_PANIC,
         r"PANIC at PC : 0x|PANIC in EL3\.|Unhandled Exception (?:in EL3|from lower EL)\.|"
@@ -138,6 +141,7 @@ _MENDABLE = (
 _WHOLE = (
     (Stage.BOOT_MODE, r"I> Boot-mode : (\w{1,32})[^\w]"),
     (Stage.RESET_SOURCE, rf"I> rst_source: {_HEX}, rst_level: {_HEX}[^\w]"),
+    (Stage.BOOTLOADER_HALT, r"I> Busy Spin[^\w]"),
     (Stage.LAST_BOOT_ERROR, rf"I> last_boot_error: {_HEX}[^\w]"),
     (Stage.BOOT_CHAIN, r"I> Current Boot-Chain Slot: ([01])[^\w]"),
     (Stage.OPTEE, r"I/TC: OP-TEE version: ([^\s]{1,80})\s"),

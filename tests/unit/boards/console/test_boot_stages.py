@@ -244,6 +244,8 @@ LINES = [
     ("Unable to boot, system will halt", ["bad uefi-halt"]),
     ("L4TLauncher: Iso boot loop detected, halting", ["bad uefi-halt"]),
     ("Synchronous Exception at 0x0000000FA1B2C3D4", ["bad exception"]),
+    ("[0002.456] C> Task 0x43 failed (err: 0x1f1e050d)", ["bad bootloader-failed 0x43 0x1f1e050d"]),
+    ("[0002.470] I> Busy Spin", ["bad bootloader-halt"]),
     ("PANIC at PC : 0x0000000050004c3c", ["bad firmware-panic"]),
     ("Unhandled Exception in EL3.", ["bad firmware-panic"]),
     ("E/TC:0 0 Panic at core/kernel/tee_misc.c:1 <f>", ["bad firmware-panic"]),
