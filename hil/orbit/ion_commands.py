@@ -26,6 +26,7 @@ _TAKES = {
     "d contact": ((5,), "start (or *) and two node numbers"),
     "d range": ((5,), "start (or *) and two node numbers"),
 }
+_UNSIGNED = 2**32
 _VALUE = {"contact": "a rate in bytes per second", "range": "a light time in whole seconds"}
 
 
@@ -124,8 +125,7 @@ def _command(draft: Draft, line: int, verb: str, words: Sequence[str], reference
         if len(words) not in counts:
             raise ValueError(f"{words[0]} {kind} takes {takes}")
         if kind == "contact" and times[0] in ("0", "-1"):
-            _unscheduled(draft, line, verb, words)
-            return None
+            return _unscheduled(draft, line, verb, words)
         moments = [None if verb == "d" and word[0] == "*" else _moment(word, reference) for word in times]
         source, destination = (_number(word, "a node number", least=1) for word in rest[:2])
         value = _number(rest[2], _VALUE[kind], least=int(kind == "contact")) if verb != "d" else 0
@@ -134,13 +134,16 @@ def _command(draft: Draft, line: int, verb: str, words: Sequence[str], reference
     except ValueError as exc:
         draft.error(line, str(exc))
         return None
+    if value >= _UNSIGNED:
+        draft.warn(line, f"{value:,} does not fit in 32 bits: ION reads {value % _UNSIGNED:,}", kind="wraps")
+        value %= _UNSIGNED
     if kind == "contact":
         value *= 8
     return _Command(line, verb, kind, moments[0], moments[-1], source, destination, value)
 
 
-def _unscheduled(draft: Draft, line: int, verb: str, words: Sequence[str]) -> None:
-    """Note a registration (start -1) or a hypothetical contact (start 0): neither has a time."""
+def _unscheduled(draft: Draft, line: int, verb: str, words: Sequence[str]) -> _Command | None:
+    """Note a registration (start -1) or a hypothetical contact (start 0): neither has a time.  Raises ValueError."""
     if verb == "c":
         raise ValueError("ION changes scheduled contacts only")
     if verb == "a" and words[2] == "-1" and words[4] != words[5]:
@@ -148,6 +151,10 @@ def _unscheduled(draft: Draft, line: int, verb: str, words: Sequence[str]) -> No
     if verb == "a":
         what = "registers a node" if words[2] == "-1" else "is hypothetical"
         draft.warn(line, f"this contact {what} (start {words[2]}): it schedules nothing and is left out", kind=what)
+    if words[2] == "-1":
+        return None
+    ends = (_number(word, "a node number", least=1) for word in (words[4:6] if verb == "a" else words[3:5]))
+    return _Command(line, verb, "hypothetical", None, None, *ends)
 
 
 def _moment(word: str, reference: _Moment) -> _Moment:
@@ -189,16 +196,28 @@ class _Ledger:
     def __init__(self, draft: Draft) -> None:
         self.contacts: dict[tuple[int, int], list[Leg]] = {}
         self._ranges: dict[tuple[int, int], list[Leg]] = {}
+        self._hypothetical: dict[tuple[int, int], int] = {}  # its line
         self._draft = draft
 
     def carry_out(self, command: _Command) -> None:
-        book = self.contacts if command.kind == "contact" else self._ranges
         ends = (command.source, command.destination)
+        if command.kind == "hypothetical":
+            self._hypothetical.pop(ends, None)
+            if command.verb == "a":
+                self._hypothetical[ends] = command.line
+            return
+        book = self.contacts if command.kind == "contact" else self._ranges
         legs = book.setdefault(ends, [])
         if command.verb == "a" and command.start and command.end:
             leg = Leg(command.line, command.start.seconds, command.end.seconds, *ends, command.value)
             if leg.end_s <= leg.start_s:
                 self._draft.error(leg.line, f"the end of this {command.kind} is not after its start")
+            elif command.kind == "contact" and ends in self._hypothetical:
+                self._draft.error(
+                    leg.line,
+                    f"overlaps the hypothetical contact of line {self._hypothetical[ends]} ({ends[0]} to {ends[1]}), "
+                    "which holds for ever: ION ignores this line; give the hypothetical one after it",
+                )
             elif command.kind == "contact":
                 self._add(leg, legs, "contact", touching=True)
             else:

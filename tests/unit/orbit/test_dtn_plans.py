@@ -91,7 +91,8 @@ def test_hdtn_s_defaults_strings_and_older_rate(tmp_path: Path) -> None:
         ("add contact +0 +9 1 2 1000 0.5\n", [(0, 9, 1, 2)]),  # ionadmin looks at one letter; a confidence
         ("## begin bpadmin\na contact\n## end bpadmin\n## begin ionadmin\n" + RANGE + BOTH + "## end ionadmin\n"
          "## begin ipnadmin\na plan 1 ltp/1\n## end ipnadmin\n", [(0, 100, 1, 2), (0, 100, 2, 1)]),
-        ("a contact 0 0 1 2 0\na contact -1 -1 1 1 0\n" + BOTH, [(0, 100, 1, 2), (0, 100, 2, 1)]),
+        (BOTH + "a contact 0 0 1 2 0\na contact -1 -1 1 1 0\n", [(0, 100, 1, 2), (0, 100, 2, 1)]),
+        ("a contact 0 0 1 2 0\nd contact 0 1 2\n" + BOTH, [(0, 100, 1, 2), (0, 100, 2, 1)]),
     ],
 )  # fmt: skip
 def test_commands_are_read_as_ionadmin_reads_them(
@@ -126,6 +127,7 @@ def test_ranges_hold_both_ways_until_another_says_otherwise(tmp_path: Path) -> N
     [
         (BOTH + "a contact +100 +200 1 2 1000\n", 4, "touches the contact of line 2"),
         (BOTH + "c range +0 1 2 5\n", 4, ""),
+        ("a contact 0 0 1 2 0\nd contact * 1 2\n" + BOTH, 4, "overlaps the hypothetical contact of line 2"),
         (BOTH + "a contact +0600 +700 1 2 1000\n", 4, "begins with 0: ION reads that as an octal number"),
         (BOTH + "a contact +600 +700 1 2 1e6\n", 4, "whole numbers only"),
         (BOTH + "a contact +600 +700 1 2 0\n", 4, "at least 1"),
@@ -147,6 +149,12 @@ def test_what_ion_ignores_or_reads_otherwise_is_an_error(text: str, line: int, w
 def test_what_changes_nothing_is_a_warning_and_so_is_the_same_line_again() -> None:
     text = RANGE + BOTH + BOTH + "c contact +5 1 2 1\nd range +6 1 2\n"
     assert [(f.line, f.error) for f in lint(text)] == [(4, False), (6, False)]
+
+
+def test_a_rate_of_more_than_32_bits_is_what_ion_reads(tmp_path: Path) -> None:
+    text = RANGE + BOTH.replace("1000\n", "10000000000\n")
+    assert [row[4] for row in read(text, tmp_path)] == [1_410_065_408 * 8] * 2
+    assert any("ION reads 1,410,065,408" in f.reason for f in lint(text))
 
 
 def test_a_line_that_ionadmin_does_not_know_is_a_warning() -> None:
