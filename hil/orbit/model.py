@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -208,4 +209,17 @@ class OrbitFile(Strict):
 
 def load_orbit_file(path: Path) -> OrbitFile:
     """Read and check an orbit file.  Raises ConfigurationError with file, line, key and what is allowed."""
-    return load_yaml(path, OrbitFile)
+    try:
+        return load_yaml(path, OrbitFile)
+    except ConfigurationError as exc:
+        text = path.read_bytes().decode("utf-8", "replace") if path.is_file() else ""
+        if re.search(r"^gateway:", text, re.MULTILINE):
+            orbit = re.search(r"^orbit:\s*\{?[^}]*?\bfile: *([^\s,}]+)", text, re.MULTILINE)
+            its = f"give its orbit file: {path.parent / orbit[1]}" if orbit else "it has no orbit"
+            raise ConfigurationError(f"{path}: this is a lab file, not an orbit file", remedy=its) from exc
+        if path.suffix not in (".yaml", ".yml") and re.search(r"MEAN_MOTION|^1 .{67}\s*$", text, re.MULTILINE):
+            raise ConfigurationError(
+                f"{path}: these are elements, not an orbit file",
+                remedy=f"name them in an orbit file: elements_file: {path.name}",
+            ) from exc
+        raise

@@ -89,6 +89,21 @@ def test_what_contradicts_itself_or_is_missing_is_refused(tmp_path: Path, lines:
         load_constellation(orbit_file(tmp_path, *lines))
 
 
+@pytest.mark.parametrize(
+    ("file", "words", "remedy"),
+    [
+        ("lab/kepler.yaml", "this is a lab file", "lab/orbits/ring-of-ten.yaml"),
+        ("lab/virtual.yaml", "this is a lab file", "it has no orbit"),
+        ("tests/data/cases/56-tle-amsat.tle", "these are elements", "elements_file: 56-tle-amsat.tle"),
+        ("tests/data/cases/13-omm.csv", "these are elements", "elements_file: 13-omm.csv"),
+    ],
+)
+def test_another_kind_of_file_is_told_by_what_it_is(file: str, words: str, remedy: str) -> None:
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        load_constellation(checkout.ROOT / file)
+    assert remedy in caught.value.remedy
+
+
 def test_tle_lines_in_an_orbit_file_give_names_and_an_epoch(tmp_path: Path) -> None:
     block = ["tle: |", "  AETHER 1 (A)", *(f"  {line}" for line in RING_TLE)]
     found = load_constellation(orbit_file(tmp_path, *block))
