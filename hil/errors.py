@@ -67,3 +67,14 @@ class HarnessError(HilError):
     """This software failed (a bug of ours). Makes a trial INCONCLUSIVE."""
 
     blame = Blame.HARNESS
+
+
+class Abandoned(BaseException):
+    """A wait that is given up because the bench is lost; no HilError, so that nothing that tries again takes it for one.
+
+    ``error`` says what was lost.
+    """
+
+    def __init__(self, error: BenchError) -> None:
+        super().__init__(error.message)
+        self.error = error

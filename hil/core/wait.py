@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
 
-from hil.errors import BenchError, HilError
+from hil.errors import Abandoned, BenchError, HilError
 
 T = TypeVar("T")
 
@@ -23,13 +24,28 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's own clock."""
+    """The machine's own clock.  Who sleeps by it is woken, with :class:`hil.errors.Abandoned`, when the bench is lost."""
+
+    def __init__(self) -> None:
+        self._lost: BenchError | None = None
+        self._woken = threading.Event()
 
     def monotonic(self) -> float:
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
+        if self._woken.wait(max(0.0, seconds)) and self._lost is not None:
+            raise Abandoned(self._lost)
+
+    def abandon(self, error: BenchError) -> None:
+        """End every wait of this process, now and until :meth:`resume`."""
+        self._lost = error
+        self._woken.set()
+
+    def resume(self) -> None:
+        """Let waits last again."""
+        self._woken.clear()
+        self._lost = None
 
 
 SYSTEM_CLOCK = SystemClock()

@@ -4,6 +4,7 @@
 an assertion, ``pytest.fail``                 FAIL (device)
 :class:`hil.errors.DeviceError`               FAIL (device)
 ``BenchError``, ``HarnessError``              INCONCLUSIVE
+:class:`hil.errors.Abandoned`                 INCONCLUSIVE (bench)
 any other exception                           INCONCLUSIVE (harness: a bug of ours or of the test)
 ``ConfigurationError``, ``pytest.skip``       NOT RUN
 ===========================================  =================
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hil.errors import BenchError, Blame, ConfigurationError, HarnessError, HilError
+from hil.errors import Abandoned, BenchError, Blame, ConfigurationError, HarnessError, HilError
 from hil.evidence.measurement import Measurement
 from hil.evidence.model import WORST_FIRST, Verdict
 
@@ -40,6 +41,8 @@ def judge_exception(exc: BaseException | None) -> Judgement:
     """Return what ``exc`` (None: nothing was raised) makes of the test that raised it."""
     if exc is None:
         return Judgement(Verdict.PASS)
+    if isinstance(exc, Abandoned):
+        exc = exc.error
     if isinstance(exc, HilError):
         return Judgement(_OF_BLAME[exc.blame], exc.blame, exc.message, exc.remedy)
     if isinstance(exc, AssertionError):

@@ -138,6 +138,48 @@ class LeftoverFound(Event, kind="bench.leftover"):
     error: str = ""
 
 
+@dataclass(frozen=True)
+class BenchPulse(Event, kind="bench.pulse"):
+    """Signs of life of what carries the campaign (keeper, link box, container engine), and the load of this host.
+
+    Of the last ``window_s`` seconds: ``late_s`` is each part's longest time without a sign of life, ``clock_late_s``
+    how late this process woke, the rest shares of time from 0 to 1.  ``silent`` says why a part does not answer now.
+    """
+
+    window_s: float
+    late_s: Mapping[str, float] = field(default_factory=dict)
+    silent: Mapping[str, str] = field(default_factory=dict)
+    clock_late_s: float = 0.0
+    cpu_busy: float = 0.0
+    cpu_steal: float = 0.0
+    cpu_pressure: float | None = None
+    """Share of time in which something that could run waited for a processor (/proc/pressure/cpu)."""
+
+
+@dataclass(frozen=True)
+class BenchDiffers(Event, kind="bench.differs"):
+    """A part of the bench (a link, a board's container) is not as this run commanded it; ``what`` says in which way."""
+
+    part: str
+    what: str
+
+
+@dataclass(frozen=True)
+class BenchLost(Event, kind="bench.lost"):
+    """A part that carries the campaign was given up, and the run with it."""
+
+    part: str
+    what: str
+
+
+@dataclass(frozen=True)
+class ThreadDied(Event, kind="harness.thread"):
+    """A thread of the harness ended with an error, and whatever it would have recorded is missing."""
+
+    thread: str
+    error: str = ""
+
+
 # Boards.
 
 
@@ -158,6 +200,27 @@ class BoardBooted(Event, kind="board.boot"):
     os_version: str = ""
     boot_id: str = ""
     reset_reason: str = ""
+
+
+@dataclass(frozen=True)
+class RestartOrdered(Event, kind="board.order"):
+    """The run is about to do what makes a board boot anew: switch its power, or activate another slot."""
+
+    board: str
+    what: str = ""
+
+
+@dataclass(frozen=True)
+class BoardSeen(Event, kind="board.seen"):
+    """A board answered under another boot id than before, or whether its slot is confirmed has changed.
+
+    ``uptime_s``: how long it had run when it answered, seconds; None when it does not say.
+    """
+
+    board: str
+    boot_id: str
+    confirmed: bool = False
+    uptime_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -349,7 +412,7 @@ class WatchClaim(Event, kind="watch.claim"):
 
 @dataclass(frozen=True)
 class WatchViolation(Event, kind="watch.violation"):
-    """Two boards claimed different epochs at the same time."""
+    """Two boards claimed different epochs at the same time, or a board gave an answer that it may not give."""
 
     what: str
     detail: str = ""
@@ -368,6 +431,8 @@ class WatchSummary(Event, kind="watch.summary"):
     max_gap_s: float | None = None
     max_gap_board: str = ""
     conclusive: bool = True
+    ended_early: tuple[str, ...] = ()
+    """Boards that were not watched until the end, each with the error that ended it."""
     violations: tuple[str, ...] = ()
     claims: Mapping[str, tuple[tuple[float, float, int], ...]] = field(default_factory=dict)
     started_mono_s: float | None = None

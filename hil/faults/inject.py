@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
-from hil.errors import BenchError
+from hil.errors import Abandoned, BenchError
 from hil.evidence.events import FaultInjected
 from hil.evidence.sink import Sink
 from hil.faults.links import LinkSet
@@ -35,9 +38,21 @@ class Struck(Generic[T]):
         return self.result
 
 
+@contextmanager
+def outage(links: LinkSet, seconds: float, clock: Clock = SYSTEM_CLOCK) -> Iterator[None]:
+    """Lose the links; when the block ends wait until they were lost for ``seconds``, and bring them back."""
+    try:
+        links.cut()
+        until_s = clock.monotonic() + seconds
+        yield
+        clock.sleep(max(0.0, until_s - clock.monotonic()))
+    finally:
+        links.restore()
+
+
 def strike(
     action: Callable[[], T],
-    fault: Callable[[], None],
+    fault: Callable[[], None] | AbstractContextManager[None],
     *,
     progress: Callable[[], int],
     threshold: int,
@@ -46,10 +61,11 @@ def strike(
     reach_deadline_s: float = 60.0,
     end_deadline_s: float = 180.0,
 ) -> Struck[T]:
-    """Run ``action`` in a thread; once ``progress()`` reaches ``threshold``, call ``fault()``; wait for the end.
+    """Run ``action`` in a thread; once ``progress()`` reaches ``threshold``, cause ``fault``; wait for the end.
 
-    ``what`` names the fault for the evidence ("crosslink lost during relay").  BenchError when the action ends
-    before the fault could strike (then nothing was shown), or does not end within ``end_deadline_s``.
+    ``fault`` has taken effect when it returns, or as a context manager when its block is entered: it is healed at
+    once (:func:`outage` waits first).  ``what`` names the fault for the evidence ("crosslink lost during relay").  BenchError when the action ends, or succeeds, before the fault
+    has taken effect (then nothing was shown), or does not end within ``end_deadline_s``.
     """
     work = Work(action, what)
 
@@ -64,8 +80,10 @@ def strike(
         work.must_run("before the fault could strike")
     _log.info("fault at progress %d: %s", at, what)
     sink.emit(FaultInjected(what, at))
-    fault()
+    with fault if isinstance(fault, AbstractContextManager) else nullcontext(fault()):
+        effect_s = time.monotonic()
     work.wait(end_deadline_s)
+    work.must_have_run_until(effect_s)
     return Struck(at, work.result, work.error)
 
 
@@ -76,14 +94,19 @@ class Work(Generic[T]):
         self._what = what
         self.result: T | None = None
         self.error: Exception | None = None
+        self._ended_s = math.inf
         self._thread = threading.Thread(target=self._run, args=(action,), name=f"struck by: {what}", daemon=True)
         self._thread.start()
 
     def _run(self, action: Callable[[], T]) -> None:
         try:
             self.result = action()
+        except Abandoned as exc:
+            self.error = exc.error
         except Exception as exc:  # handed to the caller, who knows whether it was to be expected
             self.error = exc
+        finally:
+            self._ended_s = time.monotonic()
 
     @property
     def ended(self) -> bool:
@@ -96,21 +119,18 @@ class Work(Generic[T]):
                 raise self.error
             raise BenchError(f"{self._what}: the action ended {when}, so nothing was shown")
 
+    def must_have_run_until(self, effect_s: float) -> None:
+        """Raises BenchError when the action succeeded before that moment (``time.monotonic``)."""
+        if self.error is None and self._ended_s < effect_s:
+            raise BenchError(
+                f"{self._what}: the action had ended {effect_s - self._ended_s:.2f} s before the fault took effect, "
+                "so nothing was shown",
+                remedy="the bench was too slow to strike in time: free the host, or strike earlier",
+            )
+
     def wait(self, deadline_s: float) -> None:
         """Until the action has ended; BenchError at the deadline."""
         self._thread.join(deadline_s)
         if self._thread.is_alive():
             raise BenchError(f"{self._what}: what was struck did not end within {deadline_s:g} s")
 
-
-def outage(links: LinkSet, seconds: float, clock: Clock = SYSTEM_CLOCK) -> Callable[[], None]:
-    """Return a fault for :func:`strike`: the links are lost for ``seconds`` and then come back."""
-
-    def lose() -> None:
-        try:
-            links.cut()
-            clock.sleep(seconds)
-        finally:
-            links.restore()
-
-    return lose

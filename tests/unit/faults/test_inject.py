@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -22,6 +25,7 @@ class Counter:
     def run(self) -> int:
         while not self.struck.wait(0.001):
             self.count += 1
+        time.sleep(0.05)  # so that it does not end before the fault has taken effect
         return self.count
 
 
@@ -51,6 +55,23 @@ def test_what_the_action_raised_after_the_fault_is_handed_over() -> None:
 def test_an_action_that_ends_before_the_fault_shows_nothing() -> None:
     with pytest.raises(BenchError, match="ended before the fault could strike"):
         strike(lambda: 1, lambda: None, progress=lambda: 0, threshold=1, what="x", sink=ListSink())
+
+
+def test_an_action_that_succeeds_before_the_fault_takes_effect_shows_nothing() -> None:
+    ended = threading.Event()
+
+    def action() -> int:
+        ended.wait(5)
+        return 1
+
+    @contextmanager
+    def late_outage() -> Iterator[None]:
+        ended.set()  # the bench is slow: the action ends while the link is still up
+        time.sleep(0.1)
+        yield
+
+    with pytest.raises(BenchError, match="had ended 0.* before the fault took effect"):
+        strike(action, late_outage(), progress=lambda: 1, threshold=1, what="x", sink=ListSink())
 
 
 def test_an_error_before_the_fault_is_raised_as_it_is() -> None:

@@ -58,11 +58,12 @@ def test_links_come_back_after_an_outage_even_when_the_wait_or_a_cut_fails() -> 
             raise KeyboardInterrupt
 
     box, clock = Box(), FakeClock()
-    outage(LinkSet(box, ["x", "y"]), 2.0, clock)()
+    with outage(LinkSet(box, ["x", "y"]), 2.0, clock):
+        assert box.done == ["cut x", "cut y"]
     assert box.done == ["cut x", "cut y", "restore x", "restore y"]
     assert clock.now == 2.0
-    with pytest.raises(KeyboardInterrupt):
-        outage(LinkSet(box, ["x", "y"]), 2.0, Broken())()
+    with pytest.raises(KeyboardInterrupt), outage(LinkSet(box, ["x", "y"]), 2.0, Broken()):
+        pass
     assert box.done[-2:] == ["restore x", "restore y"]
 
 
