@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 from hil.errors import DeviceError, HilError
+from hil.evidence.events import RestartOrdered
 from hil.images.artefact import BundleFacts
 from hil.onboard.node.contract import Health
 from hil.rollout.node_client import NodeRefused, NodeSilent
@@ -43,6 +44,7 @@ def activate(
         if not holds(known or adapter.status(), bundle):
             raise DeviceError(f"{board}: {bundle.version} is not installed", remedy="install it first")
         with context.step("boot", board) as facts:
+            context.sink.emit(RestartOrdered(board, "activate"))
             adapter.activate()
             try:
                 health = wait_restarted(context, board, before.boot_id, adapter)
@@ -80,6 +82,7 @@ def roll_back(context: Context, board: str, adapter: OsAdapter) -> None:
     """Restart a board into its previous slot and confirm it there. DeviceError when there is nothing to go back to."""
     before = context.health(board, deadline_s=context.policy.boot_deadline_s)
     with context.step("roll back", board) as facts:
+        context.sink.emit(RestartOrdered(board, "roll back"))
         adapter.roll_back()
         try:
             after = wait_restarted(context, board, before.boot_id, adapter)
@@ -140,6 +143,7 @@ def _restarted_by_ssh(adapter: OsAdapter, boot_id: str) -> bool:
 def _take_back(context: Context, board: str, adapter: OsAdapter, why: str) -> NoReturn:
     """Restart an unhealthy board into its old slot; raises FellBack once it runs there."""
     boot_id = str(adapter.health().facts.get("boot_id", ""))
+    context.sink.emit(RestartOrdered(board, "take back"))
     adapter.roll_back()
     try:
         after = wait_restarted(context, board, boot_id, adapter)

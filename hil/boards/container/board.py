@@ -20,7 +20,7 @@ from hil.boards.ssh.shell import SshShell, Target
 from hil.boards.tegrastats import parse
 from hil.core.wait import poll_until, wait_until
 from hil.errors import BenchError, DeviceError
-from hil.evidence.events import BoardBooted, BoardPower
+from hil.evidence.events import BoardBooted, BoardPower, RestartOrdered
 from hil.evidence.sink import NullSink, Sink
 from hil.onboard.boot_control import SLOTS, BootControl, Variables, other
 
@@ -233,6 +233,7 @@ class ContainerSupervisor:
     def on(self) -> None:
         if self.state() is PowerState.ON:
             return
+        self._order("power on")
         with _engine(f"board {self._board.name}: power on"):
             self._board._client.api.start(self._board.spec.container)
         pid = int(self._state()["Pid"])
@@ -245,6 +246,7 @@ class ContainerSupervisor:
         """Ask the OS to shut down (power button); cut power if it has not within ``deadline_s``."""
         if self.state() is PowerState.OFF:
             return
+        self._order("power button")
         with contextlib.suppress(BenchError), _engine(f"board {self._board.name}: power button"):
             self._board._client.api.kill(self._board.spec.container, signal="SIGTERM")
         for _ in poll_until(deadline_s, every_s=0.03):
@@ -257,6 +259,7 @@ class ContainerSupervisor:
         state = self._state()
         if not state["Running"]:
             return
+        self._order("power cut")
         pid = int(state["Pid"])
         engine, container = self._board._client.api, self._board.spec.container
         with _engine(f"board {self._board.name}: power cut"):
@@ -326,6 +329,10 @@ class ContainerSupervisor:
             inspected: dict[str, Any] = self._board._client.api.inspect_container(self._board.spec.container)
         state: dict[str, Any] = inspected["State"]
         return state
+
+    def _order(self, what: str) -> None:
+        """Record, before it is done, that the board's container is to be switched."""
+        self._sink.emit(RestartOrdered(self._board.name, what))
 
     def _note(self, action: str) -> None:
         _log.info("board %s: power %s", self._board.name, action)

@@ -14,7 +14,7 @@ from hil.boards.power.switch import ConfirmedSwitch, RecoveryPin, ResetPin
 from hil.boards.protocol import PowerState
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError, HilError
-from hil.evidence.events import BoardPower
+from hil.evidence.events import BoardPower, RestartOrdered
 from hil.evidence.sink import NullSink, Sink
 
 _log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class PoweredSupervisor:
         with self._blamed("power on"):
             if self._switch.state() is PowerState.ON:
                 return
-            self._before_restart()
+            self._order("power on")
             self._rest()
             _log.debug("board %s: give it power", self._board)
             try:
@@ -91,15 +91,16 @@ class PoweredSupervisor:
                 patience_s = self._shutdown_s if deadline_s is None else deadline_s
                 _log.debug("board %s: ask its OS to shut down, for %g s at most", self._board, patience_s)
                 # An OS that does not answer is what the cut is for.
+                self._sink.emit(RestartOrdered(self._board, "shutdown"))
                 with suppress(HilError, OSError, EOFError):
                     is_down = self._shut_down(patience_s)
         finally:  # whatever went wrong, a bug of ours included: the board gets no power any more
-            self._before_restart()
+            self._order("power off")
             self._cut("off" if is_down else "cut")
 
     def cut(self) -> None:
         """Remove power at once: what was not synced to disk is lost."""
-        self._before_restart()
+        self._order("power cut")
         # A strip that cannot say its state may still obey: the command and its read-back decide.
         with suppress(BenchError):
             if self._switch.state() is PowerState.OFF:
@@ -118,7 +119,7 @@ class PoweredSupervisor:
                 f"board {self._board}: has no reset pin",
                 remedy="wire SYS_RESET and give reset_pin in the lab file, or use a power cycle",
             )
-        self._before_restart()
+        self._order("reset")
         with self._blamed("reset"):
             self._reset.pulse()
         self._note("reset")
@@ -135,7 +136,7 @@ class PoweredSupervisor:
                 remedy="while its Linux runs, `reboot --force forced-recovery` does the same; else wire FC_REC and "
                 "give recovery_pin in the lab file",
             )
-        self._before_restart()
+        self._order("force recovery")
         if self._reset is None:
             self.cut()
         with self._blamed("force recovery"), self._recovery.held():
@@ -147,6 +148,11 @@ class PoweredSupervisor:
                 raise BenchError("the board has power again, though it was cut just now")
             self._clock.sleep(self._recovery_hold_s)
         self._note("recovery")
+
+    def _order(self, what: str) -> None:
+        """Record, before it is done, that the board is to boot anew."""
+        self._sink.emit(RestartOrdered(self._board, what))
+        self._before_restart()
 
     def _cut(self, action: str) -> None:
         _log.debug("board %s: take its power away", self._board)
