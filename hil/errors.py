@@ -70,7 +70,7 @@ class HarnessError(HilError):
 
 
 class Abandoned(BaseException):
-    """A wait that is given up because the bench is lost; no HilError, so that nothing that tries again takes it for one.
+    """A wait that is given up because the bench is lost.  No HilError: what tries again must not take it for one.
 
     ``error`` says what was lost.
     """

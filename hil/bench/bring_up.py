@@ -40,16 +40,24 @@ class BringUp:
     """The steps that bring a bench up.  ``stack`` takes everything down in the reverse order.
 
     ``set_state`` writes fields of the bench's state: the step now, the seconds that each step took, the result.
+    ``on_problem`` is told when later on the links do not follow the schedule.
     """
 
     def __init__(
-        self, name: str, lab: Lab, epoch: str | None, stack: ExitStack, set_state: Callable[..., None]
+        self,
+        name: str,
+        lab: Lab,
+        epoch: str | None,
+        stack: ExitStack,
+        set_state: Callable[..., None],
+        on_problem: Callable[[str], None],
     ) -> None:
         self.name = name
         self.lab = lab
         self.epoch = epoch
         self._stack = stack
         self._set_state = set_state
+        self._on_problem = on_problem
         self._phases_s: dict[str, float] = {}
 
     def run(self) -> None:
@@ -143,9 +151,13 @@ class BringUp:
         if orbit:
             orbit.zero_ns = time.monotonic_ns()
             orbit.save(orbit_file(name))
-            Player(box, orbit, zero_ns=orbit.zero_ns, log_path=schedule_log(name), on_error=_note).start()
+            Player(box, orbit, zero_ns=orbit.zero_ns, log_path=schedule_log(name), on_error=self._note).start()
             usable = orbit.usable
         self._stack.callback(Router(routing, lambda: usable() - box.cut_links(), routes_log(name)).close)
+
+    def _note(self, error: HilError) -> None:
+        _log.error("schedule: %s", error)  # links stay as they are
+        self._on_problem(f"the links do not follow the schedule: {error.message}")
 
     @contextmanager
     def _phase(self, step: str) -> Iterator[None]:
@@ -159,10 +171,6 @@ class BringUp:
 
 def _wires(plumbing: Plumbing, orbit: OrbitClock | None) -> list[Wire]:
     return plumbing.wires({row.link: row for row in orbit.window(0, 0)} if orbit else {})
-
-
-def _note(error: HilError) -> None:
-    _log.error("schedule: %s", error)  # links stay as they are: calibration or the campaign will meet them
 
 
 def _close_later(stack: ExitStack, done: Future[LinkBox]) -> None:

@@ -7,6 +7,7 @@ tied to the process that started it, for the end of its standard input (that pro
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import shutil
@@ -22,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from hil.bench.bring_up import BringUp
-from hil.bench.state import BenchState, bench_dir, hold, keeper_log, lease_keys, write_state
+from hil.bench.state import BenchState, bench_dir, hold, keeper_log, lease_keys, pulse_file, write_state
+from hil.core.files import write_atomic
 from hil.core.log import log_file
 from hil.errors import BenchError, HarnessError, HilError
 from hil.lab.model import load_lab
@@ -30,6 +32,7 @@ from hil.leases.leases import Lease, Leases
 
 _log = logging.getLogger(__name__)
 
+PULSE_S = 0.5
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -59,6 +62,8 @@ class Keeper:
         self.epoch = epoch
         self.lease_wait_s = lease_wait_s
         self.lab = load_lab(lab_path)
+        self.problems: list[str] = []
+        """Threads that ended with an error, and a schedule that could not be played."""
         self.state = BenchState(
             name=name,
             lab_path=str(lab_path),
@@ -72,16 +77,19 @@ class Keeper:
         """Bring up, wait, take down; the process's exit code."""
         for number in STOP_SIGNALS:
             signal.signal(number, _asked_to_stop)
+        threading.excepthook = self._thread_died
         with hold(self.state.name):
             try:
                 if self.tied:
                     threading.Thread(target=_stop_at_end_of_stdin, daemon=True).start()
                 with ExitStack() as stack:
                     lease = self._lease(stack)
-                    BringUp(self.state.name, self.lab, self.epoch, stack, self._set).run()
+                    BringUp(self.state.name, self.lab, self.epoch, stack, self._set, self.problems.append).run()
+                    self._pulse()
                     self._set(status="up", step="")
                     while not lease.lost:
-                        time.sleep(1.0)
+                        time.sleep(PULSE_S)
+                        self._pulse()
                     raise BenchError(
                         "the boards of this bench were freed by force and are somebody else's now",
                         remedy="see `hil lease list`, then bring the bench up again",
@@ -107,6 +115,15 @@ class Keeper:
         )
         self._set(lease=str(lease.id))
         return lease
+
+    def _pulse(self) -> None:
+        pulse = {"mono_s": time.monotonic(), "problems": self.problems}
+        write_atomic(pulse_file(self.state.name), json.dumps(pulse), durable=False)
+
+    def _thread_died(self, died: threading.ExceptHookArgs) -> None:
+        name = died.thread.name if died.thread is not None else "unknown"
+        self.problems.append(f"its thread {name} ended with {died.exc_type.__name__}: {died.exc_value}")
+        threading.__excepthook__(died)
 
     def _set(self, **changes: Any) -> None:
         self.state = replace(self.state, **changes)

@@ -80,6 +80,11 @@ def keeper_log(name: str) -> Path:
     return bench_dir(name) / "keeper.log"
 
 
+def pulse_file(name: str) -> Path:
+    """Return where the bench's keeper says twice a second that it lives, and which of its threads died."""
+    return bench_dir(name) / "pulse.json"
+
+
 def schedule_log(name: str) -> Path:
     """Return what the link box applied of the schedule, when, and how late: CSV."""
     return bench_dir(name) / "schedule.csv"

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -24,18 +27,25 @@ from hil.campaign.markers import CampaignTest, absent_reason, check_markers, in_
 from hil.campaign.options import chosen_lab
 from hil.campaign.retry import RETRIED, forget_failed_fixtures, fresh_request, run_phase, show_as_retry
 from hil.campaign.run import CampaignRecorder, CampaignRun
-from hil.errors import BenchError, Blame, ConfigurationError, HilError
+from hil.core.wait import SYSTEM_CLOCK
+from hil.errors import Abandoned, BenchError, Blame, ConfigurationError, HilError
 from hil.evidence.blame import Judgement, gravest, judge_exception, raise_if_violated
-from hil.evidence.events import BenchRetried, TestEnded, TestStarted
+from hil.evidence.carriers import judged_with_bench
+from hil.evidence.events import BenchLost, BenchRetried, TestEnded, TestStarted, ThreadDied
 from hil.evidence.model import EXIT_CONFIGURATION, Verdict
 from hil.evidence.record import Recorder
 from hil.evidence.test_plan import Plan
+
+if TYPE_CHECKING:
+    from hil.bench.carriers import CarrierWatch
 
 _log = logging.getLogger(__name__)
 
 CHOICES = ("bench", "run_id", "on", "split", "epoch")
 """Options of the plugin that :meth:`CampaignRun.check` takes as they are."""
 DETAIL_CHARACTERS = 20_000
+ABANDON = signal.SIGUSR2
+"""Wakes the main thread of a run whose bench is lost."""
 
 
 class Campaign:
@@ -51,9 +61,13 @@ class Campaign:
         self._phases: list[Judgement] = []
         self._details: list[str] = []
         self._first_error: BaseException | None = None
+        self.carriers: CarrierWatch | None = None
+        """The watch over the bench, while there is one; the fixture ``bench`` sets it."""
+        self._lost: BenchError | None = None
+        self._may_abandon = False
         self._interrupted = ""
         self._configuration_error = ""
-        self._previous_sigterm: Any = None
+        self._undo = ExitStack()
         self._shown = False
         self._step: Step | None = None
 
@@ -129,7 +143,9 @@ class Campaign:
         if session.config.option.collectonly or session.testsfailed:
             return
         atexit.register(self._finish)
-        self._previous_sigterm = _interrupt_on_sigterm()
+        self._undo.enter_context(_on_signal(signal.SIGTERM, self._terminate))
+        self._undo.enter_context(_on_signal(ABANDON, self._abandon))
+        self._undo.enter_context(_on_dead_thread(self._thread_died))
         try:
             self.run.begin(
                 [
@@ -163,7 +179,8 @@ class Campaign:
         attempt: int,
     ) -> bool:
         """Run set-up, call and teardown once; True when the bench was at fault and the test is to be repeated."""
-        self._phases, self._details, self._first_error, recorder.taken = [], [], None, []
+        self._phases, self._details, self._first_error = [], [], None
+        recorder.taken, recorder.about_bench = [], []
         reports: list[pytest.TestReport] = []
         retry = False
         judgement = Judgement(Verdict.INCONCLUSIVE, Blame.HARNESS, "the test did not end")
@@ -186,6 +203,9 @@ class Campaign:
                     following, retry = None, False
                 reports.append(run_phase(item, "teardown", nextitem=following))
                 judgement = gravest(self._phases)
+                if self.carriers is not None and judgement.verdict not in (Verdict.PASS, Verdict.NOT_RUN):
+                    self.carriers.settle()
+                judgement = judged_with_bench(judgement, recorder.about_bench)
             except BaseException as exc:
                 judgement = judge_exception(exc)
                 self._interrupted = self._interrupted or judgement.message
@@ -213,6 +233,8 @@ class Campaign:
             if judgement.blame is Blame.CONFIGURATION:
                 self._configuration_error = judgement.message
                 item.session.shouldstop = f"configuration error: {judgement.message}"
+        if self._lost is not None:
+            item.session.shouldstop = f"the bench is lost: {self._lost.message}"
         for report in reports:
             item.ihook.pytest_runtest_logreport(report=report)
         return retry
@@ -221,8 +243,45 @@ class Campaign:
         """Write down which test runs, for `hil bench watch`."""
         write_step(self.run.bench or own_name(), self._step)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+    def lose_bench(self, part: str, error: BenchError) -> None:
+        """Give the bench up: the test that runs ends now, and no other begins.  Called from the watch's thread."""
+        self._lost = error
+        self.recorder.emit(BenchLost(part, error.message))
+        SYSTEM_CLOCK.abandon(error)
+        os.kill(os.getpid(), ABANDON)
+
+    def _abandon(self, number: int, frame: FrameType | None) -> None:
+        if self._may_abandon and self._lost is not None:
+            self._may_abandon = False
+            raise Abandoned(self._lost)
+
+    def _terminate(self, number: int, frame: FrameType | None) -> None:
+        """End the run as Ctrl-C does: fixtures are torn down and the report is made."""
+        raise KeyboardInterrupt(f"terminated by signal {number}")
+
+    def _thread_died(self, died: threading.ExceptHookArgs) -> None:
+        """Record that a thread ended early; the bench's loss ends those that wait, and needs no word."""
+        if self.run.recorder is not None and not isinstance(died.exc_value, Abandoned):
+            name = died.thread.name if died.thread is not None else "unknown"
+            with suppress(HilError):  # the run is over
+                self.run.recorder.emit(ThreadDied(name, f"{died.exc_type.__name__}: {died.exc_value}"))
+
+    @contextmanager
+    def _abandonable(self) -> Iterator[None]:
+        """Let the loss of the bench end the block."""
+        self._may_abandon = True
+        try:
+            yield
+        finally:
+            self._may_abandon = False
+
+    @pytest.hookimpl(wrapper=True, trylast=True)  # innermost: the wrappers of pytest itself expect to be entered
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
+        self._skip_without_needs(item)
+        with self._abandonable():
+            return (yield)
+
+    def _skip_without_needs(self, item: pytest.Item) -> None:
         test = self._tests.get(item.nodeid)
         if test and (why := self._absent(test)):
             pytest.skip(why)
@@ -237,7 +296,8 @@ class Campaign:
     def pytest_runtest_call(self) -> Generator[None, object, object]:
         __tracebackhide__ = True
         self._show_step()  # once more: the first test's set-up has brought up the bench
-        result = yield
+        with self._abandonable():
+            result = yield
         if self.run.recorder is not None:
             raise_if_violated(self.run.recorder.taken)
         return result
@@ -287,9 +347,8 @@ class Campaign:
     def pytest_unconfigure(self) -> None:
         self._finish()
         atexit.unregister(self._finish)
-        if self._previous_sigterm is not None:
-            signal.signal(signal.SIGTERM, self._previous_sigterm)
-            self._previous_sigterm = None
+        self._undo.close()
+        SYSTEM_CLOCK.abandon(None)
         if self.run.result and not self._shown:
             self._shown = True
             verdict, reason = self.run.result["verdict"], self.run.result["reason"]
@@ -317,13 +376,31 @@ def _asked_for_reruns(config: pytest.Config) -> bool:
         return False
 
 
-def _interrupt_on_sigterm() -> Any:
-    """Make SIGTERM end the run as Ctrl-C does: fixtures are torn down and the report is made."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(f"terminated by signal {number}")
-
+@contextmanager
+def _on_signal(number: signal.Signals, handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle a signal while the block runs."""
     try:
-        return signal.signal(signal.SIGTERM, interrupt)
+        before = signal.signal(number, handler)
     except ValueError:  # not the main thread: pytest is embedded in something that handles signals itself
-        return None
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+@contextmanager
+def _on_dead_thread(note: Callable[[threading.ExceptHookArgs], None]) -> Iterator[None]:
+    """Tell ``note`` of threads that end with an error while the block runs, before whoever was told until now."""
+    before = threading.excepthook
+
+    def noted(died: threading.ExceptHookArgs) -> None:
+        note(died)
+        before(died)
+
+    threading.excepthook = noted
+    try:
+        yield
+    finally:
+        threading.excepthook = before

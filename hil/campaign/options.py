@@ -9,6 +9,9 @@ import pytest
 if TYPE_CHECKING:
     from hil.lab.model import Lab
 
+CAMPAIGN = "hil-campaign"
+"""Name under which the plugin of a campaign run is registered."""
+
 
 def _duration_s(text: str) -> float:
     import argparse

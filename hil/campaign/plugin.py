@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hil.campaign.options import add_options
+from hil.campaign.options import CAMPAIGN, add_options
 
 if TYPE_CHECKING:
     from hil.campaign.hooks import Campaign
     from hil.evidence.events import Measurement
     from hil.evidence.record import Recorder
     from hil.evidence.test_plan import Plan
-
-CAMPAIGN = "hil-campaign"
 
 MARKERS = (
     "requirement(*ids): requirements of the plan that this test demonstrates; all must exist in plan.yaml",

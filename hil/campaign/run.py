@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ from hil.core.files import sha256_of
 from hil.core.log import log_file
 from hil.core.processes import this_process
 from hil.errors import ConfigurationError
+from hil.evidence.carriers import JUDGED
 from hil.evidence.environment import host_facts, lab_facts
-from hil.evidence.events import CollectedTest, Measurement, RunCollected, RunEnded
+from hil.evidence.events import CollectedTest, Event, Measurement, RestartOrdered, RunCollected, RunEnded
 from hil.evidence.fidelity_gaps import load_gaps
 from hil.evidence.model import EXIT_CODE, EXIT_CONFIGURATION, Verdict
 from hil.evidence.record import META, Recorder, write_json
@@ -36,16 +38,29 @@ FIDELITY_GAPS = paths.PACKAGE / "evidence/fidelity_gaps.yaml"
 
 
 class CampaignRecorder(Recorder):
-    """A recorder that remembers the measurements of the current test, so that the test can fail at its end."""
+    """A recorder that remembers what the current test is judged by: its measurements, and the state of the bench."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         self.taken: list[Measurement] = []
+        self.about_bench: list[Event] = []
+        self._ordered_s: dict[str, float] = {}
 
     def measure(self, *args: Any, **options: Any) -> Measurement:
         measurement = super().measure(*args, **options)
         self.taken.append(measurement)
         return measurement
+
+    def emit(self, event: Event, *, mono_s: float | None = None) -> None:
+        super().emit(event, mono_s=mono_s)
+        if isinstance(event, JUDGED):
+            self.about_bench.append(event)
+        if isinstance(event, RestartOrdered):
+            self._ordered_s[event.board] = time.monotonic()
+
+    def ordered_s(self, board: str) -> float | None:
+        """Return when a restart of a board was last ordered (CLOCK_MONOTONIC s); None when never."""
+        return self._ordered_s.get(board)
 
 
 @dataclass

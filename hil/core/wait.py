@@ -24,28 +24,25 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's own clock.  Who sleeps by it is woken, with :class:`hil.errors.Abandoned`, when the bench is lost."""
+    """The machine's own clock; the sleeps of a process whose bench is lost end early (:meth:`abandon`)."""
 
     def __init__(self) -> None:
         self._lost: BenchError | None = None
-        self._woken = threading.Event()
+        self._abandoned = threading.Event()
 
     def monotonic(self) -> float:
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        if self._woken.wait(max(0.0, seconds)) and self._lost is not None:
+        if threading.current_thread() is threading.main_thread():
+            time.sleep(seconds)  # the main thread is interrupted by a signal, and takes down what is left
+        elif self._abandoned.wait(max(0.0, seconds)) and self._lost is not None:
             raise Abandoned(self._lost)
 
-    def abandon(self, error: BenchError) -> None:
-        """End every wait of this process, now and until :meth:`resume`."""
+    def abandon(self, error: BenchError | None) -> None:
+        """End the sleeps of all other threads with :class:`hil.errors.Abandoned` from now on; None: no longer."""
         self._lost = error
-        self._woken.set()
-
-    def resume(self) -> None:
-        """Let waits last again."""
-        self._woken.clear()
-        self._lost = None
+        (self._abandoned.set if error is not None else self._abandoned.clear)()
 
 
 SYSTEM_CLOCK = SystemClock()

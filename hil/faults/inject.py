@@ -64,8 +64,9 @@ def strike(
     """Run ``action`` in a thread; once ``progress()`` reaches ``threshold``, cause ``fault``; wait for the end.
 
     ``fault`` has taken effect when it returns, or as a context manager when its block is entered: it is healed at
-    once (:func:`outage` waits first).  ``what`` names the fault for the evidence ("crosslink lost during relay").  BenchError when the action ends, or succeeds, before the fault
-    has taken effect (then nothing was shown), or does not end within ``end_deadline_s``.
+    once (:func:`outage` waits first).  ``what`` names the fault for the evidence ("crosslink lost during relay").
+    BenchError when the action ends before the fault could strike, or succeeds before it has taken effect (then
+    nothing was shown), or does not end within ``end_deadline_s``.
     """
     work = Work(action, what)
 
@@ -133,4 +134,3 @@ class Work(Generic[T]):
         self._thread.join(deadline_s)
         if self._thread.is_alive():
             raise BenchError(f"{self._what}: what was struck did not end within {deadline_s:g} s")
-

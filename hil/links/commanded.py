@@ -22,6 +22,7 @@ from hil.links.wires import Profile
 
 _VERSION = 3
 _LOCK_DEADLINE_S = 30.0
+KEPT_COMMANDS = 64
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,18 @@ class LinkRecord:
 
 
 @dataclass(frozen=True)
+class Command:
+    """One change of a link: what was done, by which process, and when (CLOCK_MONOTONIC ns)."""
+
+    link: str
+    what: str
+    process: str
+    """Its :class:`hil.core.processes.ProcessId` as text."""
+    program: str
+    at_ns: int
+
+
+@dataclass(frozen=True)
 class BoxRecord:
     """A whole link box."""
 
@@ -86,6 +99,7 @@ class BoxRecord:
     links: tuple[LinkRecord, ...]
     schedule: ScheduleRecord | None = None
     clock: ClockOffset | None = None  # of an engine whose clock runs apart from ours
+    commands: tuple[Command, ...] = ()  # the latest, oldest first
 
     def scheduled(self, name: str) -> bool:
         return self.schedule is not None and name in self.schedule.links
@@ -100,6 +114,9 @@ class BoxRecord:
         if name not in links:
             raise ConfigurationError(f"no link is called {name!r}", remedy=f"links: {', '.join(links)}")
         return links[name]
+
+    def with_command(self, command: Command) -> BoxRecord:
+        return replace(self, commands=(*self.commands[1 - KEPT_COMMANDS :], command))
 
     def with_link(self, new: LinkRecord) -> BoxRecord:
         return replace(self, links=tuple(new if link.name == new.name else link for link in self.links))

@@ -8,16 +8,19 @@ lock, so all of them agree; what the kernel does is always read back from the ke
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from hil.core.log import printable
+from hil.core.processes import current
 from hil.errors import BenchError, ConfigurationError
 from hil.evidence.events import LinkCommanded, LinkCut, LinkRestored
 from hil.evidence.sink import NullSink, Sink
-from hil.links.commanded import BoxRecord, LinkRecord, Override, RecordFile
+from hil.links.commanded import BoxRecord, Command, LinkRecord, Override, RecordFile
 from hil.links.engines import netem, rtnl
 from hil.links.engines.agent import Agent
 from hil.links.engines.agent_server import AgentClient, AgentServer
@@ -31,6 +34,7 @@ from hil.links.wires import End, Profile, ShaperHost, Wire, check_profile, check
 _log = logging.getLogger(__name__)
 
 __all__ = ["DIRECTIONS", "Direction", "DirectionStatus", "End", "LinkBox", "LinkStatus", "Wire"]
+ANSWER_S = 20.0
 _KERNEL_LAG_NS = 150_000_000
 """A row of the schedule that was due so long ago may still be on its way to the kernel."""
 
@@ -107,14 +111,17 @@ class LinkBox:
             return box
 
     @classmethod
-    def attach(cls, socket_path: Path, *, sink: Sink | None = None) -> LinkBox:
-        """Drive the links of another process's link box; BenchError when none is served there."""
+    def attach(cls, socket_path: Path, *, sink: Sink | None = None, timeout_s: float = ANSWER_S) -> LinkBox:
+        """Drive the links of another process's link box; BenchError when none is served there.
+
+        Its owner and the engine have ``timeout_s`` for each answer.
+        """
         store = RecordFile.beside(socket_path)
         with ExitStack() as undo:
-            agents = [undo.enter_context(AgentClient(socket_path))]
+            agents = [undo.enter_context(AgentClient(socket_path, timeout_s=timeout_s))]
             record = store.load()
             for number in range(1, 1 + max(link.kernel for link in record.links)):
-                agents.append(undo.enter_context(AgentClient(socket_path, number)))
+                agents.append(undo.enter_context(AgentClient(socket_path, number, timeout_s=timeout_s)))
             box = cls(agents, store, record, sink)
             box._exits = undo.pop_all()
         return box
@@ -196,7 +203,7 @@ class LinkBox:
             still_cut = old.cut and not any(state.up for state in {**now, **states}.values())
             return replace(self._by_hand(old, states, scheduled), cut=still_cut)
 
-        record = self._command(link, change)
+        record = self._command(link, change, "set")
         _log.info("link %s: set %s", link, ", ".join(f"{d}: {state}" for d, state in states.items()))
         commanded = {direction: asdict(state) for direction, state in states.items()}
         self._sink.emit(LinkCommanded(record.name, **commanded))
@@ -211,7 +218,7 @@ class LinkBox:
             down = {direction: replace(state, up=False) for direction, state in now.items()}
             return replace(self._by_hand(old, down, scheduled), cut=True)
 
-        self._command(link, change)
+        self._command(link, change, "cut")
         _log.info("link %s: cut%s", link, why and f": {why}")
         self._sink.emit(LinkCut(link, why))
 
@@ -222,14 +229,16 @@ class LinkBox:
             restored = replace(old, override={}, cut=False)
             return restored if scheduled else restored.with_up(True)
 
-        self._command(link, change)
+        self._command(link, change, "restored")
         _log.info("link %s: restored%s", link, why and f": {why}")
         self._sink.emit(LinkRestored(link, why))
 
     def compensate(self, link: str, direction: Direction, compensation_ns: int) -> None:
         """Note the engine's own delay, which is subtracted from the commanded one (never below 0)."""
         self._command(
-            link, lambda old, *_: replace(old, compensation_ns={**old.compensation_ns, direction: compensation_ns})
+            link,
+            lambda old, *_: replace(old, compensation_ns={**old.compensation_ns, direction: compensation_ns}),
+            "calibrated",
         )
 
     def reapply(self) -> None:
@@ -253,8 +262,13 @@ class LinkBox:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _command(self, link: str, change: Callable[[LinkRecord, dict[str, LinkState], bool], LinkRecord]) -> LinkRecord:
-        """Change a link's record, given what is commanded now and whether a schedule says so, and apply it."""
+    def _command(
+        self, link: str, change: Callable[[LinkRecord, dict[str, LinkState], bool], LinkRecord], what: str
+    ) -> LinkRecord:
+        """Change a link's record, given what is commanded now and whether a schedule says so, and apply it.
+
+        The record keeps ``what`` was done, and by whom.
+        """
         with self.store.changing() as draft:
             old = draft.record.link(link)
             at_ns = self.now_ns()
@@ -274,7 +288,9 @@ class LinkBox:
                 changed: list[Direction] = [d for d in DIRECTIONS if new.shape(d) != old.shape(d)]
                 if changed:
                     rtnl.transact(self.agents[new.kernel], [shape_step(new, d, self._seed) for d in changed])
-            draft.record = draft.record.with_link(new)
+            program = printable(" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]), 120)
+            command = Command(link, what, str(current()), program, at_ns)
+            draft.record = draft.record.with_link(new).with_command(command)
         return new
 
     def _by_hand(self, old: LinkRecord, states: Mapping[str, LinkState], scheduled: bool) -> LinkRecord:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.core.files import sha256_of
+from hil.evidence.carriers import dead_threads, differences, unordered_restarts
 from hil.evidence.events import ArtefactStored, BenchUp, LinkFigure, TestEnded, WatchSummary, WatchViolation
 from hil.evidence.model import Verdict, plural
 from hil.evidence.readback import LinkFacts, RunRecord
@@ -171,6 +172,15 @@ def _findings(run: RunRecord, figures: tuple[LinkFigure, ...]) -> Iterator[Findi
     if violations := violations_of(run):
         many = "a violation" if len(violations) == 1 else f"{len(violations)} violations"
         yield Finding(Verdict.FAIL, f"The watcher saw {many} of the epoch invariant: {violations[0]}.")
+    if restarts := unordered_restarts(run.events):
+        yield Finding(Verdict.FAIL, f"{restarts[0]}.")
+    if faults := [*differences(run.events), *dead_threads(run.events)]:
+        yield Finding(Verdict.INCONCLUSIVE, f"The bench was not as this run commanded it: {faults[0]}.")
+    for summary in run.of(WatchSummary):
+        if not summary.conclusive:
+            gap = f"{summary.max_gap_board} was not watched for {summary.max_gap_s or 0:.2f} s"
+            why = summary.ended_early[0] if summary.ended_early else gap
+            yield Finding(Verdict.INCONCLUSIVE, f"The watcher of the epoch invariant may have missed something: {why}.")
     folder = run.directory / ARTEFACTS
     for artefact in run.of(ArtefactStored) if folder.is_dir() else ():  # a run may be kept without its artefacts
         path = folder / Path(artefact.path).name

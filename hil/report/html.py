@@ -10,6 +10,9 @@ from typing import Any
 from hil.evidence.events import (
     ArtefactLost,
     ArtefactStored,
+    BenchDiffers,
+    BenchLost,
+    BenchPulse,
     BenchRetried,
     BenchUp,
     ConsolePort,
@@ -18,6 +21,7 @@ from hil.evidence.events import (
     LinkSchedule,
     OrbitEpoch,
     PowerAnswerLost,
+    ThreadDied,
     WatchSummary,
 )
 from hil.evidence.model import WORST_FIRST, Verdict
@@ -33,6 +37,8 @@ from hil.report.timeline.drawing import timeline_svg
 from hil.report.timeline.lanes import Lanes, lanes_of
 from hil.report.timeline.view import folded, interruptions, legend
 
+NOTED = (BenchRetried, ConsolePort, PowerAnswerLost, LeftoverFound, BenchDiffers, BenchLost, ThreadDied)
+"""Kinds of events that the page's section on the bench shows, one line each."""
 CONSOLE_LINES = 40
 CONSOLE_TAIL_BYTES = 64_000
 CLOSE_UP_BELOW = 0.7
@@ -50,7 +56,7 @@ def html_of(analysis: Analysis) -> str:
 def _context(analysis: Analysis) -> dict[str, Any]:
     run, result, lanes = analysis.run, analysis.result, lanes_of(analysis.run)
     shown = lanes.shown
-    notes = [e for e in run.events if isinstance(e, BenchRetried | ConsolePort | PowerAnswerLost | LeftoverFound)]
+    notes = [e for e in run.events if isinstance(e, NOTED)]
     return {
         "a": analysis,
         "run": run,
@@ -79,10 +85,26 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "artefacts": run.of(ArtefactStored),
         "lost": run.of(ArtefactLost),
         "bench_notes": notes,
+        "bench_load": _bench_load(run.of(BenchPulse)),
         "phases": [e for e in run.of(BenchUp) if e.phases_s],
         "epoch": run.last(OrbitEpoch),
         "violations": violations_of(run),
     }
+
+
+def _bench_load(pulses: list[BenchPulse]) -> str:
+    """Return how loaded the host was while the campaign ran; empty when nobody looked."""
+    if not pulses:
+        return ""
+    late_s = {part: max(p.late_s.get(part, 0.0) for p in pulses) for pulse in pulses for part in pulse.late_s}
+    shares = sorted(pulse.cpu_busy for pulse in pulses)
+    return (
+        f"Processors busy {shares[len(shares) // 2]:.0%} (median), {shares[-1]:.0%} (most); taken away "
+        f"{max(pulse.cpu_steal for pulse in pulses):.0%} at most; this process's clock late by "
+        f"{max(pulse.clock_late_s for pulse in pulses):.2f} s at most. Longest without a sign of life: "
+        + ", ".join(f"{part} {seconds:.2f} s" for part, seconds in late_s.items())
+        + "."
+    )
 
 
 def _open_groups(analysis: Analysis) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import urllib.parse
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,25 @@ def call(path: Path, method: str, target: str, timeout_s: float) -> tuple[int, A
         return status, json.loads(body)
     except ValueError:
         return status, None
+
+
+def container_events(path: Path, label: str, since_s: float, until_s: float, timeout_s: float) -> list[dict[str, Any]]:
+    """Return what happened to containers with a label (``key=value``) in a span of Unix time that is over.
+
+    BenchError when the engine does not answer within ``timeout_s``.
+    """
+    filters = json.dumps({"type": ["container"], "label": [label]})
+    query = urllib.parse.urlencode({"since": f"{since_s:.6f}", "until": f"{until_s:.6f}", "filters": filters})
+    with closing(_UnixConnection(path, timeout_s)) as connection:
+        try:
+            connection.request("GET", f"/events?{query}")
+            response = connection.getresponse()
+            status, lines = response.status, response.read().splitlines()
+            if status != 200:
+                raise BenchError(f"the container engine answered HTTP {status}", remedy="see `hil doctor`")
+            return [json.loads(line) for line in lines]
+        except (OSError, http.client.HTTPException, ValueError) as exc:
+            raise BenchError(f"the container engine does not answer: {exc!r}", remedy="see `hil doctor`") from exc
 
 
 def last_lines(log: Path, count: int = 8) -> str:

@@ -70,7 +70,7 @@ def test_an_action_that_succeeds_before_the_fault_takes_effect_shows_nothing() -
         time.sleep(0.1)
         yield
 
-    with pytest.raises(BenchError, match="had ended 0.* before the fault took effect"):
+    with pytest.raises(BenchError, match=r"had ended 0.* before the fault took effect"):
         strike(action, late_outage(), progress=lambda: 1, threshold=1, what="x", sink=ListSink())
 
 
