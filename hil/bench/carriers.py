@@ -20,7 +20,6 @@ from hil.bench.link_read_back import LinkReadBack
 from hil.bench.state import link_socket, pulse_file
 from hil.boards.container.board import LABEL
 from hil.core.command import Progress, silent
-from hil.core.log import printable
 from hil.core.processes import identify
 from hil.errors import BenchError, HilError
 from hil.evidence.carriers import container
@@ -28,6 +27,7 @@ from hil.evidence.events import BenchDiffers, BenchPulse
 from hil.evidence.sink import Sink
 from hil.host.engine import dockerd
 from hil.host.engine.engine import find
+from hil.text import one_line
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
@@ -261,7 +261,7 @@ class CarrierWatch:
                 lost: BenchError | None = None
             except HilError as exc:
                 late_s = time.monotonic() - self._failing_since_s.setdefault(part.name, asked_s)
-                reason = printable(exc.message, 300)
+                reason = one_line(exc.message, 300)
                 lost = BenchError(exc.message, remedy=exc.remedy) if isinstance(exc, PartGone) else None
             self._late_s[part.name] = max(late_s, self._late_s.get(part.name, 0.0))
             if reason:

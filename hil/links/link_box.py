@@ -15,7 +15,6 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from hil.core.log import printable
 from hil.core.processes import current
 from hil.errors import BenchError, ConfigurationError
 from hil.evidence.events import LinkCommanded, LinkCut, LinkRestored
@@ -30,6 +29,7 @@ from hil.links.shape import DIRECTIONS, Direction, shape_of, shape_step, slot
 from hil.links.state import LinkState
 from hil.links.status import DirectionStatus, LinkStatus, direction_status
 from hil.links.wires import End, Profile, ShaperHost, Wire, check_profile, check_wires
+from hil.text import one_line
 
 _log = logging.getLogger(__name__)
 
@@ -288,7 +288,7 @@ class LinkBox:
                 changed: list[Direction] = [d for d in DIRECTIONS if new.shape(d) != old.shape(d)]
                 if changed:
                     rtnl.transact(self.agents[new.kernel], [shape_step(new, d, self._seed) for d in changed])
-            program = printable(" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]), 120)
+            program = one_line(" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]), 120)
             command = Command(link, what, str(current()), program, at_ns)
             draft.record = draft.record.with_link(new).with_command(command)
         return new

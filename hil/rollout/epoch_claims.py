@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 from hil.onboard.node.contract import Health
@@ -41,14 +40,10 @@ class Violation:
         return f"{self.kind}: {self.first}, {self.second}"
 
 
-def oddity(health: Health, asked: str) -> str:
-    """Return what a board may not answer: another board's name, or a time that cannot be; empty when all fits."""
-    if health.board != asked:
-        return f"it answers in the name of {health.board}"
-    since_s = health.claim.since_s
-    if since_s is not None and not 0 <= since_s < math.inf:
-        return f"it claims since {since_s} s"
-    if health.claim.serving and (health.claim.epoch is None or since_s is None):
+def oddity(health: Health) -> str:
+    """Return what is missing in a claim, so that it could hide a violation; empty when nothing is."""
+    claim = health.claim
+    if claim.serving and (claim.epoch is None or claim.since_s is None):
         return "it serves, and does not say under which epoch or since when"
     return ""
 

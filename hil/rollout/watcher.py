@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 
 from hil.boards.protocol import Via
-from hil.core.log import printable
 from hil.errors import HilError
 from hil.evidence.events import BoardSeen, WatchClaim, WatchSummary, WatchViolation
 from hil.evidence.sink import NullSink, Sink
@@ -19,12 +18,15 @@ from hil.onboard.node.contract import Health
 from hil.rollout.epoch_claims import Ledger, definite, oddity
 from hil.rollout.fleet import Fleet
 from hil.rollout.node_client import NodeClient, NodeRefused
+from hil.text import one_line
 
 ANSWER_S = 0.5
 CONNECT_S = 0.3
 GAP_LIMIT_S = 1.0
 """Between two questions to one board."""
 ODD_CHARACTERS = 300
+ODD_STATUS = 502
+"""Of a :class:`NodeRefused`: the board answered, and not what the contract says."""
 
 
 class InvariantWatcher:
@@ -125,7 +127,7 @@ class InvariantWatcher:
                 while not self._stopping.wait(max(0.0, due - self._clock())):
                     sent = self._clock()
                     due = max(due + self._every_s, sent)
-                    health, odd = _asked(client, name)
+                    health, odd = _asked(client)
                     if odd:
                         self._note_odd(name, odd)
                     self._note(name, sent, self._clock(), health)
@@ -160,17 +162,17 @@ class InvariantWatcher:
         with self._lock:
             if name in self._odd:
                 return
-            self._odd[name] = odd = printable(odd, ODD_CHARACTERS)
+            self._odd[name] = odd = one_line(odd, ODD_CHARACTERS)
         self._sink.emit(WatchViolation("odd-answer", f"{name}: {odd}"))
 
 
-def _asked(client: NodeClient, name: str) -> tuple[Health | None, str]:
+def _asked(client: NodeClient) -> tuple[Health | None, str]:
     """Return a board's answer, None without one, and what is odd about it."""
     try:
         health = client.health()
     except NodeRefused as exc:
-        return None, exc.message if exc.status == 200 else ""  # answered, but not what the contract says
+        return None, exc.message if exc.status == ODD_STATUS else ""
     except HilError:
         return None, ""
-    odd = oddity(health, name)
+    odd = oddity(health)
     return None if odd else health, odd

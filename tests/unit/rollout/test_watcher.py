@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hil.evidence.events import WatchSummary, WatchViolation
+from hil.evidence.events import BoardSeen, WatchSummary, WatchViolation
 from hil.onboard.node.contract import Claim, Health
 from hil.onboard.node.epoch import Lease, Member, RenewReply
 from hil.rollout.epoch_claims import ClaimInterval, Ledger, definite
+from hil.rollout.node_client import NodeRefused
 from hil.rollout.rollout import Rollout
 from hil.rollout.watcher import InvariantWatcher
 from hil.testing.fakes import ListSink
@@ -161,3 +164,68 @@ def test_boards_that_do_not_answer_are_sampled_as_silent(tmp_path: Path) -> None
         report = watcher.report()
     assert 0 < report.answers < report.samples
     assert (report.violations, report.conclusive) == ((), True)
+
+
+class OddClient:
+    """Stands in for a node's client: it answers or raises what it was given, again and again."""
+
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    def __enter__(self) -> OddClient:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+    def health(self) -> Health:
+        if isinstance(self._answer, BaseException):
+            raise self._answer
+        return cast(Health, self._answer)
+
+
+def watched(answer: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[InvariantWatcher, ListSink]:
+    """The watcher after it has asked a board that answers so."""
+    monkeypatch.setattr("hil.rollout.watcher.NodeClient", lambda *args, **options: OddClient(answer))
+    fleet = cast(Any, SimpleNamespace(names=["a1"]))
+    sink = ListSink()
+    with InvariantWatcher(fleet, sink, every_s=0.001) as watcher:
+        time.sleep(0.05)
+    return watcher, sink
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Health("a1", "boot-1", True, True, Claim(True, 1)),
+        Health("a1", "boot-1", True, True, Claim(True, None, 1.0)),
+        NodeRefused("a1", 502, "GET /health: claim must be an object, not None", {}),
+    ],
+)
+def test_an_answer_that_a_board_may_not_give_is_a_violation_told_once(
+    answer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher, sink = watched(answer, monkeypatch)
+    (violation,) = sink.of(WatchViolation)
+    assert violation.what == "odd-answer"
+    assert violation.detail.startswith("a1: ")
+    assert watcher.report().violations[0].startswith("odd answer: a1: ")
+
+
+def test_a_node_that_refuses_in_its_own_words_gives_no_odd_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    watcher, sink = watched(NodeRefused("a1", 503, "starting", {}), monkeypatch)
+    assert sink.of(WatchViolation) == []
+    assert watcher.report().conclusive
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_watch_whose_thread_died_is_not_conclusive_and_says_of_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    watcher, _ = watched(KeyError("epoch"), monkeypatch)
+    report = watcher.report()
+    assert not report.conclusive
+    assert report.ended_early == ("a1: KeyError('epoch')",)
+
+
+def test_a_boards_boot_id_is_noted_when_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, sink = watched(health(), monkeypatch)
+    assert sink.of(BoardSeen) == [BoardSeen("a1", "boot-1", True, None)]
