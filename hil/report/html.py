@@ -37,8 +37,6 @@ from hil.report.timeline.drawing import timeline_svg
 from hil.report.timeline.lanes import Lanes, lanes_of
 from hil.report.timeline.view import folded, interruptions, legend
 
-NOTED = (BenchRetried, ConsolePort, PowerAnswerLost, LeftoverFound, BenchDiffers, BenchLost, ThreadDied)
-"""Kinds of events that the page's section on the bench shows, one line each."""
 CONSOLE_LINES = 40
 CONSOLE_TAIL_BYTES = 64_000
 CLOSE_UP_BELOW = 0.7
@@ -56,7 +54,13 @@ def html_of(analysis: Analysis) -> str:
 def _context(analysis: Analysis) -> dict[str, Any]:
     run, result, lanes = analysis.run, analysis.result, lanes_of(analysis.run)
     shown = lanes.shown
-    notes = [e for e in run.events if isinstance(e, NOTED)]
+    notes = [
+        e
+        for e in run.events
+        if isinstance(
+            e, BenchRetried | ConsolePort | PowerAnswerLost | LeftoverFound | BenchDiffers | BenchLost | ThreadDied
+        )
+    ]
     return {
         "a": analysis,
         "run": run,

@@ -1,0 +1,246 @@
+"""Plant a fault in the middle of a campaign, and see that the verdict is right and names the culprit in time.
+
+    python -m tests.benchmarks.planted [--each 5] [--kinds link-by-hand,keeper-frozen] [--seed 1]
+
+Each round runs ``pytest testplans/six_gpu``, plants one fault at a random moment after the calibration, and judges the
+run: never FAIL for a fault of the bench, never PASS for one of the device, the culprit in the evidence within 30 s.
+Exit code 1 when a round was judged wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hil.bench.bench import Bench
+from hil.bench.clean import clean
+from hil.bench.state import known_benches, link_socket, read_state
+from hil.core import paths
+from hil.core.processes import processes
+from hil.core.wait import wait_until
+from hil.evidence.carriers import container, unordered_restarts
+from hil.evidence.events import BenchDiffers, BenchLost, BenchPulse
+from hil.evidence.readback import RunRecord
+from hil.host.engine import dockerd
+from hil.host.engine.dockerd import EngineFiles
+from hil.links.engines import rtnl
+from hil.links.link_box import LinkBox
+from hil.links.shape import shape_step
+
+FIRST_S, LAST_S = 1.0, 40.0
+"""The fault is planted so long after the calibration."""
+NAMED_S = 30.0
+FROZEN_S = 10.0
+DEADLINE_S = 400.0
+LINK = "isl-ab"
+
+
+@dataclass(frozen=True)
+class Plant:
+    """A fault: how it is planted on a bench, whom the evidence must name, and which verdicts are right."""
+
+    plant: Callable[[str], None]
+    culprit: str
+    right: frozenset[str]
+    at_strike: bool = False
+    """Planted when the campaign's own fault strikes, not at a random moment."""
+
+
+def link_by_hand(bench: str) -> None:
+    """Set the crosslink from another process than the campaign's, as `hil link set` does."""
+    with LinkBox.attach(link_socket(bench)) as box:
+        states = {d: replace(box.commanded(LINK, d), delay_us=1000, rate_bps=0) for d in ("a_to_b", "b_to_a")}
+        box.set(LINK, **states)
+
+
+def link_in_kernel(bench: str) -> None:
+    """Change the netem of the crosslink past the link box, as `tc` in its kernel does."""
+    with LinkBox.attach(link_socket(bench)) as box:
+        link = box.store.load().link(LINK)
+        fast = {d: replace(state, delay_us=1000, rate_bps=0) for d, state in link.commanded.items()}
+        rtnl.transact(box.agents[link.kernel], [shape_step(replace(link, commanded=fast), "a_to_b", None)])
+
+
+def _keeper(bench: str) -> int:
+    state = read_state(bench)
+    assert state is not None
+    return state.keeper_pid
+
+
+def _freeze(pid: int, seconds: float = FROZEN_S) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(seconds)
+    os.kill(pid, signal.SIGCONT)
+
+
+def keeper_frozen(bench: str) -> None:
+    """Stop the keeper for a while."""
+    _freeze(_keeper(bench))
+
+
+def strike_too_late(bench: str) -> None:
+    """Stop the keeper when the campaign strikes, so that the link is cut only when the transfer is over."""
+    _freeze(_keeper(bench), 6.0)
+
+
+def engine_stopped(bench: str) -> None:
+    """Stop the container engine for a while."""
+    daemon = dockerd.started(EngineFiles.default())
+    assert daemon is not None, "the container engine is not ours"
+    _freeze(daemon.pid, FROZEN_S)
+
+
+def link_box_killed(bench: str) -> None:
+    """Kill every User-Mode Linux of the bench."""
+    keeper = _keeper(bench)
+    for process in processes():
+        if process.parent == keeper and any("linux.uml" in word for word in process.argv):
+            os.kill(process.id.pid, signal.SIGKILL)
+
+
+def board_paused(bench: str) -> None:
+    """Pause the container of b2 for a while."""
+    with _attached(bench) as opened:
+        box: Any = opened.boards["b2"]
+        box.container().pause()
+        time.sleep(FROZEN_S)
+        box.container().unpause()
+
+
+def board_killed(bench: str) -> None:
+    """Kill the container of b2."""
+    with _attached(bench) as opened:
+        box: Any = opened.boards["b2"]
+        box.container().kill()
+
+
+def board_restarts(bench: str) -> None:
+    """Let the OS of b2 restart by itself."""
+    with _attached(bench) as opened, opened.boards["b2"].shell() as shell:
+        shell.run(["sh", "-c", "(sleep 0.3; reboot -f) >/dev/null 2>&1 &"], check=False)
+
+
+@contextmanager
+def _attached(bench: str) -> Iterator[Bench]:
+    opened = Bench.attach(bench)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+INCONCLUSIVE, HARMLESS, FAIL = frozenset({"INCONCLUSIVE"}), frozenset({"INCONCLUSIVE", "PASS"}), frozenset({"FAIL"})
+
+PLANTS: Mapping[str, Plant] = {
+    "link-by-hand": Plant(link_by_hand, f"link {LINK}", INCONCLUSIVE),
+    "link-in-kernel": Plant(link_in_kernel, f"link {LINK}", INCONCLUSIVE),
+    "strike-too-late": Plant(strike_too_late, "the keeper of the bench", HARMLESS, at_strike=True),
+    "board-restarts": Plant(board_restarts, "b2", FAIL),
+    "link-box-killed": Plant(link_box_killed, "the link box", INCONCLUSIVE),
+    "engine-stopped": Plant(engine_stopped, "the container engine", HARMLESS),
+    "board-paused": Plant(board_paused, container("b2"), INCONCLUSIVE),
+    "board-killed": Plant(board_killed, container("b2"), INCONCLUSIVE),
+    "keeper-frozen": Plant(keeper_frozen, "the keeper of the bench", HARMLESS),
+}
+"""By name; HARMLESS: a freeze that ended before anything needed the part leaves the verdict a PASS, and is named."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one planted fault led to; times in seconds since it was planted."""
+
+    kind: str
+    verdict: str
+    reason: str
+    named_s: float | None
+    ended_s: float
+    right: bool
+
+    def __str__(self) -> str:
+        named = f"named after {self.named_s:.1f} s" if self.named_s is not None else "NOT NAMED"
+        grade = "right" if self.right else "WRONG"
+        return f"{grade}: {self.kind}: {self.verdict}, {named}, ended after {self.ended_s:.1f} s: {self.reason}"
+
+
+def play(kind: str, lab: Path, chance: random.Random, out: Path) -> Round:
+    """Run one campaign with the fault in it."""
+    plant, run_id = PLANTS[kind], f"{kind}-{chance.randrange(10**6)}"
+    wait_s = chance.uniform(FIRST_S, LAST_S)
+    argv = [sys.executable, "-m", "pytest", "-q", "testplans/six_gpu", "--lab", str(lab)]
+    argv += ["--hil-out", str(out), "--run-id", run_id]
+    before = set(known_benches())
+    with (out / f"{run_id}.log").open("wb") as log:
+        run = subprocess.Popen(argv, cwd=paths.ROOT, stdout=log, stderr=log, start_new_session=True)
+        directory = out / "runs" / run_id
+        marker = '"kind":"fault"' if plant.at_strike else '"kind":"test.start","test":"testplans/six_gpu/test_2'
+
+        def reached() -> bool:
+            assert run.poll() is None, f"the campaign ended early: see {out / run_id}.log"
+            evidence = directory / "evidence.jsonl"
+            return evidence.exists() and marker in evidence.read_text("utf-8", "replace")
+
+        wait_until(reached, what="the campaign to get so far", deadline_s=120, every_s=0.02)
+        if not plant.at_strike:
+            time.sleep(wait_s)
+        (bench,) = (name for name in known_benches() if name not in before and read_state(name))
+        planted_s = time.monotonic()
+        plant.plant(bench)
+        run.wait(DEADLINE_S)
+    ended_s = time.monotonic() - planted_s
+    clean()
+    result = json.loads((directory / "result.json").read_text("utf-8"))
+    record = RunRecord.load(directory)
+    named_s = _named(record, plant, planted_s - float(record.meta["mono_start_s"]))
+    in_time = named_s is not None and named_s <= NAMED_S
+    right = result["verdict"] in plant.right and in_time
+    return Round(kind, result["verdict"], result["reason"], named_s, ended_s, right)
+
+
+def _named(record: RunRecord, plant: Plant, planted_s: float) -> float | None:
+    """Return how long after the planting the evidence named the culprit; None when it never did."""
+    for number, event in enumerate(record.events, start=1):
+        if event.t_s < planted_s:
+            continue
+        match event:
+            case BenchPulse() if plant.culprit in event.silent or event.late_s.get(plant.culprit, 0.0) >= 3.0:
+                return event.t_s - planted_s
+            case BenchDiffers(part=plant.culprit) | BenchLost(part=plant.culprit):
+                return event.t_s - planted_s
+        if plant.right == FAIL and unordered_restarts(record.events[:number]):
+            return event.t_s - planted_s
+    return None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.planted", description=__doc__.split("\n")[0])
+    parser.add_argument("--each", type=int, default=5, help="rounds of each kind")
+    parser.add_argument("--kinds", default=",".join(PLANTS))
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--lab", type=Path, default=paths.ROOT / "lab/virtual.yaml")
+    args = parser.parse_args(argv)
+    chance = random.Random(args.seed)
+    out = Path(tempfile.mkdtemp(prefix="hil-planted-"))
+    rounds = []
+    for number in range(args.each):
+        for kind in args.kinds.split(","):
+            rounds.append(play(kind, args.lab, chance, out))
+            print(f"{number + 1}: {rounds[-1]}", flush=True)
+    right = sum(each.right for each in rounds)
+    print(f"{right} of {len(rounds)} judged right; runs and logs: {out}")
+    return 0 if right == len(rounds) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
