@@ -109,17 +109,26 @@ class Context:
         raise self.silence(board, f"answer within {deadline_s:g} s", last) from last
 
     def silence(self, board: str, what: str, cause: Exception | None) -> HilError:
-        """The error for a board that did not do something: the path's fault when the lab's own cable reaches it."""
+        """The error for a board that did not do something.
+
+        The path's fault when the board answers through the lab's own cable and not over the flight network.
+        """
         because = f" (last error: {cause})" if cause is not None else ""
         message = f"{board} did not {what} over the flight network{because}"
-        if isinstance(cause, NodeSilent):
-            with suppress(HilError), self.client(board, Via.MANAGEMENT, timeout_s=1.0) as client:
-                client.health()
-                return BenchError(
-                    f"{message}; through the management network it answers",
-                    remedy="a link is down or mis-shaped: see `hil link show`",
-                )
+        lost = isinstance(cause, NodeSilent) and not self._answers(board, Via.FLIGHT)
+        if lost and self._answers(board, Via.MANAGEMENT):
+            return BenchError(
+                f"{message}; through the management network it answers",
+                remedy="a link is down or mis-shaped: see `hil link show`",
+            )
         return DeviceError(message, remedy=f"see `hil board console {board}`")
+
+    def _answers(self, board: str, via: Via) -> bool:
+        """Return whether a board's node answers at all on this way."""
+        with suppress(HilError), self.client(board, via, timeout_s=1.0) as client:
+            client.health()
+            return True
+        return False
 
 
 def worst(errors: dict[str, BaseException]) -> BaseException:

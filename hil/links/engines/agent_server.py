@@ -72,7 +72,7 @@ class AgentServer:
                 try:
                     answer = self._agents[number].ask(Kind(kind), payload)
                 except (HilError, ValueError, IndexError) as exc:
-                    status, answer = _FAILED, str(exc).encode()
+                    status, answer = _FAILED, (exc.message if isinstance(exc, HilError) else str(exc)).encode()
                 client.sendall(_CALL.pack(len(answer), kind, status) + answer)
         except OSError:
             return  # the client went away

@@ -1,0 +1,121 @@
+"""The watch over what carries a campaign: it names what is silent, gives up what is lost, and reads links back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hil.bench import carriers
+from hil.bench.carriers import CarrierWatch, PartGone
+from hil.bench.link_read_back import LinkReadBack
+from hil.errors import BenchError
+from hil.evidence.events import BenchPulse
+from hil.links import link_box
+from hil.links.engines import rtnl
+from hil.links.link_box import LinkBox
+from hil.links.shape import shape_step
+from hil.testing.fakes import ListSink
+from tests.kits.fake_bench import fake_bench
+
+
+class FakePart:
+    """A part that answers, or raises what it was given."""
+
+    name = "the link box"
+
+    def __init__(self) -> None:
+        self.error: BenchError | None = None
+
+    def look(self) -> float:
+        if self.error is not None:
+            raise self.error
+        return time.monotonic()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(carriers, "TICK_S", 0.01)
+    monkeypatch.setattr(carriers, "ROUND_S", 0.02)
+    monkeypatch.setattr(carriers, "LOST_S", 0.2)
+
+
+def test_a_part_that_falls_silent_is_named_at_once_and_given_up_when_it_stays_silent() -> None:
+    part, sink, lost = FakePart(), ListSink(), []
+    with CarrierWatch([part], sink, on_lost=lambda name, error: lost.append((name, error.message))) as watch:
+        watch.settle()
+        assert not sink.of(BenchPulse)[-1].silent
+        part.error = BenchError("User-Mode Linux is gone")
+        watch.settle()
+        assert sink.of(BenchPulse)[-1].silent == {"the link box": "User-Mode Linux is gone"}
+        time.sleep(0.3)
+    assert lost == [("the link box", "the link box is lost: User-Mode Linux is gone")]
+
+
+def test_a_part_that_has_ended_is_given_up_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(carriers, "LOST_S", 60.0)
+    part, lost = FakePart(), []
+    part.error = PartGone("its process has ended")
+    with CarrierWatch([part], ListSink(), on_lost=lambda name, _: lost.append(name)) as watch:
+        watch.settle()
+    assert lost == ["the link box"]
+
+
+def test_pulses_are_recorded_at_a_bounded_rate() -> None:
+    sink = ListSink()
+    with CarrierWatch([FakePart()], sink, on_lost=lambda *_: None):
+        time.sleep(0.3)
+    assert len(sink.of(BenchPulse)) <= 3  # the first one, and that of the end
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[LinkBox]:
+    with fake_bench(tmp_path) as bench:
+        yield bench.links
+
+
+def read_back(box: LinkBox) -> tuple[LinkReadBack, list[tuple[str, str]]]:
+    differs: list[tuple[str, str]] = []
+    part = LinkReadBack(box.store.path, lambda *found: differs.append(found), timeout_s=1.0)
+    part._box = box  # the fake engine serves nobody else
+    return part, differs
+
+
+def test_what_this_run_commands_is_no_difference(box: LinkBox) -> None:
+    part, differs = read_back(box)
+    box.cut("isl-ab")
+    part.look()
+    box.restore("isl-ab")
+    part.look()
+    assert differs == []
+
+
+def test_a_link_changed_in_its_kernel_differs_and_is_told_once(box: LinkBox) -> None:
+    part, differs = read_back(box)
+    link = box.store.load().link("isl-ab")
+    fast = {d: replace(state, delay_us=1000) for d, state in link.commanded.items()}
+    rtnl.transact(box.agents[link.kernel], [shape_step(replace(link, commanded=fast), "a_to_b", None)])
+    part.look()
+    part.look()
+    ((name, what),) = differs
+    assert name == "link isl-ab"
+    assert "delay_us=14386" in what
+    assert "delay_us=1000" in what
+
+
+def test_a_link_that_another_process_set_differs_also_when_it_was_put_back(
+    box: LinkBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, differs = read_back(box)
+    monkeypatch.setattr(link_box, "current", lambda: "7:1")
+    box.cut("isl-ab")
+    monkeypatch.undo()
+    box.restore("isl-ab")
+    part.look()
+    ((name, what),) = differs
+    assert name == "link isl-ab"
+    assert what.startswith("was cut by another process (")
+    assert what.endswith("pid 7)")

@@ -1,0 +1,85 @@
+"""A bench that is lost ends the campaign at once, and a bench that was at fault excuses the device."""
+
+from __future__ import annotations
+
+import time
+
+from tests.kits.campaign_folder import HEAD, Campaign
+
+pytest_plugins = ["pytester"]
+
+LOSES = (
+    HEAD
+    + """
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from hil.core.wait import SYSTEM_CLOCK, wait_until
+
+
+def lose(request):
+    campaign = request.config.pluginmanager.get_plugin("hil-campaign")
+    lost = BenchError("the link box is lost: User-Mode Linux is gone")
+    threading.Timer(0.3, campaign.lose_bench, ["the link box", lost]).start()
+
+
+def test_long(request):
+    lose(request)
+    def work():
+        wait_until(lambda: False, what="nothing", deadline_s=60)
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(work)
+        pool.submit(work)
+
+
+def test_after():
+    time.sleep(60)
+"""
+)
+
+
+def test_a_lost_bench_ends_the_test_and_the_run_within_seconds(campaign: Campaign) -> None:
+    campaign.write(LOSES)
+    begun_s = time.monotonic()
+    campaign.run_apart()
+    assert time.monotonic() - begun_s < 20
+    assert campaign.result["verdict"] == "INCONCLUSIVE"
+    assert "the link box is lost: User-Mode Linux is gone" in campaign.result["reason"]
+    assert campaign.verdicts["test_long"] == "INCONCLUSIVE"
+    assert campaign.verdicts["test_after"] == "NOT RUN"
+
+
+def test_a_failure_while_a_part_was_silent_is_inconclusive(campaign: Campaign) -> None:
+    campaign.write(
+        HEAD
+        + """
+from hil.evidence.events import BenchPulse
+
+
+def test_it(recorder):
+    recorder.emit(BenchPulse(5.0, {"the keeper of the bench": 9.8}))
+    raise DeviceError("b1: timed out")
+"""
+    )
+    campaign.run()
+    assert campaign.result["verdict"] == "INCONCLUSIVE"
+    assert "the keeper of the bench gave no sign of life for 9.8 s" in campaign.result["reason"]
+
+
+def test_a_thread_that_dies_makes_the_run_inconclusive(campaign: Campaign) -> None:
+    campaign.write(
+        HEAD
+        + """
+import threading
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_it():
+    thread = threading.Thread(target=lambda: {}["epoch"], name="probe")
+    thread.start()
+    thread.join()
+"""
+    )
+    campaign.run()
+    assert campaign.result["verdict"] == "INCONCLUSIVE"
+    assert "thread probe ended early: KeyError" in campaign.result["reason"]
