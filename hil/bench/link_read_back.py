@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hil.core.processes import current
-from hil.errors import HilError
+from hil.errors import BenchError, HilError
 from hil.links.link_box import DIRECTIONS, LinkBox
 from hil.links.status import DirectionStatus, LinkStatus
 
@@ -38,7 +38,7 @@ class LinkReadBack:
         self._counted: dict[tuple[str, str], tuple[float, DirectionStatus]] = {}
 
     def look(self) -> float:
-        """Read all links back. BenchError when the box or its engine does not answer."""
+        """Read all links back. BenchError when the box or its engine does not answer, and while a link is wrong."""
         if self._box is None:
             self._box = LinkBox.attach(self._socket_path, timeout_s=self._timeout_s)
         try:
@@ -58,6 +58,8 @@ class LinkReadBack:
         for name in wrong.keys() - self._told:
             self._differs(f"link {name}", wrong[name])
         self._told = set(wrong)
+        if wrong:  # not for long: a bench whose links stay wrong is given up
+            raise BenchError("; ".join(f"link {name} {what}" for name, what in wrong.items()))
         return time.monotonic()
 
     def _note_commands(self, box: LinkBox) -> None:

@@ -63,6 +63,8 @@ class LinkBox:
         self.now_ns = now_ns
         self._windows: tuple[tuple[int, int], Windows] | None = None
         self._exits = ExitStack()
+        self._unsure: set[str] = set()
+        """Links whose last command failed: the kernel may have it or not, so the next one is sent in any case."""
 
     @classmethod
     def up(
@@ -285,9 +287,12 @@ class LinkBox:
                 self._command_scheduled(draft.record.position(link), old, new)
             else:
                 # a message restarts the loss model, so a direction that does not change gets none
-                changed: list[Direction] = [d for d in DIRECTIONS if new.shape(d) != old.shape(d)]
+                unsure = link in self._unsure
+                changed: list[Direction] = [d for d in DIRECTIONS if unsure or new.shape(d) != old.shape(d)]
                 if changed:
+                    self._unsure.add(link)
                     rtnl.transact(self.agents[new.kernel], [shape_step(new, d, self._seed) for d in changed])
+                    self._unsure.discard(link)
             program = one_line(" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]), 120)
             command = Command(link, what, str(current()), program, at_ns)
             draft.record = draft.record.with_link(new).with_command(command)

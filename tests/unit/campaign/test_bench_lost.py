@@ -45,8 +45,7 @@ def test_a_lost_bench_ends_the_test_and_the_run_within_seconds(campaign: Campaig
     assert time.monotonic() - begun_s < 20
     assert campaign.result["verdict"] == "INCONCLUSIVE"
     assert "the link box is lost: User-Mode Linux is gone" in campaign.result["reason"]
-    assert campaign.verdicts["test_long"] == "INCONCLUSIVE"
-    assert campaign.verdicts["test_after"] == "NOT RUN"
+    assert list(campaign.verdicts.values()) == ["INCONCLUSIVE", "NOT RUN"]
 
 
 def test_a_failure_while_a_part_was_silent_is_inconclusive(campaign: Campaign) -> None:

@@ -269,3 +269,23 @@ def test_the_fastest_links_are_dealt_to_different_kernels() -> None:
     assert deal([10, 200, 10, 200, 50], 2) == [1, 0, 0, 1, 0]
     assert deal([10, float("inf"), 10], 3) == [1, 0, 2]
     assert deal([10, 10], 1) == [0, 0]
+
+
+def test_a_restore_after_a_cut_whose_answer_was_lost_brings_the_link_back(
+    box: LinkBox, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = FakeAgent.ask
+
+    def done_and_not_answered(self: FakeAgent, kind: Kind, payload: bytes = b"") -> bytes:
+        ask(self, kind, payload)
+        raise BenchError("User-Mode Linux did not answer in time")
+
+    monkeypatch.setattr(FakeAgent, "ask", done_and_not_answered)
+    with pytest.raises(BenchError, match="did not answer"):
+        box.cut("crosslink")
+    monkeypatch.undo()
+    box.restore("crosslink")
+    _, crosslink = box.show()
+    assert crosslink.up
+    assert crosslink.a_to_b.agrees
+    assert crosslink.b_to_a.agrees
