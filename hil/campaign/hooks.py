@@ -35,6 +35,7 @@ from hil.evidence.events import BenchLost, BenchRetried, TestEnded, TestStarted,
 from hil.evidence.model import EXIT_CONFIGURATION, Verdict
 from hil.evidence.record import Recorder
 from hil.evidence.test_plan import Plan
+from hil.text import clean
 
 if TYPE_CHECKING:
     from hil.bench.carriers import CarrierWatch
@@ -361,7 +362,14 @@ class Campaign:
     def _finish(self) -> None:
         if self._step is not None:
             write_step(self.run.bench or own_name(), None)
-        self.run.finish(interrupted=self._interrupted, configuration_error=self._configuration_error)
+        try:
+            self.run.finish(interrupted=self._interrupted, configuration_error=self._configuration_error)
+        except Exception as exc:  # a full disk, a store that cannot be written: no fault of the device
+            _log.exception("the run could not be finished")
+            sys.stderr.write(
+                f"\nerror (harness): the run could not be finished: {clean(f'{type(exc).__name__}: {exc}')}\n"
+                f"  remedy: make room for {self.run.directory}, then run `hil runs report {self.run.directory.name}`\n"
+            )
 
 
 def _exit(error: HilError) -> BaseException:

@@ -27,7 +27,7 @@ from hil.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from hil.orbit.contacts import ContactPlan
+    from hil.orbit.contact_plan import ContactPlan
     from hil.orbit.elements import Constellation
     from hil.orbit.phases import LinkPlan
 
@@ -60,7 +60,7 @@ def contacts(
     Edges are refined to 1 ms; what is shorter than a step may be missed.  ionrc and hdtn hold whole seconds
     and whole light seconds (that is their format): use json to keep everything.
     """
-    from hil.orbit.contacts import STEP_S, contact_plan
+    from hil.orbit.contact_plan import STEP_S, contact_plan
     from hil.orbit.times import iso
 
     step_s = STEP_S if step_s is None else step_s
@@ -99,7 +99,7 @@ def links(
     Candidates are all pairs that see each other at some moment of the span.  A bench plans only the links of
     its lab file, so its pairs may differ.
     """
-    from hil.orbit.contacts import contact_plan
+    from hil.orbit.contact_plan import contact_plan
     from hil.orbit.link_phases import every_candidate, plan_links
 
     if span_s <= 0:

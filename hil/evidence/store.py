@@ -166,8 +166,9 @@ class RunStore:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         self.out.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(self.path, timeout=10.0, isolation_level=None)
+        db = None
         try:
+            db = sqlite3.connect(self.path, timeout=10.0, isolation_level=None)
             db.row_factory = sqlite3.Row
             db.execute("PRAGMA journal_mode = WAL")
             db.executescript(_SCHEMA)
@@ -177,7 +178,8 @@ class RunStore:
                 f"{self.path}: {exc}", remedy="move the file away; it is rebuilt from the run directories"
             ) from exc
         finally:
-            db.close()
+            if db is not None:
+                db.close()
 
     def _mark_crashed(self, db: sqlite3.Connection) -> None:
         for row in db.execute("SELECT run_id, process FROM runs WHERE state = 'running'").fetchall():

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 
 from hil.core.svg import Axis, Canvas
-from hil.orbit.contacts import ContactPlan
+from hil.orbit.contact_plan import ContactPlan
 from hil.orbit.elements import Constellation
 from hil.orbit.geometry import states, sun_km, sunlit_fraction
 from hil.orbit.phases import LinkPlan, Phase

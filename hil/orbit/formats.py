@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hil.orbit.contacts import Contact, ContactPlan
+from hil.orbit.contact_plan import Contact, ContactPlan
 from hil.orbit.elements import Constellation
 from hil.orbit.geometry import states, station_earth_fixed, to_earth_fixed
 from hil.orbit.times import gmst_rad, iso

@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from hil.errors import ConfigurationError
-from hil.orbit.contacts import ContactPlan
+from hil.orbit.contact_plan import ContactPlan
 from hil.orbit.hdtn_plan import read_hdtn
 from hil.orbit.ion_commands import read_ion
 from hil.orbit.plan_draft import Draft, Finding, by_ends

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from hil.errors import ConfigurationError
-from hil.orbit.contacts import STEP_S, ContactPlan, contact_arrays
+from hil.orbit.contact_plan import STEP_S, ContactPlan, contact_arrays
 from hil.orbit.elements import Constellation
 from hil.orbit.model import Duration, Fades, Station, Terminals
 from hil.orbit.phases import Candidate, Interval, LinkPlan, Phase

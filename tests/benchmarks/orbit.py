@@ -30,7 +30,7 @@ SKYFIELD_POINTS = 300
 
 def orbit(lab: Path) -> Iterator[Figure]:
     """Contact and link plans: CPU time, memory, growth, and the ratio to a skyfield loop.  ``lab`` is not used."""
-    from hil.orbit.contacts import contact_plan
+    from hil.orbit.contact_plan import contact_plan
     from hil.orbit.elements import load_constellation
     from hil.orbit.link_phases import every_candidate, plan_links
 
@@ -146,7 +146,7 @@ def _measure(planes: int, slots: int) -> dict[str, Any]:
 
 def main(planes: int, slots: int, span_s: float, step_s: float) -> None:
     """One contact plan of a shell at 550 km and 53 degrees; prints what it took."""
-    from hil.orbit.contacts import contact_arrays
+    from hil.orbit.contact_plan import contact_arrays
     from hil.orbit.elements import Constellation, shell_elements
     from hil.orbit.model import Shell
 

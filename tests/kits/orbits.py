@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
-from hil.orbit.contacts import ContactPlan, contact_plan
+from hil.orbit.contact_plan import ContactPlan, contact_plan
 from hil.orbit.elements import Constellation, load_constellation
 from hil.orbit.link_phases import every_candidate, plan_links
 from hil.orbit.phases import LinkPlan, Phase

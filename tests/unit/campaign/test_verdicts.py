@@ -182,3 +182,18 @@ def test_a_campaign_passes_without_what_its_lab_cannot_show(campaign: Campaign) 
     steps = " ".join(campaign.result["next_steps"])
     assert "Run DEM-3 in another lab: lab virtual has no second way" in steps
     assert "Run what was not run" not in steps
+
+
+def test_a_result_that_cannot_be_written_is_no_failure_of_the_device(campaign: Campaign) -> None:
+    campaign.write(
+        HEAD
+        + """
+@pytest.mark.requirement("DEM-1")
+def test_the_os_boots(recorder):
+    (recorder.directory / "result.json").mkdir()
+"""
+    )
+    outcome = campaign.run_apart()
+    assert outcome.ret == 3
+    outcome.stderr.fnmatch_lines(["error (harness): the run could not be finished: *", "*remedy: *hil runs report*"])
+    assert "Traceback" not in outcome.stdout.str() + outcome.stderr.str()

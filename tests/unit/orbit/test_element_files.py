@@ -12,7 +12,7 @@ import pytest
 
 from hil.cli.app import run
 from hil.errors import ConfigurationError
-from hil.orbit.contacts import contact_plan
+from hil.orbit.contact_plan import contact_plan
 from hil.orbit.element_files import parse_elements
 from hil.orbit.elements import load_constellation
 from hil.orbit.times import iso, parse_time

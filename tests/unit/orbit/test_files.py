@@ -19,7 +19,7 @@ from sgp4.exporter import export_tle
 
 from hil.cli.app import run
 from hil.errors import ConfigurationError
-from hil.orbit.contacts import Contact, ContactPlan, contact_plan
+from hil.orbit.contact_plan import Contact, ContactPlan, contact_plan
 from hil.orbit.element_files import parse_elements, parse_tle
 from hil.orbit.elements import load_constellation
 from hil.orbit.formats import to_csv, to_czml, to_json

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hil.errors import ConfigurationError
-from hil.orbit.contacts import contact_plan
+from hil.orbit.contact_plan import contact_plan
 from hil.orbit.elements import Constellation, shell_elements
 from hil.orbit.link_phases import draw_s, generator, plan_links
 from hil.orbit.model import Duration, Fades, Shell, Station, Terminals

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from hil.errors import ConfigurationError
-from hil.orbit import contacts
-from hil.orbit.contacts import contact_arrays, contact_plan
+from hil.orbit.contact_plan import contact_arrays, contact_plan
 from hil.orbit.elements import Constellation, load_constellation, shell_elements
 from hil.orbit.geometry import one_way_delay_us, range_km, states, station_teme
 from hil.orbit.model import Shell
@@ -79,7 +78,7 @@ def test_a_plan_does_not_depend_on_how_time_is_cut_into_blocks(
     two: Constellation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = contact_plan(two, duration_s=9000, step_s=10).contacts
-    monkeypatch.setattr(contacts, "_ITEMS", 1)  # blocks of eight samples, pairs one by one
+    monkeypatch.setattr("hil.orbit.contact_plan._ITEMS", 1)  # blocks of eight samples, pairs one by one
     assert contact_plan(two, duration_s=9000, step_s=10).contacts == whole
 
 
@@ -88,7 +87,7 @@ def test_the_coarse_filter_leaves_no_contact_out(monkeypatch: pytest.MonkeyPatch
     shell = Shell(planes=9, slots_per_plane=8, altitude_km=550.0, inclination_deg=53.0, raan_deg=0.0, phase_deg=5.0)
     many = Constellation("many", epoch, tuple(f"s{k}" for k in range(72)), tuple(shell_elements(shell, epoch)))
     filtered = contact_arrays(many, epoch, duration_s=3000, step_s=20)
-    monkeypatch.setattr(contacts, "_ALL_PAIRS_UP_TO", 100)
+    monkeypatch.setattr("hil.orbit.contact_plan._ALL_PAIRS_UP_TO", 100)
     every = contact_arrays(many, epoch, duration_s=3000, step_s=20)
     assert len(every) > 500
     for column in ("a", "b", "start_s", "end_s"):
