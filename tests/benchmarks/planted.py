@@ -19,10 +19,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from docker.errors import DockerException
 
 from hil.bench.bench import Bench
 from hil.bench.clean import clean
@@ -30,6 +32,7 @@ from hil.bench.state import known_benches, link_socket, read_state
 from hil.core import paths
 from hil.core.processes import processes
 from hil.core.wait import wait_until
+from hil.errors import BenchError
 from hil.evidence.carriers import container, unordered_restarts
 from hil.evidence.events import BenchDiffers, BenchLost, BenchPulse
 from hil.evidence.readback import RunRecord
@@ -43,7 +46,7 @@ FIRST_S, LAST_S = 1.0, 40.0
 """The fault is planted so long after the calibration."""
 NAMED_S = 30.0
 FROZEN_S = 10.0
-DEADLINE_S = 400.0
+DEADLINE_S = 240.0
 LINK = "isl-ab"
 
 
@@ -82,7 +85,8 @@ def _keeper(bench: str) -> int:
 def _freeze(pid: int, seconds: float = FROZEN_S) -> None:
     os.kill(pid, signal.SIGSTOP)
     time.sleep(seconds)
-    os.kill(pid, signal.SIGCONT)
+    with suppress(ProcessLookupError):  # the campaign has given up and taken its bench down
+        os.kill(pid, signal.SIGCONT)
 
 
 def keeper_frozen(bench: str) -> None:
@@ -116,7 +120,8 @@ def board_paused(bench: str) -> None:
         box: Any = opened.boards["b2"]
         box.container().pause()
         time.sleep(FROZEN_S)
-        box.container().unpause()
+        with suppress(BenchError, DockerException):  # the campaign has ended, and its bench with it
+            box.container().unpause()
 
 
 def board_killed(bench: str) -> None:
@@ -197,14 +202,18 @@ def play(kind: str, lab: Path, chance: random.Random, out: Path) -> Round:
         (bench,) = (name for name in known_benches() if name not in before and read_state(name))
         planted_s = time.monotonic()
         plant.plant(bench)
-        run.wait(DEADLINE_S)
+        try:
+            run.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            run.terminate()  # judged by what it had come to: a run that waits out its deadlines is late
+            run.wait(60)
     ended_s = time.monotonic() - planted_s
     clean()
     result = json.loads((directory / "result.json").read_text("utf-8"))
     record = RunRecord.load(directory)
     named_s = _named(record, plant, planted_s - float(record.meta["mono_start_s"]))
     in_time = named_s is not None and named_s <= NAMED_S
-    right = result["verdict"] in plant.right and in_time
+    right = result["verdict"] in plant.right and in_time and ended_s < DEADLINE_S
     return Round(kind, result["verdict"], result["reason"], named_s, ended_s, right)
 
 
