@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,8 @@ ANSWER_S = 3.0
 LOST_S = 12.0
 """A part that is silent for so long is given up, and the run with it."""
 SETTLE_S = 30.0
+CLOCKS_S = 1.0
+"""The engine's clock may be so much apart from ours."""
 ORDER_S = 60.0
 """So long after an order of this run may a board's container still be switched because of it."""
 
@@ -72,6 +75,7 @@ class KeeperPart:
     def __init__(self, bench: str, pid: int) -> None:
         self._pulse = pulse_file(bench)
         self._process = identify(pid)
+        self._stalled_at_s = math.inf
 
     def look(self) -> float:
         if self._process is None or not self._process.alive():
@@ -82,7 +86,9 @@ class KeeperPart:
             raise BenchError(f"it says nothing of itself: {exc}") from exc
         if pulse["problems"]:
             raise BenchError("; ".join(pulse["problems"]), remedy="bring the bench up again")
-        return float(pulse["mono_s"])
+        stalled_s, at_s = pulse["stall"]
+        news, self._stalled_at_s = at_s > self._stalled_at_s, at_s
+        return float(pulse["mono_s"]) - (stalled_s if news else 0.0)
 
 
 class EnginePart:
@@ -91,7 +97,7 @@ class EnginePart:
     name = "the container engine"
 
     def __init__(self, bench: str, socket: Path, differs: Callable[[str, str], None], ordered: Ordered) -> None:
-        """``ordered`` returns when this run last ordered something of a board (CLOCK_MONOTONIC s), None for never."""
+        """``ordered`` returns when this run ordered something of a board (CLOCK_MONOTONIC s)."""
         self._label = f"{LABEL}={bench}"
         self._socket = socket
         self._differs = differs
@@ -112,8 +118,7 @@ class EnginePart:
         attributes = actor.get("Attributes", {}) if isinstance(actor, Mapping) else {}
         board, action = str(attributes.get("hil.board", "")), str(event.get("Action", ""))
         at_s = float(str(event.get("timeNano", 0))) / 1e9 - time.time() + time.monotonic()
-        order_s = self._ordered(board)
-        mine = order_s is not None and order_s <= at_s + 1.0 and at_s - order_s < ORDER_S
+        mine = any(order_s - CLOCKS_S <= at_s <= order_s + ORDER_S for order_s in self._ordered(board))
         if action in ("start", "unpause"):
             self.down.pop(board, None)
             if action == "start" and not mine:
@@ -128,7 +133,7 @@ class EnginePart:
         self._differs(container(board), what)
 
 
-Ordered = Callable[[str], float | None]
+Ordered = Callable[[str], Sequence[float]]
 
 
 @dataclass

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import shutil
 import signal
@@ -33,6 +34,8 @@ from hil.leases.leases import Lease, Leases
 _log = logging.getLogger(__name__)
 
 PULSE_S = 0.5
+STALL_S = 2.0
+"""A pulse so late is noted as a stall: whoever reads it may have looked away meanwhile."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -64,6 +67,9 @@ class Keeper:
         self.lab = load_lab(lab_path)
         self.problems: list[str] = []
         """Threads that ended with an error, and a schedule that could not be played."""
+        self._pulsed_s = math.inf
+        self._stall = (0.0, 0.0)
+        """The last time that it stood still: for how long, and when it went on (CLOCK_MONOTONIC s)."""
         self.state = BenchState(
             name=name,
             lab_path=str(lab_path),
@@ -117,7 +123,11 @@ class Keeper:
         return lease
 
     def _pulse(self) -> None:
-        pulse = {"mono_s": time.monotonic(), "problems": self.problems}
+        now_s = time.monotonic()
+        if now_s - self._pulsed_s >= STALL_S:
+            self._stall = now_s - self._pulsed_s, now_s
+        self._pulsed_s = now_s
+        pulse = {"mono_s": now_s, "stall": self._stall, "problems": self.problems}
         write_atomic(pulse_file(self.state.name), json.dumps(pulse), durable=False)
 
     def _thread_died(self, died: threading.ExceptHookArgs) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -44,7 +44,7 @@ class CampaignRecorder(Recorder):
         super().__init__(directory)
         self.taken: list[Measurement] = []
         self.about_bench: list[Event] = []
-        self._ordered_s: dict[str, float] = {}
+        self._ordered_s: dict[str, list[float]] = {}
 
     def measure(self, *args: Any, **options: Any) -> Measurement:
         measurement = super().measure(*args, **options)
@@ -56,11 +56,11 @@ class CampaignRecorder(Recorder):
         if isinstance(event, JUDGED):
             self.about_bench.append(event)
         if isinstance(event, RestartOrdered):
-            self._ordered_s[event.board] = time.monotonic()
+            self._ordered_s.setdefault(event.board, []).append(time.monotonic())
 
-    def ordered_s(self, board: str) -> float | None:
-        """Return when a restart of a board was last ordered (CLOCK_MONOTONIC s); None when never."""
-        return self._ordered_s.get(board)
+    def ordered_s(self, board: str) -> Sequence[float]:
+        """Return when restarts of a board were ordered (CLOCK_MONOTONIC s)."""
+        return self._ordered_s.get(board, ())
 
 
 @dataclass

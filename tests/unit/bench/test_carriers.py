@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hil.bench import carriers
-from hil.bench.carriers import CarrierWatch, PartGone
+from hil.bench.carriers import CarrierWatch, EnginePart, KeeperPart, PartGone
 from hil.bench.link_read_back import LinkReadBack
 from hil.errors import BenchError
 from hil.evidence.events import BenchPulse
@@ -120,3 +122,35 @@ def test_a_link_that_another_process_set_differs_also_when_it_was_put_back(
     assert name == "link isl-ab"
     assert what.startswith("was cut by another process (")
     assert what.endswith("pid 7)")
+
+
+def test_a_container_is_switched_by_this_run_also_when_the_engine_tells_of_it_late_and_out_of_turn() -> None:
+    differs: list[tuple[str, str]] = []
+    now_s = time.monotonic()
+    orders = {"b3": [now_s - 20.0, now_s - 5.0]}  # the cut, and the power on after it
+    engine = EnginePart("x", Path("/nowhere"), lambda *found: differs.append(found), lambda b: orders.get(b, []))
+
+    def event(board: str, action: str) -> dict[str, object]:
+        at_ns = int((time.time() - 19.0) * 1e9)
+        return {"Action": action, "timeNano": at_ns, "Actor": {"Attributes": {"hil.board": board}}}
+
+    engine._note(event("b3", "pause"))
+    assert differs == []
+    engine._note(event("b2", "pause"))
+    assert differs == [("the container of b2", "was paused, and not by this run")]
+
+
+def test_a_keeper_that_stood_still_is_late_also_when_nobody_looked_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carriers, "pulse_file", lambda bench: tmp_path / "pulse.json")
+    keeper = KeeperPart("x", os.getpid())
+
+    def look(stall: tuple[float, float]) -> float:
+        pulse = {"mono_s": 100.0, "stall": stall, "problems": []}
+        (tmp_path / "pulse.json").write_text(json.dumps(pulse))
+        return keeper.look()
+
+    assert look((9.0, 50.0)) == 100.0  # before this watch began
+    assert look((6.0, 90.0)) == 94.0
+    assert look((6.0, 90.0)) == 100.0
