@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+from hil.errors import BenchError, ConfigurationError
 
 
 @contextmanager
@@ -41,3 +44,14 @@ def sha256_of(path: Path) -> str:
     """Return the digest of a file, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def on_this_machine(path: Path) -> Iterator[None]:
+    """Blame this machine for what goes wrong with its file: BenchError for its disk, else ConfigurationError."""
+    try:
+        yield
+    except OSError as exc:
+        kind = BenchError if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else ConfigurationError
+        remedy = "make room, or name another place" if kind is BenchError else "name another file"
+        raise kind(f"{path} on this machine: {exc.strerror or exc}", remedy=remedy) from None

@@ -28,7 +28,8 @@ PACKET = 256 * 1024
 KEEPALIVE_S = 15
 LOGIN_S = 5.0
 SHAPER_LOGIN_S = 10.0  # with a connection through a laboratory's network
-_CIPHERS = ("aes128-gcm@openssh.com", "aes128-ctr")
+_CIPHERS = ("aes128-gcm@openssh.com", "aes128-ctr", "aes256-gcm@openssh.com", "aes256-ctr", "aes192-ctr")
+"""The fastest first; a hardened board may allow the last ones only."""
 
 
 @dataclass(frozen=True)
@@ -96,18 +97,6 @@ def log_in(target: Target, timeout_s: float) -> Connection:
         raise
 
 
-def sudo_failed(target: Target, stderr: str) -> ConfigurationError | None:
-    """Return the error behind sudo's own words; None when it is not sudo that failed."""
-    if target.user == "root" or "sudo: " not in stderr:
-        return None
-    if "password is required" not in stderr and "not allowed" not in stderr:
-        return None
-    return ConfigurationError(
-        f"{target.name}: {target.user} is not root and sudo wants a password",
-        remedy=f"there: echo '{target.user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/testbed",
-    )
-
-
 def _dial(target: Target, timeout_s: float) -> socket.socket:
     try:
         return connect(target.namespace, (target.address, target.port), timeout_s=timeout_s)
@@ -163,9 +152,11 @@ def _session(target: Target, sock: socket.socket | paramiko.Channel, timeout_s: 
         options = transport.get_security_options()
         options.ciphers = [name for name in _CIPHERS if name in options.ciphers]
         options.key_types = [target.host_key.split()[0]]
-        with _own_words(target):
-            transport.start_client(timeout=timeout_s)
-            _check_host_key(target, transport)
+        with _handshake_errors(target, transport, timeout_s):
+            transport.start_client(timeout=2 * timeout_s)  # its banner, then its keys
+            offered = transport.get_remote_server_key()
+        _check_host_key(target, offered)
+        with _authentication_errors(target, transport):
             _authenticate(target, transport)
         transport.set_keepalive(KEEPALIVE_S)
         undo.pop_all()
@@ -173,22 +164,60 @@ def _session(target: Target, sock: socket.socket | paramiko.Channel, timeout_s: 
 
 
 @contextlib.contextmanager
-def _own_words(target: Target) -> Iterator[None]:
-    """Raise what paramiko says about a login as an error of this project."""
+def _handshake_errors(target: Target, transport: paramiko.Transport, timeout_s: float) -> Iterator[None]:
+    """Raise what goes wrong before the login, each with its own cause."""
     import paramiko
 
+    where = f"{target.address} port {target.port}"
     try:
         yield
     except paramiko.ssh_exception.IncompatiblePeer as exc:
-        raise _wrong_host_key(target, f"no host key of the pinned type ({exc})") from exc
-    except paramiko.AuthenticationException as exc:
-        raise _refused(target, f"the login as {target.user} is refused ({exc})") from exc
+        if "host key" in str(exc):
+            raise _wrong_host_key(target, f"no host key of the pinned type ({exc})") from exc
+        raise target.error(
+            f"sshd at {where} and this side have no algorithm in common: {exc}",
+            remedy=f"allow one of these there: Ciphers {','.join(_CIPHERS)}; KexAlgorithms curve25519-sha256",
+        ) from exc
     except (paramiko.SSHException, OSError, EOFError) as exc:
-        raise target.error(f"no SSH session: {exc!r}") from exc
+        if transport.remote_version:
+            message, remedy = (
+                f"no key exchange with sshd at {where} within {timeout_s:g} s: {exc!r}",
+                "is it overloaded?",
+            )
+        elif isinstance(exc.__context__, EOFError | ConnectionError):
+            message = f"{where} closes the connection without an SSH banner"
+            remedy = "is it sshd at this port, still starting, or are there too many log-ins at once (MaxStartups)?"
+        else:
+            message = f"{where} takes the connection and gives no SSH banner within {timeout_s:g} s"
+            remedy = "is it sshd at this port, and is that machine overloaded, or short of entropy after its start?"
+        raise target.error(message, remedy=remedy) from exc
 
 
-def _check_host_key(target: Target, transport: paramiko.Transport) -> None:
-    offered = transport.get_remote_server_key()
+@contextlib.contextmanager
+def _authentication_errors(target: Target, transport: paramiko.Transport) -> Iterator[None]:
+    """Raise what paramiko says about the login as an error of this project, with the server's own words."""
+    import paramiko
+
+    who = f"the login as {target.user}"
+    try:
+        yield
+    except paramiko.BadAuthenticationType as exc:
+        raise _refused(
+            target, f"{who} is refused: sshd takes {', '.join(exc.allowed_types)} and no keys (PubkeyAuthentication)"
+        ) from exc
+    except (paramiko.SSHException, OSError, EOFError) as exc:
+        words = " ".join((transport.get_banner() or b"").decode("utf-8", "replace").split())[:200]
+        said = f"{exc}; it says {words!r}" if words else str(exc)
+        if transport.is_active() and isinstance(exc, paramiko.AuthenticationException) and "timeout" not in said:
+            raise _refused(target, f"{who} is refused ({said})") from exc
+        raise target.error(
+            f"sshd ends the connection, or is silent, during {who}: {said}",
+            remedy="is the account locked, expired or kept out (nologin)? too many tries (MaxAuthTries), or a slow DNS "
+            "(UseDNS no)? sshd's log there says which",
+        ) from exc
+
+
+def _check_host_key(target: Target, offered: paramiko.PKey) -> None:
     kind, pinned = target.host_key.split()[:2]
     if offered.get_name() != kind or offered.asbytes() != base64.b64decode(pinned):
         raise _wrong_host_key(target, "another host key than the pinned one")
@@ -203,11 +232,12 @@ def _wrong_host_key(target: Target, offered: str) -> HilError:
     )
 
 
-def _refused(target: Target, message: str) -> HilError:
+def _refused(target: Target, message: str, *, remedy: str = "") -> HilError:
     kind = DeviceError if target.under_test else ConfigurationError
     return kind(
         f"{target.name}: {message}",
-        remedy=f"put the public key into ~{target.user}/.ssh/authorized_keys there; check user and key in the lab file",
+        remedy=remedy
+        or f"put the public key into ~{target.user}/.ssh/authorized_keys there; check user and key in the lab file",
     )
 
 
@@ -215,7 +245,7 @@ def _authenticate(target: Target, transport: paramiko.Transport) -> None:
     import paramiko
 
     if target.key is not None:
-        transport.auth_publickey(target.user, _private_key(target.key))
+        _offer(target, transport, _private_key(target.key))
         return
     agent = paramiko.Agent()
     try:
@@ -225,13 +255,31 @@ def _authenticate(target: Target, transport: paramiko.Transport) -> None:
                 f"{target.name}: the lab file says to log in with the SSH agent, which offers no key",
                 remedy="ssh-add the key, and see that SSH_AUTH_SOCK reaches this program",
             )
-        for key in keys:
-            with contextlib.suppress(paramiko.AuthenticationException):
-                transport.auth_publickey(target.user, key)
-                return
+        for tried, key in enumerate(keys, 1):
+            try:
+                return _offer(target, transport, key)
+            except paramiko.BadAuthenticationType:
+                raise
+            except (paramiko.SSHException, OSError, EOFError) as exc:
+                if not transport.is_active():
+                    raise ConfigurationError(
+                        f"{target.name}: sshd ends the login after {tried} of the {len(keys)} keys of the SSH agent "
+                        "(MaxAuthTries)",
+                        remedy="name the key in the lab file (key_file), or leave only that one in the agent (ssh-add)",
+                    ) from exc
     finally:
         agent.close()
     raise _refused(target, f"none of the {len(keys)} keys of the SSH agent lets {target.user} in")
+
+
+def _offer(target: Target, transport: paramiko.Transport, key: paramiko.PKey) -> None:
+    """Log in with a key; paramiko raises what it raises, and returns what sshd wants beside the key."""
+    if more := transport.auth_publickey(target.user, key):
+        raise _refused(
+            target,
+            f"sshd takes the key of {target.user} and wants {', '.join(more)} as well",
+            remedy=f"there: Match User {target.user}, AuthenticationMethods publickey",
+        )
 
 
 def _private_key(path: Path) -> paramiko.PKey:

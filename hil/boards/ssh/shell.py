@@ -1,19 +1,25 @@
-"""Shell and files of a machine over SSH (paramiko), from a given network namespace, with a pinned host key."""
+"""Shell and files of a machine over SSH (paramiko), from a given network namespace, with a pinned host key.
+
+Files travel through ``cat`` on the board: its exit code and its words tell of a full disk, a missing folder or a
+refused permission, for the last byte too, and it needs no SFTP subsystem.
+"""
 
 from __future__ import annotations
 
 import logging
 import select
 import shlex
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hil.boards.protocol import Completed
-from hil.boards.ssh.login import LOGIN_S, PACKET, PORT, WINDOW, Target, WrongHostKeyError, log_in, sudo_failed
+from hil.boards.ssh.login import LOGIN_S, PACKET, PORT, WINDOW, Target, WrongHostKeyError, log_in
+from hil.core.files import on_this_machine
+from hil.errors import ConfigurationError, HilError
 
 if TYPE_CHECKING:
     import paramiko
@@ -23,8 +29,13 @@ _log = logging.getLogger(__name__)
 __all__ = ["PORT", "SshShell", "Target", "WrongHostKeyError"]
 
 BLOCK = 1 << 20
-SFTP_SERVER = "/usr/lib/openssh/sftp-server"
-"""Where Debian and Ubuntu have it; asked for by path only when it must run under sudo."""
+MARK = b"@@hil\n"
+"""What a command that moves a file prints first: before it comes what a start-up file of the login prints."""
+FILE_S = 300.0
+"""How long a board may take for what the network still holds of a file, after the last byte was sent."""
+_PROBE_S = 10.0
+_SHOWN_B = 80
+_NOTHING_THERE = 44
 
 
 class SshShell:
@@ -38,41 +49,79 @@ class SshShell:
         self.target = target
         self._connection = log_in(target, connect_timeout_s)
         self._transport = self._connection.transport
-        self._sftp: paramiko.SFTPClient | None = None
-        self._sftp_lock = threading.Lock()
+        self._runs_commands = False
 
     def run(self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True) -> Completed:
-        """Run one command as root; raises also on a non-zero exit when ``check``, and after ``timeout_s``."""
-        command = shlex.join(argv)
+        """Run one command as root; raises also on a non-zero exit when ``check``, and after ``timeout_s``.
+
+        ConfigurationError or DeviceError when this login runs no command at all.
+        """
+        done = self._run(argv, timeout_s, stdin)
+        if done.returncode == 0:
+            self._runs_commands = True
+        elif why := self.why_no_command_runs():
+            raise why
+        if check and done.returncode != 0:
+            raise self.target.error(f"`{shlex.join(argv)}` ended with {done.returncode}: {_last_words(done)}")
+        return done
+
+    def _run(self, argv: Sequence[str], timeout_s: float, stdin: bytes = b"", *, sudo: bool = True) -> Completed:
         deadline = time.monotonic() + timeout_s
-        with self._errors(f"`{command}`", timeout_s):
-            channel = self._execute(command, timeout_s)
+        with self._errors(f"`{shlex.join(argv)}`", timeout_s):
+            channel = self._execute(argv, timeout_s, sudo=sudo)
             try:
-                out, err = _communicate(channel, stdin, deadline)
-                code = channel.recv_exit_status()
+                done = self._end(channel, argv, stdin, deadline)
             finally:
                 channel.close()
-        done = Completed(tuple(argv), code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
         name, said = self.target.name, f", stderr {done.stderr[-200:]!r}" if done.stderr else ""
-        _log.debug("%s: exit code %d, %d bytes%s", name, code, len(out), said)
-        if code != 0 and (refused := sudo_failed(self.target, done.stderr)):
-            raise refused
-        if check and code != 0:
-            tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:])
-            raise self.target.error(f"`{command}` ended with {code}: {tail}")
+        _log.debug("%s: exit code %d, %d bytes%s", name, done.returncode, len(done.stdout), said)
         return done
+
+    def _end(self, channel: paramiko.Channel, argv: Sequence[str], stdin: bytes, deadline: float) -> Completed:
+        """Wait for a command's end. EOFError when the connection ends before the command."""
+        out, err = _communicate(channel, stdin, deadline)
+        code = channel.recv_exit_status()
+        if code < 0 and not self._transport.is_active():
+            raise EOFError("it ended before the command")
+        return Completed(tuple(argv), code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+
+    def why_no_command_runs(self) -> HilError | None:
+        """Return why this login runs no command, by one that cannot fail; None once any has run.
+
+        The exit codes decide, not the words, which a board says in its own language.
+        """
+        if self._runs_commands:
+            return None
+        try:
+            probe = self._run(["true"], _PROBE_S)
+            if probe.returncode == 0:
+                self._runs_commands = True
+                return None
+            user, words = self.target.user, _last_words(probe)
+            if user != "root" and ("sudo" in words or self._run(["true"], _PROBE_S, sudo=False).returncode == 0):
+                return ConfigurationError(
+                    f"{self.target.name}: {user} is not root and sudo wants a password or a terminal, or is not "
+                    f"there: {words}",
+                    remedy=f"there: echo '{user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/testbed, and no requiretty",
+                )
+        except HilError:
+            return None  # nothing is known of it
+        return self.target.error(
+            f"the login as {user} runs no command, it ends with {probe.returncode}: {words}",
+            remedy="an expired password (`chage -l`), a login shell such as nologin, or a ForceCommand in sshd_config?",
+        )
 
     def start(self, argv: Sequence[str], *, timeout_s: float = 30.0) -> paramiko.Channel:
         """Start a command as root and return the channel of its stdin, stdout and stderr; the caller closes it."""
-        command = shlex.join(argv)
-        with self._errors(f"`{command}`", timeout_s):
-            return self._execute(command, timeout_s)
+        with self._errors(f"`{shlex.join(argv)}`", timeout_s):
+            return self._execute(argv, timeout_s)
 
-    def _execute(self, command: str, timeout_s: float) -> paramiko.Channel:
+    def _execute(self, argv: Sequence[str], timeout_s: float, *, sudo: bool = True) -> paramiko.Channel:
         channel = self._transport.open_session(window_size=WINDOW, timeout=timeout_s)
         try:
             channel.settimeout(max(0.1, timeout_s))
-            order = command if self.target.user == "root" else f"sudo -n -- {command}"
+            root = ["sudo", "-n", "--"] if sudo and self.target.user != "root" else []
+            order = shlex.join(["env", "LC_ALL=C", *root, *argv])  # what it says is read by programs
             _log.debug("%s: ssh %.500r", self.target.name, order)
             channel.exec_command(order)
         except BaseException:
@@ -88,61 +137,106 @@ class SshShell:
             yield
         except TimeoutError as exc:
             raise self.target.error(f"{what} did not end within {timeout_s:g} s") from exc
+        except paramiko.ChannelException as exc:
+            raise self.target.error(
+                f"sshd opens no session for {what}: {exc.text}", remedy="raise MaxSessions in its sshd_config"
+            ) from exc
         except (paramiko.SSHException, OSError, EOFError) as exc:
-            raise self.target.error(f"the connection broke during {what}: {exc!r}") from exc
+            how = "sshd does not run" if self._transport.is_active() else "the connection broke during"
+            raise self.target.error(f"{how} {what}: {exc!r}") from exc
 
     def push(self, local: Path, remote: str) -> None:
-        with self._files(f"write {remote}") as sftp:
-            sftp.put(str(local), remote)
+        for _ in self.send_from(local, remote, 0):
+            pass
 
     def pull(self, remote: str, local: Path) -> None:
-        with self._files(f"read {remote}") as sftp:
-            sftp.get(remote, str(local))
+        for _ in self.receive_from(remote, local, 0):
+            pass
 
     def read(self, remote: str) -> bytes:
-        with self._files(f"read {remote}") as sftp, sftp.open(remote, "rb") as file:
-            return bytes(file.read())
+        return b"".join(self._read(remote, 0))
 
     def write(self, remote: str, content: bytes) -> None:
-        with self._files(f"write {remote}") as sftp, sftp.open(remote, "wb") as file:
-            file.set_pipelined(True)
-            file.write(content)
+        for _ in self._write(remote, [content], 0):
+            pass
 
     def file_size(self, remote: str) -> int:
         """Return the bytes of a file on the board; -1 when it is not there."""
-        with self._files(f"look at {remote}") as sftp:
-            try:
-                return int(sftp.stat(remote).st_size or 0)
-            except FileNotFoundError:
-                return -1
+        size = f'[ -e "$1" ] || exit {_NOTHING_THERE}; stat -L -c %s "$1"'
+        done = self.run(["sh", "-c", size, "sh", remote], check=False)
+        if done.returncode == _NOTHING_THERE:
+            return -1
+        said = done.stdout.split()
+        if done.returncode != 0 or not said or not said[-1].isdigit():
+            raise self._cannot(f"look at {remote}", done)
+        return int(said[-1])
 
     def send_from(self, local: Path, remote: str, offset: int) -> Iterator[int]:
-        """Write ``local`` from ``offset`` on into ``remote``, which keeps what it has before; yields bytes there."""
-        with (
-            self._files(f"write {remote}") as sftp,
-            local.open("rb") as source,
-            sftp.open(remote, "r+b" if offset else "wb") as file,
-        ):
-            file.set_pipelined(True)
-            file.seek(offset)
-            source.seek(offset)
-            while block := source.read(BLOCK):
-                file.write(block)
-                offset += len(block)
-                yield offset
+        """Write ``local`` from ``offset`` on behind what ``remote`` has, from 0 on anew; yields bytes sent."""
+        yield from self._write(remote, _blocks(local, offset), offset)
 
     def receive_from(self, remote: str, local: Path, offset: int) -> Iterator[int]:
         """Read ``remote`` from ``offset`` on onto the end of ``local``, cut to ``offset`` first; yields bytes here."""
-        with self._files(f"read {remote}") as sftp, sftp.open(remote, "rb") as file:
-            file.seek(offset)
-            file.prefetch()
-            with local.open("r+b" if offset else "wb") as sink:
-                sink.truncate(offset)
-                sink.seek(offset)
-                while block := file.read(BLOCK):
-                    sink.write(block)
+        with on_this_machine(local), local.open("r+b" if offset else "wb") as sink:
+            sink.truncate(offset)
+            sink.seek(offset)
+            for block in self._read(remote, offset):
+                sink.write(block)
+                offset += len(block)
+                yield offset
+
+    def _write(self, remote: str, blocks: Iterable[bytes], offset: int) -> Iterator[int]:
+        """Send blocks into a file and yield the bytes sent; DeviceError unless the board took them all."""
+        script = f'exec 3{">>" if offset else ">"}"$1" && echo {MARK.decode().strip()} && exec cat >&3'
+        argv, what = ["sh", "-c", script, "sh", remote], f"write {remote}"
+        with self._errors(f"`{what}`", FILE_S):
+            channel = self._execute(argv, FILE_S)
+            try:
+                for block in blocks:
+                    try:
+                        channel.sendall(block)
+                    except OSError:  # it ended early: its exit code and words say why
+                        break
                     offset += len(block)
                     yield offset
+                done = self._end(channel, argv, b"", time.monotonic() + FILE_S)
+            finally:
+                channel.close()
+        if done.returncode != 0 or done.stdout.encode() != MARK:
+            raise self._cannot(what, done)
+
+    def _read(self, remote: str, offset: int) -> Iterator[bytes]:
+        """Yield a file from ``offset`` on in blocks; DeviceError unless the board gave it to its end."""
+        script = f'exec <"$1" && echo {MARK.decode().strip()} && exec {f"tail -c +{offset + 1}" if offset else "cat"}'
+        argv, what = ["sh", "-c", script, "sh", remote], f"read {remote}"
+        head, begun = b"", False
+        with self._errors(f"`{what}`", FILE_S):
+            channel = self._execute(argv, FILE_S)
+            try:
+                channel.shutdown_write()
+                while block := channel.recv(PACKET):
+                    if not begun:
+                        head += block
+                        begun, block = head.startswith(MARK), head[len(MARK) :]
+                        head = head[:_SHOWN_B]
+                    if begun and block:
+                        yield block
+                done = self._end(channel, argv, b"", time.monotonic() + _PROBE_S)
+            finally:
+                channel.close()
+        if done.returncode != 0 or not begun:
+            raise self._cannot(what, replace(done, stdout=head.decode("utf-8", "replace")))
+
+    def _cannot(self, what: str, done: Completed) -> HilError:
+        """Return the error of a file that was not moved."""
+        if done.returncode != 0:
+            return self.why_no_command_runs() or self.target.error(f"cannot {what}: {_last_words(done)}")
+        if not done.stdout.strip():
+            return self.target.error(f"cannot {what}: the command there ended without an answer, and not all was done")
+        return self.target.error(
+            f"cannot {what}: something prints at login, or runs in place of the command: {done.stdout[:_SHOWN_B]!r}",
+            remedy="silence it there for sessions that are not interactive (~/.bashrc, ~/.ssh/rc), and no ForceCommand",
+        )
 
     def alive(self) -> bool:
         """Return whether the connection still stands, as far as this side knows."""
@@ -157,29 +251,16 @@ class SshShell:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _open_sftp(self) -> paramiko.SFTPClient:
-        import paramiko
 
-        channel = self._transport.open_session(window_size=WINDOW, max_packet_size=PACKET)
-        if self.target.user == "root":
-            channel.invoke_subsystem("sftp")
-        else:
-            channel.exec_command(f"sudo -n -- {SFTP_SERVER}")
-        return paramiko.SFTPClient(channel)
+def _blocks(local: Path, offset: int) -> Iterator[bytes]:
+    with on_this_machine(local), local.open("rb") as source:
+        source.seek(offset)
+        while block := source.read(BLOCK):
+            yield block
 
-    @contextmanager
-    def _files(self, what: str) -> Iterator[paramiko.SFTPClient]:
-        """Open the SFTP channel of this connection for one file operation at a time."""
-        import paramiko
 
-        _log.debug("%s: sftp: %s", self.target.name, what)
-        with self._sftp_lock:
-            try:
-                if self._sftp is None:
-                    self._sftp = self._open_sftp()
-                yield self._sftp
-            except (paramiko.SSHException, OSError, EOFError) as exc:
-                raise self.target.error(f"cannot {what}: {exc}") from exc
+def _last_words(done: Completed) -> str:
+    return "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:])
 
 
 def _communicate(channel: paramiko.Channel, stdin: bytes, deadline: float) -> tuple[bytes, bytes]:
@@ -193,8 +274,10 @@ def _communicate(channel: paramiko.Channel, stdin: bytes, deadline: float) -> tu
     while True:
         progressed = False
         if pending and channel.send_ready():
-            sent = channel.send(bytes(pending[:PACKET]))
-            pending = pending[sent:]
+            try:
+                pending = pending[channel.send(bytes(pending[:PACKET])) :]
+            except OSError:  # it has ended without reading all of it
+                pending = memoryview(b"")
             progressed = True
             if not pending:
                 channel.shutdown_write()

@@ -12,7 +12,7 @@ import shlex
 import threading
 from contextlib import suppress
 
-from hil.boards.ssh.login import SHAPER_LOGIN_S, Target, sudo_failed
+from hil.boards.ssh.login import SHAPER_LOGIN_S, Target
 from hil.boards.ssh.shell import SshShell
 from hil.errors import BenchError, HilError
 from hil.links.engines.agent import Agent
@@ -117,7 +117,7 @@ class ShaperHostAgent(Agent):
 
 
 def failure(target: Target, said: str) -> HilError:
-    """Return the error that the words of sudo, the shell or the relay stand for."""
+    """Return the error that the words of the shell or the relay stand for."""
     said = " ".join(said.split())
     message, remedy = said[-300:], "`hil doctor --lab FILE` says what it lacks"
     if "another bench has this shaper host" in said:
@@ -126,4 +126,4 @@ def failure(target: Target, said: str) -> HilError:
     elif "Permission denied" in said:
         message = f"the relay cannot be run: {said[-200:]}"
         remedy = "its home directory must not be mounted noexec"
-    return sudo_failed(target, said) or target.error(message, remedy=remedy)
+    return target.error(message, remedy=remedy)

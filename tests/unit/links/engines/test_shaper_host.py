@@ -371,7 +371,6 @@ def test_the_offset_is_that_of_the_tightest_round_trip_and_wrong_by_half_of_it_a
 @pytest.mark.parametrize(
     ("said", "kind", "words"),
     [
-        ("sudo: a password is required", ConfigurationError, "sudo wants a password"),
         ("relay: another bench has this shaper host: Address in use", BenchError, "another bench"),
         ("sh: 1: /h/relay: Permission denied", BenchError, "cannot be run"),
         ("relay: netlink: No buffer space available", BenchError, "No buffer space"),
