@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -143,6 +145,102 @@ def test_another_user_works_through_sudo_and_is_told_when_it_wants_a_password(ta
         root.write("/usr/bin/sudo", b"#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n")
         with SshShell(operator) as shell, pytest.raises(ConfigurationError, match="wants a password"):
             shell.run(["true"], check=False)
+
+
+# -- an sshd that is set up otherwise
+
+
+@pytest.fixture
+def other_sshd(target: Target) -> Iterator[Callable[..., Target]]:
+    """Start one more sshd on the board, with options of its own; the target that leads to it."""
+    with SshShell(target) as root:
+
+        def start(*options: str) -> Target:
+            words = [word for option in options for word in ("-o", option)]
+            root.run(["/usr/sbin/sshd", "-p", "2222", "-o", "PidFile=/run/sshd-other.pid", *words])
+            root.run(["sh", "-c", "until [ -s /run/sshd-other.pid ]; do sleep 0.05; done"])  # it listens before that
+            return replace(target, port=2222)
+
+        yield start
+        end = "kill $(cat /run/sshd-other.pid); while [ -e /run/sshd-other.pid ]; do sleep 0.05; done"
+        root.run(["sh", "-c", end], check=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("MaxSessions=0", "opens no session.*MaxSessions"),
+        ("ForceCommand=echo Welcome to board 7", "something prints at login.*Welcome to board 7"),
+        ("ForceCommand=internal-sftp", "runs no command.*sftp connections only"),
+        ("PubkeyAuthentication=no", "is refused"),
+        ("PasswordAuthentication=yes AuthenticationMethods=publickey,password", "wants password as well"),
+        ("Ciphers=chacha20-poly1305@openssh.com", "no algorithm in common.*ciphers"),
+        ("KexAlgorithms=diffie-hellman-group18-sha512", "no algorithm in common.*kex"),
+        ("DenyUsers=root", "the login as root"),
+        ("MaxAuthTries=0", "the login as root"),
+    ],
+)
+def test_each_way_in_that_is_closed_is_told_within_seconds(
+    options: str, words: str, other_sshd: Callable[..., Target]
+) -> None:
+    there = other_sshd(*([options] if options.startswith("ForceCommand") else options.split()))
+    begun = time.monotonic()
+    with pytest.raises(DeviceError) as caught, SshShell(there) as shell:
+        shell.read("/etc/hostname")
+    assert re.search(words, str(caught.value), re.DOTALL), caught.value
+    assert caught.value.remedy
+    assert time.monotonic() - begun < 8.0
+
+
+def test_long_keys_only_and_one_session_are_enough(other_sshd: Callable[..., Target]) -> None:
+    there = other_sshd("Ciphers=aes256-ctr", "MaxSessions=1")
+    with SshShell(there) as shell:
+        shell.write("/tmp/x", b"bytes")
+        assert shell.read("/tmp/x") == b"bytes"
+
+
+def test_more_keys_in_the_agent_than_sshd_takes_are_told(
+    other_sshd: Callable[..., Target], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    there, socket = other_sshd("MaxAuthTries=3"), tmp_path / "agent"
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.DEVNULL)
+    try:
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
+        wait_for(socket)
+        for number in range(4):
+            key = tmp_path / f"key{number}"
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+            subprocess.run(["ssh-add", "-q", key], check=True, capture_output=True)
+        with pytest.raises(ConfigurationError, match=r"ends the login after 3 of the 4 keys"):
+            SshShell(replace(there, key=None))
+    finally:
+        agent.terminate()
+        agent.wait(timeout=10)
+
+
+# -- a board that takes no more
+
+
+def test_a_disk_that_is_full_or_read_only_ends_a_transfer_at_once(target: Target, tmp_path: Path) -> None:
+    small, large = tmp_path / "small", tmp_path / "large"
+    small.write_bytes(os.urandom(200_000))
+    large.write_bytes(os.urandom(3 << 20))
+    mount = "mkdir -p /tmp/disk && mount -t tmpfs -o size=1m none /tmp/disk"
+    with SshShell(target) as root:
+        root.run(["sh", "-c", mount])
+        try:
+            begun = time.monotonic()
+            with pytest.raises(DeviceError, match="No space left"):
+                transfer.push(lambda: SshShell(target), large, "/tmp/disk/file", deadline_s=60.0)
+            for path in (small, large):
+                with pytest.raises(DeviceError, match="No space left"):
+                    root.push(path, "/tmp/disk/more")
+            root.run(["mount", "-o", "remount,ro", "/tmp/disk"])
+            with pytest.raises(DeviceError, match="Read-only file system"):
+                transfer.push(lambda: SshShell(target), small, "/tmp/disk/new", deadline_s=60.0)
+            assert time.monotonic() - begun < 20.0
+        finally:
+            root.run(["umount", "/tmp/disk"])
 
 
 # -- transfers
