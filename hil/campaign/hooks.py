@@ -66,6 +66,8 @@ class Campaign:
         """The watch over the bench, while there is one; the fixture ``bench`` sets it."""
         self._lost: BenchError | None = None
         self._may_abandon = False
+        self._harmed = ""
+        """The title of the first test that a fault of the bench spoiled."""
         self._interrupted = ""
         self._configuration_error = ""
         self._undo = ExitStack()
@@ -206,7 +208,10 @@ class Campaign:
                 judgement = gravest(self._phases)
                 if self.carriers is not None and judgement.verdict not in (Verdict.PASS, Verdict.NOT_RUN):
                     self.carriers.settle()
-                judgement = judged_with_bench(judgement, recorder.about_bench)
+                carried = judged_with_bench(judgement, recorder.about_bench, self._harmed)
+                if carried != judgement and carried.blame is Blame.BENCH and not retry:
+                    self._harmed = self._harmed or test.title
+                judgement = carried
             except BaseException as exc:
                 judgement = judge_exception(exc)
                 self._interrupted = self._interrupted or judgement.message

@@ -72,8 +72,11 @@ def dead_threads(events: Iterable[Event]) -> list[str]:
     return [f"thread {e.thread} ended early: {e.error}" for e in events if isinstance(e, ThreadDied)]
 
 
-def judged_with_bench(judgement: Judgement, events: Iterable[Event]) -> Judgement:
+def judged_with_bench(judgement: Judgement, events: Iterable[Event], harmed: str = "") -> Judgement:
     """Return what a test came to, given the events since it began.
+
+    ``harmed`` names an earlier test that a fault of the bench ended, and which may have left the device in any state:
+    then no test fails the device any more.
 
     A test in which the bench was changed by another hand, or a thread of the harness died, is INCONCLUSIVE whatever
     it came to; one that did not pass is INCONCLUSIVE also when a part of the bench was silent or the host too slow.
@@ -86,6 +89,8 @@ def judged_with_bench(judgement: Judgement, events: Iterable[Event]) -> Judgemen
         blame = Blame.HARNESS
     if judgement.verdict is not Verdict.PASS:
         faults += [fault for fault in (*silences(events), slowness(events)) if fault]
+    if judgement.verdict is Verdict.FAIL and harmed:
+        faults.append(f"the bench was at fault in an earlier test, {harmed}, and nothing is known of the state it left")
     if not faults:
         return judgement
     message = "; ".join(faults)

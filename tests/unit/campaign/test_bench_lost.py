@@ -82,3 +82,23 @@ def test_it():
     campaign.run()
     assert campaign.result["verdict"] == "INCONCLUSIVE"
     assert "thread probe ended early: KeyError" in campaign.result["reason"]
+
+
+def test_a_failure_after_a_test_that_the_bench_spoiled_is_inconclusive(campaign: Campaign) -> None:
+    campaign.write(
+        HEAD
+        + """
+from hil.evidence.events import BenchPulse
+
+
+def test_power_cut(recorder):
+    recorder.emit(BenchPulse(5.0, {"the container engine": 9.8}))
+    raise BenchError("the container engine does not answer")
+
+
+def test_boots():
+    raise DeviceError("b3: no answer from sshd")
+"""
+    )
+    campaign.run()
+    assert list(campaign.verdicts.values()) == ["INCONCLUSIVE", "INCONCLUSIVE"]
