@@ -17,7 +17,7 @@ from hil.boards.protocol import Board, Fidelity, PowerState, Via
 from hil.boards.ssh import login as ssh_login
 from hil.boards.ssh.login import Target
 from hil.errors import BenchError, ConfigurationError, DeviceError
-from hil.evidence.events import BoardPower
+from hil.evidence.events import BoardPower, RestartOrdered
 from hil.images.bundles import OsImage
 from hil.images.pki import Pki
 from hil.onboard.boot_control import BootControl, Variables
@@ -139,7 +139,7 @@ def test_power_on_plugs_the_nics_once_and_says_so(kit: Kit) -> None:
     kit.board.supervisor.on()
     assert kit.plugged == [os.getpid()]
     assert kit.engine.calls == ["start"]
-    assert kit.sink.events == [BoardPower("a1", "on")]
+    assert kit.sink.events == [RestartOrdered("a1", "power on"), BoardPower("a1", "on")]
 
 
 def test_a_power_cut_freezes_before_it_kills_and_waits_for_the_end(kit: Kit) -> None:
