@@ -7,7 +7,7 @@ import time
 import pytest
 
 from hil.boards.protocol import Via
-from hil.errors import DeviceError
+from hil.errors import Blame, DeviceError
 from hil.evidence.model import equals
 from hil.faults.inject import strike
 from hil.images.bundles import BundleKind
@@ -98,7 +98,8 @@ def test_a_power_cut_during_installation_leaves_the_old_os_and_a_second_try_work
         what="power cut during the installation",
         sink=recorder,
     )
-    verify("the installation was interrupted", struck.error is not None, limit=equals(True))
+    # An installation that was over when the power went shows nothing: the cut came too late.
+    verify("the installation was interrupted", struck.error is not None, limit=equals(True), blame=Blame.BENCH)
     after = guinea_pig.wait_booted(deadline_s=30)
     verify("boot id changed", after.boot_id != before.boot_id, limit=equals(True))
     verify("OS version", after.os_version, limit=equals(before.os_version))
