@@ -8,7 +8,7 @@ import re
 import termios
 import tty
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -80,7 +80,7 @@ class LogConsole:
 
         A match may be 4096 characters long.  DeviceError at the deadline, with the last lines of the console.
         """
-        with LogSearch(self._log, since) as search:
+        with closing(LogSearch(self._log, since)) as search:
             return self._wait(search, pattern, deadline_s).group(0)
 
     def write(self, data: bytes, *, deadline_s: float = 5.0) -> None:
@@ -168,7 +168,7 @@ class LogConsole:
 
 
 class LogSearch:
-    """The text of a log behind an offset, without escape sequences, read as it grows; use it as a context manager."""
+    """The text of a log behind an offset, without escape sequences, read as it grows."""
 
     def __init__(self, log: Path, since: int) -> None:
         self._log = log
@@ -210,9 +210,3 @@ class LogSearch:
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
-
-    def __enter__(self) -> LogSearch:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()

@@ -10,13 +10,12 @@ the next reset on, nothing is sent.  Another process that drives the board says 
 from __future__ import annotations
 
 import os
-import select
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from hil.boards.console.boot_stages import Sighting, Stage, StageReader
@@ -24,7 +23,7 @@ from hil.boards.console.log_console import LogConsole
 from hil.boards.console.log_file import LogFile
 from hil.boards.console.mute import say_why_muted
 from hil.boards.console.serial_port import SerialPort
-from hil.boards.console.terminals import Terminal
+from hil.boards.console.terminals import Terminal, wait_readable
 from hil.boards.console.writer import Writer
 from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
 from hil.errors import BenchError, DeviceError, HilError
@@ -38,14 +37,6 @@ SILENCING = frozenset(
 _LOOK_S = 0.05  # how soon a new listener is noticed
 _RETRY_S = 0.3  # how often a port that went away is tried again
 _REMEMBERED = 10_000
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A stage, and the offset in the log behind the chunk that completed it."""
-
-    offset: int
-    sighting: Sighting
 
 
 class SerialConsole(LogConsole):
@@ -75,7 +66,7 @@ class SerialConsole(LogConsole):
         self._notified: set[Terminal] = set()
         self._why_muted: str | None = None
         self._stages = StageReader()
-        self._seen: deque[Seen] = deque(maxlen=_REMEMBERED)
+        self._seen: deque[tuple[int, Sighting]] = deque(maxlen=_REMEMBERED)  # with the log's size behind its chunk
         self._serial: SerialPort | None = None
         self._gone = "it was never opened"
         self._writer = Writer(board, self._port_now)
@@ -158,7 +149,7 @@ class SerialConsole(LogConsole):
 
     def seen(self, *, since: int = 0) -> list[Sighting]:
         """Return stages completed behind byte offset ``since`` of the log, in order."""
-        return [seen.sighting for seen in list(self._seen) if seen.offset > since]
+        return [sighting for offset, sighting in list(self._seen) if offset > since]
 
     def wait_for_stage(self, *stages: Stage, deadline_s: float, since: int = 0) -> Sighting:
         """Wait for the first of these stages behind ``since``.
@@ -232,7 +223,8 @@ class SerialConsole(LogConsole):
             self._lose(port, BenchError(f"the log {self.log} cannot be written: {exc}"))
 
     def _read_once(self, port: SerialPort) -> None:
-        readable = self._wait_readable([port.descriptor] if port.descriptor is not None else [])
+        own = [] if port.descriptor is None else [port.descriptor]  # one without: its read waits itself
+        readable = wait_readable([*own, self._wake_read], self._taken, _LOOK_S if own else 0.0)
         # People first: what they typed before the board said login: was typed too early.
         now = time.monotonic()
         if now >= self._next_look or any(terminal.descriptor in readable for terminal in self._taken):
@@ -240,15 +232,6 @@ class SerialConsole(LogConsole):
             self._look_at_terminals()
         if (port.descriptor is None or port.descriptor in readable) and (data := port.read()):
             self._take(data)
-
-    def _wait_readable(self, descriptors: Sequence[int]) -> set[int]:
-        """Wait for descriptors to read; returns at once when there are none of a port's (its read waits itself)."""
-        poll = select.poll()
-        for descriptor in (*descriptors, self._wake_read):
-            poll.register(descriptor, select.POLLIN)
-        for terminal in self._taken:
-            poll.register(terminal.descriptor, select.POLLIN | (select.POLLOUT if terminal.waiting else 0))
-        return {descriptor for descriptor, _ in poll.poll(_LOOK_S * 1000 if descriptors else 0)}
 
     def _take(self, data: bytes) -> None:
         now = self._file.append(data)
@@ -264,7 +247,7 @@ class SerialConsole(LogConsole):
             self._notified.clear()
         elif sighting.stage in SILENCING:
             self._writer.open = False
-        self._seen.append(Seen(self._file.end, sighting))
+        self._seen.append((self._file.end, sighting))
         self._sink.emit(
             ConsoleStage(self.board, sighting.stage.value, tuple(sighting.groups), sighting.bad, sighting.mended)
         )
@@ -273,16 +256,7 @@ class SerialConsole(LogConsole):
         if (is_open := self._mute_flag.changed()) is not None:  # by another process, which drives the board
             self._writer.open = is_open
         self._say_why_muted()
-        for terminal in self._terminals:
-            if typed := terminal.typed():  # also by somebody who has left again
-                self._pass_on(terminal, typed)
-            if terminal.taken():
-                self._taken.add(terminal)
-                terminal.flush()
-            else:
-                # A terminal that nobody has open always reports a hang-up: it must not be waited on.
-                terminal.forget()
-                self._taken.discard(terminal)
+        self._taken = {terminal for terminal in self._terminals if terminal.tend(partial(self._pass_on, terminal))}
 
     def _say_why_muted(self) -> None:
         if (why := self._muted_because()) != self._why_muted:
@@ -304,7 +278,6 @@ class SerialConsole(LogConsole):
             terminal.offer(f"\r\n[{self._muted_because()}]\r\n".encode())
 
     def _reopen(self) -> None:
-        self._wait_readable([])
         self._look_at_terminals()
         if self._stop.wait(_RETRY_S):
             return

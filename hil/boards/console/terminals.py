@@ -7,6 +7,7 @@ import errno
 import os
 import select
 import tty
+from collections.abc import Callable, Iterable
 
 BACKLOG = 1 << 20
 """Bytes kept for a listener that is slow; beyond that it loses the oldest. The log never does."""
@@ -32,10 +33,16 @@ class Terminal:
         poll.register(self.descriptor, select.POLLIN)
         return not any(event & select.POLLHUP for _, event in poll.poll(0))
 
-    @property
-    def waiting(self) -> bool:
-        """Whether there is more to send than the pseudo-terminal took."""
-        return bool(self._backlog)
+    def tend(self, pass_on: Callable[[bytes], None]) -> bool:
+        """Pass on what was typed, send what waits; tell whether somebody listens."""
+        if typed := read_now(self.descriptor):  # also by somebody who has left again
+            pass_on(typed)
+        if self.taken():
+            self.flush()
+            return True
+        self._backlog.clear()  # a later listener gets what comes from then on
+        self._lost = 0
+        return False
 
     def offer(self, data: bytes) -> None:
         """Send, or keep for later. Never blocks."""
@@ -56,17 +63,21 @@ class Terminal:
                 sent = os.write(self.descriptor, self._backlog[:_CHUNK])
                 del self._backlog[:sent]
 
-    def forget(self) -> None:
-        """Drop what was not sent: a later listener gets what comes from then on."""
-        self._backlog.clear()
-        self._lost = 0
-
-    def typed(self) -> bytes:
-        """Return what was typed since the last call, also by somebody who has closed the other end again."""
-        return read_now(self.descriptor)
-
     def close(self) -> None:
         os.close(self.descriptor)
+
+
+def wait_readable(descriptors: Iterable[int], taken: Iterable[Terminal], timeout_s: float) -> set[int]:
+    """Wait for something to read, a terminal with room for what waits, or a hang-up; return their descriptors.
+
+    Only terminals that are ``taken``: one that nobody has open always reports a hang-up.
+    """
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    for terminal in taken:
+        poll.register(terminal.descriptor, select.POLLIN | (select.POLLOUT if terminal._backlog else 0))
+    return {descriptor for descriptor, _ in poll.poll(timeout_s * 1000)}
 
 
 def read_now(descriptor: int) -> bytes:
