@@ -17,7 +17,7 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from hil.boards.capabilities import Feature, lacks, needs
 from hil.boards.linux_board import wait_rebooted
@@ -145,30 +145,30 @@ class BoardConformance:
         import serial
 
         running(board)
-        with serial.serial_for_url(board.console.url, baudrate=115200, timeout=0.2) as port:
+        with serial.serial_for_url(board.console.url, baudrate=115200) as port:
             port.write(b"\n")
-            assert b"login: " in _read_until(port, b"login: ")
+            _await(port, b"login: ")
             port.write(b"root\n")
             if self.stock_os:  # it lets nobody in without a password; that it asks proves that keys arrive
-                _read_until(port, b"assword:")
+                _await(port, b"assword:")
                 port.write(b"\n")
-                _read_until(port, b"login: ")
+                _await(port, b"login: ")
                 return
-            _read_until(port, b"# ")
+            _await(port, b"# ")
             port.write(b"echo con'form'ance-$((40 + 2))\n")
-            assert b"conformance-42" in _read_until(port, b"conformance-42")
+            _await(port, b"conformance-42")
             port.write(b"exit\n")
-            _read_until(port, b"login: ")
+            _await(port, b"login: ")
 
     @needs(Feature.POWER, Feature.CONSOLE)
     def test_the_console_survives_a_power_cycle_with_a_reader_attached(self, board: Board) -> None:
         import serial
 
         running(board)
-        with serial.serial_for_url(board.console.url, baudrate=115200, timeout=0.2) as port:
+        with serial.serial_for_url(board.console.url, baudrate=115200) as port:
             port.reset_input_buffer()
             board.supervisor.reset()
-            assert b"login: " in _read_until(port, b"login: ", deadline_s=self.boot_deadline_s)
+            _await(port, b"login: ", deadline_s=self.boot_deadline_s)
         board.wait_booted(deadline_s=self.boot_deadline_s)
 
     @needs(Feature.CONSOLE)
@@ -350,11 +350,8 @@ class BoardConformance:
         assert len(re.findall(r"^slot: [01],\s+(?:retry_count: \d,\s+)?status: \w+$", text, re.MULTILINE)) == 2
 
 
-def _read_until(port: object, wanted: bytes, *, deadline_s: float = 15.0) -> bytes:
-    """Return bytes from a pyserial port until ``wanted`` was seen. AssertionError with what came instead."""
-    seen = bytearray()
-    end = time.monotonic() + deadline_s
-    while wanted not in seen:
-        assert time.monotonic() < end, f"{wanted!r} did not come; got {bytes(seen[-300:])!r}"
-        seen += port.read(4096)  # type: ignore[attr-defined]  # pyserial has no types
-    return bytes(seen)
+def _await(port: Any, wanted: bytes, *, deadline_s: float = 15.0) -> None:
+    """Read a pyserial port until ``wanted`` was seen. AssertionError with what came instead."""
+    port.timeout = deadline_s
+    seen = port.read_until(wanted)
+    assert seen.endswith(wanted), f"{wanted!r} did not come; got {seen[-300:]!r}"
