@@ -10,7 +10,7 @@ from hil.boards.protocol import Board, Identity, Shell, Via
 from hil.boards.ssh.shell import SshShell, Target
 from hil.core import netns
 from hil.core.wait import SYSTEM_CLOCK, Clock, wait_until
-from hil.errors import BenchError, DeviceError
+from hil.errors import BenchError, DeviceError, HilError
 
 T = TypeVar("T")
 
@@ -77,6 +77,44 @@ class LinuxBoard:
             raise DeviceError(
                 f"{exc.message}; its console last said:\n{self.console.tail()}", remedy=f"see {self.console.log}"
             ) from exc
+
+
+class KeptShell:
+    """A session that stays open between uses; one that broke meanwhile is replaced."""
+
+    def __init__(self, opener: Callable[[], Shell]) -> None:
+        """Open sessions with ``opener``, e.g. ``board.shell``; the first one at the first use."""
+        self._open = opener
+        self._shell: Shell | None = None
+        self._closed = False
+
+    def use(self, command: Callable[[Shell], T]) -> T:
+        """Return what ``command`` returns on the session; tried once more on a new one when the kept one fails."""
+        kept = self._shell
+        if kept is not None:
+            try:
+                return command(kept)
+            except HilError:
+                self.drop()
+        self._shell = fresh = self._open()
+        if self._closed:  # while the session was being opened
+            self.drop()
+        try:
+            return command(fresh)
+        except HilError:
+            self.drop()
+            raise
+
+    def drop(self) -> None:
+        """Close the session; the next use opens another one."""
+        shell, self._shell = self._shell, None
+        if shell is not None:
+            shell.close()
+
+    def close(self) -> None:
+        """Close the session for good; a use that still runs meets that and ends."""
+        self._closed = True
+        self.drop()
 
 
 def wait_rebooted(board: Board, boot_id: str, *, deadline_s: float) -> Identity:

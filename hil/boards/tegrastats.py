@@ -16,15 +16,11 @@ from hil.errors import DeviceError
 _N = r"([0-9]{1,9})"
 _DATE = re.compile(r"^\d\d-\d\d-\d{4} \d\d:\d\d:\d\d ")
 _RAM = re.compile(rf"\bRAM {_N}/{_N}MB")
-_SWAP = re.compile(rf"\bSWAP {_N}/{_N}MB")
 _CPU = re.compile(r"\bCPU \[([^\]]*)\]")
 _CORE = re.compile(rf"{_N}%@{_N}")
 # "0%", "0%@611", "0%@[713]", "0%@[305,305]" (per cluster), "@[1575]" (no load), "off"
 _GPU = re.compile(rf"\bGR3D_FREQ (?:{_N}%)?(?:@?(?:\[([0-9]{{1,9}}(?:,[0-9]{{1,9}})*)\]|{_N}(?!%)))?")
 _EMC = re.compile(rf"\bEMC_FREQ {_N}%(?:@{_N})?")
-_ENGINE = re.compile(
-    rf"\b(NVENC\d?|NVDEC\d?|NVJPG\d?|VIC|OFA|NVDLA\d|PVA\d|MSENC|APE)(?:_FREQ)? (?:(off)|{_N}%@{_N}|{_N})(?= |$)"
-)
 _ZONE = re.compile(
     r"(?<![\w%@])([A-Za-z][A-Za-z0-9]*)@(-?[0-9]{1,9}(?:\.[0-9]{1,9})?)C(?:/-?[0-9]{1,9}(?:\.[0-9]{1,9})?C)?"
 )
@@ -42,28 +38,17 @@ def flat(reading: Any, *more: str) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Engine:
-    """A fixed-function engine (video, vision, deep learning, audio) that is on."""
-
-    load_percent: int | None  # None where the line has only its clock
-    mhz: int
-
-
-@dataclass(frozen=True)
 class Tegrastats:
-    """One line. Absent is absent: a rail-gated zone or an engine that only root sees is simply not there."""
+    """One line. Absent is absent: a rail-gated zone is simply not there."""
 
-    raw: str
     ram_used_mb: int
     ram_total_mb: int
-    swap_used_mb: int | None
     cores: tuple[tuple[int, int] | None, ...]  # (load %, MHz); None: the core is off
     gpu_load_percent: int | None
     gpu_mhz: int | None  # the fastest cluster's
     emc_load_percent: int | None
     zones_c: dict[str, float] = field(default_factory=dict)  # lower-case names
     rails_mw: dict[str, int] = field(default_factory=dict)  # lower-case names; the instantaneous value
-    engines: dict[str, Engine | None] = field(default_factory=dict)  # lower-case; None: off. Only root sees them
 
     @property
     def cpu_load_percent(self) -> float | None:
@@ -96,7 +81,7 @@ def parse(line: str) -> Tegrastats:
     cpu = _CPU.search(text)
     if not ram or not cpu:
         raise DeviceError(f"not a tegrastats line: {line.strip()[:120]!r}")
-    swap, gpu, emc = _SWAP.search(text), _GPU.search(text), _EMC.search(text)
+    gpu, emc = _GPU.search(text), _EMC.search(text)
     cores = tuple(_core(core.strip(), line) for core in cpu[1].split(","))
     gpu_load = gpu_mhz = None
     if gpu:
@@ -106,10 +91,8 @@ def parse(line: str) -> Tegrastats:
     rest = text[cpu.end() :]
     zones = {m[1].lower(): float(m[2]) for m in _ZONE.finditer(rest)}
     return Tegrastats(
-        raw=line,
         ram_used_mb=int(ram[1]),
         ram_total_mb=int(ram[2]),
-        swap_used_mb=int(swap[1]) if swap else None,
         cores=cores,
         gpu_load_percent=gpu_load,
         gpu_mhz=gpu_mhz,
@@ -117,7 +100,6 @@ def parse(line: str) -> Tegrastats:
         # JetPack 5 prints -256 for a zone whose rail is off; later ones leave it out.
         zones_c={name: value for name, value in zones.items() if value > GATED_C},
         rails_mw={m[1].lower(): int(m[2]) for m in _RAIL.finditer(rest)},
-        engines={m[1].lower(): _engine(m) for m in _ENGINE.finditer(rest)},
     )
 
 
@@ -128,9 +110,3 @@ def _core(text: str, line: str) -> tuple[int, int] | None:
     if not match:
         raise DeviceError(f"not a tegrastats line: core {text[:40]!r} in {line.strip()[:120]!r}")
     return int(match[1]), int(match[2])
-
-
-def _engine(match: re.Match[str]) -> Engine | None:
-    if match[2]:
-        return None
-    return Engine(int(match[3]), int(match[4])) if match[3] else Engine(None, int(match[5]))

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hil.boards.capabilities import Feature, SensesOverShell, lacks
+from hil.boards.linux_board import KeptShell
 from hil.boards.protocol import Board, BootState, PowerState, Shell
 from hil.core import netns
 from hil.core.wait import SYSTEM_CLOCK, Clock
-from hil.errors import HilError
 from hil.monitor.background import BackgroundPoll, error_line
 from hil.monitor.health import BoardHealth, Node, Sensors, SlotHealth
 from hil.onboard.node.contract import PORT, Health
@@ -68,43 +68,6 @@ class BoardQuestions:
         return self.health.slots
 
 
-class KeptShell:
-    """A session that stays open between uses; one that broke meanwhile is replaced."""
-
-    def __init__(self, board: Board) -> None:
-        self._board = board
-        self._shell: Shell | None = None
-        self._closed = False
-
-    def use(self, command: Callable[[Shell], T]) -> T:
-        """Return what ``command`` returns on the session; tried once more on a new one when the kept one fails."""
-        kept = self._shell
-        if kept is not None:
-            try:
-                return command(kept)
-            except HilError:
-                self.drop()
-        self._shell = fresh = self._board.shell()
-        if self._closed:  # while the session was being opened
-            self.drop()
-        try:
-            return command(fresh)
-        except HilError:
-            self.drop()
-            raise
-
-    def drop(self) -> None:
-        """Close the session; the next use opens another one."""
-        shell, self._shell = self._shell, None
-        if shell is not None:
-            shell.close()
-
-    def close(self) -> None:
-        """Close the session for good; a use that still runs meets that and ends."""
-        self._closed = True
-        self.drop()
-
-
 def read_sensors(board: Board, shell: KeptShell) -> Mapping[str, float]:
     """Read the sensors, over the kept session where the driver can; names with their unit, e.g. ``tj_c``."""
     return shell.use(board.sensors_over) if isinstance(board, SensesOverShell) else board.sensors()
@@ -137,7 +100,7 @@ class BoardWatch:
         self._clock = clock
         self._poll: BackgroundPoll[BoardHealth] = BackgroundPoll(board.name, self._ask_all)
         self._questions = BoardQuestions(board)
-        self._shell = KeptShell(board)
+        self._shell = KeptShell(board.shell)
         self._peer: Peer | None = None
         self._kept = _Kept()
 

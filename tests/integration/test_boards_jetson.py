@@ -202,7 +202,7 @@ def test_every_boot_is_recorded_with_its_id_and_reset_reason(rig: StandIn, befor
     (boot,) = rig.sink.of(BoardBooted)
     assert boot.boot_id == after.boot_id != before.boot_id
     assert boot.reset_reason == "SYS_RESET_N"
-    assert board.proof().reset_reason == "SYS_RESET_N"
+    assert board.inspect().proof.reset_reason == "SYS_RESET_N"
 
 
 def test_an_orderly_shutdown_is_awaited_and_then_power_is_cut(rig: StandIn, before: Identity) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,8 +20,8 @@ from hil.boards.jetson.inspection import BoardReport, inspect
 from hil.boards.jetson.modules import sku_of
 from hil.boards.jetson.remote_files import BoardFiles
 from hil.boards.jetson.sensors import Provision, Reading, SysfsSensors
-from hil.boards.jetson.slots import BootProof, NvBootControl, failover_budget_s
-from hil.boards.linux_board import LinuxBoard
+from hil.boards.jetson.slots import NvBootControl, failover_budget_s
+from hil.boards.linux_board import KeptShell, LinuxBoard
 from hil.boards.power.build import supervisor_of
 from hil.boards.protocol import BootState, Fidelity, Identity, PowerState, Shell, Slot, Via
 from hil.boards.ssh.shell import SshShell, Target, WrongHostKeyError
@@ -142,10 +141,6 @@ class JetsonBoard(LinuxBoard):
             return budgets.fall_back_s
         return failover_budget_s(budgets.boot_s, self._retry_count_max)
 
-    def proof(self) -> BootProof:
-        """Boot id, slot and reset reason of this boot."""
-        return self.inspect().proof
-
     def wait_booted(self, *, deadline_s: float | None = None) -> Identity:
         """Wait until the OS answers over SSH.
 
@@ -207,7 +202,7 @@ class JetsonBoard(LinuxBoard):
         with self.shell() as shell:
             self.inspect_over(shell)  # never resets a board that is not the one meant
             self._goes_down()
-            by_linux(shell)()
+            by_linux(shell)
 
     def sensors_over(self, shell: Shell) -> dict[str, float]:
         """Return readings from sysfs, or from ``tegrastats`` where sysfs has no Orin's sensors."""
@@ -262,25 +257,21 @@ class JetsonBootControl:
     def __init__(self, board: JetsonBoard) -> None:
         self._board = board
         self._last: BootState | None = None
-        self._kept: SshShell | None = None
-        self._lock = threading.Lock()
+        self._shell = KeptShell(board.open_shell)
 
     def remember(self, state: BootState) -> None:
         self._last = state
 
     def drop(self) -> None:
         """Close the kept session: its boot is over."""
-        with self._lock:
-            kept, self._kept = self._kept, None
-        if kept is not None:
-            kept.close()
+        self._shell.drop()
 
     def state(self) -> BootState:
         """Return the slots; BenchError when the board is down and this process has not read them before."""
         if self._board.supervisor.state() is PowerState.OFF:
             return self._remembered("is off")
         try:
-            return self._ask()
+            return self._shell.use(self._board.inspect_over).boot
         except DeviceError as exc:
             return self._remembered(f"does not answer ({exc.message})")
 
@@ -296,26 +287,6 @@ class JetsonBootControl:
             )
             control.set_active(slot)
             self.remember(control.state())
-
-    def _ask(self) -> BootState:
-        """Read over the kept session; one that broke since it was last used is replaced once."""
-        with self._lock:
-            kept = self._kept
-        if kept is not None and kept.alive():
-            with contextlib.suppress(DeviceError):
-                return self._board.inspect_over(kept).boot
-        self.drop()
-        fresh = self._board.open_shell()
-        try:
-            state = self._board.inspect_over(fresh).boot
-        except BaseException:
-            fresh.close()
-            raise
-        with self._lock:
-            old, self._kept = self._kept, fresh
-        if old is not None:
-            old.close()
-        return state
 
     def _remembered(self, why: str) -> BootState:
         if self._last is None:

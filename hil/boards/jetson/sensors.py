@@ -99,14 +99,6 @@ class Provision:
 
 
 @dataclass(frozen=True)
-class OverCurrent:
-    """Over-current events between two readings."""
-
-    events: Mapping[str, int]  # "oc1" -> count
-    complete: bool  # false: the board rebooted in between, what happened before the reset is lost
-
-
-@dataclass(frozen=True)
 class Reading:
     """One look at a board. Absent is absent: nothing here stands for a sensor that did not answer."""
 
@@ -130,15 +122,10 @@ class Reading:
         """Cooling devices that slow the module down now."""
         return tuple(sorted(n for n, state in self.cooling.items() if state > 0 and n not in NOT_THROTTLING))
 
-    def over_current_since(self, earlier: Reading) -> OverCurrent:
-        """Return events since ``earlier``. The counters start at zero at every boot, so only a delta says something."""
-        if self.boot_id != earlier.boot_id:
-            return OverCurrent(dict(self.over_current_counts), complete=False)
-        before = earlier.over_current_counts
-        return OverCurrent(
-            {name: max(0, count - before.get(name, 0)) for name, count in self.over_current_counts.items()},
-            complete=before.keys() <= self.over_current_counts.keys(),
-        )
+    def over_current_since(self, earlier: Reading) -> dict[str, int]:
+        """Return events since ``earlier``, ``{"oc1": count}``; since the boot where the board rebooted in between."""
+        before = earlier.over_current_counts if self.boot_id == earlier.boot_id else {}
+        return {name: max(0, count - before.get(name, 0)) for name, count in self.over_current_counts.items()}
 
     def sensors(self) -> dict[str, float]:
         """Return flat readings with the unit in the name, as ``Board.sensors``; only what was read."""

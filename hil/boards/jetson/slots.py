@@ -184,7 +184,3 @@ class BootProof:
     @property
     def why(self) -> str:
         return in_words(self.reset_reason) or "unknown"
-
-    @property
-    def watchdog(self) -> bool:
-        return self.reset_reason.endswith("WDT")

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hil.boards.linux_board import KeptShell
 from hil.cli.live import keys, show
 from hil.cli.output import JSON_OPTION, every_option, note, print_json, print_table
 from hil.cli.select_bench import on_board
 from hil.errors import DeviceError, HilError
-from hil.monitor.board_watch import KeptShell, read_sensors
+from hil.monitor.board_watch import read_sensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +60,7 @@ class SensorWatch(AbstractContextManager["SensorWatch"]):
         from hil.boards.capabilities import ReadsOverShell
 
         self._board = board
-        self._shell = KeptShell(board)
+        self._shell = KeptShell(board.shell)
         self._first: Reading | None = None
         self._reads = board if isinstance(board, ReadsOverShell) else None
 
@@ -87,7 +88,7 @@ class SensorWatch(AbstractContextManager["SensorWatch"]):
             time.time(),
             reading.sensors(),
             reading.throttled_by,
-            dict(reading.over_current_since(self._first).events),
+            reading.over_current_since(self._first),
             reading.alarms,
             reading.gated,
         )

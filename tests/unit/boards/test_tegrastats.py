@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hil.boards.jetson.modules import sku_of
-from hil.boards.tegrastats import Engine, parse
+from hil.boards.tegrastats import parse
 from hil.errors import DeviceError
 from tests.kits import checkout
 
@@ -90,19 +90,6 @@ def test_what_is_no_tegrastats_line_is_refused(line: str) -> None:
 def test_every_form_of_the_gpu_is_read(text: str, load: int | None, mhz: int | None) -> None:
     reading = parse(HEAD + text + " cpu@40C")
     assert (reading.gpu_load_percent, reading.gpu_mhz) == (load, mhz)
-
-
-def test_engines_are_off_busy_or_only_a_clock_and_absent_without_root() -> None:
-    nano = parse(SAMPLES["JP6-NANO-sudo"]).engines
-    assert nano["nvenc"] == Engine(1, 115)
-    assert nano["vic"] == Engine(31, 115)
-    assert nano["ape"] == Engine(None, 174)
-    assert nano["nvjpg1"] is None
-    padded = parse(SAMPLES["JP6-AGX-sudo"]).engines  # runs of spaces between name and value
-    assert {name for name, engine in padded.items() if engine is None} == set(padded) - {"ape"}
-    assert len(padded) == 10
-    assert parse(SAMPLES["JP5-NX"]).engines == {"vic": Engine(None, 729), "ape": Engine(None, 174)}
-    assert parse(SAMPLES["JP6-NANO-user"]).engines == {}
 
 
 def test_the_first_power_figure_counts_the_others_are_averages_and_maxima() -> None:

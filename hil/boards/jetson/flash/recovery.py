@@ -222,14 +222,10 @@ def enter_recovery(
     return port.wait_recovery(part, since=before, deadline_s=deadline_s, clock=clock)
 
 
-def by_linux(shell: Shell) -> Callable[[], None]:
+def by_linux(shell: Shell) -> None:
     """Ask the running Linux: ``reboot --force forced-recovery`` (NVIDIA's Jetson Linux guide).
 
     The connection breaks under the command, so its outcome says nothing; USB does.
     """
-
-    def enter() -> None:
-        with suppress(HilError, OSError, EOFError):
-            shell.run(["reboot", "--force", "forced-recovery"], timeout_s=5.0, check=False)
-
-    return enter
+    with suppress(HilError, OSError, EOFError):
+        shell.run(["reboot", "--force", "forced-recovery"], timeout_s=5.0, check=False)

@@ -98,8 +98,7 @@ PROOF = BootProof("8f4ef6a4-5ea9-4ea7-a7ee-b4d1c3c9fa11", "A", "MAINSWRST", "L1"
 
 def test_a_boots_reset_reason_reads_as_words() -> None:
     assert PROOF.why == "software: reboot or panic"
-    assert not PROOF.watchdog
-    assert replace(PROOF, reset_reason="BCCPLEXWDT").watchdog
+    assert replace(PROOF, reset_reason="BCCPLEXWDT").why == "watchdog of the CPU complex"
     assert replace(PROOF, reset_reason="").why == "unknown"
 
 

@@ -138,7 +138,7 @@ class Linux:
 def test_recovery_from_linux_is_proven_by_usb_and_not_by_the_command(bus: UsbBus, port: UsbPort) -> None:
     bus.plug(PORT, "0955:7020", "L4T")
     shell = Linux(bus)
-    found = enter_recovery(port, NANO, by_linux(shell), deadline_s=10)  # type: ignore[arg-type]  # argv is a list here
+    found = enter_recovery(port, NANO, lambda: by_linux(shell), deadline_s=10)  # type: ignore[arg-type]  # a list here
     assert shell.ran == [("reboot", "--force", "forced-recovery")]
     assert found.in_recovery
 
