@@ -22,6 +22,7 @@ from hil.cli.output import (
     plural,
     print_json,
     print_table,
+    say,
     table_lines,
     write_output,
 )
@@ -123,9 +124,10 @@ def lint(file: Path, as_json: bool) -> int:
 
     Prints `file:line: reason`; exit code 2 when there is an error, 0 with warnings only.
     """
+    from hil.core.files import read_text
     from hil.orbit import ion_hdtn
 
-    findings = ion_hdtn.lint(ion_hdtn.read_text(file))
+    findings = ion_hdtn.lint(read_text(file, remedy=ion_hdtn.WANTED))
     errors = sum(finding.error for finding in findings)
     if as_json:
         print_json([{"file": str(file), **asdict(finding)} for finding in findings])
@@ -140,12 +142,13 @@ def lint(file: Path, as_json: bool) -> int:
 @click.argument("file", metavar="PLANFILE", type=ORBIT_FILE)
 @click.option("--to", "format_", type=click.Choice(("ionrc", "hdtn")), required=True)
 @OUTPUT_OPTION
-def convert(file: Path, format_: str, output: Path | None) -> None:
+@JSON_OPTION
+def convert(file: Path, format_: str, output: Path | None, as_json: bool) -> None:
     """Turn an ION or HDTN contact plan into the other's format."""
     from hil.orbit.ion_hdtn import read_wire, to_hdtn, to_ion
 
     plan = read_wire(file)
-    _write(to_ion(plan) if format_ == "ionrc" else to_hdtn(plan), output)
+    _write(to_ion(plan) if format_ == "ionrc" else to_hdtn(plan), output, json_of=format_ if as_json else "")
 
 
 @orbit.command(cls=RenamedOptions, renamed=FORMER)
@@ -154,7 +157,8 @@ def convert(file: Path, format_: str, output: Path | None) -> None:
 @duration_option("--span", "Add a chart of links, of up to 7d.", default="0s")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the chart's random numbers.")
 @OUTPUT_OPTION
-def show(file: Path, at: str | None, span_s: float, seed: int, output: Path | None) -> None:
+@JSON_OPTION
+def show(file: Path, at: str | None, span_s: float, seed: int, output: Path | None, as_json: bool) -> None:
     """Draw the constellation at a moment as SVG: planes, links, sunlight, ground tracks.
 
     With --span, a chart below it shows the phases of every link over that time, and eclipses.
@@ -163,7 +167,7 @@ def show(file: Path, at: str | None, span_s: float, seed: int, output: Path | No
 
     if span_s > 7 * 86_400:
         raise click.BadParameter("--span must be at most 7d")
-    _write(draw(*_read(file, at), hours=span_s / 3600, seed=seed), output)
+    _write(draw(*_read(file, at), hours=span_s / 3600, seed=seed), output, json_of="svg" if as_json else "")
 
 
 def _read(file: Path, at: str | None) -> tuple[Constellation, datetime]:
@@ -250,9 +254,13 @@ def _formatted_links(plan: LinkPlan, format_: str) -> str:
     return out.getvalue()
 
 
-def _write(text: str, output: Path | None) -> None:
-    if output is None:
+def _write(text: str, output: Path | None, *, json_of: str = "") -> None:
+    """Write to a file or to stdout; ``json_of``, the text's format: print a JSON document about it, or with it."""
+    if output:
+        write_output(output, text)
+    if json_of:
+        print_json({"format": json_of, "file": str(output) if output else None, "text": None if output else text})
+    elif output:
+        say(f"{output}: {output.stat().st_size:,} bytes")
+    else:
         click.echo(text, nl=not text.endswith("\n"))
-        return
-    write_output(output, text)
-    click.echo(f"{output}: {output.stat().st_size:,} bytes", err=True)

@@ -112,9 +112,14 @@ class RenamedOptions(click.Command):
 
 def note(text: str, ctx: click.Context | None = None) -> None:
     """Print a remark on stderr; nothing with ``hil -q``."""
+    say(f"note: {text}", ctx)
+
+
+def say(text: str, ctx: click.Context | None = None) -> None:
+    """Print on stderr what a command does, or what to do next; nothing with ``hil -q``."""
     ctx = ctx or click.get_current_context(silent=True)
     if not (ctx and ctx.meta.get(QUIET)):
-        click.echo(f"note: {clean(text)}", err=True)
+        click.echo(clean(text), err=True)
 
 
 def print_json(value: Any) -> None:

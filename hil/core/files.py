@@ -40,6 +40,22 @@ def write_atomic(path: Path, content: str | bytes, *, mode: int = 0o644, durable
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+def read_text(path: Path, *, remedy: str = "check the path") -> str:
+    """Return the text of a file that a person named. ConfigurationError says in plain words why it cannot be read."""
+    try:
+        return path.read_text("utf-8")
+    except FileNotFoundError:
+        why = "no such file"
+    except IsADirectoryError:
+        why = "is a folder; a file is wanted"
+    except UnicodeDecodeError as exc:
+        line = exc.object.count(b"\n", 0, exc.start) + 1
+        why, remedy = f"line {line} is not UTF-8 text", f"is it the right file? Save it as UTF-8 if so; {remedy}"
+    except OSError as exc:
+        why = f"cannot be read: {exc.strerror or exc}"
+    raise ConfigurationError(f"{path}: {why}", remedy=remedy)
+
+
 def sha256_of(path: Path) -> str:
     """Return the digest of a file, 64 hexadecimal digits."""
     with path.open("rb") as file:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from hil.core.files import read_text
 from hil.errors import ConfigurationError
 from hil.lab.unions import model_of_tag, owners_of_key
 
@@ -50,12 +51,7 @@ def load_yaml(path: Path, model: type[M]) -> M:
 
     Raises ConfigurationError with one line per fault: ``file:line: key: what is wrong; what is allowed``.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as exc:
-        raise ConfigurationError(f"{path}: no such file", remedy="check the path; lab files are in lab/") from exc
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigurationError(f"{path}: cannot be read: {exc}") from exc
+    text = read_text(path, remedy="check the path; lab files are in lab/")
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if root is None:

@@ -12,6 +12,7 @@ import numpy as np
 from sgp4.api import WGS72, Satrec
 from sgp4.conveniences import sat_epoch_datetime
 
+from hil.core.files import read_text
 from hil.errors import ConfigurationError
 from hil.orbit.element_files import ElementSet, parse_elements, parse_tle
 from hil.orbit.model import Crosslinks, Shell, Station, Terminals, load_orbit_file
@@ -78,12 +79,7 @@ def load_constellation(path: Path) -> Constellation:
         names, sets = parse_tle(spec.tle.splitlines(), where="tle")
     else:
         file = path.parent / (spec.elements_file or "")
-        try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as exc:
-            raise ConfigurationError(
-                f"elements_file {file}: cannot be read: {exc}", remedy="the path is relative to the orbit file"
-            ) from exc
+        text = read_text(file, remedy="elements_file is a path relative to the orbit file")
         names, sets = parse_elements(text, where=str(file))
     return Constellation(
         name=spec.name,

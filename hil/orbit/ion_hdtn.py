@@ -16,6 +16,7 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
+from hil.core.files import read_text
 from hil.errors import ConfigurationError
 from hil.orbit.contact_plan import ContactPlan
 from hil.orbit.hdtn_plan import read_hdtn
@@ -137,12 +138,15 @@ def lint(text: str) -> list[Finding]:
     return _read(text).findings()
 
 
+WANTED = "give an ION .ionrc or an HDTN JSON contact plan"
+
+
 def read_wire(path: Path) -> WirePlan:
     """Read an ION or HDTN plan, without contacts of a node with itself: no link carries those.
 
     Raises ConfigurationError with one ``file:line: reason`` per error.
     """
-    draft = _read(read_text(path))
+    draft = _read(read_text(path, remedy=WANTED))
     if errors := [found for found in draft.findings() if found.error]:
         raise ConfigurationError(
             "\n".join(found.show(str(path)) for found in errors), remedy="correct the lines named above"
@@ -153,16 +157,6 @@ def read_wire(path: Path) -> WirePlan:
         if not leg.is_loopback
     ]
     return WirePlan(tuple(sorted(legs)), draft.names, draft.start)
-
-
-def read_text(path: Path) -> str:
-    """Return a plan file's text.  Raises ConfigurationError."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigurationError(
-            f"{path}: cannot be read: {exc}", remedy="give an ION .ionrc or an HDTN JSON contact plan"
-        ) from exc
 
 
 def _read(text: str) -> Draft:

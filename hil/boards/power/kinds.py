@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from hil.boards.power.switch import Outlet, RecoveryPin, ResetPin
 from hil.core import netns
 from hil.core.command import Runner, run
+from hil.core.files import read_text
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import ConfigurationError
 from hil.lab.power import OutletSpec
@@ -58,13 +59,7 @@ def resolve_secret(reference: str) -> str:
             f"environment variable {place} is not set, and the lab file takes a password from it",
             remedy=f"set it for this program: {place}=... hil ...",
         )
-    try:
-        value = Path(place).read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigurationError(
-            f"{place}: cannot be read, and the lab file takes a password from it: {exc}",
-            remedy="put the password into it, readable by you alone (chmod 600)",
-        ) from exc
-    if not value:
-        raise ConfigurationError(f"{place}: is empty, and the lab file takes a password from it")
-    return value
+    remedy = "the lab file takes a password from it: put it there, readable by you alone (chmod 600)"
+    if value := read_text(Path(place), remedy=remedy).strip():
+        return value
+    raise ConfigurationError(f"{place}: is empty", remedy=remedy)

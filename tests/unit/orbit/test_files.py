@@ -81,7 +81,7 @@ def test_an_unknown_key_is_named_with_its_line(tmp_path: Path) -> None:
             ["epoch: '2026-03-21'", "shell: {planes: 1, slots_per_plane: 2, altitude_km: 600.0, ltan: '25:00'}"],
             r"o\.yaml:4: .*'25:00' is not a local time",
         ),
-        (["elements_file: nowhere.txt"], "nowhere.txt: cannot be read"),
+        (["elements_file: nowhere.txt"], "nowhere.txt: no such file"),
     ],
 )
 def test_what_contradicts_itself_or_is_missing_is_refused(tmp_path: Path, lines: list[str], words: str) -> None:
