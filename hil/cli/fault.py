@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hil.cli.output import JSON_OPTION, duration_option, print_json, print_rows
+from hil.cli.output import JSON_OPTION, duration_option, print_json, print_rows, say
 from hil.cli.select_bench import on_bench
 
 if TYPE_CHECKING:
@@ -40,8 +40,9 @@ def list_faults(as_json: bool) -> None:
         {
             "fault": str,
             "what it does": lambda name: faults[name].description,
-            "parameters": lambda name: ", ".join(
-                f"{p.name}={p.default:g} ({p.least:g} to {p.most:g})" for p in faults[name].parameters
+            "parameters": lambda name: "; ".join(
+                f"{p.name}={p.default:.12g} ({p.description}; {p.least:.12g} to {p.most:.12g})"
+                for p in faults[name].parameters
             ),
         },
         empty="no faults are installed",
@@ -60,9 +61,9 @@ def inject(bench: Bench, name: str, target: str, for_s: float | None, settings: 
 
     with injected(name, bench, target, **dict(map(_setting, settings))):
         until = "Ctrl-C ends it" if for_s is None else f"for {for_s:g} s"
-        click.echo(f"{target}: {name}; {until}", err=True)
+        say(f"{target}: {name}; {until}")
         threading.Event().wait(for_s)
-    click.echo(f"{target}: healed", err=True)
+    say(f"{target}: healed")
 
 
 def _setting(text: str) -> tuple[str, float]:

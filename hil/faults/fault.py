@@ -37,8 +37,8 @@ class Parameter:
     def checked(self, value: float) -> float:
         """Return ``value``. Raises ConfigurationError when it is outside of the range."""
         if not self.least <= value <= self.most:
-            remedy = f"give a value from {self.least:g} to {self.most:g}"
-            raise ConfigurationError(f"{self.name} is {value:g}", remedy=remedy)
+            remedy = f"give a value from {self.least:.12g} to {self.most:.12g}: {self.description}"
+            raise ConfigurationError(f"{self.name} is {value:.12g}", remedy=remedy)
         return value
 
 

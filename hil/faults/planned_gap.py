@@ -38,7 +38,7 @@ class ContactLost:
     """The contact between the ground and a spacecraft ends by plan, and returns by plan."""
 
     description = "waits for the planned end of the ground's contact with a spacecraft, and then for its return"
-    parameters = (Parameter("within_s", 900.0, 1.0, 86_400.0, "the contact must end so soon, seconds"),)
+    parameters = (Parameter("within_s", 900.0, 1.0, 86_400.0, "longest time until the contact ends, seconds"),)
 
     def targets(self, bench: Bench) -> Sequence[str]:
         """Return all spacecraft of a lab with an orbit; none without."""

@@ -205,7 +205,7 @@ def _engines() -> list[str]:
 
 def _installed_engine(name: str) -> str:
     if name not in _engines():
-        raise ValueError(f"{name!r} is none that is installed; there are: {', '.join(_engines())}")
+        raise ValueError(f"unknown engine {name!r}. Allowed: {', '.join(_engines())}")
     return name
 
 

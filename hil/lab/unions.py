@@ -84,14 +84,14 @@ class OneOfKinds:
             message = f"is a section with the key {self.key} (found {value!r})"
             raise PydanticCustomError("value_error", "{text}", {"text": message})
         if word not in names:
-            wrong = "is none that is installed"
+            wrong = f"unknown {self.key} {word!r}"
             if word in kinds.names(self.group):
                 kinds.load(self.group, str(word))  # raises when its package is broken: says which, and why
-                wrong = "has no place here"  # e.g. a pin where an outlet is wanted
+                wrong = f"{word!r} has no place here"  # e.g. a pin where an outlet is wanted
             close = get_close_matches(str(word), names, n=1, cutoff=0.5)
-            message = f"{word!r} {wrong}" if word else "is empty"
+            message = wrong if word else "is empty"
             message = "is required and missing" if word is None else message
-            message += (f"; did you mean {close[0]}?" if close else ".") + f" There are: {', '.join(names)}"
+            message += (f"; did you mean {close[0]}?" if close else ".") + f" Allowed: {', '.join(names)}"
             raise PydanticCustomError("rule", "{text}", {"text": message, "key": self.key, "value": str(word)})
         return value
 

@@ -64,7 +64,7 @@ def test_a_lab_file_may_name_them_only_where_they_are_installed(site: Path, tmp_
     assert (there.returncode, "1 boards" in there.stdout) == (0, True), there.stderr
     absent = hil(None, "lab", "validate", str(file))
     assert absent.returncode == 2
-    assert "driver: 'sshhost' is none that is installed. There are: container, jetson" in absent.stderr
+    assert "driver: unknown driver 'sshhost'. Allowed: container, jetson" in absent.stderr
     file.write_text(LAB.replace("kind: acme", "kind: acmee"))
     assert "did you mean acme?" in hil(site, "lab", "validate", str(file)).stderr
 

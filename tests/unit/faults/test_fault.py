@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hil.boards.protocol import PowerState
+from hil.cli.app import run
 from hil.errors import ConfigurationError
 from hil.evidence.events import FaultInjected
 from hil.faults.fault import Parameter, all_faults, injected, load_fault
@@ -53,6 +54,15 @@ class Board:
 
     def wait_booted(self, *, deadline_s: float) -> None:
         self.calls.append(f"booted within {deadline_s:g}")
+
+
+def test_the_list_says_what_every_parameter_means_in_plain_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["fault", "list"]) == 0
+    said = capsys.readouterr().out
+    assert "within_s=900 (longest time until the contact ends, seconds; 1 to 86400)" in said
+    with pytest.raises(ConfigurationError) as caught:
+        Parameter("left_mb", 1.0, 0.0, 1e6, "MiB that stay free").checked(2e6)
+    assert str(caught.value) == "left_mb is 2000000\n  remedy: give a value from 0 to 1000000: MiB that stay free"
 
 
 @pytest.fixture

@@ -139,8 +139,8 @@ def test_a_wrong_driver_on_many_boards_is_told_once_with_what_was_meant(tmp_path
     lines = [i for i, line in enumerate(VIRTUAL.splitlines(), start=1) if "driver: container" in line]
     assert len(lines) == 6
     assert message.count("\n") == 0
-    assert f"lab.yaml:{lines[0]}: spacecraft.0.boards.0.driver: 'contianer'" in message
-    assert "did you mean container? There are: container, jetson" in message
+    assert f"lab.yaml:{lines[0]}: spacecraft.0.boards.0.driver: unknown driver 'contianer'" in message
+    assert "did you mean container? Allowed: container, jetson" in message
     assert f"also in line {', '.join(map(str, lines[1:]))}" in message
 
 

@@ -306,8 +306,8 @@ WRONG = {
     '{kind: command, turn_on: [x], turn_off: [y], state: [z], state_on: "(", state_off: "0"}': "no regular expression",
     '{kind: command, turn_on: "x on", turn_off: [y], state: [z], state_on: "1", state_off: "0"}': "valid tuple",
     "{kind: microcontroller, port: COM3}": "should match pattern",
-    "{kind: teapot}": "'teapot' is none that is installed",
-    "{kind: gpio, chip: gpiochip0, line: 5}": "'gpio' has no place here. There are: command, microcontroller",
+    "{kind: teapot}": "unknown kind 'teapot'",
+    "{kind: gpio, chip: gpiochip0, line: 5}": "'gpio' has no place here. Allowed: command, microcontroller",
 }
 
 
@@ -353,6 +353,6 @@ def test_a_secret_file_is_read_and_an_empty_one_refused(tmp_path: Path) -> None:
     place.write_text("\n")
     with pytest.raises(ConfigurationError, match="is empty"):
         resolve_secret(f"file:{place}")
-    with pytest.raises(ConfigurationError, match="cannot be read") as error:
+    with pytest.raises(ConfigurationError, match="no such file") as error:
         resolve_secret(f"file:{tmp_path}/none")
     assert "chmod 600" in error.value.remedy
