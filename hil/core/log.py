@@ -10,9 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
 
+from hil.core.paths import PACKAGE
 from hil.errors import ConfigurationError
 from hil.text import one_line
 
@@ -40,7 +43,7 @@ class LineFormatter(logging.Formatter):
 def parse_levels(text: str) -> dict[str, int]:
     """Return logger name to level from ``INFO`` or ``hil.links=DEBUG,paramiko=INFO``; a level alone is for all of hil.
 
-    ConfigurationError when a level is unknown.
+    ConfigurationError when a level is unknown, or there is no such part of this program and no such module.
     """
     levels: dict[str, int] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
@@ -50,8 +53,24 @@ def parse_levels(text: str) -> dict[str, int]:
                 f"HIL_LOG: {part!r} is not a level",
                 remedy=f"use one of {', '.join(LEVELS)}, or room=level, e.g. HIL_LOG=hil.links=DEBUG,hil.boards=INFO",
             )
-        levels[name.strip() or ROOT] = logging.getLevelNamesMapping()[level.upper()]
+        levels[_known(name.strip() or ROOT)] = logging.getLevelNamesMapping()[level.upper()]
     return levels
+
+
+def _known(name: str) -> str:
+    """Return the name of a logger. ConfigurationError when nobody has it; of others' modules the first word counts."""
+    module = name if name.split(".")[0] == ROOT else name.split(".")[0]
+    try:
+        if find_spec(module) is not None:
+            return name
+    except (ImportError, ValueError):
+        pass  # a part of what is not there, or no name at all
+    rooms = [f"{ROOT}.{room.parent.name}" for room in sorted(PACKAGE.glob("*/__init__.py"))]
+    close = get_close_matches(name if module == name else f"{ROOT}.{name}", rooms, n=1)
+    raise ConfigurationError(
+        f"HIL_LOG: nothing logs as {name!r}" + (f"; did you mean {close[0]}?" if close else ""),
+        remedy=f"use one of {', '.join(rooms)}, a module in one of them, or another package",
+    )
 
 
 @contextmanager

@@ -122,7 +122,9 @@ class RunStore:
             db.execute(f"UPDATE runs SET {columns} WHERE run_id = ?", (*row.values(), run_id))
 
     def runs(self, *, plan: str | None = None, lab: str | None = None) -> list[Run]:
-        """Return all runs, newest first; mark those whose process is gone as crashed."""
+        """Return all runs, newest first; mark those whose process is gone as crashed.  Makes no file."""
+        if not self.path.exists():
+            return []
         with self._open() as db:
             self._mark_crashed(db)
             rows = db.execute(
@@ -146,11 +148,17 @@ class RunStore:
         raise ConfigurationError(f"run {run_id} {what}; runs: {some}", remedy="see `hil runs list`")
 
     def rebuild(self) -> list[str]:
-        """Index run directories that the file does not know; their ids.  Makes a lost file whole again."""
+        """Index run directories that the file does not know; their ids.  Makes a lost file whole again.
+
+        Makes none where there is no run: looking at an empty folder leaves it empty.
+        """
+        metas = sorted((self.out / RUNS).glob(f"*/{META}"))
+        if not metas:
+            return []
         with self._open() as db:
             known = {row["run_id"] for row in db.execute("SELECT run_id FROM runs")}
         added = []
-        for meta_file in sorted((self.out / RUNS).glob(f"*/{META}")):
+        for meta_file in metas:
             directory = meta_file.parent
             if directory.name in known or not (meta := read_meta(meta_file)[0]):
                 continue

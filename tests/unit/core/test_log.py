@@ -37,6 +37,22 @@ def test_levels_are_for_all_of_hil_or_for_one_room() -> None:
     assert parse_levels("") == {}
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("hil.nosuch=DEBUG", r"nothing logs as 'hil\.nosuch'"),
+        ("hil.link=DEBUG", r"did you mean hil\.links\?"),
+        ("links=DEBUG", r"did you mean hil\.links\?"),
+        ("hil.boards.nosuch.x=DEBUG", "nothing logs as"),
+        ("..=DEBUG", "nothing logs as"),
+    ],
+)
+def test_a_part_that_is_not_there_is_a_configuration_error(text: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        parse_levels(text)
+    assert "hil.boards, " in caught.value.remedy
+
+
 @pytest.mark.parametrize("text", ["loud", "hil.links=loud", "=DEBUG"])
 def test_an_unknown_level_is_a_configuration_error(text: str) -> None:
     with pytest.raises(ConfigurationError, match="HIL_LOG"):

@@ -102,3 +102,4 @@ def test_an_empty_folder_has_no_runs(tmp_path: Path) -> None:
     assert list_runs(tmp_path / "new") == []
     with pytest.raises(ConfigurationError, match="none yet"):
         get_run("last", tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []  # looking makes nothing
