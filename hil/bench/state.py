@@ -15,7 +15,7 @@ from hil.core import paths
 from hil.core.files import write_atomic
 from hil.core.locks import is_locked, locked
 from hil.core.processes import current, is_gone
-from hil.errors import BenchError, ConfigurationError
+from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from hil.lab.model import Lab
@@ -129,16 +129,16 @@ def is_up(name: str) -> bool:
 
 @contextmanager
 def hold(name: str) -> Iterator[None]:
-    """Hold the bench's lock; BenchError when another keeper has it. The file stays: removing it would race."""
+    """Hold the bench's lock; ConfigurationError when another keeper has it. The file stays: removing it would race."""
     path = _lock_path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path, deadline_s=0.0, error=up_already(name)):
         yield
 
 
-def up_already(name: str) -> BenchError:
+def up_already(name: str) -> ConfigurationError:
     """Return the error of who wants to bring up a bench that is up."""
-    return BenchError(
+    return ConfigurationError(
         f"bench {name} is up already", remedy=f"use it with --bench {name}, or end it with `hil bench down {name}`"
     )
 

@@ -13,7 +13,7 @@ from inspect import cleandoc
 from pathlib import Path
 from textwrap import indent
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -177,13 +177,18 @@ def _report(exc: Exception, *, as_json: bool) -> int:
         error = HarnessError(
             f"{type(exc).__name__}: {message}", remedy="run it again as `hil --debug ...` and report the traceback"
         )
-    code = EXIT_CODES[error.blame]
     if as_json:
-        facts = {"blame": error.blame.value, "message": error.message, "remedy": error.remedy, "exit_code": code}
-        click.echo(json.dumps({"error": facts}, indent=2))
+        click.echo(json.dumps(error_document(error), indent=2))
     else:
         show_error(error)
-    return code
+    return EXIT_CODES[error.blame]
+
+
+def error_document(error: HilError, exit_code: int | None = None) -> dict[str, Any]:
+    """Return an error as every command with ``--json`` prints it; ``exit_code`` where it is not that of the blame."""
+    code = EXIT_CODES[error.blame] if exit_code is None else exit_code
+    facts = {"blame": error.blame.value, "message": error.message, "remedy": error.remedy, "exit_code": code}
+    return {"error": facts}
 
 
 def show_error(exc: HilError) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import click
 
 from hil.cli.completion import spacecraft_names
-from hil.cli.output import QUIET, VERBOSE, Progress, lab_option
+from hil.cli.output import JSON_OPTION, QUIET, VERBOSE, Progress, lab_option, print_json, say
 from hil.cli.select_bench import bench_option
 from hil.core import paths
 from hil.errors import ConfigurationError
@@ -38,19 +40,22 @@ def campaign() -> None:
     "--wait", "lease_wait", metavar="DURATION", help="Queue so long for boards that another person has leased."
 )
 @click.option("--no-clean", is_flag=True, help="Do not look for what killed runs left.")
+@JSON_OPTION
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
 def run_campaign(
     plan_dir: Path,
     lab_path: Path | None,
     bench_name: str | None,
     no_clean: bool,
+    as_json: bool,
     pytest_arguments: tuple[str, ...],
     **choices: str | None,  # on, split, epoch, lease_wait
 ) -> int:
     """Run the tests of PLAN in order and make the report. All further arguments are pytest's.
 
     PLAN is a folder with a plan.yaml, or the name of the shipped plan: six_gpu.
-    The same as `pytest PLAN --hil-lab FILE`, after a check of the set-up. `hil runs show --json` has the result.
+    The same as `pytest PLAN --hil-lab FILE`, after a check of the set-up. With --json the run as `hil runs list --json`
+    has it comes on stdout at the end, and pytest's own output on stderr.
     `hil -v campaign run` shows the log of actions, `hil -vv` that of every command and request.
 
     \b
@@ -88,8 +93,37 @@ def run_campaign(
     argv = [sys.executable, "-m", "pytest", "-v", str(plan_dir), *chosen, *pytest_arguments]
     sys.stdout.flush()
     sys.stderr.flush()
+    if as_json:
+        return _run_as_json(argv)
     # In this very process, so that signals and the exit code are pytest's own.
     os.execv(argv[0], argv)
+
+
+def _run_as_json(argv: list[str]) -> int:
+    """Run pytest with its output on stderr, print the run that it made, and return its exit code."""
+    from hil.cli.app import Terminated, error_document
+    from hil.evidence.readback import read_meta
+    from hil.evidence.record import META
+    from hil.evidence.store import list_runs
+
+    before = {each.run_id for each in list_runs()}
+    child = subprocess.Popen(argv, stdout=2)
+    while child.returncode is None:
+        try:
+            child.wait()
+        except Terminated as exc:
+            child.send_signal(exc.signal)
+        except KeyboardInterrupt:
+            if not sys.stdin.isatty():  # a terminal has sent it to both
+                child.send_signal(signal.SIGINT)
+    for each in list_runs():
+        process = read_meta(each.directory / META)[0].get("process", {})
+        if each.run_id not in before and process.get("pid") == child.pid:
+            print_json(each.as_dict())
+            return child.returncode
+    error = ConfigurationError("pytest ended before a run began", remedy="see its own words on stderr")
+    print_json(error_document(error, child.returncode))
+    return child.returncode
 
 
 def prepare() -> None:
@@ -109,6 +143,6 @@ def prepare() -> None:
         why = f"host packages are missing: {lacking}" if lacking else reason
         raise ConfigurationError(f"set-up is not complete: {why}", remedy="run `hil setup`")
     if reason:
-        click.echo(f"set-up is brought up to date: {reason}", err=True)
+        say(f"set-up is brought up to date: {reason}")
         with Progress() as progress:
             steps.setup(progress)

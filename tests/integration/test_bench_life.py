@@ -14,7 +14,7 @@ from hil.bench.bench import Bench
 from hil.bench.state import is_live, lease_keys
 from hil.boards.protocol import Via
 from hil.core import netns, paths
-from hil.errors import BenchError, ConfigurationError
+from hil.errors import ConfigurationError
 from hil.leases.leases import Leases, LeaseTaken
 from tests.kits.host_state import as_it_was
 
@@ -104,7 +104,7 @@ def test_another_process_can_use_the_bench(bench: Bench) -> None:
 
 
 def test_a_second_bench_of_the_same_name_is_refused(bench: Bench) -> None:
-    with pytest.raises(BenchError, match="is up already"), Bench(LAB, name=bench.name):
+    with pytest.raises(ConfigurationError, match="is up already"), Bench(LAB, name=bench.name):
         pass
     assert is_live(bench.name)
 

@@ -18,7 +18,9 @@ from hil.cli.output import (
     lab_option,
     plural,
     print_json,
+    print_result,
     print_rows,
+    say,
 )
 from hil.cli.select_bench import bench_argument, bench_option, default_name, pick
 from hil.errors import ConfigurationError
@@ -68,10 +70,8 @@ def up(lab_path: Path, name: str | None, epoch: str | None, wait_s: float | None
             f"{plural(len(fresh.lab.links), 'link')} shaped by {engine.get('kind')} ({engine.get('kernel_release')})"
         )
         if memory_mb := sorted(size / 1e6 for size in fresh.memory_b().values()):
-            click.echo(
-                f"memory per board: {memory_mb[len(memory_mb) // 2]:.0f} MB (median), all: {sum(memory_mb):.0f} MB"
-            )
-        click.echo("next: `hil board list`, `hil link show`, `hil bench down`")
+            say(f"memory per board: {memory_mb[len(memory_mb) // 2]:.0f} MB (median), all: {sum(memory_mb):.0f} MB")
+        say("next: `hil board list`, `hil link show`, `hil bench down`")
     finally:
         fresh.close()
 
@@ -164,8 +164,9 @@ def watch(name: str | None, every_s: float, once: bool, as_json: bool) -> None:
 @click.option("--listen", default="127.0.0.1:9435", show_default=True, metavar="HOST:PORT", help="Port 0: a free one.")
 @every_option("5s", least_s=SOONEST_S)
 @click.option("--probe", is_flag=True, help="Also time five small packets over every link that is up.")
-def export(name: str | None, listen: str, every_s: float, probe: bool) -> None:
-    """Serve the bench's figures to Prometheus until Ctrl-C or SIGTERM (exit code 0).
+@JSON_OPTION
+def export(name: str | None, listen: str, every_s: float, probe: bool, as_json: bool) -> None:
+    """Serve the bench's figures to Prometheus until Ctrl-C or SIGTERM (exit code 0); print the URL.
 
     A bench that goes down and comes up again is followed; a bench that is named need not be up yet.
     docs/monitoring.md lists all figures.
@@ -182,7 +183,8 @@ def export(name: str | None, listen: str, every_s: float, probe: bool) -> None:
             Sampler(follower.health, every_s=every_s) as sampler,
             serving(BenchCollector(name, sampler.fresh), host=host, port=port) as port,
         ):
-            click.echo(f"bench {name}: http://{f'[{host}]' if ':' in host else host}:{port}/metrics")
+            url = f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics"
+            print_result(as_json, {"bench": name, "url": url}, f"bench {name}: {url}")
             if not is_loopback(host):
                 click.echo(f"everybody who can reach {host} can read it: it has no password", err=True)
             shown = ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hil.cli.completion import board_names
-from hil.cli.output import JSON_OPTION, duration_option, print_json
+from hil.cli.output import JSON_OPTION, duration_option, print_json, say
 from hil.cli.select_bench import BENCH, attach, board_argument, board_of, on_bench, on_board
 from hil.errors import ConfigurationError, HilError
 from hil.text import clean
@@ -59,7 +59,7 @@ def console(name: str, bench_name: str | None, mode: str | None, stamps: bool) -
         else:
             greeting = f"[console of {name}: Enter wakes it up, Ctrl-] ends it]\r\n"
             terminal.interact(serial_console.url, serial_console.log, greeting=greeting)
-            click.echo("\r\nconsole closed", err=True)
+            say("\nconsole closed")
 
 
 @click.command()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hil.cli.output import JSON_OPTION, duration_option, print_result
+from hil.cli.output import JSON_OPTION, duration_option, print_result, say
 from hil.cli.select_bench import on_board
 
 if TYPE_CHECKING:
@@ -70,6 +70,6 @@ def _percent() -> Callable[[int, int], None]:
         nonlocal printed
         if size and (tenth := 10 * there // size) > printed:
             printed = tenth
-            click.echo(f"  {10 * tenth} %", err=True)
+            say(f"  {10 * tenth} %")
 
     return progress

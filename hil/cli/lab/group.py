@@ -20,6 +20,7 @@ from hil.cli.output import (
     print_rows,
     print_table,
     rate,
+    say,
     write_output,
 )
 from hil.core import paths
@@ -46,7 +47,7 @@ lab.add_command(reference)
 @JSON_OPTION
 def validate(files: tuple[Path, ...], as_json: bool) -> int:
     """Check lab files; print each fault with file, line, key and the allowed values. Exit code 2 for a fault."""
-    from hil.cli.app import show_error
+    from hil.cli.app import error_document, show_error
     from hil.lab.model import load_lab
 
     rows: list[dict[str, Any]] = []
@@ -57,7 +58,7 @@ def validate(files: tuple[Path, ...], as_json: bool) -> int:
         except ConfigurationError as exc:
             if not as_json:
                 show_error(exc)
-            rows.append({"file": str(file), "valid": False, "faults": exc.message.splitlines()})
+            rows.append({"file": str(file), "valid": False, **error_document(exc)})
             continue
         counts = {"spacecraft": len(loaded.spacecraft), "boards": len(loaded.boards), "links": len(loaded.links)}
         rows.append({"file": str(file), "valid": True, **counts})
@@ -184,7 +185,7 @@ def discover(output: Path | None, force: bool, network: str | None, hubs: bool, 
             )
         write_output(output, lab_file(findings))
         boards = plural(len(drafts(findings)), "board")
-        click.echo(f"{output}: {boards}; `hil lab validate {output}` lists the keys to fill in", err=True)
+        say(f"{output}: {boards}; `hil lab validate {output}` lists the keys to fill in")
 
 
 def _print_found(findings: Found) -> None:
@@ -248,4 +249,4 @@ def init(directory: Path, as_json: bool) -> None:
         return
     for target in targets:
         click.echo(target)
-    click.echo("next: see README.md there, then `hil campaign run plans/first_contact --lab lab/first.yaml`")
+    say("next: see README.md there, then `hil campaign run plans/first_contact --lab lab/first.yaml`")

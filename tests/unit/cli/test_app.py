@@ -243,13 +243,9 @@ def leaves(group: click.Group = cli, path: tuple[str, ...] = ()) -> dict[tuple[s
 INTERACTIVE = {
     ("board", "console"),  # bytes of a board
     ("board", "shell"),  # a command's own output
-    ("bench", "export"),  # a server
-    ("campaign", "run"),  # pytest; `hil runs show --json` has its result
     ("completion",),  # a script
     ("fault", "inject"),
     ("help",),
-    ("orbit", "convert"),  # a file in a format of its own
-    ("orbit", "show"),  # a picture
 }
 
 
