@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from hil.boards.protocol import Completed
 from hil.boards.ssh.login import LOGIN_S, PACKET, PORT, WINDOW, Target, WrongHostKeyError, log_in
 from hil.core.files import on_this_machine
+from hil.core.wait import poll_until
 from hil.errors import ConfigurationError, HilError
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ __all__ = ["PORT", "SshShell", "Target", "WrongHostKeyError"]
 BLOCK = 1 << 20
 MARK = b"@@hil\n"
 """What a command that moves a file prints first: before it comes what a start-up file of the login prints."""
+SESSION_S = 1.0
+"""An sshd with few sessions (MaxSessions) may need so long to end the last one."""
 FILE_S = 300.0
 """How long a board may take for what the network still holds of a file, after the last byte was sent."""
 _PROBE_S = 10.0
@@ -117,7 +120,7 @@ class SshShell:
             return self._execute(argv, timeout_s)
 
     def _execute(self, argv: Sequence[str], timeout_s: float, *, sudo: bool = True) -> paramiko.Channel:
-        channel = self._transport.open_session(window_size=WINDOW, timeout=timeout_s)
+        channel = self._open_session(timeout_s)
         try:
             channel.settimeout(max(0.1, timeout_s))
             root = ["sudo", "-n", "--"] if sudo and self.target.user != "root" else []
@@ -128,6 +131,19 @@ class SshShell:
             channel.close()
             raise
         return channel
+
+    def _open_session(self, timeout_s: float) -> paramiko.Channel:
+        """Open a session; ask again for ``SESSION_S`` when sshd has none left."""
+        import paramiko
+
+        last: paramiko.ChannelException | None = None
+        for _ in poll_until(SESSION_S, every_s=0.1):
+            try:
+                return self._transport.open_session(window_size=WINDOW, timeout=timeout_s)
+            except paramiko.ChannelException as exc:
+                last = exc
+        assert last is not None
+        raise last
 
     @contextmanager
     def _errors(self, what: str, timeout_s: float) -> Iterator[None]:
