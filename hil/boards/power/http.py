@@ -65,8 +65,12 @@ class HttpStrip:
         target, login = self._with_login(path)
         _log.debug("%s: GET %s", self.name, path)
         answer, body = self._request(target, login, end)
-        challenge = answer.headers.get("WWW-Authenticate", "")
-        if answer.status == 401 and self.credentials and challenge.lower().startswith("digest"):
+        for again in (False, True):
+            challenge = answer.headers.get("WWW-Authenticate", "")
+            if answer.status != 401 or not self.credentials or not challenge.lower().startswith("digest"):
+                break
+            if again and "stale=true" not in challenge.lower().replace('"', "").replace(" ", ""):
+                break  # the password is wrong; with a stale nonce it is right, and the strip offers a fresh one
             answer, body = self._request(path, digest_header(challenge, self.credentials, path), end)
         said = self.said(body.decode("utf-8", "replace").strip())
         _log.debug("%s: HTTP %d %s", self.name, answer.status, said)

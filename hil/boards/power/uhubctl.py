@@ -21,7 +21,7 @@ from hil.errors import BenchError
 from hil.lab.power import OutletSpec, RequestS
 from hil.lab.yamlfile import with_example
 
-_HUB = re.compile(r"^(?:Current|New) status for hub (\S+)")
+_HUB = re.compile(r"^(?:Current|New) status for hub ([^\s,]+)")  # uhubctl 1 prints a comma after it
 _PORT = re.compile(r"^\s+Port (\d+): [0-9a-f]{4}\b(.*)$")
 
 

@@ -33,7 +33,7 @@ ADAPTERS: Mapping[str, str] = {
 }
 """Serial adapters by USB identity."""
 
-_HUB = re.compile(r"^Current status for hub (\S+)(?: \[(.*)\])?")
+_HUB = re.compile(r"^Current status for hub ([^\s,]+)(?: \[(.*)\])?")
 _HUB_PORT = re.compile(r"^\s+Port (\d+): ")
 
 

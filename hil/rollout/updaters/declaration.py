@@ -121,6 +121,7 @@ class SlotReadings(Strict):
     complete: YesNo  # the last write of it ran to its end
     image_sha256: Reading  # of the root image, 64 hex digits
     version: Reading | None = None
+    bootname: Reading | None = None  # the boot loader's name of it, which booted and primary may say instead
 
 
 class Status(Strict):
@@ -216,7 +217,7 @@ class AdapterFile(Strict):
         for text in [word for reading in readings for word in reading.words]:
             _only(text, {"version"}, "{slot} is known only below each_slot")
         each = self.status.each_slot
-        for reading in (each.bootable, each.complete, each.image_sha256, each.version):
+        for reading in (each.bootable, each.complete, each.image_sha256, each.version, each.bootname):
             for text in reading.words if reading else ():
                 _only(text, {"version", "slot"}, "a bundle is known only while installing")
         for command in self._commands_without_bundle():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,13 @@ class DeclaredAdapter:
             text = printed[name, slot if queries[name].names_slot else None]
             return self._read(reading, text, self._about(slot), name)
 
-        booted = self._slot(word(self._file.status.booted), "booted")
+        names = {slot: {slot, self._file.slot_name(slot)} for slot in SLOTS}
+        if each.bootname is not None:
+            for slot in SLOTS:
+                names[slot].add(word(each.bootname, slot) or slot)
+        booted = self._slot(word(self._file.status.booted), "booted", names)
         first = word(self._file.status.primary)
-        primary = None if first is None else self._slot(first, "primary")
+        primary = None if first is None else self._slot(first, "primary", names)
         slots = []
         for slot in SLOTS:
             digest = word(each.image_sha256, slot)
@@ -183,10 +187,11 @@ class DeclaredAdapter:
         """Likewise about the slot that is not running; the updater is asked which it is only where it is named."""
         return self._about(self.status().other.slot if any(step.names_slot for step in steps) else None)
 
-    def _slot(self, word: str | None, what: str) -> Slot:
-        for slot in SLOTS:
-            if word in (slot, self._file.slot_name(slot)):
-                return slot
+    def _slot(self, word: str | None, what: str, names: Mapping[Slot, Collection[str]]) -> Slot:
+        """Return the one slot that is called ``word``; DeviceError when none or both are."""
+        called = [slot for slot in SLOTS if word in names[slot]]
+        if len(called) == 1:
+            return called[0]
         known = f"{self._file.slots.A!r} or {self._file.slots.B!r}"
         raise DeviceError(
             f"{self._board}: adapter {self._file.name!r} reads {word!r} as the {what} slot, which should be {known}",

@@ -186,6 +186,15 @@ def test_the_right_password_opens_a_strip_and_a_wrong_one_never_shows_in_the_err
         assert server.outlets.on[OUTLET]
 
 
+def test_a_stale_nonce_is_answered_once_more_with_the_fresh_one() -> None:
+    with ShellyGen2Strip(password="secret") as strip:
+        strip.stale_answers = 1
+        assert outlet_of("shelly-gen2", strip.address, password="secret").read().state is PowerState.OFF
+        strip.stale_answers = 2
+        with pytest.raises(BenchError, match="log-in"):
+            outlet_of("shelly-gen2", strip.address, password="secret").read()
+
+
 def test_a_portal_that_echoes_the_request_does_not_get_the_password_into_the_error() -> None:
     secret = "p&ss word/%"
     with TasmotaStrip(password=secret) as strip:

@@ -21,6 +21,7 @@ from hil.boards.protocol import PowerState
 from hil.core.command import Result
 from hil.errors import BenchError
 from hil.testing.fakes import FakeRunner
+from tests.kits import checkout
 from tests.kits.power_agents import PtyMicrocontroller, SnmpStrip
 
 
@@ -280,6 +281,11 @@ def test_the_power_of_a_hub_port_is_read_from_its_own_hub() -> None:
     assert hub_port("2-1", 2, runner).read().state is PowerState.OFF
     hub_port("1-1", 2, runner).command(PowerState.OFF)
     assert runner.calls[-1] == ("uhubctl", "-l", "1-1", "-p", "2", "-a", "off", "-r", "3")
+
+
+def test_the_old_uhubctl_prints_a_comma_after_the_hub() -> None:
+    runner = FakeRunner({"uhubctl": (checkout.ROOT / "tests/data/cases/36-uhubctl-1.txt").read_text()})
+    assert hub_port("1-1.4", 2, runner).read().state is PowerState.ON
 
 
 def failing(code: int, said: str) -> Callable[[Sequence[str]], Result]:

@@ -9,9 +9,11 @@ from hil.rollout.updaters.declaration import load_adapter
 from hil.rollout.updaters.declared import RAUC, DeclaredAdapter
 from hil.rollout.updaters.protocol import InstallFailed, OsStatus, RefusedBundle
 from hil.testing.fakes import FakeClock
+from tests.kits import checkout
 from tests.kits.rauc_answers import rauc_status
 from tests.kits.updater_shell import FakeShell
 
+CASES = checkout.ROOT / "tests/data/cases"
 DIGEST = "ab" * 32
 
 
@@ -70,6 +72,25 @@ def test_a_refusal_before_the_slot_is_told_from_a_failure_with_its_reason(reason
     with pytest.raises(RefusedBundle) as refusal:
         adapter(shell).install("/data/x", sha256=DIGEST)
     assert refusal.value.reason == reason
+
+
+@pytest.mark.parametrize("lacking", ["verity", "squashfs"])
+def test_a_board_whose_kernel_can_mount_no_bundle_has_not_refused_one(lacking: str) -> None:
+    words = (CASES / f"28-rauc-install-no-{lacking}.txt").read_text()
+    shell = FakeShell(openssl=(0, f"{DIGEST} */data/x\n", ""), rauc_install=(1, words, ""))
+    with pytest.raises(InstallFailed, match="Failed mounting bundle"):
+        adapter(shell).install("/data/x", sha256=DIGEST)
+
+
+@pytest.mark.parametrize("names", ["system0", "app"])
+def test_slots_may_have_other_boot_names_than_a_and_b(names: str) -> None:
+    found = status((CASES / f"30-rauc-status-{names}.json").read_text())
+    assert [slot.state for slot in found.slots] == ["booted", "inactive"]
+
+
+def test_two_slots_of_one_boot_name_are_the_devices_fault() -> None:
+    with pytest.raises(DeviceError, match="which should be"):
+        status((CASES / "30-rauc-status-app.json").read_text().replace("APP_b", "APP"))
 
 
 def test_a_failure_while_writing_is_an_install_failure() -> None:
