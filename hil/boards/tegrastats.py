@@ -16,7 +16,7 @@ from hil.errors import DeviceError
 _N = r"([0-9]{1,9})"
 _DATE = re.compile(r"^\d\d-\d\d-\d{4} \d\d:\d\d:\d\d ")
 _RAM = re.compile(rf"\bRAM {_N}/{_N}MB")
-_CPU = re.compile(r"\bCPU \[([^\]]*)\]")
+_CPU = re.compile(r"\bCPU \[([^\]\[]*)\]")
 _CORE = re.compile(rf"{_N}%@{_N}")
 # "0%", "0%@611", "0%@[713]", "0%@[305,305]" (per cluster), "@[1575]" (no load), "off"
 _GPU = re.compile(rf"\bGR3D_FREQ (?:{_N}%)?(?:@?(?:\[([0-9]{{1,9}}(?:,[0-9]{{1,9}})*)\]|{_N}(?!%)))?")

@@ -18,9 +18,9 @@ from hil.errors import ConfigurationError, DeviceError
 CONF = "/etc/nvpmodel.conf"
 BOOT_S = 60.0
 """A reboot of a board whose lab file does not say how long one may take: a container board."""
-_MODEL = re.compile(r"^\s*<\s*POWER_MODEL\s+ID=(\d{1,3})\s+NAME=([^\s>]+)\s*>", re.MULTILINE)
-_DEFAULT = re.compile(r"^\s*<?\s*PM_CONFIG:?\s+DEFAULT=([^\s>]+)", re.MULTILINE)
-_QUERY = re.compile(r"NV Power Mode: (\S+)\s*\n\s*(\d{1,3})\s*(?:\n|\Z)")
+_MODEL = re.compile(r"^[ \t]*<[ \t]*POWER_MODEL[ \t]+ID=(\d{1,3})[ \t]+NAME=([^\s>]+)[ \t]*>", re.MULTILINE)
+_DEFAULT = re.compile(r"^[ \t]*+<?[ \t]*+PM_CONFIG:?[ \t]+DEFAULT=([^\s>]+)", re.MULTILINE)
+_QUERY = re.compile(r"NV Power Mode: (\S{1,64})[ \t\r]*\n[ \t]*(\d{1,3})[ \t\r]*(?:\n|\Z)")
 _ERROR = "NVPM ERROR"
 NVPMODEL_S = 30.0
 _REBOOT = re.compile(r"reboot", re.IGNORECASE)

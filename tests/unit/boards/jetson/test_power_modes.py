@@ -171,3 +171,12 @@ def test_a_board_that_never_reboots_is_told_from_one_that_did() -> None:
     board.asked = 10
     with pytest.raises(DeviceError, match="for a1 to reboot"):
         choose_mode(cast(Board, board), "MAXN_SUPER", reboot=True, deadline_s=0.2)
+
+
+def test_a_flood_of_blanks_is_read_in_one_pass() -> None:
+    """Patterns that went back over line ends took minutes for 1/100 of this."""
+    for flood in ("\n" * 200_000, " " * 200_000, "NV Power Mode: x" + "\n" * 200_000):
+        with pytest.raises(DeviceError):
+            parse_conf(flood)
+        with pytest.raises(DeviceError):
+            parse_query(flood)
