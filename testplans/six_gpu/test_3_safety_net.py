@@ -14,7 +14,7 @@ from hil.images.bundles import BundleKind
 from hil.rollout.rollout import Rollout
 from hil.rollout.updaters.protocol import RefusedBundle
 
-INTO_THE_WRITE_S = 0.1
+INTO_THE_WRITE_S = 0.05
 """Power goes this long after the updater began with the slot."""
 
 pytestmark = pytest.mark.needs("calibration")
