@@ -19,7 +19,7 @@ from hil.onboard.boot_control import SLOTS
 from hil.rollout.updaters.declaration import AdapterFile, Command, Reading, Verb, fill, load_adapter
 from hil.rollout.updaters.jsonpath import as_word, find, parse_path
 from hil.rollout.updaters.protocol import HealthReport, InstalledSlot, InstallFailed, OsStatus, RefusedBundle
-from hil.rollout.updaters.shell import UpdaterShell
+from hil.rollout.updaters.shell import RECONNECT_S, UpdaterShell
 
 RAUC = Path(__file__).with_name("rauc.yaml")
 SWUPDATE = Path(__file__).with_name("swupdate.yaml")
@@ -128,7 +128,7 @@ class DeclaredAdapter:
                 remedy="distribute the bundle again",
             )
         for command in declared.steps:
-            done, why = self._fails(command, values, timeout_s=timeout_s)
+            done, why = self._fails(command, values, timeout_s=timeout_s, reconnect_s=0.0)  # never begun twice unseen
             if not why:
                 continue
             output = done.stdout + "\n" + done.stderr
@@ -219,13 +219,19 @@ class DeclaredAdapter:
         return done
 
     def _fails(
-        self, command: Command, values: Mapping[str, str], *, stdin: bytes = b"", timeout_s: float | None = None
+        self,
+        command: Command,
+        values: Mapping[str, str],
+        *,
+        stdin: bytes = b"",
+        timeout_s: float | None = None,
+        reconnect_s: float = RECONNECT_S,
     ) -> tuple[Completed, str]:
         """Run it; (what came, why it counts as failed or nothing). ``timeout_s`` where it has none of its own."""
         if timeout_s is None or "timeout_s" in command.model_fields_set:
             timeout_s = command.timeout_s
         argv = [fill(word, values) for word in command.run]
-        done = self._shell.run(argv, timeout_s=timeout_s, check=False, stdin=stdin)
+        done = self._shell.run(argv, timeout_s=timeout_s, check=False, stdin=stdin, reconnect_s=reconnect_s)
         if done.returncode not in command.exit_codes:
             return done, f"ended with {done.returncode}"
         wanted = _pattern(command.expect, values)
