@@ -22,7 +22,7 @@ from hil.evidence.environment import host_facts, lab_facts
 from hil.evidence.events import CollectedTest, Event, Measurement, RestartOrdered, RunCollected, RunEnded
 from hil.evidence.fidelity_gaps import load_gaps
 from hil.evidence.model import EXIT_CODE, EXIT_CONFIGURATION, Verdict
-from hil.evidence.record import META, Recorder, write_json
+from hil.evidence.record import META, PLAN, Recorder, write_json
 from hil.evidence.store import RUNS, Run, RunStore
 from hil.evidence.test_plan import Plan, load_plan
 from hil.images.packages import read_wheels
@@ -156,7 +156,7 @@ class CampaignRun:
         recorder = self.recorder = CampaignRecorder.create(self.directory, meta)
         self.log.enter_context(log_file(self.directory / HARNESS_LOG))
         recorder.follow(self.directory / HARNESS_LOG, kind="log")
-        write_json(self.directory / "plan.json", self.plan.model_dump(mode="json", by_alias=True))
+        write_json(self.directory / PLAN, self.plan.model_dump(mode="json", by_alias=True))
         write_json(self.directory / "history.json", {"runs": history})
         if self.lab is not None:
             (self.directory / "lab.yaml").write_bytes(self.lab.file.read_bytes())

@@ -73,23 +73,23 @@ class NodeClient:
 
         NodeSilent when there is no answer or no end of it, NodeRefused when it is too long.
         """
-        with self._talking(method, path):
+        with self.talking(method, path):
             status, content = self._peer.request(method, path, body, timeout_s=timeout_s)
             _log.debug("board %s: %s %s: HTTP %d, %d bytes", self.board, method, path, status, len(content))
             return status, content
 
     def call(self, method: str, path: str, document: Any = None, *, timeout_s: float | None = None) -> dict[str, Any]:
         """Return a JSON exchange. NodeRefused carries the node's own sentence; NodeSilent as in :meth:`raw`."""
-        with self._talking(method, path):
+        with self.talking(method, path):
             return self._peer.json(method, path, document, timeout_s=timeout_s)
 
     def ask(self, kind: type[T], method: str, path: str, document: Any = None, *, timeout_s: float | None = None) -> T:
         """Return the answer as the dataclass ``kind``.  NodeRefused, with its words, when it does not fit."""
-        with self._talking(method, path):
+        with self.talking(method, path):
             return read(kind, self._peer.json(method, path, document, timeout_s=timeout_s), "the answer")
 
     @contextmanager
-    def _talking(self, method: str, path: str) -> Iterator[None]:
+    def talking(self, method: str, path: str) -> Iterator[None]:
         """Turn what went wrong in an exchange into NodeSilent or NodeRefused."""
         try:
             yield

@@ -17,7 +17,7 @@ from hil.core.wait import Clock
 from hil.errors import BenchError, DeviceError
 from hil.images.artefact import Artefact
 from hil.onboard.node.client import read_answer, refusal
-from hil.onboard.node.contract import ArtefactStatus, ContractError, json_object
+from hil.onboard.node.contract import ArtefactStatus, json_object
 from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
 
 STALL_S = 0.7
@@ -78,7 +78,7 @@ def upload(
 
 
 def _send(sock: socket.socket, client: NodeClient, artefact: Artefact, offset: int) -> None:
-    """One PATCH from ``offset`` to the end. OSError when the path dies; NodeRefused when the board does not want it."""
+    """One PATCH from ``offset`` to the end. OSError or NodeSilent: the path died; NodeRefused: the board refuses it."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
     head = (
         f"PATCH /artefacts/{artefact.sha256}?offset={offset} HTTP/1.1\r\nHost: {client.ip}\r\n"
@@ -95,16 +95,14 @@ def _send(sock: socket.socket, client: NodeClient, artefact: Artefact, offset: i
             except BlockingIOError:
                 continue
     watch.wait(select.POLLIN, patience_s=FINISH_S)
-    try:
-        response, content = read_answer(sock, "PATCH", silence_s=ANSWER_S, end=time.monotonic() + ANSWER_S)
+    with client.talking("PATCH", f"/artefacts/{artefact.sha256}"):
+        try:
+            response, content = read_answer(sock, "PATCH", silence_s=ANSWER_S, end=time.monotonic() + ANSWER_S)
+        except http.client.HTTPException as exc:
+            raise ConnectionError(f"{client.board}: {exc!r}") from exc
         answer = json_object(content)
-    except http.client.HTTPException as exc:
-        raise ConnectionError(f"{client.board}: {exc!r}") from exc
-    except ContractError as exc:
-        raise NodeRefused(client.board, 502, str(exc), {}) from exc
-    if response.status != 200:
-        refused = refusal(response.status, answer)
-        raise NodeRefused(client.board, refused.status, refused.message, refused.facts)
+        if response.status != 200:
+            raise refusal(response.status, answer)
 
 
 class _Progress:

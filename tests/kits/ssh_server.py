@@ -111,37 +111,40 @@ def ssh_server(folder: Path, behaviour: Behaviour | None = None, **more: Any) ->
     host, own = (paramiko.ECDSAKey.generate() for _ in range(2))
     own.write_private_key_file(str(folder / "own"))
     transports: list[paramiko.Transport] = []
-    listener = socket.create_server(("127.0.0.1", 0))
 
-    def serve() -> None:
-        while True:
-            try:
-                sock, _ = listener.accept()
-            except OSError:
-                return
-            transport = paramiko.Transport(sock)
-            transport.set_log_channel("paramiko.hil")
-            transports.append(transport)
-            transport.add_server_key(host)
-            if acts.ciphers:
-                transport.get_security_options().ciphers = list(acts.ciphers)
-            with suppress(paramiko.SSHException, OSError, EOFError):  # the client did not like it
-                transport.start_server(server=_Server(acts, transport, own))
+    def start(sock: socket.socket) -> None:
+        transport = paramiko.Transport(sock)
+        transport.set_log_channel("paramiko.hil")
+        transports.append(transport)
+        transport.add_server_key(host)
+        if acts.ciphers:
+            transport.get_security_options().ciphers = list(acts.ciphers)
+        with suppress(paramiko.SSHException, OSError, EOFError):  # the client did not like it
+            transport.start_server(server=_Server(acts, transport, own))
 
-    threading.Thread(target=serve, daemon=True).start()
-    port = listener.getsockname()[1]
     try:
-        yield Target("b1", "", "127.0.0.1", folder / "own", f"{host.get_name()} {host.get_base64()}", port=port)
+        with _accepting(start) as port:
+            yield Target("b1", "", "127.0.0.1", folder / "own", f"{host.get_name()} {host.get_base64()}", port=port)
     finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
         for transport in transports:
             transport.close()
 
 
 @contextmanager
 def tcp_server(act: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Serve ``act`` on each connection; the port."""
+    """Serve ``act`` on each connection, which is closed after it; the port."""
+
+    def serve(sock: socket.socket) -> None:
+        with sock:
+            act(sock)
+
+    with _accepting(serve) as port:
+        yield port
+
+
+@contextmanager
+def _accepting(begin: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Call ``begin`` with each connection while the block runs; the port."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -150,8 +153,7 @@ def tcp_server(act: Callable[[socket.socket], None]) -> Iterator[int]:
                 sock, _ = listener.accept()
             except OSError:
                 return
-            with sock:
-                act(sock)
+            begin(sock)
 
     threading.Thread(target=serve, daemon=True).start()
     try:
