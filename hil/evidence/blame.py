@@ -13,7 +13,7 @@ any other exception                           INCONCLUSIVE (harness: a bug of ou
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hil.errors import Abandoned, BenchError, Blame, ConfigurationError, HarnessError, HilError
 from hil.evidence.measurement import Measurement
@@ -25,6 +25,7 @@ _OF_BLAME = {
     Blame.HARNESS: Verdict.INCONCLUSIVE,
     Blame.CONFIGURATION: Verdict.NOT_RUN,
 }
+_NOT_THE_DEVICES = frozenset(_OF_BLAME) - {Blame.DEVICE}
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,17 @@ def _of_group(group: BaseExceptionGroup[BaseException]) -> Judgement:
 
 
 def gravest(judgements: list[Judgement]) -> Judgement:
-    """Return the gravest of a test's phases."""
-    return min(judgements, key=lambda j: WORST_FIRST.index(j.verdict))
+    """Return the judgement of a test from those of its phases.
+
+    As in a group, one that is not the device's hides the device and decides; then the device's failure stays in the
+    message.
+    """
+    failed = next((j for j in judgements if j.verdict is Verdict.FAIL), None)
+    faults = [j for j in judgements if j.blame in _NOT_THE_DEVICES]
+    decisive = min(faults or judgements, key=lambda j: WORST_FIRST.index(j.verdict))
+    if failed is None or failed is decisive:
+        return decisive
+    return replace(decisive, message=f"{decisive.message}; the test ended with: {failed.message}")
 
 
 class LimitViolated(AssertionError):

@@ -132,14 +132,14 @@ class Context:
 
 
 def worst(errors: dict[str, BaseException]) -> BaseException:
-    """Return the error to raise for several boards: the device's before the bench's before anything else."""
+    """Return the error to raise for several boards: one that is not the device's hides the device, and decides."""
 
     def rank(exc: BaseException) -> int:
         if not isinstance(exc, HilError):
             return 0  # not foreseen: a bug, and it must be seen
         if isinstance(exc, HeldBack):
             return 9  # only a consequence of another board's error
-        return {Blame.CONFIGURATION: 1, Blame.DEVICE: 2, Blame.BENCH: 3, Blame.HARNESS: 4}[exc.blame]
+        return (Blame.CONFIGURATION, Blame.HARNESS, Blame.BENCH, Blame.DEVICE).index(exc.blame) + 1
 
     chosen = min(errors, key=lambda name: rank(errors[name]))
     for name, exc in errors.items():

@@ -153,9 +153,19 @@ def test_of_several_errors_at_once_the_one_that_is_not_the_devices_decides() -> 
 
 
 def test_the_gravest_phase_decides() -> None:
-    phases = [Judgement(v) for v in (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL, Verdict.NOT_RUN)]
-    assert gravest(phases).verdict is Verdict.FAIL
-    assert gravest(phases[:2]).verdict is Verdict.INCONCLUSIVE
+    passed, skipped = Judgement(Verdict.PASS), Judgement(Verdict.NOT_RUN)
+    failed = Judgement(Verdict.FAIL, Blame.DEVICE, "b1 is dead")
+    assert gravest([passed, failed, skipped]) == failed
+    assert gravest([skipped, passed]) == skipped
+
+
+@pytest.mark.parametrize("blame", [Blame.BENCH, Blame.HARNESS])
+def test_a_fault_of_the_bench_in_one_phase_hides_the_device_in_another(blame: Blame) -> None:
+    failed = Judgement(Verdict.FAIL, Blame.DEVICE, "b1 is dead")
+    fault = Judgement(Verdict.INCONCLUSIVE, blame, "the link box is gone")
+    judged = gravest([failed, fault])
+    assert (judged.verdict, judged.blame) == (Verdict.INCONCLUSIVE, blame)
+    assert judged.message == "the link box is gone; the test ended with: b1 is dead"
 
 
 def test_exit_codes_are_those_of_the_campaign() -> None:

@@ -349,9 +349,13 @@ class TestGate:
 
 
 def test_of_several_errors_the_cause_is_raised_and_not_its_consequences() -> None:
-    errors: dict[str, BaseException] = {"a": HeldBack("held back"), "b": BenchError("link"), "c": DeviceError("flash")}
+    errors: dict[str, BaseException] = {"a": HeldBack("held back"), "c": DeviceError("flash")}
     assert worst(errors) is errors["c"]
-    assert "also b: link" in errors["c"].__notes__
+    errors["b"] = BenchError("link")
+    assert worst(errors) is errors["b"], "on a bench at fault nothing is known of the device"
+    assert "also c: flash" in errors["b"].__notes__
+    errors["d"] = KeyError("a bug")
+    assert worst(errors) is errors["d"]
 
 
 def test_slots_are_named_as_the_board_protocol_names_them() -> None:
