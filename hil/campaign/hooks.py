@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -23,10 +23,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hil.bench.state import Step, own_name, write_step
+from hil.campaign.interrupts import on_dead_thread, on_signal
 from hil.campaign.markers import CampaignTest, absent_reason, check_markers, in_file_order
-from hil.campaign.options import chosen_lab
+from hil.campaign.options import asked_for_reruns, chosen_lab
 from hil.campaign.retry import RETRIED, forget_failed_fixtures, fresh_request, run_phase, show_as_retry
 from hil.campaign.run import CampaignRecorder, CampaignRun
+from hil.campaign.selection import Selection, named_parts, partial_reason
 from hil.core.wait import SYSTEM_CLOCK
 from hil.errors import Abandoned, BenchError, Blame, ConfigurationError, HilError
 from hil.evidence.blame import Judgement, gravest, judge_exception, raise_if_violated
@@ -58,6 +60,7 @@ class Campaign:
         self._reruns = reruns
         self._tests: dict[str, CampaignTest] = {}
         self._deselected: dict[str, CampaignTest] = {}
+        self._selection = Selection()
         self._verdicts_of_step: dict[str, list[Verdict]] = {}
         self._phases: list[Judgement] = []
         self._details: list[str] = []
@@ -95,7 +98,7 @@ class Campaign:
             )
         except HilError as exc:
             raise _exit(exc) from exc
-        return cls(run, reruns=_asked_for_reruns(config))
+        return cls(run, reruns=asked_for_reruns(config))
 
     @property
     def plan(self) -> Plan:
@@ -111,7 +114,10 @@ class Campaign:
     # Before the first test ---------------------------------------------------------------------------------
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
-        self._deselected.update({item.nodeid: CampaignTest.of(item) for item in items})
+        try:
+            self._deselected.update({item.nodeid: CampaignTest.of(item) for item in items})
+        except HilError as exc:
+            raise _exit(exc) from exc
 
     def pytest_report_header(self) -> str | None:
         if not self._reruns:
@@ -122,11 +128,22 @@ class Campaign:
         )
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
-        """Undo the reordering of other plug-ins (pytest-randomly): a campaign has one order."""
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
+        """Undo the reordering of other plug-ins (pytest-randomly): a campaign has one order.
+
+        Steps that a chosen step needs are chosen too, though -k does not name them.
+        """
         collected = list(items)
         yield
-        items[:] = in_file_order(items, collected)
+        try:
+            items[:] = in_file_order(self._selection.complete(items, collected, config), collected)
+        except HilError as exc:
+            raise _exit(exc) from exc
+        for item in items:
+            self._deselected.pop(item.nodeid, None)
+
+    def pytest_report_collectionfinish(self) -> list[str]:
+        return self._selection.remarks
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         try:
@@ -137,7 +154,13 @@ class Campaign:
                         remedy="run a campaign on its own",
                     )
             self._tests = {item.nodeid: CampaignTest.of(item) for item in session.items}
-            check_markers(self._tests, self._deselected, self.plan, self.run.plan_path)
+            check_markers(
+                self._tests,
+                self._deselected,
+                self.plan,
+                self.run.plan_path,
+                whole=not named_parts(session.config, self.run.folder),
+            )
         except HilError as exc:
             raise _exit(exc) from exc
 
@@ -146,15 +169,16 @@ class Campaign:
         if session.config.option.collectonly or session.testsfailed:
             return
         atexit.register(self._finish)
-        self._undo.enter_context(_on_signal(signal.SIGTERM, self._terminate))
-        self._undo.enter_context(_on_signal(ABANDON, self._abandon))
-        self._undo.enter_context(_on_dead_thread(self._thread_died))
+        self._undo.enter_context(on_signal(signal.SIGTERM, self._terminate))
+        self._undo.enter_context(on_signal(ABANDON, self._abandon))
+        self._undo.enter_context(on_dead_thread(self._thread_died))
         try:
             self.run.begin(
                 [
                     *(t.collected(selected=True, absent=self._absent(t)) for t in self._tests.values()),
                     *(t.collected(selected=False, absent=self._absent(t)) for t in self._deselected.values()),
-                ]
+                ],
+                partial=partial_reason(session.config, self.run.folder, self._tests, self._deselected),
             )
         except HilError as exc:
             raise _exit(exc) from exc
@@ -379,41 +403,3 @@ class Campaign:
 
 def _exit(error: HilError) -> BaseException:
     return pytest.exit.Exception(f"configuration error: {error}", returncode=EXIT_CONFIGURATION)
-
-
-def _asked_for_reruns(config: pytest.Config) -> bool:
-    """Return whether pytest-rerunfailures is asked to repeat failures, by option or in an ini file."""
-    try:
-        return bool(config.getoption("reruns", None) or config.getini("reruns"))
-    except ValueError:  # it is not installed
-        return False
-
-
-@contextmanager
-def _on_signal(number: signal.Signals, handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Handle a signal while the block runs."""
-    try:
-        before = signal.signal(number, handler)
-    except ValueError:  # not the main thread: pytest is embedded in something that handles signals itself
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
-
-
-@contextmanager
-def _on_dead_thread(note: Callable[[threading.ExceptHookArgs], None]) -> Iterator[None]:
-    """Tell ``note`` of threads that end with an error while the block runs, before whoever was told until now."""
-    before = threading.excepthook
-
-    def noted(died: threading.ExceptHookArgs) -> None:
-        note(died)
-        before(died)
-
-    threading.excepthook = noted
-    try:
-        yield
-    finally:
-        threading.excepthook = before

@@ -56,9 +56,17 @@ class CampaignTest:
 
 
 def check_markers(
-    tests: Mapping[str, CampaignTest], deselected: Mapping[str, CampaignTest], plan: Plan, plan_path: Path
+    tests: Mapping[str, CampaignTest],
+    deselected: Mapping[str, CampaignTest],
+    plan: Plan,
+    plan_path: Path,
+    *,
+    whole: bool = True,
 ) -> None:
-    """Raise ConfigurationError that lists every unknown requirement, unknown step and step needed before it comes."""
+    """Raise ConfigurationError that lists every unknown requirement, unknown step and step needed before it comes.
+
+    ``whole``: all files of the campaign were collected.
+    """
     requirements = {r.id for r in plan.requirements}
     selected_steps = {t.step for t in tests.values()}
     every_step = selected_steps | {t.step for t in deselected.values()}
@@ -70,12 +78,14 @@ def check_markers(
         for need in test.needs:
             if need not in every_step:
                 steps = ", ".join(sorted(every_step))
-                faults.append(f"{test.test}: needs step {need}, which no test is; steps: {steps}")
+                which = "which no test is" if whole else "which is not in what was named"
+                faults.append(f"{test.test}: needs step {need}, {which}; steps: {steps}")
             elif need in selected_steps and need not in seen:
                 faults.append(f"{test.test}: needs step {need}, which does not come before it in the file order")
         seen.add(test.step)
     if faults:
-        raise ConfigurationError("\n".join(faults), remedy="correct the markers or the plan")
+        remedy = "correct the markers or the plan" if whole else "give the campaign's folder, and choose tests with -k"
+        raise ConfigurationError("\n".join(faults), remedy=remedy)
 
 
 def absent_reason(plan: Plan, requirements: Iterable[str], reasons: Mapping[str, str]) -> str:

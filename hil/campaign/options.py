@@ -36,6 +36,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "queue so long (10m, 2h) for boards that somebody else has; default: end at once",
     },
     "no-clean": {"action": "store_true", "help": "do not look for what killed runs left"},
+    "from": {"metavar": "STEP", "help": "begin with this step of the campaign; steps that it needs are run before it"},
     "run-id": {"metavar": "ID", "help": "name of the run (default: time, plan and a random suffix)"},
 }
 
@@ -66,3 +67,11 @@ def chosen_lab(config: pytest.Config) -> Lab | None:
     if text and LAB not in config.stash:
         config.stash[LAB] = load_lab(config.invocation_params.dir / paths.lab_file(text))
     return config.stash.get(LAB, None)
+
+
+def asked_for_reruns(config: pytest.Config) -> bool:
+    """Return whether pytest-rerunfailures is asked to repeat failures, by option or in an ini file."""
+    try:
+        return bool(config.getoption("reruns", None) or config.getini("reruns"))
+    except ValueError:  # it is not installed
+        return False

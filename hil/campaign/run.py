@@ -133,8 +133,11 @@ class CampaignRun:
     def plan_path(self) -> Path:
         return self.folder / "plan.yaml"
 
-    def begin(self, tests: Iterable[CollectedTest]) -> CampaignRecorder:
-        """Make the run directory, enter it into the store and record which tests were collected."""
+    def begin(self, tests: Iterable[CollectedTest], *, partial: str = "") -> CampaignRecorder:
+        """Make the run directory, enter it into the store and record which tests were collected.
+
+        ``partial`` says why this is not the whole campaign: such a run counts for no statistics.
+        """
         meta: dict[str, Any] = {
             **host_facts(self.folder, *([self.lab.file.parent] if self.lab else [])),
             "plan": self.plan.id,
@@ -142,6 +145,7 @@ class CampaignRun:
             "plan_file": str(self.plan_path),
             "plan_sha256": sha256_of(self.plan_path),
             "bench": self.bench,
+            "partial": partial,
             "process": this_process(),
             "fidelity_gaps": [gap.model_dump(mode="json") for gap in load_gaps(FIDELITY_GAPS)],
             "board_packages": {wheel.name: wheel.version for wheel in read_wheels(RECIPES / "wheels.txt")},

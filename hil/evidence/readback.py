@@ -49,7 +49,7 @@ _Plain = bool | float | str | None
 _Facts = Mapping[str, _Plain]
 _TEXTS = (
     *("run_id", "started_utc", "hil_version", "hil_commit", "python", "kernel", "machine", "os", "gateway", "bench"),
-    *("fidelity", "plan", "plan_title", "plan_sha256", "lab", "lab_file", "lab_sha256", "lab_description"),
+    *("fidelity", "plan", "plan_title", "plan_sha256", "lab", "lab_file", "lab_sha256", "lab_description", "partial"),
 )
 _META: Mapping[str, Any] = {
     **dict.fromkeys(_TEXTS, str | None),

@@ -1,0 +1,94 @@
+"""Which tests of a campaign run: those that were chosen, and the steps that they need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+import pytest
+
+from hil.campaign.markers import CampaignTest, in_file_order
+from hil.errors import ConfigurationError
+
+
+class Selection:
+    """What was chosen with -k, --lf or ``--hil-from``, completed."""
+
+    def __init__(self) -> None:
+        self.remarks: list[str] = []
+        """Lines for the terminal."""
+
+    def complete(
+        self, chosen: Sequence[pytest.Item], collected: Sequence[pytest.Item], config: pytest.Config
+    ) -> list[pytest.Item]:
+        """Return the items to run. ConfigurationError when ``--hil-from`` names no step, or a marker is wrong."""
+        tests = {item: CampaignTest.of(item) for item in collected}
+        items = [item for item in chosen if item in tests]
+        if first := config.getoption("hil_from"):
+            items = self._from(first, items, tests, config)
+        if not items or len(items) == len(tests):
+            return items
+        wanted = needed_steps((tests[item] for item in items), tests.values())
+        brought = [item for item, test in tests.items() if test.step in wanted and item not in items]
+        if brought:
+            steps = dict.fromkeys(tests[item].step for item in brought)
+            self.remarks.append("hil: needed by what was chosen, and run with it: " + ", ".join(steps))
+            _no_longer_deselected(brought, config)
+        return [*items, *brought]
+
+    def _from(
+        self, step: str, items: list[pytest.Item], tests: Mapping[pytest.Item, CampaignTest], config: pytest.Config
+    ) -> list[pytest.Item]:
+        """Return the items of ``items`` that do not come before a step, and report the others as deselected."""
+        order = in_file_order(list(tests), list(tests))
+        steps = [tests[item].step for item in order]
+        if step not in steps:
+            close = get_close_matches(step, steps, n=1)
+            meant = f"; did you mean {close[0]}?" if close else ""
+            raise ConfigurationError(
+                f"--hil-from {step}: no test is that step{meant}", remedy=f"steps: {', '.join(dict.fromkeys(steps))}"
+            )
+        before = set(order[: steps.index(step)])
+        dropped = [item for item in items if item in before]
+        if dropped:
+            config.hook.pytest_deselected(items=dropped)
+        return [item for item in items if item not in before]
+
+
+def needed_steps(chosen: Iterable[CampaignTest], every: Iterable[CampaignTest]) -> set[str]:
+    """Return the steps that the chosen tests need, and those that these need in turn."""
+    needs: dict[str, set[str]] = {}
+    for test in every:
+        needs.setdefault(test.step, set()).update(test.needs)
+    found: set[str] = set()
+    open_steps = [need for test in chosen for need in test.needs]
+    while open_steps:
+        step = open_steps.pop()
+        if step not in found:
+            found.add(step)
+            open_steps += needs.get(step, ())
+    return found
+
+
+def named_parts(config: pytest.Config, folder: Path) -> list[str]:
+    """Return the arguments that name a part of the campaign's folder: a file, a test, a folder below it."""
+    here = config.invocation_params.dir
+    return [word for word in config.args if "::" in word or folder in (here / word).resolve().parents]
+
+
+def partial_reason(
+    config: pytest.Config, folder: Path, tests: Mapping[str, CampaignTest], deselected: Mapping[str, CampaignTest]
+) -> str:
+    """Return why a run is not the whole campaign; empty when it is."""
+    if deselected:
+        return f"{len(tests)} of {len(tests) + len(deselected)} tests were chosen"
+    named = [Path(word).name for word in named_parts(config, folder)]
+    return f"only {', '.join(named)} was asked for" if named else ""
+
+
+def _no_longer_deselected(brought: Sequence[pytest.Item], config: pytest.Config) -> None:
+    """Take tests out of the terminal's count of those that were deselected."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and "deselected" in reporter.stats:
+        reporter.stats["deselected"] = [item for item in reporter.stats["deselected"] if item not in brought]

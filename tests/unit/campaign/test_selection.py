@@ -1,0 +1,74 @@
+"""A part of a campaign: what was chosen, and the steps that it needs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.kits.campaign_folder import HEAD, PASSES, PLAIN, Campaign
+
+pytest_plugins = ["pytester"]
+
+CHAIN = (
+    HEAD
+    + """
+def test_boards(): pass
+@pytest.mark.needs("boards")
+@pytest.mark.parametrize("link", ["a", "b"])
+def test_links(link): pass
+def test_stranger(): pass
+@pytest.mark.needs("links")
+def test_upload(): pass
+@pytest.mark.needs("upload")
+def test_install(): pass
+"""
+)
+
+
+def meta(campaign: Campaign) -> dict[str, object]:
+    found: dict[str, object] = json.loads((campaign.directory() / "run.json").read_text("utf-8"))
+    return found
+
+
+def test_steps_that_a_chosen_step_needs_are_run_with_it_and_the_terminal_says_so(campaign: Campaign) -> None:
+    campaign.write(CHAIN)
+    outcome = campaign.run("-k", "upload")
+    ran = {title for title, verdict in campaign.verdicts.items() if verdict == "PASS"}
+    assert ran == {"Boards", "Links [a]", "Links [b]", "Upload"}
+    outcome.stdout.fnmatch_lines(["collected 6 items / 2 deselected / 4 selected", "*run with it: boards, links"])
+    assert meta(campaign)["partial"] == "4 of 6 tests were chosen"
+
+
+def test_a_campaign_begins_with_a_step(campaign: Campaign) -> None:
+    campaign.write(CHAIN)
+    outcome = campaign.run("--hil-from", "install")
+    ran = {title for title, verdict in campaign.verdicts.items() if verdict == "PASS"}
+    assert ran == {"Boards", "Links [a]", "Links [b]", "Upload", "Install"}
+    outcome.stdout.fnmatch_lines(["*run with it: boards, links, upload"])
+
+
+def test_a_step_that_is_not_there_is_an_error_before_anything_is_written(campaign: Campaign) -> None:
+    campaign.write(CHAIN)
+    outcome = campaign.run_apart("--hil-from", "instal")
+    assert outcome.ret == 2
+    assert "did you mean install?" in outcome.stdout.str() + outcome.stderr.str()
+    assert campaign.nothing_was_written()
+
+
+def test_a_named_part_without_what_it_needs_is_an_error_that_says_how_to_choose(campaign: Campaign) -> None:
+    campaign.write(CHAIN)
+    outcome = campaign.pytester.runpytest_subprocess(*PLAIN, "demo/test_1.py::test_upload")
+    assert outcome.ret == 2
+    assert "choose tests with -k" in outcome.stdout.str() + outcome.stderr.str()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "partial"), [(("demo",), ""), (("demo/test_1.py",), "only test_1.py was asked for")]
+)
+def test_a_run_says_whether_it_is_the_whole_campaign(
+    campaign: Campaign, arguments: tuple[str, ...], partial: str
+) -> None:
+    campaign.write(PASSES)
+    campaign.pytester.runpytest_inprocess(*PLAIN, *arguments)
+    assert meta(campaign)["partial"] == partial
