@@ -8,7 +8,8 @@ A test or a command asks for the capability, never for the driver::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
@@ -20,6 +21,7 @@ from hil.boards.jetson.inspection import BoardReport
 from hil.boards.jetson.sensors import Provision, Reading
 from hil.boards.protocol import Board, Shell, Via
 from hil.boards.ssh.login import Target
+from hil.boards.ssh.stream import Sink, Source
 
 # --- what more a board can do
 
@@ -39,6 +41,23 @@ class ResumableFiles(Shell, Protocol):
 
     def receive_from(self, remote: str, local: Path, offset: int) -> Iterator[int]:
         """Fetch from ``offset`` on; yield the bytes that are here."""
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """A shell that gives on what a command says while it runs."""
+
+    def stream(
+        self,
+        argv: Sequence[str],
+        *,
+        out: Sink,
+        err: Sink,
+        stdin: Source = b"",
+        timeout_s: float = math.inf,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> int | None:
+        """Return the exit code; None when the command was ended, after ``timeout_s`` or because ``stop`` said so."""
 
 
 @runtime_checkable

@@ -127,6 +127,18 @@ def test_a_command_runs_on_every_board_of_both_kinds() -> None:
 
 
 @BOTH
+def test_output_comes_while_a_command_runs_and_ctrl_c_ends_it_on_the_board(board: str, bench: Bench) -> None:
+    argv = [*HIL, "board", "shell", board, "--bench", NAME, "--", "sh", "-c", "echo begun; sleep 4321; echo never"]
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None and child.stdout.readline() == "begun\n"
+        child.send_signal(signal.SIGINT)
+        assert child.wait(timeout=30) == 130
+        assert child.stdout.read() == ""
+    with bench.boards[board].shell() as shell:
+        assert shell.run(["pgrep", "-f", "sleep 4321"], check=False).stdout == ""
+
+
+@BOTH
 def test_watch_prints_a_document_per_look_until_it_is_interrupted(board: str) -> None:
     argv = [*HIL, "board", "watch", board, "--bench", NAME, "--every", "0.5s", "--json"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:

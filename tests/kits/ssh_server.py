@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import paramiko
 from paramiko.common import AUTH_FAILED, AUTH_PARTIALLY_SUCCESSFUL, AUTH_SUCCESSFUL
@@ -85,7 +86,8 @@ class _Server(paramiko.ServerInterface):
 
 def _here(channel: paramiko.Channel, command: str) -> Answer:
     pipe = subprocess.PIPE
-    child = subprocess.Popen(["sh", "-c", command], stdin=pipe, stdout=pipe, stderr=pipe)
+    # as sshd: a session, and so a process group, of its own
+    child = subprocess.Popen(["sh", "-c", command], stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
 
     def feed() -> None:
         assert child.stdin
@@ -98,10 +100,22 @@ def _here(channel: paramiko.Channel, command: str) -> Answer:
         with suppress(OSError):
             child.stdin.close()
 
-    threading.Thread(target=feed, daemon=True).start()
     assert child.stdout and child.stderr
-    out, err = child.stdout.read(), child.stderr.read()
-    return out, err, child.wait()
+    said = [(child.stdout, channel.sendall), (child.stderr, channel.sendall_stderr)]
+    passing = [threading.Thread(target=_pass_on, args=each, daemon=True) for each in said]
+    for thread in (threading.Thread(target=feed, daemon=True), *passing):
+        thread.start()
+    for thread in passing:
+        thread.join()
+    code = child.wait()
+    return b"", b"", code if code >= 0 else 128 - code
+
+
+def _pass_on(pipe: IO[bytes], send: Callable[[bytes], object]) -> None:
+    """Give on what comes as it comes, until the command has closed it."""
+    with suppress(OSError, EOFError):  # the client went away
+        while data := os.read(pipe.fileno(), 1 << 16):
+            send(data)
 
 
 @contextmanager

@@ -7,17 +7,18 @@ refused permission, for the last byte too, and it needs no SFTP subsystem.
 from __future__ import annotations
 
 import logging
-import select
+import math
 import shlex
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hil.boards.protocol import Completed
 from hil.boards.ssh.login import LOGIN_S, PACKET, PORT, WINDOW, Target, WrongHostKeyError, log_in
+from hil.boards.ssh.stream import END, TELL_PID, PidFirst, Sink, Source, communicate
 from hil.core.files import on_this_machine
 from hil.core.wait import poll_until
 from hil.errors import ConfigurationError, HilError
@@ -34,6 +35,9 @@ MARK = b"@@hil\n"
 """What a command that moves a file prints first: before it comes what a start-up file of the login prints."""
 SESSION_S = 1.0
 """An sshd with few sessions (MaxSessions) may need so long to end the last one."""
+SESSION_OPENS_S = 30.0
+PATIENCE_S = 2.0
+"""How long a command that was interrupted may take for its own end."""
 FILE_S = 300.0
 """How long a board may take for what the network still holds of a file, after the last byte was sent."""
 _PROBE_S = 10.0
@@ -82,7 +86,8 @@ class SshShell:
 
     def _end(self, channel: paramiko.Channel, argv: Sequence[str], stdin: bytes, deadline: float) -> Completed:
         """Wait for a command's end. EOFError when the connection ends before the command."""
-        out, err = _communicate(channel, stdin, deadline)
+        out, err = bytearray(), bytearray()
+        communicate(channel, stdin, deadline, out.extend, err.extend)
         code = channel.recv_exit_status()
         if code < 0 and not self._transport.is_active():
             raise EOFError("it ended before the command")
@@ -113,6 +118,51 @@ class SshShell:
             f"the login as {user} runs no command, it ends with {probe.returncode}: {words}",
             remedy="an expired password (`chage -l`), a login shell such as nologin, or a ForceCommand in sshd_config?",
         )
+
+    def stream(
+        self,
+        argv: Sequence[str],
+        *,
+        out: Sink,
+        err: Sink,
+        stdin: Source = b"",
+        timeout_s: float = math.inf,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> int | None:
+        """Run one command as root and give its output to ``out`` and ``err`` as it comes; return its exit code.
+
+        After ``timeout_s``, when ``stop`` says so (it is asked some times a second) and at an exception such as
+        Ctrl-C, the command is ended there: SIGINT, then SIGKILL for one that does not mind.  None is returned then.
+        """
+        what, told = f"`{shlex.join(argv)}`", PidFirst(out)
+        with self._errors(what, timeout_s):
+            channel = self._execute(["sh", "-c", TELL_PID, "sh", *argv], SESSION_OPENS_S)
+            ended = False
+            try:
+                with suppress(TimeoutError):
+                    ended = communicate(channel, stdin, time.monotonic() + timeout_s, told, err, stop=stop)
+            finally:
+                if not ended:
+                    self._end_there(channel, told, err)
+                channel.close()
+            told.end()
+            if not ended:
+                return None
+            code = channel.recv_exit_status()
+            if code < 0 and not self._transport.is_active():
+                raise EOFError("it ended before the command")
+        if code and (why := self.why_no_command_runs()):
+            raise why
+        return code
+
+    def _end_there(self, channel: paramiko.Channel, told: PidFirst, err: Sink) -> None:
+        """End a command on the board, as Ctrl-C would; what it says meanwhile still comes."""
+        with suppress(HilError, OSError, EOFError, TimeoutError):
+            for name, patience_s in (("INT", PATIENCE_S), ("KILL", PATIENCE_S)) if told.pid else ():
+                self._run(["sh", "-c", END, "sh", name, str(told.pid)], _PROBE_S)
+                with suppress(TimeoutError):
+                    communicate(channel, b"", time.monotonic() + patience_s, told, err)
+                    return
 
     def start(self, argv: Sequence[str], *, timeout_s: float = 30.0) -> paramiko.Channel:
         """Start a command as root and return the channel of its stdin, stdout and stderr; the caller closes it."""
@@ -277,39 +327,3 @@ def _blocks(local: Path, offset: int) -> Iterator[bytes]:
 
 def _last_words(done: Completed) -> str:
     return "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:])
-
-
-def _communicate(channel: paramiko.Channel, stdin: bytes, deadline: float) -> tuple[bytes, bytes]:
-    """Send stdin and collect both outputs until the command ends. TimeoutError at the deadline."""
-    out, err = bytearray(), bytearray()
-    pending = memoryview(stdin)
-    if not pending:
-        channel.shutdown_write()
-    poll = select.poll()
-    poll.register(channel.fileno(), select.POLLIN)
-    while True:
-        progressed = False
-        if pending and channel.send_ready():
-            try:
-                pending = pending[channel.send(bytes(pending[:PACKET])) :]
-            except OSError:  # it has ended without reading all of it
-                pending = memoryview(b"")
-            progressed = True
-            if not pending:
-                channel.shutdown_write()
-        while channel.recv_ready():
-            out += channel.recv(PACKET)
-            progressed = True
-        while channel.recv_stderr_ready():
-            err += channel.recv_stderr(PACKET)
-            progressed = True
-        if channel.exit_status_ready() and channel.eof_received and not progressed:
-            break
-        if channel.closed and not progressed:
-            break
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        if not progressed:
-            poll.poll(min(left, 0.02 if pending or channel.exit_status_ready() else 0.2) * 1000)
-    return bytes(out), bytes(err)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from hil.cli.board.live_output import Cleaned, Lines, Raw
 from hil.cli.completion import board_names
 from hil.cli.output import JSON_OPTION, duration_option, print_json, say
 from hil.cli.select_bench import BENCH, attach, board_argument, board_of, on_bench, on_board
-from hil.errors import ConfigurationError, HilError
-from hil.text import clean
+from hil.errors import ConfigurationError, HarnessError, HilError
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
+    from hil.boards.capabilities import Streaming
     from hil.boards.protocol import Board, Via
 
 VIA = click.option(
@@ -25,7 +29,9 @@ VIA = click.option(
     show_default=True,
     help="Network to use.",
 )
-TIMEOUT = duration_option("--timeout", "Time that COMMAND may take.", default="60s")
+TIMEOUT = duration_option("--timeout", "Time that COMMAND may take; it is ended then (default: no limit).")
+TIMED_OUT = 124
+"""As timeout(1) has it."""
 
 
 @click.command()
@@ -67,8 +73,11 @@ def console(name: str, bench_name: str | None, mode: str | None, stamps: bool) -
 @click.argument("command", nargs=-1)
 @VIA
 @TIMEOUT
-def shell(board: Board, command: tuple[str, ...], via: str, timeout_s: float) -> int:
-    """Open a root shell on a board, or run one command; its exit code is this command's."""
+def shell(board: Board, command: tuple[str, ...], via: str, timeout_s: float | None) -> int:
+    """Open a root shell on a board, or run one command: its output as it comes, its exit code, 124 after --timeout.
+
+    Ctrl-C ends the command on the board, too. On a terminal its output is cleaned of control sequences.
+    """
     from hil.boards.protocol import Via
     from hil.cli.board import terminal
 
@@ -78,12 +87,27 @@ def shell(board: Board, command: tuple[str, ...], via: str, timeout_s: float) ->
                 "a shell needs a terminal", remedy="give a command: `hil board shell NAME -- COMMAND`"
             )
         return terminal.ssh(board, Via(via))
-    with board.shell(Via(via)) as opened:
-        stdin = b"" if sys.stdin.isatty() else sys.stdin.buffer.read()
-        done = opened.run(command, timeout_s=timeout_s, stdin=stdin, check=False)
-    click.echo(done.stdout, nl=False)
-    click.echo(done.stderr, nl=False, err=True)
-    return done.returncode
+    stdin: bytes | int = b"" if sys.stdin.isatty() else sys.stdin.fileno()
+    clean_up = Cleaned if sys.stdout.isatty() else Raw
+    said, complained = clean_up(sys.stdout), Cleaned(sys.stderr) if sys.stderr.isatty() else Raw(sys.stderr)
+    with streaming(board, Via(via)) as opened:
+        code = opened.stream(command, out=said, err=complained, stdin=stdin, timeout_s=timeout_s or math.inf)
+    said.end()
+    complained.end()
+    if code is None:
+        click.echo(f"hil: the command did not end within {timeout_s:g} s and was ended", err=True)
+    return TIMED_OUT if code is None else code
+
+
+@contextmanager
+def streaming(board: Board, via: Via) -> Iterator[Streaming]:
+    """Open a shell that gives on output as it comes. HarnessError when the board's driver has none."""
+    from hil.boards.capabilities import Streaming
+
+    with board.shell(via) as shell:
+        if not isinstance(shell, Streaming):
+            raise HarnessError(f"board {board.name}: its driver cannot show a command's output as it comes")
+        yield shell
 
 
 @click.command()
@@ -93,45 +117,58 @@ def shell(board: Board, command: tuple[str, ...], via: str, timeout_s: float) ->
 @VIA
 @TIMEOUT
 @JSON_OPTION
-def run(bench: Bench, names: str, command: tuple[str, ...], via: str, timeout_s: float, as_json: bool) -> int:
-    """Run one command on several boards at once, each line with its board's name before it.
+def run(bench: Bench, names: str, command: tuple[str, ...], via: str, timeout_s: float | None, as_json: bool) -> int:
+    """Run one command on several boards at once, each line with its board's name before it, as it comes.
 
-    The exit code is 0 when all of them gave 0, else 1; 3 when a board could not be reached. For one board, with its
-    exit code and stdin, there is `hil board shell NAME -- COMMAND`.
+    The exit code is 0 when all of them gave 0, else 1; 3 when a board could not be reached. Ctrl-C ends the command
+    on all of them. For one board, with its exit code and stdin, there is `hil board shell NAME -- COMMAND`.
     """
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import ThreadPoolExecutor, as_completed
 
     from hil.boards.protocol import Via
 
     every = names == "all"
     boards = [board_of(bench, name) for name in (bench.boards if every else dict.fromkeys(names.split(",")))]
+    stop = threading.Event()
     with ThreadPoolExecutor(len(boards)) as pool:
-        rows = list(pool.map(lambda board: _run_on(board, command, Via(via), timeout_s), boards))
+        jobs = [
+            pool.submit(_run_on, board, command, Via(via), timeout_s or math.inf, stop, live=not as_json)
+            for board in boards
+        ]
+        try:
+            for job in as_completed(jobs):
+                job.result()
+        except BaseException:
+            stop.set()
+            raise
+    rows = [job.result() for job in jobs]
     if as_json:
         print_json(rows)
-    else:
-        for row in rows:
-            _print_run(row)
     if any(row["exit_code"] is None for row in rows):
         return 3
     return int(any(row["exit_code"] for row in rows))
 
 
-def _run_on(one: Board, command: tuple[str, ...], via: Via, timeout_s: float) -> dict[str, Any]:
+def _run_on(
+    one: Board, command: tuple[str, ...], via: Via, timeout_s: float, stop: threading.Event, *, live: bool
+) -> dict[str, Any]:
+    """Run it on one board: print its lines as they come, or only keep them."""
     row: dict[str, Any] = {"board": one.name, "exit_code": None, "stdout": "", "stderr": "", "problem": None}
+    kept = {"stdout": bytearray(), "stderr": bytearray()}
+    lines = {"stdout": Lines(sys.stdout, one.name), "stderr": Lines(sys.stderr, one.name)}
+    out, err = lines.values() if live else (kept["stdout"].extend, kept["stderr"].extend)
     try:
-        with one.shell(via) as opened:
-            done = opened.run(command, timeout_s=timeout_s, check=False)
+        with streaming(one, via) as opened:
+            code = opened.stream(command, out=out, err=err, timeout_s=timeout_s, stop=stop.is_set)
+        row["exit_code"] = code
+        if code is None and not stop.is_set():
+            row["problem"] = f"did not end within {timeout_s:g} s and was ended"
     except HilError as exc:  # the other boards' answers count nevertheless
-        return row | {"problem": exc.message}
-    return row | {"exit_code": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
-
-
-def _print_run(row: dict[str, Any]) -> None:
-    for stream, is_error in (("stdout", False), ("stderr", True)):
-        for line in row[stream].splitlines():
-            click.echo(f"{row['board']}: {clean(line)}", err=is_error)
-    if row["problem"]:
-        click.echo(f"{row['board']}: could not run it: {row['problem']}", err=True)
-    elif row["exit_code"]:
-        click.echo(f"{row['board']}: exit code {row['exit_code']}", err=True)
+        row["problem"] = exc.message
+    for each in lines.values():
+        each.end()
+    if live and row["problem"]:
+        lines["stderr"](f"{row['problem']}\n".encode())
+    elif live and row["exit_code"]:
+        lines["stderr"](f"exit code {row['exit_code']}\n".encode())
+    return row | {name: data.decode("utf-8", "replace") for name, data in kept.items()}
