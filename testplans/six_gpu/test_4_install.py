@@ -7,11 +7,14 @@ import pytest
 from hil.evidence.model import equals
 
 
-@pytest.mark.requirement("SIX-060")
+@pytest.mark.requirement("SIX-050", "SIX-060")
 @pytest.mark.step("install")
 @pytest.mark.needs("relay", "bad bundles", "power cut", "fall back")
 def test_the_bundle_is_installed_on_all_six_while_the_old_os_runs(rollout, fleet, boards, verify):
-    """Into the slot that does not run, on all boards at once; nothing restarts."""
+    """Into the slot that does not run, on all boards at once; nothing restarts.
+
+    It shows, too, that the board that refused the bad bundles accepts a good one.
+    """
     before = {name: board.identity().boot_id for name, board in boards.items()}
     statuses = rollout.install()
     verify("boards", len(statuses), limit=equals(len(fleet)))

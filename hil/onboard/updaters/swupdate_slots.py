@@ -109,8 +109,8 @@ class Slots:
         os.environ["TMPDIR"] = str(temporary)
         argv = ["swupdate", "-f", CONFIGURATION, "-e", f"stable,slot{target}", "-i", str(bundle)]
         # A dry run checks signature, hardware and every digest; without it SWUpdate begins before it has read all.
-        if self._run([*argv, "-n"]) != 0:
-            return REFUSED
+        if checked := self._run([*argv, "-n"]):
+            return REFUSED if checked == 1 else 1  # it was killed, or is not there: that is no answer
         self.begin()
         if self._run(argv) != 0:
             return 1

@@ -156,15 +156,18 @@ class Install(Strict):
 
     digest: Command = Command(run=["sha256sum", "{bundle}"], timeout_s=120.0, expect="^{sha256}\\b")
     steps: Annotated[list[Command], Field(min_length=1)]
-    # How a refusal, before a slot was touched, is told from a failure: found in the output, or the exit code
-    refused: list[Regex] = Field(default_factory=list)
+    # A refusal is believed only when one of these causes, which are the bundle's own, is in the output ...
+    refused: Annotated[list[Regex], Field(min_length=1)]
+    # ... and the exit code is one of these, where the updater has some of its own for it ...
     refused_exit_codes: list[int] = Field(default_factory=list)
+    # ... and, where the cause is one of these, the board's clock is right (a dead one gives it for every bundle) ...
+    by_clock: list[Regex] = Field(default_factory=list)
+    # ... and all of these succeed, which say that the board could install a bundle at all.
+    able: list[Command] = Field(default_factory=list)
     reason: Value | None = None  # the updater's own words; the last match counts
 
     @model_validator(mode="after")
-    def _refusals_are_known(self) -> Install:
-        if not self.refused and not self.refused_exit_codes:
-            raise ValueError("needs refused or refused_exit_codes: how else would a refusal be told from a failure?")
+    def _refusals_are_failures(self) -> Install:
         if both := sorted({*self.refused_exit_codes} & {code for s in self.steps for code in s.exit_codes}):
             raise ValueError(f"exit code {both[0]} is a success of a step and a refusal")
         return self
@@ -230,6 +233,7 @@ class AdapterFile(Strict):
     def _commands_without_bundle(self) -> Iterator[Command]:
         yield from self.status.queries.values()
         yield from self.health.checks
+        yield from self.install.able
         for verb in (self.activate, self.confirm, self.roll_back, self.configure):
             if verb is not None:
                 yield from verb.steps

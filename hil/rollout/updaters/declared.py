@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from hil.rollout.updaters.shell import RECONNECT_S, UpdaterShell
 RAUC = Path(__file__).with_name("rauc.yaml")
 SWUPDATE = Path(__file__).with_name("swupdate.yaml")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+CLOCK_OFF_S = 86_400.0
+"""A board whose clock is further from this host's than this finds every certificate too old or too young."""
 
 
 def over_flight(path: Path, *, version: str = "") -> Callable[[Board], DeclaredAdapter]:
@@ -31,7 +34,11 @@ def over_flight(path: Path, *, version: str = "") -> Callable[[Board], DeclaredA
 
     ``version`` of the bundle is what ``{version}`` stands for.  ConfigurationError when the file is wrong.
     """
-    file = load_adapter(path)
+    return over_flight_as(load_adapter(path), version=version)
+
+
+def over_flight_as(file: AdapterFile, *, version: str = "") -> Callable[[Board], DeclaredAdapter]:
+    """Return the same from a declaration that was read already."""
     return lambda member: DeclaredAdapter(file, member.name, lambda: member.shell(Via.FLIGHT), version=version)
 
 
@@ -49,6 +56,7 @@ class DeclaredAdapter:
         *,
         version: str = "",
         clock: Clock = SYSTEM_CLOCK,
+        time_s: Callable[[], float] = time.time,
     ) -> None:
         if file.uses_version and not version:
             raise ConfigurationError(
@@ -59,6 +67,7 @@ class DeclaredAdapter:
         self._board = board
         self._shell = UpdaterShell(board, shell, busy=self._busy, clock=clock)
         self._values = {"version": version}
+        self._time_s = time_s
 
     def prepare(self) -> None:
         self._shell.connected()
@@ -120,13 +129,9 @@ class DeclaredAdapter:
     def install(self, path_on_board: str, *, sha256: str, timeout_s: float = 120.0) -> OsStatus:
         """Compare the digest, then run the steps. A step's own ``timeout_s`` counts before the argument."""
         declared = self._file.install
-        values = {**self._about_other(declared.steps), "bundle": path_on_board, "sha256": sha256}
-        if why := self._fails(declared.digest, values)[1]:
-            raise RefusedBundle(
-                f"{self._board}: bundle {path_on_board} is not the one with digest {sha256[:16]}…: {why}",
-                reason="digest mismatch",
-                remedy="distribute the bundle again",
-            )
+        before = self.status()
+        values = {**self._about(before.other.slot), "bundle": path_on_board, "sha256": sha256}
+        self._compare_digest(declared.digest, values)
         for command in declared.steps:
             done, why = self._fails(command, values, timeout_s=timeout_s, reconnect_s=0.0)  # never begun twice unseen
             if not why:
@@ -134,15 +139,69 @@ class DeclaredAdapter:
             output = done.stdout + "\n" + done.stderr
             reasons = re.findall(declared.reason, output, re.MULTILINE) if declared.reason else []
             reason = (reasons[-1] if reasons else output).strip()[-400:] or why
-            refused = done.returncode in declared.refused_exit_codes
-            if refused or any(re.search(pattern, output, re.MULTILINE) for pattern in declared.refused):
+            doubt = self._doubt(done, output, before)
+            if not doubt:
                 raise RefusedBundle(f"{self._board}: {self._file.name} refused the bundle: {reason}", reason=reason)
             raise InstallFailed(
-                f"{self._board}: {self._file.name} failed to install ({why}): {reason}",
+                f"{self._board}: {self._file.name} failed to install ({why}): {reason}; no refusal, for {doubt}",
                 last_error=reason,
-                remedy="install again; the running slot was not touched",
+                remedy="mend the board, then install again; the running slot was not touched",
             )
         return self.status()
+
+    def _compare_digest(self, command: Command, values: Mapping[str, str]) -> None:
+        """Raise RefusedBundle when the board printed another digest, InstallFailed when it printed none."""
+        done, why = self._fails(command, values)
+        if not why:
+            return
+        what = f"bundle {values['bundle']}"
+        if done.returncode in command.exit_codes and re.search(r"\b[0-9A-Fa-f]{64}\b", done.stdout + done.stderr):
+            raise RefusedBundle(
+                f"{self._board}: {what} is not the one with digest {values['sha256'][:16]}…: {why}",
+                reason="digest mismatch",
+                remedy="distribute the bundle again",
+            )
+        tail = (done.stderr or done.stdout).strip()[-400:]
+        raise InstallFailed(
+            f"{self._board}: the digest of {what} is not known: `{' '.join(done.argv)}` {why}: {tail}",
+            last_error=tail or why,
+            remedy="say in the adapter (install.digest) how this OS prints a SHA-256",
+        )
+
+    def _doubt(self, done: Completed, output: str, before: OsStatus) -> str:
+        """Return why a failed step is no refusal of the bundle; empty when it is one.
+
+        A board that can install nothing says no to every bundle, so words alone prove nothing.
+        """
+        declared = self._file.install
+        if declared.refused_exit_codes and done.returncode not in declared.refused_exit_codes:
+            return f"exit code {done.returncode} is not one of a refusal"
+        if not any(re.search(cause, output, re.MULTILINE) for cause in declared.refused):
+            return "this is not known as a fault of a bundle"
+        if any(re.search(cause, output, re.MULTILINE) for cause in declared.by_clock) and (
+            wrong := self._clock_wrong()
+        ):
+            return wrong
+        try:
+            values = self._about(before.booted)
+            for command, why in ((command, self._fails(command, values)[1]) for command in declared.able):
+                if why:
+                    return f"this board can install no bundle at all: `{' '.join(command.run)}` {why}"
+            after = self.status()
+        except HilError as exc:
+            return f"the updater does not answer afterwards: {exc.message}"
+        return "" if after == before else f"the slots were touched: {_changed(before, after)}"
+
+    def _clock_wrong(self) -> str:
+        """Return how far the board's clock is from this host's, in words; empty when it is right."""
+        done = self._shell.run(["date", "-u", "+%s"], check=False)
+        if done.returncode != 0 or not done.stdout.strip().isdecimal():
+            return "the board does not tell its clock, and a wrong clock gives this for every bundle"
+        there_s, here_s = int(done.stdout), self._time_s()
+        if abs(there_s - here_s) <= CLOCK_OFF_S:
+            return ""
+        off = f"{abs(there_s - here_s) / 86_400:,.0f} days {'behind' if there_s < here_s else 'ahead'}"
+        return f"the board's clock is {off}, and a wrong clock gives this for every bundle"
 
     def activate(self) -> None:
         verb = self._file.activate
@@ -247,3 +306,13 @@ class DeclaredAdapter:
 def _pattern(text: str, values: Mapping[str, str]) -> str:
     """Return the regular expression with every placeholder's value in it, taken literally."""
     return fill(text, {key: re.escape(value) for key, value in values.items()})
+
+
+def _changed(before: OsStatus, after: OsStatus) -> str:
+    """Return what of the updater's view is another, in words."""
+    parts: list[tuple[str, object, object]] = [
+        *((f"slot {slot.slot}", slot, after.slot(slot.slot)) for slot in before.slots),
+        ("the running slot", before.booted, after.booted),
+        ("the slot to boot next", before.primary, after.primary),
+    ]
+    return "; ".join(f"{name} was {was}, is {now}" for name, was, now in parts if was != now)

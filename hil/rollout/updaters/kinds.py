@@ -54,10 +54,15 @@ _ADAPTER = "the updater in the OS under test"
 
 
 class RaucSpec(OsSpec):
-    """RAUC 1.8 or later: nothing else to say."""
+    """RAUC 1.8 or later."""
 
     model_config = with_example("adapter: rauc\n")
     adapter: Literal["rauc"] = Field(default="rauc", description=_ADAPTER)
+    slot_class: str = Field(
+        default="rootfs",
+        pattern=r"^[A-Za-z0-9_-]+$",
+        description="class of the two root slots in the board's `system.conf`: `rootfs` for `[slot.rootfs.0]`",
+    )
 
 
 class SwupdateSpec(OsSpec):
@@ -78,6 +83,14 @@ file: adapters/skyos.yaml
     file: str = Field(description="its declaration (YAML), relative to this lab file")
 
 
+def _rauc(slot_class: str) -> Callable[[Board], OsAdapter]:
+    from hil.rollout.updaters.declaration import SlotNames, load_adapter
+    from hil.rollout.updaters.declared import RAUC, over_flight_as
+
+    names = SlotNames(A=f"{slot_class}.0", B=f"{slot_class}.1")
+    return over_flight_as(load_adapter(RAUC).model_copy(update={"slots": names}))
+
+
 def _declared(file: Path, version: str) -> Callable[[Board], OsAdapter]:
     from hil.rollout.updaters.declared import over_flight
 
@@ -91,7 +104,7 @@ def _check_declaration(spec: DeclaredSpec, directory: Path) -> None:
 
 
 _HERE = Path(__file__).parent
-RAUC = UpdaterKind(RaucSpec, lambda _spec, _directory, version: _declared(_HERE / "rauc.yaml", version))
+RAUC = UpdaterKind(RaucSpec, lambda spec, _directory, _version: _rauc(spec.slot_class))
 SWUPDATE_KIND = UpdaterKind(
     SwupdateSpec, lambda _spec, _directory, version: _declared(_HERE / "swupdate.yaml", version), recipe=SWUPDATE
 )

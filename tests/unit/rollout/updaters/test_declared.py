@@ -129,7 +129,7 @@ def board(**answers: Any) -> FakeShell:
         ("[skyctl, restart]", "[skyctl, '{slot}']", "{slot} has no value here"),
         ('B: "1"', 'B: "0"', "both slots are called '0'"),
         ("confirm:", "conform:", "did you mean confirm?"),
-        ('  refused: ["not trusted", "E1[0-9]"]', "  # no refusals", "how else would a refusal"),
+        ('  refused: ["not trusted", "E1[0-9]"]', "  # no refusals", "refused"),
         ("[skyctl, sync]", "[]", "at least 1 item"),
         ("run: [skyctl, sync]", "run: skyctl sync", "valid list"),
     ],
@@ -216,12 +216,20 @@ def test_a_refusal_is_known_by_its_pattern_and_gives_the_last_reason(skyos: Adap
     assert refusal.value.reason == "its signature does not verify"
 
 
-def test_a_refusal_can_be_known_by_its_exit_code(load: Callable[[str], AdapterFile]) -> None:
+def test_a_refusal_needs_its_exit_code_as_well_as_its_cause(load: Callable[[str], AdapterFile]) -> None:
     file = load(SKYOS.replace("  reason:", "  refused_exit_codes: [7]\n  reason:"))
     with pytest.raises(RefusedBundle, match="the moon"):
-        make(file, board(skyctl_write=(7, "", "because the moon is full"))).install("/data/x", sha256=DIGEST)
-    with pytest.raises(InstallFailed):
-        make(file, board(skyctl_write=(8, "", ""))).install("/data/x", sha256=DIGEST)
+        make(file, board(skyctl_write=(7, "", "E12 because the moon is full"))).install("/data/x", sha256=DIGEST)
+    for code, words in ((8, "E12"), (7, "because the moon is full")):
+        with pytest.raises(InstallFailed, match="no refusal"):
+            make(file, board(skyctl_write=(code, "", words))).install("/data/x", sha256=DIGEST)
+
+
+def test_a_refusal_needs_a_board_that_could_install(load: Callable[[str], AdapterFile]) -> None:
+    file = load(SKYOS.replace("  reason:", "  able: [{run: [skyctl, selftest]}]\n  reason:"))
+    shell = board(skyctl_write=(1, "", "E12"), skyctl_selftest=(1, "", "no key in it"))
+    with pytest.raises(InstallFailed, match="can install no bundle at all: `skyctl selftest` ended with 1"):
+        make(file, shell).install("/data/x", sha256=DIGEST)
 
 
 @pytest.mark.parametrize("answer", [(1, "", "disk gone"), (0, "written 1.9.0\n", "")])

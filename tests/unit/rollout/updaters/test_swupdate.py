@@ -40,7 +40,13 @@ FILE = load_adapter(SWUPDATE)
 
 
 def adapter(shell: FakeShell) -> DeclaredAdapter:
-    return DeclaredAdapter(FILE, "a1", lambda: shell, clock=FakeClock())
+    return DeclaredAdapter(FILE, "a1", lambda: shell, clock=FakeClock(), time_s=lambda: 1_700_000_000.0)
+
+
+def able(**answers: Any) -> FakeShell:
+    """A board that is able to install."""
+    usual = {"openssl": GOOD_FILE, "slots_status": (0, status(), ""), "date_": (0, "1700000000\n", "")}
+    return FakeShell(**{**usual, **answers})
 
 
 def read(text: str) -> OsStatus:
@@ -73,25 +79,38 @@ def test_a_status_that_cannot_be_read_is_the_devices_fault(text: str) -> None:
             "HASH mismatch : 00 <--> 11",
         ),
         ("[ERROR] : SWUPDATE failed [0] ERROR : SW not compatible with hardware\n", "SW not compatible with hardware"),
-        ("[ERROR] : SWUPDATE failed [1] Image invalid or corrupted. Not installing ...\nbroken pipe\n", "broken"),
-        ("", "ended with 2"),
+        ("[ERROR] : SWUPDATE failed [0] ERROR : Authentication of all signatures failed\n", "Authentication"),
     ],
 )
 def test_a_refusal_gives_swupdates_first_words_not_the_consequences(stderr: str, reason: str) -> None:
-    shell = FakeShell(openssl=GOOD_FILE, install=(REFUSED, "", stderr))
+    shell = able(install=(REFUSED, "", stderr))
     with pytest.raises(RefusedBundle) as refusal:
         adapter(shell).install("/data/x", sha256=DIGEST)
     assert reason in refusal.value.reason
 
 
-def test_a_failure_after_the_check_is_no_refusal() -> None:
-    words = "[ERROR] : SWUPDATE failed [0] ERROR : cannot write 16384 bytes: Input/output error\n"
-    with pytest.raises(InstallFailed, match="Input/output error"):
-        adapter(FakeShell(openssl=GOOD_FILE, install=(1, "", words))).install("/data/x", sha256=DIGEST)
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (1, "[ERROR] : SWUPDATE failed [0] ERROR : HASH mismatch : 00 <--> 11\n"),
+        (REFUSED, "[ERROR] : SWUPDATE failed [0] ERROR : cannot write 16384 bytes: No space left on device\n"),
+        (REFUSED, "[ERROR] : SWUPDATE failed [1] Image invalid or corrupted. Not installing ...\nbroken pipe\n"),
+        (REFUSED, ""),
+    ],
+)
+def test_an_exit_code_alone_or_words_alone_are_no_refusal(code: int, words: str) -> None:
+    with pytest.raises(InstallFailed, match="no refusal"):
+        adapter(able(install=(code, "", words))).install("/data/x", sha256=DIGEST)
+
+
+def test_swupdate_does_not_say_why_a_signature_fails_so_a_dead_clock_makes_it_a_failure() -> None:
+    words = "[ERROR] : SWUPDATE failed [0] ERROR : Authentication of all signatures failed\n"
+    with pytest.raises(InstallFailed, match="clock is 19,676 days behind"):
+        adapter(able(install=(REFUSED, "", words), date_=(0, "7\n", ""))).install("/data/x", sha256=DIGEST)
 
 
 def test_another_digest_is_refused_before_swupdate_is_asked() -> None:
-    shell = FakeShell(openssl=(0, f"{'00' * 32} */data/x\n", ""))
+    shell = able(openssl=(0, f"{'00' * 32} */data/x\n", ""))
     with pytest.raises(RefusedBundle, match="is not the one with digest"):
         adapter(shell).install("/data/x", sha256=DIGEST)
     assert not any("install" in argv for argv in shell.ran)
@@ -202,6 +221,7 @@ def test_a_refused_bundle_leaves_slot_and_boot_order_alone(places: Places, tmp_p
     slots = Slots(places, Updater(places, squashfs(), check=1))
     before = slots.status()
     assert slots.install(bundle(tmp_path)) == REFUSED
+    assert Slots(places, Updater(places, squashfs(), check=-9)).install(bundle(tmp_path)) == 1, "it was killed"
     assert slots.status() == before
 
 
