@@ -42,6 +42,6 @@ def read_object(path: Path) -> dict[str, Any]:
     """Return a JSON object; an empty one when the file is not there, was never completely written, or is another."""
     try:
         document = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}

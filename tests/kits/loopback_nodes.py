@@ -23,6 +23,7 @@ from hil.boards.protocol import Board, Slot, Via
 from hil.errors import DeviceError
 from hil.images.artefact import BundleFacts
 from hil.onboard.node.app import Node, Settings
+from hil.onboard.node.client import Connect
 from hil.onboard.node.epoch import Member as EpochMember
 from hil.onboard.node.facts import Places
 from hil.rollout.fleet import Fleet
@@ -40,6 +41,17 @@ def free_port() -> int:
 def dial(namespace: str, address: tuple[str, int], *, timeout_s: float) -> socket.socket:
     """Like hil.core.netns.connect, without a namespace."""
     return socket.create_connection(address, timeout=timeout_s)
+
+
+def connector_from(ip: str) -> Connect:
+    """Return what opens a board's connections: from its own address, as on a flight network."""
+
+    def connect(host: str, port: int, timeout_s: float) -> socket.socket:
+        sock = socket.create_connection((host, port), timeout=timeout_s, source_address=(ip, 0))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+
+    return connect
 
 
 @dataclass
@@ -88,7 +100,7 @@ class LoopBoard:
             (self.facts / name).write_text(text)
         if version not in self.unhealthy:
             settings = Settings(self.ip, self.port, self.root / "data", Places.under(self.facts))
-            self.node = Node(settings, member_type=self.member_type)
+            self.node = Node(settings, member_type=self.member_type, connector=connector_from(self.ip))
             self.node.start()
         return self
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from hil.onboard.node.artefact import Superseded
 from hil.onboard.node.cluster import Cluster
-from hil.onboard.node.contract import Health
+from hil.onboard.node.contract import LARGEST_NUMBER, Health
 from hil.onboard.node.distribute import Distributor, send_following, send_plain
 from hil.onboard.node.epoch import Config
 from hil.onboard.node.errors import ApiError
@@ -146,22 +146,24 @@ class Api:
 
     def propose(self, request: Request) -> Answer:
         body = request.json()
-        answer = self._node.cluster.propose(body.get("document") or {}, fresh=bool(body.get("fresh")))
-        return Answer(document=answer)
+        fresh = body.get("fresh", False)
+        if not isinstance(fresh, bool):
+            raise ApiError(400, "fresh must be true or false")
+        return Answer(document=self._node.cluster.propose(body.get("document"), fresh=fresh))
 
     def commit(self, request: Request) -> Answer:
         number = request.json().get("epoch")
-        if not isinstance(number, int):
+        if type(number) is not int or not 0 <= number <= LARGEST_NUMBER:
             raise ApiError(400, "epoch must be a whole number")
         return Answer(document=self._node.cluster.commit(number))
 
     def prepare(self, request: Request) -> Answer:
-        answer = self._node.cluster.prepare(request.json())
+        answer = self._node.cluster.prepare(request.json(), request.peer)
         self._node.warm_up()
         return Answer(document=answer)
 
     def renew(self, request: Request) -> Answer:
-        return Answer(document=self._node.cluster.renew(request.json()))
+        return Answer(document=self._node.cluster.renew(request.json(), request.peer))
 
     def wake(self, request: Request) -> Answer:
         request.read_all(1024)

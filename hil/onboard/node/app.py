@@ -50,7 +50,13 @@ class Node:
         self.store = Store(data / "artefacts", cms_check(settings.places.keyring))
         self.distributor = Distributor(self.store, name_of=self.facts.name_of, connector=connector)
         self.cluster = Cluster(
-            self.facts.name, data / "cluster", self._fit, clock=clock, connector=connector, member_type=member_type
+            self.facts.name,
+            data / "cluster",
+            self._fit,
+            clock=clock,
+            connector=connector,
+            member_type=member_type,
+            addresses=self.facts.addresses,
         )
         self.inference = Inference()
         self.jobs = Jobs(data / "jobs", connector=connector)
@@ -78,17 +84,20 @@ class Node:
         return not self._unfit(config)
 
     def _unfit(self, config: Config) -> list[str]:
-        model = config.content.get("model")
-        installed = bool(model) and self.store.installed(str(model)) is not None
+        model = config.content.model
+        try:
+            installed = bool(model) and self.store.installed(str(model)) is not None
+        except OSError as exc:
+            return [f"the model cannot be read: {exc.strerror}"]
         return self.facts.unfit(config, installed)
 
     def model(self, config: Config) -> tuple[str, Path]:
         """Return id and file of the configuration's model; ApiError 409 when it has none or it is not installed."""
-        model = config.content.get("model")
-        path = self.store.installed(str(model)) if model else None
-        if path is None:
+        model = config.content.model
+        path = self.store.installed(model) if model else None
+        if model is None or path is None:
             raise ApiError(409, "no model is configured" if not model else "the model is not installed")
-        return str(model), path
+        return model, path
 
     def warm_up(self) -> None:
         """Verify and load the model in the background, so that the first tile does not wait for it."""
@@ -112,8 +121,8 @@ class Node:
         if epoch is None:
             raise ApiError(409, "this board claims no epoch")
         config = self.cluster.claims(epoch)
-        if config.content["gateway"] != self.facts.name:
-            raise ApiError(409, f"jobs start at the gateway, {config.content['gateway']}")
+        if config.content.gateway != self.facts.name:
+            raise ApiError(409, f"jobs start at the gateway, {config.content.gateway}")
         path = self.store.installed(scene)
         if path is None:
             raise ApiError(404, "the scene is not installed here")

@@ -15,10 +15,12 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hil.onboard.files import read_object, write_durably
+from hil.onboard.node import contract
 from hil.onboard.node.errors import ApiError
 from hil.onboard.node.manifest import Manifest
 
@@ -34,6 +36,22 @@ SignatureCheck = Callable[[Path, bytes], None]
 
 class Superseded(Exception):
     """Another writer has taken over; this one's connection is stale."""
+
+
+@dataclass(frozen=True)
+class _Counters:
+    """What was counted by peer, in ``counters.json``: bytes, and connections."""
+
+    received: dict[str, int] = field(default_factory=dict)
+    sent: dict[str, int] = field(default_factory=dict)
+    connections: dict[str, int] = field(default_factory=dict)
+
+
+def _counters(path: Path) -> _Counters:
+    try:
+        return contract.read(_Counters, read_object(path), path.name)
+    except contract.ContractError:
+        return _Counters()  # they are evidence, not state
 
 
 class Artefact:
@@ -55,10 +73,8 @@ class Artefact:
         self._complete = self._installed = False
         self._error = ""
         self._writer: object | None = None
-        counters = read_object(directory / "counters.json")
-        self._received: dict[str, int] = counters.get("received", {})
-        self._sent: dict[str, int] = counters.get("sent", {})
-        self._connections: dict[str, int] = counters.get("connections", {})
+        counters = _counters(directory / "counters.json")
+        self._received, self._sent, self._connections = counters.received, counters.sent, counters.connections
 
     # --- facts -------------------------------------------------------------------------------------------------
 

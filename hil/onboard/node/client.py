@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from hil.onboard.node.contract import ContractError, json_object
+from hil.onboard.node.contract import ContractError, ip_and_port, json_object
 from hil.onboard.node.errors import ApiError
 
 TCP_USER_TIMEOUT_MS = 1500
@@ -40,10 +40,10 @@ def connect(host: str, port: int, timeout_s: float) -> socket.socket:
 
 def split(address: str) -> tuple[str, int]:
     """``ip:port`` to its parts; ApiError 400 when it is something else."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ApiError(400, f"{address!r} must be ip:port")
-    return host, int(port)
+    try:
+        return ip_and_port(address)
+    except ContractError as exc:
+        raise ApiError(400, str(exc)) from exc
 
 
 class DeadlinedSocket(io.RawIOBase):

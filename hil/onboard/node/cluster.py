@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hil.onboard.files import read_object, write_json
-from hil.onboard.node import contract, epoch
-from hil.onboard.node.client import Connect, Peer, connect, split
-from hil.onboard.node.contract import Claim
+from hil.onboard.node import contract, epoch, state
+from hil.onboard.node.client import Connect, Peer, connect
+from hil.onboard.node.contract import RENEW_S, Claim, ContractError
 from hil.onboard.node.epoch import Config, Coordinator, CoordinatorState, Member, MemberState, Refused
 from hil.onboard.node.errors import ApiError
 from hil.onboard.node.facts import boot_clock
@@ -24,10 +24,18 @@ PREPARE_S = 2.0
 WAITING_S = 0.06
 QUIET_S = 2.0
 """A member that was not heard of for so long is told of the committed configuration, in case it lost its disk."""
-MAX_MEMBERS = 64
+ROUNDS = 3
+"""So often a proposal is numbered anew at once because members know of higher epochs."""
 
 Fit = Callable[[Config], bool]
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Starts:
+    """How often the service has started, in ``incarnation.json``."""
+
+    incarnation: int = 0
 
 
 class Cluster:
@@ -42,7 +50,9 @@ class Cluster:
         clock: Callable[[], float] = boot_clock,
         connector: Connect = connect,
         member_type: type[Member] = Member,
+        addresses: Mapping[str, str] | None = None,
     ) -> None:
+        """``addresses``: flight addresses by board, as far as they are known; nobody else speaks for those boards."""
         root.mkdir(parents=True, exist_ok=True)
         self.name = name
         self._root = root
@@ -56,15 +66,27 @@ class Cluster:
         self._heard: dict[str, float] = {}
         self._peer: Peer | None = None
         self._threads: list[threading.Thread] = []
+        self._addresses = addresses or {}
         self.last_error = ""
-        incarnation = int(read_object(root / "incarnation.json").get("incarnation", 0)) + 1
-        write_json(root / "incarnation.json", {"incarnation": incarnation})
-        own, led = root / "member.json", root / "coordinator.json"
-        state = contract.read(MemberState, read_object(own), own.name)
-        self.member = member_type(name, incarnation, state, lambda s: write_json(own, asdict(s)))
-        self.coordinator = Coordinator(
-            contract.read(CoordinatorState, read_object(led), led.name), lambda s: write_json(led, asdict(s)), clock()
-        )
+        self.forgotten: list[str] = []
+        """What was damaged on disk when the service started."""
+        starts, own, led = root / "incarnation.json", root / "member.json", root / "coordinator.json"
+        incarnation = self._load(_Starts, starts).incarnation + 1
+        state.save(starts, {"incarnation": incarnation})
+        self.member = member_type(name, incarnation, self._load(MemberState, own), lambda s: state.save(own, asdict(s)))
+        self.coordinator = Coordinator(self._load(CoordinatorState, led), lambda s: state.save(led, asdict(s)), clock())
+
+    def _load(self, kind: type[T], path: Path) -> T:
+        """Return what a file says; what is damaged is set aside, and is forgotten like what was never written."""
+        try:
+            found = contract.read(kind, state.load(path), path.name)
+            for config in vars(found).values():
+                if isinstance(config, Config):
+                    _check(config)
+            return found
+        except (ContractError, ApiError) as exc:
+            self.forgotten.append(state.set_aside(path, exc))
+            return kind()
 
     # --- life --------------------------------------------------------------------------------------------------
 
@@ -109,20 +131,23 @@ class Cluster:
             raise ApiError(409, f"this board does not claim epoch {wanted}", claim=asdict(claim))
         return committed
 
-    def prepare(self, document: dict[str, Any]) -> dict[str, Any]:
-        """``POST /cluster/prepare``: store a configuration durably. ApiError 400 or 409."""
-        config = _parse_config(document)
+    def prepare(self, document: dict[str, Any], sender: str | None = None) -> dict[str, Any]:
+        """``POST /cluster/prepare`` from an address: store a configuration durably. ApiError 400, 403 or 409."""
+        config = _read(Config, document, "a configuration")
+        self._check_members(_check(config))
+        self._check_sender(config.content.gateway, sender)
         with self._lock:
             try:
                 self.member.prepare(config)
             except Refused as exc:
-                raise ApiError(409, str(exc)) from exc
+                raise ApiError(409, str(exc), known=exc.known) from exc
         self._wake.set()
         return {"prepared": config.key}
 
-    def renew(self, document: dict[str, Any]) -> dict[str, Any]:
-        """``POST /cluster/renew``: a member asks this coordinator for a lease."""
+    def renew(self, document: dict[str, Any], sender: str | None = None) -> dict[str, Any]:
+        """``POST /cluster/renew`` from an address: a member asks this coordinator for a lease. ApiError 400 or 403."""
         request = _read(epoch.RenewRequest, document, "a renewal")
+        self._check_sender(request.member, sender)
         with self._lock:
             self._heard[request.member] = self._clock()
             return asdict(self.coordinator.renew(request, self._clock()))
@@ -130,6 +155,19 @@ class Cluster:
     def wake(self) -> None:
         """Renew now rather than at the next tick."""
         self._wake.set()
+
+    def _check_sender(self, board: str, sender: str | None) -> None:
+        """ApiError 403 when a request in a board's name comes from an address that is not its own."""
+        known = self._addresses.get(board)
+        if sender is not None and known is not None and sender != known:
+            raise ApiError(403, f"{sender} does not speak for {board}, which is {known}")
+
+    def _check_members(self, content: contract.Configuration) -> None:
+        """ApiError 400 when a configuration places a board elsewhere than it is."""
+        for name, address in content.members.items():
+            ip, _ = contract.ip_and_port(address)
+            if self._addresses.get(name, ip) != ip:
+                raise ApiError(400, f"configuration: members.{name} is {ip}, but {name} is {self._addresses[name]}")
 
     def describe(self) -> dict[str, Any]:
         """``GET /cluster``."""
@@ -143,27 +181,38 @@ class Cluster:
                     "granted": self.coordinator.granted(self._clock()),
                 },
                 "last_error": self.last_error,
+                "forgotten": self.forgotten,
             }
 
     # --- what the ground asks of the gateway -------------------------------------------------------------------
 
-    def propose(self, document: dict[str, Any], *, fresh: bool) -> dict[str, Any]:
+    def propose(self, document: object, *, fresh: bool) -> dict[str, Any]:
         """Phase one: number the configuration and have every member store it.
 
-        The answer says which members have it and why the others do not; asking again goes on.
+        The answer says which members have it and why the others do not; asking again goes on.  When a member knows of
+        a higher epoch (this board lost its memory, or somebody else numbers), the configuration gets the next one.
+        ApiError 400 names the field that is wrong; 409 when this board is not the gateway that it names.
         """
-        _check_document(document, self.name)
+        if not isinstance(document, dict):
+            raise ApiError(400, "configuration: must be a JSON object")
+        content = _check(Config.of(0, document))
+        self._check_members(content)
+        if content.gateway != self.name:
+            raise ApiError(409, f"this board is {self.name}; the configuration's gateway is {content.gateway}")
         with self._configuring:
             with self._lock:
-                try:
+                for config in self.member.state.stored:
+                    self.coordinator.learn(config.epoch)
+            for _ in range(ROUNDS):
+                with self._lock:
                     config = self.coordinator.propose(document, fresh=fresh)
-                except Refused as exc:
-                    raise ApiError(409, str(exc)) from exc
-                waiting = self.coordinator.missing()
-                done = self.coordinator.state.committed
-            if done is not None and done.key == config.key:
-                return {"epoch": config.epoch, "sha256": config.sha256, "missing": {}, "committed": True}
-            failed = self._prepare_everywhere(config, waiting)
+                    waiting = self.coordinator.missing()
+                    done = self.coordinator.state.committed
+                if done is not None and done.key == config.key:
+                    return {"epoch": config.epoch, "sha256": config.sha256, "missing": {}, "committed": True}
+                failed = self._prepare_everywhere(config, waiting)
+                if self.coordinator.state.last_epoch == config.epoch:
+                    break
             with self._lock:
                 missing = {m: failed.get(m, "no answer") for m in sorted(self.coordinator.missing())}
             return {"epoch": config.epoch, "sha256": config.sha256, "missing": missing, "committed": False}
@@ -172,7 +221,14 @@ class Cluster:
         """Return by member why it could not store the configuration; those that did are acknowledged."""
 
         def one(name: str) -> None:
-            self._tell(config, name, "/cluster/prepare", asdict(config), PREPARE_S)
+            try:
+                self._tell(config, name, "/cluster/prepare", asdict(config), PREPARE_S)
+            except ApiError as exc:
+                known = exc.facts.get("known")
+                if type(known) is int:
+                    with self._lock:
+                        self.coordinator.learn(known)
+                raise
             with self._lock:
                 self.coordinator.acknowledge(name, config.key)
 
@@ -195,7 +251,7 @@ class Cluster:
     def _tell(self, config: Config, name: str, path: str, document: dict[str, Any], timeout_s: float) -> None:
         """Ask a member, or do it here when it is this board. OSError or ApiError when it does not succeed."""
         if name != self.name:
-            address = config.content["members"][name]
+            address = config.content.members[name]
             with closing(Peer(address, timeout_s=timeout_s, connector=self._connector)) as peer:
                 peer.json("POST", path, document)
         elif path == "/cluster/wake":
@@ -209,19 +265,29 @@ class Cluster:
         while not self._stopping.is_set():
             self._wake.clear()
             try:
-                again = self.renew_once()
-            except (OSError, ApiError) as exc:
-                self.last_error, again = str(exc), False
-            if not again:
-                self._wake.wait(self._pause())
+                pause_s = 0.0 if self.renew_once() else self._pause()
+            except Exception as exc:  # whatever it was: without this thread the board never serves again
+                self._note_error(exc)
+                pause_s = RENEW_S
+            if pause_s:
+                self._wake.wait(pause_s)
+
+    def _note_error(self, exc: Exception) -> None:
+        """Keep what a thread met; what is no failure of the network goes to the console as well, once."""
+        said = str(exc) if isinstance(exc, OSError | ApiError) else repr(exc)
+        if not isinstance(exc, OSError | ApiError) and said != self.last_error:
+            print(f"node service: {threading.current_thread().name}: {said}", file=sys.stderr, flush=True)
+        self.last_error = said
 
     def _pause(self) -> float:
         """Return seconds until the next renewal; short while this board is only waiting for others' leases to end."""
         with self._lock:
             committed = self.member.state.committed
             if committed is None:
-                return epoch.RENEW_S
-            waiting = not self.last_error and self.member.claim(self._clock()) is None and self._fit(committed)
+                return RENEW_S
+            if self.last_error:
+                return committed.renew_s
+            waiting = self.member.claim(self._clock()) is None and self._fit(committed)
             return min(WAITING_S, committed.renew_s) if waiting else committed.renew_s
 
     def renew_once(self) -> bool:
@@ -232,17 +298,18 @@ class Cluster:
                 return False
             content = max(stored, key=lambda c: c.epoch).content
             request = self.member.request(self._clock(), self._fit)
-        gateway = content["gateway"]
-        if gateway == self.name:
+        if content.gateway == self.name:
             answer = self.renew(asdict(request))
         else:
-            address = content["members"][gateway]
+            address = content.members[content.gateway]
             if self._peer is None or self._peer.address != address:
                 if self._peer is not None:
                     self._peer.close()
                 self._peer = Peer(address, timeout_s=REQUEST_S, connector=self._connector)
             answer = self._peer.json("POST", "/cluster/renew", asdict(request))
         reply = _read(epoch.RenewReply, answer, "a reply to a renewal")
+        if reply.config is not None:
+            self._check_members(_check(reply.config))
         self.last_error = ""
         with self._lock:
             return self.member.on_reply(reply, self._clock())
@@ -250,15 +317,18 @@ class Cluster:
     def _remind_for_ever(self) -> None:
         """The coordinator's knock at members that are silent: perhaps they do not know that they are members."""
         while not self._stopping.wait(1.0):
-            with self._lock:
-                config, now = self.coordinator.state.committed, self._clock()
-                members = config.members - {self.name} if config else frozenset()
-                silent = {m for m in members if now - self._heard.get(m, -QUIET_S) >= QUIET_S}
-            for name in sorted(silent):
-                if config is None or self._stopping.is_set():
-                    return
-                with suppress(OSError, ApiError):
-                    self._tell(config, name, "/cluster/prepare", asdict(config), REQUEST_S)
+            try:
+                with self._lock:
+                    config, now = self.coordinator.state.committed, self._clock()
+                    members = config.members - {self.name} if config else frozenset()
+                    silent = {m for m in members if now - self._heard.get(m, -QUIET_S) >= QUIET_S}
+                for name in sorted(silent):
+                    if config is None or self._stopping.is_set():
+                        return
+                    with suppress(OSError, ApiError):
+                        self._tell(config, name, "/cluster/prepare", asdict(config), REQUEST_S)
+            except Exception as exc:  # as in the other thread
+                self._note_error(exc)
 
 
 def _at_once(members: frozenset[str], work: Callable[[str], None]) -> dict[str, str]:
@@ -277,39 +347,20 @@ def _at_once(members: frozenset[str], work: Callable[[str], None]) -> dict[str, 
     return failed
 
 
-def _parse_config(document: dict[str, Any]) -> Config:
-    config = _read(Config, document, "a configuration")
+def _check(config: Config) -> contract.Configuration:
+    """Return a configuration's content; ApiError 400 when it is none, or does not fit its digest."""
     try:
-        content = config.content
-    except ValueError as exc:
-        raise ApiError(400, f"not a configuration: {exc!r}") from exc
-    _check_document(content, None)
-    return config
+        if len(config.document) > contract.LONGEST_TEXT:
+            raise ContractError(f"the document is longer than {contract.LONGEST_TEXT} characters")
+        if not config.intact():
+            raise ContractError("the document does not fit its digest")
+        return config.content
+    except ContractError as exc:
+        raise ApiError(400, f"configuration: {exc}") from exc
 
 
 def _read(cls: type[T], document: object, what: str) -> T:
     try:
         return contract.read(cls, document, what)
-    except contract.ContractError as exc:
+    except ContractError as exc:
         raise ApiError(400, f"not {what}: {exc}") from exc
-
-
-def _check_document(document: Any, gateway: str | None) -> None:
-    """ApiError 400 names the field that is wrong; 409 when this board is not the gateway it names."""
-    if not isinstance(document, dict):
-        raise ApiError(400, "configuration: must be a JSON object")
-    members = document.get("members")
-    if not isinstance(members, dict) or not 0 < len(members) <= MAX_MEMBERS:
-        raise ApiError(400, f"configuration: members must name 1 to {MAX_MEMBERS} boards")
-    for address in members.values():
-        split(str(address))
-    if document.get("gateway") not in members:
-        raise ApiError(400, "configuration: gateway must be one of the members")
-    if not isinstance(document.get("os_version"), str):
-        raise ApiError(400, "configuration: os_version must be a text")
-    params = document.get("params", {})
-    lease_s = params.get("lease_s", epoch.LEASE_S) if isinstance(params, dict) else None
-    if not isinstance(lease_s, int | float) or not 0.1 <= lease_s <= epoch.LEASE_MAX_S:
-        raise ApiError(400, f"configuration: params.lease_s must be a number from 0.1 to {epoch.LEASE_MAX_S:g}")
-    if gateway is not None and document["gateway"] != gateway:
-        raise ApiError(409, f"this board is {gateway}; the configuration's gateway is {document['gateway']}")

@@ -1,11 +1,13 @@
-"""The contract of the node service: its port, and what ``GET /health`` says.
+"""The contract of the node service: its port, its answers, and the configuration that a cluster agrees on.
 
-The node writes it, the rollout and the monitor read it.
+The node writes the answers, the rollout and the monitor read them; the ground writes the configuration.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import ipaddress
 import json
 import math
 import types
@@ -22,6 +24,10 @@ MOST_ITEMS = 1024
 """Items of one list or object of an answer."""
 LARGEST_NUMBER = 2**53
 """The largest whole number that every reader of JSON keeps."""
+MAX_MEMBERS = 64
+LEASE_S = 1.0
+RENEW_S = 0.25
+LEASE_MAX_S = 10.0
 
 T = TypeVar("T")
 
@@ -140,6 +146,67 @@ class Proposal:
     """Members that have not stored it, with the reason."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Params:
+    """Settings of a cluster.  A payload may have more of them; the node service ignores those."""
+
+    lease_s: float = LEASE_S
+    """Seconds that a lease lasts."""
+    renew_s: float = RENEW_S
+    """Seconds between two renewals; at most half a lease."""
+    tile: int = 256
+    """Pixels, the edge of a tile of a scene."""
+
+    def __post_init__(self) -> None:
+        if not 0.1 <= self.lease_s <= LEASE_MAX_S:
+            raise ContractError(f"params.lease_s must be a number from 0.1 to {LEASE_MAX_S:g}, not {self.lease_s:g}")
+        if not 0.01 <= self.renew_s <= LEASE_MAX_S:
+            raise ContractError(f"params.renew_s must be a number from 0.01 to {LEASE_MAX_S:g}, not {self.renew_s:g}")
+        if not 1 <= self.tile <= 1 << 14:
+            raise ContractError(f"params.tile must be a number from 1 to {1 << 14}, not {self.tile}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """What all members of a cluster agree on; other fields of the document are the payload's own."""
+
+    gateway: str
+    members: dict[str, str]
+    """``ip:port`` of the node service of each board, on the flight network."""
+    os_version: str
+    image_sha256: str | None = None
+    """None: the version alone identifies the image."""
+    model: str | None = None
+    """Artefact id; None: no inference."""
+    params: Params = dataclasses.field(default_factory=Params)
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.members) <= MAX_MEMBERS:
+            raise ContractError(f"members must name 1 to {MAX_MEMBERS} boards, not {len(self.members)}")
+        for name, address in self.members.items():
+            ip_and_port(address, f"members.{name}")
+        if self.gateway not in self.members:
+            raise ContractError(f"gateway must be one of the members, not {_quoted(self.gateway)}")
+
+
+def ip_and_port(address: str, name: str = "address") -> tuple[str, int]:
+    """``ip:port`` to its parts; ContractError when it is something else."""
+    host, _, port = address.rpartition(":")
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        host = ""
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port[:6]) < 65536:
+        raise ContractError(f"{name} must be ip:port, not {_quoted(address)}")
+    return host, int(port)
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    """Return the types of a dataclass's fields; working them out costs more than reading a whole answer."""
+    return get_type_hints(cls)
+
+
 def read(cls: type[T], document: object, where: str) -> T:
     """Read a dataclass from JSON objects.
 
@@ -147,7 +214,7 @@ def read(cls: type[T], document: object, where: str) -> T:
     """
     if not isinstance(document, Mapping):
         raise ContractError(f"{where} is no object: {_quoted(document)}")
-    hints = get_type_hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]  # classes are hashable
     values = {}
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # every contract is a dataclass
         key = field.metadata.get("key", field.name)

@@ -19,6 +19,7 @@ from hil.onboard.files import read_object, write_json
 from hil.onboard.node.artefact import Artefact, Superseded
 from hil.onboard.node.client import Connect, Peer, connect, split
 from hil.onboard.node.errors import ApiError
+from hil.onboard.node.state import set_aside
 from hil.onboard.node.store import Store
 
 HEARTBEAT_S = 0.2
@@ -178,8 +179,10 @@ class Distributor:
     def resume(self) -> None:
         """Start the pullers that were at work when the board went down."""
         for order in sorted(self._store.root.glob("*/pull.json")):
-            if isinstance(sources := read_object(order).get("from"), list):
-                self.pull(order.parent.name, sources)
+            try:
+                self.pull(order.parent.name, read_object(order).get("from"))
+            except ApiError as exc:
+                set_aside(order, exc)
 
     def pull(self, artefact_id: str, sources: Any) -> None:
         """Fetch an artefact from these ``ip:port`` sources; replaces an earlier order for it.

@@ -19,17 +19,25 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-LEASE_S = 1.0
-RENEW_S = 0.25
-LEASE_MAX_S = 10.0
+from hil.onboard.node.contract import LEASE_MAX_S, Configuration, json_object, read
+
 MARGIN = 0.05
 """The coordinator waits this fraction longer than a lease lasts: room for two clocks that run 2 % apart and more."""
 
 
+JUMP = 2**31
+"""An epoch so far above the highest that is known here is no honest one; none would be left after a few of them."""
+
+
 class Refused(Exception):
-    """A proposal, prepare or commit that would break a rule."""
+    """A proposal, prepare or commit that would break a rule.  ``known``: the highest epoch known to who refuses."""
+
+    def __init__(self, message: str, known: int = 0) -> None:
+        super().__init__(message)
+        self.known = known
 
 
 @dataclass(frozen=True)
@@ -49,24 +57,24 @@ class Config:
     def key(self) -> tuple[int, str]:
         return (self.epoch, self.sha256)
 
-    @property
-    def content(self) -> dict[str, Any]:
-        parsed: dict[str, Any] = json.loads(self.document)
-        return parsed
+    @cached_property
+    def content(self) -> Configuration:
+        """The document as it was checked; ContractError when it is no configuration."""
+        return read(Configuration, json_object(self.document.encode()), "the configuration")
 
     @property
     def members(self) -> frozenset[str]:
-        return frozenset(self.content["members"])
+        return frozenset(self.content.members)
 
     @property
     def lease_s(self) -> float:
         """Seconds a lease lasts under this configuration."""
-        return min(float(self.content.get("params", {}).get("lease_s", LEASE_S)), LEASE_MAX_S)
+        return self.content.params.lease_s
 
     @property
     def renew_s(self) -> float:
         """Seconds between two renewals."""
-        return min(float(self.content.get("params", {}).get("renew_s", RENEW_S)), self.lease_s / 2)
+        return min(self.content.params.renew_s, self.lease_s / 2)
 
     def intact(self) -> bool:
         """Return whether the digest fits the document."""
@@ -135,19 +143,22 @@ class Member:
     def prepare(self, config: Config) -> None:
         """Store a configuration durably; it is not in force until the coordinator says that it is committed.
 
-        Refused: a digest that does not fit, an epoch older than one known here, another document under an epoch
-        already prepared, or another gateway than the committed one's.
+        Refused: a digest that does not fit, an epoch older than one known here or ``JUMP`` above it, another document
+        under an epoch already prepared, or another gateway than the committed one's.
         """
         if not config.intact():
             raise Refused("the document does not fit its digest")
+        highest = max((c.epoch for c in self.state.stored), default=0)
+        if config.epoch > highest + JUMP:
+            raise Refused(f"epoch {config.epoch} is too far above {highest}, the highest that is known here", highest)
         for known, word in ((self.state.committed, "committed"), (self.state.prepared, "prepared")):
             if known is not None and config.epoch < known.epoch:
-                raise Refused(f"epoch {config.epoch} is stale: {known.epoch} is {word} here")
+                raise Refused(f"epoch {config.epoch} is stale: {known.epoch} is {word} here", highest)
             if known is not None and config.epoch == known.epoch and config.sha256 != known.sha256:
-                raise Refused(f"epoch {config.epoch} is {word} here with another document")
+                raise Refused(f"epoch {config.epoch} is {word} here with another document", highest)
         committed = self.state.committed
-        if committed is not None and config.content["gateway"] != committed.content["gateway"]:
-            raise Refused(f"the gateway of this cluster is {committed.content['gateway']}")
+        if committed is not None and config.content.gateway != committed.content.gateway:
+            raise Refused(f"the gateway of this cluster is {committed.content.gateway}", highest)
         if self.state.prepared is None or config.key != self.state.prepared.key:
             self._save(replace(self.state, prepared=config))
 
@@ -184,7 +195,7 @@ class Member:
             return dropped
         if reply.lease_epoch != reply.committed[0]:
             return dropped or learned
-        expires_s = asked_s + reply.lease_s
+        expires_s = asked_s + min(reply.lease_s, LEASE_MAX_S)
         if expires_s > now_s:
             since_s = lease.since_s if lease is not None else now_s
             self._lease = Lease(reply.committed[0], expires_s, since_s)
@@ -252,10 +263,11 @@ class Coordinator:
     def propose(self, document: dict[str, Any], *, fresh: bool = False) -> Config:
         """Number a configuration.  The same document as the pending or committed one keeps its epoch.
 
-        With ``fresh`` a committed document gets a new epoch all the same.
+        With ``fresh`` a committed document gets a new epoch all the same, and so does a pending one of which
+        :meth:`learn` said that its number is taken.
         """
         pending, committed = self.state.pending, self.state.committed
-        if pending is not None and Config.of(pending.epoch, document) == pending:
+        if pending is not None and Config.of(self.state.last_epoch, document) == pending:
             return pending
         if not fresh and committed is not None and Config.of(committed.epoch, document) == committed:
             if pending is not None:  # back to what is in force: the other proposal is dropped
@@ -265,6 +277,18 @@ class Coordinator:
         self._prepared = set()
         self._save(replace(self.state, last_epoch=config.epoch, pending=config))
         return config
+
+    def learn(self, known: int) -> bool:
+        """Take note of an epoch that a member knows, so that the next one is above it; return whether it was news.
+
+        A coordinator that granted nothing and learns of one has lost its memory: leases for that epoch may run.
+        One that is ``JUMP`` above its own is not believed.
+        """
+        if not self.state.last_epoch < known <= self.state.last_epoch + JUMP:
+            return False
+        granting = (known, LEASE_MAX_S) if self.state.granting is None else self.state.granting
+        self._save(replace(self.state, last_epoch=known, granting=granting))
+        return True
 
     def acknowledge(self, member: str, key: tuple[int, str]) -> None:
         """A member has durably stored the pending configuration."""

@@ -44,7 +44,9 @@ class Facts:
         self.boot_id = _text(places.boot_id)
         self.started_s = boot_clock()
         hosts = self.board.get("hosts")
-        self._names = {str(ip): str(name) for name, ip in hosts.items()} if isinstance(hosts, dict) else {}
+        self.addresses = {str(name): str(ip) for name, ip in hosts.items()} if isinstance(hosts, dict) else {}
+        """Flight addresses of the boards, by name."""
+        self._names = {ip: name for name, ip in self.addresses.items()}
 
     @property
     def slot(self) -> str | None:
@@ -76,14 +78,14 @@ class Facts:
         reasons = []
         if self.name not in config.members:
             reasons.append(f"{self.name} is not a member")
-        if self.os_version != wanted["os_version"]:
-            reasons.append(f"runs OS {self.os_version}, {wanted['os_version']} is wanted")
-        image = wanted.get("image_sha256")
+        if self.os_version != wanted.os_version:
+            reasons.append(f"runs OS {self.os_version}, {wanted.os_version} is wanted")
+        image = wanted.image_sha256
         if image and image != self.image_sha256:
             reasons.append(f"runs image {(self.image_sha256 or 'unknown')[:12]}, {image[:12]} is wanted")
         if not self.confirmed:
             reasons.append("the running slot is not confirmed")
-        if wanted.get("model") and not model_installed:
+        if wanted.model and not model_installed:
             reasons.append("the model is not installed")
         return reasons
 

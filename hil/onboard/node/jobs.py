@@ -78,7 +78,7 @@ class Jobs:
         with self._lock:
             if self._running is not None:
                 raise ApiError(409, f"job {self._running.id} is running", job=self._running.id)
-            number = 1 + max((int(p.stem) for p in self._root.glob("*.json") if p.stem.isdigit()), default=0)
+            number = 1 + max((int(p.stem) for p in self._root.glob("*.json") if p.stem.isdecimal()), default=0)
             job = self._running = Job(str(number), scene_id, config.epoch)
             job.boards = {name: BoardWork() for name in sorted(config.members)}
             write_json(self._root / f"{job.id}.json", {**job.document(), "state": "cut off"})
@@ -99,7 +99,7 @@ class Jobs:
 
     def mask(self, job_id: str) -> bytes:
         """Return the mask of a finished job as ``.npy``; ApiError 409 while it is not done."""
-        if (state := self.get(job_id)["state"]) != "done":
+        if (state := self.get(job_id).get("state")) != "done":
             raise ApiError(409, f"job {job_id} is {state}")
         return (self._root / f"{job_id}.npy").read_bytes()
 
@@ -120,7 +120,7 @@ class Jobs:
         import numpy as np
 
         image = from_npy(scene.read_bytes())
-        size = int(config.content.get("params", {}).get("tile", 256))
+        size = config.content.params.tile
         if image.ndim != 3 or image.shape[1] % size or image.shape[2] % size:
             raise ApiError(400, f"scene must be [bands, H, W] with H and W multiples of {size}")
         work = _Work(image, size, sorted(config.members))
@@ -129,7 +129,7 @@ class Jobs:
         threads = [
             threading.Thread(
                 target=self._serve,
-                args=(job, name, config.content["members"][name], work, mask, still_claims),
+                args=(job, name, config.content.members[name], work, mask, still_claims),
                 name=f"tiles-{name}",
                 daemon=True,
             )

@@ -8,14 +8,17 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from hil.onboard.files import read_object, sync, write_json
+from hil.onboard.files import sync
+from hil.onboard.node import state
 from hil.onboard.node.artefact import Artefact, SignatureCheck
+from hil.onboard.node.contract import ContractError
 from hil.onboard.node.errors import ApiError
 from hil.onboard.node.manifest import Manifest
 
 RESERVE_BYTES = 4 << 20
 """Space that no artefact may take: the updater's and the cluster's own state must always find room."""
 MAX_ARTEFACTS = 256
+MANIFEST = "manifest.json"
 
 
 def cms_check(keyring: Path) -> SignatureCheck:
@@ -44,10 +47,16 @@ class Store:
         self._lock = threading.RLock()
         self._artefacts: dict[str, Artefact] = {}
         root.mkdir(parents=True, exist_ok=True)
-        for directory in sorted(root.iterdir()):
-            if document := read_object(directory / "manifest.json"):
-                manifest = Manifest.parse(document)
-                self._artefacts[manifest.id] = Artefact(directory, manifest, check_signature)
+        for directory in sorted(each for each in root.iterdir() if each.is_dir()):
+            path = directory / MANIFEST
+            try:
+                if document := state.load(path):
+                    manifest = Manifest.parse(document)
+                    if manifest.id != directory.name:
+                        raise ContractError(f"it is the manifest of {manifest.id}")
+                    self._artefacts[manifest.id] = Artefact(directory, manifest, check_signature)
+            except (ContractError, ApiError) as exc:
+                state.set_aside(path, exc)  # the bytes stay: who announces the artefact again finds them here
 
     def put(self, artefact_id: str, document: Any) -> Artefact:
         """Announce an artefact; the same manifest again changes nothing, a new signature replaces the old one.
@@ -65,7 +74,7 @@ class Store:
         if not known.manifest.same_content(manifest):
             raise ApiError(409, "this artefact is known with another manifest")
         if manifest.signature is not None and manifest.signature != known.manifest.signature:
-            write_json(known.directory / "manifest.json", manifest.document())
+            state.save(known.directory / MANIFEST, manifest.document())
             known.replace_manifest(manifest)
         return known
 
@@ -78,7 +87,7 @@ class Store:
         directory = self.root / manifest.id
         directory.mkdir(parents=True, exist_ok=True)
         sync(self.root)
-        write_json(directory / "manifest.json", manifest.document())
+        state.save(directory / MANIFEST, manifest.document())
         artefact = self._artefacts[manifest.id] = Artefact(directory, manifest, self._check_signature)
         return artefact
 
@@ -109,10 +118,12 @@ class Store:
     def delete(self, artefact_id: str) -> None:
         """Forget an artefact and free its space. ApiError 404 when it is not here."""
         with self._lock:
-            artefact = self.get(artefact_id)
-            del self._artefacts[artefact_id]
-            artefact.close(deleted=True)
-            shutil.rmtree(artefact.directory)
+            directory = self.root / artefact_id
+            if artefact_id not in self._artefacts and not directory.is_dir():
+                raise ApiError(404, "no such artefact here")
+            if artefact := self._artefacts.pop(artefact_id, None):
+                artefact.close(deleted=True)
+            shutil.rmtree(directory)  # there may be bytes without a manifest that can be read
 
     def close(self) -> None:
         for artefact in self.all():

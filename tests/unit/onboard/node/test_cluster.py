@@ -5,12 +5,15 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hil.onboard.files import write_json
 from hil.onboard.node.client import Peer
+from hil.onboard.node.epoch import Config, MemberState
 from hil.onboard.node.errors import ApiError
 from tests.kits.loopback_nodes import Bed, LoopBoard, bed, eventually
 
@@ -155,3 +158,104 @@ def test_a_member_that_cannot_be_reached_is_named_with_the_reason(boards: Bed) -
         proposed = ask(boards["a1"], "/cluster/propose", {"document": document(boards)})
     assert list(proposed["missing"]) == ["b1"]
     assert proposed["missing"]["b1"]
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"image_sha256": 5}, "image_sha256"),
+    ({"image_sha256": {}}, "image_sha256"),
+    ({"image_sha256": True}, "image_sha256"),
+    ({"params": {"renew_s": "x"}}, "renew_s"),
+    ({"params": {"renew_s": None}}, "renew_s"),
+    ({"params": {"renew_s": 0}}, "renew_s"),
+    ({"params": []}, "params"),
+    ({"params": {"lease_s": 1e9}}, "lease_s"),
+    ({"params": {"tile": "256"}}, "tile"),
+    ({"model": 7}, "model"),
+    ({"gateway": []}, "gateway"),
+    ({"gateway": "x9"}, "gateway"),
+    ({"os_version": None}, "os_version"),
+    ({"members": {}}, "members"),
+    ({"members": {"a1": "no address"}}, "members.a1"),
+    ({"members": {"a1": 5}}, "members.a1"),
+    ({"notes": "x" * 5000}, "longer"),
+]
+
+
+def test_a_wrong_document_is_refused_at_both_doors_and_changes_nothing(boards: Bed) -> None:
+    epoch = configured(boards)
+    for changes, field in WRONG:
+        wrong = {**document(boards), **changes}
+        for path, body in (
+            ("/cluster/propose", {"document": wrong}),
+            ("/cluster/prepare", asdict(Config.of(epoch + 1, wrong))),
+        ):
+            with pytest.raises(ApiError, match=field) as refusal:
+                ask(boards["b1"], path, body)
+            assert refusal.value.status == 400, wrong
+    eventually(lambda: all_claim(boards, epoch), "all to claim what was there before")
+
+
+def test_a_wrong_document_of_an_older_version_on_disk_stops_neither_health_nor_the_next_one(boards: Bed) -> None:
+    config = Config.of(3, {**document(boards), "image_sha256": 5})
+    boards["b1"].off()
+    write_json(boards["b1"].root / "data/cluster/member.json", asdict(MemberState(config, config)))
+    boards["b1"].on()
+    assert ask(boards["b1"], "/health")["prepared"] is None
+    epoch = configured(boards)
+    eventually(lambda: all_claim(boards, epoch), "all to claim")
+
+
+def test_the_renewal_outlives_whatever_it_meets_and_says_it(boards: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = boards["b1"].node
+    assert node is not None
+    renew, met = node.cluster.renew_once, [ZeroDivisionError("odd"), MemoryError(), KeyError("x")]
+
+    def broken() -> bool:
+        if met:
+            raise met.pop()
+        return renew()
+
+    monkeypatch.setattr(node.cluster, "renew_once", broken)
+    epoch = configured(boards)
+    eventually(lambda: all_claim(boards, epoch), "all to claim")
+    assert not met
+
+
+def test_epochs_go_on_above_the_highest_that_a_member_knows(boards: Bed) -> None:
+    assert configured(boards) == 1
+    foreign = Config.of(5000, document(boards, revision="foreign"))
+    node = boards["b1"].node
+    assert node is not None
+    node.cluster.prepare(asdict(foreign))
+    assert configured(boards, revision=2) == 5001
+    eventually(lambda: all_claim(boards, 5001), "all to claim")
+    with pytest.raises(ApiError, match="too far above") as refusal:
+        node.cluster.prepare(asdict(Config.of(10**15, document(boards))))
+    assert refusal.value.facts["known"] == 5001
+
+
+def test_a_gateway_that_lost_its_coordinators_file_goes_on_from_what_it_knows_as_a_member(boards: Bed) -> None:
+    for revision in range(3):
+        configured(boards, revision=revision)
+    eventually(lambda: all_claim(boards, 3), "all to claim")
+    boards["a1"].off()
+    (boards["a1"].root / "data/cluster/coordinator.json").write_text("{}")
+    boards["a1"].on()
+    assert configured(boards, revision="later") == 4
+
+
+def test_nobody_speaks_for_a_board_from_another_address(boards: Bed) -> None:
+    epoch = configured(boards)
+    eventually(lambda: all_claim(boards, epoch), "all to claim")
+    renewal = {"member": "b1", "incarnation": 99, "seq": 1, "stored": [], "fit": [], "holding": None}
+    elsewhere = document(boards)
+    elsewhere["members"]["a1"] = f"127.0.0.1:{boards['a1'].port}"
+    for path, body, words in (
+        ("/cluster/renew", renewal, "does not speak for b1"),
+        ("/cluster/prepare", asdict(Config.of(9, document(boards, revision="forged"))), "does not speak for a1"),
+        ("/cluster/prepare", asdict(Config.of(9, elsewhere)), "members.a1 is 127.0.0.1"),
+        ("/cluster/propose", {"document": elsewhere}, "members.a1 is 127.0.0.1"),
+    ):
+        with pytest.raises(ApiError, match=words):
+            ask(boards["a1"], path, body)
+    assert all_claim(boards, epoch)

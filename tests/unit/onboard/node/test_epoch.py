@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hil.onboard.node.epoch import (
+    JUMP,
     Config,
     Coordinator,
     CoordinatorState,
@@ -183,6 +184,29 @@ class TestRules:
         first = committed(coordinator, document(), members)
         assert coordinator.propose(document()) == first
         assert coordinator.propose(document(), fresh=True).epoch == 2
+
+    def test_a_coordinator_without_memory_that_learns_of_an_epoch_waits_until_leases_for_it_have_ended(self) -> None:
+        coordinator = new_coordinator(100.0)
+        assert coordinator.learn(7) and not coordinator.learn(7) and not coordinator.learn(7 + JUMP + 1)
+        members = [new_member(n) for n in NAMES]
+        assert committed(coordinator, document(), members).epoch == 8
+        exchange(members[0], coordinator, 100.5)
+        exchange(members[0], coordinator, 110.4)
+        assert members[0].claim(110.4) is None
+        exchange(members[0], coordinator, 110.6)
+        assert members[0].claim(110.6) is not None
+
+    def test_a_pending_configuration_whose_number_is_taken_gets_the_next_one(self) -> None:
+        coordinator = new_coordinator()
+        assert coordinator.propose(document()).epoch == coordinator.propose(document()).epoch == 1
+        coordinator.learn(4)
+        assert coordinator.propose(document()).epoch == 5
+
+    def test_an_epoch_far_above_all_that_are_known_is_refused(self) -> None:
+        member = new_member(prepared=Config.of(3, document()))
+        with pytest.raises(Refused, match="too far above 3"):
+            member.prepare(Config.of(3 + JUMP + 1, document()))
+        member.prepare(Config.of(3 + JUMP, document()))
 
     def test_a_member_that_is_not_fit_gets_no_lease(self) -> None:
         members = [new_member(n) for n in NAMES]
