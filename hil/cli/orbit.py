@@ -23,9 +23,9 @@ from hil.cli.output import (
     print_json,
     print_table,
     say,
-    table_lines,
     write_output,
 )
+from hil.cli.tables import table_lines
 
 if TYPE_CHECKING:
     from hil.orbit.contact_plan import ContactPlan

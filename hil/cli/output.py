@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from hil.cli.tables import fitted, table_lines
 from hil.errors import ConfigurationError
 from hil.text import clean
 
@@ -155,43 +156,22 @@ def print_table(
 ) -> None:
     """Print a table, numbers to the right; ``empty`` when there is no row.
 
-    A cell is never cut.  On a terminal that is too narrow the ``optional`` columns go, the first one first.
+    A cell is never cut.  On a terminal that is too narrow text folds between words, and then the ``optional`` columns
+    go, the first one first.
     """
-    titles = list(columns)
     cells = [[clean(str(cell)).replace("\n", " ") for cell in row] for row in rows]
     if not cells:
         click.echo(empty)
         return
-    dropped = []
-    for title in optional if sys.stdout.isatty() else ():
-        if sum(_widths(titles, cells)) + 2 * len(titles) - 2 <= shutil.get_terminal_size().columns:
-            break
-        index = titles.index(title)
-        dropped.append(titles.pop(index))
-        for row in cells:
-            del row[index]
-    first, *lines = table_lines(titles, cells)
-    click.secho(first, bold=True)
-    for line in lines:
+    if sys.stdout.isatty():
+        lines, dropped = fitted(columns, cells, shutil.get_terminal_size().columns, optional=optional)
+    else:
+        lines, dropped = table_lines(columns, cells), []
+    click.secho(lines[0], bold=True)
+    for line in lines[1:]:
         click.echo(line)
     if dropped:
         note(f"this terminal is too narrow for {', '.join(dropped)}; --json has everything")
-
-
-def table_lines(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """Return the lines of a table, the titles first; a column of numbers is aligned to the right."""
-    cells = [[str(cell) for cell in row] for row in rows]
-    columns = list(zip(titles, *cells, strict=True))
-    numeric = [all(cell[:1].isdigit() or cell in ("", "-") for cell in column[1:]) for column in columns]
-    aligned = [
-        [cell.rjust(width) if right else cell.ljust(width) for cell in column]
-        for column, width, right in zip(columns, _widths(titles, cells), numeric, strict=True)
-    ]
-    return ["  ".join(row).rstrip() for row in zip(*aligned, strict=True)]
-
-
-def _widths(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
-    return [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
 
 
 class Progress(AbstractContextManager["Progress"]):
