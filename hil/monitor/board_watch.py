@@ -196,6 +196,15 @@ def _connect(board: Board) -> Peer:
     return Peer(f"{address}:{PORT}", timeout_s=NODE_ANSWER_S, whole_s=2 * NODE_ANSWER_S, connector=dial)
 
 
+def node_health(board: Board) -> Health:
+    """Ask the node service of a board once. Raises what the connection or the answer gives: BenchError, DeviceError."""
+    peer = _connect(board)
+    try:
+        return Health.from_json(peer.json("GET", "/health"))
+    finally:
+        peer.close()
+
+
 def _version(shell: Shell) -> str:
     return shell.run(["sh", "-c", _OS_VERSION], timeout_s=SHELL_ANSWER_S).stdout.strip()
 

@@ -178,6 +178,22 @@ def test_a_file_goes_there_and_back_with_figures(board: str, tmp_path: Path) -> 
 
 
 @BOTH
+def test_a_folder_goes_there_and_back_as_with_scp(board: str, tmp_path: Path) -> None:
+    (tmp_path / "app/sub").mkdir(parents=True)
+    (tmp_path / "app/sub/x").write_text("hello")
+    good("board", "cp", str(tmp_path / "app"), f"{board}:/data")
+    good("board", "cp", f"{board}:/data/app", str(tmp_path / "back"))
+    assert (tmp_path / "back/sub/x").read_text() == "hello"
+
+
+@BOTH
+def test_logs_are_of_console_and_os_and_a_board_is_waited_for(board: str) -> None:
+    good("board", "wait", board, "--for", "on", "--for", "ssh", "--for", "slot=A", "--timeout", "30s")
+    lines = good("board", "logs", board, "-n", "5").splitlines()
+    assert {line.split(":")[0] for line in lines} == {"console", "os"}
+
+
+@BOTH
 def test_what_is_a_container_is_not_flashed(board: str, tmp_path: Path) -> None:
     done = hil("board", "flash", board, "--tree", str(tmp_path), "--yes")
     assert done.returncode == 2 and f"{board} is a container board" in done.stderr

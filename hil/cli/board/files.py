@@ -1,4 +1,4 @@
-"""`hil board push` and `pull`: files to and from a board."""
+"""`hil board push`, `pull` and `cp`: files to and from a board."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hil.cli.completion import board_names
 from hil.cli.output import JSON_OPTION, duration_option, print_result, say
-from hil.cli.select_bench import on_board
+from hil.cli.select_bench import board_of, on_bench, on_board
+from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from hil.bench.bench import Bench
     from hil.boards.protocol import Board
     from hil.boards.ssh.transfer import Transferred
 
@@ -51,6 +54,41 @@ def pull(board: Board, remote: str, local: Path, timeout_s: float, as_json: bool
     opener = transfer.opener_of(board)
     done = transfer.pull(opener, remote, local, deadline_s=timeout_s, progress=_percent())
     _print_transfer(done, str(local), as_json)
+
+
+@click.command()
+@on_bench
+@click.argument("source", metavar="[BOARD:]SOURCE", shell_complete=board_names)
+@click.argument("target", metavar="[BOARD:]TARGET", shell_complete=board_names)
+@TIMEOUT
+@JSON_OPTION
+def cp(bench: Bench, source: str, target: str, timeout_s: float, as_json: bool) -> None:
+    """Copy files and folders to or from a board, in the form of scp: `hil board cp app a1:/data`, `cp a1:/data/log .`.
+
+    A broken connection is opened again, as with `push` and `pull`.
+    """
+    from hil.boards.ssh import transfer
+
+    (near, here), (far, there) = _side(source), _side(target)
+    if bool(near) == bool(far):
+        raise ConfigurationError(
+            f"from {source} to {target}: one of them is on a board, the other one here",
+            remedy="write BOARD:/path for the board's side; a file here with a colon in its name is ./na:me",
+        )
+    opener = transfer.opener_of(board_of(bench, near or far))
+    if far:
+        if not Path(here).exists():
+            raise ConfigurationError(f"there is no {here} on this machine", remedy="check its name")
+        done = transfer.push(opener, Path(here), there or ".", deadline_s=timeout_s, progress=_percent())
+    else:
+        done = transfer.pull(opener, here or ".", Path(there), deadline_s=timeout_s, progress=_percent())
+    _print_transfer(done, target, as_json)
+
+
+def _side(text: str) -> tuple[str, str]:
+    """Return board and path of one side of a copy; no board where a slash comes before the first colon."""
+    name, colon, path = text.partition(":")
+    return (name, path) if colon and "/" not in name else ("", text)
 
 
 def _print_transfer(done: Transferred, target: str, as_json: bool) -> None:

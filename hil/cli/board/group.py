@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hil.cli.board.access import console, run, shell
-from hil.cli.board.files import pull, push
+from hil.cli.board.files import cp, pull, push
 from hil.cli.board.flash import flash, recovery
+from hil.cli.board.logs import logs
 from hil.cli.board.power import mode, power, reset
 from hil.cli.board.qualify import qualify
+from hil.cli.board.wait import wait
 from hil.cli.board.watch import watch
 from hil.cli.output import JSON_OPTION, note, print_json, print_rows, print_table
 from hil.cli.select_bench import board_argument, board_of, on_bench, on_board
@@ -196,5 +198,8 @@ def _print_slots(rows: list[dict[str, Any]]) -> None:
     )
 
 
-for command in (console, flash, mode, power, pull, push, qualify, recovery, reset, run, shell, watch):
+for command in (
+    *(console, cp, flash, logs, mode, power, pull, push),
+    *(qualify, recovery, reset, run, shell, wait, watch),
+):
     board.add_command(command)

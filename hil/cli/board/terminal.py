@@ -205,15 +205,18 @@ def print_log(log: Path, *, follow: bool, stamps: bool = False, every_s: float =
 
 
 class Stamped:
-    """Puts the time before each line of a log that is read from its beginning."""
+    """Puts the time before each line of a log."""
 
-    def __init__(self, index: Path) -> None:
-        """``index`` has lines ``offset unix_time``: bytes from there on came then (docs/jetson.md, Log)."""
+    def __init__(self, index: Path, *, offset: int = 0) -> None:
+        """``index`` has lines ``offset unix_time``: bytes from there on came then (docs/jetson.md, Log).
+
+        ``offset``: the log is read from this byte on, where a line begins.
+        """
         self._index = index
         self._read = 0
         self._offsets: list[int] = []
         self._times: list[float] = []
-        self._offset = 0
+        self._offset = offset
         self._begins = True
 
     def add(self, part: bytes) -> bytes:

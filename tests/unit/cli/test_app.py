@@ -241,7 +241,8 @@ def leaves(group: click.Group = cli, path: tuple[str, ...] = ()) -> dict[tuple[s
 
 
 INTERACTIVE = {
-    ("board", "console"),  # bytes of a board
+    ("board", "console"),
+    ("board", "logs"),  # bytes of a board
     ("board", "shell"),  # a command's own output
     ("completion",),  # a script
     ("fault", "inject"),
