@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hil.bench.state import Step, own_name, write_step
-from hil.campaign.interrupts import on_dead_thread, on_signal
+from hil.campaign.interrupts import on_dead_thread, on_signal, one_interrupt
+from hil.campaign.live import LiveView
 from hil.campaign.markers import CampaignTest, absent_reason, check_markers, in_file_order
 from hil.campaign.options import asked_for_reruns, chosen_lab
 from hil.campaign.retry import RETRIED, forget_failed_fixtures, fresh_request, run_phase, show_as_retry
@@ -54,7 +55,7 @@ ABANDON = signal.SIGUSR2
 class Campaign:
     """The pytest plugin of one campaign run."""
 
-    def __init__(self, run: CampaignRun, *, reruns: bool = False) -> None:
+    def __init__(self, run: CampaignRun, view: LiveView, *, reruns: bool = False) -> None:
         """``reruns``: pytest-rerunfailures is asked to repeat failures; the run says that it does not."""
         self.run = run
         self._reruns = reruns
@@ -74,6 +75,7 @@ class Campaign:
         self._interrupted = ""
         self._configuration_error = ""
         self._undo = ExitStack()
+        self.view = view
         self._shown = False
         self._step: Step | None = None
 
@@ -98,7 +100,7 @@ class Campaign:
             )
         except HilError as exc:
             raise _exit(exc) from exc
-        return cls(run, reruns=asked_for_reruns(config))
+        return cls(run, LiveView(config), reruns=asked_for_reruns(config))
 
     @property
     def plan(self) -> Plan:
@@ -169,7 +171,9 @@ class Campaign:
         if session.config.option.collectonly or session.testsfailed:
             return
         atexit.register(self._finish)
-        self._undo.enter_context(on_signal(signal.SIGTERM, self._terminate))
+        self.view.open()
+        self._undo.callback(self.view.close)
+        self._undo.enter_context(one_interrupt(self.view.keep))
         self._undo.enter_context(on_signal(ABANDON, self._abandon))
         self._undo.enter_context(on_dead_thread(self._thread_died))
         try:
@@ -190,11 +194,11 @@ class Campaign:
         test, recorder = self._tests.get(item.nodeid), self.run.recorder
         if test is None or recorder is None:
             return None
-        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        self.view.log_start(item)
         attempt = 1
         while self._attempt(item, nextitem, test, recorder, attempt):
             attempt += 1
-        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        self.view.log_finish(item)
         return True
 
     def _attempt(
@@ -212,7 +216,10 @@ class Campaign:
         retry = False
         judgement = Judgement(Verdict.INCONCLUSIVE, Blame.HARNESS, "the test did not end")
         begun = time.monotonic()
-        with recorder.scope(test=item.nodeid), fresh_request(item):
+        headline = f"{list(self._tests).index(item.nodeid) + 1} of {len(self._tests)}  {test.title}"
+        if attempt > 1:
+            headline += f", attempt {attempt}"
+        with self.view.showing(headline, test.description), recorder.scope(test=item.nodeid), fresh_request(item):
             _log.info("step %s, attempt %d: %s", test.step, attempt, test.title)
             recorder.emit(TestStarted(attempt, test.title))
             self._step = Step.now(
@@ -285,10 +292,6 @@ class Campaign:
             self._may_abandon = False
             raise Abandoned(self._lost)
 
-    def _terminate(self, number: int, frame: FrameType | None) -> None:
-        """End the run as Ctrl-C does: fixtures are torn down and the report is made."""
-        raise KeyboardInterrupt(f"terminated by signal {number}")
-
     def _thread_died(self, died: threading.ExceptHookArgs) -> None:
         """Record that a thread ended early; the bench's loss ends those that wait, and needs no word."""
         if self.run.recorder is not None and not isinstance(died.exc_value, Abandoned):
@@ -358,11 +361,16 @@ class Campaign:
     def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         self._interrupted = f"internal error: {excinfo.typename}: {excinfo.value}"
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        self._finish()
-        if self.run.exit_code is not None:
-            session.exitstatus = self.run.exit_code
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
+        try:
+            with self.view.showing("the end"):  # after Ctrl-C fixtures are torn down here
+                return (yield)
+        finally:
+            with self.view.showing("the report is made"):
+                self._finish()
+            if self.run.exit_code is not None:
+                session.exitstatus = self.run.exit_code
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if not self.run.result:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 
@@ -21,6 +21,33 @@ def on_signal(number: signal.Signals, handler: Callable[[int, FrameType | None],
         yield
     finally:
         signal.signal(number, before)
+
+
+@contextmanager
+def one_interrupt(say: Callable[[str], None]) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the block once, as KeyboardInterrupt; the next ones only say that it is ending.
+
+    They stay so after the block when there was one: then the process is ending.  Where they were ignored or somebody
+    else's (an embedded pytest), SIGINT stays as it was.
+    """
+    seen: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        if len(seen) > 1:
+            say("the run is ending already: bench and report are seen to; Ctrl-\\ ends it at once")
+            return
+        raise KeyboardInterrupt("" if number == signal.SIGINT else f"terminated by signal {number}")
+
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        numbers.append(signal.SIGINT)
+    with ExitStack() as handlers:
+        for number in numbers:
+            handlers.enter_context(on_signal(number, interrupt))
+        yield
+        if seen:
+            handlers.pop_all()
 
 
 @contextmanager

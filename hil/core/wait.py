@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
 
+from hil.core.activity import doing
 from hil.errors import Abandoned, BenchError, HilError
 
 T = TypeVar("T")
@@ -60,11 +61,12 @@ def poll_until(deadline_s: float, *, every_s: float = 0.05, clock: Clock = SYSTE
             raise DeviceError(f"silent; it said last: {last}")
     """
     start = clock.monotonic()
-    while True:
-        yield clock.monotonic() - start
-        if clock.monotonic() - start >= deadline_s:
-            return
-        clock.sleep(every_s)
+    with doing("", deadline_s=deadline_s):
+        while True:
+            yield clock.monotonic() - start
+            if clock.monotonic() - start >= deadline_s:
+                return
+            clock.sleep(every_s)
 
 
 def wait_until(
@@ -83,13 +85,14 @@ def wait_until(
     passed; the last exception that ``poll`` raised as a :class:`HilError`, ``OSError`` or ``EOFError`` is chained.
     """
     last: Exception | None = None
-    for _ in poll_until(deadline_s, every_s=every_s, clock=clock):
-        try:
-            value = poll()
-            if value:
-                return value
-        except (HilError, OSError, EOFError) as exc:
-            last = exc
+    with doing(f"waits for {what}", deadline_s=deadline_s):
+        for _ in poll_until(deadline_s, every_s=every_s, clock=clock):
+            try:
+                value = poll()
+                if value:
+                    return value
+            except (HilError, OSError, EOFError) as exc:
+                last = exc
     because = f" (last error: {last})" if last else ""
     raise error(f"waited {deadline_s:g} s for {what}{because}", remedy=remedy) from last
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from hil.boards.protocol import Via
+from hil.core.activity import doing
 from hil.core.wait import Clock, poll_until
 from hil.errors import BenchError, Blame, DeviceError, HilError
 from hil.evidence.events import RolloutStep
@@ -64,7 +65,8 @@ class Context:
         self.sink.emit(RolloutStep(board, step, "start"))
         facts: dict[str, Any] = {}
         try:
-            yield facts
+            with doing(f"{board}: {step}"):
+                yield facts
         except BaseException as exc:
             self._end(step, board, start, ok=False, detail=exc.message if isinstance(exc, HilError) else repr(exc))
             raise

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from hil.core.activity import doing
 from hil.errors import DeviceError
 from hil.images.artefact import Artefact
 from hil.onboard.node.contract import ArtefactStatus
@@ -87,8 +88,9 @@ def _pull(
     last: Exception | None = None
     ordered = moved = False
     pause_s = context.policy.poll_s
-    with context.client(board) as client:
-        while context.clock.monotonic() - start < context.policy.transfer_deadline_s:
+    what, limit_s = f"{board}: {step_name(context, board)} of {artefact.name}", context.policy.transfer_deadline_s
+    with context.client(board) as client, doing(what, deadline_s=limit_s, whole=artefact.size_bytes) as activity:
+        while context.clock.monotonic() - start < limit_s:
             try:
                 status = client.artefact(artefact.sha256)
                 if status is not None and status.complete:
@@ -96,6 +98,7 @@ def _pull(
                         raise DeviceError(f"{board} refused {artefact.name}: {status.error}")
                     return status, moved
                 moved = True
+                activity.done = status.have_bytes if status is not None else 0
                 near_end = status is not None and status.have_bytes >= NEAR_END * artefact.size_bytes
                 pause_s = context.policy.poll_s * (1 if near_end else 4)
                 pulling = status.pulling if status is not None else None
@@ -114,8 +117,7 @@ def _pull(
             if given_up.is_set():
                 raise HeldBack(f"{board}: no longer waits for {artefact.name}: another board failed")
             context.clock.sleep(pause_s)
-    limit = context.policy.transfer_deadline_s
-    raise context.silence(board, f"get {artefact.name} from {source} within {limit:g} s", last)
+    raise context.silence(board, f"get {artefact.name} from {source} within {limit_s:g} s", last)
 
 
 def everywhere(

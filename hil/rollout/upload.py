@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from hil.core.activity import doing
 from hil.core.wait import Clock
 from hil.errors import BenchError, DeviceError
 from hil.images.artefact import Artefact
@@ -86,12 +87,14 @@ def _send(sock: socket.socket, client: NodeClient, artefact: Artefact, offset: i
     )
     sock.sendall(head.encode())
     watch = _Progress(sock)
-    with artefact.path.open("rb") as file:
+    what = f"{client.board}: upload of {artefact.name}"
+    with artefact.path.open("rb") as file, doing(what, whole=artefact.size_bytes) as activity:
         while offset < artefact.size_bytes:
             if watch.wait(select.POLLIN | select.POLLOUT) & select.POLLIN:
                 break  # it answers before it has everything: a refusal
             try:
                 offset += os.sendfile(sock.fileno(), file.fileno(), offset, SEND_BYTES)
+                activity.done = offset
             except BlockingIOError:
                 continue
     watch.wait(select.POLLIN, patience_s=FINISH_S)

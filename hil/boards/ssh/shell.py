@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING
 from hil.boards.protocol import Completed
 from hil.boards.ssh.login import LOGIN_S, PACKET, PORT, WINDOW, Target, WrongHostKeyError, log_in
 from hil.boards.ssh.stream import END, TELL_PID, PidFirst, Sink, Source, communicate
+from hil.core.activity import doing
 from hil.core.files import on_this_machine
 from hil.core.wait import poll_until
 from hil.errors import ConfigurationError, HilError
+from hil.text import one_line
 
 if TYPE_CHECKING:
     import paramiko
@@ -74,7 +76,8 @@ class SshShell:
 
     def _run(self, argv: Sequence[str], timeout_s: float, stdin: bytes = b"", *, sudo: bool = True) -> Completed:
         deadline = time.monotonic() + timeout_s
-        with self._errors(f"`{shlex.join(argv)}`", timeout_s):
+        what = f"{self.target.name}: {one_line(shlex.join(argv), _SHOWN_B)}"
+        with doing(what, deadline_s=timeout_s, minor=True), self._errors(f"`{shlex.join(argv)}`", timeout_s):
             channel = self._execute(argv, timeout_s, sudo=sudo)
             try:
                 done = self._end(channel, argv, stdin, deadline)

@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
+from hil.core.activity import doing
 from hil.core.command import Progress
 from hil.core.wait import poll_until
 from hil.evidence.events import LinkFigure
@@ -56,9 +57,15 @@ def calibrate(
     """
     for name in links or ():
         box.commanded(name, "a_to_b")  # raises the error that names the links there are
-    tell = progress or (lambda _: None)
     rows: list[LinkFigure] = []
     with ExitStack() as stack:
+        activity = stack.enter_context(doing("calibration of links"))
+
+        def tell(stage: str) -> None:
+            activity.detail = stage
+            if progress is not None:
+                progress(stage)
+
         probes: list[Probe] = []
         blocked: list[LinkStatus] = []
         for status in box.show():

@@ -41,9 +41,12 @@ def _interruptible() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _interrupted(campaign: Campaign, number: int) -> tuple[int, str]:
-    """Run the slow campaign in a process of its own and send it a signal during its second test."""
-    campaign.write(SLOW)
+def _interrupted(campaign: Campaign, number: int, *, again: str = "", text: str = SLOW) -> tuple[int, str]:
+    """Run the slow campaign in a process of its own and send it a signal during its second test.
+
+    ``again``: the file that is there when it is to be sent twice more.
+    """
+    campaign.write(text)
     argv = [sys.executable, "-m", "pytest", "demo", *PLAIN]
     environment = {**os.environ, "HIL_REPORTS": str(campaign.out)}
     with subprocess.Popen(
@@ -55,13 +58,25 @@ def _interrupted(campaign: Campaign, number: int) -> tuple[int, str]:
         # As in a terminal: what runs in the background of a script inherits SIGINT ignored.
         preexec_fn=_interruptible,
     ) as process:
-        deadline = time.monotonic() + 60
-        while not (campaign.pytester.path / "slow").exists():
-            assert time.monotonic() < deadline and process.poll() is None
-            time.sleep(0.02)
-        process.send_signal(number)
+        for mark, times in (("slow", 1), (again, 2)):
+            deadline = time.monotonic() + 60
+            while mark and not (campaign.pytester.path / mark).exists():
+                assert time.monotonic() < deadline and process.poll() is None
+                time.sleep(0.02)
+            for _ in range(times if mark else 0):
+                process.send_signal(number)
+                time.sleep(0.2)
         output, _ = process.communicate(timeout=60)
     return process.returncode, output.decode()
+
+
+def test_more_signals_while_the_bench_goes_down_leave_that_alone_and_show_no_traceback(campaign: Campaign) -> None:
+    slow_teardown = SLOW.replace("    yield\n", "    yield\n    pathlib.Path('tearing').touch(); time.sleep(1)\n")
+    code, output = _interrupted(campaign, signal.SIGINT, again="tearing", text=slow_teardown)
+    assert code == 3
+    assert "Traceback" not in output and output.count("the run is ending already") == 2
+    assert (campaign.pytester.path / "torn-down").exists()
+    assert campaign.verdicts["Slow"] == "INCONCLUSIVE"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
