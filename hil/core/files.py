@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from hil.errors import BenchError, ConfigurationError
+
+MOST_TEXT = 100_000_000
+"""Bytes of the largest text that is read: elements of a whole catalogue, a contact plan of a year."""
 
 
 @contextmanager
@@ -40,20 +44,33 @@ def write_atomic(path: Path, content: str | bytes, *, mode: int = 0o644, durable
         file.write(content.encode() if isinstance(content, str) else content)
 
 
-def read_text(path: Path, *, remedy: str = "check the path") -> str:
+def read_text(path: Path, *, remedy: str = "check the path", most_bytes: int = MOST_TEXT) -> str:
     """Return the text of a file that a person named. ConfigurationError says in plain words why it cannot be read."""
     try:
-        return path.read_text("utf-8")
-    except FileNotFoundError:
-        why = "no such file"
+        with open(path, "rb", opener=_at_once) as file:
+            kind = stat.S_IFMT(os.fstat(file.fileno()).st_mode)
+            content = file.read(most_bytes + 1) if kind == stat.S_IFREG else b""
+        if kind != stat.S_IFREG:
+            why = "is a device or a pipe; a file is wanted"
+        elif len(content) > most_bytes:
+            why, remedy = f"is larger than {most_bytes / 1e6:g} MB", f"is it the right file? {remedy}"
+        else:
+            return content.decode("utf-8")
     except IsADirectoryError:
         why = "is a folder; a file is wanted"
+    except FileNotFoundError:
+        why = "no such file"
     except UnicodeDecodeError as exc:
         line = exc.object.count(b"\n", 0, exc.start) + 1
         why, remedy = f"line {line} is not UTF-8 text", f"is it the right file? Save it as UTF-8 if so; {remedy}"
     except OSError as exc:
         why = f"cannot be read: {exc.strerror or exc}"
     raise ConfigurationError(f"{path}: {why}", remedy=remedy)
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open a file; a FIFO without a writer does not hold this up."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def sha256_of(path: Path) -> str:

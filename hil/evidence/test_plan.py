@@ -20,6 +20,17 @@ Id = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9]*(-[A-Z0-9]+)+$", 
 
 Text = Annotated[str, StringConstraints(min_length=3, strip_whitespace=True)]
 
+
+def _day(value: object) -> object:
+    """Return the day that ISO 8601 text means; what is none for pydantic to refuse."""
+    try:
+        return datetime.date.fromisoformat(value) if isinstance(value, str) and len(value) == 10 else value
+    except ValueError as exc:
+        raise ValueError(f"{value!r} is no day; wanted: one like 2026-11-29") from exc
+
+
+Day = Annotated[datetime.date, BeforeValidator(_day)]
+
 METHOD_NAMES = {"T": "test", "A": "analysis", "R": "review of design", "I": "inspection"}
 """Verification methods of ECSS-E-ST-10-02."""
 
@@ -81,12 +92,12 @@ class Waiver(Strict):
 
     id: Id
     requirement: Id
-    date: datetime.date
+    date: Day
     approved_by: Text
     reason: Text
     disposition: Literal["use-as-is", "rework", "repair", "scrap", "return"] = "use-as-is"
     classification: Literal["minor", "major"] = "minor"
-    expires: datetime.date | None = None
+    expires: Day | None = None
 
     def holds_on(self, day: datetime.date) -> bool:
         """Whether the record is in force on ``day``."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from hil.core import kinds
 from hil.lab.unions import OneOfKinds
@@ -34,15 +34,15 @@ def _address(text: str) -> str:
     return text
 
 
-def _secret(text: str) -> str:
-    if not _SECRET.fullmatch(text):
+def _secret(text: object) -> object:
+    if not isinstance(text, str) or not _SECRET.fullmatch(text):
         # What was written is not repeated: it may be the password itself.
         raise ValueError("is not written into a lab file: give env:NAME or file:/absolute/path")
     return text
 
 
 Address = Annotated[str, AfterValidator(_address), Field(description="IPv4 address, or address:port")]
-Secret = Annotated[str, AfterValidator(_secret), Field(description="env:NAME or file:/absolute/path")]
+Secret = Annotated[str, BeforeValidator(_secret), Field(description="env:NAME or file:/absolute/path")]
 Device = Annotated[str, StringConstraints(pattern=r"^/\S+$"), Field(description="/dev/serial/by-path/...")]
 Outlet = Annotated[int, Field(ge=0, le=512, description="as the strip counts: Shelly from 0, the others from 1")]
 RequestS = Annotated[float, Field(gt=0, le=60, description="seconds for one request to the strip")]

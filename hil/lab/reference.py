@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from hil.core.paths import PACKAGE
+from hil.lab.yaml_tree import read_tree
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -75,7 +76,7 @@ def unit_of(key: str) -> str:
 
 def examples(room: str) -> dict[str, str]:
     """Return one worked example for every section, by model, of ``lab`` or ``orbit`` files."""
-    document: dict[str, str] = yaml.safe_load((PACKAGE / room / "examples.yaml").read_text("utf-8"))
+    document: dict[str, str] = read_tree(PACKAGE / room / "examples.yaml")[1]
     return document
 
 

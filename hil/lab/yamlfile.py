@@ -12,12 +12,22 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from hil.core.files import read_text
 from hil.errors import ConfigurationError
 from hil.lab.unions import model_of_tag, owners_of_key
+from hil.lab.yaml_tree import read_tree
+from hil.text import one_line
 
-MAX_DEPTH = 100
-"""Levels of lists and sections in a file; a lab file has eight."""
+MOST_ROWS = 30
+"""Faults of a file that one message names."""
+MOST_CHARACTERS = 1000
+"""Length of the sentence about one fault; the longest lists what is allowed."""
+
+_HINTS = {
+    "string_type": "text; put it in quotes if it looks like a number",
+    "bool_type": "true or false",
+    "int_type": "a whole number, in plain digits: 4000",
+    "float_type": "a number, in plain digits: 4000 or 0.5",
+}
 
 
 class Strict(BaseModel):
@@ -51,32 +61,17 @@ def load_yaml(path: Path, model: type[M]) -> M:
 
     Raises ConfigurationError with one line per fault: ``file:line: key: what is wrong; what is allowed``.
     """
-    text = read_text(path, remedy="check the path; lab files are in lab/")
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        if root is None:
-            raise ConfigurationError(f"{path}:1: the file is empty")
-        if duplicates := list(_duplicate_keys(path, root)):
-            raise ConfigurationError("\n".join(duplicates), remedy="keep one of them")
-        data = yaml.SafeLoader("").construct_document(root)
-    except yaml.YAMLError as exc:
-        mark = getattr(exc, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ConfigurationError(f"{where}: not valid YAML: {getattr(exc, 'problem', None) or exc}") from exc
-    except RecursionError as exc:
-        raise ConfigurationError(
-            f"{path}:{_line_without_end(text)}: nested too deeply, or an alias that stands inside its own anchor",
-            remedy="write the section out, without anchors (&name, *name)",
-        ) from exc
+    root, data = read_tree(path, remedy="check the path; lab files are in lab/")
     if not isinstance(data, dict):
-        raise ConfigurationError(f"{path}:1: expected keys and values, found {type(data).__name__}")
+        raise ConfigurationError(f"{path}:1: expected keys and values, found {_shown(data)}")
     try:
         return model.model_validate(data)
     except ValidationError as exc:
-        raise ConfigurationError(
-            "\n".join(f"{path}:{row}" for row in _rows(root, _own(exc.errors()), model)),
-            remedy="correct the lines named above",
-        ) from exc
+        rows = [f"{path}:{row}" for row in _rows(root, _own(exc.errors(include_url=False)[: MOST_ROWS**2]), model)]
+        more = [f"... and {len(rows) - MOST_ROWS} more"] if len(rows) > MOST_ROWS else []
+        raise ConfigurationError("\n".join(rows[:MOST_ROWS] + more), remedy="correct the lines named above") from exc
+    except ConfigurationError as exc:  # of a kind whose package is broken
+        raise exc.with_context(f"{path}: {exc.message}") from exc
 
 
 def _rows(root: yaml.Node, errors: Sequence[ErrorDetails], model: type[BaseModel]) -> Iterator[str]:
@@ -101,34 +96,6 @@ def _own(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
         if error["type"] != "too_short"
         or not any(len(there) > len(here) and there[: len(here)] == here for there in places)
     ]
-
-
-def _duplicate_keys(path: Path, node: yaml.Node) -> Iterator[str]:
-    if isinstance(node, yaml.MappingNode):
-        first: dict[str, int] = {}
-        for key, value in node.value:
-            line, name = key.start_mark.line + 1, str(key.value)
-            if name in first:
-                yield f"{path}:{line}: {name}: given twice (first in line {first[name]})"
-            first.setdefault(name, line)
-            yield from _duplicate_keys(path, value)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            yield from _duplicate_keys(path, item)
-
-
-def _line_without_end(text: str) -> int:
-    """Return the line (1-based) where a file that has no end begins: too deep, or an alias inside its own anchor."""
-    anchors: list[str | None] = []
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        if isinstance(event, yaml.CollectionStartEvent):
-            anchors.append(event.anchor)
-        elif isinstance(event, yaml.CollectionEndEvent):
-            anchors.pop()
-        alias = isinstance(event, yaml.AliasEvent) and event.anchor in anchors
-        if alias or len(anchors) > MAX_DEPTH:
-            return int(getattr(event.start_mark, "line", 0)) + 1
-    return 1
 
 
 # --- where it is
@@ -189,7 +156,7 @@ def _scalars(node: yaml.Node, name: str) -> Iterator[tuple[str, yaml.ScalarNode]
 def _explain(root: yaml.Node, error: ErrorDetails, model: type[BaseModel]) -> tuple[int, str, str]:
     """Return (line, key, what is wrong and what is allowed)."""
     location = [step for step in error["loc"] if not model_of_tag(step)]
-    key = ".".join(map(str, location)) or "(top level)"
+    key = _place(location) or "(top level)"
     message = error["msg"].removeprefix("Value error, ")
     line = _follow(root, location)[1]
     if error["type"] == "extra_forbidden":
@@ -200,19 +167,30 @@ def _explain(root: yaml.Node, error: ErrorDetails, model: type[BaseModel]) -> tu
         message += f": {meaning}" if kind and (meaning := _meaning(model, error["loc"])) else ""
     elif error["type"] == "rule":
         rule = error["ctx"]["key"]
-        key = ".".join([*map(str, location), rule])
+        key = _place([*location, rule])
         line = _line_of_rule(root, location, rule, error["ctx"]["value"])
     elif error["type"] == "literal_error" and key == "schema" and isinstance(error["input"], int):
         message = f"{error['input']} is of a newer version of this program; this one reads {error['ctx']['expected']}"
-    elif error["input"] == "":
+    elif error["input"] in ("", None):
         wanted = f"one of {error['ctx']['expected']}" if error["type"] == "literal_error" else ""
         wanted = wanted or _meaning(model, error["loc"]) or message
         message = f"is empty; wanted: {wanted}"
     elif error["type"] != "value_error":
-        message += f" (found {error['input']!r})"
-        if error["type"] == "string_pattern_mismatch" and (wanted := _meaning(model, error["loc"])):
+        message += f" (found {_shown(error['input'])})"
+        wanted = _meaning(model, error["loc"]) if error["type"] == "string_pattern_mismatch" else ""
+        if wanted := wanted or _HINTS.get(error["type"], ""):
             message += f"; wanted: {wanted}"
-    return line, key, message
+    return line, key, one_line(message, MOST_CHARACTERS)
+
+
+def _shown(value: object) -> str:
+    """Return a value of a file for a message."""
+    return one_line(repr(value) if isinstance(value, str | list | dict) else str(value), 80)
+
+
+def _place(location: Sequence[int | str]) -> str:
+    """Return where something stands: ``links.0.rate_bps``."""
+    return ".".join(one_line(str(step), 80) for step in location)
 
 
 def _suggest(model: type[BaseModel], location: Sequence[int | str]) -> str:

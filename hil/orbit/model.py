@@ -140,9 +140,7 @@ class Terminals(Strict):
     settle_s: Annotated[float, Field(ge=0, le=600, description="from the end of a turn to acquisition")] = 2.0
     acquire: Annotated[Duration, Field(description="finding each other")] = Duration(median_s=20.0, p99_s=100.0)
     reacquire: Annotated[Duration, Field(description="finding each other again")] = Duration(median_s=10.0, p99_s=50.0)
-    bit_error_rate: Annotated[float, Field(ge=0, le=0.01, description="left after coding, per bit", strict=False)] = (
-        1e-12  # not strict: YAML 1.1 takes 1e-12 (no point) for text
-    )
+    bit_error_rate: Annotated[float, Field(ge=0, le=0.01, description="left after coding, per bit")] = 1e-12
     fades: Fades = Fades()
 
 

@@ -177,7 +177,7 @@ def test_a_file_of_a_newer_version_is_called_that(tmp_path: Path) -> None:
     [
         ("a: 1\nb: &loop [*loop]\n", 2),
         ("a: 1\nb:\n  " + "[" * 3000 + "]" * 3000 + "\n", 3),
-        ("a: 1\n" + "".join(f"{' ' * i}k:\n" for i in range(2000)), 102),
+        ("a: 1\n" + "".join(f"{' ' * i}k:\n" for i in range(1000)), 101),
     ],
 )
 def test_a_file_without_end_is_refused_with_its_line(tmp_path: Path, content: str, line: int) -> None:

@@ -22,12 +22,11 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-import yaml
-
 from hil.boards.jetson.flash.recovery import UsbPort
 from hil.boards.jetson.modules import SKUS
 from hil.core.command import Progress, silent
 from hil.errors import BenchError, ConfigurationError
+from hil.lab.yaml_tree import read_tree
 
 TOOL = "tools/kernel_flash/l4t_initrd_flash.sh"
 NVME_LAYOUTS = (
@@ -204,7 +203,7 @@ class Complaint:
 
 @cache
 def _known() -> list[tuple[re.Pattern[str], Complaint]]:
-    rows = yaml.safe_load(Path(__file__).with_name("complaints.yaml").read_text("utf-8"))
+    rows = read_tree(Path(__file__).with_name("complaints.yaml"))[1]
     return [(re.compile(row["line"]), Complaint(**row)) for row in rows]
 
 
