@@ -49,7 +49,7 @@ def value(tmp_path: Path, text: str | bytes) -> object:
 def test_a_value_is_what_is_written(tmp_path: Path, written: str, read: object) -> None:
     found = value(tmp_path, f"key: {written}\n")
     assert found == {"key": read}
-    assert type(found["key"]) is type(read)  # type: ignore[index]
+    assert type(found["key"]) is type(read)
 
 
 def test_keys_are_text_and_aliases_stand_for_their_anchor(tmp_path: Path) -> None:
