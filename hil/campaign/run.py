@@ -99,8 +99,7 @@ class CampaignRun:
         """Read plan, lab file and options; nothing is written.  ConfigurationError when anything is wrong."""
         plan = load_plan(folder)
         out = (out or paths.reports_out()).absolute()
-        moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        run_id = run_id or f"{moment}-{plan.id}-{secrets.token_hex(2)}"
+        run_id = run_id or new_run_id(plan.id)
         if Path(run_id).name != run_id or run_id.startswith("."):
             raise ConfigurationError(f"--hil-run-id {run_id}: must be a plain folder name")
         directory = out / RUNS / run_id
@@ -184,6 +183,11 @@ class CampaignRun:
         self.exit_code = EXIT_CODE[Verdict(self.result["verdict"])]
         if configuration_error:
             self.exit_code = EXIT_CONFIGURATION
+
+
+def new_run_id(plan: str) -> str:
+    """Return a name for a run that begins now."""
+    return f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}-{plan}-{secrets.token_hex(2)}"
 
 
 def _lab_of(bench: str) -> Lab:

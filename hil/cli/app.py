@@ -41,7 +41,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "board": ("hil.cli.board.group", "List, watch, power, flash and log in to boards."),
     "link": ("hil.cli.link", "Show, shape, cut and measure links."),
     "fault": ("hil.cli.fault", "List faults and inject them."),
-    "campaign": ("hil.cli.campaign", "Run a test campaign."),
+    "campaign": ("hil.cli.campaign.group", "Run a test campaign, write one, check one."),
     "runs": ("hil.cli.runs", "List past runs and open their reports."),
     "completion": ("hil.cli.completion", "Print the script for completion in your shell."),
     "version": ("hil.cli.host", "Show the versions of this program and of its host."),

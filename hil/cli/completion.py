@@ -75,6 +75,15 @@ def run_ids(ctx: click.Context) -> Iterable[str]:
 
 
 @_completer
+def job_ids(ctx: click.Context) -> Iterable[str]:
+    """List ``last`` and the campaigns that were started with --detach, newest first."""
+    from hil.core.paths import reports_out
+
+    folder = reports_out() / "jobs"
+    return ["last", *sorted((job.name for job in folder.glob("[!.]*")), reverse=True)]
+
+
+@_completer
 def lease_names(ctx: click.Context) -> Iterable[str]:
     """List numbers of leases and the boards that they hold."""
     from hil.leases.leases import Leases, default_store

@@ -201,6 +201,11 @@ class Progress(AbstractContextManager["Progress"]):
         if self._status:
             self._status.stop()
 
+    @property
+    def on_terminal(self) -> bool:
+        """Whether a line can change in place."""
+        return self._status is not None
+
     def begin(self, step: str) -> None:
         """Show that a step begins."""
         self._step = step

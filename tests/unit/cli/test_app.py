@@ -244,6 +244,7 @@ INTERACTIVE = {
     ("board", "console"),
     ("board", "logs"),  # bytes of a board
     ("board", "shell"),  # a command's own output
+    ("campaign", "attach"),  # pytest's own output
     ("completion",),  # a script
     ("fault", "inject"),
     ("help",),
@@ -516,7 +517,7 @@ class TestCampaign:
     def no_exec(self, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         self.ran: list[list[str]] = []
         monkeypatch.setattr(os, "execv", lambda program, argv: self.ran.append(argv))
-        monkeypatch.setattr("hil.cli.campaign.prepare", lambda: self.ran.append(["prepare"]))
+        monkeypatch.setattr("hil.cli.campaign.group.prepare", lambda: self.ran.append(["prepare"]))
         return self.ran
 
     def plan(self, tmp_path: Path) -> str:
@@ -529,7 +530,7 @@ class TestCampaign:
         assert run(["campaign", "run", plan, "--lab", lab, "-k", "upload", "-x", "--run-id=r1"]) == 0
         assert self.ran == [
             ["prepare"],
-            [sys.executable, "-m", "pytest", "-v", plan, "--hil-lab", lab, "-k", "upload", "-x", "--run-id=r1"],
+            [sys.executable, "-m", "pytest", "-v", plan, "--hil-lab", lab, "-k", "upload", "-x", "--hil-run-id", "r1"],
         ]
 
     def test_the_choice_of_boards_and_of_the_moment_is_passed_on(self, tmp_path: Path) -> None:
@@ -568,7 +569,7 @@ def test_a_campaign_brings_an_old_set_up_up_to_date(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from hil.bench import bench
-    from hil.cli.campaign import prepare
+    from hil.cli.campaign.group import prepare
     from hil.host import packages, setup
 
     reason = ""
@@ -590,7 +591,7 @@ def test_a_campaign_never_sets_up_a_host_for_the_first_time_unasked(
     lacking: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from hil.bench import bench
-    from hil.cli.campaign import prepare
+    from hil.cli.campaign.group import prepare
     from hil.host import packages, setup
 
     monkeypatch.setattr(bench, "require_root", lambda: None)

@@ -1,4 +1,4 @@
-"""`hil campaign run`: pytest on a folder with a test plan."""
+"""`hil campaign`: pytest on a folder with a test plan."""
 
 from __future__ import annotations
 
@@ -10,18 +10,25 @@ from pathlib import Path
 
 import click
 
+from hil.cli.campaign import author, detached
 from hil.cli.completion import spacecraft_names
-from hil.cli.output import JSON_OPTION, QUIET, VERBOSE, Progress, lab_option, print_json, say
+from hil.cli.output import JSON_OPTION, QUIET, VERBOSE, Progress, lab_option, print_json, print_result, say
 from hil.cli.select_bench import bench_option
 from hil.core import paths
 from hil.errors import ConfigurationError
 
+BEGUN_S = 15.0
+"""A detached run that has not begun by then is left to itself."""
 PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": True}
 
 
 @click.group()
 def campaign() -> None:
-    """Run a test campaign."""
+    """Run a test campaign, write one, check one."""
+
+
+for each in (author.new, author.validate, detached.attach, detached.cancel, detached.list_jobs):
+    campaign.add_command(each)
 
 
 @campaign.command("run", context_settings=PASS_ON)
@@ -39,6 +46,18 @@ def campaign() -> None:
 @click.option(
     "--wait", "lease_wait", metavar="DURATION", help="Queue so long for boards that another person has leased."
 )
+@click.option("--from", "first", metavar="STEP", help="Begin with this step; steps that it needs run before it.")
+@click.option("--run-id", "--hil-run-id", metavar="ID", help="Name of the run.")
+@click.option("--hil-out", metavar="DIR", help="Where runs and reports go.")
+@click.option("--repeat", metavar="N", type=click.IntRange(min=1), help="Run it so often, with a line for each run.")
+@click.option(
+    "--stop-on",
+    type=click.Choice(["fail", "inconclusive", "never"]),
+    default="fail",
+    show_default=True,
+    help="With --repeat: what ends the series.",
+)
+@click.option("--detach", is_flag=True, help="Run it in the background; `hil campaign attach` shows it.")
 @click.option("--no-clean", is_flag=True, help="Do not look for what killed runs left.")
 @JSON_OPTION
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
@@ -48,6 +67,12 @@ def run_campaign(
     bench_name: str | None,
     no_clean: bool,
     as_json: bool,
+    repeat: int | None,
+    stop_on: str,
+    detach: bool,
+    first: str | None,
+    run_id: str | None,
+    hil_out: str | None,
     pytest_arguments: tuple[str, ...],
     **choices: str | None,  # on, split, epoch, lease_wait
 ) -> int:
@@ -56,17 +81,13 @@ def run_campaign(
     PLAN is a folder with a plan.yaml, or the name of the shipped plan: six_gpu.
     The same as `pytest PLAN --hil-lab FILE`, after a check of the set-up. With --json the run as `hil runs list --json`
     has it comes on stdout at the end, and pytest's own output on stderr.
+    With --repeat pytest's output goes to terminal.log in each run's directory; the exit code is the worst one.
     `hil -v campaign run` shows the log of actions, `hil -vv` that of every command and request.
 
     \b
     Exit code: 0 PASS   1 FAIL   2 configuration error   3 INCONCLUSIVE
     """
-    plan_dir, lab_path = paths.plan_folder(plan_dir), paths.lab_file(lab_path) if lab_path else None
-    if not (plan_dir / "plan.yaml").is_file():
-        raise ConfigurationError(
-            f"{plan_dir} has no plan.yaml",
-            remedy="give a folder with a plan.yaml, or the name of the shipped plan: six_gpu",
-        )
+    plan_dir, lab_path = author.folder_of(plan_dir), paths.lab_file(lab_path) if lab_path else None
     if bool(lab_path) == bool(bench_name):
         raise ConfigurationError("give either --lab FILE or --bench NAME", remedy="e.g. --lab virtual")
     if lab_path:
@@ -79,7 +100,7 @@ def run_campaign(
     chosen = ["--hil-lab", str(lab_path)] if lab_path else ["--hil-bench", str(bench_name)]
     if plan_dir.is_relative_to(paths.shipped("testplans")) and paths.checkout() is None:
         chosen += ["-o", f"cache_dir={Path.cwd() / '.pytest_cache'}"]  # nothing is written beside the package
-    for option, value in choices.items():
+    for option, value in {**choices, "from": first, "out": hil_out}.items():
         if value:
             chosen += [f"--hil-{option.replace('_', '-')}", value]
     if no_clean:
@@ -91,12 +112,60 @@ def run_campaign(
         chosen.append("-qq")
     # -v: a line for every step as it ends is the progress of a run that takes a minute.
     argv = [sys.executable, "-m", "pytest", "-v", str(plan_dir), *chosen, *pytest_arguments]
+
+    def named(name: str) -> list[str]:
+        return [*argv, "--hil-run-id", name]
+
+    if repeat or detach:
+        name, runs = (
+            run_id or _new_id(plan_dir),
+            (Path(hil_out) if hil_out else paths.reports_out()).absolute() / "runs",
+        )
+        if detach and not repeat:
+            return _detach(name, named(name), runs / name, as_json)
+        if detach:
+            words = [word for word in sys.argv[1:] if word != "--detach"]
+            at = words.index("run") + 1
+            again = [*words[:at], "--run-id", name, *words[at:]]
+            return _detach(name, [sys.executable, "-m", "hil.cli", *again], None, as_json)
+        from hil.cli.campaign.repeat import repeat as repeat_runs
+
+        digits = len(str(repeat))
+        ids = [f"{name}-{number:0{digits}}" for number in range(1, (repeat or 1) + 1)]
+        return repeat_runs(named, ids, runs, stop_on=stop_on, as_json=as_json)
+    if run_id:
+        argv = named(run_id)
     sys.stdout.flush()
     sys.stderr.flush()
     if as_json:
         return _run_as_json(argv)
     # In this very process, so that signals and the exit code are pytest's own.
     os.execv(argv[0], argv)
+
+
+def _new_id(folder: Path) -> str:
+    from hil.campaign.run import new_run_id
+    from hil.evidence.test_plan import load_plan
+
+    return new_run_id(load_plan(folder).id)
+
+
+def _detach(name: str, argv: list[str], directory: Path | None, as_json: bool) -> int:
+    """Start a command that outlives this terminal, and say how it is watched and ended."""
+    from hil.campaign.jobs import start
+    from hil.core.wait import poll_until
+
+    job = start(name, argv, run_directory=directory)
+    for _ in poll_until(BEGUN_S, every_s=0.2):
+        if job.state != "running" or (directory is not None and directory.is_dir()):
+            break
+    if job.exit_code:  # it ended at once: a wrong option, a wrong plan
+        click.echo(job.log.read_text("utf-8", errors="replace"), err=True)
+        return job.exit_code
+    facts = {"run": name, "state": job.state, "log": str(job.log)}
+    print_result(as_json, facts, f"{name} runs; its output: {job.log}")
+    say(f"`hil campaign attach {name}` shows it, `hil campaign cancel {name}` ends it")
+    return 0
 
 
 def _run_as_json(argv: list[str]) -> int:

@@ -1,0 +1,65 @@
+"""`hil campaign new` writes what `hil campaign validate` takes; validate names what is wrong and writes nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hil.cli.app import run
+from hil.core import paths
+
+
+def validated(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own: pytest keeps what it has imported."""
+    argv = [sys.executable, "-m", "hil.cli", "campaign", "validate", str(folder), *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, cwd=folder.parent)
+
+
+def test_a_new_campaign_is_in_order_and_no_file_is_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HIL_REPORTS", str(tmp_path / "out"))
+    folder = tmp_path / "plans" / "heat_one"
+    assert run(["campaign", "new", str(folder)]) == 0
+    before = (folder / "plan.yaml").read_text("utf-8")
+    done = validated(folder, "--lab", "virtual", "--json")
+    found = json.loads(done.stdout)
+    assert (found["plan"], found["uncovered"], found["absent"]) == ("heat-one", [], {})
+    assert found["steps"] == ["boards", "the_other_spacecraft_is_reached_again_after_an_outage"]
+    assert found["participants"]["split"] == "3+3"
+    assert run(["campaign", "new", str(folder)]) == 2
+    assert "are there already" in capsys.readouterr().err
+    assert (folder / "plan.yaml").read_text("utf-8") == before
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["7up", "_", "x" * 41])
+def test_a_name_that_is_no_campaign_is_refused(name: str, tmp_path: Path) -> None:
+    assert run(["campaign", "new", str(tmp_path / name)]) == 2
+    assert not (tmp_path / name).exists()
+
+
+def test_each_fault_of_a_campaign_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    run(["campaign", "new", str(folder)])
+    for text, says in (
+        ("import nothing_here\n", "No module named 'nothing_here'"),
+        ('import pytest\n@pytest.mark.requirement("DEMO-9")\ndef test_x(): pass\n', "no requirement DEMO-9"),
+        ("", ""),
+    ):
+        (folder / "test_more.py").write_text(text, "utf-8")
+        done = validated(folder)
+        assert (done.returncode, says in done.stderr) == (2 if says else 0, True), done.stderr
+        assert done.stderr.count("remedy") == bool(says)
+
+
+def test_what_a_lab_cannot_show_and_a_choice_that_does_not_fit_are_said(tmp_path: Path) -> None:
+    six = paths.ROOT / "testplans/six_gpu"
+    fits = validated(six, "--lab", "virtual")
+    assert fits.returncode == 0 and "SIX-015 cannot be shown there" in fits.stderr
+    misfit = validated(six, "--lab", "virtual", "--split", "4+2")
+    assert misfit.returncode == 2 and "sc-a has 3 boards" in misfit.stderr

@@ -1,0 +1,59 @@
+"""`hil campaign run --repeat`: a line for each run, what ends the series, and what they show together."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from hil.cli.campaign.repeat import repeat
+
+RUN = """
+import json, pathlib, sys
+runs, run_id, verdict = sys.argv[1:]
+print("its output")
+if verdict == "none":
+    sys.exit(4)
+folder = pathlib.Path(runs, run_id)
+folder.mkdir(parents=True)
+result = {"verdict": verdict, "reason": f"{run_id} said so.", "statistics": {"sentence": "Demonstrated so much."}}
+(folder / "result.json").write_text(json.dumps(result))
+sys.exit({"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}[verdict])
+"""
+
+
+def series(tmp_path: Path, verdicts: list[str], stop_on: str, *, as_json: bool = False) -> int:
+    ids, runs = [f"r{n}" for n in range(len(verdicts))], tmp_path / "runs"
+
+    def argv(run_id: str) -> list[str]:
+        return [sys.executable, "-c", RUN, str(runs), run_id, verdicts[ids.index(run_id)]]
+
+    return repeat(argv, ids, runs, stop_on=stop_on, as_json=as_json)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "stop_on", "code", "runs"),
+    [
+        (["PASS", "PASS"], "fail", 0, 2),
+        (["PASS", "INCONCLUSIVE", "FAIL", "PASS"], "fail", 1, 3),
+        (["PASS", "INCONCLUSIVE", "PASS"], "inconclusive", 3, 2),
+        (["FAIL", "PASS"], "never", 1, 2),
+        (["none", "PASS"], "never", 4, 1),
+    ],
+)
+def test_a_series_ends_where_it_is_to_end_with_the_worst_exit_code(
+    verdicts: list[str], stop_on: str, code: int, runs: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert series(tmp_path, verdicts, stop_on, as_json=True) == code
+    document = json.loads(capsys.readouterr().out)
+    assert (len(document["runs"]), document["wanted"], document["exit_code"]) == (runs, len(verdicts), code)
+
+
+def test_the_end_says_what_the_runs_show_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    series(tmp_path, ["PASS", "FAIL"], "fail")
+    said = capsys.readouterr()
+    assert "run 1 of 2, r0: PASS: r0 said so." in said.err
+    assert "2 runs of 2: 1 PASS, 1 FAIL\nDemonstrated so much." in said.out
+    assert (tmp_path / "runs/r0/terminal.log").read_text("utf-8") == "its output\n"
