@@ -45,6 +45,16 @@ def bench_names(ctx: click.Context) -> Iterable[str]:
 @_completer
 def board_names(ctx: click.Context) -> Iterable[str]:
     """List boards of the bench that is meant, else of all that are up."""
+    return _boards(ctx)
+
+
+@_completer
+def target_names(ctx: click.Context) -> Iterable[str]:
+    """List boards, and the word for all of them."""
+    return [*_boards(ctx), "all"]
+
+
+def _boards(ctx: click.Context) -> Iterable[str]:
     from hil.bench.state import read_state
 
     for name in _up(_bench_of(ctx)):

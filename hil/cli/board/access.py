@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hil.cli.board.live_output import Cleaned, Lines, Raw
-from hil.cli.completion import board_names
+from hil.cli.board.targets import boards_of, target_argument
 from hil.cli.output import JSON_OPTION, duration_option, print_json, say
 from hil.cli.select_bench import BENCH, attach, board_argument, board_of, on_bench, on_board
 from hil.errors import ConfigurationError, HarnessError, HilError
@@ -111,13 +111,13 @@ def streaming(board: Board, via: Via) -> Iterator[Streaming]:
 
 
 @click.command()
-@click.argument("names", metavar="NAME[,NAME...]|all", shell_complete=board_names)
+@target_argument
 @click.argument("command", nargs=-1, required=True)
 @on_bench
 @VIA
 @TIMEOUT
 @JSON_OPTION
-def run(bench: Bench, names: str, command: tuple[str, ...], via: str, timeout_s: float | None, as_json: bool) -> int:
+def run(bench: Bench, target: str, command: tuple[str, ...], via: str, timeout_s: float | None, as_json: bool) -> int:
     """Run one command on several boards at once, each line with its board's name before it, as it comes.
 
     The exit code is 0 when all of them gave 0, else 1; 3 when a board could not be reached. Ctrl-C ends the command
@@ -127,8 +127,7 @@ def run(bench: Bench, names: str, command: tuple[str, ...], via: str, timeout_s:
 
     from hil.boards.protocol import Via
 
-    every = names == "all"
-    boards = [board_of(bench, name) for name in (bench.boards if every else dict.fromkeys(names.split(",")))]
+    boards = boards_of(bench, target)
     stop = threading.Event()
     with ThreadPoolExecutor(len(boards)) as pool:
         jobs = [

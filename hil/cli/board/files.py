@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from hil.cli.board.targets import Targets, Tell, on_boards
 from hil.cli.completion import board_names
 from hil.cli.output import JSON_OPTION, duration_option, print_result, say
 from hil.cli.select_bench import board_of, on_bench, on_board
@@ -24,21 +25,26 @@ TIMEOUT = duration_option("--timeout", "Give up after so long.", default="15m")
 
 
 @click.command()
-@on_board
-@click.argument("local", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@on_boards
+@click.argument("local", type=click.Path(exists=True, path_type=Path))
 @click.argument("remote")
 @TIMEOUT
 @JSON_OPTION
-def push(board: Board, local: Path, remote: str, timeout_s: float, as_json: bool) -> None:
-    """Copy a file to a board, to a file or into a folder.
+def push(targets: Targets, local: Path, remote: str, timeout_s: float, as_json: bool) -> int:
+    """Copy a file or a folder to a board, to a path or into a folder; to several boards at once.
 
     A connection that breaks is opened again and goes on where it was, until --timeout.
     """
     from hil.boards.ssh import transfer
 
-    opener = transfer.opener_of(board)
-    done = transfer.push(opener, local, remote, deadline_s=timeout_s, progress=_percent())
-    _print_transfer(done, f"{board.name}: {remote}", as_json)
+    def copy(board: Board, tell: Tell) -> dict[str, Any]:
+        opener = transfer.opener_of(board)
+        progress = _percent("" if targets.alone else f"{board.name}: ")
+        done = transfer.push(opener, local, remote, deadline_s=timeout_s, progress=progress)
+        tell(_line(done, f"{board.name}: {remote}"))
+        return asdict(done) if targets.alone else {"name": board.name, **asdict(done)}
+
+    return targets.do(copy, as_json=as_json)
 
 
 @click.command()
@@ -92,15 +98,20 @@ def _side(text: str) -> tuple[str, str]:
 
 
 def _print_transfer(done: Transferred, target: str, as_json: bool) -> None:
+    print_result(as_json, asdict(done), _line(done, target))
+
+
+def _line(done: Transferred, target: str) -> str:
+    """Return the result of a transfer for people."""
     text = f"{target}: {done.size_bytes:,} bytes, digest compared; {done.sent_bytes:,} sent"
     if (kept := done.size_bytes - done.sent_bytes) > 0:
         text += f", {kept:,} were there already"
     if done.connections > 1:
         text += f", {done.connections} connections"
-    print_result(as_json, asdict(done), text)
+    return text
 
 
-def _percent() -> Callable[[int, int], None]:
+def _percent(whose: str = "") -> Callable[[int, int], None]:
     """Return a function that prints each tenth of the transfer on stderr."""
     printed = -1
 
@@ -108,6 +119,6 @@ def _percent() -> Callable[[int, int], None]:
         nonlocal printed
         if size and (tenth := 10 * there // size) > printed:
             printed = tenth
-            say(f"  {10 * tenth} %")
+            say(f"  {whose}{10 * tenth} %")
 
     return progress

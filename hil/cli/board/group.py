@@ -13,10 +13,11 @@ from hil.cli.board.flash import flash, recovery
 from hil.cli.board.logs import logs
 from hil.cli.board.power import mode, power, reset
 from hil.cli.board.qualify import qualify
+from hil.cli.board.targets import Targets, Tell, on_boards
 from hil.cli.board.wait import wait
 from hil.cli.board.watch import watch
 from hil.cli.output import JSON_OPTION, note, print_json, print_rows, print_table
-from hil.cli.select_bench import board_argument, board_of, on_bench, on_board
+from hil.cli.select_bench import board_argument, board_of, on_bench
 from hil.errors import HilError
 from hil.text import clean
 
@@ -165,23 +166,28 @@ def _print_board(document: dict[str, Any]) -> None:
 
 
 @board.command()
-@on_board
+@on_boards
 @click.option(
     "--next", "following", type=click.Choice(["A", "B"]), help="Start this slot at the next boot; no reboot now."
 )
 @JSON_OPTION
-def slots(board: Board, following: Slot | None, as_json: bool) -> None:
+def slots(targets: Targets, following: Slot | None, as_json: bool) -> int:
     """Show the two slots of a board as its firmware sees them, or choose the one that starts next."""
     from hil.monitor.board_watch import slots_of
 
-    if following:
-        board.boot.set_active(following)
-    state = board.boot.state()
-    rows = [{"slot": name, **asdict(slot)} for name, slot in slots_of(state).items()]
-    if as_json:
-        print_json({"name": board.name, "running": state.running, "active": state.active, "slots": rows})
-    else:
-        _print_slots(rows)
+    def look(board: Board, tell: Tell) -> dict[str, Any]:
+        if following:
+            board.boot.set_active(following)
+        state = board.boot.state()
+        rows = [{"slot": name, **asdict(slot)} for name, slot in slots_of(state).items()]
+        if targets.alone and not as_json:
+            _print_slots(rows)
+        else:
+            good = ", ".join(row["slot"] for row in rows if row["confirmed"]) or "none"
+            tell(f"{board.name}: runs {state.running or '-'}, starts {state.active} next, confirmed: {good}")
+        return {"name": board.name, "running": state.running, "active": state.active, "slots": rows}
+
+    return targets.do(look, as_json=as_json)
 
 
 def _print_slots(rows: list[dict[str, Any]]) -> None:

@@ -15,6 +15,7 @@ from hil.boards.jetson.modules import sku_of
 from hil.boards.jetson.remote_files import BoardFiles
 from hil.boards.jetson.sensors import Reading, SysfsSensors
 from hil.boards.protocol import BootState, Completed, Identity, PowerState, SlotState
+from hil.boards.ssh.transfer import Transferred
 from hil.cli.app import run
 from hil.cli.board.watch import BoardPage, SensorSample, SensorWatch, Spans, readable, remarks
 from hil.errors import BenchError, DeviceError
@@ -316,3 +317,60 @@ def test_qualify_prints_the_page_or_the_whole_document(
 def test_times_are_for_the_log_of_a_console(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["board", "console", "a1", "--stamps"]) == 2
     assert "hil board console a1 --follow --stamps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("target", "meant"),
+    [
+        ("sc-b", ["b1", "b2", "b3"]),
+        ("a*", ["a1", "a2", "a3"]),
+        ("b2,a1,b*", ["a1", "b1", "b2", "b3"]),
+        ("sc-?", ["a1", "a2", "a3", "b1", "b2", "b3"]),
+        ("all", ["a1", "a2", "a3", "b1", "b2", "b3"]),
+    ],
+)
+def test_a_command_takes_spacecraft_patterns_and_all(
+    boards: dict[str, OneBoard], capsys: pytest.CaptureFixture[str], target: str, meant: list[str]
+) -> None:
+    rows = data(capsys, "power", target, "reset", "--until-booted")
+    assert [row["name"] for row in rows] == meant
+    assert [name for name, one in boards.items() if one.verbs == ["reset", "wait"]] == meant
+    assert [row["name"] for row in data(capsys, "slots", target)] == meant
+    assert run(["board", "run", target, "--json", "--", "true"]) == 0
+    assert [row["board"] for row in json.loads(capsys.readouterr().out)] == meant
+
+
+def test_each_board_has_a_line_and_the_worst_exit_code_counts(
+    boards: dict[str, OneBoard], capsys: pytest.CaptureFixture[str]
+) -> None:
+    boards["b2"].power = DeviceError("the switch did not say what it did", remedy="look at it")
+    assert run(["board", "power", "all", "state"]) == 1
+    said = capsys.readouterr()
+    assert sorted(said.out.splitlines()) == [f"{name}: on" for name in boards if name != "b2"]
+    assert said.err.startswith("b2: error (device under test): the switch did not say what it did\n  remedy: look")
+    boards["a1"].power = BenchError("no strip")
+    assert run(["board", "power", "a1,b2,b3", "state", "--json"]) == 3
+    rows = json.loads(capsys.readouterr().out)
+    assert [row.get("error", {}).get("exit_code", 0) for row in rows] == [3, 1, 0]
+
+
+def test_a_word_that_fits_no_board_is_refused(boards: dict[str, OneBoard], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["board", "power", "a1,zz", "cut"]) == 2
+    assert "no board 'zz'" in (said := capsys.readouterr().err) and "spacecraft: sc-a, sc-b" in said
+    assert not any(one.verbs for one in boards.values())
+
+
+def test_a_folder_goes_to_several_boards(
+    boards: dict[str, OneBoard], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[tuple[str, Path, str]] = []
+
+    def push(opener: Any, local: Path, remote: str, **_: Any) -> Transferred:
+        copied.append((opener, local, remote))
+        return Transferred(10, 10, 1)
+
+    monkeypatch.setattr("hil.boards.ssh.transfer.opener_of", lambda board: board.name)
+    monkeypatch.setattr("hil.boards.ssh.transfer.push", push)
+    assert run(["board", "push", "sc-a", str(tmp_path), "/data/app"]) == 0
+    assert sorted(copied) == [(name, tmp_path, "/data/app") for name in ("a1", "a2", "a3")]
+    assert "a2: /data/app: 10 bytes, digest compared" in capsys.readouterr().out
