@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 import time
@@ -21,8 +22,8 @@ from hil.evidence.carriers import JUDGED
 from hil.evidence.environment import host_facts, lab_facts
 from hil.evidence.events import CollectedTest, Event, Measurement, RestartOrdered, RunCollected, RunEnded
 from hil.evidence.fidelity_gaps import load_gaps
-from hil.evidence.model import EXIT_CODE, EXIT_CONFIGURATION, Verdict
-from hil.evidence.record import META, PLAN, Recorder, write_json
+from hil.evidence.model import EXIT_CODE, EXIT_CONFIGURATION, Verdict, plural
+from hil.evidence.record import HISTORY, LAB, META, PLAN, RECORDED, Recorder, write_json
 from hil.evidence.store import RUNS, Run, RunStore
 from hil.evidence.test_plan import Plan, load_plan
 from hil.images.packages import read_wheels
@@ -135,7 +136,7 @@ class CampaignRun:
     def begin(self, tests: Iterable[CollectedTest], *, partial: str = "") -> CampaignRecorder:
         """Make the run directory, enter it into the store and record which tests were collected.
 
-        ``partial`` says why this is not the whole campaign: such a run counts for no statistics.
+        ``partial`` says why this is not the whole campaign: such a run counts neither for nor against the plan.
         """
         meta: dict[str, Any] = {
             **host_facts(self.folder, *([self.lab.file.parent] if self.lab else [])),
@@ -143,6 +144,7 @@ class CampaignRun:
             "plan_title": self.plan.title,
             "plan_file": str(self.plan_path),
             "plan_sha256": sha256_of(self.plan_path),
+            "tests_sha256": tests_sha256(self.folder),
             "bench": self.bench,
             "partial": partial,
             "process": this_process(),
@@ -155,14 +157,14 @@ class CampaignRun:
             meta["participants"] = self.participants.facts()
         store = RunStore(self.out)
         store.rebuild()
-        history = [_past(run, meta) for run in store.runs(plan=self.plan.id, lab=meta.get("lab") or "")]
+        past, left_out = counted(store.runs(plan=self.plan.id, lab=meta.get("lab") or ""))
         recorder = self.recorder = CampaignRecorder.create(self.directory, meta)
         self.log.enter_context(log_file(self.directory / HARNESS_LOG))
         recorder.follow(self.directory / HARNESS_LOG, kind="log")
         write_json(self.directory / PLAN, self.plan.model_dump(mode="json", by_alias=True))
-        write_json(self.directory / "history.json", {"runs": history})
+        write_json(self.directory / HISTORY, {"runs": [_past(run, meta) for run in past], "left_out": left_out})
         if self.lab is not None:
-            (self.directory / "lab.yaml").write_bytes(self.lab.file.read_bytes())
+            (self.directory / LAB).write_bytes(self.lab.file.read_bytes())
         store.start(json.loads((self.directory / META).read_text("utf-8")), self.directory)
         recorder.emit(RunCollected(tuple(tests)))
         return recorder
@@ -173,7 +175,8 @@ class CampaignRun:
             return
         # Should anything below fail, the run has not shown what it was to show.
         self.exit_code = EXIT_CODE[Verdict.INCONCLUSIVE]
-        self.recorder.emit(RunEnded(interrupted, configuration_error))
+        recorded = {name: sha256_of(file) for name in RECORDED if (file := self.directory / name).is_file()}
+        self.recorder.emit(RunEnded(interrupted, configuration_error, recorded))
         self.log.close()
         self.recorder.close()
         (self.directory / HARNESS_LOG).unlink(missing_ok=True)  # the artefact is its copy
@@ -198,6 +201,32 @@ def _lab_of(bench: str) -> Lab:
     return load_lab(Path(require_state(bench).lab_path))
 
 
+def tests_sha256(folder: Path) -> str:
+    """Return one digest of everything that decides what a campaign demonstrates: its plan and its Python files."""
+    total = hashlib.sha256()
+    for file in sorted(f for f in folder.rglob("*") if f.suffix in (".py", ".yaml", ".toml", ".ini") and f.is_file()):
+        total.update(f"{file.relative_to(folder)}\0{sha256_of(file)}\n".encode())
+    return total.hexdigest()
+
+
+def counted(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
+    """Return the runs of a plan that count, and in words those that do not: partial ones and copies."""
+    chosen: list[Run] = []
+    seen: set[str] = set()
+    partial = copies = 0
+    for run in runs:
+        first = str((run.summary.get("evidence") or {}).get("first") or "")
+        if run.summary.get("partial"):
+            partial += 1
+        elif first and first in seen:
+            copies += 1
+        else:
+            chosen.append(run)
+            seen.add(first)
+    left_out = [f"{copies} cop{'y' if copies == 1 else 'ies'} of runs"] if copies else []
+    return chosen, [*left_out, *([plural(partial, "partial run")] if partial else [])]
+
+
 def _past(run: Run, meta: dict[str, Any]) -> dict[str, Any]:
     """Return a stored run as ``history.json`` has it."""
     boards = (meta.get("participants") or {}).get("boards") or []
@@ -205,6 +234,7 @@ def _past(run: Run, meta: dict[str, Any]) -> dict[str, Any]:
         run.plan_sha256 == meta["plan_sha256"]
         and run.lab_sha256 == (meta.get("lab_sha256") or "")
         and run.summary.get("boards", boards) == boards  # runs before this was kept do not say
+        and run.summary.get("tests_sha256") == meta["tests_sha256"]
     )
     names = ("run_id", "started_utc", "state", "verdict", "commit", "engine")
     return {

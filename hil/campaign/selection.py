@@ -12,6 +12,16 @@ from hil.campaign.markers import CampaignTest, in_file_order
 from hil.errors import ConfigurationError
 
 
+PARTIAL = {
+    "maxfail": "-x or --maxfail",
+    "stepwise": "--stepwise",
+    "lf": "--last-failed",
+    "ignore": "--ignore",
+    "ignore_glob": "--ignore-glob",
+}
+"""Options of pytest that end a run at a failure, or leave out tests without saying which."""
+
+
 class Selection:
     """What was chosen with -k, --lf or ``--hil-from``, completed."""
 
@@ -80,7 +90,12 @@ def named_parts(config: pytest.Config, folder: Path) -> list[str]:
 def partial_reason(
     config: pytest.Config, folder: Path, tests: Mapping[str, CampaignTest], deselected: Mapping[str, CampaignTest]
 ) -> str:
-    """Return why a run is not the whole campaign; empty when it is."""
+    """Return why a run is not the whole campaign; empty when it is.
+
+    Decided before its first test: of runs that end at the first failure only those that pass would be whole.
+    """
+    if given := [option for name, option in PARTIAL.items() if config.getoption(name, None)]:
+        return f"it was started with {given[0]}"
     if deselected:
         return f"{len(tests)} of {len(tests) + len(deselected)} tests were chosen"
     named = [Path(word).name for word in named_parts(config, folder)]

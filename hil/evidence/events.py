@@ -47,10 +47,22 @@ class RunCollected(Event, kind="run.collected"):
 
 @dataclass(frozen=True)
 class RunEnded(Event, kind="run.end"):
-    """The run ended; ``interrupted`` and ``configuration_error`` say why it was not complete."""
+    """The run ended; ``interrupted`` and ``configuration_error`` say why it was not complete.
+
+    ``files`` has the sha256 of the run's other files (run.json, plan.json, history.json, lab.yaml), by name.
+    """
 
     interrupted: str = ""
     configuration_error: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunJudged(Event, kind="run.judged"):
+    """The report was made: the campaign's verdict, and the digest of ``result.json``."""
+
+    verdict: str
+    result_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -377,6 +389,22 @@ class FaultInjected(Event, kind="fault"):
 
 
 @dataclass(frozen=True)
+class BundleUsed(Event, kind="rollout.bundle"):
+    """A rollout is about to use this bundle: its digest and size in bytes, and who signed it by its own signature.
+
+    ``signer`` is the certificate's subject, ``signer_sha256`` its fingerprint; empty where there is none to read.
+    """
+
+    name: str
+    version: str = ""
+    sha256: str = ""
+    size: int | None = None
+    image_sha256: str = ""
+    signer: str = ""
+    signer_sha256: str = ""
+
+
+@dataclass(frozen=True)
 class RolloutStep(Event, kind="rollout.step"):
     """A step of the rollout on a board began or ended (``phase`` start or end); the facts are those of its end.
 
@@ -478,7 +506,7 @@ KINDS: Mapping[str, type[Event]] = {
 }
 """Every class of event by the kind that its lines have."""
 
-_ENVELOPE = frozenset({"t_utc", "mono_s", "kind", "test"})
+_ENVELOPE = frozenset({"t_utc", "mono_s", "kind", "test", "prev"})
 
 
 def from_record(record: Mapping[str, Any], mono_start_s: float) -> Event:

@@ -29,6 +29,17 @@ class Measurement(Event, kind="measurement"):
     link: str = ""
     direction: str = ""
     slot: str = ""
+    low: float | None = None
+    high: float | None = None
+    allowed: tuple[Value, ...] = ()
+    """The limit as the values that it allows: a range, or these."""
+
+    @property
+    def misjudged(self) -> bool:
+        """Whether ``ok`` is not what the value and the limit say; False where the limit is known as text only."""
+        if self.ok is None or (self.low is None and self.high is None and not self.allowed):
+            return False
+        return Limit(self.low, self.high, self.allowed or None).holds(self.value) != self.ok
 
     @property
     def dimensions(self) -> dict[str, str]:
@@ -91,6 +102,7 @@ class LinkFigure(Event, kind="link.calibration"):
     @property
     def measurement(self) -> Measurement:
         """The figure as a measurement; outside its limit the bench is to blame."""
+        bounds = self.limit or Limit()
         return Measurement(
             name=self.quantity,
             value=self.measured,
@@ -100,6 +112,9 @@ class LinkFigure(Event, kind="link.calibration"):
             blame=Blame.BENCH.value,
             link=self.link,
             direction=self.direction,
+            low=bounds.low,
+            high=bounds.high,
+            allowed=bounds.allowed or (),
         )
 
     @property

@@ -9,8 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hil.core.files import sha256_of
 from hil.core.processes import is_alive
 from hil.errors import Blame, ConfigurationError
+from hil.evidence.chain import NO_CHAIN, Chain, read_chain
 from hil.evidence.events import (
     CollectedTest,
     Event,
@@ -18,13 +20,14 @@ from hil.evidence.events import (
     Measurement,
     RunCollected,
     RunEnded,
+    RunJudged,
     TestEnded,
     TestStarted,
     from_record,
 )
 from hil.evidence.json_fields import fitting
 from hil.evidence.model import Verdict
-from hil.evidence.record import EVIDENCE, META, PLAN, read_json
+from hil.evidence.record import EVIDENCE, HISTORY, META, PLAN, RECORDED, RESULT, read_json
 from hil.evidence.test_plan import Plan
 
 E = TypeVar("E", bound=Event)
@@ -106,6 +109,8 @@ class RunRecord:
     """The plan as it was when the run started; None when the run has none, or it cannot be read."""
     damage: tuple[str, ...] = ()
     """What of ``run.json`` and ``plan.json`` could not be read, a sentence each."""
+    chain: Chain = NO_CHAIN
+    """What the digests of the lines of evidence show."""
 
     @classmethod
     def load(cls, directory: Path) -> RunRecord:
@@ -122,7 +127,8 @@ class RunRecord:
             except ValueError as exc:
                 damage.append(f"{PLAN} cannot be read: {str(exc).splitlines()[0]}")
         events, unreadable = read_events(directory / EVIDENCE, meta.get("mono_start_s") or 0.0)
-        return cls(directory, meta, tuple(events), unreadable, plan, tuple(damage))
+        chain = read_chain(directory / EVIDENCE)
+        return cls(directory, meta, tuple(events), unreadable, plan, tuple(damage), chain)
 
     @property
     def run_id(self) -> str:
@@ -131,8 +137,50 @@ class RunRecord:
     @cached_property
     def history(self) -> tuple[Mapping[str, Any], ...]:
         """Earlier runs of the same plan and lab, the last one first."""
-        runs = read_json(self.directory / "history.json").get("runs")
+        runs = read_json(self.directory / HISTORY).get("runs")
         return tuple(fitting(_PAST, run)[0] for run in runs if isinstance(run, dict)) if isinstance(runs, list) else ()
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Digests of the lines that the run wrote: without those that reports added at the end."""
+        return self.chain.lines[: len(self.chain.lines) - len(self.of(RunJudged))]
+
+    @property
+    def head(self) -> str:
+        """Head of the run's chain, which stands for all that it recorded; empty when its lines carry no digests."""
+        return self.lines[-1] if self.lines and self.chain.linked else ""
+
+    @cached_property
+    def left_out(self) -> tuple[str, ...]:
+        """Which earlier runs the history leaves out, and why: copies, partial runs."""
+        found = fitting({"left_out": tuple[str, ...]}, read_json(self.directory / HISTORY))[0]
+        return tuple(found.get("left_out", ()))
+
+    @property
+    def partial(self) -> str:
+        """Why this run counts neither for nor against the plan; empty for one of the whole campaign."""
+        return self.meta.get("partial") or ""
+
+    def changes(self, *heads: str) -> list[str]:
+        """Return what was changed in the run's files after it was written, a sentence each.
+
+        ``heads`` of its chain are those that others have kept (the run store, ``result.json``).
+        """
+        found = [f"{EVIDENCE} was changed after the run: {self.chain.broken}"] if self.chain.broken else []
+        if any(head and head not in self.chain.lines for head in heads):
+            found.append(f"{EVIDENCE} is not what it was when the report was made: lines were changed or taken out")
+        files = self.end.files if self.end else {}
+        found += [
+            f"{name} is not the file that was recorded at the end of the run"
+            for name, digest in files.items()
+            if name in RECORDED and not _has_digest(self.directory / name, digest)
+        ]
+        return found
+
+    def result_is_written(self) -> bool:
+        """Return whether ``result.json`` is what was written; True also where the run does not say."""
+        judged = self.last(RunJudged)
+        return judged is None or _has_digest(self.directory / RESULT, judged.result_sha256)
 
     @cached_property
     def end(self) -> RunEnded | None:
@@ -164,6 +212,10 @@ class RunRecord:
     def outcomes(self) -> tuple[TestOutcome, ...]:
         """Every collected test in order, also those never reached."""
         return tuple(_outcomes(self))
+
+
+def _has_digest(path: Path, digest: str) -> bool:
+    return path.is_file() and sha256_of(path) == digest
 
 
 def read_meta(path: Path) -> tuple[dict[str, Any], list[str]]:

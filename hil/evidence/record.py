@@ -3,13 +3,15 @@
 ``<run dir>/``
 
 - ``run.json``: what ran where: versions, commit, kernel, engine, seeds, lab, fidelity (rewritten atomically)
-- ``evidence.jsonl``: one JSON object per line, one ``write`` each: ``t_utc``, ``mono_s``, ``kind``, fields
+- ``evidence.jsonl``: one JSON object per line, one ``write`` each: ``t_utc``, ``mono_s``, ``kind``, fields, and
+  ``prev``, the digest of the line before (:mod:`hil.evidence.chain`)
 - ``artefacts/``: copies of files, each announced by an ``artefact`` event with its sha256 and size
 - ``lab.yaml``, ``plan.json``, ``history.json``: copied at the start, so that the report needs nothing else
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -26,6 +28,7 @@ from typing import Any, Self
 
 from hil.core.files import sha256_of, write_atomic
 from hil.errors import Blame, HarnessError
+from hil.evidence.chain import digest_of
 from hil.evidence.events import ArtefactFollowed, ArtefactLost, ArtefactStored, Event, Measurement
 from hil.evidence.model import Limit, Value
 from hil.text import clean
@@ -33,7 +36,14 @@ from hil.text import clean
 EVIDENCE = "evidence.jsonl"
 META = "run.json"
 PLAN = "plan.json"
+HISTORY = "history.json"
+LAB = "lab.yaml"
+RESULT = "result.json"
+RECORDED = (META, PLAN, HISTORY, LAB)
+"""Files whose digests the last line of a run has."""
 ARTEFACTS = "artefacts"
+TAIL_BYTES = 65_536
+"""Read at a time, to find where the last line begins."""
 LONGEST_TEXT = 100_000
 """Characters of one text in evidence."""
 
@@ -87,10 +97,10 @@ class Recorder:
         self._followed: dict[Path, ArtefactFollowed] = {}
         path = directory / EVIDENCE
         self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        size = os.fstat(self._fd).st_size
-        if size and os.pread(self._fd, 1, size - 1) != b"\n":
-            # A killed writer left half a line; ours must not be glued to it.
-            os.write(self._fd, b"\n")
+        self._end = 0
+        """Where our last line ended; the file is longer when another process has written since."""
+        self._head = ""
+        """Digest of our last line."""
 
     @classmethod
     def create(cls, directory: Path, meta: Mapping[str, Any]) -> Self:
@@ -121,13 +131,39 @@ class Recorder:
         mono_s = round(time.monotonic(), 6) if mono_s is None else mono_s
         record = {"t_utc": utc_now(), "mono_s": mono_s, "kind": event.kind, **self._scope}
         record.update(jsonable(event.fields()))
-        line = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        data = line.encode("utf-8", "backslashreplace") + b"\n"
+        text = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        content = text.encode("utf-8", "backslashreplace")
         with self._lock:
             if self._fd < 0:
                 raise HarnessError(f"run {self.run_id} is closed; `{event.kind}` came too late")
-            if os.write(self._fd, data) != len(data):
-                raise HarnessError(f"{self.directory / EVIDENCE}: short write; is the disk full?")
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            try:
+                self._append(content)
+            finally:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def _append(self, content: bytes) -> None:
+        """Write a line, linked to the last one, whoever wrote that.  HarnessError when not all of it was written."""
+        end = os.fstat(self._fd).st_size
+        if end != self._end:
+            self._head = digest_of(self._last_line(end)) if end else ""
+        line = content[:-1] + b',"prev":"%s"}' % self._head.encode()
+        self._end = -1  # not known, should the write fail
+        if os.write(self._fd, line + b"\n") != len(line) + 1:
+            raise HarnessError(f"{self.directory / EVIDENCE}: short write; is the disk full?")
+        self._end, self._head = os.fstat(self._fd).st_size, digest_of(line)
+
+    def _last_line(self, end: int) -> bytes:
+        """Return the last line of the file, which is ended first where a killed writer left half of it."""
+        if os.pread(self._fd, 1, end - 1) != b"\n":
+            os.write(self._fd, b"\n")
+            end += 1
+        tail, start = b"", end - 1
+        while b"\n" not in tail and start > 0:
+            step = min(start, TAIL_BYTES)
+            start -= step
+            tail = os.pread(self._fd, step, start) + tail
+        return tail.rpartition(b"\n")[2]
 
     @contextmanager
     def scope(self, **fields: Any) -> Iterator[None]:
@@ -158,7 +194,8 @@ class Recorder:
         """
         value = jsonable(value)
         limit_text, ok = (limit.text(unit), limit.holds(value)) if limit else (None, None)
-        taken = Measurement(name, value, unit, limit_text, ok, blame.value, board, link, direction, slot)
+        bounds = (limit.low, limit.high, jsonable(limit.allowed or ())) if limit else ()
+        taken = Measurement(name, value, unit, limit_text, ok, blame.value, board, link, direction, slot, *bounds)
         self.emit(taken)
         return taken
 

@@ -17,9 +17,9 @@ from typing import Any
 from hil.core import paths
 from hil.core.processes import is_alive
 from hil.errors import ConfigurationError
-from hil.evidence.model import label_of
-from hil.evidence.readback import read_meta
-from hil.evidence.record import META, jsonable, read_json
+from hil.evidence.model import Verdict, label_of
+from hil.evidence.readback import RunRecord, read_meta
+from hil.evidence.record import META, RESULT, jsonable, read_json
 
 STORE = "runs.sqlite"
 RUNS = "runs"
@@ -108,6 +108,9 @@ class RunStore:
             "requirements": {r["id"]: r["verdict"] for r in result.get("requirements", ())},
             "measurements": measurements_of(result),
             "boards": result.get("boards") or [],
+            "evidence": result.get("evidence") or {},
+            "partial": result.get("partial") or "",
+            "tests_sha256": result.get("tests_sha256") or "",
         }
         names = ("verdict", "reason", "ended_utc", "engine", "fidelity")
         row = {
@@ -164,7 +167,7 @@ class RunStore:
                 continue
             self.start(meta, directory)
             # Without a result it still runs, or crashed before its report: the next listing tells.
-            if result := read_json(directory / "result.json"):
+            if result := _believed(directory):
                 page, state = directory / "report.html", result.get("state") or "finished"
                 report = page if page.is_file() else None
                 self.finish(directory.name, state=state, result=result, report=report)
@@ -212,6 +215,22 @@ class RunStore:
                 "summary": json.loads(row["summary"]),
             }
         )
+
+
+def _believed(directory: Path) -> dict[str, Any]:
+    """Return ``result.json`` as far as the evidence beside it bears it out."""
+    result = read_json(directory / RESULT)
+    if not result:
+        return {}
+    run = RunRecord.load(directory)
+    kept = result.get("evidence")
+    kept = kept if isinstance(kept, dict) else {}
+    changes = run.changes(str(kept.get("head") or ""))
+    if not run.result_is_written():
+        changes.append(f"{RESULT} is not the file that was written")
+    if not changes:
+        return {**result, "evidence": {**kept, "first": run.chain.first}}
+    return {"verdict": Verdict.INCONCLUSIVE.value, "reason": f"{changes[0]}.", "evidence": kept}
 
 
 def list_runs(out: Path | None = None) -> list[Run]:

@@ -79,7 +79,8 @@ def judge(
     ``fidelity`` is the lowest class of the boards used (``virtual`` or ``hardware``), ``day`` the day of the run
     (waivers are in force by date), ``findings`` what is known about the run as a whole.
     """
-    requirements = tuple(_requirement(plan, r, outcomes, fidelity, day) for r in plan.requirements)
+    spoiled = next((finding.text for finding in findings if finding.overrides), "")
+    requirements = tuple(_spoiled(_requirement(plan, r, outcomes, fidelity, day), spoiled) for r in plan.requirements)
     by_id = {r.requirement.id: r for r in requirements}
     criteria = tuple(_criterion(c, by_id) for c in plan.criteria or _default_criteria(plan))
     verdict, reason = _campaign(outcomes, by_id, criteria, findings, fidelity)
@@ -123,6 +124,13 @@ def _requirement(
             record = f"{waiver.id} of {waiver.date.isoformat()}, {waiver.approved_by}: {waiver.reason}"
             return result(Verdict.WAIVED, f"waived by {waiver.id}, open", f"{record} ({decisive.reason})")
     return result(verdict, "open", decisive.reason or f"{decisive.title}: {verdict}")
+
+
+def _spoiled(result: RequirementResult, why: str) -> RequirementResult:
+    """Return what is left of a requirement's result on a bench, or with evidence, that is not to be trusted."""
+    if not why or result.verdict is Verdict.NOT_RUN:
+        return result
+    return replace(result, verdict=Verdict.INCONCLUSIVE, closed=False, close_out="open", reason=why)
 
 
 def _default_criteria(plan: Plan) -> tuple[Criterion, ...]:

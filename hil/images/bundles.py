@@ -15,12 +15,12 @@ from hil.core.command import Progress, silent
 from hil.core.files import sha256_of, write_atomic
 from hil.core.locks import locked
 from hil.core.paths import PACKAGE, cache
-from hil.errors import HarnessError
 from hil.images import rootfs
 from hil.images.artefact import BundleFacts
 from hil.images.packages import run_tool
 from hil.images.pki import Pki, Signer, ensure_pki, sign
 from hil.images.recipes import REFERENCE, Recipe
+from hil.images.signer import signature_place
 from hil.images.swu import MAGIC, members, pack_swu
 
 COMPATIBLE = "orbital-ref-orin"
@@ -193,18 +193,13 @@ def damage(kind: BundleKind, bundle: Path) -> None:
 def _parts(bundle: Path) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return (offset, size) of the root image (RAUC: of the payload around it), and of the signature.
 
-    A SWUpdate bundle is an archive.  A plain RAUC bundle is a squashfs payload, a detached CMS signature and the
-    signature's size as 8 bytes, big endian.  HarnessError when it is neither.
+    HarnessError when it is no bundle.
     """
+    start, size = signature_place(bundle)
     with bundle.open("rb") as file:
-        if file.read(len(MAGIC)) == MAGIC:
-            places = {name: (start, size) for name, start, size in members(bundle)}
-            return places["rootfs.img"], places["sw-description.sig"]
-        size = file.seek(-8, os.SEEK_END)
-        signature = int.from_bytes(file.read(), "big")
-    if not 0 < signature < size:
-        raise HarnessError(f"{bundle}: not a bundle (signature of {signature} bytes)")
-    return (0, size - signature), (size - signature, signature)
+        if file.read(len(MAGIC)) != MAGIC:
+            return (0, start), (start, size)
+    return next((at, size) for name, at, size in members(bundle) if name == "rootfs.img"), (start, size)
 
 
 def _flip(file: Path, offset: int) -> None:

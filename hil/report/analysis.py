@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,9 @@ from hil.evidence.carriers import dead_threads, differences, unordered_restarts
 from hil.evidence.events import ArtefactStored, BenchUp, LinkFigure, TestEnded, WatchSummary, WatchViolation
 from hil.evidence.model import Verdict, plural
 from hil.evidence.readback import LinkFacts, RunRecord
-from hil.evidence.record import ARTEFACTS
+from hil.evidence.record import ARTEFACTS, RESULT, read_json
 from hil.evidence.stats import reliability_lower_bound, runs_still_needed
+from hil.evidence.store import Run
 from hil.evidence.test_plan import Plan
 from hil.evidence.verdicts import CampaignVerdict, Finding, judge
 from hil.report.calibration.page import latest_figures
@@ -39,12 +40,15 @@ class Statistics:
     goal: float
     lower_bound: float
     still_needed: int
+    left_out: tuple[str, ...] = ()
+    """Why runs are not counted, a sentence each."""
 
     @property
     def sentence(self) -> str:
         """E.g. ``demonstrated 4/4 ..., reliability >= 0.562 at 90 %; 18 more passes for 0.9``."""
         if not self.runs:
-            return "No conclusive run of this plan, lab file and boards yet, so nothing is demonstrated statistically."
+            text = "No conclusive run of this plan, lab file and boards yet, so nothing is demonstrated statistically."
+            return " ".join([text, *self.left_out])
         text = (
             f"Demonstrated {self.passes}/{self.runs} over all stored runs of this plan, lab file and boards: "
             f"reliability >= {self.lower_bound:.3f} at {self.confidence:.0%} confidence."
@@ -58,7 +62,7 @@ class Statistics:
             text += f" {plural(self.inconclusive, 'inconclusive run')} {are} not counted."
         if self.commits > 1:
             text += f" The runs span {self.commits} commits."
-        return text
+        return " ".join([text, *self.left_out])
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,42 @@ class Analysis:
     """A run, judged from its directory alone; also one that was killed half-way."""
 
     run: RunRecord
+    known: Mapping[str, Run] | None = None
+    """The runs in the store, by id; None without a store."""
+
+    @cached_property
+    def heads(self) -> tuple[str, ...]:
+        """Heads of the chain of evidence that the store and the last ``result.json`` have kept."""
+        mine = self.known.get(self.run.run_id) if self.known else None
+        kept = [mine.summary.get("evidence")] if mine else []
+        kept.append(read_json(self.run.directory / RESULT).get("evidence"))
+        return tuple(str(each.get("head") or "") for each in kept if isinstance(each, dict))
+
+    @cached_property
+    def changes(self) -> tuple[str, ...]:
+        """What was changed in the run's files after it was written."""
+        return tuple(self.run.changes(*self.heads))
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know of the evidence itself."""
+        if self.run.chain.linked or not self.run.chain.lines:
+            return []
+        return ["The lines of this run's evidence carry no digests: nothing shows whether it was changed since."]
+
+    @cached_property
+    def counted(self) -> tuple[Mapping[str, Any], ...]:
+        """The earlier runs that count with this one: the whole campaign, on the same inputs.
+
+        Where nothing shows that ``history.json`` is what was written, the run store must know them.
+        """
+        past = [h for h in self.run.history if h.get("same_inputs")]
+        if self.run.end is not None and self.run.end.files:
+            return () if self.changes else tuple(past)
+        if self.known is None:
+            return tuple(past)
+        verdicts = {name: run.verdict for name, run in self.known.items()}
+        return tuple(h for h in past if verdicts.get(str(h.get("run_id"))) == h.get("verdict"))
 
     @property
     def plan(self) -> Plan | None:
@@ -78,7 +118,9 @@ class Analysis:
     @property
     def fidelity(self) -> str:
         """The lowest class of its boards."""
-        return self.run.meta.get("fidelity") or "virtual"
+        boards: Mapping[str, Mapping[str, Any]] = self.run.meta.get("boards") or {}
+        classes = {self.run.meta.get("fidelity")} | {board.get("fidelity") for board in boards.values()}
+        return "hardware" if classes == {"hardware"} else "virtual"
 
     @cached_property
     def figures(self) -> tuple[LinkFigure, ...]:
@@ -88,7 +130,7 @@ class Analysis:
     @cached_property
     def result(self) -> CampaignVerdict:
         """The verdict of the campaign, its requirements and its criteria."""
-        plan, run, findings = self.plan, self.run, tuple(_findings(self.run, self.figures))
+        plan, run, findings = self.plan, self.run, tuple(_findings(self.run, self.figures, self.changes))
         if plan is not None:
             return judge(plan, run.outcomes, fidelity=self.fidelity, day=_day(run), findings=findings)
         if run.damage:
@@ -105,12 +147,14 @@ class Analysis:
     @cached_property
     def statistics(self) -> Statistics:
         """What all stored runs with the same inputs demonstrate."""
-        return _statistics(self.run, self.plan, self.verdict)
+        return _statistics(self.run, self.counted, self.plan, self.verdict)
 
     @cached_property
     def risks(self) -> tuple[RiskResult, ...]:
         """Where each risk of the plan stands."""
-        return place_risks(self.plan, self.result.requirements, self.run.history) if self.plan else ()
+        if self.plan is None:
+            return ()
+        return place_risks(self.plan, self.result.requirements, self.counted, counts=not self.run.partial)
 
     @cached_property
     def comparison(self) -> RunComparison | None:
@@ -164,7 +208,9 @@ def _day(run: RunRecord) -> datetime.date:
         return datetime.datetime.now(datetime.UTC).date()
 
 
-def _findings(run: RunRecord, figures: tuple[LinkFigure, ...]) -> Iterator[Finding]:
+def _findings(run: RunRecord, figures: tuple[LinkFigure, ...], changes: Sequence[str]) -> Iterator[Finding]:
+    for change in changes:
+        yield Finding(Verdict.INCONCLUSIVE, f"{change}.", overrides=True)
     if first := next((figure for figure in figures if not figure.ok), None):
         measured, commanded = (quantity(value, first.unit) for value in (first.measured, first.commanded))
         text = f"{first.quantity} of {first.link} {first.direction} is {measured}, commanded {commanded}"
@@ -187,6 +233,9 @@ def _findings(run: RunRecord, figures: tuple[LinkFigure, ...]) -> Iterator[Findi
         if not (path.is_file() and path.stat().st_size == artefact.size and sha256_of(path) == artefact.sha256):
             yield Finding(Verdict.INCONCLUSIVE, f"{artefact.path} is not the file that was recorded.", overrides=True)
     for outcome in run.outcomes:
+        if wrong := next((m for m in outcome.measurements if m.misjudged), None):
+            text = f"The evidence contradicts itself: {outcome.title} has {wrong}, which is not so."
+            yield Finding(Verdict.INCONCLUSIVE, text, overrides=True)
         bad = next((m for m in outcome.measurements if m.ok is False), None)
         if outcome.verdict is Verdict.PASS and bad is not None:
             text = f"The evidence contradicts itself: {outcome.title} is PASS, but {bad}."
@@ -200,14 +249,16 @@ def _findings(run: RunRecord, figures: tuple[LinkFigure, ...]) -> Iterator[Findi
         yield Finding(Verdict.INCONCLUSIVE, f"The run was cut short: {run.end.interrupted}.")
 
 
-def _statistics(run: RunRecord, plan: Plan | None, verdict: Verdict) -> Statistics:
+def _statistics(run: RunRecord, past: Sequence[Mapping[str, Any]], plan: Plan | None, verdict: Verdict) -> Statistics:
     confidence = plan.confidence if plan else 0.90
     goal = plan.reliability_goal if plan else 0.95
-    past = [h for h in run.history if h.get("same_inputs")]
-    verdicts = [str(h.get("verdict") or "") for h in past] + [verdict.value]
+    verdicts = [str(h.get("verdict") or "") for h in past] + ([] if run.partial else [verdict.value])
     conclusive = [v for v in verdicts if v in CONCLUSIVE]
     commits = {h.get("commit") or None for h in past if h.get("verdict") in CONCLUSIVE}
     commits.add((run.meta.get("git") or {}).get("commit"))
+    left_out = [f"{why}: not counted." for why in run.left_out]
+    if run.partial:
+        left_out.append(f"This run counts neither for nor against: {run.partial}.")
     passes, runs = conclusive.count(Verdict.PASS.value), len(conclusive)
     return Statistics(
         passes=passes,
@@ -218,6 +269,7 @@ def _statistics(run: RunRecord, plan: Plan | None, verdict: Verdict) -> Statisti
         goal=goal,
         lower_bound=reliability_lower_bound(passes, runs, confidence) if runs else 0.0,
         still_needed=runs_still_needed(passes, runs, goal, confidence),
+        left_out=tuple(left_out),
     )
 
 

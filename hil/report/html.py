@@ -15,6 +15,7 @@ from hil.evidence.events import (
     BenchPulse,
     BenchRetried,
     BenchUp,
+    BundleUsed,
     ConsolePort,
     InferenceFinished,
     LeftoverFound,
@@ -91,6 +92,7 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "bench_notes": notes,
         "bench_load": _bench_load(run.of(BenchPulse)),
         "phases": [e for e in run.of(BenchUp) if e.phases_s],
+        "bundles": list(dict.fromkeys(run.of(BundleUsed))),
         "epoch": run.last(OrbitEpoch),
         "violations": violations_of(run),
     }
@@ -123,10 +125,11 @@ def _open_groups(analysis: Analysis) -> list[dict[str, Any]]:
 
 def _record_of_requirements(analysis: Analysis) -> dict[str, str]:
     """Return passes out of conclusive runs per requirement, this run included, e.g. ``4/4``."""
-    past = [h.get("requirements") or {} for h in analysis.run.history if h.get("same_inputs")]
+    past = [h.get("requirements") or {} for h in analysis.counted]
     record: dict[str, str] = {}
     for result in analysis.result.requirements:
-        verdicts = [str(p.get(result.requirement.id, "")) for p in past] + [result.verdict.value]
+        verdicts = [str(p.get(result.requirement.id, "")) for p in past]
+        verdicts += [] if analysis.run.partial else [result.verdict.value]
         known = [v for v in verdicts if v in CONCLUSIVE]
         record[result.requirement.id] = f"{known.count(Verdict.PASS.value)}/{len(known)}" if known else ""
     return record

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hil.evidence.events import ArtefactFollowed, ArtefactLost, ArtefactStored
+from hil.core.files import sha256_of
+from hil.evidence.events import ArtefactFollowed, ArtefactLost, ArtefactStored, RunJudged
 from hil.evidence.readback import RunRecord
-from hil.evidence.record import Recorder, collect_followed, write_json
+from hil.evidence.record import RESULT, Recorder, collect_followed, write_json
 from hil.evidence.store import RUNS, RunStore
 from hil.report.analysis import Analysis
 from hil.report.html import html_of
@@ -16,7 +18,6 @@ from hil.report.junit import junit_of
 from hil.report.result import result_of
 
 REPORT = "report.html"
-RESULT = "result.json"
 JUNIT = "junit.xml"
 
 
@@ -39,9 +40,13 @@ def finish_run(directory: Path, out: Path | None) -> tuple[dict[str, Any], Path 
     path is None.
     """
     run = _with_followed_files(RunRecord.load(directory))
-    analysis = Analysis(run)
+    store = RunStore(out) if out is not None else None
+    if store is not None:
+        store.rebuild()
+    analysis = Analysis(run, known={each.run_id: each for each in store.runs()} if store is not None else None)
     result = result_of(analysis)
     write_json(directory / RESULT, result)
+    _note_verdict(run, result)
     page: Path | None = directory / REPORT
     try:
         (directory / JUNIT).write_text(junit_of(analysis), encoding="utf-8")
@@ -49,11 +54,19 @@ def finish_run(directory: Path, out: Path | None) -> tuple[dict[str, Any], Path 
     except Exception:
         (directory / "report-error.txt").write_text(traceback.format_exc(), encoding="utf-8")
         page = None
-    if out is not None:
-        store = RunStore(out)
-        store.rebuild()
+    if store is not None:
         store.finish(directory.name, state=run.state, result=result, report=page)
     return result, page
+
+
+def _note_verdict(run: RunRecord, result: Mapping[str, Any]) -> None:
+    """Add the verdict and the digest of ``result.json`` to a chain that is whole, once for each result."""
+    if run.end is None or not run.chain.linked or run.changes():
+        return
+    judged = RunJudged(result["verdict"], sha256_of(run.directory / RESULT))
+    if run.last(RunJudged) != judged:
+        with Recorder.attach(run.directory) as recorder:
+            recorder.emit(judged, mono_s=run.end.t_s + (run.meta.get("mono_start_s") or 0.0))
 
 
 def _with_followed_files(run: RunRecord) -> RunRecord:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from hil.evidence.events import LinkFigure, LinkSchedule, OrbitEpoch
+from hil.evidence.events import BundleUsed, LinkFigure, LinkSchedule, OrbitEpoch
 from hil.evidence.record import jsonable
 from hil.report.analysis import Analysis
 
@@ -83,6 +83,19 @@ def result_of(analysis: Analysis) -> dict[str, Any]:
         and _chosen(schedule, "rows", "late_p50_us", "late_p99_us", "late_max_us", "errors", "file"),
         "unproven": list(result.unproven),
         "next_steps": list(analysis.next_steps),
+        "partial": run.partial,
+        "tests_sha256": run.meta.get("tests_sha256") or "",
+        "bundles": [
+            _chosen(b, "name", "version", "sha256", "size", "image_sha256", "signer", "signer_sha256")
+            for b in dict.fromkeys(run.of(BundleUsed))
+        ],
+        "evidence": {
+            "lines": len(run.lines),
+            "first": run.chain.first,
+            # once changed, the head that was kept stays: the next report must see it, too
+            "head": next(filter(None, analysis.heads), run.head) if analysis.changes else run.head,
+            "changes": list(analysis.changes),
+        },
         "unreadable_lines": run.unreadable_lines,
         "damage": list(run.damage),
     }

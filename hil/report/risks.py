@@ -29,26 +29,26 @@ class RiskResult:
 
 
 def place_risks(
-    plan: Plan, requirements: Sequence[RequirementResult], history: Sequence[Mapping[str, Any]]
+    plan: Plan, requirements: Sequence[RequirementResult], past: Sequence[Mapping[str, Any]], *, counts: bool = True
 ) -> tuple[RiskResult, ...]:
-    """Place every risk of the plan.
+    """Place every risk of the plan, by the ``past`` runs and, where it ``counts``, this one.
 
     A risk stays where it was unless all its requirements are closed at the fidelity they need; then its
     likelihood falls to the level that contains the upper bound of P(failure) over all stored runs.
     """
-    return tuple(_place(plan, risk, requirements, history) for risk in plan.risks)
+    return tuple(_place(plan, risk, requirements, past, int(counts)) for risk in plan.risks)
 
 
 def _place(
-    plan: Plan, risk: Risk, requirements: Sequence[RequirementResult], history: Sequence[Mapping[str, Any]]
+    plan: Plan, risk: Risk, requirements: Sequence[RequirementResult], past: Sequence[Mapping[str, Any]], own: int
 ) -> RiskResult:
     mine = [r for r in requirements if r.requirement.id in risk.requirements]
     not_shown = [r for r in mine if r.verdict is not Verdict.PASS]
     if not_shown:
         names = ", ".join(f"{r.requirement.id} {r.verdict}" for r in not_shown)
         return RiskResult(risk, risk.before, f"Stays: {names}.")
-    passes, runs = _record(risk, history)
-    p_failure = 1 - reliability_lower_bound(passes, runs, plan.confidence)
+    passes, runs = _record(risk, past, own)
+    p_failure = 1 - (reliability_lower_bound(passes, runs, plan.confidence) if runs else 0.0)
     statistic = f"{passes}/{runs} runs, P(failure) <= {p_failure:.1%} at {plan.confidence:.0%}"
     if still_open := [r.requirement.id for r in mine if not r.closed]:
         need = "needs" if len(still_open) == 1 else "need"
@@ -63,13 +63,11 @@ def _place(
     return RiskResult(risk, now, f"{statistic}; {more:,} more without a failure to reach the planned cell.")
 
 
-def _record(risk: Risk, history: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
-    """Return passes and conclusive runs of this risk's requirements, this (passing) run included."""
-    passes = runs = 1
-    for past in history:
-        if not past.get("same_inputs"):
-            continue
-        verdicts = [(past.get("requirements") or {}).get(r, "") for r in risk.requirements]
+def _record(risk: Risk, past: Sequence[Mapping[str, Any]], own: int) -> tuple[int, int]:
+    """Return passes and conclusive runs of this risk's requirements, with ``own`` passes of this run."""
+    passes = runs = own
+    for run in past:
+        verdicts = [(run.get("requirements") or {}).get(r, "") for r in risk.requirements]
         if Verdict.FAIL.value in verdicts:
             runs += 1
         elif all(v in SHOWN for v in verdicts):

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from hil.boards.protocol import Board, Via
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import DeviceError, HilError
+from hil.evidence.events import BundleUsed
 from hil.evidence.sink import NullSink, Sink
 from hil.images.artefact import Artefact, BundleFacts
+from hil.images.signer import signed_by
 from hil.onboard.node.contract import Health
 from hil.rollout import activation, configure, serving, transfer
 from hil.rollout.fleet import ClusterConfig, Fleet
@@ -62,6 +64,7 @@ class Rollout:
         self.policy = policy or RolloutPolicy()
         self._context = Context(fleet, sink or NullSink(), self.policy, clock)
         self._adapter = adapter or over_flight(RAUC)
+        self._noted = False
         self._watching: dict[str, NodeClient] = {}
         self._watch_lock = threading.Lock()
 
@@ -70,18 +73,31 @@ class Rollout:
         """The bundle as a file to distribute."""
         return Artefact.of_bundle(self.bundle)
 
+    def _note_bundle(self) -> None:
+        """Record once which bundle this is, so that the evidence says what was uploaded and installed."""
+        with self._watch_lock:
+            if self._noted:
+                return
+            self._noted = True
+        bundle, signer = self.bundle, signed_by(self.bundle.path)
+        facts = (bundle.version, bundle.sha256, bundle.size_bytes, bundle.image_sha256, signer.subject, signer.sha256)
+        self._context.sink.emit(BundleUsed(bundle.path.name, *facts))
+
     # --- one step at a time ------------------------------------------------------------------------------------
 
     def upload(self, artefact: Artefact | None = None) -> Transfer:
         """Ground to the gateway board, resumed at the byte after any cut. Default artefact: the bundle."""
+        self._note_bundle()
         return transfer.to_gateway(self._context, artefact or self.artefact)
 
     def relay(self, artefact: Artefact | None = None) -> list[Transfer]:
         """Gateway to one head per other spacecraft, and fan-out inside every spacecraft."""
+        self._note_bundle()
         return transfer.everywhere(self._context, artefact or self.artefact, with_upload=False)
 
     def distribute(self, artefact: Artefact | None = None) -> list[Transfer]:
         """Upload and relay at once: every board forwards what it has while more arrives."""
+        self._note_bundle()
         return transfer.everywhere(self._context, artefact or self.artefact)
 
     def bytes_at(self, board: str, artefact: Artefact | None = None) -> int:
@@ -99,6 +115,8 @@ class Rollout:
 
         A board that runs the bundle or has it in its other slot is left alone.  RefusedBundle or InstallFailed.
         """
+
+        self._note_bundle()
 
         def one(board: str) -> OsStatus:
             with self._opened(board) as adapter:
@@ -237,6 +255,7 @@ class Rollout:
         board restarts.
         """
         clock = self._context.clock
+        self._note_bundle()
         start = clock.monotonic()
         barrier = RestartBarrier(self.fleet.names)
         canary, limit = self.canary, self.policy.transfer_deadline_s + self.policy.install_deadline_s

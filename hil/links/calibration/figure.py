@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hil.evidence.measurement import INFORMATION, LinkFigure
+from hil.evidence.model import within
 from hil.links.calibration.probe import Probe
 from hil.links.link_box import Direction
 
@@ -22,13 +23,14 @@ def figure(
     *,
     quantiles: Sequence[float] = (),
 ) -> LinkFigure:
-    """Return a figure that is ok within ``tolerance`` to either side of ``commanded``."""
+    """Return a figure that is ok within ``tolerance`` to either side of ``commanded``, as it is recorded."""
+    recorded = None if measured is None else round(measured, 1)
     return LinkFigure(
         *(probe.link, probe.direction, quantity, commanded),
-        measured=None if measured is None else round(measured, 1),
+        measured=recorded,
         unit=unit,
         tolerance=tolerance,
-        ok=measured is not None and abs(measured - commanded) <= tolerance,
+        ok=within(tolerance, of=commanded).holds(recorded),
         note=note,
         quantiles=tuple(round(value, 1) for value in quantiles),
     )
@@ -44,16 +46,17 @@ def bounded(
     probe: Probe, quantity: str, commanded: float, measured: float, unit: str, bounds: tuple[float, float], note: str
 ) -> LinkFigure:
     """Return a figure that is ok between ``bounds``, which need not lie evenly around ``commanded``."""
-    low, high = bounds
+    low, high = (round(bound, 3) for bound in bounds)
+    recorded = round(measured, 3)
     return LinkFigure(
         *(probe.link, probe.direction, quantity, commanded),
-        measured=round(measured, 3),
+        measured=recorded,
         unit=unit,
         tolerance=round(max(commanded - low, high - commanded), 3),
-        ok=low <= measured <= high,
+        ok=low <= recorded <= high,
         note=note,
-        low=round(low, 3),
-        high=round(high, 3),
+        low=low,
+        high=high,
     )
 
 

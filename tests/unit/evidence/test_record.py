@@ -39,7 +39,7 @@ def test_what_is_recorded_can_be_read_back(tmp_path: Path) -> None:
     run = RunRecord.load(tmp_path / "run-1")
     cut, measured = run.events
     assert (cut, run.meta["plan"]) == (LinkCut("isl-ab"), "demo")
-    assert measured == Measurement("delay", 0.25, "ms", "<= 0.5 ms", True, "device under test")
+    assert measured == Measurement("delay", 0.25, "ms", "<= 0.5 ms", True, "device under test", high=0.5)
     assert 0 <= cut.t_s <= measured.t_s < 60
 
 
@@ -73,6 +73,7 @@ def test_lines_of_many_threads_and_two_recorders_are_never_mixed(tmp_path: Path)
     second.close()
     run = RunRecord.load(tmp_path / "run-1")
     assert run.unreadable_lines == 0
+    assert (run.chain.linked, run.chain.broken, len(run.chain.lines)) == (True, "", 1600)
     seen = [(e.extra["thread"], e.extra["count"]) for e in run.events]
     assert sorted(seen) == [(t, c) for t in range(8) for c in range(200)]
 

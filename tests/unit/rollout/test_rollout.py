@@ -13,7 +13,7 @@ import pytest
 
 from hil.boards.protocol import Board, Slot
 from hil.errors import BenchError, ConfigurationError, DeviceError
-from hil.evidence.events import Event, RolloutStep
+from hil.evidence.events import BundleUsed, Event, RolloutStep
 from hil.rollout import upload as upload_module
 from hil.rollout.activation import FellBack, runs
 from hil.rollout.fleet import Fleet
@@ -52,6 +52,8 @@ def test_everything_at_once_ends_with_all_boards_confirmed_and_claiming(boards: 
     assert versions(boards) == {("2.0.0", True)}
     assert report.epoch == 1
     assert {t.bytes_received for t in report.transfers} == {bundle.size_bytes}
+    (used,) = sink.of(BundleUsed)
+    assert (used.version, used.sha256, used.size) == ("2.0.0", bundle.sha256, bundle.size_bytes)
     steps = {(e.board, e.step) for e in sink.of(RolloutStep)}
     assert {("a1", "upload"), ("b1", "relay"), ("a2", "fan-out"), ("b3", "fan-out")} <= steps
     assert {(name, step) for name in boards.boards for step in ("install", "boot", "confirm", "serving")} <= steps
