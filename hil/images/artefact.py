@@ -24,6 +24,8 @@ class BundleFacts:
     sha256: str  # of the bundle file
     size_bytes: int
     image_sha256: str  # of the root image inside, as the updater and the running OS report it
+    manifest_version: str = field(default="", kw_only=True)
+    """Version in the bundle's signed manifest, as the updater reports it; empty: the same as ``version``."""
 
     @classmethod
     def of_file(cls, path: Path, *, version: str, image_sha256: str) -> BundleFacts:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import NoReturn
 
-from hil.errors import DeviceError, HilError
+from hil.errors import ConfigurationError, DeviceError, HilError
 from hil.evidence.events import RestartOrdered
 from hil.images.artefact import BundleFacts
 from hil.onboard.node.contract import Health
@@ -31,15 +32,39 @@ def holds(status: OsStatus, bundle: BundleFacts) -> bool:
     return status.other.complete and status.other.image_sha256 == bundle.image_sha256
 
 
+def check_newer(health: Health, bundle: BundleFacts, *, downgrade: bool) -> None:
+    """Raise ConfigurationError when a board runs a newer OS than the bundle's, unless a downgrade is meant.
+
+    Old bundles stay validly signed for ever.  Versions are compared by their leading numbers; others are not compared.
+    """
+    runs_now, offered = _numbers(health.os_version or ""), _numbers(bundle.version)
+    if runs_now and offered and offered < runs_now and not downgrade:
+        raise ConfigurationError(
+            f"{health.board} runs {health.os_version}, and bundle {bundle.path.name} is the older {bundle.version}",
+            remedy="if it is meant to go back, roll back, or pass RolloutPolicy(downgrade=True)",
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the leading numbers of a version, without zeros at their end: 2.0.1+x gives (2, 0, 1)."""
+    found = re.match(r"v?(\d{1,9}(?:\.\d{1,9})*)", version)
+    numbers = [int(part) for part in found[1].split(".")] if found else []
+    while numbers and not numbers[-1]:
+        numbers.pop()
+    return tuple(numbers)
+
+
 def activate(
     context: Context, board: str, bundle: BundleFacts, adapter: OsAdapter, known: OsStatus | None = None
 ) -> None:
     """Restart a board into the bundle and confirm it, unless that is done already.
 
     ``known`` is what the updater said when it had just installed; without it the updater is asked.  FellBack when
-    the board runs the old OS afterwards; DeviceError when the bundle is not installed or it does not come back.
+    the board runs the old OS afterwards, by itself or because the new one was unhealthy or not what the bundle says;
+    DeviceError when the bundle is not installed or it does not come back.
     """
     health = before = context.health(board, deadline_s=context.policy.boot_deadline_s)
+    check_newer(before, bundle, downgrade=context.policy.downgrade)
     if not runs(before, bundle):
         if not holds(known or adapter.status(), bundle):
             raise DeviceError(f"{board}: {bundle.version} is not installed", remedy="install it first")
@@ -49,15 +74,31 @@ def activate(
             try:
                 health = wait_restarted(context, board, before.boot_id, adapter)
             except _NodeNeverCame as exc:
-                _take_back(context, board, adapter, str(exc))
+                _take_back(context, board, adapter, f"was unhealthy ({exc})")
             facts.update(os_version=health.os_version, slot=health.slot)
             if not runs(health, bundle):
+                if _changed_slot(before, health):
+                    _take_back(context, board, adapter, f"is not what was installed ({_other_than(health, bundle)})")
                 raise FellBack(
                     f"{board}: {bundle.version} did not come up; it runs {health.os_version} in slot "
                     f"{health.slot} again{_last_reset(adapter)}",
                     remedy=f"see the boots of {bundle.version} in `hil board console {board}`",
                 )
     confirm(context, board, adapter, health)
+
+
+def _changed_slot(before: Health, after: Health) -> bool:
+    """Return whether another slot runs; where that is not said, whether another image does."""
+    if None not in (before.slot, after.slot):
+        return before.slot != after.slot
+    return (before.os_version, before.image_sha256) != (after.os_version, after.image_sha256)
+
+
+def _other_than(health: Health, bundle: BundleFacts) -> str:
+    """Return what of a running OS is not as the bundle says, in words."""
+    if health.image_sha256 not in (None, bundle.image_sha256):
+        return f"slot {health.slot} runs image {str(health.image_sha256)[:16]}…, not {bundle.image_sha256[:16]}…"
+    return f"the OS in slot {health.slot} says that it is {health.os_version}, not {bundle.version}"
 
 
 def confirm(context: Context, board: str, adapter: OsAdapter, health: Health) -> None:
@@ -71,7 +112,7 @@ def confirm(context: Context, board: str, adapter: OsAdapter, health: Health) ->
                 break
             health = context.health(board, deadline_s=limit)
         else:
-            _take_back(context, board, adapter, "; ".join(health.problems))
+            _take_back(context, board, adapter, f"was unhealthy ({'; '.join(health.problems)})")
         adapter.confirm()
         if not any(context.health(board, deadline_s=limit).confirmed for _ in context.polling(limit)):
             raise DeviceError(f"{board}: the updater confirmed the slot, but the board does not know of it")
@@ -141,12 +182,14 @@ def _restarted_by_ssh(adapter: OsAdapter, boot_id: str) -> bool:
 
 
 def _take_back(context: Context, board: str, adapter: OsAdapter, why: str) -> NoReturn:
-    """Restart an unhealthy board into its old slot; raises FellBack once it runs there."""
-    boot_id = str(adapter.health().facts.get("boot_id", ""))
+    """Restart a board into its old slot, as the new OS must not stay; raises FellBack once it runs there."""
+    facts = adapter.health().facts
     context.sink.emit(RestartOrdered(board, "take back"))
     adapter.roll_back()
     try:
-        after = wait_restarted(context, board, boot_id, adapter)
+        after = wait_restarted(context, board, str(facts.get("boot_id", "")), adapter)
     except _NodeNeverCame as exc:
-        raise DeviceError(f"{board}: unhealthy ({why}), and so is the old OS: {exc}") from exc
-    raise FellBack(f"{board}: the new OS was unhealthy ({why}); it runs {after.os_version} again")
+        raise DeviceError(f"{board}: the new OS {why}, and the old one is unhealthy: {exc}") from exc
+    if after.slot is not None and after.slot == facts.get("slot"):
+        raise DeviceError(f"{board}: the new OS {why}, and the board came back in slot {after.slot} again")
+    raise FellBack(f"{board}: the new OS {why}; it was taken back, and the board runs {after.os_version} again")

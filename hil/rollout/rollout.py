@@ -127,6 +127,7 @@ class Rollout:
     def _install(self, board: str, adapter: OsAdapter, *, just_arrived: bool = False) -> OsStatus:
         """With ``just_arrived`` nobody can have installed it yet, and the updater is not asked whether."""
         health = self._context.health(board, deadline_s=self.policy.boot_deadline_s)
+        activation.check_newer(health, self.bundle, downgrade=self.policy.downgrade)
         if activation.runs(health, self.bundle) or not just_arrived:
             status = adapter.status()
             if activation.runs(health, self.bundle) or activation.holds(status, self.bundle):
@@ -143,6 +144,12 @@ class Rollout:
             if not activation.holds(status, self.bundle):
                 raise DeviceError(
                     f"{board}: the updater reports success, but slot {status.other.slot} does not hold the image"
+                )
+            signed, wanted = status.other.version, self.bundle.manifest_version or self.bundle.version
+            if signed not in (None, wanted):
+                raise DeviceError(
+                    f"{board}: the manifest of what is in slot {status.other.slot} says version {signed}, not {wanted}",
+                    remedy="say its manifest_version where the OS's own version is meant to be another",
                 )
             facts.update(slot=status.other.slot, version=self.bundle.version)
         return status

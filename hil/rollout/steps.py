@@ -37,6 +37,7 @@ class RolloutPolicy:
     configure_deadline_s: float = 30.0
     poll_s: float = 0.05
     canary_head_start_s: float = 1.0  # the canary installs first: everybody waits for its restart
+    downgrade: bool = False  # a bundle older than the OS that a board runs is refused
     canary: str | None = None  # None: the first board that nobody pulls from
 
     def allowing_for(self, gap_s: float) -> RolloutPolicy:

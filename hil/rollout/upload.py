@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import http.client
 import os
+import re
 import select
 import socket
 import struct
@@ -30,7 +31,14 @@ ANSWER_S = 5.0
 """From the first byte of its answer to the last."""
 SEND_BYTES = 1 << 20
 UNSENT_BYTES = 256 << 10
-TRANSIENT = frozenset({409, 500, 503})
+BUSY_S = 0.5
+"""Between questions while another controller uploads the same."""
+BUSY = 423
+TRANSIENT = frozenset({409, BUSY, 500, 503})
+
+
+CONTROLLER = f"{re.sub(r'[^A-Za-z0-9.-]', '-', socket.gethostname())[:32]}-{os.getpid()}"
+"""Who uploads, for another controller that wants to upload the same."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,7 @@ def upload(
 ) -> Uploaded:
     """Bring an artefact to one board, resuming for as long as ``deadline_s``.
 
+    While another controller uploads the same, its end is waited for, or its silence.
     DeviceError when the board refuses it (its digest, its signature, no space); BenchError at the deadline.
     """
     start = clock.monotonic()
@@ -68,7 +77,9 @@ def upload(
             if exc.status not in TRANSIENT:
                 raise DeviceError(f"{client.board} refused {artefact.name}: {exc.reason}") from exc
             last = exc
-            clock.sleep(RETRY_S)
+            if exc.status == BUSY and offsets:
+                offsets.pop()  # that was no connection that carried anything
+            clock.sleep(BUSY_S if exc.status == BUSY else RETRY_S)
         except (NodeSilent, OSError) as exc:
             last = exc
             clock.sleep(RETRY_S)
@@ -82,7 +93,7 @@ def _send(sock: socket.socket, client: NodeClient, artefact: Artefact, offset: i
     """One PATCH from ``offset`` to the end. OSError or NodeSilent: the path died; NodeRefused: the board refuses it."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
     head = (
-        f"PATCH /artefacts/{artefact.sha256}?offset={offset} HTTP/1.1\r\nHost: {client.ip}\r\n"
+        f"PATCH /artefacts/{artefact.sha256}?offset={offset}&by={CONTROLLER} HTTP/1.1\r\nHost: {client.ip}\r\n"
         f"Content-Length: {artefact.size_bytes - offset}\r\nConnection: close\r\n\r\n"
     )
     sock.sendall(head.encode())

@@ -73,6 +73,7 @@ class LoopBoard:
     boots: int = 0
     broken: set[str] = field(default_factory=set)  # versions that do not boot
     unhealthy: set[str] = field(default_factory=set)  # versions whose node service does not come up
+    os_says: dict[str, str] = field(default_factory=dict)  # version -> what its /etc/os-release says instead
     reachable: bool = True
 
     @property
@@ -92,7 +93,7 @@ class LoopBoard:
             "board": json.dumps(board),
             "boot": json.dumps({"image_sha256": self.images[self.running]}),
             "confirmed": "1" if self.running in self.good else "0",
-            "os_release": f'ID=test\nVERSION_ID="{version}"\n',
+            "os_release": f'ID=test\nVERSION_ID="{self.os_says.get(version, version)}"\n',
             "boot_id": f"{self.name}-{self.boots}",
             "command_line": f"root=/dev/x rauc.slot={self.running} quiet",
         }

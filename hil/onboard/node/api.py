@@ -107,7 +107,7 @@ class Api:
         if offset + request.length > artefact.manifest.size:
             raise ApiError(413, f"artefact has only {artefact.manifest.size} bytes")
         peer = self._node.facts.name_of(request.peer)
-        token = artefact.begin(offset, peer)
+        token = artefact.begin(offset, peer, by=request.query.get("by", "")[:64])
         request.connection.settimeout(UPLOAD_SILENCE_S)
         buffer = memoryview(bytearray(RECEIVE_BYTES))
         try:
@@ -115,6 +115,8 @@ class Api:
                 artefact.append(token, buffer[:got], peer)
         except Superseded:
             raise ApiError(409, "another upload of this artefact has taken over") from None
+        finally:
+            artefact.leave(token)
         return Answer(document=artefact.status())
 
     def send(self, request: Request) -> Answer:

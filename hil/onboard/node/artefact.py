@@ -30,6 +30,9 @@ SYNC_EVERY_BYTES = 8 << 20
 BEFORE_RESTART = "(before a restart)"
 """The peer under which bytes are counted whose sender a kill made us forget."""
 
+TAKE_OVER_S = 3.0
+"""An upload that brought no byte for so long may be taken over by another controller."""
+
 SignatureCheck = Callable[[Path, bytes], None]
 """Raises ApiError 422 when the detached signature does not fit the file."""
 
@@ -55,7 +58,7 @@ def _counters(path: Path) -> _Counters:
 
 
 class Artefact:
-    """Thread-safe.  One writer at a time (the latest to ask); any number of readers."""
+    """Thread-safe.  One writer at a time; any number of readers."""
 
     def __init__(self, directory: Path, manifest: Manifest, check_signature: SignatureCheck) -> None:
         self.directory = directory
@@ -73,6 +76,8 @@ class Artefact:
         self._complete = self._installed = False
         self._error = ""
         self._writer: object | None = None
+        self._writer_by = ""
+        self._written_s = 0.0
         counters = _counters(directory / "counters.json")
         self._received, self._sent, self._connections = counters.received, counters.sent, counters.connections
 
@@ -111,14 +116,19 @@ class Artefact:
 
     # --- writing -----------------------------------------------------------------------------------------------
 
-    def begin(self, offset: int | None, peer: str) -> object:
+    def begin(self, offset: int | None, peer: str, by: str = "") -> object:
         """Become the writer; the token for :meth:`append`.  ``offset`` None means "wherever you are".
 
-        ApiError 409 with ``have_bytes`` when the offset is not the end of what is here or nothing is missing.
-        Whoever wrote before is superseded even then: a client that comes again has given up its old connection.
+        ``by`` names the controller that uploads.  ApiError 423 while another controller's upload makes progress: two
+        that took over from each other would never end.  ApiError 409 with ``have_bytes`` when the offset is not the end
+        of what is here or nothing is missing.  Whoever wrote before is superseded even then: a client that comes again
+        has given up its old connection.
         """
         with self._changed:
             self._load()
+            busy = self._writer is not None and time.monotonic() - self._written_s < TAKE_OVER_S
+            if busy and by and self._writer_by not in ("", by):
+                raise ApiError(423, f"busy: {self._writer_by} uploads it", have_bytes=self._have)
             self._writer = None
             if self._deleted:
                 raise ApiError(404, "artefact was deleted")
@@ -130,7 +140,14 @@ class Artefact:
                 self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             self._connections[peer] = self._connections.get(peer, 0) + 1
             self._writer = token = object()
+            self._writer_by, self._written_s = by, time.monotonic()
             return token
+
+    def leave(self, token: object) -> None:
+        """Write no more: another controller need not wait."""
+        with self._changed:
+            if self._writer is token:
+                self._writer = None
 
     def append(self, token: object, data: memoryview, peer: str) -> None:
         """Write, verify every chunk that becomes whole, sync now and then, and finish at the last byte.
@@ -149,6 +166,7 @@ class Artefact:
                 done = self._write(part)
                 self._received[peer] = self._received.get(peer, 0) + done
                 data = data[done:]
+                self._written_s = time.monotonic()
                 if self._have == end:
                     self._end_of_chunk()
             self._sync_sometimes(token)

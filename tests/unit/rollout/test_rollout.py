@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,8 +16,9 @@ import pytest
 from hil.boards.protocol import Board, Slot
 from hil.errors import BenchError, ConfigurationError, DeviceError
 from hil.evidence.events import BundleUsed, Event, RolloutStep
+from hil.onboard.node.contract import Claim, Health
 from hil.rollout import upload as upload_module
-from hil.rollout.activation import FellBack, runs
+from hil.rollout.activation import FellBack, check_newer, runs
 from hil.rollout.fleet import Fleet
 from hil.rollout.restart_barrier import HeldBack, RestartBarrier
 from hil.rollout.rollout import Artefact, Rollout, RolloutPolicy
@@ -159,6 +162,74 @@ def test_an_os_whose_node_never_comes_up_is_taken_back(
         work.activate_canary()
     board = boards["a2"]
     assert (board.running, "B" in board.good) == ("A", False)
+
+
+def test_an_os_that_says_another_version_than_its_bundle_is_taken_back(boards: Bed, bundle: FakeBundle) -> None:
+    boards["a2"].os_says["2.0.0"] = "2.0.1"
+    with pytest.raises(FellBack, match=r"the OS in slot B says that it is 2\.0\.1, not 2\.0\.0.* runs 1\.0\.0 again"):
+        rollout(boards, bundle).run()
+    board = boards["a2"]
+    assert (board.running, "B" in board.good) == ("A", False), "the board was left in the new slot"
+
+
+def test_a_bundle_whose_manifest_says_another_version_is_activated_nowhere(boards: Bed, bundle: FakeBundle) -> None:
+    boots = {name: board.boots for name, board in boards.boards.items()}
+    with pytest.raises(DeviceError, match=r"manifest of what is in slot B says version 2\.0\.0, not 9\.9\.9"):
+        rollout(boards, replace(bundle, version="9.9.9")).run()
+    assert {name: board.boots for name, board in boards.boards.items()} == boots
+    named = replace(bundle, version="2.0", manifest_version="2.0.0")
+    assert set(rollout(boards, named).install()) == set(boots)
+
+
+@pytest.mark.parametrize(
+    ("runs_now", "offered", "refused"),
+    [
+        ("2.0.0", "1.9.9", True),
+        ("2.0.0", "2.0", False),
+        ("2.0.0", "2.0.0", False),
+        ("2.0.0", "10.0.0", False),
+        ("v2.1-rc1", "2.0.9", True),
+        ("2.0.1+a", "2.0.1+b", False),
+        ("", "1.0.0", False),
+        ("2.0.0", "latest", False),
+    ],
+)
+def test_an_older_os_is_installed_only_when_that_is_meant(
+    bundle: FakeBundle, runs_now: str, offered: str, refused: bool
+) -> None:
+    health = Health("a1", "b", True, True, Claim(False), os_version=runs_now)
+    old = replace(bundle, version=offered)
+    with pytest.raises(ConfigurationError, match=r"a1 runs .* older") if refused else nullcontext():
+        check_newer(health, old, downgrade=False)
+    check_newer(health, old, downgrade=True)
+
+
+def test_an_older_bundle_touches_no_board(boards: Bed, tmp_path: Path) -> None:
+    old = FakeBundle.make(tmp_path / "old.raucb", version="0.9.0", size=1000)
+    with pytest.raises(ConfigurationError, match=r"the older 0\.9\.0"):
+        rollout(boards, old).run()
+    assert versions(boards) == {("1.0.0", True)}
+    rollout(boards, old, policy=replace(QUICK, downgrade=True)).run()
+    assert versions(boards) == {("0.9.0", True)}
+
+
+def test_two_controllers_that_upload_the_same_do_not_throw_each_other_out(
+    boards: Bed, bundle: FakeBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = iter(["one", "two"])
+    mine = threading.local()
+
+    class Name:
+        def __format__(self, spec: str) -> str:
+            if not hasattr(mine, "name"):
+                mine.name = next(names)
+            return str(mine.name)
+
+    monkeypatch.setattr("hil.rollout.upload.CONTROLLER", Name())
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(lambda _: rollout(boards, bundle).upload(), range(2)))
+    assert sum(transfer.moved for transfer in done) == 1
+    assert {transfer.connections for transfer in done} == {1}
 
 
 def test_an_os_that_finds_itself_unhealthy_is_taken_back(boards: Bed, bundle: FakeBundle) -> None:

@@ -18,6 +18,7 @@ from tests.kits.manifest import CHUNK, manifest_of
 
 CONTENT = bytes((i * 13 + i // 199) % 256 for i in range(40 * CHUNK + 333))
 ID = hashlib.sha256(CONTENT).hexdigest()
+PART = 12345
 
 
 @pytest.fixture
@@ -78,6 +79,36 @@ def test_bytes_reach_the_end_of_the_chain_long_before_the_upload_ends(boards: Be
     assert list(sent.values()) == [len(CONTENT)]
     assert boards["b2"].node is not None
     assert boards["b2"].node.store.get(ID).path.read_bytes() == CONTENT
+
+
+def test_an_upload_that_makes_progress_is_not_taken_over_by_another_controller(
+    boards: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = boards["a1"]
+    announce(board)
+    path = f"/artefacts/{ID}?offset="
+    slow = socket.create_connection((board.ip, board.port), timeout=5)
+    slow.sendall(f"PATCH {path}0&by=one HTTP/1.1\r\nContent-Length: {len(CONTENT)}\r\n\r\n".encode() + CONTENT[:PART])
+    eventually(lambda: have(board) == PART, "the first part")
+    status, answer = ask(board, "PATCH", f"{path}{PART}&by=two", b"x")
+    assert (status, answer["error"]) == (423, "busy: one uploads it")
+    monkeypatch.setattr("hil.onboard.node.artefact.TAKE_OVER_S", 0.0)
+    assert ask(board, "PATCH", f"{path}{PART}&by=two", CONTENT[PART:])[0] == 200, "it has been silent for too long"
+    assert complete(board)
+    slow.close()
+
+
+def test_an_upload_whose_connection_ended_is_taken_over_at_once(boards: Bed) -> None:
+    board = boards["a1"]
+    announce(board)
+    with socket.create_connection((board.ip, board.port), timeout=5) as cut:
+        cut.sendall(
+            f"PATCH /artefacts/{ID}?offset=0&by=one HTTP/1.1\r\nContent-Length: {len(CONTENT)}\r\n\r\n".encode()
+        )
+        cut.sendall(CONTENT[:PART])
+        eventually(lambda: have(board) == PART, "the first part")
+    path = f"/artefacts/{ID}?offset={PART}&by=two"
+    eventually(lambda: ask(board, "PATCH", path, CONTENT[PART:])[0] == 200, "the other controller's turn", 2.0)
 
 
 def test_a_board_may_be_told_to_pull_before_its_source_has_heard_of_the_artefact(boards: Bed) -> None:
