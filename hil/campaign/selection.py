@@ -11,7 +11,6 @@ import pytest
 from hil.campaign.markers import CampaignTest, in_file_order
 from hil.errors import ConfigurationError
 
-
 PARTIAL = {
     "maxfail": "-x or --maxfail",
     "stepwise": "--stepwise",
