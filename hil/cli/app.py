@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "clean": ("hil.cli.host", "Remove what killed runs left on this host."),
     "lab": ("hil.cli.lab.group", "Check and show lab files; find boards for a first one."),
     "orbit": ("hil.cli.orbit", "Compute contact plans, link plans and pictures of orbits."),
+    "twin": ("hil.cli.twin", "Predict heat and power of a lab's spacecraft."),
     "lease": ("hil.cli.lease", "Take, list, free and await leases of boards."),
     "bench": ("hil.cli.bench.group", "Bring a lab up, watch it, take it down."),
     "board": ("hil.cli.board.group", "List, watch, power, flash and log in to boards."),

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, AliasChoices, Field, PrivateAttr, StringCon
 from hil.core import kinds, paths
 from hil.lab.real_board import RealBoard
 from hil.lab.shaper_host import ShaperHostSpec
+from hil.lab.twin import TwinSpec
 from hil.lab.unions import OneOfKinds
 from hil.lab.yamlfile import Strict, fault, load_yaml
 
@@ -248,6 +249,9 @@ class Lab(Strict):
         validation_alias=AliasChoices("shaper_host", OLD_SHAPER_HOST),
         description="another machine that shapes the links; left out: this one does",
     )
+    twin: TwinSpec | None = Field(
+        default=None, description="heat and power of the spacecraft; left out: nothing gets warm and power has no end"
+    )
     links: tuple[LinkSpec, ...] = Field(min_length=1, strict=False)
     _file: Path = PrivateAttr(default=Path("lab.yaml"))
 
@@ -295,6 +299,8 @@ class Lab(Strict):
             self._check_orbit(link)
         _connected(nodes, [link.between for link in self.links])
         self._check_shaper_host()
+        if self.twin:
+            self.twin.check({craft.name: [b.name for b in craft.boards] for craft in self.spacecraft})
         return self
 
     def _check_shaper_host(self) -> None:

@@ -14,7 +14,7 @@ from tests.kits import checkout
 PACKAGE = Path(hil.__file__).parent
 FLOORS = (
     *("text", "errors", "core", "lab", "leases", "orbit", "evidence"),
-    *("onboard", "images", "boards", "links", "workload"),
+    *("onboard", "twin", "images", "boards", "links", "workload"),
     *("host", "bench", "rollout", "faults", "report", "campaign"),
     *("monitor", "cli", "testing"),
 )

@@ -1,0 +1,1 @@
+"""The twin on the host: from lab file and orbit to parameters, predictions and pictures."""
