@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hil.faults.fault import Fault, Parameter
 from hil.lab.routes import path
-from hil.links.shape import DIRECTIONS
+from hil.links.shape import DIRECTIONS, Direction
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
@@ -35,14 +35,17 @@ class LinkSet:
     ring the traffic just takes the other direction.  All links of one spacecraft separate it from everything.
     """
 
-    def __init__(self, box: Box, names: Iterable[str]) -> None:
+    def __init__(self, box: Box, names: Iterable[str], into: Mapping[str, Direction] | None = None) -> None:
+        """``into``: by link the direction that leads into what the links belong to."""
         self._box = box
         self.names = tuple(names)
+        self._into = into or {}
 
     @classmethod
     def of(cls, box: Box, lab: Lab, end: str) -> LinkSet:
         """Return every link of a spacecraft, also to the ground, or of the ground station: without them it is alone."""
-        return cls(box, links_of(lab, end))
+        directions = {link.name: DIRECTIONS[link.between.index(end) == 0] for link in lab.links if end in link.between}
+        return cls(box, directions, directions)
 
     def cut(self, *, why: str = "") -> None:
         """Take all of them down, one straight after the other."""
@@ -61,6 +64,15 @@ class LinkSet:
             status.a_to_b.sent_bytes + status.b_to_a.sent_bytes
             for status in self._box.show()
             if status.name in self.names
+        )
+
+
+    def bytes_into(self) -> int:
+        """Return bytes that went through these links into the spacecraft that they belong to (:meth:`of`)."""
+        return sum(
+            getattr(status, self._into[status.name]).sent_bytes
+            for status in self._box.show()
+            if status.name in self._into
         )
 
 

@@ -52,6 +52,13 @@ def test_bytes_of_all_its_links_are_counted_together() -> None:
     assert LinkSet(Box("x", "y", "z"), ["x", "z"]).bytes_sent() == 22
 
 
+def test_bytes_into_a_spacecraft_are_those_of_one_direction() -> None:
+    names = ("gnd-a", "a-b", "e-a", "b-c")
+    into = {link.name: 10 if link.between[1] == "sc-a" else 1 for link in RING.links if "sc-a" in link.between}
+    assert set(into.values()) == {1, 10}
+    assert LinkSet.of(Box(*names), RING, "sc-a").bytes_into() == sum(into.values())
+
+
 def test_links_come_back_after_an_outage_even_when_the_wait_or_a_cut_fails() -> None:
     class Broken(FakeClock):
         def sleep(self, seconds: float) -> None:
