@@ -122,6 +122,12 @@ class CampaignRun:
             from hil.rollout.participants import choose
 
             run.participants = choose(run.lab, on, split)
+            if plan.boards not in (None, len(run.participants.boards)):
+                raise ConfigurationError(
+                    f"{run.plan_path} is about {plan.boards} boards, and {len(run.participants.boards)} of lab "
+                    f"{run.lab.name} take part ({run.participants.split})",
+                    remedy="choose them with --hil-on and --hil-split, e.g. --hil-split 3+3 or 4+2",
+                )
             run.unmet = _unmet(run.lab, run.participants)
         elif on or split:
             raise ConfigurationError(

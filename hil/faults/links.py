@@ -66,7 +66,6 @@ class LinkSet:
             if status.name in self.names
         )
 
-
     def bytes_into(self) -> int:
         """Return bytes that went through these links into the spacecraft that they belong to (:meth:`of`)."""
         return sum(

@@ -51,6 +51,16 @@ def test_a_lab_file_that_is_wrong_ends_with_2_before_anything_is_written(campaig
     assert campaign.nothing_was_written()
 
 
+def test_a_campaign_about_another_number_of_boards_ends_with_2_before_anything_is_written(campaign: Campaign) -> None:
+    campaign.write(PASSES)
+    (campaign.folder / "plan.yaml").write_text(PLAN + "boards: 6\n", "utf-8")
+    outcome = campaign.run_apart("--hil-lab", "virtual", "--hil-split", "3+2")
+    assert outcome.ret == 2
+    assert fnmatch(outcome.stdout.str() + outcome.stderr.str(), "*is about 6 boards, and 5 of lab virtual take part*")
+    assert campaign.nothing_was_written()
+    assert campaign.run_apart("--hil-lab", "virtual").ret == 0
+
+
 def test_a_configuration_error_while_running_stops_the_campaign_with_2(campaign: Campaign) -> None:
     campaign.write(HEAD + "def test_a(): raise ConfigurationError('no lab')\ndef test_b(): pass\n")
     assert campaign.run().ret == 2
