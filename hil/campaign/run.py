@@ -216,21 +216,24 @@ def tests_sha256(folder: Path) -> str:
 
 
 def counted(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
-    """Return the runs of a plan that count, and in words those that do not: partial ones and copies."""
-    chosen: list[Run] = []
-    seen: set[str] = set()
-    partial = copies = 0
-    for run in runs:
-        first = str((run.summary.get("evidence") or {}).get("first") or "")
-        if run.summary.get("partial"):
-            partial += 1
-        elif first and first in seen:
-            copies += 1
-        else:
-            chosen.append(run)
-            seen.add(first)
+    """Return the runs of a plan that count, and in words those that do not: partial ones and copies.
+
+    Of a run and its copies the one that failed counts, then one that passed: a copy that was changed hides neither.
+    """
+    runs = list(runs)
+    whole = [run for run in runs if not run.summary.get("partial")]
+    best: dict[str, Run] = {}
+    for run in sorted(whole, key=lambda run: {"FAIL": 0, "PASS": 1}.get(run.verdict, 2)):
+        best.setdefault(_first_line(run) or run.run_id, run)
+    chosen = [run for run in whole if best[_first_line(run) or run.run_id] is run]
+    partial, copies = len(runs) - len(whole), len(whole) - len(chosen)
     left_out = [f"{copies} cop{'y' if copies == 1 else 'ies'} of runs"] if copies else []
     return chosen, [*left_out, *([plural(partial, "partial run")] if partial else [])]
+
+
+def _first_line(run: Run) -> str:
+    """Return the digest of the first line of a run's evidence, which its copies have too; empty when not kept."""
+    return str((run.summary.get("evidence") or {}).get("first") or "")
 
 
 def _past(run: Run, meta: dict[str, Any]) -> dict[str, Any]:

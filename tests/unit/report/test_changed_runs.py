@@ -30,7 +30,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def make(out: Path, run_id: str, **options: Any) -> Path:
+def make(out: Path, run_id: str, *, fails: bool = False, **options: Any) -> Path:
     directory = out / "runs" / run_id
     plan = plan_document()
     plan["requirements"], plan["criteria"] = plan["requirements"][:1], []
@@ -44,7 +44,7 @@ def make(out: Path, run_id: str, **options: Any) -> Path:
             recorder.emit(TestStarted())
             recorder.measure(PIXELS, 0, limit=at_most(0))
             recorder.emit(LinkFigure("isl-ab", "a_to_b", "delay_p50", 14386, 14400, "us", 150, True))
-            recorder.emit(TestEnded("PASS"))
+            recorder.emit(TestEnded("FAIL" if fails else "PASS", blame="device under test" if fails else ""))
         recorder.emit(WatchSummary(samples=10))
         recorder.emit(RunEnded(files={name: sha256_of(directory / name) for name in RECORDED}))
     finish_run(directory, out)
@@ -200,3 +200,17 @@ def test_a_copied_run_is_the_same_run(run: Path) -> None:
     chosen, left_out = counted(store.runs())
     assert len(chosen) == 3
     assert left_out == ["21 copies of runs"]
+
+
+def test_a_copy_that_was_changed_does_not_hide_the_run_that_failed(run: Path) -> None:
+    from hil.campaign.run import counted
+
+    out = run.parent.parent
+    failed = make(out, "run-9", fails=True)
+    shutil.copytree(failed, out / "runs" / "run-99")
+    change(out / "runs" / "run-99", in_line("test.end", '"FAIL"', '"PASS"'))
+    store = RunStore(out)
+    store.rebuild()
+    chosen, left_out = counted(store.runs())
+    assert {each.run_id: each.verdict for each in chosen} == {"run-9": "FAIL", "run-1": "PASS"}
+    assert left_out == ["1 copy of runs"]
