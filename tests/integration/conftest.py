@@ -1,10 +1,31 @@
-"""Integration tests look at what is left on the whole host, so no bench of anybody may be up meanwhile."""
+"""Integration tests look at what is left on the whole host: one checkout at a time, and no bench of anybody is up meanwhile."""
 
 from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from hil.bench.state import is_live, known_benches
+from hil.core.locks import is_locked, locked
+from tools.run_all_tests import TURN_DEADLINE_S
+
+TURN = Path("/run/lock/orbital-hil-integration-tests")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Wait for our turn: another checkout's tests use the same names of benches, boards and namespaces.
+
+    Workers of pytest-xdist run within the turn of the process that started them.
+    """
+    if hasattr(session.config, "workerinput") or session.config.option.collectonly:
+        return
+    if is_locked(TURN):
+        print(f"waiting for the integration tests of another checkout to end (up to {TURN_DEADLINE_S / 60:.0f} min)")
+    turn = ExitStack()
+    session.config.add_cleanup(turn.close)
+    turn.enter_context(locked(TURN, deadline_s=TURN_DEADLINE_S, what="the integration tests of another checkout"))
 
 
 @pytest.fixture(scope="session", autouse=True)
