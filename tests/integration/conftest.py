@@ -11,6 +11,7 @@ from hil.bench.state import is_live, known_benches
 from hil.core.locks import is_locked, locked
 from tools.run_all_tests import TURN_DEADLINE_S
 
+LONGEST = ("test_rollout_restart", "test_rollout_gap", "test_cli_board", "test_cli_first_orin", "test_monitor_export")
 TURN = Path("/run/lock/orbital-hil-integration-tests")
 
 
@@ -42,5 +43,5 @@ def no_bench_is_up(request: pytest.FixtureRequest) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest module first, so that side by side it is not the one for which all the others wait."""
-    items.sort(key=lambda item: item.path.name != "test_rollout_restart.py")
+    """Put the longest modules first, so that side by side they are not those for which all the others wait."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))

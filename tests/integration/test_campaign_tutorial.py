@@ -14,7 +14,7 @@ import pytest
 
 from hil.core import paths
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ import pytest
 
 from hil.core import paths
 
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
+
 OWN_OPTION = """
 def pytest_addoption(parser):
     parser.addoption("--lab", help="a lab of ours that has nothing to do with satellites")

@@ -18,7 +18,7 @@ from hil.boards.protocol import Fidelity, PowerState, Via
 from tests.kits.hil_command import HIL, Hil, Terminal, bench_from_the_command_line
 from tests.kits.host_state import as_it_was
 
-pytestmark = [pytest.mark.integration, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
 NAME = "hiltboard"
 LAB = "lab/mixed.yaml"
@@ -30,7 +30,7 @@ good, data = hil.good, hil.data
 @pytest.fixture(scope="module", autouse=True)
 def bench() -> Iterator[Bench]:
     why = "the strip of stand-ins must not show on the host"
-    with as_it_was(why) as unchanged, bench_from_the_command_line(NAME, LAB):
+    with as_it_was(why, bench=NAME) as unchanged, bench_from_the_command_line(NAME, LAB):
         unchanged()
         attached = Bench.attach(NAME)
         yield attached

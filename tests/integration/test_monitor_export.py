@@ -30,8 +30,9 @@ from tests.kits.container_boards import freeze_os
 from tests.kits.hil_command import HIL, Terminal
 from tests.kits.host_state import as_it_was
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
+NAME = "hiltmonitor"
 LAB = paths.ROOT / "lab/virtual.yaml"
 BOARDS = {"a1", "a2", "a3", "b1", "b2", "b3"}
 SOON_S = 30.0  # a look every half second, on a machine that may be busy
@@ -61,7 +62,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Bench]:
-    with as_it_was(), Bench(LAB) as up:
+    with as_it_was(bench=NAME), Bench(LAB, name=NAME) as up:
         yield up
 
 

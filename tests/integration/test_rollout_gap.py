@@ -12,7 +12,7 @@ import pytest
 
 from hil.core import paths
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
 LAB = paths.ROOT / "lab/brief-gap.yaml"
 SHALLOW = ("phase_deg: 9.15 ", "phase_deg: 9.11 ")

@@ -53,8 +53,10 @@ def leftovers() -> list[str]:
 
 
 @contextmanager
-def as_it_was(why: str = "this host's network is not as it was") -> Iterator[Callable[[], None]]:
-    """After the block this host's network is as before it and nothing of a bench is left.
+def as_it_was(
+    why: str = "this host's network is not as it was", *, bench: str = ""
+) -> Iterator[Callable[[], None]]:
+    """After the block this host's network is as before it and nothing of the bench is left; no name: of no bench.
 
     Yields a check of the network alone, for the time when the bench is up.
     """
@@ -71,7 +73,7 @@ def as_it_was(why: str = "this host's network is not as it was") -> Iterator[Cal
 
     yield unchanged
     unchanged()
-    left = leftovers()
+    left = [found for found in leftovers() if bench in found]
     assert not left, "\n".join(["something is left", *left])
 
 
