@@ -18,7 +18,11 @@ from hil.boards.protocol import Fidelity, PowerState, Via
 from tests.kits.hil_command import HIL, Hil, Terminal, bench_from_the_command_line
 from tests.kits.host_state import as_it_was
 
-pytestmark = [pytest.mark.integration, pytest.mark.side_by_side, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.side_by_side,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+]
 
 NAME = "hiltboard"
 LAB = "lab/mixed.yaml"

@@ -23,7 +23,11 @@ from tests.kits.container_boards import ip
 from tests.kits.first_orin import CABLE, MODULE, FirstOrin, first_orin
 from tests.kits.hil_command import Hil, Terminal
 
-pytestmark = [pytest.mark.integration, pytest.mark.side_by_side, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.side_by_side,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+]
 
 PAGE = paths.ROOT / "docs/jetson.md"
 BENCH = "hiltorin"

@@ -53,9 +53,7 @@ def leftovers() -> list[str]:
 
 
 @contextmanager
-def as_it_was(
-    why: str = "this host's network is not as it was", *, bench: str = ""
-) -> Iterator[Callable[[], None]]:
+def as_it_was(why: str = "this host's network is not as it was", *, bench: str = "") -> Iterator[Callable[[], None]]:
     """After the block this host's network is as before it and nothing of the bench is left; no name: of no bench.
 
     Yields a check of the network alone, for the time when the bench is up.
