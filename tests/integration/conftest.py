@@ -1,4 +1,4 @@
-"""Integration tests look at what is left on the whole host: one checkout at a time, and no bench of anybody is up meanwhile."""
+"""Integration tests look at what is left on the whole host: one checkout at a time, while no bench is up."""
 
 from __future__ import annotations
 
