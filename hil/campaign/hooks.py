@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
-import signal
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from hil.bench.state import Step, own_name, write_step
-from hil.campaign.interrupts import on_dead_thread, on_signal, one_interrupt
+from hil.campaign.interrupts import ABANDON, Loss, on_dead_thread, on_signal, one_interrupt
 from hil.campaign.live import LiveView
 from hil.campaign.markers import CampaignTest, absent_reason, check_markers, in_file_order
 from hil.campaign.options import asked_for_reruns, chosen_lab
@@ -42,34 +39,35 @@ from hil.text import clean
 
 if TYPE_CHECKING:
     from hil.bench.carriers import CarrierWatch
+    from hil.campaign.resume import Earlier
 
 _log = logging.getLogger(__name__)
 
 CHOICES = ("bench", "run_id", "on", "split", "epoch")
 """Options of the plugin that :meth:`CampaignRun.check` takes as they are."""
 DETAIL_CHARACTERS = 20_000
-ABANDON = signal.SIGUSR2
-"""Wakes the main thread of a run whose bench is lost."""
 
 
 class Campaign:
     """The pytest plugin of one campaign run."""
 
-    def __init__(self, run: CampaignRun, view: LiveView, *, reruns: bool = False) -> None:
+    def __init__(
+        self, run: CampaignRun, view: LiveView, *, reruns: bool = False, earlier: Earlier | None = None
+    ) -> None:
         """``reruns``: pytest-rerunfailures is asked to repeat failures; the run says that it does not."""
         self.run = run
         self._reruns = reruns
         self._tests: dict[str, CampaignTest] = {}
         self._deselected: dict[str, CampaignTest] = {}
-        self._selection = Selection()
+        self._taken: dict[str, CampaignTest] = {}
+        self._selection = Selection(earlier)
         self._verdicts_of_step: dict[str, list[Verdict]] = {}
         self._phases: list[Judgement] = []
         self._details: list[str] = []
         self._first_error: BaseException | None = None
         self.carriers: CarrierWatch | None = None
         """The watch over the bench, while there is one; the fixture ``bench`` sets it."""
-        self._lost: BenchError | None = None
-        self._may_abandon = False
+        self._loss = Loss()
         self._harmed = ""
         """The title of the first test that a fault of the bench spoiled."""
         self._interrupted = ""
@@ -98,9 +96,19 @@ class Campaign:
                 out=config.invocation_params.dir / out if out else None,
                 **{name: config.getoption(f"hil_{name}") or "" for name in CHOICES},
             )
+            earlier = None
+            if word := config.getoption("hil_resume"):
+                from hil.campaign.resume import Earlier
+
+                earlier = Earlier.of(run, word)
         except HilError as exc:
             raise _exit(exc) from exc
-        return cls(run, LiveView(config), reruns=asked_for_reruns(config))
+        return cls(run, LiveView(config), earlier=earlier, reruns=asked_for_reruns(config))
+
+    @property
+    def earlier(self) -> Earlier | None:
+        """The run that this one goes on with."""
+        return self._selection.earlier
 
     @property
     def plan(self) -> Plan:
@@ -143,6 +151,7 @@ class Campaign:
             raise _exit(exc) from exc
         for item in items:
             self._deselected.pop(item.nodeid, None)
+        self._taken = {name: self._deselected.pop(name) for name in self._selection.taken}
 
     def pytest_report_collectionfinish(self) -> list[str]:
         return self._selection.remarks
@@ -158,7 +167,7 @@ class Campaign:
             self._tests = {item.nodeid: CampaignTest.of(item) for item in session.items}
             check_markers(
                 self._tests,
-                self._deselected,
+                {**self._deselected, **self._taken},
                 self.plan,
                 self.run.plan_path,
                 whole=not named_parts(session.config, self.run.folder),
@@ -174,16 +183,24 @@ class Campaign:
         self.view.open()
         self._undo.callback(self.view.close)
         self._undo.enter_context(one_interrupt(self.view.keep))
-        self._undo.enter_context(on_signal(ABANDON, self._abandon))
+        self._undo.enter_context(on_signal(ABANDON, self._loss.woken))
         self._undo.enter_context(on_dead_thread(self._thread_died))
         try:
-            self.run.begin(
+            recorder = self.run.begin(
                 [
+                    *(t.collected(selected=True, absent=self._absent(t)) for t in self._taken.values()),
                     *(t.collected(selected=True, absent=self._absent(t)) for t in self._tests.values()),
                     *(t.collected(selected=False, absent=self._absent(t)) for t in self._deselected.values()),
                 ],
-                partial=partial_reason(session.config, self.run.folder, self._tests, self._deselected),
+                partial=partial_reason(
+                    session.config, self.run.folder, self._tests, self._deselected, self._selection.taken
+                ),
             )
+            for name, test in self._taken.items():
+                run_id = self._selection.taken[name]
+                with recorder.scope(test=name):
+                    recorder.emit(TestEnded(Verdict.PASS, message=f"passed in run {run_id}", taken_over=run_id))
+                self._verdicts_of_step.setdefault(test.step, []).append(Verdict.PASS)
         except HilError as exc:
             raise _exit(exc) from exc
 
@@ -270,8 +287,8 @@ class Campaign:
             if judgement.blame is Blame.CONFIGURATION:
                 self._configuration_error = judgement.message
                 item.session.shouldstop = f"configuration error: {judgement.message}"
-        if self._lost is not None:
-            item.session.shouldstop = f"the bench is lost: {self._lost.message}"
+        if self._loss.error is not None:
+            item.session.shouldstop = f"the bench is lost: {self._loss.error.message}"
         for report in reports:
             item.ihook.pytest_runtest_logreport(report=report)
         return retry
@@ -282,15 +299,8 @@ class Campaign:
 
     def lose_bench(self, part: str, error: BenchError) -> None:
         """Give the bench up: the test that runs ends now, and no other begins.  Called from the watch's thread."""
-        self._lost = error
         self.recorder.emit(BenchLost(part, error.message))
-        SYSTEM_CLOCK.abandon(error)
-        os.kill(os.getpid(), ABANDON)
-
-    def _abandon(self, number: int, frame: FrameType | None) -> None:
-        if self._may_abandon and self._lost is not None:
-            self._may_abandon = False
-            raise Abandoned(self._lost)
+        self._loss.strike(error)
 
     def _thread_died(self, died: threading.ExceptHookArgs) -> None:
         """Record that a thread ended early; the bench's loss ends those that wait, and needs no word."""
@@ -299,19 +309,10 @@ class Campaign:
             with suppress(HilError):  # the run is over
                 self.run.recorder.emit(ThreadDied(name, f"{died.exc_type.__name__}: {died.exc_value}"))
 
-    @contextmanager
-    def _abandonable(self) -> Iterator[None]:
-        """Let the loss of the bench end the block."""
-        self._may_abandon = True
-        try:
-            yield
-        finally:
-            self._may_abandon = False
-
     @pytest.hookimpl(wrapper=True, trylast=True)  # innermost: the wrappers of pytest itself expect to be entered
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
         self._skip_without_needs(item)
-        with self._abandonable():
+        with self._loss.may_end():
             return (yield)
 
     def _skip_without_needs(self, item: pytest.Item) -> None:
@@ -329,7 +330,7 @@ class Campaign:
     def pytest_runtest_call(self) -> Generator[None, object, object]:
         __tracebackhide__ = True
         self._show_step()  # once more: the first test's set-up has brought up the bench
-        with self._abandonable():
+        with self._loss.may_end():
             result = yield
         if self.run.recorder is not None:
             raise_if_violated(self.run.recorder.taken)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
+
+from hil.core.wait import SYSTEM_CLOCK
+from hil.errors import Abandoned, BenchError
+
+ABANDON = signal.SIGUSR2
+"""Wakes the main thread of a run whose bench is lost."""
 
 
 @contextmanager
@@ -48,6 +55,35 @@ def one_interrupt(say: Callable[[str], None]) -> Iterator[None]:
         yield
         if seen:
             handlers.pop_all()
+
+
+class Loss:
+    """The end of a run whose bench is lost: its main thread is woken, wherever it waits for the bench."""
+
+    def __init__(self) -> None:
+        self.error: BenchError | None = None
+        self._may_end = False
+
+    def strike(self, error: BenchError) -> None:
+        """Give the bench up.  Called from the watch's thread."""
+        self.error = error
+        SYSTEM_CLOCK.abandon(error)
+        os.kill(os.getpid(), ABANDON)
+
+    def woken(self, number: int, frame: FrameType | None) -> None:
+        """Handle the signal that wakes the main thread."""
+        if self._may_end and self.error is not None:
+            self._may_end = False
+            raise Abandoned(self.error)
+
+    @contextmanager
+    def may_end(self) -> Iterator[None]:
+        """Let the loss of the bench end the block."""
+        self._may_end = True
+        try:
+            yield
+        finally:
+            self._may_end = False
 
 
 @contextmanager

@@ -37,6 +37,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "no-clean": {"action": "store_true", "help": "do not look for what killed runs left"},
     "from": {"metavar": "STEP", "help": "begin with this step of the campaign; steps that it needs are run before it"},
+    "resume": {
+        "metavar": "RUN",
+        "help": "take over what passed in that run, on a kept bench that is as the run left it",
+    },
     "run-id": {"metavar": "ID", "help": "name of the run (default: time, plan and a random suffix)"},
 }
 

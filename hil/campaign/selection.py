@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from hil.campaign.markers import CampaignTest, in_file_order
 from hil.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from hil.campaign.resume import Earlier
 
 PARTIAL = {
     "maxfail": "-x or --maxfail",
@@ -24,7 +28,11 @@ PARTIAL = {
 class Selection:
     """What was chosen with -k, --lf or ``--hil-from``, completed."""
 
-    def __init__(self) -> None:
+    def __init__(self, earlier: Earlier | None = None) -> None:
+        """``earlier``: the run that is resumed."""
+        self.earlier = earlier
+        self.taken: dict[str, str] = {}
+        """Tests that are taken over, each with the run that it is from."""
         self.remarks: list[str] = []
         """Lines for the terminal."""
 
@@ -36,15 +44,42 @@ class Selection:
         items = [item for item in chosen if item in tests]
         if first := config.getoption("hil_from"):
             items = self._from(first, items, tests, config)
-        if not items or len(items) == len(tests):
-            return items
+        if items and len(items) < len(tests):
+            items += self._needed(items, tests, config)
+        return self._left_to_run(items, tests, config) if self.earlier else items
+
+    def _needed(
+        self, items: list[pytest.Item], tests: Mapping[pytest.Item, CampaignTest], config: pytest.Config
+    ) -> list[pytest.Item]:
+        """Return the items that those chosen need and that were not chosen, and say so."""
         wanted = needed_steps((tests[item] for item in items), tests.values())
         brought = [item for item, test in tests.items() if test.step in wanted and item not in items]
         if brought:
             steps = dict.fromkeys(tests[item].step for item in brought)
             self.remarks.append("hil: needed by what was chosen, and run with it: " + ", ".join(steps))
             _no_longer_deselected(brought, config)
-        return [*items, *brought]
+        return brought
+
+    def _left_to_run(
+        self, items: list[pytest.Item], tests: Mapping[pytest.Item, CampaignTest], config: pytest.Config
+    ) -> list[pytest.Item]:
+        """Return the items that are not taken over from the earlier run. ConfigurationError when none is left."""
+        assert self.earlier is not None
+        order = [(item.nodeid, tests[item].step, tests[item].needs) for item in in_file_order(list(tests), list(tests))]
+        passed = self.earlier.taken_over(order)
+        taken = [item for item in items if item.nodeid in passed]
+        if len(taken) == len(items):
+            raise ConfigurationError(
+                f"nothing is left to run: all that was chosen passed in run {self.earlier.run_id}",
+                remedy="run it without --resume",
+            )
+        self.taken = {item.nodeid: passed[item.nodeid] for item in taken}
+        for run_id in dict.fromkeys(self.taken.values()):
+            steps = dict.fromkeys(tests[item].step for item in taken if self.taken[item.nodeid] == run_id)
+            self.remarks.append(f"hil: taken over from run {run_id}: {', '.join(steps)}")
+        if taken:
+            config.hook.pytest_deselected(items=taken)
+        return [item for item in items if item.nodeid not in self.taken]
 
     def _from(
         self, step: str, items: list[pytest.Item], tests: Mapping[pytest.Item, CampaignTest], config: pytest.Config
@@ -87,14 +122,20 @@ def named_parts(config: pytest.Config, folder: Path) -> list[str]:
 
 
 def partial_reason(
-    config: pytest.Config, folder: Path, tests: Mapping[str, CampaignTest], deselected: Mapping[str, CampaignTest]
+    config: pytest.Config,
+    folder: Path,
+    tests: Mapping[str, CampaignTest],
+    deselected: Mapping[str, CampaignTest],
+    taken: Mapping[str, str],
 ) -> str:
-    """Return why a run is not the whole campaign; empty when it is.
+    """Return why a run is not the whole campaign, ``taken`` being what is taken over; empty when it is.
 
     Decided before its first test: of runs that end at the first failure only those that pass would be whole.
     """
     if given := [option for name, option in PARTIAL.items() if config.getoption(name, None)]:
         return f"it was started with {given[0]}"
+    if taken:
+        return f"{len(taken)} tests are taken over from {', '.join(dict.fromkeys(taken.values()))}"
     if deselected:
         return f"{len(tests)} of {len(tests) + len(deselected)} tests were chosen"
     named = [Path(word).name for word in named_parts(config, folder)]

@@ -85,6 +85,8 @@ class TestEnded(Event, kind="test.end"):
     detail: str = ""
     duration_s: float = 0.0
     retried: bool = False
+    taken_over: str = ""
+    """The earlier run in which it passed, on the same bench; it did not run in this one."""
 
 
 # Files.

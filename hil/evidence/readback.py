@@ -89,6 +89,8 @@ class TestOutcome(CollectedTest):
     start_s: float | None = None
     duration_s: float = 0.0
     retries: int = 0
+    taken_over: str = ""
+    """The earlier run in which it passed; it did not run in this one."""
     measurements: tuple[Measurement, ...] = ()
 
     @property
@@ -272,7 +274,9 @@ def _outcome(run: RunRecord, test: CollectedTest, events: list[Event]) -> TestOu
                 measurements.append(event.measurement)
     facts: dict[str, Any] = {}
     if end is not None:
-        facts = {name: getattr(end, name) for name in ("blame", "message", "remedy", "detail", "duration_s")}
+        facts = {
+            name: getattr(end, name) for name in ("blame", "message", "remedy", "detail", "duration_s", "taken_over")
+        }
         facts["verdict"] = Verdict(end.verdict) if end.verdict in set(Verdict) else Verdict.INCONCLUSIVE
     elif start is not None and run.state == "running":
         facts["message"] = "this test is running"

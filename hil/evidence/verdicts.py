@@ -190,6 +190,8 @@ def _campaign(
     waived = sum(r.verdict is Verdict.WAIVED for r in by_id.values())
     shown = sum(r.verdict is Verdict.PASS for r in by_id.values())
     tail = f"; {waived} accepted by waiver" if waived else ""
+    earlier = [o.taken_over for o in outcomes if o.taken_over]
+    tail += f"; {len(earlier)} of the tests in run {', '.join(dict.fromkeys(earlier))}" if earlier else ""
     done = f"{plural(len(outcomes), 'test')} demonstrated {plural(shown, 'requirement')}"
     return Verdict.PASS, f"{done} on the {fidelity} bench{tail}."
 

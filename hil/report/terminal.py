@@ -25,6 +25,9 @@ def summary(result: Mapping[str, Any], report: Path | None) -> Iterator[tuple[st
     retries = sum(t["retries"] for t in result["tests"])
     if retries:
         yield f"repeated because the bench was at fault: {retries} (see the report)", {"yellow": True}
+    taken = [t["taken_over"] for t in result["tests"] if t.get("taken_over")]
+    if taken:
+        yield f"taken over from run {', '.join(dict.fromkeys(taken))}: {len(taken)} tests", {"yellow": True}
     if result["statistics"]["runs"]:
         yield result["statistics"]["sentence"], {}
     yield f"report: {report}" if report else "no report could be made; the evidence is kept", {"bold": True}

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from hil.cli.campaign import author, detached
-from hil.cli.completion import spacecraft_names
+from hil.cli.completion import run_ids, spacecraft_names
 from hil.cli.output import JSON_OPTION, QUIET, VERBOSE, Progress, lab_option, print_json, print_result, say
 from hil.cli.select_bench import bench_option
 from hil.core import paths
@@ -47,6 +47,12 @@ for each in (author.new, author.validate, detached.attach, detached.cancel, deta
     "--wait", "lease_wait", metavar="DURATION", help="Queue so long for boards that another person has leased."
 )
 @click.option("--from", "first", metavar="STEP", help="Begin with this step; steps that it needs run before it.")
+@click.option(
+    "--resume",
+    metavar="RUN",
+    shell_complete=run_ids,
+    help="Take over what passed in that run; with --bench, which must be as the run left it.",
+)
 @click.option("--run-id", "--hil-run-id", metavar="ID", help="Name of the run.")
 @click.option("--hil-out", metavar="DIR", help="Where runs and reports go.")
 @click.option("--repeat", metavar="N", type=click.IntRange(min=1), help="Run it so often, with a line for each run.")
@@ -71,6 +77,7 @@ def run_campaign(
     stop_on: str,
     detach: bool,
     first: str | None,
+    resume: str | None,
     run_id: str | None,
     hil_out: str | None,
     pytest_arguments: tuple[str, ...],
@@ -100,7 +107,7 @@ def run_campaign(
     chosen = ["--hil-lab", str(lab_path)] if lab_path else ["--hil-bench", str(bench_name)]
     if plan_dir.is_relative_to(paths.shipped("testplans")) and paths.checkout() is None:
         chosen += ["-o", f"cache_dir={Path.cwd() / '.pytest_cache'}"]  # nothing is written beside the package
-    for option, value in {**choices, "from": first, "out": hil_out}.items():
+    for option, value in {**choices, "from": first, "resume": resume, "out": hil_out}.items():
         if value:
             chosen += [f"--hil-{option.replace('_', '-')}", value]
     if no_clean:

@@ -115,7 +115,7 @@ def test_a_campaign_is_not_shared_out_over_workers(folder: Folder, option: str) 
 
 
 def test_a_conftest_may_have_options_of_the_short_names(pytester: pytest.Pytester, folder: Folder) -> None:
-    names = ("lab", "bench", "on", "split", "epoch", "lease-wait", "no-clean", "from", "run-id")
+    names = ("lab", "bench", "on", "split", "epoch", "lease-wait", "no-clean", "from", "resume", "run-id")
     options = "\n".join(f"    parser.addoption('--{name}')" for name in names)
     pytester.makeconftest(f"def pytest_addoption(parser):\n{options}")
     outcome = folder.run("--lab=ours", "--hil-run-id=r1")
