@@ -26,7 +26,7 @@ from hil.campaign.markers import CampaignTest, absent_reason, check_markers, in_
 from hil.campaign.options import asked_for_reruns, chosen_lab
 from hil.campaign.retry import RETRIED, forget_failed_fixtures, fresh_request, run_phase, show_as_retry
 from hil.campaign.run import CampaignRecorder, CampaignRun
-from hil.campaign.selection import Selection, named_parts, partial_reason
+from hil.campaign.selection import Selection, named_parts, partial_reason, refuse_without_bench
 from hil.core.wait import SYSTEM_CLOCK
 from hil.errors import Abandoned, BenchError, Blame, ConfigurationError, HilError
 from hil.evidence.blame import Judgement, gravest, judge_exception, raise_if_violated
@@ -164,6 +164,8 @@ class Campaign:
                         f"{item.nodeid} does not belong to the campaign {self.run.folder}",
                         remedy="run a campaign on its own",
                     )
+            if self.run.lab is None and not session.config.option.collectonly:
+                refuse_without_bench(session.items)
             self._tests = {item.nodeid: CampaignTest.of(item) for item in session.items}
             check_markers(
                 self._tests,

@@ -51,6 +51,9 @@ class LiveView:
 
     def open(self) -> None:
         """Begin, once pytest does not capture: nothing is shown with -qq, or where stdout is no file."""
+        if descriptor := os.environ.pop(activity.STARTING, ""):
+            with suppress(OSError, ValueError):
+                os.close(int(descriptor))
         verbosity = self._config.get_verbosity()
         if verbosity < -1 or self._config.pluginmanager.get_plugin("terminalreporter") is None:
             return

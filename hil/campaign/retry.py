@@ -33,6 +33,13 @@ def fresh_request(item: pytest.Item) -> Generator[None]:
             function.funcargs = None
 
 
+def fixture_module(item: pytest.Item, name: str) -> str:
+    """Return the module of the fixture of that name that a test uses; empty when it uses none."""
+    info = getattr(item, "_fixtureinfo", None)
+    definitions = info.name2fixturedefs.get(name) if info else None
+    return str(definitions[-1].func.__module__) if definitions else ""
+
+
 def run_phase(item: pytest.Item, phase: Literal["setup", "call", "teardown"], **options: Any) -> pytest.TestReport:
     """Run one phase of a test without logging its report, and return the report."""
     return call_and_report(item, phase, log=False, **options)

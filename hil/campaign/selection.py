@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hil.campaign.markers import CampaignTest, in_file_order
+from hil.campaign.retry import fixture_module
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -113,6 +114,16 @@ def needed_steps(chosen: Iterable[CampaignTest], every: Iterable[CampaignTest]) 
             found.add(step)
             open_steps += needs.get(step, ())
     return found
+
+
+def refuse_without_bench(items: Sequence[pytest.Item]) -> None:
+    """Raise ConfigurationError when one of the tests needs this package's bench, and no lab and no bench was named."""
+    needing = [item.name for item in items if fixture_module(item, "bench") == "hil.campaign.fixtures.bench"]
+    if needing:
+        raise ConfigurationError(
+            f"{len(needing)} of {len(items)} tests need a bench, {needing[0]} first",
+            remedy="add --hil-lab FILE (or --hil-lab virtual), or --hil-bench NAME of a bench that is up",
+        )
 
 
 def named_parts(config: pytest.Config, folder: Path) -> list[str]:

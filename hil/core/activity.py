@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+STARTING = "HIL_STARTING"
+"""Variable with the number of the descriptor that a program closes once it shows by itself what it does."""
+
 
 @dataclass
 class Activity:

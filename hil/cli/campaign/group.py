@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from hil.cli.campaign import author, detached
+from hil.cli.campaign import author, detached, starting
 from hil.cli.completion import run_ids, spacecraft_names
 from hil.cli.output import JSON_OPTION, QUIET, VERBOSE, Progress, lab_option, print_json, print_result, say
 from hil.cli.select_bench import bench_option
@@ -86,6 +86,7 @@ def run_campaign(
     """Run the tests of PLAN in order and make the report. All further arguments are pytest's.
 
     PLAN is a folder with a plan.yaml, or the name of the shipped plan: six_gpu.
+    Without --lab and --bench it is for plans whose tests need no bench.
     The same as `pytest PLAN --hil-lab FILE`, after a check of the set-up. With --json the run as `hil runs list --json`
     has it comes on stdout at the end, and pytest's own output on stderr.
     With --repeat pytest's output goes to terminal.log in each run's directory; the exit code is the worst one.
@@ -94,17 +95,21 @@ def run_campaign(
     \b
     Exit code: 0 PASS   1 FAIL   2 configuration error   3 INCONCLUSIVE
     """
+    meta = click.get_current_context().meta
+    shows = sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and not (meta.get(QUIET) or as_json)
+    if shows and not (repeat or detach):
+        starting.show_until_started(sys.stdout.fileno())
     plan_dir, lab_path = author.folder_of(plan_dir), paths.lab_file(lab_path) if lab_path else None
-    if bool(lab_path) == bool(bench_name):
-        raise ConfigurationError("give either --lab FILE or --bench NAME", remedy="e.g. --lab virtual")
+    if lab_path and bench_name:
+        raise ConfigurationError("give either --lab FILE or --bench NAME", remedy="a bench that is up has its lab")
     if lab_path:
         from hil.lab.model import load_lab
         from hil.rollout.participants import choose
 
         choose(load_lab(lab_path), choices["on"], choices["split"])  # before anything is touched
-    if not bench_name:
         prepare()
-    chosen = ["--hil-lab", str(lab_path)] if lab_path else ["--hil-bench", str(bench_name)]
+    named_lab = {"lab": lab_path and str(lab_path), "bench": bench_name}
+    chosen = [word for option, value in named_lab.items() if value for word in (f"--hil-{option}", value)]
     if plan_dir.is_relative_to(paths.shipped("testplans")) and paths.checkout() is None:
         chosen += ["-o", f"cache_dir={Path.cwd() / '.pytest_cache'}"]  # nothing is written beside the package
     for option, value in {**choices, "from": first, "resume": resume, "out": hil_out}.items():
@@ -112,7 +117,6 @@ def run_campaign(
             chosen += [f"--hil-{option.replace('_', '-')}", value]
     if no_clean:
         chosen.append("--hil-no-clean")
-    meta = click.get_current_context().meta
     if meta.get(VERBOSE):
         chosen.append(f"--log-cli-level={'DEBUG' if meta[VERBOSE] > 1 else 'INFO'}")
     if meta.get(QUIET):
@@ -146,6 +150,8 @@ def run_campaign(
     sys.stderr.flush()
     if as_json:
         return _run_as_json(argv)
+    if shows:
+        starting.show_until_started(sys.stdout.fileno())
     # In this very process, so that signals and the exit code are pytest's own.
     os.execv(argv[0], argv)
 
@@ -219,6 +225,7 @@ def prepare() -> None:
         why = f"host packages are missing: {lacking}" if lacking else reason
         raise ConfigurationError(f"set-up is not complete: {why}", remedy="run `hil setup`")
     if reason:
+        starting.stop()
         say(f"set-up is brought up to date: {reason}")
         with Progress() as progress:
             steps.setup(progress)

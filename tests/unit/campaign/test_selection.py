@@ -72,3 +72,12 @@ def test_a_run_says_whether_it_is_the_whole_campaign(
     campaign.write(PASSES)
     campaign.pytester.runpytest_inprocess(*PLAIN, *arguments)
     assert meta(campaign)["partial"] == partial
+
+
+def test_tests_that_need_a_bench_are_refused_without_one_before_anything_is_written(campaign: Campaign) -> None:
+    campaign.write(HEAD + "def test_a(): pass\ndef test_b(crosslink): pass\n")
+    outcome = campaign.run_apart()
+    assert outcome.ret == 2
+    assert "1 of 2 tests need a bench, test_b first" in outcome.stdout.str() + outcome.stderr.str()
+    assert campaign.nothing_was_written()
+    assert campaign.run("-k", "test_a", "--collect-only").ret == 0

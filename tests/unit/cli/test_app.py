@@ -554,10 +554,14 @@ class TestCampaign:
         assert run(["campaign", "run", str(tmp_path), "--lab", "x"]) == 2
         assert self.ran == []
 
-    @pytest.mark.parametrize("extra", [[], ["--lab", "lab/virtual.yaml", "--bench", "b1"]])
-    def test_exactly_one_of_lab_and_bench_is_needed(self, tmp_path: Path, extra: list[str]) -> None:
-        assert run(["campaign", "run", self.plan(tmp_path), *extra]) == 2
+    def test_a_lab_and_a_bench_exclude_each_other(self, tmp_path: Path) -> None:
+        assert run(["campaign", "run", self.plan(tmp_path), "--lab", "lab/virtual.yaml", "--bench", "b1"]) == 2
         assert self.ran == []
+
+    def test_without_both_nothing_is_set_up(self, tmp_path: Path) -> None:
+        plan = self.plan(tmp_path)
+        assert run(["campaign", "run", plan]) == 0
+        assert self.ran == [[sys.executable, "-m", "pytest", "-v", plan]]
 
     def test_a_wrong_lab_file_is_refused_before_anything_is_touched(self, tmp_path: Path) -> None:
         (tmp_path / "lab.yaml").write_text("schema: 1\n")
