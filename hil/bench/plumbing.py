@@ -21,10 +21,11 @@ from hil.boards.protocol import Via
 from hil.core import netns
 from hil.errors import BenchError
 from hil.lab.addressing import board_addresses, link_addresses, node_address
-from hil.lab.model import Lab, LinkSpec
+from hil.lab.link_spec import LinkSpec
+from hil.lab.model import Lab
 from hil.links.link_box import End, Wire
 from hil.links.schedule.windows import ScheduleRow
-from hil.links.state import LinkState
+from hil.links.state import GilbertElliott, LinkState
 
 PREFIX = "hil."
 FLIGHT_NIC = "mgbe0"
@@ -197,10 +198,15 @@ def _shaping(link: LinkSpec, now: Mapping[str, ScheduleRow], *, a_to_b: bool) ->
     def pick(one: int | None, other: int) -> int:
         return other if one is None else one
 
+    loss_ppm = pick(over.loss_ppm, link.loss_ppm)
+    burst = pick(over.loss_burst_packets, link.loss_burst_packets)
+    bursty = GilbertElliott.bursty(loss_ppm, burst) if burst > 1 and loss_ppm else None
     return LinkState(
         delay_us=row.delay_us if row else pick(over.one_way_delay_us, link.one_way_delay_us or 0),
         rate_bps=pick(over.rate_bps, link.rate_bps),
-        loss_ppm=row.loss_ppm if row else pick(over.loss_ppm, link.loss_ppm),
+        loss_ppm=0 if bursty else row.loss_ppm if row else loss_ppm,
+        gemodel=bursty,
+        jitter_us=pick(over.jitter_us, link.jitter_us),
         mtu=link.mtu,
         up=row.up if row else True,
     )

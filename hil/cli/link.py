@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from hil.cli.output import (
     rate,
     write_output,
 )
+from hil.cli.quantities import Delay, Rate, Share
 from hil.cli.select_bench import on_bench
 from hil.core import paths
 from hil.errors import ConfigurationError
@@ -36,6 +37,16 @@ if TYPE_CHECKING:
     from hil.lab.model import Lab
     from hil.links.link_box import Direction, End, LinkBox, LinkStatus
     from hil.links.state import LinkState
+
+
+class Directions(click.Choice[str]):
+    """Which directions of a link; ``a-to-b``, the former spelling of ``a_to_b``, too."""
+
+    def __init__(self) -> None:
+        super().__init__(["both", "a_to_b", "b_to_a"])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return super().convert(str(value).replace("-", "_"), param, ctx)
 
 
 LINK_ARGUMENT = click.argument("name", metavar="LINK", shell_complete=link_names)
@@ -136,34 +147,67 @@ def _lab_node(lab: Lab, name: str) -> str:
         ) from None
 
 
-@link.command("set")
+@link.command(
+    "set",
+    cls=RenamedOptions,
+    renamed={"--delay-us": ("--delay", "{}us"), "--rate-bps": ("--rate", "{}bit"), "--loss-ppm": ("--loss", "{}ppm")},
+)
 @LINK_ARGUMENT
 @on_bench
-@click.option("--direction", type=click.Choice(["both", "a-to-b", "b-to-a"]), default="both", show_default=True)
-@click.option("--delay-us", type=int, help="One-way delay in microseconds.")
-@click.option("--rate-bps", type=int, help="Rate in bit/s; 0 is no limit.")
-@click.option("--loss-ppm", type=int, help="Packets lost per million, independent of each other.")
+@click.option(
+    "--direction", type=Directions(), default="both", show_default=True, help="both, a_to_b or b_to_a, of two."
+)
+@click.option("--delay", "delay_us", type=Delay(most_us=2_000_000), help="One-way delay: 20ms, 14386us.")
+@click.option("--jitter", "jitter_us", type=Delay(most_us=1_000_000), help="Standard deviation of the delay: 2ms.")
+@click.option("--rate", "rate_bps", type=Rate(), help="50Mbit, 2.5Gbit/s; none is no limit.")
+@click.option("--loss", "loss_ppm", type=Share(), help="Packets lost: 1%, 500ppm.")
+@click.option("--loss-burst", "burst", type=click.IntRange(1), help="Packets lost in a row, on average; 1: by itself.")
 @JSON_OPTION
-def set_link(bench: Bench, name: str, direction: str, as_json: bool, **named: int | None) -> None:
+def set_link(bench: Bench, name: str, direction: str, burst: int | None, as_json: bool, **named: int | None) -> None:
     """Change a link; what is not named stays as it is."""
     changes: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
-    if not changes:
-        raise ConfigurationError("nothing to change", remedy="give --delay-us, --rate-bps or --loss-ppm")
-    if "loss_ppm" in changes:
-        changes["gemodel"] = None  # one loss model at a time
+    if not changes and burst is None:
+        raise ConfigurationError("nothing to change", remedy="give --delay, --jitter, --rate, --loss or --loss-burst")
     now = _status(bench.links, name)
     states: dict[str, LinkState] = {
-        key: replace(getattr(now, key).commanded, **changes)
+        key: _changed(getattr(now, key).commanded, changes, burst)
         for key in ("a_to_b", "b_to_a")
-        if direction in ("both", key.replace("_", "-"))
+        if direction in ("both", key)
     }
     bench.links.set(name, **states)
     if as_json:
         print_json({"link": name, **{key: asdict(state) for key, state in states.items()}})
         return
     for key, state in states.items():
-        loss = f", {state.mean_loss_ppm} ppm lost" if state.mean_loss_ppm else ""
-        click.echo(f"{name} {key.replace('_', '-')}: {delay(state.delay_us)}, {rate(state.rate_bps)}{loss}")
+        click.echo(f"{name} {key}: {_in_words(state)}")
+
+
+def _changed(state: LinkState, changes: Mapping[str, Any], burst: int | None) -> LinkState:
+    """Return a direction's state with changes; the mean burst stays where only the loss changes."""
+    from hil.links.state import PPM, GilbertElliott
+
+    if burst is None and "loss_ppm" not in changes:
+        return replace(state, **changes)
+    loss_ppm = changes.get("loss_ppm", state.mean_loss_ppm)
+    packets = burst or (round(PPM / state.gemodel.r_ppm) if state.gemodel else 1)
+    if burst and burst > 1 and not loss_ppm:
+        raise ConfigurationError("bursts of no loss", remedy="give --loss too, such as --loss 1%")
+    bursty = GilbertElliott.bursty(loss_ppm, packets) if packets > 1 and 0 < loss_ppm < PPM else None
+    return replace(state, **{**changes, "loss_ppm": 0 if bursty else loss_ppm, "gemodel": bursty})
+
+
+def _in_words(state: LinkState) -> str:
+    from hil.links.calibration.loss import mean_burst
+
+    words = delay(state.delay_us)
+    if state.jitter_us:
+        words += f" ± {delay(state.jitter_us)}"
+    words += f", {rate(state.rate_bps)}"
+    if state.mean_loss_ppm:
+        words += f", {state.mean_loss_ppm / 10_000:.3g} % lost"
+    if state.gemodel:
+        words += f" in bursts of {mean_burst(state.gemodel):.3g} packets"
+    return words
 
 
 def _status(links: LinkBox, name: str) -> LinkStatus:

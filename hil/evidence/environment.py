@@ -19,7 +19,10 @@ DISTRIBUTION = "orbital-hil"
 NO_COMMIT: dict[str, Any] = {"commit": None, "dirty": None}
 
 _OF_BOARD = ("driver", "module", "model", "stand_in", "fidelity")
-_OF_LINK = ("kind", "one_way_delay_us", "rate_bps", "nominal_rate_bps", "rate_scaled", "loss_ppm", "source")
+_OF_LINK = (
+    *("kind", "one_way_delay_us", "rate_bps", "nominal_rate_bps", "rate_scaled"),
+    *("loss_ppm", "loss_burst_packets", "jitter_us", "source"),
+)
 
 
 def host_facts(*inputs: Path) -> dict[str, Any]:

@@ -45,6 +45,8 @@ class LinkFacts:
     nominal_rate_bps: float | None = None
     rate_scaled: bool = False
     loss_ppm: float | None = None
+    loss_burst_packets: float | None = None
+    jitter_us: float | None = None
     source: str = ""
 
 

@@ -11,9 +11,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, AliasChoices, Field, PrivateAttr, StringConstraints, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, PrivateAttr, model_validator
 
 from hil.core import kinds, paths
+from hil.lab.link_spec import LinkSpec, Name, check_bursts
 from hil.lab.real_board import RealBoard
 from hil.lab.shaper_host import ShaperHostSpec
 from hil.lab.twin import TwinSpec
@@ -30,18 +31,6 @@ RESERVED = frozenset({"mgmt", "box"})
 
 MAX_SPACECRAFT = 64
 MAX_BOARDS_PER_SPACECRAFT = 16
-
-Name = Annotated[
-    str,
-    StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,12}$"),
-    Field(description="lower case letters, digits and hyphens, at most 13 characters"),
-]
-
-DelayUs = Annotated[int, Field(ge=0, le=2_000_000, description="one-way delay in microseconds; 14386 is 14.386 ms")]
-RateBps = Annotated[
-    int, Field(ge=64_000, le=100_000_000_000, description="bit/s on the wire; 2500000000 is 2.5 Gbit/s")
-]
-LossPpm = Annotated[int, Field(ge=0, le=1_000_000, description="packets lost per million")]
 
 Module = Literal[
     "p3701-0005",
@@ -134,44 +123,6 @@ class GroundStation(Strict):
     """Where uploads come from: one per lab."""
 
     name: Name
-
-
-class Direction(Strict):
-    """Overrides for one direction of a link; what is absent is as in the link."""
-
-    one_way_delay_us: DelayUs | None = None
-    rate_bps: RateBps | None = None
-    loss_ppm: LossPpm | None = None
-
-
-class LinkSpec(Strict):
-    """One link, shaped in each direction."""
-
-    name: Name
-    kind: Literal["ground", "crosslink"] = Field(description="ground: one of its ends is the ground station")
-    between: tuple[Name, Name] = Field(strict=False, description="the two ends, [a, b]")
-    one_way_delay_us: DelayUs | None = Field(
-        default=None,
-        description="fixed one-way delay; left out in a lab with an orbit section: the link then follows the orbit",
-    )
-    rate_bps: RateBps
-    nominal_rate_bps: RateBps | None = Field(
-        default=None, description="the flight link's rate when rate_bps is a scaled one; results are marked so"
-    )
-    loss_ppm: LossPpm = 0
-    mtu: int = Field(default=1500, ge=576, le=9000, description="largest IP packet")
-    a_to_b: Direction = Direction()
-    b_to_a: Direction = Direction()
-    source: str = Field(default="", description="where the figures come from; 'assumed: ...' when not public")
-
-    @property
-    def follows_orbit(self) -> bool:
-        """Up, delay and residual loss come from where its two ends are, moment by moment."""
-        return self.one_way_delay_us is None
-
-    @property
-    def rate_scaled(self) -> bool:
-        return self.nominal_rate_bps is not None and self.nominal_rate_bps != self.rate_bps
 
 
 class OrbitSpec(Strict):
@@ -297,6 +248,7 @@ class Lab(Strict):
                     "at an end",
                 )
             self._check_orbit(link)
+            check_bursts(link)
         _connected(nodes, [link.between for link in self.links])
         self._check_shaper_host()
         if self.twin:

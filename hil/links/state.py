@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 from hil.errors import ConfigurationError
 
@@ -14,6 +15,9 @@ MAX_DELAY_US = 60_000_000
 MAX_RATE_BPS = 400_000_000_000
 MIN_MTU, MAX_MTU = 576, 9216
 
+MAX_JITTER_US = 1_000_000
+MAX_BURST = 100_000
+_BURST_TOLERANCE = 0.02
 _MIN_BUFFER_US = 20_000
 _MIN_BUFFER_PACKETS = 64
 _UNSHAPED_LIMIT = 20_000
@@ -37,6 +41,25 @@ class GilbertElliott:
         for name, low in (("p_ppm", 1), ("r_ppm", 1), ("loss_bad_ppm", 0), ("loss_good_ppm", 0)):
             _bounded(name, getattr(self, name), low, PPM)
 
+    @classmethod
+    def bursty(cls, loss_ppm: int, packets: int) -> Self:
+        """Return the chain that loses ``loss_ppm`` in the long run, a mean of ``packets`` in a row.
+
+        ConfigurationError when whole parts per million cannot say that.
+        """
+        _bounded("the mean burst", packets, 1, MAX_BURST)
+        _bounded("the loss in bursts", loss_ppm, 1, PPM - 1)
+        r_ppm = round(PPM / packets)
+        p_ppm = max(1, round(r_ppm * loss_ppm / (PPM - loss_ppm)))
+        made = cls(min(p_ppm, PPM), r_ppm)
+        if abs(made.mean_loss_ppm - loss_ppm) > max(1, loss_ppm * _BURST_TOLERANCE):
+            raise ConfigurationError(
+                f"loss of {loss_ppm} ppm in bursts of {packets} packets cannot be made: the nearest is "
+                f"{made.mean_loss_ppm} ppm",
+                remedy="more loss, or shorter bursts",
+            )
+        return made
+
     @property
     def mean_loss_ppm(self) -> int:
         """Long-run share of lost packets."""
@@ -48,6 +71,7 @@ class GilbertElliott:
 class LinkState:
     """One direction of a link. Raises ConfigurationError when a value is out of bounds.
 
+    ``jitter_us`` is the standard deviation of the delay, normal; packets stay in order where there is a rate.
     ``delay_us`` is one-way propagation; a packet also takes its own serialisation time at ``rate_bps``, which
     counts whole Ethernet frames (``mtu`` + 14 bytes). ``rate_bps`` 0 means no rate limit. ``up`` False drops
     everything newly sent; what is in flight still arrives, as light would.
@@ -59,11 +83,13 @@ class LinkState:
     gemodel: GilbertElliott | None = None
     mtu: int = 1500
     up: bool = True
+    jitter_us: int = 0
 
     def __post_init__(self) -> None:
         _bounded("delay_us", self.delay_us, 0, MAX_DELAY_US)
         _bounded("rate_bps", self.rate_bps, 0, MAX_RATE_BPS)
         _bounded("loss_ppm", self.loss_ppm, 0, PPM)
+        _bounded("jitter_us", self.jitter_us, 0, MAX_JITTER_US)
         _bounded("mtu", self.mtu, MIN_MTU, MAX_MTU)
         if 0 < self.rate_bps < 8:
             raise ConfigurationError(

@@ -17,7 +17,7 @@ from hil.monitor.link_delays import LinkDelays
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
-    from hil.lab.model import LinkSpec
+    from hil.lab.link_spec import LinkSpec
 
 DEADLINE_S = 3.0
 SENSORS_EVERY_S = 5.0

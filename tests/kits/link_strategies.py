@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from hil.links.state import MAX_DELAY_US, MAX_RATE_BPS, PPM, GilbertElliott, LinkState
+from hil.links.state import MAX_DELAY_US, MAX_JITTER_US, MAX_RATE_BPS, PPM, GilbertElliott, LinkState
 
 ppm = st.integers(1, PPM)
 gemodels = st.builds(
@@ -16,4 +16,5 @@ states = st.builds(
     loss_ppm=st.integers(0, PPM - 1),
     mtu=st.integers(576, 9216),
     up=st.booleans(),
+    jitter_us=st.integers(0, MAX_JITTER_US),
 ) | st.builds(LinkState, delay_us=st.integers(0, MAX_DELAY_US), rate_bps=rates, gemodel=gemodels, up=st.booleans())

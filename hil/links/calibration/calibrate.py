@@ -16,6 +16,7 @@ from hil.core.activity import doing
 from hil.core.command import Progress
 from hil.core.wait import poll_until
 from hil.evidence.events import LinkFigure
+from hil.evidence.measurement import INFORMATION
 from hil.links.calibration import probe as packets
 from hil.links.calibration import stages
 from hil.links.calibration.figure import down, unmeasured
@@ -32,6 +33,8 @@ _BACK_AGAIN_S = 0.3  # longer than a fade: a link that is down for this long has
 _SILENCE_PROBES, _SILENCE_INTERVAL_S = 20, 0.005
 BLOCKED = "the contact plan has it down now; nothing arrives, as it should be"
 _LOST_CONTACT = "the contact plan took it down while it was measured"
+
+_MOVED_BY_JITTER = ("delay_p50", "delay_p95", "jitter_p95_p50", "rate", "burst_length")
 
 Name = tuple[str, Direction]
 _STEPS: tuple[tuple[str, Stage, int], ...] = (
@@ -129,6 +132,8 @@ def measure(
         outside: list[Probe] = []
         for probe in left:
             mine = [row for row in figures if (row.link, row.direction) == probe.name]
+            if before[probe.name].jitter_us:
+                mine = [_unjudged(row) for row in mine]
             if attempt > 1:
                 mine = [replace(row, note=f"{row.note}; attempt {attempt}".lstrip("; ")) for row in mine]
             good = all(row.ok for row in mine)
@@ -147,6 +152,14 @@ def measure(
         left = [*disturbed, *outside]
         attempt += bool(outside)
     return rows, gone
+
+
+def _unjudged(row: LinkFigure) -> LinkFigure:
+    """Return a figure that jitter changes as one for information: nothing says how far off it may be then."""
+    if row.quantity not in _MOVED_BY_JITTER or row.measured is None:
+        return row
+    note = f"{INFORMATION}: jitter is commanded{row.note and '; '}{row.note}"
+    return replace(row, ok=True, tolerance=0.0, low=None, high=None, note=note)
 
 
 def _fixed(box: LinkBox, name: Name) -> LinkState:

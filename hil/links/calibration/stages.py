@@ -41,11 +41,13 @@ _APPLY_DEADLINE_S = 2.0
 def engine_constant(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
     """Measure what the engine adds to the delay that it is given, and subtract it from the delays given from then on.
 
-    Measured at the commanded delay, because the timer that releases a delayed packet is part of it.
+    Measured at the commanded delay, because the timer that releases a delayed packet is part of it.  Where jitter is
+    commanded, what was subtracted before stays.
     """
     compensated_ns = {name: direction.compensation_ns for name, direction in _directions(box).items()}
     rows = []
-    for probe, arrivals in _paced_for_delay(box, probes):
+    steady = [probe for probe in probes if not box.commanded(*probe.name).jitter_us]
+    for probe, arrivals in _paced_for_delay(box, steady) if steady else ():
         excess = _excess_us(box, probe, arrivals)
         if not excess:
             rows.append(unmeasured(probe.link, probe.direction, "no packet arrives"))
@@ -83,7 +85,8 @@ def delay(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
     """Measure one-way delay against what was commanded when each packet was sent, and how it scatters."""
     rows = []
     for probe, arrivals in _paced_for_delay(box, probes):
-        commanded = box.commanded(*probe.name).delay_us
+        state = box.commanded(*probe.name)
+        commanded = state.delay_us
         excess = _excess_us(box, probe, arrivals)
         one_way = [commanded + each for each in excess]
         p50, p95, p99 = (percentile(one_way, s) if one_way else None for s in (0.5, 0.95, 0.99))
@@ -94,7 +97,12 @@ def delay(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
             figure(probe, "delay_p95", commanded, p95, "us", DELAY_P95_TOLERANCE_US),
             information(probe, "delay_p99", commanded, p99),
             figure(probe, "jitter_p95_p50", 0, spread, "us", DELAY_P95_TOLERANCE_US),
-            information(probe, "jitter_sd", 0, statistics.pstdev(one_way) if one_way else None),
+            information(
+                probe,
+                "jitter_sd",
+                box.commanded(*probe.name).jitter_us,
+                statistics.pstdev(one_way) if one_way else None,
+            ),
         ]
     return rows
 

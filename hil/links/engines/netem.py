@@ -7,8 +7,11 @@ full parameter set, because ``change`` silently turns off a loss model that is n
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from statistics import NormalDist, pstdev
 from typing import Any
 
 from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, nla
@@ -19,6 +22,8 @@ from hil.links.engines.rtnl import DUMP, decoded, encoded
 from hil.links.state import PPM, GilbertElliott, LinkState
 
 U32_MAX = 0xFFFFFFFF
+_DIST_SCALE = 8192  # NETEM_DIST_SCALE: one standard deviation
+_DIST_POINTS = 64
 _TICK_NS_SHIFT = 6  # PSCHED_SHIFT: netem's 32-bit latency counts ticks of 64 ns
 
 
@@ -33,9 +38,11 @@ class _Loss(nla):  # type: ignore[misc]  # pyroute2 is untyped
 class _Options(sched_netem.options):  # type: ignore[misc]  # pyroute2 is untyped
     nla_map = (
         *((kind, name, form) for kind, (name, form) in enumerate(sched_netem.options.nla_map)),
+        (2, "TCA_NETEM_DELAY_DIST", "cdata"),
         (5, "TCA_NETEM_LOSS", "netem_loss"),
         (8, "TCA_NETEM_RATE64", "uint64"),
         (10, "TCA_NETEM_LATENCY64", "int64"),
+        (11, "TCA_NETEM_JITTER64", "int64"),
         (14, "TCA_NETEM_PRNG_SEED", "uint64"),
     )
     netem_loss = _Loss
@@ -85,11 +92,26 @@ def encode(ifindex: int, state: LinkState, *, limit: int, delay_ns: int, seed: i
     attrs.append(("TCA_NETEM_LATENCY64", delay_ns))
     if seed is not None:
         attrs.append(("TCA_NETEM_PRNG_SEED", seed))
+    if jitter_ns := state.jitter_us * 1000:
+        attrs.append(("TCA_NETEM_JITTER64", jitter_ns))
+        attrs.append(("TCA_NETEM_DELAY_DIST", _normal()))
     ticks = min(delay_ns >> _TICK_NS_SHIFT, U32_MAX)
-    fixed = {"delay": ticks, "limit": limit, "loss": share(loss), "gap": 0, "duplicate": 0, "jitter": 0}
+    fixed = {"delay": ticks, "limit": limit, "loss": share(loss), "gap": 0, "duplicate": 0}
+    fixed["jitter"] = min(jitter_ns >> _TICK_NS_SHIFT, U32_MAX)
     attributes = [("TCA_KIND", "netem"), ("TCA_OPTIONS", {**fixed, "attrs": attrs})]
     flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE
     return encoded(NetemMessage, RTM_NEWQDISC, flags, attributes, index=ifindex, parent=TC_H_ROOT)
+
+
+@cache
+def _normal() -> bytes:
+    """Return the table from which netem draws its delays: quantiles of the normal distribution, few but exact.
+
+    Its own table has 4,096 of them, more than a frame to the relay holds.
+    """
+    points = [NormalDist().inv_cdf((n + 0.5) / _DIST_POINTS) for n in range(_DIST_POINTS)]
+    spread = pstdev(points)
+    return struct.pack(f"={_DIST_POINTS}h", *(round(point / spread * _DIST_SCALE) for point in points))
 
 
 def dump_request() -> bytes:
@@ -122,6 +144,7 @@ def decode(message: bytes, *, mtus: Mapping[int, int] | None = None) -> tuple[in
         gemodel=_gemodel(options),
         mtu=(mtus or {}).get(parsed["index"], 1500),
         up=loss != PPM,
+        jitter_us=(options.get_attr("TCA_NETEM_JITTER64", 0) + 500) // 1000,
     )
     basic = parsed.get_nested("TCA_STATS2", "TCA_STATS_BASIC") or {}
     queue = parsed.get_nested("TCA_STATS2", "TCA_STATS_QUEUE") or {}

@@ -97,3 +97,15 @@ def test_counts_of_bursty_loss_are_judged_more_widely() -> None:
 def test_no_loss_and_total_loss_leave_no_room() -> None:
     assert acceptance_counts(LinkState(0, 0), 100) == (0, 0)
     assert acceptance_counts(LinkState(0, 0, loss_ppm=PPM), 100) == (100, 100)
+
+
+@pytest.mark.parametrize(("loss_ppm", "packets"), [(10_000, 20), (500, 3), (300_000, 1000), (500_000, 10)])
+def test_a_mean_loss_in_mean_bursts_is_a_chain_of_both(loss_ppm: int, packets: int) -> None:
+    chain = GilbertElliott.bursty(loss_ppm, packets)
+    assert chain.mean_loss_ppm == pytest.approx(loss_ppm, rel=0.02, abs=1)
+    assert PPM / chain.r_ppm == pytest.approx(packets, rel=0.02)
+
+
+def test_bursts_too_rare_for_parts_per_million_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="10 ppm in bursts of 500 packets cannot be made"):
+        GilbertElliott.bursty(10, 500)

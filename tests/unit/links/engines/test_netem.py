@@ -1,6 +1,7 @@
 """Netlink messages byte by byte, put together here from the kernel's headers and not with the code under test."""
 
 import struct
+from statistics import pstdev
 
 import pytest
 from hypothesis import given
@@ -54,6 +55,18 @@ def test_gilbert_elliott_sends_the_share_that_passes_in_the_bad_state() -> None:
         attribute(5, attribute(2, gemodel)) + rate(62_500_000) + attribute(10, struct.pack("=q", 5_000_000)),
     )
     assert got == want
+
+
+def test_jitter_is_sent_with_a_table_of_a_normal_distribution_of_that_spread() -> None:
+    got = netem.encode(3, LinkState(20_000, 8_000, jitter_us=2_000), limit=66, delay_ns=20_000_000)
+    head = netem_message(3, (312_500, 66, 0, 0, 0, 31_250), rate(1_000) + attribute(10, struct.pack("=q", 20_000_000)))
+    jitter = attribute(11, struct.pack("=q", 2_000_000))
+    table = got[len(head) + len(jitter) + 4 :]
+    assert got[36:48] == head[36:48] and got[len(head) : len(head) + len(jitter)] == jitter
+    points = struct.unpack(f"={len(table) // 2}h", table)
+    assert abs(sum(points)) < len(points) and sorted(points) == list(points)
+    assert pstdev(points) == pytest.approx(8192, rel=1e-3)  # NETEM_DIST_SCALE is one standard deviation
+    assert len(got) <= 320  # SHAPE_MAX of engines/native/plan.c
 
 
 def test_random_loss_is_a_share_of_two_to_the_32() -> None:
@@ -117,7 +130,11 @@ def test_what_is_encoded_reads_back_as_commanded(state: LinkState) -> None:
     assert decoded is not None
     ifindex, read = decoded
     # while a link is down the kernel is told of no loss model, so none reads back
-    want = state if state.up else LinkState(state.delay_us, state.rate_bps, mtu=state.mtu, up=False)
+    want = (
+        state
+        if state.up
+        else LinkState(state.delay_us, state.rate_bps, mtu=state.mtu, up=False, jitter_us=state.jitter_us)
+    )
     assert (ifindex, read.state, read.limit_packets) == (5, want, 77)
 
 
