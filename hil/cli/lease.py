@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import select
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from hil.cli.completion import lease_names
+from hil.cli.lease_command import run_with
 from hil.cli.output import JSON_OPTION, Progress, duration_option, lab_option, print_json, print_result, print_rows
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from hil.leases.leases import Lease, LeaseEntry, Leases
 
-TERM_S = 60.0
-"""Patience with a command that was asked to end: a campaign takes its bench down meanwhile."""
-LOOK_S = 1.0
-_PR_SET_PDEATHSIG = 1
+L = TypeVar("L")
 
 
 class BeforeCommand(click.Command):
@@ -39,6 +29,18 @@ class BeforeCommand(click.Command):
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         return [*super().collect_usage_pieces(ctx), "[-- COMMAND...]"]
+
+
+class Tag(click.ParamType[str]):
+    """``tag=TAG``."""
+
+    name = "tag=TAG"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        word, _, tag = str(value).partition("=")
+        if word != "tag" or not tag:
+            self.fail(f"{value!r}: write tag=TAG, such as tag=orin-nx", param, ctx)
+        return tag
 
 
 STORE = click.option(
@@ -66,6 +68,8 @@ def lease() -> None:
     "that is not seen any more (default 60s); it is renewed while COMMAND runs.",
 )
 @duration_option("--wait", "Queue for at most so long (default: refuse at once).")
+@click.option("--any", "tag", metavar="tag=TAG", type=Tag(), help="Instead of BOARD: one free board with this tag.")
+@click.option("--out-of-service", is_flag=True, help="Also a board that is marked out of service: to repair it.")
 @HOLDER
 @STORE
 @JSON_OPTION
@@ -77,8 +81,9 @@ def take(
     lab_path: Path | None,
     ttl_s: float | None,
     store: Path | None,
+    tag: str | None,
     as_json: bool,
-    **asked: Any,  # purpose, wait_s, holder
+    **asked: Any,  # purpose, wait_s, holder, out_of_service
 ) -> int:
     """Take boards, all or none; with COMMAND, hold them while it runs.
 
@@ -86,7 +91,8 @@ def take(
     also by kill -9. Commands of this program that COMMAND runs use the same boards within this lease. Without
     COMMAND the lease is yours until `hil lease free` or until --ttl is over.
 
-    Exit code 3 when a board is not free (in time): the message names its holder, the purpose and the end.
+    Exit code 3 when a board is not free (in time): the message names its holder, the purpose and the end; also when it
+    is marked out of service (`hil board mark`).
     """
     from hil.leases.leases import Leases
     from hil.leases.rules import PERSON_TTL_S, PROCESS_TTL_S
@@ -96,17 +102,41 @@ def take(
         raise ConfigurationError("no command after --", remedy="write it, or leave -- out")
     if argv and as_json:
         raise ConfigurationError("--json is for leases without COMMAND", remedy="leave one of them out")
-    keys = board_keys(boards, lab_path)
     leases = Leases(store)
-    if argv is None:
-        with Progress() as progress:
-            entry = leases.reserve(keys, ttl_s=ttl_s or PERSON_TTL_S, progress=progress.say, **asked)
-        print_result(as_json, document(entry), _sentences(entry))
-        return 0
+    if tag and (boards or lab_path):
+        raise ConfigurationError("--any chooses the board", remedy="leave BOARD and --lab out")
     with Progress() as progress:
-        taken = leases.take(keys, ttl_s=ttl_s or PROCESS_TTL_S, progress=progress.say, **asked)
+
+        def reserve(*keys: str, **how: Any) -> LeaseEntry:
+            return leases.reserve(keys, ttl_s=ttl_s or PERSON_TTL_S, progress=progress.say, **how)
+
+        def take_now(*keys: str, **how: Any) -> Lease:
+            return leases.take(keys, ttl_s=ttl_s or PROCESS_TTL_S, progress=progress.say, **how)
+
+        if argv is None:
+            entry = _taken(leases, reserve, boards, lab_path, tag, asked, progress.say)
+            print_result(as_json, document(entry), _sentences(entry))
+            return 0
+        taken = _taken(leases, take_now, boards, lab_path, tag, asked, progress.say)
     with taken:
         return run_with(taken, argv)
+
+
+def _taken(
+    leases: Leases,
+    take: Callable[..., L],
+    boards: tuple[str, ...],
+    lab_path: Path | None,
+    tag: str | None,
+    asked: dict[str, Any],
+    tell: Callable[[str], None],
+) -> L:
+    """Take the boards that are named, or the first free one with the tag."""
+    if tag is None:
+        return take(*board_keys(boards, lab_path), **asked)
+    once = asked | {"wait_s": None}
+    tagged = leases.marks.tagged(tag)
+    return leases.any_of(tagged, lambda board: take(board, **once), wait_s=asked["wait_s"], progress=tell)
 
 
 @lease.command("list")
@@ -147,6 +177,49 @@ def list_leases(store: Path | None, as_json: bool) -> None:
             {"place": lambda c: c.position, "id": lambda c: c.id, **shared, "waits since": lambda c: utc(c.asked)},
             optional=["waits since", "id", "host"],
         )
+
+
+@lease.command()
+@click.argument("board", required=False, shell_complete=lease_names)
+@LAB
+@click.option("-n", "--lines", "most", type=click.IntRange(1), default=50, show_default=True, help="The latest.")
+@STORE
+@JSON_OPTION
+def history(board: str | None, lab_path: Path | None, most: int, store: Path | None, as_json: bool) -> None:
+    """List leases that have ended, the latest first: all, or those of BOARD."""
+    from hil.leases.rules import boards_text, span, utc
+
+    leases = _existing(store)
+    key = board_keys((board,), lab_path)[0] if board else None
+    ended = leases.marks.history(board=key, most=most) if leases else []
+    if as_json:
+        print_json(
+            [
+                {
+                    **{name: getattr(one, name) for name in ("id", "holder", "host", "purpose")},
+                    "boards": sorted(one.boards),
+                    "taken": one.taken.isoformat(),
+                    "ended": one.ended.isoformat(),
+                }
+                for one in ended
+            ]
+        )
+        return
+    print_rows(
+        ended,
+        {
+            "lease": lambda one: one.id,
+            "boards": lambda one: boards_text(one.boards),
+            "holder": lambda one: one.holder,
+            "host": lambda one: one.host,
+            "for": lambda one: one.purpose,
+            "since": lambda one: utc(one.taken),
+            "until": lambda one: utc(one.ended),
+            "held for": lambda one: span((one.ended - one.taken).total_seconds()),
+        },
+        empty=f"no lease of {key} has ended" if key else "no lease has ended",
+        optional=["until", "host"],
+    )
 
 
 @lease.command()
@@ -275,78 +348,3 @@ def _sentences(entry: LeaseEntry) -> str:
         f"longer: `hil lease renew {entry.id}`\n"
         f"for commands of this program in your shell: export {LEASE_ENV}={entry.id}"
     )
-
-
-def run_with(lease: Lease, argv: Sequence[str]) -> int:
-    """Run ``argv`` and return its exit code (128 + number when a signal ended it).
-
-    From its start the command itself counts as the holder: when this process is killed, the command is asked to
-    end, and the boards are free once it has.  LeaseLost when the lease was freed by force: the command has ended then.
-    ConfigurationError when it cannot be started.
-    """
-    try:
-        child = subprocess.Popen(argv, env={**os.environ, **lease.environment()}, preexec_fn=_dies_with_us())
-    except OSError as exc:
-        raise ConfigurationError(f"cannot run {argv[0]}: {exc.strerror}", remedy="check its name") from exc
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        lease.hand_to(child.pid)
-        signal.signal(signal.SIGINT, _interrupt(child))
-        ended = os.pidfd_open(child.pid)
-        try:
-            while not select.select([ended], [], [], LOOK_S)[0]:
-                if lease.lost:
-                    _stop_unless_renewed(lease, child)
-        finally:
-            os.close(ended)
-    finally:
-        _end(child)
-        signal.signal(signal.SIGINT, before)
-    return child.returncode if child.returncode >= 0 else 128 - child.returncode
-
-
-def _dies_with_us() -> Callable[[], None]:
-    """For the child, before it becomes the command: SIGTERM when this process dies (prctl(2))."""
-    from ctypes import CDLL
-
-    prctl, parent = CDLL(None).prctl, os.getpid()
-
-    def prepare() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # killed before the line above
-            os._exit(1)
-
-    return prepare
-
-
-def _stop_unless_renewed(lease: Lease, child: subprocess.Popen[bytes]) -> None:
-    from hil.leases.leases import LeaseLost
-
-    try:
-        lease.check()  # this process may only have slept, and the boards were not taken meanwhile
-    except LeaseLost:
-        if child.poll() is None:  # else it is gone because the command has ended
-            click.echo("hil: the lease is lost; the command is asked to end", err=True)
-            _end(child)
-            raise
-
-
-def _interrupt(child: subprocess.Popen[bytes]) -> Callable[[int, FrameType | None], None]:
-    """Pass Ctrl-C on to the command, unless the terminal has sent it to both processes."""
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        if not sys.stdin.isatty() and child.returncode is None:
-            child.send_signal(number)
-
-    return pass_on
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, patience, SIGKILL; nothing when it has ended."""
-    if child.poll() is not None:
-        return
-    child.terminate()
-    with suppress(subprocess.TimeoutExpired):
-        child.wait(TERM_S)
-    child.kill()
-    child.wait()

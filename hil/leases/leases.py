@@ -17,10 +17,11 @@ import pwd
 import random
 import re
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from hil.core import paths
 from hil.core.command import Progress
@@ -28,6 +29,7 @@ from hil.core.processes import current
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import ConfigurationError
 from hil.leases.lease import LEASE_ENV, STORE_ENV, Lease, LeaseLost, LeaseTaken, outer_is_gone
+from hil.leases.marks import Marks
 from hil.leases.rules import (
     PERSON_TTL_S,
     PROCESS_TTL_S,
@@ -43,6 +45,8 @@ from hil.leases.rules import position as position_in_queue
 from hil.leases.store import Session, Store, presented
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 __all__ = ["Lease", "LeaseEntry", "LeaseLost", "LeaseTaken", "Leases", "default_holder", "default_store"]
 
@@ -62,6 +66,7 @@ class Leases:
         self.here = here or Origin.here()
         self._store = Store(self.path, self.here)
         self._store.check_disk()
+        self.marks = Marks(self._store)
 
     def take(
         self,
@@ -73,6 +78,7 @@ class Leases:
         wait_s: float | None = None,
         progress: Progress | None = None,
         within: str = "",
+        out_of_service: bool = False,
     ) -> Lease:
         """Lease all of ``boards`` (``<lab>/<board>``), or none: LeaseTaken says who has them.
 
@@ -83,6 +89,8 @@ class Leases:
         """
         wanted = _checked(boards)
         outer = self._around(wanted, within or os.environ.get(LEASE_ENV, ""))
+        if outer is None and not out_of_service:
+            self.marks.refuse(wanted)
         entry = self._acquire(self._asked(wanted, holder, purpose, ttl_s, within=outer), wait_s, progress)
         _log.info("lease %d: taken on %s", entry.id, boards_text(entry.boards))
         return Lease(self._store, entry, self.clock)
@@ -96,9 +104,13 @@ class Leases:
         ttl_s: float = PERSON_TTL_S,
         wait_s: float | None = None,
         progress: Progress | None = None,
+        out_of_service: bool = False,
     ) -> LeaseEntry:
         """As ``take``, for a person: held until ``free`` or for ``ttl_s`` seconds, also after this process ended."""
-        asked = self._asked(_checked(boards), holder, purpose, ttl_s, by_person=True)
+        wanted = _checked(boards)
+        if not out_of_service:
+            self.marks.refuse(wanted)
+        asked = self._asked(wanted, holder, purpose, ttl_s, by_person=True)
         entry = self._acquire(asked, wait_s, progress)
         _log.info("lease %d: taken on %s for %g s", entry.id, boards_text(entry.boards), entry.ttl_s)
         return next((each for each in self.list() if each.id == entry.id), entry)
@@ -110,6 +122,33 @@ class Leases:
     def queue(self) -> tuple[LeaseEntry, ...]:
         """Return who waits, in the order of the queue."""
         return tuple(entry for entry in self._look() if not entry.holds)
+
+    def any_of(
+        self,
+        boards: Sequence[str],
+        take: Callable[[str], T],
+        *,
+        wait_s: float | None = None,
+        progress: Progress | None = None,
+    ) -> T:
+        """Call ``take`` with the first of ``boards`` that is free, waiting for one for at most ``wait_s``.
+
+        It holds no place in a queue: who asked for one of the boards by name comes first.  LeaseTaken as ``take``.
+        """
+        begin, said = self.clock.monotonic(), False
+        while True:
+            for board in boards:
+                try:
+                    return take(board)
+                except LeaseTaken as exc:
+                    taken = exc
+            waited = self.clock.monotonic() - begin
+            if waited >= (wait_s or 0.0):
+                raise taken
+            if progress and not said:
+                said = True
+                progress(f"none of {boards_text(boards)} is free")
+            self.clock.sleep(min(_pause(1, waited), max(0.0, (wait_s or 0.0) - waited)))
 
     def wait_free(self, boards: Iterable[str], *, wait_s: float = math.inf, progress: Progress | None = None) -> None:
         """Wait until nobody holds or waits for any of ``boards``; takes nothing.  LeaseTaken when it takes longer."""

@@ -47,6 +47,24 @@ _SCHEMA = (
         at_s REAL NOT NULL, PRIMARY KEY (claim, clock)) WITHOUT ROWID""",
 )
 
+KEPT_ENDS = 20_000
+"""So many ended leases are remembered."""
+_LATER = (
+    "CREATE TABLE IF NOT EXISTS marks (board TEXT PRIMARY KEY, tags TEXT NOT NULL, note TEXT NOT NULL, "
+    "out_of_service TEXT NOT NULL, who TEXT NOT NULL, at_utc TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS history (id INTEGER PRIMARY KEY, lease INTEGER NOT NULL, boards TEXT NOT NULL, "
+    "holder TEXT NOT NULL, purpose TEXT NOT NULL, place TEXT NOT NULL, taken_utc TEXT NOT NULL, "
+    "ended_utc TEXT NOT NULL)",
+    f"""CREATE TRIGGER IF NOT EXISTS ended AFTER DELETE ON claims WHEN OLD.taken_utc IS NOT NULL BEGIN
+        INSERT INTO history (lease, boards, holder, purpose, place, taken_utc, ended_utc)
+        VALUES (OLD.id, OLD.boards, OLD.holder, OLD.purpose, OLD.place, OLD.taken_utc,
+                strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'));
+        DELETE FROM history WHERE id <= last_insert_rowid() - {KEPT_ENDS};
+    END""",
+)
+"""Marks of boards, and the leases that have ended, whoever ended them: added to stores of older releases, which mind
+none of it (:mod:`hil.leases.marks`)."""
+
 _PLAIN = ("within", "holder", "purpose", "pid", "start_ticks", "ttl_s", "renewed_s")
 """Fields of an entry that stand in a column as they are."""
 
@@ -68,6 +86,7 @@ class Store:
                 if _is_empty(connection):  # whoever makes it now has not finished, or was killed
                     self._create()
                 _check(connection, self.path)
+                _complete(connection)
                 yield Session(connection, self.here)
 
     def check_disk(self) -> None:
@@ -101,7 +120,7 @@ class Session:
     """One connection's verbs.  Those that write want ``with session.write():`` around them."""
 
     def __init__(self, connection: sqlite3.Connection, here: Origin) -> None:
-        self._db = connection
+        self._db = self.connection = connection
         self._here = here
 
     @contextmanager
@@ -224,6 +243,20 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
         )
     if version != VERSION:
         db.execute(f"PRAGMA user_version = {VERSION}")  # older releases must not read leases without tokens
+
+
+def _complete(db: sqlite3.Connection) -> None:
+    """Add the tables of later releases; a store that this process may only read is read without them."""
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'ended'").fetchone():
+        return
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        for statement in _LATER:
+            db.execute(statement)
+        db.execute("COMMIT")
+    except sqlite3.OperationalError:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
 
 
 def _entry(row: sqlite3.Row) -> LeaseEntry:

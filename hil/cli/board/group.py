@@ -11,6 +11,7 @@ from hil.cli.board.access import console, run, shell
 from hil.cli.board.files import cp, pull, push
 from hil.cli.board.flash import flash, recovery
 from hil.cli.board.logs import logs
+from hil.cli.board.mark import mark
 from hil.cli.board.power import mode, power, reset
 from hil.cli.board.qualify import qualify
 from hil.cli.board.targets import Targets, Tell, on_boards
@@ -63,6 +64,26 @@ def list_boards(bench: Bench, as_json: bool) -> None:
     for row in rows:
         for problem in row["problems"]:
             note(f"{row['name']}: {problem}")
+        for text in _marks(bench).get(row["name"], ()):
+            note(f"{row['name']}: {text}")
+
+
+def _marks(bench: Bench) -> dict[str, list[str]]:
+    """Return what is marked of the boards of a bench; nothing where there is no store of leases."""
+    from hil.leases.leases import Leases, default_store
+
+    if not default_store().exists():
+        return {}
+    marks = Leases().marks.all()
+    found = {board.name: marks.get(f"{bench.lab.lease_scope}/{board.name}") for board in bench.lab.boards}
+    return {
+        name: [
+            *([f"out of service: {one.out_of_service}"] if one.out_of_service else []),
+            *([one.note] if one.note else []),
+        ]
+        for name, one in found.items()
+        if one
+    }
 
 
 def _power_and_slots(one: Board) -> BoardQuestions:
@@ -205,7 +226,7 @@ def _print_slots(rows: list[dict[str, Any]]) -> None:
 
 
 for command in (
-    *(console, cp, flash, logs, mode, power, pull, push),
+    *(console, cp, flash, logs, mark, mode, power, pull, push),
     *(qualify, recovery, reset, run, shell, wait, watch),
 ):
     board.add_command(command)
