@@ -281,6 +281,9 @@ def probe(bench: Bench, name: str, count: int, interval_s: float, as_json: bool)
 @click.argument("names", nargs=-1, metavar="[LINK]...", shell_complete=link_names)
 @on_bench
 @click.option("--no-outage", is_flag=True, help="Do not cut the links for the outage figures.")
+@duration_option(
+    "--sustained", "Each direction must carry its rate so long, UDP and TCP (default: a moment).", least_s=1
+)
 @click.option(
     "-o",
     "--output",
@@ -288,7 +291,9 @@ def probe(bench: Bench, name: str, count: int, interval_s: float, as_json: bool)
     help="File for the page with the plots.  [default: reports/out/calibration-BENCH.html]",
 )
 @JSON_OPTION
-def calibrate(bench: Bench, names: tuple[str, ...], no_outage: bool, output: Path | None, as_json: bool) -> int:
+def calibrate(
+    bench: Bench, names: tuple[str, ...], no_outage: bool, sustained_s: float | None, output: Path | None, as_json: bool
+) -> int:
     """Measure delay, jitter, rate, loss and outages of links on real packets, and write a page with plots.
 
     All links unless some are named.  Compensates the engine's own delay.  Exit code 3 when something is outside
@@ -300,7 +305,9 @@ def calibrate(bench: Bench, names: tuple[str, ...], no_outage: bool, output: Pat
 
     with Progress() as progress:
         progress.begin("calibration")
-        rows = measure(bench.links, links=names or None, outage=not no_outage, progress=progress.say)
+        rows = measure(
+            bench.links, links=names or None, outage=not no_outage, sustained_s=sustained_s, progress=progress.say
+        )
     if output is None:
         output = paths.reports_out() / f"calibration-{bench.name}.html"
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -335,13 +342,27 @@ def summary(rows: Sequence[LinkFigure]) -> tuple[list[str], list[tuple[object, .
                 ms("delay_p95"),
                 rate(int(speed.commanded)) if speed else "no limit",
                 _error(found, "rate", divisor=(speed.commanded if speed else 1) / 100, form="{:+.2f} %"),
+                _error(found, "rate_sustained", divisor=(speed.commanded if speed else 1) / 100, form="{:+.1f} %"),
                 f"{lost.measured:.0f} of {lost.commanded:.0f} ppm" if lost and lost.measured is not None else "-",
                 ms("outage_length"),
                 _error(found, "restore_effect_p99", divisor=1000, form="{:.1f} ms"),
                 "ok" if all(row.ok for row in found.values()) else "OUTSIDE",
             )
         )
-    columns = ["link", "direction", "one way", "error", "95 %", "rate", "error", "loss", "outage", "takes effect", ""]
+    columns = [
+        "link",
+        "direction",
+        "one way",
+        "error",
+        "95 %",
+        "rate",
+        "error",
+        "sustained",
+        "loss",
+        "outage",
+        "takes effect",
+        "",
+    ]
     return columns, lines
 
 

@@ -11,6 +11,7 @@ SIDE_BY_SIDE = {
     "delay_p50": "One-way delay, p50",
     "delay_p95": "One-way delay, p95",
     "rate": "Rate",
+    "rate_sustained": "Sustained",
     "loss": "Loss",
     "outage_length": "Outage",
 }

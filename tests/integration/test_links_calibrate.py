@@ -26,9 +26,11 @@ MEASURED = {
     "delay_p50",
     "delay_p95",
     "delay_p99",
+    "delay_sparse_p50",
     "jitter_p95_p50",
     "jitter_sd",
     "rate",
+    "rate_sustained",
     "loss",
     "mangled",
     "outage_length",
@@ -200,3 +202,18 @@ def test_the_kernel_keeps_nanoseconds_of_delay_beyond_its_ticks_of_64(box: LinkB
     found = dict(each for each in map(netem.decode, reply.messages) if each)
     assert found[index].delay_ns == delay_ns
     box.reapply()
+
+
+def test_what_a_link_sustains_is_judged_when_asked_for_and_jitter_makes_figures_information(box: LinkBox) -> None:
+    steady = box.commanded(CROSS.name, "a_to_b")
+    slow = replace(steady, delay_us=5_000, rate_bps=20_000_000)
+    box.set(CROSS.name, a_to_b=slow, b_to_a=replace(slow, jitter_us=1_000))
+    rows = calibrate(box, links=[CROSS.name], outage=False, sustained_s=1.5)
+    there, back = by_quantity(rows), by_quantity(rows, "b_to_a")
+    for quantity in ("rate_sustained", "rate_sustained_tcp"):
+        assert there[quantity].measured == pytest.approx(20e6, rel=0.2)
+    assert there["rate_sustained"].judged and not there["rate_sustained_tcp"].judged
+    spread = back["jitter_sd"]
+    assert spread.commanded == 1_000 and spread.measured is not None and 500 < spread.measured < 1_500
+    assert "jitter is commanded" in back["delay_p50"].note and not back["delay_p50"].judged
+    assert "engine_constant" not in back

@@ -18,7 +18,7 @@ from hil.core.wait import poll_until
 from hil.evidence.events import LinkFigure
 from hil.evidence.measurement import INFORMATION
 from hil.links.calibration import probe as packets
-from hil.links.calibration import stages
+from hil.links.calibration import stages, sustained
 from hil.links.calibration.figure import down, unmeasured
 from hil.links.calibration.figure import percentile as percentile
 from hil.links.calibration.outage import outage as outages
@@ -34,12 +34,21 @@ _SILENCE_PROBES, _SILENCE_INTERVAL_S = 20, 0.005
 BLOCKED = "the contact plan has it down now; nothing arrives, as it should be"
 _LOST_CONTACT = "the contact plan took it down while it was measured"
 
-_MOVED_BY_JITTER = ("delay_p50", "delay_p95", "jitter_p95_p50", "rate", "burst_length")
+_MOVED_BY_JITTER = (
+    "delay_p50",
+    "delay_p95",
+    "jitter_p95_p50",
+    "delay_sparse_p50",
+    "rate",
+    "rate_sustained",
+    "burst_length",
+)
 
 Name = tuple[str, Direction]
 _STEPS: tuple[tuple[str, Stage, int], ...] = (
     ("engine constant", stages.engine_constant, ATTEMPTS),
     ("delay", stages.delay, ATTEMPTS),
+    ("delay of single packets", stages.sparse_delay, ATTEMPTS),
     ("rate", stages.rate, ATTEMPTS),
     ("loss", stages.loss, ATTEMPTS),
     ("every byte", stages.mangled, 1),  # never measured again: one mangled byte is too many
@@ -48,11 +57,18 @@ _STEPS: tuple[tuple[str, Stage, int], ...] = (
 
 
 def calibrate(
-    box: LinkBox, *, links: Collection[str] | None = None, outage: bool = True, progress: Progress | None = None
+    box: LinkBox,
+    *,
+    links: Collection[str] | None = None,
+    outage: bool = True,
+    sustained_s: float | None = None,
+    progress: Progress | None = None,
 ) -> list[LinkFigure]:
     """Measure ``links`` (None: all) in both directions and compensate the engine's own delay.
 
-    About 4 s for two links; ``progress`` is told each stage.  The link ends have their addresses by now.  A figure
+    ``sustained_s``: how long each direction must carry its rate, which is judged then; None: a moment, for information.
+
+    About 8 s for two links; ``progress`` is told each stage.  The link ends have their addresses by now.  A figure
     outside its tolerance is measured again, four times at most (its note says so), then reported with ``ok`` False,
     not raised.  A link that the contact plan has down is reported as that, and checked to be silent; one that was
     cut by hand is not ``ok``.  Raises BenchError when the link box fails or an end has no address, and
@@ -87,7 +103,9 @@ def calibrate(
             kind, why = (down, _LOST_CONTACT) if planned else (unmeasured, "no packet arrives")
             rows.append(kind(name, direction, why))
         probes = [probe for probe in probes if probe.name not in silent]
-        for what, stage, attempts in _STEPS if outage else _STEPS[:-1]:
+        carried = sustained.short if sustained_s is None else sustained.Sustained(sustained_s)
+        steps = [*_STEPS[:-1], ("sustained rate", carried, 2), *_STEPS[-1:]]
+        for what, stage, attempts in steps if outage else steps[:-1]:
             tell(f"{what}, {len(probes)} directions")
             measured, gone = measure(box, probes, stage, attempts=attempts)
             rows += measured

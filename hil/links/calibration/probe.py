@@ -248,6 +248,31 @@ def blast(probe: Probe, *, rate_bps: int, frame_b: int, frames: int) -> tuple[li
     return collect(probe, expected=frames, quiet_s=_BLAST_QUIET_S), sent * frame_b * 8 / took
 
 
+def sustain(probe: Probe, *, offered_bps: int, frame_b: int, seconds: float) -> tuple[list[Arrival], float]:
+    """Send frames for ``seconds``, evenly; arrivals, and the rate that was really offered.
+
+    What arrives is read meanwhile, so no buffer has to hold it.  A sender that was held up catches up by as much as
+    every link's queue holds.
+    """
+    probe.restart()
+    payload_b, gap_s = frame_b - HEADERS_B, frame_b * 8 / offered_bps
+    most, at_once = min(40, _BURST_B // payload_b), max(1, int(_BLAST_LEAD_S / gap_s))
+    sent, skipped = 0, 0.0
+    arrived: list[Arrival] = []
+    with ahead_of_others():
+        start = time.monotonic()
+        while (took := time.monotonic() - start) < seconds:
+            due = took / gap_s + at_once - skipped
+            skipped += max(0.0, due - sent - at_once)
+            due = min(due, sent + at_once)
+            while sent < int(due) and (taken := probe.send(payload_b, min(most, int(due) - sent))):
+                sent += taken
+            arrived += probe.arrivals()
+            time.sleep(min(0.001, gap_s))
+    arrived += collect(probe, expected=sent - len(arrived), quiet_s=_BLAST_QUIET_S)
+    return arrived, sent * frame_b * 8 / took
+
+
 @contextmanager
 def ahead_of_others() -> Iterator[None]:
     """Run this thread before all ordinary ones, where that is allowed: it must not be what is measured."""

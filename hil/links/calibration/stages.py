@@ -18,7 +18,9 @@ from hil.links.calibration.tolerances import (
     DELAY_P50_TOLERANCE_US,
     DELAY_P95_TOLERANCE_US,
     RATE_TOLERANCE_PERCENT,
+    SPARSE_TOLERANCE_US,
     STRAY_LOSS_PPM,
+    UDP_CEILING_BPS,
 )
 from hil.links.link_box import DIRECTIONS, Direction, DirectionStatus, LinkBox
 from hil.links.state import PPM, LinkState, limit_packets
@@ -27,10 +29,10 @@ Stage = Callable[[LinkBox, Sequence[Probe]], list[LinkFigure]]
 
 _DELAY_PROBES, _DELAY_INTERVAL_S, _DELAY_GAP_S = 150, 0.002, 0.0005
 _DELAY_LONGEST_S = 3.0
+_SPARSE_PROBES, _SPARSE_INTERVAL_S = 15, 0.040
 _RATE_S, _RATE_SLOWEST_S = 0.12, 0.5
 _RATE_FRAMES, _RATE_FRAMES_MAX = 20, 20_000  # more than any bench forwards in that time
 _WAITED_NS, _WAITED_LEAST = 1_000_000, 0.25
-_UDP_CEILING_BPS = 300_000_000  # above it profile bulk is measured with TCP, whose packets may be large
 _LOSS_PROBES, _LOSS_PROBES_MAX, _LOSS_WANTED, _LOSS_LONGEST_S = 1_000, 20_000, 30, 5
 _LOSS_HZ, _LOSS_ALL_HZ = 4_000.0, 16_000.0  # of one direction, and of all together
 _BURSTS_LEAST = 5
@@ -107,6 +109,18 @@ def delay(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
     return rows
 
 
+def sparse_delay(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
+    """Measure the delay of packets that come alone: an engine that has slept is a little later than a busy one."""
+    rows = []
+    for probe, arrivals in _paced(probes, _SPARSE_PROBES, _SPARSE_INTERVAL_S):
+        commanded = box.commanded(*probe.name).delay_us
+        excess = _excess_us(box, probe, arrivals)
+        measured = commanded + percentile(excess, 0.5) if excess else None
+        note = f"{_SPARSE_PROBES} packets, {_SPARSE_INTERVAL_S * 1000:.0f} ms apart"
+        rows.append(figure(probe, "delay_sparse_p50", commanded, measured, "us", SPARSE_TOLERANCE_US, note))
+    return rows
+
+
 def _paced_for_delay(box: LinkBox, probes: Sequence[Probe]) -> list[tuple[Probe, list[Arrival]]]:
     """Send far enough apart that no packet waits for another, of its own direction or of a neighbour's."""
     slowest_hz = min(_safe_hertz(box.commanded(*probe.name)) for probe in probes)
@@ -123,7 +137,7 @@ def rate(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
 
 def _rate_of(box: LinkBox, probe: Probe, state: LinkState) -> LinkFigure:
     tolerance = state.rate_bps * RATE_TOLERANCE_PERCENT / 100
-    if box.profile == "bulk" and state.rate_bps > _UDP_CEILING_BPS:
+    if box.profile == "bulk" and state.rate_bps > UDP_CEILING_BPS:
         measured, note = packets.tcp_rate_bps(probe, state.mtu), "TCP, counted as frames"
     else:
         # full frames where that takes a bearable time, else smaller ones
