@@ -205,10 +205,10 @@ def test_the_kernel_keeps_nanoseconds_of_delay_beyond_its_ticks_of_64(box: LinkB
 
 
 def test_what_a_link_sustains_is_judged_when_asked_for_and_jitter_makes_figures_information(box: LinkBox) -> None:
-    steady = box.commanded("isl-ab", "a_to_b")
+    steady = box.commanded("crosslink", "a_to_b")
     slow = replace(steady, delay_us=5_000, rate_bps=20_000_000)
-    box.set("isl-ab", a_to_b=slow, b_to_a=replace(slow, jitter_us=1_000))
-    rows = calibrate(box, links=["isl-ab"], outage=False, sustained_s=1.5)
+    box.set("crosslink", a_to_b=slow, b_to_a=replace(slow, jitter_us=1_000))
+    rows = calibrate(box, links=["crosslink"], outage=False, sustained_s=1.5)
     there, back = by_quantity(rows), by_quantity(rows, "b_to_a")
     for quantity in ("rate_sustained", "rate_sustained_tcp"):
         assert there[quantity].measured == pytest.approx(20e6, rel=0.2)

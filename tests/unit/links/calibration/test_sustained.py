@@ -54,8 +54,8 @@ def offered(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
         gap_us = round(how["frame_b"] * 8 / 90)
         return arriving([gap_us] * 1000), float(how["offered_bps"])
 
-    monkeypatch.setattr(sustained.packets, "sustain", sustain)
-    monkeypatch.setattr(sustained.packets, "tcp_rate_bps", lambda probe, mtu, seconds: 80e6)
+    monkeypatch.setattr("hil.links.calibration.probe.sustain", sustain)
+    monkeypatch.setattr("hil.links.calibration.probe.tcp_rate_bps", lambda probe, mtu, seconds: 80e6)
     return asked
 
 
