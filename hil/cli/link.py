@@ -332,6 +332,7 @@ def summary(rows: Sequence[LinkFigure]) -> tuple[list[str], list[tuple[object, .
     lines: list[tuple[object, ...]] = []
     for (name, direction), found in directions.items():
         ms = partial(_error, found, divisor=1000, form="{:+.3f} ms")
+        percent = partial(_error, found, divisor=None)
         p50, speed, lost = found.get("delay_p50"), found.get("rate"), found.get("loss")
         lines.append(
             (
@@ -341,8 +342,8 @@ def summary(rows: Sequence[LinkFigure]) -> tuple[list[str], list[tuple[object, .
                 ms("delay_p50"),
                 ms("delay_p95"),
                 rate(int(speed.commanded)) if speed else "no limit",
-                _error(found, "rate", divisor=(speed.commanded if speed else 1) / 100, form="{:+.2f} %"),
-                _error(found, "rate_sustained", divisor=(speed.commanded if speed else 1) / 100, form="{:+.1f} %"),
+                percent("rate", form="{:+.2f} %"),
+                percent("rate_sustained", form="{:+.1f} %"),
                 f"{lost.measured:.0f} of {lost.commanded:.0f} ppm" if lost and lost.measured is not None else "-",
                 ms("outage_length"),
                 _error(found, "restore_effect_p99", divisor=1000, form="{:.1f} ms"),
@@ -366,9 +367,12 @@ def summary(rows: Sequence[LinkFigure]) -> tuple[list[str], list[tuple[object, .
     return columns, lines
 
 
-def _error(found: dict[str, LinkFigure], quantity: str, *, divisor: float, form: str) -> str:
+def _error(found: dict[str, LinkFigure], quantity: str, *, divisor: float | None, form: str) -> str:
+    """Return how far a figure is from its command, in units of ``divisor``; None: in per cent of the command."""
     row = found.get(quantity)
-    return "-" if row is None or row.measured is None else form.format((row.measured - row.commanded) / divisor)
+    if row is None or row.measured is None:
+        return "-"
+    return form.format((row.measured - row.commanded) / (divisor or row.commanded / 100 or 1))
 
 
 def facts_of(links: LinkBox) -> list[tuple[str, str]]:

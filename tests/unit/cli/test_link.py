@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,3 +108,22 @@ def test_what_a_link_cannot_be_is_refused_with_how_it_is_written(
     assert run(["link", "set", "isl-ab", option, value]) == 2
     assert words in " ".join(capsys.readouterr().err.split())
     assert links.commanded("isl-ab", "a_to_b") == before
+
+
+def test_calibrate_measures_for_as_long_as_it_was_told_and_fails_with_what_is_outside(
+    links: LinkBox, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+    short = LinkFigure("isl-ab", "a_to_b", "rate_sustained", 2e8, 1.7e8, "bit/s", 6e6, False, "UDP")
+
+    def calibrate(box: LinkBox, **how: Any) -> list[LinkFigure]:
+        asked.append(how)
+        return [short]
+
+    monkeypatch.setattr("hil.links.calibration.calibrate.calibrate", calibrate)
+    page = ["-o", str(tmp_path / "page.html")]
+    assert run(["link", "calibrate", "isl-ab", "--sustained", "10s", "--no-outage", *page]) == 3
+    assert (asked[0]["sustained_s"], asked[0]["links"], asked[0]["outage"]) == (10.0, ("isl-ab",), False)
+    assert "OUTSIDE: isl-ab a_to_b: rate_sustained is 170,000,000" in capsys.readouterr().out
+    assert "sustained" in (tmp_path / "page.html").read_text()
+    assert run(["link", "calibrate", *page]) == 3 and asked[1]["sustained_s"] is None

@@ -109,3 +109,11 @@ def test_a_mean_loss_in_mean_bursts_is_a_chain_of_both(loss_ppm: int, packets: i
 def test_bursts_too_rare_for_parts_per_million_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="10 ppm in bursts of 500 packets cannot be made"):
         GilbertElliott.bursty(10, 500)
+
+
+def test_the_queue_is_sized_for_full_frames_so_that_small_ones_alone_do_not_fill_the_link() -> None:
+    """The figures of docs/links.md, Limits."""
+    packets = limit_packets(200_000_000, 14_390, 1500)
+    assert packets == 714
+    assert packets * 60 * 8 / 14_390e-6 == pytest.approx(23.8e6, rel=0.01)
+    assert packets * 1514 * 8 / 14_390e-6 > 2 * 200e6
