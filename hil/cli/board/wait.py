@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from hil.cli.output import JSON_OPTION, Progress, duration_option, print_result
-from hil.cli.select_bench import on_board
+from hil.cli.board.targets import Targets, Tell, on_boards
+from hil.cli.output import JSON_OPTION, duration_option, say
 from hil.core.wait import poll_until
 from hil.errors import BenchError, ConfigurationError, DeviceError, HilError
 
@@ -70,7 +70,7 @@ class Wanted(click.ParamType[str]):
 
 
 @click.command()
-@on_board
+@on_boards
 @click.option(
     "--for",
     "wanted",
@@ -85,31 +85,36 @@ class Wanted(click.ParamType[str]):
 )
 @duration_option("--timeout", "Give up after so long.", default="2m")
 @JSON_OPTION
-def wait(board: Board, wanted: tuple[str, ...], timeout_s: float, as_json: bool) -> None:
-    """Wait until a board is on or off, answers over SSH, serves, or runs a slot or an OS version.
+def wait(targets: Targets, wanted: tuple[str, ...], timeout_s: float, as_json: bool) -> int:
+    """Wait until boards are on or off, answer over SSH, serve, or run a slot or an OS version.
 
     Exit code 1 (of power: 3) when it is not so in time; the message says how it is.
     """
     if {"on", "off"} <= {*wanted}:
         raise ConfigurationError("a board is not on and off at the same time", remedy="wait for one after the other")
+
+    def until(board: Board, tell: Tell) -> dict[str, Any]:
+        waited_s = _until(board, wanted, timeout_s)
+        tell(f"{board.name}: {', '.join(wanted)} (waited {waited_s:.1f} s)")
+        return {"name": board.name, "is": [*wanted], "waited_s": round(waited_s, 1)}
+
+    return targets.do(until, as_json=as_json)
+
+
+def _until(board: Board, wanted: tuple[str, ...], timeout_s: float) -> float:
+    """Wait until all of it is so; return the seconds. BenchError (of power) or DeviceError when it is not in time."""
     now: list[str] = []
     begin = time.monotonic()
-    with Progress() as progress:
-        progress.begin(f"{board.name}: {', '.join(wanted)}")
-        for _ in poll_until(timeout_s, every_s=_LOOK_S):
-            if now != (now := [_now(board, each) for each in wanted]):
-                progress.say("; ".join(now))
-            if now == [*wanted]:
-                break
-        else:
-            power_only = all(LOOKS[each.partition("=")[0]] is _power for each in wanted)
-            raise (BenchError if power_only else DeviceError)(
-                f"{board.name}: waited {timeout_s:g} s for {', '.join(wanted)}; it is now: {'; '.join(now)}",
-                remedy=f"`hil board logs {board.name}` shows what it says",
-            )
-    waited_s = time.monotonic() - begin
-    document = {"name": board.name, "is": [*wanted], "waited_s": round(waited_s, 1)}
-    print_result(as_json, document, f"{board.name}: {', '.join(wanted)} (waited {waited_s:.1f} s)")
+    for _ in poll_until(timeout_s, every_s=_LOOK_S):
+        if now != (now := [_now(board, each) for each in wanted]) and now != [*wanted]:
+            say(f"  {board.name}: {'; '.join(now)}")
+        if now == [*wanted]:
+            return time.monotonic() - begin
+    power_only = all(LOOKS[each.partition("=")[0]] is _power for each in wanted)
+    raise (BenchError if power_only else DeviceError)(
+        f"{board.name}: waited {timeout_s:g} s for {', '.join(wanted)}; it is now: {'; '.join(now)}",
+        remedy=f"`hil board logs {board.name}` shows what it says",
+    )
 
 
 def _now(board: Board, wanted: str) -> str:

@@ -100,6 +100,8 @@ def test_wait_is_over_when_every_state_is_reached(
     assert run(["board", "wait", "a1", *asked, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["name"] == "a1" and document["is"] == states
+    assert run(["board", "wait", "all", "--for", "on", "--json"]) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["a1", "b1"]
 
 
 def test_what_is_not_so_in_time_is_told_with_how_it_is(a1: Board, capsys: pytest.CaptureFixture[str]) -> None:
