@@ -129,7 +129,10 @@ class Shell(AbstractContextManager["Shell"], Protocol):
     """Commands and files over SSH."""
 
     def run(self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True) -> Completed:
-        """Run one command as root; DeviceError on a non-zero exit when ``check`` (message has stderr's tail)."""
+        """Run one command as root; DeviceError on a non-zero exit when ``check`` (message has stderr's tail).
+
+        DeviceError also when it says more than 16 MiB.
+        """
 
     def push(self, local: Path, remote: str) -> None: ...
     def pull(self, remote: str, local: Path) -> None: ...

@@ -19,6 +19,8 @@ from hil.core.wait import SYSTEM_CLOCK, Clock, poll_until, wait_until
 from hil.errors import BenchError, DeviceError
 
 _EVERY_S = 0.02
+TEXT_MAX = 16 << 20
+"""Bytes of a console that are read at once; a board may say anything, for ever."""
 MATCH_MAX = 4096
 """The longest match that is surely found, characters."""
 
@@ -63,11 +65,14 @@ class LogConsole:
             return 0
 
     def text(self, since: int = 0) -> str:
-        """Return what came from the board since that byte offset, without escape sequences and carriage returns."""
+        """Return what came from the board since that byte offset, without escape sequences and carriage returns.
+
+        Of more than ``TEXT_MAX`` bytes the last ones.
+        """
         try:
             with self._log.open("rb") as file:
-                file.seek(since)
-                return plain(file.read())
+                file.seek(max(since, self.size() - TEXT_MAX))
+                return plain(file.read(TEXT_MAX))
         except FileNotFoundError:
             return ""
 
@@ -205,7 +210,7 @@ class LogSearch:
             except FileNotFoundError:
                 return ""
             self._file.seek(self._since)
-        return self._decoder.decode(self._escapes.strip(self._file.read()).replace(b"\r", b""))
+        return self._decoder.decode(self._escapes.strip(self._file.read(TEXT_MAX)).replace(b"\r", b""))
 
     def close(self) -> None:
         if self._file is not None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,8 @@ _log = logging.getLogger(__name__)
 __all__ = ["PORT", "SshShell", "Target", "WrongHostKeyError"]
 
 BLOCK = 1 << 20
+LONGEST_OUTPUT = 16 << 20
+"""Bytes that a command of :meth:`SshShell.run` may say on stdout and stderr together."""
 MARK = b"@@hil\n"
 """What a command that moves a file prints first: before it comes what a start-up file of the login prints."""
 SESSION_S = 1.0
@@ -61,7 +64,8 @@ class SshShell:
         self._runs_commands = False
 
     def run(self, argv: Sequence[str], *, timeout_s: float = 30.0, stdin: bytes = b"", check: bool = True) -> Completed:
-        """Run one command as root; raises also on a non-zero exit when ``check``, and after ``timeout_s``.
+        """Run one command as root; raises also on a non-zero exit when ``check``, after ``timeout_s``, and as soon as
+        it has said more than ``LONGEST_OUTPUT``.
 
         ConfigurationError or DeviceError when this login runs no command at all.
         """
@@ -90,7 +94,13 @@ class SshShell:
     def _end(self, channel: paramiko.Channel, argv: Sequence[str], stdin: bytes, deadline: float) -> Completed:
         """Wait for a command's end. EOFError when the connection ends before the command."""
         out, err = bytearray(), bytearray()
-        communicate(channel, stdin, deadline, out.extend, err.extend)
+
+        def keep(said: bytearray, data: bytes) -> None:
+            said.extend(data)
+            if len(out) + len(err) > LONGEST_OUTPUT:
+                raise _TooMuchError(bytes(said[:_SHOWN_B]).decode("utf-8", "replace"))
+
+        communicate(channel, stdin, deadline, partial(keep, out), partial(keep, err))
         code = channel.recv_exit_status()
         if code < 0 and not self._transport.is_active():
             raise EOFError("it ended before the command")
@@ -204,6 +214,11 @@ class SshShell:
 
         try:
             yield
+        except _TooMuchError as exc:
+            raise self.target.error(
+                f"{what} said more than {LONGEST_OUTPUT >> 20} MiB and was given up; it began {exc.args[0]!r}",
+                remedy="let it write into a file there, and pull that",
+            ) from exc
         except TimeoutError as exc:
             raise self.target.error(f"{what} did not end within {timeout_s:g} s") from exc
         except paramiko.ChannelException as exc:
@@ -319,6 +334,10 @@ class SshShell:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+class _TooMuchError(Exception):
+    """A command said more than ``LONGEST_OUTPUT``; the argument is how that began."""
 
 
 def _blocks(local: Path, offset: int) -> Iterator[bytes]:

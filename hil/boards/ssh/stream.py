@@ -66,10 +66,10 @@ def communicate(
             progressed = True
             if not pending and not more:
                 channel.shutdown_write()
-        while channel.recv_ready():
+        if channel.recv_ready():  # not while: a flood must not hide the deadline
             out(channel.recv(PACKET))
             progressed = True
-        while channel.recv_stderr_ready():
+        if channel.recv_stderr_ready():
             err(channel.recv_stderr(PACKET))
             progressed = True
         if channel.exit_status_ready() and channel.eof_received and not progressed:

@@ -12,13 +12,14 @@ from hil.onboard.node.distribute import Distributor, send_following, send_plain
 from hil.onboard.node.epoch import Config
 from hil.onboard.node.errors import ApiError
 from hil.onboard.node.facts import Facts
-from hil.onboard.node.infer import MAX_TILE_BYTES, Inference
+from hil.onboard.node.infer import Inference
 from hil.onboard.node.jobs import Jobs
 from hil.onboard.node.server import Answer, Request, Routes
 from hil.onboard.node.store import Store
 
 ARTEFACT = r"/artefacts/([0-9a-f]{64})"
 RECEIVE_BYTES = 256 << 10
+MANIFEST_BYTES = 16 << 20
 UPLOAD_SILENCE_S = 5.0
 """An upload that is silent for so long has lost its path; the ground comes again on a new connection."""
 
@@ -97,7 +98,7 @@ class Api:
         return Answer(document=self._node.store.get(request.params[0]).manifest.document())
 
     def announce(self, request: Request) -> Answer:
-        artefact = self._node.store.put(request.params[0], request.json())
+        artefact = self._node.store.put(request.params[0], request.json(MANIFEST_BYTES), request.peer)
         return Answer(document=artefact.status())
 
     def receive(self, request: Request) -> Answer:
@@ -108,7 +109,7 @@ class Api:
             raise ApiError(413, f"artefact has only {artefact.manifest.size} bytes")
         peer = self._node.facts.name_of(request.peer)
         token = artefact.begin(offset, peer, by=request.query.get("by", "")[:64])
-        request.connection.settimeout(UPLOAD_SILENCE_S)
+        request.stream(UPLOAD_SILENCE_S)
         buffer = memoryview(bytearray(RECEIVE_BYTES))
         try:
             while got := request.read_some(buffer):
@@ -175,9 +176,11 @@ class Api:
     # --- inference ---------------------------------------------------------------------------------------------
 
     def infer(self, request: Request) -> Answer:
-        tile = request.read_all(MAX_TILE_BYTES)
-        config = self._node.cluster.claims(request.integer("epoch"))
-        artefact, path = self._node.model(config)
+        """Infer a tile, whose bytes are read only when this board serves under the epoch that they are for."""
+        epoch = request.integer("epoch")
+        artefact, path = self._node.model(self._node.cluster.claims(epoch))
+        tile = request.read_all(self._node.inference.prepare(artefact, path).tile_bytes)
+        self._node.cluster.claims(epoch)  # the bytes may have taken longer than the claim lasted
         mask, _seconds = self._node.inference.infer(artefact, path, tile)
         return Answer(body=mask, content_type="application/x-npy")
 

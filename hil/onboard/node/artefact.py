@@ -94,6 +94,13 @@ class Artefact:
             self._load()
             return self._installed
 
+    @property
+    def untouched(self) -> bool:
+        """Announced, and no byte of it is here or on its way."""
+        with self._changed:
+            here = self._have if self._loaded else self.path.exists() and self.path.stat().st_size
+            return not here and self._writer is None
+
     def status(self) -> dict[str, Any]:
         """Return what ``GET /artefacts/<id>`` says; sizes in bytes."""
         with self._changed:

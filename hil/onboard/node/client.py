@@ -47,13 +47,13 @@ def split(address: str) -> tuple[str, int]:
 
 
 class DeadlinedSocket(io.RawIOBase):
-    """What an ``HTTPResponse`` reads from: a read ends after ``silence_s``, all at ``end`` (monotonic, s)."""
+    """What HTTP is read from: a read ends after ``silence_s``, all at ``end`` (monotonic, s); both may be changed."""
 
     def __init__(self, sock: socket.socket, end: float, silence_s: float) -> None:
         super().__init__()
         self._sock = sock
-        self._end = end
-        self._silence_s = silence_s
+        self.end = end
+        self.silence_s = silence_s
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         return io.BufferedReader(self)
@@ -63,9 +63,9 @@ class DeadlinedSocket(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Read what there is.  TimeoutError at the end of the silence, or of the whole exchange."""
-        left = min(self._end - time.monotonic(), self._silence_s)
+        left = min(self.end - time.monotonic(), self.silence_s)
         if left <= 0:
-            raise TimeoutError("the answer did not end in time")
+            raise TimeoutError("the message did not end in time")
         self._sock.settimeout(left)
         return self._sock.recv_into(buffer)
 

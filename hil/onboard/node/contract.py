@@ -36,8 +36,8 @@ class ContractError(ValueError):
     """An answer that does not fit the contract; the text quotes the part that does not."""
 
 
-def json_object(content: bytes) -> dict[str, Any]:
-    """Return the JSON object in an answer.
+def json_object(content: bytes, what: str = "the answer") -> dict[str, Any]:
+    """Return the JSON object in an answer, or in ``what`` it is.
 
     ContractError when it is not UTF-8, not strict JSON, nested too deep, holds NaN or half a character, or is no
     object.
@@ -48,9 +48,9 @@ def json_object(content: bytes) -> dict[str, Any]:
             json.dumps(document, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as exc:
         quoted = content[:SHOWN].decode("utf-8", "replace")
-        raise ContractError(f"the answer is not JSON ({type(exc).__name__}): {_quoted(quoted)}") from exc
+        raise ContractError(f"{what} is not JSON ({type(exc).__name__}): {_quoted(quoted)}") from exc
     if not isinstance(document, dict):
-        raise ContractError(f"the answer is not a JSON object: {_quoted(document)}")
+        raise ContractError(f"{what} is not a JSON object: {_quoted(document)}")
     return document
 
 

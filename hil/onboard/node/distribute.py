@@ -33,6 +33,8 @@ MAX_FRAME = 1 << 20
 RECEIVE_BYTES = 256 << 10
 END = 0xFFFFFFFF
 MAX_SOURCES = 16
+MAX_ORDERS = 16
+"""Artefacts that a board pulls at the same time."""
 _LENGTH = struct.Struct("!I")
 
 
@@ -131,8 +133,8 @@ class Puller:
     def _announced(self, source: str) -> Artefact:
         """Return the artefact here, with its manifest fetched from the source when it is new."""
         artefact = self._store.find(self._id)
-        if artefact is not None:
-            return artefact
+        if artefact is not None and not artefact.untouched:
+            return artefact  # until then the source knows better than whoever announced it here
         with contextlib.closing(Peer(source, timeout_s=STALL_S, connector=self._connector)) as peer:
             return self._store.put(self._id, peer.json("GET", f"/artefacts/{self._id}/manifest"))
 
@@ -187,7 +189,7 @@ class Distributor:
     def pull(self, artefact_id: str, sources: Any) -> None:
         """Fetch an artefact from these ``ip:port`` sources; replaces an earlier order for it.
 
-        ApiError 400 for a wrong list of sources.
+        ApiError 400 for a wrong list of sources, 429 for too many orders.
         """
         if not isinstance(sources, list) or not 0 < len(sources) <= MAX_SOURCES:
             raise ApiError(400, f"from must be a list of 1 to {MAX_SOURCES} ip:port")
@@ -202,6 +204,9 @@ class Distributor:
             current = self._pullers.get(artefact_id)
             if current is not None and current.alive and current.sources == sources:
                 return
+            if (current is None or not current.alive) and sum(p.alive for p in self._pullers.values()) >= MAX_ORDERS:
+                raise ApiError(429, f"{MAX_ORDERS} artefacts are being pulled already; delete one or wait")
+            self._pullers = {i: p for i, p in self._pullers.items() if p.alive}
             order = self._store.order(artefact_id)
             order.parent.mkdir(parents=True, exist_ok=True)
             write_json(order, {"from": sources})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import threading
 import time
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_TILE_BYTES = 64 << 20
+NPY_HEAD_BYTES = 1024
 PROVIDERS = {"TensorRT": "TensorrtExecutionProvider", "CUDA": "CUDAExecutionProvider", "CPU": "CPUExecutionProvider"}
 """Execution providers of ONNX Runtime in the order of choice; a board has some of them (a container board: CPU)."""
 
@@ -38,6 +40,16 @@ class Loaded:
     card: dict[str, Any]  # model.json
     provider: str = "CPU"
     """The first execution provider that took the network: ``TensorRT``, ``CUDA`` or ``CPU``."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Bands, height and width of a tile."""
+        return (len(self.card["bands"]), self.card["tile"], self.card["tile"])
+
+    @property
+    def tile_bytes(self) -> int:
+        """The most bytes that a tile of this network has, uint16 in a ``.npy`` file."""
+        return 2 * math.prod(self.shape) + NPY_HEAD_BYTES
 
 
 def load(path: Path, artefact: str = "", providers: Iterable[str] = PROVIDERS) -> Loaded:
@@ -69,7 +81,13 @@ def load(path: Path, artefact: str = "", providers: Iterable[str] = PROVIDERS) -
     # ONNX Runtime leaves out a provider whose libraries do not load: ask which one it took
     first = session.get_providers()[0]
     provider = next((name for name, full in PROVIDERS.items() if full == first), first)
-    return Loaded(artefact, session, card, provider)
+    loaded = Loaded(artefact, session, card, provider)
+    try:
+        if not 0 < loaded.tile_bytes <= MAX_TILE_BYTES:
+            raise ValueError(f"a tile of {loaded.shape}")
+    except (LookupError, TypeError, ValueError) as exc:
+        raise ApiError(422, f"not a model artefact: model.json: {exc!r}") from exc
+    return loaded
 
 
 def predict(model: Loaded, tile: NDArray[np.uint16]) -> NDArray[np.uint8]:
@@ -77,9 +95,8 @@ def predict(model: Loaded, tile: NDArray[np.uint16]) -> NDArray[np.uint8]:
     import numpy as np
 
     card = model.card
-    shape = (len(card["bands"]), card["tile"], card["tile"])
-    if tile.shape != shape or tile.dtype != np.uint16:
-        raise ApiError(400, f"tile must be uint16 {shape}, not {tile.dtype} {tile.shape}")
+    if tile.shape != model.shape or tile.dtype != np.uint16:
+        raise ApiError(400, f"tile must be uint16 {model.shape}, not {tile.dtype} {tile.shape}")
     image = tile.astype(np.float32) / np.float32(card["scale"])
     image -= np.asarray(card["mean"], dtype=np.float32)[:, None, None]
     image /= np.asarray(card["std"], dtype=np.float32)[:, None, None]

@@ -1,26 +1,72 @@
-"""A small threaded HTTP/1.1 server: routes, JSON, streams, bounded threads."""
+"""A small threaded HTTP/1.1 server: routes, JSON, streams.
+
+One client can take so many connections, so much memory and so much time, and no more.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import re
 import socket
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from hil.onboard.node.client import DeadlinedSocket
+from hil.onboard.node.contract import ContractError, json_object
 from hil.onboard.node.errors import ApiError
 
-MAX_JSON_BYTES = 16 << 20
+MAX_JSON_BYTES = 64 << 10
 IDLE_S = 15.0
-"""How long a kept connection may be silent between or inside requests."""
+"""How long a kept connection may be silent between or inside requests, and an answer may find no taker."""
+HEAD_S = 5.0
+"""The head of a request must end so soon after its first byte."""
+BODY_S = 10.0
+SLOWEST_BYTES_PER_S = 4096
+"""The body must end ``BODY_S`` after its head, and a slow path gets the time that this rate takes."""
+BODY_BYTES = 128 << 20
+"""Memory for the bodies of all requests together, a quarter for one address; a stream has a fixed buffer instead."""
+DRAIN_BYTES = 4 << 20
+"""A refused body of up to so many bytes is read and dropped, so that its sender hears why it was refused."""
 MAX_CONNECTIONS = 96
+MAX_PER_PEER = 32
+"""Connections from one address."""
 TCP_USER_TIMEOUT_MS = 3000
 """Unacknowledged data older than this ends a connection: after an outage a fresh one is faster than TCP's back-off."""
+
+
+class Memory:
+    """``BODY_BYTES`` for all bodies that are being read or worked on.  Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken: Counter[str] = Counter()
+
+    def take(self, peer: str, size: int) -> int:
+        """Return ``size``; ApiError 503 when so much is not left, for this address or at all."""
+        with self._lock:
+            if self._taken[peer] + size > BODY_BYTES // 4 or self._taken.total() + size > BODY_BYTES:
+                raise ApiError(503, "no memory for this body now: too many others are being read")
+            self._taken[peer] += size
+        return size
+
+    def give(self, peer: str, size: int) -> None:
+        with self._lock:
+            self._taken[peer] -= size
+            self._taken += Counter()  # without those that have none
+
+    @property
+    def taken(self) -> int:
+        """Bytes that are taken now."""
+        with self._lock:
+            return self._taken.total()
 
 
 @dataclass
@@ -33,9 +79,15 @@ class Request:
     params: tuple[str, ...]
     peer: str  # IPv4 address
     length: int
-    connection: socket.socket
+    reader: DeadlinedSocket = field(repr=False)
     _rfile: Any = field(repr=False)
+    _memory: Memory = field(repr=False)
     unread: int = 0
+    held: int = 0
+
+    def stream(self, silence_s: float) -> None:
+        """Let the body take as long as it likes, with no more than ``silence_s`` between two bytes."""
+        self.reader.silence_s, self.reader.end = silence_s, float("inf")
 
     def read_some(self, buffer: memoryview) -> int:
         """Up to ``len(buffer)`` bytes of the body; 0 at its end. OSError when the peer went away or fell silent."""
@@ -48,25 +100,35 @@ class Request:
         return got
 
     def read_all(self, limit: int) -> bytes:
-        """Return the whole body; ApiError 413 when it is longer than ``limit`` bytes."""
+        """Return the whole body; ApiError 413 when it is longer than ``limit`` bytes, 503 when there is no memory."""
         if self.length > limit:
             raise ApiError(413, f"body may have {limit} bytes")
+        self.held += self._memory.take(self.peer, self.unread)
         body: bytes = self._rfile.read(self.unread)
         if len(body) < self.unread:
             raise ConnectionError("the peer closed the connection inside a body")
         self.unread = 0
         return body
 
-    def json(self) -> dict[str, Any]:
+    def drain(self) -> None:
+        """Drop what is left of a short body, for ``BODY_S`` at most."""
+        self.reader.end = min(self.reader.end, time.monotonic() + BODY_S)
+        buffer = memoryview(bytearray(min(self.unread, 64 << 10)))
+        while 0 < self.unread <= DRAIN_BYTES and self.read_some(buffer):
+            pass
+
+    def release(self) -> None:
+        """Give back the memory of the body."""
+        self._memory.give(self.peer, self.held)
+        self.held = 0
+
+    def json(self, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
         """Return the body as a JSON object; ApiError 400 when it is not one. An empty body is an empty object."""
-        raw = self.read_all(MAX_JSON_BYTES)
+        raw = self.read_all(limit)
         try:
-            document = json.loads(raw) if raw else {}
-        except ValueError:
-            raise ApiError(400, "body is not JSON") from None
-        if not isinstance(document, dict):
-            raise ApiError(400, "body must be a JSON object")
-        return document
+            return json_object(raw, "the body") if raw else {}
+        except ContractError as exc:
+            raise ApiError(400, str(exc)) from None
 
     def integer(self, key: str, default: int | None = None) -> int:
         """Return a whole number of the query, not negative; ApiError 400 when it is missing or something else."""
@@ -117,6 +179,18 @@ class _Handler(BaseHTTPRequestHandler):
         super().setup()
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
+        self.rfile.close()
+        self._reader = DeadlinedSocket(self.connection, 0.0, IDLE_S)
+        self.rfile = self._buffered = io.BufferedReader(self._reader)
+
+    def handle_one_request(self) -> None:
+        """Wait for the first byte of a request, then give its head ``HEAD_S``."""
+        self._reader.silence_s, self._reader.end = IDLE_S, time.monotonic() + IDLE_S
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            if self._buffered.peek(1):
+                self._reader.end = time.monotonic() + HEAD_S
+                super().handle_one_request()
 
     def version_string(self) -> str:
         return "hil-node"
@@ -144,6 +218,12 @@ class _Handler(BaseHTTPRequestHandler):
             answer = Answer(500, {"error": f"storage or network failed: {exc}"})
         except Exception as exc:  # one bad request must not end the service
             answer = Answer(500, {"error": f"{type(exc).__name__}: {exc}"})
+        finally:
+            if request is not None:
+                request.release()
+        with contextlib.suppress(OSError):
+            if request is not None:
+                request.drain()
         if request is None or request.unread:
             self.close_connection = True  # what is left of the body would be taken for the next request
         self._send(answer)
@@ -153,10 +233,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _request(self) -> Request:
         if self.headers.get("Transfer-Encoding"):
             raise ApiError(411, "send a Content-Length")
-        text = self.headers.get("Content-Length", "0")
-        if not text.isascii() or not text.isdigit() or len(text) > 18:
-            raise ApiError(400, "Content-Length must be a whole number")
-        parts = urlsplit(self.path)
+        text, *more = self.headers.get_all("Content-Length", ["0"])
+        if more or not text.isascii() or not text.isdigit() or len(text) > 18:
+            raise ApiError(400, "Content-Length must be one whole number")
+        try:
+            parts = urlsplit(self.path)
+        except ValueError:
+            raise ApiError(400, "the path is none") from None
+        self._reader.end = time.monotonic() + BODY_S + int(text) / SLOWEST_BYTES_PER_S
         return Request(
             method=self.command,
             path=parts.path,
@@ -164,8 +248,9 @@ class _Handler(BaseHTTPRequestHandler):
             params=(),
             peer=self.client_address[0],
             length=int(text),
-            connection=self.connection,
+            reader=self._reader,
             _rfile=self.rfile,
+            _memory=self.server.memory,
             unread=int(text),
         )
 
@@ -182,6 +267,7 @@ class _Handler(BaseHTTPRequestHandler):
             head.append(f"Content-Length: {length}")
         head.append(f"Connection: {'close' if self.close_connection else 'keep-alive'}")
         try:
+            self.connection.settimeout(IDLE_S)
             self.connection.sendall("\r\n".join([*head, "", ""]).encode() + (body or b""))
             if answer.stream is not None:
                 answer.stream(self.connection)
@@ -190,7 +276,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class NodeServer(ThreadingHTTPServer):
-    """Serves ``routes`` until :meth:`stop`.  More than ``MAX_CONNECTIONS`` at once are turned away."""
+    """Serves ``routes`` until :meth:`stop`.
+
+    More than ``MAX_CONNECTIONS`` at once, and more than ``MAX_PER_PEER`` from one address, are turned away.
+    """
 
     daemon_threads = True
     allow_reuse_address = True
@@ -199,8 +288,9 @@ class NodeServer(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], routes: Routes) -> None:
         self.routes = routes
-        self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        self._open: set[socket.socket] = set()
+        self.memory = Memory()
+        self._lock = threading.Lock()
+        self._open: dict[socket.socket, str] = {}
         self._thread: threading.Thread | None = None
         super().__init__(address, _Handler)
 
@@ -212,18 +302,22 @@ class NodeServer(ThreadingHTTPServer):
         self.server_name, self.server_port = "", self.server_address[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._slots.acquire(blocking=False):
+        with self._lock:
+            per_peer = Counter(self._open.values())
+            welcome = per_peer[client_address[0]] < MAX_PER_PEER and len(self._open) < MAX_CONNECTIONS
+            if welcome:
+                self._open[request] = client_address[0]
+        if welcome:
+            super().process_request(request, client_address)
+        else:
             self.shutdown_request(request)
-            return
-        self._open.add(request)
-        super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._open.discard(request)
-            self._slots.release()
+            with self._lock:
+                self._open.pop(request, None)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection that broke is not worth a traceback on the console."""

@@ -29,7 +29,7 @@ def load(path: Path) -> dict[str, Any]:
         return {}
     except OSError as exc:
         raise ContractError(f"it cannot be read: {exc.strerror}") from exc
-    document = json_object(content)
+    document = json_object(content, "the file")
     digest = document.pop(DIGEST, None)
     if digest is not None and digest != _digest(document):
         raise ContractError("its content does not fit its digest")

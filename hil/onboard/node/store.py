@@ -18,6 +18,8 @@ from hil.onboard.node.manifest import Manifest
 RESERVE_BYTES = 4 << 20
 """Space that no artefact may take: the updater's and the cluster's own state must always find room."""
 MAX_ARTEFACTS = 256
+MAX_ANNOUNCED = 32
+"""So many artefacts of which nothing is here yet may one peer have announced; the next one takes the oldest's place."""
 MANIFEST = "manifest.json"
 
 
@@ -46,6 +48,7 @@ class Store:
         self._check_signature = check_signature
         self._lock = threading.RLock()
         self._artefacts: dict[str, Artefact] = {}
+        self._announcers: dict[str, str] = {}
         root.mkdir(parents=True, exist_ok=True)
         for directory in sorted(each for each in root.iterdir() if each.is_dir()):
             path = directory / MANIFEST
@@ -58,18 +61,25 @@ class Store:
             except (ContractError, ApiError) as exc:
                 state.set_aside(path, exc)  # the bytes stay: who announces the artefact again finds them here
 
-    def put(self, artefact_id: str, document: Any) -> Artefact:
-        """Announce an artefact; the same manifest again changes nothing, a new signature replaces the old one.
+    def put(self, artefact_id: str, document: Any, peer: str = "") -> Artefact:
+        """Announce an artefact for a peer; the same manifest again changes nothing, a new signature replaces the old.
 
-        ApiError 400 for a wrong manifest, 409 when the id is known with another content, 422 when a complete
-        artefact does not fit its new signature, 507 when there is no room for it.
+        A manifest of which no byte is here yet gives way to another one.
+
+        ApiError 400 for a wrong manifest, 409 when the id is known with another content, 422 when a complete artefact
+        does not fit its new signature, 507 when there is no room for it.
         """
         manifest = Manifest.parse(document)
         if manifest.id != artefact_id:
             raise ApiError(400, "manifest: id must be the one in the address")
         with self._lock:
             known = self._artefacts.get(manifest.id)
+            if known is not None and known.untouched and not known.manifest.same_content(manifest):
+                self._artefacts.pop(manifest.id).close(deleted=True)
+                known = None
             if known is None:
+                self._make_place(peer)
+                self._announcers[manifest.id] = peer
                 return self._add(manifest)
         if not known.manifest.same_content(manifest):
             raise ApiError(409, "this artefact is known with another manifest")
@@ -78,9 +88,18 @@ class Store:
             known.replace_manifest(manifest)
         return known
 
+    def _make_place(self, peer: str) -> None:
+        """Forget the oldest announcement when this peer, or all together, have made too many. ApiError 507."""
+        idle = [a for i, a in self._artefacts.items() if not self.order(i).exists() and a.untouched]
+        own = [a for a in idle if self._announcers.get(a.manifest.id) == peer]
+        if len(own) >= MAX_ANNOUNCED:
+            self.delete(own[0].manifest.id)
+        elif len(self._artefacts) >= MAX_ARTEFACTS:
+            if not idle:
+                raise ApiError(507, f"there are {MAX_ARTEFACTS} artefacts already; delete some")
+            self.delete(idle[0].manifest.id)
+
     def _add(self, manifest: Manifest) -> Artefact:
-        if len(self._artefacts) >= MAX_ARTEFACTS:
-            raise ApiError(507, f"there are {MAX_ARTEFACTS} artefacts already; delete some")
         free = shutil.disk_usage(self.root).free
         if free < manifest.size + RESERVE_BYTES:
             raise ApiError(507, f"artefact has {manifest.size} bytes, {free} are free", free_bytes=free)
@@ -121,6 +140,7 @@ class Store:
             directory = self.root / artefact_id
             if artefact_id not in self._artefacts and not directory.is_dir():
                 raise ApiError(404, "no such artefact here")
+            self._announcers.pop(artefact_id, None)
             if artefact := self._artefacts.pop(artefact_id, None):
                 artefact.close(deleted=True)
             shutil.rmtree(directory)  # there may be bytes without a manifest that can be read

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -191,3 +192,16 @@ def test_a_connection_that_ends_in_mid_command_is_told(tmp_path: Path) -> None:
 
 def test_a_command_may_leave_its_input_unread(shell: SshShell) -> None:
     assert shell.run(["true"], stdin=bytes(20_000_000)).returncode == 0
+
+
+@pytest.mark.parametrize("where", ["1", "2"])
+def test_a_command_that_floods_is_given_up_and_the_next_one_runs(where: str, shell: SshShell) -> None:
+    with pytest.raises(DeviceError, match="said more than 16 MiB and was given up; it began 'y"):
+        shell.run(["sh", "-c", f"yes >&{where}"], timeout_s=60)
+    assert shell.run(["echo", "here"]).stdout == "here\n"
+
+
+def test_a_flood_does_not_hide_the_end_of_a_commands_time(shell: SshShell) -> None:
+    begun = time.monotonic()
+    assert shell.stream(["yes"], out=len, err=len, timeout_s=0.5) is None
+    assert time.monotonic() - begun < 10

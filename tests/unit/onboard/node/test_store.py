@@ -202,7 +202,10 @@ def test_a_wrong_manifest_is_refused_with_the_field_named(changes: dict[str, Any
 
 
 def test_the_same_id_with_another_content_is_refused(store: Store) -> None:
+    other = announced(store, name="other.raucb")
     artefact = announced(store)
+    assert artefact is not other and artefact.manifest.name == "bundle.raucb", "no byte was here yet"
+    write(artefact, CONTENT[:10], 0)
     with pytest.raises(ApiError) as refusal:
         store.put(artefact.manifest.id, manifest_of(CONTENT, name="other.raucb"))
     assert refusal.value.status == 409
