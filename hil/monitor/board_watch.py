@@ -14,7 +14,8 @@ from hil.core import netns
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.monitor.background import BackgroundPoll, error_line
 from hil.monitor.health import BoardHealth, Node, Sensors, SlotHealth
-from hil.onboard.node.contract import PORT, Health
+from hil.onboard.node.contract import PORT, ContractError, Health
+from hil.text import one_line
 
 if TYPE_CHECKING:
     import socket
@@ -152,11 +153,17 @@ class BoardWatch:
             if self._peer is None:
                 self._peer = _connect(self._board)
             health = Health.from_json(self._peer.json("GET", "/health"))
-        except Exception:  # not every OS has one; the shell tells whether the board answers at all
+            if health.board != self._board.name:
+                raise ContractError(f"it answers as board {one_line(health.board)!r}")
+        except OSError:  # not every OS has one; the shell tells whether the board answers at all
+            return
+        except Exception as exc:  # what it says is no health page, or another board's
+            questions.note(problems=(*questions.health.problems, f"{questions.stage}: {error_line(exc)}"))
             return
         if health.boot_id != self._kept.boot_id:
             self._forget(power=self._kept.power, boot_id=health.boot_id)
-        questions.note(reachable=True, node=Node.of(health), os_version=health.os_version)
+        node = Node.of(health)
+        questions.note(reachable=True, node=node, os_version=node.os_version)
 
     def _ask_shell(self, questions: BoardQuestions, due: bool) -> None:
         """Read sensors when they are due; without a node service ask whether the OS is there."""
@@ -206,7 +213,8 @@ def node_health(board: Board) -> Health:
 
 
 def _version(shell: Shell) -> str:
-    return shell.run(["sh", "-c", _OS_VERSION], timeout_s=SHELL_ANSWER_S).stdout.strip()
+    said = shell.run(["sh", "-c", _OS_VERSION], timeout_s=SHELL_ANSWER_S).stdout
+    return one_line(said)
 
 
 def slots_of(boot: BootState) -> Mapping[str, SlotHealth]:

@@ -14,7 +14,10 @@ from typing import Any
 
 from hil.bench.state import Step
 from hil.onboard.node import contract
+from hil.text import one_line
 
+MOST_PROBLEMS = 32
+"""Of one board; what says more is ill enough."""
 MIB = 1 << 20  # what tegrastats and /proc/meminfo call MB
 WHOLE_BOARD = "board"
 """The reading ``board_mw`` is the module's total, not a rail."""
@@ -75,10 +78,17 @@ class Node:
 
     @classmethod
     def of(cls, health: contract.Health) -> Node:
-        """Take from a health page what a bench's health shows."""
-        names = ("healthy", "problems", "slot", "confirmed", "os_version", "image_sha256")
-        same = {name: getattr(health, name) for name in names}
-        return cls(**same, claimed_epoch=health.claim.epoch, committed_epoch=health.committed)
+        """Take from a health page what a bench's health shows; its texts are cleaned and cut."""
+        return cls(
+            healthy=health.healthy,
+            problems=tuple(one_line(problem) for problem in health.problems[:MOST_PROBLEMS]),
+            slot=health.slot and one_line(health.slot),
+            confirmed=health.confirmed,
+            os_version=health.os_version and one_line(health.os_version),
+            image_sha256=health.image_sha256 and one_line(health.image_sha256),
+            claimed_epoch=health.claim.epoch,
+            committed_epoch=health.committed,
+        )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from hil.monitor.health import Health
 from hil.orbit.phases import Phase
+from hil.text import one_line
 
 Series = Iterable[tuple[tuple[str, ...], float | None]]
 Kind = Literal["gauge", "counter"]
@@ -30,10 +31,10 @@ class Metric:
     read: Callable[[Health], Series]
 
     def series(self, health: Health) -> Iterator[tuple[tuple[str, ...], float]]:
-        """Yield (label values, ``bench`` first; value) of each known figure."""
+        """Yield (label values, ``bench`` first; value) of each known figure; what a board says is cleaned and cut."""
         for labels, value in self.read(health):
             if value is not None:
-                yield (health.bench, *labels), float(value)
+                yield (health.bench, *map(one_line, labels)), float(value)
 
 
 _PARTS: Mapping[str, tuple[tuple[str, ...], Callable[[Health], Iterable[tuple[tuple[str, ...], Any]]]]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hil.core.wait import SYSTEM_CLOCK, Clock, poll_until, wait_until
 from hil.errors import DeviceError
 from hil.evidence.events import BoardWork, InferenceFinished
 from hil.evidence.sink import NullSink, Sink
+from hil.onboard.node.contract import ContractError
 from hil.rollout.fleet import Fleet
 from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
 from hil.workload.artefacts import PayloadArtefacts
@@ -17,6 +19,7 @@ from hil.workload.compare import compare, read_mask
 
 START_S = 10.0
 """The gateway must claim an epoch, and so take a job, within this time."""
+JOB_ID = re.compile(r"[0-9]{1,9}")
 MASK_S = 60.0
 """For the mask to come down, about 1 MB."""
 
@@ -35,6 +38,12 @@ class JobStatus:
     retried: int = 0
     seconds: float = 0.0
     boards: dict[str, BoardWork] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not JOB_ID.fullmatch(self.id):
+            raise ContractError(f"id must be a number of up to 9 digits, not {self.id[:40]!r}")
+        if self.seconds < 0:
+            raise ContractError(f"seconds is below 0: {self.seconds}")
 
 
 def run_inference(
@@ -91,6 +100,10 @@ def start_job(client: NodeClient, scene: str, clock: Clock) -> str:
             return client.ask(JobStatus, "POST", "/jobs", {"scene": scene}).id
         except NodeRefused as exc:
             running = exc.facts.get("job")
+            if running is not None and not JOB_ID.fullmatch(str(running)):
+                raise DeviceError(
+                    f"{client.board}: it says that job {str(running)[:40]!r} runs, which is no number"
+                ) from exc
             if running is not None and client.ask(JobStatus, "GET", f"/jobs/{running}").scene == scene:
                 return str(running)
             if running is not None or exc.status != 409:

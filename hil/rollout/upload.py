@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import http.client
 import os
 import re
 import select
@@ -70,6 +69,11 @@ def upload(
                 if status.error:
                     raise DeviceError(f"{client.board} refused {artefact.name}: {status.error}")
                 return Uploaded(clock.monotonic() - start, len(offsets), tuple(offsets[1:]))
+            if status.have_bytes > artefact.size_bytes:
+                raise DeviceError(
+                    f"{client.board} says that it has {status.have_bytes} bytes of {artefact.name}, which has "
+                    f"{artefact.size_bytes}"
+                )
             offsets.append(status.have_bytes)
             with client.dial() as sock:
                 _send(sock, client, artefact, offsets[-1])
@@ -110,10 +114,7 @@ def _send(sock: socket.socket, client: NodeClient, artefact: Artefact, offset: i
                 continue
     watch.wait(select.POLLIN, patience_s=FINISH_S)
     with client.talking("PATCH", f"/artefacts/{artefact.sha256}"):
-        try:
-            response, content = read_answer(sock, "PATCH", silence_s=ANSWER_S, end=time.monotonic() + ANSWER_S)
-        except http.client.HTTPException as exc:
-            raise ConnectionError(f"{client.board}: {exc!r}") from exc
+        response, content = read_answer(sock, "PATCH", silence_s=ANSWER_S, end=time.monotonic() + ANSWER_S)
         answer = json_object(content)
         if response.status != 200:
             raise refusal(response.status, answer)

@@ -195,7 +195,10 @@ class NodeServers:
 
             def do_GET(self) -> None:
                 board = boards[kit.dialled[self.client_address[1]]]
-                body = json.dumps(board.node).encode()
+                if board.node is None:
+                    self.close_connection = True
+                    return
+                body = json.dumps({**board.node, "board": board.name}).encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()

@@ -75,12 +75,21 @@ def read_answer(
 ) -> tuple[http.client.HTTPResponse, bytes]:
     """Return the response to a request that was sent, and at most ``limit + 1`` bytes of its body.
 
-    TimeoutError after ``silence_s`` without a byte, or at ``end``; other errors as of ``HTTPResponse``.
+    TimeoutError after ``silence_s`` without a byte, or at ``end``; ConnectionError when it ends too soon; ApiError 502
+    when it is no HTTP.
     """
     reader = DeadlinedSocket(sock, end, silence_s)
     response = http.client.HTTPResponse(reader, method=method)  # type: ignore[arg-type]  # it needs makefile only
-    response.begin()
-    return response, response.read(limit + 1)
+    try:
+        response.begin()
+        return response, response.read(limit + 1)
+    except http.client.IncompleteRead as exc:
+        raise ConnectionResetError(f"the answer ended too soon: {exc!r}") from exc
+    except (http.client.HTTPException, ValueError) as exc:
+        if isinstance(exc, OSError):  # RemoteDisconnected is both
+            raise
+        quoted = repr(str(exc)[:LONGEST_REASON])  # and not the exception itself, whose text is the peer's bytes
+        raise ApiError(502, f"the answer is not HTTP ({type(exc).__name__}): {quoted}") from None
 
 
 class Peer:
@@ -102,19 +111,19 @@ class Peer:
         """Return status and body.  A kept connection that the peer has closed meanwhile is replaced once.
 
         OSError when the peer cannot be reached, falls silent for ``timeout_s`` or does not end; ApiError 502 when its
-        answer is longer than ``LONGEST_ANSWER``.
+        answer is no HTTP, or longer than ``LONGEST_ANSWER``.
         """
         while True:
             fresh = self._sock is None
             try:
                 return self._exchange(method, path, body, timeout_s or self.timeout_s)
-            except (OSError, http.client.HTTPException) as exc:
+            except OSError as exc:
                 self.close()
-                if not fresh and not isinstance(exc, TimeoutError):
-                    continue
-                if isinstance(exc, OSError):
+                if fresh or isinstance(exc, TimeoutError):
                     raise
-                raise ConnectionError(f"{self.address}: {exc!r}") from exc
+            except ApiError:
+                self.close()
+                raise
 
     def _exchange(self, method: str, path: str, body: bytes, timeout_s: float) -> tuple[int, bytes]:
         if self._sock is None:

@@ -134,6 +134,10 @@ class ArtefactStatus:
     """Connections by sender."""
     pulling: Pulling | None = None
 
+    def __post_init__(self) -> None:
+        if self.have_bytes < 0:
+            raise ContractError(f"have_bytes is below 0: {self.have_bytes}")
+
 
 @dataclasses.dataclass(frozen=True)
 class Proposal:
@@ -144,6 +148,10 @@ class Proposal:
     """It was committed before."""
     missing: dict[str, str]
     """Members that have not stored it, with the reason."""
+
+    def __post_init__(self) -> None:
+        if self.epoch < 1:
+            raise ContractError(f"epoch must be 1 or more, not {self.epoch}")
 
 
 @dataclasses.dataclass(frozen=True)
