@@ -134,8 +134,8 @@ class RunStore:
                 "SELECT * FROM runs WHERE (?1 IS NULL OR plan = ?1) AND (?2 IS NULL OR lab = ?2)"
                 " ORDER BY started_utc DESC, run_id DESC",
                 (plan, lab),
-            ).fetchall()
-        return [self._run(row) for row in rows]
+            )
+            return [self._run(row) for row in rows]
 
     def get(self, run_id: str) -> Run:
         """Return a run by its id, an unambiguous beginning or end of it, or ``last``.  ConfigurationError otherwise."""
@@ -176,7 +176,12 @@ class RunStore:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        self.out.mkdir(parents=True, exist_ok=True)
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise ConfigurationError(
+                f"{self.out}: {exc.strerror}", remedy="name a folder that can be written: --hil-out or HIL_REPORTS"
+            ) from exc
         db = None
         try:
             db = sqlite3.connect(self.path, timeout=10.0, isolation_level=None)
@@ -184,9 +189,10 @@ class RunStore:
             db.execute("PRAGMA journal_mode = WAL")
             db.executescript(_SCHEMA)
             yield db
-        except sqlite3.DatabaseError as exc:
+        except (sqlite3.DatabaseError, ValueError, TypeError) as exc:  # the last two: a row that makes no sense
             raise ConfigurationError(
-                f"{self.path}: {exc}", remedy="move the file away; it is rebuilt from the run directories"
+                f"{self.path}: {exc}",
+                remedy="move the file away, it is rebuilt from the run directories; is the folder writable?",
             ) from exc
         finally:
             if db is not None:

@@ -67,6 +67,18 @@ none of it (:mod:`hil.leases.marks`)."""
 
 _PLAIN = ("within", "holder", "purpose", "pid", "start_ticks", "ttl_s", "renewed_s")
 """Fields of an entry that stand in a column as they are."""
+_NUMBER, _NOTHING = (int, float), type(None)
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("id", "by_person", "pid", "start_ticks", "renewals"), (int,)),
+    **dict.fromkeys(("boards", "holder", "purpose", "place", "asked_utc", "renewed_utc"), (str,)),
+    **dict.fromkeys(("ttl_s", "renewed_s"), _NUMBER),
+    "within": (int, _NOTHING),
+    "taken_utc": (str, _NOTHING),
+    "at_s": (*_NUMBER, _NOTHING),
+}
+"""What a column may hold; SQLite itself takes anything in any."""
+_LARGEST = 1e11
+"""Seconds and numbers of processes; a term that ends behind the year 9999 has no date."""
 
 
 @dataclass(frozen=True)
@@ -260,26 +272,47 @@ def _complete(db: sqlite3.Connection) -> None:
 
 
 def _entry(row: sqlite3.Row) -> LeaseEntry:
-    return LeaseEntry(
-        **{name: row[name] for name in ("id", "renewals", *_PLAIN)},
-        by_person=bool(row["by_person"]),
-        boards=_boards(row["boards"]),
-        origin=_origin(row["place"]),
-        asked=datetime.fromisoformat(row["asked_utc"]),
-        taken=datetime.fromisoformat(row["taken_utc"]) if row["taken_utc"] else None,
-        renewed=datetime.fromisoformat(row["renewed_utc"]),
-        seen_s=row["at_s"],
-    )
+    """Raise sqlite3.DatabaseError for a row that this program cannot have written."""
+    try:
+        for name, kinds in _KINDS.items():
+            value = row[name]
+            if not isinstance(value, kinds) or (isinstance(value, int | float) and not abs(value) < _LARGEST):
+                raise ValueError(f"{name} is {value!r:.40}")
+        return LeaseEntry(
+            **{name: row[name] for name in ("id", "renewals", *_PLAIN)},
+            by_person=bool(row["by_person"]),
+            boards=_boards(row["boards"]),
+            origin=_origin(row["place"]),
+            asked=_moment(row["asked_utc"]),
+            taken=_moment(row["taken_utc"]) if row["taken_utc"] else None,
+            renewed=_moment(row["renewed_utc"]),
+            seen_s=row["at_s"],
+        )
+    except (ValueError, TypeError, RecursionError) as exc:
+        raise sqlite3.DatabaseError(f"row {row['id']!r:.40} of its leases makes no sense: {exc}") from exc
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone")
+    return moment
 
 
 @lru_cache(maxsize=256)  # a poll of a long queue reads the same few again and again
 def _boards(text: str) -> frozenset[str]:
-    return frozenset(json.loads(text))
+    boards = json.loads(text)
+    if not isinstance(boards, list) or not boards or not all(isinstance(board, str) for board in boards):
+        raise ValueError(f"boards are {text!r:.40}")
+    return frozenset(boards)
 
 
 @lru_cache(maxsize=256)
 def _origin(text: str) -> Origin:
-    return Origin(**json.loads(text))
+    place = json.loads(text)
+    if not isinstance(place, dict) or not all(isinstance(value, str) for value in place.values()):
+        raise ValueError(f"place is {text!r:.40}")
+    return Origin(**place)
 
 
 def _clock(origin: Origin) -> str:

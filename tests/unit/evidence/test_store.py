@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -103,3 +105,22 @@ def test_an_empty_folder_has_no_runs(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="none yet"):
         get_run("last", tmp_path / "new")
     assert list(tmp_path.iterdir()) == []  # looking makes nothing
+
+
+def test_a_store_that_cannot_be_used_is_a_configuration_error_with_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "a" / "runs.sqlite").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "a", tmp_path / "file" / "b", Path("/proc/none")):
+        with pytest.raises(ConfigurationError) as raised:
+            RunStore(out).finish("r1", state="finished", result={}, report=None)
+        assert raised.value.remedy
+
+
+@pytest.mark.parametrize("column", ["counts", "summary", "process"])
+def test_a_row_that_makes_no_sense_is_told(column: str, tmp_path: Path) -> None:
+    _start(tmp_path, "r1")
+    store = RunStore(tmp_path)
+    with closing(sqlite3.connect(store.path)) as db, db:
+        db.execute(f"UPDATE runs SET {column} = '['")
+    with pytest.raises(ConfigurationError, match=r"runs\.sqlite"):
+        store.runs()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 
 from hil.core.mounts import filesystem_of
 from hil.core.wait import wait_until
-from hil.errors import ConfigurationError
+from hil.errors import ConfigurationError, HilError
 from hil.leases import store as leases_store
 from hil.leases.leases import LeaseEntry, LeaseLost, Leases, LeaseTaken
 from hil.leases.rules import blockers, span
@@ -298,3 +300,30 @@ def test_the_store_itself_refuses_a_board_twice(leases: Leases) -> None:
 
 def test_spans_are_written_for_people() -> None:
     assert [span(s) for s in (12, 250, 4980, -3)] == ["12 s", "4 min 10 s", "1 h 23 min", "0 s"]
+
+
+JUNK = (None, "x", "[]", '{"host": 1}', "[1]", "[" * 20_000, "2026-03-01", b"\xff", 1e300)
+
+
+def test_a_row_that_makes_no_sense_is_told_and_never_a_crash(leases: Leases, tmp_path: Path) -> None:
+    leases.reserve([A1], holder="anna", purpose="x", ttl_s=3600)
+    with closing(sqlite3.connect(leases._store.path)) as db:
+        columns = [row[1] for row in db.execute("PRAGMA table_info(claims)") if row[1] != "id"]
+    told = 0
+    for number, (column, junk) in enumerate((column, junk) for column in columns for junk in JUNK):
+        path = tmp_path / f"{number}.db"
+        shutil.copy(leases._store.path, path)
+        damaged = Leases(path)
+        with closing(sqlite3.connect(path)) as db, suppress(sqlite3.IntegrityError), db:
+            db.execute(f"UPDATE claims SET {column} = ?", (junk,))
+        for verb in (
+            damaged.list,
+            damaged.queue,
+            partial(damaged.reserve, [A2], purpose="y"),
+            partial(damaged.free, A1),
+        ):
+            try:
+                verb()
+            except HilError as exc:
+                told += "makes no sense" in exc.message
+    assert told > 100
