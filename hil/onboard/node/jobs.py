@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hil.onboard.files import read_object, write_durably, write_json
-from hil.onboard.node.client import Connect, Peer, connect
+from hil.onboard.node.client import LONGEST_REASON, Connect, Peer, connect
 from hil.onboard.node.contract import ContractError, Health
 from hil.onboard.node.epoch import Config
 from hil.onboard.node.errors import ApiError
@@ -109,12 +109,15 @@ class Jobs:
             mask = self._infer(job, scene, config, still_claims)
             write_durably(self._root / f"{job.id}.npy", to_npy(mask))
             job.state = "done"
-        except (ApiError, OSError, ImportError) as exc:
-            job.state, job.error = "failed", str(exc)
+        except Exception as exc:  # whatever it was: no job may run for ever
+            expected = isinstance(exc, ApiError | OSError | ImportError)
+            job.state, job.error = "failed", str(exc) if expected else repr(exc)
         job.seconds = round(time.monotonic() - start, 6)
-        write_json(self._root / f"{job.id}.json", job.document())
-        with self._lock:
-            self._running = None
+        try:
+            write_json(self._root / f"{job.id}.json", job.document())
+        finally:
+            with self._lock:
+                self._running = None
 
     def _infer(self, job: Job, scene: Path, config: Config, still_claims: Callable[[], bool]) -> NDArray[Any]:
         import numpy as np
@@ -169,12 +172,12 @@ class Jobs:
                     if status != 200:
                         raise ApiError(status, content[:200].decode(errors="replace"))
                     part = from_npy(content)
-                    if part.shape != tile.shape[1:]:
-                        raise ApiError(502, f"mask has shape {part.shape}")
-                except (OSError, ApiError) as exc:
+                    if part.shape != tile.shape[1:] or part.dtype != mask.dtype:
+                        raise ApiError(502, f"the mask of a tile is {part.dtype} {part.shape}")
+                except Exception as exc:  # whatever the board answers, the others must get the tile
                     work.give_back(name, place)
                     board.failures += 1
-                    board.last_error = str(exc)
+                    board.last_error = str(exc)[:LONGEST_REASON]
                     in_a_row += 1
                     time.sleep(RETRY_PAUSE_S)
                     continue

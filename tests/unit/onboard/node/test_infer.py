@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -49,7 +50,28 @@ def test_a_tile_of_the_wrong_shape_or_type_is_refused(model: Path, tile: Any) ->
         predict(load(model), tile)
 
 
-@pytest.mark.parametrize("content", [b"", b"not numpy", to_npy(np.zeros(3))[:-5]])
+def npy(head: str, data: bytes = b"x" * 64) -> bytes:
+    """A ``.npy`` file with a head of the test's own."""
+    return b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head.encode() + data
+
+
+HOSTILE = [
+    b"",
+    b"not numpy",
+    to_npy(np.zeros(3))[:-5],
+    to_npy(np.zeros(3)) + b"more",
+    npy("{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000,)}"),
+    npy("{'descr': '|u1', 'fortran_order': False, 'shape': (-64,)}"),
+    npy("{'descr': '|S0', 'fortran_order': False, 'shape': (1000000000000,)}"),
+    npy("{'descr': '|O', 'fortran_order': False, 'shape': (8,)}"),
+    npy("{'descr': 7, 'fortran_order': [], 'shape': 'x'}"),
+    npy("(" * 9000),
+    npy("{"),
+    b"\x93NUMPY\x09\x09" + bytes(64),
+]
+
+
+@pytest.mark.parametrize("content", HOSTILE)
 def test_what_is_not_an_array_is_refused(content: bytes) -> None:
     with pytest.raises(ApiError, match="npy"):
         from_npy(content)
@@ -118,6 +140,21 @@ def test_tiles_of_a_board_that_dies_are_done_by_the_others_and_counted(cluster: 
     assert document["boards"]["b2"]["tiles"] == 0
     assert document["boards"]["b2"]["failures"] > 0
     assert document["retried"] > 0
+    assert np.array_equal(mask_of(boards, job), WANTED)
+
+
+def test_tiles_of_a_board_that_answers_nonsense_are_done_by_the_others(
+    cluster: tuple[Bed, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boards, scene = cluster
+    node = boards["b2"].node
+    assert node is not None
+    answers = itertools.cycle([*HOSTILE, to_npy(np.zeros((TILE, TILE))), to_npy(np.zeros((1, 1), np.uint8))])
+    monkeypatch.setattr(node.inference, "infer", lambda *_: (next(answers), 0.0))
+    job = start(boards, scene)
+    document = finished(boards, job)
+    assert document["state"] == "done", document
+    assert document["boards"]["b2"]["tiles"] == 0 < document["boards"]["b2"]["failures"]
     assert np.array_equal(mask_of(boards, job), WANTED)
 
 
