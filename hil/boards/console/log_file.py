@@ -11,6 +11,9 @@ from hil.boards.console.log_console import plain
 _log = logging.getLogger(__name__)
 
 _INDEX_STEP_S = 0.005  # rows of the index are at least this far apart
+LONGEST_LOG = 1 << 30
+"""Bytes of one console that are kept; a serial line that never rests needs a day for so much."""
+FULL = b"\n[hil: this board said more than its console log may hold; what came after this is not kept]\n"
 _LONGEST = 4096  # bytes of a line that has not ended yet
 
 
@@ -27,8 +30,16 @@ class LogFile:
         self._lines = LineLog(board)
 
     def append(self, data: bytes) -> float:
-        """Write what came from the board; return the Unix time that the index has for it. OSError."""
+        """Write what came from the board; return the Unix time that the index has for it. OSError.
+
+        Behind ``LONGEST_LOG`` nothing is written: a board that floods must not fill the disk of the others.
+        """
         now = time.time()
+        self._lines.feed(data)
+        if self.end >= LONGEST_LOG:
+            return now
+        if self.end + len(data) >= LONGEST_LOG:
+            data = data[: LONGEST_LOG - self.end] + FULL
         if now - self._indexed_at >= _INDEX_STEP_S or now < self._indexed_at:
             self._index.write(f"{self.end} {now:.3f}\n")
             self._indexed_at = now
@@ -37,7 +48,6 @@ class LogFile:
             written = self._file.write(left)
             self.end += written
             left = left[written:]
-        self._lines.feed(data)
         return now
 
     def close(self) -> None:
