@@ -233,7 +233,7 @@ def counted(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
 
 def _first_line(run: Run) -> str:
     """Return the digest of the first line of a run's evidence, which its copies have too; empty when not kept."""
-    return str((run.summary.get("evidence") or {}).get("first") or "")
+    return str(run.evidence.get("first") or "")
 
 
 def _past(run: Run, meta: dict[str, Any]) -> dict[str, Any]:

@@ -74,11 +74,18 @@ class Run:
     summary: Mapping[str, Any]  # requirement verdicts, measurements and boards that took part, for comparison
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the facts of ``--json``: all but digests and the summary, with None for what is not known yet."""
+        """Return the facts of ``--json``, with None for what is not known (yet)."""
         left_out = ("plan_sha256", "lab_sha256", "summary")
         facts = {name: value for name, value in vars(self).items() if name not in left_out}
         unknown = {name: facts[name] or None for name in ("ended_utc", "verdict", "report")}
-        return jsonable({**facts, **unknown})  # type: ignore[no-any-return]
+        kept = {"partial": self.summary.get("partial") or None, "head": self.evidence.get("head") or None}
+        return jsonable({**facts, **unknown, **kept})  # type: ignore[no-any-return]
+
+    @property
+    def evidence(self) -> Mapping[str, Any]:
+        """What was kept of the run's chain of digests: ``first``, ``head``; empty for runs of earlier versions."""
+        kept = self.summary.get("evidence")
+        return kept if isinstance(kept, dict) else {}
 
 
 class RunStore:

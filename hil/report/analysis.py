@@ -77,8 +77,7 @@ class Analysis:
     def heads(self) -> tuple[str, ...]:
         """Heads of the chain of evidence that the store and the last ``result.json`` have kept."""
         mine = self.known.get(self.run.run_id) if self.known else None
-        kept = [mine.summary.get("evidence")] if mine else []
-        kept.append(read_json(self.run.directory / RESULT).get("evidence"))
+        kept = (mine and mine.evidence, read_json(self.run.directory / RESULT).get("evidence"))
         return tuple(str(each.get("head") or "") for each in kept if isinstance(each, dict))
 
     @cached_property
