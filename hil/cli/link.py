@@ -80,9 +80,9 @@ def show(bench: Bench, as_json: bool) -> None:
             "link": lambda row: row[0],
             "direction": lambda row: row[1],
             "state": lambda row: "cut" if row[0] in cut else "up" if row[2].commanded.up else "down",
-            "one way": lambda row: delay(row[2].commanded.delay_us),
+            "one way": lambda row: _delay_words(row[2].commanded),
             "rate": lambda row: rate(row[2].commanded.rate_bps) + ("" if row[2].kernel else " (kernel: nothing)"),
-            "loss": lambda row: f"{row[2].commanded.mean_loss_ppm} ppm",
+            "loss": lambda row: f"{row[2].commanded.mean_loss_ppm} ppm{_burst_words(row[2].commanded)}",
             "queue": lambda row: f"{row[2].limit_packets} pkt",
             "sent": lambda row: f"{row[2].sent_packets} pkt",
             "dropped": lambda row: f"{row[2].dropped_packets} pkt",
@@ -196,18 +196,21 @@ def _changed(state: LinkState, changes: Mapping[str, Any], burst: int | None) ->
     return replace(state, **{**changes, "loss_ppm": 0 if bursty else loss_ppm, "gemodel": bursty})
 
 
-def _in_words(state: LinkState) -> str:
+def _delay_words(state: LinkState) -> str:
+    return delay(state.delay_us) + (f" ± {delay(state.jitter_us)}" if state.jitter_us else "")
+
+
+def _burst_words(state: LinkState) -> str:
     from hil.links.calibration.loss import mean_burst
 
-    words = delay(state.delay_us)
-    if state.jitter_us:
-        words += f" ± {delay(state.jitter_us)}"
-    words += f", {rate(state.rate_bps)}"
+    return f" in bursts of {mean_burst(state.gemodel):.3g} packets" if state.gemodel else ""
+
+
+def _in_words(state: LinkState) -> str:
+    words = f"{_delay_words(state)}, {rate(state.rate_bps)}"
     if state.mean_loss_ppm:
         words += f", {state.mean_loss_ppm / 10_000:.3g} % lost"
-    if state.gemodel:
-        words += f" in bursts of {mean_burst(state.gemodel):.3g} packets"
-    return words
+    return words + _burst_words(state)
 
 
 def _status(links: LinkBox, name: str) -> LinkStatus:

@@ -110,7 +110,7 @@ def status(name: str | None, bench_name: str | None, as_json: bool) -> int:
                 "step": lambda r: r.get("step", ""),
             },
             empty="no bench is up; `hil bench up --lab virtual` brings one up",
-            optional=["since (UTC)", "links by", "step"],
+            optional=["since (UTC)", "links by", "lab", "step"],
         )
         for row in rows:
             if row["status"] == "lost":

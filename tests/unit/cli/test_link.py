@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -72,6 +73,8 @@ def test_a_link_is_set_with_units_and_what_is_not_named_stays(
     state = links.commanded("isl-ab", "a_to_b")
     assert (state.delay_us, state.rate_bps, state.jitter_us, state.loss_ppm) == (20_000, 2_500_000_000, 1_500, 0)
     assert state.gemodel == GilbertElliott.bursty(10_000, 20) and links.commanded("isl-ab", "b_to_a") == before
+    assert run(["link", "show"]) == 0
+    assert re.search(r"20\.000 ms ± 1\.500 ms .* ppm in bursts of 20 packets", capsys.readouterr().out)
     assert run(["link", "set", "isl-ab", "--loss", "2%"]) == 0  # the bursts stay where there were some
     assert links.commanded("isl-ab", "a_to_b").gemodel == GilbertElliott.bursty(20_000, 20)
     assert links.commanded("isl-ab", "b_to_a") == replace(before, loss_ppm=20_000)
