@@ -23,7 +23,7 @@ from hil.bench.state import Step, own_name, write_step
 from hil.campaign.interrupts import ABANDON, Loss, on_dead_thread, on_signal, one_interrupt
 from hil.campaign.live import LiveView
 from hil.campaign.markers import CampaignTest, absent_reason, check_markers, in_file_order
-from hil.campaign.options import asked_for_reruns, chosen_lab
+from hil.campaign.options import NO_XDIST, asked_for_reruns, chosen_lab, refused
 from hil.campaign.retry import RETRIED, forget_failed_fixtures, fresh_request, run_phase, show_as_retry
 from hil.campaign.run import CampaignRecorder, CampaignRun
 from hil.campaign.selection import Selection, named_parts, partial_reason, refuse_without_bench
@@ -32,7 +32,7 @@ from hil.errors import Abandoned, BenchError, Blame, ConfigurationError, HilErro
 from hil.evidence.blame import Judgement, gravest, judge_exception, raise_if_violated
 from hil.evidence.carriers import judged_with_bench
 from hil.evidence.events import BenchLost, BenchRetried, TestEnded, TestStarted, ThreadDied
-from hil.evidence.model import EXIT_CONFIGURATION, Verdict
+from hil.evidence.model import Verdict
 from hil.evidence.record import Recorder
 from hil.evidence.test_plan import Plan
 from hil.text import clean
@@ -85,10 +85,7 @@ class Campaign:
                 names = ", ".join(str(f) for f in folders)
                 raise ConfigurationError(f"one campaign per run, not {len(folders)}: {names}")
             if config.getoption("dist", "no") != "no":
-                raise ConfigurationError(
-                    "a campaign is one bench and one order of tests: pytest-xdist cannot share it out",
-                    remedy="leave -n and --dist away",
-                )
+                raise NO_XDIST
             out = config.getoption("hil_out")
             run = CampaignRun.check(
                 folders[0],
@@ -102,7 +99,7 @@ class Campaign:
 
                 earlier = Earlier.of(run, word)
         except HilError as exc:
-            raise _exit(exc) from exc
+            raise refused(exc) from exc
         return cls(run, LiveView(config), earlier=earlier, reruns=asked_for_reruns(config))
 
     @property
@@ -127,7 +124,7 @@ class Campaign:
         try:
             self._deselected.update({item.nodeid: CampaignTest.of(item) for item in items})
         except HilError as exc:
-            raise _exit(exc) from exc
+            raise refused(exc) from exc
 
     def pytest_report_header(self) -> str | None:
         if not self._reruns:
@@ -148,7 +145,7 @@ class Campaign:
         try:
             items[:] = in_file_order(self._selection.complete(items, collected, config), collected)
         except HilError as exc:
-            raise _exit(exc) from exc
+            raise refused(exc) from exc
         for item in items:
             self._deselected.pop(item.nodeid, None)
         self._taken = {name: self._deselected.pop(name) for name in self._selection.taken}
@@ -175,7 +172,7 @@ class Campaign:
                 whole=not named_parts(session.config, self.run.folder),
             )
         except HilError as exc:
-            raise _exit(exc) from exc
+            raise refused(exc) from exc
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
@@ -204,7 +201,7 @@ class Campaign:
                     recorder.emit(TestEnded(Verdict.PASS, message=f"passed in run {run_id}", taken_over=run_id))
                 self._verdicts_of_step.setdefault(test.step, []).append(Verdict.PASS)
         except HilError as exc:
-            raise _exit(exc) from exc
+            raise refused(exc) from exc
 
     # The tests ---------------------------------------------------------------------------------------------
 
@@ -410,7 +407,3 @@ class Campaign:
                 f"\nerror (harness): the run could not be finished: {clean(f'{type(exc).__name__}: {exc}')}\n"
                 f"  remedy: make room for {self.run.directory}, then run `hil runs report {self.run.directory.name}`\n"
             )
-
-
-def _exit(error: HilError) -> BaseException:
-    return pytest.exit.Exception(f"configuration error: {error}", returncode=EXIT_CONFIGURATION)

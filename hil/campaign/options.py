@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from hil.errors import ConfigurationError, HilError
 
 if TYPE_CHECKING:
     from hil.lab.model import Lab
@@ -49,11 +53,37 @@ def add_options(parser: pytest.Parser, prefix: str = "--") -> None:
     """Add the options under this prefix.
 
     The plugin adds them as ``--hil-lab`` and so on.  A conftest.py of a repository where nobody else has options of
-    these names may call this once more for the short ones (``--lab``).
+    these names may call this once more for the short ones (``--lab``).  UsageError when somebody has one already.
     """
     group = parser.getgroup("hil", "orbital hardware-in-the-loop campaigns")
+    others = {
+        word for each in (*parser._groups, parser._anonymous) for option in each.options for word in option.names()
+    }
+    if taken := sorted(others & {f"{prefix}{name}" for name in OPTIONS}):
+        raise pytest.UsageError(
+            f"hil: {', '.join(taken)}: somebody else's option already, so add_options() of hil.campaign.options cannot "
+            f"add it; leave that call out of conftest.py, and use --hil-lab and the other long names"
+        )
     for name, settings in OPTIONS.items():
         group.addoption(f"{prefix}{name}", dest=f"hil_{name.replace('-', '_')}", **settings)
+
+
+NO_XDIST = ConfigurationError(
+    "a campaign is one bench and one order of tests: pytest-xdist cannot share it out",
+    remedy="leave -n and --dist away",
+)
+
+
+def shares_out(arguments: Sequence[str]) -> bool:
+    """Tell whether arguments of pytest ask pytest-xdist to share the tests out."""
+    return any(
+        re.fullmatch(r"-n(=?\d+|auto|logical)?|--(numprocesses|dist|tx|maxprocesses)(=.*)?", a) for a in arguments
+    )
+
+
+def refused(error: HilError) -> BaseException:
+    """Return the exception that ends pytest with a configuration error, before any test."""
+    return pytest.exit.Exception(f"configuration error: {error}", returncode=2)
 
 
 LAB: pytest.StashKey[Lab] = pytest.StashKey()

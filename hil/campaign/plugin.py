@@ -6,13 +6,15 @@ verdicts.  This module is imported by every pytest run of the environment, so it
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hil.campaign.options import CAMPAIGN, add_options
+from hil.campaign.options import CAMPAIGN, NO_XDIST, add_options, shares_out
+from hil.campaign.short_errors import ShortErrors
 
 if TYPE_CHECKING:
     from hil.campaign.hooks import Campaign
@@ -38,11 +40,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
+    """Refuse -n for a campaign also where pytest-xdist is not installed, and pytest would not know the option."""
+    known = early_config.known_args_namespace
+    paths = [early_config.invocation_params.dir / word.split("::")[0] for word in known.file_or_dir]
+    if not early_config.pluginmanager.has_plugin("xdist") and shares_out(args):
+        if any((folder / "plan.yaml").is_file() for path in paths for folder in (path, *path.parents)):
+            sys.stderr.write(f"hil: error (configuration): {NO_XDIST}\n")
+            raise SystemExit(2)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     if config.getoption("help", False) or config.getoption("version", 0):
         return
+    config.pluginmanager.register(ShortErrors(), "hil-short-errors")
     plan_dirs = campaign_folders(config)
     if not plan_dirs:
         return
