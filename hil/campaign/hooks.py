@@ -23,7 +23,7 @@ from hil.bench.state import Step, own_name, write_step
 from hil.campaign.interrupts import ABANDON, Loss, on_dead_thread, on_signal, one_interrupt
 from hil.campaign.live import LiveView
 from hil.campaign.markers import CampaignTest, absent_reason, check_markers, in_file_order
-from hil.campaign.options import NO_XDIST, asked_for_reruns, chosen_lab, refused
+from hil.campaign.options import asked_for_reruns, chosen_lab, no_xdist, refused
 from hil.campaign.retry import RETRIED, forget_failed_fixtures, fresh_request, run_phase, show_as_retry
 from hil.campaign.run import CampaignRecorder, CampaignRun
 from hil.campaign.selection import Selection, named_parts, partial_reason, refuse_without_bench
@@ -85,7 +85,7 @@ class Campaign:
                 names = ", ".join(str(f) for f in folders)
                 raise ConfigurationError(f"one campaign per run, not {len(folders)}: {names}")
             if config.getoption("dist", "no") != "no":
-                raise NO_XDIST
+                raise no_xdist()
             out = config.getoption("hil_out")
             run = CampaignRun.check(
                 folders[0],

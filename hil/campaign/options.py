@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hil.errors import ConfigurationError, HilError
-
 if TYPE_CHECKING:
+    from hil.errors import ConfigurationError, HilError
     from hil.lab.model import Lab
 
 CAMPAIGN = "hil-campaign"
@@ -18,8 +18,6 @@ CAMPAIGN = "hil-campaign"
 
 
 def _duration_s(text: str) -> float:
-    import argparse
-
     from hil.core.wait import duration_s
 
     try:
@@ -56,29 +54,30 @@ def add_options(parser: pytest.Parser, prefix: str = "--") -> None:
     these names may call this once more for the short ones (``--lab``).  UsageError when somebody has one already.
     """
     group = parser.getgroup("hil", "orbital hardware-in-the-loop campaigns")
-    others = {
-        word for each in (*parser._groups, parser._anonymous) for option in each.options for word in option.names()
-    }
-    if taken := sorted(others & {f"{prefix}{name}" for name in OPTIONS}):
-        raise pytest.UsageError(
-            f"hil: {', '.join(taken)}: somebody else's option already, so add_options() of hil.campaign.options cannot "
-            f"add it; leave that call out of conftest.py, and use --hil-lab and the other long names"
-        )
     for name, settings in OPTIONS.items():
-        group.addoption(f"{prefix}{name}", dest=f"hil_{name.replace('-', '_')}", **settings)
+        try:
+            group.addoption(f"{prefix}{name}", dest=f"hil_{name.replace('-', '_')}", **settings)
+        except (ValueError, argparse.ArgumentError) as exc:
+            raise pytest.UsageError(
+                f"hil: {prefix}{name} is somebody else's option already, so add_options() cannot add it; leave that "
+                f"call out of conftest.py, and use --hil-{name} and the other long names"
+            ) from exc
 
 
-NO_XDIST = ConfigurationError(
-    "a campaign is one bench and one order of tests: pytest-xdist cannot share it out",
-    remedy="leave -n and --dist away",
-)
+def no_xdist() -> ConfigurationError:
+    """Return the error of a campaign that pytest-xdist is to share out."""
+    from hil.errors import ConfigurationError
+
+    return ConfigurationError(
+        "a campaign is one bench and one order of tests: pytest-xdist cannot share it out",
+        remedy="leave -n and --dist away",
+    )
 
 
 def shares_out(arguments: Sequence[str]) -> bool:
     """Tell whether arguments of pytest ask pytest-xdist to share the tests out."""
-    return any(
-        re.fullmatch(r"-n(=?\d+|auto|logical)?|--(numprocesses|dist|tx|maxprocesses)(=.*)?", a) for a in arguments
-    )
+    options = re.compile(r"-n(=?\d+|auto|logical)?|--(numprocesses|dist|tx|maxprocesses)(=.*)?")
+    return any(options.fullmatch(word) for word in arguments)
 
 
 def refused(error: HilError) -> BaseException:

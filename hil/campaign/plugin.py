@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hil.campaign.options import CAMPAIGN, NO_XDIST, add_options, shares_out
+from hil.campaign.options import CAMPAIGN, add_options, no_xdist, shares_out
 from hil.campaign.short_errors import ShortErrors
 
 if TYPE_CHECKING:
@@ -42,12 +42,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
     """Refuse -n for a campaign also where pytest-xdist is not installed, and pytest would not know the option."""
-    known = early_config.known_args_namespace
-    paths = [early_config.invocation_params.dir / word.split("::")[0] for word in known.file_or_dir]
-    if not early_config.pluginmanager.has_plugin("xdist") and shares_out(args):
-        if any((folder / "plan.yaml").is_file() for path in paths for folder in (path, *path.parents)):
-            sys.stderr.write(f"hil: error (configuration): {NO_XDIST}\n")
-            raise SystemExit(2)
+    if early_config.pluginmanager.has_plugin("xdist") or not shares_out(args):
+        return
+    here, words = early_config.invocation_params.dir, early_config.known_args_namespace.file_or_dir
+    paths = [(here / word.split("::")[0]).resolve() for word in words]
+    if any((folder / "plan.yaml").is_file() for path in paths for folder in (path, *path.parents)):
+        sys.stderr.write(f"hil: error (configuration): {no_xdist()}\n")
+        raise SystemExit(2)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from hil.campaign.options import CAMPAIGN, chosen_lab, refused
-from hil.errors import Blame, ConfigurationError, HilError
 
-NEEDS_LAB = ConfigurationError(
-    "the fixture `bench` needs a lab",
-    remedy="add --hil-lab FILE (or --hil-lab virtual), or --hil-bench NAME of a bench that is up",
-)
-EXIT_CODES = {Blame.CONFIGURATION.value: 2, Blame.BENCH.value: 3, Blame.HARNESS.value: 3}
+if TYPE_CHECKING:
+    from hil.errors import ConfigurationError
+
+EXIT_CODES = {"configuration": 2, "bench": 3, "harness": 3}
+"""By the value of the blame."""
+
+
+def needs_lab() -> ConfigurationError:
+    """Return the error of a test that wants a bench where none is named."""
+    from hil.errors import ConfigurationError
+
+    return ConfigurationError(
+        "the fixture `bench` needs a lab",
+        remedy="add --hil-lab FILE (or --hil-lab virtual), or --hil-bench NAME of a bench that is up",
+    )
 
 
 class ShortErrors:
@@ -28,9 +38,11 @@ class ShortErrors:
         needed = bool(items) and all("bench" in getattr(item, "fixturenames", ()) for item in items)
         if not needed or config.option.collectonly or config.pluginmanager.has_plugin(CAMPAIGN):
             return
+        from hil.errors import ConfigurationError
+
         try:
             if not config.getoption("hil_bench") and chosen_lab(config) is None:
-                raise NEEDS_LAB
+                raise needs_lab()
         except ConfigurationError as exc:
             raise refused(exc) from exc
 
@@ -40,8 +52,12 @@ class ShortErrors:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Replace the traceback by the message and the line of the test, unless the user asked for tracebacks."""
         report = yield
-        error = call.excinfo.value if call.excinfo else None
-        if call.excinfo is None or not isinstance(error, HilError) or not report.failed:
+        if call.excinfo is None or not report.failed:
+            return report
+        from hil.errors import Blame, HilError
+
+        error = call.excinfo.value
+        if not isinstance(error, HilError):
             return report
         vars(report)["hil_blame"] = error.blame.value  # also from the workers of pytest-xdist
         options = item.config.option

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, AliasChoices, Field, PrivateAttr, model_validator
 
@@ -81,6 +81,9 @@ class BoardSpec(Strict):
         description="nvpmodel's name of a mode, e.g. 30W or MAXN: set when the bench comes up, with the reboot that "
         "some need; left as it is without. `hil board mode NAME` lists them",
     )
+
+    orin: ClassVar[bool] = False
+    """Whether every board of this driver is an Orin module, also where the lab file does not say which."""
 
     @property
     def model(self) -> str:

@@ -62,6 +62,7 @@ def test_a_lab_file_may_name_them_only_where_they_are_installed(site: Path, tmp_
     file.write_text(LAB)
     there = hil(site, "lab", "validate", str(file))
     assert (there.returncode, "1 boards" in there.stdout) == (0, True), there.stderr
+    assert "p3701" not in hil(site, "lab", "show", str(file)).stdout  # no module was written, and it is no Orin
     absent = hil(None, "lab", "validate", str(file))
     assert absent.returncode == 2
     assert "driver: unknown driver 'sshhost'. Allowed: container, jetson" in absent.stderr

@@ -24,6 +24,7 @@ name: a1
 driver: container
 module: p3701-0005
 """)
+    orin = True
     driver: Literal["container"] = Field(default="container", description="a virtual board; others: the sections below")
 
 

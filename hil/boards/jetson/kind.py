@@ -77,6 +77,7 @@ jetson:
   supervisor:
     power: {{kind: shelly-gen2, address: 192.0.2.20, outlet: 0}}
 """)
+    orin = True
     driver: Literal["jetson"] = Field(description="a real Jetson, or its stand-in")
     jetson: JetsonSpec = Field(description="ssh, console and supervisor of a real one, or stand_in: container")
 

@@ -100,10 +100,10 @@ def run_campaign(
     if shows and not (repeat or detach):
         starting.show_until_started(sys.stdout.fileno())
     plan_dir, lab_path = author.folder_of(plan_dir), paths.lab_file(lab_path) if lab_path else None
-    from hil.campaign.options import NO_XDIST, shares_out
+    from hil.campaign.options import no_xdist, shares_out
 
     if shares_out(pytest_arguments):
-        raise NO_XDIST
+        raise no_xdist()
     if lab_path and bench_name:
         raise ConfigurationError("give either --lab FILE or --bench NAME", remedy="a bench that is up has its lab")
     if lab_path:

@@ -28,7 +28,7 @@ from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from hil.host.discover.devices import Found
-    from hil.lab.model import Lab
+    from hil.lab.model import BoardSpec, Lab
     from hil.rollout.updaters.kinds import UpdaterKind
 
 LAB_FILE = click.Path(path_type=Path)
@@ -105,6 +105,10 @@ def show(file: Path, as_json: bool) -> None:
         }
         print_json(document)
         return
+
+    def named(board: BoardSpec) -> bool:
+        return board.orin or "module" in board.model_fields_set
+
     click.echo(f"{loaded.name}: {loaded.description}".rstrip(": "))
     click.echo()
     print_rows(
@@ -112,8 +116,8 @@ def show(file: Path, as_json: bool) -> None:
         {
             "board": lambda b: b.name,
             "spacecraft": lambda b: loaded.spacecraft_of(b.name).name,
-            "module": lambda b: b.module,
-            "model": lambda b: b.model,
+            "module": lambda b: b.module if named(b) else "-",
+            "model": lambda b: b.model if named(b) else "-",
             "driver": lambda b: f"{b.driver}, stand-in" if b.stand_in else b.driver,
             "fidelity": lambda b: b.fidelity,
             "flight address": lambda b: addresses[b.name].flight,

@@ -30,12 +30,15 @@ def test_importing_the_plugin_imports_nothing_heavy() -> None:
     added = _modules(code)
     assert "hil.campaign.plugin" in added
     # Nothing of the standard library either that pytest has not already: only the packages and the module.
-    assert added == {"hil", "hil.campaign", "hil.campaign.options", "hil.campaign.plugin"}
+    assert added == {"hil", "hil.campaign", "hil.campaign.options", "hil.campaign.plugin", "hil.campaign.short_errors"}
 
 
 PLUGIN = {
     "hil.campaign",
-    *(f"hil.campaign.{name}" for name in ("plugin", "options", "fixtures", "fixtures.bench", "fixtures.rollout")),
+    *(
+        f"hil.campaign.{name}"
+        for name in ("plugin", "options", "short_errors", "fixtures", "fixtures.bench", "fixtures.rollout")
+    ),
 }
 """The plugin and the fixtures that come with it; they import nothing else before a test asks for one."""
 

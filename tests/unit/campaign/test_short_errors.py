@@ -21,7 +21,7 @@ def lines_of(result: pytest.RunResult) -> str:
     [
         ((), "the fixture `bench` needs a lab\n  remedy: add --hil-lab"),
         (("--hil-lab", "nolab.yaml"), "nolab.yaml: no such file"),
-        (("--hil-bench", "nobench"), "bench nobench is not up"),
+        (("--hil-bench", "nobench"), "no bench nobench is up"),
     ],
 )
 @pytest.mark.parametrize("text", [NEEDS_BENCH, PLAIN_TOO + NEEDS_BENCH])
@@ -76,4 +76,4 @@ def test_a_short_option_that_somebody_else_has_is_named(pytester: pytest.Pyteste
     )
     result = pytester.runpytest_subprocess(*PLAIN)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "--lab: somebody else's option already" in lines_of(result) and "Traceback" not in lines_of(result)
+    assert "--lab is somebody else's option already" in lines_of(result) and "Traceback" not in lines_of(result)
