@@ -81,7 +81,15 @@ class _Server(paramiko.ServerInterface):
         except (OSError, EOFError, paramiko.SSHException):
             pass  # the client went away
         finally:
+            _until_answered(channel)
             channel.close()
+
+
+def _until_answered(channel: paramiko.Channel, patience_s: float = 0.5) -> None:
+    """Wait until the client knows that its command was taken: a close that overtakes this is another error to it."""
+    end = time.monotonic() + patience_s
+    while not (channel.eof_received or channel.recv_ready() or channel.closed) and time.monotonic() < end:
+        time.sleep(0.005)
 
 
 def _here(channel: paramiko.Channel, command: str) -> Answer:
