@@ -7,7 +7,8 @@ Rules, in this order:
 3. A virtual PASS never closes a requirement that needs hardware: it is "demonstrated (virtual), open".
 4. A FAIL becomes WAIVED only through a record in force that names the requirement.
 5. A bench outside tolerance makes the whole campaign INCONCLUSIVE, whatever its tests said.
-6. What a lab cannot show (the requirement's ``when``) is NOT RUN with the reason, stays open, and does not count.
+6. A run in which no bench was up closes nothing.
+7. What a lab cannot show (the requirement's ``when``) is NOT RUN with the reason, stays open, and does not count.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from dataclasses import dataclass, replace
 from hil.evidence.model import WORST_FIRST, Verdict, plural
 from hil.evidence.readback import TestOutcome
 from hil.evidence.test_plan import Criterion, Plan, Requirement
+
+NO_BENCH = "none"
+"""The fidelity of a run in which no bench was there."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def judge(
 ) -> CampaignVerdict:
     """Return the campaign's verdict from its tests' outcomes.
 
-    ``fidelity`` is the lowest class of the boards used (``virtual`` or ``hardware``), ``day`` the day of the run
+    ``fidelity`` is the lowest class of the boards (``virtual``, ``hardware``, ``NO_BENCH``), ``day`` the day of the run
     (waivers are in force by date), ``findings`` what is known about the run as a whole.
     """
     spoiled = next((finding.text for finding in findings if finding.overrides), "")
@@ -113,6 +117,8 @@ def _requirement(
     verdict = worst([o.verdict for o in mine])
     decisive = next((o for o in mine if o.verdict is verdict), mine[0])
     if verdict is Verdict.PASS:
+        if fidelity == NO_BENCH:
+            return result(verdict, "shown without a bench, open", "no bench was up in this run")
         if requirement.fidelity_needed == "hardware" and fidelity != "hardware":
             reason = "needs a repetition on real Orin boards"
             return result(verdict, f"demonstrated ({fidelity}), open", reason)
@@ -193,7 +199,8 @@ def _campaign(
     earlier = [o.taken_over for o in outcomes if o.taken_over]
     tail += f"; {len(earlier)} of the tests in run {', '.join(dict.fromkeys(earlier))}" if earlier else ""
     done = f"{plural(len(outcomes), 'test')} demonstrated {plural(shown, 'requirement')}"
-    return Verdict.PASS, f"{done} on the {fidelity} bench{tail}."
+    where = "without a bench" if fidelity == NO_BENCH else f"on the {fidelity} bench"
+    return Verdict.PASS, f"{done} {where}{tail}."
 
 
 def _count(some: Sequence[TestOutcome], everything: Sequence[TestOutcome], what: str) -> str:

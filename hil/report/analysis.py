@@ -19,7 +19,7 @@ from hil.evidence.record import ARTEFACTS, RESULT, read_json
 from hil.evidence.stats import reliability_lower_bound, runs_still_needed
 from hil.evidence.store import Run
 from hil.evidence.test_plan import Plan
-from hil.evidence.verdicts import CampaignVerdict, Finding, judge
+from hil.evidence.verdicts import NO_BENCH, CampaignVerdict, Finding, judge
 from hil.report.calibration.page import latest_figures
 from hil.report.history import RunComparison, compare
 from hil.report.risks import RiskResult, place_risks
@@ -116,7 +116,9 @@ class Analysis:
 
     @property
     def fidelity(self) -> str:
-        """The lowest class of its boards."""
+        """The lowest class of its boards; ``NO_BENCH`` when none was up in this run."""
+        if not (self.run.meta.get("engine") or self.run.last(BenchUp)):
+            return NO_BENCH
         boards: Mapping[str, Mapping[str, Any]] = self.run.meta.get("boards") or {}
         classes = {self.run.meta.get("fidelity")} | {board.get("fidelity") for board in boards.values()}
         return "hardware" if classes == {"hardware"} else "virtual"

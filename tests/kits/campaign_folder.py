@@ -30,6 +30,15 @@ requirements:
   - {id: DEM-2, text: It works on hardware., method: T, level: system, fidelity_needed: hardware}
 """
 
+ON_A_BENCH = """
+import pytest
+
+@pytest.fixture(scope="session", autouse=True)
+def engine(recorder):
+    recorder.update_meta(engine="kernel")
+"""
+"""The run is one on a bench, as far as its evidence says."""
+
 HEAD = """
 import pytest
 from hil.errors import *
@@ -55,6 +64,7 @@ class Campaign:
         self.pytester, self.out = pytester, out
         self.folder = pytester.mkdir("demo")
         (self.folder / "plan.yaml").write_text(PLAN, "utf-8")
+        (self.folder / "conftest.py").write_text(ON_A_BENCH, "utf-8")
 
     def write(self, text: str, name: str = "test_1.py") -> None:
         (self.folder / name).write_text(text, "utf-8")

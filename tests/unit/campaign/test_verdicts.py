@@ -11,6 +11,15 @@ from tests.kits.campaign_folder import HEAD, PASSES, PLAIN, PLAN, Campaign
 pytest_plugins = ["pytester"]
 
 
+def test_a_run_without_a_bench_closes_no_requirement_and_says_so(campaign: Campaign) -> None:
+    campaign.write(PASSES)
+    (campaign.folder / "conftest.py").unlink()
+    assert campaign.run("--hil-lab", str(paths.ROOT / "lab" / "virtual.yaml")).ret == 0
+    assert campaign.result["reason"] == "1 test demonstrated 2 requirements without a bench."
+    assert [r["closed"] for r in campaign.result["requirements"]] == [False, False]
+    assert campaign.result["fidelity"] == "none"
+
+
 def test_a_campaign_that_passes_ends_with_0_a_verdict_and_the_reports_path(campaign: Campaign) -> None:
     campaign.write(PASSES)
     outcome = campaign.run()
