@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from hil.cli.completion import lease_names
+from hil.cli.known_boards import check_known
 from hil.cli.lease_command import run_with
 from hil.cli.output import JSON_OPTION, Progress, duration_option, lab_option, print_json, print_result, print_rows
 from hil.errors import ConfigurationError
@@ -70,6 +71,7 @@ def lease() -> None:
 @duration_option("--wait", "Queue for at most so long (default: refuse at once).")
 @click.option("--any", "tag", metavar="tag=TAG", type=Tag(), help="Instead of BOARD: one free board with this tag.")
 @click.option("--out-of-service", is_flag=True, help="Also a board that is marked out of service: to repair it.")
+@click.option("--force", is_flag=True, help="Also a board that no lab file here and no bench has.")
 @HOLDER
 @STORE
 @JSON_OPTION
@@ -83,6 +85,7 @@ def take(
     store: Path | None,
     tag: str | None,
     as_json: bool,
+    force: bool,
     **asked: Any,  # purpose, wait_s, holder, out_of_service
 ) -> int:
     """Take boards, all or none; with COMMAND, hold them while it runs.
@@ -105,6 +108,8 @@ def take(
     leases = Leases(store)
     if tag and (boards or lab_path):
         raise ConfigurationError("--any chooses the board", remedy="leave BOARD and --lab out")
+    if lab_path is None and tag is None and not force:
+        check_known(board_keys(boards, None), leases)
     with Progress() as progress:
 
         def reserve(*keys: str, **how: Any) -> LeaseEntry:

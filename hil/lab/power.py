@@ -17,7 +17,7 @@ from hil.lab.unions import OneOfKinds
 from hil.lab.yamlfile import Strict
 
 _ADDRESS = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3})(?::(\d{1,5}))?")
-_SECRET = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/.+")
+SECRET = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/.+")
 
 
 def split_address(text: str, default_port: int) -> tuple[str, int]:
@@ -35,7 +35,7 @@ def _address(text: str) -> str:
 
 
 def _secret(text: object) -> object:
-    if not isinstance(text, str) or not _SECRET.fullmatch(text):
+    if not isinstance(text, str) or not SECRET.fullmatch(text):
         # What was written is not repeated: it may be the password itself.
         raise ValueError("is not written into a lab file: give env:NAME or file:/absolute/path")
     return text

@@ -49,7 +49,7 @@ def test_the_command_takes_lists_refuses_and_frees(capsys: pytest.CaptureFixture
         ["take", "six/a1"],
         ["take", "six/a1", "--for", "x", "--ttl", "2 hours"],
         ["take", "six/a1", "--for", "x", "--"],
-        ["take", "six/a1", "--for", "x", "--", "/no/such/program"],
+        ["take", "six/a1", "--force", "--for", "x", "--", "/no/such/program"],
         ["take", "six/a1", "--for", "x", "--json", "--", "true"],
         ["take", "--lab", str(paths.ROOT / "lab/virtual.yaml"), "a9", "--for", "x"],
         ["free", "17"],
@@ -70,7 +70,7 @@ def test_a_command_runs_within_its_lease_and_its_exit_code_is_passed_on(
         "Leases().take(['six/a1'], purpose='inside').free()\n"
         "raise SystemExit(7)"
     )
-    assert run(["lease", "take", A1, A2, "--for", "a run", "--", sys.executable, "-c", script]) == 7
+    assert run(["lease", "take", A1, A2, "--force", "--for", "a run", "--", sys.executable, "-c", script]) == 7
     assert "True ['six/a1', 'six/a2'] a run" in capfd.readouterr().out
     assert leases.list() == ()
 
@@ -81,7 +81,7 @@ def test_a_command_whose_lease_is_lost_is_ended(leases: Leases, capfd: pytest.Ca
         leases.free(held.id, force=True)
 
     freeing = in_thread(free_it)
-    assert run(["lease", "take", A1, "--for", "x", "--", "sleep", "300"]) == 3
+    assert run(["lease", "take", A1, "--force", "--for", "x", "--", "sleep", "300"]) == 3
     freeing.join(60)
     assert "the lease is lost" in capfd.readouterr().err
 
@@ -89,7 +89,7 @@ def test_a_command_whose_lease_is_lost_is_ended(leases: Leases, capfd: pytest.Ca
 @pytest.fixture
 def holder(leases: Leases) -> Iterator[subprocess.Popen[bytes]]:
     """`hil lease take six/a1 -- sleep 300`, running."""
-    argv = [sys.executable, "-m", "hil.cli", "lease", "take", A1, "--for", "x", "--", "sleep", "300"]
+    argv = [sys.executable, "-m", "hil.cli", "lease", "take", A1, "--force", "--for", "x", "--", "sleep", "300"]
     with subprocess.Popen(argv, cwd=paths.ROOT) as process:
         try:
             yield process
@@ -109,3 +109,19 @@ def test_boards_are_free_and_the_command_has_ended_once_its_holder_is_killed(
     holder.wait(30)
     wait_until(lambda: not leases.list(), what="the board to be free", deadline_s=30)
     assert procid.is_gone(held.pid, held.start_ticks)
+
+
+@pytest.mark.parametrize(
+    ("board", "said"),
+    [
+        ("virtual/zz", "there is no board virtual/zz: boards: virtual/a1, virtual/a2"),
+        ("nosuch/zz", "there is no board nosuch/zz: no lab file in lab/ and no bench is called nosuch"),
+    ],
+)
+def test_a_board_that_nobody_has_is_leased_only_with_force(
+    leases: Leases, capsys: pytest.CaptureFixture[str], board: str, said: str
+) -> None:
+    assert run(["lease", "take", board, "--for", "x"]) == 2
+    assert said in capsys.readouterr().err and leases.list() == ()
+    assert run(["lease", "take", "virtual/a1", "--for", "x"]) == 0
+    assert run(["lease", "take", board, "--for", "x", "--force"]) == 0

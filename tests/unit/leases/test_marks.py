@@ -100,7 +100,7 @@ def test_history_has_every_lease_that_has_ended(capsys: pytest.CaptureFixture[st
     assert run(["lease", "history"]) == 0
     with Leases().take(BOARDS, holder="anna", purpose="thermal run"):
         assert Leases().marks.history() == []
-    assert run(["lease", "take", "six/b1", "--for", "new fan", "--as", "ben"]) == 0
+    assert run(["lease", "take", "six/b1", "--force", "--for", "new fan", "--as", "ben"]) == 0
     assert run(["lease", "free", "six/b1", "--as", "ben"]) == 0
     capsys.readouterr()
     assert run(["lease", "history", "--json"]) == 0

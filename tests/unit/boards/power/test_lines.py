@@ -19,7 +19,7 @@ from hil.boards.power.switch import ConfirmedSwitch, NoAnswerError
 from hil.boards.power.uhubctl import HubPort, UhubctlSpec
 from hil.boards.protocol import PowerState
 from hil.core.command import Result
-from hil.errors import BenchError
+from hil.errors import BenchError, ConfigurationError
 from hil.testing.fakes import FakeRunner
 from tests.kits import checkout
 from tests.kits.power_agents import PtyMicrocontroller, SnmpStrip
@@ -351,3 +351,20 @@ def test_a_command_that_fails_or_never_ends_is_quoted() -> None:
         outlet.command(PowerState.ON)
     with pytest.raises(NoAnswerError, match=r"`sleep 30` did not end within 0\.2 s"):
         outlet.command(PowerState.OFF)
+
+
+def test_a_password_of_a_command_is_read_when_it_is_needed_and_never_shown(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    argv = ["sh", "-c", 'test "$0" = S3cret && exit 7; exit 8', "env:STRIP_LOGIN"]
+    spec = CommandSpec.model_validate(
+        {"kind": "command", "turn_on": argv, "turn_off": argv, "state": argv, "state_on": "on", "state_off": "off"}
+    )
+    caplog.set_level("DEBUG")
+    outlet = CommandOutlet(spec, Surroundings())
+    with pytest.raises(ConfigurationError, match="environment variable STRIP_LOGIN is not set"):
+        outlet.command(PowerState.ON)
+    monkeypatch.setenv("STRIP_LOGIN", "S3cret")
+    with pytest.raises(BenchError, match=r"power by `sh`: `sh \.\.\.` exited 7") as caught:
+        outlet.command(PowerState.ON)
+    assert "S3cret" not in f"{caught.value} {caplog.text} {outlet.name}"
