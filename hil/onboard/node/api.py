@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -65,6 +67,8 @@ class Api:
             ("POST", "/cluster/renew", self.renew),
             ("POST", "/cluster/wake", self.wake),
             ("POST", "/infer", self.infer),
+            ("POST", "/tile", self.tile),
+            ("GET", "/weights", self.weights),
             ("POST", "/jobs", self.start_job),
             ("GET", r"/jobs/(\d{1,9})", self.job),
             ("GET", r"/jobs/(\d{1,9})/mask", self.mask),
@@ -176,13 +180,31 @@ class Api:
     # --- inference ---------------------------------------------------------------------------------------------
 
     def infer(self, request: Request) -> Answer:
-        """Infer a tile, whose bytes are read only when this board serves under the epoch that they are for."""
+        mask, _output, _seconds = self._computed(request)
+        return Answer(body=mask, content_type="application/x-npy")
+
+    def tile(self, request: Request) -> Answer:
+        """The same with a line of JSON before the mask: digest of the network's raw output, seconds it took."""
+        mask, output, seconds = self._computed(request)
+        head = json.dumps({"output_sha256": output, "seconds": round(seconds, 6)}).encode()
+        return Answer(body=head + b"\n" + mask, content_type="application/octet-stream")
+
+    def _computed(self, request: Request) -> tuple[bytes, str, float]:
+        """Compute a tile, whose bytes are read only when this board serves under the epoch that they are for."""
         epoch = request.integer("epoch")
         artefact, path = self._node.model(self._node.cluster.claims(epoch))
         tile = request.read_all(self._node.inference.prepare(artefact, path).tile_bytes)
         self._node.cluster.claims(epoch)  # the bytes may have taken longer than the claim lasted
-        mask, _seconds = self._node.inference.infer(artefact, path, tile)
-        return Answer(body=mask, content_type="application/x-npy")
+        return self._node.inference.infer(artefact, path, tile)
+
+    def weights(self, request: Request) -> Answer:
+        """Read the configured model from the disk again, and say what it is now and what it has to be."""
+        artefact, path = self._node.model(self._node.cluster.claims(request.integer("epoch")))
+        total = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                total.update(block)
+        return Answer(document={"artefact": artefact, "sha256": total.hexdigest()})
 
     def start_job(self, request: Request) -> Answer:
         scene = str(request.json().get("scene"))

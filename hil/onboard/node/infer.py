@@ -7,6 +7,7 @@ The same functions run on the ground to make the golden mask (:mod:`hil.workload
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -92,6 +93,11 @@ def load(path: Path, artefact: str = "", providers: Iterable[str] = PROVIDERS) -
 
 def predict(model: Loaded, tile: NDArray[np.uint16]) -> NDArray[np.uint8]:
     """Class of every pixel, uint8 [H, W], of a tile uint16 [bands, H, W] of reflectance x ``scale``."""
+    return classes(scores_of(model, tile))
+
+
+def scores_of(model: Loaded, tile: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """Raw output of the network, float32 [classes, H, W], for such a tile."""
     import numpy as np
 
     card = model.card
@@ -101,8 +107,23 @@ def predict(model: Loaded, tile: NDArray[np.uint16]) -> NDArray[np.uint8]:
     image -= np.asarray(card["mean"], dtype=np.float32)[:, None, None]
     image /= np.asarray(card["std"], dtype=np.float32)[:, None, None]
     (scores,) = model.session.run(None, {card["input"]: image[None]})
-    mask: NDArray[np.uint8] = np.argmax(scores[0], axis=0).astype(np.uint8)
+    raw: NDArray[np.float32] = scores[0]
+    return raw
+
+
+def classes(scores: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Class of every pixel: the one with the highest score."""
+    import numpy as np
+
+    mask: NDArray[np.uint8] = np.argmax(scores, axis=0).astype(np.uint8)
     return mask
+
+
+def output_sha256(scores: NDArray[np.float32]) -> str:
+    """Return the digest of a raw output: bit flips show in it that no mask shows."""
+    import numpy as np
+
+    return hashlib.sha256(np.ascontiguousarray(scores).tobytes()).hexdigest()
 
 
 def to_npy(array: NDArray[Any]) -> bytes:
@@ -166,12 +187,12 @@ class Inference:
                     raise ApiError(501, self.error) from exc
             return self._model
 
-    def infer(self, artefact: str, path: Path, tile: bytes) -> tuple[bytes, float]:
-        """Return the mask of a tile as ``.npy``, and the seconds the network took."""
+    def infer(self, artefact: str, path: Path, tile: bytes) -> tuple[bytes, str, float]:
+        """Return the mask of a tile as ``.npy``, the digest of the raw output, and the seconds the network took."""
         model = self.prepare(artefact, path)
         array = from_npy(tile)
         with self._lock:
             start = time.monotonic()
-            mask = predict(model, array)
+            scores = scores_of(model, array)
             seconds = time.monotonic() - start
-        return to_npy(mask), seconds
+        return to_npy(classes(scores)), output_sha256(scores), seconds

@@ -75,7 +75,8 @@ def test_the_model_artefact_is_the_same_file_whenever_it_is_built(tmp_path: Path
 def test_the_golden_mask_is_put_together_from_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(golden, "TILE", tiny_model.TILE)
     image = np.random.RandomState(1).randint(0, 10_001, (4, 16, 24)).astype(np.uint16)
-    mask = golden.golden(image, tiny_model.write(tmp_path / "tiny.zip"))
+    mask, outputs = golden.golden(image, tiny_model.write(tmp_path / "tiny.zip"))
+    assert len(outputs) == 6 and len(outputs[0]) == 64
     assert np.array_equal(mask, (image[0] > 5000).astype(np.uint8))
 
 

@@ -42,6 +42,17 @@ def test_a_tile_gets_the_class_with_the_highest_score(model: Path) -> None:
     assert np.array_equal(predict(load(model), tile), WANTED[:TILE, :TILE])
 
 
+def test_the_digest_of_the_raw_output_shows_what_the_mask_does_not(model: Path, tmp_path: Path) -> None:
+    inference, tile = Inference(), SCENE[:, :TILE, :TILE]
+    mask, output, seconds = inference.infer("tiny", model, to_npy(tile))
+    assert np.array_equal(from_npy(mask), WANTED[:TILE, :TILE])
+    assert inference.infer("tiny", model, to_npy(tile))[1] == output
+    assert seconds > 0
+    brighter = tile + np.uint16(1)  # by a ten-thousandth: no pixel changes its class
+    assert np.array_equal(predict(load(model), brighter), WANTED[:TILE, :TILE])
+    assert inference.infer("tiny", model, to_npy(brighter))[1] != output
+
+
 @pytest.mark.parametrize(
     "tile", [SCENE[:, :TILE, : TILE - 1], SCENE[:3, :TILE, :TILE], SCENE[:, :TILE, :TILE].astype(np.float32)]
 )
@@ -150,7 +161,7 @@ def test_tiles_of_a_board_that_answers_nonsense_are_done_by_the_others(
     node = boards["b2"].node
     assert node is not None
     answers = itertools.cycle([*HOSTILE, to_npy(np.zeros((TILE, TILE))), to_npy(np.zeros((1, 1), np.uint8))])
-    monkeypatch.setattr(node.inference, "infer", lambda *_: (next(answers), 0.0))
+    monkeypatch.setattr(node.inference, "infer", lambda *_: (next(answers), "", 0.0))
     job = start(boards, scene)
     document = finished(boards, job)
     assert document["state"] == "done", document
@@ -183,7 +194,7 @@ def test_two_jobs_at_once_are_refused(cluster: tuple[Bed, str], monkeypatch: pyt
     hold = threading.Event()
     real = Inference.infer
 
-    def slow(self: Inference, artefact: str, path: Path, tile: bytes) -> tuple[bytes, float]:
+    def slow(self: Inference, artefact: str, path: Path, tile: bytes) -> tuple[bytes, str, float]:
         hold.wait(20)
         return real(self, artefact, path, tile)
 

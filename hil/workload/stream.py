@@ -1,0 +1,308 @@
+"""A stream of tiles over the boards of several spacecraft: each computed once, where it was seen if that can be.
+
+A spacecraft's camera fills a queue of bounded length and waits while that is full (backpressure: nothing is thrown
+away).  Every board takes from its own spacecraft's queue; it takes from another one only while none of the boards there
+works, or while that queue is full and its own is empty.  A tile that a board did not finish goes back to the front.
+What is counted is the first result of a tile; a second one is counted as a duplicate and left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from hil.errors import HilError
+
+RETRY_S = 0.25
+"""A board that failed is asked again after this time."""
+WAIT_S = 0.1
+HELP_S = 0.2
+"""So long a board's own queue is empty before it helps another spacecraft that cannot keep up."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile: ``number`` counts over the spacecraft that saw it; ``key`` says which picture it is."""
+
+    spacecraft: str
+    number: int
+    key: int
+    content: bytes
+    check: str = ""
+    """Not of the camera: a tile whose answer is known (``known``), or a second look at one (``again``)."""
+
+
+@dataclass(frozen=True)
+class TileResult:
+    """What a board made of a tile: the mask, the digest of the network's raw output, and what it took."""
+
+    mask: bytes
+    output_sha256: str
+    seconds: float
+
+
+class TileServer(Protocol):
+    """One board that computes tiles, asked from the spacecraft that saw them. Not shared between threads."""
+
+    @property
+    def board(self) -> str: ...
+    @property
+    def spacecraft(self) -> str: ...
+
+    def compute(self, tile: Tile) -> TileResult:
+        """Return the result. HilError when the board or the way to it fails."""
+        ...
+
+
+@dataclass
+class BoardDuty:
+    """One board's part of a stream."""
+
+    spacecraft: str
+    tiles: int = 0
+    elsewhere: int = 0
+    """Tiles of another spacecraft among them."""
+    failures: int = 0
+    computing_s: float = 0.0
+    latencies_s: list[float] = field(default_factory=list)
+    last_error: str = ""
+    works: bool = True
+    done_s: list[float] = field(default_factory=list)
+    """When each tile was done, seconds from the start."""
+
+    def duty(self, seconds: float) -> float:
+        """Return the share of the time in which it computed."""
+        return min(1.0, self.computing_s / seconds) if seconds > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """A tile for which a board gave another raw output than it must, or than another board did."""
+
+    board: str
+    tile: Tile
+    expected: str
+    found: str
+
+
+@dataclass
+class StreamReport:
+    """What became of a stream."""
+
+    seconds: float = 0.0
+    seen: dict[str, int] = field(default_factory=dict)
+    """Tiles of each camera."""
+    boards: dict[str, BoardDuty] = field(default_factory=dict)
+    lost: list[tuple[str, int]] = field(default_factory=list)
+    duplicates: int = 0
+    results: dict[tuple[str, int], str] = field(default_factory=dict)
+    """Digest of the mask by (spacecraft, number)."""
+    wrong: list[Disagreement] = field(default_factory=list)
+    checks: int = 0
+    waited_s: dict[str, float] = field(default_factory=dict)
+    """Time for which each camera stood before a full queue."""
+    raw_bytes: int = 0
+    result_bytes: int = 0
+
+    @property
+    def tiles_per_s(self) -> float:
+        return len(self.results) / self.seconds if self.seconds > 0 else 0.0
+
+    def latency_s(self, share: float) -> float:
+        """Return a quantile of the time from a tile's sending to its result, all boards; 0 without any."""
+        every = sorted(second for board in self.boards.values() for second in board.latencies_s)
+        return every[min(len(every) - 1, int(share * len(every)))] if every else 0.0
+
+
+@dataclass
+class _Queue:
+    tiles: deque[Tile] = field(default_factory=deque)
+    numbers: int = 0
+    empty_since_s: float = 0.0
+
+
+class TileStream:
+    """Runs for a time, then lets everything that was seen be finished.
+
+    ``pictures``: contents of tiles, taken in turn; ``known``: the raw output's digest of each.  Every
+    ``known_every``-th tile of a board is such a check, every ``again_every``-th tile is computed by a second board.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[TileServer],
+        pictures: Sequence[bytes],
+        *,
+        known: Mapping[int, str] | None = None,
+        queue: int = 12,
+        known_every: int = 0,
+        again_every: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._servers, self._pictures, self._known = servers, pictures, dict(known or {})
+        self._length, self._known_every, self._again_every = queue, known_every, again_every
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._queues = {server.spacecraft: _Queue() for server in servers}
+        self._in_work = 0
+        self._closed = self._gave_up = False
+        self._outputs: dict[tuple[str, int], tuple[str, str]] = {}
+        self.report = StreamReport(boards={s.board: BoardDuty(s.spacecraft) for s in servers})
+
+    def run(self, seconds: float, *, finish_s: float = 60.0, during: Callable[[], None] | None = None) -> StreamReport:
+        """Feed the boards for so long (``during`` runs beside it), then wait for the rest at most ``finish_s``."""
+        start_s = self._start_s = self._clock()
+        boards = [threading.Thread(target=self._serve, args=(s,), name=f"stream-{s.board}") for s in self._servers]
+        cameras = [
+            threading.Thread(target=self._see, args=(craft, start_s + seconds), name=f"camera-{craft}")
+            for craft in self._queues
+        ]
+        for thread in (*boards, *cameras):
+            thread.start()
+        try:
+            if during is not None:
+                during()
+        finally:
+            for camera in cameras:
+                camera.join()
+            with self._changed:
+                self._closed = True
+                self._changed.notify_all()
+                self._changed.wait_for(self._is_done, finish_s)
+                self._gave_up = True
+                self._changed.notify_all()
+            for board in boards:
+                board.join()
+        self.report.seconds = self._clock() - start_s
+        self._count_lost()
+        return self.report
+
+    def _is_done(self) -> bool:
+        return not self._in_work and not any(queue.tiles for queue in self._queues.values())
+
+    def _count_lost(self) -> None:
+        for craft, queue in self._queues.items():
+            self.report.seen[craft] = queue.numbers
+            missing = (n for n in range(queue.numbers) if (craft, n) not in self.report.results)
+            self.report.lost += [(craft, n) for n in missing]
+
+    def _see(self, craft: str, end_s: float) -> None:
+        """Put tiles of one spacecraft into its queue until the end."""
+        queue, waited_s = self._queues[craft], 0.0
+        while self._clock() < end_s:
+            with self._changed:
+                before_s = self._clock()
+                while len(queue.tiles) >= self._length and self._clock() < end_s:
+                    self._changed.wait(min(WAIT_S, max(0.001, end_s - self._clock())))
+                waited_s += self._clock() - before_s
+                if self._clock() >= end_s:
+                    break
+                key = queue.numbers % len(self._pictures)
+                queue.tiles.append(Tile(craft, queue.numbers, key, self._pictures[key]))
+                if self._again_every and queue.numbers % self._again_every == 0:
+                    queue.tiles.append(Tile(craft, queue.numbers, key, self._pictures[key], check="again"))
+                queue.numbers += 1
+                self._changed.notify_all()
+        self.report.waited_s[craft] = waited_s
+
+    def _take(self, server: TileServer) -> Tile | None:
+        """Return the next tile for a board, which is then in work; None at the end."""
+        with self._changed:
+            while not self._gave_up:
+                craft = self._chosen(server)
+                if craft is not None:
+                    tile = self._queues[craft].tiles.popleft()
+                    self._queues[craft].empty_since_s = self._clock()
+                    self._in_work += 1
+                    self._changed.notify_all()
+                    return tile
+                if self._closed and self._is_done():
+                    return None
+                self._changed.wait(WAIT_S)
+            return None
+
+    def _chosen(self, server: TileServer) -> str | None:
+        """Return the spacecraft whose tile the board takes now."""
+        own = self._queues[server.spacecraft]
+        if own.tiles:
+            return server.spacecraft
+        idle = self._clock() - max(self._start_s, own.empty_since_s) >= HELP_S
+        for craft, queue in self._queues.items():
+            works = any(b.works for b in self.report.boards.values() if b.spacecraft == craft)
+            if queue.tiles and (not works or (idle and len(queue.tiles) >= self._length)):
+                return craft
+        return None
+
+    def _serve(self, server: TileServer) -> None:
+        board, taken = self.report.boards[server.board], 0
+        while (tile := self._take(server)) is not None:
+            taken += 1
+            start_s = self._clock()
+            try:
+                result = server.compute(tile)
+            except HilError as exc:
+                board.failures += 1
+                board.last_error = exc.message
+                self._give_back(board, tile)
+                time.sleep(RETRY_S)
+                continue
+            self._keep(server, tile, result, self._clock() - start_s)
+            if self._known_every and taken % self._known_every == 0:
+                self._ask_known(server, board, taken)
+
+    def _give_back(self, board: BoardDuty, tile: Tile) -> None:
+        with self._changed:
+            board.works = False
+            self._in_work -= 1
+            self._queues[tile.spacecraft].tiles.appendleft(tile)
+            self._changed.notify_all()
+
+    def _ask_known(self, server: TileServer, board: BoardDuty, taken: int) -> None:
+        key = taken % len(self._pictures)
+        if key not in self._known:
+            return
+        tile = Tile(server.spacecraft, -taken, key, self._pictures[key], check="known")
+        try:
+            result = server.compute(tile)
+        except HilError as exc:
+            board.failures += 1
+            board.last_error = exc.message
+            return
+        with self._changed:
+            self.report.checks += 1
+            board.computing_s += result.seconds
+            self._compare(server.board, tile, self._known[key], result.output_sha256)
+
+    def _keep(self, server: TileServer, tile: Tile, result: TileResult, seconds: float) -> None:
+        board, name = self.report.boards[server.board], (tile.spacecraft, tile.number)
+        with self._changed:
+            self._in_work -= 1
+            board.works = True
+            board.tiles += 1
+            board.elsewhere += int(tile.spacecraft != server.spacecraft)
+            board.computing_s += result.seconds
+            board.latencies_s.append(seconds)
+            board.done_s.append(self._clock() - self._start_s)
+            before = self._outputs.setdefault(name, (server.board, result.output_sha256))
+            if tile.check == "again":
+                self.report.checks += 1
+            elif name in self.report.results:
+                self.report.duplicates += 1
+            else:
+                self.report.results[name] = hashlib.sha256(result.mask).hexdigest()
+                self.report.raw_bytes += len(tile.content)
+                self.report.result_bytes += len(result.mask)
+            if tile.key in self._known:
+                self._compare(server.board, tile, self._known[tile.key], result.output_sha256)
+            elif before[1] != result.output_sha256:
+                self._compare(server.board, tile, before[1], result.output_sha256)
+            self._changed.notify_all()
+
+    def _compare(self, board: str, tile: Tile, expected: str, found: str) -> None:
+        if expected != found:
+            self.report.wrong.append(Disagreement(board, tile, expected, found))

@@ -1,0 +1,93 @@
+"""The stream of tiles: none lost, none counted twice, at home while that can be, and nothing thrown away."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from hil.errors import BenchError
+from hil.workload.stream import Tile, TileResult, TileServer, TileStream
+
+PICTURES = [b"tile-0", b"tile-1", b"tile-2"]
+KNOWN = {k: f"output of {picture!r}" for k, picture in enumerate(PICTURES)}
+
+
+class Server:
+    """A board that answers after a while, unless something stands in its way."""
+
+    def __init__(self, board: str, spacecraft: str, *, seconds: float = 0.004) -> None:
+        self.board, self.spacecraft, self.seconds = board, spacecraft, seconds
+        self.fails: Callable[[Tile], bool] = lambda tile: False
+        self.wrong = False
+        self.computed: list[Tile] = []
+
+    def compute(self, tile: Tile) -> TileResult:
+        time.sleep(self.seconds)
+        if self.fails(tile):
+            raise BenchError(f"{self.board} does not answer")
+        self.computed.append(tile)
+        output = KNOWN[tile.key] + (" flipped" if self.wrong else "")
+        return TileResult(tile.content[:1], output, self.seconds)
+
+
+def six() -> list[Server]:
+    return [Server(f"{x}{k}", f"sc-{x}") for x in "ab" for k in (1, 2, 3)]
+
+
+def stream(servers: list[Server], *, queue: int = 12, known_every: int = 0, again_every: int = 0) -> TileStream:
+    boards: list[TileServer] = list(servers)
+    return TileStream(boards, PICTURES, known=KNOWN, queue=queue, known_every=known_every, again_every=again_every)
+
+
+def test_every_tile_is_computed_once_and_on_the_spacecraft_that_saw_it() -> None:
+    servers = six()
+    report = stream(servers, queue=40).run(0.4)
+    assert report.lost == [] and report.duplicates == 0 and report.wrong == []
+    assert len(report.results) == sum(report.seen.values()) > 50
+    assert all(board.tiles and not board.elsewhere for board in report.boards.values())
+    assert report.raw_bytes == 6 * len(report.results)
+    assert report.result_bytes == len(report.results)
+    assert all(waited_s > 0 for waited_s in report.waited_s.values())  # the cameras are faster: backpressure
+    assert report.latency_s(0.5) <= report.latency_s(0.99)
+    assert all(0.3 < board.duty(report.seconds) <= 1 for board in report.boards.values())
+
+
+def test_a_board_that_dies_and_a_crosslink_that_is_cut_lose_and_repeat_nothing() -> None:
+    servers = six()
+    gone = threading.Event()
+    servers[1].fails = lambda tile: gone.is_set()
+    for server in servers[3:]:
+        server.fails = lambda tile: gone.is_set() and tile.spacecraft == "sc-a"
+    threading.Timer(0.15, gone.set).start()
+    report = stream(servers).run(0.5)
+    assert report.lost == [] and report.duplicates == 0
+    assert report.boards["a2"].failures >= 1
+    assert len(report.results) == sum(report.seen.values())
+
+
+def test_a_spacecraft_without_a_board_that_works_is_helped_by_the_other() -> None:
+    servers = six()
+    for server in servers[:3]:
+        server.fails = lambda tile: True
+    report = stream(servers).run(0.4)
+    assert report.lost == []
+    assert {name for name, n in report.results if name == "sc-a"}
+    assert sum(board.elsewhere for board in report.boards.values()) >= report.seen["sc-a"]
+
+
+def test_what_nobody_can_compute_is_named_as_lost() -> None:
+    servers = six()[:3]
+    for server in servers:
+        server.fails = lambda tile: True
+    report = stream(servers).run(0.1, finish_s=0.2)
+    assert report.lost == [("sc-a", n) for n in range(report.seen["sc-a"])] != []
+
+
+def test_a_board_that_computes_wrongly_is_named() -> None:
+    servers = six()
+    servers[4].wrong = True
+    report = stream(servers, known_every=5, again_every=4).run(0.3)
+    assert report.wrong and {found.board for found in report.wrong} == {"b2"}
+    assert report.checks > 3
+    assert report.duplicates == 0  # a second look is no second result
