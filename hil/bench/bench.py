@@ -13,6 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hil.bench.journal import Journal, JournalSink
+from hil.bench.ownership import up_already
 from hil.bench.state import (
     BenchState,
     bench_dir,
@@ -24,7 +26,6 @@ from hil.bench.state import (
     own_name,
     read_state,
     require_state,
-    up_already,
 )
 from hil.core.command import Progress, silent
 from hil.core.processes import families, identify, memory_b
@@ -86,7 +87,8 @@ class Bench:
             raise ConfigurationError(
                 f"bench name {self.name!r} is not usable", remedy="use letters and digits, at most 20"
             )
-        self.sink = sink or NullSink()
+        self.journal = Journal(self.name)
+        self.sink = JournalSink(sink or NullSink(), self.journal)
         self._stack = ExitStack()
 
     @classmethod
@@ -102,6 +104,11 @@ class Bench:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    @property
+    def switched(self) -> dict[str, str]:
+        """What this process did last to the power of each board: on, off, cut, reset."""
+        return self.sink.switched
 
     @property
     def gateway(self) -> Board:

@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from hil.bench.journal import POWER_OFF, Journal, JournalEntry
 from hil.bench.link_read_back import LinkReadBack
 from hil.bench.state import link_socket, pulse_file
 from hil.boards.container.board import LABEL
 from hil.core.command import Progress, silent
-from hil.core.processes import identify
+from hil.core.processes import current, identify
 from hil.errors import BenchError, HilError
-from hil.evidence.carriers import container
+from hil.evidence.carriers import board_part, container
 from hil.evidence.events import BenchDiffers, BenchPulse
 from hil.evidence.sink import Sink
 from hil.host.engine import dockerd
@@ -48,6 +49,8 @@ LOST_S = 12.0
 SETTLE_S = 30.0
 CLOCKS_S = 1.0
 """The engine's clock may be so much apart from ours."""
+DISTURBING = ("power", "slots", "mode", "push", "flash", "recovery", "qualify", "fault", "console", "reset")
+"""Verbs of the journal that change what a run works with."""
 ORDER_S = 60.0
 """So long after an order of this run may a board's container still be switched because of it."""
 
@@ -89,6 +92,44 @@ class KeeperPart:
         stalled_s, at_s = pulse["stall"]
         news, self._stalled_at_s = at_s > self._stalled_at_s, at_s
         return float(pulse["mono_s"]) - (stalled_s if news else 0.0)
+
+
+class JournalPart:
+    """What others do to the bench meanwhile, by its journal: an order of somebody else, and power that is gone for it.
+
+    Links are not looked at here: the link box itself tells who commanded them.
+    """
+
+    name = "the boards' power"
+
+    def __init__(self, journal: Journal, differs: Callable[[str, str], None]) -> None:
+        self._differs = differs
+        self._news = journal.follow()
+        self._me = str(current())
+        self._off: dict[str, str] = {}
+
+    def look(self) -> float:
+        """Note what was done. BenchError while a board is off because somebody else switched it off."""
+        while entry := next(self._news):
+            if entry.process != self._me:
+                self._note(entry)
+            elif entry.verb == "power":
+                self._off.pop(entry.about, None)
+        if self._off:
+            raise BenchError("; ".join(self._off.values()), remedy="switch it on")
+        return time.monotonic()
+
+    def _note(self, entry: JournalEntry) -> None:
+        if entry.verb == "power" and not entry.forced:
+            if entry.what in POWER_OFF:
+                since = f"{entry.about} is off since {entry.clock_time}, switched off by {entry.who} ({entry.program})"
+                self._off[entry.about] = since
+            else:
+                self._off.pop(entry.about, None)
+        if entry.forced or entry.verb in DISTURBING:
+            self._differs(
+                board_part(entry.about) if entry.about else "the bench", f"was changed by another hand: {entry}"
+            )
 
 
 class EnginePart:
@@ -207,7 +248,7 @@ class CarrierWatch:
             tell(f"{part} {what}")
             sink.emit(BenchDiffers(part, what))
 
-        parts: list[Part] = []
+        parts: list[Part] = [JournalPart(bench.journal, differs)]
         if pulse_file(bench.name).exists():  # a keeper of an earlier version has none
             parts.append(KeeperPart(bench.name, bench.state.keeper_pid))
         parts.append(LinkReadBack(link_socket(bench.name), differs, timeout_s=ANSWER_S))

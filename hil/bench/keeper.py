@@ -24,9 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from hil.bench.bring_up import BringUp
-from hil.bench.state import BenchState, bench_dir, hold, keeper_log, lease_keys, pulse_file, write_state
+from hil.bench.journal import Journal, forget_old
+from hil.bench.state import BenchState, bench_dir, hold, keeper_log, known_benches, lease_keys, pulse_file, write_state
 from hil.core.files import write_atomic
 from hil.core.log import log_file
+from hil.core.processes import identify
 from hil.errors import BenchError, HarnessError, HilError
 from hil.lab.model import load_lab
 from hil.leases.leases import Lease, Leases
@@ -77,7 +79,9 @@ class Keeper:
             status="starting",
             tied=tied,
             started_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+            owner=str(identify(os.getppid()) or ""),
         )
+        self.journal = Journal(name)
 
     def run(self) -> int:
         """Bring up, wait, take down; the process's exit code."""
@@ -85,6 +89,7 @@ class Keeper:
             signal.signal(number, _asked_to_stop)
         threading.excepthook = self._thread_died
         with hold(self.state.name):
+            forget_old({*known_benches(), self.state.name})
             try:
                 if self.tied:
                     threading.Thread(target=_stop_at_end_of_stdin, daemon=True).start()
@@ -93,9 +98,11 @@ class Keeper:
                     BringUp(self.state.name, self.lab, self.epoch, stack, self._set, self.problems.append).run()
                     self._pulse()
                     self._set(status="up", step="")
+                    self.journal.note("bench", what=f"up, of {self.lab.file}")
                     while not lease.lost:
                         time.sleep(PULSE_S)
                         self._pulse()
+                    self.journal.note("lease", what="freed by force: the bench goes down")
                     raise BenchError(
                         "the boards of this bench were freed by force and are somebody else's now",
                         remedy="see `hil lease list`, then bring the bench up again",
@@ -103,8 +110,10 @@ class Keeper:
             except Stop:
                 pass
             except Exception as exc:
+                self.journal.note("bench", what=f"failed: {exc}")
                 self._failed(exc)
                 return 1
+            self.journal.note("bench", what="down")
             self._set(status="down", step="")
             shutil.rmtree(bench_dir(self.state.name), ignore_errors=True)
             return 0
@@ -119,7 +128,7 @@ class Keeper:
                 progress=lambda line: self._set(step=line),
             )
         )
-        self._set(lease=str(lease.id))
+        self._set(lease=lease.entry.name)
         return lease
 
     def _pulse(self) -> None:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 LABEL = "hil.bench"
 NAMESPACE_PREFIX = "hil."
-NIC_PREFIX = "hil"
 KEEPER_MODULE = "hil.bench.keeper"
 CALL_TIMEOUT_S = 60.0
 DYING_S = 3.0
@@ -193,19 +192,6 @@ def namespaces(live: Collection[str]) -> Iterator[Leftover]:
             yield Leftover("namespace", name, partial(netns.delete, name), bench)
 
 
-def nics(live: Collection[str], runner: Runner = run) -> Iterator[Leftover]:
-    """Veth pairs of ours in the host's own namespace."""
-    if live:
-        return  # a NIC that a live bench is just moving to its namespace has no bench in its name
-    done = runner(["ip", "-json", "link", "show", "type", "veth"])
-    with suppress(ValueError):
-        for nic in json.loads(done.stdout or "[]"):
-            name = str(nic.get("ifname", ""))
-            if name.startswith(NIC_PREFIX):
-                argv = ["ip", "link", "delete", "dev", name]
-                yield Leftover("nic", name, partial(_run, runner, argv, "Cannot find device"))
-
-
 def _run(runner: Runner, argv: Sequence[str], gone: str) -> None:
     """Run a command that removes something; one that fails because of what is ``gone`` already has done its work."""
     done = runner(argv)
@@ -294,7 +280,6 @@ FINDERS: Sequence[Finder] = (
     user_mode_linux,
     containers,
     namespaces,
-    nics,
     mounts,
     loop_devices,
     directories,

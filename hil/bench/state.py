@@ -38,7 +38,8 @@ class BenchState:
     consoles: dict[str, dict[str, str]] = field(default_factory=dict)  # board -> fields of its ConsoleLine
     power_modes: dict[str, str] = field(default_factory=dict)  # board -> mode, where the lab file wants one
     phases_s: dict[str, float] = field(default_factory=dict)  # seconds of each bring-up phase
-    lease: str = ""  # number of the keeper's lease of the boards
+    owner: str = ""  # process that brought it up (a ProcessId); only while it is tied does that one count
+    lease: str = ""  # name of the keeper's lease of the boards
     step: str = ""  # what bring-up is doing now
     error: dict[str, str] = field(default_factory=dict)  # of a failed bring-up: blame, message, remedy
 
@@ -132,15 +133,8 @@ def hold(name: str) -> Iterator[None]:
     """Hold the bench's lock; ConfigurationError when another keeper has it. The file stays: removing it would race."""
     path = _lock_path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path, deadline_s=0.0, error=up_already(name)):
+    with locked(path, deadline_s=0.0, error=ConfigurationError(f"bench {name} is up already")):
         yield
-
-
-def up_already(name: str) -> ConfigurationError:
-    """Return the error of who wants to bring up a bench that is up."""
-    return ConfigurationError(
-        f"bench {name} is up already", remedy=f"use it with --bench {name}, or end it with `hil bench down {name}`"
-    )
 
 
 def require_state(name: str) -> BenchState:

@@ -26,6 +26,7 @@ MARKERS = (
     "requirement(*ids): requirements of the plan that this test demonstrates; all must exist in plan.yaml",
     "step(name): name under which other tests can need this one (default: the test's name without test_)",
     "needs(*steps): NOT RUN unless all these steps passed before",
+    "keeps_changes: what this test changes of links and power stays; else it is undone at the test's end",
     "retry_bench(n): repeat up to n times when the bench was at fault; every retry is recorded and shown",
 )
 

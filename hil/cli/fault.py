@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hil.cli.output import JSON_OPTION, duration_option, print_json, print_rows, say
-from hil.cli.select_bench import on_bench
+from hil.cli.select_bench import FORCE, claim, on_bench
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
@@ -55,10 +55,12 @@ def list_faults(as_json: bool) -> None:
 @on_bench
 @duration_option("--for", "Heal it after this time (30s, 5m); else at Ctrl-C.")
 @click.option("-p", "settings", multiple=True, metavar="NAME=NUMBER", help="A parameter; may be repeated.")
-def inject(bench: Bench, name: str, target: str, for_s: float | None, settings: tuple[str, ...]) -> None:
+@FORCE
+def inject(bench: Bench, force: bool, name: str, target: str, for_s: float | None, settings: tuple[str, ...]) -> None:
     """Inject a fault at TARGET (a board, a link, a spacecraft) and heal it at the end of the command."""
     from hil.faults.fault import injected
 
+    claim(bench, bench.boards, f"{target}: {name}", force=force, verb="fault", about=target)
     with injected(name, bench, target, **dict(map(_setting, settings))):
         until = "Ctrl-C ends it" if for_s is None else f"for {for_s:g} s"
         say(f"{target}: {name}; {until}")

@@ -351,5 +351,5 @@ def _sentences(entry: LeaseEntry) -> str:
         f"lease {entry.id}: {boards_text(entry.boards)}\n"
         f"yours until {utc(entry.expires)} ({span(entry.left_s)}), or until `hil lease free {entry.id}`\n"
         f"longer: `hil lease renew {entry.id}`\n"
-        f"for commands of this program in your shell: export {LEASE_ENV}={entry.id}"
+        f"for commands of this program in your shell: export {LEASE_ENV}={entry.name}"
     )

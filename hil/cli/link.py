@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from hil.cli.output import (
     write_output,
 )
 from hil.cli.quantities import Delay, Rate, Share
-from hil.cli.select_bench import on_bench
+from hil.cli.select_bench import FORCE, claim, on_bench
 from hil.core import paths
 from hil.errors import ConfigurationError
 
@@ -62,10 +62,12 @@ def link() -> None:
 @JSON_OPTION
 def show(bench: Bench, as_json: bool) -> None:
     """Show each direction of each link: its commanded state, the kernel's state, and counted packets."""
-    statuses, cut = bench.links.show(), bench.links.cut_links()
+    statuses, cut, differs = bench.links.show(), bench.links.cut_links(), bench.links.differences()
     engine = f"{bench.links.engine}: {bench.links.engine_reason}"
     if as_json:
-        print_json({"engine": engine, "links": [{**asdict(s), "up": s.up} for s in statuses]})
+        print_json(
+            {"engine": engine, "links": [{**asdict(s), "up": s.up, "differs": differs.get(s.name)} for s in statuses]}
+        )
         return
     print_rows(
         [
@@ -80,6 +82,7 @@ def show(bench: Bench, as_json: bool) -> None:
             "link": lambda row: row[0],
             "direction": lambda row: row[1],
             "state": lambda row: "cut" if row[0] in cut else "up" if row[2].commanded.up else "down",
+            "lab file": lambda row: "DIFFERS" if row[0] in differs else "as in it",
             "one way": lambda row: _delay_words(row[2].commanded),
             "rate": lambda row: rate(row[2].commanded.rate_bps) + ("" if row[2].kernel else " (kernel: nothing)"),
             "loss": lambda row: f"{row[2].commanded.mean_loss_ppm} ppm{_burst_words(row[2].commanded)}",
@@ -90,6 +93,8 @@ def show(bench: Bench, as_json: bool) -> None:
         },
         optional=["waiting", "queue", "sent", "dropped", "loss"],
     )
+    for name, was in differs.items():
+        click.echo(f"{name} is not as the lab file has it: {was}; `hil link reset {name}` puts it back")
     click.echo(f"shaped by {engine}")
 
 
@@ -162,8 +167,11 @@ def _lab_node(lab: Lab, name: str) -> str:
 @click.option("--rate", "rate_bps", type=Rate(), help="50Mbit, 2.5Gbit/s; none is no limit.")
 @click.option("--loss", "loss_ppm", type=Share(), help="Packets lost: 1%, 500ppm.")
 @click.option("--loss-burst", "burst", type=click.IntRange(1), help="Packets lost in a row, on average; 1: by itself.")
+@FORCE
 @JSON_OPTION
-def set_link(bench: Bench, name: str, direction: str, burst: int | None, as_json: bool, **named: int | None) -> None:
+def set_link(
+    bench: Bench, name: str, direction: str, burst: int | None, force: bool, as_json: bool, **named: int | None
+) -> None:
     """Change a link; what is not named stays as it is."""
     changes: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
     if not changes and burst is None:
@@ -174,6 +182,7 @@ def set_link(bench: Bench, name: str, direction: str, burst: int | None, as_json
         for key in ("a_to_b", "b_to_a")
         if direction in ("both", key)
     }
+    _claim(bench, [name], "set", force=force)
     bench.links.set(name, **states)
     if as_json:
         print_json({"link": name, **{key: asdict(state) for key, state in states.items()}})
@@ -213,6 +222,16 @@ def _in_words(state: LinkState) -> str:
     return words + _burst_words(state)
 
 
+def _claim(bench: Bench, names: Iterable[str], what: str, *, force: bool) -> None:
+    """Raise LeaseTaken when a board at either end of one of the links is somebody else's."""
+    names = list(names)
+    ends = {end for name in names if name in bench.links.links for end in bench.lab.link(name).between}
+    boards = [board.name for craft in bench.lab.spacecraft if craft.name in ends for board in craft.boards]
+    about = names[0] if len(names) == 1 else ""
+    shown = about or plural(len(names), "link")
+    claim(bench, boards, f"{shown}: {what}", force=force, verb="link", about=about)
+
+
 def _status(links: LinkBox, name: str) -> LinkStatus:
     for status in links.show():
         if status.name == name:
@@ -223,9 +242,11 @@ def _status(links: LinkBox, name: str) -> LinkStatus:
 @link.command()
 @LINK_ARGUMENT
 @on_bench
+@FORCE
 @JSON_OPTION
-def cut(bench: Bench, name: str, as_json: bool) -> None:
+def cut(bench: Bench, name: str, force: bool, as_json: bool) -> None:
     """Cut a link in both directions; what is in flight still arrives, as light would."""
+    _claim(bench, [name], "cut", force=force)
     bench.links.cut(name)
     print_result(as_json, {"link": name, "state": "cut"}, f"{name}: cut")
 
@@ -233,11 +254,35 @@ def cut(bench: Bench, name: str, as_json: bool) -> None:
 @link.command()
 @LINK_ARGUMENT
 @on_bench
+@FORCE
 @JSON_OPTION
-def restore(bench: Bench, name: str, as_json: bool) -> None:
+def restore(bench: Bench, name: str, force: bool, as_json: bool) -> None:
     """Restore a link as it was before the cut."""
+    _claim(bench, [name], "restore", force=force)
     bench.links.restore(name)
     print_result(as_json, {"link": name, "state": "restored"}, f"{name}: restored")
+
+
+@link.command()
+@click.argument("names", nargs=-1, metavar="[LINK]...", shell_complete=link_names)
+@on_bench
+@FORCE
+@JSON_OPTION
+def reset(bench: Bench, names: tuple[str, ...], force: bool, as_json: bool) -> None:
+    """Put links back as the lab file has them: cuts, delay, rate and loss. All links unless some are named."""
+    for name in names:
+        _status(bench.links, name)
+    _claim(bench, names or bench.links.links, "reset", force=force)
+    differs = bench.links.differences()
+    wanted = [name for name in names or bench.links.links if name in differs]
+    for name in wanted:
+        bench.links.reset(name)
+        if not as_json:
+            click.echo(f"{name}: put back; it was: {differs[name]}")
+    if as_json:
+        print_json({"put_back": {name: differs[name] for name in wanted}})
+    elif not wanted:
+        click.echo("links are as the lab file has them")
 
 
 @link.command(cls=RenamedOptions, renamed={"--interval-ms": ("--interval", "{}ms")})
@@ -293,9 +338,16 @@ def probe(bench: Bench, name: str, count: int, interval_s: float, as_json: bool)
     type=OutputFile(),
     help="File for the page with the plots.  [default: reports/out/calibration-BENCH.html]",
 )
+@FORCE
 @JSON_OPTION
 def calibrate(
-    bench: Bench, names: tuple[str, ...], no_outage: bool, sustained_s: float | None, output: Path | None, as_json: bool
+    bench: Bench,
+    names: tuple[str, ...],
+    no_outage: bool,
+    sustained_s: float | None,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
 ) -> int:
     """Measure delay, jitter, rate, loss and outages of links on real packets, and write a page with plots.
 
@@ -306,6 +358,7 @@ def calibrate(
     from hil.links.calibration.calibrate import calibrate as measure
     from hil.report.calibration.page import calibration_page
 
+    _claim(bench, names or bench.links.links, "calibrate", force=force)
     with Progress() as progress:
         progress.begin("calibration")
         rows = measure(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import wraps
 from pathlib import Path
@@ -47,6 +47,37 @@ def on_bench(command: F) -> F:
             return command(*args, bench=bench, **options)
 
     return cast(F, BENCH(attached))
+
+
+FORCE = click.option(
+    "--force", is_flag=True, help="Also while another holds it; the journal notes that, and a run learns of it."
+)
+
+Claim = Callable[[str], None]
+"""``claim(what)``: raises LeaseTaken when the board is somebody else's; called before the board is changed."""
+
+
+def claim(bench: Bench, boards: Iterable[str], what: str, *, force: bool, verb: str, about: str = "") -> None:
+    """Raise LeaseTaken when one of the boards is somebody else's; ``verb`` and ``about`` are for the journal."""
+    from hil.bench.ownership import may_change
+
+    may_change(bench.state, bench.lab, boards, what, force=force, verb=verb, about=about)
+
+
+def on_board_to_change(verb: str) -> Callable[[F], F]:
+    """As :func:`on_board`, with ``--force``; the command's function also gets ``claim`` (:data:`Claim`)."""
+
+    def decorate(command: F) -> F:
+        @wraps(command)
+        def with_claim(*args: object, bench: Bench, name: str, force: bool, **options: object) -> object:
+            def claimed(what: str) -> None:
+                claim(bench, [name], f"{name}: {what}", force=force, verb=verb, about=name)
+
+            return command(*args, board=board_of(bench, name), claim=claimed, **options)
+
+        return cast(F, board_argument(on_bench(FORCE(with_claim))))
+
+    return decorate
 
 
 board_argument = click.argument("name", metavar="BOARD", shell_complete=board_names)

@@ -46,11 +46,11 @@ def is_locked(path: Path) -> bool:
     """Return whether a process holds the lock file ``path``; the lock is taken for an instant to find out."""
     if not path.exists():
         return False
-    with path.open("a") as file:
+    with path.open("rb") as file:  # who only looks need not be able to write
         return not _try(file)
 
 
-def _try(file: IO[str]) -> bool:
+def _try(file: IO[str] | IO[bytes]) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -41,6 +41,31 @@ def _is_name(text: str | Path) -> bool:
     return len(path.parts) == 1 and path.name == str(text) and path.name != ".." and not path.exists()
 
 
+SYSTEM_HOME, SYSTEM_RUN = Path("/var/lib/hil"), Path("/run/hil")
+"""Places of root, and of all users where the machine was set up for several."""
+GROUP = "hil"
+"""Its members share the leases of this machine."""
+
+
+def leases() -> Path:
+    """Return the lease store: the one of all users of this machine where there is one, else that of this home.
+
+    ``HIL_LEASES`` and ``HIL_HOME`` override.  A plain user gets root's store as soon as there is one, never an empty
+    one of his own beside it.
+    """
+    if env := os.environ.get("HIL_LEASES"):
+        return Path(env)
+    shared, of_root = SYSTEM_HOME / "leases" / "leases.db", SYSTEM_HOME / "leases.db"
+    if not os.environ.get("HIL_HOME"):
+        for store, sign in ((shared, shared.parent), (of_root, of_root)):
+            try:
+                if sign.exists():
+                    return store
+            except PermissionError:  # it is there, and not for this user: whoever opens it says so
+                return store
+    return home() / "leases.db"
+
+
 def home() -> Path:
     """Return the folder for what is kept between runs: cache, development PKI, container engine data, board disks.
 
@@ -48,14 +73,19 @@ def home() -> Path:
     """
     if env := os.environ.get("HIL_HOME"):
         return Path(env)
-    return Path("/var/lib/hil") if os.geteuid() == 0 else Path.home() / ".local/share/hil"
+    return SYSTEM_HOME if os.geteuid() == 0 else Path.home() / ".local/share/hil"
 
 
 def run_dir() -> Path:
-    """Return the folder of run-time state (sockets, pids); ``HIL_RUN`` overrides; else ``/run/hil`` for root."""
+    """Return the folder of run-time state (sockets, pids); ``HIL_RUN`` overrides.
+
+    Else ``/run/hil`` for root, and for others who look while root has a bench; a place below their home otherwise.
+    """
     if env := os.environ.get("HIL_RUN"):
         return Path(env)
-    return Path("/run/hil") if os.geteuid() == 0 else home() / "run"
+    if os.geteuid() == 0 or (not os.environ.get("HIL_HOME") and (SYSTEM_RUN / "bench").is_dir()):
+        return SYSTEM_RUN
+    return home() / "run"
 
 
 def cache() -> Path:

@@ -115,6 +115,17 @@ def current() -> ProcessId:
     return me
 
 
+def ancestors(proc: Path = PROC) -> Iterator[ProcessId]:
+    """Yield this process, its parent, and so on, as far as ``/proc`` shows them."""
+    pid = os.getpid()
+    while pid and (who := identify(pid, proc)) is not None:
+        yield who
+        try:
+            pid = int((proc / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()[1])
+        except (OSError, IndexError, ValueError):
+            return
+
+
 def processes(proc: Path = PROC) -> Iterator[Process]:
     """Every process that is alive and has a command line (kernel threads have none)."""
     for entry in sorted(proc.glob("[0-9]*"), key=lambda p: int(p.name)):

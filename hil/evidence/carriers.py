@@ -129,9 +129,18 @@ def _was_ordered(events: Iterable[Event], seen: BoardSeen, since_s: float) -> bo
         match event:
             case RestartOrdered(board=seen.board) if since_s <= event.t_s <= seen.t_s:
                 return True
-            case BenchDiffers() if event.part == container(seen.board) and since_s <= event.t_s <= seen.t_s + NOTICED_S:
+            case BenchDiffers() if event.part in _parts_of(seen.board) and since_s <= event.t_s <= seen.t_s + NOTICED_S:
                 return True
     return False
+
+
+def _parts_of(board: str) -> tuple[str, str]:
+    return container(board), board_part(board)
+
+
+def board_part(board: str) -> str:
+    """Return the ``part`` of a ``BenchDiffers`` about a board, whatever kind of board it is."""
+    return f"board {board}"
 
 
 def container(board: str) -> str:

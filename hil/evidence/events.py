@@ -179,6 +179,15 @@ class BenchDiffers(Event, kind="bench.differs"):
 
 
 @dataclass(frozen=True)
+class BenchPutBack(Event, kind="bench.put_back"):
+    """A link or a board was put back: as before the test that had changed it, or as the lab file has it."""
+
+    part: str
+    was: str = ""
+    """In what it differed."""
+
+
+@dataclass(frozen=True)
 class BenchLost(Event, kind="bench.lost"):
     """A part that carries the campaign was given up, and the run with it."""
 

@@ -22,8 +22,8 @@ from hil.core import paths
 from hil.core.command import Progress, StepView
 from hil.core.files import write_atomic
 from hil.core.locks import is_locked, locked
-from hil.errors import ConfigurationError
-from hil.host import packages
+from hil.errors import BenchError, ConfigurationError
+from hil.host import packages, shared
 from hil.host.doctor import this_host
 from hil.host.engine import engine
 from hil.host.engine.dockerd import EngineFiles, get
@@ -90,6 +90,13 @@ def setup(view: StepView, builders: Builders | None = None) -> SetupResult:
     start = time.monotonic()
     packages_missing = packages.missing()
     builders = builders or Builders()
+    if shared.missing():
+        with _step(view, "several users", []) as done:
+            try:
+                shared.make()
+                done(f"group {paths.GROUP} shares the leases of this machine")
+            except (BenchError, OSError) as exc:  # one user can do without
+                done(f"not set up: {exc}")
     reason = "packages" if packages_missing else stale()
     if not reason:
         return SetupResult((), time.monotonic() - start, _stamp().get("image", ""))

@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 STORE_ENV = "HIL_LEASES"
 LEASE_ENV = "HIL_LEASE"
-"""Number of a lease whose boards this process may use (``hil lease take ... -- COMMAND`` sets it)."""
+"""Name of a lease whose boards this process may use (``hil lease take ... -- COMMAND`` sets it)."""
 
 LOOK_EVERY_S = 2.0
 """How often a holder looks whether its lease is still there."""
@@ -85,14 +85,15 @@ class Lease(AbstractContextManager["Lease"]):
 
     def environment(self) -> dict[str, str]:
         """Return what a child process needs to use these boards: its own ``take`` is granted within this lease."""
-        return {STORE_ENV: str(self._store.path), LEASE_ENV: str(self.id)}
+        return {STORE_ENV: str(self._store.path), LEASE_ENV: self.entry.name}
 
     def hand_to(self, pid: int) -> None:
         """Make a child of this process the holder from now on; this process still renews."""
         status = started(pid)
         if status is not None:
             with self._store.open() as db, db.write():
-                db.hand(self.id, pid, status[0])
+                if db.has(self.entry):
+                    db.hand(self.id, pid, status[0])
             self.entry = replace(self.entry, pid=pid, start_ticks=status[0])
 
     def free(self) -> None:
@@ -103,7 +104,7 @@ class Lease(AbstractContextManager["Lease"]):
         self._renewer.join()
         if not self._gone.is_set():
             with self._store.open() as db, db.write():
-                db.drop([self.id])
+                db.drop([self.id] if db.has(self.entry) else [])  # it may be another's number in a store made anew
             self._gone.set()
             _log.info("lease %d: given back", self.id)
 

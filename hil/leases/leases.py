@@ -28,7 +28,7 @@ from hil.core.command import Progress
 from hil.core.processes import current
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import ConfigurationError
-from hil.leases.lease import LEASE_ENV, STORE_ENV, Lease, LeaseLost, LeaseTaken, outer_is_gone
+from hil.leases.lease import LEASE_ENV, Lease, LeaseLost, LeaseTaken, outer_is_gone
 from hil.leases.marks import Marks
 from hil.leases.rules import (
     PERSON_TTL_S,
@@ -85,7 +85,7 @@ class Leases:
         ``wait_s``: None refuses at once when one is taken; else queue for at most so many seconds (``math.inf``:
         for ever), first come first served, and tell ``progress`` who is ahead.  ``ttl_s``: how long the lease
         outlives a holder of which nobody can see whether it died.  A process that was started with another
-        lease's ``environment()`` gets its boards within that lease; ``within`` (its number) says the same.
+        lease's ``environment()`` gets its boards within that lease; ``within`` (its name) says the same.
         """
         wanted = _checked(boards)
         outer = self._around(wanted, within or os.environ.get(LEASE_ENV, ""))
@@ -245,8 +245,16 @@ class Leases:
                     present = presented(db.entries(), self.here, asked.renewed_s)
                     # The roll-back takes it out of the queue again, and the next one gets its number.
                     raise self._taken(asked.boards, blockers(db.entry(entry_id), present), None)
+            if granted:
+                return granted
             try:
-                return granted or self._queue(db, entry_id, asked.renewed_s, wait_s or 0.0, progress)
+                granted = self._queue(db, entry_id, asked.renewed_s, wait_s or 0.0, progress)
+                with self._store.open() as now:
+                    if now.has(granted):
+                        return granted
+                raise LeaseLost(
+                    f"the lease store {self.path} was made anew while this process waited", remedy="ask again"
+                )
             except BaseException:
                 with suppress(sqlite3.Error), db.write():
                     db.drop([entry_id])
@@ -315,8 +323,7 @@ class Leases:
         """Return the number of the lease within which to take boards, if it is about these."""
         if not text:
             return None
-        # Older releases wrote a token behind the number.
-        outer = next((entry for entry in self.list() if str(entry.id) == text.partition(":")[0]), None)
+        outer = next((entry for entry in self.list() if text in (entry.name, str(entry.id))), None)
         if outer is None:
             raise outer_is_gone(f"lease {text}")
         if missing := wanted - outer.boards if wanted & outer.boards else frozenset():
@@ -339,8 +346,8 @@ class Leases:
 
 
 def default_store() -> Path:
-    """Return ``HIL_LEASES``, else ``leases.db`` in the home of this program."""
-    return Path(os.environ.get(STORE_ENV) or paths.home() / "leases.db")
+    """Return ``HIL_LEASES``, else the store of this machine's users, else ``leases.db`` in this program's home."""
+    return paths.leases()
 
 
 def default_holder() -> str:

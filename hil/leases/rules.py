@@ -99,6 +99,20 @@ class LeaseEntry:
     """The end of the term, by the wall clock at the time of reading."""
     position: int = 0
     """Origin in the queue for its boards: 1 is next; 0 holds them."""
+    token: int = 0
+    """Higher than that of every entry before it, also when the store was made anew meanwhile."""
+    store: str = ""
+    """The store that it is in, by what was drawn when that was made."""
+
+    @property
+    def identity(self) -> tuple[str, int, int]:
+        """Which entry it is: numbers begin again in a store that is made anew."""
+        return self.store, self.id, self.token
+
+    @property
+    def name(self) -> str:
+        """Number and token: what ``HIL_LEASE`` holds."""
+        return f"{self.id}:{self.token}"
 
     @property
     def holds(self) -> bool:

@@ -8,15 +8,20 @@ for one operation and never kept across a fork.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sqlite3
+import stat
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
+from secrets import token_hex
 
+from hil.core import paths
 from hil.core.mounts import filesystem_of
 from hil.core.wait import wait_until
 from hil.errors import BenchError, ConfigurationError, HarnessError
@@ -64,13 +69,19 @@ _LATER = (
 )
 """Marks of boards, and the leases that have ended, whoever ended them: added to stores of older releases, which mind
 none of it (:mod:`hil.leases.marks`)."""
+_IDENTITY = (
+    "ALTER TABLE claims ADD COLUMN fence INTEGER NOT NULL DEFAULT 0",
+    "CREATE TABLE identity (store TEXT NOT NULL, token INTEGER NOT NULL)",
+)
+"""``identity`` has one row: which store this is, and the latest token. Tokens begin from the clock, so that a store
+that is made anew (the file was moved away, or is another one) gives higher ones than the store before."""
 
 _PLAIN = ("within", "holder", "purpose", "pid", "start_ticks", "ttl_s", "renewed_s")
 """Fields of an entry that stand in a column as they are."""
 _NUMBER, _NOTHING = (int, float), type(None)
 _KINDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("id", "by_person", "pid", "start_ticks", "renewals"), (int,)),
-    **dict.fromkeys(("boards", "holder", "purpose", "place", "asked_utc", "renewed_utc"), (str,)),
+    **dict.fromkeys(("id", "fence", "by_person", "pid", "start_ticks", "renewals"), (int,)),
+    **dict.fromkeys(("boards", "holder", "purpose", "place", "asked_utc", "renewed_utc", "store"), (str,)),
     **dict.fromkeys(("ttl_s", "renewed_s"), _NUMBER),
     "within": (int, _NOTHING),
     "taken_utc": (str, _NOTHING),
@@ -111,6 +122,11 @@ class Store:
 
     def _create(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.parent.stat().st_mode & stat.S_ISGID and not self.path.exists():
+            # A directory of a group: its members write what one of them makes, SQLite's own files too.
+            with suppress(FileExistsError):
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o664))
+                self.path.chmod(0o664)
 
         def created() -> bool:
             # Many may arrive at once: changing the journal's mode wants the file alone, and does not queue for it.
@@ -134,6 +150,8 @@ class Session:
     def __init__(self, connection: sqlite3.Connection, here: Origin) -> None:
         self._db = self.connection = connection
         self._here = here
+        known = _has(connection, "identity")  # not in an old store that this process may only read
+        self._identity = "(SELECT store FROM identity) AS store" if known else "0 AS fence, '' AS store"
 
     @contextmanager
     def write(self, *, durable: bool = False) -> Iterator[None]:
@@ -151,8 +169,9 @@ class Session:
     def entries(self) -> list[LeaseEntry]:
         """Return every lease and every position in the queue, by id; also those whose term is over."""
         rows = self._db.execute(
-            "SELECT claims.*, at_s FROM claims LEFT JOIN sightings ON sightings.claim = claims.id "
-            "AND sightings.clock = ? AND sightings.renewals = claims.renewals ORDER BY id",
+            f"SELECT claims.*, at_s, {self._identity} FROM claims "
+            "LEFT JOIN sightings ON sightings.claim = claims.id AND sightings.clock = ? "
+            "AND sightings.renewals = claims.renewals ORDER BY id",
             (_clock(self._here),),
         )
         return [_entry(row) for row in rows]
@@ -167,14 +186,20 @@ class Session:
             remedy="ask again; `hil lease list` shows leases and queue",
         )
 
+    def has(self, entry: LeaseEntry) -> bool:
+        """Return whether that very entry is here, and not one of the same number in a store that was made anew."""
+        return any(each.identity == entry.identity for each in self.entries())
+
     def holds(self, entry: LeaseEntry) -> bool:
         """Return whether that lease is still here, and the one around it, if any."""
         ids = {each.id for each in self.entries() if each.holds}
-        return entry.id in ids and (entry.within is None or entry.within in ids)
+        return entry.id in ids and self.has(entry) and (entry.within is None or entry.within in ids)
 
     def enter(self, entry: LeaseEntry) -> int:
         """Put an entry into the queue; return its id."""
+        self._db.execute("UPDATE identity SET token = token + 1")
         row = {name: getattr(entry, name) for name in _PLAIN} | {
+            "fence": self._db.execute("SELECT token FROM identity").fetchone()[0],
             "by_person": entry.by_person,
             "boards": json.dumps(sorted(entry.boards)),
             "place": json.dumps(asdict(entry.origin)),
@@ -259,16 +284,22 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
 
 def _complete(db: sqlite3.Connection) -> None:
     """Add the tables of later releases; a store that this process may only read is read without them."""
-    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'ended'").fetchone():
+    if _has(db, "identity") and _has(db, "ended"):
         return
     try:
         db.execute("BEGIN IMMEDIATE")
-        for statement in _LATER:
+        for statement in (*_LATER, *(() if _has(db, "identity") else _IDENTITY)):
             db.execute(statement)
+        if not db.execute("SELECT 1 FROM identity").fetchone():
+            db.execute("INSERT INTO identity VALUES (?, ?)", (token_hex(8), time.time_ns() // 1000))
         db.execute("COMMIT")
     except sqlite3.OperationalError:
         if db.in_transaction:
             db.execute("ROLLBACK")
+
+
+def _has(db: sqlite3.Connection, table: str) -> bool:
+    return db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone() is not None
 
 
 def _entry(row: sqlite3.Row) -> LeaseEntry:
@@ -276,10 +307,12 @@ def _entry(row: sqlite3.Row) -> LeaseEntry:
     try:
         for name, kinds in _KINDS.items():
             value = row[name]
-            if not isinstance(value, kinds) or (isinstance(value, int | float) and not abs(value) < _LARGEST):
+            largest = math.inf if name == "fence" else _LARGEST
+            if not isinstance(value, kinds) or (isinstance(value, int | float) and not abs(value) < largest):
                 raise ValueError(f"{name} is {value!r:.40}")
         return LeaseEntry(
-            **{name: row[name] for name in ("id", "renewals", *_PLAIN)},
+            **{name: row[name] for name in ("id", "renewals", "store", *_PLAIN)},
+            token=row["fence"],
             by_person=bool(row["by_person"]),
             boards=_boards(row["boards"]),
             origin=_origin(row["place"]),
@@ -336,11 +369,17 @@ def _explained(path: Path) -> Iterator[None]:
             f"the lease store {path} is damaged or no lease store: {exc}",
             remedy="make sure that nobody uses a board, move the file away, and take the leases again",
         ) from exc
-    except PermissionError as exc:
+    except OSError as exc:
         raise _not_writable(path, exc) from exc
 
 
 def _not_writable(path: Path, why: Exception) -> ConfigurationError:
+    if paths.SYSTEM_HOME in path.parents and os.geteuid() != 0:
+        return ConfigurationError(
+            f"the leases of this machine are in {path}, and this user may not use them: {why}",
+            remedy=f"ask to be added to group {paths.GROUP}, and log in again "
+            f"(as root: `hil setup`, then `usermod -aG {paths.GROUP} USER`)",
+        )
     return ConfigurationError(
         f"cannot use the lease store {path}: {why}",
         remedy=f"user {os.geteuid()} must be able to write the file and its directory {path.parent}; "

@@ -20,7 +20,7 @@ from hil.links.engines.agent import ClockOffset
 from hil.links.state import LinkState
 from hil.links.wires import Profile
 
-_VERSION = 3
+_VERSION = 4
 _LOCK_DEADLINE_S = 30.0
 KEPT_COMMANDS = 64
 
@@ -58,6 +58,7 @@ class LinkRecord:
     override: Mapping[str, Override] = field(default_factory=dict)  # of a scheduled link: held directions
     cut: bool = False  # by hand
     kernel: int = 0  # which of the box's kernels shapes it
+    built: Mapping[str, LinkState] = field(default_factory=dict)  # as the lab file has it
 
     def by_hand(self, direction: str) -> LinkState:
         """Return what was commanded by hand, or for a scheduled direction that is not held its own state."""
@@ -71,6 +72,21 @@ class LinkRecord:
     def shape(self, direction: str) -> tuple[LinkState, int]:
         """Return all that the kernel gets of a direction commanded by hand."""
         return self.by_hand(direction), self.delay_ns(direction)
+
+    def differs(self) -> str:
+        """Return in what it is not as the lab file has it, in words; empty when it is."""
+        found = ["cut by hand"] if self.cut else []
+        for direction, built in self.built.items():
+            now, wanted = asdict(self.by_hand(direction)), asdict(built)
+            names = [name for name in wanted if now[name] != wanted[name] and not (self.cut and name == "up")]
+            if direction in self.override and not self.cut and not names:
+                found.append(f"{direction}: held by hand")
+            found += [f"{direction}: {name} {now[name]}, not {wanted[name]}" for name in names]
+        return "; ".join(found)
+
+    def like(self, other: LinkRecord) -> LinkRecord:
+        """Return this link commanded by hand as ``other``; what was measured of its engine stays."""
+        return replace(self, commanded=other.commanded, override=other.override, cut=other.cut)
 
     def with_up(self, up: bool) -> LinkRecord:
         return replace(self, commanded={d: replace(s, up=up) for d, s in self.commanded.items()})

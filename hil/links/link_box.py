@@ -11,19 +11,21 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from hil.core.processes import current
-from hil.errors import BenchError, ConfigurationError
+from hil.errors import ConfigurationError
 from hil.evidence.events import LinkCommanded, LinkCut, LinkRestored
 from hil.evidence.sink import NullSink, Sink
 from hil.links.commanded import BoxRecord, Command, LinkRecord, Override, RecordFile
 from hil.links.engines import netem, rtnl
 from hil.links.engines.agent import Agent
 from hil.links.engines.agent_server import AgentClient, AgentServer
-from hil.links.engines.kinds import Kernels, Site, choose
+from hil.links.engines.kinds import Site, choose
+from hil.links.joining import join, records_of
 from hil.links.schedule.windows import Windows, scheduled_state
 from hil.links.shape import DIRECTIONS, Direction, shape_of, shape_step, slot
 from hil.links.state import LinkState
@@ -37,6 +39,17 @@ __all__ = ["DIRECTIONS", "Direction", "DirectionStatus", "End", "LinkBox", "Link
 ANSWER_S = 20.0
 _KERNEL_LAG_NS = 150_000_000
 """A row of the schedule that was due so long ago may still be on its way to the kernel."""
+
+
+class Undo(AbstractContextManager[None]):
+    """What a link was before a change: put back at the end of a ``with`` block, and left alone without one."""
+
+    def __init__(self, box: LinkBox, link: str) -> None:
+        self._box = box
+        self._before = box.store.load().link(link)
+
+    def __exit__(self, *exc: object) -> None:
+        self._box.put_back(self._before)
 
 
 class LinkBox:
@@ -99,10 +112,10 @@ class LinkBox:
                 engine_reason="; ".join(filter(None, (choice.reason, started.note))),
                 profile=profile,
                 seed=seed,
-                links=_records(started, wires),
+                links=records_of(started, wires),
                 clock=first.offset(time.monotonic_ns) if first.own_clock else None,
             )
-            _join(started, record.links, seed)
+            join(started, record.links, seed)
             server = AgentServer(agents, socket_path)
             undo.callback(server.close)
             store = RecordFile.beside(socket_path)
@@ -210,11 +223,13 @@ class LinkBox:
         commanded = {direction: asdict(state) for direction, state in states.items()}
         self._sink.emit(LinkCommanded(record.name, **commanded))
 
-    def cut(self, link: str, *, why: str = "") -> None:
+    def cut(self, link: str, *, why: str = "") -> Undo:
         """Command both directions down: what is sent from now on is lost, what is in flight still arrives.
 
-        A scheduled link stays down, whatever its schedule says, until :meth:`restore`.
+        A scheduled link stays down, whatever its schedule says, until :meth:`restore`.  As ``with links.cut(...):``
+        the link is as before when the block ends.
         """
+        undo = Undo(self, link)
 
         def change(old: LinkRecord, now: dict[str, LinkState], scheduled: bool) -> LinkRecord:
             down = {direction: replace(state, up=False) for direction, state in now.items()}
@@ -223,6 +238,56 @@ class LinkBox:
         self._command(link, change, "cut")
         _log.info("link %s: cut%s", link, why and f": {why}")
         self._sink.emit(LinkCut(link, why))
+        return undo
+
+    def shaped(self, link: str, *, direction: Direction | None = None, **changes: Any) -> Undo:
+        """Change a link, both directions or one; as ``with links.shaped("isl-ab", loss_ppm=10_000):`` for a block.
+
+        ``changes`` are fields of :class:`hil.links.state.LinkState`; what is not named stays.  Raises what
+        :meth:`set` raises, and ConfigurationError for a field that there is not.
+        """
+        fields = LinkState.__dataclass_fields__
+        if unknown := [name for name in changes if name not in fields]:
+            raise ConfigurationError(f"a link has no {', '.join(unknown)}", remedy=f"it has {', '.join(fields)}")
+        if "loss_ppm" in changes:
+            changes.setdefault("gemodel", None)  # one loss model at a time
+        undo = Undo(self, link)
+        directions = DIRECTIONS if direction is None else (direction,)
+        self.set(link, **{d: replace(self.commanded(link, d), **changes) for d in directions})
+        return undo
+
+    def remembered(self) -> tuple[LinkRecord, ...]:
+        """Return what is commanded by hand of every link, for :meth:`put_back`."""
+        return self.store.load().links
+
+    def differences(self) -> dict[str, str]:
+        """Return the links that are not as the lab file has them, with what differs, in words."""
+        return {link.name: differs for link in self.store.load().links if (differs := link.differs())}
+
+    def reset(self, link: str) -> bool:
+        """Put a link back as the lab file has it; False when it is so."""
+        record = self.store.load().link(link)
+        if not record.differs():
+            return False
+        self.put_back(replace(record, commanded=record.built, override={}, cut=False), why="as the lab file has it")
+        return True
+
+    def put_back(self, before: LinkRecord, *, why: str = "") -> bool:
+        """Command a link as it was when it was :meth:`remembered`; False when it is so."""
+        link = before.name
+        now = self.store.load().link(link)
+        if now.like(before) == now:
+            return False
+        record = self._command(link, lambda old, *_: old.like(before), "put back")
+        _log.info("link %s: put back%s", link, why and f": {why}")
+        if now.cut and not before.cut:
+            self._sink.emit(LinkRestored(link, why))
+        changed = {d: asdict(record.by_hand(d)) for d in DIRECTIONS if record.by_hand(d) != now.by_hand(d)}
+        if before.cut and not now.cut:
+            self._sink.emit(LinkCut(link, why))
+        elif changed and not now.cut:
+            self._sink.emit(LinkCommanded(link, **changed))
+        return True
 
     def restore(self, link: str, *, why: str = "") -> None:
         """Command both directions up again, as they were; a scheduled link does what its schedule commands now."""
@@ -322,42 +387,3 @@ class LinkBox:
             rtnl.transact(agent, steps)
         if freed := [slot(position, d) for d in DIRECTIONS if d in old.override and d not in new.override]:
             agent.release(freed)
-
-
-def _records(kernels: Kernels, wires: Sequence[Wire]) -> tuple[LinkRecord, ...]:
-    """Return the record of each link, by the kernels' own numbers for the NICs. BenchError when a kernel lacks one."""
-    indexes = [rtnl.interfaces(agent) for agent in kernels.agents]
-    if missing := [nic for p in kernels.nics for nic in (p.a, p.b) if nic not in indexes[p.kernel]]:
-        raise BenchError(f"the link engine has no NIC {', '.join(missing)}")
-    return tuple(
-        LinkRecord(
-            name=wire.name,
-            a=(wire.a.namespace, wire.a.ifname),
-            b=(wire.b.namespace, wire.b.ifname),
-            egress={"a_to_b": indexes[place.kernel][place.b], "b_to_a": indexes[place.kernel][place.a]},
-            commanded={"a_to_b": wire.a_to_b, "b_to_a": wire.b_to_a},
-            kernel=place.kernel,
-        )
-        for wire, place in zip(wires, kernels.nics, strict=True)
-    )
-
-
-def _join(kernels: Kernels, links: Sequence[LinkRecord], seed: int | None) -> None:
-    """Set the NICs up, join and shape the two ends of every link as commanded. BenchError when a kernel refuses."""
-    for number, agent in enumerate(kernels.agents):
-        own = [link for link in links if link.kernel == number]
-        agent.set_up_nics([link.egress[direction] for link in own for direction in ("b_to_a", "a_to_b")])
-        rtnl.transact(agent, [step for link in own for step in _joining(link, seed)])
-
-
-def _joining(link: LinkRecord, seed: int | None) -> list[tuple[str, bytes]]:
-    near_a, near_b = link.egress["b_to_a"], link.egress["a_to_b"]
-    return [
-        (f"ingress at {link.name} a", rtnl.ingress(near_a)),
-        (f"ingress at {link.name} b", rtnl.ingress(near_b)),
-        shape_step(link, "a_to_b", seed),
-        shape_step(link, "b_to_a", seed),
-        # redirection last: nothing passes before it is shaped
-        (f"redirect {link.name} a to b", rtnl.redirect(near_a, near_b)),
-        (f"redirect {link.name} b to a", rtnl.redirect(near_b, near_a)),
-    ]

@@ -202,6 +202,7 @@ def fake_box(
                 b=(wire.b.namespace, wire.b.ifname),
                 egress={"a_to_b": 2 * index + 3, "b_to_a": 2 * index + 2},
                 commanded={"a_to_b": wire.a_to_b, "b_to_a": wire.b_to_a},
+                built={"a_to_b": wire.a_to_b, "b_to_a": wire.b_to_a},
                 kernel=index % len(agents),
             )
             for index, wire in enumerate(wires)

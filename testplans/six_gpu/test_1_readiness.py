@@ -10,15 +10,20 @@ from hil.core.wait import wait_until
 from hil.errors import BenchError, Blame, ConfigurationError
 from hil.evidence.model import at_least, equals
 from hil.faults.links import usable_now, way_from_ground
+from hil.images.bundles import BundleKind
+from hil.rollout.earlier_uploads import clear
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
     from hil.boards.protocol import Board
     from hil.evidence.record import Recorder
     from hil.faults.links import LinkSet
+    from hil.images.bundles import BundleSet
+    from hil.rollout.fleet import Fleet
     from hil.rollout.participants import Participants
     from hil.rollout.rollout import Rollout
     from hil.rollout.uninvolved_boards import UninvolvedBoards
+    from hil.workload.artefacts import PayloadArtefacts
 
 SIX = 6
 
@@ -31,6 +36,9 @@ def test_six_boards_run_the_factory_os_on_two_spacecraft(
     participants: Participants,
     separation: LinkSet,
     rollout: Rollout,
+    fleet: Fleet,
+    bundles: BundleSet,
+    payload: PayloadArtefacts,
     uninvolved_boards: UninvolvedBoards,
     verify,
     measure,
@@ -61,11 +69,10 @@ def test_six_boards_run_the_factory_os_on_two_spacecraft(
     wait_until(
         uninvolved_boards.answer, what="the node services of the boards that take no part", deadline_s=60, every_s=0.5
     )
-    if any(rollout.bytes_at(name) for name in boards):
-        raise BenchError(
-            f"boards of bench {bench.name} hold the bundle already, from an earlier run",
-            remedy="take the bench down and up again: boards then come fresh from the factory",
-        )
+    cleared = clear(
+        fleet, [*(bundles.bundle(kind).sha256 for kind in BundleKind), payload.model.sha256, payload.scene.sha256]
+    )
+    measure("artefacts of an earlier run that were removed", sum(cleared.values()))
     identities = {name: board.identity() for name, board in boards.items()}
     verify("boards", len(identities), limit=equals(SIX))
     verify("spacecraft", len({board.spacecraft for board in boards.values()}), limit=equals(2))

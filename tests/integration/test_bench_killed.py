@@ -99,3 +99,12 @@ def test_a_lab_that_cannot_come_up_says_why_and_leaves_nothing(tmp_path: Path) -
         with pytest.raises(BenchError, match="netem"), Bench(lab, name="forced"):
             pass
     assert leftovers() == []
+
+
+def test_a_nic_of_somebody_else_is_left_alone_whatever_its_name() -> None:
+    script = (
+        "ip link add hilflight0 type veth peer name hilflight1 && "
+        f"{sys.executable} -m hil.cli clean --json && ip -br link show dev hilflight0"
+    )
+    done = subprocess.run(["unshare", "--net", "sh", "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "hilflight0" in done.stdout.rpartition("}")[2], done.stderr

@@ -6,8 +6,11 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,8 @@ from hil.bench.bench import Bench
 from hil.boards.container.board import ContainerBoard
 from hil.boards.jetson.board import JetsonBoard
 from hil.boards.protocol import Fidelity, PowerState, Via
+from hil.core.wait import wait_until
+from hil.leases.leases import default_holder
 from tests.kits.hil_command import HIL, Hil, Terminal, bench_from_the_command_line
 from tests.kits.host_state import as_it_was
 
@@ -201,3 +206,99 @@ def test_logs_are_of_console_and_os_and_a_board_is_waited_for(board: str) -> Non
 def test_what_is_a_container_is_not_flashed(board: str, tmp_path: Path) -> None:
     done = hil("board", "flash", board, "--tree", str(tmp_path), "--yes")
     assert done.returncode == 2 and f"{board} is a container board" in done.stderr
+
+
+# -- a bench belongs to whoever leased it
+
+PLAN = """\
+schema: 1
+id: busy
+title: A campaign that takes its time
+requirements:
+  - {id: BSY-1, text: The bench stays as it is., method: T, level: system, fidelity_needed: virtual}
+"""
+BUSY = """\
+import time
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.requirement("BSY-1")
+def test_the_bench_stays_as_it_is(bench, verify):
+    here = Path(__file__).parent
+    (here / "begun").touch()
+    until = time.monotonic() + 240
+    while not (here / "enough").exists():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    verify("links cut", len(bench.links.cut_links()))
+
+
+def test_what_it_leaves_behind(bench):
+    bench.links.cut("isl-ab")
+    bench.boards["b3"].supervisor.cut()
+"""
+CHANGES = (
+    "board power b3 cut", "board power b3 reset", "board mode a1 15W", "board slots a1 --next B",
+    "board push a1 {file} /data/x", "board cp {file} a1:/data/x", "board shell a1 -- true",
+    "board run all -- true", "board qualify a1 --by bob",
+    "link set isl-ab --loss-ppm 10", "link cut isl-ab", "link restore isl-ab", "link reset", "link calibrate",
+    "fault inject link-cut isl-ab --for 1s", "bench reset", "bench down",
+)  # fmt: skip
+
+
+def busy_campaign(folder: Path, meanwhile: Callable[[], None]) -> dict[str, Any]:
+    """Run a campaign on the kept bench, do something while it goes on, and return its result."""
+    folder.mkdir()
+    (folder / "plan.yaml").write_text(PLAN)
+    (folder / "test_busy.py").write_text(BUSY)
+    argv = [sys.executable, "-m", "pytest", "-q", str(folder), f"--hil-bench={NAME}", f"--hil-out={folder / 'out'}"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+        try:
+            wait_until(lambda: (folder / "begun").exists() or run.poll() is not None, what="the run", deadline_s=90)
+            meanwhile()
+        finally:
+            (folder / "enough").touch()
+            said = run.communicate(timeout=120)[0]
+    results = list(folder.glob("out/runs/*/result.json"))
+    assert results, said
+    return dict(json.loads(results[0].read_text()))
+
+
+def test_every_change_by_a_second_user_is_refused_with_the_holders_name_and_the_campaign_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = default_holder()
+    file = tmp_path / "file"
+    file.write_text("x")
+
+    def bob() -> None:
+        monkeypatch.setenv("SUDO_USER", "bob")
+        with ThreadPoolExecutor(4) as pool:
+            done = list(pool.map(lambda words: (words, hil(*words.format(file=file).split())), CHANGES))
+        monkeypatch.delenv("SUDO_USER")
+        for words, each in done:
+            assert each.returncode == 3, (words, each.stdout, each.stderr)
+            assert f"held by {owner} on" in each.stderr and "pytest" in each.stderr and "--force" in each.stderr, words
+        assert good("board", "list") and good("link", "show") and "login:" in good("board", "console", "a1", "--log")
+
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    good("link", "cut", "isl-ab")  # a kept bench is put back before a run
+    result = busy_campaign(tmp_path / "first", bob)
+    assert result["verdict"] == "PASS", result["reason"]
+    assert hil.data("link", "show")["links"][1]["differs"] is None  # and what a test leaves behind, after it
+    assert data("board", "power", "b3", "state")["power"] == "on"
+
+
+def test_what_was_forced_is_in_the_victims_evidence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bob() -> None:
+        monkeypatch.setenv("SUDO_USER", "bob")
+        good("board", "power", "b3", "reset", "--force")
+        monkeypatch.delenv("SUDO_USER")
+
+    result = busy_campaign(tmp_path / "second", bob)
+    assert result["verdict"] == "INCONCLUSIVE", result["reason"]
+    assert "board b3 was changed by another hand" in result["reason"] and "by bob" in result["reason"]
+    (noted,) = [e for e in map(json.loads, good("bench", "log", NAME, "--json").splitlines()) if e["forced"]]
+    assert (noted["who"], noted["verb"], noted["about"]) == ("bob", "power", "b3")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from hil.bench.bench import Bench
+from hil.bench.journal import Journal
 from hil.bench.state import BenchState, bench_dir, hold, write_state
 from hil.boards.protocol import BootState, Completed, Fidelity, PowerState, SlotState, Via
 from hil.core import paths
@@ -134,6 +135,7 @@ class FakeBench:
 
     def __post_init__(self) -> None:
         self.lab = load_lab(LAB)
+        self.journal = Journal(self.name)
 
     def close(self) -> None:
         self.closed = True

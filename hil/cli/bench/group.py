@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,8 +24,11 @@ from hil.cli.output import (
     print_rows,
     say,
 )
-from hil.cli.select_bench import bench_argument, bench_option, default_name, pick
+from hil.cli.select_bench import FORCE, attach, bench_argument, bench_option, claim, default_name, pick
 from hil.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from hil.bench.journal import JournalEntry
 
 SOONEST_S = 0.5
 
@@ -123,21 +128,100 @@ def status(name: str | None, bench_name: str | None, as_json: bool) -> int:
 @bench.command()
 @bench_argument
 @click.option("--all", "everything", is_flag=True, help="Every bench that is up.")
+@FORCE
 @JSON_OPTION
-def down(name: str | None, everything: bool, as_json: bool) -> None:
-    """Take a bench down: boards, links, namespaces, disks. Real boards are shut down and lose their power."""
+def down(name: str | None, everything: bool, force: bool, as_json: bool) -> None:
+    """Take a bench down: boards, links, namespaces, disks. Real boards are shut down and lose their power.
+
+    Refused while a run uses it, and when another person brought it up. With --all such benches stay up.
+    """
     from hil.bench.bench import down as take_down
+    from hil.bench.ownership import may_take_down
     from hil.bench.state import is_live, known_benches
+    from hil.errors import BenchError
+    from hil.leases.leases import LeaseTaken
 
     names = [n for n in known_benches() if is_live(n)] if everything else [pick(name)]
+    ended: list[str] = []
+    refused: list[LeaseTaken] = []
     for each in names:
+        try:
+            may_take_down(each, force=force)
+        except LeaseTaken as exc:
+            refused.append(exc)
+            continue
         take_down(each)
+        ended.append(each)
         if not as_json:
             click.echo(f"bench {each} is down")
+    if len(refused) == 1:
+        raise refused[0]
+    if refused:
+        raise BenchError("; ".join(exc.message for exc in refused), remedy=refused[0].remedy)
     if as_json:
-        print_json({"down": names})
+        print_json({"down": ended})
     elif not names:
         click.echo("no bench is up")
+
+
+@bench.command()
+@bench_argument
+@FORCE
+@JSON_OPTION
+def reset(name: str | None, force: bool, as_json: bool) -> None:
+    """Put a bench back as its lab file has it: links, power, slots; boards in containers fresh from the factory.
+
+    A real board starts its factory slot again. Its other slot and its files stay: a campaign removes what it uploaded.
+    """
+    from hil.bench import reset as steps
+
+    with attach(name) as bench, Progress() as progress:
+        claim(bench, bench.boards, "as the lab file has it", force=force, verb="reset")
+        found = steps.differences(bench)
+        virtual = [name for name in bench.boards if steps.is_virtual(bench, name)]
+        was_slots = {each.name: each.was for each in found if each.kind != "link"}
+        steps.put_back(bench, [each for each in found if each.name not in virtual], progress.say)
+        steps.renew(bench, {name: was_slots.get(name, "used") for name in virtual}, progress.say)
+        steps.put_back(bench, steps.differences(bench), progress.say)
+    was = [str(each) for each in found]
+    said = "; ".join(was) or "nothing differed"
+    text = (
+        f"bench {bench.name} is as its lab file has it ({said}); {plural(len(virtual), 'board')} fresh from the factory"
+    )
+    print_result(as_json, {"bench": bench.name, "differed": was, "fresh": virtual}, text)
+
+
+@bench.command()
+@bench_argument
+@click.option("-f", "--follow", is_flag=True, help="Go on with new entries until Ctrl-C.")
+@click.option("-n", "count", type=click.IntRange(0, 100_000), default=50, show_default=True, help="Last entries.")
+@JSON_OPTION
+def log(name: str | None, follow: bool, count: int, as_json: bool) -> None:
+    """Show the journal of a bench, each entry with its time and its person.
+
+    Power, links, slots, files, leases, runs, up and down. The journal stays when the bench goes down. With --json
+    each entry is one line.
+    """
+    from hil.bench.journal import Journal, journal_folder
+
+    journals = sorted(path.name.partition(".")[0] for path in journal_folder().glob("*.jsonl"))
+    name = name if name in journals else pick(name) if not name or follow else name
+    if name not in journals and not follow:
+        there = ", ".join(journals) or "none yet"
+        raise ConfigurationError(f"bench {name} has no journal", remedy=f"benches with a journal: {there}")
+    journal = Journal(name)
+
+    def show(entry: JournalEntry) -> None:
+        click.echo(json.dumps(asdict(entry)) if as_json else f"{entry.clock_time}  {entry}")
+
+    for entry in journal.entries(last=count):
+        show(entry)
+    with suppress(KeyboardInterrupt):
+        for each in journal.follow() if follow else ():
+            if each is None:
+                time.sleep(0.2)
+            else:
+                show(each)
 
 
 @bench.command()

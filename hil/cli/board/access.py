@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,17 @@ import click
 from hil.cli.board.live_output import Cleaned, Lines, Raw
 from hil.cli.board.targets import boards_of, target_argument
 from hil.cli.output import JSON_OPTION, duration_option, print_json, say
-from hil.cli.select_bench import BENCH, attach, board_argument, board_of, on_bench, on_board
+from hil.cli.select_bench import (
+    BENCH,
+    FORCE,
+    Claim,
+    attach,
+    board_argument,
+    board_of,
+    claim,
+    on_bench,
+    on_board_to_change,
+)
 from hil.errors import ConfigurationError, HarnessError, HilError
 
 if TYPE_CHECKING:
@@ -41,11 +52,13 @@ TIMED_OUT = 124
 @click.option("--follow", "mode", flag_value="follow", help="Print the log and go on with new lines, read-only.")
 @click.option("--url", "mode", flag_value="url", help="Print the URL for pyserial, and end.")
 @click.option("--stamps", is_flag=True, help="With --log and --follow: the time (UTC) before each line.")
-def console(name: str, bench_name: str | None, mode: str | None, stamps: bool) -> None:
+@FORCE
+def console(name: str, bench_name: str | None, mode: str | None, stamps: bool, force: bool) -> None:
     """Open the serial console of a board; Ctrl-] ends it. It survives power cycles of the board.
 
     It begins with the last lines so far. Several people can use it at once: each sees everything, and every key is
-    sent. To a Jetson nothing is sent before `login:`, because a key would open its set-up menu.
+    sent. To a Jetson nothing is sent before `login:`, because a key would open its set-up menu. While another
+    person or a run holds the board, only --log and --follow work, unless --force is given.
     """
     from hil.cli.board import terminal
 
@@ -63,17 +76,18 @@ def console(name: str, bench_name: str | None, mode: str | None, stamps: bool) -
                 "the console needs a terminal", remedy="for scripts: `hil board console NAME --log`, --follow"
             )
         else:
+            claim(bench, [name], f"{name}: console", force=force, verb="console", about=name)
             greeting = f"[console of {name}: Enter wakes it up, Ctrl-] ends it]\r\n"
             terminal.interact(serial_console.url, serial_console.log, greeting=greeting)
             say("\nconsole closed")
 
 
 @click.command()
-@on_board
+@on_board_to_change("shell")
 @click.argument("command", nargs=-1)
 @VIA
 @TIMEOUT
-def shell(board: Board, command: tuple[str, ...], via: str, timeout_s: float | None) -> int:
+def shell(board: Board, claim: Claim, command: tuple[str, ...], via: str, timeout_s: float | None) -> int:
     """Open a root shell on a board, or run one command: its output as it comes, its exit code, 124 after --timeout.
 
     Ctrl-C ends the command on the board, too. On a terminal its output is cleaned of control sequences.
@@ -81,11 +95,10 @@ def shell(board: Board, command: tuple[str, ...], via: str, timeout_s: float | N
     from hil.boards.protocol import Via
     from hil.cli.board import terminal
 
+    if not command and not sys.stdin.isatty():
+        raise ConfigurationError("a shell needs a terminal", remedy="give a command: `hil board shell NAME -- COMMAND`")
+    claim(shlex.join(command))
     if not command:
-        if not sys.stdin.isatty():
-            raise ConfigurationError(
-                "a shell needs a terminal", remedy="give a command: `hil board shell NAME -- COMMAND`"
-            )
         return terminal.ssh(board, Via(via))
     stdin: bytes | int = b"" if sys.stdin.isatty() else sys.stdin.fileno()
     clean_up = Cleaned if sys.stdout.isatty() else Raw
@@ -116,8 +129,11 @@ def streaming(board: Board, via: Via) -> Iterator[Streaming]:
 @on_bench
 @VIA
 @TIMEOUT
+@FORCE
 @JSON_OPTION
-def run(bench: Bench, target: str, command: tuple[str, ...], via: str, timeout_s: float | None, as_json: bool) -> int:
+def run(
+    bench: Bench, target: str, command: tuple[str, ...], via: str, timeout_s: float | None, force: bool, as_json: bool
+) -> int:
     """Run one command on several boards at once, each line with its board's name before it, as it comes.
 
     The exit code is 0 when all of them gave 0, else 1; 3 when a board could not be reached. Ctrl-C ends the command
@@ -128,6 +144,9 @@ def run(bench: Bench, target: str, command: tuple[str, ...], via: str, timeout_s
     from hil.boards.protocol import Via
 
     boards = boards_of(bench, target)
+    chosen = [board.name for board in boards]
+    words = f"{', '.join(chosen)}: {shlex.join(command)}"
+    claim(bench, chosen, words, force=force, verb="run", about=",".join(chosen))
     stop = threading.Event()
     with ThreadPoolExecutor(len(boards)) as pool:
         jobs = [

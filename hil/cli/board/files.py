@@ -12,7 +12,7 @@ import click
 from hil.cli.board.targets import Targets, Tell, on_boards
 from hil.cli.completion import board_names
 from hil.cli.output import JSON_OPTION, duration_option, print_result, say
-from hil.cli.select_bench import board_of, on_bench, on_board
+from hil.cli.select_bench import FORCE, board_of, claim, on_bench, on_board
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def push(targets: Targets, local: Path, remote: str, timeout_s: float, as_json: 
     A connection that breaks is opened again and goes on where it was, until --timeout.
     """
     from hil.boards.ssh import transfer
+
+    targets.claim("push", f"push {local.name} to {remote}")
 
     def copy(board: Board, tell: Tell) -> dict[str, Any]:
         opener = transfer.opener_of(board)
@@ -67,8 +69,9 @@ def pull(board: Board, remote: str, local: Path, timeout_s: float, as_json: bool
 @click.argument("source", metavar="[BOARD:]SOURCE", shell_complete=board_names)
 @click.argument("target", metavar="[BOARD:]TARGET", shell_complete=board_names)
 @TIMEOUT
+@FORCE
 @JSON_OPTION
-def cp(bench: Bench, source: str, target: str, timeout_s: float, as_json: bool) -> None:
+def cp(bench: Bench, source: str, target: str, timeout_s: float, force: bool, as_json: bool) -> None:
     """Copy files and folders to or from a board, in the form of scp: `hil board cp app a1:/data`, `cp a1:/data/log .`.
 
     A broken connection is opened again, as with `push` and `pull`.
@@ -85,6 +88,7 @@ def cp(bench: Bench, source: str, target: str, timeout_s: float, as_json: bool) 
     if far:
         if not Path(here).exists():
             raise ConfigurationError(f"there is no {here} on this machine", remedy="check its name")
+        claim(bench, [far], f"{far}: copy {here} to {there}", force=force, verb="push", about=far)
         done = transfer.push(opener, Path(here), there or ".", deadline_s=timeout_s, progress=_percent())
     else:
         done = transfer.pull(opener, here or ".", Path(there), deadline_s=timeout_s, progress=_percent())

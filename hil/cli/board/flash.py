@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hil.cli.output import JSON_OPTION, OutputFile, Progress, RenamedOptions, lab_option, print_json, print_result
-from hil.cli.select_bench import BENCH, attach, board_argument, board_of
+from hil.cli.select_bench import BENCH, FORCE, attach, board_argument, board_of, claim
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ SYSFS_OPTION = click.option(
 @click.option("--config", metavar="NAME", help="<NAME>.conf in the tree; default: the module's developer kit.")
 @click.option("--layout", default="", metavar="XML", help="Partition layout of the storage, below the tree.")
 @LAB_OPTION
+@FORCE
 @click.option(
     "-o",
     "--output",
@@ -58,6 +59,7 @@ def flash(
     name: str,
     bench_name: str | None,
     lab_path: Path | None,
+    force: bool,
     log: Path | None,
     yes: bool,
     sysfs: Path,
@@ -77,7 +79,7 @@ def flash(
     from hil.core import paths
 
     log = log or paths.home() / "flash" / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.log"
-    with target_of(name, bench_name, lab_path, sysfs) as target:
+    with target_of("flash", name, bench_name, lab_path, sysfs, force=force) as target:
         plan = plan_of(target, **what)
         if not (yes or _agreed(target, plan)):
             click.echo(f"{name}: not flashed", err=True)
@@ -113,7 +115,9 @@ def _agreed(target: FlashTarget, plan: FlashPlan) -> bool:
 
 
 @contextmanager
-def target_of(name: str, bench_name: str | None, lab_path: Path | None, sysfs: Path) -> Iterator[FlashTarget]:
+def target_of(
+    verb: str, name: str, bench_name: str | None, lab_path: Path | None, sysfs: Path, *, force: bool
+) -> Iterator[FlashTarget]:
     """Find the board of a bench that is up, or of a lab file; then it is leased while the block runs."""
     from hil.bench.state import lease_keys
     from hil.boards.jetson.flash.target import target_in_lab, target_on_bench
@@ -122,12 +126,15 @@ def target_of(name: str, bench_name: str | None, lab_path: Path | None, sysfs: P
 
     if lab_path is None:
         with attach(bench_name) as bench:
-            yield target_on_bench(board_of(bench, name), sysfs)
+            board = board_of(bench, name)
+            target = target_on_bench(board, sysfs)
+            claim(bench, [name], f"{name}: {verb}", force=force, verb=verb, about=name)
+            yield target
         return
     lab = load_lab(lab_path)
     target = target_in_lab(name, lab, sysfs)
     keys = dict(zip((b.name for b in lab.boards), lease_keys(lab, lab.name), strict=True))
-    with Leases().take([keys[name]], purpose=f"flash {name}"):
+    with Leases().take([keys[name]], purpose=f"{verb} {name}"):
         yield target
 
 
@@ -135,9 +142,10 @@ def target_of(name: str, bench_name: str | None, lab_path: Path | None, sysfs: P
 @board_argument
 @BENCH
 @LAB_OPTION
+@FORCE
 @SYSFS_OPTION
 @JSON_OPTION
-def recovery(name: str, lab_path: Path | None, sysfs: Path, bench_name: str | None, as_json: bool) -> None:
+def recovery(name: str, lab_path: Path | None, sysfs: Path, bench_name: str | None, force: bool, as_json: bool) -> None:
     """Put a real module into force-recovery mode and prove it on USB; nothing is written to it.
 
     By its pin where one is wired, else by its Linux. The module on the port must be the one of the lab file. It stays
@@ -146,7 +154,8 @@ def recovery(name: str, lab_path: Path | None, sysfs: Path, bench_name: str | No
     from hil.boards.jetson.flash.recovery import meaning
     from hil.boards.jetson.flash.target import into_recovery
 
-    with target_of(name, bench_name, lab_path, sysfs) as target, Progress() as progress:
+    aimed = target_of("recovery", name, bench_name, lab_path, sysfs, force=force)
+    with aimed as target, Progress() as progress:
         device = into_recovery(target, sysfs=sysfs, progress=progress)
     document = {"name": name, "module": target.module, **asdict(device), "what": meaning(device.usb_id)}
     print_result(as_json, document, f"{name}: USB port {device.port}: {device.describe()}")

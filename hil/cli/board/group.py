@@ -144,6 +144,7 @@ def show(bench: Bench, name: str, as_json: bool) -> None:
         "wiring": wiring_of(spec),
         "identity": asdict(identity) if identity else None,
         "last_reset": last_reset,
+        "off_since": _off_since(bench, name) if questions.health.power == "off" else None,
         "sensors": sensors,
         "console": {"url": one.console.url, "log": str(one.console.log)},
     }
@@ -151,6 +152,11 @@ def show(bench: Bench, name: str, as_json: bool) -> None:
         print_json(document)
     else:
         _print_board(document)
+
+
+def _off_since(bench: Bench, name: str) -> str | None:
+    entry = bench.journal.power_off(name)
+    return f"since {entry.clock_time}, switched off by {entry.who} ({entry.program})" if entry else None
 
 
 def _print_board(document: dict[str, Any]) -> None:
@@ -163,7 +169,7 @@ def _print_board(document: dict[str, Any]) -> None:
         "module": f"{document['module']}  {identity.get('model', '')}".rstrip(),
         "serial": identity.get("serial"),
         "driver": f"{driver}; results are of class {document['fidelity']}",
-        "power": document["power"] or "?",
+        "power": " ".join(filter(None, (document["power"] or "?", document["off_since"]))),
         "OS": f"{identity['os_version']} from slot {identity['slot']}" if identity else None,
         "image": identity.get("image_sha256"),
         "boot": identity.get("boot_id"),
@@ -195,6 +201,9 @@ def _print_board(document: dict[str, Any]) -> None:
 def slots(targets: Targets, following: Slot | None, as_json: bool) -> int:
     """Show the two slots of a board as its firmware sees them, or choose the one that starts next."""
     from hil.monitor.board_watch import slots_of
+
+    if following:
+        targets.claim("slots", f"start slot {following} next")
 
     def look(board: Board, tell: Tell) -> dict[str, Any]:
         if following:

@@ -10,7 +10,7 @@ import click
 from hil.cli.board.targets import Targets, Tell, on_boards, target_argument
 from hil.cli.completion import mode_names
 from hil.cli.output import JSON_OPTION, RenamedOptions, note, print_table
-from hil.cli.select_bench import BENCH
+from hil.cli.select_bench import BENCH, FORCE
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ def power(targets: Targets, action: str, until_booted: bool, as_json: bool) -> i
     reset   cut, then on
     """
 
+    if action != "state":
+        targets.claim("power", f"power {action}")
+
     def switch(board: Board, tell: Tell) -> dict[str, Any]:
         if action != "state":
             getattr(board.supervisor, action)()
@@ -53,6 +56,7 @@ def power(targets: Targets, action: str, until_booted: bool, as_json: bool) -> i
 @click.command(cls=RenamedOptions, renamed=RENAMED, hidden=True)
 @target_argument
 @BENCH
+@FORCE
 @UNTIL_BOOTED
 @JSON_OPTION
 @click.pass_context
@@ -74,6 +78,9 @@ def mode(targets: Targets, wanted: str | None, reboot: bool, as_json: bool) -> i
     `50w` finds MODE_50W. `power_mode` in the lab file sets one each time the bench comes up.
     """
     from hil.boards.jetson.power_modes import NvpModel, choose_mode
+
+    if wanted is not None:
+        targets.claim("mode", f"power mode {wanted}")
 
     def choose(board: Board, tell: Tell) -> dict[str, Any]:
         name = board.name

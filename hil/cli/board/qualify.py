@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hil.cli.output import JSON_OPTION, Progress, RenamedOptions, print_json
-from hil.cli.select_bench import board_argument, board_of, on_bench
+from hil.cli.select_bench import FORCE, board_argument, board_of, claim, on_bench
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
@@ -30,8 +30,11 @@ if TYPE_CHECKING:
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for page and JSON; default: reports/out/qualifications.",
 )
+@FORCE
 @JSON_OPTION
-def qualify(bench: Bench, name: str, by: str, only: tuple[str, ...], output: Path | None, as_json: bool) -> int:
+def qualify(
+    bench: Bench, name: str, force: bool, by: str, only: tuple[str, ...], output: Path | None, as_json: bool
+) -> int:
     """Qualify a board: run the conformance suite on it and write a page to sign, with its identity and its timings.
 
     The board is rebooted and loses its power many times: about 15 boots. An estimate of the time is printed once three
@@ -44,6 +47,7 @@ def qualify(bench: Bench, name: str, by: str, only: tuple[str, ...], output: Pat
     from hil.report.qualification import write_qualification
 
     board = board_of(bench, name)
+    claim(bench, [name], f"{name}: qualify", force=force, verb="qualify", about=name)
     wiring = wiring_of(next(spec for spec in bench.lab.boards if spec.name == name))
     with Progress() as progress:
         result = run(board, by=by, bench=bench.name, only=only, wiring=wiring, view=progress)

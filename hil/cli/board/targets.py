@@ -14,7 +14,7 @@ import click
 
 from hil.cli.completion import target_names
 from hil.cli.output import F, print_json
-from hil.cli.select_bench import on_bench
+from hil.cli.select_bench import FORCE, claim, on_bench
 from hil.errors import ConfigurationError, HilError
 from hil.text import clean
 
@@ -59,8 +59,15 @@ def boards_of(bench: Bench, target: str) -> list[Board]:
 class Targets:
     """The boards of a command. ``alone``: it was given the name of one board."""
 
+    bench: Bench
     boards: tuple[Board, ...]
     alone: bool
+    force: bool = False
+
+    def claim(self, verb: str, what: str) -> None:
+        """Raise LeaseTaken, before anything is changed, when one of the boards is somebody else's."""
+        names = [board.name for board in self.boards]
+        claim(self.bench, names, f"{', '.join(names)}: {what}", force=self.force, verb=verb, about=",".join(names))
 
     def do(self, job: Job, *, as_json: bool) -> int:
         """Do a job with all boards at once, print what it tells and returns, and return the worst exit code.
@@ -79,14 +86,14 @@ class Targets:
 
 
 def on_boards(command: F) -> F:
-    """Take boards as an argument and ``--bench``; the command's function gets ``targets``."""
+    """Take boards as an argument, ``--bench`` and ``--force``; the command's function gets ``targets``."""
 
     @wraps(command)
-    def with_boards(*args: object, bench: Bench, target: str, **options: object) -> object:
-        targets = Targets(tuple(boards_of(bench, target)), alone=target in bench.boards)
+    def with_boards(*args: object, bench: Bench, target: str, force: bool, **options: object) -> object:
+        targets = Targets(bench, tuple(boards_of(bench, target)), alone=target in bench.boards, force=force)
         return command(*args, targets=targets, **options)
 
-    return cast(F, target_argument(on_bench(with_boards)))
+    return cast(F, target_argument(on_bench(FORCE(with_boards))))
 
 
 def _at_once(boards: tuple[Board, ...], job: Job, *, as_json: bool) -> Iterator[Result]:

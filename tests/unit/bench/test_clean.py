@@ -92,7 +92,7 @@ def test_a_plain_user_is_told_to_be_root_before_anything_is_removed(monkeypatch:
 def test_every_kind_of_leftover_is_looked_for() -> None:
     names = [find.__name__ for find in leftovers.FINDERS]
     assert names == [
-        "user_mode_linux", "containers", "namespaces", "nics", "mounts", "loop_devices", "directories", "link_engines",
+        "user_mode_linux", "containers", "namespaces", "mounts", "loop_devices", "directories", "link_engines",
         "package_guard", "container_engine",
     ]  # fmt: skip
 
@@ -156,15 +156,6 @@ def test_mounts_are_found_deepest_first_and_the_engines_and_the_users_own_are_sp
     found = [x.name for x in leftovers.mounts({"live"}, info)]
     assert found == [f"{home}/cache/my build/proc", f"{home}/cache/my build"]
     assert mounts_under(Path("/mnt"), mountinfo=info) == [Path("/mnt")]
-
-
-def test_nics_of_ours_in_the_hosts_namespace_are_removed_and_others_are_not() -> None:
-    listing = json.dumps([{"ifname": "hil12ab"}, {"ifname": "veth0"}])
-    runner = FakeRunner({"ip -json link": listing})
-    (found,) = leftovers.nics(set(), runner)
-    found.remove()
-    assert runner.calls[-1] == ("ip", "link", "delete", "dev", "hil12ab")
-    assert list(leftovers.nics({"a-bench-that-comes-up"}, runner)) == []
 
 
 def test_an_orphaned_user_mode_linux_is_ended_and_one_with_its_keeper_is_not(tmp_path: Path) -> None:

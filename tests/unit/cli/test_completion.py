@@ -38,7 +38,7 @@ def completed(*words: str) -> list[str]:
 def test_commands_and_options_are_completed() -> None:
     assert completed("") == list(COMMANDS)
     assert completed("be") == ["bench"]
-    assert completed("bench", "") == ["down", "export", "status", "up", "watch"]
+    assert completed("bench", "") == ["down", "export", "log", "reset", "status", "up", "watch"]
     assert completed("bench", "export", "--l") == ["--listen"]
     assert completed("completion", "") == ["bash", "zsh", "fish"]
 

@@ -289,3 +289,31 @@ def test_a_restore_after_a_cut_whose_answer_was_lost_brings_the_link_back(
     assert crosslink.up
     assert crosslink.a_to_b.agrees
     assert crosslink.b_to_a.agrees
+
+
+def test_a_cut_and_a_shape_are_undone_at_the_end_of_a_block_and_stay_without_one(box: LinkBox, sink: ListSink) -> None:
+    box.set("crosslink", a_to_b=replace(CROSS, delay_us=7_000))
+    with box.shaped("crosslink", loss_ppm=10_000), box.cut("crosslink", why="test"):
+        _, crosslink = box.show()
+        assert not crosslink.up and box.cut_links() == {"crosslink"}
+        assert box.commanded("crosslink", "a_to_b") == replace(CROSS, delay_us=7_000, loss_ppm=10_000, up=False)
+    _, crosslink = box.show()
+    assert (crosslink.a_to_b.kernel, crosslink.b_to_a.kernel) == (replace(CROSS, delay_us=7_000), CROSS)
+    assert [type(event) for event in sink.events[-2:]] == [LinkRestored, LinkCommanded]
+    box.cut("ground")
+    with pytest.raises(RuntimeError), box.shaped("ground", direction="a_to_b", rate_bps=1_000_000):
+        raise RuntimeError
+    assert box.cut_links() == {"ground"}
+    with pytest.raises(ConfigurationError, match="a link has no loss"):
+        box.shaped("ground", loss=1)
+
+
+def test_a_link_says_in_what_it_is_not_as_it_was_built_and_is_reset(box: LinkBox) -> None:
+    assert box.differences() == {} and not box.reset("ground")
+    box.set("ground", a_to_b=replace(GROUND, loss_ppm=10))
+    box.cut("crosslink")
+    box.compensate("ground", "a_to_b", 5_000)
+    assert box.differences() == {"ground": "a_to_b: loss_ppm 10, not 0", "crosslink": "cut by hand"}
+    assert box.reset("ground") and box.reset("crosslink")
+    assert box.differences() == {} and all(link.up for link in box.show())
+    assert box.show()[0].a_to_b.compensation_ns == 5_000
