@@ -108,3 +108,10 @@ def asked_for_reruns(config: pytest.Config) -> bool:
         return bool(config.getoption("reruns", None) or config.getini("reruns"))
     except ValueError:  # it is not installed
         return False
+
+
+def uses_bench(item: pytest.Item) -> bool:
+    """Return whether a test wants the bench of the plug-in, and not a fixture of its own of that name."""
+    info = getattr(item, "_fixtureinfo", None)
+    definitions: list[Any] = list(info.name2fixturedefs.get("bench", ())) if info else []
+    return bool(definitions) and definitions[-1].func.__module__ == "hil.campaign.fixtures.bench"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hil.campaign.options import CAMPAIGN, chosen_lab, refused
+from hil.campaign.options import CAMPAIGN, chosen_lab, refused, uses_bench
 
 if TYPE_CHECKING:
     from hil.errors import ConfigurationError
@@ -35,7 +35,7 @@ class ShortErrors:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """End a run at once in which every test wants a bench, and the lab is not named or wrong."""
         config, items = session.config, session.items
-        needed = bool(items) and all("bench" in getattr(item, "fixturenames", ()) for item in items)
+        needed = bool(items) and all(map(uses_bench, items))
         if not needed or config.option.collectonly or config.pluginmanager.has_plugin(CAMPAIGN):
             return
         from hil.errors import ConfigurationError
