@@ -122,6 +122,35 @@ class Reachable(Protocol):
     def target(self, via: Via = Via.MANAGEMENT) -> Target: ...
 
 
+@runtime_checkable
+class Crashable(Protocol):
+    """A board whose OS can be made to crash, or to stand still, from outside."""
+
+    @property
+    def can_freeze(self) -> bool:
+        """Whether :meth:`freeze` is possible."""
+
+    def panic(self) -> None:
+        """Let the kernel panic; the board boots again by itself."""
+
+    def freeze(self, *, only_init: bool = False) -> None:
+        """Stop all processes of the OS, or only its init; BenchError when that is not possible."""
+
+    def frozen(self) -> tuple[bool, str]:
+        """Return whether all processes of the OS stand still, and their number in words."""
+
+    def thaw(self) -> None:
+        """Let what was stopped go on; nothing when nothing is, or while no OS runs."""
+
+
+@runtime_checkable
+class MemoryBounded(Protocol):
+    """A board whose memory can be bounded."""
+
+    def bound_memory(self, margin_b: int | None) -> None:
+        """Leave so many bytes beyond what is in use now; None: as much as before."""
+
+
 # --- what a board does not have
 
 

@@ -237,13 +237,14 @@ class RestartOrdered(Event, kind="board.order"):
 class BoardSeen(Event, kind="board.seen"):
     """A board answered under another boot id than before, or whether its slot is confirmed has changed.
 
-    ``uptime_s``: how long it had run when it answered, seconds; None when it does not say.
+    ``uptime_s``: how long it had run when it answered, seconds; None when it does not say.  ``slot``: the one it runs.
     """
 
     board: str
     boot_id: str
     confirmed: bool = False
     uptime_s: float | None = None
+    slot: str = ""
 
 
 @dataclass(frozen=True)
@@ -391,11 +392,24 @@ class ContactGap(Event, kind="contact.gap"):
 
 @dataclass(frozen=True)
 class FaultInjected(Event, kind="fault"):
-    """Something went wrong on purpose, or by plan (``planned``), at ``progress`` of what it interrupts."""
+    """Something went wrong on purpose, or by plan (``planned``), at ``progress`` of what it interrupts.
+
+    ``proof`` says whether the effect was confirmed (else mismatch or unknown), ``seen`` what was read.
+    """
 
     what: str
     progress: int | None = None
     planned: bool = False
+    target: str = ""
+    proof: str = ""
+    seen: str = ""
+
+
+@dataclass(frozen=True)
+class FaultHealed(Event, kind="fault.healed"):
+    """A fault was ended, and its target brought back."""
+
+    what: str
     target: str = ""
 
 

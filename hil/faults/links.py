@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hil.faults.fault import Fault, Parameter
 from hil.lab.routes import path
 from hil.links.shape import DIRECTIONS, Direction
 
@@ -73,51 +72,6 @@ class LinkSet:
             for status in self._box.show()
             if status.name in self._into
         )
-
-
-class LinksLost:
-    """Some links of a bench are lost together; its boards go on."""
-
-    parameters: Sequence[Parameter] = ()
-
-    def __init__(
-        self, description: str, targets: Callable[[Lab], Iterable[str]], links: Callable[[Lab, str], Iterable[str]]
-    ) -> None:
-        """``links`` returns the names of the links that a target of ``targets`` has."""
-        self.description = description
-        self._targets = targets
-        self._links = links
-
-    def targets(self, bench: Bench) -> Sequence[str]:
-        """Return all targets; no link that is cut already."""
-        cut = bench.links.cut_links()
-        return tuple(name for name in self._targets(bench.lab) if name not in cut)
-
-    @contextmanager
-    def inject(self, bench: Bench, target: str, values: Mapping[str, float]) -> Iterator[None]:
-        """Cut the links; afterwards they are as they were (a link cut by hand before stays cut)."""
-        cut_before = bench.links.cut_links()
-        links = LinkSet(bench.links, (n for n in self._links(bench.lab, target) if n not in cut_before))
-        try:
-            links.cut(why=f"{target} lost")
-            yield
-        finally:
-            links.restore(why=f"{target} is back")
-
-
-LINK_CUT: Fault = LinksLost(
-    "loses a link, both directions",
-    targets=lambda lab: (link.name for link in lab.links),
-    links=lambda lab, link: [link],
-)
-SPACECRAFT_DARK: Fault = LinksLost(
-    "loses all links of a spacecraft, also those to the ground; its boards go on",
-    targets=lambda lab: (craft.name for craft in lab.spacecraft),
-    links=links_of,
-)
-GROUND_LOST: Fault = LinksLost(
-    "loses all links of the ground station", targets=lambda lab: [lab.ground_station.name], links=links_of
-)
 
 
 def usable_now(bench: Bench) -> frozenset[str]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -13,8 +12,9 @@ from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.errors import BenchError, DeviceError
 from hil.evidence.events import ContactGap, FaultInjected
 from hil.evidence.sink import Sink
-from hil.faults.fault import Fault, Parameter
+from hil.faults.fault import Bite, Fault, Parameter, Proof
 from hil.faults.inject import Work
+from hil.faults.links import way_from_ground
 from hil.rollout.contact_gaps import OrbitClock, PlannedGap, upcoming
 
 if TYPE_CHECKING:
@@ -38,18 +38,15 @@ class ContactLost:
     """The contact between the ground and a spacecraft ends by plan, and returns by plan."""
 
     description = "waits for the planned end of the ground's contact with a spacecraft, and then for its return"
+    works_on = "labs with an orbit"
     parameters = (Parameter("within_s", 900.0, 1.0, 86_400.0, "longest time until the contact ends, seconds"),)
 
     def targets(self, bench: Bench) -> Sequence[str]:
         """Return all spacecraft of a lab with an orbit; none without."""
         return tuple(craft.name for craft in bench.lab.spacecraft) if bench.orbit is not None else ()
 
-    @contextmanager
-    def inject(self, bench: Bench, target: str, values: Mapping[str, float]) -> Iterator[None]:
-        """Wait until the contact ends; afterwards, unless the block raised, until it returns.
-
-        Raises BenchError when no contact ends within ``within_s``.
-        """
+    def inject(self, bench: Bench, target: str, values: Mapping[str, float]) -> Bite:
+        """Wait until the contact ends. Raises BenchError when none ends within ``within_s``."""
         assert bench.orbit is not None  # else there are no targets
         within_s = values["within_s"]
         orbit, ground = bench.orbit, bench.lab.ground_station.name
@@ -60,8 +57,19 @@ class ContactLost:
                 remedy="choose another epoch (`hil orbit contacts`), or a larger within_s",
             )
         _wait(orbit, gap.closes_s, "the planned end of contact", silent, SYSTEM_CLOCK)
-        yield
-        _wait(orbit, gap.opens_s, "the planned return of contact", silent, SYSTEM_CLOCK)
+
+        def prove() -> Proof:
+            way = way_from_ground(bench, target)
+            return Proof.of(way is None, f"the way from the ground is {' - '.join(way) if way else 'closed'}")
+
+        return Bite(prove)
+
+    def heal(self, bench: Bench, target: str, values: Mapping[str, float]) -> None:
+        """Wait for the planned return of a contact that has ended; nothing while there is contact."""
+        assert bench.orbit is not None
+        orbit, ground = bench.orbit, bench.lab.ground_station.name
+        for gap in upcoming(orbit, bench.lab, ground, target, within_s=0.0):
+            _wait(orbit, gap.opens_s, "the planned return of contact", silent, SYSTEM_CLOCK)
 
 
 CONTACT_GAP: Fault = ContactLost()

@@ -15,7 +15,7 @@ from hil.core.command import Progress, silent
 from hil.core.files import sha256_of, write_atomic
 from hil.core.locks import locked
 from hil.core.paths import PACKAGE, cache
-from hil.images import rootfs
+from hil.images import planted, rootfs
 from hil.images.artefact import BundleFacts
 from hil.images.packages import run_tool
 from hil.images.pki import Pki, Signer, ensure_pki, sign
@@ -52,6 +52,8 @@ class BundleKind(StrEnum):
     NO_BOOT = "no-boot"  # good signature; init panics
     HANG = "hang"  # good signature; init hangs, the watchdog bites
     UNHEALTHY = "unhealthy"  # boots and answers SSH, but its node service never comes up
+    CONFIRMS_EARLY = "confirms-early"  # OS 2.0.0 with a planted bug (hil.images.planted)
+    SERVES_ON = "serves-on"  # likewise
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,10 @@ class BundleSet:
 
     @cached_property
     def directory(self) -> Path:
+        bugs = [f"{bug.file} {bug.after}" for bug in planted.BUGS.values()]
         texts = (_PACKING, _INIT_PANICS, _INIT_HANGS, _NODE_FAILS, COMPATIBLE)
         certificates = (self.pki.release.certificate, self.pki.foreign.certificate)
-        key = rootfs.digest([self.upload.sha256, self.base.name, *texts, *certificates])
+        key = rootfs.digest([self.upload.sha256, self.base.name, *texts, *bugs, *certificates])
         return cache() / f"bundles-{key}"
 
     @property
@@ -149,6 +152,10 @@ class BundleSet:
                 # its node never runs: no need of numpy
                 rootfs.remove_glob(tree, "usr/lib/python3/dist-packages/*")
                 rootfs.put(rootfs.place_on_board(tree, NODE_PROGRAM), _NODE_FAILS, 0o644)
+            case BundleKind.CONFIRMS_EARLY | BundleKind.SERVES_ON:
+                version = self.upload.version
+                rootfs.os_tree(self.base, tree, version=version, keyring=self.pki.keyring, recipe=self.recipe)
+                planted.plant(kind.value, tree)
             case _:
                 good = kind in (BundleKind.NO_BOOT, BundleKind.HANG)
                 version = f"2.0.1+{kind.value}" if good else self.upload.version

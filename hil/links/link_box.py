@@ -146,8 +146,12 @@ class LinkBox:
         self._exits.callback(end)
 
     def cut_links(self) -> frozenset[str]:
-        """Return the links that were cut by hand and not restored; not those that a schedule has down."""
-        return frozenset(link.name for link in self.store.load().links if link.cut)
+        """Return the links that were cut by hand or by a fault and not restored; not those that a schedule has down."""
+
+        def held_down(link: LinkRecord) -> bool:
+            return len(link.override) == len(DIRECTIONS) and not any(o.state.up for o in link.override.values())
+
+        return frozenset(link.name for link in self.store.load().links if link.cut or held_down(link))
 
     def show(self) -> list[LinkStatus]:
         """Read every link back from the kernel: commanded, done, counted."""
@@ -298,6 +302,36 @@ class LinkBox:
 
         self._command(link, change, "restored")
         _log.info("link %s: restored%s", link, why and f": {why}")
+        self._sink.emit(LinkRestored(link, why))
+
+    def impair(self, link: str, states: Mapping[Direction, LinkState], *, why: str = "") -> None:
+        """Hold a direction, or both, in a state until :meth:`mend`; what was commanded otherwise is remembered.
+
+        Raises what :meth:`set` raises.
+        """
+        for state in states.values():
+            check_profile(link, state, self.profile)
+        now_ns = self.now_ns()
+
+        def change(old: LinkRecord, *_: object) -> LinkRecord:
+            held: dict[str, Override] = {direction: Override(state, now_ns) for direction, state in states.items()}
+            return replace(old, override={**old.override, **held})
+
+        self._command(link, change, f"impaired{why and f' ({why})'}")
+        _log.info(
+            "link %s: impaired%s: %s", link, why and f" ({why})", ", ".join(f"{d}: {s}" for d, s in states.items())
+        )
+        commanded: dict[str, Any] = {direction: asdict(state) for direction, state in states.items()}
+        self._sink.emit(LinkCommanded(link, **commanded))
+
+    def mend(self, link: str, *, why: str = "") -> None:
+        """End what :meth:`impair` holds, if anything; a link that was cut by hand before stays cut."""
+        record = self.store.load()
+        held = record.link(link)
+        if not held.override or (held.cut and record.scheduled(link)):
+            return
+        self._command(link, lambda old, *_: replace(old, override={}), "mended")
+        _log.info("link %s: mended%s", link, why and f": {why}")
         self._sink.emit(LinkRestored(link, why))
 
     def compensate(self, link: str, direction: Direction, compensation_ns: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from hil.errors import ConfigurationError
@@ -84,17 +84,29 @@ class LinkState:
     mtu: int = 1500
     up: bool = True
     jitter_us: int = 0
+    corrupt_ppm: int = 0
+    """Share of packets in which one bit is flipped."""
+    duplicate_ppm: int = 0
+    """Share of packets that arrive twice."""
+    reorder_ppm: int = 0
+    """Share of packets that overtake those before them: they arrive without the delay."""
 
     def __post_init__(self) -> None:
         _bounded("delay_us", self.delay_us, 0, MAX_DELAY_US)
         _bounded("rate_bps", self.rate_bps, 0, MAX_RATE_BPS)
-        _bounded("loss_ppm", self.loss_ppm, 0, PPM)
         _bounded("jitter_us", self.jitter_us, 0, MAX_JITTER_US)
+        for name in ("loss_ppm", "corrupt_ppm", "duplicate_ppm", "reorder_ppm"):
+            _bounded(name, getattr(self, name), 0, PPM)
         _bounded("mtu", self.mtu, MIN_MTU, MAX_MTU)
         if 0 < self.rate_bps < 8:
             raise ConfigurationError(
                 f"rate_bps is {self.rate_bps}, below one byte per second",
                 remedy="use 0 for no rate limit, or at least 8",
+            )
+        if self.reorder_ppm and not self.delay_us:
+            raise ConfigurationError(
+                "a link has reorder_ppm and no delay",
+                remedy="packets overtake only where others wait: give delay_us, or no reorder_ppm",
             )
         if self.loss_ppm and self.gemodel:
             raise ConfigurationError(
@@ -106,6 +118,15 @@ class LinkState:
     def mean_loss_ppm(self) -> int:
         """Expected share of lost packets while up."""
         return self.gemodel.mean_loss_ppm if self.gemodel else self.loss_ppm
+
+    @property
+    def random(self) -> bool:
+        """Whether chance decides about single packets: loss, corruption, duplication, reordering."""
+        return bool(self.mean_loss_ppm or self.corrupt_ppm or self.duplicate_ppm or self.reorder_ppm)
+
+    def without_chance(self) -> LinkState:
+        """Return the same without loss, corruption, duplication and reordering."""
+        return replace(self, loss_ppm=0, gemodel=None, corrupt_ppm=0, duplicate_ppm=0, reorder_ppm=0)
 
     @property
     def frame_bits(self) -> int:

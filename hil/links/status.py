@@ -37,8 +37,8 @@ class DirectionStatus:
             return False
         delay_ns = max(0, self.commanded.delay_us * 1000 - self.compensation_ns)
         wanted = replace(self.commanded, delay_us=self.kernel.delay_us)
-        if not wanted.up:  # a direction that is down is told of no loss model
-            wanted = replace(wanted, loss_ppm=0, gemodel=None)
+        if not wanted.up:  # a direction that is down is told of nothing that chance does
+            wanted = wanted.without_chance()
         return self.kernel_delay_ns == delay_ns and self.kernel == wanted
 
 

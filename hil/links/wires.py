@@ -73,10 +73,10 @@ class ShaperHost:
 
 
 def check_profile(link: str, state: LinkState, profile: Profile) -> None:
-    """Raise ConfigurationError for random loss in profile bulk, where it would drop 64 KB at a time."""
-    if profile == "bulk" and state.mean_loss_ppm:
+    """Raise ConfigurationError for what hits packets by chance in profile bulk, where it would hit 64 KB at a time."""
+    if profile == "bulk" and state.random:
         raise ConfigurationError(
-            f"link {link!r}: random loss is not possible in profile bulk",
+            f"link {link!r}: random loss, and anything else by chance, is not possible in profile bulk",
             remedy="use profile exact for loss models; bulk has outages only",
         )
 

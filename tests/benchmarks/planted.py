@@ -30,14 +30,12 @@ from hil.bench.bench import Bench
 from hil.bench.clean import clean
 from hil.bench.state import known_benches, link_socket, read_state
 from hil.core import paths
-from hil.core.processes import processes
 from hil.core.wait import wait_until
 from hil.errors import BenchError
 from hil.evidence.carriers import container, unordered_restarts
 from hil.evidence.events import BenchDiffers, BenchLost, BenchPulse
 from hil.evidence.readback import RunRecord
-from hil.host.engine import dockerd
-from hil.host.engine.dockerd import EngineFiles
+from hil.faults.bench_kinds import ENGINE, KEEPER, LINK_BOX, pids_of
 from hil.links.engines import rtnl
 from hil.links.link_box import LinkBox
 from hil.links.shape import shape_step
@@ -76,12 +74,6 @@ def link_in_kernel(bench: str) -> None:
         rtnl.transact(box.agents[link.kernel], [shape_step(replace(link, commanded=fast), "a_to_b", None)])
 
 
-def _keeper(bench: str) -> int:
-    state = read_state(bench)
-    assert state is not None
-    return state.keeper_pid
-
-
 def _freeze(pid: int, seconds: float = FROZEN_S) -> None:
     os.kill(pid, signal.SIGSTOP)
     time.sleep(seconds)
@@ -91,27 +83,26 @@ def _freeze(pid: int, seconds: float = FROZEN_S) -> None:
 
 def keeper_frozen(bench: str) -> None:
     """Stop the keeper for a while."""
-    _freeze(_keeper(bench))
+    (pid,) = pids_of(bench, KEEPER)
+    _freeze(pid)
 
 
 def strike_too_late(bench: str) -> None:
     """Stop the keeper when the campaign strikes, so that the link is cut only when the transfer is over."""
-    _freeze(_keeper(bench), 6.0)
+    (pid,) = pids_of(bench, KEEPER)
+    _freeze(pid, 6.0)
 
 
 def engine_stopped(bench: str) -> None:
     """Stop the container engine for a while."""
-    daemon = dockerd.started(EngineFiles.default())
-    assert daemon is not None, "the container engine is not ours"
-    _freeze(daemon.pid, FROZEN_S)
+    (pid,) = pids_of(bench, ENGINE)
+    _freeze(pid, FROZEN_S)
 
 
 def link_box_killed(bench: str) -> None:
     """Kill every User-Mode Linux of the bench."""
-    keeper = _keeper(bench)
-    for process in processes():
-        if process.parent == keeper and any("linux.uml" in word for word in process.argv):
-            os.kill(process.id.pid, signal.SIGKILL)
+    for pid in pids_of(bench, LINK_BOX):
+        os.kill(pid, signal.SIGKILL)
 
 
 def board_paused(bench: str) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hil.boards.console.pump import ConsolePump
-from hil.boards.container.board import BoardFacts, ContainerBoard, ContainerSpec, os_pid
+from hil.boards.container.board import BoardFacts, ContainerBoard, ContainerSpec
+from hil.boards.container.os_processes import os_pid
 from hil.boards.container.storage import prepare_nv_dir
 from hil.boards.protocol import Via
 from hil.boards.ssh.login import Target

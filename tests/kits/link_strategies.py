@@ -11,10 +11,13 @@ gemodels = st.builds(
 rates = st.integers(0, MAX_RATE_BPS // 8).map(lambda whole_bytes: whole_bytes * 8)
 states = st.builds(
     LinkState,
-    delay_us=st.integers(0, MAX_DELAY_US),
+    delay_us=st.integers(1, MAX_DELAY_US),
     rate_bps=rates,
     loss_ppm=st.integers(0, PPM - 1),
     mtu=st.integers(576, 9216),
     up=st.booleans(),
     jitter_us=st.integers(0, MAX_JITTER_US),
+    corrupt_ppm=st.integers(0, PPM),
+    duplicate_ppm=st.integers(0, PPM),
+    reorder_ppm=st.integers(0, PPM),
 ) | st.builds(LinkState, delay_us=st.integers(0, MAX_DELAY_US), rate_bps=rates, gemodel=gemodels, up=st.booleans())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hil.boards.console.log_console import ConsoleLine, LogConsole
 from hil.boards.container import power_cut
+from hil.boards.container.os_processes import os_pid, os_processes, process_state, send
 from hil.boards.linux_board import LinuxBoard
 from hil.boards.protocol import BootState, Fidelity, Identity, PowerState, Shell, Slot, SlotState, Via
 from hil.boards.ssh.shell import SshShell, Target
@@ -191,6 +194,45 @@ class ContainerBoard(LinuxBoard):
         pid = self.firmware_pid()
         return os_pid(pid) if pid else None
 
+    # --- faults (hil.boards.capabilities.Crashable, MemoryBounded)
+
+    can_freeze = True
+
+    def panic(self) -> None:
+        """Kill the OS's init: its kernel panics. BenchError when no OS runs."""
+        pid = self.os_pid()
+        if pid is None:
+            raise BenchError(f"board {self.name}: no OS runs that could panic")
+        os.kill(pid, signal.SIGKILL)
+
+    def freeze(self, *, only_init: bool = False) -> None:
+        """Stop the processes of the OS, or only its init. BenchError when no OS runs."""
+        pid = self.os_pid()
+        if pid is None:
+            raise BenchError(f"board {self.name}: no OS runs that could be frozen")
+        send([pid] if only_init else os_processes(pid), signal.SIGSTOP)
+
+    def frozen(self) -> tuple[bool, str]:
+        """Return whether all processes of the OS are stopped, and how many are."""
+        pid = self.os_pid()
+        states = [process_state(each) for each in os_processes(pid)] if pid else []
+        stopped = sum(state in "TZ" for state in states)
+        return 0 < len(states) == stopped, f"{stopped} of {len(states)} processes of its OS stand still"
+
+    def thaw(self) -> None:
+        """Let all processes of the OS go on."""
+        if pid := self.os_pid():
+            send(os_processes(pid), signal.SIGCONT)
+
+    def bound_memory(self, margin_b: int | None) -> None:
+        """Bound the container's memory to what it uses and ``margin_b`` more; None: as it was made."""
+        limit: int | str = MEMORY_LIMIT
+        with _engine(f"board {self.name}: memory"):
+            if margin_b is not None:
+                stats = self._client.api.stats(self.spec.container, stream=False, one_shot=True)
+                limit = int(stats["memory_stats"]["usage"]) + margin_b
+            self.container().update(mem_limit=limit, memswap_limit=limit)
+
 
 def _identity(shell: SshShell) -> Identity:
     """Read who answers in one command. DeviceError when the answer is not what our firmware hands over."""
@@ -202,21 +244,6 @@ def _identity(shell: SshShell) -> Identity:
         return Identity(model, serial, boot_id, slot, version, str(boot["image_sha256"]))
     except (ValueError, KeyError, TypeError) as exc:
         raise DeviceError(f"{shell.target.name}: cannot read who it is from {text[:300]!r}: {exc}") from exc
-
-
-def os_pid(firmware_pid: int) -> int | None:
-    """Return the child of the firmware that lives in a PID namespace of its own."""
-    proc = Path("/proc")
-    try:
-        own = (proc / str(firmware_pid) / "ns/pid").readlink()
-        children = (proc / str(firmware_pid) / "task" / str(firmware_pid) / "children").read_text().split()
-    except OSError:
-        return None
-    for child in children:
-        with contextlib.suppress(OSError):
-            if (proc / child / "ns/pid").readlink() != own:
-                return int(child)
-    return None
 
 
 class ContainerSupervisor:

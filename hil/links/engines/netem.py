@@ -90,14 +90,24 @@ def encode(ifindex: int, state: LinkState, *, limit: int, delay_ns: int, seed: i
     plain = {"rate": min(rate, U32_MAX), "packet_overhead": 0, "cell_size": 0, "cell_overhead": 0}
     attrs.append(("TCA_NETEM_RATE", plain))
     attrs.append(("TCA_NETEM_LATENCY64", delay_ns))
+    if state.reorder_ppm and state.up:
+        attrs.append(("TCA_NETEM_REORDER", {"prob_reorder": share(state.reorder_ppm), "corr_reorder": 0}))
+    # likewise always there
+    attrs.append(("TCA_NETEM_CORRUPT", {"prob_corrupt": share(state.corrupt_ppm * state.up), "corr_corrupt": 0}))
     if seed is not None:
         attrs.append(("TCA_NETEM_PRNG_SEED", seed))
     if jitter_ns := state.jitter_us * 1000:
         attrs.append(("TCA_NETEM_JITTER64", jitter_ns))
         attrs.append(("TCA_NETEM_DELAY_DIST", _normal()))
     ticks = min(delay_ns >> _TICK_NS_SHIFT, U32_MAX)
-    fixed = {"delay": ticks, "limit": limit, "loss": share(loss), "gap": 0, "duplicate": 0}
-    fixed["jitter"] = min(jitter_ns >> _TICK_NS_SHIFT, U32_MAX)
+    fixed = {
+        "delay": ticks,
+        "limit": limit,
+        "loss": share(loss),
+        "gap": int(state.reorder_ppm > 0 and state.up),  # without a gap netem reorders nothing
+        "duplicate": share(state.duplicate_ppm * state.up),  # a copy would pass a link that is down
+        "jitter": min(jitter_ns >> _TICK_NS_SHIFT, U32_MAX),
+    }
     attributes = [("TCA_KIND", "netem"), ("TCA_OPTIONS", {**fixed, "attrs": attrs})]
     flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE
     return encoded(NetemMessage, RTM_NEWQDISC, flags, attributes, index=ifindex, parent=TC_H_ROOT)
@@ -132,6 +142,8 @@ def decode(message: bytes, *, mtus: Mapping[int, int] | None = None) -> tuple[in
     ):
         return None
     options = parsed.get_attr("TCA_OPTIONS")
+    reorder = options.get_attr("TCA_NETEM_REORDER") if options["gap"] else None
+    corrupt = options.get_attr("TCA_NETEM_CORRUPT")
     loss = _ppm(options["loss"])
     rate = options.get_attr("TCA_NETEM_RATE64") or options.get_attr("TCA_NETEM_RATE", {"rate": 0})["rate"]
     delay_ns = options.get_attr("TCA_NETEM_LATENCY64")
@@ -145,6 +157,9 @@ def decode(message: bytes, *, mtus: Mapping[int, int] | None = None) -> tuple[in
         mtu=(mtus or {}).get(parsed["index"], 1500),
         up=loss != PPM,
         jitter_us=(options.get_attr("TCA_NETEM_JITTER64", 0) + 500) // 1000,
+        corrupt_ppm=_ppm(corrupt["prob_corrupt"]) if corrupt else 0,
+        duplicate_ppm=_ppm(options["duplicate"]),
+        reorder_ppm=_ppm(reorder["prob_reorder"]) if reorder else 0,
     )
     basic = parsed.get_nested("TCA_STATS2", "TCA_STATS_BASIC") or {}
     queue = parsed.get_nested("TCA_STATS2", "TCA_STATS_QUEUE") or {}

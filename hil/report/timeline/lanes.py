@@ -9,6 +9,7 @@ from hil.evidence.events import (
     BoardBooted,
     BoardPower,
     ConsoleStage,
+    FaultHealed,
     FaultInjected,
     RolloutStep,
     TestEnded,
@@ -128,7 +129,9 @@ def lanes_of(run: RunRecord) -> Lanes:
         for n, o in enumerate(run.outcomes, start=1)
         if o.start_s is not None and o.verdict is not Verdict.NOT_RUN
     )
-    faults = tuple(Mark(e.t_s, "fault", e.what, e.target) for e in run.of(FaultInjected))
+    struck = [Mark(e.t_s, "fault", e.what, e.target) for e in run.of(FaultInjected)]
+    healed = [Mark(e.t_s, "fault", f"{e.what}: healed", e.target) for e in run.of(FaultHealed)]
+    faults = tuple(sorted([*struck, *healed], key=lambda mark: mark.t_s))
     return Lanes(0.0, end_s, tests, links, tuple(boards.values()), faults, route_marks(run))
 
 

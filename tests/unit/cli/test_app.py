@@ -246,7 +246,6 @@ INTERACTIVE = {
     ("board", "shell"),  # a command's own output
     ("campaign", "attach"),  # pytest's own output
     ("completion",),  # a script
-    ("fault", "inject"),
     ("help",),
 }
 

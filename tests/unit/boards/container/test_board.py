@@ -11,7 +11,8 @@ import pytest
 from docker.errors import APIError, NotFound
 
 from hil.boards.console.log_console import ConsoleLine
-from hil.boards.container.board import CAPABILITIES, BoardFacts, ContainerBoard, ContainerSpec, os_pid
+from hil.boards.container.board import CAPABILITIES, BoardFacts, ContainerBoard, ContainerSpec
+from hil.boards.container.os_processes import os_pid
 from hil.boards.container.storage import prepare_nv_dir
 from hil.boards.protocol import Board, Fidelity, PowerState, Via
 from hil.boards.ssh import login as ssh_login

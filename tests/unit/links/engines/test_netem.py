@@ -37,10 +37,15 @@ def rate(bytes_per_second: int) -> bytes:
     return attribute(6, struct.pack("=IiIi", bytes_per_second, 0, 0, 0))
 
 
+UNSPOILED = attribute(4, struct.pack("=II", 0, 0))
+
+
 def test_delay_and_rate_are_sent_in_ticks_nanoseconds_and_bytes_per_second() -> None:
     got = netem.encode(7, LinkState(14_390, 200_000_000), limit=714, delay_ns=14_390_000)
     # 14390000 ns = 224843.75 ticks of 64 ns; latency, limit, loss, gap, duplicate, jitter
-    want = netem_message(7, (224_843, 714, 0, 0, 0, 0), rate(25_000_000) + attribute(10, struct.pack("=q", 14_390_000)))
+    want = netem_message(
+        7, (224_843, 714, 0, 0, 0, 0), rate(25_000_000) + attribute(10, struct.pack("=q", 14_390_000)) + UNSPOILED
+    )
     assert got == want
 
 
@@ -52,14 +57,18 @@ def test_gilbert_elliott_sends_the_share_that_passes_in_the_bad_state() -> None:
     want = netem_message(
         3,
         (78_125, 500, 0, 0, 0, 0),
-        attribute(5, attribute(2, gemodel)) + rate(62_500_000) + attribute(10, struct.pack("=q", 5_000_000)),
+        attribute(5, attribute(2, gemodel))
+        + rate(62_500_000)
+        + attribute(10, struct.pack("=q", 5_000_000))
+        + UNSPOILED,
     )
     assert got == want
 
 
 def test_jitter_is_sent_with_a_table_of_a_normal_distribution_of_that_spread() -> None:
     got = netem.encode(3, LinkState(20_000, 8_000, jitter_us=2_000), limit=66, delay_ns=20_000_000)
-    head = netem_message(3, (312_500, 66, 0, 0, 0, 31_250), rate(1_000) + attribute(10, struct.pack("=q", 20_000_000)))
+    tail = attribute(10, struct.pack("=q", 20_000_000)) + UNSPOILED
+    head = netem_message(3, (312_500, 66, 0, 0, 0, 31_250), rate(1_000) + tail)
     jitter = attribute(11, struct.pack("=q", 2_000_000))
     table = got[len(head) + len(jitter) + 4 :]
     assert got[36:48] == head[36:48] and got[len(head) : len(head) + len(jitter)] == jitter
@@ -71,7 +80,23 @@ def test_jitter_is_sent_with_a_table_of_a_normal_distribution_of_that_spread() -
 
 def test_random_loss_is_a_share_of_two_to_the_32() -> None:
     got = netem.encode(3, LinkState(0, 8_000, loss_ppm=10_000), limit=66, delay_ns=0)
-    assert got == netem_message(3, (0, 66, 42_949_673, 0, 0, 0), rate(1_000) + attribute(10, bytes(8)))
+    assert got == netem_message(3, (0, 66, 42_949_673, 0, 0, 0), rate(1_000) + attribute(10, bytes(8)) + UNSPOILED)
+
+
+def test_corruption_duplication_and_reordering_are_shares_and_reordering_has_a_gap_of_one() -> None:
+    state = LinkState(5_000, 8_000, corrupt_ppm=10_000, duplicate_ppm=20_000, reorder_ppm=250_000)
+    got = netem.encode(3, state, limit=66, delay_ns=5_000_000)
+    want = netem_message(
+        3,
+        (78_125, 66, 0, 1, 85_899_346, 0),
+        rate(1_000)
+        + attribute(10, struct.pack("=q", 5_000_000))
+        + attribute(3, struct.pack("=II", 1_073_741_824, 0))
+        + attribute(4, struct.pack("=II", 42_949_673, 0)),
+    )
+    assert got == want
+    down = netem.encode(3, LinkState(5_000, 8_000, duplicate_ppm=20_000, up=False), limit=66, delay_ns=5_000_000)
+    assert down == netem.encode(3, LinkState(5_000, 8_000, up=False), limit=66, delay_ns=5_000_000)
 
 
 def test_a_rate_beyond_32_bits_goes_into_its_own_attribute() -> None:
@@ -82,6 +107,7 @@ def test_a_rate_beyond_32_bits_goes_into_its_own_attribute() -> None:
         attribute(8, struct.pack("=Q", 12_500_000_000))
         + rate(0xFFFFFFFF)
         + attribute(10, bytes(8))
+        + UNSPOILED
         + attribute(14, struct.pack("=Q", 5)),
     )
     assert got == want
@@ -92,7 +118,9 @@ def test_a_link_that_is_down_loses_everything_and_keeps_delay_rate_and_limit() -
     got = netem.encode(3, state, limit=500, delay_ns=5_000_000)
     # no loss model attribute: with one, the kernel would not look at the plain loss
     want = netem_message(
-        3, (78_125, 500, 0xFFFFFFFF, 0, 0, 0), rate(62_500_000) + attribute(10, struct.pack("=q", 5_000_000))
+        3,
+        (78_125, 500, 0xFFFFFFFF, 0, 0, 0),
+        rate(62_500_000) + attribute(10, struct.pack("=q", 5_000_000)) + UNSPOILED,
     )
     assert got == want
 
@@ -129,12 +157,8 @@ def test_what_is_encoded_reads_back_as_commanded(state: LinkState) -> None:
     decoded = netem.decode(raw, mtus={5: state.mtu})
     assert decoded is not None
     ifindex, read = decoded
-    # while a link is down the kernel is told of no loss model, so none reads back
-    want = (
-        state
-        if state.up
-        else LinkState(state.delay_us, state.rate_bps, mtu=state.mtu, up=False, jitter_us=state.jitter_us)
-    )
+    # while a link is down the kernel is told of nothing that chance does, so none reads back
+    want = state if state.up else state.without_chance()
     assert (ifindex, read.state, read.limit_packets) == (5, want, 77)
 
 

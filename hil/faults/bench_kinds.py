@@ -1,0 +1,122 @@
+"""Faults of the bench itself, planted to see whether it is blamed: its keeper, its link box, the container engine.
+
+They are no faults of the device: what they do to a trial must make it INCONCLUSIVE.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hil.bench.state import read_state
+from hil.core.processes import processes
+from hil.errors import BenchError
+from hil.faults.fault import Bite, Fault, Parameter, Proof
+from hil.host.engine import dockerd
+from hil.host.engine.dockerd import EngineFiles
+
+if TYPE_CHECKING:
+    from hil.bench.bench import Bench
+
+KEEPER, LINK_BOX, ENGINE = "keeper", "link-box", "engine"
+EFFECT_S = 3.0
+"""A signal takes effect within this."""
+
+
+def pids_of(bench: str, part: str) -> list[int]:
+    """Return the processes of a part of a bench: ``keeper``, ``link-box`` (User-Mode Linuxes) or ``engine``."""
+    state = read_state(bench)
+    if state is None:
+        return []
+    if part == KEEPER:
+        return [state.keeper_pid]
+    if part == ENGINE:
+        daemon = dockerd.started(EngineFiles.default())
+        return [daemon.pid] if daemon is not None else []
+    return [
+        process.id.pid
+        for process in processes()
+        if process.parent == state.keeper_pid and any("linux.uml" in word for word in process.argv)
+    ]
+
+
+class PartFrozen:
+    """A part of the bench stands still until it is healed."""
+
+    description = "freezes a part of the bench itself; the engine is that of all benches of this host"
+    works_on = "this host; link-box where links are shaped in User-Mode Linux"
+    parameters: Sequence[Parameter] = ()
+    parts: Sequence[str] = (KEEPER, LINK_BOX, ENGINE)
+
+    def targets(self, bench: Bench) -> Sequence[str]:
+        """Return the parts that run as processes of their own."""
+        return tuple(part for part in self.parts if pids_of(bench.name, part))
+
+    def inject(self, bench: Bench, target: str, values: Mapping[str, float]) -> Bite:
+        """Freeze it."""
+        pids = pids_of(bench.name, target)
+        if not pids:
+            raise BenchError(f"bench {bench.name} has no {target} any more")
+        self.bite(pids)
+        until_s = time.monotonic() + EFFECT_S
+        while not self.reached([_state(pid) for pid in pids]) and time.monotonic() < until_s:
+            time.sleep(0.02)
+
+        def prove() -> Proof:
+            states = [_state(pid) for pid in pids]
+            return Proof.of(self.reached(states), f"processes of {target}: {', '.join(s or 'gone' for s in states)}")
+
+        return Bite(prove)
+
+    def bite(self, pids: Sequence[int]) -> None:
+        """Stop the processes."""
+        _send(pids, signal.SIGSTOP)
+
+    def reached(self, states: Sequence[str]) -> bool:
+        """Return whether all of them stand still."""
+        return set(states) == {"T"}
+
+    def heal(self, bench: Bench, target: str, values: Mapping[str, float]) -> None:
+        """Let it go on."""
+        _send(pids_of(bench.name, target), signal.SIGCONT)
+
+
+class PartKilled(PartFrozen):
+    """A part of the bench is killed; the bench must be brought up again."""
+
+    description = "kills a part of the bench itself, which must be brought up again then"
+    parts = (KEEPER, LINK_BOX)
+
+    def bite(self, pids: Sequence[int]) -> None:
+        """Kill the processes."""
+        _send(pids, signal.SIGKILL)
+
+    def reached(self, states: Sequence[str]) -> bool:
+        """Return whether none of them runs any more."""
+        return set(states) <= {"", "Z"}
+
+    def heal(self, bench: Bench, target: str, values: Mapping[str, float]) -> None:
+        """Do nothing: what was killed does not come back by itself."""
+
+
+def _send(pids: Sequence[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _state(pid: int) -> str:
+    """Return the state letter of a process, T when it is stopped; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+PART_FROZEN: Fault = PartFrozen()
+PART_KILLED: Fault = PartKilled()

@@ -1,0 +1,1 @@
+"""Many trials of a rollout under faults, and what they prove."""

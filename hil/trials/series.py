@@ -1,0 +1,253 @@
+"""A series: many trials under one rule, kept in a folder that survives SIGKILL at any moment.
+
+``<reports out>/series/<id>/``
+
+- ``series.json``: what was fixed before the first trial: seed, profile, lab, commit, rule
+- ``trials.jsonl``: one line per trial that ended, in order; the truth about what counts
+- ``trials/<number>-<attempt>/``: the evidence of each trial, also of those that were killed
+- ``index.html``: the page
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from hil.core import paths
+from hil.errors import ConfigurationError
+from hil.evidence.model import Verdict
+from hil.evidence.record import read_json, write_json
+from hil.evidence.stats import reliability_lower_bound
+from hil.trials.rules import Count, Decision, Goal, Rule, anytime_lower_bound, rule_of
+
+SERIES = "series"
+FACTS, LINES = "series.json", "trials.jsonl"
+ATTEMPTS = 2
+"""A trial that was INCONCLUSIVE is repeated with the same seed, once, and both are shown."""
+COUNTED, CANARY, CORPUS = "counted", "canary", "corpus"
+SHOWN_CONFIDENCE = 0.90
+
+
+@dataclass(frozen=True)
+class SeriesFacts:
+    """What was fixed before the first trial."""
+
+    id: str
+    started_utc: str
+    seed: int
+    lab: str
+    lab_sha256: str
+    commit: str
+    rule: str
+    most: int
+    goal: tuple[float, float] | None
+    failures: int
+    profile: Mapping[str, Any]
+    canary: bool = True
+    planted: str = ""
+    """A bug planted in every counted trial (to test the series itself)."""
+
+    def make_rule(self) -> Rule:
+        """Return the rule."""
+        if self.goal is None:
+            return Count(self.most)
+        return rule_of(self.rule, Goal(*self.goal), failures=self.failures)
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> SeriesFacts:
+        """Read what is in ``series.json``."""
+        goal = document.get("goal")
+        return cls(**{**document, "goal": tuple(goal) if goal else None})
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a series stands."""
+
+    passes: int
+    trials: int
+    """That count: PASS or FAIL."""
+    inconclusive: int
+    decision: Decision
+    canary: str
+    """Verdict of the canary: FAIL is what it must be; empty while it has not run."""
+    verdict: Verdict | None
+    """None while it goes on."""
+    reason: str
+
+    @property
+    def failures(self) -> int:
+        return self.trials - self.passes
+
+    def bound(self, confidence: float = SHOWN_CONFIDENCE) -> float:
+        """Return the one-sided Clopper-Pearson lower bound; it holds only for a number of trials fixed beforehand."""
+        return reliability_lower_bound(self.passes, self.trials, confidence) if self.trials else 0.0
+
+    def bound_at_any_time(self, confidence: float = SHOWN_CONFIDENCE) -> float:
+        """Return the lower bound that holds however often one looks."""
+        return anytime_lower_bound(self.passes, self.trials, confidence) if self.trials else 0.0
+
+
+class Series:
+    """One series in its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open it. ConfigurationError when there is none."""
+        self.folder = folder
+        document = read_json(folder / FACTS) if (folder / FACTS).is_file() else None
+        if not document:
+            raise ConfigurationError(f"{folder} is no series", remedy="`hil trials list` shows those that there are")
+        self.facts = SeriesFacts.read(document)
+        self.rule = self.facts.make_rule()
+
+    @classmethod
+    def create(cls, folder: Path, facts: SeriesFacts) -> Series:
+        """Begin one. ConfigurationError when the folder exists."""
+        try:
+            (folder / "trials").mkdir(parents=True)
+        except FileExistsError as exc:
+            raise ConfigurationError(f"series {folder.name} exists already", remedy="choose another id") from exc
+        facts.make_rule()
+        write_json(folder / FACTS, {**vars(facts)})
+        return cls(folder)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return the trials that ended, in order; half a line, of a process that was killed, is left out."""
+        try:
+            text = (self.folder / LINES).read_text("utf-8")
+        except FileNotFoundError:
+            return []
+        found = []
+        for line in text.splitlines():
+            try:
+                document = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(document, dict):
+                found.append(document)
+        # One line per (number, attempt): the first one counts, whatever a late writer adds.
+        return list({(d["number"], d["attempt"]): d for d in reversed(found)}.values())[::-1]
+
+    def add(self, role: str, document: Mapping[str, Any]) -> None:
+        """Append a trial that ended, durably."""
+        data = json.dumps({"role": role, **document}, ensure_ascii=True).encode() + b"\n"
+        fd = os.open(self.folder / LINES, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            size = os.fstat(fd).st_size
+            if size and not (self.folder / LINES).read_bytes().endswith(b"\n"):
+                data = b"\n" + data  # a killed writer left half a line
+            os.write(fd, data)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def seed_of(self, number: int) -> int:
+        """Return the seed of a trial by its number."""
+        return Random(f"{self.facts.seed} trial {number}").randrange(2**32)
+
+    def standing(self) -> Standing:
+        """Return how it stands now."""
+        lines = self.lines()
+        counted = [line for line in lines if line["role"] == COUNTED]
+        final = [line for line in counted if line["verdict"] in (Verdict.PASS.value, Verdict.FAIL.value)]
+        passes = sum(line["verdict"] == Verdict.PASS.value for line in final)
+        inconclusive = len(counted) - len(final)
+        canaries = [line["verdict"] for line in lines if line["role"] == CANARY]
+        canary = next((v for v in canaries if v != Verdict.INCONCLUSIVE.value), canaries[-1] if canaries else "")
+        decision = self.rule.decide(passes, len(final)) if final else Decision.GO_ON
+        verdict, reason = self._verdict(passes, len(final), decision, canary, len(canaries), inconclusive)
+        return Standing(passes, len(final), inconclusive, decision, canary, verdict, reason)
+
+    def _verdict(
+        self, passes: int, trials: int, decision: Decision, canary: str, canaries: int, inconclusive: int
+    ) -> tuple[Verdict | None, str]:
+        if self.facts.canary and canary != Verdict.FAIL.value and (canary == "PASS" or canaries >= ATTEMPTS):
+            return Verdict.INCONCLUSIVE, f"the canary, a trial with a planted bug, ended {canary}: nothing is proven"
+        if inconclusive > max(10, 2 * self.rule.most):
+            return Verdict.INCONCLUSIVE, f"{inconclusive} trials were INCONCLUSIVE: mend the bench first"
+        if decision is Decision.GO_ON:
+            return None, "goes on"
+        failures = trials - passes
+        if self.facts.goal is None:
+            verdict = Verdict.FAIL if failures else Verdict.PASS
+            return verdict, f"{passes} of {trials} trials passed"
+        goal = Goal(*self.facts.goal)
+        if decision is Decision.SHOWN:
+            return Verdict.PASS, f"{goal} is shown: {passes} of {trials} trials passed"
+        return Verdict.FAIL, f"{goal} is not shown: {failures} of {trials} trials failed"
+
+    def next_trial(self) -> tuple[str, int, int, int] | None:
+        """Return (role, number, attempt, seed) of what runs next; None when it is over.
+
+        The canary first, then the seeds that failed before (corpus), then counted trials.  An attempt whose folder
+        is there without a line was killed: it is fenced off by the next attempt's number.
+        """
+        if self.standing().verdict is not None:
+            return None
+        lines = self.lines()
+        done = {(line["role"], line["number"]): line for line in lines}
+        for role, number, seed in self._order():
+            line = done.get((role, number))
+            attempts = [line["attempt"] for line in lines if (line["role"], line["number"]) == (role, number)]
+            if line is not None and (line["verdict"] != Verdict.INCONCLUSIVE.value or len(attempts) >= ATTEMPTS):
+                continue
+            kept = [int(path.name.rpartition("-")[2]) for path in (self.folder / "trials").glob(f"{number:04d}-*")]
+            return role, number, max([*kept, *attempts], default=0) + 1, seed
+        return None
+
+    def _order(self) -> Iterator[tuple[str, int, int]]:
+        if self.facts.canary:
+            yield CANARY, 0, self.seed_of(0)
+        corpus = read_json(self.folder / "corpus.json") if (self.folder / "corpus.json").is_file() else {}
+        for place, seed in enumerate(corpus.get("seeds", ())):
+            yield CORPUS, 9000 + place, int(seed)
+        number = 0
+        while True:
+            number += 1
+            yield COUNTED, number, self.seed_of(number)
+
+
+def series_folder(out: Path | None = None) -> Path:
+    """Return where series are kept."""
+    return (out or paths.reports_out()).absolute() / SERIES
+
+
+def all_series(out: Path | None = None) -> list[Series]:
+    """Return all series, newest first; folders that are none are left out."""
+    found = []
+    for facts in sorted(series_folder(out).glob(f"*/{FACTS}"), reverse=True):
+        try:
+            found.append(Series(facts.parent))
+        except (ConfigurationError, TypeError, ValueError):
+            continue
+    return sorted(found, key=lambda each: each.facts.started_utc, reverse=True)
+
+
+def get_series(name: str, out: Path | None = None) -> Series:
+    """Return a series by id, an unambiguous part of it, or ``last``. ConfigurationError otherwise."""
+    known = all_series(out)
+    if name == "last" and known:
+        return known[0]
+    matching = [s for s in known if s.facts.id == name] or [s for s in known if name in s.facts.id]
+    if len(matching) != 1:
+        some = ", ".join(s.facts.id for s in (matching or known)[:5]) or "none yet"
+        what = "is ambiguous" if matching else "is unknown"
+        raise ConfigurationError(f"series {name} {what}; series: {some}", remedy="see `hil trials list`")
+    return matching[0]
+
+
+def corpus_of(profile: str, lab_sha256: str, out: Path | None = None, *, most: int = 5) -> list[int]:
+    """Return seeds that failed in earlier series of this profile on this lab, the latest first, each once."""
+    seeds: dict[int, None] = {}
+    for series in all_series(out):
+        if series.facts.profile.get("name") != profile or series.facts.lab_sha256 != lab_sha256 or series.facts.planted:
+            continue
+        for line in series.lines():
+            if line["role"] != CANARY and line["verdict"] == Verdict.FAIL.value:
+                seeds[int(line["seed"])] = None
+    return list(seeds)[:most]
