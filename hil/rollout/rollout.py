@@ -19,9 +19,10 @@ from hil.onboard.node.contract import Health
 from hil.rollout import activation, configure, serving, transfer
 from hil.rollout.fleet import ClusterConfig, Fleet
 from hil.rollout.node_client import NodeClient
+from hil.rollout.policy import RolloutPolicy
 from hil.rollout.restart_barrier import RestartBarrier
 from hil.rollout.serving import ServedTogether
-from hil.rollout.steps import Context, RolloutPolicy
+from hil.rollout.steps import Context
 from hil.rollout.transfer import Transfer
 from hil.rollout.updaters.declared import RAUC, over_flight
 from hil.rollout.updaters.protocol import InstallFailed, OsAdapter, OsStatus, RefusedBundle

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from hil.links.calibration.tolerances import LOSS_CONFIDENCE
 from hil.links.state import PPM, GilbertElliott, LinkState
 
-_CONFIDENCE = 0.99
 _MOST = 200_000  # of packets, for which the distribution is worked out
 
 
@@ -25,7 +25,7 @@ def acceptance_counts(state: LinkState, sent: int) -> tuple[int, int]:
     if share in (0, PPM) and not state.gemodel:
         return (share // PPM * sent,) * 2
     independent = GilbertElliott(1, 1, loss_bad_ppm=share, loss_good_ppm=share)  # the same in both states
-    tail = (1 - _CONFIDENCE) / 2
+    tail = (1 - LOSS_CONFIDENCE) / 2
     totals = np.cumsum(chain_distribution(state.gemodel or independent, sent))
     low, high = np.searchsorted(totals, [tail, 1 - tail]).tolist()
     return low, min(high, sent)
@@ -81,7 +81,7 @@ def acceptance_burst(ge: GilbertElliott, runs: int) -> tuple[float, float]:
     ends = min(1.0, 1 / mean_burst(ge))
     if ends >= 1:
         return 1.0, 1.0
-    tail = (1 - _CONFIDENCE) / 2
+    tail = (1 - LOSS_CONFIDENCE) / 2
     log_chance = runs * math.log(ends)  # that the sum is exactly ``runs``
     total, length = math.exp(log_chance), runs
     low: int | None = None

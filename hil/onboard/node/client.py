@@ -10,13 +10,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from hil.onboard.node.contract import ContractError, ip_and_port, json_object
+from hil.onboard.node.contract import LONGEST_ANSWER, ContractError, ip_and_port, json_object
 from hil.onboard.node.errors import ApiError
 
 TCP_USER_TIMEOUT_MS = 1500
 CONNECT_S = 1.0
-LONGEST_ANSWER = 8 << 20
-"""Bytes; the longest honest answer is the mask of a job, about 1 MB."""
 LONGEST_REASON = 1000
 """Characters of a refusal that are kept."""
 PATIENCE = 20

@@ -16,6 +16,8 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 PORT = 8470
 """TCP port of the node service on every board."""
+LONGEST_ANSWER = 8 << 20
+"""Bytes of one answer; the longest honest one is the mask of a job, about 1 MB."""
 SHOWN = 200
 """At most so many characters of an answer that does not fit are quoted."""
 LONGEST_TEXT = 4096

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hil.rollout.contact_gaps import PlannedGap, gaps, transfer_s, upcoming
-from hil.rollout.steps import RolloutPolicy
+from hil.rollout.policy import RolloutPolicy
 from tests.kits.small_labs import Plan, orbiting
 
 

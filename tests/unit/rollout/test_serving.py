@@ -13,8 +13,9 @@ from hil.evidence.events import RolloutStep
 from hil.onboard.node.contract import Claim, Health
 from hil.rollout.fleet import Fleet
 from hil.rollout.node_client import NodeClient, NodeSilent
+from hil.rollout.policy import RolloutPolicy
 from hil.rollout.serving import serving_together
-from hil.rollout.steps import Context, RolloutPolicy
+from hil.rollout.steps import Context
 from hil.testing.fakes import FakeClock, ListSink
 
 T = TypeVar("T")

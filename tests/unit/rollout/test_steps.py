@@ -10,7 +10,8 @@ from hil.boards.protocol import Via
 from hil.core.wait import SYSTEM_CLOCK
 from hil.errors import BenchError, DeviceError
 from hil.rollout.node_client import NodeSilent
-from hil.rollout.steps import Context, RolloutPolicy
+from hil.rollout.policy import RolloutPolicy
+from hil.rollout.steps import Context
 from hil.testing.fakes import ListSink
 
 
