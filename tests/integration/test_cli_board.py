@@ -300,5 +300,5 @@ def test_what_was_forced_is_in_the_victims_evidence(tmp_path: Path, monkeypatch:
     result = busy_campaign(tmp_path / "second", bob)
     assert result["verdict"] == "INCONCLUSIVE", result["reason"]
     assert "board b3 was changed by another hand" in result["reason"] and "by bob" in result["reason"]
-    (noted,) = [e for e in map(json.loads, good("bench", "log", NAME, "--json").splitlines()) if e["forced"]]
+    *_, noted = [e for e in map(json.loads, good("bench", "log", NAME, "--json").splitlines()) if e["forced"]]
     assert (noted["who"], noted["verb"], noted["about"]) == ("bob", "power", "b3")
