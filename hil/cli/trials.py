@@ -232,6 +232,37 @@ def explain(name: str, number: int, bench_name: str | None, times: int, out: Pat
     print_result(as_json, document, f"the fewest faults with which it fails, in {k} of {n} runs:\n{what}")
 
 
+@trials.command()
+@click.argument("first")
+@click.argument("second")
+@OUT
+@JSON_OPTION
+def compare(first: str, second: str, out: Path | None, as_json: bool) -> None:
+    """Compare the pass rates of two series, such as of two builds (Fisher's exact test, two-sided)."""
+    from hil.trials.comparison import compare as fisher
+    from hil.trials.series import get_series
+
+    chosen = [get_series(name, out) for name in (first, second)]
+    a, b = (series.standing() for series in chosen)
+    if not (a.trials and b.trials):
+        raise ConfigurationError("a series without counted trials cannot be compared", remedy="let it run first")
+    result = fisher(a.passes, a.trials, b.passes, b.trials)
+    document = {
+        "series": [
+            {"id": series.facts.id, "commit": series.facts.commit, "passes": each.passes, "trials": each.trials}
+            for series, each in zip(chosen, (a, b), strict=True)
+        ],
+        "p_value": result.p_value,
+        "same_profile": chosen[0].facts.profile == chosen[1].facts.profile,
+        "same_lab": chosen[0].facts.lab_sha256 == chosen[1].facts.lab_sha256,
+    }
+    lines = [f"{s.facts.id}: {e.passes} of {e.trials} passed" for s, e in zip(chosen, (a, b), strict=True)]
+    lines.append(f"a difference this large or larger has the probability {result.p_value:.3f} when there is none")
+    if not (document["same_profile"] and document["same_lab"]):
+        lines.append("they ran under different profiles or labs: the difference may come from that")
+    print_result(as_json, document, "\n".join(lines))
+
+
 def _lab(lab_path: Path | None, bench_name: str | None) -> Any:
     from hil.bench.state import require_state
     from hil.lab.model import load_lab
@@ -270,10 +301,11 @@ def _play(series: Series, runner: Runner, as_json: bool) -> None:
 
 
 def _text(series: Series) -> str:
-    from hil.trials.page import PAGE
+    from hil.trials.page import PAGE, at_most_left, facts
     from hil.trials.rules import true_error
 
     standing = series.standing()
+    left, mean_s = at_most_left(series), facts(series)["mean_s"]
     error = true_error(series.rule)
     lines = [
         f"series {series.facts.id}: {standing.verdict or 'goes on'}: {standing.reason}",
@@ -283,6 +315,9 @@ def _text(series: Series) -> str:
         f"lower bound at 90 %: {standing.bound():.4f}; at any time: {standing.bound_at_any_time():.4f}",
         f"page: {series.folder / PAGE}",
     ]
+    if left:
+        about = f", about {left * mean_s / 60:.0f} min" if mean_s else ""
+        lines.insert(3, f"at most {left} more trials{about}")
     return "\n".join(lines)
 
 

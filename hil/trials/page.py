@@ -119,6 +119,12 @@ def facts(series: Series) -> dict[str, Any]:
     }
 
 
+def at_most_left(series: Series) -> int:
+    """Return how many more trials may count before the rule ends the series in any case; 0 when it is over."""
+    standing = series.standing()
+    return 0 if standing.verdict is not None else max(0, series.rule.most - standing.trials)
+
+
 def summary(series: Series) -> dict[str, Any]:
     """Return the figures for ``--json``."""
     own = facts(series)
@@ -143,6 +149,7 @@ def summary(series: Series) -> dict[str, Any]:
         "lower_bound_at_any_time": own["anytime"],
         "confidence": SHOWN_CONFIDENCE,
         "mean_trial_s": own["mean_s"],
+        "at_most_left": at_most_left(series),
         "recovery_s": {"median": recovery[0], "low": recovery[1], "high": recovery[2]} if recovery else None,
         "strata": {of: [vars(each) for each in rows] for of, rows in own["strata"].items()},
         "causes": [vars(each) for each in own["causes"]],

@@ -40,7 +40,7 @@ class Fault:
             raise DeviceError("it restarts just now")
         self.now.add(target)
         self.together = max(self.together, len(self.now))
-        return Bite(lambda: Proof.of(True, "seen"))
+        return Bite(lambda: Proof.of(target in self.now, "seen"))
 
     def heal(self, bench: Any, target: str, values: Any) -> None:
         self.now.discard(target)
@@ -80,6 +80,17 @@ def test_a_fault_strikes_when_its_moment_comes_on_its_board_and_is_healed(fault:
     assert first.ended_s - first.began_s >= 0.1
     assert second.began_s is third.began_s is None  # their moments never came
     assert not fault.now
+
+
+def test_a_link_that_did_not_stay_as_it_was_to_be_is_not_confirmed(fault: Fault) -> None:
+    storm, _, _ = storm_of(strike("isl-ab", lasts_s=0.3), strike("b1", lasts_s=0.3))
+
+    def action() -> None:
+        time.sleep(0.2)
+        fault.now.clear()  # somebody else has mended it
+
+    storm.run(action, 5.0)
+    assert [struck.proof for struck in storm.struck] == ["mismatch", "confirmed"]
 
 
 def test_two_faults_never_hold_one_thing_at_once(fault: Fault) -> None:
