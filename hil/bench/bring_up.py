@@ -12,7 +12,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
 
-from hil.bench.equipment import PARALLEL, KeeperEquipment
+from hil.bench.equipment import PARALLEL, FirmwarePids, KeeperEquipment
 from hil.bench.host_nics import HostNics
 from hil.bench.leftovers import remove_earlier
 from hil.bench.plumbing import Plumbing
@@ -69,6 +69,7 @@ class BringUp:
         equipment = KeeperEquipment(plumbing, client, images, ensure_pki(), self._stack)
         box = self._links_and_boards(plumbing, equipment, orbit)
         modes = self._boot(equipment)
+        self._twin(client, equipment)
         self._set_state(
             engine={
                 "kind": box.engine,
@@ -140,6 +141,18 @@ class BringUp:
             list(pool.map(equipment.wait_booted, boards))
             modes = pool.map(equipment.choose_power_mode, boards)
             return {board.name: mode for board, mode in zip(boards, modes, strict=True) if mode}
+
+    def _twin(self, client: DockerClient, equipment: KeeperEquipment) -> None:
+        """Start the twin of a lab that has one in the loop: from now on boards feel heat and power."""
+        if not (self.lab.twin and self.lab.twin.loop):
+            return
+        from hil.bench.twin import TwinRunner  # numpy: only where there is a twin
+
+        with self._phase("twin"):
+            pids = FirmwarePids(client, self.name)
+            twin = TwinRunner.of(self.name, self.lab, equipment.boards, pids.of, self._on_problem, self.epoch)
+            self._stack.callback(twin.close)
+            twin.start()
 
     def _follow(self, plumbing: Plumbing, box: LinkBox, orbit: OrbitClock | None) -> None:
         """Set addresses and routes; from now on links and routes follow the orbit."""

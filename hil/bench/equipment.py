@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -67,6 +69,22 @@ def firmware_pids(client: DockerClient, bench: str) -> dict[str, int]:
     return {c.labels["hil.board"]: int(c.attrs["State"]["Pid"]) for c in containers if c.attrs["State"]["Pid"]}
 
 
+class FirmwarePids:
+    """:func:`firmware_pids` asked at most once a second, however many boards are asked about."""
+
+    def __init__(self, client: DockerClient, bench: str) -> None:
+        self._client, self._bench = client, bench
+        self._known: dict[str, int] = {}
+        self._asked_s = -math.inf
+
+    def of(self, board: str) -> int | None:
+        """Return the PID of a board's firmware; None while it is off."""
+        if time.monotonic() - self._asked_s >= 1.0:
+            self._known = firmware_pids(self._client, self._bench)
+            self._asked_s = time.monotonic()
+        return self._known.get(board)
+
+
 class KeeperEquipment:
     """Everything that stands on the bench's table; made on the way up, closed by the stack it was given."""
 
@@ -82,6 +100,11 @@ class KeeperEquipment:
         self.consoles = {name: equipment.console for name, equipment in self._of.items()}
         if rack.loads:
             stack.enter_context(PowerStrip(plumbing.management, rack.loads))
+
+    @property
+    def boards(self) -> dict[str, Board]:
+        """The drivers of all boards by name, as the keeper has them."""
+        return {name: equipment.board for name, equipment in self._of.items()}
 
     def power_on(self, spec: BoardSpec) -> None:
         """Make the board where the bench makes it, and give it power."""

@@ -119,6 +119,7 @@ class Plumbing:
             "spacecraft": self.lab.spacecraft_of(board).name,
             "model": spec.model,
             "module": spec.module,
+            "twin": bool(self.lab.twin and self.lab.twin.loop),
             "serial": spec.serial or f"virt-{self.lab.name}-{board}",
             "flight_address": self.addresses[board].flight,
             "management_address": self.addresses[board].management,

@@ -36,6 +36,19 @@ def started(pid: int, proc: Path = PROC) -> tuple[int, bool] | None:
         return None
 
 
+def idle_cores(seconds: float, proc: Path = PROC) -> float:
+    """Look for so long, and return how many of this host's cores had nothing to do."""
+
+    def ticks() -> tuple[int, int]:
+        fields = [int(n) for n in (proc / "stat").read_text().split("\n", 1)[0].split()[1:9]]
+        return sum(fields), fields[3] + fields[4]
+
+    total, idle = ticks()
+    SYSTEM_CLOCK.sleep(seconds)
+    after, idle_after = ticks()
+    return (os.cpu_count() or 1) * (idle_after - idle) / max(1, after - total)
+
+
 def is_gone(pid: int, start_ticks: int, proc: Path = PROC) -> bool:
     """Return True only when that very process has certainly ended.
 

@@ -20,6 +20,10 @@ from hil.evidence.event import Unknown as Unknown
 from hil.evidence.json_fields import read_fields
 from hil.evidence.measurement import LinkFigure as LinkFigure
 from hil.evidence.measurement import Measurement as Measurement
+from hil.evidence.twin import BoardHeat as BoardHeat
+from hil.evidence.twin import TwinChange as TwinChange
+from hil.evidence.twin import TwinSample as TwinSample
+from hil.evidence.twin import TwinStarted as TwinStarted
 
 # The run and its tests.
 

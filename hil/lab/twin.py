@@ -75,6 +75,10 @@ class TwinSpec(Strict):
     time_factor: float = Field(
         default=1.0, gt=0, le=1000, description="seconds of the mission per second of the bench; above 1 it is printed"
     )
+    loop: bool = Field(
+        default=True,
+        description="container boards feel it: clocks, sensors, trips, the bus. false: for predictions only",
+    )
     board_cores: float | None = Field(
         default=None,
         gt=0,

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hil.bench.state import lease_keys, read_step
+from hil.bench.twin_journal import last_samples
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.links.link_box import DIRECTIONS, Direction, DirectionStatus
 from hil.monitor.background import BackgroundPoll, error_line
@@ -97,6 +98,7 @@ class Monitor(AbstractContextManager["Monitor"]):
             links=links,
             leases=leases,
             step=read_step(bench.name),
+            heat=tuple(last_samples(bench.name)),
             mission_time=orbit.epoch + timedelta(seconds=orbit.now_s()) if orbit else None,
             problems=tuple(problems),
         )

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from hil.bench.state import Step
+from hil.evidence.twin import TwinSample
 from hil.onboard.node import contract
 from hil.text import one_line
 
@@ -214,6 +215,7 @@ class Health:
     leases: tuple[LeaseHealth, ...] = ()
     step: Step | None = None
     mission_time: datetime | None = None  # where in the mission a bench with an orbit is
+    heat: tuple[TwinSample, ...] = ()  # the twin's last sample of each spacecraft; none without a twin in the loop
     problems: tuple[str, ...] = ()
     """What could not be looked at: the link box, the leases; a sentence each."""
 

@@ -30,6 +30,7 @@ from hil.evidence.record import ARTEFACTS
 from hil.evidence.test_plan import METHOD_NAMES
 from hil.report.analysis import CONCLUSIVE, Analysis, violations_of
 from hil.report.calibration.page import calibration_section
+from hil.report.heat import heat_section
 from hil.report.links import calibration_summary, scaled_rates
 from hil.report.orbit import href, inside, orbit_section
 from hil.report.pages import render
@@ -78,6 +79,7 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "folded": folded(lanes),
         "interruptions": interruptions(lanes),
         "orbit": orbit_section(run, lanes.links),
+        "heat": heat_section(run),
         "scaled": scaled_rates(analysis.scaled),
         "summary": calibration_summary(analysis.figures),
         "calibration": calibration_section(analysis.figures),

@@ -25,13 +25,13 @@ class NodeTileServer:
         """``namespace``: of a spacecraft, on this bench; there its camera is."""
         member = fleet.member(board)
         self.board, self.spacecraft = board, member.spacecraft
-        self._epoch, self._namespace = epoch, namespace
+        self.epoch, self._namespace = epoch, namespace
         self._address = (member.address(Via.FLIGHT)[1], fleet.port)
         self._peers: dict[str, Peer] = {}
 
     def compute(self, tile: Tile) -> TileResult:
         """Send a tile and return its result. NodeSilent without an answer, NodeRefused with another one."""
-        status, content = self._ask(tile.spacecraft, "POST", f"/tile?epoch={self._epoch}", tile.content)
+        status, content = self._ask(tile.spacecraft, "POST", f"/tile?epoch={self.epoch}", tile.content)
         if status != 200:
             raise NodeRefused(self.board, status, content[:200].decode(errors="replace"), {})
         head, _, mask = content.partition(b"\n")
@@ -43,7 +43,7 @@ class NodeTileServer:
 
     def stored_weights(self) -> tuple[str, str]:
         """Return (what the model's file has to be, what it is), as digests. Errors as of :meth:`compute`."""
-        status, content = self._ask(self.spacecraft, "GET", f"/weights?epoch={self._epoch}", b"")
+        status, content = self._ask(self.spacecraft, "GET", f"/weights?epoch={self.epoch}", b"")
         if status != 200:
             raise NodeRefused(self.board, status, content[:200].decode(errors="replace"), {})
         try:

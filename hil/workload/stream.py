@@ -74,10 +74,13 @@ class BoardDuty:
     works: bool = True
     done_s: list[float] = field(default_factory=list)
     """When each tile was done, seconds from the start."""
+    computed_s: list[float] = field(default_factory=list)
+    """What each took in the network."""
 
-    def duty(self, seconds: float) -> float:
-        """Return the share of the time in which it computed."""
-        return min(1.0, self.computing_s / seconds) if seconds > 0 else 0.0
+    def duty(self, fed_s: float) -> float:
+        """Return the share of the time in which it computed while the cameras ran."""
+        while_fed = sum(took for at, took in zip(self.done_s, self.computed_s, strict=True) if at <= fed_s)
+        return min(1.0, while_fed / fed_s) if fed_s > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,8 @@ class StreamReport:
     """What became of a stream."""
 
     seconds: float = 0.0
+    fed_s: float = 0.0
+    """How long the cameras ran; what was in the queues then was finished after it."""
     seen: dict[str, int] = field(default_factory=dict)
     """Tiles of each camera."""
     boards: dict[str, BoardDuty] = field(default_factory=dict)
@@ -170,6 +175,7 @@ class TileStream:
         finally:
             for camera in cameras:
                 camera.join()
+            self.report.fed_s = self._clock() - start_s
             with self._changed:
                 self._closed = True
                 self._changed.notify_all()
@@ -288,6 +294,7 @@ class TileStream:
             board.computing_s += result.seconds
             board.latencies_s.append(seconds)
             board.done_s.append(self._clock() - self._start_s)
+            board.computed_s.append(result.seconds)
             before = self._outputs.setdefault(name, (server.board, result.output_sha256))
             if tile.check == "again":
                 self.report.checks += 1

@@ -80,6 +80,7 @@ class BoardFacts:
     management_address: str
     hosts: Mapping[str, str]  # name -> flight address; becomes /etc/hosts
     module: str = "p3701-0005"  # part number; becomes the device tree's compatible
+    twin: bool = False  # whether the bench's twin shows it sensors
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from hil.core.paths import cache
 from hil.errors import ConfigurationError
 from hil.images.packages import run_tool
 from hil.onboard.boot_control import BootControl, Variables
+from hil.onboard.twin import jetson_files
+from hil.onboard.twin.modules import MODULES
 
 if TYPE_CHECKING:
     from hil.boards.container.board import BoardFacts
@@ -49,6 +51,8 @@ def prepare_nv_dir(
             remedy="raise the slot size in the lab file",
         )
     shutil.rmtree(nv_dir, ignore_errors=True)
+    if facts.twin:
+        jetson_files.lay_out(nv_dir / jetson_files.DIRECTORY, MODULES[facts.module])
     variables = nv_dir / "vars"
     variables.mkdir(parents=True)
     for name in ("slot_a.img", "slot_b.img"):

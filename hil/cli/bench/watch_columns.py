@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hil.cli.output import delay, rate
+from hil.evidence.twin import TwinSample
 from hil.leases.rules import span
 from hil.monitor.health import BoardHealth, Health, LeaseHealth, LinkHealth
 from hil.text import clean
@@ -39,7 +40,12 @@ def frame(health: Health, *, width: int, height: int | None = None, before: Heal
     ``before`` is the sample before, for the traffic between both.  Boards and links that need attention come first
     when not everything fits.
     """
-    top = [_title(health), *_campaign(health), *(Text(f"! {p}", style="red") for p in health.problems)]
+    top = [
+        _title(health),
+        *_campaign(health),
+        *map(_heat, health.heat),
+        *(Text(f"! {p}", style="red") for p in health.problems),
+    ]
     leases = [_lease(lease, health) for lease in health.leases]
     boards, links = list(health.boards), list(health.links)
     wants = [len(boards), len(links), len(leases)]
@@ -107,6 +113,17 @@ def _title(health: Health) -> Text:
         title.append(f"  mission {health.mission_time:%Y-%m-%d %H:%M:%S}", style="cyan")
     title.append(f"  links by {health.engine.get('kind', '?')}", style="dim")
     return title
+
+
+def _heat(sample: TwinSample) -> Text:
+    """Return the heat of one spacecraft: sun, battery, radiator, each board's junction and what holds it back."""
+    line = Text.assemble((sample.spacecraft, "bold"), f"  {'eclipse' if sample.sunlit < 0.5 else 'sun'}")
+    line.append(f"  battery {sample.charge:.0%}  radiator {sample.radiator_c:.0f} °C", style="dim")
+    for name, board in sample.boards.items():
+        style = "red" if board.binding == "heat" else "yellow" if board.binding == "power" else ""
+        state = f"{board.junction_c:.0f} °C {board.power_w:.0f} W {board.busy:.0%}" if board.on else "off"
+        line.append(f"  {name} {state}" + (f" {board.binding}" if style else ""), style=style)
+    return line
 
 
 def _campaign(health: Health) -> list[Text]:

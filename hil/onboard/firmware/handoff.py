@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hil.onboard.files import write_durably
 from hil.onboard.firmware import kernel
 
 NV = Path("/nv")
@@ -21,6 +22,10 @@ MACHINE = Path("/os")
 HARDWARE = Path("/dev/hardware")  # in memory
 WATCHDOG = HARDWARE / "watchdog"
 CONSOLE = "/dev/ttyTCU0"
+TWIN = NV / "twin"
+"""Sensors that the bench's twin shows to the OS; not there on a bench without one."""
+KEPT_CLASSES = ("net", "block", "tty", "misc")
+"""Classes of devices that stay visible where the twin's stand beside them."""
 PARTITIONS = {"mmcblk0p1": "slot_a.img", "mmcblk0p2": "slot_b.img", "mmcblk0p3": "data.img"}
 LOOP_NODES = 256
 RESET_LEVEL = {"SYS_RESET_N": "L0", "MAINSWRST": "L1", "BCCPLEXWDT": "L1"}
@@ -176,6 +181,34 @@ def _sysfs(root: Path, boot: Boot) -> None:
         pmc.mkdir(parents=True)
         (pmc / "reset_reason").write_text(boot.reset_reason + "\n")
         (pmc / "reset_level").write_text(RESET_LEVEL.get(boot.reset_reason, "L0") + "\n")
+        if TWIN.is_dir():
+            _sensors(sysfs, platform)
+
+
+def _sensors(sysfs: Path, platform: Path) -> None:
+    """Show the twin's sensors where a Jetson's kernel has them; the clock's cap is the highest again, and writable.
+
+    This host's own classes of devices are covered: a memory file system stands there, with a few of them in it.
+    """
+    flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+    for part, kept in (("class", KEPT_CLASSES), ("bus", ())):
+        before = MACHINE / f"host-{part}"
+        before.mkdir()
+        kernel.bind(sysfs / part, before)
+        kernel.mount(part, sysfs / part, "tmpfs", flags, "mode=755")
+        for name in kept:
+            if (before / name).is_dir():
+                (sysfs / part / name).mkdir()
+                kernel.bind(before / name, sysfs / part / name)
+    clock = TWIN / "class/devfreq/17000000.gpu"
+    write_durably(clock / "max_freq", (clock / "available_frequencies").read_bytes(), durable=False)
+    for place in ("class/thermal", "class/hwmon", "class/devfreq", "bus/i2c"):
+        (sysfs / place).mkdir()
+        kernel.bind(TWIN / place, sysfs / place, read_only=True)
+    kernel.bind(clock / "max_freq", sysfs / "class/devfreq/17000000.gpu/max_freq")
+    gpu = platform / "bus@0/17000000.gpu"
+    gpu.mkdir()
+    kernel.bind(TWIN / "gpu", gpu, read_only=True)
 
 
 def _run(root: Path, boot: Boot) -> None:

@@ -60,6 +60,8 @@ class Demand:
     on: bool = True
     busy: float = 0.0
     cap: float = 1.0
+    power_w: float | None = None
+    """What a real board's own rails say; it then counts instead of the table's."""
 
 
 @dataclass
@@ -178,7 +180,8 @@ class Spacecraft:
                 board.state = 0
             board.on, board.busy, board.cap = wants.on, min(1.0, max(0.0, wants.busy)), wants.cap
             board.clock = min(board.cap, clock_of(board.state))
-            board.power_w = board.module.power_w(board.busy, board.clock) if board.on else 0.0
+            drawn_w = board.module.power_w(board.busy, board.clock) if wants.power_w is None else wants.power_w
+            board.power_w = drawn_w if board.on else 0.0
 
     def _govern(self) -> tuple[str, ...]:
         """Step the governor for every second that has passed; return the boards that reached the shutdown trip."""

@@ -50,7 +50,7 @@ def test_every_tile_is_computed_once_and_on_the_spacecraft_that_saw_it() -> None
     assert report.result_bytes == len(report.results)
     assert all(waited_s > 0 for waited_s in report.waited_s.values())  # the cameras are faster: backpressure
     assert report.latency_s(0.5) <= report.latency_s(0.99)
-    assert all(0.3 < board.duty(report.seconds) <= 1 for board in report.boards.values())
+    assert all(0.3 < board.duty(report.fed_s) <= 1 for board in report.boards.values())
 
 
 def test_a_board_that_dies_and_a_crosslink_that_is_cut_lose_and_repeat_nothing() -> None:

@@ -18,8 +18,9 @@ from rich.console import Console
 from hil.bench.state import Step
 from hil.cli.app import run
 from hil.cli.bench.watch import BenchPage
-from hil.cli.bench.watch_columns import LEAST_ROWS, frame, share
+from hil.cli.bench.watch_columns import LEAST_ROWS, _heat, frame, share
 from hil.cli.live import show
+from hil.evidence.twin import BoardHeat, TwinSample
 from hil.monitor.health import Health, LeaseHealth
 from hil.monitor.watch_loop import Sample
 from tests.kits.fake_bench import board_health, health, link_health, pretend_up
@@ -212,3 +213,11 @@ def test_the_live_view_needs_a_terminal_and_a_bench(up: None, capsys: pytest.Cap
         assert "--once" in capsys.readouterr().err
         assert run(["bench", "watch", "--every", "0.1s"]) == 2
         assert run(["bench", "watch", "--every", "soon"]) == 2
+
+
+def test_heat_has_a_line_per_spacecraft() -> None:
+    hot = BoardHeat(99.2, 25.0, 1.0, 0.9, "heat")
+    off = BoardHeat(40.0, 0.0, 0.0, 1.0, "power", on=False)
+    sample = TwinSample("sc-a", 60.0, 0.0, 45.0, 0.8, boards={"a1": hot, "a2": off})
+    text = _heat(sample).plain
+    assert text == "sc-a  eclipse  battery 80%  radiator 45 °C  a1 99 °C 25 W 100% heat  a2 off power"

@@ -1,0 +1,68 @@
+"""Events of the twin: heat and power of the boards, as it computed them or as their own sensors said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hil.evidence.event import Event
+
+
+@dataclass(frozen=True)
+class BoardHeat:
+    """One board at one moment.
+
+    ``binding`` says what holds it back: heat, power, compute (all that it has is used), idle (it has no work).
+    ``measured_c`` is the junction by a real board's own sensor; ``junction_c`` is then the prediction beside it.
+    """
+
+    junction_c: float = 0.0
+    power_w: float = 0.0
+    busy: float = 0.0
+    clock: float = 1.0
+    binding: str = ""
+    on: bool = True
+    peak_c: float = 0.0
+    throttled_s: float = 0.0
+    energy_wh: float = 0.0
+    measured_c: float | None = None
+
+
+@dataclass(frozen=True)
+class TwinStarted(Event, kind="twin.start"):
+    """The twin runs: ``time_factor`` seconds of the mission per second, and what in it is assumed.
+
+    ``board_cores``: cores of this host that a container board gets at full clock.
+    """
+
+    time_factor: float = 1.0
+    board_cores: float = 0.0
+    assumed: tuple[str, ...] = ()
+    throttle_c: float = 0.0
+    shutdown_c: float = 0.0
+    period_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class TwinSample(Event, kind="twin.sample"):
+    """One spacecraft at one moment: ``mission_s`` after the twin's start, in seconds of the mission."""
+
+    spacecraft: str
+    mission_s: float = 0.0
+    sunlit: float = 1.0
+    radiator_c: float = 0.0
+    charge: float = 1.0
+    lowest_charge: float = 1.0
+    panel_w: float = 0.0
+    drawn_w: float = 0.0
+    boards: Mapping[str, BoardHeat] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TwinChange(Event, kind="twin.change"):
+    """Heat or power changed what a board does: throttled, full speed, tripped, shed, restored or capped."""
+
+    board: str
+    what: str
+    detail: str = ""
+    junction_c: float | None = None

@@ -1,0 +1,168 @@
+"""Heat and power during the run: a line per board on the run's own time axis, and the figures of each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from hil.core.svg import Axis, Canvas, picture
+from hil.evidence.events import BoardHeat, TwinChange, TwinSample, TwinStarted
+from hil.evidence.readback import RunRecord
+
+WIDTH, LEFT, RIGHT, PANEL = 1120.0, 70.0, 1100.0, 84.0
+COLOURS = 8
+"""So many boards of a spacecraft have a colour of their own."""
+MOST_CHANGES = 60
+MOST_POINTS = 400
+
+
+@dataclass(frozen=True)
+class HeatRow:
+    """The figures of one board over the run."""
+
+    board: str
+    spacecraft: str
+    peak_c: float
+    margin_c: float
+    throttled_s: float
+    mean_w: float
+    energy_wh: float
+    busy: float
+    binding: str
+    """What held it back, with the share of the samples: ``heat 40 %, compute 60 %``."""
+    error_c: float | None
+    """Largest difference between the prediction and a real board's sensor."""
+
+
+@dataclass(frozen=True)
+class HeatSection:
+    """What the page says about heat and power; ``recorded`` is False for a run without a twin."""
+
+    recorded: bool
+    facts: tuple[tuple[str, str], ...] = ()
+    rows: tuple[HeatRow, ...] = ()
+    changes: tuple[TwinChange, ...] = ()
+    left_out: int = 0
+    picture: str = ""
+
+
+def heat_section(run: RunRecord) -> HeatSection:
+    """Collect it from the evidence."""
+    started, samples = run.last(TwinStarted), run.of(TwinSample)
+    if not samples:
+        return HeatSection(recorded=False)
+    crafts = dict.fromkeys(sample.spacecraft for sample in samples)
+    by_craft = {name: [s for s in samples if s.spacecraft == name] for name in crafts}
+    limit_c = started.throttle_c if started and started.throttle_c else 99.0
+    changes = run.of(TwinChange)
+    return HeatSection(
+        recorded=True,
+        facts=tuple(_facts(started, by_craft)),
+        rows=tuple(row for own in by_craft.values() for row in _rows(own, limit_c)),
+        changes=tuple(changes[:MOST_CHANGES]),
+        left_out=max(0, len(changes) - MOST_CHANGES),
+        picture=_draw(by_craft, changes, limit_c, max(run.duration_s, 1.0)),
+    )
+
+
+def _facts(started: TwinStarted | None, by_craft: Mapping[str, Sequence[TwinSample]]) -> Iterable[tuple[str, str]]:
+    if started:
+        factor = started.time_factor
+        yield "Time factor", f"{factor:g} s of the mission per second of the run; every figure below used it"
+        if started.board_cores:
+            yield "Full clock", f"{started.board_cores:.2f} cores of this host per container board"
+        if started.assumed:
+            yield "Assumed", ", ".join(started.assumed)
+    for name, own in by_craft.items():
+        last = own[-1]
+        spent = (last.mission_s - own[0].mission_s) / 3600
+        yield (
+            name,
+            f"{spent:.2f} h of the mission; radiator at most {max(s.radiator_c for s in own):.1f} °C; battery at "
+            f"least {last.lowest_charge:.0%} (depth of discharge {1 - last.lowest_charge:.0%})",
+        )
+
+
+def _rows(own: Sequence[TwinSample], limit_c: float) -> Iterable[HeatRow]:
+    for name in own[-1].boards:
+        seen = [sample.boards[name] for sample in own if name in sample.boards]
+        held = Counter(board.binding for board in seen)
+        last, first = seen[-1], seen[0]
+        apart = [abs(b.junction_c - b.measured_c) for b in seen if b.measured_c is not None]
+        peak_c = max(max(b.junction_c for b in seen), last.peak_c if len(own) > 1 else 0.0)
+        yield HeatRow(
+            board=name,
+            spacecraft=own[-1].spacecraft,
+            peak_c=peak_c,
+            margin_c=limit_c - peak_c,
+            throttled_s=last.throttled_s - first.throttled_s,
+            mean_w=sum(b.power_w for b in seen) / len(seen),
+            energy_wh=last.energy_wh - first.energy_wh,
+            busy=sum(b.busy for b in seen) / len(seen),
+            binding=", ".join(f"{what} {count / len(seen):.0%}" for what, count in held.most_common()),
+            error_c=max(apart) if apart else None,
+        )
+
+
+def _draw(
+    by_craft: Mapping[str, Sequence[TwinSample]], changes: Sequence[TwinChange], limit_c: float, end_s: float
+) -> str:
+    canvas, y = Canvas(), 8.0
+    axis = Axis(0.0, end_s, LEFT, RIGHT)
+    for craft, own in by_craft.items():
+        boards = list(own[-1].boards)
+        canvas.text("group", 4, y + 12, craft)
+        for k, board in enumerate(boards):
+            canvas.text(f"heat-{k % COLOURS}", LEFT + 76 * k, y + 12, board)
+        y += 20
+        marks = [change for change in changes if change.board in boards]
+        celsius = {b: [s.boards.get(b, BoardHeat()).junction_c for s in own] for b in boards}
+        watts = {b: [s.boards.get(b, BoardHeat()).power_w for s in own] for b in boards}
+        busy = {b: [100 * s.boards.get(b, BoardHeat()).busy for s in own] for b in boards}
+        charge = {"": [100 * s.charge for s in own]}
+        for unit, series in (("°C", celsius), ("W", watts), ("% busy", busy), ("% battery", charge)):
+            limit = limit_c if unit == "°C" else None
+            _panel(canvas, axis, own, unit, series, limit, y, marks if unit == "°C" else ())
+            y += PANEL + 6
+        y += 22
+        for tick in axis.ticks(10):
+            canvas.text("tick", axis.at(tick), y - 12, f"{tick:g} s")
+    return picture("timeline heat", WIDTH, y, "Temperature, power, load and battery over the run", [canvas])
+
+
+def _panel(
+    canvas: Canvas,
+    axis: Axis,
+    own: Sequence[TwinSample],
+    unit: str,
+    series: Mapping[str, Sequence[float]],
+    limit: float | None,
+    top: float,
+    marks: Sequence[TwinChange],
+) -> None:
+    values = [value for row in series.values() for value in row]
+    low, high = (min(values), max(values)) if unit == "°C" else (0.0, max(100.0 if "%" in unit else 1.0, *values))
+    if limit is not None and high > limit - 25:
+        high = max(high, limit)
+    scale = Axis(low, max(high, low + 1.0), top + PANEL - 4, top + 4)
+    dark_since: float | None = None
+    for sample in (*own, None):
+        if sample is not None and sample.sunlit < 0.5:
+            dark_since = sample.t_s if dark_since is None else dark_since
+        elif dark_since is not None:
+            end_s = sample.t_s if sample else own[-1].t_s
+            canvas.rect("eclipse", axis.at(dark_since), top, axis.at(end_s) - axis.at(dark_since), PANEL, tip="eclipse")
+            dark_since = None
+    canvas.rect("frame", LEFT, top, RIGHT - LEFT, PANEL)
+    canvas.text("tick axis", LEFT - 8, scale.at(scale.high) + 8, f"{scale.high:.0f} {unit}")
+    canvas.text("tick axis", LEFT - 8, scale.at(scale.low), f"{scale.low:.0f}")
+    if limit is not None and scale.holds(limit):
+        canvas.line("limit", LEFT, scale.at(limit), RIGHT, scale.at(limit), tip=f"throttles at {limit:g} °C")
+    every = max(1, len(own) // MOST_POINTS)
+    for k, row in enumerate(series.values()):
+        points = [(axis.at(s.t_s), scale.at(v)) for s, v in zip(own, row, strict=True)][::every]
+        canvas.polyline(f"line heat-{k % COLOURS}", points)
+    for mark in marks:
+        tip = f"{mark.board} {mark.what} at {mark.t_s:.1f} s: {mark.detail}"
+        canvas.path("fault", axis.at(mark.t_s), top, "l-4 -7 h8 z", tip=tip)
