@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 TICK_S = 1.0
 SAMPLE_S = 5.0
 """How often a sample goes into the journal."""
-STEPS_PER_TICK = 60
+STEPS_PER_TICK = 10
 """At most; with a time factor above it the governor's seconds are taken several at once."""
 LATE_S = 5.0
 """A tick that comes later than this is a bench that stood still: the mission does not catch up with it."""

@@ -162,13 +162,14 @@ class Spacecraft:
         self.temperatures.advance(heat_of(self.heat, powers, sky), seconds)
         level = power_bus.charge(self.bus, self.battery, sum(powers), sky.sunlit, seconds)
         self.seconds += seconds
-        for name, junction in self.junctions_c().items():
+        junctions = self.junctions_c()
+        for name, junction in junctions.items():
             board = self.boards[name]
             board.peak_c = max(board.peak_c, junction)
             board.energy_j += board.power_w * seconds
             board.throttled_s += seconds if board.state else 0.0
         self._control_s += seconds
-        trips = self._govern()
+        trips = self._govern(junctions)
         return Orders(trips, *self._switch(level))
 
     def _demand(self, demands: Mapping[str, Demand]) -> None:
@@ -183,12 +184,12 @@ class Spacecraft:
             drawn_w = board.module.power_w(board.busy, board.clock) if wants.power_w is None else wants.power_w
             board.power_w = drawn_w if board.on else 0.0
 
-    def _govern(self) -> tuple[str, ...]:
+    def _govern(self, junctions_c: Mapping[str, float]) -> tuple[str, ...]:
         """Step the governor for every second that has passed; return the boards that reached the shutdown trip."""
         steps = int(self._control_s / CONTROL_S + 1e-9)
         self._control_s -= steps * CONTROL_S
         trips = []
-        for name, junction in self.junctions_c().items():
+        for name, junction in junctions_c.items():
             board = self.boards[name]
             if not board.on:
                 continue
