@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -16,6 +17,7 @@ from hil.workload.stream import Tile, TileResult
 
 TILE_S = 20.0
 CONNECT_S = 1.0
+ASK_AGAIN_S = 0.5
 
 
 class NodeTileServer:
@@ -76,11 +78,22 @@ class NodeTileServer:
             peer.close()
 
 
-def flipped_weights(servers: list[NodeTileServer]) -> dict[str, str]:
-    """Return the boards whose model's file is not what it has to be, with its digest now; one check period."""
+def flipped_weights(servers: list[NodeTileServer], *, deadline_s: float = 30.0) -> dict[str, str]:
+    """Return the boards whose model's file is not what it has to be, with its digest now; one check of all boards.
+
+    A board that does not serve at the moment is asked again; its own error after ``deadline_s``.
+    """
     found = {}
+    end_s = time.monotonic() + deadline_s
     for server in servers:
-        wanted, now = server.stored_weights()
+        while True:
+            try:
+                wanted, now = server.stored_weights()
+                break
+            except (NodeRefused, NodeSilent):
+                if time.monotonic() > end_s:
+                    raise
+                time.sleep(ASK_AGAIN_S)
         if wanted != now:
             found[server.board] = now
     return found
