@@ -42,12 +42,11 @@ class Cause:
 
 
 def strata(lines: Iterable[Mapping[str, Any]], of: str) -> list[Stratum]:
-    """Group counted trials by ``fault``, ``moment`` or ``board`` of the faults that struck in them."""
+    """Group counted trials by ``fault``, ``moment`` or ``target`` of the faults that struck in them."""
     groups: dict[str, list[bool]] = defaultdict(list)
     for line in _conclusive(lines):
         struck = [s["strike"] for s in line["struck"] if s["began_s"] is not None]
-        key = {"fault": "fault", "moment": "moment", "board": "target"}[of]
-        for name in {strike[key] for strike in struck} or {"none"}:
+        for name in {strike[of] for strike in struck} or {"none"}:
             groups[name].append(line["verdict"] == Verdict.PASS.value)
     found = []
     for name, passed in sorted(groups.items()):
@@ -107,7 +106,7 @@ def facts(series: Series) -> dict[str, Any]:
         "anytime": standing.bound_at_any_time(),
         "confidence": SHOWN_CONFIDENCE,
         "lines": lines,
-        "strata": {of: strata(lines, of) for of in ("fault", "moment", "board")},
+        "strata": {of: strata(lines, of) for of in ("fault", "moment", "target")},
         "causes": causes(lines),
         "inconclusive": [line for line in counted if line["verdict"] == Verdict.INCONCLUSIVE.value],
         "mean_s": sum(seconds) / len(seconds) if seconds else None,

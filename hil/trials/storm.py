@@ -23,6 +23,7 @@ OF_THE_BOARD = frozenset({"install", "boot", "confirm"})
 """Moments that come on every board; those of the transfer are taken from whichever board has them."""
 AGAIN_S = 0.3
 """A board that does not answer, because it restarts just now, is struck again after this."""
+POLL_S = 0.1
 JOIN_S = 180.0
 """A strike that has not ended so long after the storm hangs."""
 
@@ -106,16 +107,18 @@ class Storm:
         for thread in threads:
             thread.start()
         until_s = self._began_s + deadline_s
-        while time.monotonic() < until_s and not lost():
-            if ended.is_set() and not any(thread.is_alive() for thread in threads):
-                break
-            ended.wait(0.1) if not ended.is_set() else time.sleep(0.1)
-        self._stopping.set()
-        self._moments.close()
-        for i, thread in enumerate(threads):
-            thread.join(JOIN_S)
-            if thread.is_alive():
-                self.struck[i] = replace(self.struck[i], error=f"it did not end within {JOIN_S:g} s of the storm")
+        try:
+            while time.monotonic() < until_s and not lost():
+                if ended.is_set() and not any(thread.is_alive() for thread in threads):
+                    break
+                time.sleep(POLL_S)
+        finally:  # also at Ctrl-C: a bench that stays up must not keep a fault
+            self._stopping.set()
+            self._moments.close()
+            for i, thread in enumerate(threads):
+                thread.join(JOIN_S)
+                if thread.is_alive():
+                    self.struck[i] = replace(self.struck[i], error=f"it did not end within {JOIN_S:g} s of the storm")
 
     def _now_s(self) -> float:
         return round(time.monotonic() - self._began_s, 3)

@@ -155,7 +155,7 @@ def test_the_page_and_the_figures_say_what_was_counted_what_failed_and_what_was_
     assert cause.checker == "converged" and cause.faults == (("link-cut", 1),)
     (row,) = strata(series.lines(), "fault")
     assert (row.name, row.passes, row.trials) == ("link-cut", 2, 3) and row.low < 2 / 3 < row.high
-    assert "isl-ab" in str([asdict(each) for each in strata(series.lines(), "board")])
+    assert "isl-ab" in str([asdict(each) for each in strata(series.lines(), "target")])
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,19 @@ def test_everything_is_healed_at_the_deadline_while_the_rollout_goes_on(fault: F
     going.set()
 
 
+def test_a_storm_that_is_interrupted_heals_what_has_struck(fault: Fault) -> None:
+    storm, _, _ = storm_of(strike("isl-ab", lasts_s=60.0))
+
+    def interrupted() -> bool:
+        if fault.now:
+            raise KeyboardInterrupt
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        storm.run(lambda: time.sleep(5.0), 30.0, interrupted)
+    assert fault.healed[-1] == "isl-ab" and not fault.now
+
+
 def test_a_board_that_restarts_just_now_is_struck_as_soon_as_it_answers(fault: Fault) -> None:
     fault.refuse = 3
     storm, _, _ = storm_of(strike("b1"))
