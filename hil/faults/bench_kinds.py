@@ -13,17 +13,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hil.bench.state import read_state
-from hil.core.processes import processes
-from hil.errors import BenchError
+from hil.bench.state import link_socket, read_state
+from hil.core.processes import families, processes
+from hil.errors import BenchError, HilError
 from hil.faults.fault import Bite, Fault, Parameter, Proof
 from hil.host.engine import dockerd
 from hil.host.engine.dockerd import EngineFiles
+from hil.links.link_box import LinkBox
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
 
 KEEPER, LINK_BOX, ENGINE = "keeper", "link-box", "engine"
+ANSWER_S = 1.0
 EFFECT_S = 3.0
 """A signal takes effect within this."""
 
@@ -38,11 +40,30 @@ def pids_of(bench: str, part: str) -> list[int]:
     if part == ENGINE:
         daemon = dockerd.started(EngineFiles.default())
         return [daemon.pid] if daemon is not None else []
-    return [
+    launchers = [
         process.id.pid
         for process in processes()
         if process.parent == state.keeper_pid and any("linux.uml" in word for word in process.argv)
     ]
+    # Below the launcher are the kernel and its helpers; the processes that it traces stand still with it.
+    return [pid for family in families(launchers).values() for pid in family if not _traced(pid)]
+
+
+def _traced(pid: int) -> bool:
+    try:
+        return "TracerPid:\t0\n" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def links_answer(bench: str) -> bool:
+    """Return whether the link box reads its links back within a second."""
+    try:
+        with LinkBox.attach(link_socket(bench), timeout_s=ANSWER_S) as box:
+            box.show()
+        return True
+    except (HilError, OSError):
+        return False
 
 
 class PartFrozen:
@@ -69,7 +90,11 @@ class PartFrozen:
 
         def prove() -> Proof:
             states = [_state(pid) for pid in pids]
-            return Proof.of(self.reached(states), f"processes of {target}: {', '.join(s or 'gone' for s in states)}")
+            seen = f"processes of {target}: {', '.join(s or 'gone' for s in states)}"
+            if target != LINK_BOX or not self.reached(states):
+                return Proof.of(self.reached(states), seen)
+            answers = links_answer(bench.name)
+            return Proof.of(not answers, f"{seen}; the links {'are still' if answers else 'cannot be'} read back")
 
         return Bite(prove)
 

@@ -221,6 +221,14 @@ def test_a_part_of_the_bench_is_killed(sleeper: subprocess.Popen[bytes], monkeyp
     assert not Path(f"/proc/{sleeper.pid}").exists()
 
 
+def test_a_link_box_that_still_answers_is_not_frozen_whatever_its_processes_look_like(
+    sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for answers, outcome in ((True, Outcome.MISMATCH), (False, Outcome.CONFIRMED)):
+        monkeypatch.setattr(bench_kinds, "links_answer", lambda bench, answers=answers: answers)
+        assert _fault_of("link-box", sleeper.pid, monkeypatch)("bench-part-frozen").begin().outcome is outcome
+
+
 def test_no_script_of_a_fault_matches_the_shell_that_runs_it() -> None:
     for pattern in (os_kinds.NODE, os_kinds.SSHD):
         assert pattern.startswith("[") and pattern[2] == "]"
