@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Protocol
 
 from hil.bench.journal import POWER_OFF, Journal, JournalEntry
@@ -207,6 +209,17 @@ class _Load:
         return round(busy, 3), round(steal, 3), round(waited, 3)
 
 
+def runnable_per_core(proc: Path = Path("/proc")) -> list[float]:
+    """Return how many programs there are for each core of this host that run or could run now; [] when unknown.
+
+    The kernel's own count (``procs_running`` in ``/proc/stat``), without this program.
+    """
+    with suppress(OSError, ValueError, IndexError):
+        count = int((proc / "stat").read_text().split("\nprocs_running ", 1)[1].split("\n", 1)[0])
+        return [max(0, count - 1) / (os.cpu_count() or 1)]
+    return []
+
+
 class CarrierWatch:
     """``with CarrierWatch(...)``: watches until the block ends, with a last look at its end.
 
@@ -230,6 +243,7 @@ class CarrierWatch:
         self._is_lost = False
         self._clock_late_s = 0.0
         self._load = _Load.now()
+        self._runnable: list[float] = []
         self._thread = threading.Thread(target=self._run, name="carrier-watch", daemon=True)
 
     @classmethod
@@ -277,6 +291,7 @@ class CarrierWatch:
     def _run(self) -> None:
         round_s = pulse_s = time.monotonic()
         while True:
+            self._runnable += runnable_per_core()
             last, asked = self._stopping, self._rounds < self._wanted
             self._wake.clear()
             if last or asked or time.monotonic() >= round_s:
@@ -333,8 +348,9 @@ class CarrierWatch:
         late_s = {name: round(seconds, 3) for name, seconds in self._late_s.items() if seconds >= 0.001}
         window_s = round(load.at_s - self._load.at_s, 3)
         clock_late_s = round(self._clock_late_s, 3)
-        self._sink.emit(BenchPulse(window_s, late_s, dict(self._silent), clock_late_s, busy, steal, pressure))
-        self._load, self._late_s, self._clock_late_s = load, {}, 0.0
+        runnable = round(mean(self._runnable), 2) if self._runnable else None
+        self._sink.emit(BenchPulse(window_s, late_s, dict(self._silent), clock_late_s, busy, steal, pressure, runnable))
+        self._load, self._late_s, self._clock_late_s, self._runnable = load, {}, 0.0, []
 
 
 class ContainerPart:

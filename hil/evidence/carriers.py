@@ -6,7 +6,7 @@ late, and as too slow a host, stands here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from hil.errors import Blame
@@ -21,6 +21,9 @@ CLOCK_LATE_S = 1.0
 """A host on which this process wakes so late lets a board's lease of one second lapse."""
 STEAL = 0.3
 """Share of the processors' time that the machine below took away."""
+CROWD = 4.0
+"""Programs for each core, in the mean of CROWD_S seconds: what takes 2 s elsewhere takes more than 8 s here."""
+CROWD_S = 30.0
 
 NOTICED_S = 10.0
 """Within this time it is noticed that somebody else switched a board's container."""
@@ -52,13 +55,30 @@ def slowness(events: Iterable[Event]) -> str:
     pulses = [e for e in events if isinstance(e, BenchPulse)]
     late_s = max((pulse.clock_late_s for pulse in pulses), default=0.0)
     steal = max((pulse.cpu_steal for pulse in pulses), default=0.0)
-    if late_s < CLOCK_LATE_S and steal < STEAL:
+    crowd = crowdedness(pulses)
+    if late_s < CLOCK_LATE_S and steal < STEAL and crowd < CROWD:
         return ""
     busy = max(pulse.cpu_busy for pulse in pulses)
     return (
         f"this host was too slow to judge by: its clock was {late_s:.1f} s late (limit {CLOCK_LATE_S:g} s), "
-        f"{steal:.0%} of its processors' time was taken away (limit {STEAL:.0%}), {busy:.0%} was busy"
+        f"{steal:.0%} of its processors' time was taken away (limit {STEAL:.0%}), {crowd:.1f} programs shared each "
+        f"core (limit {CROWD:g}, for {CROWD_S:g} s), {busy:.0%} was busy"
     )
+
+
+def crowdedness(pulses: Sequence[BenchPulse]) -> float:
+    """Return the programs for each core in the worst CROWD_S seconds on end (or all there are); 0 when unknown."""
+    known = [(p.runnable_per_core, p.window_s) for p in pulses if p.runnable_per_core is not None and p.window_s > 0]
+    worst = 0.0
+    for start in range(len(known)):
+        total = seconds = 0.0
+        for crowd, window_s in known[start:]:
+            total, seconds = total + crowd * window_s, seconds + window_s
+            if seconds >= CROWD_S:
+                break
+        if seconds >= CROWD_S or start == 0:
+            worst = max(worst, total / seconds)
+    return worst
 
 
 def differences(events: Iterable[Event]) -> list[str]:

@@ -172,6 +172,8 @@ class BenchPulse(Event, kind="bench.pulse"):
     cpu_steal: float = 0.0
     cpu_pressure: float | None = None
     """Share of time in which something that could run waited for a processor (/proc/pressure/cpu)."""
+    runnable_per_core: float | None = None
+    """Mean number of programs for each core that ran or could run: with 4, a program gets a fourth of a core."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hil.evidence.carriers import crowdedness
 from hil.evidence.events import (
     ArtefactLost,
     ArtefactStored,
@@ -109,7 +110,8 @@ def _bench_load(pulses: list[BenchPulse]) -> str:
     return (
         f"Processors busy {shares[len(shares) // 2]:.0%} (median), {shares[-1]:.0%} (most); taken away "
         f"{max(pulse.cpu_steal for pulse in pulses):.0%} at most; this process's clock late by "
-        f"{max(pulse.clock_late_s for pulse in pulses):.2f} s at most. Longest without a sign of life: "
+        f"{max(pulse.clock_late_s for pulse in pulses):.2f} s at most; programs that shared a core: "
+        f"{crowdedness(pulses):.1f} in the worst half minute. Longest without a sign of life: "
         + ", ".join(f"{part} {seconds:.2f} s" for part, seconds in late_s.items())
         + "."
     )

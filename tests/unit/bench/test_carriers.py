@@ -70,7 +70,16 @@ def test_pulses_are_recorded_at_a_bounded_rate() -> None:
     sink = ListSink()
     with CarrierWatch([FakePart()], sink, on_lost=lambda *_: None):
         time.sleep(0.3)
-    assert len(sink.of(BenchPulse)) <= 3  # the first one, and that of the end
+    pulses = sink.of(BenchPulse)
+    assert len(pulses) <= 3  # the first one, and that of the end
+    assert all(pulse.runnable_per_core is not None for pulse in pulses)
+
+
+def test_programs_that_want_to_run_are_counted_for_each_core_without_this_one(tmp_path: Path) -> None:
+    (tmp_path / "stat").write_text("cpu  1 2 3\nprocs_running 9\nprocs_blocked 0\n")
+    assert carriers.runnable_per_core(tmp_path) == [8 / (os.cpu_count() or 1)]
+    (tmp_path / "stat").write_text("cpu  1 2 3\n")
+    assert carriers.runnable_per_core(tmp_path) == carriers.runnable_per_core(tmp_path / "none") == []
 
 
 @pytest.fixture

@@ -26,6 +26,14 @@ def at(t_s: float, event: Event) -> Event:
     return event
 
 
+def crowded(programs: float) -> BenchPulse:
+    return BenchPulse(5.0, runnable_per_core=programs)
+
+
+def test_a_failure_while_the_host_was_crowded_for_a_moment_only_stays_the_devices() -> None:
+    assert judged_with_bench(FAILED, [crowded(1.0)] * 10 + [crowded(9.0)] * 2 + [crowded(1.0)] * 4) == FAILED
+
+
 def test_a_failure_on_a_bench_that_was_alive_and_on_time_stays_the_devices() -> None:
     assert judged_with_bench(FAILED, [GOOD, GOOD]) == FAILED
 
@@ -38,6 +46,7 @@ def test_a_failure_on_a_bench_that_was_alive_and_on_time_stays_the_devices() -> 
         ([DIFFERS], "link isl-ab was set by another process"),
         ([BenchPulse(5.0, clock_late_s=2.3, cpu_busy=1.0)], "its clock was 2.3 s late (limit 1 s)"),
         ([BenchPulse(5.0, cpu_steal=0.45)], "45% of its processors' time was taken away"),
+        ([crowded(1.0)] * 20 + [crowded(7.0)] * 6 + [crowded(0.5)] * 20, "7.0 programs shared each core (limit 4"),
     ],
 )
 def test_a_failure_on_a_bench_at_fault_is_the_benchs_and_names_culprit_and_figure(
