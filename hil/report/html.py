@@ -14,6 +14,7 @@ from hil.evidence.events import (
     BenchDiffers,
     BenchLost,
     BenchPulse,
+    BenchPutBack,
     BenchRetried,
     BenchUp,
     BundleUsed,
@@ -61,7 +62,15 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         e
         for e in run.events
         if isinstance(
-            e, BenchRetried | ConsolePort | PowerAnswerLost | LeftoverFound | BenchDiffers | BenchLost | ThreadDied
+            e,
+            BenchRetried
+            | ConsolePort
+            | PowerAnswerLost
+            | LeftoverFound
+            | BenchDiffers
+            | BenchPutBack
+            | BenchLost
+            | ThreadDied,
         )
     ]
     return {
