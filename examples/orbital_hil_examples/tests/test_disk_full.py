@@ -17,7 +17,7 @@ from hil.testing.fakes import ListSink
 def test_the_disk_is_full_until_the_block_ends(machine: Machine, acme: dict[str, Any]) -> None:
     board = machine.board()
     running(board, deadline_s=20.0)
-    bench = cast(Any, SimpleNamespace(name="example", boards={"h1": board}, sink=ListSink()))
+    bench = cast(Any, SimpleNamespace(name="example", boards={"h1": board}, lab=None, sink=ListSink()))
     content = bytes(5 << 20)
     with injected("disk-full", bench, "h1", left_mb=2), board.shell() as shell:
         with pytest.raises(DeviceError):

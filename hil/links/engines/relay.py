@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from hil.core import paths
 from hil.errors import BenchError
+from hil.text import one_line
 
 if TYPE_CHECKING:
     import paramiko
@@ -138,7 +139,8 @@ class RelayLine:
         while True:
             length, _kind, flags, sequence, magic = _HEADER.unpack(self._exactly(_HEADER.size, until))
             if magic != _MAGIC or length > PAYLOAD_MAX:
-                raise OSError("the line carries something else than frames")
+                said = one_line(_HEADER.pack(length, _kind, flags, sequence, magic).decode("latin-1"), 80)
+                raise OSError(f"the line carries something else than frames, here {said!r}")
             payload = self._exactly(length, until)
             if sequence == self._sequence:  # else the late answer to a request that was given up
                 return payload, bool(flags & _FLAG_MORE)
