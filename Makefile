@@ -64,6 +64,10 @@ lock: ## the newest versions of all Python packages into requirements/dev.lock, 
 
 venv: $(STAMP)
 
+ifndef ALONE
+$(STAMP): # two at once in one checkout would delete each other's; the second finds it done
+	@$(if $(shell command -v flock),flock -o Makefile) $(MAKE) --no-print-directory ALONE=1 $@
+else
 $(STAMP):
 	@echo "== virtual environment in .venv"
 	@command -v $(PYTHON) >/dev/null || { \
@@ -87,3 +91,4 @@ $(STAMP):
 	    $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable . || { \
 	    echo "pip could not install the Python packages; see above" >&2; exit 2; }
 	@touch $@
+endif
