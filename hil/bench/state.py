@@ -140,8 +140,10 @@ def hold(name: str) -> Iterator[None]:
 def require_state(name: str) -> BenchState:
     """State of a bench that is up; ConfigurationError names the benches that are."""
     state = read_state(name)
+    if state is not None and state.status == "starting" and is_live(name):
+        raise ConfigurationError(f"bench {name} is still coming up", remedy="wait until `hil bench status` says up")
     if state is None or state.status != "up" or not is_live(name):
-        up = [n for n in known_benches() if is_live(n)]
+        up = [n for n in known_benches() if is_up(n)]
         raise ConfigurationError(
             f"no bench {name} is up; up now: {', '.join(up) or 'none'}",
             remedy="bring one up with `hil bench up --lab virtual`",

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.core import paths
+from hil.core.pick import pick
 from hil.core.processes import identify, is_alive, this_process
 from hil.core.wait import poll_until
 from hil.errors import BenchError, ConfigurationError
@@ -121,16 +122,14 @@ def jobs() -> list[Job]:
 
 def find(word: str) -> Job:
     """Return a job by its id, an unambiguous beginning or end of it, or ``last``.  ConfigurationError otherwise."""
-    every = jobs()
-    if word == "last" and every:
-        return every[0]
-    matching = [job for job in every if job.id == word]
-    matching = matching or [job for job in every if job.id.startswith(word) or job.id.endswith(word)]
-    if len(matching) != 1:
-        what = "is ambiguous" if matching else "was not started with --detach here"
-        there = ", ".join(job.id for job in (matching or every)[:5]) or "none yet"
-        raise ConfigurationError(f"campaign {word} {what}; there are: {there}", remedy="see `hil campaign list`")
-    return matching[0]
+    return pick(
+        word,
+        jobs(),
+        lambda job: job.id,
+        what="campaign in the background",
+        listed_by="hil campaign list",
+        made_by="hil campaign run PLAN --lab FILE --detach",
+    )
 
 
 def interrupt(process: dict[str, Any]) -> None:

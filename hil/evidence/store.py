@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.core import paths
+from hil.core.pick import pick
 from hil.core.processes import is_alive
 from hil.errors import ConfigurationError
 from hil.evidence.model import Verdict, label_of
@@ -146,16 +147,14 @@ class RunStore:
 
     def get(self, run_id: str) -> Run:
         """Return a run by its id, an unambiguous beginning or end of it, or ``last``.  ConfigurationError otherwise."""
-        runs = self.runs()
-        if run_id == "last" and runs:
-            return runs[0]
-        exact = [r for r in runs if r.run_id == run_id]
-        matching = exact or [r for r in runs if r.run_id.startswith(run_id) or r.run_id.endswith(run_id)]
-        if len(matching) == 1:
-            return matching[0]
-        some = ", ".join(r.run_id for r in (matching or runs)[:5]) or "none yet"
-        what = "is ambiguous" if matching else "is unknown"
-        raise ConfigurationError(f"run {run_id} {what}; runs: {some}", remedy="see `hil runs list`")
+        return pick(
+            run_id,
+            self.runs(),
+            lambda run: run.run_id,
+            what="run",
+            listed_by="hil runs list",
+            made_by="hil campaign run six_gpu --lab virtual",
+        )
 
     def rebuild(self) -> list[str]:
         """Index run directories that the file does not know; their ids.  Makes a lost file whole again.

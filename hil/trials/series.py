@@ -19,6 +19,7 @@ from random import Random
 from typing import Any
 
 from hil.core import paths
+from hil.core.pick import pick
 from hil.errors import ConfigurationError
 from hil.evidence.model import Verdict
 from hil.evidence.record import read_json, write_json
@@ -230,15 +231,14 @@ def all_series(out: Path | None = None) -> list[Series]:
 
 def get_series(name: str, out: Path | None = None) -> Series:
     """Return a series by id, an unambiguous part of it, or ``last``. ConfigurationError otherwise."""
-    known = all_series(out)
-    if name == "last" and known:
-        return known[0]
-    matching = [s for s in known if s.facts.id == name] or [s for s in known if name in s.facts.id]
-    if len(matching) != 1:
-        some = ", ".join(s.facts.id for s in (matching or known)[:5]) or "none yet"
-        what = "is ambiguous" if matching else "is unknown"
-        raise ConfigurationError(f"series {name} {what}; series: {some}", remedy="see `hil trials list`")
-    return matching[0]
+    return pick(
+        name,
+        all_series(out),
+        lambda series: series.facts.id,
+        what="series",
+        listed_by="hil trials list",
+        made_by="hil trials run --lab virtual --trials 5",
+    )
 
 
 def corpus_of(profile: str, lab_sha256: str, out: Path | None = None, *, most: int = 5) -> list[int]:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from hil.cli.campaign import author, detached, starting
 from hil.cli.completion import run_ids, spacecraft_names
@@ -95,7 +96,10 @@ def run_campaign(
     \b
     Exit code: 0 PASS   1 FAIL   2 configuration error   3 INCONCLUSIVE
     """
-    meta = click.get_current_context().meta
+    context = click.get_current_context()
+    if context.get_parameter_source("stop_on") is ParameterSource.COMMANDLINE and repeat is None:
+        raise click.UsageError("--stop-on is of a series: give --repeat N, too")
+    meta = context.meta
     shows = sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and not (meta.get(QUIET) or as_json)
     if shows and not (repeat or detach):
         starting.show_until_started(sys.stdout.fileno())

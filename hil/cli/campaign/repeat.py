@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ SILENCE_S = 28.0
 STOPS = {"fail": (1, 2), "inconclusive": (1, 2, 3), "never": ()}
 """Exit codes of a run after which no other begins, by ``--stop-on``; 2 is a configuration error, which stays one."""
 WORST = (2, 1, 3, 0)
+_ERROR = re.compile(r"\b(configuration|device|bench|harness) error: .*")
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,14 @@ class Repetition:
     def verdict(self) -> str:
         return str(self.result.get("verdict") or f"no verdict, exit code {self.exit_code}")
 
+    @property
+    def why(self) -> str:
+        """The first thing to know: the result's reason, or the error before there was a result, or where to look."""
+        if reason := self.result.get("reason"):
+            return str(reason)
+        said = _ERROR.search(self.log.read_text("utf-8", errors="replace"))
+        return f"{said[0].strip()} ({self.log})" if said else f"see {self.log}"
+
 
 def repeat(argv: Callable[[str], Sequence[str]], ids: Sequence[str], runs: Path, *, stop_on: str, as_json: bool) -> int:
     """Run pytest once for each run id, its output in a file, and print what came of it; the worst exit code.
@@ -49,7 +59,7 @@ def repeat(argv: Callable[[str], Sequence[str]], ids: Sequence[str], runs: Path,
             progress.begin(f"run {number} of {len(ids)}, {run_id}")
             one = _run(argv(run_id), run_id, runs, progress)
             done.append(one)
-            progress.end(f"{one.verdict}: {one.result.get('reason') or f'see {one.log}'}", one.seconds)
+            progress.end(f"{one.verdict}: {one.why}", one.seconds)
             if one.exit_code not in (0, 1, 3) or one.exit_code in STOPS[stop_on] or _interrupted(one):
                 break
     return _summary(done, len(ids), as_json=as_json)
@@ -111,8 +121,7 @@ def _summary(done: Sequence[Repetition], wanted: int, *, as_json: bool) -> int:
         return code
     click.echo()
     print_table(
-        ["run", "verdict", "s", "first thing to know"],
-        [[r.run_id, r.verdict, f"{r.seconds:.0f}", r.result.get("reason") or f"see {r.log}"] for r in done],
+        ["run", "verdict", "s", "first thing to know"], [[r.run_id, r.verdict, f"{r.seconds:.0f}", r.why] for r in done]
     )
     verdicts = [one.verdict for one in done]
     counted = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))

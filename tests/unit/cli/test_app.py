@@ -457,6 +457,23 @@ def test_a_bench_that_lost_its_keeper_is_called_lost(empty_host: Path, capsys: p
     assert "lost" in said.out and "hil clean" in said.err
 
 
+def test_a_bench_that_is_still_coming_up_is_not_called_absent_and_up(
+    empty_host: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hil.bench.state import BenchState, hold, write_state
+
+    with hold("new"):
+        write_state(BenchState(name="new", lab_path="x", keeper_pid=1, status="starting", tied=False))
+        assert run(["link", "show", "--bench", "new"]) == 2
+    said = capsys.readouterr().err
+    assert "bench new is still coming up" in said and "hil bench status" in said
+
+
+def test_stop_on_without_a_series_is_refused(empty_host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["campaign", "run", "six_gpu", "--stop-on", "fail"]) == 2
+    assert "give --repeat N" in capsys.readouterr().err
+
+
 def test_clean_prints_what_it_removed_as_json(
     empty_host: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -102,7 +102,7 @@ def test_a_store_that_is_no_database_is_named_with_a_remedy(tmp_path: Path) -> N
 
 def test_an_empty_folder_has_no_runs(tmp_path: Path) -> None:
     assert list_runs(tmp_path / "new") == []
-    with pytest.raises(ConfigurationError, match="none yet"):
+    with pytest.raises(ConfigurationError, match="there is no run yet"):
         get_run("last", tmp_path / "new")
     assert list(tmp_path.iterdir()) == []  # looking makes nothing
 

@@ -15,6 +15,7 @@ import json, pathlib, sys
 runs, run_id, verdict = sys.argv[1:]
 print("its output")
 if verdict == "none":
+    print("! configuration error: 2 of 2 tests need a bench")
     sys.exit(4)
 folder = pathlib.Path(runs, run_id)
 folder.mkdir(parents=True)
@@ -57,3 +58,10 @@ def test_the_end_says_what_the_runs_show_together(tmp_path: Path, capsys: pytest
     assert "run 1 of 2, r0: PASS: r0 said so." in said.err
     assert "2 runs of 2: 1 PASS, 1 FAIL\nDemonstrated so much." in said.out
     assert (tmp_path / "runs/r0/terminal.log").read_text("utf-8") == "its output\n"
+
+
+def test_a_run_without_a_result_says_its_error_and_where_the_rest_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    series(tmp_path, ["none"], "fail")
+    assert f"configuration error: 2 of 2 tests need a bench ({tmp_path}/.r0.log)" in capsys.readouterr().err
