@@ -66,7 +66,7 @@ venv: $(STAMP)
 
 ifndef ALONE
 $(STAMP): # two at once in one checkout would delete each other's; the second finds it done
-	@$(if $(shell command -v flock),flock -o Makefile) $(MAKE) --no-print-directory ALONE=1 $@
+	@$(if $(shell command -v flock),flock -o Makefile) $(MAKE) -s ALONE=1 $@
 else
 $(STAMP):
 	@echo "== virtual environment in .venv"
