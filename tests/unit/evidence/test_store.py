@@ -82,7 +82,7 @@ def test_a_run_is_found_by_an_unambiguous_part_of_its_name(tmp_path: Path) -> No
     assert get_run("20261120", tmp_path).run_id == "20261120T0000-demo-aaaa"
     with pytest.raises(ConfigurationError, match="ambiguous"):
         get_run("2026", tmp_path)
-    with pytest.raises(ConfigurationError, match="unknown; runs: 20261121"):
+    with pytest.raises(ConfigurationError, match="unknown; the newest are 20261121"):
         get_run("nothing", tmp_path)
 
 

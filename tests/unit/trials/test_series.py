@@ -167,5 +167,5 @@ def test_what_is_no_series_is_refused_in_words(tmp_path: Path, spoil: Callable[[
     spoil(folder)
     with pytest.raises(ConfigurationError):
         Series(folder)
-    with pytest.raises(ConfigurationError, match="unknown"):
+    with pytest.raises(ConfigurationError, match="no series yet"):
         get_series("x", tmp_path)
