@@ -259,6 +259,7 @@ SERVICE_KILLED: Fault = Scripted(
     probe="n=0; for p in $(cat $D/killed); do n=$((n+1)); grep -q onboard.node /proc/$p/cmdline 2>/dev/null && "
     "echo lives: $p; done; echo killed $n",
     reached=lambda printed, seen: bool(printed) and seen.startswith("killed ") and seen != "killed 0",
+    heal=f"i=0; while [ -z \"$(pids '{NODE}')\" ] && [ $i -lt {BACK_S * 5:.0f} ]; do sleep 0.2; i=$((i+1)); done",
 )
 SERVICE_FROZEN: Fault = Scripted(
     "freezes the node service of a board (SIGSTOP)",
