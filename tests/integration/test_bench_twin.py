@@ -64,6 +64,12 @@ def cores_used(heated: Bench, board: str, seconds: float = 2.0) -> float:
     return (group.used_s() - before) / (time.monotonic() - start)
 
 
+def gets(heated: Bench, board: str, cores: float) -> None:
+    """Wait until a board that spins uses that many cores, within a fifth; a busy host may give it less for a while."""
+    near = pytest.approx(cores, rel=0.2)
+    wait_until(lambda: cores_used(heated, board) == near, what=f"{board} to use {cores:.2f} cores", deadline_s=40.0)
+
+
 def test_the_os_sees_the_sensors_of_a_jetson_and_its_power_mode_caps(heated: Bench) -> None:
     """In mode 30W, the default, the GPU of an AGX runs at 624.75 of 1,300.5 MHz: 0.19 of 0.4 cores."""
     board = heated.boards["a1"]
@@ -74,10 +80,10 @@ def test_the_os_sees_the_sensors_of_a_jetson_and_its_power_mode_caps(heated: Ben
         assert shell.run(["sh", "-c", "echo 1 > /sys/class/thermal/thermal_zone8/temp"], check=False).returncode != 0
         assert shell.run(["ls", "/sys/class/net"]).stdout.split()
         spin(shell)
-        assert cores_used(heated, "a1") == pytest.approx(0.4 * 624.75 / 1300.5, rel=0.15)
+        gets(heated, "a1", 0.4 * 624.75 / 1300.5)
         shell.run(["sh", "-c", "echo 312000000 > /sys/class/devfreq/17000000.gpu/max_freq"])
         wait_until(lambda: "capped" in said(heated, "a1")[1:], what="the lower cap to be seen", deadline_s=10.0)
-        assert cores_used(heated, "a1") == pytest.approx(0.4 * 312 / 1300.5, rel=0.2)
+        gets(heated, "a1", 0.4 * 312 / 1300.5)
     sensors = board.sensors()
     assert 60 < sensors["tj_c"] < 104
     assert sensors["board_mw"] > 10_000

@@ -24,6 +24,8 @@ TILE_S = 20.0
 """A board that has not answered a tile for so long is given up for this tile."""
 RETRY_PAUSE_S = 0.25
 MAX_FAILURES = 12
+LAPSES = 8
+"""A board that refuses its first tile keeps it for so many tries: its lease may lapse between two renewals."""
 """So many failures in a row, and a board is left out for the rest of the job."""
 
 
@@ -151,7 +153,7 @@ class Jobs:
     def _serve(
         self, job: Job, name: str, address: str, work: _Work, mask: NDArray[Any], still_claims: Callable[[], bool]
     ) -> None:
-        """Feed one board until there is no more work; a tile it fails goes back to the others."""
+        """Feed one board until there is no more work; a tile it fails goes to the others, but for its first one."""
         board, in_a_row = job.boards[name], 0
         peer = Peer(address, timeout_s=TILE_S, connector=self._connector)
         try:
@@ -175,7 +177,8 @@ class Jobs:
                     if part.shape != tile.shape[1:] or part.dtype != mask.dtype:
                         raise ApiError(502, f"the mask of a tile is {part.dtype} {part.shape}")
                 except Exception as exc:  # whatever the board answers, the others must get the tile
-                    work.give_back(name, place)
+                    lapsed = isinstance(exc, ApiError) and in_a_row < LAPSES
+                    work.give_back(name, place, own=board.tiles == 0 and lapsed)
                     board.failures += 1
                     board.last_error = str(exc)[:LONGEST_REASON]
                     in_a_row += 1
@@ -235,10 +238,14 @@ class _Work:
                 self._changed.wait(0.5)
             return None
 
-    def give_back(self, board: str, place: Place) -> None:
+    def give_back(self, board: str, place: Place, *, own: bool) -> None:
+        """Give a tile that failed to the others, or keep it for the board as its ``own``."""
         with self._changed:
             self.retried += 1
-            self._shared.append(place)
+            if own:
+                self._own[board] = place
+            else:
+                self._shared.append(place)
             self._changed.notify_all()
 
     def finish(self) -> None:

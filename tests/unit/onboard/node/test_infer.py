@@ -169,6 +169,27 @@ def test_tiles_of_a_board_that_answers_nonsense_are_done_by_the_others(
     assert np.array_equal(mask_of(boards, job), WANTED)
 
 
+def test_a_board_that_refuses_its_first_tiles_still_takes_part(
+    cluster: tuple[Bed, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one whose lease lapses for a moment does."""
+    boards, scene = cluster
+    node = boards["a1"].node
+    assert node is not None
+    real, refusals = node.inference.infer, [ApiError(409, "epoch 1 is not served")] * 3
+
+    def lapsing(artefact: str, path: Path, tile: bytes) -> tuple[bytes, str, float]:
+        if refusals:
+            raise refusals.pop()
+        return real(artefact, path, tile)
+
+    monkeypatch.setattr(node.inference, "infer", lapsing)
+    document = finished(boards, start(boards, scene))
+    assert document["state"] == "done", document
+    assert (document["boards"]["a1"]["failures"], document["retried"]) == (3, 3)
+    assert all(work["tiles"] > 0 for work in document["boards"].values())
+
+
 def test_a_tile_under_another_epoch_is_refused(cluster: tuple[Bed, str]) -> None:
     boards, _ = cluster
     peer = Peer(f"{boards['a2'].ip}:{boards['a2'].port}", timeout_s=5)
