@@ -24,9 +24,10 @@ TILE_S = 20.0
 """A board that has not answered a tile for so long is given up for this tile."""
 RETRY_PAUSE_S = 0.25
 MAX_FAILURES = 12
-LAPSES = 8
-"""A board that refuses its first tile keeps it for so many tries: its lease may lapse between two renewals."""
 """So many failures in a row, and a board is left out for the rest of the job."""
+LAPSES = 8
+"""A board that refuses its first tile keeps it for so many tries (its lease may lapse between two renewals); one that
+is silent does not."""
 
 
 @dataclass
@@ -177,7 +178,7 @@ class Jobs:
                     if part.shape != tile.shape[1:] or part.dtype != mask.dtype:
                         raise ApiError(502, f"the mask of a tile is {part.dtype} {part.shape}")
                 except Exception as exc:  # whatever the board answers, the others must get the tile
-                    lapsed = isinstance(exc, ApiError) and in_a_row < LAPSES
+                    lapsed = not isinstance(exc, TimeoutError) and in_a_row < LAPSES
                     work.give_back(name, place, own=board.tiles == 0 and lapsed)
                     board.failures += 1
                     board.last_error = str(exc)[:LONGEST_REASON]
