@@ -511,6 +511,8 @@ class BoardWork:
     seconds: float = 0.0
     failures: int = 0
     provider: str = ""
+    last_error: str = ""
+    """Why its last failed tile failed."""
 
 
 @dataclass(frozen=True)
