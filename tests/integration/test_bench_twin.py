@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -12,6 +13,7 @@ from hil.bench.twin_journal import Follower
 from hil.boards.protocol import PowerState, Shell
 from hil.core.cgroups import CpuGroup
 from hil.core.wait import wait_until
+from hil.errors import DeviceError
 
 pytestmark = pytest.mark.integration
 
@@ -90,9 +92,11 @@ def test_the_os_sees_the_sensors_of_a_jetson_and_its_power_mode_caps(heated: Ben
 
 
 def test_heat_throttles_then_trips_and_the_bus_sheds(heated: Bench) -> None:
-    for name in ("a2", "b1", "b2"):
+    for name in ("a2", "b1"):
         with heated.boards[name].shell() as shell:
             spin(shell)
+    with heated.boards["b2"].shell() as shell, suppress(DeviceError):  # the bus may shed it before it has answered
+        spin(shell)
     wait_until(lambda: "throttled" in said(heated, "a2"), what="a2 to throttle", deadline_s=90.0)
     wait_until(lambda: cores_used(heated, "a2", 1.0) < 0.15, what="a2 to be slower", deadline_s=30.0)
     wait_until(lambda: "shed" in said(heated, "b2"), what="b2 to be shed", deadline_s=30.0)
