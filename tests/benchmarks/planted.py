@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -28,17 +29,18 @@ from docker.errors import DockerException
 
 from hil.bench.bench import Bench
 from hil.bench.clean import clean
-from hil.bench.state import known_benches, link_socket, read_state
+from hil.bench.state import link_socket
 from hil.core import paths
 from hil.core.wait import wait_until
 from hil.errors import BenchError
 from hil.evidence.carriers import container, unordered_restarts
-from hil.evidence.events import BenchDiffers, BenchLost, BenchPulse
+from hil.evidence.events import BenchDiffers, BenchLost, BenchPulse, BenchUp, TestEnded
 from hil.evidence.readback import RunRecord
 from hil.faults.bench_kinds import ENGINE, KEEPER, LINK_BOX, pids_of
 from hil.links.engines import rtnl
 from hil.links.link_box import LinkBox
 from hil.links.shape import shape_step
+from hil.onboard.node.contract import PORT as NODE_PORT
 
 FIRST_S, LAST_S = 1.0, 40.0
 """The fault is planted so long after the calibration."""
@@ -128,6 +130,40 @@ def board_restarts(bench: str) -> None:
         shell.run(["sh", "-c", "(sleep 0.3; reboot -f) >/dev/null 2>&1 &"], check=False)
 
 
+_HEALTH_ONLY = """
+import http.server, os, signal, time, urllib.request
+url = "http://127.0.0.1:PORT/health"
+body = urllib.request.urlopen(url, timeout=5).read()
+class Answers(http.server.BaseHTTPRequestHandler):
+    def answer(self):
+        said, code = (body, 200) if self.path == "/health" else (b"{}", 500)
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+    do_GET = do_POST = do_PUT = do_DELETE = answer
+    def log_message(self, *_): pass
+node = int(open("/run/service/node.pid").read())
+os.kill(int(open(f"/proc/{node}/stat").read().split()[3]), signal.SIGKILL)
+os.kill(node, signal.SIGKILL)
+for _ in range(50):
+    try:
+        server = http.server.ThreadingHTTPServer(("", PORT), Answers)
+        break
+    except OSError:
+        time.sleep(0.1)
+server.serve_forever()
+""".replace("PORT", str(NODE_PORT))
+"""Takes the place of a node service: it answers ``health`` as that did last, and refuses all else."""
+
+
+def health_only(bench: str) -> None:
+    """Let the node service of b2 answer its health and nothing else."""
+    with _attached(bench) as opened, opened.boards["b2"].shell() as shell:
+        script = f"setsid python3 -c {shlex.quote(_HEALTH_ONLY)} >/run/log/health-only.log 2>&1 </dev/null &"
+        shell.run(["sh", "-c", script])
+
+
 @contextmanager
 def _attached(bench: str) -> Iterator[Bench]:
     opened = Bench.attach(bench)
@@ -144,6 +180,7 @@ PLANTS: Mapping[str, Plant] = {
     "link-in-kernel": Plant(link_in_kernel, f"link {LINK}", INCONCLUSIVE),
     "strike-too-late": Plant(strike_too_late, "the keeper of the bench", HARMLESS, at_strike=True),
     "board-restarts": Plant(board_restarts, "b2", FAIL),
+    "health-only": Plant(health_only, "b2", FAIL),
     "link-box-killed": Plant(link_box_killed, "the link box", INCONCLUSIVE),
     "engine-stopped": Plant(engine_stopped, "the container engine", HARMLESS),
     "board-paused": Plant(board_paused, container("b2"), INCONCLUSIVE),
@@ -176,7 +213,6 @@ def play(kind: str, lab: Path, chance: random.Random, out: Path) -> Round:
     wait_s = chance.uniform(FIRST_S, LAST_S)
     argv = [sys.executable, "-m", "pytest", "-q", "testplans/six_gpu", "--lab", str(lab)]
     argv += ["--hil-out", str(out), "--run-id", run_id]
-    before = set(known_benches())
     with (out / f"{run_id}.log").open("wb") as log:
         run = subprocess.Popen(argv, cwd=paths.ROOT, stdout=log, stderr=log, start_new_session=True)
         directory = out / "runs" / run_id
@@ -190,7 +226,7 @@ def play(kind: str, lab: Path, chance: random.Random, out: Path) -> Round:
         wait_until(reached, what="the campaign to get so far", deadline_s=120, every_s=0.02)
         if not plant.at_strike:
             time.sleep(wait_s)
-        (bench,) = (name for name in known_benches() if name not in before and read_state(name))
+        bench = RunRecord.load(directory).of(BenchUp)[-1].bench
         planted_s = time.monotonic()
         plant.plant(bench)
         try:
@@ -217,6 +253,8 @@ def _named(record: RunRecord, plant: Plant, planted_s: float) -> float | None:
             case BenchPulse() if plant.culprit in event.silent or event.late_s.get(plant.culprit, 0.0) >= 3.0:
                 return event.t_s - planted_s
             case BenchDiffers(part=plant.culprit) | BenchLost(part=plant.culprit):
+                return event.t_s - planted_s
+            case TestEnded(verdict="FAIL", blame="device under test") if plant.right == FAIL and plant.culprit in event.message:
                 return event.t_s - planted_s
         if plant.right == FAIL and unordered_restarts(record.events[:number]):
             return event.t_s - planted_s
