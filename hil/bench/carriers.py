@@ -209,15 +209,15 @@ class _Load:
         return round(busy, 3), round(steal, 3), round(waited, 3)
 
 
-def runnable_per_core(proc: Path = Path("/proc")) -> list[float]:
-    """Return how many programs there are for each core of this host that run or could run now; [] when unknown.
+def runnable_per_core(proc: Path = Path("/proc")) -> float | None:
+    """Return how many programs there are for each core of this host that run or could run now; None when unknown.
 
     The kernel's own count (``procs_running`` in ``/proc/stat``), without this program.
     """
     with suppress(OSError, ValueError, IndexError):
         count = int((proc / "stat").read_text().split("\nprocs_running ", 1)[1].split("\n", 1)[0])
-        return [max(0, count - 1) / (os.cpu_count() or 1)]
-    return []
+        return max(0, count - 1) / (os.cpu_count() or 1)
+    return None
 
 
 class CarrierWatch:
@@ -291,7 +291,8 @@ class CarrierWatch:
     def _run(self) -> None:
         round_s = pulse_s = time.monotonic()
         while True:
-            self._runnable += runnable_per_core()
+            if (runnable := runnable_per_core()) is not None:
+                self._runnable.append(runnable)
             last, asked = self._stopping, self._rounds < self._wanted
             self._wake.clear()
             if last or asked or time.monotonic() >= round_s:

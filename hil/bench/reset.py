@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hil.bench.equipment import PARALLEL
 from hil.bench.state import disk_dir
-from hil.bench.undo import power_on
+from hil.bench.undo import note_put_back, power_on
 from hil.boards.capabilities import Feature, lacks
 from hil.boards.container.board import BoardFacts
 from hil.boards.container.storage import prepare_nv_dir
 from hil.boards.protocol import Board, PowerState, Slot
 from hil.core.command import Progress, silent
 from hil.errors import BenchError, HilError
-from hil.evidence.events import BenchPutBack
 from hil.images.pki import ensure_pki
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ def put_back(bench: Bench, found: Iterable[Difference], tell: Progress = silent)
     found = list(found)
     for each in (e for e in found if e.kind == "link"):
         bench.links.reset(each.name)
-        _note(bench, f"link {each.name}", each.was, tell)
+        note_put_back(bench, tell, f"link {each.name}", each.was)
     for each in (e for e in found if e.kind == "power"):
         power_on(bench, [each.name], each.was, tell)
     slots = {e.name: e.was for e in found if e.kind == "slots"}
@@ -90,7 +89,7 @@ def renew(bench: Bench, boards: dict[str, str], tell: Progress = silent) -> None
     A board in a container gets its disks anew.  A real one starts its factory slot: its other slot and its files stay.
     """
     for name, why in boards.items():
-        _note(bench, f"board {name}", why, tell)
+        note_put_back(bench, tell, f"board {name}", why)
     with ThreadPoolExecutor(PARALLEL) as pool:
         list(pool.map(lambda name: _renew(bench, bench.boards[name]), boards))
 
@@ -113,8 +112,3 @@ def _renew(bench: Bench, board: Board) -> None:
         board.supervisor.off()
         board.supervisor.on()
         board.wait_booted()
-
-
-def _note(bench: Bench, part: str, was: str, tell: Callable[[str], object]) -> None:
-    tell(f"{part} is put back as the lab file has it; it was: {was}")
-    bench.sink.emit(BenchPutBack(part, was))

@@ -28,7 +28,7 @@ def undoing(bench: Bench, tell: Progress = silent) -> Iterator[None]:
         try:
             for link in before:
                 if bench.links.put_back(link, why="at the end of the test"):
-                    _say(bench, tell, f"link {link.name}", "the test left it changed")
+                    note_put_back(bench, tell, f"link {link.name}", "the test left it changed")
         finally:
             off = [b for b, action in bench.switched.items() if action in POWER_OFF and switched.get(b) != action]
             power_on(bench, off, "the test left it without power", tell)
@@ -40,7 +40,7 @@ def power_on(bench: Bench, boards: Iterable[str], was: str, tell: Progress = sil
     if not names:
         return
     for name in names:
-        _say(bench, tell, f"board {name}", was)
+        note_put_back(bench, tell, f"board {name}", was)
 
     def on(name: str) -> None:
         bench.boards[name].supervisor.on()
@@ -50,6 +50,7 @@ def power_on(bench: Bench, boards: Iterable[str], was: str, tell: Progress = sil
         list(pool.map(on, names))
 
 
-def _say(bench: Bench, tell: Progress, part: str, was: str) -> None:
+def note_put_back(bench: Bench, tell: Progress, part: str, was: str) -> None:
+    """Say on the terminal and in the evidence that a link or a board is put back, and how it was."""
     tell(f"{part}: {was}; put back")
     bench.sink.emit(BenchPutBack(part, was))

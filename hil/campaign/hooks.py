@@ -138,9 +138,16 @@ class Campaign:
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
         """Undo the reordering of other plug-ins (pytest-randomly): a campaign has one order.
 
-        Steps that a chosen step needs are chosen too, though -k does not name them.
+        -k also goes by the names of steps, which are what users see.  Steps that a chosen step needs are chosen too,
+        though -k does not name them.
         """
         collected = list(items)
+        try:
+            for item in collected:
+                step = CampaignTest.of(item).step
+                item.extra_keyword_matches.update((step, step.replace(" ", "_")))
+        except HilError as exc:
+            raise refused(exc) from exc
         yield
         try:
             items[:] = in_file_order(self._selection.complete(items, collected, config), collected)

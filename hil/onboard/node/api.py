@@ -14,7 +14,7 @@ from hil.onboard.node.distribute import Distributor, send_following, send_plain
 from hil.onboard.node.epoch import Config
 from hil.onboard.node.errors import ApiError
 from hil.onboard.node.facts import Facts
-from hil.onboard.node.infer import MAX_TILE_BYTES, Inference
+from hil.onboard.node.infer import Inference
 from hil.onboard.node.jobs import Jobs
 from hil.onboard.node.server import Answer, Request, Routes
 from hil.onboard.node.store import Store
@@ -194,7 +194,7 @@ class Api:
         epoch = request.integer("epoch")
         artefact, path = self._node.model(self._node.cluster.claims(epoch))
         # Read at once: a sender's connection ends after 3 s of a closed window, and a model takes seconds to load.
-        tile = request.read_all(MAX_TILE_BYTES)
+        tile = request.read_all(self._node.inference.tile_limit(artefact))
         self._node.cluster.claims(epoch)  # the bytes may have taken longer than the claim lasted
         return self._node.inference.infer(artefact, path, tile)
 

@@ -171,6 +171,11 @@ class Inference:
         """Execution provider of the network in memory."""
         return self._model.provider if self._model is not None else None
 
+    def tile_limit(self, artefact: str) -> int:
+        """Return the most bytes that a tile may have: the network's own, or ``MAX_TILE_BYTES`` before it is loaded."""
+        model = self._model
+        return model.tile_bytes if model is not None and model.artefact == artefact else MAX_TILE_BYTES
+
     def prepare(self, artefact: str, path: Path) -> Loaded:
         """Load the network unless it is the one in memory. ApiError 422 when it cannot be."""
         with self._lock:

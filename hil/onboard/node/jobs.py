@@ -27,7 +27,7 @@ MAX_FAILURES = 12
 """So many failures in a row, and a board is left out for the rest of the job."""
 LAPSES = 8
 """A board that refuses its first tile keeps it for so many tries (its lease may lapse between two renewals); one that
-is silent does not."""
+is silent or cannot be reached does not."""
 
 
 @dataclass
@@ -178,8 +178,8 @@ class Jobs:
                     if part.shape != tile.shape[1:] or part.dtype != mask.dtype:
                         raise ApiError(502, f"the mask of a tile is {part.dtype} {part.shape}")
                 except Exception as exc:  # whatever the board answers, the others must get the tile
-                    lapsed = not isinstance(exc, TimeoutError) and in_a_row < LAPSES
-                    work.give_back(name, place, own=board.tiles == 0 and lapsed)
+                    refused = isinstance(exc, ApiError) and in_a_row < LAPSES
+                    work.give_back(name, place, own=board.tiles == 0 and refused)
                     board.failures += 1
                     board.last_error = str(exc)[:LONGEST_REASON]
                     in_a_row += 1

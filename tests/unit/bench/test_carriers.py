@@ -77,9 +77,9 @@ def test_pulses_are_recorded_at_a_bounded_rate() -> None:
 
 def test_programs_that_want_to_run_are_counted_for_each_core_without_this_one(tmp_path: Path) -> None:
     (tmp_path / "stat").write_text("cpu  1 2 3\nprocs_running 9\nprocs_blocked 0\n")
-    assert carriers.runnable_per_core(tmp_path) == [8 / (os.cpu_count() or 1)]
+    assert carriers.runnable_per_core(tmp_path) == 8 / (os.cpu_count() or 1)
     (tmp_path / "stat").write_text("cpu  1 2 3\n")
-    assert carriers.runnable_per_core(tmp_path) == carriers.runnable_per_core(tmp_path / "none") == []
+    assert carriers.runnable_per_core(tmp_path) is carriers.runnable_per_core(tmp_path / "none") is None
 
 
 @pytest.fixture

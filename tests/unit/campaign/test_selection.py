@@ -40,6 +40,13 @@ def test_steps_that_a_chosen_step_needs_are_run_with_it_and_the_terminal_says_so
     assert meta(campaign)["partial"] == "4 of 6 tests were chosen"
 
 
+@pytest.mark.parametrize("words", ["power_cut", "power and cut"])
+def test_tests_are_chosen_by_the_names_of_their_steps(campaign: Campaign, words: str) -> None:
+    campaign.write(HEAD + '@pytest.mark.step("power cut")\ndef test_a(): pass\ndef test_b(): pass\n')
+    campaign.run("-k", words)
+    assert {title for title, verdict in campaign.verdicts.items() if verdict == "PASS"} == {"A"}
+
+
 def test_a_campaign_begins_with_a_step(campaign: Campaign) -> None:
     campaign.write(CHAIN)
     outcome = campaign.run("--hil-from", "install")

@@ -154,6 +154,16 @@ def test_tiles_of_a_board_that_dies_are_done_by_the_others_and_counted(cluster: 
     assert np.array_equal(mask_of(boards, job), WANTED)
 
 
+def test_a_board_that_cannot_be_reached_leaves_its_first_tile_to_the_others_at_once(
+    cluster: tuple[Bed, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boards, scene = cluster
+    boards["b2"].off()
+    for limit in ("LAPSES", "MAX_FAILURES"):  # it neither keeps the tile for a while nor is left out
+        monkeypatch.setattr(f"hil.onboard.node.jobs.{limit}", 1_000_000)
+    assert finished(boards, start(boards, scene))["state"] == "done"
+
+
 def test_tiles_of_a_board_that_answers_nonsense_are_done_by_the_others(
     cluster: tuple[Bed, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +207,14 @@ def test_a_tile_under_another_epoch_is_refused(cluster: tuple[Bed, str]) -> None
     assert peer.request("POST", "/infer?epoch=2", tile)[0] == 409
     status, mask = peer.request("POST", "/infer?epoch=1", tile)
     assert status == 200 and np.array_equal(from_npy(mask), WANTED[:TILE, :TILE])
+    peer.close()
+
+
+def test_a_body_longer_than_a_tile_of_the_loaded_network_is_refused_before_it_is_read(cluster: tuple[Bed, str]) -> None:
+    boards, _ = cluster
+    peer = Peer(f"{boards['a2'].ip}:{boards['a2'].port}", timeout_s=5)
+    assert peer.request("POST", "/infer?epoch=1", to_npy(SCENE[:, :TILE, :TILE]))[0] == 200  # it is loaded now
+    assert peer.request("POST", "/infer?epoch=1", bytes(8 * TILE * TILE + 1025))[0] == 413
     peer.close()
 
 
