@@ -254,7 +254,9 @@ def _named(record: RunRecord, plant: Plant, planted_s: float) -> float | None:
                 return event.t_s - planted_s
             case BenchDiffers(part=plant.culprit) | BenchLost(part=plant.culprit):
                 return event.t_s - planted_s
-            case TestEnded(verdict="FAIL", blame="device under test") if plant.right == FAIL and plant.culprit in event.message:
+            case TestEnded(verdict="FAIL", blame="device under test", message=said) if (
+                plant.right == FAIL and plant.culprit in said
+            ):
                 return event.t_s - planted_s
         if plant.right == FAIL and unordered_restarts(record.events[:number]):
             return event.t_s - planted_s
