@@ -11,10 +11,11 @@ import click
 
 from hil.cli.completion import run_ids
 from hil.cli.output import JSON_OPTION, note, print_json, print_result, print_rows, print_table
+from hil.core import paths
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from hil.evidence.store import Run
+    from hil.evidence.store import Run, RunStore
 
 RUN_ARGUMENT = click.argument("run_id", metavar="[RUN]", default="last", shell_complete=run_ids)
 
@@ -124,10 +125,7 @@ def _report(run_id: str, as_json: bool, *, again: bool) -> Path:
 
     run = store.get_run(run_id)
     if not run.directory.is_dir():
-        raise ConfigurationError(
-            f"run {run.run_id}: its directory was deleted ({run.directory})",
-            remedy="`hil runs show` has what the list kept of it",
-        )
+        raise _deleted(run)
     page = run.report
     if again or page is None or not page.is_file():
         if run.state == "running":
@@ -135,3 +133,74 @@ def _report(run_id: str, as_json: bool, *, again: bool) -> Path:
         page = make_report(run.directory)
     print_result(as_json, {"run": run.run_id, "report": str(page)}, str(page))
     return page
+
+
+@runs.command()
+@click.argument("run_ids", metavar="[RUN]...", nargs=-1, shell_complete=run_ids)
+@click.option(
+    "--key", metavar="FILE", type=click.Path(path_type=Path), help="Public key (PEM) with which the run must be signed."
+)
+@JSON_OPTION
+def verify(run_ids: tuple[str, ...], key: Path | None, as_json: bool) -> None:
+    """Check that runs are what was recorded: evidence, result, report, index; with --key their signature, too.
+
+    RUN may also be the directory of a run from another machine. Exit code 1 when anything was changed.
+    """
+    from hil.report.verify import changes_of
+
+    found = {}
+    for word in run_ids or ("last",):
+        directory, store = _found(word)
+        found[directory.name] = changes_of(directory, store, key)
+    if as_json:
+        print_json([{"run": name, "changes": changes} for name, changes in found.items()])
+    for name, changes in {} if as_json else found.items():
+        good = "as it was recorded" + (" and signed" if key else "")
+        click.echo("\n".join([f"{name}: {'CHANGED' if changes else good}", *(f"  {change}" for change in changes)]))
+    raise SystemExit(any(found.values()))
+
+
+@runs.command()
+@RUN_ARGUMENT
+@click.option(
+    "--key", metavar="FILE", type=click.Path(path_type=Path), required=True, help="Private key (PEM, no passphrase)."
+)
+@JSON_OPTION
+def sign(run_id: str, key: Path, as_json: bool) -> None:
+    """Sign what a run showed of its bundle: an in-toto test result, beside the run's files.
+
+    A run that was changed is not signed.
+    """
+    from hil.evidence.statement import sign
+    from hil.report.verify import changes_of
+
+    directory, store = _found(run_id)
+    if changes := changes_of(directory, store):
+        raise ConfigurationError(
+            f"run {directory.name}: {changes[0]}", remedy="`hil runs verify` says what was changed"
+        )
+    made = sign(directory, key)
+    print_result(as_json, {"run": directory.name, "statement": str(made)}, str(made))
+
+
+def _found(word: str) -> tuple[Path, RunStore | None]:
+    """Return the directory of a run that ended, and the index that has it; None for a directory by its path."""
+    from hil.evidence.record import META
+    from hil.evidence.store import RunStore, get_run
+
+    directory = Path(word)
+    if "/" in word and (directory / META).is_file():
+        return directory.absolute(), None
+    run = get_run(word)
+    if not run.directory.is_dir():
+        raise _deleted(run)
+    if run.state == "running":
+        raise ConfigurationError(f"run {run.run_id} is still running", remedy="wait for its end")
+    return run.directory, RunStore(paths.reports_out())
+
+
+def _deleted(run: Run) -> ConfigurationError:
+    return ConfigurationError(
+        f"run {run.run_id}: its directory was deleted ({run.directory})",
+        remedy="`hil runs show` has what the list kept of it",
+    )

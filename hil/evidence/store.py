@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from hil.core import paths
+from hil.core.files import sha256_of
 from hil.core.pick import pick
 from hil.core.processes import is_alive
 from hil.errors import ConfigurationError
+from hil.evidence.manifest import MANIFEST, REPORT
 from hil.evidence.model import Verdict, label_of
 from hil.evidence.readback import RunRecord, read_meta
 from hil.evidence.record import META, RESULT, jsonable, read_json
@@ -98,7 +100,31 @@ class RunStore:
 
     def start(self, meta: Mapping[str, Any], directory: Path) -> None:
         """Insert a run that began (or is indexed anew) as running."""
-        row = {
+        row = self._begun(meta, directory)
+        columns, marks = ", ".join(row), ", ".join("?" for _ in row)
+        with self._open() as db:
+            db.execute(f"INSERT OR REPLACE INTO runs ({columns}) VALUES ({marks})", tuple(row.values()))
+
+    def finish(self, directory: Path, result: Mapping[str, Any]) -> None:
+        """Record the end of a run, or the report of a crashed one; ``result`` is what is believed of result.json."""
+        row = self._ended(directory, result)
+        columns = ", ".join(f"{name} = ?" for name in row)
+        with self._open() as db:
+            db.execute(f"UPDATE runs SET {columns} WHERE run_id = ?", (*row.values(), directory.name))
+
+    def differences(self, directory: Path) -> list[str]:
+        """Return where the index is not what the files of a run say, a sentence each."""
+        with self._open() as db:
+            found = db.execute("SELECT * FROM runs WHERE run_id = ?", (directory.name,)).fetchone()
+        if found is None:
+            return ["the index does not know the run"]
+        kept, expected = dict(found), self._begun(read_meta(directory / META)[0], directory)
+        if result := read_json(directory / RESULT):
+            expected |= self._ended(directory, result)
+        return [f"the index has another {name}" for name in expected if kept.get(name) != expected[name]]
+
+    def _begun(self, meta: Mapping[str, Any], directory: Path) -> dict[str, str]:
+        return {
             "run_id": directory.name,
             "dir": self._relative(directory),
             **{name: meta.get(name) or "" for name in _FROM_META},
@@ -106,12 +132,9 @@ class RunStore:
             "commit_id": (meta.get("git") or {}).get("commit") or "",
             "process": json.dumps(meta.get("process") or {}),
         }
-        columns, marks = ", ".join(row), ", ".join("?" for _ in row)
-        with self._open() as db:
-            db.execute(f"INSERT OR REPLACE INTO runs ({columns}) VALUES ({marks})", tuple(row.values()))
 
-    def finish(self, run_id: str, *, state: str, result: Mapping[str, Any], report: Path | None) -> None:
-        """Record the end of a run, or the report of a crashed one; ``result`` is the content of result.json."""
+    def _ended(self, directory: Path, result: Mapping[str, Any]) -> dict[str, str]:
+        report, manifest = directory / REPORT, directory / MANIFEST
         summary = {
             "requirements": {r["id"]: r["verdict"] for r in result.get("requirements", ())},
             "measurements": measurements_of(result),
@@ -119,18 +142,16 @@ class RunStore:
             "evidence": result.get("evidence") or {},
             "partial": result.get("partial") or "",
             "tests_sha256": result.get("tests_sha256") or "",
+            "manifest": sha256_of(manifest) if manifest.is_file() else "",
         }
         names = ("verdict", "reason", "ended_utc", "engine", "fidelity")
-        row = {
-            "state": state,
+        return {
+            "state": result.get("state") or "finished",
             **{name: result.get(name) or "" for name in names},
             "counts": json.dumps(result.get("counts") or {}),
             "summary": json.dumps(summary),
-            "report": self._relative(report) if report else "",
+            "report": self._relative(report) if report.is_file() else "",
         }
-        columns = ", ".join(f"{name} = ?" for name in row)
-        with self._open() as db:
-            db.execute(f"UPDATE runs SET {columns} WHERE run_id = ?", (*row.values(), run_id))
 
     def runs(self, *, plan: str | None = None, lab: str | None = None) -> list[Run]:
         """Return all runs, newest first; mark those whose process is gone as crashed.  Makes no file."""
@@ -174,9 +195,7 @@ class RunStore:
             self.start(meta, directory)
             # Without a result it still runs, or crashed before its report: the next listing tells.
             if result := _believed(directory):
-                page, state = directory / "report.html", result.get("state") or "finished"
-                report = page if page.is_file() else None
-                self.finish(directory.name, state=state, result=result, report=report)
+                self.finish(directory, result)
             added.append(directory.name)
         return added
 

@@ -1,4 +1,4 @@
-"""Makes the outputs of a run: ``result.json``, ``junit.xml``, ``report.html``."""
+"""Makes the outputs of a run: ``result.json``, ``junit.xml``, ``report.html``, and the manifest of all its files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from hil.core.files import sha256_of
 from hil.evidence.events import ArtefactFollowed, ArtefactLost, ArtefactStored, RunJudged
+from hil.evidence.manifest import JUNIT, REPORT, REPORT_ERROR, seal
 from hil.evidence.readback import RunRecord
 from hil.evidence.record import RESULT, Recorder, collect_followed, write_json
 from hil.evidence.store import RUNS, RunStore
@@ -16,9 +17,6 @@ from hil.report.analysis import Analysis
 from hil.report.html import html_of
 from hil.report.junit import junit_of
 from hil.report.result import result_of
-
-REPORT = "report.html"
-JUNIT = "junit.xml"
 
 
 def make_report(directory: Path) -> Path:
@@ -29,7 +27,7 @@ def make_report(directory: Path) -> Path:
     """
     _, page = finish_run(directory, directory.parent.parent if directory.parent.name == RUNS else None)
     if page is None:
-        raise RuntimeError(f"{directory}: the page could not be made; see report-error.txt there")
+        raise RuntimeError(f"{directory}: the page could not be made; see {REPORT_ERROR} there")
     return page
 
 
@@ -52,10 +50,11 @@ def finish_run(directory: Path, out: Path | None) -> tuple[dict[str, Any], Path 
         (directory / JUNIT).write_text(junit_of(analysis), encoding="utf-8")
         (directory / REPORT).write_text(html_of(analysis), encoding="utf-8")
     except Exception:
-        (directory / "report-error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        (directory / REPORT_ERROR).write_text(traceback.format_exc(), encoding="utf-8")
         page = None
+    seal(directory)
     if store is not None:
-        store.finish(directory.name, state=run.state, result=result, report=page)
+        store.finish(directory, result)
     return result, page
 
 

@@ -14,7 +14,9 @@ import click
 
 from hil.cli.output import Progress, plural, print_json, print_table, say
 from hil.errors import HarnessError
-from hil.evidence.record import read_json
+from hil.evidence.manifest import seal
+from hil.evidence.record import RESULT, read_json
+from hil.evidence.store import RunStore
 
 POLL_S = 0.5
 SILENCE_S = 28.0
@@ -87,7 +89,11 @@ def _run(argv: Sequence[str], run_id: str, runs: Path, progress: Progress) -> Re
     directory = runs / run_id
     if directory.is_dir():
         log = log.rename(directory / "terminal.log")
-    return Repetition(run_id, child.returncode, time.monotonic() - begun, log, read_json(directory / "result.json"))
+    result = read_json(directory / RESULT)
+    if result:
+        seal(directory)  # with the log
+        RunStore(runs.parent).finish(directory, result)
+    return Repetition(run_id, child.returncode, time.monotonic() - begun, log, result)
 
 
 def _last_line(log: Path) -> str:

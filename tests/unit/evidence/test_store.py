@@ -112,7 +112,7 @@ def test_a_store_that_cannot_be_used_is_a_configuration_error_with_a_remedy(tmp_
     (tmp_path / "file").touch()
     for out in (tmp_path / "a", tmp_path / "file" / "b", Path("/proc/none")):
         with pytest.raises(ConfigurationError) as raised:
-            RunStore(out).finish("r1", state="finished", result={}, report=None)
+            RunStore(out).finish(out / "runs/r1", {})
         assert raised.value.remedy
 
 

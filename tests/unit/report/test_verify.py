@@ -1,0 +1,171 @@
+"""`hil runs verify` and `hil runs sign`: any change to a finished run is found, also one by somebody who knows how."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from cryptography.hazmat.primitives import serialization as pem
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hil.cli.app import cli
+from hil.core import paths
+from hil.core.files import sha256_of
+from hil.evidence.events import BundleUsed, CollectedTest, RunCollected, RunEnded, TestEnded, TestStarted
+from hil.evidence.manifest import MANIFEST, STATEMENT, seal
+from hil.evidence.record import EVIDENCE, RECORDED, RESULT, Recorder, write_json
+from hil.evidence.statement import sign, statement_of
+from hil.evidence.store import STORE, RunStore
+from hil.report.make import finish_run
+from hil.report.verify import changes_of
+from tests.kits.synthetic_run import meta, plan_document
+
+
+def make(out: Path, *, passes: bool = True) -> Path:
+    """A small finished run in a reports folder."""
+    directory = out / "runs" / "run-1"
+    plan = plan_document()
+    plan["requirements"], plan["criteria"], plan["risks"] = plan["requirements"][:1], [], []
+    with Recorder.create(directory, {**meta("run-1"), "tests_sha256": "11" * 32}) as recorder:
+        write_json(directory / "plan.json", plan)
+        write_json(directory / "history.json", {"runs": []})
+        (directory / "lab.yaml").write_text("name: virtual\n", "utf-8")
+        recorder.emit(RunCollected((CollectedTest("t", "Links", requirements=("SIX-010",)),)))
+        recorder.artefact_bytes("a1.console.log", b"boot\n", kind="console", board="a1")
+        recorder.emit(BundleUsed("os-2.0.0.raucb", "2.0.0", "ab" * 32, 50_165_098))
+        with recorder.scope(test="t"):
+            recorder.emit(TestStarted())
+            recorder.emit(TestEnded("PASS" if passes else "FAIL", blame="" if passes else "device under test"))
+        recorder.emit(RunEnded(files={name: sha256_of(directory / name) for name in RECORDED}))
+    finish_run(directory, out)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A private and a public key."""
+    folder, key = tmp_path_factory.mktemp("keys"), Ed25519PrivateKey.generate()
+    private = key.private_bytes(pem.Encoding.PEM, pem.PrivateFormat.PKCS8, pem.NoEncryption())
+    public = key.public_key().public_bytes(pem.Encoding.PEM, pem.PublicFormat.SubjectPublicKeyInfo)
+    (folder / "key.pem").write_bytes(private)
+    (folder / "key.pub").write_bytes(public)
+    return folder / "key.pem", folder / "key.pub"
+
+
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory: pytest.TempPathFactory, keys: tuple[Path, Path]) -> Path:
+    directory = make(tmp_path_factory.mktemp("signed"))
+    sign(directory, keys[0])
+    return directory
+
+
+@pytest.fixture
+def run(signed: Path, tmp_path: Path) -> Path:
+    shutil.copytree(signed.parent.parent, tmp_path / "out")
+    return tmp_path / "out" / "runs" / "run-1"
+
+
+def changes(run: Path, key: Path | None = None) -> list[str]:
+    return changes_of(run, RunStore(run.parent.parent), key)
+
+
+def test_a_run_that_nobody_changed_is_as_it_was(run: Path, keys: tuple[Path, Path]) -> None:
+    assert changes(run, keys[1]) == []
+    checked = subprocess.run(["sha256sum", "-c", "--strict", MANIFEST], cwd=run, capture_output=True, text=True)
+    assert checked.returncode == 0 and "report.html: OK" in checked.stdout
+
+
+def test_a_report_made_again_is_the_same_byte_for_byte_here_and_elsewhere(run: Path, keys: tuple[Path, Path]) -> None:
+    made = ("report.html", RESULT, "junit.xml", MANIFEST, EVIDENCE)
+    before = {name: (run / name).read_bytes() for name in made}
+    elsewhere = shutil.copytree(run, run.parent.parent.parent / "years later" / "runs" / "run-1")
+    for directory, out in ((run, run.parent.parent), (elsewhere, None)):
+        for name in ("report.html", RESULT, "junit.xml") if out else ():
+            (directory / name).unlink()
+        finish_run(directory, out)
+        assert {name: (directory / name).read_bytes() for name in made} == before
+        assert changes_of(directory, key=keys[1]) == []
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_one_changed_byte_anywhere_is_found(signed: Path, keys: tuple[Path, Path], data: st.DataObject) -> None:
+    files = sorted(path for path in signed.rglob("*") if path.is_file())
+    path = data.draw(st.sampled_from(files))
+    whole = path.read_bytes()
+    place = data.draw(st.integers(0, len(whole) - 1))
+    bits = data.draw(st.integers(1, 255))
+    try:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ bits]) + whole[place + 1 :])
+        assert changes_of(signed, key=keys[1])
+    finally:
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("column", ["verdict", "reason", "counts", "summary", "fidelity", "lab_sha256", "commit_id"])
+def test_a_changed_index_is_found(run: Path, column: str) -> None:
+    with sqlite3.connect(run.parent.parent / STORE) as db:
+        db.execute(f"UPDATE runs SET {column} = replace(replace({column}, 'a', 'b'), 'P', 'Q') || ' '")
+    db.close()
+    assert f"the index has another {column}" in changes(run)
+
+
+def test_a_file_put_in_or_taken_out_or_replaced_by_a_link_is_found(run: Path) -> None:
+    (run / "artefacts" / "more.log").write_text("x")
+    (run / "junit.xml").unlink()
+    (run / "lab.yaml").rename(run / "lab\n.yaml")
+    (run / "lab.yaml").symlink_to("lab\n.yaml")
+    found = changes(run)
+    assert "artefacts/more.log is not in the manifest: it was put in" in found
+    assert "junit.xml is missing" in found and "lab.yaml was changed" in found
+    seal(run)
+    assert "lab.yaml was changed" in changes(run), "a file keeps its first digest"
+    assert "lab\n.yaml" not in " ".join(changes(run)), "sealed under its own name"
+
+
+def test_a_forged_run_with_fitting_digests_is_found_by_its_signature(
+    run: Path, tmp_path: Path, keys: tuple[Path, Path]
+) -> None:
+    forged = make(tmp_path / "forged", passes=False)
+    shutil.copy(run / STATEMENT, forged)
+    assert changes(forged) == []
+    said = changes(forged, keys[1])
+    assert said == ["the run is not the one that was signed: its result or its files differ"]
+    other = tmp_path / "other.pem"
+    key = Ed25519PrivateKey.generate()
+    other.write_bytes(key.private_bytes(pem.Encoding.PEM, pem.PrivateFormat.PKCS8, pem.NoEncryption()))
+    sign(forged, other)
+    assert changes(forged, keys[1]) == [f"{STATEMENT} was not signed with this key"]
+    (forged / STATEMENT).unlink()
+    assert changes(forged, keys[1]) == [f"there is no {STATEMENT}: the run was not signed"]
+
+
+def test_the_statement_names_bundle_plan_lab_and_manifest(run: Path) -> None:
+    statement = statement_of(run)
+    assert statement["subject"] == [{"name": "os-2.0.0.raucb", "digest": {"sha256": "ab" * 32}}]
+    predicate = statement["predicate"]
+    assert (predicate["result"], predicate["passedTests"], predicate["failedTests"]) == ("PASSED", ["t"], [])
+    digests = {each["name"]: each["digest"]["sha256"] for each in predicate["configuration"]}
+    assert digests == {name: sha256_of(run / name) for name in ("plan.json", "lab.yaml", MANIFEST)}
+
+
+def test_the_commands_verify_and_sign(run: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "reports_out", lambda: run.parent.parent)
+    (run / STATEMENT).unlink()
+    made = CliRunner().invoke(cli, ["runs", "sign", "last", "--key", str(keys[0])])
+    assert made.exit_code == 0, made.output
+    good = CliRunner().invoke(cli, ["runs", "verify", "last", "--key", str(keys[1])])
+    assert (good.exit_code, good.output) == (0, "run-1: as it was recorded and signed\n")
+    sent = CliRunner().invoke(cli, ["runs", "verify", str(run), "--json"])
+    assert json.loads(sent.output) == [{"run": "run-1", "changes": []}]
+    (run / "report.html").write_text("all is well")
+    bad = CliRunner().invoke(cli, ["runs", "verify"])
+    assert (bad.exit_code, bad.output) == (1, "run-1: CHANGED\n  report.html was changed\n")
+    assert CliRunner().invoke(cli, ["runs", "sign", "--key", str(keys[0])]).exit_code != 0
