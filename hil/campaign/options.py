@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -51,17 +51,49 @@ def add_options(parser: pytest.Parser, prefix: str = "--") -> None:
     """Add the options under this prefix.
 
     The plugin adds them as ``--hil-lab`` and so on.  A conftest.py of a repository where nobody else has options of
-    these names may call this once more for the short ones (``--lab``).  UsageError when somebody has one already.
+    these names may call this once more for the short ones (``--lab``).  UsageError when somebody has one already, or
+    adds one later.
     """
     group = parser.getgroup("hil", "orbital hardware-in-the-loop campaigns")
     for name, settings in OPTIONS.items():
         try:
             group.addoption(f"{prefix}{name}", dest=f"hil_{name.replace('-', '_')}", **settings)
         except (ValueError, argparse.ArgumentError) as exc:
-            raise pytest.UsageError(
-                f"hil: {prefix}{name} is somebody else's option already, so add_options() cannot add it; leave that "
-                f"call out of conftest.py, and use --hil-{name} and the other long names"
-            ) from exc
+            raise _taken_twice(prefix, name) from exc
+    if prefix == "--":
+        _name_who_comes_later(parser)
+
+
+def _taken_twice(prefix: str, name: str) -> pytest.UsageError:
+    return pytest.UsageError(
+        f"hil: {prefix}{name} is somebody else's option, too, so add_options() cannot add it; leave that "
+        f"call out of conftest.py, and use --hil-{name} and the other long names"
+    )
+
+
+def _name_who_comes_later(parser: pytest.Parser) -> None:
+    """Make an option of another conftest.py that has one of the short names a UsageError; pytest's is a traceback."""
+
+    def guarded(add: Callable[..., None]) -> Callable[..., None]:
+        def addoption(*names: str, **settings: Any) -> None:
+            try:
+                add(*names, **settings)
+            except (ValueError, argparse.ArgumentError) as exc:
+                for name in OPTIONS:
+                    if f"--{name}" in names:
+                        raise _taken_twice("--", name) from exc
+                raise
+
+        return addoption
+
+    get_group = parser.getgroup
+
+    def getgroup(*words: Any, **named: Any) -> Any:
+        group = get_group(*words, **named)
+        vars(group).setdefault("addoption", guarded(group.addoption))
+        return group
+
+    vars(parser).update(addoption=guarded(parser.addoption), getgroup=getgroup)
 
 
 def no_xdist() -> ConfigurationError:

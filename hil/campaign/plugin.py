@@ -62,7 +62,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if not plan_dirs:
         return
     from hil.campaign.hooks import Campaign
+    from hil.core.closed_pipe import go_on_unread
 
+    go_on_unread()  # before pytest's terminal reporter takes sys.stdout
     config.pluginmanager.register(Campaign.start(config, plan_dirs), CAMPAIGN)
 
 

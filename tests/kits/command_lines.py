@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -16,8 +19,16 @@ def after_hil(words: list[str]) -> list[str] | None:
     words = words[2:] if words[:2] == ["sudo", "-E"] else words
     if not words or words[0] not in ("hil", ".venv/bin/hil"):
         return None
-    end = next((i for i, word in enumerate(words) if word in SEPARATORS), len(words))
+    end = next((i for i, word in enumerate(words) if word in SEPARATORS or word[0:1] == ">"), len(words))
     return words[1:end]
+
+
+def typed_in(text: str) -> Iterator[list[str]]:
+    """Yield the words of every command line of `hil` between backticks of a sentence; optional parts are there."""
+    for line in re.findall(r"`(hil [^`]+)`", " ".join(text.split())):
+        words = after_hil(shlex.split(re.sub(r"[\[\]]", "", line).replace("…", " 1 ").replace("...", " 1 ")))
+        assert words is not None
+        yield words
 
 
 def fault_of(arguments: list[str], *, complete: bool) -> str:
@@ -43,7 +54,7 @@ def fault_of(arguments: list[str], *, complete: bool) -> str:
             if found is None:
                 return f"there is no `{context.command_path} {first}`"
             command, arguments = found, rest
-            context = click.Context(command, info_name=first, parent=context)
+            context = click.Context(command, info_name=first, parent=context, **command.context_settings)
         values, left, _ = command.make_parser(context).parse_args(list(arguments))
         if left and complete and not context.allow_extra_args:
             return f"too much: {left}"

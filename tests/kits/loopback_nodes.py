@@ -1,6 +1,6 @@
 """Boards that are nothing but a node service on a loopback address: for tests of hil.onboard.node and hil.rollout.
 
-Node ``k`` listens on 127.88.<bed>.<k>; all nodes of a bed share one port, as real boards do.  A fake OS adapter
+Node ``k`` listens on 127.88.<bed>.<k>; all nodes share one port, as real boards do.  A fake OS adapter
 installs by writing a file and restarts by replacing the node, boot id and all.
 """
 
@@ -10,11 +10,10 @@ import hashlib
 import json
 import shutil
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -32,10 +31,21 @@ from hil.rollout.updaters.protocol import HealthReport, InstalledSlot, OsStatus,
 FACTORY = "1.0.0"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+PORT = 18470
+"""Below the ports that the kernel gives to outgoing connections: one of a board's own cannot have it."""
+
+
+@contextmanager
+def own_network() -> Iterator[str]:
+    """Give the begin of addresses that no other bed of this host has, of whatever process, until the block ends."""
+    with socket.socket() as claim:
+        for number in range(1, 250):
+            with suppress(OSError):
+                claim.bind((f"127.88.{number}.254", PORT))
+                break
+        else:
+            raise RuntimeError(f"no network of 127.88.0.0/16 is free: port {PORT} is taken in all")
+        yield f"127.88.{number}"
 
 
 def dial(namespace: str, address: tuple[str, int], *, timeout_s: float) -> socket.socket:
@@ -222,26 +232,19 @@ class Bed:
                 yield board.node
 
 
-_beds = iter(range(1, 250))
-_lock = threading.Lock()
-
-
 @contextmanager
 def bed(root: Path, layout: dict[str, int] | None = None) -> Iterator[Bed]:
     """``{"a": 3, "b": 3}``: boards a1 a2 a3 on spacecraft sc-a, b1 b2 b3 on sc-b; a1 is the gateway."""
-    with _lock:
-        net = next(_beds)
-    port = free_port()
     names = [f"{c}{i}" for c, n in (layout or {"a": 3, "b": 3}).items() for i in range(1, n + 1)]
-    hosts = {name: f"127.88.{net}.{i}" for i, name in enumerate(names, start=1)}
-    boards = {name: LoopBoard(name, f"sc-{name[0]}", hosts[name], port, root / name, hosts) for name in names}
-    fleet = Fleet(tuple(cast(Board, b) for b in boards.values()), names[0], port=port, dial=dial)
-    try:
-        for board in boards.values():
-            board.on()
-        yield Bed(boards, fleet)
-    finally:
-        with ThreadPoolExecutor(len(boards)) as pool:
+    with own_network() as network, ThreadPoolExecutor(len(names)) as pool:
+        hosts = {name: f"{network}.{i}" for i, name in enumerate(names, start=1)}
+        boards = {name: LoopBoard(name, f"sc-{name[0]}", hosts[name], PORT, root / name, hosts) for name in names}
+        fleet = Fleet(tuple(cast(Board, b) for b in boards.values()), names[0], port=PORT, dial=dial)
+        try:
+            for board in boards.values():
+                board.on()
+            yield Bed(boards, fleet)
+        finally:
             list(pool.map(LoopBoard.off, boards.values()))
 
 

@@ -16,6 +16,7 @@ from hil.cli.completion import run_ids, spacecraft_names
 from hil.cli.output import JSON_OPTION, QUIET, VERBOSE, Progress, lab_option, print_json, print_result, say
 from hil.cli.select_bench import bench_option
 from hil.core import paths
+from hil.core.closed_pipe import go_on_unread
 from hil.errors import ConfigurationError
 
 BEGUN_S = 15.0
@@ -55,7 +56,7 @@ for each in (author.new, author.validate, detached.attach, detached.cancel, deta
     help="Take over what passed in that run; with --bench, which must be as the run left it.",
 )
 @click.option("--run-id", "--hil-run-id", metavar="ID", help="Name of the run.")
-@click.option("--hil-out", metavar="DIR", help="Where runs and reports go.")
+@click.option("-o", "--output", "--hil-out", "hil_out", metavar="DIR", help="Where runs and reports go.")
 @click.option("--repeat", metavar="N", type=click.IntRange(min=1), help="Run it so often, with a line for each run.")
 @click.option(
     "--stop-on",
@@ -97,6 +98,10 @@ def run_campaign(
     Exit code: 0 PASS   1 FAIL   2 configuration error   3 INCONCLUSIVE
     """
     context = click.get_current_context()
+    if hil_out and "=" in hil_out:
+        raise click.UsageError(
+            f"-o is the folder for runs and reports, as --hil-out is; pytest's own -o is --override-ini={hil_out}"
+        )
     if context.get_parameter_source("stop_on") is ParameterSource.COMMANDLINE and repeat is None:
         raise click.UsageError("--stop-on is of a series: give --repeat N, too")
     meta = context.meta
@@ -135,6 +140,8 @@ def run_campaign(
     def named(name: str) -> list[str]:
         return [*argv, "--hil-run-id", name]
 
+    if repeat or as_json:
+        go_on_unread()
     if repeat or detach:
         name, runs = (
             run_id or _new_id(plan_dir),

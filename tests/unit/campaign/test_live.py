@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from tests.kits.campaign_folder import HEAD, PLAIN, Campaign
+from tests.kits.campaign_folder import HEAD, PASSES, PLAIN, Campaign
 
 pytest_plugins = ["pytester"]
 
@@ -93,3 +93,18 @@ def test_quiet_is_quiet(campaign: Campaign) -> None:
     campaign.write(WAITS)
     text, _ = _on_a_terminal(campaign, "-k", "quick", "-qqq")
     assert "1 of 1  Quick" not in text
+
+
+def test_a_reader_that_goes_away_does_not_change_the_run(campaign: Campaign) -> None:
+    campaign.write(PASSES)
+    environment = {**os.environ, "HIL_REPORTS": str(campaign.out)}
+    words = ["-s", "--log-cli-level=DEBUG"]
+    with subprocess.Popen(
+        [*ARGV, *words], cwd=campaign.pytester.path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as run:
+        assert run.stdout is not None and run.stderr is not None
+        run.stdout.readline()
+        run.stdout.close()
+        said = run.stderr.read()
+    assert (run.returncode, campaign.result["verdict"]) == (0, "PASS"), said
+    assert b"Error" not in said

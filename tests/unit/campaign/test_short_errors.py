@@ -69,11 +69,17 @@ def test_a_campaign_cannot_be_shared_out_where_nothing_could_do_it(campaign: Cam
     assert campaign.nothing_was_written()
 
 
-def test_a_short_option_that_somebody_else_has_is_named(pytester: pytest.Pytester) -> None:
-    pytester.makeconftest(
-        "from hil.campaign.options import add_options\n"
-        "def pytest_addoption(parser):\n    parser.addoption('--lab')\n    add_options(parser)\n"
-    )
+@pytest.mark.parametrize(
+    "body",
+    [
+        "parser.addoption('--lab'); add_options(parser)",
+        "add_options(parser); parser.addoption('--lab')",
+        "add_options(parser); parser.getgroup('ours').addoption('--lab')",
+        "add_options(parser); parser.getgroup('hil').addoption('--lab')",
+    ],
+)
+def test_a_short_option_that_somebody_else_has_is_named(pytester: pytest.Pytester, body: str) -> None:
+    pytester.makeconftest(f"from hil.campaign.options import add_options\ndef pytest_addoption(parser):\n    {body}\n")
     result = pytester.runpytest_subprocess(*PLAIN)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "--lab is somebody else's option already" in lines_of(result) and "Traceback" not in lines_of(result)
+    assert "--lab is somebody else's option, too" in lines_of(result) and "Traceback" not in lines_of(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
 import os
@@ -27,6 +28,7 @@ from hil.cli.app import COMMANDS, cli, run
 from hil.cli.output import Progress, note, print_table
 from hil.core import paths
 from hil.errors import BenchError, ConfigurationError, DeviceError, HarnessError, HilError
+from tests.kits.command_lines import after_hil, fault_of, typed_in
 from tests.kits.fake_bench import FakeBoard, fake_bench
 from tests.kits.heavy_packages import HEAVY
 from tests.kits.power_strips import ShellyGen2Strip
@@ -275,6 +277,35 @@ def test_every_help_has_an_example_that_can_be_typed(words: tuple[str, ...], mon
             if isinstance(parameter.type, click.Path):
                 monkeypatch.setattr(parameter.type, "exists", False)  # an example's file need not be there
         command.make_context(words[-1], arguments)
+
+
+@pytest.mark.parametrize("words", [*leaves(), *((name,) for name in COMMANDS), ()], ids=" ".join)
+def test_every_command_line_that_a_help_prints_parses(words: tuple[str, ...]) -> None:
+    """Those of other commands too, and those in sentences."""
+    command: click.Command = cli
+    for word in words:
+        assert isinstance(command, click.Group)
+        command = command.get_command(click.Context(command), word) or cli
+    text = command.help or ""
+    lines = [re.split(r";|  +", line.strip())[0] for line in text.splitlines()]
+    typed = [shlex.split(line) for line in lines if line.startswith(("hil ", "sudo -E hil "))]
+    faults = [(line, fault_of(after_hil(line) or [], complete=True)) for line in typed]
+    texts = [text, command.epilog or "", *(getattr(option, "help", None) or "" for option in command.params)]
+    faults += [(line, fault_of(line, complete=False)) for each in texts for line in typed_in(each)]
+    assert not [fault for fault in faults if fault[1]]
+
+
+def test_every_command_line_that_a_message_tells_to_type_parses() -> None:
+    faults = []
+    for path in sorted((paths.ROOT / "hil").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node] if isinstance(node, ast.Constant) else ()
+            text = "".join(str(part.value) if isinstance(part, ast.Constant) else "1" for part in parts)
+            for words in typed_in(text):
+                fault = fault_of([word for word in words if word != "--debug"], complete=False)
+                if fault and not fault.endswith(("requires an argument.", "there is no `hil 1`")):
+                    faults.append(f"{path}:{getattr(node, 'lineno', 0)}: {words}: {fault}")
+    assert not faults, "\n".join(faults)
 
 
 def test_every_section_of_the_examples_belongs_to_a_command() -> None:
@@ -548,6 +579,16 @@ class TestCampaign:
             ["prepare"],
             [sys.executable, "-m", "pytest", "-v", plan, "--hil-lab", lab, "-k", "upload", "-x", "--hil-run-id", "r1"],
         ]
+
+    def test_o_is_the_folder_for_output_as_everywhere_and_not_an_ini_setting_of_pytest(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        plan, out = self.plan(tmp_path), str(tmp_path / "x")
+        for option in ("-o", "--output", "--hil-out"):
+            assert run(["campaign", "run", plan, option, out]) == 0
+            assert self.ran.pop()[-2:] == ["--hil-out", out]
+        assert run(["campaign", "run", plan, "-o", "log_level=INFO"]) == 2
+        assert "--override-ini=log_level=INFO" in capsys.readouterr().err and not self.ran
 
     def test_the_choice_of_boards_and_of_the_moment_is_passed_on(self, tmp_path: Path) -> None:
         lab, plan = str(paths.ROOT / "lab/virtual.yaml"), self.plan(tmp_path)
