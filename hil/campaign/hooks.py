@@ -91,6 +91,7 @@ class Campaign:
                 folders[0],
                 lab=chosen_lab(config),
                 out=config.invocation_params.dir / out if out else None,
+                changes=config.getoption("hil_set"),
                 **{name: config.getoption(f"hil_{name}") or "" for name in CHOICES},
             )
             earlier = None
@@ -198,7 +199,8 @@ class Campaign:
                     *(t.collected(selected=True, absent=self._absent(t)) for t in self._tests.values()),
                     *(t.collected(selected=False, absent=self._absent(t)) for t in self._deselected.values()),
                 ],
-                partial=partial_reason(
+                partial=self.run.changed
+                or partial_reason(
                     session.config, self.run.folder, self._tests, self._deselected, self._selection.taken
                 ),
             )

@@ -43,6 +43,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "RUN",
         "help": "take over what passed in that run, on a kept bench that is as the run left it",
     },
+    "set": {
+        "metavar": "NAME=VALUE",
+        "action": "append",
+        "default": [],
+        "help": "another value for a parameter of the plan; such a run is not one of the whole plan",
+    },
     "run-id": {"metavar": "ID", "help": "name of the run (default: time, plan and a random suffix)"},
 }
 

@@ -7,7 +7,7 @@ verdicts.  This module is imported by every pytest run of the environment, so it
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +113,13 @@ def plan(request: pytest.FixtureRequest) -> Plan:
     if campaign is None:
         pytest.fail("the fixture `plan` is only there in a campaign: a folder with a plan.yaml")
     return campaign.plan
+
+
+@pytest.fixture(scope="session")
+def parameters(request: pytest.FixtureRequest, plan: Plan) -> Mapping[str, float]:
+    """The plan's parameters by name, as this run has them (``--hil-set NAME=VALUE``)."""
+    campaign = _campaign(request.config)
+    return campaign.run.parameters if campaign is not None else {}
 
 
 @pytest.fixture(scope="session")

@@ -77,6 +77,7 @@ class CampaignRun:
     participants: Participants | None = None
     unmet: Mapping[str, str] = field(default_factory=dict)
     """Conditions of requirements that this lab does not meet, with the reason."""
+    parameters: Mapping[str, float] = field(default_factory=dict)
     recorder: CampaignRecorder | None = None
     result: dict[str, Any] = field(default_factory=dict)
     report: Path | None = None
@@ -96,9 +97,14 @@ class CampaignRun:
         on: str = "",
         split: str = "",
         epoch: str = "",
+        changes: Sequence[str] = (),
     ) -> CampaignRun:
-        """Read plan, lab file and options; nothing is written.  ConfigurationError when anything is wrong."""
+        """Read plan, lab file and options; nothing is written.  ConfigurationError when anything is wrong.
+
+        ``changes``: values of the plan's parameters, ``NAME=VALUE``.
+        """
         plan = load_plan(folder)
+        parameters = plan.parameters_with(changes)
         out = (out or paths.reports_out()).absolute()
         run_id = run_id or new_run_id(plan.id)
         if Path(run_id).name != run_id or run_id.startswith("."):
@@ -108,7 +114,7 @@ class CampaignRun:
             raise ConfigurationError(f"--hil-run-id {run_id} exists already", remedy="runs are never overwritten")
         if bench and lab is not None:
             raise ConfigurationError("--hil-lab and --hil-bench exclude each other: a bench that is up has its lab")
-        run = cls(folder, plan, out, directory, _lab_of(bench) if bench else lab, bench)
+        run = cls(folder, plan, out, directory, _lab_of(bench) if bench else lab, bench, parameters=parameters)
         if epoch:
             from hil.bench.orbit_clock import check_epoch
 
@@ -136,6 +142,17 @@ class CampaignRun:
         return run
 
     @property
+    def changed(self) -> str:
+        """Return which parameters are not the plan's, in words; empty when all are."""
+        own = self.plan.parameters
+        differ = [
+            f"{name} was {value:g} and not {own[name].value:g} {own[name].unit}".rstrip()
+            for name, value in self.parameters.items()
+            if value != own[name].value
+        ]
+        return ", ".join(differ)
+
+    @property
     def plan_path(self) -> Path:
         return self.folder / "plan.yaml"
 
@@ -161,6 +178,11 @@ class CampaignRun:
             meta.update(lab_facts(self.lab, self.lab.file))
         if self.participants is not None:
             meta["participants"] = self.participants.facts()
+        if self.parameters:
+            meta["parameters"] = {
+                name: {"value": self.parameters[name], "plan": own.value, "unit": own.unit, "text": own.text}
+                for name, own in self.plan.parameters.items()
+            }
         store = RunStore(self.out)
         store.rebuild()
         past, left_out = counted(store.runs(plan=self.plan.id, lab=meta.get("lab") or ""))

@@ -21,9 +21,11 @@ from hil.evidence.json_fields import read_fields
 from hil.evidence.measurement import LinkFigure as LinkFigure
 from hil.evidence.measurement import Measurement as Measurement
 from hil.evidence.twin import BoardHeat as BoardHeat
+from hil.evidence.twin import StreamSample as StreamSample
 from hil.evidence.twin import TwinChange as TwinChange
 from hil.evidence.twin import TwinSample as TwinSample
 from hil.evidence.twin import TwinStarted as TwinStarted
+from hil.evidence.twin import WeightsChanged as WeightsChanged
 
 # The run and its tests.
 

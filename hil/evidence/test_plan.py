@@ -6,6 +6,8 @@ The campaign's tests name requirements by id; the plan says what those mean and 
 from __future__ import annotations
 
 import datetime
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -87,6 +89,22 @@ class Criterion(Strict):
     requirements: tuple[Id, ...] = Field(min_length=1, strict=False)
 
 
+class Parameter(Strict):
+    """A number that the plan's tests use; a run may be given another one, and is then no run of the whole plan."""
+
+    value: float = Field(allow_inf_nan=False)
+    unit: str = Field(default="", max_length=16)
+    text: Text = Field(description="what it is")
+    least: float = Field(default=0.0, allow_inf_nan=False)
+    most: float = Field(default=1e9, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Self:
+        if not self.least <= self.value <= self.most:
+            raise ValueError(f"value {self.value:g} is not in {self.least:g} to {self.most:g}")
+        return self
+
+
 class Waiver(Strict):
     """A non-conformance record that accepts a failure: named, dated, signed.  Nothing else can do that."""
 
@@ -127,6 +145,9 @@ class Plan(Strict):
     risks: tuple[Risk, ...] = Field(default=(), strict=False)
     criteria: tuple[Criterion, ...] = Field(default=(), strict=False)
     waivers: tuple[Waiver, ...] = Field(default=(), strict=False)
+    parameters: Mapping[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")], Parameter] = Field(
+        default={}, description="numbers that the tests use, by name; `--set NAME=VALUE` gives a run another one"
+    )
 
     @model_validator(mode="after")
     def _references(self) -> Self:
@@ -150,6 +171,28 @@ class Plan(Strict):
     def scale(self) -> RiskScale:
         """The risk scale, presets resolved."""
         return named_scale(self.risk_scale) if isinstance(self.risk_scale, str) else self.risk_scale
+
+    def parameters_with(self, changes: Iterable[str]) -> dict[str, float]:
+        """Return every parameter's value, some given as ``NAME=VALUE``. ConfigurationError names a wrong one."""
+        values = {name: parameter.value for name, parameter in self.parameters.items()}
+        for change in changes:
+            name, _, text = change.partition("=")
+            known = self.parameters.get(name)
+            if known is None:
+                raise ConfigurationError(
+                    f"--set {change}: plan {self.id} has no parameter {name}",
+                    remedy=f"parameters: {', '.join(self.parameters) or 'none'}",
+                )
+            try:
+                values[name] = float(text)
+            except ValueError:
+                values[name] = math.nan
+            if not known.least <= values[name] <= known.most:
+                raise ConfigurationError(
+                    f"--set {change}: {text!r} is no number from {known.least:g} to {known.most:g}",
+                    remedy=f"{name} is in {known.unit}: {known.text}" if known.unit else f"{name}: {known.text}",
+                )
+        return values
 
     def requirement(self, identifier: str) -> Requirement:
         """Return a requirement by its id; KeyError when there is none."""

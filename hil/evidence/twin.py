@@ -1,4 +1,4 @@
-"""Events of the twin: heat and power of the boards, as it computed them or as their own sensors said."""
+"""Events of boards that are kept busy: heat and power by the twin or their own sensors, tiles, stored weights."""
 
 from __future__ import annotations
 
@@ -56,6 +56,22 @@ class TwinSample(Event, kind="twin.sample"):
     panel_w: float = 0.0
     drawn_w: float = 0.0
     boards: Mapping[str, BoardHeat] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StreamSample(Event, kind="stream.sample"):
+    """A stream of tiles at one moment: tiles ``waiting`` by spacecraft; ``silent``: boards whose last tile failed."""
+
+    waiting: Mapping[str, int] = field(default_factory=dict)
+    silent: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class WeightsChanged(Event, kind="weights.changed"):
+    """A board's stored weights are not what they have to be; ``sha256``: what they are."""
+
+    board: str
+    sha256: str = ""
 
 
 @dataclass(frozen=True)

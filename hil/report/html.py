@@ -78,6 +78,7 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "run": run,
         "meta": run.meta,
         "git": run.meta.get("git") or {},
+        "parameters": _parameters(run.meta.get("parameters")),
         "result": result,
         "numbers": {o.test: n for n, o in enumerate(run.outcomes, start=1)},
         "methods": METHOD_NAMES,
@@ -124,6 +125,16 @@ def _bench_load(pulses: list[BenchPulse]) -> str:
         + ", ".join(f"{part} {seconds:.2f} s" for part, seconds in late_s.items())
         + "."
     )
+
+
+def _parameters(found: object) -> str:
+    """Return the plan's parameters as this run had them, those with another value than the plan's marked."""
+    words = []
+    for name, one in found.items() if isinstance(found, dict) else ():
+        if isinstance(one, dict):
+            instead = f" (plan: {one.get('plan')})" if one.get("value") != one.get("plan") else ""
+            words.append(f"{name} {one.get('value')} {one.get('unit') or ''}".rstrip() + instead)
+    return ", ".join(words)
 
 
 def _open_groups(analysis: Analysis) -> list[dict[str, Any]]:

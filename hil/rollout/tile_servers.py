@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeVar
 
 from hil.boards.protocol import Via
 from hil.core import netns
@@ -14,6 +17,8 @@ from hil.onboard.node.errors import ApiError
 from hil.rollout.fleet import Fleet
 from hil.rollout.node_client import NodeRefused, NodeSilent
 from hil.workload.stream import Tile, TileResult
+
+T = TypeVar("T")
 
 TILE_S = 20.0
 CONNECT_S = 1.0
@@ -25,6 +30,7 @@ class NodeTileServer:
 
     def __init__(self, fleet: Fleet, board: str, epoch: int, namespace: Callable[[str], str]) -> None:
         """``namespace``: of a spacecraft, on this bench; there its camera is."""
+        self._made_of = (fleet, board, epoch, namespace)
         member = fleet.member(board)
         self.board, self.spacecraft = board, member.spacecraft
         self.epoch, self._namespace = epoch, namespace
@@ -42,6 +48,14 @@ class NodeTileServer:
             return TileResult(mask, str(facts["output_sha256"])[:64], float(facts["seconds"]))
         except (ValueError, KeyError, TypeError) as exc:
             raise NodeRefused(self.board, 502, f"the answer to a tile does not fit: {exc!r}", {}) from exc
+
+    def again(self) -> NodeTileServer:
+        """Return another one of the same board, for another thread."""
+        return NodeTileServer(*self._made_of)
+
+    def warm_up(self, content: bytes, *, deadline_s: float = 60.0) -> None:
+        """Have it compute one tile, so that its network is loaded; its own error after ``deadline_s``."""
+        _until_it_answers(lambda: self.compute(Tile(self.spacecraft, 0, 0, content)), deadline_s)
 
     def stored_weights(self) -> tuple[str, str]:
         """Return (what the model's file has to be, what it is), as digests. Errors as of :meth:`compute`."""
@@ -84,16 +98,80 @@ def flipped_weights(servers: list[NodeTileServer], *, deadline_s: float = 30.0) 
     A board that does not serve at the moment is asked again; its own error after ``deadline_s``.
     """
     found = {}
-    end_s = time.monotonic() + deadline_s
     for server in servers:
-        while True:
-            try:
-                wanted, now = server.stored_weights()
-                break
-            except (NodeRefused, NodeSilent):
-                if time.monotonic() > end_s:
-                    raise
-                time.sleep(ASK_AGAIN_S)
+        wanted, now = _until_it_answers(server.stored_weights, deadline_s)
         if wanted != now:
             found[server.board] = now
     return found
+
+
+def _until_it_answers(ask: Callable[[], T], deadline_s: float) -> T:
+    """Ask until a board answers, and return that; its own error after ``deadline_s``."""
+    end_s = time.monotonic() + deadline_s
+    while True:
+        try:
+            return ask()
+        except (NodeRefused, NodeSilent):
+            if time.monotonic() > end_s:
+                raise
+            time.sleep(ASK_AGAIN_S)
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Stored weights that are not what they have to be: whose, and when that was found (CLOCK_MONOTONIC, s)."""
+
+    board: str
+    sha256: str
+    found_s: float
+
+
+class WeightWatch:
+    """Asks every board again and again what its stored weights are: ``with WeightWatch(servers, 30.0) as watch``.
+
+    A board's weights are read once per ``period_s``; the boards take turns.  The servers are the watch's own, and it
+    closes them.
+    """
+
+    def __init__(
+        self, servers: Sequence[NodeTileServer], period_s: float, on_flip: Callable[[Flip], None] | None = None
+    ) -> None:
+        self._servers, self._period_s, self._on_flip = list(servers), period_s, on_flip
+        self._stop = threading.Event()
+        self._found = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="weight-watch", daemon=True)
+        self.checks = 0
+        self.flips: list[Flip] = []
+
+    def __enter__(self) -> WeightWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        for server in self._servers:
+            server.close()
+
+    def wait_for(self, board: str, deadline_s: float) -> bool:
+        """Wait until a board's flip is found; return whether it was."""
+        with self._found:
+            return self._found.wait_for(lambda: any(flip.board == board for flip in self.flips), deadline_s)
+
+    def _run(self) -> None:
+        begun_s = time.monotonic()
+        turn = 0
+        while not self._stop.wait(max(0.0, begun_s + turn * self._period_s / len(self._servers) - time.monotonic())):
+            server = self._servers[turn % len(self._servers)]
+            turn += 1
+            try:
+                wanted, now = server.stored_weights()
+            except (NodeRefused, NodeSilent):
+                continue  # its next turn comes
+            self.checks += 1
+            if wanted != now:
+                with self._found:
+                    self.flips.append(Flip(server.board, now, time.monotonic()))
+                    self._found.notify_all()
+                if self._on_flip is not None:
+                    self._on_flip(self.flips[-1])

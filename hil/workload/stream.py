@@ -12,7 +12,7 @@ import hashlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from hil.errors import HilError
 RETRY_S = 0.25
 """A board that failed is asked again after this time."""
 WAIT_S = 0.1
+STATE_S = 1.0
 HELP_S = 0.2
 """So long a board's own queue is empty before it helps another spacecraft that cannot keep up."""
 
@@ -68,19 +69,62 @@ class BoardDuty:
     elsewhere: int = 0
     """Tiles of another spacecraft among them."""
     failures: int = 0
-    computing_s: float = 0.0
     latencies_s: list[float] = field(default_factory=list)
     last_error: str = ""
     works: bool = True
+    asked_s: list[float] = field(default_factory=list)
+    """When each tile that it finished was sent to it, seconds from the start; known ones, too."""
     done_s: list[float] = field(default_factory=list)
-    """When each tile was done, seconds from the start."""
+    """When the result of each came."""
     computed_s: list[float] = field(default_factory=list)
-    """What each took in the network."""
+    """What each took in the network, by the board's clock."""
 
     def duty(self, fed_s: float) -> float:
-        """Return the share of the time in which it computed while the cameras ran."""
-        while_fed = sum(took for at, took in zip(self.done_s, self.computed_s, strict=True) if at <= fed_s)
-        return min(1.0, while_fed / fed_s) if fed_s > 0 else 0.0
+        """Return the share of the time in which a tile was in its network while the cameras ran.
+
+        A board that waits for its share of a processor with a tile in its network computes: how fast it is allowed to
+        be is no matter of duty.
+        """
+        return _covered(self._computing(), fed_s)
+
+    def assigned(self, fed_s: float) -> float:
+        """Return the share of the time in which it had work: from a tile's sending to its result."""
+        return _covered(zip(self.asked_s, self.done_s, strict=True), fed_s)
+
+    def back_s(self, after_s: float) -> float | None:
+        """Return how long after a moment a tile is in its network again, s; 0 when one is then; None: never."""
+        begins = [begin for begin, end in self._computing() if end >= after_s]
+        return max(0.0, min(begins) - after_s) if begins else None
+
+    def rate_per_s(self, from_s: float, to_s: float) -> float:
+        """Return its tiles per second between two moments."""
+        return sum(from_s <= at < to_s for at in self.done_s) / (to_s - from_s) if to_s > from_s else 0.0
+
+    def _computing(self) -> list[tuple[float, float]]:
+        """Return when its network computed: a result comes at once after it (its way back is not counted)."""
+        return [(done - took, done) for done, took in zip(self.done_s, self.computed_s, strict=True)]
+
+
+def _covered(spans: Iterable[tuple[float, float]], end_s: float) -> float:
+    """Return the share of the time from 0 to ``end_s`` that lies in one of the spans."""
+    covered = at_s = 0.0
+    for begin, end in sorted(spans):
+        begin, end = max(begin, at_s), min(end, end_s)
+        if end > begin:
+            covered, at_s = covered + end - begin, end
+    return covered / end_s if end_s > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """A stream at one moment."""
+
+    t_s: float
+    """Since its start."""
+    waiting: Mapping[str, int]
+    """Tiles in each spacecraft's queue."""
+    silent: tuple[str, ...]
+    """Boards whose last tile failed."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +157,14 @@ class StreamReport:
     """Time for which each camera stood before a full queue."""
     raw_bytes: int = 0
     result_bytes: int = 0
+    states: list[StreamState] = field(default_factory=list)
+
+    def worked_off_s(self, after_s: float, tiles: int) -> float | None:
+        """Return how long after a moment no queue held more than so many tiles any more, s; None: never."""
+        for state in self.states:
+            if state.t_s >= after_s and max(state.waiting.values(), default=0) <= tiles:
+                return state.t_s - after_s
+        return None
 
     @property
     def tiles_per_s(self) -> float:
@@ -136,6 +188,8 @@ class TileStream:
 
     ``pictures``: contents of tiles, taken in turn; ``known``: the raw output's digest of each.  Every
     ``known_every``-th tile of a board is such a check, every ``again_every``-th tile is computed by a second board.
+    ``camera_per_s``: tiles per second of each camera; 0: as fast as its boards empty its queue of ``queue`` tiles.
+    ``on_state`` is told once in ``state_s`` how the stream stands.
     """
 
     def __init__(
@@ -147,15 +201,21 @@ class TileStream:
         queue: int = 12,
         known_every: int = 0,
         again_every: int = 0,
+        camera_per_s: float = 0.0,
+        on_state: Callable[[StreamState], None] | None = None,
+        state_s: float = STATE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._servers, self._pictures, self._known = servers, pictures, dict(known or {})
         self._length, self._known_every, self._again_every = queue, known_every, again_every
-        self._clock = clock
+        self._every_s = 1 / camera_per_s if camera_per_s > 0 else 0.0
+        self._on_state, self._state_s, self._clock = on_state, state_s, clock
         self._changed = threading.Condition()
         self._queues = {server.spacecraft: _Queue() for server in servers}
         self._in_work = 0
         self._closed = self._gave_up = False
+        self._start_s = 0.0
+        self._ended = threading.Event()
         self._outputs: dict[tuple[str, int], tuple[str, str]] = {}
         self.report = StreamReport(boards={s.board: BoardDuty(s.spacecraft) for s in servers})
 
@@ -167,7 +227,8 @@ class TileStream:
             threading.Thread(target=self._see, args=(craft, start_s + seconds), name=f"camera-{craft}")
             for craft in self._queues
         ]
-        for thread in (*boards, *cameras):
+        watch = threading.Thread(target=self._watch, name="stream-watch")
+        for thread in (*boards, *cameras, watch):
             thread.start()
         try:
             if during is not None:
@@ -184,9 +245,26 @@ class TileStream:
                 self._changed.notify_all()
             for board in boards:
                 board.join()
+            self._ended.set()
+            watch.join()
         self.report.seconds = self._clock() - start_s
         self._count_lost()
         return self.report
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start, s."""
+        return self._clock() - self._start_s
+
+    def _watch(self) -> None:
+        while not self._ended.wait(self._state_s):
+            with self._changed:
+                waiting = {craft: len(queue.tiles) for craft, queue in self._queues.items()}
+                silent = tuple(name for name, board in self.report.boards.items() if not board.works)
+            state = StreamState(self.seconds, waiting, silent)
+            self.report.states.append(state)
+            if self._on_state is not None:
+                self._on_state(state)
 
     def _is_done(self) -> bool:
         return not self._in_work and not any(queue.tiles for queue in self._queues.values())
@@ -206,6 +284,9 @@ class TileStream:
                 while len(queue.tiles) >= self._length and self._clock() < end_s:
                     self._changed.wait(min(WAIT_S, max(0.001, end_s - self._clock())))
                 waited_s += self._clock() - before_s
+                due_s = self._start_s + queue.numbers * self._every_s
+                while self._every_s and (now_s := self._clock()) < min(due_s, end_s):
+                    self._changed.wait(min(due_s, end_s) - now_s)
                 if self._clock() >= end_s:
                     break
                 key = queue.numbers % len(self._pictures)
@@ -257,7 +338,7 @@ class TileStream:
                 self._give_back(board, tile)
                 time.sleep(RETRY_S)
                 continue
-            self._keep(server, tile, result, self._clock() - start_s)
+            self._keep(server, tile, result, start_s)
             if self._known_every and taken % self._known_every == 0:
                 self._ask_known(server, board, taken)
 
@@ -273,6 +354,7 @@ class TileStream:
         if key not in self._known:
             return
         tile = Tile(server.spacecraft, -taken, key, self._pictures[key], check="known")
+        start_s = self._clock()
         try:
             result = server.compute(tile)
         except HilError as exc:
@@ -281,20 +363,23 @@ class TileStream:
             return
         with self._changed:
             self.report.checks += 1
-            board.computing_s += result.seconds
+            self._count_time(board, start_s, result)
             self._compare(server.board, tile, self._known[key], result.output_sha256)
 
-    def _keep(self, server: TileServer, tile: Tile, result: TileResult, seconds: float) -> None:
+    def _count_time(self, board: BoardDuty, start_s: float, result: TileResult) -> None:
+        board.asked_s.append(start_s - self._start_s)
+        board.done_s.append(self.seconds)
+        board.computed_s.append(result.seconds)
+
+    def _keep(self, server: TileServer, tile: Tile, result: TileResult, start_s: float) -> None:
         board, name = self.report.boards[server.board], (tile.spacecraft, tile.number)
         with self._changed:
             self._in_work -= 1
             board.works = True
             board.tiles += 1
             board.elsewhere += int(tile.spacecraft != server.spacecraft)
-            board.computing_s += result.seconds
-            board.latencies_s.append(seconds)
-            board.done_s.append(self._clock() - self._start_s)
-            board.computed_s.append(result.seconds)
+            board.latencies_s.append(self._clock() - start_s)
+            self._count_time(board, start_s, result)
             before = self._outputs.setdefault(name, (server.board, result.output_sha256))
             if tile.check == "again":
                 self.report.checks += 1

@@ -55,6 +55,13 @@ for each in (author.new, author.validate, detached.attach, detached.cancel, deta
     shell_complete=run_ids,
     help="Take over what passed in that run; with --bench, which must be as the run left it.",
 )
+@click.option(
+    "--set",
+    "changes",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="Another value for a parameter of the plan; repeatable.",
+)
 @click.option("--run-id", "--hil-run-id", metavar="ID", help="Name of the run.")
 @click.option("-o", "--output", "--hil-out", "hil_out", metavar="DIR", help="Where runs and reports go.")
 @click.option("--repeat", metavar="N", type=click.IntRange(min=1), help="Run it so often, with a line for each run.")
@@ -82,6 +89,7 @@ def run_campaign(
     resume: str | None,
     run_id: str | None,
     hil_out: str | None,
+    changes: tuple[str, ...],
     pytest_arguments: tuple[str, ...],
     **choices: str | None,  # on, split, epoch, lease_wait
 ) -> int:
@@ -128,6 +136,7 @@ def run_campaign(
     for option, value in {**choices, "from": first, "resume": resume, "out": hil_out}.items():
         if value:
             chosen += [f"--hil-{option.replace('_', '-')}", value]
+    chosen += [word for change in changes for word in ("--hil-set", change)]
     if no_clean:
         chosen.append("--hil-no-clean")
     if meta.get(VERBOSE):

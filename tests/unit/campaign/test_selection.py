@@ -88,3 +88,14 @@ def test_tests_that_need_a_bench_are_refused_without_one_before_anything_is_writ
     assert "1 of 2 tests need a bench, test_b first" in outcome.stdout.str() + outcome.stderr.str()
     assert campaign.nothing_was_written()
     assert campaign.run("-k", "test_a", "--collect-only").ret == 0
+
+
+def test_a_run_with_another_parameter_than_the_plans_is_no_run_of_the_whole_plan(campaign: Campaign) -> None:
+    plan = campaign.folder / "plan.yaml"
+    plan.write_text(plan.read_text() + "parameters:\n  stream_s: {value: 600, unit: s, text: how long, least: 10}\n")
+    campaign.write(HEAD + "def test_stream(parameters, measure): measure('stream', parameters['stream_s'], 's')\n")
+    campaign.run("--hil-set", "stream_s=30")
+    assert meta(campaign)["partial"] == "stream_s was 30 and not 600 s"
+    page = (campaign.directory() / "report.html").read_text("utf-8")
+    assert "partial run: stream_s was 30 and not 600 s" in page
+    assert "stream_s 30.0 s (plan: 600.0)" in page

@@ -150,3 +150,14 @@ def test_the_stated_gaps_of_fidelity_are_valid_and_unique() -> None:
     gaps = load_gaps(paths.PACKAGE / "evidence" / "fidelity_gaps.yaml")
     assert len({g.id for g in gaps}) == len(gaps) > 10
     assert {"always", "container", "uml", "scaled"} <= {g.applies_to for g in gaps}
+
+
+def test_a_parameter_may_be_given_another_value_within_its_bounds(tmp_path: Path) -> None:
+    plan = _load(
+        tmp_path, GOOD + "parameters:\n  stream_s: {value: 600, unit: s, text: how long, least: 10, most: 9e3}\n"
+    )
+    assert plan.parameters_with([]) == {"stream_s": 600.0}
+    assert plan.parameters_with(["stream_s=30"]) == {"stream_s": 30.0}
+    for wrong, says in (("stream=30", "no parameter stream"), ("stream_s=5", "from 10 to 9000"), ("stream_s=x", "'x'")):
+        with pytest.raises(ConfigurationError, match=says):
+            plan.parameters_with([wrong])

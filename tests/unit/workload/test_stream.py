@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from hil.errors import BenchError
-from hil.workload.stream import Tile, TileResult, TileServer, TileStream
+from hil.workload.stream import StreamState, Tile, TileResult, TileServer, TileStream
 
 PICTURES = [b"tile-0", b"tile-1", b"tile-2"]
 KNOWN = {k: f"output of {picture!r}" for k, picture in enumerate(PICTURES)}
@@ -91,3 +91,22 @@ def test_a_board_that_computes_wrongly_is_named() -> None:
     assert report.wrong and {found.board for found in report.wrong} == {"b2"}
     assert report.checks > 3
     assert report.duplicates == 0  # a second look is no second result
+
+
+def test_a_camera_of_a_fixed_rate_keeps_it_and_a_backlog_is_seen_and_worked_off() -> None:
+    servers, capped = six(), threading.Event()
+    for server in servers:
+        server.fails = lambda tile: capped.is_set()
+    boards: list[TileServer] = list(servers)
+    seen: list[StreamState] = []
+    fed = TileStream(boards, PICTURES, camera_per_s=40.0, queue=1000, on_state=seen.append, state_s=0.05)
+    timer = threading.Timer(0.5, capped.clear)
+    capped.set()
+    timer.start()
+    report = fed.run(1.5)
+    assert report.lost == []
+    assert 100 < sum(report.seen.values()) <= 122
+    assert seen == report.states
+    most = max(max(state.waiting.values()) for state in seen)
+    assert most > 5 and any(state.silent for state in seen)
+    assert report.worked_off_s(0.5, tiles=2) is not None
