@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hil.core.svg import Axis, Canvas, picture
-from hil.evidence.events import BoardHeat, TwinChange, TwinSample, TwinStarted
+from hil.evidence.events import BoardHeat, StreamSample, TwinChange, TwinSample, TwinStarted, WeightsChanged
 from hil.evidence.readback import RunRecord
 
 WIDTH, LEFT, RIGHT, PANEL = 1120.0, 70.0, 1100.0, 84.0
@@ -15,6 +16,8 @@ COLOURS = 8
 """So many boards of a spacecraft have a colour of their own."""
 MOST_CHANGES = 60
 MOST_POINTS = 400
+NEAR_S = 3.0
+"""A sample of a stream says how it stands for so long."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,8 @@ def heat_section(run: RunRecord) -> HeatSection:
     changes = run.of(TwinChange)
     return HeatSection(
         recorded=True,
-        facts=tuple(_facts(started, by_craft)),
-        rows=tuple(row for own in by_craft.values() for row in _rows(own, limit_c)),
+        facts=(*_facts(started, by_craft), *_changed_weights(run.of(WeightsChanged))),
+        rows=tuple(row for own in by_craft.values() for row in _rows(own, limit_c, run.of(StreamSample))),
         changes=tuple(changes[:MOST_CHANGES]),
         left_out=max(0, len(changes) - MOST_CHANGES),
         picture=_draw(by_craft, changes, limit_c, max(run.duration_s, 1.0)),
@@ -84,10 +87,25 @@ def _facts(started: TwinStarted | None, by_craft: Mapping[str, Sequence[TwinSamp
         )
 
 
-def _rows(own: Sequence[TwinSample], limit_c: float) -> Iterable[HeatRow]:
+def _changed_weights(found: Sequence[WeightsChanged]) -> Iterable[tuple[str, str]]:
+    if found:
+        first = {each.board: each.t_s for each in reversed(found)}
+        yield "Stored weights changed", ", ".join(f"{name} (found at {t_s:.1f} s)" for name, t_s in first.items())
+
+
+def _held_back(sample: TwinSample, board: str, stream: Sequence[StreamSample], starts: Sequence[float]) -> str:
+    """Return what holds a board back at one moment: link where it could compute, and its tiles do not get through."""
+    heat, at = sample.boards[board], bisect_right(starts, sample.t_s) - 1
+    if heat.on and heat.binding == "idle" and at >= 0 and sample.t_s - starts[at] <= NEAR_S:
+        return "link" if board in stream[at].silent else heat.binding
+    return heat.binding
+
+
+def _rows(own: Sequence[TwinSample], limit_c: float, stream: Sequence[StreamSample]) -> Iterable[HeatRow]:
+    starts = [each.t_s for each in stream]
     for name in own[-1].boards:
         seen = [sample.boards[name] for sample in own if name in sample.boards]
-        held = Counter(board.binding for board in seen)
+        held = Counter(_held_back(sample, name, stream, starts) for sample in own if name in sample.boards)
         last, first = seen[-1], seen[0]
         apart = [abs(b.junction_c - b.measured_c) for b in seen if b.measured_c is not None]
         peak_c = max(max(b.junction_c for b in seen), last.peak_c if len(own) > 1 else 0.0)

@@ -84,12 +84,14 @@ class BoardState:
 
     @property
     def binding(self) -> str:
-        """Return what holds it back now: heat, power, compute (all of it is used), or idle (it has no work)."""
+        """Return what holds it back now: heat, power (its OS caps it, too), compute (all of it is used), or idle."""
         if self.tripped or self.state:
             return "heat"
-        if self.shed or not self.on or self.cap < 0.999:
+        if self.shed or not self.on:
             return "power"
-        return "compute" if self.busy >= 0.9 else "idle"
+        if self.busy < 0.9:
+            return "idle"
+        return "power" if self.cap < 0.999 else "compute"
 
 
 @dataclass(frozen=True)

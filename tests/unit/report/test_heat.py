@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hil.evidence.events import BoardHeat, TwinChange, TwinSample, TwinStarted
+from hil.evidence.events import BoardHeat, StreamSample, TwinChange, TwinSample, TwinStarted, WeightsChanged
 from hil.evidence.readback import RunRecord
 from hil.evidence.record import Recorder
 from hil.report.heat import heat_section
@@ -18,6 +18,8 @@ def build(directory: Path) -> RunRecord:
         cool = BoardHeat(40.0, 5.0, 0.1, 1.0, "idle", True, 40.0, 0.0, 0.1 * k, 42.5)
         boards = {"a1": hot, "a2": cool}
         recorder.emit(TwinSample("sc-a", 60.0 * k, float(k < 5), 50.0, 0.9, 0.6, 300.0, 60.0, boards))
+        recorder.emit(StreamSample({"sc-a": 12}, ("a2",) if k >= 8 else ()))
+    recorder.emit(WeightsChanged("a2", "0" * 64))
     recorder.emit(TwinChange("a1", "throttled", "clock 93%", 99.1))
     recorder.close()
     return RunRecord.load(directory)
@@ -28,9 +30,11 @@ def test_the_section_says_what_each_board_did_and_what_the_figures_rest_on(tmp_p
     hot, cool = section.rows
     assert (hot.peak_c, hot.margin_c, hot.throttled_s, hot.energy_wh) == (99.0, 0.0, 45.0, 4.5)
     assert hot.binding == "compute 70%, heat 30%"
+    assert cool.binding == "idle 90%, link 10%"  # its tiles did not get through to it
     assert cool.error_c == 2.5
     facts = dict(section.facts)
     assert facts["Time factor"].startswith("60 s of the mission")
+    assert facts["Stored weights changed"].startswith("a2 (found at ")
     assert facts["Assumed"] == "radiator"
     assert "depth of discharge 40%" in facts["sc-a"]
     assert section.picture.count("eclipse") >= 1
