@@ -1,5 +1,9 @@
 """``make test``: the set-up, the linters, the unit tests, the integration tests, and an honest summary.
 
+mypy and the unit tests fill the time in which the integration tests side by side wait for boards: they run beside
+those, at a low priority, and their output comes when they have ended.  The integration tests one at a time have the
+host for themselves.
+
 Exit codes: 0 everything ran and passed; 1 something failed; 3 what ran passed, but this host could not run all
 of it (not root, or a kernel that lacks something), unless ``ALLOW_PARTIAL=1``; 130 interrupted.
 """
@@ -10,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -21,7 +26,7 @@ from hil.errors import HilError
 from hil.host.doctor.this_host import diagnose
 
 LINT_DEADLINE_S = 300.0
-UNIT_DEADLINE_S = 420.0
+UNIT_DEADLINE_S = 900.0
 TURN_DEADLINE_S = 2400.0
 """For the integration tests of another checkout to end (`tests/integration/conftest.py`)."""
 SIDE_BY_SIDE_DEADLINE_S = 900.0 + TURN_DEADLINE_S
@@ -30,6 +35,8 @@ SETUP_DEADLINE_S = 1200.0
 INTERRUPTED = 130
 PARTIAL = 3
 UNIT_WORKERS = 4
+NICENESS = 15
+"""Of what runs beside integration tests: boards and links come first."""
 WORKERS = 3
 """For tests side by side, at least: more than a small host has cores, because they wait much of the time."""
 
@@ -44,6 +51,10 @@ class Stage:
     pytest: bool = False
     lab: bool = False
     """Needs what the virtual lab needs: root, a fit kernel and, but for the set-up itself, the set-up."""
+    beside: bool = False
+    """May run beside the next stage of the lab that may, where there is one."""
+    alone: bool = False
+    """Begins when nothing runs beside it any more."""
 
 
 @dataclass
@@ -82,8 +93,14 @@ def stages() -> list[Stage]:
         Stage("set-up", (python, "-m", "hil.cli", "setup"), SETUP_DEADLINE_S, lab=True),
         Stage("ruff check", (python, "-m", "ruff", "check"), LINT_DEADLINE_S),
         Stage("ruff format", (python, "-m", "ruff", "format", "--check", "--quiet"), LINT_DEADLINE_S),
-        Stage("mypy", (python, "-m", "mypy"), LINT_DEADLINE_S),
-        Stage("unit tests", (*unit, "-n", str(max(UNIT_WORKERS, os.cpu_count() or 1))), UNIT_DEADLINE_S, pytest=True),
+        Stage("mypy", (python, "-m", "mypy"), LINT_DEADLINE_S, beside=True),
+        Stage(
+            "unit tests",
+            (*unit, "-n", str(max(UNIT_WORKERS, os.cpu_count() or 1))),
+            UNIT_DEADLINE_S,
+            pytest=True,
+            beside=True,
+        ),
         Stage(
             "integration tests side by side",
             (
@@ -100,6 +117,7 @@ def stages() -> list[Stage]:
             ONE_AT_A_TIME_DEADLINE_S,
             pytest=True,
             lab=True,
+            alone=True,
         ),
     ]
 
@@ -112,19 +130,75 @@ def why_no_lab() -> str:
     return "; ".join(f"{c.id}: {c.found}" for c in bad)
 
 
-def run_stage(stage: Stage, scratch: Path) -> Outcome:
-    """Run one stage with its output going straight through."""
-    print(f"\n== {stage.name}", flush=True)
+def run_stage(stage: Stage, scratch: Path, beside: Beside | None = None) -> Outcome:
+    """Run one stage with its output going straight through, or kept where it runs beside others."""
+    if beside is None:
+        print(f"\n== {stage.name}", flush=True)
     start = time.monotonic()
     report = scratch / f"{stage.name.replace(' ', '-')}.xml"
     argv = [*stage.argv, f"--junitxml={report}"] if stage.pytest else list(stage.argv)
-    code = _run(argv, stage.deadline_s)
+    code = _run(argv, stage.deadline_s) if beside is None else beside.run(argv, stage.deadline_s)
     outcome = read_junit(stage.name, report) if stage.pytest else Outcome(stage.name)
     outcome.seconds = time.monotonic() - start
     outcome.ok = code == 0
     if code != 0 and not outcome.failed:
         outcome.failed = 1  # the stage itself: lint, a crash, a deadline
     return outcome
+
+
+class Beside:
+    """Stages that run one after another beside the integration tests, at a low priority; their output is kept."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch, self._said = scratch, scratch / "beside.log"
+        self._stages: list[Stage] = []
+        self._outcomes: list[Outcome] = []
+        self._child: subprocess.Popen[bytes] | None = None
+        self._thread: threading.Thread | None = None
+        self._ended = False
+
+    def add(self, stage: Stage) -> None:
+        self._stages.append(stage)
+
+    def start(self) -> None:
+        """Begin with the stages that were added."""
+        if self._stages and self._thread is None:
+            print(f"\nbeside what follows: {', '.join(stage.name for stage in self._stages)}", flush=True)
+            self._thread = threading.Thread(target=self._run_all, name="beside")
+            self._thread.start()
+
+    def _run_all(self) -> None:
+        for stage in self._stages:
+            if self._ended:
+                return
+            with self._said.open("a") as said:
+                said.write(f"\n== {stage.name}\n")
+            self._outcomes.append(run_stage(stage, self._scratch, self))
+
+    def run(self, argv: Sequence[str], deadline_s: float) -> int:
+        with self._said.open("a") as said:
+            nice = ("nice", "-n", str(NICENESS))
+            self._child = subprocess.Popen([*nice, *argv], cwd=paths.ROOT, stdout=said, stderr=said, env=_environment())
+            if self._ended:
+                self._child.terminate()
+            return _end_of(self._child, deadline_s)
+
+    def outcomes(self) -> list[Outcome]:
+        """Wait for the stages, print what they said, and return what became of them; once."""
+        if self._thread is not None:
+            self._thread.join()
+            print(self._said.read_text(errors="replace"), flush=True)
+        found, self._stages, self._outcomes, self._thread = self._outcomes, [], [], None
+        self._said.unlink(missing_ok=True)
+        return found
+
+    def end(self) -> None:
+        """End what runs, and begin nothing more."""
+        self._ended = True
+        if self._child is not None:
+            self._child.terminate()
+        if self._thread is not None:
+            self._thread.join()
 
 
 def read_junit(stage: str, report: Path) -> Outcome:
@@ -147,8 +221,8 @@ def read_junit(stage: str, report: Path) -> Outcome:
     return outcome
 
 
-def summary(outcomes: Sequence[Outcome]) -> str:
-    """What ran, what this host could not run, and the counts in the last line."""
+def summary(outcomes: Sequence[Outcome], took_s: float) -> str:
+    """What ran, what this host could not run, and the counts in the last line; some stages ran beside others."""
     width = max(len(o.stage) for o in outcomes)
     lines = ["", "== what ran"]
     lines += [f"  {o.stage:<{width}}  {o.line}  ({o.seconds:.1f} s)" for o in outcomes if not o.not_run]
@@ -158,9 +232,8 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     lines += lacking or ["  nothing: all of it ran"]
     passed, failed = sum(o.passed for o in outcomes), sum(o.failed for o in outcomes)
     skipped = sum(len(o.skipped) for o in outcomes)
-    seconds = sum(o.seconds for o in outcomes)
     counts = f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else "")
-    lines.append(f"{counts} in {seconds:.0f} s")
+    lines.append(f"{counts} in {took_s:.0f} s")
     return "\n".join(lines)
 
 
@@ -173,23 +246,30 @@ def exit_code(outcomes: Sequence[Outcome], *, allow_partial: bool) -> int:
 
 def main() -> int:
     """Run everything that this host can; the exit code."""
-    no_lab = why_no_lab()
+    no_lab, start = why_no_lab(), time.monotonic()
     outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory(prefix="hil-selftest-") as scratch:
-        for stage in stages():
-            if stage.lab and no_lab:
-                outcomes.append(Outcome(stage.name, not_run=no_lab))
-                continue
-            if stage.lab and outcomes and not outcomes[0].ok:
-                outcomes.append(Outcome(stage.name, not_run="set-up failed, see above"))
-                continue
-            try:
-                outcomes.append(run_stage(stage, Path(scratch)))
-            except KeyboardInterrupt:
-                print("\ninterrupted", file=sys.stderr)
-                return INTERRUPTED
+        beside = Beside(Path(scratch))
+        try:
+            for stage in stages():
+                lab_works = not no_lab and (not outcomes or outcomes[0].ok)
+                if stage.lab and not lab_works:
+                    outcomes.append(Outcome(stage.name, not_run=no_lab or "set-up failed, see above"))
+                elif stage.beside and lab_works:
+                    beside.add(stage)
+                else:
+                    if stage.alone:
+                        outcomes += beside.outcomes()
+                    elif stage.lab and outcomes:
+                        beside.start()
+                    outcomes.append(run_stage(stage, Path(scratch)))
+            outcomes += beside.outcomes()
+        except KeyboardInterrupt:
+            beside.end()
+            print("\ninterrupted", file=sys.stderr)
+            return INTERRUPTED
     _say_leftovers()
-    print(summary(outcomes), flush=True)
+    print(summary(outcomes, time.monotonic() - start), flush=True)
     return exit_code(outcomes, allow_partial=bool(os.environ.get("ALLOW_PARTIAL")))
 
 
@@ -208,20 +288,30 @@ def _say_leftovers() -> None:
         print("\n== left behind (`hil clean` removes it)", *(f"  {x}" for x in left), sep="\n", flush=True)
 
 
+def _environment() -> dict[str, str]:
+    """Return the environment of the stages: the many programs that tests start find their modules compiled."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def _run(argv: Sequence[str], deadline_s: float) -> int:
     """Exit code of a child that shares our terminal; it is asked to end at the deadline, or with us."""
-    with subprocess.Popen(argv, cwd=paths.ROOT) as child:
+    with subprocess.Popen(argv, cwd=paths.ROOT, env=_environment()) as child:
         try:
-            return child.wait(timeout=deadline_s)
-        except subprocess.TimeoutExpired:
-            print(f"\ndid not end within {deadline_s:.0f} s", file=sys.stderr)
-            child.terminate()
+            return _end_of(child, deadline_s)
         except KeyboardInterrupt:
             # The terminal has sent Ctrl-C to the child as well: give it time to switch everything off.
             _wait_or_kill(child)
             raise
-        _wait_or_kill(child)
-        return child.returncode or 1
+
+
+def _end_of(child: subprocess.Popen[bytes], deadline_s: float) -> int:
+    try:
+        return child.wait(timeout=deadline_s)
+    except subprocess.TimeoutExpired:
+        print(f"\ndid not end within {deadline_s:.0f} s", file=sys.stderr)
+        child.terminate()
+    _wait_or_kill(child)
+    return child.returncode or 1
 
 
 def _wait_or_kill(child: subprocess.Popen[bytes], patience_s: float = 60.0) -> None:

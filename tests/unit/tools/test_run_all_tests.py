@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from tools import run_all_tests
-from tools.run_all_tests import Outcome, Stage, exit_code, read_junit, run_stage
+from tools.run_all_tests import NICENESS, Beside, Outcome, Stage, exit_code, read_junit, run_stage
 
 JUNIT = """<?xml version="1.0"?><testsuites><testsuite>
 <testcase classname="tests.unit.test_x" name="test_a"/>
@@ -24,8 +25,8 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the stages that ran; set-up fails, the others pass."""
     names: list[str] = []
 
-    def run(stage: Stage, _: Path) -> Outcome:
-        names.append(stage.name)
+    def run(stage: Stage, _: Path, beside: Beside | None = None) -> Outcome:
+        names.append(f"{stage.name} beside" if beside else stage.name)
         return Outcome(stage.name, ok=stage.name != "set-up", passed=1)
 
     monkeypatch.setattr(run_all_tests, "run_stage", run)
@@ -74,3 +75,48 @@ def test_no_integration_test_runs_after_a_set_up_that_failed(
     assert run_all_tests.main() == 1
     assert ran == ["set-up", "ruff check", "ruff format", "mypy", "unit tests"]
     assert "integration tests one at a time: set-up failed" in capsys.readouterr().out
+
+
+def test_mypy_and_unit_tests_run_beside_the_first_integration_tests_and_nothing_beside_the_last(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    began: list[str] = []
+    first_may_end = threading.Event()
+
+    def run(stage: Stage, _: Path, beside: Beside | None = None) -> Outcome:
+        began.append(stage.name)
+        if stage.name == "integration tests side by side":
+            assert first_may_end.wait(30)
+        if stage.name == "unit tests":
+            first_may_end.set()
+        return Outcome(stage.name, ok=stage.name != "mypy", failed=stage.name == "mypy")
+
+    monkeypatch.setattr(run_all_tests, "run_stage", run)
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "what they said")
+    monkeypatch.setattr(run_all_tests, "_say_leftovers", lambda: None)
+    monkeypatch.setattr(run_all_tests, "why_no_lab", lambda: "")
+    assert run_all_tests.main() == 1  # mypy
+    assert set(began[3:6]) == {"mypy", "unit tests", "integration tests side by side"}
+    assert began[6:] == ["integration tests one at a time"]
+    assert "what they said" in capsys.readouterr().out
+
+
+def test_what_runs_beside_has_a_low_priority_and_is_heard_at_its_end(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    beside = Beside(tmp_path)
+    beside.add(Stage("mypy", (sys.executable, "-c", "import os; print('niceness', os.nice(0)); exit(4)"), 30.0))
+    beside.start()
+    (outcome,) = beside.outcomes()
+    assert not outcome.ok and outcome.failed == 1
+    assert f"\nniceness {min(19, os.nice(0) + NICENESS)}\n" in capfd.readouterr().out
+    assert beside.outcomes() == []
+
+
+def test_what_runs_beside_ends_with_the_rest(tmp_path: Path) -> None:
+    beside = Beside(tmp_path)
+    for name in ("mypy", "unit tests"):
+        beside.add(Stage(name, (sys.executable, "-c", "import time; time.sleep(600)"), 900.0))
+    beside.start()
+    beside.end()
+    assert [outcome.ok for outcome in beside.outcomes()] in ([], [False])
