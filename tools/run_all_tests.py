@@ -1,8 +1,8 @@
 """``make test``: the set-up, the linters, the unit tests, the integration tests, and an honest summary.
 
-mypy and the unit tests fill the time in which the integration tests side by side wait for boards: they run beside
-those, at a low priority, and their output comes when they have ended.  The integration tests one at a time have the
-host for themselves.
+mypy and the unit tests fill the time in which integration tests wait for boards: they run beside those, at a low
+priority, and their output comes when they have ended.  Integration tests that measure (marker ``quiet``) have the host
+for themselves.
 
 Exit codes: 0 everything ran and passed; 1 something failed; 3 what ran passed, but this host could not run all
 of it (not root, or a kernel that lacks something), unless ``ALLOW_PARTIAL=1``; 130 interrupted.
@@ -34,8 +34,8 @@ ONE_AT_A_TIME_DEADLINE_S = 1500.0 + TURN_DEADLINE_S
 SETUP_DEADLINE_S = 1200.0
 INTERRUPTED = 130
 PARTIAL = 3
-UNIT_WORKERS = 4
-NICENESS = 15
+UNIT_WORKERS = 3
+NICENESS = 10
 """Of what runs beside integration tests: boards and links come first."""
 WORKERS = 3
 """For tests side by side, at least: more than a small host has cores, because they wait much of the time."""
@@ -52,7 +52,7 @@ class Stage:
     lab: bool = False
     """Needs what the virtual lab needs: root, a fit kernel and, but for the set-up itself, the set-up."""
     beside: bool = False
-    """May run beside the next stage of the lab that may, where there is one."""
+    """Runs beside the stages of the lab that come next, where this host can run those."""
     alone: bool = False
     """Begins when nothing runs beside it any more."""
 
@@ -113,7 +113,14 @@ def stages() -> list[Stage]:
         ),
         Stage(
             "integration tests one at a time",
-            (*integration, "-m", "not side_by_side"),
+            (*integration, "-m", "not side_by_side and not quiet"),
+            ONE_AT_A_TIME_DEADLINE_S,
+            pytest=True,
+            lab=True,
+        ),
+        Stage(
+            "integration tests that measure",
+            (*integration, "-m", "quiet"),
             ONE_AT_A_TIME_DEADLINE_S,
             pytest=True,
             lab=True,

@@ -19,7 +19,7 @@ from hil.lab.routes import path
 from hil.links.calibration.calibrate import calibrate
 from tests.kits.host_state import as_it_was
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.quiet]
 
 LAB = paths.ROOT / "lab/kepler.yaml"
 HOP_US = 14_386

@@ -35,6 +35,7 @@ from tests.kits.shaper_host_machine import PORTS, TRUNK, VLANS, Machine, machine
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.quiet,
     pytest.mark.skipif(uml.release() is None, reason="User-Mode Linux, the other machine, is not installed"),
 ]
 

@@ -19,7 +19,7 @@ from hil.links.schedule.windows import ScheduleRow
 from hil.links.state import MAX_DELAY_US, PPM, GilbertElliott, LinkState
 from tests.kits.link_namespaces import CROSS, GROUND, as_it_came_up, link_box
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.quiet]
 
 MEASURED = {
     "engine_constant",

@@ -19,7 +19,7 @@ from hil.links.schedule.player import Player
 from hil.links.state import LinkState
 from tests.kits.many_links import STEP_NS, Slope, many_links
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.quiet]
 
 LINKS = 45
 OWN = LinkState(14_386, 200_000_000)

@@ -35,7 +35,7 @@ from tests.kits.host_state import network_of_this_host
 from tests.kits.link_namespaces import CROSS, as_it_came_up, give_addresses, link_box, namespaces, wires
 from tests.kits.many_links import process_tree
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.quiet]
 
 
 @pytest.fixture(scope="module")

@@ -97,7 +97,7 @@ def test_mypy_and_unit_tests_run_beside_the_first_integration_tests_and_nothing_
     monkeypatch.setattr(run_all_tests, "why_no_lab", lambda: "")
     assert run_all_tests.main() == 1  # mypy
     assert set(began[3:6]) == {"mypy", "unit tests", "integration tests side by side"}
-    assert began[6:] == ["integration tests one at a time"]
+    assert began[6:] == ["integration tests one at a time", "integration tests that measure"]
     assert "what they said" in capsys.readouterr().out
 
 
