@@ -22,9 +22,9 @@ from hil.evidence.carriers import JUDGED
 from hil.evidence.environment import host_facts, lab_facts
 from hil.evidence.events import CollectedTest, Event, Measurement, RestartOrdered, RunCollected, RunEnded
 from hil.evidence.fidelity_gaps import load_gaps
-from hil.evidence.model import EXIT_CODE, EXIT_CONFIGURATION, Verdict, plural
+from hil.evidence.model import EXIT_CODE, EXIT_CONFIGURATION, Verdict
 from hil.evidence.record import HISTORY, LAB, META, PLAN, RECORDED, Recorder, write_json
-from hil.evidence.store import RUNS, Run, RunStore
+from hil.evidence.store import RUNS, Run, RunStore, counted
 from hil.evidence.test_plan import Plan, load_plan
 from hil.images.packages import read_wheels
 from hil.images.rootfs import RECIPES
@@ -235,27 +235,6 @@ def tests_sha256(folder: Path) -> str:
     for file in sorted(f for f in folder.rglob("*") if f.suffix in (".py", ".yaml", ".toml", ".ini") and f.is_file()):
         total.update(f"{file.relative_to(folder)}\0{sha256_of(file)}\n".encode())
     return total.hexdigest()
-
-
-def counted(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
-    """Return the runs of a plan that count, and in words those that do not: partial ones and copies.
-
-    Of a run and its copies the one that failed counts, then one that passed: a copy that was changed hides neither.
-    """
-    runs = list(runs)
-    whole = [run for run in runs if not run.summary.get("partial")]
-    best: dict[str, Run] = {}
-    for run in sorted(whole, key=lambda run: {"FAIL": 0, "PASS": 1}.get(run.verdict, 2)):
-        best.setdefault(_first_line(run) or run.run_id, run)
-    chosen = [run for run in whole if best[_first_line(run) or run.run_id] is run]
-    partial, copies = len(runs) - len(whole), len(whole) - len(chosen)
-    left_out = [f"{copies} cop{'y' if copies == 1 else 'ies'} of runs"] if copies else []
-    return chosen, [*left_out, *([plural(partial, "partial run")] if partial else [])]
-
-
-def _first_line(run: Run) -> str:
-    """Return the digest of the first line of a run's evidence, which its copies have too; empty when not kept."""
-    return str(run.evidence.get("first") or "")
 
 
 def _past(run: Run, meta: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hil.cli.completion import run_ids
-from hil.cli.output import JSON_OPTION, note, print_json, print_result, print_rows, print_table
+from hil.cli.output import JSON_OPTION, note, plural, print_json, print_result, print_rows, print_table
 from hil.core import paths
 from hil.errors import ConfigurationError
 
@@ -181,6 +181,106 @@ def sign(run_id: str, key: Path, as_json: bool) -> None:
         )
     made = sign(directory, key)
     print_result(as_json, {"run": directory.name, "statement": str(made)}, str(made))
+
+
+@runs.command()
+@click.option("--plan", help="Of this plan and lab (default: those of the newest run).")
+@click.option("--lab", help="Name of the lab.")
+@click.option("-n", "--nights", type=click.IntRange(min=1, max=1000), default=40, show_default=True)
+@click.option("--test", help="Only this test and its measurements: its id, or a part of it.")
+@click.option("--all", "everything", is_flag=True, help="Also what is steady.")
+@JSON_OPTION
+def history(plan: str | None, lab: str | None, nights: int, test: str | None, everything: bool, as_json: bool) -> None:
+    """Show what the last runs of a plan show together: regressions, failures that come and go, drifts, bench faults.
+
+    A run is a night here. Partial runs and copies do not count; a night on which the bench failed counts neither for
+    nor against. Marks: passed ·, failed F, bench fault b, not run -.
+    """
+    from hil.evidence.store import RunStore, list_runs
+    from hil.report.nights import histories, noteworthy
+
+    every = [run for run in list_runs() if plan in (None, run.plan) and lab in (None, run.lab)]
+    if not every:
+        raise ConfigurationError("there is no such run", remedy="`hil runs list` shows those that there are")
+    chosen, found = histories(RunStore(paths.reports_out()), every[0].plan, every[0].lab, nights=nights)
+    if test:
+        found = [each for each in found if test in each.series.test]
+    shown = found if everything or test else noteworthy(found)
+    if as_json:
+        rows = [
+            {
+                **{name: getattr(each.series, name) for name in ("test", "title", "name", "unit")},
+                "dimensions": dict(each.series.dimensions),
+                "class": each.finding.kind.value,
+                "nights": each.finding.nights,
+                "text": each.finding.text,
+                "states": [night.state.value for night in each.nights],
+                "values": [night.value for night in each.nights],
+            }
+            for each in shown
+        ]
+        print_json({"plan": every[0].plan, "lab": every[0].lab, "runs": [r.run_id for r in chosen], "series": rows})
+        return
+    click.echo(f"plan {every[0].plan} on lab {every[0].lab}, {plural(len(chosen), 'run')}")
+    print_rows(
+        shown,
+        {
+            "class": lambda each: each.finding.kind,
+            "of": lambda each: each.series.label,
+            "nights": lambda each: each.strip,
+            "": lambda each: each.finding.text,
+        },
+        empty=f"all {plural(len(found), 'test and measurement')} steady" if found else "no run with a verdict",
+        optional=["nights", "class"],
+    )
+
+
+@runs.command()
+@click.argument("before", metavar="[RUN]", required=False, shell_complete=run_ids)
+@click.argument("run_id", metavar="[RUN]", default="last", shell_complete=run_ids)
+@JSON_OPTION
+def compare(before: str | None, run_id: str, as_json: bool) -> None:
+    """Compare two runs: inputs, verdicts, measurements that moved by a quarter or more.
+
+    With one RUN: the last run with it. With none: the last run with the last release before it (`hil runs release`),
+    else with the run before.
+    """
+    from hil.evidence.store import RunStore, get_run
+    from hil.report.nights import baseline_of, changes, inputs_that_differ
+
+    now, store = get_run(run_id), RunStore(paths.reports_out())
+    then = get_run(before) if before else baseline_of(store, now)
+    inputs, found = inputs_that_differ(then, now), changes(store, then, now)
+    if as_json:
+        facts = [
+            {"run": r.run_id, "verdict": r.verdict, "release": store.releases().get(r.run_id)} for r in (then, now)
+        ]
+        print_json({"runs": facts, "inputs": inputs, "changes": [vars(change) for change in found]})
+        return
+    release = store.releases().get(then.run_id)
+    click.echo(f"{then.run_id} {f'(release {release}) ' if release else ''}{then.verdict} → {now.run_id} {now.verdict}")
+    click.echo(f"inputs: {'; '.join(inputs) or 'the same'}")
+    print_table(
+        ["of", "before", "now", "change"],
+        [(each.label, each.before, each.now, each.what) for each in found],
+        empty="no verdict changed, and no measurement moved by a quarter",
+    )
+
+
+@runs.command()
+@RUN_ARGUMENT
+@click.option("--name", help="Name of the release, e.g. the version of the OS that was shipped.")
+@click.option("--none", is_flag=True, help="Is no release any longer.")
+@JSON_OPTION
+def release(run_id: str, name: str | None, none: bool, as_json: bool) -> None:
+    """Call a run a release: later runs are compared with the last one, so that a bad night is never the baseline."""
+    from hil.evidence.store import RunStore, get_run
+
+    if bool(name) == none:
+        raise click.UsageError("give --name NAME or --none")
+    run = get_run(run_id)
+    RunStore(paths.reports_out()).release(run.run_id, name or "")
+    print_result(as_json, {"run": run.run_id, "release": name}, f"{run.run_id}: {name or 'no release'}")
 
 
 def _found(word: str) -> tuple[Path, RunStore | None]:

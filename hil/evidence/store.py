@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,13 +19,17 @@ from hil.core.files import sha256_of
 from hil.core.pick import pick
 from hil.core.processes import is_alive
 from hil.errors import ConfigurationError
+from hil.evidence import points
 from hil.evidence.manifest import MANIFEST, REPORT
-from hil.evidence.model import Verdict, label_of
+from hil.evidence.model import Verdict, label_of, plural
+from hil.evidence.points import Point, Series
 from hil.evidence.readback import RunRecord, read_meta
-from hil.evidence.record import META, RESULT, jsonable, read_json
+from hil.evidence.record import META, RESULT, jsonable, read_json, write_json
 
 STORE = "runs.sqlite"
 RUNS = "runs"
+RELEASES = "releases.json"
+"""Which runs are releases, beside the store: a store that is made again keeps them."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -51,6 +55,12 @@ CREATE TABLE IF NOT EXISTS runs (
 CREATE INDEX IF NOT EXISTS runs_by_plan ON runs (plan, lab, started_utc);
 """
 
+_BRIEFLY = (
+    "run_id, dir, plan, plan_sha256, lab, lab_sha256, started_utc, ended_utc, state, verdict, reason, commit_id,"
+    " fidelity, engine, report, counts, json_object('partial', json_extract(summary, '$.partial'),"
+    " 'evidence', json_extract(summary, '$.evidence')) AS summary"
+)
+"""The columns of a run; of its summary, which may be long, only what says whether it counts."""
 _FROM_META = ("plan", "plan_sha256", "lab", "lab_sha256", "started_utc", "fidelity")
 
 
@@ -111,6 +121,30 @@ class RunStore:
         columns = ", ".join(f"{name} = ?" for name in row)
         with self._open() as db:
             db.execute(f"UPDATE runs SET {columns} WHERE run_id = ?", (*row.values(), directory.name))
+            points.add(db, directory.name, result)
+
+    def history(
+        self, plan: str, lab: str, *, nights: int, until: str = "", test: str | None = None
+    ) -> tuple[list[Run], dict[Series, dict[str, Point]]]:
+        """Return the last runs of a plan on a lab that count, the latest last, and what each of them found.
+
+        ``until`` is the run to end with (default: the latest); ``test`` is the id of the only test of interest.
+        """
+        if not self.path.exists():
+            return [], {}
+        with self._open() as db:
+            chosen = self._latest(db, plan, lab, until, nights)[::-1]
+            return chosen, points.read(db, plan, lab, [run.run_id for run in chosen], test=test)
+
+    def releases(self) -> dict[str, str]:
+        """Return the runs that are releases, with their names; a baseline is the latest before a run."""
+        found = read_json(self.out / RELEASES)
+        return {str(run_id): str(name) for run_id, name in found.items()}
+
+    def release(self, run_id: str, name: str) -> None:
+        """Call a run a release; with an empty name no longer."""
+        kept = {known: called for known, called in self.releases().items() if known != run_id}
+        write_json(self.out / RELEASES, {**kept, run_id: name} if name else kept)
 
     def differences(self, directory: Path) -> list[str]:
         """Return where the index is not what the files of a run say, a sentence each."""
@@ -166,6 +200,19 @@ class RunStore:
             )
             return [self._run(row) for row in rows]
 
+    def _latest(self, db: sqlite3.Connection, plan: str, lab: str, until: str, nights: int) -> list[Run]:
+        """Return the last runs of a plan on a lab that count, newest first, with what of the summary says whether."""
+        rows = db.execute(
+            f"SELECT {_BRIEFLY} FROM runs WHERE plan = ? AND lab = ? AND verdict != '' AND (? = '' OR"
+            " (started_utc, run_id) <= (SELECT started_utc, run_id FROM runs WHERE run_id = ?))"
+            " ORDER BY started_utc DESC, run_id DESC",
+            (plan, lab, until, until),
+        )
+        chosen: list[Run] = []
+        while len(chosen) < nights and (more := rows.fetchmany(nights)):
+            chosen = counted([*chosen, *map(self._run, more)])[0]
+        return chosen[:nights]
+
     def get(self, run_id: str) -> Run:
         """Return a run by its id, an unambiguous beginning or end of it, or ``last``.  ConfigurationError otherwise."""
         return pick(
@@ -187,6 +234,11 @@ class RunStore:
             return []
         with self._open() as db:
             known = {row["run_id"] for row in db.execute("SELECT run_id FROM runs")}
+            ended = db.execute(
+                "SELECT run_id, dir FROM runs WHERE verdict != '' AND run_id NOT IN (SELECT run_id FROM indexed)"
+            ).fetchall()
+            for row in ended:  # of a version before points were kept
+                points.add(db, row["run_id"], _believed(self.out / row["dir"]))
         added = []
         for meta_file in metas:
             directory = meta_file.parent
@@ -212,7 +264,7 @@ class RunStore:
             db = sqlite3.connect(self.path, timeout=10.0, isolation_level=None)
             db.row_factory = sqlite3.Row
             db.execute("PRAGMA journal_mode = WAL")
-            db.executescript(_SCHEMA)
+            db.executescript(_SCHEMA + points.SCHEMA)
             yield db
         except (sqlite3.DatabaseError, ValueError, TypeError) as exc:  # the last two: a row that makes no sense
             raise ConfigurationError(
@@ -253,7 +305,10 @@ def _believed(directory: Path) -> dict[str, Any]:
     result = read_json(directory / RESULT)
     if not result:
         return {}
-    run = RunRecord.load(directory)
+    try:
+        run = RunRecord.load(directory)
+    except ConfigurationError:
+        return {}
     kept = result.get("evidence")
     kept = kept if isinstance(kept, dict) else {}
     changes = run.changes(str(kept.get("head") or ""))
@@ -262,6 +317,27 @@ def _believed(directory: Path) -> dict[str, Any]:
     if not changes:
         return {**result, "evidence": {**kept, "first": run.chain.first}}
     return {"verdict": Verdict.INCONCLUSIVE.value, "reason": f"{changes[0]}.", "evidence": kept}
+
+
+def counted(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
+    """Return the runs of a plan that count, and in words those that do not: partial ones and copies.
+
+    Of a run and its copies the one that failed counts, then one that passed: a copy that was changed hides neither.
+    """
+    runs = list(runs)
+    whole = [run for run in runs if not run.summary.get("partial")]
+    best: dict[str, Run] = {}
+    for run in sorted(whole, key=lambda run: {"FAIL": 0, "PASS": 1}.get(run.verdict, 2)):
+        best.setdefault(_first_line(run) or run.run_id, run)
+    chosen = [run for run in whole if best[_first_line(run) or run.run_id] is run]
+    partial, copies = len(runs) - len(whole), len(whole) - len(chosen)
+    left_out = [f"{copies} cop{'y' if copies == 1 else 'ies'} of runs"] if copies else []
+    return chosen, [*left_out, *([plural(partial, "partial run")] if partial else [])]
+
+
+def _first_line(run: Run) -> str:
+    """Return the digest of the first line of a run's evidence, which its copies have too; empty when not kept."""
+    return str(run.evidence.get("first") or "")
 
 
 def list_runs(out: Path | None = None) -> list[Run]:

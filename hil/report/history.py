@@ -9,12 +9,11 @@ from typing import Any
 from hil.evidence.model import Verdict, format_value
 from hil.evidence.readback import RunRecord
 from hil.evidence.verdicts import CampaignVerdict, RequirementResult
-
-NOTABLE_CHANGE = 0.25
-"""A measured number is listed when it moved by more than this share of the last run's."""
+from hil.report.classes import Class, Night, State, class_of
+from hil.report.nights import NOTABLE_CHANGE
 
 WINDOW = 10
-"""Runs looked back at to tell a new regression from one that comes and goes."""
+"""Runs looked back at to tell a new regression from one that is intermittent."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class VerdictChange:
     requirement: str
     before: str  # "" when the last run did not know it
     now: str
-    kind: str  # "new regression", "failing for N runs", "comes and goes", "never passed", "recovered", ...
+    kind: str  # "new regression", "failing for N runs", "intermittent", "never passed", "recovered", ...
 
     @property
     def title(self) -> str:
@@ -104,14 +103,10 @@ def _verdict_change(result: RequirementResult, past: Sequence[Mapping[str, Any]]
 
 
 def _kind_of_failure(series: Sequence[str]) -> str:
-    """Return the regression class after Linaro's SQUAD: new, failing for N runs, intermittent, never passed."""
-    known = [v for v in series if v in (Verdict.PASS, Verdict.FAIL)]
-    if Verdict.PASS.value not in known:
-        return "never passed"
-    streak = next(n for n, v in enumerate(known) if v == Verdict.PASS)
-    if Verdict.FAIL.value in known[streak:]:
-        return "comes and goes"
-    return "new regression" if streak == 0 else f"failing for {streak + 1} runs"
+    """Return the class of a failure after the verdicts of earlier runs, the latest first."""
+    known = [Night(State(v)) for v in reversed(series) if v in (Verdict.PASS, Verdict.FAIL)]
+    found = class_of([*known, Night(State.FAIL)])
+    return f"failing for {found.nights} runs" if found.kind is Class.FAILING else found.kind.value
 
 
 def _values(run: RunRecord, before: Mapping[str, Mapping[str, Any]]) -> list[ValueChange]:

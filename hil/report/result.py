@@ -70,7 +70,7 @@ def result_of(analysis: Analysis) -> dict[str, Any]:
                 **_chosen(o, "title", "step", "verdict", "blame", "message", "remedy"),
                 **_chosen(o, "duration_s", "retries", "requirements", "taken_over"),
                 "measurements": [
-                    _chosen(m, "name", "value", "unit", "limit", "ok") | {"dimensions": m.dimensions}
+                    _chosen(m, "name", "value", "unit", "limit", "ok", "blame") | {"dimensions": m.dimensions}
                     for m in o.measurements
                 ],
             }

@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks [NAME ...] [--out reports/out/bench.json] [--lab lab/virtual.yaml]
 
-Names: cli, start, power, rollout, parallel, constellation, orbit, schedule, wire, leases, inference.  Without names
+Names: cli, start, power, rollout, parallel, constellation, orbit, schedule, wire, leases, inference,
+nights.  Without names
 all of them run (about a quarter of an hour: ``parallel`` alone takes 1,000 rounds of at least 0.2 s, ``wire`` four
 minutes).
 Exits with 1 when a figure is outside its limit.
@@ -28,6 +29,7 @@ from tests.benchmarks.cpu import cli_help_ms, plugin_cost_ms
 from tests.benchmarks.figures import Figure, write
 from tests.benchmarks.inference import inference
 from tests.benchmarks.leases import contention
+from tests.benchmarks.nights import nights
 from tests.benchmarks.orbit import orbit
 from tests.benchmarks.schedule import schedule
 from tests.benchmarks.wire import wire
@@ -153,6 +155,7 @@ BENCHMARKS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "wire": wire,
     "leases": leases,
     "inference": infer,
+    "nights": nights,
 }
 
 

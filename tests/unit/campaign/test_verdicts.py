@@ -30,8 +30,9 @@ def test_a_campaign_that_passes_ends_with_0_a_verdict_and_the_reports_path(campa
     assert (campaign.directory() / "report.html").is_file()
     test = campaign.result["tests"][0]
     assert (test["title"], test["step"]) == ("The OS boots", "the_os_boots")
+    dut = "device under test"
     assert test["measurements"] == [
-        {"name": "boot time", "value": 0.4, "unit": "s", "limit": "<= 2 s", "ok": True, "dimensions": {}}
+        {"name": "boot time", "value": 0.4, "unit": "s", "limit": "<= 2 s", "ok": True, "blame": dut, "dimensions": {}}
     ]
     assert [(r.verdict, r.state) for r in list_runs(campaign.out)] == [("PASS", "finished")]
 

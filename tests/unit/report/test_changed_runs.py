@@ -189,7 +189,7 @@ def test_boards_that_are_not_real_make_no_hardware_run(tmp_path: Path) -> None:
 
 
 def test_a_copied_run_is_the_same_run(run: Path) -> None:
-    from hil.campaign.run import counted
+    from hil.evidence.store import counted
 
     out = run.parent.parent
     for number in range(21):
@@ -204,7 +204,7 @@ def test_a_copied_run_is_the_same_run(run: Path) -> None:
 
 
 def test_a_copy_that_was_changed_does_not_hide_the_run_that_failed(run: Path) -> None:
-    from hil.campaign.run import counted
+    from hil.evidence.store import counted
 
     out = run.parent.parent
     failed = make(out, "run-9", fails=True)

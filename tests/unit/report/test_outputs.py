@@ -348,7 +348,7 @@ def test_a_direction_that_could_not_be_measured_says_why(tmp_path: Path) -> None
     [
         (["PASS", "PASS"], "new regression"),
         (["FAIL", "FAIL", "PASS"], "failing for 3 runs"),
-        (["FAIL", "PASS", "FAIL"], "comes and goes"),
+        (["FAIL", "PASS", "FAIL"], "intermittent"),
         (["FAIL", "FAIL"], "never passed"),
     ],
 )
