@@ -44,6 +44,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "fault": ("hil.cli.fault", "List faults, inject and heal them."),
     "campaign": ("hil.cli.campaign.group", "Run a test campaign, write one, check one."),
     "trials": ("hil.cli.trials", "Repeat a rollout under faults, and say what was shown."),
+    "nightly": ("hil.cli.nightly", "Run several campaigns and series in one night, unattended."),
     "runs": ("hil.cli.runs", "List past runs and open their reports."),
     "completion": ("hil.cli.completion", "Print the script for completion in your shell."),
     "version": ("hil.cli.host", "Show the versions of this program and of its host."),

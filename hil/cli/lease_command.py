@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hil.core.processes import dies_with_us
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 TERM_S = 60.0
 """Patience with a command that was asked to end: a campaign takes its bench down meanwhile."""
 LOOK_S = 1.0
-_PR_SET_PDEATHSIG = 1
 
 
 def run_with(lease: Lease, argv: Sequence[str]) -> int:
@@ -34,7 +34,7 @@ def run_with(lease: Lease, argv: Sequence[str]) -> int:
     ConfigurationError when it cannot be started.
     """
     try:
-        child = subprocess.Popen(argv, env={**os.environ, **lease.environment()}, preexec_fn=_dies_with_us())
+        child = subprocess.Popen(argv, env={**os.environ, **lease.environment()}, preexec_fn=dies_with_us())
     except OSError as exc:
         raise ConfigurationError(f"cannot run {argv[0]}: {exc.strerror}", remedy="check its name") from exc
     before = signal.getsignal(signal.SIGINT)
@@ -52,20 +52,6 @@ def run_with(lease: Lease, argv: Sequence[str]) -> int:
         _end(child)
         signal.signal(signal.SIGINT, before)
     return child.returncode if child.returncode >= 0 else 128 - child.returncode
-
-
-def _dies_with_us() -> Callable[[], None]:
-    """For the child, before it becomes the command: SIGTERM when this process dies (prctl(2))."""
-    from ctypes import CDLL
-
-    prctl, parent = CDLL(None).prctl, os.getpid()
-
-    def prepare() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # killed before the line above
-            os._exit(1)
-
-    return prepare
 
 
 def _stop_unless_renewed(lease: Lease, child: subprocess.Popen[bytes]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from hil.core.wait import SYSTEM_CLOCK, Clock, poll_until
 from hil.errors import BenchError
 
 PROC = Path("/proc")
+_PR_SET_PDEATHSIG = 1
 
 
 def started(pid: int, proc: Path = PROC) -> tuple[int, bool] | None:
@@ -174,6 +175,20 @@ def memory_b(pids: Iterable[int], proc: Path = PROC) -> int:
             lines = (proc / str(pid) / "smaps_rollup").read_text().splitlines()
             total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
     return total
+
+
+def dies_with_us() -> Callable[[], None]:
+    """Return what makes a child, before it becomes its command, end with SIGTERM when this process dies (prctl(2))."""
+    from ctypes import CDLL
+
+    prctl, parent = CDLL(None).prctl, os.getpid()
+
+    def prepare() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # killed before the line above
+            os._exit(1)
+
+    return prepare
 
 
 def end(who: ProcessId, *, what: str, term_s: float = 5.0, kill_s: float = 5.0, clock: Clock = SYSTEM_CLOCK) -> None:

@@ -16,7 +16,7 @@ FLOORS = (
     *("text", "errors", "core", "lab", "leases", "orbit", "evidence"),
     *("onboard", "twin", "images", "boards", "links", "workload"),
     *("host", "bench", "rollout", "faults", "report", "campaign", "trials"),
-    *("monitor", "cli", "testing"),
+    *("nightly", "monitor", "cli", "testing"),
 )
 """Rooms from the ground up; a room imports only from itself and from rooms before it."""
 AT_RUN_TIME = {"numpy", "onnxruntime"}

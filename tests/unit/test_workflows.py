@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 import shlex
 from collections.abc import Iterator
@@ -14,7 +15,11 @@ import yaml
 from hil.core import paths
 from tests.kits.command_lines import after_hil, fault_of
 
-GITHUB = [paths.ROOT / ".github/workflows/ci.yml", paths.ROOT / "examples/customer/.github/workflows/campaign.yml"]
+GITHUB = [
+    paths.ROOT / ".github/workflows/ci.yml",
+    paths.ROOT / "examples/customer/.github/workflows/campaign.yml",
+    paths.ROOT / "docs/ci/nightly.github.yml",
+]
 GITLAB = paths.ROOT / "docs/ci/gitlab.yml"
 TARGETS = set(re.findall(r"^([a-z]+):.*## ", (paths.ROOT / "Makefile").read_text("utf-8"), re.M))
 
@@ -58,11 +63,11 @@ def test_the_gitlab_pipeline_has_the_structure_of_one() -> None:
     assert [job["stage"] for job in jobs.values()] == pipeline["stages"]
     for name, job in jobs.items():
         assert job["script"] and job["artifacts"]["when"] == "always", name
-    assert {rule["if"] for rule in jobs["campaign"]["rules"]} >= {'$CI_PIPELINE_SOURCE == "schedule"'}
+    assert {rule["if"] for rule in jobs["night"]["rules"]} == {'$CI_PIPELINE_SOURCE == "schedule"'}
     assert jobs["campaign"]["artifacts"]["reports"]["junit"].endswith("runs/*/junit.xml")
 
 
-@pytest.mark.parametrize("where", ["ci.yml", "campaign.yml", "gitlab.yml"])
+@pytest.mark.parametrize("where", ["ci.yml", "campaign.yml", "nightly.github.yml", "gitlab.yml"])
 def test_the_commands_of_a_workflow_exist(where: str) -> None:
     scripts = list(gitlab_scripts() if where == GITLAB.name else github_scripts({p.name: p for p in GITHUB}[where]))
     commands = [shlex.split(part) for script in scripts for part in script.replace("\n", " && ").split("&&")]
@@ -87,3 +92,15 @@ def test_the_hooks_before_a_commit_run_what_make_lint_runs() -> None:
     lint = re.search(r"^lint:.*\n((\t.*\n)+)", (paths.ROOT / "Makefile").read_text("utf-8"), re.M)
     assert lint and {"ruff", "mypy"} <= set(re.findall(r"\$\(BIN\)/(\w+)", lint[1]))
     assert "ruff check" in entries and "ruff format" in entries and "mypy" in entries
+
+
+def test_the_units_for_systemd_start_the_night() -> None:
+    units = {}
+    for kind in ("service", "timer"):
+        units[kind] = configparser.ConfigParser(interpolation=None)
+        units[kind].optionxform = str  # type: ignore[assignment, method-assign]
+        units[kind].read(paths.ROOT / f"docs/ci/hil-nightly.{kind}")
+    assert re.fullmatch(r"\*-\*-\* \d\d:\d\d:00", units["timer"]["Timer"]["OnCalendar"])
+    program, *words = shlex.split(units["service"]["Service"]["ExecStart"])
+    assert program.endswith("/.venv/bin/hil") and not fault_of(words, complete=True)
+    assert units["service"]["Service"]["SuccessExitStatus"] == "1 3"

@@ -1,0 +1,300 @@
+"""One night: its jobs one after another, each a process of our own command, kept so that SIGKILL loses nothing.
+
+``<reports out>/nights/<id>/``
+
+- ``night.json``: what was fixed at its begin: file and digest, jobs with their command lines, deadlines
+- ``jobs/<name>.json``: the attempts at a job, each with exit code, verdict and reason; ``ended``: nothing is left to do
+- ``logs/<name>-<attempt>.log``: what it printed
+- ``morning.md``, ``chat.txt``: the summary
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hil.core import paths
+from hil.core.files import sha256_of, write_atomic
+from hil.core.pick import pick
+from hil.core.processes import ProcessId, dies_with_us, end, identify, is_alive, this_process
+from hil.core.wait import duration_s
+from hil.errors import ConfigurationError
+from hil.evidence.model import EXIT_CONFIGURATION, WORST_FIRST, Verdict
+from hil.evidence.record import RESULT, read_json, utc_now
+from hil.evidence.store import RUNS
+from hil.nightly.plan import Job, load_nightly, words_of
+from hil.trials.series import FACTS as SERIES_FACTS
+from hil.trials.series import SERIES, Series
+
+NIGHTS, FACTS = "nights", "night.json"
+GRACE_S = 90.0
+"""After SIGTERM a job takes its bench down and makes its report; then it is killed."""
+POLL_S = 0.2
+HIL = (sys.executable, "-m", "hil.cli")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt at a job."""
+
+    number: int
+    run_id: str
+    """Of the run, or of the series."""
+    started_utc: str
+    seconds: float = 0.0
+    exit_code: int | None = None
+    """None: it was killed with the night, or goes on."""
+    verdict: str = ""
+    reason: str = ""
+    child: Mapping[str, Any] | None = None
+
+
+class Night:
+    """One night in its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open it.  ConfigurationError when there is none."""
+        self.folder = folder
+        self.facts = read_json(folder / FACTS)
+        if not self.facts:
+            raise ConfigurationError(f"{folder} is no night", remedy="`hil nightly list` shows those that there are")
+        self.out = folder.parent.parent
+
+    @classmethod
+    def begin(cls, path: Path, out: Path, *, night_id: str = "") -> Night:
+        """Check a nightly file and begin a night.  ConfigurationError: something in it is wrong, or the id is taken."""
+        plan = load_nightly(path)
+        began = datetime.now(UTC)
+        name = night_id or f"{began.strftime('%Y%m%dT%H%M%SZ')}-{plan.name}"
+        if Path(name).name != name or name.startswith("."):
+            raise ConfigurationError(f"--id {name}: must be a plain folder name")
+        failed = _failed_last(out, plan.name)
+        jobs = sorted(words_of(path, plan), key=lambda pair: pair[0].name not in failed)
+        facts = {
+            "schema": 1,
+            "id": name,
+            "name": plan.name,
+            "file": str(path.absolute()),
+            "file_sha256": sha256_of(path),
+            "started_utc": utc_now(),
+            "deadline_s": duration_s(plan.deadline),
+            "notify": plan.notify and {"argv": list(plan.notify.argv), "timeout_s": duration_s(plan.notify.timeout)},
+            "jobs": [_job_facts(job, words, began) for job, words in jobs],
+        }
+        folder = out.absolute() / NIGHTS / name
+        try:
+            (folder / "jobs").mkdir(parents=True)
+        except FileExistsError as exc:
+            raise ConfigurationError(f"night {name} exists already", remedy="choose another --id") from exc
+        (folder / "logs").mkdir()
+        _write(folder / FACTS, facts)
+        return cls(folder)
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def jobs(self) -> list[dict[str, Any]]:
+        """What was fixed of each job: ``name``, ``kind``, ``words``, ``deadline_s``, ``attempts``; in their order."""
+        return list(self.facts["jobs"])
+
+    def attempts(self, job: str) -> list[Attempt]:
+        """Return the attempts at a job, the last one last."""
+        return [Attempt(**each) for each in self._job(job).get("attempts", ())]
+
+    def ended(self, job: str) -> bool:
+        """Return whether nothing is left to do of a job."""
+        return bool(self._job(job).get("ended"))
+
+    @property
+    def state(self) -> str:
+        """``ended``, ``running`` or ``interrupted``."""
+        if all(self.ended(job["name"]) for job in self.jobs):
+            return "ended"
+        return "running" if is_alive(read_json(self.folder / "process.json")) else "interrupted"
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of its jobs."""
+        found = {self.verdict_of(job["name"]) for job in self.jobs}
+        return next(verdict for verdict in WORST_FIRST if verdict in found)
+
+    def verdict_of(self, job: str) -> Verdict:
+        """Return what the last attempt at a job came to."""
+        attempts = self.attempts(job)
+        return Verdict(attempts[-1].verdict) if attempts and attempts[-1].verdict else Verdict.NOT_RUN
+
+    @property
+    def exit_code(self) -> int:
+        """2 when a job could not begin, 1 when one is FAIL, 3 when one is not PASS, else 0."""
+        codes = {attempts[-1].exit_code for job in self.jobs if (attempts := self.attempts(job["name"]))}
+        if EXIT_CONFIGURATION in codes:
+            return EXIT_CONFIGURATION
+        return {Verdict.PASS: 0, Verdict.WAIVED: 0, Verdict.FAIL: 1}.get(self.verdict, 3)
+
+    def left_s(self) -> float:
+        """Return how much of the night is left; its own clock goes on while nobody runs it."""
+        began = datetime.fromisoformat(str(self.facts["started_utc"]))
+        return float(self.facts["deadline_s"]) - (datetime.now(UTC) - began).total_seconds()
+
+    def run(self, say: Say, hil: Sequence[str] = ()) -> None:
+        """Run what is left of the night, by our own command or another one.  ConfigurationError: it runs already."""
+        if self.state == "running":
+            raise ConfigurationError(f"night {self.id} runs already", remedy=f"`hil nightly show {self.id}`")
+        _write(self.folder / "process.json", this_process())
+        for job in self.jobs:
+            while not self.ended(job["name"]):
+                self._attempt(job, say, hil or HIL)
+
+    def _attempt(self, job: dict[str, Any], say: Say, hil: Sequence[str]) -> None:
+        name, before = job["name"], self.attempts(job["name"])
+        if before and before[-1].exit_code is None:
+            self._end_orphan(name, before[-1])
+        number = len(before) + 1
+        run_id = job["id"] if job["kind"] == "trials" else f"{job['id']}-{number}"
+        attempt = Attempt(number, run_id, utc_now())
+        left_s = min(float(job["deadline_s"]), self.left_s())
+        if left_s <= 0:
+            reason = "the night's time was over before it began"
+            self._keep(name, [*before, _ended(attempt, 0.0, 3, Verdict.INCONCLUSIVE.value, reason)], ended=True)
+            return
+        log, begun = self.folder / "logs" / f"{name}-{number}.log", time.monotonic()
+        with log.open("wb") as output:
+            argv = [*hil, *self._words(job, run_id)]
+            child = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=dies_with_us(),
+            )
+            who = identify(child.pid)
+            self._keep(name, [*before, Attempt(**{**vars(attempt), "child": who and vars(who)})])
+            say(f"{name}, attempt {number}: {run_id}")
+            late = _wait(child, left_s)
+        verdict, reason = self._came_to(job, run_id, child.returncode)
+        if late:
+            verdict, reason = Verdict.INCONCLUSIVE.value, f"ended at its deadline of {left_s:.0f} s; {reason}"
+        done = _ended(attempt, time.monotonic() - begun, child.returncode, verdict, reason)
+        again = verdict == Verdict.INCONCLUSIVE.value and job["kind"] == "campaign" and not late
+        wanted = int(job["attempts"]) + sum(each.exit_code is None for each in before)  # those that were killed
+        self._keep(name, [*before, done], ended=not (again and number < wanted and child.returncode == 3))
+        say(f"{name}: {verdict}: {reason} ({done.seconds:.0f} s)")
+
+    def _words(self, job: Mapping[str, Any], run_id: str) -> list[str]:
+        if job["kind"] == "campaign":
+            return [*job["words"], "--run-id", run_id, "-o", str(self.out)]
+        if (self.out / SERIES / run_id / SERIES_FACTS).is_file():
+            return ["trials", "resume", run_id, "--out", str(self.out)]
+        return [*job["words"], "--id", run_id, "--out", str(self.out)]
+
+    def _came_to(self, job: Mapping[str, Any], run_id: str, code: int) -> tuple[str, str]:
+        """Return verdict and reason of an attempt that ended with an exit code."""
+        verdict, reason = "", ""
+        if job["kind"] == "campaign":
+            result = read_json(self.out / RUNS / run_id / RESULT)
+            verdict, reason = str(result.get("verdict") or ""), str(result.get("reason") or "")
+        else:
+            with suppress(ConfigurationError):
+                standing = Series(self.out / SERIES / run_id).standing()
+                verdict, reason = str(standing.verdict or ""), standing.reason
+        if code == EXIT_CONFIGURATION:
+            return Verdict.NOT_RUN.value, reason or "a wrong file or argument, or no set-up: see its log"
+        if verdict not in set(Verdict):
+            verdict, reason = Verdict.INCONCLUSIVE.value, f"no verdict, exit code {code}: see its log"
+        return verdict, reason
+
+    def _end_orphan(self, job: str, attempt: Attempt) -> None:
+        """Wait for what a killed night had begun: it was asked to end when the night died."""
+        child = attempt.child
+        if child is not None:
+            end(ProcessId(int(child["pid"]), int(child["start_ticks"])), what=f"job {job}", term_s=GRACE_S)
+
+    def _job(self, name: str) -> dict[str, Any]:
+        return read_json(self.folder / "jobs" / f"{name}.json")
+
+    def _keep(self, name: str, attempts: Sequence[Attempt], *, ended: bool = False) -> None:
+        _write(self.folder / "jobs" / f"{name}.json", {"attempts": [vars(a) for a in attempts], "ended": ended})
+
+
+def _wait(child: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Wait for a child; True when it had to be ended.  Whatever interrupts this ends it, too."""
+    try:
+        child.wait(seconds)
+        return False
+    except subprocess.TimeoutExpired:
+        return True
+    finally:
+        if child.returncode is None:
+            child.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(GRACE_S)
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)  # also what it left in its session
+        child.wait()
+
+
+def _ended(attempt: Attempt, seconds: float, code: int, verdict: str, reason: str) -> Attempt:
+    facts = {"seconds": round(seconds, 1), "exit_code": code, "verdict": verdict, "reason": reason, "child": None}
+    return Attempt(**{**vars(attempt), **facts})
+
+
+def _job_facts(job: Job, words: Sequence[str], began: datetime) -> dict[str, Any]:
+    kind = "trials" if job.trials else "campaign"
+    seed = ["--seed", str(int(began.strftime("%Y%m%d")) if job.seed is None else job.seed)] if job.trials else []
+    return {
+        "name": job.name,
+        "kind": kind,
+        "id": f"{began.strftime('%Y%m%dT%H%M%SZ')}-{job.name}",
+        "words": [*words, *seed],
+        "deadline_s": duration_s(job.deadline),
+        "attempts": job.attempts,
+    }
+
+
+def _failed_last(out: Path, name: str) -> set[str]:
+    """Return the jobs that failed in the last night of that name: they run first."""
+    last = next((night for night in all_nights(out) if night.facts["name"] == name), None)
+    return {j["name"] for j in last.jobs if last.verdict_of(j["name"]) is Verdict.FAIL} if last else set()
+
+
+def all_nights(out: Path | None = None) -> list[Night]:
+    """Return all nights, newest first."""
+    folder = (out or paths.reports_out()).absolute() / NIGHTS
+    return sorted(_nights(folder), key=lambda night: str(night.facts["started_utc"]), reverse=True)
+
+
+def _nights(folder: Path) -> Iterator[Night]:
+    for facts in folder.glob(f"*/{FACTS}"):
+        with suppress(ConfigurationError):
+            yield Night(facts.parent)
+
+
+def get_night(name: str, out: Path | None = None) -> Night:
+    """Return a night by id, an unambiguous part of it, or ``last``.  ConfigurationError otherwise."""
+    return pick(
+        name,
+        all_nights(out),
+        lambda night: night.id,
+        what="night",
+        listed_by="hil nightly list",
+        made_by="hil nightly run nightly.yaml",
+    )
+
+
+def _write(path: Path, value: Any) -> None:
+    """Write JSON that is whole also after a power cut."""
+    write_atomic(path, json.dumps(value, indent=2) + "\n")

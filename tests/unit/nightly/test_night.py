@@ -1,0 +1,182 @@
+"""`hil nightly`: jobs in their order, attempts, deadlines, resumed after SIGKILL, and what the morning is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from hil.cli.app import cli
+from hil.core import paths
+from hil.core.wait import poll_until
+from hil.errors import ConfigurationError
+from hil.evidence.model import Verdict
+from hil.nightly import morning as mornings
+from hil.nightly import night as nights
+from hil.nightly.morning import chat, markdown, morning_of, notify, write_morning
+from hil.nightly.night import Night, all_nights, get_night
+from hil.nightly.plan import load_nightly
+from tests.unit.nightly import fake_hil
+
+FAKE = (sys.executable, fake_hil.__file__)
+HEAD = "schema: 1\nname: lab-a\njobs:\n"
+
+
+def job(name: str, behave: str = "0", more: str = "") -> str:
+    """A campaign that ends with an exit code, hangs, or fails once for the bench."""
+    return f'- {{name: {name}, lab: virtual, campaign: six_gpu, arguments: ["--behave", "{behave}"]{more}}}\n'
+
+
+def begin(folder: Path, *jobs: str, head: str = HEAD, night_id: str = "n1") -> Night:
+    path = folder / "nightly.yaml"
+    path.write_text(head + "".join(jobs), "utf-8")
+    return Night.begin(path, folder / "out", night_id=night_id)
+
+
+def said(night: Night) -> list[str]:
+    lines: list[str] = []
+    night.run(lines.append, FAKE)
+    return lines
+
+
+def test_all_jobs_run_and_the_worst_decides(tmp_path: Path) -> None:
+    trials = "- {name: faults, lab: virtual, trials: default, count: 1}\n"
+    night = begin(tmp_path, job("good"), job("bad", "1"), trials)
+    lines = said(night)
+    assert [night.verdict_of(name) for name in ("good", "bad", "faults")] == [Verdict.PASS, Verdict.FAIL, Verdict.PASS]
+    assert (night.state, night.verdict, night.exit_code) == ("ended", Verdict.FAIL, 1)
+    assert any("bad: FAIL: <b>it</b> ended with 1" in line for line in lines)
+    (series,) = (tmp_path / "out/series").iterdir()
+    seed = json.loads((series / "series.json").read_text())["seed"]
+    assert seed == int(night.jobs[2]["id"][:8]), "another seed each night"
+    assert begin(tmp_path, job("good"), job("bad"), night_id="n2").jobs[0]["name"] == "bad", "failed last night: first"
+
+
+@pytest.mark.parametrize(
+    ("behave", "attempts", "verdict", "code"),
+    [
+        ("flaky-bench", ["INCONCLUSIVE", "PASS"], Verdict.PASS, 0),
+        ("3", ["INCONCLUSIVE", "INCONCLUSIVE"], Verdict.INCONCLUSIVE, 3),
+        ("1", ["FAIL"], Verdict.FAIL, 1),
+        ("2", ["NOT RUN"], Verdict.NOT_RUN, 2),
+    ],
+)
+def test_only_the_bench_is_given_another_attempt(
+    tmp_path: Path, behave: str, attempts: list[str], verdict: Verdict, code: int
+) -> None:
+    night = begin(tmp_path, job("one", behave))
+    said(night)
+    assert [attempt.verdict for attempt in night.attempts("one")] == attempts
+    assert (night.verdict, night.exit_code) == (verdict, code)
+    told = markdown(morning_of(night))
+    assert ("one, attempt 1: INCONCLUSIVE" in told) is (len(attempts) == 2)
+
+
+def test_a_job_is_ended_at_its_deadline_and_the_next_one_runs(tmp_path: Path) -> None:
+    night = begin(tmp_path, job("slow", "hang", ", deadline: 1s"), job("next"))
+    said(night)
+    (attempt,) = night.attempts("slow")
+    assert (attempt.verdict, attempt.reason[:29]) == ("INCONCLUSIVE", "ended at its deadline of 1 s;")
+    assert (night.verdict_of("next"), night.exit_code) == (Verdict.PASS, 3)
+
+
+def test_what_the_night_has_no_time_for_is_said(tmp_path: Path) -> None:
+    night = begin(tmp_path, job("one"))
+    night.facts["deadline_s"] = 0.0
+    said(night)
+    assert night.attempts("one")[0].reason == "the night's time was over before it began"
+    assert night.exit_code == 3 and not list((night.folder / "logs").iterdir())
+
+
+@pytest.mark.parametrize("kind", ["campaign", "trials"])
+def test_a_night_that_was_killed_goes_on_where_it_was(tmp_path: Path, kind: str) -> None:
+    hangs = job("second", "once-hang")
+    if kind == "trials":
+        hangs = '- {name: second, lab: virtual, trials: default, count: 1, arguments: ["--behave", "once-hang"]}\n'
+    night = begin(tmp_path, job("first"), hangs, job("third"))
+    program = f"from hil.nightly.night import *; Night(Path({str(night.folder)!r})).run(print, {FAKE})"
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL)
+    hanging = "series/*/series.json" if kind == "trials" else "hung"
+    assert any(list((tmp_path / "out").glob(hanging)) for _ in poll_until(20.0, every_s=0.05))
+    began = night.attempts("second")[-1]
+    with pytest.raises(ConfigurationError, match="runs already"):
+        said(night)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    assert get_night("n1", tmp_path / "out").state == "interrupted"
+    first = (tmp_path / "out/nights/n1/jobs/first.json").read_bytes()
+    said(Night(night.folder))
+    assert (night.state, night.exit_code) == ("ended", 0)
+    assert (tmp_path / "out/nights/n1/jobs/first.json").read_bytes() == first, "not run again"
+    killed, done = night.attempts("second")
+    assert (killed.run_id, killed.exit_code, done.verdict) == (began.run_id, None, "PASS")
+    assert (done.run_id == killed.run_id) is (kind == "trials"), "a series goes on, a campaign begins anew"
+    assert "second, attempt 1: killed with the night" in markdown(morning_of(night))
+
+
+def test_the_summary_shows_hostile_text_as_text(tmp_path: Path) -> None:
+    night = begin(tmp_path, job("bad", "1"))
+    said(night)
+    write_morning(night)
+    told = (night.folder / mornings.MORNING).read_text("utf-8")
+    assert "\\<b\\>it\\</b\\>" in told and "<b>" not in told
+    assert f"[page](../../runs/{night.attempts('bad')[0].run_id}/report.html)" in told
+    short = chat(morning_of(night))
+    assert short.splitlines()[0].startswith("FAIL: night lab-a, ") and "bad: <b>it</b> ended with 1" in short
+    assert len(mornings.one_paragraph("x" * 5000)) <= mornings.CHAT_CHARACTERS
+
+
+def test_any_command_is_notified_and_its_faults_are_told(tmp_path: Path) -> None:
+    assert notify(["tee", str(tmp_path / "told")], "all is well", 10.0) == ""
+    assert (tmp_path / "told").read_text() == "all is well"
+    assert notify(["false"], "x", 10.0) == "false ended with 1: "
+    assert notify(["sleep", "9"], "x", 0.1) == "sleep did not end within 0.1 s"
+    assert "cannot be run" in notify(["no-such-program"], "x", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        (HEAD + job("a") + job("a"), "two jobs are called a"),
+        (HEAD + "- {name: a, lab: virtual}\n", "job a: give either campaign or trials"),
+        (HEAD + "- {name: a, lab: virtual, trials: default}\n", "job a: give either count or until"),
+        (HEAD + "- {name: a, lab: virtual, trials: default, until: often}\n", "nightly.yaml:4"),
+        (HEAD + "- {name: a, lab: virtual, campaign: six_gpu, deadline: soon}\n", "is not a duration"),
+        (HEAD + "- {name: a, lab: none.yaml, campaign: six_gpu}\n", "job a: "),
+        (HEAD + "- {name: a, lab: virtual, campaign: none}\n", "job a: "),
+        (HEAD + "- {name: a, lab: virtual, trials: none, count: 1}\n", "no profile is called none"),
+        (HEAD + "- {name: ../a, lab: virtual, campaign: six_gpu}\n", "name"),
+        (HEAD + "- {name: a, lab: virtual, campaign: six_gpu, shell: yes}\n", "shell"),
+    ],
+)
+def test_a_wrong_file_is_refused_before_anything_runs(tmp_path: Path, text: str, wrong: str) -> None:
+    (tmp_path / "nightly.yaml").write_text(text, "utf-8")
+    with pytest.raises(ConfigurationError) as raised:
+        Night.begin(tmp_path / "nightly.yaml", tmp_path / "out")
+    assert wrong in str(raised.value) and "nightly.yaml" in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_example_is_valid() -> None:
+    assert load_nightly(paths.ROOT / "examples/nightly.yaml").jobs
+
+
+def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nights, "HIL", FAKE)
+    told = f"notify: {{argv: [tee, {tmp_path / 'told'}]}}\n"
+    (tmp_path / "nightly.yaml").write_text(HEAD.replace("jobs", told + "jobs") + job("bad", "1"), "utf-8")
+    words = ["--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(cli, ["nightly", "run", str(tmp_path / "nightly.yaml"), "--json", *words])
+    assert done.exit_code == 1, done.output
+    assert (tmp_path / "told").read_text().startswith("FAIL: night lab-a")
+    assert [night.exit_code for night in all_nights(tmp_path / "out")] == [1]
+    assert CliRunner().invoke(cli, ["nightly", "show", *words]).output.startswith("# FAIL: night lab\\-a"[:13])
+    (row,) = json.loads(CliRunner().invoke(cli, ["nightly", "list", "--json", *words]).output)
+    assert (row["state"], row["verdict"]) == ("ended", "FAIL")
+    assert CliRunner().invoke(cli, ["nightly", "resume", *words]).exit_code == 1, "nothing is left, the code stays"
