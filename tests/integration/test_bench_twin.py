@@ -32,9 +32,9 @@ twin:
   time_factor: 30
   board_cores: 0.4
   sky: {eclipse_s: 0.0}
-  structure: {start_c: 70.0}
+  structure: {start_c: 55.0, spreader_j_per_k: 300.0, board_j_per_k: 100.0}  # light: a trip comes within half a minute
   spacecraft:
-    sc-a: {radiator: {area_m2: 0.01, heat_capacity_j_per_k: 200.0}}
+    sc-a: {radiator: {area_m2: 0.012, heat_capacity_j_per_k: 200.0}}
     sc-b: {radiator: {area_m2: 1.0}, bus: {budget_w: 30.0, shed_order: [b2]}}
 """
 BUSY = "setsid sh -c 'while :; do :; done' </dev/null >/dev/null 2>&1 & sleep 0.5; kill -0 $!"

@@ -15,7 +15,11 @@ from hil.core import netns
 from hil.core.wait import wait_until
 from tests.kits.hil_command import Hil, Terminal, bench_from_the_command_line
 
-pytestmark = [pytest.mark.integration, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.side_by_side,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+]
 
 NAME = "hiltcli"
 LAB = "lab/virtual.yaml"

@@ -1,8 +1,7 @@
 """netem on the wire: a link state to a raw netlink message, and the kernel's dump back to a link state.
 
-pyroute2 0.9.7 composes the messages.  Its netem options lack Gilbert-Elliott loss, 64-bit latency and rate, and
-the seed; the subclass below adds them without touching pyroute2's own plugin table.  Every message carries the
-full parameter set, because ``change`` silently turns off a loss model that is not repeated and resets ``limit``.
+Every message carries the full parameter set, because ``change`` silently turns off a loss model that is not repeated
+and resets ``limit``.  pyroute2 composes and parses them, in :mod:`hil.links.engines.netem_message`.
 """
 
 from __future__ import annotations
@@ -14,47 +13,23 @@ from functools import cache
 from statistics import NormalDist, pstdev
 from typing import Any
 
-from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, nla
-from pyroute2.netlink.rtnl import RTM_GETQDISC, RTM_NEWQDISC, TC_H_ROOT
-from pyroute2.netlink.rtnl.tcmsg import sched_netem, tcmsg
-
-from hil.links.engines.rtnl import DUMP, decoded, encoded
+from hil.links.engines.rtnl import (
+    DUMP,
+    NLM_F_ACK,
+    NLM_F_CREATE,
+    NLM_F_REPLACE,
+    RTM_GETQDISC,
+    RTM_NEWQDISC,
+    TC_H_ROOT,
+    decoded,
+    encoded,
+)
 from hil.links.state import PPM, GilbertElliott, LinkState
 
 U32_MAX = 0xFFFFFFFF
 _DIST_SCALE = 8192  # NETEM_DIST_SCALE: one standard deviation
 _DIST_POINTS = 64
 _TICK_NS_SHIFT = 6  # PSCHED_SHIFT: netem's 32-bit latency counts ticks of 64 ns
-
-
-class _Loss(nla):  # type: ignore[misc]  # pyroute2 is untyped
-    nla_map = (("NETEM_LOSS_UNSPEC", "none"), ("NETEM_LOSS_GI", "hex"), ("NETEM_LOSS_GE", "ge"))
-
-    class ge(nla):  # type: ignore[misc]  # pyroute2 is untyped; the class name is the one in nla_map
-        # struct tc_netem_gemodel: h is the share that *passes* in the bad state, k1 the share lost in the good
-        fields = (("p", "I"), ("r", "I"), ("h", "I"), ("k1", "I"))
-
-
-class _Options(sched_netem.options):  # type: ignore[misc]  # pyroute2 is untyped
-    nla_map = (
-        *((kind, name, form) for kind, (name, form) in enumerate(sched_netem.options.nla_map)),
-        (2, "TCA_NETEM_DELAY_DIST", "cdata"),
-        (5, "TCA_NETEM_LOSS", "netem_loss"),
-        (8, "TCA_NETEM_RATE64", "uint64"),
-        (10, "TCA_NETEM_LATENCY64", "int64"),
-        (11, "TCA_NETEM_JITTER64", "int64"),
-        (14, "TCA_NETEM_PRNG_SEED", "uint64"),
-    )
-    netem_loss = _Loss
-
-
-class NetemMessage(tcmsg):  # type: ignore[misc]  # pyroute2 is untyped
-    """A qdisc message whose netem options are the extended ones."""
-
-    def get_plugin(self, plug: str, *argv: Any, **kwarg: Any) -> Any:
-        if plug == "options" and self.get_attr("TCA_KIND") == "netem":
-            return _Options
-        return super().get_plugin(plug, *argv, **kwarg)
 
 
 @dataclass(frozen=True)
@@ -77,6 +52,8 @@ def encode(ifindex: int, state: LinkState, *, limit: int, delay_ns: int, seed: i
     down keeps delay, rate and limit and loses everything, so that packets in flight still arrive.  ``seed``
     makes the losses repeat on kernels from about 6.6 on; older ones ignore it.
     """
+    from hil.links.engines.netem_message import NetemMessage
+
     rate = state.rate_bps // 8
     loss = state.loss_ppm if state.up else PPM
     attrs: list[tuple[str, Any]] = []
@@ -126,6 +103,8 @@ def _normal() -> bytes:
 
 def dump_request() -> bytes:
     """Compose the RTM_GETQDISC for all NICs of the namespace."""
+    from hil.links.engines.netem_message import NetemMessage
+
     return encoded(NetemMessage, RTM_GETQDISC, DUMP)
 
 
@@ -134,6 +113,8 @@ def decode(message: bytes, *, mtus: Mapping[int, int] | None = None) -> tuple[in
 
     netem does not know MTUs, so ``mtus`` has them by ifindex (else 1500).  Loss of 100 % reads as ``up=False``.
     """
+    from hil.links.engines.netem_message import NetemMessage
+
     parsed = decoded(NetemMessage, message)
     if (
         parsed["header"]["type"] != RTM_NEWQDISC

@@ -1,4 +1,7 @@
-"""Netlink messages that wire NICs together, and reading what the kernel answers."""
+"""Netlink messages that wire NICs together, and reading what the kernel answers.
+
+pyroute2, which composes and parses them, takes a sixth of a second to import: only who does that pays for it.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR
-from pyroute2.netlink.rtnl import RTM_GETLINK, RTM_NEWLINK, RTM_NEWQDISC, RTM_NEWTFILTER, TC_H_INGRESS
-from pyroute2.netlink.rtnl.ifinfmsg import IFF_PROMISC, IFF_UP, ifinfmsg
-from pyroute2.netlink.rtnl.tcmsg import cls_matchall, tcmsg
-
 from hil.errors import BenchError
 
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x1, 0x4, 0x300, 0x100, 0x200, 0x400
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+RTM_NEWLINK, RTM_GETLINK, RTM_NEWQDISC, RTM_GETQDISC, RTM_NEWTFILTER = 16, 18, 36, 38, 44
+TC_H_ROOT, TC_H_INGRESS = 0xFFFFFFFF, 0xFFFFFFF1
+IFF_UP, IFF_PROMISC = 0x1, 0x100
+"""The kernel's own: include/uapi/linux/netlink.h, rtnetlink.h, pkt_sched.h, if.h."""
 _HEADER = struct.Struct("=IHHII")
 CHANGE, NEW, DUMP = NLM_F_ACK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, NLM_F_DUMP
 """Flags of messages besides that of a request."""
@@ -78,12 +82,16 @@ def transact(agent: Requester, steps: Sequence[tuple[str, bytes]]) -> list[Reply
 
 def nic_up(ifindex: int) -> bytes:
     """Set a NIC up and promiscuous: it carries frames for other machines' MAC addresses."""
+    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+
     flags = IFF_UP | IFF_PROMISC
     return encoded(ifinfmsg, RTM_NEWLINK, CHANGE, index=ifindex, flags=flags, change=flags)
 
 
 def ingress(ifindex: int) -> bytes:
     """Give a NIC an ingress qdisc, where filters on arriving frames hang."""
+    from pyroute2.netlink.rtnl.tcmsg import tcmsg
+
     fields = {"index": ifindex, "handle": INGRESS_HANDLE, "parent": TC_H_INGRESS}
     return encoded(tcmsg, RTM_NEWQDISC, NEW, [("TCA_KIND", "ingress")], **fields)
 
@@ -93,6 +101,8 @@ def redirect(from_ifindex: int, to_ifindex: int) -> bytes:
 
     Not a bridge: a bridge costs a factor of six here and has opinions about what it forwards.
     """
+    from pyroute2.netlink.rtnl.tcmsg import cls_matchall, tcmsg
+
     action = {"kind": "mirred", "direction": "egress", "action": "redirect", "ifindex": to_ifindex}
     options = cls_matchall.get_parameters({"action": action})
     attributes = [("TCA_KIND", "matchall"), ("TCA_OPTIONS", options)]
@@ -103,6 +113,8 @@ def redirect(from_ifindex: int, to_ifindex: int) -> bytes:
 
 def interfaces(agent: Requester) -> dict[str, int]:
     """Return ifindexes by NIC name, in the engine's namespace."""
+    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+
     (reply,) = transact(agent, [("listing NICs", encoded(ifinfmsg, RTM_GETLINK, DUMP))])
     nics = [decoded(ifinfmsg, raw) for raw in reply.messages]
     return {str(nic.get_attr("IFLA_IFNAME")): int(nic["index"]) for nic in nics}
