@@ -46,6 +46,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "trials": ("hil.cli.trials", "Repeat a rollout under faults, and say what was shown."),
     "nightly": ("hil.cli.nightly", "Run several campaigns and series in one night, unattended."),
     "runs": ("hil.cli.runs", "List past runs and open their reports."),
+    "site": ("hil.cli.site", "Make static pages of all runs and nights."),
     "completion": ("hil.cli.completion", "Print the script for completion in your shell."),
     "version": ("hil.cli.host", "Show the versions of this program and of its host."),
     "help": ("hil.cli.host", "Show the help of a command."),

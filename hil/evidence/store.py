@@ -58,9 +58,9 @@ CREATE INDEX IF NOT EXISTS runs_by_plan ON runs (plan, lab, started_utc);
 _BRIEFLY = (
     "run_id, dir, plan, plan_sha256, lab, lab_sha256, started_utc, ended_utc, state, verdict, reason, commit_id,"
     " fidelity, engine, report, counts, json_object('partial', json_extract(summary, '$.partial'),"
-    " 'evidence', json_extract(summary, '$.evidence')) AS summary"
+    " 'evidence', json_extract(summary, '$.evidence'), 'manifest', json_extract(summary, '$.manifest')) AS summary"
 )
-"""The columns of a run; of its summary, which may be long, only what says whether it counts."""
+"""The columns of a run; of its summary, which may be long, only what says whether it counts, and the manifest."""
 _FROM_META = ("plan", "plan_sha256", "lab", "lab_sha256", "started_utc", "fidelity")
 
 
@@ -187,14 +187,18 @@ class RunStore:
             "report": self._relative(report) if report.is_file() else "",
         }
 
-    def runs(self, *, plan: str | None = None, lab: str | None = None) -> list[Run]:
-        """Return all runs, newest first; mark those whose process is gone as crashed.  Makes no file."""
+    def runs(self, *, plan: str | None = None, lab: str | None = None, brief: bool = False) -> list[Run]:
+        """Return all runs, newest first; mark those whose process is gone as crashed.  Makes no file.
+
+        ``brief``: of their summaries, which may be long, only what says whether they count, and the manifest.
+        """
         if not self.path.exists():
             return []
         with self._open() as db:
             self._mark_crashed(db)
             rows = db.execute(
-                "SELECT * FROM runs WHERE (?1 IS NULL OR plan = ?1) AND (?2 IS NULL OR lab = ?2)"
+                f"SELECT {_BRIEFLY if brief else '*'} FROM runs"
+                " WHERE (?1 IS NULL OR plan = ?1) AND (?2 IS NULL OR lab = ?2)"
                 " ORDER BY started_utc DESC, run_id DESC",
                 (plan, lab),
             )

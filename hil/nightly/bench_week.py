@@ -88,7 +88,7 @@ def week_of(out: Path, since: datetime) -> Week:
     week, parts = Week(moment), dict[tuple[str, str], Part]()
     store = RunStore(out)
     store.rebuild()
-    for kept in reversed(store.runs()):
+    for kept in reversed(store.runs(brief=True)):
         if kept.started_utc < moment or kept.state == "running":
             continue
         try:

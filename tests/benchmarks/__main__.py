@@ -3,7 +3,7 @@
     python -m tests.benchmarks [NAME ...] [--out reports/out/bench.json] [--lab lab/virtual.yaml]
 
 Names: cli, start, power, rollout, parallel, constellation, orbit, schedule, wire, leases, inference,
-nights.  Without names
+nights, site.  Without names
 all of them run (about a quarter of an hour: ``parallel`` alone takes 1,000 rounds of at least 0.2 s, ``wire`` four
 minutes).
 Exits with 1 when a figure is outside its limit.
@@ -32,6 +32,7 @@ from tests.benchmarks.leases import contention
 from tests.benchmarks.nights import nights
 from tests.benchmarks.orbit import orbit
 from tests.benchmarks.schedule import schedule
+from tests.benchmarks.site import site
 from tests.benchmarks.wire import wire
 
 ROUNDS = 1000
@@ -156,6 +157,7 @@ BENCHMARKS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "leases": leases,
     "inference": infer,
     "nights": nights,
+    "site": site,
 }
 
 

@@ -22,27 +22,7 @@ from hil.nightly import night as nights
 from hil.nightly.morning import chat, markdown, morning_of, notify, write_morning
 from hil.nightly.night import Night, all_nights, get_night
 from hil.nightly.plan import load_nightly
-from tests.unit.nightly import fake_hil
-
-FAKE = (sys.executable, fake_hil.__file__)
-HEAD = "schema: 1\nname: lab-a\njobs:\n"
-
-
-def job(name: str, behave: str = "0", more: str = "") -> str:
-    """A campaign that ends with an exit code, hangs, or fails once for the bench."""
-    return f'- {{name: {name}, lab: virtual, campaign: six_gpu, arguments: ["--behave", "{behave}"]{more}}}\n'
-
-
-def begin(folder: Path, *jobs: str, head: str = HEAD, night_id: str = "n1") -> Night:
-    path = folder / "nightly.yaml"
-    path.write_text(head + "".join(jobs), "utf-8")
-    return Night.begin(path, folder / "out", night_id=night_id)
-
-
-def said(night: Night) -> list[str]:
-    lines: list[str] = []
-    night.run(lines.append, FAKE)
-    return lines
+from tests.kits.nights import FAKE, HEAD, begin, job, said
 
 
 def test_all_jobs_run_and_the_worst_decides(tmp_path: Path) -> None:

@@ -1,0 +1,160 @@
+"""Runs, nights and history as static pages that any web server, or the viewer of a CI job's artefacts, shows.
+
+``<site>/``
+
+- ``index.html``: the last nights and runs, search over all runs; ``runs.js`` is its index
+- ``runs/<id>/``: the report and files of each run, as they are: its links stay for ever
+- ``plans/<plan>/<lab>/index.html``: the class of each test and measurement over the last nights
+- ``nights/<id>/index.html``: the morning of each night; ``bench.html``: the week of the bench
+- ``site.json``: what is built already, so that the next call adds only what is new
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from hil.core.files import write_atomic
+from hil.errors import ConfigurationError
+from hil.evidence.manifest import REPORT
+from hil.evidence.record import ARTEFACTS, read_json
+from hil.evidence.store import RUNS, Run, RunStore
+from hil.nightly.bench_week import page as bench_page
+from hil.nightly.bench_week import week_of
+from hil.nightly.morning import BENCH, morning_of
+from hil.nightly.night import NIGHTS, Night, all_nights
+from hil.report.nights import histories, noteworthy
+from hil.report.pages import render
+
+STATE, INDEX, SEARCH = "site.json", "index.html", "runs.js"
+SCHEMA = 1
+LATEST = 30
+"""Runs and nights on the first page; search finds all."""
+BENCH_DAYS = 7
+
+
+@dataclass
+class Built:
+    """What a call has done."""
+
+    runs: int = 0
+    histories: int = 0
+    nights: int = 0
+
+
+def build_site(out: Path, site: Path, *, artefacts: bool = True) -> Built:
+    """Bring a site up to date with a reports folder, and return what was done.
+
+    ConfigurationError when the folder has something else in it, or cannot be written.  ``artefacts``: with consoles and
+    other files of each run.
+    """
+    built, store = Built(), RunStore(out)
+    store.rebuild()
+    before = _state_of(site)
+    runs = [
+        run
+        for run in store.runs(brief=True)
+        if run.state != "running" and run.report is not None and run.report.is_file()
+    ]
+    keys = {run.run_id: f"{run.summary.get('manifest')} {run.verdict} {artefacts}" for run in runs}
+    kept: Mapping[str, str] = before.get("runs") or {}
+    fresh = [run for run in runs if kept.get(run.run_id) != keys[run.run_id]]
+    try:
+        for run in fresh:
+            _copy_run(run, site / RUNS / run.run_id, artefacts=artefacts)
+            built.runs += 1
+        changed = {(run.plan, run.lab) for run in fresh}
+        for plan, lab in changed:
+            _write_history(store, site, plan, lab)
+            built.histories += 1
+        nights = _write_nights(out, site, before.get("nights") or {}, built)
+        if fresh or not before:
+            _write_index(site, runs, all_nights(out))
+            week = week_of(out, datetime.now(UTC) - timedelta(days=BENCH_DAYS))
+            write_atomic(site / "bench.html", bench_page(week), durable=False)
+        elif built.nights:
+            _write_index(site, runs, all_nights(out))
+        state = {"schema": SCHEMA, "runs": {**kept, **keys}, "nights": nights}
+        write_atomic(site / STATE, json.dumps(state) + "\n", durable=False)
+    except OSError as exc:
+        raise ConfigurationError(f"{site}: {exc.strerror or exc}", remedy="name a folder that can be written") from exc
+    return built
+
+
+def _state_of(site: Path) -> dict[str, Any]:
+    """Return what is built already.  ConfigurationError: the folder is not empty and no site."""
+    state = read_json(site / STATE)
+    if state.get("schema") == SCHEMA:
+        return state
+    if site.exists() and (not site.is_dir() or any(site.iterdir())) and not (site / STATE).is_file():
+        raise ConfigurationError(f"{site} is not empty, and no site", remedy="name a new or an empty folder")
+    site.mkdir(parents=True, exist_ok=True)
+    return {}
+
+
+def _copy_run(run: Run, target: Path, *, artefacts: bool) -> None:
+    """Copy the plain files of a run; links and devices are left out."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    folders = [run.directory, *([run.directory / ARTEFACTS] if artefacts else [])]
+    for folder in folders:
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.is_file() and not path.is_symlink():
+                copy = target / path.relative_to(run.directory)
+                copy.parent.mkdir(exist_ok=True)
+                shutil.copyfile(path, copy)
+
+
+def _write_history(store: RunStore, site: Path, plan: str, lab: str) -> None:
+    runs, every = histories(store, plan, lab)
+    folder = site / "plans" / _folder(plan) / _folder(lab)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = render("site_history.html.j2", plan=plan, lab=lab, runs=runs, every=every, told=len(noteworthy(every)))
+    write_atomic(folder / INDEX, text, durable=False)
+
+
+def _write_nights(out: Path, site: Path, before: Mapping[str, str], built: Built) -> dict[str, str]:
+    known = dict(before)
+    for night in all_nights(out):
+        key = f"{night.state} {_stamp(night)}"
+        if known.get(night.id) == key:
+            continue
+        folder = site / NIGHTS / night.id
+        folder.mkdir(parents=True, exist_ok=True)
+        morning = morning_of(night)
+        changes = [(of, each, each.finding.kind in BENCH) for of, each in morning.changes]
+        last = {row.name: row.attempts[-1].run_id for row in morning.rows if row.attempts}
+        linked = {name for name, run_id in last.items() if (site / RUNS / run_id / REPORT).is_file()}
+        text = render("site_night.html.j2", m=morning, changes=changes, linked=linked)
+        write_atomic(folder / INDEX, text, durable=False)
+        known[night.id] = key
+        built.nights += 1
+    return known
+
+
+def _stamp(night: Night) -> str:
+    return str(sum(file.stat().st_mtime_ns for file in (night.folder / "jobs").glob("*.json")))
+
+
+def _write_index(site: Path, runs: list[Run], nights: list[Night]) -> None:
+    rows = [
+        [run.run_id, run.started_utc[:16], run.plan, run.lab, run.verdict, run.reason, run.commit[:10]] for run in runs
+    ]
+    known = json.dumps(rows).replace("<", "\\u003c")  # nothing in it ends a script
+    write_atomic(site / SEARCH, f"window.RUNS = {known};\n", durable=False)
+    plans = list(dict.fromkeys((run.plan, run.lab) for run in runs))
+    links = [(plan, lab, f"plans/{quote(_folder(plan))}/{quote(_folder(lab))}/{INDEX}") for plan, lab in plans]
+    text = render("site_index.html.j2", runs=rows[:LATEST], total=len(rows), nights=nights[:LATEST], plans=links)
+    write_atomic(site / INDEX, text, durable=False)
+
+
+def _folder(name: str) -> str:
+    """Return a folder's name for a plan or a lab: without what leads elsewhere."""
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip(".")
+    return safe or "_"

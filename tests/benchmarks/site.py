@@ -1,0 +1,91 @@
+"""A year of nights as a site: 365 nights, three campaigns of 200 measurements each, made at once and one night more.
+
+python -m tests.benchmarks.site [--nights 365]
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from hil.evidence.manifest import REPORT
+from hil.evidence.record import EVIDENCE, META, RESULT, write_json
+from hil.evidence.store import RUNS, RunStore
+from hil.nightly.site import build_site
+from tests.benchmarks.figures import Figure
+
+CAMPAIGNS = ("virtual", "virtual-4-2", "brief-gap")
+MEASUREMENTS = 200
+PAGE_BYTES = 250_000
+START = datetime(2026, 1, 1, 2, tzinfo=UTC)
+
+
+def site(lab: Path | None = None, *, nights: int = 365) -> Iterator[Figure]:
+    """A year of nights as a site, and one night more."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, target = Path(folder, "out"), Path(folder, "site")
+        draw = random.Random(1)
+        for night in range(nights):
+            _night(out, night, draw)
+        beside = f"{nights} nights x {len(CAMPAIGNS)} campaigns x {MEASUREMENTS} measurements"
+        yield Figure("site of a year", round(_took(out, target), 1), "s", "<= 60", beside)
+        _night(out, nights, draw)
+        yield Figure("site, one night more", round(_took(out, target), 2), "s", "<= 2", beside)
+
+
+def _took(out: Path, target: Path) -> float:
+    begun = time.monotonic()
+    build_site(out, target)
+    return time.monotonic() - begun
+
+
+def _night(out: Path, night: int, draw: random.Random) -> None:
+    store = RunStore(out)
+    for number, lab in enumerate(CAMPAIGNS):
+        directory = out / RUNS / f"night-{night:03d}-{lab}"
+        directory.mkdir(parents=True)
+        started = (START + timedelta(days=night, hours=number)).isoformat().replace("+00:00", ".000Z")
+        meta = {"plan": "six-gpu", "lab": lab, "started_utc": started, "run_id": directory.name}
+        result = {**meta, "verdict": "PASS", "reason": "all is well", "state": "finished", "tests": _tests(draw)}
+        write_json(directory / META, meta)
+        write_json(directory / RESULT, {**result, "evidence": {"first": directory.name}})
+        (directory / EVIDENCE).write_bytes(b"{}\n" * 2000)
+        (directory / REPORT).write_bytes(b"x" * PAGE_BYTES)
+        store.start(meta, directory)
+        store.finish(directory, {**result, "evidence": {"first": directory.name}})
+
+
+def _tests(draw: random.Random) -> list[dict[str, Any]]:
+    def measured(number: int) -> dict[str, Any]:
+        value = draw.gauss(10 + number, 0.3)
+        return {"name": f"m{number}", "value": value, "unit": "s", "limit": None, "ok": True, "dimensions": {}}
+
+    per_test = 10
+    return [
+        {
+            **{"id": f"t{test}", "title": f"Test {test}", "verdict": "PASS", "duration_s": draw.gauss(5, 0.2)},
+            "measurements": [measured(test * per_test + n) for n in range(per_test)],
+        }
+        for test in range(MEASUREMENTS // per_test)
+    ]
+
+
+def main() -> int:
+    """Print the figures; exit code 1 when one is outside its limit."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--nights", type=int, default=365)
+    figures = list(site(nights=parser.parse_args().nights))
+    for figure in figures:
+        print(f"{figure.name}: {figure.value} {figure.unit} ({figure.limit}; {figure.compared_with})")
+    return 0 if all(figure.ok for figure in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
