@@ -26,14 +26,14 @@ def lose(request):
 def test_long(request):
     lose(request)
     def work():
-        wait_until(lambda: False, what="nothing", deadline_s=60)
+        wait_until(lambda: False, what="nothing", deadline_s=600)
     with ThreadPoolExecutor(2) as pool:
         pool.submit(work)
         pool.submit(work)
 
 
 def test_after():
-    time.sleep(60)
+    time.sleep(600)
 """
 )
 
@@ -42,7 +42,7 @@ def test_a_lost_bench_ends_the_test_and_the_run_within_seconds(campaign: Campaig
     campaign.write(LOSES)
     begun_s = time.monotonic()
     campaign.run_apart()
-    assert time.monotonic() - begun_s < 20
+    assert time.monotonic() - begun_s < 120  # ten minutes each would be left; a busy host starts slowly
     assert campaign.result["verdict"] == "INCONCLUSIVE"
     assert "the link box is lost: User-Mode Linux is gone" in campaign.result["reason"]
     assert list(campaign.verdicts.values()) == ["INCONCLUSIVE", "NOT RUN"]
