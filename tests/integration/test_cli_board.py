@@ -141,7 +141,10 @@ def test_output_comes_while_a_command_runs_and_ctrl_c_ends_it_on_the_board(board
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None and child.stdout.readline() == "begun\n"
         child.send_signal(signal.SIGINT)
-        assert child.wait(timeout=30) == 130
+        try:
+            assert child.wait(timeout=30) == 130
+        finally:
+            child.kill()
         assert child.stdout.read() == ""
     with bench.boards[board].shell() as shell:
         assert shell.run(["pgrep", "-f", "sleep 4321"], check=False).stdout == ""
@@ -154,7 +157,10 @@ def test_watch_prints_a_document_per_look_until_it_is_interrupted(board: str) ->
         assert child.stdout is not None
         looks = [json.loads(child.stdout.readline()) for _ in range(3)]
         child.send_signal(signal.SIGINT)
-        assert child.wait(timeout=30) == 0
+        try:
+            assert child.wait(timeout=30) == 0
+        finally:
+            child.kill()
     assert looks[0]["at"] < looks[1]["at"] < looks[2]["at"]
     assert all(look["sensors"]["tj_c"] > 0 for look in looks)
     assert "tj" in good("board", "watch", board, "--once")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
 
+from hil.core import paths
 from tools import run_all_tests
 from tools.run_all_tests import NICENESS, Beside, Outcome, Stage, exit_code, read_junit, run_stage
 
@@ -120,3 +122,20 @@ def test_what_runs_beside_ends_with_the_rest(tmp_path: Path) -> None:
     beside.start()
     beside.end()
     assert [outcome.ok for outcome in beside.outcomes()] in ([], [False])
+
+
+def test_in_the_background_of_a_script_the_programs_of_tests_still_take_ctrl_c(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text((paths.ROOT / "tests/conftest.py").read_text())
+    text = """import signal, subprocess, sys
+def test_it():
+    child = subprocess.Popen([sys.executable, "-c", "print(1, flush=True); import time; time.sleep(600)"], stdout=-1)
+    child.stdout.read(1)
+    child.send_signal(signal.SIGINT)
+    try:
+        assert child.wait(20) != 0
+    finally:
+        child.kill()
+"""
+    (tmp_path / "test_it.py").write_text(text)
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    assert subprocess.run(["sh", "-c", 'trap "" INT; "$@"', "-", *argv]).returncode == 0

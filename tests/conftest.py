@@ -1,0 +1,10 @@
+"""Programs that tests start take Ctrl-C, also where the tests run in the background of a script, which ignores it."""
+
+from __future__ import annotations
+
+import signal
+
+
+def pytest_configure() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
