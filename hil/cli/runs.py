@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hil.cli.completion import run_ids
-from hil.cli.output import JSON_OPTION, note, plural, print_json, print_result, print_rows, print_table
+from hil.cli.output import JSON_OPTION, note, plural, print_json, print_result, print_rows, print_table, write_output
 from hil.core import paths
 from hil.errors import ConfigurationError
 
@@ -281,6 +281,38 @@ def release(run_id: str, name: str | None, none: bool, as_json: bool) -> None:
     run = get_run(run_id)
     RunStore(paths.reports_out()).release(run.run_id, name or "")
     print_result(as_json, {"run": run.run_id, "release": name}, f"{run.run_id}: {name or 'no release'}")
+
+
+@runs.command()
+@RUN_ARGUMENT
+@click.option("--format", "format_", type=click.Choice(["csv", "ctrf", "allure", "schema"]), required=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to this file; for allure a folder.")
+@JSON_OPTION
+def export(run_id: str, format_: str, output: Path | None, as_json: bool) -> None:
+    """Write a run in another format: every measurement as CSV, CTRF with all attempts, a folder of Allure results.
+
+    `schema` is the JSON schema of result.json, which is the same for every run.
+    """
+    from hil.evidence.readback import RunRecord
+    from hil.report.analysis import Analysis
+    from hil.report.export import csv_of, ctrf_of, write_allure
+
+    if format_ == "schema":
+        text = (paths.PACKAGE / "report/result.schema.json").read_text("utf-8")
+    else:
+        analysis = Analysis(RunRecord.load(_found(run_id)[0]))
+        if format_ == "allure":
+            if output is None:
+                raise click.UsageError("allure is a folder of files: name it with -o")
+            count = write_allure(analysis, output)
+            print_result(as_json, {"format": format_, "path": str(output), "tests": count}, str(output))
+            return
+        text = ctrf_of(analysis) if format_ == "ctrf" else csv_of(analysis)
+    if output is not None:
+        write_output(output, text)
+        print_result(as_json, {"format": format_, "path": str(output)}, str(output))
+    else:
+        print_result(as_json, {"format": format_, "text": text}, text.rstrip("\n"))
 
 
 def _found(word: str) -> tuple[Path, RunStore | None]:

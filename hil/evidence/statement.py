@@ -14,10 +14,10 @@ from hil.errors import ConfigurationError
 from hil.evidence.manifest import MANIFEST, STATEMENT
 from hil.evidence.model import Verdict
 from hil.evidence.record import LAB, PLAN, RESULT, read_json
+from hil.evidence.words import words_of
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
-WORDS = {Verdict.PASS.value: "PASSED", Verdict.FAIL.value: "FAILED", Verdict.WAIVED.value: "WARNED"}
-"""in-toto has no word for a run that shows nothing; WARNED means that it passed, with a warning."""
+WORDS = {verdict.value: word for verdict in Verdict if (word := words_of(verdict).in_toto)}
 _KEY_REMEDY = "a private key: openssl genpkey -algorithm ed25519 -out key.pem; its public half: openssl pkey -pubout"
 
 

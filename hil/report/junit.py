@@ -1,7 +1,7 @@
 """JUnit XML (xunit2) with the requirements of each test as properties.
 
-FAIL is ``<failure>``; INCONCLUSIVE is ``<error>``; NOT RUN is ``<skipped>``, so that tools that know only these
-three never count an inconclusive test as passed or failed.
+Its words are those of :mod:`hil.evidence.words`: tools that know only ``failure``, ``error`` and ``skipped`` never
+count an inconclusive test as passed or failed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from hil.evidence.model import format_value
 from hil.evidence.readback import TestOutcome
+from hil.evidence.words import words_of
 from hil.report.analysis import Analysis
 from hil.report.pages import render
 
@@ -36,6 +37,7 @@ def junit_of(analysis: Analysis) -> str:
         started=str(run.meta.get("started_utc", "")).removesuffix("Z"),
         counts=analysis.counts,
         facts=facts.items(),
+        words_of=words_of,
         outcomes=[(outcome, list(_facts(outcome))) for outcome in run.outcomes],
     )
     return _NOT_XML.sub("\ufffd", document)
