@@ -46,13 +46,27 @@ class Tiles:
     stream: TileStream | None = field(default=None, repr=False)
     """The one that runs, or ran last."""
 
+    def serve_under(self, epoch: int) -> None:
+        """Ask all boards under another epoch from now on; none may have a tile in work."""
+        self.epoch = epoch
+        for server in self.servers:
+            server.epoch = epoch
+
     @property
     def contained(self) -> frozenset[str]:
         """Boards in containers."""
         return frozenset(board.name for board in self.bench.lab.boards if board.contained)
 
-    def run(self, seconds: float, *, during: Callable[[], None] | None = None, **options: Any) -> Streamed:
-        """Feed the boards for so long and return what came of it; ``options`` are those of TileStream."""
+    def run(
+        self,
+        seconds: float,
+        *,
+        during: Callable[[], None] | None = None,
+        until_done: bool = False,
+        finish_s: float = 60.0,
+        **options: Any,
+    ) -> Streamed:
+        """Feed the boards for so long and return what came of it, as TileStream.run; ``options`` are TileStream's."""
         from hil.evidence.events import StreamSample
         from hil.workload.stream import StreamState, TileStream
 
@@ -61,7 +75,7 @@ class Tiles:
 
         log = _HeatRecorder(self.bench.name)
         self.stream = TileStream(self.servers, self.pictures, **{"known": self.known, "on_state": record, **options})
-        report = self.stream.run(seconds, during=during)
+        report = self.stream.run(seconds, during=during, until_done=until_done, finish_s=finish_s)
         return Streamed(report, log.read(report.fed_s))
 
     def weight_watch(self, period_s: float) -> WeightWatch:
@@ -142,15 +156,22 @@ class _HeatRecorder:
 
 @contextmanager
 def serving(
-    bench: Bench, fleet: Fleet, rollout: Rollout, payload: PayloadArtefacts, recorder: Recorder
+    bench: Bench,
+    fleet: Fleet,
+    rollout: Rollout,
+    payload: PayloadArtefacts,
+    recorder: Recorder,
+    *,
+    lease_s: float | None = None,
 ) -> Iterator[Tiles]:
     """Bring the boards under one epoch with the payload's network, warm; and close the ways to them at the end."""
     from hil.rollout.tile_servers import NodeTileServer
     from hil.workload.pictures import pictures_of
 
     rollout.distribute(payload.model)
+    params = {"revision": 1} if lease_s is None else {"revision": 1, "lease_s": lease_s}
     version = bench.gateway.identity().os_version
-    config = fleet.config(os_version=version, model=payload.model.sha256, params={"revision": 1})
+    config = fleet.config(os_version=version, model=payload.model.sha256, params=params)
     epoch = rollout.configure(config, wait_for=())
     rollout.serving_together(epoch, deadline_s=SERVING_S)
     pictures, known = pictures_of(payload)

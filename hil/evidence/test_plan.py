@@ -55,6 +55,7 @@ class Requirement(Strict):
     )
     trace: str = Field(default="", description="where it comes from")
     evidence: str = Field(default="", description="for A, R and I: the document that closes it")
+    shown_by: str = Field(default="", description="another plan, whose tests show it; this one's say nothing of it")
 
 
 class Cell(Strict):

@@ -107,6 +107,9 @@ def _requirement(
         return RequirementResult(requirement, verdict, closed, close_out, reason, tests)
 
     if not mine:
+        if requirement.method == "T" and requirement.shown_by:
+            why = f"tested by plan {requirement.shown_by}, in runs of its own; this run says nothing of it"
+            return result(Verdict.NOT_RUN, f"tested by {requirement.shown_by}, open", why)
         if requirement.method == "T":
             return result(Verdict.NOT_RUN, "not covered, open", "no test of this campaign names it")
         where = f": {requirement.evidence}" if requirement.evidence else "; no document is named"

@@ -281,13 +281,15 @@ def check_libraries(tree: Path) -> None:
 
 def run_python(tree: Path, arguments: Sequence[str], **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the tree's own Python on this host, without its site packages."""
+    argv, variables = python_argv(tree, arguments, **environment)
+    return subprocess.run(argv, capture_output=True, text=True, env=variables)
+
+
+def python_argv(tree: Path, arguments: Sequence[str], **environment: str) -> tuple[list[str], dict[str, str]]:
+    """Return the command line and the environment with which the tree's own Python runs on this host."""
     loader = [str(tree / "lib64/ld-linux-x86-64.so.2"), "--library-path", str(tree / LIBRARIES)]
-    return subprocess.run(
-        [*loader, str(tree / "usr/bin/python3.11"), "-S", *arguments],
-        capture_output=True,
-        text=True,
-        env={"PYTHONHOME": str(tree / "usr"), "PATH": "/usr/bin:/bin", **environment},
-    )
+    argv = [*loader, str(tree / "usr/bin/python3.11"), "-S", *arguments]
+    return argv, {"PYTHONHOME": str(tree / "usr"), "PATH": "/usr/bin:/bin", **environment}
 
 
 def compile_python(tree: Path, directories: Sequence[str], *, keep_sources: bool) -> None:

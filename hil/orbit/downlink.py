@@ -15,6 +15,8 @@ class Downlink:
     sent: float
     left: float
     """Not sent at the end of the span."""
+    unfit: float
+    """Of it, what was there when the last pass of its spacecraft ended: the passes had no room for it."""
     most_stored: float
     """The largest backlog of one spacecraft."""
     passes: int
@@ -34,7 +36,7 @@ def downlink(
     A pass carries the rate of its contact times ``efficiency`` (headers, acquisition; assumed).  Each spacecraft sends
     by its own passes; two at once over one station share nothing: it has an antenna for each (assumed).
     """
-    sent = left = most = 0.0
+    sent = left = unfit = most = 0.0
     passes, contact_s = 0, 0.0
     for craft in spacecraft:
         stored = at_s = 0.0
@@ -52,6 +54,7 @@ def downlink(
             sent += moved
             at_s = max(at_s, contact.end_s)
             passes, contact_s = passes + 1, contact_s + seconds
+        unfit += stored
         stored += bytes_per_s * max(0.0, plan.duration_s - at_s)
         left, most = left + stored, max(most, stored)
-    return Downlink(bytes_per_s * plan.duration_s * len(spacecraft), sent, left, most, passes, contact_s)
+    return Downlink(bytes_per_s * plan.duration_s * len(spacecraft), sent, left, unfit, most, passes, contact_s)

@@ -290,8 +290,10 @@ def _next_steps(result: CampaignVerdict, statistics: Statistics) -> list[str]:
     if hardware:
         many = plural(len(hardware), "requirement")
         steps.append(f"Repeat on real Orin boards: {many} demonstrated here need hardware to be closed.")
-    testable = (r for r in result.requirements if r.requirement.method == "T")
-    if uncovered := ", ".join(r.requirement.id for r in testable if not r.covered):
+    testable = [r for r in result.requirements if r.requirement.method == "T" and not r.covered]
+    for each in (r.requirement for r in testable if r.requirement.shown_by):
+        steps.append(f"See the runs of plan {each.shown_by} for {each.id}: its tests show it, this campaign's do not.")
+    if uncovered := ", ".join(r.requirement.id for r in testable if not r.requirement.shown_by):
         steps.append(f"Write a test for {uncovered}: no test of this campaign names it.")
     for absent in (r for r in result.requirements if r.absent):
         steps.append(f"Run {absent.requirement.id} in another lab: {absent.reason}.")

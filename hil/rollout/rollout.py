@@ -186,6 +186,15 @@ class Rollout:
         self._context.each(rest, self._activate)
         return rest
 
+    def activate(self, boards: Iterable[str]) -> list[str]:
+        """Switch these boards to the new slot at once, each confirmed after its health check; their names.
+
+        For staged updates that choose their own order: no canary is asked for.  FellBack as of :meth:`activate_canary`.
+        """
+        chosen = self._names(boards)
+        self._context.each(chosen, self._activate)
+        return chosen
+
     def _activate(self, board: str) -> None:
         with self._opened(board) as adapter:
             activation.activate(self._context, board, self.bundle, adapter)

@@ -47,6 +47,13 @@ class HeatLog:
             if last and before:
                 yield name, sum(last) / len(last) - sum(before) / len(before)
 
-    def throttled_at_s(self, board: str) -> float | None:
-        """Return when a board was first throttled, s from the stream's start."""
-        return next((c.t_s for c in self.changes if c.board == board and c.what == "throttled"), None)
+    def boards_that(self, what: str) -> dict[str, float]:
+        """Return the boards of which the twin said that (throttled, tripped, shed, restored), in the order of time.
+
+        Each with when that was first, s from the stream's start.
+        """
+        found: dict[str, float] = {}
+        for change in self.changes:
+            if change.what == what:
+                found.setdefault(change.board, change.t_s)
+        return found

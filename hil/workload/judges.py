@@ -6,7 +6,8 @@ recorded.  What the bench could not give raises BenchError: then nothing is know
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterator
 
 from hil.errors import BenchError
 from hil.evidence.model import at_least, at_most, equals
@@ -44,6 +45,8 @@ def state_speed(report: StreamReport, heat: HeatLog, measure: Measure) -> None:
     for name, rows in heat.boards().items():
         joules = 3600 * (rows[-1][1].energy_wh - rows[0][1].energy_wh) / factor if factor else 0.0
         measure("energy per tile", round(joules / max(1, report.boards[name].tiles), 2), "J", board=name)
+    for name, speed in _slowed(report, heat):
+        measure("speed once throttled, of the speed before", round(speed, 3), board=name)
     measure("tiles per second, all boards", round(report.tiles_per_s, 3), "1/s")
     measure("latency, median", round(report.latency_s(0.5), 3), "s")
     measure("latency, 99 %", round(report.latency_s(0.99), 3), "s")
@@ -92,23 +95,8 @@ def judge_heat(heat: HeatLog, measure: Measure, *, contained: Collection[str] = 
     """
     if not heat.samples:
         raise BenchError("no twin said anything of heat", remedy="use a lab with a section twin, as always-on")
-    measure("orbits", round(heat.orbits(), 2))
-    boards = heat.boards()
-    too_hot = False
-    for name, rows in boards.items():
-        first, last = rows[0][1], rows[-1][1]
-        hottest = max(board.junction_c for _, board in rows)
-        peak_c = last.peak_c if last.peak_c > first.peak_c else hottest
-        throttled_s = round(last.throttled_s - first.throttled_s, 1)
-        measure("peak of the junction", peak_c, "C", limit=at_most(HIGHEST_C), board=name)
-        measure("time throttled", throttled_s, "s", limit=equals(0.0), board=name)
-        measure("energy", round(last.energy_wh - first.energy_wh, 3), "Wh", board=name)
-        too_hot = too_hot or peak_c > HIGHEST_C or throttled_s > 0
-    for craft in dict.fromkeys(sample.spacecraft for sample in heat.samples):
-        lowest = [sample.lowest_charge for sample in heat.samples if sample.spacecraft == craft][-1]
-        measure(f"depth of discharge of {craft}", round(1 - lowest, 4))
-    if too_hot:
-        return  # at less than full load it would be worse
+    if state_heat(heat, measure, limited=True):
+        return  # at full load it would be worse
     low = [f"{name} {load:.0%}" for name, load in heat.loads().items() if name in contained and load < FULL_LOAD]
     if low:
         raise BenchError(
@@ -126,20 +114,66 @@ def judge_heat(heat: HeatLog, measure: Measure, *, contained: Collection[str] = 
         measure("last orbit against the one before", round(abs(drift_k), 3), "K", limit=at_most(STEADY_K), board=name)
 
 
+def state_heat(heat: HeatLog, measure: Measure, *, limited: bool = False) -> bool:
+    """Record peaks, throttling, energy and depth of discharge; return whether a board was too hot.
+
+    ``limited``: with the limits of a plan that allows no throttling.
+    """
+    measure("orbits", round(heat.orbits(), 2))
+    too_hot = False
+    highest, never = (at_most(HIGHEST_C), equals(0.0)) if limited else (None, None)
+    for name, rows in heat.boards().items():
+        first, last = rows[0][1], rows[-1][1]
+        hottest = max(board.junction_c for _, board in rows)
+        peak_c = last.peak_c if last.peak_c > first.peak_c else hottest
+        throttled_s = round(last.throttled_s - first.throttled_s, 1)
+        measure("peak of the junction", peak_c, "C", limit=highest, board=name)
+        measure("time throttled", throttled_s, "s", limit=never, board=name)
+        measure("energy", round(last.energy_wh - first.energy_wh, 3), "Wh", board=name)
+        too_hot = too_hot or peak_c > HIGHEST_C or throttled_s > 0
+    for craft in dict.fromkeys(sample.spacecraft for sample in heat.samples):
+        lowest = [sample.lowest_charge for sample in heat.samples if sample.spacecraft == craft][-1]
+        measure(f"depth of discharge of {craft}", round(1 - lowest, 4))
+    return too_hot
+
+
+def judge_throughput(
+    report: StreamReport, measure: Measure, *, full_s: float, window_s: float, least_share: float
+) -> None:
+    """Ask every window of a length to have at least a share of the tiles per second of the first ``full_s``."""
+    done_s = sorted(at_s for board in report.boards.values() for at_s in board.done_s)
+
+    def rate(begin_s: float, length_s: float) -> float:
+        return (bisect_left(done_s, begin_s + length_s) - bisect_left(done_s, begin_s)) / length_s
+
+    full = rate(0.0, full_s)
+    measure("full throughput", round(full, 3), "1/s")
+    begins = [float(second) for second in range(int(report.fed_s - window_s) + 1)]
+    least = min((rate(begin_s, window_s), begin_s) for begin_s in begins) if begins else (0.0, 0.0)
+    measure("window of the least throughput begins at", round(least[1], 1), "s")
+    share = least[0] / full if full else 0.0
+    measure("least throughput, of the full one", round(share, 3), limit=at_least(least_share))
+
+
 def judge_slowing(report: StreamReport, heat: HeatLog, measure: Measure) -> None:
     """Ask every board that was throttled to have lost speed by it: tiles per second against those before.
 
     BenchError when none was throttled: heat was to do it.
     """
-    found = {name: at_s for name in report.boards if (at_s := heat.throttled_at_s(name)) is not None}
+    found = heat.boards_that("throttled")
     if not found:
         raise BenchError("no board was throttled, so nothing is known of what heat does", remedy="let it run longer")
-    for name, at_s in found.items():
-        measure("throttled after", round(at_s, 1), "s", board=name)
-        board = report.boards[name]
-        if at_s > 0 and (before := board.rate_per_s(0.0, at_s)):
-            speed = board.rate_per_s(at_s, report.fed_s) / before
-            measure("speed after that, of the speed before", round(speed, 3), limit=at_most(SLOWER), board=name)
+    for name, speed in _slowed(report, heat):
+        measure("throttled after", round(found[name], 1), "s", board=name)
+        measure("speed after that, of the speed before", round(speed, 3), limit=at_most(SLOWER), board=name)
+
+
+def _slowed(report: StreamReport, heat: HeatLog) -> Iterator[tuple[str, float]]:
+    """Yield (board, its tiles per second from its first throttling on, as a share of those before)."""
+    for name, at_s in heat.boards_that("throttled").items():
+        board = report.boards.get(name)
+        if board is not None and at_s > 0 and (before := board.rate_per_s(0.0, at_s)):
+            yield name, board.rate_per_s(at_s, report.fed_s) / before
 
 
 def judge_return(

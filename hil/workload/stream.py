@@ -1,8 +1,9 @@
 """A stream of tiles over the boards of several spacecraft: each computed once, where it was seen if that can be.
 
 A spacecraft's camera fills a queue of bounded length and waits while that is full (backpressure: nothing is thrown
-away).  Every board takes from its own spacecraft's queue; it takes from another one only while none of the boards there
-works, or while that queue is full and its own is empty.  A tile that a board did not finish goes back to the front.
+away).  Every board takes from its own spacecraft's queue.  While none of the boards of another spacecraft works, it
+takes from that one's queue in turn with its own, one tile at a time; and while its own is empty and that one is full.
+A tile that a board did not finish goes back to the front.
 What is counted is the first result of a tile; a second one is counted as a duplicate and left out.
 """
 
@@ -11,17 +12,19 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from hil.errors import HilError
+from hil.errors import BenchError, HilError
 
 RETRY_S = 0.25
 """A board that failed is asked again after this time."""
 WAIT_S = 0.1
 STATE_S = 1.0
+AWAY_S = 5.0
+"""A board that could not be reached with another spacecraft's tile gets none of those for so long."""
 HELP_S = 0.2
 """So long a board's own queue is empty before it helps another spacecraft that cannot keep up."""
 
@@ -180,7 +183,8 @@ class StreamReport:
 class _Queue:
     tiles: deque[Tile] = field(default_factory=deque)
     numbers: int = 0
-    empty_since_s: float = 0.0
+    taken_s: float = 0.0
+    """When a tile was taken from it last."""
 
 
 class TileStream:
@@ -214,19 +218,31 @@ class TileStream:
         self._queues = {server.spacecraft: _Queue() for server in servers}
         self._in_work = 0
         self._closed = self._gave_up = False
-        self._start_s = 0.0
+        self._start_s = self._end_s = 0.0
+        self._paused: set[str] = set()
+        self._at_work: Counter[str] = Counter()
+        self._abroad: Counter[str] = Counter()
+        self._closed_until_s: dict[tuple[str, str], float] = {}
         self._ended = threading.Event()
         self._outputs: dict[tuple[str, int], tuple[str, str]] = {}
         self.report = StreamReport(boards={s.board: BoardDuty(s.spacecraft) for s in servers})
 
-    def run(self, seconds: float, *, finish_s: float = 60.0, during: Callable[[], None] | None = None) -> StreamReport:
-        """Feed the boards for so long (``during`` runs beside it), then wait for the rest at most ``finish_s``."""
+    def run(
+        self,
+        seconds: float,
+        *,
+        finish_s: float = 60.0,
+        during: Callable[[], None] | None = None,
+        until_done: bool = False,
+    ) -> StreamReport:
+        """Feed the boards for so long (``during`` runs beside it), then wait for the rest at most ``finish_s``.
+
+        ``until_done``: the cameras go on at least until ``during`` has ended.
+        """
+        self._end_s = float("inf") if until_done and during is not None else self._clock() + seconds
         start_s = self._start_s = self._clock()
         boards = [threading.Thread(target=self._serve, args=(s,), name=f"stream-{s.board}") for s in self._servers]
-        cameras = [
-            threading.Thread(target=self._see, args=(craft, start_s + seconds), name=f"camera-{craft}")
-            for craft in self._queues
-        ]
+        cameras = [threading.Thread(target=self._see, args=(craft,), name=f"camera-{craft}") for craft in self._queues]
         watch = threading.Thread(target=self._watch, name="stream-watch")
         for thread in (*boards, *cameras, watch):
             thread.start()
@@ -234,6 +250,7 @@ class TileStream:
             if during is not None:
                 during()
         finally:
+            self._end_s = start_s + max(seconds, self.seconds if until_done else 0.0)
             for camera in cameras:
                 camera.join()
             self.report.fed_s = self._clock() - start_s
@@ -256,6 +273,23 @@ class TileStream:
         """Time since the start, s."""
         return self._clock() - self._start_s
 
+    def pause(self, boards: Iterable[str], *, deadline_s: float = 60.0) -> None:
+        """Give these boards no more tiles, and wait until they have finished what they have.
+
+        Their tiles go to other spacecraft when all boards there are paused or fail.  BenchError at the deadline.
+        """
+        with self._changed:
+            chosen = set(boards)
+            self._paused |= chosen
+            if not self._changed.wait_for(lambda: not any(self._at_work[name] for name in chosen), deadline_s):
+                raise BenchError(f"{', '.join(sorted(chosen))}: tiles are still in work after {deadline_s:g} s")
+
+    def resume(self, boards: Iterable[str]) -> None:
+        """Let these boards take tiles again."""
+        with self._changed:
+            self._paused -= set(boards)
+            self._changed.notify_all()
+
     def _watch(self) -> None:
         while not self._ended.wait(self._state_s):
             with self._changed:
@@ -275,19 +309,19 @@ class TileStream:
             missing = (n for n in range(queue.numbers) if (craft, n) not in self.report.results)
             self.report.lost += [(craft, n) for n in missing]
 
-    def _see(self, craft: str, end_s: float) -> None:
-        """Put tiles of one spacecraft into its queue until the end."""
+    def _see(self, craft: str) -> None:
+        """Put tiles of one spacecraft into its queue until the cameras stop."""
         queue, waited_s = self._queues[craft], 0.0
-        while self._clock() < end_s:
+        while self._clock() < self._end_s:
             with self._changed:
                 before_s = self._clock()
-                while len(queue.tiles) >= self._length and self._clock() < end_s:
-                    self._changed.wait(min(WAIT_S, max(0.001, end_s - self._clock())))
+                while len(queue.tiles) >= self._length and self._clock() < self._end_s:
+                    self._changed.wait(min(WAIT_S, max(0.001, self._end_s - self._clock())))
                 waited_s += self._clock() - before_s
                 due_s = self._start_s + queue.numbers * self._every_s
-                while self._every_s and (now_s := self._clock()) < min(due_s, end_s):
-                    self._changed.wait(min(due_s, end_s) - now_s)
-                if self._clock() >= end_s:
+                while self._every_s and (now_s := self._clock()) < min(due_s, self._end_s):
+                    self._changed.wait(min(WAIT_S, due_s - now_s))
+                if self._clock() >= self._end_s:
                     break
                 key = queue.numbers % len(self._pictures)
                 queue.tiles.append(Tile(craft, queue.numbers, key, self._pictures[key]))
@@ -304,8 +338,10 @@ class TileStream:
                 craft = self._chosen(server)
                 if craft is not None:
                     tile = self._queues[craft].tiles.popleft()
-                    self._queues[craft].empty_since_s = self._clock()
+                    self._queues[craft].taken_s = self._clock()
+                    self._abroad[server.board] += craft != server.spacecraft
                     self._in_work += 1
+                    self._at_work[server.board] += 1
                     self._changed.notify_all()
                     return tile
                 if self._closed and self._is_done():
@@ -316,14 +352,21 @@ class TileStream:
     def _chosen(self, server: TileServer) -> str | None:
         """Return the spacecraft whose tile the board takes now."""
         own = self._queues[server.spacecraft]
-        if own.tiles:
+        if server.board in self._paused:
+            return None
+        choices = [server.spacecraft] if own.tiles else []
+        if own.tiles and self._abroad[server.board]:
             return server.spacecraft
-        idle = self._clock() - max(self._start_s, own.empty_since_s) >= HELP_S
+        idle = self._clock() - max(self._start_s, own.taken_s) >= HELP_S
         for craft, queue in self._queues.items():
-            works = any(b.works for b in self.report.boards.values() if b.spacecraft == craft)
-            if queue.tiles and (not works or (idle and len(queue.tiles) >= self._length)):
-                return craft
-        return None
+            works = any(
+                b.works and name not in self._paused for name, b in self.report.boards.items() if b.spacecraft == craft
+            )
+            open_way = self._clock() >= self._closed_until_s.get((server.board, craft), 0.0)
+            helps = not works or (idle and not own.tiles and len(queue.tiles) >= self._length)
+            if craft != server.spacecraft and queue.tiles and open_way and helps:
+                choices.append(craft)
+        return min(choices, key=lambda craft: self._queues[craft].taken_s, default=None)
 
     def _serve(self, server: TileServer) -> None:
         board, taken = self.report.boards[server.board], 0
@@ -335,16 +378,28 @@ class TileStream:
             except HilError as exc:
                 board.failures += 1
                 board.last_error = exc.message
-                self._give_back(board, tile)
+                self._give_back(server, board, tile)
+                self._leave(server, tile)
                 time.sleep(RETRY_S)
                 continue
             self._keep(server, tile, result, start_s)
             if self._known_every and taken % self._known_every == 0:
                 self._ask_known(server, board, taken)
+            self._leave(server, tile)
 
-    def _give_back(self, board: BoardDuty, tile: Tile) -> None:
+    def _leave(self, server: TileServer, tile: Tile) -> None:
         with self._changed:
-            board.works = False
+            self._at_work[server.board] -= 1
+            self._abroad[server.board] -= tile.spacecraft != server.spacecraft
+            self._changed.notify_all()
+
+    def _give_back(self, server: TileServer, board: BoardDuty, tile: Tile) -> None:
+        """Put a tile back; where it was of another spacecraft, its way is left alone for a while."""
+        with self._changed:
+            if tile.spacecraft == server.spacecraft:
+                board.works = False
+            else:
+                self._closed_until_s[server.board, tile.spacecraft] = self._clock() + AWAY_S
             self._in_work -= 1
             self._queues[tile.spacecraft].tiles.appendleft(tile)
             self._changed.notify_all()

@@ -2,10 +2,9 @@
 
     python -m tests.benchmarks [NAME ...] [--out reports/out/bench.json] [--lab lab/virtual.yaml]
 
-Names: cli, start, power, rollout, parallel, constellation, orbit, schedule, wire, leases, inference,
-nights, site.  Without names
-all of them run (about a quarter of an hour: ``parallel`` alone takes 1,000 rounds of at least 0.2 s, ``wire`` four
-minutes).
+Names: cli, start, power, rollout, parallel, constellation, orbit, schedule, wire, leases, inference, nights, site,
+twin, busy.  Without names all of them run (about a quarter of an hour: ``parallel`` alone takes 1,000 rounds of at
+least 0.2 s, ``wire`` four minutes).
 Exits with 1 when a figure is outside its limit.
 """
 
@@ -24,6 +23,7 @@ from rich.table import Table
 
 from hil.bench.bench import Bench
 from hil.core import paths
+from tests.benchmarks.busy_boards import busy_boards
 from tests.benchmarks.constellation import constellation
 from tests.benchmarks.cpu import cli_help_ms, plugin_cost_ms
 from tests.benchmarks.figures import Figure, write
@@ -33,6 +33,7 @@ from tests.benchmarks.nights import nights
 from tests.benchmarks.orbit import orbit
 from tests.benchmarks.schedule import schedule
 from tests.benchmarks.site import site
+from tests.benchmarks.twin import twin
 from tests.benchmarks.wire import wire
 
 ROUNDS = 1000
@@ -158,6 +159,8 @@ BENCHMARKS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "inference": infer,
     "nights": nights,
     "site": site,
+    "twin": twin,
+    "busy": busy_boards,
 }
 
 

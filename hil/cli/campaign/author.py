@@ -116,7 +116,7 @@ def new(directory: Path, as_json: bool) -> None:
 def validate(plan_dir: Path, lab_path: Path | None, on: str | None, split: str | None, as_json: bool) -> None:
     """Check a campaign without running it: plan, test files, markers, and whether a lab fits.
 
-    PLAN is a folder with a plan.yaml, or the name of the shipped plan: six_gpu. Nothing is started or written.
+    PLAN is a folder with a plan.yaml, or the name of a shipped plan, e.g. six_gpu. Nothing is started or written.
 
     \b
     Exit code: 0 in order   2 not, with the reason
@@ -163,6 +163,6 @@ def folder_of(plan: Path) -> Path:
     if not (folder / "plan.yaml").is_file():
         raise ConfigurationError(
             f"{folder} has no plan.yaml",
-            remedy="give a folder with a plan.yaml, or the name of the shipped plan: six_gpu",
+            remedy="give a folder with a plan.yaml, or the name of a shipped plan, e.g. six_gpu",
         )
     return folder

@@ -95,7 +95,7 @@ def run_campaign(
 ) -> int:
     """Run the tests of PLAN in order and make the report. All further arguments are pytest's.
 
-    PLAN is a folder with a plan.yaml, or the name of the shipped plan: six_gpu.
+    PLAN is a folder with a plan.yaml, or the name of a shipped plan, e.g. six_gpu.
     Without --lab and --bench it is for plans whose tests need no bench.
     The same as `pytest PLAN --hil-lab FILE`, after a check of the set-up. With --json the run as `hil runs list --json`
     has it comes on stdout at the end, and pytest's own output on stderr.

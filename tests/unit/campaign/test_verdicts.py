@@ -194,6 +194,20 @@ def test_a_campaign_passes_without_what_its_lab_cannot_show(campaign: Campaign) 
     assert "Run what was not run" not in steps
 
 
+def test_a_requirement_that_another_plan_shows_is_open_and_says_where(campaign: Campaign) -> None:
+    campaign.write(PASSES.replace('"DEM-1", "DEM-2"', '"DEM-1"'))
+    plan = campaign.folder / "plan.yaml"
+    plan.write_text(
+        PLAN.replace("fidelity_needed: hardware}", "fidelity_needed: hardware, shown_by: always_on}"), "utf-8"
+    )
+    assert campaign.run().ret == 0
+    found = {r["id"]: (r["verdict"], r["close_out"], r["closed"]) for r in campaign.result["requirements"]}
+    assert found["DEM-2"] == ("NOT RUN", "tested by always_on, open", False)
+    steps = " ".join(campaign.result["next_steps"])
+    assert "See the runs of plan always_on for DEM-2" in steps
+    assert "Write a test" not in steps
+
+
 def test_a_result_that_cannot_be_written_is_no_failure_of_the_device(campaign: Campaign) -> None:
     campaign.write(
         HEAD

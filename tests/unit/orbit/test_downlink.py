@@ -26,6 +26,7 @@ def test_nothing_is_made_from_nothing_and_raw_data_do_not_fit_where_results_do()
         assert found.sent + found.left == pytest.approx(found.made)
     assert raw.passes == results.passes > 10
     assert raw.sent == pytest.approx(0.9 * 100e6 / 8 * raw.contact_s, rel=0.01)  # every pass is full
+    assert results.unfit == 0 < 0.7 * raw.left < raw.unfit < raw.left
     assert 0.13 < raw.fits < 0.18
     assert results.left < results.made / 2  # what was made since the last pass: the station is near the equator
     assert results.most_stored < 13 * 3600 * tiles_per_s * RESULT_B

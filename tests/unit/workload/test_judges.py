@@ -9,7 +9,15 @@ import pytest
 from hil.errors import BenchError
 from hil.evidence.twin import BoardHeat, TwinChange, TwinSample
 from hil.workload.heat_log import HeatLog
-from hil.workload.judges import judge_duty, judge_heat, judge_recovery, judge_return, judge_slowing, judge_tiles
+from hil.workload.judges import (
+    judge_duty,
+    judge_heat,
+    judge_recovery,
+    judge_return,
+    judge_slowing,
+    judge_throughput,
+    judge_tiles,
+)
 from hil.workload.stream import BoardDuty, StreamReport, StreamState
 
 ORBIT_S = 5801.0
@@ -138,3 +146,21 @@ def test_the_recovery_window_ends_when_nothing_waits_any_more() -> None:
     report.states = report.states[:1]
     with pytest.raises(BenchError, match="no backlog"):
         judge_recovery(report, 2.0, 2.0, Taken(), within=1.5)
+
+
+def test_no_window_may_have_too_little_throughput() -> None:
+    steady = [(k / 2, k / 2 + 0.4) for k in range(20)]
+    gap = [(begin, end) for begin, end in steady if not 4.0 <= begin < 7.0]
+    for spans, share, violated in ((steady, 1.0, []), (gap, 0.25, ["least throughput, of the full one"])):
+        taken = Taken()
+        judge_throughput(whole(a1=board(spans)), taken, full_s=4.0, window_s=4.0, least_share=0.3)
+        assert taken.values["least throughput, of the full one", ""] == share
+        assert taken.violated == violated
+
+
+def test_boards_are_listed_in_the_order_in_which_the_twin_changed_them() -> None:
+    said = [("b2", "shed"), ("b3", "shed"), ("b2", "restored"), ("b2", "shed")]
+    changes = [TwinChange(board, what) for board, what in said]
+    for number, change in enumerate(changes):
+        object.__setattr__(change, "t_s", float(number))
+    assert HeatLog((), changes).boards_that("shed") == {"b2": 0.0, "b3": 1.0}

@@ -110,3 +110,41 @@ def test_a_camera_of_a_fixed_rate_keeps_it_and_a_backlog_is_seen_and_worked_off(
     most = max(max(state.waiting.values()) for state in seen)
     assert most > 5 and any(state.silent for state in seen)
     assert report.worked_off_s(0.5, tiles=2) is not None
+
+
+def test_paused_boards_finish_what_they_have_and_the_others_take_all_until_they_are_resumed() -> None:
+    servers = six()
+    fed, far = stream(servers), ["b1", "b2", "b3"]
+    counts: list[int] = []
+
+    def pause() -> None:
+        time.sleep(0.1)
+        fed.pause(far)
+        counts.append(sum(len(server.computed) for server in servers[3:]))
+        time.sleep(0.3)
+        counts.append(sum(len(server.computed) for server in servers[3:]))
+        fed.resume(far)
+        time.sleep(0.2)
+
+    report = fed.run(0.0, during=pause, until_done=True)
+    assert counts[0] == counts[1] < sum(len(server.computed) for server in servers[3:])
+    assert report.fed_s > 0.6 and report.lost == []
+    assert sum(board.failures for board in report.boards.values()) == 0
+    assert sum(board.elsewhere for board in report.boards.values()) > 0
+
+
+def test_a_board_that_does_not_finish_is_no_paused_one() -> None:
+    servers = six()
+    servers[3].seconds = 0.5
+    fed = stream(servers)
+    errors: list[BenchError] = []
+
+    def pause() -> None:
+        time.sleep(0.1)
+        try:
+            fed.pause(["b1"], deadline_s=0.05)
+        except BenchError as exc:
+            errors.append(exc)
+
+    fed.run(0.2, during=pause)
+    assert "b1: tiles are still in work" in errors[0].message
