@@ -45,6 +45,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "campaign": ("hil.cli.campaign.group", "Run a test campaign, write one, check one."),
     "trials": ("hil.cli.trials", "Repeat a rollout under faults, and say what was shown."),
     "nightly": ("hil.cli.nightly", "Run several campaigns and series in one night, unattended."),
+    "worker": ("hil.cli.worker", "Run trials for a series that another host leads."),
     "runs": ("hil.cli.runs", "List past runs and open their reports."),
     "site": ("hil.cli.site", "Make static pages of all runs and nights."),
     "completion": ("hil.cli.completion", "Print the script for completion in your shell."),

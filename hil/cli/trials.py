@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,43 @@ from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from hil.trials.run import Runner
-    from hil.trials.series import Series
+    from hil.trials.series import Series, Standing
 
 OUT = click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Reports folder (default: reports/out)."
 )
+
+
+def several_benches(command: Any) -> Any:
+    """Add the options that say at which benches a series runs."""
+    options = (
+        click.option("--benches", type=click.IntRange(0), default=1, show_default=True, help="Benches here, at once."),
+        click.option("--listen", default="", metavar="HOST:PORT", help="Where `hil worker` of other hosts joins."),
+        click.option("--keys", type=click.Path(path_type=Path), help="Folder made by `hil trials keys`, for --listen."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True)
+class _Where:
+    """At which benches a series runs."""
+
+    bench: str | None
+    benches: int
+    listen: str
+    keys: Path | None
+
+    def __post_init__(self) -> None:
+        if self.bench and (self.benches != 1 or self.listen):
+            raise ConfigurationError("--bench names the one bench: leave out --benches and --listen")
+        if not (self.benches or self.listen):
+            raise ConfigurationError("--benches 0 needs workers of other hosts", remedy="add --listen HOST:PORT")
+        if bool(self.listen) != bool(self.keys):
+            raise ConfigurationError(
+                "--listen and --keys belong together", remedy="`hil trials keys FOLDER` makes keys"
+            )
 
 
 @click.group()
@@ -38,6 +71,7 @@ def trials() -> None:
 @click.option("--planted", default="", help="Plant a bug in every trial, to test the series itself.")
 @click.option("--no-canary", is_flag=True, help="Leave out the trial with a planted bug, which checks the series.")
 @click.option("--no-corpus", is_flag=True, help="Do not begin with seeds that failed before.")
+@several_benches
 @click.option("--id", "series_id", help="Name of the series (default: made from the time).")
 @OUT
 @JSON_OPTION
@@ -53,6 +87,9 @@ def run_series(
     planted: str,
     no_canary: bool,
     no_corpus: bool,
+    benches: int,
+    listen: str,
+    keys: Path | None,
     series_id: str | None,
     out: Path | None,
     as_json: bool,
@@ -98,22 +135,37 @@ def run_series(
     series = Series.create(series_folder(out) / facts.id, facts)
     if corpus:
         write_json(series.folder / "corpus.json", {"seeds": corpus})
-    with _runner(series, bench_name) as runner:
-        _play(series, runner, as_json)
+    _play(series, _Where(bench_name, benches, listen, keys), as_json)
 
 
 @trials.command()
 @click.argument("name", default="last")
 @bench_option("Use this bench, which is up, and leave it up.")
+@several_benches
 @OUT
 @JSON_OPTION
-def resume(name: str, bench_name: str | None, out: Path | None, as_json: bool) -> None:
+def resume(
+    name: str, bench_name: str | None, benches: int, listen: str, keys: Path | None, out: Path | None, as_json: bool
+) -> None:
     """Go on with a series that was interrupted: no counted trial is lost or repeated."""
     from hil.trials.series import get_series
 
-    series = get_series(name, out)
-    with _runner(series, bench_name) as runner:
-        _play(series, runner, as_json)
+    _play(get_series(name, out), _Where(bench_name, benches, listen, keys), as_json)
+
+
+@trials.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@JSON_OPTION
+def keys(folder: Path, as_json: bool) -> None:
+    """Make the keys with which workers of several hosts know each other; copy the folder to all of them.
+
+    A holder of these keys can run programs as root there.
+    """
+    from hil.trials.workers import make_keys
+
+    make_keys(folder)
+    text = f"{folder}: keys made; copy the folder to each host, readable by root only"
+    print_result(as_json, {"folder": str(folder)}, text)
 
 
 @trials.command("list")
@@ -273,19 +325,12 @@ def _lab(lab_path: Path | None, bench_name: str | None) -> Any:
 
 
 def _runner(series: Series, bench_name: str | None) -> Runner:
-    from hil.core.files import sha256_of
-    from hil.lab.model import load_lab
-    from hil.trials.profile import Profile
     from hil.trials.run import Runner
 
-    document = dict(series.facts.profile)
-    lab = load_lab(Path(document.pop("lab_file")))
-    if sha256_of(lab.file) != series.facts.lab_sha256:
-        raise ConfigurationError(f"{lab.file} has changed since the series began", remedy="begin another series")
-    return Runner(lab, Profile.model_validate(document), kept=bench_name or "", tell=say)
+    return Runner.of(series, kept=bench_name or "", tell=say)
 
 
-def _play(series: Series, runner: Runner, as_json: bool) -> None:
+def _play(series: Series, where: _Where, as_json: bool) -> None:
     from hil.evidence.model import EXIT_CODE
     from hil.trials.page import summary
     from hil.trials.rules import true_error
@@ -294,10 +339,22 @@ def _play(series: Series, runner: Runner, as_json: bool) -> None:
     error = true_error(series.rule)
     said = f"; its true error is {error:.2%}" if error is not None else ""
     say(f"series {series.facts.id}: {series.rule.describe()}{said}")
-    standing = go_on(series, runner, said=say)
+    if where.benches == 1 and not where.listen:
+        with _runner(series, where.bench) as runner:
+            standing = go_on(series, runner, said=say)
+    else:
+        standing = _play_at_workers(series, where)
     print_result(as_json, summary(series), _text(series))
     if standing.verdict is not None:
         raise SystemExit(EXIT_CODE[standing.verdict])
+
+
+def _play_at_workers(series: Series, where: _Where) -> Standing:
+    from hil.trials.workers import go_on_at, workers_of
+
+    with workers_of(where.benches, listen=where.listen, keys=where.keys) as client:
+        say(f"scheduler {client.cluster.scheduler_address}; dashboard {client.dashboard_link or 'needs bokeh'}")
+        return go_on_at(series, client, said=say)
 
 
 def _text(series: Series) -> str:

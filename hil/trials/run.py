@@ -11,17 +11,18 @@ from hil.bench.bench import Bench
 from hil.bench.clean import clean
 from hil.bench.state import require_state
 from hil.core.command import Progress, silent
+from hil.core.files import sha256_of
 from hil.errors import BenchError, ConfigurationError, HilError
 from hil.evidence.environment import host_facts, lab_facts
 from hil.evidence.model import Verdict
 from hil.faults.fault import all_faults
-from hil.lab.model import Lab
+from hil.lab.model import Lab, load_lab
 from hil.trials.page import write_page
 from hil.trials.plants import CANARY as CANARY_PLANT
 from hil.trials.plants import CANARY_CHECKERS
 from hil.trials.profile import Profile
 from hil.trials.schedule import Strike, draw
-from hil.trials.series import CANARY, Series, Standing
+from hil.trials.series import CANARY, Following, Series, Standing
 from hil.trials.shrink import smallest
 from hil.trials.trial import SwitchedSink, TrialBench, TrialInput, TrialResult
 
@@ -40,6 +41,18 @@ class Runner:
         self._sink = SwitchedSink()
         self._bench: Bench | None = None
         self._meta: dict[str, Any] = {}
+
+    @classmethod
+    def of(cls, series: Series, lab_file: Path | None = None, *, kept: str = "", tell: Progress = silent) -> Runner:
+        """Return the runner of a series.  ConfigurationError when its lab file is another one than at its beginning."""
+        document = dict(series.facts.profile)
+        lab = load_lab(lab_file or Path(document["lab_file"]))
+        if sha256_of(lab.file) != series.facts.lab_sha256:
+            raise ConfigurationError(
+                f"{lab.file} is not the lab file with which the series began", remedy="begin another series"
+            )
+        del document["lab_file"]
+        return cls(lab, Profile.model_validate(document), kept=kept, tell=tell)
 
     def __enter__(self) -> Runner:
         return self
@@ -101,18 +114,24 @@ class Runner:
         clean()
 
 
+def run_trial(series: Series, runner: Runner, following: Following) -> TrialResult:
+    """Run a trial of a series, and write down what it came to before anybody is told."""
+    role, number, attempt, seed = following
+    planted = CANARY_PLANT if role == CANARY else series.facts.planted
+    strikes = () if role == CANARY else runner.schedule(seed)
+    given = TrialInput(number, attempt, seed, strikes, planted)
+    result = runner.run(given, series.folder / "trials" / given.directory)
+    series.add(role, _as_counted(role, result))
+    return result
+
+
 def go_on(series: Series, runner: Runner, *, said: Callable[[str], object], most: int | None = None) -> Standing:
     """Run trials until the series is over, or ``most`` of them; write its page after each. Return how it stands."""
     lost_in_a_row = ran = 0
     while (following := series.next_trial()) is not None and (most is None or ran < most):
-        role, number, attempt, seed = following
-        planted = CANARY_PLANT if role == CANARY else series.facts.planted
-        strikes = () if role == CANARY else runner.schedule(seed)
-        given = TrialInput(number, attempt, seed, strikes, planted)
-        result = runner.run(given, series.folder / "trials" / given.directory)
-        series.add(role, _as_counted(role, result))
+        result = run_trial(series, runner, following)
         ran += 1
-        said(_line(role, result))
+        said(in_one_line(following.role, result))
         lost_in_a_row = lost_in_a_row + 1 if result.lost else 0
         write_page(series)
         if lost_in_a_row >= BRING_UPS:
@@ -132,7 +151,7 @@ def _as_counted(role: str, result: TrialResult) -> dict[str, Any]:
     return document
 
 
-def _line(role: str, result: TrialResult) -> str:
+def in_one_line(role: str, result: TrialResult) -> str:
     """Return one line for people about a trial that ended."""
     given, judged = result.given, result.judged
     seconds = sum(result.phases_s.values())

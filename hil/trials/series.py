@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from hil.core import paths
+from hil.core.locks import locked
 from hil.core.pick import pick
 from hil.errors import ConfigurationError
 from hil.evidence.model import Verdict
@@ -27,7 +29,7 @@ from hil.evidence.stats import reliability_lower_bound
 from hil.trials.rules import Count, Decision, Goal, Rule, anytime_lower_bound, rule_of
 
 SERIES = "series"
-FACTS, LINES = "series.json", "trials.jsonl"
+FACTS, LINES, LOCK = "series.json", "trials.jsonl", ".lock"
 ATTEMPTS = 2
 """A trial that was INCONCLUSIVE is repeated with the same seed, once, and both are shown."""
 COUNTED, CANARY, CORPUS = "counted", "canary", "corpus"
@@ -94,6 +96,15 @@ class Standing:
         return anytime_lower_bound(self.passes, self.trials, confidence) if self.trials else 0.0
 
 
+class Following(NamedTuple):
+    """A trial that is to run."""
+
+    role: str
+    number: int
+    attempt: int
+    seed: int
+
+
 class Series:
     """One series in its folder."""
 
@@ -135,34 +146,53 @@ class Series:
         return list({(d["number"], d["attempt"]): d for d in reversed(found)}.values())[::-1]
 
     def add(self, role: str, document: Mapping[str, Any]) -> None:
-        """Append a trial that ended, durably."""
+        """Append a trial that ended, durably; several processes may do so at once."""
         data = json.dumps({"role": role, **document}, ensure_ascii=True).encode() + b"\n"
-        fd = os.open(self.folder / LINES, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            size = os.fstat(fd).st_size
-            if size and not (self.folder / LINES).read_bytes().endswith(b"\n"):
-                data = b"\n" + data  # a killed writer left half a line
-            os.write(fd, data)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        with locked(self.folder / LOCK), (self.folder / LINES).open("ab+") as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    data = b"\n" + data  # a killed writer left half a line
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def line(self, role: str, number: int, attempt: int) -> dict[str, Any] | None:
+        """Return what counts of an attempt; None while it has not ended."""
+        wanted = (role, number, attempt)
+        return next((each for each in self.lines() if (each["role"], each["number"], each["attempt"]) == wanted), None)
 
     def seed_of(self, number: int) -> int:
         """Return the seed of a trial by its number."""
         return Random(f"{self.facts.seed} trial {number}").randrange(2**32)
 
     def standing(self) -> Standing:
-        """Return how it stands now."""
+        """Return how it stands now.
+
+        Trials count in the order of their numbers, whichever bench ended first, and the rule looks after each: a trial
+        that is still out holds those behind it back, and what ended after the decision counts no more.
+        """
         lines = self.lines()
-        counted = [line for line in lines if line["role"] == COUNTED]
-        final = [line for line in counted if line["verdict"] in (Verdict.PASS.value, Verdict.FAIL.value)]
-        passes = sum(line["verdict"] == Verdict.PASS.value for line in final)
-        inconclusive = len(counted) - len(final)
+        ended: dict[int, list[str]] = {}
+        for line in lines:
+            if line["role"] == COUNTED:
+                ended.setdefault(line["number"], []).append(line["verdict"])
+        passes = trials = inconclusive = 0
+        decision = Decision.GO_ON
+        for number in count(1):
+            verdicts = ended.get(number, [])
+            final = next((v for v in verdicts if v != Verdict.INCONCLUSIVE.value), "")
+            inconclusive += len(verdicts) - bool(final)
+            if final:
+                passes += final == Verdict.PASS.value
+                trials += 1
+                decision = self.rule.decide(passes, trials)
+            if decision is not Decision.GO_ON or not (final or len(verdicts) >= ATTEMPTS):
+                break
         canaries = [line["verdict"] for line in lines if line["role"] == CANARY]
         canary = next((v for v in canaries if v != Verdict.INCONCLUSIVE.value), canaries[-1] if canaries else "")
-        decision = self.rule.decide(passes, len(final)) if final else Decision.GO_ON
-        verdict, reason = self._verdict(passes, len(final), decision, canary, len(canaries), inconclusive)
-        return Standing(passes, len(final), inconclusive, decision, canary, verdict, reason)
+        verdict, reason = self._verdict(passes, trials, decision, canary, len(canaries), inconclusive)
+        return Standing(passes, trials, inconclusive, decision, canary, verdict, reason)
 
     def _verdict(
         self, passes: int, trials: int, decision: Decision, canary: str, canaries: int, inconclusive: int
@@ -182,8 +212,8 @@ class Series:
             return Verdict.PASS, f"{goal} is shown: {passes} of {trials} trials passed"
         return Verdict.FAIL, f"{goal} is not shown: {failures} of {trials} trials failed"
 
-    def next_trial(self) -> tuple[str, int, int, int] | None:
-        """Return (role, number, attempt, seed) of what runs next; None when it is over.
+    def next_trial(self, out: Collection[tuple[str, int]] = ()) -> Following | None:
+        """Return what runs next; None when it is over.  ``out``: (role, number) of trials that run elsewhere now.
 
         The canary first, then the seeds that failed before (corpus), then counted trials.  An attempt whose folder
         is there without a line was killed: it is fenced off by the next attempt's number.
@@ -192,13 +222,21 @@ class Series:
             return None
         lines = self.lines()
         done = {(line["role"], line["number"]): line for line in lines}
+        counted = sum(
+            role == COUNTED and line["verdict"] != Verdict.INCONCLUSIVE.value for (role, _), line in done.items()
+        )
+        enough = counted + sum(role == COUNTED for role, _ in out) >= self.rule.most
         for role, number, seed in self._order():
             line = done.get((role, number))
             attempts = [line["attempt"] for line in lines if (line["role"], line["number"]) == (role, number)]
             if line is not None and (line["verdict"] != Verdict.INCONCLUSIVE.value or len(attempts) >= ATTEMPTS):
                 continue
+            if (role, number) in out:
+                continue
+            if role == COUNTED and enough:
+                return None  # those that run elsewhere may be the last that are needed
             kept = [int(path.name.rpartition("-")[2]) for path in (self.folder / "trials").glob(f"{number:04d}-*")]
-            return role, number, max([*kept, *attempts], default=0) + 1, seed
+            return Following(role, number, max([*kept, *attempts], default=0) + 1, seed)
         return None
 
     def _order(self) -> Iterator[tuple[str, int, int]]:

@@ -104,7 +104,8 @@ def engine_stopped(bench: str) -> None:
 def link_box_killed(bench: str) -> None:
     """Kill every User-Mode Linux of the bench."""
     for pid in pids_of(bench, LINK_BOX):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # a helper of one that ended with it
+            os.kill(pid, signal.SIGKILL)
 
 
 def board_paused(bench: str) -> None:

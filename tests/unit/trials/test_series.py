@@ -15,6 +15,7 @@ from hil.evidence.model import Verdict
 from hil.trials.history import Struck
 from hil.trials.page import PAGE, causes, strata, summary, write_page
 from hil.trials.series import CANARY, CORPUS, COUNTED, Series, SeriesFacts, corpus_of, get_series, series_folder
+from tests.kits.fake_trials import counted_series
 from tests.kits.trial_histories import strike
 
 FACTS = SeriesFacts(
@@ -169,3 +170,37 @@ def test_what_is_no_series_is_refused_in_words(tmp_path: Path, spoil: Callable[[
         Series(folder)
     with pytest.raises(ConfigurationError, match="no series yet"):
         get_series("x", tmp_path)
+
+
+def test_what_a_lost_worker_still_says_does_not_count(tmp_path: Path) -> None:
+    """Both orders: the line of the client first, and that of the worker first."""
+    series = counted_series(tmp_path, 2)
+    series.add("counted", {"number": 1, "attempt": 1, "verdict": "INCONCLUSIVE"})
+    series.add("counted", {"number": 1, "attempt": 1, "verdict": "FAIL"})
+    series.add("counted", {"number": 1, "attempt": 2, "verdict": "PASS"})
+    series.add("counted", {"number": 2, "attempt": 1, "verdict": "PASS"})
+    series.add("counted", {"number": 2, "attempt": 1, "verdict": "INCONCLUSIVE"})
+    standing = series.standing()
+    assert (standing.passes, standing.trials, standing.inconclusive) == (2, 2, 1)
+
+
+def test_trials_count_in_the_order_of_their_numbers_and_none_after_the_decision(tmp_path: Path) -> None:
+    """The failure of trial 1 ends late; trials 2 and 3 must not be a success of 2 in the meantime."""
+    series = counted_series(tmp_path, 2)
+    for number in (2, 3):
+        series.add("counted", {"number": number, "attempt": 1, "verdict": "PASS"})
+    assert series.standing().trials == 0 and series.standing().verdict is None
+    series.add("counted", {"number": 1, "attempt": 1, "verdict": "FAIL"})
+    standing = series.standing()
+    assert (standing.passes, standing.trials, standing.verdict) == (1, 2, Verdict.FAIL)
+
+
+def test_no_more_trials_go_out_than_the_rule_can_still_need(tmp_path: Path) -> None:
+    series = counted_series(tmp_path, 3)
+    out: set[tuple[str, int]] = set()
+    while (following := series.next_trial(out)) is not None:
+        out.add(following[:2])
+    assert out == {("counted", 1), ("counted", 2), ("counted", 3)}
+    for number in (2, 3):
+        series.add("counted", {"number": number, "attempt": 1, "verdict": "PASS"})
+    assert series.next_trial({("counted", 1)}) is None

@@ -1,0 +1,90 @@
+"""Several workers: each trial counts exactly once, whatever becomes of the worker that has it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from hil.core import paths
+from hil.core.wait import wait_until
+from hil.errors import BenchError, ConfigurationError
+from hil.evidence.model import Verdict
+from hil.trials.series import Series
+from hil.trials.workers import BenchOwner, go_on_at, make_keys, security_of, workers_of
+from tests.kits.fake_trials import MakeFake, counted_series
+
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
+
+SILENT_S = 8.0
+"""Less than in use: a worker of a test is never busy."""
+
+
+def running(series: Series) -> list[tuple[str, int]]:
+    """Return (trial's folder, pid of its worker) of trials that have no line yet."""
+    ended = {f"{line['number']:04d}-{line['attempt']}" for line in series.lines()}
+    pids = [(path.parent.name, path) for path in (series.folder / "trials").glob("*/pid")]
+    return [(name, int(path.read_text())) for name, path in pids if name not in ended and path.read_text()]
+
+
+def hurt_in_mid_trial(series: Series, after: int, how: int) -> None:
+    """Once so many trials have a line, send a signal to a worker in mid-trial."""
+    wait_until(lambda: len(series.lines()) >= after and running(series), what="a trial to run", deadline_s=60.0)
+    os.kill(running(series)[0][1], how)
+
+
+def test_a_worker_lost_in_mid_trial_costs_an_attempt_and_no_trial(tmp_path: Path) -> None:
+    """One worker is killed, and later one is frozen: each trial counts once, and the lost attempts are visible."""
+    series, said = counted_series(tmp_path, 12), list[str]()
+
+    def strike() -> None:
+        hurt_in_mid_trial(series, 1, signal.SIGKILL)
+        hurt_in_mid_trial(series, 6, signal.SIGSTOP)
+
+    with workers_of(2, owner=BenchOwner(make=MakeFake(0.6)), silent_s=SILENT_S) as client:
+        thread = threading.Thread(target=strike, daemon=True)
+        thread.start()
+        go_on_at(series, client, said=said.append)
+        thread.join(60.0)
+    standing = series.standing()
+    assert (standing.passes, standing.trials, standing.verdict) == (12, 12, Verdict.PASS)
+    counts = Counter(line["number"] for line in series.lines() if line["verdict"] == "PASS")
+    assert counts == dict.fromkeys(range(1, 13), 1)
+    lost = [line for line in series.lines() if line["verdict"] == "INCONCLUSIVE"]
+    assert len(lost) == 2 == standing.inconclusive and {line["blame"] for line in lost} == {"bench"}
+    for line in lost:
+        assert (series.folder / "trials" / f"{line['number']:04d}-1" / "pid").is_file()
+        assert (series.folder / "trials" / f"{line['number']:04d}-2" / "pid").is_file()
+    assert sum("attempt 1: INCONCLUSIVE: its worker" in line for line in said) == 2
+
+
+def test_without_any_worker_it_ends_and_says_what_to_start(tmp_path: Path) -> None:
+    series = counted_series(tmp_path, 1)
+    with workers_of(0) as client, pytest.raises(BenchError, match="no worker has been there"):
+        go_on_at(series, client, said=print, no_worker_s=0.5)
+
+
+def test_a_worker_of_another_host_joins_with_the_same_keys_and_leaves_with_the_series(tmp_path: Path) -> None:
+    series, keys = counted_series(tmp_path, 3), tmp_path / "keys"
+    make_keys(keys)
+    with workers_of(0, listen="127.0.0.1:0", keys=keys, owner=BenchOwner(make=MakeFake(0.1))) as client:
+        argv = [sys.executable, "-m", "hil.cli", "worker", client.cluster.scheduler_address, "--keys", str(keys)]
+        worker = subprocess.Popen(argv, cwd=paths.ROOT)
+        go_on_at(series, client, said=print)
+    assert worker.wait(30.0) == 0
+    assert series.standing().verdict is Verdict.PASS
+
+
+def test_keys_are_made_once_and_are_for_their_owner_only(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="hil trials keys"):
+        security_of(tmp_path)
+    make_keys(tmp_path)
+    assert {path.stat().st_mode & 0o077 for path in tmp_path.iterdir()} == {0}
+    with pytest.raises(ConfigurationError, match="is there already"):
+        make_keys(tmp_path)
