@@ -11,7 +11,11 @@ from hil.bench.state import is_live, known_benches
 from hil.core.locks import is_locked, locked
 from tools.run_all_tests import TURN_DEADLINE_S
 
-LONGEST = ("test_rollout_restart", "test_rollout_gap", "test_cli_board", "test_cli_first_orin", "test_monitor_export")
+LONGEST = (
+    *("test_rollout_restart", "test_rollout_gap", "test_cli_board", "test_campaign_wheel", "test_boards_conformance"),
+    *("test_trials_faults", "test_cli_first_orin", "test_host_cli", "test_boards_update", "test_monitor_export"),
+    *("test_onboard_node_network", "test_rollout_updaters"),
+)
 TURN = Path("/run/lock/orbital-hil-integration-tests")
 
 
