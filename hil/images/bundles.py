@@ -217,12 +217,12 @@ def _flip(file: Path, offset: int) -> None:
         stream.write(bytes([byte ^ 0x01]))
 
 
-def sign_artefact(path: Path) -> Path:
-    """Sign any file (an AI model) with the release key: detached CMS in DER, written to ``<path>.p7s``.
+def sign_artefact(path: Path, out: Path | None = None) -> Path:
+    """Sign any file (an AI model) with the release key: detached CMS in DER, written to ``out`` or ``<path>.p7s``.
 
     A board verifies it with ``openssl cms -verify -binary -inform DER -content FILE -CAfile
     /etc/rauc/keyring.pem -purpose any``.  BenchError when openssl refuses.
     """
-    out = path.with_name(f"{path.name}.p7s")
+    out = out or path.with_name(f"{path.name}.p7s")
     sign(path, out, ensure_pki().release)
     return out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -96,9 +98,10 @@ def _save_golden(scene: Path, model: Path, target: Path, progress: Progress) -> 
 
 
 def _signature(model: Path) -> bytes:
-    """Return the release key's signature, renewed when the keys are newer."""
-    keyring = ensure_pki().keyring
-    signature = model.with_name(model.name + ".p7s")
-    if not signature.exists() or signature.stat().st_mtime < keyring.stat().st_mtime:
-        signature = sign_artefact(model)
+    """Return the release key's signature; each set of keys has its own file: a cache may serve two versions."""
+    keys = hashlib.sha256(ensure_pki().keyring.read_bytes()).hexdigest()[:12]
+    signature = model.with_name(f"{model.name}.{keys}.p7s")
+    if not signature.exists():
+        sign_artefact(model, part := signature.with_name(f"{signature.name}.{os.getpid()}"))
+        part.replace(signature)
     return signature.read_bytes()

@@ -6,13 +6,14 @@ import hashlib
 import json
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
 import pytest
 
 from hil.errors import BenchError, ConfigurationError, DeviceError
-from hil.workload import golden, scene
+from hil.workload import artefacts, golden, scene
 from hil.workload import model as network
 from hil.workload.artefacts import COMMITTED_GOLDEN
 from hil.workload.compare import compare, digest, read_mask
@@ -134,3 +135,16 @@ def test_a_golden_file_that_is_not_one_is_a_configuration_error(tmp_path: Path) 
     (tmp_path / "x.npz").write_bytes(b"nothing")
     with pytest.raises(ConfigurationError, match="no golden mask"):
         read_mask(tmp_path / "x.npz")
+
+
+def test_the_signature_is_of_the_keys_that_are_there_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two versions of the testbed may have keys of their own and share the cache."""
+    keyring, model = tmp_path / "keyring.pem", tmp_path / "model.zip"
+    monkeypatch.setattr(artefacts, "ensure_pki", lambda: SimpleNamespace(keyring=keyring))
+    monkeypatch.setattr(artefacts, "sign_artefact", lambda path, out: out.write_bytes(b"by " + keyring.read_bytes()))
+    signatures = []
+    for keys in (b"old", b"new", b"old"):
+        keyring.write_bytes(keys)
+        signatures.append(artefacts._signature(model))
+    assert signatures == [b"by old", b"by new", b"by old"]
+    assert len(list(tmp_path.glob("*.p7s"))) == 2
