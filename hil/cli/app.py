@@ -47,6 +47,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "nightly": ("hil.cli.nightly", "Run several campaigns and series in one night, unattended."),
     "worker": ("hil.cli.worker", "Run trials for a series that another host leads."),
     "runs": ("hil.cli.runs", "List past runs and open their reports."),
+    "dashboard": ("hil.cli.dashboard", "Show the campaign that runs on a page."),
     "site": ("hil.cli.site", "Make static pages of all runs and nights."),
     "completion": ("hil.cli.completion", "Print the script for completion in your shell."),
     "version": ("hil.cli.host", "Show the versions of this program and of its host."),
