@@ -17,10 +17,11 @@ from hil.core.files import replacing
 from hil.core.locks import locked
 from hil.errors import BenchError, ConfigurationError
 from hil.links.engines.agent import ClockOffset
-from hil.links.state import LinkState
+from hil.links.engines.police import Police
+from hil.links.state import PPM, LinkState, limit_packets, limit_small_packets, waiting_us
 from hil.links.wires import Profile
 
-_VERSION = 4
+_VERSION = 5
 _LOCK_DEADLINE_S = 30.0
 KEPT_COMMANDS = 64
 
@@ -59,6 +60,7 @@ class LinkRecord:
     cut: bool = False  # by hand
     kernel: int = 0  # which of the box's kernels shapes it
     built: Mapping[str, LinkState] = field(default_factory=dict)  # as the lab file has it
+    policed: bool = True  # a policer limits what waits in bytes; not in profile bulk
 
     def by_hand(self, direction: str) -> LinkState:
         """Return what was commanded by hand, or for a scheduled direction that is not held its own state."""
@@ -72,6 +74,20 @@ class LinkRecord:
     def shape(self, direction: str) -> tuple[LinkState, int]:
         """Return all that the kernel gets of a direction commanded by hand."""
         return self.by_hand(direction), self.delay_ns(direction)
+
+    def police(self, direction: str) -> Police | None:
+        """Return the policer before the direction as commanded by hand; None where there is none."""
+        if not self.policed:
+            return None
+        state = self.by_hand(direction)
+        # Copies (duplicate_ppm) are made behind it
+        rate_bps = state.rate_bps * PPM // (PPM + state.duplicate_ppm)
+        return Police.of(rate_bps, waiting_us(state.rate_bps, state.delay_us, state.mtu))
+
+    def limit(self, state: LinkState) -> int:
+        """Return the size of netem's queue in this state, in packets."""
+        size = limit_small_packets if self.policed else limit_packets
+        return size(state.rate_bps, state.delay_us, state.mtu)
 
     def differs(self) -> str:
         """Return in what it is not as the lab file has it, in words; empty when it is."""

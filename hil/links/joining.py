@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from hil.errors import BenchError
 from hil.links.commanded import LinkRecord
-from hil.links.engines import rtnl
+from hil.links.engines import police, rtnl
 from hil.links.engines.kinds import Kernels
-from hil.links.shape import shape_step
-from hil.links.wires import Wire
+from hil.links.shape import Direction, shape_step
+from hil.links.wires import Profile, Wire
 
 
-def records_of(kernels: Kernels, wires: Sequence[Wire]) -> tuple[LinkRecord, ...]:
+def records_of(kernels: Kernels, wires: Sequence[Wire], profile: Profile) -> tuple[LinkRecord, ...]:
     """Return the record of each link, by the kernels' own numbers for the NICs. BenchError when a kernel lacks one."""
     indexes = [rtnl.interfaces(agent) for agent in kernels.agents]
     if missing := [nic for p in kernels.nics for nic in (p.a, p.b) if nic not in indexes[p.kernel]]:
@@ -26,6 +26,7 @@ def records_of(kernels: Kernels, wires: Sequence[Wire]) -> tuple[LinkRecord, ...
             commanded={"a_to_b": wire.a_to_b, "b_to_a": wire.b_to_a},
             kernel=place.kernel,
             built={"a_to_b": wire.a_to_b, "b_to_a": wire.b_to_a},
+            policed=profile == "exact",
         )
         for wire, place in zip(wires, kernels.nics, strict=True)
     )
@@ -47,6 +48,11 @@ def _joining(link: LinkRecord, seed: int | None) -> list[tuple[str, bytes]]:
         shape_step(link, "a_to_b", seed),
         shape_step(link, "b_to_a", seed),
         # redirection last: nothing passes before it is shaped
-        (f"redirect {link.name} a to b", rtnl.redirect(near_a, near_b)),
-        (f"redirect {link.name} b to a", rtnl.redirect(near_b, near_a)),
+        (f"redirect {link.name} a to b", rtnl.redirect(near_a, near_b, _police(link, "a_to_b"))),
+        (f"redirect {link.name} b to a", rtnl.redirect(near_b, near_a, _police(link, "b_to_a"))),
     ]
+
+
+def _police(link: LinkRecord, direction: Direction) -> bytes:
+    wanted = link.police(direction)
+    return police.action(link.egress[direction], wanted) if wanted else b""

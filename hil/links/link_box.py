@@ -21,13 +21,13 @@ from hil.errors import ConfigurationError
 from hil.evidence.events import LinkCommanded, LinkCut, LinkRestored
 from hil.evidence.sink import NullSink, Sink
 from hil.links.commanded import BoxRecord, Command, LinkRecord, Override, RecordFile
-from hil.links.engines import netem, rtnl
+from hil.links.engines import netem, police, rtnl
 from hil.links.engines.agent import Agent
 from hil.links.engines.agent_server import AgentClient, AgentServer
 from hil.links.engines.kinds import Site, choose
 from hil.links.joining import join, records_of
 from hil.links.schedule.windows import Windows, scheduled_state
-from hil.links.shape import DIRECTIONS, Direction, shape_of, shape_step, slot
+from hil.links.shape import DIRECTIONS, Direction, police_steps, shape_of, shape_step, slot
 from hil.links.state import LinkState
 from hil.links.status import DirectionStatus, LinkStatus, direction_status
 from hil.links.wires import End, Profile, ShaperHost, Wire, check_profile, check_wires
@@ -112,7 +112,7 @@ class LinkBox:
                 engine_reason="; ".join(filter(None, (choice.reason, started.note))),
                 profile=profile,
                 seed=seed,
-                links=records_of(started, wires),
+                links=records_of(started, wires, profile),
                 clock=first.offset(time.monotonic_ns) if first.own_clock else None,
             )
             join(started, record.links, seed)
@@ -174,10 +174,18 @@ class LinkBox:
 
     def _read_back(self, record: BoxRecord, kernel: int) -> dict[int, netem.Netem]:
         """Read what one kernel does, by the number of the NIC there."""
-        (reply,) = rtnl.transact(self.agents[kernel], [("reading the links back", netem.dump_request())])
         own = [link for link in record.links if link.kernel == kernel]
+        steps = [("reading the links back", netem.dump_request())]
+        if any(link.policed for link in own):
+            steps.append(("reading the policers back", police.dump_request()))
+        links, *policers = rtnl.transact(self.agents[kernel], steps)
         mtus = {link.egress[d]: link.commanded[d].mtu for link in own for d in DIRECTIONS}
-        return dict(decoded for message in reply.messages if (decoded := netem.decode(message, mtus=mtus)))
+        netems = dict(decoded for message in links.messages if (decoded := netem.decode(message, mtus=mtus)))
+        for message in (message for reply in policers for message in reply.messages):
+            for nic, dropped in police.drops(message).items():
+                if found := netems.get(nic):
+                    netems[nic] = replace(found, dropped_packets=found.dropped_packets + dropped)
+        return netems
 
     def commanded(self, link: str, direction: Direction, at_ns: int | None = None) -> LinkState:
         """Return what was asked for, by hand or by schedule, without asking the kernel; at a CLOCK_MONOTONIC ns or now.
@@ -352,6 +360,7 @@ class LinkBox:
                         agent.shape(slot(position, direction), shape_of(link, direction, self._seed))
                     else:
                         rtnl.transact(agent, [shape_step(link, direction, self._seed)])
+                rtnl.transact(agent, police_steps(link))
 
     def close(self) -> None:
         """End the engine, and remove NICs, socket and record; an attached box only ends its connection."""
@@ -390,7 +399,9 @@ class LinkBox:
                 changed: list[Direction] = [d for d in DIRECTIONS if unsure or new.shape(d) != old.shape(d)]
                 if changed:
                     self._unsure.add(link)
-                    rtnl.transact(self.agents[new.kernel], [shape_step(new, d, self._seed) for d in changed])
+                    policers = police_steps(new, changed, before=None if unsure else old)
+                    steps = [*policers, *(shape_step(new, d, self._seed) for d in changed)]
+                    rtnl.transact(self.agents[new.kernel], steps)
                     self._unsure.discard(link)
             program = one_line(" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]), 120)
             command = Command(link, what, str(current()), program, at_ns)
@@ -412,7 +423,8 @@ class LinkBox:
                 agent.shape(slot(position, direction), shape_of(new, direction, self._seed))
         if held := [slot(position, d) for d in DIRECTIONS if d in new.override and d not in old.override]:
             agent.hold(held)
-        steps = [
+        steps = police_steps(new, before=old)
+        steps += [
             shape_step(new, d, self._seed)
             for d in DIRECTIONS
             if d in new.override and (d not in old.override or new.shape(d) != old.shape(d))

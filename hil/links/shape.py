@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal
 
 from hil.links.commanded import LinkRecord
-from hil.links.engines import netem, rtnl
+from hil.links.engines import netem, police, rtnl
 from hil.links.engines.wire_format import PlanRow, Shape
-from hil.links.state import PPM, LinkState, limit_packets
+from hil.links.state import PPM, LinkState
 
 Direction = Literal["a_to_b", "b_to_a"]
 DIRECTIONS: tuple[Direction, Direction] = ("a_to_b", "b_to_a")
@@ -26,13 +27,20 @@ def shape_step(link: LinkRecord, direction: Direction, seed: int | None) -> tupl
     """Return the netlink step that makes the kernel do what is commanded by hand in one direction."""
     state = link.by_hand(direction)
     message = netem.encode(
-        link.egress[direction],
-        state,
-        limit=limit_packets(state.rate_bps, state.delay_us, state.mtu),
-        delay_ns=link.delay_ns(direction),
-        seed=seed,
+        link.egress[direction], state, limit=link.limit(state), delay_ns=link.delay_ns(direction), seed=seed
     )
     return f"netem on {link.name} {direction}", message
+
+
+def police_steps(
+    link: LinkRecord, directions: Iterable[Direction] = DIRECTIONS, *, before: LinkRecord | None = None
+) -> list[tuple[str, bytes]]:
+    """Return the netlink steps that change the policers of a link; only those that differ from ``before``, if given."""
+    return [
+        (f"police on {link.name} {direction}", police.change(link.egress[direction], wanted))
+        for direction in directions
+        if (wanted := link.police(direction)) and (before is None or wanted != before.police(direction))
+    ]
 
 
 def shape_of(link: LinkRecord, direction: Direction, seed: int | None) -> Shape:
@@ -48,11 +56,10 @@ def shape_of(link: LinkRecord, direction: Direction, seed: int | None) -> Shape:
     return Shape(up, down, options_at, (down_at, up_at), link.compensation_ns.get(direction, 0))
 
 
-def plan_row(state: LinkState, *, at_ns: int, number: int) -> PlanRow:
+def plan_row(link: LinkRecord, state: LinkState, *, at_ns: int, number: int) -> PlanRow:
     """Make the row of a direction's state from ``at_ns`` of the engine's clock on."""
-    limit = limit_packets(state.rate_bps, state.delay_us, state.mtu)
     loss = netem.share(state.loss_ppm if state.up else PPM)
-    return PlanRow(at_ns, state.delay_us, limit, loss, number, int(state.up))
+    return PlanRow(at_ns, state.delay_us, link.limit(state), loss, number, int(state.up))
 
 
 def _places(message: bytes) -> tuple[int, int]:

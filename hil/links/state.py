@@ -21,6 +21,9 @@ _BURST_TOLERANCE = 0.02
 _MIN_BUFFER_US = 20_000
 _MIN_BUFFER_PACKETS = 64
 _UNSHAPED_LIMIT = 20_000
+_MIN_FRAME_B = 60
+_BURST_STEP_US = 10_000
+_MOST_SMALL_PACKETS = 26_000  # 64 MiB: the kernel needs 2.5 KB for a packet, however small
 _MOST_PACKETS = 0xFFFFFFFF  # netem's field has 32 bits
 
 
@@ -147,6 +150,31 @@ def limit_packets(rate_bps: int, delay_us: int, mtu: int) -> int:
     in_flight = -(-rate_bps * delay_us // (frame_bits * 1_000_000))
     waiting = -(-rate_bps * max(2 * delay_us, _MIN_BUFFER_US) // (frame_bits * 1_000_000))
     return min(in_flight + max(waiting, _MIN_BUFFER_PACKETS), _MOST_PACKETS)
+
+
+def waiting_us(rate_bps: int, delay_us: int, mtu: int) -> int:
+    """Return how long what waits for a link may take to leave, which a policer before it makes sure of.
+
+    One round trip, rounded up to 10 ms so that small changes of delay need no other policer; at least 20 ms and at
+    least 64 full packets.
+    """
+    round_trip_us = -(-2 * delay_us // _BURST_STEP_US) * _BURST_STEP_US
+    frames_us = -(-_MIN_BUFFER_PACKETS * (mtu + ETHERNET_HEADER_B) * 8_000_000 // rate_bps) if rate_bps else 0
+    return max(round_trip_us, _MIN_BUFFER_US, frames_us)
+
+
+def limit_small_packets(rate_bps: int, delay_us: int, mtu: int) -> int:
+    """Return the size of netem's queue, in packets, where a policer limits what waits in bytes.
+
+    In flight and waiting, counted in the smallest frames (60 bytes); at most what fits in 64 MiB, but no less than
+    for full packets.
+    """
+    full = limit_packets(rate_bps, delay_us, mtu)
+    if rate_bps == 0:
+        return full
+    there_us = delay_us + waiting_us(rate_bps, delay_us, mtu)
+    small = -(-rate_bps * there_us // (_MIN_FRAME_B * 8_000_000))
+    return max(full, min(small, _MOST_SMALL_PACKETS))
 
 
 def _bounded(name: str, value: int, low: int, high: int) -> None:

@@ -22,7 +22,7 @@ class DirectionStatus:
     limit_packets: int
     sent_packets: int
     sent_bytes: int
-    dropped_packets: int  # by the loss model, by a cut, or for want of queue
+    dropped_packets: int  # by the loss model, by a cut, for want of queue, or by the policer before it
     queued_packets: int  # in flight and waiting
     scheduled: bool = False  # follows a schedule
     held: bool = False  # scheduled, but cut or set by hand until restore()

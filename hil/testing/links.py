@@ -22,7 +22,7 @@ from hil.links.wires import Profile
 
 _HEADER = struct.Struct("=IHHII")
 _ERROR, _DONE = 2, 3
-_NEWQDISC, _GETQDISC = 36, 38
+_NEWQDISC, _GETQDISC, _GETACTION = 36, 38, 50
 _PLAN_ROWS, _LOG_ROWS, _LOG_PIECE = (8 << 20) // wire_format.ROW.size, 65_536, 184  # as in plan.c
 
 
@@ -112,8 +112,8 @@ class FakeAgent(Agent):
         answer = b""
         for message in rtnl.messages(batch):
             _, kind, _, sequence, _ = _HEADER.unpack_from(message)
-            if kind == _GETQDISC and kind not in self.refuse:
-                for qdisc in self._qdiscs.values():
+            if kind in (_GETQDISC, _GETACTION) and kind not in self.refuse:
+                for qdisc in self._qdiscs.values() if kind == _GETQDISC else ():
                     answer += qdisc + bytes(-len(qdisc) % 4)
                 answer += _HEADER.pack(20, _DONE, 2, sequence, 0) + bytes(4)
                 continue
@@ -204,6 +204,7 @@ def fake_box(
                 commanded={"a_to_b": wire.a_to_b, "b_to_a": wire.b_to_a},
                 built={"a_to_b": wire.a_to_b, "b_to_a": wire.b_to_a},
                 kernel=index % len(agents),
+                policed=profile == "exact",
             )
             for index, wire in enumerate(wires)
         ),

@@ -23,7 +23,17 @@ from hil.links import state as link_state
 from hil.links.calibration.calibrate import calibrate, cannot_carry, carry_capacity
 from hil.links.calibration.integrity import deliver
 from hil.links.calibration.loss import acceptance_counts
-from hil.links.calibration.probe import Arrival, Probe, blast, collect, pace, tcp_rate_bps, warm_up
+from hil.links.calibration.probe import (
+    SMALL_FRAME_B,
+    Arrival,
+    Probe,
+    blast,
+    collect,
+    pace,
+    sustain,
+    tcp_rate_bps,
+    warm_up,
+)
 from hil.links.commanded import RecordFile
 from hil.links.engines import offload
 from hil.links.engines.relay import compile_preload
@@ -96,6 +106,25 @@ def test_packets_leave_at_the_commanded_rate(box: LinkBox) -> None:
     assert 0.7 * rate_bps < (len(arrivals) - 1) * 1514 * 8 / took_s < 1.03 * rate_bps
 
 
+def test_small_packets_alone_fill_a_link_and_full_ones_wait_no_longer_than_a_round_trip(box: LinkBox) -> None:
+    slow = replace(CROSS, rate_bps=5_000_000)
+    box.set("crosslink", a_to_b=slow)
+    wait_ns = link_state.waiting_us(slow.rate_bps, slow.delay_us, slow.mtu) * 1000
+    for frame_b in (SMALL_FRAME_B, 1514):
+        before = crosslink(box).a_to_b
+        with Probe(crosslink(box), "a_to_b") as probe:
+            assert not warm_up([probe])
+            arrived, _ = sustain(probe, offered_bps=2 * slow.rate_bps, frame_b=frame_b, seconds=1.0)
+            arrived += collect(probe, expected=1 << 20)
+        took_s = (arrived[-1].arrived_ns - arrived[0].arrived_ns) / 1e9
+        assert (
+            len(arrived) - 1
+        ) * frame_b * 8 / took_s > 0.7 * slow.rate_bps  # a queue for full packets: half of it for small ones
+        # a tenth of the packets: what a busy machine adds is left out
+        assert sorted(a.delay_ns for a in arrived)[len(arrived) // 10] < slow.delay_us * 1000 + wait_ns + 20_000_000
+        assert crosslink(box).a_to_b.dropped_packets > before.dropped_packets
+
+
 def test_independent_loss_has_the_commanded_share(box: LinkBox) -> None:
     box.set("crosslink", a_to_b=replace(CROSS, loss_ppm=100_000))
     lost = 2_000 - len(sent_over_fast(box, 2_000))
@@ -158,7 +187,7 @@ def test_the_kernel_reads_back_exactly_what_was_commanded(box: LinkBox, state: L
     box.set("crosslink", b_to_a=state)
     back = crosslink(box).b_to_a
     assert back.kernel == state
-    assert back.limit_packets == link_state.limit_packets(state.rate_bps, state.delay_us, state.mtu)
+    assert back.limit_packets == link_state.limit_small_packets(state.rate_bps, state.delay_us, state.mtu)
     assert crosslink(box).a_to_b.kernel == CROSS
 
 

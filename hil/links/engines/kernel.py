@@ -9,9 +9,10 @@ from contextlib import ExitStack
 
 from hil.core import netns
 from hil.errors import BenchError
-from hil.links.engines import cables, netem, rtnl
+from hil.links.engines import cables, netem, police, rtnl
 from hil.links.engines.agent import Agent
 from hil.links.engines.kinds import EngineKind, Kernels, LinkNics, Site
+from hil.links.engines.police import Police
 from hil.links.engines.process import RelayProcess
 from hil.links.engines.relay import Kind, RelayLine, compile_relay
 from hil.links.state import LinkState
@@ -57,6 +58,7 @@ def missing(agent: Agent) -> list[str]:
         ("netem", netem.encode(_LOOPBACK, LinkState(1000, 0), limit=100, delay_ns=1_000_000)),
         ("ingress", rtnl.ingress(_LOOPBACK)),
         ("matchall or mirred", rtnl.redirect(_LOOPBACK, _LOOPBACK)),
+        ("police", police.change(_LOOPBACK, Police(1000, 0))),
     )
     unknown = []
     for what, message in steps:
@@ -82,9 +84,9 @@ def _start(site: Site, undo: ExitStack) -> Kernels:
 
 
 KERNEL = EngineKind(
-    about="this host's kernel has netem, matchall and mirred",
+    about="this host's kernel has netem, matchall, mirred and police",
     lacking=_lacking,
-    remedy="use a kernel with CONFIG_NET_SCH_NETEM, NET_CLS_MATCHALL and NET_ACT_MIRRED, or the uml engine",
+    remedy="use a kernel with CONFIG_NET_SCH_NETEM, _CLS_MATCHALL, _ACT_MIRRED and _ACT_POLICE, or the uml engine",
     start=_start,
     rank=0,
 )

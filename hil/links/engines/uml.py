@@ -35,12 +35,12 @@ from hil.links.wires import Profile
 
 BINARY = "linux.uml"
 _UMID = "vm"
-MODULES = ("sch_netem", "sch_tbf", "sch_ingress", "cls_matchall", "act_mirred")
+MODULES = ("sch_netem", "sch_tbf", "sch_ingress", "cls_matchall", "act_mirred", "act_police")
 _MODULE_TREE = Path("/usr/lib/uml/modules")
 _COMMAND_LINE_MAX = 4000  # the kernel exits at 4096; NICs that do not fit are plugged in when it runs
 _NOT_STARTED = ("raid6_select_algo", "calibrate_xor_blocks", "init_btrfs_fs")
 """Benchmarks that a disk driver runs at boot and this kernel has no use for: 1.4 s to ready becomes 0.5 s."""
-_MEMORY = {"exact": "256M", "bulk": "768M"}  # an upper bound: the host backs only what was touched
+_MEMORY = {"exact": "512M", "bulk": "768M"}  # an upper bound: the host backs only what was touched
 _LINE_MAX = 999  # stands for the number of the serial line's descriptor where only the length matters
 _BOOT_DEADLINE_S = 30.0
 _ANSWER_DEADLINE_S = 5.0
@@ -192,7 +192,7 @@ def _fitting(argv: Sequence[str], cards: Sequence[str]) -> int:
 
 
 def _root_directory(relay: Path, version: str) -> Path:
-    """Prepare the file system it sees: the relay, five modules, two mount points, and nothing of the host."""
+    """Prepare the file system it sees: the relay, its modules, two mount points, and nothing of the host."""
     files = {
         "init": relay.read_bytes(),
         "b": _NO_OUTGOING,

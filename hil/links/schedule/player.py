@@ -241,7 +241,7 @@ class Player:
         at_ns = feed.kernel_ns(self._zero_ns + row.at_ns)
         for direction in DIRECTIONS:
             state = scheduled_state(link.commanded[direction], row, bulk=self._bulk)
-            yield SentRow(row, direction, plan_row(state, at_ns=at_ns, number=slot(position, direction)))
+            yield SentRow(row, direction, plan_row(link, state, at_ns=at_ns, number=slot(position, direction)))
 
     def _drain(self) -> None:
         """Write down what the engine did since the last time, in the order of the plan; every row is told once."""

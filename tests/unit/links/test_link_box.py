@@ -1,5 +1,6 @@
 """The link box's verbs and its service for other processes, on an engine that only remembers."""
 
+import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -47,7 +48,7 @@ def test_show_has_what_was_commanded_and_what_the_kernel_says(box: LinkBox) -> N
     ground, crosslink = box.show()
     assert (ground.name, crosslink.name) == box.links == ("ground", "crosslink")
     assert crosslink.a_to_b.commanded == crosslink.a_to_b.kernel == CROSS
-    assert crosslink.a_to_b.limit_packets == 238 + 476
+    assert crosslink.a_to_b.limit_packets == -(-200_000_000 * (14_390 + 30_000) // 480_000_000)  # frames of 60 bytes
     assert (crosslink.a, crosslink.b) == (End("A", "isl0"), End("B", "isl0"))
 
 
@@ -84,6 +85,26 @@ def test_a_direction_that_does_not_change_gets_no_message_because_it_would_resta
     before = len(agent.batches)
     box.set("crosslink", a_to_b=BURSTS)
     assert len(agent.batches) == before
+
+
+def policers(batch: bytes) -> list[int]:
+    """The rates that a batch gives to policers, bytes/s."""
+    return [struct.unpack_from("=I", m, 76)[0] for m in rtnl.messages(batch) if m[4] == 48]
+
+
+def test_a_change_of_rate_reaches_policer_and_netem_in_one_batch(box: LinkBox, agent: FakeAgent) -> None:
+    before = len(agent.batches)
+    box.set("crosslink", a_to_b=replace(CROSS, rate_bps=8_000_000))
+    box.set("crosslink", a_to_b=replace(CROSS, rate_bps=8_000_000, loss_ppm=7))
+    faster, lossy = agent.batches[before:]
+    assert (policers(faster), len(list(rtnl.messages(faster)))) == ([999_000], 2)
+    assert policers(lossy) == []
+
+
+def test_profile_bulk_has_no_policer_and_counts_full_packets(tmp_path: Path, agent: FakeAgent) -> None:
+    with fake_box(WIRES, socket_path=tmp_path / "bulk.sock", agent=agent, profile="bulk") as bulk:
+        assert bulk.show()[1].a_to_b.limit_packets == 238 + 476
+    assert not any(policers(batch) for batch in agent.batches)
 
 
 def test_both_directions_of_a_cut_go_in_one_batch(box: LinkBox, agent: FakeAgent) -> None:

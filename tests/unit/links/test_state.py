@@ -13,7 +13,16 @@ from hil.errors import ConfigurationError
 from hil.links.calibration.loss import acceptance_counts
 from hil.links.commanded import BoxRecord, LinkRecord, RecordFile, ScheduleRecord
 from hil.links.engines.agent import ClockOffset
-from hil.links.state import MAX_DELAY_US, MAX_RATE_BPS, PPM, GilbertElliott, LinkState, limit_packets
+from hil.links.state import (
+    MAX_DELAY_US,
+    MAX_RATE_BPS,
+    PPM,
+    GilbertElliott,
+    LinkState,
+    limit_packets,
+    limit_small_packets,
+    waiting_us,
+)
 from tests.kits.link_strategies import states
 
 
@@ -111,9 +120,13 @@ def test_bursts_too_rare_for_parts_per_million_are_refused() -> None:
         GilbertElliott.bursty(10, 500)
 
 
-def test_the_queue_is_sized_for_full_frames_so_that_small_ones_alone_do_not_fill_the_link() -> None:
-    """The figures of docs/links.md, Limits."""
-    packets = limit_packets(200_000_000, 14_390, 1500)
-    assert packets == 714
-    assert packets * 60 * 8 / 14_390e-6 == pytest.approx(23.8e6, rel=0.01)
-    assert packets * 1514 * 8 / 14_390e-6 > 2 * 200e6
+@given(st.integers(100_000, 2_500_000_000), st.integers(0, 30_000), st.integers(576, 9216))
+def test_small_packets_alone_fill_a_link_and_full_ones_find_no_larger_queue(
+    rate_bps: int, delay_us: int, mtu: int
+) -> None:
+    packets, waiting = limit_small_packets(rate_bps, delay_us, mtu), waiting_us(rate_bps, delay_us, mtu)
+    assert limit_packets(rate_bps, delay_us, mtu) <= packets <= max(26_000, limit_packets(rate_bps, delay_us, mtu))
+    in_flight = rate_bps * delay_us / 480e6
+    assert packets >= min(26_000, in_flight + rate_bps * waiting / 480e6)
+    assert waiting >= max(2 * delay_us, 20_000, 64 * 8e6 * (mtu + 14) / rate_bps)
+    assert waiting < max(2 * delay_us + 10_000, 20_001, 64 * 8e6 * (mtu + 14) / rate_bps + 1)

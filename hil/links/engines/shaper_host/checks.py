@@ -38,6 +38,7 @@ _PARTS = (
     ("netem", "sch_netem", _SHAPING),
     ("ingress", "sch_ingress", _SHAPING),
     ("matchall or mirred", "cls_matchall act_mirred", _SHAPING),
+    ("police", "act_police", "a link's queue is limited in bytes"),
     (VLANS, "8021q", "a link's end can be a VLAN of a trunk"),
 )
 """Of its kernel: name, modules, what for."""

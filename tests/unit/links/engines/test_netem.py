@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 
 from hil.errors import BenchError
-from hil.links.engines import netem, rtnl
+from hil.links.engines import netem, police, rtnl
+from hil.links.engines.police import Police
 from hil.links.state import GilbertElliott, LinkState
 from hil.testing.links import FakeAgent
 from tests.kits.link_strategies import states
@@ -145,10 +146,64 @@ def test_ingress_hangs_on_its_own_handle() -> None:
 def test_redirection_is_matchall_with_mirred_egress_redirect() -> None:
     # struct tc_mirred: index, capab, action TC_ACT_STOLEN, refcnt, bindcnt, eaction TCA_EGRESS_REDIR, ifindex
     mirred = attribute(2, struct.pack("=IIiiiiI", 0, 0, 4, 0, 0, 1, 11))
-    action = attribute(1, attribute(1, b"mirred\0") + attribute(0x8002, mirred))
+    action = attribute(1, attribute(1, b"mirred\0") + attribute(2, mirred))
     body = tc_header(9, 0, 0xFFFF0000, (1 << 16) | 0x0300)
     want = message(44, 0x605, body + attribute(1, b"matchall\0") + attribute(2, attribute(2, action)))
     assert rtnl.redirect(9, 11) == want
+
+
+def policer(ifindex: int, burst_ticks: int, bytes_per_s: int, more: bytes = b"") -> bytes:
+    # struct tc_police: index, action TC_ACT_SHOT, limit, burst, mtu; tc_ratespec: cell_log, linklayer ETHERNET,
+    # overhead, cell_align, mpu, rate; peakrate; refcnt, bindcnt, capab.  Then TCA_POLICE_RESULT: TC_ACT_PIPE.
+    fixed = struct.pack("=IiIII", 0x48490000 + ifindex, 2, 0, burst_ticks, 0xFFFFFFFF)
+    fixed += struct.pack("=BBHhHI", 6, 1, 14, 0, 0, bytes_per_s) + bytes(12 + 12)
+    options = attribute(1, fixed) + attribute(5, struct.pack("=I", 3)) + more
+    return attribute(1, b"police\0") + attribute(2, options)
+
+
+TABLE = attribute(2, bytes(1024))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "ticks", "bytes_per_s", "more"),
+    [
+        (Police.of(200_000_000, 30_000), 468_750, 24_975_000, TABLE),
+        (
+            Police.of(40_000_000_000, 20_000),
+            312_500,
+            0xFFFFFFFF,
+            TABLE + attribute(8, struct.pack("=Q", 4_995_000_000)),
+        ),
+        (Police.of(0, 20_000), 0, 0, b""),
+        (Police.of(1_000, 1_000_000_000), 0, 0, b""),  # a bucket holds 274 s
+    ],
+)
+def test_a_policer_is_made_or_changed_by_its_number(wanted: Police, ticks: int, bytes_per_s: int, more: bytes) -> None:
+    # RTM_NEWACTION; struct tcamsg; TCA_ACT_TAB
+    action = policer(11, ticks, bytes_per_s, more)
+    want = message(48, 0x505, bytes(4) + attribute(1, attribute(1, action)))
+    assert police.change(11, wanted) == want
+
+
+def test_a_policer_comes_before_the_redirection() -> None:
+    wanted = Police.of(200_000_000, 30_000)
+    mirred = attribute(2, struct.pack("=IIiiiiI", 0, 0, 4, 0, 0, 1, 11))
+    actions = attribute(1, policer(11, 468_750, 24_975_000, TABLE))
+    actions += attribute(2, attribute(1, b"mirred\0") + attribute(2, mirred))
+    body = tc_header(9, 0, 0xFFFF0000, (1 << 16) | 0x0300)
+    want = message(44, 0x605, body + attribute(1, b"matchall\0") + attribute(2, attribute(2, actions)))
+    assert rtnl.redirect(9, 11, police.action(11, wanted)) == want
+
+
+def test_drops_of_policers_are_read_by_nic() -> None:
+    def reported(ifindex: int, dropped: int) -> bytes:
+        # TCA_ACT_STATS, TCA_STATS_QUEUE: qlen, backlog, drops, requeues, overlimits
+        stats = attribute(4, attribute(3, struct.pack("=IIIII", 0, 0, dropped, 0, 9)))
+        return policer(ifindex, 1, 1, TABLE) + stats
+
+    table = attribute(0, reported(4, 17)) + attribute(1, reported(5, 0))
+    assert police.drops(message(50, 2, bytes(4) + attribute(1, table))) == {4: 17, 5: 0}
+    assert police.drops(message(50, 2, bytes(4))) == {}
 
 
 @given(states)

@@ -16,7 +16,8 @@ from hil.boards.ssh.login import Target
 from hil.errors import BenchError, ConfigurationError
 from hil.lab.model import load_lab
 from hil.lab.shaper_host import ShaperHostSpec
-from hil.links.engines import netem, offload, rtnl
+from hil.links.engines import netem, offload, police, rtnl
+from hil.links.engines.police import Police
 from hil.links.engines.relay import Kind
 from hil.links.engines.shaper_host import kind, ports
 from hil.links.engines.shaper_host.agent import failure
@@ -25,7 +26,7 @@ from hil.links.engines.shaper_host.ports import Nic
 from hil.links.link_box import End, LinkBox, Wire
 from hil.links.schedule.player import Player
 from hil.links.schedule.windows import ScheduleRow
-from hil.links.state import LinkState, limit_packets
+from hil.links.state import LinkState, limit_small_packets
 from hil.links.wires import Port, ShaperHost
 from hil.testing.links import FakeAgent, fake_box
 
@@ -226,10 +227,10 @@ def qdisc_ingress(index: int) -> bytes:
     return struct.pack("=IHHII", 16 + len(body), 36, 0x605, 0, 0) + body
 
 
-def matchall_redirect(index: int, to: int) -> bytes:
-    """matchall, mirred egress redirect: action TC_ACT_STOLEN, direction TCA_EGRESS_REDIR."""
+def matchall_redirect(index: int, to: int, police: bytes) -> bytes:
+    """matchall, police, mirred egress redirect: action TC_ACT_STOLEN, direction TCA_EGRESS_REDIR."""
     mirred = attribute(2, struct.pack("=IIiiiiI", 0, 0, 4, 0, 0, 1, to))
-    action = nested(1, attribute(1, b"mirred\0"), nested(0x8002, mirred))
+    action = attribute(1, police) + nested(2, attribute(1, b"mirred\0"), nested(2, mirred))
     body = struct.pack("=BxxxiIII", 0, index, 0, 0xFFFF0000, 0x10300)
     body += attribute(1, b"matchall\0") + nested(2, nested(2, action))
     return struct.pack("=IHHII", 16 + len(body), 44, 0x605, 0, 0) + body
@@ -263,10 +264,10 @@ def test_a_link_box_on_a_shaper_host_wires_and_shapes_its_vlans_by_these_message
         set_link_up(b),
         qdisc_ingress(a),
         qdisc_ingress(b),
-        netem.encode(b, a_to_b, limit=limit_packets(200_000_000, 14_390, 1500), delay_ns=14_390_000),
-        netem.encode(a, b_to_a, limit=limit_packets(50_000_000, 5_000, 1500), delay_ns=5_000_000),
-        matchall_redirect(a, b),
-        matchall_redirect(b, a),
+        netem.encode(b, a_to_b, limit=limit_small_packets(200_000_000, 14_390, 1500), delay_ns=14_390_000),
+        netem.encode(a, b_to_a, limit=limit_small_packets(50_000_000, 5_000, 1500), delay_ns=5_000_000),
+        matchall_redirect(a, b, police.action(b, Police.of(200_000_000, 30_000))),
+        matchall_redirect(b, a, police.action(a, Police.of(50_000_000, 20_000))),
     ]
     assert fake_shaper.closed
 

@@ -142,7 +142,7 @@ def test_every_message_is_the_one_that_a_command_by_hand_would_send(stage: Stage
         own = replace(record, commanded={"a_to_b": replace(state, delay_us=1, loss_ppm=0, up=True)})
         by_hand = replace(record, commanded={"a_to_b": state})
         _, expected = shape_step(by_hand, "a_to_b", 7)
-        made = message_of(shape_of(own, "a_to_b", 7).pack(3), plan_row(state, at_ns=0, number=3))
+        made = message_of(shape_of(own, "a_to_b", 7).pack(3), plan_row(own, state, at_ns=0, number=3))
         assert made == expected
 
 
