@@ -117,11 +117,11 @@ class Leases:
 
     def list(self) -> tuple[LeaseEntry, ...]:
         """Return the leases that hold now, oldest first."""
-        return tuple(entry for entry in self._look() if entry.holds)
+        return tuple(entry for entry in self._present() if entry.holds)
 
     def queue(self) -> tuple[LeaseEntry, ...]:
         """Return who waits, in the order of the queue."""
-        return tuple(entry for entry in self._look() if not entry.holds)
+        return tuple(entry for entry in self._present() if not entry.holds)
 
     def any_of(
         self,
@@ -155,7 +155,7 @@ class Leases:
         wanted = _checked(boards)
         shown: list[int] | None = None
         begin = self.clock.monotonic()
-        while busy := [entry for entry in self._look() if not wanted.isdisjoint(entry.boards)]:
+        while busy := [entry for entry in self._tidied() if not wanted.isdisjoint(entry.boards)]:
             waited = self.clock.monotonic() - begin
             if waited >= wait_s:
                 raise self._taken(wanted, busy, waited)
@@ -169,7 +169,7 @@ class Leases:
         ConfigurationError when it is another's or its process still runs, unless ``force``d, and when there is none.
         """
         by = by or default_holder()
-        present = self._look()
+        present = self._tidied()
         ended = tuple(e for e in present if e.id == which or (e.holds and which in e.boards))
         if not ended:
             known = ", ".join(f"{e.id} ({boards_text(e.boards)})" for e in present) or "none"
@@ -195,7 +195,7 @@ class Leases:
 
     def extend(self, lease_id: int, *, ttl_s: float | None = None) -> LeaseEntry:
         """Begin a person's term again, now, with a new length if one is given.  ConfigurationError when it is over."""
-        self._look()
+        self._tidied()
         with self._store.open() as db, db.write(durable=True):
             if not any(e.id == lease_id and e.holds and e.by_person for e in db.entries()):
                 raise ConfigurationError(
@@ -237,6 +237,7 @@ class Leases:
 
     def _acquire(self, asked: LeaseEntry, wait_s: float | None, progress: Progress | None) -> LeaseEntry:
         """Queue, wait for at most ``wait_s``, and return the lease."""
+        self._tidied()
         with self._store.open() as db:
             with db.write(durable=asked.by_person):
                 entry_id = db.enter(asked)
@@ -303,8 +304,22 @@ class Leases:
         db.grant(mine, now_s)
         return db.entry(entry_id)
 
-    def _look(self) -> tuple[LeaseEntry, ...]:
-        """Return every entry that is not over, as people read it; those that are over are removed on the way."""
+    def _present(self) -> tuple[LeaseEntry, ...]:
+        """Return every entry that is not over, as people read it.
+
+        Looking writes nothing but when a lease of another clock (of before a restart, of another host) was first seen:
+        its term ends a term after that.
+        """
+        with self._store.open() as db:
+            now_s = self.clock.monotonic()
+            if unseen := self._unseen(db.entries()):
+                with db.write():
+                    db.note_sightings(unseen, now_s)
+            entries = [entry for entry in db.entries() if not self._is_over(entry, now_s)]
+        return tuple(presented(entries, self.here, now_s))
+
+    def _tidied(self) -> tuple[LeaseEntry, ...]:
+        """Return the same; entries that are over are removed on the way, which also notes when they ended."""
         with self._store.open() as db:
             now_s = self.clock.monotonic()
             if self._unseen(db.entries()) or any(self._is_over(entry, now_s) for entry in db.entries()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from hil.bench.bench import Bench
 from hil.boards.container.board import ContainerBoard
 from hil.boards.jetson.board import JetsonBoard
 from hil.boards.protocol import Fidelity, PowerState, Via
+from hil.core import paths
 from hil.core.wait import wait_until
 from hil.leases.leases import default_holder
 from tests.kits.hil_command import HIL, Hil, Terminal, bench_from_the_command_line
@@ -69,6 +71,38 @@ def test_a_stand_in_is_power_cycled_from_the_command_line_through_its_strip(benc
     assert bench.boards["b1"].identity().boot_id != before.boot_id
     assert good("board", "shell", "b1", "--", "hostname").strip() == "b1"
     assert "login:" in good("board", "console", "b1", "--log")
+
+
+def as_another_user(*arguments: str, groups: str = "--clear-groups") -> subprocess.CompletedProcess[str]:
+    """What `hil` says to a user whom nobody knows, in the group of those who share this machine or in none."""
+    user = ["setpriv", "--reuid=23456", "--regid=23456", groups, "--"]
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "HIL_BENCH": NAME}
+    return subprocess.run(
+        [*user, *HIL, *arguments], capture_output=True, text=True, timeout=60, env=environment, stdin=subprocess.DEVNULL
+    )
+
+
+def test_a_member_of_the_group_looks_at_roots_bench_and_changes_nothing_and_a_stranger_is_told_whom_to_ask() -> None:
+    if as_another_user("--version").returncode:
+        pytest.skip("other users may not read this checkout")
+    member = f"--groups={grp.getgrnam(paths.GROUP).gr_gid}"
+    listed = as_another_user("board", "list", "--json", groups=member)
+    assert listed.returncode == 0, listed.stderr
+    assert {row["name"]: row["running"] for row in json.loads(listed.stdout)} == dict.fromkeys(
+        ("a1", "a2", "a3", "b1", "b2", "b3"), "A"
+    )
+    frame = as_another_user("bench", "watch", "--once", groups=member)
+    assert frame.returncode == 0 and "isl-ab" in frame.stdout, frame.stderr
+    watched = as_another_user("board", "watch", "a1", "--once", groups=member)
+    assert watched.returncode == 0 and "board" in watched.stdout, watched.stderr
+    console = as_another_user("board", "console", "a1", "--log", groups=member)
+    assert "login:" in console.stdout, console.stderr
+    for verb in (["board", "power", "a1", "off"], ["link", "cut", "isl-ab"], ["bench", "down"]):
+        assert as_another_user(*verb, groups=member).returncode in (2, 3), verb
+    assert data("board", "list")[0]["power"] == "on"
+    stranger = as_another_user("board", "list")
+    assert stranger.returncode == 2
+    assert "no member of group hil" in stranger.stderr and "usermod -aG hil" in stranger.stderr
 
 
 def test_the_list_shows_a_stand_in_that_is_off_without_its_slots(bench: Bench) -> None:

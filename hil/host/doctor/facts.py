@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import grp
 import importlib.metadata
 import json
 import os
@@ -13,6 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from hil.core import paths
 from hil.core.command import run
@@ -47,6 +49,8 @@ class HostFacts:
     cgroup_version: int
     """1, 2, or 0 when none is mounted."""
     missing_packages: tuple[str, ...]
+    group: Literal["none", "member", "stranger"]
+    """Whether there is the group of those who share this machine, and whether this process is in it (as root is)."""
     links_lack: Mapping[str, str]
     """What this host lacks for each link engine that need not be named, first choice first; empty: nothing."""
     engine_url: str
@@ -90,6 +94,7 @@ def gather(*, root: Path = Path("/")) -> HostFacts:
         controllers=controllers,
         cgroup_version=version,
         missing_packages=tuple(p.name for p in missing()),
+        group=_group(),
         links_lack=_links_lack(),
         engine_url=engine_url,
         engine_version=engine_version,
@@ -104,6 +109,14 @@ def gather(*, root: Path = Path("/")) -> HostFacts:
         apparmor=text_of(root / "sys/module/apparmor/parameters/enabled") == "Y",
         home=str(paths.home()),
     )
+
+
+def _group() -> Literal["none", "member", "stranger"]:
+    try:
+        number = grp.getgrnam(paths.GROUP).gr_gid
+    except KeyError:
+        return "none"
+    return "member" if os.geteuid() == 0 or number in {*os.getgroups(), os.getegid()} else "stranger"
 
 
 def _kernel_lacks() -> tuple[str, ...]:

@@ -107,6 +107,9 @@ def _basics(f: HostFacts) -> Iterator[Check]:
     yield _check("python", f.python >= MIN_PYTHON, ".".join(map(str, f.python)))
     yield _check("python-packages", not f.missing_distributions, _missing(f.missing_distributions, "all there"))
     yield _check("root", f.root, "root" if f.root else "not root")
+    there = {"none": "there is none", "stranger": "this user is no member", "member": "root" if f.root else "member"}
+    remedy = "`hil setup` as root makes it" if f.group == "none" else ""
+    yield _check("group-hil", f.group == "member", there[f.group], remedy=remedy, bad="warn")
     if not f.apt:
         remedy = "install your distribution's packages that hold the same commands (docs/setup.md)"
     elif f.root:

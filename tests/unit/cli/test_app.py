@@ -475,6 +475,40 @@ def test_several_benches_that_are_up_must_be_told_apart(empty_host: Path, capsys
     assert "one, two" in said and "--bench NAME" in said
 
 
+@pytest.mark.parametrize(
+    ("lab", "code"), [("/elsewhere/lab/virtual.yaml", 2), (str(paths.ROOT / "lab/virtual.yaml"), 3)]
+)
+def test_a_runs_own_bench_of_another_checkout_is_used_only_by_its_name(
+    empty_host: Path, capsys: pytest.CaptureFixture[str], lab: str, code: int
+) -> None:
+    from hil.bench.state import BenchState, hold, write_state
+    from hil.cli.select_bench import pick
+
+    write_state(BenchState(name="run7", lab_path=lab, keeper_pid=1, status="up", tied=True))
+    with hold("run7"):
+        assert pick("run7") == "run7"
+        if code == 3:
+            assert pick(None) == "run7"
+            return
+        assert run(["board", "list"]) == code
+    said = capsys.readouterr().err
+    assert "no bench of your own" in said and "run7 (of /elsewhere/lab/virtual.yaml)" in said and "--bench" in said
+
+
+def test_a_plain_user_has_the_keeper_of_roots_bench_show_it(empty_host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, tuple[str, ...]]] = []
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+
+    def look(bench: str, words: tuple[str, ...]) -> int:
+        asked.append((bench, words))
+        return 7
+
+    monkeypatch.setattr("hil.bench.members.look", look)
+    assert run(["board", "list", "--bench", "lab1"]) == 7
+    assert asked == [("lab1", ("board", "list"))]
+    assert run(["link", "cut", "isl-ab", "--bench", "lab1"]) != 7
+
+
 def test_bench_status_of_nothing_is_an_empty_list(empty_host: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", "status", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []

@@ -6,6 +6,8 @@ import math
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterable
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -174,6 +176,26 @@ def _kept(into: list[int], ids: Iterable[int]) -> list[int]:
     found = list(ids)
     into += found
     return found
+
+
+def test_looking_writes_nothing_and_who_takes_next_tidies_up(leases: Leases) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    lease = leases.take(["six/a1"], purpose="soon dead")
+    lease.hand_to(process.pid)
+    process.kill()
+    process.wait()
+    before = rows(leases.path)
+    assert (leases.list(), leases.queue()) == ((), ())
+    assert rows(leases.path) == before
+    assert any(row[1] == "soon dead" for row in before)
+    with leases.take(["six/b1"], purpose="other"):
+        assert [row[1] for row in rows(leases.path)] == ["other"]
+
+
+def rows(store: Path) -> list[tuple[int, str]]:
+    """What lies in the store, whether it counts or not."""
+    with closing(sqlite3.connect(store)) as db:
+        return db.execute("SELECT id, purpose FROM claims ORDER BY id").fetchall()
 
 
 def test_waiting_for_free_boards_takes_nothing(leases: Leases) -> None:

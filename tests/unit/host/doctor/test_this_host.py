@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from rich.console import Console
@@ -24,6 +24,7 @@ GOOD = HostFacts(
     controllers=CONTROLLERS,
     cgroup_version=2,
     missing_packages=(),
+    group="member",
     links_lack={"kernel": "", "uml": ""},
     engine_url="",
     engine_version="",
@@ -42,6 +43,14 @@ GOOD = HostFacts(
 
 def failing(facts: HostFacts) -> dict[str, str]:
     return {c.id: c.status for c in examine(facts) if c.status != "ok"}
+
+
+@pytest.mark.parametrize(("group", "remedy"), [("none", "hil setup"), ("stranger", "usermod -aG hil USER")])
+def test_who_is_not_in_the_group_is_told_how_to_get_in(group: Literal["none", "stranger"], remedy: str) -> None:
+    facts = replace(GOOD, group=group)
+    (check,) = (check for check in examine(facts) if check.id == "group-hil")
+    assert check.status == "warn" and remedy in check.remedy
+    assert exit_code(examine(facts)) == 0
 
 
 def test_a_good_host_can_run_the_campaign() -> None:
