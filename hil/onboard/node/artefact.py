@@ -101,6 +101,18 @@ class Artefact:
             here = self._have if self._loaded else self.path.exists() and self.path.stat().st_size
             return not here and self._writer is None
 
+    @property
+    def gives_way(self) -> bool:
+        """Incomplete, and no upload makes progress: nothing has shown that its manifest is the right one."""
+        with self._changed:
+            if self._is_busy():
+                return False
+            self._load()
+            return not self._complete
+
+    def _is_busy(self) -> bool:
+        return self._writer is not None and time.monotonic() - self._written_s < TAKE_OVER_S
+
     def status(self) -> dict[str, Any]:
         """Return what ``GET /artefacts/<id>`` says; sizes in bytes."""
         with self._changed:
@@ -133,8 +145,7 @@ class Artefact:
         """
         with self._changed:
             self._load()
-            busy = self._writer is not None and time.monotonic() - self._written_s < TAKE_OVER_S
-            if busy and by and self._writer_by not in ("", by):
+            if self._is_busy() and by and self._writer_by not in ("", by):
                 raise ApiError(423, f"busy: {self._writer_by} uploads it", have_bytes=self._have)
             self._writer = None
             if self._deleted:

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class _Starts:
-    """How often the service has started, in ``incarnation.json``."""
+    """How often the service has started, in ``incarnation.json`` and a copy."""
 
     incarnation: int = 0
 
@@ -70,9 +70,13 @@ class Cluster:
         self.last_error = ""
         self.forgotten: list[str] = []
         """What was damaged on disk when the service started."""
-        starts, own, led = root / "incarnation.json", root / "member.json", root / "coordinator.json"
-        incarnation = self._load(_Starts, starts).incarnation + 1
-        state.save(starts, {"incarnation": incarnation})
+        own, led = root / "member.json", root / "coordinator.json"
+        # Twice, so that damage to one file alone does not begin the count anew: a request that is still on its way
+        # from before would then look newer than those of now.
+        starts = [root / "incarnation.json", root / "incarnation.copy.json"]
+        incarnation = 1 + max([self._load(_Starts, path).incarnation for path in starts])
+        for path in starts:
+            state.save(path, {"incarnation": incarnation})
         self.member = member_type(name, incarnation, self._load(MemberState, own), lambda s: state.save(own, asdict(s)))
         self.coordinator = Coordinator(self._load(CoordinatorState, led), lambda s: state.save(led, asdict(s)), clock())
 

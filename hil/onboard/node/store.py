@@ -64,7 +64,8 @@ class Store:
     def put(self, artefact_id: str, document: Any, peer: str = "") -> Artefact:
         """Announce an artefact for a peer; the same manifest again changes nothing, a new signature replaces the old.
 
-        A manifest of which no byte is here yet gives way to another one.
+        An incomplete artefact that nobody uploads now gives way to another manifest, which may be the right one: the
+        bytes that are here stay as far as they fit its digests.
 
         ApiError 400 for a wrong manifest, 409 when the id is known with another content, 422 when a complete artefact
         does not fit its new signature, 507 when there is no room for it.
@@ -74,7 +75,7 @@ class Store:
             raise ApiError(400, "manifest: id must be the one in the address")
         with self._lock:
             known = self._artefacts.get(manifest.id)
-            if known is not None and known.untouched and not known.manifest.same_content(manifest):
+            if known is not None and not known.manifest.same_content(manifest) and known.gives_way:
                 self._artefacts.pop(manifest.id).close(deleted=True)
                 known = None
             if known is None:

@@ -24,7 +24,7 @@ from hil.onboard.node.facts import Places
 from hil.onboard.node.server import MAX_CONNECTIONS, MAX_PER_PEER
 from hil.onboard.node.store import MAX_ANNOUNCED
 from tests.kits.loopback_nodes import eventually
-from tests.kits.manifest import manifest_of
+from tests.kits.manifest import CHUNK, manifest_of
 
 FRIEND, STRANGER = "127.0.0.2", "127.0.0.3"
 
@@ -139,6 +139,24 @@ def test_announcements_of_a_stranger_take_no_place_of_others_and_block_no_upload
     status, answer = ask(node, "PATCH", f"{artefact}?offset=0", content)
     assert status == 200 and answer["complete"]
     assert announce(node, content, STRANGER, chunk_sha256=["0" * 64]) == 409
+
+
+@pytest.mark.parametrize("wrong", [{"chunk_sha256": ["", "0" * 64]}, {"size": CHUNK + 5}, {"kind": "scene"}])
+def test_a_wrong_announcement_of_which_bytes_are_here_gives_way_to_the_right_one(
+    node: Node, wrong: dict[str, Any]
+) -> None:
+    content = bytes(CHUNK) + b"the rest"
+    right = manifest_of(content)
+    if "chunk_sha256" in wrong:
+        wrong = {"chunk_sha256": [right["chunk_sha256"][0], "0" * 64]}
+    artefact = f"/artefacts/{right['id']}"
+    assert announce(node, content, STRANGER, **wrong) == 200
+    assert ask(node, "PATCH", f"{artefact}?offset=0", content[: CHUNK + 2], STRANGER)[1]["have_bytes"] == CHUNK + 2
+    assert announce(node, content, FRIEND) == 200
+    assert ask(node, "GET", artefact)[1]["have_bytes"] == CHUNK + 2, "what is here and fits is not lost"
+    status, answer = ask(node, "PATCH", f"{artefact}?offset={CHUNK + 2}", content[CHUNK + 2 :])
+    assert status == 200 and answer["complete"]
+    assert announce(node, content, STRANGER, **wrong) == 409
 
 
 def test_two_lengths_are_refused(node: Node) -> None:

@@ -25,6 +25,7 @@ MANIFEST = manifest_of(CONTENT)
 DOCUMENT = {"gateway": "a1", "members": {"a1": "127.0.0.1:8470"}, "os_version": "1.0.0", "params": {"lease_s": 0.5}}
 KNOWN = (Config.of(6, DOCUMENT), Config.of(7, {**DOCUMENT, "os_version": "2.0.0"}))
 FILES = ["cluster/member.json", "cluster/coordinator.json", "cluster/incarnation.json"]
+FILES += ["cluster/incarnation.copy.json"]
 FILES += [f"artefacts/{MANIFEST['id']}/{name}" for name in ("manifest.json", "counters.json", "pull.json")]
 JUNK: list[Any] = [None, True, -1, 5, 10**18, 1.5, "x", "\ud800", "", [], [[]], {}, {"x": 1}]
 
@@ -77,6 +78,22 @@ def value(dice: random.Random, content: bytes) -> bytes:
         place = place[key]
     place[key] = dice.choice(JUNK)
     return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize("lost", ["incarnation.json", "incarnation.copy.json"])
+@pytest.mark.parametrize("content", [None, b"", b"{}", b'{"incarnation": "x"}'])
+def test_one_damaged_file_does_not_begin_the_count_of_starts_anew(
+    tmp_path: Path, lost: str, content: bytes | None
+) -> None:
+    for wanted in (1, 2):
+        node = start(tmp_path)
+        assert node.cluster.member.incarnation == wanted
+        node.stop()
+    file = tmp_path / "data/cluster" / lost
+    file.unlink() if content is None else file.write_bytes(content)
+    node = start(tmp_path)
+    assert node.cluster.member.incarnation == 3
+    node.stop()
 
 
 @pytest.mark.parametrize("damage", [bit, cut, shape, value])
