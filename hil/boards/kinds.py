@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from hil.boards.capabilities import Feature
 from hil.boards.console.log_console import ConsoleLine
 from hil.boards.console.pump import ConsolePump
 from hil.boards.protocol import Board, Shell, Via
@@ -103,6 +104,8 @@ class BoardKind(Generic[S]):
     """Say who answers over SSH, for ``hil doctor --lab``. HilError when it is not the board that is meant."""
     checks: Callable[[S, Path], Iterable[Check]] = lambda _spec, _root: ()
     """What else ``hil doctor --lab`` checks for it; the second argument stands for this host's ``/``."""
+    lacks: Callable[[S], Mapping[Feature, str]] = lambda _spec: {}
+    """What such a board will not have, with the reasons, by its section of the lab file alone."""
 
 
 def kind_of(spec: BoardSpec) -> BoardKind[Any]:

@@ -135,6 +135,7 @@ class CampaignRun:
                     remedy="choose them with --hil-on and --hil-split, e.g. --hil-split 3+3 or 4+2",
                 )
             run.unmet = _unmet(run.lab, run.participants)
+            _refuse_without_features(run)
         elif on or split:
             raise ConfigurationError(
                 "--hil-on and --hil-split choose boards of a lab", remedy="add --hil-lab FILE, or --hil-bench NAME"
@@ -253,6 +254,31 @@ def _past(run: Run, meta: dict[str, Any]) -> dict[str, Any]:
         "requirements": run.summary.get("requirements", {}),
         "measurements": run.summary.get("measurements", {}),
     }
+
+
+def _refuse_without_features(run: CampaignRun) -> None:
+    """Raise ConfigurationError for a feature that the plan needs and there is not, or that a board lacks."""
+    from hil.boards.capabilities import Feature
+    from hil.boards.kinds import kind_of
+
+    if unknown := [name for name in run.plan.needs if name not in [*Feature]]:
+        raise ConfigurationError(
+            f"{run.plan_path}: needs: there is no feature {', '.join(unknown)}",
+            remedy=f"features: {', '.join(Feature)}",
+        )
+    assert run.lab is not None and run.participants is not None
+    taking_part = [board for board in run.lab.boards if board.name in run.participants.boards]
+    lacking = {board.name: kind_of(board).lacks(board) for board in taking_part if run.plan.needs}
+    faults = [
+        f"board {name} has no {need}, which {run.plan_path} needs: {why}"
+        for name, lacks in lacking.items()
+        for need in run.plan.needs
+        if (why := lacks.get(Feature(need)))
+    ]
+    if faults:
+        raise ConfigurationError(
+            "\n".join(faults), remedy="choose other boards with --on and --split, or complete the lab file"
+        )
 
 
 def _unmet(lab: Lab, participants: Participants) -> dict[str, str]:

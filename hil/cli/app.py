@@ -172,7 +172,7 @@ def run(argv: Sequence[str] | None = None) -> int:
 def _shown_by_keeper(arguments: Sequence[str]) -> int | None:
     """Have root's bench run a command that only looks, for a member of the group; None for all other commands."""
     from hil.bench import members
-    from hil.cli.select_bench import pick
+    from hil.bench.state import pick
 
     wanted = members.Look.of(arguments)
     return members.look(pick(wanted.bench or os.environ.get("HIL_BENCH")), wanted.words) if wanted else None

@@ -50,8 +50,21 @@ def board_names(ctx: click.Context) -> Iterable[str]:
 
 @_completer
 def target_names(ctx: click.Context) -> Iterable[str]:
-    """List boards, and the word for all of them."""
-    return [*_boards(ctx), "all"]
+    """List boards, spacecraft, and the word for all of them."""
+    return [*_boards(ctx), *_spacecraft(ctx), "all"]
+
+
+def _spacecraft(ctx: click.Context) -> Iterable[str]:
+    from hil.bench.state import read_state
+    from hil.errors import HilError
+    from hil.lab.model import load_lab
+
+    for name in _up(_bench_of(ctx)):
+        try:
+            if state := read_state(name):
+                yield from (craft.name for craft in load_lab(Path(state.lab_path)).spacecraft)
+        except (HilError, OSError):
+            continue  # its lab file was moved
 
 
 def _boards(ctx: click.Context) -> Iterable[str]:

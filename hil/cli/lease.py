@@ -119,10 +119,10 @@ def take(
             return leases.take(keys, ttl_s=ttl_s or PROCESS_TTL_S, progress=progress.say, **how)
 
         if argv is None:
-            entry = _taken(leases, reserve, boards, lab_path, tag, asked, progress.say)
+            entry = _taken(leases, reserve, boards, lab_path, tag, asked)
             print_result(as_json, document(entry), _sentences(entry))
             return 0
-        taken = _taken(leases, take_now, boards, lab_path, tag, asked, progress.say)
+        taken = _taken(leases, take_now, boards, lab_path, tag, asked)
     with taken:
         return run_with(taken, argv)
 
@@ -134,14 +134,11 @@ def _taken(
     lab_path: Path | None,
     tag: str | None,
     asked: dict[str, Any],
-    tell: Callable[[str], None],
 ) -> L:
     """Take the boards that are named, or the first free one with the tag."""
     if tag is None:
         return take(*board_keys(boards, lab_path), **asked)
-    once = asked | {"wait_s": None}
-    tagged = leases.marks.tagged(tag)
-    return leases.any_of(tagged, lambda board: take(board, **once), wait_s=asked["wait_s"], progress=tell)
+    return take(*leases.marks.tagged(tag), one_of=True, **asked)
 
 
 @lease.command("list")

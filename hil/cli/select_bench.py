@@ -16,7 +16,6 @@ from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
-    from hil.bench.state import BenchState
     from hil.boards.protocol import Board
 
 
@@ -95,40 +94,10 @@ def on_board(command: F) -> F:
 
 
 def pick(name: str | None) -> str:
-    """Return the name of the bench: the one named, else the only one that is kept up, else the only run's own.
+    """Return the name of the bench that is meant; see :func:`hil.bench.state.pick`."""
+    from hil.bench import state
 
-    A run's own bench counts only where its lab file is of this checkout or below the working directory.
-    ConfigurationError when none or several could be meant.
-    """
-    from hil.bench.state import is_live, known_benches, read_state
-
-    if name:
-        return name
-    up = [n for n in known_benches() if is_live(n)]
-    states = {n: state for n in up if (state := read_state(n))}
-    kept = [n for n in up if n in states and not states[n].tied]
-    meant = kept or [n for n in up if n not in states or _is_of_here(states[n])]
-    if len(meant) == 1:
-        return meant[0]
-    if up and not meant:
-        there = ", ".join(f"{n} (of {states[n].lab_path})" for n in up)
-        raise ConfigurationError(
-            f"no bench of your own is up, only of runs elsewhere: {there}",
-            remedy="name it with --bench NAME, or bring one up: hil bench up --lab virtual",
-        )
-    if not up:
-        raise ConfigurationError("no bench is up", remedy="`hil bench up --lab virtual` brings one up")
-    raise ConfigurationError(
-        f"several benches are up: {', '.join(up)}", remedy="name one with --bench NAME, or HIL_BENCH in the environment"
-    )
-
-
-def _is_of_here(state: BenchState) -> bool:
-    """Return whether a bench's lab file is of this checkout (or installation), or below the working directory."""
-    from hil.core import paths
-
-    file = Path(state.lab_path).resolve()
-    return any(file.is_relative_to(place) for place in (paths.checkout() or paths.PACKAGE, Path.cwd()))
+    return state.pick(name)
 
 
 @contextmanager

@@ -139,6 +139,11 @@ class Plan(Strict):
     purpose: str = ""
     article: str = Field(default="", description="what is under test")
     boards: int | None = Field(default=None, ge=1, description="how many boards take part; left out: any number")
+    needs: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        description="features that every board that takes part must have, e.g. power, console, slots",
+    )
     reliability_goal: float = Field(default=0.95, gt=0, lt=1, description="goal of repeated runs")
     confidence: float = Field(default=0.90, gt=0, lt=1, description="confidence of every statistical statement")
     risk_scale: Literal["ecss", "gsfc"] | RiskScale = "ecss"

@@ -17,11 +17,10 @@ import pwd
 import random
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
 
 from hil.core import paths
 from hil.core.command import Progress
@@ -45,8 +44,6 @@ from hil.leases.rules import position as position_in_queue
 from hil.leases.store import Session, Store, presented
 
 _log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 __all__ = ["Lease", "LeaseEntry", "LeaseLost", "LeaseTaken", "Leases", "default_holder", "default_store"]
 
@@ -79,6 +76,7 @@ class Leases:
         progress: Progress | None = None,
         within: str = "",
         out_of_service: bool = False,
+        one_of: bool = False,
     ) -> Lease:
         """Lease all of ``boards`` (``<lab>/<board>``), or none: LeaseTaken says who has them.
 
@@ -86,12 +84,15 @@ class Leases:
         for ever), first come first served, and tell ``progress`` who is ahead.  ``ttl_s``: how long the lease
         outlives a holder of which nobody can see whether it died.  A process that was started with another
         lease's ``environment()`` gets its boards within that lease; ``within`` (its name) says the same.
+        ``one_of``: one of the boards is enough, whichever is free first; it waits in the queue of each.
         """
-        wanted = _checked(boards)
-        outer = self._around(wanted, within or os.environ.get(LEASE_ENV, ""))
-        if outer is None and not out_of_service:
-            self.marks.refuse(wanted)
-        entry = self._acquire(self._asked(wanted, holder, purpose, ttl_s, within=outer), wait_s, progress)
+        asked = []
+        for wanted in _choices(boards, one_of=one_of):
+            outer = self._around(wanted, within or os.environ.get(LEASE_ENV, ""))
+            if outer is None and not out_of_service:
+                self.marks.refuse(wanted)
+            asked.append(self._asked(wanted, holder, purpose, ttl_s, within=outer))
+        entry = self._acquire(asked, wait_s, progress)
         _log.info("lease %d: taken on %s", entry.id, boards_text(entry.boards))
         return Lease(self._store, entry, self.clock)
 
@@ -105,12 +106,14 @@ class Leases:
         wait_s: float | None = None,
         progress: Progress | None = None,
         out_of_service: bool = False,
+        one_of: bool = False,
     ) -> LeaseEntry:
         """As ``take``, for a person: held until ``free`` or for ``ttl_s`` seconds, also after this process ended."""
-        wanted = _checked(boards)
-        if not out_of_service:
-            self.marks.refuse(wanted)
-        asked = self._asked(wanted, holder, purpose, ttl_s, by_person=True)
+        asked = []
+        for wanted in _choices(boards, one_of=one_of):
+            if not out_of_service:
+                self.marks.refuse(wanted)
+            asked.append(self._asked(wanted, holder, purpose, ttl_s, by_person=True))
         entry = self._acquire(asked, wait_s, progress)
         _log.info("lease %d: taken on %s for %g s", entry.id, boards_text(entry.boards), entry.ttl_s)
         return next((each for each in self.list() if each.id == entry.id), entry)
@@ -122,33 +125,6 @@ class Leases:
     def queue(self) -> tuple[LeaseEntry, ...]:
         """Return who waits, in the order of the queue."""
         return tuple(entry for entry in self._present() if not entry.holds)
-
-    def any_of(
-        self,
-        boards: Sequence[str],
-        take: Callable[[str], T],
-        *,
-        wait_s: float | None = None,
-        progress: Progress | None = None,
-    ) -> T:
-        """Call ``take`` with the first of ``boards`` that is free, waiting for one for at most ``wait_s``.
-
-        It holds no place in a queue: who asked for one of the boards by name comes first.  LeaseTaken as ``take``.
-        """
-        begin, said = self.clock.monotonic(), False
-        while True:
-            for board in boards:
-                try:
-                    return take(board)
-                except LeaseTaken as exc:
-                    taken = exc
-            waited = self.clock.monotonic() - begin
-            if waited >= (wait_s or 0.0):
-                raise taken
-            if progress and not said:
-                said = True
-                progress(f"none of {boards_text(boards)} is free")
-            self.clock.sleep(min(_pause(1, waited), max(0.0, (wait_s or 0.0) - waited)))
 
     def wait_free(self, boards: Iterable[str], *, wait_s: float = math.inf, progress: Progress | None = None) -> None:
         """Wait until nobody holds or waits for any of ``boards``; takes nothing.  LeaseTaken when it takes longer."""
@@ -235,21 +211,22 @@ class Leases:
             renewed=now,
         )
 
-    def _acquire(self, asked: LeaseEntry, wait_s: float | None, progress: Progress | None) -> LeaseEntry:
-        """Queue, wait for at most ``wait_s``, and return the lease."""
+    def _acquire(self, asked: Sequence[LeaseEntry], wait_s: float | None, progress: Progress | None) -> LeaseEntry:
+        """Queue with each of ``asked``, wait for at most ``wait_s``, and return the first that becomes a lease."""
         self._tidied()
+        first, wanted = asked[0], frozenset(board for each in asked for board in each.boards)
         with self._store.open() as db:
-            with db.write(durable=asked.by_person):
-                entry_id = db.enter(asked)
-                granted = self._grant(db, entry_id)
+            with db.write(durable=first.by_person):
+                ids = [db.enter(each) for each in asked]
+                granted = self._grant_first(db, ids)
                 if granted is None and wait_s is None:
-                    present = presented(db.entries(), self.here, asked.renewed_s)
+                    present = presented(db.entries(), self.here, first.renewed_s)
                     # The roll-back takes it out of the queue again, and the next one gets its number.
-                    raise self._taken(asked.boards, blockers(db.entry(entry_id), present), None)
+                    raise self._taken(wanted, _ahead([db.entry(each) for each in ids], present), None)
             if granted:
                 return granted
             try:
-                granted = self._queue(db, entry_id, asked.renewed_s, wait_s or 0.0, progress)
+                granted = self._queue(db, ids, first.renewed_s, wait_s or 0.0, progress)
                 with self._store.open() as now:
                     if now.has(granted):
                         return granted
@@ -258,36 +235,51 @@ class Leases:
                 )
             except BaseException:
                 with suppress(sqlite3.Error), db.write():
-                    db.drop([entry_id])
+                    db.drop(ids)
                 raise
 
-    def _queue(self, db: Session, entry_id: int, begin: float, wait_s: float, progress: Progress | None) -> LeaseEntry:
-        """Wait in the queue until the lease is granted: mostly reading, with a sign of life now and then."""
+    def _queue(
+        self, db: Session, ids: Sequence[int], begin: float, wait_s: float, progress: Progress | None
+    ) -> LeaseEntry:
+        """Wait in the queue until a lease is granted: mostly reading, with a sign of life now and then."""
         shown: list[int] | None = None
         while True:
             entries = db.entries()
-            mine = db.entry(entry_id)
-            ahead = blockers(mine, entries)
+            mine = [db.entry(entry_id) for entry_id in ids]
             now_s = self.clock.monotonic()
-            if now_s >= mine.renewed_s + mine.term_s / 3:
+            first, wanted = mine[0], frozenset(board for each in mine for board in each.boards)
+            if now_s >= min(each.renewed_s + each.term_s / 3 for each in mine):
                 with db.write():
-                    db.renew(entry_id, now_s)
-            if all(self._is_over(entry, now_s) for entry in ahead) or self._unseen(ahead):
-                with db.write(durable=mine.by_person):
-                    granted = self._grant(db, entry_id)
+                    for entry_id in ids:
+                        db.renew(entry_id, now_s)
+            queues = [blockers(each, entries) for each in mine]
+            if any(all(self._is_over(entry, now_s) for entry in ahead) or self._unseen(ahead) for ahead in queues):
+                with db.write(durable=first.by_person):
+                    granted = self._grant_first(db, ids)
                 if granted:
                     return granted
                 continue
             waited = now_s - begin
             if waited >= wait_s:
-                raise self._taken(mine.boards, blockers(mine, presented(entries, self.here, now_s)), waited)
+                raise self._taken(wanted, _ahead(mine, presented(entries, self.here, now_s)), waited)
+            ahead = _ahead(mine, entries)
             if progress and shown != (shown := [entry.id for entry in ahead]):
-                ahead = blockers(mine, presented(entries, self.here, now_s))
-                reasons = "; ".join(sentence(entry, mine.boards, self.here) for entry in ahead)
-                place = position_in_queue(mine, entries)
-                progress(f"place {place} in the queue for {boards_text(mine.boards)}: {reasons}")
-            longest = min(mine.term_s / 3, max(0.0, wait_s - waited))
-            self.clock.sleep(min(_pause(len(ahead), waited), longest))
+                reasons = "; ".join(
+                    sentence(entry, wanted, self.here) for entry in _ahead(mine, presented(entries, self.here, now_s))
+                )
+                place = min(position_in_queue(each, entries) for each in mine)
+                which = "one of " if len(mine) > 1 else ""
+                progress(f"place {place} in the queue for {which}{boards_text(wanted)}: {reasons}")
+            longest = min(first.term_s / 3, max(0.0, wait_s - waited))
+            self.clock.sleep(min(_pause(min(map(len, queues)), waited), longest))
+
+    def _grant_first(self, db: Session, ids: Sequence[int]) -> LeaseEntry | None:
+        """Within a transaction: grant the first that can be, and take the others out of the queue."""
+        for entry_id in ids:
+            if granted := self._grant(db, entry_id):
+                db.drop(each for each in ids if each != entry_id)
+                return granted
+        return None
 
     def _grant(self, db: Session, entry_id: int) -> LeaseEntry | None:
         """Within a transaction: remove entries ahead that are over, and take the boards if they are free then."""
@@ -378,6 +370,19 @@ def default_holder() -> str:
 def _pause(ahead: int, waited_s: float) -> float:
     """Return seconds until the next look: few for the next in turn, more far back or after a long wait."""
     return min(_LATEST_S, _SOONEST_S * ahead**2 * (1 + waited_s / 60)) * random.uniform(0.75, 1.25)
+
+
+def _ahead(mine: Iterable[LeaseEntry], entries: Iterable[LeaseEntry]) -> list[LeaseEntry]:
+    """Return who is ahead of any of ``mine``, each once."""
+    entries = list(entries)
+    found = {entry.id: entry for each in mine for entry in blockers(each, entries)}
+    return list(found.values())
+
+
+def _choices(boards: Iterable[str], *, one_of: bool) -> list[frozenset[str]]:
+    """Return the sets of boards of which one is asked for."""
+    named = list(boards)
+    return [_checked([board]) for board in named] if one_of and named else [_checked(named)]
 
 
 def _checked(boards: Iterable[str]) -> frozenset[str]:

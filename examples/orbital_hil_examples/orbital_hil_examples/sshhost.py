@@ -84,16 +84,8 @@ class SshHost:
         self._addresses = site.addresses
         self._ssh = ssh
         self.supervisor: Supervisor = NoPower(self.name)
-        self.lacks: Mapping[Feature, str] = {
-            Feature.SLOTS: "it has one root file system",
-            Feature.SENSORS: "this driver reads none",
-            Feature.ORIN: "it is no Jetson",
-        }
-        if section.console is None:
-            self.lacks |= {Feature.CONSOLE: "sshhost.console is not in the lab file"}
-        if section.supervisor is None:
-            self.lacks |= {Feature.POWER: "sshhost.supervisor is not in the lab file"}
-        else:
+        self.lacks = _lacks(spec)
+        if section.supervisor is not None:
             self.supervisor = supervisor_of(
                 self.name,
                 section.supervisor,
@@ -210,4 +202,18 @@ def _equip(spec: SshHostSpec, site: Site, rack: Rack) -> Equipment:
     return Equipment(board, console, board.supervisor.on, take_down)
 
 
-SSHHOST = BoardKind(SshHostSpec, SshHost, _equip)
+def _lacks(spec: SshHostSpec) -> Mapping[Feature, str]:
+    """Return what such a board does not have; campaigns that need it are refused before they begin."""
+    found = {
+        Feature.SLOTS: "it has one root file system",
+        Feature.SENSORS: "this driver reads none",
+        Feature.ORIN: "it is no Jetson",
+    }
+    if spec.sshhost.console is None:
+        found[Feature.CONSOLE] = "sshhost.console is not in the lab file"
+    if spec.sshhost.supervisor is None:
+        found[Feature.POWER] = "sshhost.supervisor is not in the lab file"
+    return found
+
+
+SSHHOST = BoardKind(SshHostSpec, SshHost, _equip, lacks=_lacks)

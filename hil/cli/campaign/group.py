@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
@@ -18,6 +19,9 @@ from hil.cli.select_bench import bench_option
 from hil.core import paths
 from hil.core.closed_pipe import go_on_unread
 from hil.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from hil.cli.campaign.repeat import SeriesBench
 
 BEGUN_S = 15.0
 """A detached run that has not begun by then is left to itself."""
@@ -99,7 +103,8 @@ def run_campaign(
     Without --lab and --bench it is for plans whose tests need no bench.
     The same as `pytest PLAN --hil-lab FILE`, after a check of the set-up. With --json the run as `hil runs list --json`
     has it comes on stdout at the end, and pytest's own output on stderr.
-    With --repeat pytest's output goes to terminal.log in each run's directory; the exit code is the worst one.
+    With --repeat pytest's output goes to terminal.log in each run's directory; the exit code is the worst one. All runs
+    use one bench, put back before each, but for a lab with an orbit.
     `hil -v campaign run` shows the log of actions, `hil -vv` that of every command and request.
 
     \b
@@ -123,13 +128,21 @@ def run_campaign(
         raise no_xdist()
     if lab_path and bench_name:
         raise ConfigurationError("give either --lab FILE or --bench NAME", remedy="a bench that is up has its lab")
+    series_bench: SeriesBench | None = None
     if lab_path:
+        from hil.cli.campaign.repeat import SeriesBench
+        from hil.core.wait import duration_s
         from hil.lab.model import load_lab
         from hil.rollout.participants import choose
 
-        choose(load_lab(lab_path), choices["on"], choices["split"])  # before anything is touched
+        lab = load_lab(lab_path)
+        choose(lab, choices["on"], choices["split"])  # before anything is touched
         prepare()
-    named_lab = {"lab": lab_path and str(lab_path), "bench": bench_name}
+        if (repeat or 1) > 1 and not detach and lab.orbit is None:
+            series_bench = SeriesBench(
+                lab_path, lease_wait_s=duration_s(wait) if (wait := choices["lease_wait"]) else None
+            )
+    named_lab = {"lab": lab_path and not series_bench and str(lab_path), "bench": bench_name}
     chosen = [word for option, value in named_lab.items() if value for word in (f"--hil-{option}", value)]
     if plan_dir.is_relative_to(paths.shipped("testplans")) and paths.checkout() is None:
         chosen += ["-o", f"cache_dir={Path.cwd() / '.pytest_cache'}"]  # nothing is written beside the package
@@ -147,7 +160,7 @@ def run_campaign(
     argv = [sys.executable, "-m", "pytest", "-v", str(plan_dir), *chosen, *pytest_arguments]
 
     def named(name: str) -> list[str]:
-        return [*argv, "--hil-run-id", name]
+        return [*argv, *(["--hil-bench", series_bench.name] if series_bench else []), "--hil-run-id", name]
 
     if repeat or as_json:
         go_on_unread()
@@ -167,7 +180,7 @@ def run_campaign(
 
         digits = len(str(repeat))
         ids = [f"{name}-{number:0{digits}}" for number in range(1, (repeat or 1) + 1)]
-        return repeat_runs(named, ids, runs, stop_on=stop_on, as_json=as_json)
+        return repeat_runs(named, ids, runs, stop_on=stop_on, as_json=as_json, bench=series_bench)
     if run_id:
         argv = named(run_id)
     sys.stdout.flush()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +18,9 @@ from hil.errors import HarnessError
 from hil.evidence.manifest import seal
 from hil.evidence.record import RESULT, read_json
 from hil.evidence.store import RunStore
+
+if TYPE_CHECKING:
+    from hil.bench.bench import Bench
 
 POLL_S = 0.5
 SILENCE_S = 28.0
@@ -50,16 +54,76 @@ class Repetition:
         return f"{said[0].strip()} ({self.log})" if said else f"see {self.log}"
 
 
-def repeat(argv: Callable[[str], Sequence[str]], ids: Sequence[str], runs: Path, *, stop_on: str, as_json: bool) -> int:
+class SeriesBench:
+    """The bench on which a series runs: up from its first run to its last; after a run without a verdict a fresh one.
+
+    A lab whose links follow an orbit has none: each of its runs begins at the same moment of the mission, on a bench of
+    its own.
+    """
+
+    def __init__(self, lab: Path, *, lease_wait_s: float | None = None) -> None:
+        self._lab, self._lease_wait_s = lab, lease_wait_s
+        self._bench: Bench | None = None
+
+    @property
+    def name(self) -> str:
+        """The bench's name; it comes up when it is not up. Raises what its keeper met."""
+        from hil.bench.bench import Bench
+        from hil.bench.state import is_up
+
+        if self._bench is not None and not is_up(self._bench.name):
+            self.close()
+        if self._bench is None:
+            bench = Bench(self._lab, name=f"series{os.getpid()}", lease_wait_s=self._lease_wait_s)
+            with Progress() as progress:
+                bench.up(progress=progress.say)
+            self._bench = bench
+        return self._bench.name
+
+    def close(self) -> None:
+        """Take it down, if it is up."""
+        if self._bench is not None:
+            bench, self._bench = self._bench, None
+            bench.close()
+
+
+def repeat(
+    argv: Callable[[str], Sequence[str]],
+    ids: Sequence[str],
+    runs: Path,
+    *,
+    stop_on: str,
+    as_json: bool,
+    bench: SeriesBench | None = None,
+) -> int:
     """Run pytest once for each run id, its output in a file, and print what came of it; the worst exit code.
 
-    ``argv`` makes the command line of a run, ``runs`` is the folder where their directories are made.
+    ``argv`` makes the command line of a run, ``runs`` is the folder where their directories are made.  A ``bench`` is
+    taken down at the end, and after a run that was neither PASS nor FAIL.
     """
+    try:
+        return _repeat(argv, ids, runs, stop_on=stop_on, as_json=as_json, bench=bench)
+    finally:
+        if bench is not None:
+            bench.close()
+
+
+def _repeat(
+    argv: Callable[[str], Sequence[str]],
+    ids: Sequence[str],
+    runs: Path,
+    *,
+    stop_on: str,
+    as_json: bool,
+    bench: SeriesBench | None,
+) -> int:
     done: list[Repetition] = []
     with Progress() as progress:
         for number, run_id in enumerate(ids, 1):
             progress.begin(f"run {number} of {len(ids)}, {run_id}")
             one = _run(argv(run_id), run_id, runs, progress)
+            if bench is not None and one.exit_code not in (0, 1):
+                bench.close()  # whatever was wrong with it, the next run does not begin with that
             done.append(one)
             progress.end(f"{one.verdict}: {one.why}", one.seconds)
             if one.exit_code not in (0, 1, 3) or one.exit_code in STOPS[stop_on] or _interrupted(one):

@@ -481,8 +481,7 @@ def test_several_benches_that_are_up_must_be_told_apart(empty_host: Path, capsys
 def test_a_runs_own_bench_of_another_checkout_is_used_only_by_its_name(
     empty_host: Path, capsys: pytest.CaptureFixture[str], lab: str, code: int
 ) -> None:
-    from hil.bench.state import BenchState, hold, write_state
-    from hil.cli.select_bench import pick
+    from hil.bench.state import BenchState, hold, pick, write_state
 
     write_state(BenchState(name="run7", lab_path=lab, keeper_pid=1, status="up", tied=True))
     with hold("run7"):

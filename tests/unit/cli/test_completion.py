@@ -49,6 +49,7 @@ def test_names_are_those_of_benches_that_are_up(two_benches: None) -> None:
     assert completed("board", "list", "--bench", "") == ["other", "six"]
     assert completed("board", "console", "a") == ["a1", "a2"]
     assert completed("board", "power", "b1", "c") == ["cut"]
+    assert completed("board", "power", "sc") == ["sc-a", "sc-b"]
     assert completed("link", "cut", "") == ["ground", "isl-ab"]
     assert completed("link", "calibrate", "ground", "i") == ["isl-ab"]
 

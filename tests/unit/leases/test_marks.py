@@ -10,7 +10,7 @@ import pytest
 
 from hil.cli.app import run
 from hil.errors import BenchError, ConfigurationError
-from hil.leases.leases import Leases
+from hil.leases.leases import Leases, LeaseTaken
 
 BOARDS = ["six/a1", "six/a2"]
 
@@ -63,20 +63,24 @@ def test_any_board_with_a_tag_that_is_free_and_in_service_is_taken(capsys: pytes
     assert run(["lease", "take", "six/a2", "--any", "tag=orin-nx", "--for", "camera"]) == 2
 
 
-def test_any_waits_until_one_is_free() -> None:
+def test_any_waits_in_the_queue_of_each_until_one_is_free_and_leaves_the_others() -> None:
     leases = Leases()
-    leases.marks.change("six/a1", who="anna", tags=["nx"])
-    lease = leases.take(["six/a1"], purpose="first")
+    held = [leases.take([board], purpose="first") for board in ("six/a1", "six/a2")]
     said: list[str] = []
 
     def tell(line: str) -> None:
         said.append(line)
-        lease.free()
+        assert [entry.boards for entry in leases.queue()] == [{"six/a1"}, {"six/a2"}]
+        held[1].free()
+        with pytest.raises(LeaseTaken, match="then"):  # who asks for it by name now comes later
+            leases.take(["six/a2"], purpose="later")
 
-    tagged = leases.marks.tagged("nx")
-    got = leases.any_of(tagged, lambda board: leases.take([board], purpose="then"), wait_s=10, progress=tell)
-    with got:
-        assert got.boards == {"six/a1"} and said == ["none of six/a1 is free"]
+    got = leases.take(["six/a1", "six/a2"], purpose="then", wait_s=10, progress=tell, one_of=True)
+    assert got.boards == {"six/a2"} and not leases.queue()
+    assert len(said) == 1 and said[0].startswith("place 1 in the queue for one of six/a1, six/a2: ")
+    with pytest.raises(LeaseTaken, match="not free after"):
+        leases.take(["six/a1", "six/a2"], purpose="again", wait_s=0.01, one_of=True)
+    assert not leases.queue()
 
 
 def test_marks_are_shown_changed_and_taken_away(capsys: pytest.CaptureFixture[str]) -> None:

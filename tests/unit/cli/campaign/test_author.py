@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hil.boards import kinds
+from hil.boards.capabilities import Feature
+from hil.campaign.run import CampaignRun
 from hil.cli.app import run
 from hil.core import paths
+from hil.errors import ConfigurationError
+from hil.lab.model import load_lab
 
 
 def validated(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -55,6 +61,28 @@ def test_each_fault_of_a_campaign_is_named(tmp_path: Path) -> None:
         done = validated(folder)
         assert (done.returncode, says in done.stderr) == (2 if says else 0, True), done.stderr
         assert done.stderr.count("remedy") == bool(says)
+
+
+def test_a_feature_that_the_plan_needs_and_a_board_lacks_is_said(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    run(["campaign", "new", str(folder)])
+    plan = folder / "plan.yaml"
+    text = plan.read_text("utf-8")
+    for needs, code, says in (("[power, slots]", 0, ""), ("[power, wings]", 2, "there is no feature wings")):
+        plan.write_text(f"{text}needs: {needs}\n", "utf-8")
+        done = validated(folder, "--lab", "virtual")
+        assert (done.returncode, says in done.stderr) == (code, True), done.stderr
+
+
+def test_a_campaign_does_not_begin_on_boards_without_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poor = replace(
+        kinds.kind_of(load_lab(paths.lab_file("virtual")).boards[0]), lacks=lambda _: {Feature.SLOTS: "no B"}
+    )
+    monkeypatch.setattr(kinds, "kind_of", lambda spec: poor)
+    with pytest.raises(ConfigurationError, match=r"board a1 has no slots, which .*plan\.yaml needs: no B"):
+        CampaignRun.check(paths.plan_folder("six_gpu"), lab=load_lab(paths.lab_file("virtual")))
 
 
 def test_what_a_lab_cannot_show_and_a_choice_that_does_not_fit_are_said(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from hil.cli.campaign.repeat import repeat
+from hil.cli.campaign.repeat import SeriesBench, repeat
 
 RUN = """
 import json, pathlib, sys
@@ -58,6 +60,44 @@ def test_the_end_says_what_the_runs_show_together(tmp_path: Path, capsys: pytest
     assert "run 1 of 2, r0: PASS: r0 said so." in said.err
     assert "2 runs of 2: 1 PASS, 1 FAIL\nDemonstrated so much." in said.out
     assert (tmp_path / "runs/r0/terminal.log").read_text("utf-8") == "its output\n"
+
+
+class FakeBench:
+    """As much of a bench as a series needs."""
+
+    up_now: ClassVar[set[str]] = set()
+    seen: ClassVar[list[str]] = []
+
+    def __init__(self, lab: Path, *, name: str, lease_wait_s: float | None) -> None:
+        self.name = name
+
+    def up(self, *, progress: object) -> None:
+        self.up_now.add(self.name)
+        self.seen.append("up")
+
+    def close(self) -> None:
+        self.up_now.discard(self.name)
+        self.seen.append("down")
+
+
+def test_a_series_uses_one_bench_and_a_fresh_one_after_a_run_without_a_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hil.bench.bench.Bench", FakeBench)
+    monkeypatch.setattr("hil.bench.state.is_up", lambda name: name in FakeBench.up_now)
+    FakeBench.seen.clear()
+    verdicts, runs = ["PASS", "FAIL", "INCONCLUSIVE", "PASS"], tmp_path / "runs"
+    ids = [f"r{n}" for n in range(len(verdicts))]
+    bench = SeriesBench(tmp_path / "lab.yaml")
+
+    def argv(run_id: str) -> list[str]:
+        FakeBench.seen.append(f"{run_id} on {bench.name}")
+        return [sys.executable, "-c", RUN, str(runs), run_id, verdicts[ids.index(run_id)]]
+
+    assert repeat(argv, ids, runs, stop_on="never", as_json=True, bench=bench) == 1
+    name = f"series{os.getpid()}"
+    on = [f"{run_id} on {name}" for run_id in ids]
+    assert FakeBench.seen == ["up", *on[:3], "down", "up", on[3], "down"]
 
 
 def test_a_run_without_a_result_says_its_error_and_where_the_rest_is(
