@@ -94,8 +94,11 @@ def cache() -> Path:
 
 
 def pki() -> Path:
-    """Return the folder of the development PKI, which is generated here and never committed."""
-    return home() / "pki"
+    """Return the folder of the development PKI, which is generated here and never committed.
+
+    Its number grows when a PKI of an earlier release lacks something that only its CA could add.
+    """
+    return home() / "pki" / "2"
 
 
 def reports_out() -> Path:

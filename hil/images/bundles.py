@@ -45,6 +45,7 @@ class BundleKind(StrEnum):
     TAMPERED_SIGNATURE = "tampered-signature"
     TRUNCATED = "truncated"
     WRONG_KEY = "wrong-key"  # signed under another CA
+    REVOKED = "revoked"  # signed under the right CA, with a certificate that it has revoked
     WRONG_HARDWARE = "wrong-hardware"  # another `compatible`
     EMPTY = "empty"
     RANDOM = "random"  # no bundle at all: random bytes
@@ -88,7 +89,7 @@ class BundleSet:
     def directory(self) -> Path:
         bugs = [f"{bug.file} {bug.after}" for bug in planted.BUGS.values()]
         texts = (_PACKING, _INIT_PANICS, _INIT_HANGS, _NODE_FAILS, COMPATIBLE)
-        certificates = (self.pki.release.certificate, self.pki.foreign.certificate)
+        certificates = tuple(each.certificate for each in (self.pki.release, self.pki.revoked, self.pki.foreign))
         key = rootfs.digest([self.upload.sha256, self.base.name, *texts, *bugs, *certificates])
         return cache() / f"bundles-{key}"
 
@@ -119,7 +120,8 @@ class BundleSet:
         out = work / "bundle"
         version = self._fill(kind, image, work)
         compatible = OTHER_COMPATIBLE if kind is BundleKind.WRONG_HARDWARE else COMPATIBLE
-        signer = self.pki.foreign if kind is BundleKind.WRONG_KEY else self.pki.release
+        signers = {BundleKind.WRONG_KEY: self.pki.foreign, BundleKind.REVOKED: self.pki.revoked}
+        signer = signers.get(kind, self.pki.release)
         odd = kind is BundleKind.OTHER_FORMAT
         if self.recipe.updater == "swupdate":
             handler = "of-another-time" if odd else "raw"

@@ -1,12 +1,14 @@
 """The development PKI: made on this machine at first use, kept under ``hil.core.paths.pki()``, never committed.
 
-A release CA that the OS trusts, a release certificate that signs bundles and artefacts, a foreign CA that nobody
-trusts (for the bundles that must be refused), and SSH keys for the harness and for every board.
+A release CA that the OS trusts, a release certificate that signs bundles and artefacts, another certificate that the
+CA's revocation list names, a foreign CA that nobody trusts (both for the bundles that must be refused), and SSH keys
+for the harness and for every board.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,13 +56,18 @@ class Pki:
 
     @property
     def keyring(self) -> Path:
-        """CA certificate the OS trusts; /etc/rauc/keyring.pem on the board."""
+        """CA certificate the OS trusts, and its revocation list; /etc/rauc/keyring.pem on the board."""
         return self.directory / "keyring.pem"
 
     @property
     def release(self) -> Signer:
         """Signs what boards accept."""
         return Signer(self.directory / "release.cert.pem", self.directory / "release.key.pem")
+
+    @property
+    def revoked(self) -> Signer:
+        """Signs under the CA that the OS trusts, with a certificate that is revoked."""
+        return Signer(self.directory / "revoked.cert.pem", self.directory / "revoked.key.pem")
 
     @property
     def foreign(self) -> Signer:
@@ -96,9 +103,10 @@ def ensure_pki(directory: Path | None = None) -> Pki:
     pki.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     with locked(pki.directory / ".lock"):
         if not done.exists():
-            _make_chain(pki.directory, "release", pki.keyring)
+            _make_chain(pki.directory, "release", pki.keyring, revoked="revoked")
             _make_chain(pki.directory, "foreign", pki.directory / "foreign.ca.pem")
-            _make_ssh_key(pki.ssh_key)
+            if not _take_ssh_keys(pki.directory.parent, pki.directory):
+                _make_ssh_key(pki.ssh_key)
             done.write_text("")
     return pki
 
@@ -128,16 +136,53 @@ def _make_ssh_key(private: Path) -> None:
     private.with_suffix(".pub").write_bytes(public + b"\n")
 
 
-def _make_chain(directory: Path, name: str, ca_file: Path) -> None:
-    """Make a CA (its key is not kept: nothing else will be issued) and one signing certificate under it."""
+def _take_ssh_keys(earlier: Path, directory: Path) -> bool:
+    """Take over the SSH keys of an earlier release's PKI, which boards know; False when there is none."""
+    if not (earlier / "complete").exists():
+        return False
+    for name in ("ssh_harness_ed25519", "ssh_harness_ed25519.pub"):
+        shutil.copy2(earlier / name, directory / name)
+    if (earlier / "hosts").is_dir():
+        shutil.copytree(earlier / "hosts", directory / "hosts", dirs_exist_ok=True)
+    return True
+
+
+def _make_chain(directory: Path, name: str, ca_file: Path, *, revoked: str = "") -> None:
+    """Make a CA (its key is not kept: nothing else will be issued) and one signing certificate under it.
+
+    ``revoked``: the name of a second one, which a revocation list beside the CA's certificate names.
+    """
     from cryptography.hazmat.primitives import serialization as s
 
     ca_key, ca = _issue(f"Orbital HIL {name} CA (development)", None)
-    key, certificate = _issue(f"Orbital HIL {name} signing (development)", (ca_key, ca))
-    ca_file.write_bytes(ca.public_bytes(s.Encoding.PEM))
-    (directory / f"{name}.cert.pem").write_bytes(certificate.public_bytes(s.Encoding.PEM))
-    encoded = key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption())
-    _write_private(directory / f"{name}.key.pem", encoded)
+    trusted = ca.public_bytes(s.Encoding.PEM)
+    for each in filter(None, (name, revoked)):
+        key, certificate = _issue(f"Orbital HIL {each} signing (development)", (ca_key, ca))
+        (directory / f"{each}.cert.pem").write_bytes(certificate.public_bytes(s.Encoding.PEM))
+        encoded = key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption())
+        _write_private(directory / f"{each}.key.pem", encoded)
+        if each == revoked:
+            trusted += _revocation_list(ca_key, ca, certificate).public_bytes(s.Encoding.PEM)
+    ca_file.write_bytes(trusted)
+
+
+def _revocation_list(
+    ca_key: RSAPrivateKey, ca: x509.Certificate, revoked: x509.Certificate
+) -> x509.CertificateRevocationList:
+    """Make the list of a CA with one certificate; it holds as long as the CA, for nobody renews it."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+
+    entry = x509.RevokedCertificateBuilder().serial_number(revoked.serial_number)
+    return (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(ca.subject)
+        .last_update(ca.not_valid_before_utc)
+        .next_update(ca.not_valid_after_utc)
+        .add_extension(x509.CRLNumber(1), critical=False)
+        .add_revoked_certificate(entry.revocation_date(ca.not_valid_before_utc).build())
+        .sign(ca_key, hashes.SHA256())
+    )
 
 
 def _issue(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,17 @@ MANIFEST = "manifest.json"
 
 
 def cms_check(keyring: Path) -> SignatureCheck:
-    """Return a check of detached CMS signatures with the openssl command against the certificates in ``keyring``."""
+    """Return a check of detached CMS signatures with the openssl command against the certificates in ``keyring``.
+
+    Where it has a revocation list, too, a revoked certificate is refused.
+    """
 
     def check(path: Path, signature: bytes) -> None:
         argv = ["openssl", "cms", "-verify", "-binary", "-inform", "DER"]
         argv += ["-content", str(path), "-CAfile", str(keyring), "-purpose", "any", "-out", "/dev/null"]
+        with suppress(OSError):  # openssl itself says so below
+            if b"BEGIN X509 CRL" in keyring.read_bytes():
+                argv.append("-crl_check_all")
         try:
             done = subprocess.run(argv, input=signature, capture_output=True, timeout=60)
         except (OSError, subprocess.TimeoutExpired) as exc:
