@@ -273,8 +273,12 @@ def _end(keeper_pid: int, name: str) -> BenchState | None:
     """
     keeper = identify(keeper_pid)
     if is_live(name):
-        with suppress(ProcessLookupError):
+        try:
             os.kill(keeper_pid, signal.SIGTERM)
+        except ProcessLookupError:
+            pass
+        except PermissionError as exc:
+            raise ConfigurationError(f"bench {name} is root's", remedy="take it down as root") from exc
 
     def gone() -> bool:
         with suppress(ChildProcessError):  # kept benches are somebody else's children
