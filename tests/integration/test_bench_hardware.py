@@ -23,7 +23,7 @@ from tests.kits.bench_cables import FlightCable, Forward
 from tests.kits.container_boards import boards, engine_client, ip
 from tests.kits.power_strips import ShellyGen2Strip
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
 CABLE = FlightCable(f"hilt-jboard-{os.getpid()}", f"hiltf{os.getpid()}")
 FLIGHT = "198.18.2.11"
@@ -50,7 +50,7 @@ spacecraft:
             min_off_s: 0.0
             confirm_within_s: 30.0
           flight: {{nic: {nic}}}
-          budgets: {{boot_s: 60.0, shutdown_s: 15.0}}
+          budgets: {{boot_s: 60.0, shutdown_s: 60.0}}
 links:
   - {{name: ground, kind: ground, between: [gs-1, sc-a], one_way_delay_us: 4000, rate_bps: 100000000}}
   - {{name: isl-ab, kind: crosslink, between: [sc-a, sc-b], one_way_delay_us: 14386, rate_bps: 200000000}}

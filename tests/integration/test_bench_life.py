@@ -18,14 +18,16 @@ from hil.errors import ConfigurationError
 from hil.leases.leases import Leases, LeaseTaken
 from tests.kits.host_state import as_it_was
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
+NAME = "hiltlife"
 LAB = paths.ROOT / "lab/virtual.yaml"
 
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Bench]:
-    with as_it_was("a bench that is up must not change the host's network") as unchanged, Bench(LAB) as up:
+    why = "a bench that is up must not change the host's network"
+    with as_it_was(why, bench=NAME) as unchanged, Bench(LAB, name=NAME) as up:
         unchanged()
         yield up
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -11,9 +12,14 @@ from pathlib import Path
 
 from hil.core import netns, paths
 
+_OF_TESTS = re.compile(r"^.*\bhilt.*\n?", re.MULTILINE)
+
 
 def network_of_this_host() -> dict[str, str]:
-    """Addresses, routes, rules, links and firewall of the host's own namespace, and the sysctls a bench touches."""
+    """Addresses, routes, rules, links and firewall of the host's own namespace, and the sysctls a bench touches.
+
+    Without NICs that other tests, which run side by side, lay there for a moment: their names begin with hilt.
+    """
     commands = {
         "addresses": ["ip", "-o", "addr"],
         "links": ["ip", "-o", "link"],
@@ -29,7 +35,7 @@ def network_of_this_host() -> dict[str, str]:
     }
     for key in ("net/ipv4/ip_forward", "net/core/rmem_default", "net/core/wmem_default"):
         found[key] = Path("/proc/sys", key).read_text()
-    return {name: _without_lifetimes(text) for name, text in found.items()}
+    return {name: _without_lifetimes(_OF_TESTS.sub("", text)) for name, text in found.items()}
 
 
 def leftovers() -> list[str]:
