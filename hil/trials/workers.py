@@ -19,6 +19,7 @@ from typing import Any
 
 from hil.errors import BenchError, ConfigurationError, HilError
 from hil.evidence.model import Verdict
+from hil.text import one_line
 from hil.trials.page import write_page
 from hil.trials.run import Runner, in_one_line, run_trial
 from hil.trials.series import Following, Series, Standing
@@ -247,6 +248,7 @@ def go_on_at(
     no worker for ``no_worker_s`` seconds.
     """
     out: list[_Out] = []
+    sent, most_sent = 0, 40 + 4 * series.rule.most
     seen_s = time.monotonic()
     while True:
         workers = client.scheduler_info(n_workers=-1)["workers"]
@@ -265,11 +267,14 @@ def go_on_at(
             following = series.next_trial({(each.following.role, each.following.number) for each in out})
             if following is None:
                 break
+            sent += 1
+            if sent > most_sent:
+                raise BenchError(f"{sent} trials went to workers, and most did not begin", remedy="see what ends them")
             future = client.submit(
                 trial_here,
                 str(series.folder),
                 tuple(following),
-                key=f"{series.facts.id}-{following.role}-{following.number}-{following.attempt}",
+                key=f"{series.facts.id}-{following.role}-{following.number}-{following.attempt}-{sent}",
                 workers=[address],
                 resources={BENCH: 1},
                 pure=False,
@@ -289,13 +294,14 @@ def go_on_at(
 
 def _settle(series: Series, ended: _Out, said: Callable[[str], object]) -> None:
     if ended.future.status != "finished":
-        _lose(series, ended.following, f"its worker was lost ({ended.future.status})", said)
+        why = str(ended.future.exception()) if ended.future.status == "error" else ended.future.status
+        _lose(series, ended.following, f"its worker was lost: {one_line(why)}", said)
         return
     answer: Answer = ended.future.result()
     if answer.configuration:
         raise ConfigurationError(f"worker {ended.worker}: {answer.refused}", remedy=answer.remedy)
     if answer.refused:
-        _lose(series, ended.following, answer.refused, said)
+        _lose(series, ended.following, answer.refused, said, begun=True)
     elif series.line(*ended.following[:3]) is None:
         raise ConfigurationError(
             f"worker {ended.worker} wrote its result elsewhere: its {series.folder} is not this one",
@@ -305,9 +311,14 @@ def _settle(series: Series, ended: _Out, said: Callable[[str], object]) -> None:
         said(answer.line)
 
 
-def _lose(series: Series, following: Following, why: str, said: Callable[[str], object]) -> None:
-    """Write a trial down as lost, unless it had ended just before."""
+def _lose(
+    series: Series, following: Following, why: str, said: Callable[[str], object], *, begun: bool = False
+) -> None:
+    """Write a trial down as lost, unless it had ended just before, or had not begun."""
     role, number, attempt, seed = following
+    if not (begun or (series.folder / "trials" / f"{number:04d}-{attempt}").exists()):
+        said(f"{role} {number} had not begun ({why}): it goes out again")
+        return
     facts: dict[str, Any] = {"found": {}, "struck": [], "reads": [], "phases_s": {}}
     facts |= {"epoch": None, "converged_s": None, "planted_in": "", "lost": why, "planted": ""}
     verdict = {"verdict": Verdict.INCONCLUSIVE.value, "safe": None, "live": None, "blame": "bench", "reason": why}
