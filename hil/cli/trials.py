@@ -350,10 +350,11 @@ def _play(series: Series, where: _Where, as_json: bool) -> None:
 
 
 def _play_at_workers(series: Series, where: _Where) -> Standing:
-    from hil.trials.workers import go_on_at, workers_of
+    from hil.trials.workers import go_on_at, has_dashboard, workers_of
 
     with workers_of(where.benches, listen=where.listen, keys=where.keys) as client:
-        say(f"scheduler {client.cluster.scheduler_address}; dashboard {client.dashboard_link or 'needs bokeh'}")
+        shown = client.dashboard_link if has_dashboard() else "none (pip install bokeh)"
+        say(f"scheduler {client.cluster.scheduler_address}; dashboard: {shown}")
         return go_on_at(series, client, said=say)
 
 

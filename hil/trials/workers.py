@@ -25,7 +25,7 @@ from hil.trials.run import Runner, in_one_line, run_trial
 from hil.trials.series import Following, Series, Standing
 
 BENCH = "BENCH"
-SILENT_S = 30.0
+SILENT_S = 60.0
 """A worker that is silent for so long is given up.  Longer than a trial holds Python's lock at a time."""
 POLL_S = 0.1
 NO_WORKER_S = 120.0
@@ -119,7 +119,7 @@ def workers_of(
                 processes=True,
                 host=host or "127.0.0.1",
                 scheduler_port=int(port or 0),
-                dashboard_address="127.0.0.1:0" if _has_dashboard() else None,
+                dashboard_address="127.0.0.1:0" if has_dashboard() else None,
                 security=security_of(keys) if keys else True,
                 protocol="tls://",
                 resources={BENCH: 1},
@@ -224,7 +224,8 @@ def _dask() -> Any:
     return dask, distributed
 
 
-def _has_dashboard() -> bool:
+def has_dashboard() -> bool:
+    """Return whether what Dask shows its dashboard with is installed."""
     from importlib.util import find_spec
 
     return find_spec("bokeh") is not None

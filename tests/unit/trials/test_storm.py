@@ -72,7 +72,7 @@ def test_a_fault_strikes_when_its_moment_comes_on_its_board_and_is_healed(fault:
 
     def action() -> None:
         moments.note(RolloutStep("b1", "install", "start"))
-        time.sleep(0.3)
+        time.sleep(1.0)
 
     storm.run(action, 5.0)
     first, second, third = storm.struck
