@@ -125,9 +125,9 @@ def lint(file: Path, as_json: bool) -> int:
     Prints `file:line: reason`; exit code 2 when there is an error, 0 with warnings only.
     """
     from hil.core.files import read_text
-    from hil.orbit import ion_hdtn
+    from hil.orbit import dtn_plans
 
-    findings = ion_hdtn.lint(read_text(file, remedy=ion_hdtn.WANTED))
+    findings = dtn_plans.lint(read_text(file, remedy=dtn_plans.WANTED))
     errors = sum(finding.error for finding in findings)
     if as_json:
         print_json([{"file": str(file), **asdict(finding)} for finding in findings])
@@ -145,7 +145,7 @@ def lint(file: Path, as_json: bool) -> int:
 @JSON_OPTION
 def convert(file: Path, format_: str, output: Path | None, as_json: bool) -> None:
     """Turn an ION or HDTN contact plan into the other's format."""
-    from hil.orbit.ion_hdtn import read_wire, to_hdtn, to_ion
+    from hil.orbit.dtn_plans import read_wire, to_hdtn, to_ion
 
     plan = read_wire(file)
     _write(to_ion(plan) if format_ == "ionrc" else to_hdtn(plan), output, json_of=format_ if as_json else "")
@@ -207,15 +207,15 @@ def _rows(plan: ContactPlan) -> list[tuple[object, ...]]:
 
 
 def _formatted(constellation: Constellation, plan: ContactPlan, format_: str) -> str:
-    from hil.orbit import formats, ion_hdtn
+    from hil.orbit import dtn_plans, plan_export
 
     writers: dict[str, Callable[[], str]] = {
         "table": lambda: "\n".join(table_lines(_COLUMNS, _rows(plan))),
-        "csv": lambda: formats.to_csv(plan),
-        "json": lambda: formats.to_json(plan),
-        "ionrc": lambda: ion_hdtn.to_ion(ion_hdtn.to_wire(plan)),
-        "hdtn": lambda: ion_hdtn.to_hdtn(ion_hdtn.to_wire(plan)),
-        "czml": lambda: formats.to_czml(constellation, plan),
+        "csv": lambda: plan_export.to_csv(plan),
+        "json": lambda: plan_export.to_json(plan),
+        "ionrc": lambda: dtn_plans.to_ion(dtn_plans.to_wire(plan)),
+        "hdtn": lambda: dtn_plans.to_hdtn(dtn_plans.to_wire(plan)),
+        "czml": lambda: plan_export.to_czml(constellation, plan),
     }
     return writers[format_]()
 

@@ -37,7 +37,7 @@ ON_BOARD = tuple(
         "onboard/__init__.py",
         "onboard/files.py",
         "onboard/squashfs.py",
-        "onboard/thermal.py",
+        "onboard/tegrastats_figures.py",
         "onboard/boot_control.py",
     )
 )

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hil.lab.model import Lab
+from hil.onboard.twin.heat import STEFAN_BOLTZMANN, ZERO_C, Network, propagator
 from hil.onboard.twin.modules import HYSTERESIS_C, SHUTDOWN_C, THROTTLE_C, THROTTLE_STATES, Module, clock_of
-from hil.onboard.twin.network import STEFAN_BOLTZMANN, ZERO_C, Network, propagator
 from hil.onboard.twin.power_bus import SOLAR_W_M2, shed_first, to_restore, to_shed
 from hil.onboard.twin.spacecraft import ALBEDO, EARTH_INFRARED_W_M2, Spacecraft, network_of
 from hil.orbit.times import Bools, Floats

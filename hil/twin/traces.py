@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hil.onboard.twin.network import STEFAN_BOLTZMANN, ZERO_C, Network, Temperatures
+from hil.onboard.twin.heat import STEFAN_BOLTZMANN, ZERO_C, Network, Temperatures
 
 STEP_S = 2.0
 BOARD, STRUCTURE = 0, 1

@@ -2,7 +2,8 @@
 
 Load is what this board's cgroup really used of the host's CPU since the last look; one fully used core counts as a
 GPU at 100 %, because on a container board the GPU's work is done by the CPU.  Power and temperatures follow from
-load through :mod:`hil.onboard.thermal`; the plate temperature lives in ``/run`` and is carried on between calls.
+load through :mod:`hil.onboard.tegrastats_figures`; the plate temperature lives in ``/run`` and is carried on between
+calls.
 
 On a bench with a twin, rails, temperatures and clocks are those that it shows in sysfs
 (:mod:`hil.onboard.tools.sysfs_sensors`), as on a Jetson.
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hil.onboard.files import write_durably
-from hil.onboard.thermal import THROTTLE_C, Rails, Readings, ThermalModel, rails, zones
+from hil.onboard.tegrastats_figures import THROTTLE_C, Rails, Readings, ThermalModel, rails, zones
 from hil.onboard.tools import sysfs_sensors
 
 STATE = Path("/run/thermal.json")

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hil.onboard.twin import power_bus
+from hil.onboard.twin.heat import ZERO_C, Network, Temperatures
 from hil.onboard.twin.modules import SHUTDOWN_C, THROTTLE_STATES, Module, clock_of, next_state
-from hil.onboard.twin.network import ZERO_C, Network, Temperatures
 from hil.onboard.twin.power_bus import SOLAR_W_M2, Battery, BusParameters
 
 EARTH_INFRARED_W_M2 = 237.0

@@ -9,7 +9,7 @@ import pytest
 
 from hil.cli.app import run
 from hil.errors import ConfigurationError
-from hil.orbit.ion_hdtn import WireContact, WirePlan, lint, read_wire, to_hdtn, to_ion
+from hil.orbit.dtn_plans import WireContact, WirePlan, lint, read_wire, to_hdtn, to_ion
 from hil.orbit.times import parse_time
 from tests.kits import checkout
 

@@ -20,11 +20,11 @@ from sgp4.exporter import export_tle
 from hil.cli.app import run
 from hil.errors import ConfigurationError
 from hil.orbit.contact_plan import Contact, ContactPlan, contact_plan
+from hil.orbit.dtn_plans import WirePlan, lint, read_wire, to_hdtn, to_ion, to_wire
 from hil.orbit.element_files import parse_elements, parse_tle
 from hil.orbit.elements import load_constellation
-from hil.orbit.formats import to_csv, to_czml, to_json
-from hil.orbit.ion_hdtn import WirePlan, lint, read_wire, to_hdtn, to_ion, to_wire
 from hil.orbit.picture import show
+from hil.orbit.plan_export import to_csv, to_czml, to_json
 from hil.orbit.times import iso, parse_time
 from tests.kits import checkout
 

@@ -13,7 +13,7 @@ from hil.boards.tegrastats import parse
 from hil.core.paths import ROOT
 from hil.images.rootfs import on_board_sources
 from hil.onboard.boot_control import BootControl, Slot, Variables
-from hil.onboard.thermal import rails
+from hil.onboard.tegrastats_figures import rails
 from hil.onboard.tools import bootctl, nvbootctrl, nvpmodel, tegrastats
 
 NVPMODEL_CONF = (ROOT / "hil/images/os/reference/rootfs/etc/nvpmodel.conf").read_text()

@@ -1,4 +1,4 @@
-"""Heat and power of one Orin module on a radiator: functions from numbers to numbers, standard library only.
+"""What ``tegrastats`` shows on a bench without a twin: heat and power of one module, as functions of numbers.
 
 The node is one lump: ``C dT/dt = P - eps sigma A (T^4 - T_sink^4)`` with
 

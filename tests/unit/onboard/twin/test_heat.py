@@ -10,8 +10,8 @@ import pytest
 from orbital_thermal import transient
 from scipy.integrate import solve_ivp
 
+from hil.onboard.twin.heat import STEFAN_BOLTZMANN, ZERO_C, Network, Temperatures, propagator
 from hil.onboard.twin.modules import AGX
-from hil.onboard.twin.network import STEFAN_BOLTZMANN, ZERO_C, Network, Temperatures, propagator
 from hil.onboard.twin.spacecraft import HeatParameters, Sky, absorbed_w, heat_of, network_of
 from hil.orbit.times import Floats
 

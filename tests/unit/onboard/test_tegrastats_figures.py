@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hil.onboard.thermal import STEFAN_BOLTZMANN, ZERO_C, ThermalModel, rails, zones
+from hil.onboard.tegrastats_figures import STEFAN_BOLTZMANN, ZERO_C, ThermalModel, rails, zones
 
 MODEL = ThermalModel()
 
