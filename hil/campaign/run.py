@@ -191,7 +191,9 @@ class CampaignRun:
         self.log.enter_context(log_file(self.directory / HARNESS_LOG))
         recorder.follow(self.directory / HARNESS_LOG, kind="log")
         write_json(self.directory / PLAN, self.plan.model_dump(mode="json", by_alias=True))
-        write_json(self.directory / HISTORY, {"runs": [_past(run, meta) for run in past], "left_out": left_out})
+        releases = store.releases()
+        earlier = [_past(run, meta) | {"release": releases.get(run.run_id, "")} for run in past]
+        write_json(self.directory / HISTORY, {"runs": earlier, "left_out": left_out})
         if self.lab is not None:
             (self.directory / LAB).write_bytes(self.lab.file.read_bytes())
         store.start(json.loads((self.directory / META).read_text("utf-8")), self.directory)

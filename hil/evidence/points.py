@@ -94,6 +94,21 @@ def add(db: sqlite3.Connection, run_id: str, result: Mapping[str, Any]) -> None:
         raise
 
 
+def differs(db: sqlite3.Connection, run_id: str, result: Mapping[str, Any]) -> bool:
+    """Return whether the points of a run are not what its result says."""
+    rows = db.execute(
+        f"SELECT plan, lab, test, name, {', '.join(DIMENSIONS)}, unit, verdict, value FROM points"
+        " LEFT JOIN series ON series.id = points.series WHERE run_id = ?",
+        (run_id,),
+    )
+    of = (str(result.get("plan") or ""), str(result.get("lab") or ""))
+    expected: dict[Any, Any] = {}
+    for series, point in _points(result):
+        dimensions = tuple(dict(series.dimensions).get(name, "") for name in DIMENSIONS)
+        expected[(*of, series.test, series.name, *dimensions)] = (series.unit, point.verdict, point.value)
+    return {tuple(row)[:-3]: tuple(row)[-3:] for row in rows} != expected
+
+
 def read(
     db: sqlite3.Connection, plan: str, lab: str, run_ids: Sequence[str], *, test: str | None = None
 ) -> dict[Series, dict[str, Point]]:

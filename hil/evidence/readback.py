@@ -69,7 +69,7 @@ _META: Mapping[str, Any] = {
 }
 """Types of what ``run.json`` says."""
 _PAST: Mapping[str, Any] = {
-    **dict.fromkeys(("run_id", "started_utc", "state", "verdict", "commit", "engine"), str | None),
+    **dict.fromkeys(("run_id", "started_utc", "state", "verdict", "commit", "engine", "release"), str | None),
     "same_inputs": bool,
     "requirements": Mapping[str, str],
     "measurements": Mapping[str, Mapping[str, _Plain | Mapping[str, str]]],

@@ -148,14 +148,17 @@ class RunStore:
 
     def differences(self, directory: Path) -> list[str]:
         """Return where the index is not what the files of a run say, a sentence each."""
+        result = read_json(directory / RESULT)
         with self._open() as db:
             found = db.execute("SELECT * FROM runs WHERE run_id = ?", (directory.name,)).fetchone()
+            history = points.differs(db, directory.name, result)
         if found is None:
             return ["the index does not know the run"]
         kept, expected = dict(found), self._begun(read_meta(directory / META)[0], directory)
-        if result := read_json(directory / RESULT):
+        if result:
             expected |= self._ended(directory, result)
-        return [f"the index has another {name}" for name in expected if kept.get(name) != expected[name]]
+        columns = [name for name in expected if kept.get(name) != expected[name]]
+        return [f"the index has another {name}" for name in [*columns, *(["history"] if history else [])]]
 
     def _begun(self, meta: Mapping[str, Any], directory: Path) -> dict[str, str]:
         return {

@@ -1,4 +1,4 @@
-"""This run beside the last one of the same plan and lab: what changed."""
+"""This run beside its baseline, the last release or else the last run of the same plan and lab: what changed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ WINDOW = 10
 
 @dataclass(frozen=True)
 class VerdictChange:
-    """A requirement whose verdict is another one than last time, or that is still not PASS."""
+    """A requirement whose verdict is another one than the baseline's, or that is still not PASS."""
 
     requirement: str
-    before: str  # "" when the last run did not know it
+    before: str  # "" when the baseline did not know it
     now: str
     kind: str  # "new regression", "failing for N runs", "intermittent", "never passed", "recovered", ...
 
@@ -43,9 +43,10 @@ class ValueChange:
 
 @dataclass(frozen=True)
 class RunComparison:
-    """What changed since ``run_id``, the last run of this plan and lab with a verdict."""
+    """What changed since ``run_id``, the last release, or the last run of this plan and lab with a verdict."""
 
     run_id: str
+    release: str  # its name; "" when it is none
     started_utc: str
     verdict: str
     inputs: tuple[str, ...]  # what differs in the inputs: commit, plan or lab file, engine
@@ -54,17 +55,18 @@ class RunComparison:
 
 
 def compare(run: RunRecord, result: CampaignVerdict) -> RunComparison | None:
-    """Compare with the last run that has a verdict; None when there is none."""
+    """Compare with the last release, else with the last run that has a verdict; None when there is none."""
     past = [h for h in run.history if h.get("verdict")]
     if not past:
         return None
-    last = past[0]
+    last = next((h for h in past if h.get("release")), past[0])
     return RunComparison(
         run_id=str(last.get("run_id")),
+        release=str(last.get("release") or ""),
         started_utc=str(last.get("started_utc")),
         verdict=str(last.get("verdict")),
         inputs=tuple(_inputs(run, last)),
-        verdicts=tuple(c for r in result.requirements if (c := _verdict_change(r, past)) is not None),
+        verdicts=tuple(c for r in result.requirements if (c := _verdict_change(r, last, past)) is not None),
         values=tuple(_values(run, last.get("measurements") or {})),
     )
 
@@ -85,10 +87,12 @@ def _short(commit: object) -> str:
     return str(commit)[:10] if commit else "unknown"
 
 
-def _verdict_change(result: RequirementResult, past: Sequence[Mapping[str, Any]]) -> VerdictChange | None:
+def _verdict_change(
+    result: RequirementResult, last: Mapping[str, Any], past: Sequence[Mapping[str, Any]]
+) -> VerdictChange | None:
     identifier, now = result.requirement.id, result.verdict.value
     series = [str((h.get("requirements") or {}).get(identifier, "")) for h in past[:WINDOW]]
-    before = series[0]
+    before = str((last.get("requirements") or {}).get(identifier, ""))
     if now == before and result.verdict is Verdict.PASS:
         return None
     if not result.covered and before in ("", now):
@@ -98,7 +102,7 @@ def _verdict_change(result: RequirementResult, past: Sequence[Mapping[str, Any]]
     elif result.verdict is Verdict.FAIL:
         kind = _kind_of_failure(series)
     else:
-        kind = f"was {before}" if before and before != now else "as last time" if before else "new"
+        kind = f"was {before}" if before and before != now else "as before" if before else "new"
     return VerdictChange(identifier, before, now, kind)
 
 

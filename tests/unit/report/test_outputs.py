@@ -362,6 +362,22 @@ def test_a_failure_is_classed_by_what_went_before(tmp_path: Path, series: list[s
     assert [c.kind for c in comparison.verdicts if c.requirement == "SIX-120"] == [kind]
 
 
+def test_a_release_is_the_baseline_so_that_a_bad_night_is_not(tmp_path: Path) -> None:
+    directory = build(tmp_path / "run", "fail")
+    runs = json.loads((directory / "history.json").read_text("utf-8"))["runs"]
+    last, before, released = (
+        {**runs[0], "run_id": f"r{n}", "verdict": v} for n, v in enumerate(("FAIL", "FAIL", "PASS"))
+    )
+    last["requirements"] = before["requirements"] = {**runs[0]["requirements"], "SIX-120": "FAIL"}
+    history = [last, before, {**released, "release": "2.0.0"}]
+    (directory / "history.json").write_text(json.dumps({"runs": history}), encoding="utf-8")
+    comparison = Analysis(RunRecord.load(directory)).comparison
+    assert comparison is not None and (comparison.run_id, comparison.release) == ("r2", "2.0.0")
+    (change,) = [c for c in comparison.verdicts if c.requirement == "SIX-120"]
+    assert (change.before, change.kind) == ("PASS", "failing for 3 runs")
+    assert "Changed since release 2.0.0" in make_report(directory).read_text("utf-8")
+
+
 def test_without_an_earlier_run_nothing_is_compared(tmp_path: Path) -> None:
     directory = build(tmp_path / "run", past_runs=0)
     assert Analysis(RunRecord.load(directory)).comparison is None

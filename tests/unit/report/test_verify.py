@@ -6,6 +6,7 @@ import json
 import shutil
 import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from hil.cli.app import cli
 from hil.core import paths
 from hil.core.files import sha256_of
+from hil.errors import ConfigurationError
 from hil.evidence.events import BundleUsed, CollectedTest, RunCollected, RunEnded, TestEnded, TestStarted
 from hil.evidence.manifest import MANIFEST, STATEMENT, seal
 from hil.evidence.record import EVIDENCE, RECORDED, RESULT, Recorder, write_json
@@ -94,7 +96,7 @@ def test_a_report_made_again_is_the_same_byte_for_byte_here_and_elsewhere(run: P
         assert changes_of(directory, key=keys[1]) == []
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(st.data())
 def test_one_changed_byte_anywhere_is_found(signed: Path, keys: tuple[Path, Path], data: st.DataObject) -> None:
     files = sorted(path for path in signed.rglob("*") if path.is_file())
@@ -111,10 +113,44 @@ def test_one_changed_byte_anywhere_is_found(signed: Path, keys: tuple[Path, Path
 
 @pytest.mark.parametrize("column", ["verdict", "reason", "counts", "summary", "fidelity", "lab_sha256", "commit_id"])
 def test_a_changed_index_is_found(run: Path, column: str) -> None:
-    with sqlite3.connect(run.parent.parent / STORE) as db:
+    with closing(sqlite3.connect(run.parent.parent / STORE)) as db, db:
         db.execute(f"UPDATE runs SET {column} = replace(replace({column}, 'a', 'b'), 'P', 'Q') || ' '")
-    db.close()
     assert f"the index has another {column}" in changes(run)
+
+
+@pytest.mark.parametrize(
+    "change", ["UPDATE points SET verdict = 'FAIL'", "DELETE FROM points", "UPDATE series SET lab = 'x'"]
+)
+def test_a_changed_history_is_found(run: Path, change: str) -> None:
+    with closing(sqlite3.connect(run.parent.parent / STORE)) as db, db:
+        assert db.execute(change).rowcount
+    assert changes(run) == ["the index has another history"]
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_a_changed_byte_of_the_index_is_found_or_changes_no_fact(signed: Path, data: st.DataObject) -> None:
+    path = signed.parent.parent / STORE
+    facts, whole = index_facts(path), path.read_bytes()
+    place = data.draw(st.integers(0, len(whole) - 1))
+    try:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ data.draw(st.integers(1, 255))]) + whole[place + 1 :])
+        try:
+            found = changes(signed)
+        except ConfigurationError:
+            return  # it is no index any more, and says so
+        assert found or index_facts(path) == facts
+    finally:
+        for file in path.parent.glob(f"{STORE}*"):
+            file.unlink()
+        path.write_bytes(whole)
+
+
+def index_facts(path: Path) -> list[object]:
+    """What the index says of runs and their histories."""
+    with closing(sqlite3.connect(path)) as db:
+        joined = "SELECT * FROM points JOIN series ON series.id = points.series ORDER BY series.id"
+        return [row for query in ("SELECT * FROM runs", joined) for row in db.execute(query)]
 
 
 def test_a_file_put_in_or_taken_out_or_replaced_by_a_link_is_found(run: Path) -> None:
