@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS points (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS indexed (run_id TEXT PRIMARY KEY) WITHOUT ROWID;
 """
+MOST = 1e300
 DIMENSIONS = ("board", "link", "direction", "slot")
 
 
@@ -129,23 +130,34 @@ def read(
     return {series: points for series, points in found.values() if points}
 
 
-def _points(result: Mapping[str, Any]) -> Iterator[tuple[Series, Point]]:
-    """Yield what a run found.
+def _points(result: Mapping[str, Any]) -> list[tuple[Series, Point]]:
+    """Return what a run found; nothing of a run that counts for nothing, or whose result makes no sense.
 
     A failure in a run that is INCONCLUSIVE was not the device's: the bench overrode it.
     """
-    if result.get("partial") or (result.get("evidence") or {}).get("changes"):
-        return
-    overridden = result.get("verdict") == Verdict.INCONCLUSIVE.value
+    try:
+        if result.get("partial") or (result.get("evidence") or {}).get("changes"):
+            return []
+        return list(_found(result, overridden=result.get("verdict") == Verdict.INCONCLUSIVE.value))
+    except (KeyError, TypeError, AttributeError):  # a file that somebody wrote
+        return []
+
+
+def _found(result: Mapping[str, Any], *, overridden: bool) -> Iterator[tuple[Series, Point]]:
     for test in result.get("tests") or ():
         verdict = str(test["verdict"])
         if verdict == Verdict.FAIL.value and overridden:
             verdict = Verdict.INCONCLUSIVE.value
-        known = (test["id"], test.get("title") or test["id"])
-        yield Series(*known, "", (), "s"), Point(verdict, test.get("duration_s"))
+        known = (str(test["id"]), str(test.get("title") or test["id"]))
+        yield Series(*known, "", (), "s"), Point(verdict, _number(test.get("duration_s")))
         for m in test.get("measurements") or ():
-            value, others = m["value"], overridden or m.get("blame") not in (None, "", Blame.DEVICE.value)
+            others = overridden or m.get("blame") not in (None, "", Blame.DEVICE.value)
             judged = (Verdict.INCONCLUSIVE if others else Verdict.FAIL) if m["ok"] is False else Verdict.PASS
-            number = float(value) if isinstance(value, int | float) and abs(value) < 1e300 else None
-            dimensions = tuple((m.get("dimensions") or {}).items())
-            yield Series(*known, m["name"], dimensions, m["unit"]), Point(judged.value, number)
+            kept = m.get("dimensions") or {}
+            dimensions = tuple((name, str(kept[name])) for name in DIMENSIONS if kept.get(name))
+            yield Series(*known, str(m["name"]), dimensions, str(m["unit"])), Point(judged.value, _number(m["value"]))
+
+
+def _number(value: object) -> float | None:
+    """Return a value that can be followed over nights; None for a word, and for a number without bounds."""
+    return float(value) if isinstance(value, int | float) and abs(value) < MOST else None

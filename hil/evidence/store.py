@@ -172,15 +172,7 @@ class RunStore:
 
     def _ended(self, directory: Path, result: Mapping[str, Any]) -> dict[str, str]:
         report, manifest = directory / REPORT, directory / MANIFEST
-        summary = {
-            "requirements": {r["id"]: r["verdict"] for r in result.get("requirements", ())},
-            "measurements": measurements_of(result),
-            "boards": result.get("boards") or [],
-            "evidence": result.get("evidence") or {},
-            "partial": result.get("partial") or "",
-            "tests_sha256": result.get("tests_sha256") or "",
-            "manifest": sha256_of(manifest) if manifest.is_file() else "",
-        }
+        summary = {**_summary(result), "manifest": sha256_of(manifest) if manifest.is_file() else ""}
         names = ("verdict", "reason", "ended_utc", "engine", "fidelity")
         return {
             "state": result.get("state") or "finished",
@@ -307,6 +299,18 @@ class RunStore:
         )
 
 
+def _summary(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of result.json is kept for comparison."""
+    return {
+        "requirements": {r["id"]: r["verdict"] for r in result.get("requirements") or ()},
+        "measurements": measurements_of(result),
+        "boards": result.get("boards") or [],
+        "evidence": result.get("evidence") or {},
+        "partial": result.get("partial") or "",
+        "tests_sha256": result.get("tests_sha256") or "",
+    }
+
+
 def _believed(directory: Path) -> dict[str, Any]:
     """Return ``result.json`` as far as the evidence beside it bears it out."""
     result = read_json(directory / RESULT)
@@ -321,6 +325,10 @@ def _believed(directory: Path) -> dict[str, Any]:
     changes = run.changes(str(kept.get("head") or ""))
     if not run.result_is_written():
         changes.append(f"{RESULT} is not the file that was written")
+    try:
+        _summary(result)
+    except (TypeError, KeyError, AttributeError):
+        changes.append(f"{RESULT} makes no sense")
     if not changes:
         return {**result, "evidence": {**kept, "first": run.chain.first}}
     return {"verdict": Verdict.INCONCLUSIVE.value, "reason": f"{changes[0]}.", "evidence": kept}
@@ -367,6 +375,6 @@ def measurements_of(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return every measurement of result.json by test and label; results of earlier versions have no dimensions."""
     return {
         f"{test['title']}: {label_of(m['name'], m.get('dimensions', {}))}": m
-        for test in result.get("tests", ())
-        for m in test.get("measurements", ())
+        for test in result.get("tests") or ()
+        for m in test.get("measurements") or ()
     }

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hil.core.files import sha256_of
+from hil.errors import ConfigurationError
 from hil.evidence.events import ArtefactFollowed, ArtefactLost, ArtefactStored, RunJudged
 from hil.evidence.manifest import JUNIT, REPORT, REPORT_ERROR, seal
 from hil.evidence.readback import RunRecord
@@ -52,7 +54,8 @@ def finish_run(directory: Path, out: Path | None) -> tuple[dict[str, Any], Path 
     except Exception:
         (directory / REPORT_ERROR).write_text(traceback.format_exc(), encoding="utf-8")
         page = None
-    seal(directory)
+    with suppress(OSError, ConfigurationError):  # must not lose the verdict; `hil runs verify` says what is missing
+        seal(directory)
     if store is not None:
         store.finish(directory, result)
     return result, page

@@ -123,6 +123,23 @@ def test_partial_changed_and_copied_runs_have_no_nights(tmp_path: Path) -> None:
     assert [each.strip for each in found] == ["·"]
 
 
+@pytest.mark.parametrize(
+    "wrong", [5, "x", [5], [{"measurements": [{}]}], [{"id": {}, "verdict": 1, "measurements": [{"ok": 5}]}]]
+)
+def test_a_result_that_makes_no_sense_leaves_the_others_readable(tmp_path: Path, wrong: Any) -> None:
+    night(tmp_path, 0, [ran("upload", "PASS", measurement("digest", "ab"), measurement("big", 10**400))])
+    directory = tmp_path / "runs" / "wrong"
+    directory.mkdir()
+    write_json(directory / "run.json", {**meta("wrong"), "started_utc": "2026-11-02T00:00:00.000Z"})
+    write_json(directory / "result.json", {"verdict": "PASS", "plan": "six-gpu", "lab": "virtual", "tests": wrong})
+    store = RunStore(tmp_path)
+    assert store.rebuild() == ["wrong"]
+    assert store.get("wrong").verdict == "INCONCLUSIVE"
+    runs, found = histories(store, "six-gpu", "virtual")
+    values = {each.series.name: each.nights[0].value for each in found}
+    assert len(runs) == 2 and values == {"": 1.0, "digest": None, "big": None}
+
+
 def test_a_report_made_again_moves_the_point(tmp_path: Path) -> None:
     night(tmp_path, 0, [ran("upload", "PASS", measurement("time", 1.0), measurement("gone", 2.0))])
     RunStore(tmp_path).finish(

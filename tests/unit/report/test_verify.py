@@ -111,6 +111,16 @@ def test_one_changed_byte_anywhere_is_found(signed: Path, keys: tuple[Path, Path
         path.write_bytes(whole)
 
 
+def test_a_manifest_that_cannot_be_written_loses_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(directory: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hil.report.make.seal", full)
+    run = make(tmp_path)
+    assert RunStore(tmp_path).get("run-1").verdict == "PASS"
+    assert "there is no SHA256SUMS: nothing shows what the run's files were" in changes(run)
+
+
 @pytest.mark.parametrize("column", ["verdict", "reason", "counts", "summary", "fidelity", "lab_sha256", "commit_id"])
 def test_a_changed_index_is_found(run: Path, column: str) -> None:
     with closing(sqlite3.connect(run.parent.parent / STORE)) as db, db:
