@@ -50,7 +50,7 @@ def duration_option(name: str, help: str, *, default: str | None = None, least_s
             raise click.BadParameter(f"at least {least_s:g}s")
         return seconds
 
-    variable = f"{name.strip('-')}_s"
+    variable = f"{name.strip('-').replace('-', '_')}_s"
     return click.option(name, variable, type=duration, default=default, show_default=True, help=help)
 
 

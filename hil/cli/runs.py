@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hil.cli.completion import run_ids
-from hil.cli.output import JSON_OPTION, note, plural, print_json, print_result, print_rows, print_table, write_output
+from hil.cli.output import (
+    JSON_OPTION,
+    duration_option,
+    note,
+    plural,
+    print_json,
+    print_result,
+    print_rows,
+    print_table,
+    write_output,
+)
 from hil.core import paths
 from hil.errors import ConfigurationError
 
@@ -313,6 +323,37 @@ def export(run_id: str, format_: str, output: Path | None, as_json: bool) -> Non
         print_result(as_json, {"format": format_, "path": str(output)}, str(output))
     else:
         print_result(as_json, {"format": format_, "text": text}, text.rstrip("\n"))
+
+
+@runs.command()
+@duration_option("--older-than", "Runs that began longer ago than this, e.g. 90d.", default="90d")
+@click.option("--dry-run", is_flag=True, help="Only list them.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@JSON_OPTION
+def prune(older_than_s: float, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Delete the directories of old runs; what the index has of them, their history among it, stays.
+
+    Releases and the newest run of each plan and lab are kept. Copy what must stay evidence elsewhere first.
+    """
+    from datetime import UTC, datetime, timedelta
+    from shutil import rmtree
+
+    from hil.evidence.store import RunStore
+
+    store = RunStore(paths.reports_out())
+    store.rebuild()
+    moment = (datetime.now(UTC) - timedelta(seconds=older_than_s)).isoformat().replace("+00:00", "Z")
+    chosen = store.prunable(moment)
+    if not as_json:
+        for run in chosen:
+            click.echo(f"{run.run_id}  {run.verdict}")
+    if chosen and not (dry_run or yes):
+        click.confirm(f"delete the directories of {plural(len(chosen), 'run')}?", abort=True, err=True)
+    for run in [] if dry_run else chosen:
+        rmtree(run.directory)
+    gone = "would be deleted" if dry_run else "deleted"
+    facts = {"runs": [run.run_id for run in chosen], "deleted": not dry_run}
+    print_result(as_json, facts, f"{plural(len(chosen), 'run')} {gone}")
 
 
 def _found(word: str) -> tuple[Path, RunStore | None]:

@@ -136,6 +136,20 @@ class RunStore:
             chosen = self._latest(db, plan, lab, until, nights)[::-1]
             return chosen, points.read(db, plan, lab, [run.run_id for run in chosen], test=test)
 
+    def prunable(self, before_utc: str) -> list[Run]:
+        """Return the runs that ended before a moment and whose directories may go, the oldest first.
+
+        Kept are releases, and the newest run of each plan and lab.
+        """
+        releases, newest, found = self.releases(), set[tuple[str, str]](), list[Run]()
+        for run in self.runs(brief=True):
+            of = (run.plan, run.lab)
+            own = run.directory == self.out / RUNS / run.run_id and not run.directory.is_symlink()
+            if of in newest and run.state != "running" and run.started_utc < before_utc and run.run_id not in releases:
+                found += [run] * (own and run.directory.is_dir())
+            newest.add(of)
+        return found[::-1]
+
     def releases(self) -> dict[str, str]:
         """Return the runs that are releases, with their names; a baseline is the latest before a run."""
         found = read_json(self.out / RELEASES)

@@ -188,3 +188,22 @@ def test_two_runs_are_compared_by_command(tmp_path: Path, monkeypatch: pytest.Mo
     assert [(s["title"], s["class"]) for s in listed["series"]] == [("upload", "new regression"), ("gone", "missing")]
     table = CliRunner().invoke(cli, ["runs", "history"], env={"COLUMNS": "200"}).output
     assert "new regression" in table and "·F" in table
+
+
+def test_old_runs_are_deleted_and_their_history_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "reports_out", lambda: tmp_path)
+    for number in range(4):
+        night(tmp_path, number, [ran("upload", "FAIL" if number == 1 else "PASS")])
+    RunStore(tmp_path).release("run-000", "1.0.0")
+    (tmp_path / "runs/run-002").rename(tmp_path / "elsewhere")
+    (tmp_path / "runs/run-002").symlink_to(tmp_path / "elsewhere")
+    before = classes(tmp_path)
+    words = ["runs", "prune", "--older-than", "1s"]
+    assert json.loads(CliRunner().invoke(cli, [*words, "--dry-run", "--json"]).output)["runs"] == ["run-001"]
+    assert CliRunner().invoke(cli, words, input="n\n").exit_code != 0
+    assert (tmp_path / "runs/run-001").is_dir()
+    assert CliRunner().invoke(cli, [*words, "--yes"]).output == "run-001  PASS\n1 run deleted\n"
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["run-000", "run-002", "run-003"]
+    assert (tmp_path / "elsewhere/run.json").is_file()
+    assert classes(tmp_path) == before == {"upload": Class.INTERMITTENT}
+    assert CliRunner().invoke(cli, ["runs", "prune", "--yes", "--older-than", "9d"]).output == "0 runs deleted\n"
