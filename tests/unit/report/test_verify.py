@@ -96,7 +96,7 @@ def test_a_report_made_again_is_the_same_byte_for_byte_here_and_elsewhere(run: P
         assert changes_of(directory, key=keys[1]) == []
 
 
-@settings(max_examples=120)
+@settings(max_examples=60)
 @given(st.data())
 def test_one_changed_byte_anywhere_is_found(signed: Path, keys: tuple[Path, Path], data: st.DataObject) -> None:
     files = sorted(path for path in signed.rglob("*") if path.is_file())
@@ -137,7 +137,7 @@ def test_a_changed_history_is_found(run: Path, change: str) -> None:
     assert changes(run) == ["the index has another history"]
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.data())
 def test_a_changed_byte_of_the_index_is_found_or_changes_no_fact(signed: Path, data: st.DataObject) -> None:
     path = signed.parent.parent / STORE
