@@ -128,13 +128,15 @@ def bench(days: int, out: Path | None, output: Path | None, as_json: bool) -> No
 
 
 def _play(night: Night, as_json: bool) -> None:
-    from hil.nightly.morning import chat, notify, write_morning
+    from hil.nightly.morning import chat, morning_of, notify, write_morning
 
     say(f"night {night.id}: {len(night.jobs)} jobs; `hil nightly resume {night.id}` goes on after an interruption")
     try:
         night.run(say)
     finally:
-        morning = write_morning(night)
+        morning = morning_of(night)
+        if wrong := write_morning(morning):
+            note(f"the summary could not be written: {wrong}")
     wanted = night.facts.get("notify")
     if wanted and (wrong := notify(wanted["argv"], chat(morning), float(wanted["timeout_s"]))):
         note(f"nobody was notified: {wrong}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hil.core.files import write_atomic
+from hil.errors import HilError
 from hil.evidence.manifest import REPORT
 from hil.evidence.model import Verdict, plural
 from hil.evidence.record import META, read_json
@@ -59,6 +60,8 @@ class Morning:
     rows: tuple[Row, ...]
     changes: tuple[tuple[str, History], ...]
     """What is not steady, each with its plan and lab."""
+    unread: str = ""
+    """Why the histories could not be read; empty when they could."""
 
     @property
     def title(self) -> str:
@@ -71,7 +74,7 @@ class Morning:
         """How many jobs came to what, and the first thing to know."""
         found = [row.verdict for row in self.rows]
         counts = ", ".join(f"{found.count(v)} {v}" for v in dict.fromkeys(sorted(found, key=list(Verdict).index)))
-        worst = next(row for row in self.rows if row.verdict is self.night.verdict)
+        worst = next((row for row in self.rows if row.verdict is self.night.verdict), self.rows[0])
         first = "" if worst.verdict is Verdict.PASS else f" {worst.name}: {one_line(worst.reason, 300)}"
         return f"{plural(len(self.rows), 'job')}: {counts}.{first}"
 
@@ -79,7 +82,10 @@ class Morning:
 def morning_of(night: Night) -> Morning:
     """Return what there is to say of a night, also of one that was interrupted."""
     rows = tuple(_row(night, job["name"], job["kind"]) for job in night.jobs)
-    return Morning(night, rows, tuple(_changes(night)))
+    try:
+        return Morning(night, rows, tuple(_changes(night)))
+    except HilError as exc:  # a broken store must not take the verdicts with it
+        return Morning(night, rows, (), exc.message)
 
 
 def _row(night: Night, name: str, kind: str) -> Row:
@@ -120,7 +126,10 @@ def markdown(morning: Morning) -> str:
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     device = [(of, each) for of, each in morning.changes if each.finding.kind not in BENCH]
     bench = [(of, each) for of, each in morning.changes if each.finding.kind in BENCH]
-    lines += ["", "## What changed", "", *(_list(device) or ["Nothing: all is as it was in the nights before."])]
+    nothing = "Nothing: all is as it was in the nights before."
+    if morning.unread:
+        nothing = f"Not known, the histories cannot be read: {_plain(morning.unread)}"
+    lines += ["", "## What changed", "", *(_list(device) or [nothing])]
     retried = [f"- {row.name}, attempt {a.number}: {_why(a)}" for row in morning.rows for a in row.retried]
     lines += ["", "## The bench", "", *([*retried, *_list(bench)] or ["No fault of the bench."])]
     return "\n".join([*lines, ""])
@@ -144,12 +153,15 @@ def one_paragraph(text: str) -> str:
     return text if len(text) <= CHAT_CHARACTERS else text[: CHAT_CHARACTERS - 4].rstrip() + " ..."
 
 
-def write_morning(night: Night) -> Morning:
-    """Write the summaries of a night into its folder, and return them."""
-    morning = morning_of(night)
-    write_atomic(night.folder / MORNING, markdown(morning).encode("utf-8", "replace"), durable=False)
-    write_atomic(night.folder / CHAT, (chat(morning) + "\n").encode("utf-8", "replace"), durable=False)
-    return morning
+def write_morning(morning: Morning) -> str:
+    """Write the summaries of a night into its folder; return what went wrong, empty when nothing did."""
+    folder = morning.night.folder
+    try:
+        write_atomic(folder / MORNING, markdown(morning).encode("utf-8", "replace"), durable=False)
+        write_atomic(folder / CHAT, (chat(morning) + "\n").encode("utf-8", "replace"), durable=False)
+    except OSError as exc:
+        return f"{folder}: {exc.strerror or exc}"
+    return ""
 
 
 def notify(argv: Sequence[str], text: str, timeout_s: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ from hil.nightly.morning import chat, markdown, morning_of, notify, write_mornin
 from hil.nightly.night import Night, all_nights, get_night
 from hil.nightly.plan import load_nightly
 from tests.kits.nights import FAKE, HEAD, begin, job, said
+from tests.kits.synthetic_run import dump, meta
 
 
 def test_all_jobs_run_and_the_worst_decides(tmp_path: Path) -> None:
@@ -103,13 +105,32 @@ def test_a_night_that_was_killed_goes_on_where_it_was(tmp_path: Path, kind: str)
 def test_the_summary_shows_hostile_text_as_text(tmp_path: Path) -> None:
     night = begin(tmp_path, job("bad", "1"))
     said(night)
-    write_morning(night)
+    assert write_morning(morning_of(night)) == ""
     told = (night.folder / mornings.MORNING).read_text("utf-8")
     assert "\\<b\\>it\\</b\\>" in told and "<b>" not in told
     assert f"[page](../../runs/{night.attempts('bad')[0].run_id}/report.html)" in told
     short = chat(morning_of(night))
     assert short.splitlines()[0].startswith("FAIL: night lab-a, ") and "bad: <b>it</b> ended with 1" in short
     assert len(mornings.one_paragraph("x" * 5000)) <= mornings.CHAT_CHARACTERS
+
+
+def full(path: Path, content: bytes, **options: bool) -> None:
+    """As a file is written on a full disk."""
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_broken_store_or_a_full_disk_takes_no_verdict_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night = begin(tmp_path, job("bad", "1"))
+    said(night)
+    run = tmp_path / "out/runs" / night.attempts("bad")[0].run_id
+    dump(run / "run.json", meta(run.name))
+    (tmp_path / "out/runs.sqlite").write_text("no database" * 100)
+    morning = morning_of(night)
+    assert "Not known, the histories cannot be read" in markdown(morning) and chat(morning).startswith("FAIL")
+    monkeypatch.setattr(mornings, "write_atomic", full)
+    assert write_morning(morning) == f"{night.folder}: No space left on device"
 
 
 def test_any_command_is_notified_and_its_faults_are_told(tmp_path: Path) -> None:
