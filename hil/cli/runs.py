@@ -206,13 +206,15 @@ def history(plan: str | None, lab: str | None, nights: int, test: str | None, ev
     A run is a night here. Partial runs and copies do not count; a night on which the bench failed counts neither for
     nor against. Marks: passed ·, failed F, bench fault b, not run -.
     """
-    from hil.evidence.store import RunStore, list_runs
+    from hil.evidence.store import RunStore
     from hil.report.nights import histories, noteworthy
 
-    every = [run for run in list_runs() if plan in (None, run.plan) and lab in (None, run.lab)]
+    store = RunStore(paths.reports_out())
+    store.rebuild()
+    every = [run for run in store.runs(brief=True) if plan in (None, run.plan) and lab in (None, run.lab)]
     if not every:
         raise ConfigurationError("there is no such run", remedy="`hil runs list` shows those that there are")
-    chosen, found = histories(RunStore(paths.reports_out()), every[0].plan, every[0].lab, nights=nights)
+    chosen, found = histories(store, every[0].plan, every[0].lab, nights=nights)
     if test:
         found = [each for each in found if test in each.series.test]
     shown = found if everything or test else noteworthy(found)
