@@ -22,7 +22,7 @@ from hil.core import paths
 from hil.core.pick import pick
 from hil.core.processes import identify, is_alive, this_process
 from hil.core.wait import poll_until
-from hil.errors import BenchError, ConfigurationError
+from hil.errors import BenchError, ConfigurationError, HilError
 from hil.evidence.record import read_json, utc_now, write_json
 
 FOLDER, JOB, END, LOG = "jobs", "job.json", "end.json", "terminal.log"
@@ -162,7 +162,7 @@ def main(directory: Path) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: wanted.append(number))
     child = subprocess.Popen(facts["argv"], stdin=subprocess.DEVNULL)
-    run_directory = Path(facts["run_directory"]) if facts.get("run_directory") else None
+    run_directory = directory_of_run = Path(facts["run_directory"]) if facts.get("run_directory") else None
     while (code := child.poll()) is None:
         if run_directory is not None and run_directory.is_dir():
             with suppress(OSError):  # there already
@@ -172,6 +172,11 @@ def main(directory: Path) -> int:
             wanted.clear()
             child.send_signal(signal.SIGINT)
         time.sleep(POLL_S)
+    if directory_of_run is not None:
+        from hil.report.make import seal_log
+
+        with suppress(OSError, HilError):  # the exit code is what counts
+            seal_log(directory_of_run, LOG)
     write_json(directory / END, {"exit_code": code if code >= 0 else 128 - code, "ended_utc": utc_now()})
     return 0
 

@@ -166,7 +166,11 @@ def verify(run_ids: tuple[str, ...], key: Path | None, as_json: bool) -> None:
         print_json([{"run": name, "changes": changes} for name, changes in found.items()])
     for name, changes in {} if as_json else found.items():
         good = "as it was recorded" + (" and signed" if key else "")
-        click.echo("\n".join([f"{name}: {'CHANGED' if changes else good}", *(f"  {change}" for change in changes)]))
+        click.echo(
+            "\n".join(
+                [f"{name}: {'NOT as it was recorded' if changes else good}", *(f"  {change}" for change in changes)]
+            )
+        )
     raise SystemExit(any(found.values()))
 
 

@@ -7,7 +7,7 @@ The digest of the manifest stands for the whole run: the run store keeps it, and
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from hil.core.files import sha256_of, write_atomic
@@ -25,12 +25,13 @@ REMADE = frozenset({EVIDENCE, RESULT, REPORT, JUNIT, REPORT_ERROR})
 MOST_FILES = 100_000
 
 
-def seal(directory: Path) -> None:
+def seal(directory: Path, *, grown: Collection[str] = ()) -> None:
     """Write the manifest.
 
-    A file that was sealed before keeps its first digest, unless a report writes it: sealing again hides no change.
+    A file that was sealed before keeps its first digest, unless a report writes it or it has ``grown`` since: sealing
+    again hides no change.
     """
-    first = {name: digest for name, digest in _read(directory).items() if name not in REMADE}
+    first = {name: digest for name, digest in _read(directory).items() if name not in {*REMADE, *grown}}
     write_atomic(directory / MANIFEST, _text({**_digests(directory), **first}), durable=False)
 
 

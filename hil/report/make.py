@@ -13,7 +13,7 @@ from hil.errors import ConfigurationError
 from hil.evidence.events import ArtefactFollowed, ArtefactLost, ArtefactStored, RunJudged
 from hil.evidence.manifest import JUNIT, REPORT, REPORT_ERROR, seal
 from hil.evidence.readback import RunRecord
-from hil.evidence.record import RESULT, Recorder, collect_followed, write_json
+from hil.evidence.record import RESULT, Recorder, collect_followed, read_json, write_json
 from hil.evidence.store import RUNS, RunStore
 from hil.report.analysis import Analysis
 from hil.report.html import html_of
@@ -31,6 +31,13 @@ def make_report(directory: Path) -> Path:
     if page is None:
         raise RuntimeError(f"{directory}: the page could not be made; see {REPORT_ERROR} there")
     return page
+
+
+def seal_log(directory: Path, name: str) -> None:
+    """Take the terminal's log of a run, which ends after its report, into the manifest and the run store."""
+    if result := read_json(directory / RESULT):
+        seal(directory, grown=(name,))
+        RunStore(directory.parent.parent).finish(directory, result)
 
 
 def finish_run(directory: Path, out: Path | None) -> tuple[dict[str, Any], Path | None]:

@@ -15,9 +15,8 @@ import click
 
 from hil.cli.output import Progress, plural, print_json, print_table, say
 from hil.errors import HarnessError
-from hil.evidence.manifest import seal
 from hil.evidence.record import RESULT, read_json
-from hil.evidence.store import RunStore
+from hil.report.make import seal_log
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
@@ -153,11 +152,8 @@ def _run(argv: Sequence[str], run_id: str, runs: Path, progress: Progress) -> Re
     directory = runs / run_id
     if directory.is_dir():
         log = log.rename(directory / "terminal.log")
-    result = read_json(directory / RESULT)
-    if result:
-        seal(directory)  # with the log
-        RunStore(runs.parent).finish(directory, result)
-    return Repetition(run_id, child.returncode, time.monotonic() - begun, log, result)
+        seal_log(directory, log.name)
+    return Repetition(run_id, child.returncode, time.monotonic() - begun, log, read_json(directory / RESULT))
 
 
 def _last_line(log: Path) -> str:

@@ -25,7 +25,7 @@ from hil.evidence.manifest import MANIFEST, STATEMENT, seal
 from hil.evidence.record import EVIDENCE, RECORDED, RESULT, Recorder, write_json
 from hil.evidence.statement import sign, statement_of
 from hil.evidence.store import STORE, RunStore
-from hil.report.make import finish_run
+from hil.report.make import finish_run, seal_log
 from hil.report.verify import changes_of
 from tests.kits.synthetic_run import meta, plan_document
 
@@ -176,6 +176,19 @@ def test_a_file_put_in_or_taken_out_or_replaced_by_a_link_is_found(run: Path) ->
     assert "lab\n.yaml" not in " ".join(changes(run)), "sealed under its own name"
 
 
+def test_the_terminals_log_which_ends_after_the_report_is_taken_in(run: Path, keys: tuple[Path, Path]) -> None:
+    (run / "terminal.log").write_text("PASS\n")
+    seal(run)
+    (run / "terminal.log").write_text("PASS\nreport: report.html\n")
+    assert "terminal.log was changed" in changes(run)
+    (run / "lab.yaml").write_text("changed too")
+    seal_log(run, "terminal.log")
+    assert "lab.yaml was changed" in changes(run) and "terminal.log was changed" not in changes(run)
+    (run / "terminal.log").write_text("FAIL\n")
+    finish_run(run, run.parent.parent)
+    assert "terminal.log was changed" in changes(run)
+
+
 def test_a_forged_run_with_fitting_digests_is_found_by_its_signature(
     run: Path, tmp_path: Path, keys: tuple[Path, Path]
 ) -> None:
@@ -213,5 +226,5 @@ def test_the_commands_verify_and_sign(run: Path, keys: tuple[Path, Path], monkey
     assert json.loads(sent.output) == [{"run": "run-1", "changes": []}]
     (run / "report.html").write_text("all is well")
     bad = CliRunner().invoke(cli, ["runs", "verify"])
-    assert (bad.exit_code, bad.output) == (1, "run-1: CHANGED\n  report.html was changed\n")
+    assert (bad.exit_code, bad.output) == (1, "run-1: NOT as it was recorded\n  report.html was changed\n")
     assert CliRunner().invoke(cli, ["runs", "sign", "--key", str(keys[0])]).exit_code != 0
