@@ -211,7 +211,7 @@ def history(plan: str | None, lab: str | None, nights: int, test: str | None, ev
     nor against. Marks: passed ·, failed F, bench fault b, not run -.
     """
     from hil.evidence.store import RunStore
-    from hil.report.nights import histories, noteworthy
+    from hil.report.nights import histories, noteworthy, plan_and_lab
 
     store = RunStore(paths.reports_out())
     store.rebuild()
@@ -237,7 +237,7 @@ def history(plan: str | None, lab: str | None, nights: int, test: str | None, ev
         ]
         print_json({"plan": every[0].plan, "lab": every[0].lab, "runs": [r.run_id for r in chosen], "series": rows})
         return
-    click.echo(f"plan {every[0].plan} on lab {every[0].lab}, {plural(len(chosen), 'run')}")
+    click.echo(f"{plan_and_lab(every[0].plan, every[0].lab)}, {plural(len(chosen), 'run')}")
     print_rows(
         shown,
         {

@@ -16,7 +16,7 @@ from hil.evidence.record import META, read_json
 from hil.evidence.store import RUNS, RunStore
 from hil.nightly.night import Attempt, Night
 from hil.report.classes import Class
-from hil.report.nights import History, histories, noteworthy
+from hil.report.nights import History, histories, noteworthy, plan_and_lab
 from hil.text import one_line
 from hil.trials.page import PAGE
 from hil.trials.series import SERIES
@@ -113,7 +113,7 @@ def _changes(night: Night) -> Iterator[tuple[str, History]]:
             continue
         seen.add(of)
         found = histories(store, *of, until=attempts[-1].run_id)[1]
-        yield from ((f"{of[0]} on {of[1]}", each) for each in noteworthy(found))
+        yield from ((plan_and_lab(*of), each) for each in noteworthy(found))
 
 
 def markdown(morning: Morning) -> str:

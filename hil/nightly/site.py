@@ -29,7 +29,7 @@ from hil.nightly.bench_week import page as bench_page
 from hil.nightly.bench_week import week_of
 from hil.nightly.morning import BENCH, morning_of
 from hil.nightly.night import NIGHTS, Night, all_nights
-from hil.report.nights import histories, noteworthy
+from hil.report.nights import histories, plan_and_lab
 from hil.report.pages import render
 
 STATE, INDEX, SEARCH = "site.json", "index.html", "runs.js"
@@ -115,7 +115,7 @@ def _write_history(store: RunStore, site: Path, plan: str, lab: str) -> None:
     runs, every = histories(store, plan, lab)
     folder = site / "plans" / _folder(plan) / _folder(lab)
     folder.mkdir(parents=True, exist_ok=True)
-    text = render("site_history.html.j2", plan=plan, lab=lab, runs=runs, every=every, told=len(noteworthy(every)))
+    text = render("site_history.html.j2", of=plan_and_lab(plan, lab), runs=runs, every=every)
     write_atomic(folder / INDEX, text, durable=False)
 
 
@@ -149,7 +149,9 @@ def _write_index(site: Path, runs: list[Run], nights: list[Night]) -> None:
     known = json.dumps(rows).replace("<", "\\u003c")  # nothing in it ends a script
     write_atomic(site / SEARCH, f"window.RUNS = {known};\n", durable=False)
     plans = list(dict.fromkeys((run.plan, run.lab) for run in runs))
-    links = [(plan, lab, f"plans/{quote(_folder(plan))}/{quote(_folder(lab))}/{INDEX}") for plan, lab in plans]
+    links = [
+        (plan_and_lab(plan, lab), f"plans/{quote(_folder(plan))}/{quote(_folder(lab))}/{INDEX}") for plan, lab in plans
+    ]
     text = render("site_index.html.j2", runs=rows[:LATEST], total=len(rows), nights=nights[:LATEST], plans=links)
     write_atomic(site / INDEX, text, durable=False)
 

@@ -12,6 +12,8 @@ from hil.evidence.store import Run, RunStore
 from hil.report.classes import URGENT, Class, Finding, Night, State, class_of
 
 NIGHTS = 40
+LEAST_S = 1.0
+"""Durations of tests are compared from so many seconds on: shorter ones are this machine's noise."""
 MARKS = {State.PASS: "·", State.FAIL: "F", State.BENCH: "b", State.NOT_RUN: "-", State.ABSENT: " "}
 RECENT = 7
 """Nights for which something that passes again is still told."""
@@ -52,10 +54,17 @@ def histories(
     every = []
     for series, points in found.items():
         states = [_night(run, points.get(run.run_id), tests.get(series.test, {}).get(run.run_id)) for run in runs]
+        if not series.name and all((night.value or 0.0) < LEAST_S for night in states):
+            states = [Night(night.state) for night in states]
         first = next(n for n, run in enumerate(runs) if run.run_id in points)
         every.append(History(series, tuple(states[first:]), class_of(states[first:])))
     every.sort(key=lambda each: (URGENT.index(each.finding.kind), each.finding.nights, bool(each.series.name)))
     return runs, every
+
+
+def plan_and_lab(plan: str, lab: str) -> str:
+    """Return for people which runs are beside each other: a plan may need no lab."""
+    return f"{plan} on {lab}" if lab else plan
 
 
 def _night(run: Run, point: Point | None, test: Point | None) -> Night:
@@ -108,6 +117,8 @@ def _moved(was: Mapping[Series, Point], is_: Mapping[Series, Point]) -> Iterator
     for series, point in is_.items():
         then = was.get(series)
         if then is None or then.value is None or point.value is None or then.value == point.value:
+            continue
+        if not series.name and abs(point.value - then.value) < LEAST_S:
             continue
         share = (point.value - then.value) / abs(then.value) if then.value else float("inf")
         if abs(share) >= NOTABLE_CHANGE:

@@ -113,6 +113,17 @@ def test_a_bench_fault_never_counts_against_the_os(tmp_path: Path) -> None:
     assert set(classes(tmp_path).values()) == {Class.STEADY}
 
 
+def test_a_duration_below_a_second_is_noise(tmp_path: Path) -> None:
+    for number in range(30):
+        short, long = (ran(name) for name in ("short", "long"))
+        short["duration_s"], long["duration_s"] = (0.1, 10.0) if number < 15 else (0.9, 14.0)
+        night(tmp_path, number, [short, long])
+    assert classes(tmp_path) == {"short": Class.STEADY, "long": Class.STEP}
+    store = RunStore(tmp_path)
+    (change,) = changes(store, store.get("run-000"), store.get("run-029"))
+    assert (change.label, change.what) == ("long: duration", "+40%")
+
+
 def test_partial_changed_and_copied_runs_have_no_nights(tmp_path: Path) -> None:
     night(tmp_path, 0, [ran("upload")])
     night(tmp_path, 1, [ran("upload", "FAIL")], "FAIL", partial="-k upload")
