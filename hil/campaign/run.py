@@ -107,7 +107,7 @@ class CampaignRun:
         parameters = plan.parameters_with(changes)
         out = (out or paths.reports_out()).absolute()
         run_id = run_id or new_run_id(plan.id)
-        if Path(run_id).name != run_id or run_id.startswith("."):
+        if not paths.is_folder_name(run_id):
             raise ConfigurationError(f"--hil-run-id {run_id}: must be a plain folder name")
         directory = out / RUNS / run_id
         if directory.exists():

@@ -23,6 +23,7 @@ from hil.cli.output import (
 )
 from hil.core import paths
 from hil.errors import ConfigurationError
+from hil.text import one_line
 
 if TYPE_CHECKING:
     from hil.evidence.store import Run, RunStore
@@ -166,11 +167,9 @@ def verify(run_ids: tuple[str, ...], key: Path | None, as_json: bool) -> None:
         print_json([{"run": name, "changes": changes} for name, changes in found.items()])
     for name, changes in {} if as_json else found.items():
         good = "as it was recorded" + (" and signed" if key else "")
-        click.echo(
-            "\n".join(
-                [f"{name}: {'NOT as it was recorded' if changes else good}", *(f"  {change}" for change in changes)]
-            )
-        )
+        click.echo(one_line(f"{name}: {'NOT as it was recorded' if changes else good}", 1000))
+        for change in changes:
+            click.echo(f"  {one_line(change, 1000)}")
     raise SystemExit(any(found.values()))
 
 
@@ -365,11 +364,13 @@ def prune(older_than_s: float, dry_run: bool, yes: bool, as_json: bool) -> None:
 def _found(word: str) -> tuple[Path, RunStore | None]:
     """Return the directory of a run that ended, and the index that has it; None for a directory by its path."""
     from hil.evidence.record import META
-    from hil.evidence.store import RunStore, get_run
+    from hil.evidence.store import RUNS, RunStore, get_run
 
     directory = Path(word)
     if "/" in word and (directory / META).is_file():
-        return directory.absolute(), None
+        if directory.resolve().parent != (paths.reports_out() / RUNS).resolve():
+            return directory.absolute(), None
+        word = directory.resolve().name  # one of ours: its index is known
     run = get_run(word)
     if not run.directory.is_dir():
         raise _deleted(run)

@@ -96,6 +96,7 @@ def run_series(
 ) -> None:
     """Begin a series and run it to its end. The rule is fixed before the first trial, and its true error printed."""
     from hil.core.files import sha256_of
+    from hil.core.paths import is_folder_name
     from hil.evidence.environment import git_facts
     from hil.evidence.record import write_json
     from hil.trials.plants import known_bugs
@@ -129,7 +130,7 @@ def run_series(
         canary=not no_canary,
         planted=planted,
     )
-    if Path(facts.id).name != facts.id or facts.id.startswith("."):
+    if not is_folder_name(facts.id):
         raise ConfigurationError(f"--id {facts.id}: must be a plain folder name")
     corpus = [] if no_corpus or planted else corpus_of(profile.name, facts.lab_sha256, out)
     series = Series.create(series_folder(out) / facts.id, facts)

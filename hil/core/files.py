@@ -68,6 +68,20 @@ def read_text(path: Path, *, remedy: str = "check the path", most_bytes: int = M
     raise ConfigurationError(f"{path}: {why}", remedy=remedy)
 
 
+def plain_bytes(path: Path, *, most_bytes: int = MOST_TEXT) -> bytes:
+    """Return the content of a file that others may have put there.
+
+    Raises OSError: also when it is a pipe, a device, or larger than that.
+    """
+    with open(path, "rb", opener=_at_once) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "is no plain file", str(path))
+        if found.st_size > most_bytes:
+            raise OSError(errno.EFBIG, f"is larger than {most_bytes / 1e6:g} MB", str(path))
+        return file.read(most_bytes)
+
+
 def _at_once(path: str, flags: int) -> int:
     """Open a file; a FIFO without a writer does not hold this up."""
     return os.open(path, flags | os.O_NONBLOCK)

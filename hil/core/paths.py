@@ -41,6 +41,15 @@ def _is_name(text: str | Path) -> bool:
     return len(path.parts) == 1 and path.name == str(text) and path.name != ".." and not path.exists()
 
 
+def is_folder_name(text: str) -> bool:
+    """Return whether the text names one folder and nothing above it, and can be shown: what ids of runs may be."""
+    plain = bool(text) and text.isprintable() and not text.startswith(".")
+    return plain and Path(text).name == text and len(text.encode()) <= LONGEST_NAME
+
+
+LONGEST_NAME = 200
+"""Bytes of a folder's name; file systems take 255, and some names get an ending."""
+
 SYSTEM_HOME, SYSTEM_RUN = Path("/var/lib/hil"), Path("/run/hil")
 """Places of root, and of all users where the machine was set up for several."""
 GROUP = "hil"

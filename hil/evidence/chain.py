@@ -12,6 +12,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from hil.core.files import plain_bytes
+
+MOST_EVIDENCE = 1_000_000_000
+"""Bytes of an evidence file that are read."""
 _LINK = re.compile(rb'"prev":"([0-9a-f]{64})?"\}$')
 
 
@@ -41,9 +45,9 @@ NO_CHAIN = Chain()
 
 
 def read_chain(path: Path) -> Chain:
-    """Return the chain of an evidence file; an empty one when there is no file."""
+    """Return the chain of an evidence file; an empty one when there is no file.  OSError: it cannot be read."""
     try:
-        lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
+        lines = [line for line in plain_bytes(path, most_bytes=MOST_EVIDENCE).split(b"\n") if line.strip()]
     except FileNotFoundError:
         return NO_CHAIN
     links = [_LINK.search(line) for line in lines]

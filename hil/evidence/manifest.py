@@ -10,7 +10,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from hil.core.files import sha256_of, write_atomic
+from hil.core.files import plain_bytes, sha256_of, write_atomic
 from hil.errors import ConfigurationError
 from hil.evidence.record import EVIDENCE, RESULT
 
@@ -44,8 +44,9 @@ def differences(directory: Path) -> list[str]:
         *(f"{name} is missing" for name in written if name not in now),
         *(f"{name} is not in the manifest: it was put in" for name in now if name not in written),
         *(f"{name} was changed" for name in written if name in now and written[name] != now[name]),
+        *(f"{name}: {what}, so nothing shows what it holds" for name, what in now.items() if " " in what),
     ]
-    if not found and (directory / MANIFEST).read_bytes() != _text(now):
+    if not found and plain_bytes(directory / MANIFEST) != _text(now):
         found.append(f"{MANIFEST} was changed: it is not as it was written")
     return sorted(found)
 
@@ -62,7 +63,7 @@ def _digests(directory: Path) -> dict[str, str]:
                 f"{directory} has more than {MOST_FILES} files", remedy="is it a run? Name the directory of one run"
             )
         try:
-            found[name] = sha256_of(path) if path.is_file() and not path.is_symlink() else "not a plain file"
+            found[name] = sha256_of(path) if path.is_file() and not path.is_symlink() else "no plain file"
         except OSError as exc:
             found[name] = f"cannot be read: {exc.strerror}"
     return found
@@ -89,8 +90,8 @@ def _line(name: str, digest: str) -> str:
 def _read(directory: Path) -> dict[str, str]:
     """Return what a manifest says; lines that are none are left out."""
     try:
-        text = (directory / MANIFEST).read_bytes().decode("utf-8", "surrogateescape")
-    except FileNotFoundError:
+        text = plain_bytes(directory / MANIFEST).decode("utf-8", "surrogateescape")
+    except OSError:
         return {}
     return dict(_entries(text.split("\n")))
 

@@ -9,10 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hil.core.files import sha256_of
+from hil.core.files import plain_bytes, sha256_of
 from hil.core.processes import is_alive
 from hil.errors import Blame, ConfigurationError
-from hil.evidence.chain import NO_CHAIN, Chain, read_chain
+from hil.evidence.chain import MOST_EVIDENCE, NO_CHAIN, Chain, read_chain
 from hil.evidence.events import (
     CollectedTest,
     Event,
@@ -127,11 +127,16 @@ class RunRecord:
         plan: Plan | None = None
         if (path := directory / PLAN).is_file():
             try:
-                plan = Plan.model_validate_json(path.read_bytes())
-            except ValueError as exc:
+                plan = Plan.model_validate_json(plain_bytes(path))
+            except (ValueError, OSError) as exc:
                 damage.append(f"{PLAN} cannot be read: {str(exc).splitlines()[0]}")
-        events, unreadable = read_events(directory / EVIDENCE, meta.get("mono_start_s") or 0.0)
-        chain = read_chain(directory / EVIDENCE)
+        events: list[Event] = []
+        unreadable, chain = 0, NO_CHAIN
+        try:
+            events, unreadable = read_events(directory / EVIDENCE, meta.get("mono_start_s") or 0.0)
+            chain = read_chain(directory / EVIDENCE)
+        except OSError as exc:
+            damage.append(f"{EVIDENCE} cannot be read: {exc.strerror}")
         return cls(directory, meta, tuple(events), unreadable, plan, tuple(damage), chain)
 
     @property
@@ -231,9 +236,9 @@ def read_meta(path: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 def read_events(path: Path, mono_start_s: float) -> tuple[list[Event], int]:
-    """Return the events of an evidence file, and how many of its lines could not be read."""
+    """Return the events of an evidence file, and how many of its lines could not be read.  OSError: none can."""
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = plain_bytes(path, most_bytes=MOST_EVIDENCE).split(b"\n")
     except FileNotFoundError:
         return [], 0
     events: list[Event] = []

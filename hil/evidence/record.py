@@ -26,7 +26,7 @@ from enum import Enum
 from pathlib import Path, PurePath
 from typing import Any, Self
 
-from hil.core.files import sha256_of, write_atomic
+from hil.core.files import plain_bytes, sha256_of, write_atomic
 from hil.errors import Blame, HarnessError
 from hil.evidence.chain import digest_of
 from hil.evidence.events import ArtefactFollowed, ArtefactLost, ArtefactStored, Event, Measurement
@@ -288,7 +288,7 @@ def collect_followed(recorder: Recorder, followed: ArtefactFollowed) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a file of a run; empty when it is missing, torn or something else."""
     try:
-        value = json.loads(path.read_text("utf-8"))
+        value = json.loads(plain_bytes(path).decode("utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from hil.core.pick import pick
 from hil.core.processes import is_alive
 from hil.errors import ConfigurationError
 from hil.evidence import points
+from hil.evidence.json_fields import fitting
 from hil.evidence.manifest import MANIFEST, REPORT
 from hil.evidence.model import Verdict, label_of, plural
 from hil.evidence.points import Point, Series
@@ -61,6 +63,14 @@ _BRIEFLY = (
     " 'evidence', json_extract(summary, '$.evidence'), 'manifest', json_extract(summary, '$.manifest')) AS summary"
 )
 """The columns of a run; of its summary, which may be long, only what says whether it counts, and the manifest."""
+_TEXTS = ("verdict", "reason", "state", "ended_utc", "engine", "fidelity", "plan", "lab", "partial", "tests_sha256")
+_RESULT: Mapping[str, Any] = {
+    **dict.fromkeys(_TEXTS, str | None),
+    "counts": Mapping[str, int] | None,
+    "boards": tuple[str, ...] | None,
+    "evidence": Mapping[str, Any] | None,
+}
+"""Types of what the index takes from ``result.json``."""
 _FROM_META = ("plan", "plan_sha256", "lab", "lab_sha256", "started_utc", "fidelity")
 
 
@@ -139,13 +149,15 @@ class RunStore:
     def prunable(self, before_utc: str) -> list[Run]:
         """Return the runs that ended before a moment and whose directories may go, the oldest first.
 
-        Kept are releases, and the newest run of each plan and lab.
+        Kept are releases, the newest run of each plan and lab, and runs that do not say when they began.
+        ConfigurationError: which runs are releases cannot be read.
         """
-        releases, newest, found = self.releases(), set[tuple[str, str]](), list[Run]()
+        releases, newest, found = self._kept_releases(), set[tuple[str, str]](), list[Run]()
         for run in self.runs(brief=True):
             of = (run.plan, run.lab)
             own = run.directory == self.out / RUNS / run.run_id and not run.directory.is_symlink()
-            if of in newest and run.state != "running" and run.started_utc < before_utc and run.run_id not in releases:
+            old = _is_moment(run.started_utc) and run.started_utc < before_utc
+            if of in newest and run.state != "running" and old and run.run_id not in releases:
                 found += [run] * (own and run.directory.is_dir())
             newest.add(of)
         return found[::-1]
@@ -155,9 +167,18 @@ class RunStore:
         found = read_json(self.out / RELEASES)
         return {str(run_id): str(name) for run_id, name in found.items()}
 
+    def _kept_releases(self) -> dict[str, str]:
+        path = self.out / RELEASES
+        if not (found := self.releases()) and path.exists() and not path.read_bytes().split() == [b"{}"]:
+            raise ConfigurationError(
+                f"{path} cannot be read: it says which runs are releases",
+                remedy="mend it (JSON, an object of run ids and names) or move it away, and name the releases again",
+            )
+        return found
+
     def release(self, run_id: str, name: str) -> None:
-        """Call a run a release; with an empty name no longer."""
-        kept = {known: called for known, called in self.releases().items() if known != run_id}
+        """Call a run a release; with an empty name no longer.  ConfigurationError: the others cannot be read."""
+        kept = {known: called for known, called in self._kept_releases().items() if known != run_id}
         write_json(self.out / RELEASES, {**kept, run_id: name} if name else kept)
 
     def differences(self, directory: Path) -> list[str]:
@@ -169,6 +190,8 @@ class RunStore:
         if found is None:
             return ["the index does not know the run"]
         kept, expected = dict(found), self._begun(read_meta(directory / META)[0], directory)
+        if result and not _makes_sense(result):
+            return [f"{RESULT} makes no sense"]
         if result:
             expected |= self._ended(directory, result)
         columns = [name for name in expected if kept.get(name) != expected[name]]
@@ -255,7 +278,9 @@ class RunStore:
         added = []
         for meta_file in metas:
             directory = meta_file.parent
-            if directory.name in known or not (meta := read_meta(meta_file)[0]):
+            if directory.name in known or not paths.is_folder_name(directory.name):
+                continue
+            if not (meta := read_meta(meta_file)[0]):
                 continue
             self.start(meta, directory)
             # Without a result it still runs, or crashed before its report: the next listing tells.
@@ -300,6 +325,8 @@ class RunStore:
         return str(absolute.relative_to(out)) if absolute.is_relative_to(out) else str(absolute)
 
     def _run(self, row: sqlite3.Row) -> Run:
+        if not paths.is_folder_name(row["run_id"]):
+            raise ValueError(f"a run is called {row['run_id']!r}")
         plain = {each.name: row[each.name] for each in fields(Run) if each.name in row.keys()}  # noqa: SIM118
         return Run(
             **{
@@ -327,7 +354,7 @@ def _summary(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def _believed(directory: Path) -> dict[str, Any]:
     """Return ``result.json`` as far as the evidence beside it bears it out."""
-    result = read_json(directory / RESULT)
+    result = jsonable(read_json(directory / RESULT))
     if not result:
         return {}
     try:
@@ -339,13 +366,29 @@ def _believed(directory: Path) -> dict[str, Any]:
     changes = run.changes(str(kept.get("head") or ""))
     if not run.result_is_written():
         changes.append(f"{RESULT} is not the file that was written")
-    try:
-        _summary(result)
-    except (TypeError, KeyError, AttributeError):
+    if not _makes_sense(result):
         changes.append(f"{RESULT} makes no sense")
     if not changes:
         return {**result, "evidence": {**kept, "first": run.chain.first}}
     return {"verdict": Verdict.INCONCLUSIVE.value, "reason": f"{changes[0]}.", "evidence": kept}
+
+
+def _makes_sense(result: Mapping[str, Any]) -> bool:
+    """Return whether the index can take from a ``result.json`` what it needs."""
+    try:
+        _summary(result)
+    except (TypeError, KeyError, AttributeError):
+        return False
+    good, wrong = fitting(_RESULT, result)
+    return not wrong and all(len(good.get(name) or ()) == len(result.get(name) or ()) for name in ("counts", "boards"))
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def counted(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:

@@ -77,7 +77,7 @@ class Night:
         plan = load_nightly(path)
         began = datetime.now(UTC)
         name = night_id or f"{began.strftime('%Y%m%dT%H%M%SZ')}-{plan.name}"
-        if Path(name).name != name or name.startswith("."):
+        if not paths.is_folder_name(name):
             raise ConfigurationError(f"--id {name}: must be a plain folder name")
         failed = _failed_last(out, plan.name)
         jobs = sorted(words_of(path, plan), key=lambda pair: pair[0].name not in failed)

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from urllib.parse import quote
 
 from hil.core.files import write_atomic
 from hil.errors import ConfigurationError
+from hil.evidence.chain import digest_of
 from hil.evidence.manifest import REPORT
 from hil.evidence.record import ARTEFACTS, read_json
 from hil.evidence.store import RUNS, Run, RunStore
@@ -56,16 +58,17 @@ def build_site(out: Path, site: Path, *, artefacts: bool = True) -> Built:
     """
     built, store = Built(), RunStore(out)
     store.rebuild()
-    before = _state_of(site)
+    with _writing(site):
+        before = _state_of(site)
     runs = [
         run
         for run in store.runs(brief=True)
         if run.state != "running" and run.report is not None and run.report.is_file()
     ]
     keys = {run.run_id: f"{run.summary.get('manifest')} {run.verdict} {artefacts}" for run in runs}
-    kept: Mapping[str, str] = before.get("runs") or {}
+    kept: Mapping[str, str] = before["runs"]
     fresh = [run for run in runs if kept.get(run.run_id) != keys[run.run_id]]
-    try:
+    with _writing(site):
         for run in fresh:
             _copy_run(run, site / RUNS / run.run_id, artefacts=artefacts)
             built.runs += 1
@@ -73,36 +76,51 @@ def build_site(out: Path, site: Path, *, artefacts: bool = True) -> Built:
         for plan, lab in changed:
             _write_history(store, site, plan, lab)
             built.histories += 1
-        nights = _write_nights(out, site, before.get("nights") or {}, built)
-        if fresh or not before:
+        nights = _write_nights(out, site, before["nights"], built)
+        if fresh or not (site / INDEX).is_file():
             _write_index(site, runs, all_nights(out))
             week = week_of(out, datetime.now(UTC) - timedelta(days=BENCH_DAYS))
             write_atomic(site / "bench.html", bench_page(week), durable=False)
         elif built.nights:
             _write_index(site, runs, all_nights(out))
-        state = {"schema": SCHEMA, "runs": {**kept, **keys}, "nights": nights}
-        write_atomic(site / STATE, json.dumps(state) + "\n", durable=False)
+        _keep(site, {"schema": SCHEMA, "runs": {**kept, **keys}, "nights": nights})
+    return built
+
+
+@contextmanager
+def _writing(site: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as exc:
         raise ConfigurationError(f"{site}: {exc.strerror or exc}", remedy="name a folder that can be written") from exc
-    return built
 
 
 def _state_of(site: Path) -> dict[str, Any]:
     """Return what is built already.  ConfigurationError: the folder is not empty and no site."""
     state = read_json(site / STATE)
-    if state.get("schema") == SCHEMA:
+    if state.get("schema") == SCHEMA and isinstance(state.get("runs"), dict) and isinstance(state.get("nights"), dict):
         return state
-    if site.exists() and (not site.is_dir() or any(site.iterdir())) and not (site / STATE).is_file():
-        raise ConfigurationError(f"{site} is not empty, and no site", remedy="name a new or an empty folder")
+    if site.exists() and (not site.is_dir() or any(site.iterdir())):
+        raise ConfigurationError(
+            f"{site} is not empty, and no site",
+            remedy=f"name a new or an empty folder; a site whose {STATE} is damaged is made again in another one",
+        )
     site.mkdir(parents=True, exist_ok=True)
-    return {}
+    state = {"schema": SCHEMA, "runs": {}, "nights": {}}
+    _keep(site, state)  # first of all: a build that was killed goes on
+    return state
+
+
+def _keep(site: Path, state: Mapping[str, Any]) -> None:
+    write_atomic(site / STATE, json.dumps(state) + "\n", durable=False)
 
 
 def _copy_run(run: Run, target: Path, *, artefacts: bool) -> None:
     """Copy the plain files of a run; links and devices are left out."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    folders = [run.directory, *([run.directory / ARTEFACTS] if artefacts else [])]
+    files = run.directory / ARTEFACTS
+    folders = [run.directory, *([files] if artefacts and not files.is_symlink() else [])]
     for folder in folders:
         for path in folder.iterdir() if folder.is_dir() else ():
             if path.is_file() and not path.is_symlink():
@@ -157,6 +175,6 @@ def _write_index(site: Path, runs: list[Run], nights: list[Night]) -> None:
 
 
 def _folder(name: str) -> str:
-    """Return a folder's name for a plan or a lab: without what leads elsewhere."""
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip(".")
-    return safe or "_"
+    """Return a folder's name for a plan or a lab: without what leads elsewhere, and another one for each name."""
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name[:50]).strip(".")
+    return safe if safe and safe == name else f"{safe}-{digest_of(name.encode())[:8]}"

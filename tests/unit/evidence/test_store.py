@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from hil.core.processes import this_process
 from hil.errors import ConfigurationError
+from hil.evidence.chain import MOST_EVIDENCE
 from hil.evidence.readback import RunRecord
 from hil.evidence.record import Recorder
 from hil.evidence.store import RunStore, get_run, list_runs
@@ -124,3 +127,86 @@ def test_a_row_that_makes_no_sense_is_told(column: str, tmp_path: Path) -> None:
         db.execute(f"UPDATE runs SET {column} = '['")
     with pytest.raises(ConfigurationError, match=r"runs\.sqlite"):
         store.runs()
+
+
+def _result(out: Path, run_id: str, text: str) -> None:
+    """A run whose result.json somebody else wrote."""
+    directory = out / "runs" / run_id
+    Recorder.create(directory, META).close()
+    (directory / "result.json").write_text(text, "utf-8")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r'{"verdict": "PASS", "reason": "\ud800"}',
+        '{"verdict": "PASS", "reason": {"a": 1}}',
+        '{"verdict": ["PASS"]}',
+        '{"verdict": "PASS", "counts": [1]}',
+        '{"verdict": "PASS", "counts": {"PASS": {}}}',
+    ],
+)
+def test_a_result_that_makes_no_sense_hides_no_other_run_and_is_told(text: str, tmp_path: Path) -> None:
+    make_report(build(tmp_path / "runs" / "r1"))
+    _result(tmp_path, "odd", text)
+    known = {run.run_id: run for run in list_runs(tmp_path)}
+    assert known["r1"].verdict == "PASS"
+    assert (known["odd"].verdict, dict(known["odd"].counts)) in [("INCONCLUSIVE", {}), ("PASS", {})]
+
+
+def test_a_directory_that_cannot_be_called_a_run_hides_no_other(tmp_path: Path) -> None:
+    _start(tmp_path, "r1")
+    for name in (b"\xff\xfe", b"a\x1b[2J", b"a\nb", b".hidden"):
+        shutil.copytree(tmp_path / "runs/r1", tmp_path / "runs" / os.fsdecode(name))
+    assert [run.run_id for run in list_runs(tmp_path)] == ["r1"]
+
+
+def test_a_pipe_a_device_or_a_huge_file_in_a_run_holds_nothing_up(tmp_path: Path) -> None:
+    make_report(build(tmp_path / "runs" / "r1"))
+    for name, make in (("result.json", os.mkfifo), ("evidence.jsonl", lambda path: path.symlink_to("/dev/zero"))):
+        _start(tmp_path, name)
+        (tmp_path / "runs" / name / name).unlink(missing_ok=True)
+        make(tmp_path / "runs" / name / name)
+    assert len(list_runs(tmp_path)) == 3
+    run = RunRecord.load(tmp_path / "runs/evidence.jsonl")
+    assert run.damage == ("evidence.jsonl cannot be read: is no plain file",)
+    os.truncate(tmp_path / "runs/r1/evidence.jsonl", 2 * MOST_EVIDENCE)
+    assert "larger than 1000 MB" in RunRecord.load(tmp_path / "runs/r1").damage[0]
+
+
+def _old_and_new(out: Path) -> RunStore:
+    for run_id, moment in (("old", "2020-01-01T00:00:00Z"), ("new", "2026-11-20T00:00:00Z")):
+        _start(out, run_id, started_utc=moment, process={})
+    return RunStore(out)
+
+
+def test_an_index_that_names_another_folder_lets_nothing_of_it_be_deleted(tmp_path: Path) -> None:
+    store = _old_and_new(tmp_path)
+    assert [run.run_id for run in store.prunable("2026-01-01T00:00:00Z")] == ["old"]
+    for name in ("..", "../../home", "."):
+        with closing(sqlite3.connect(store.path)) as db, db:
+            db.execute("UPDATE runs SET run_id = ?, dir = ? WHERE started_utc < '2021'", (name, f"runs/{name}"))
+        with pytest.raises(ConfigurationError, match="a run is called"):
+            store.prunable("2026-01-01T00:00:00Z")
+
+
+@pytest.mark.parametrize("text", ['{"old": "1.0', '["old"]', ""])
+def test_releases_that_cannot_be_read_are_neither_pruned_nor_forgotten(text: str, tmp_path: Path) -> None:
+    store = _old_and_new(tmp_path)
+    (tmp_path / "releases.json").write_text(text, "utf-8")
+    for change in (lambda: store.prunable("2026-01-01T00:00:00Z"), lambda: store.release("new", "2.0")):
+        with pytest.raises(ConfigurationError, match=r"releases\.json cannot be read"):
+            change()
+    assert (tmp_path / "releases.json").read_text("utf-8") == text
+    (tmp_path / "releases.json").unlink()
+    store.release("new", "2.0")
+    store.release("new", "")
+    store.release("new", "2.1")
+    assert store.releases() == {"new": "2.1"}
+
+
+@pytest.mark.parametrize("moment", ["", "0"])
+def test_a_run_that_does_not_say_when_it_began_is_not_old(moment: str, tmp_path: Path) -> None:
+    store = _old_and_new(tmp_path)
+    _start(tmp_path, "unknown", started_utc=moment, process={})
+    assert [run.run_id for run in store.prunable("2026-01-01T00:00:00Z")] == ["old"]

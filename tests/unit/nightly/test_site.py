@@ -102,7 +102,8 @@ def test_only_what_is_new_is_made(out: Path, tmp_path: Path) -> None:
     assert (new.runs, new.histories) == (1, 1)
     changed = {str(path.relative_to(site)) for path, when in before.items() if path.stat().st_mtime_ns != when}
     assert changed == {"index.html", "runs.js", "bench.html", "site.json"}
-    assert (site / "plans/six-gpu/other_.._lab/index.html").is_file()
+    (lab,) = (site / "plans/six-gpu").glob("other*")
+    assert lab.name.startswith("other_.._lab-") and (lab / "index.html").is_file()
 
 
 def test_a_deleted_run_keeps_its_link_and_one_reported_again_is_copied_again(out: Path, tmp_path: Path) -> None:
@@ -133,3 +134,39 @@ def test_the_command(out: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, words)
     assert done.output.splitlines()[1] == "4 runs, 1 night, 1 histories made"
     assert not (tmp_path / "site/runs/whole/artefacts").exists()
+
+
+def test_a_folder_of_a_run_that_leads_elsewhere_is_not_published(out: Path, tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "id_ed25519").write_text("secret", "utf-8")
+    (out / "runs/a/artefacts").symlink_to(tmp_path / "keys")
+    build_site(out, tmp_path / "site")
+    assert (tmp_path / "site/runs/a").is_dir() and not list((tmp_path / "site").rglob("id_ed25519"))
+
+
+def test_a_folder_with_another_site_json_is_left_alone(out: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "site.json").write_text('{"title": "a blog", "schema": 1}', "utf-8")
+    (site / "index.html").write_text("mine", "utf-8")
+    with pytest.raises(ConfigurationError, match="no site"):
+        build_site(out, site)
+    assert (site / "index.html").read_text("utf-8") == "mine"
+
+
+def test_a_build_that_was_killed_goes_on(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("hil.nightly.site._write_index", killed)
+        build_site(out, tmp_path / "site")
+    assert build_site(out, tmp_path / "site").runs == 4
+    assert (tmp_path / "site/index.html").is_file()
+
+
+def test_a_name_of_any_length_has_a_page_of_its_own(out: Path, tmp_path: Path) -> None:
+    for number, lab in enumerate(["x" * 400, "a b", "a_b", "..", "\u00e9" * 300]):
+        a_run(out, f"odd-{number}", minute=10 + number, lab=lab)
+    assert build_site(out, tmp_path / "site").histories == 6
+    assert len(list((tmp_path / "site/plans/six-gpu").iterdir())) == 6

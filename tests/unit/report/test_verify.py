@@ -189,6 +189,23 @@ def test_the_terminals_log_which_ends_after_the_report_is_taken_in(run: Path, ke
     assert "terminal.log was changed" in changes(run)
 
 
+def test_a_link_shows_nothing_of_what_it_leads_to(run: Path) -> None:
+    (run / "artefacts" / "more.log").symlink_to("/etc/hostname")
+    seal(run)
+    assert "artefacts/more.log: no plain file, so nothing shows what it holds" in changes(run)
+
+
+def test_a_run_of_ours_that_is_named_by_its_path_is_compared_with_the_index(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "reports_out", lambda: run.parent.parent)
+    monkeypatch.chdir(run.parent)
+    with closing(sqlite3.connect(run.parent.parent / STORE)) as db, db:
+        db.execute("UPDATE runs SET verdict = 'FAIL'")
+    for word in ("run-1", str(run), "./run-1", f"{run}/"):
+        assert "the index has another verdict" in CliRunner().invoke(cli, ["runs", "verify", word]).output
+
+
 def test_a_forged_run_with_fitting_digests_is_found_by_its_signature(
     run: Path, tmp_path: Path, keys: tuple[Path, Path]
 ) -> None:
