@@ -106,6 +106,8 @@ class BoardKind(Generic[S]):
     """What else ``hil doctor --lab`` checks for it; the second argument stands for this host's ``/``."""
     lacks: Callable[[S], Mapping[Feature, str]] = lambda _spec: {}
     """What such a board will not have, with the reasons, by its section of the lab file alone."""
+    data_bytes: Callable[[S], int | None] = lambda _spec: None
+    """Size of the data partition, which keeps what is uploaded; None: it is not known before the board runs."""
 
 
 def kind_of(spec: BoardSpec) -> BoardKind[Any]:

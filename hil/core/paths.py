@@ -18,15 +18,20 @@ def checkout() -> Path | None:
 
 
 def shipped(folder: str) -> Path:
-    """Return the folder (``lab``, ``testplans``) that comes with the package: in the wheel, else in the checkout."""
+    """Return a folder that comes with the package (``lab``, ``testplans``): in the wheel, else in the checkout."""
     inside = PACKAGE / "shipped" / folder
     return inside if inside.is_dir() else ROOT / folder
 
 
+def shipped_file(folder: str, text: str | Path) -> Path:
+    """Return the YAML file of that path, or the one of that name in a shipped folder; paths win."""
+    named = shipped(folder) / f"{text}.yaml"
+    return named if _is_name(text) and named.is_file() else Path(text)
+
+
 def lab_file(text: str | Path) -> Path:
     """Return the lab file of that path, or the shipped one of that name (``virtual``); paths win."""
-    named = shipped("lab") / f"{text}.yaml"
-    return named if _is_name(text) and named.is_file() else Path(text)
+    return shipped_file("lab", text)
 
 
 def plan_folder(text: str | Path) -> Path:

@@ -36,6 +36,8 @@ _INIT_HANGS = (
 NODE_PROGRAM = PACKAGE / "onboard/node/__main__.py"
 _NODE_FAILS = b'raise SystemExit("node: this build is broken on purpose")\n'
 
+_SUFFIX = {"rauc": "raucb", "swupdate": "swu"}
+
 
 class BundleKind(StrEnum):
     """Which bundle; everything but ``OS_V2`` is there to be refused or survived."""
@@ -108,8 +110,7 @@ class BundleSet:
         return Bundle(self._path(kind), kind=kind, **json.loads(facts.read_text()))
 
     def _path(self, kind: BundleKind) -> Path:
-        suffix = {"rauc": "raucb", "swupdate": "swu"}[self.recipe.updater]
-        return self.directory / f"{kind.value}.{suffix}"
+        return self.directory / f"{kind.value}.{_SUFFIX[self.recipe.updater]}"
 
     def _make(self, kind: BundleKind, facts: Path) -> None:
         self.progress(f"bundle: {kind.value}")
@@ -165,6 +166,13 @@ class BundleSet:
                 rootfs.tiny_tree(self.base, tree, version=version, init=init)
         rootfs.squash(tree, image)
         return version
+
+
+def last_upload_bytes(recipe: Recipe) -> int | None:
+    """Return the size of the bundle to upload that was made or used last on this machine; None: none was yet."""
+    name = f"{BundleKind.OS_V2.value}.{_SUFFIX[recipe.updater]}"
+    found = [(file.parent.stat().st_mtime, file.stat().st_size) for file in cache().glob(f"bundles-*/{name}")]
+    return max(found)[1] if found else None
 
 
 def pack(content: Path, out: Path, *, compatible: str, version: str, signer: Signer, form: str = "plain") -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import Annotated, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from hil.core.wait import duration_s
 from hil.errors import ConfigurationError
 from hil.lab.unions import model_of_tag, owners_of_key
 from hil.lab.yaml_tree import read_tree
@@ -40,6 +41,16 @@ class Strict(BaseModel):
 
 
 M = TypeVar("M", bound=BaseModel)
+
+
+def _duration(text: str) -> str:
+    if not 1.0 <= duration_s(text) <= 7 * 86_400.0:
+        raise ValueError(f"{text}: give 1s to 7d")
+    return text
+
+
+Duration = Annotated[str, AfterValidator(_duration), Field(description="1s to 7d: 90s, 10m, 1h30m")]
+"""A length of time in a file; :func:`hil.core.wait.duration_s` has its seconds."""
 
 
 def with_example(text: str) -> ConfigDict:

@@ -6,27 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from hil.core import paths
-from hil.core.wait import duration_s
 from hil.errors import ConfigurationError
 from hil.evidence.test_plan import load_plan
 from hil.lab.model import load_lab
-from hil.lab.yamlfile import Strict, fault, load_yaml
+from hil.lab.yamlfile import Duration, Strict, fault, load_yaml
 from hil.trials.profile import load_profile
 from hil.trials.rules import Goal
 
-DAY_S = 86_400.0
-
-
-def _duration(text: str) -> str:
-    if not 1.0 <= duration_s(text) <= 7 * DAY_S:
-        raise ValueError(f"{text}: give 1s to 7d")
-    return text
-
-
-Duration = Annotated[str, AfterValidator(_duration)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 
 

@@ -59,11 +59,13 @@ def predict(
     orbits: float = 3.0,
     span_s: float = 0.0,
     step_s: float = 1.0,
-    busy: float = 1.0,
+    busy: float | Mapping[str, float] = 1.0,
     epoch: str | None = None,
     every_s: float = 10.0,
 ) -> Prediction:
     """Return what becomes of a lab's spacecraft when every board is busy for the share ``busy`` of the time.
+
+    Shares may be given by board: one without a share idles.
 
     Over ``orbits`` turns, or ``span_s`` seconds; one sample every ``every_s``, a whole number of steps.
     """
@@ -77,7 +79,14 @@ def predict(
 class _Fleet:
     """All spacecraft, padded to the same number of boards; first axis: the spacecraft."""
 
-    def __init__(self, crafts: Mapping[str, Spacecraft], sky: CraftSky, step_s: float, busy: float, steps: int) -> None:
+    def __init__(
+        self,
+        crafts: Mapping[str, Spacecraft],
+        sky: CraftSky,
+        step_s: float,
+        busy: float | Mapping[str, float],
+        steps: int,
+    ) -> None:
         self.names, self.crafts, self.step_s, self.steps = tuple(crafts), list(crafts.values()), step_s, steps
         self.period_s = sky.period_s()
         count, most = len(self.crafts), max(len(craft.boards) for craft in self.crafts)
@@ -90,7 +99,10 @@ class _Fleet:
         self.capacity = np.array([network.capacity_j_per_k for network in networks])
         self.power_of_state = np.array(
             [
-                [[m.power_w(busy, clock_of(k)) for k in range(THROTTLE_STATES + 1)] for m in _modules(craft, most)]
+                [
+                    [module.power_w(share, clock_of(k)) for k in range(THROTTLE_STATES + 1)]
+                    for module, share in zip(_modules(craft, most), _shares(craft, most, busy), strict=True)
+                ]
                 for craft in self.crafts
             ]
         )
@@ -279,3 +291,9 @@ def _padded(craft: Spacecraft, most: int) -> Network:
 def _modules(craft: Spacecraft, most: int) -> list[Module]:
     own = [board.module for board in craft.boards.values()]
     return [*own, *own[:1] * (most - len(own))]
+
+
+def _shares(craft: Spacecraft, most: int, busy: float | Mapping[str, float]) -> list[float]:
+    """Return for how much of the time each board is busy, those that are not there included."""
+    own = [busy.get(name, 0.0) if isinstance(busy, Mapping) else busy for name in craft.boards]
+    return [*own, *[0.0] * (most - len(own))]

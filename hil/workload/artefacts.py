@@ -47,8 +47,8 @@ def ensure_artefacts(progress: Progress = silent) -> PayloadArtefacts:
 
     BenchError when the package index cannot be reached or delivers something else than expected.
     """
-    directory = paths.cache() / "payload"
-    model = directory / f"csmask-{network.WHEEL_SHA256[:12]}-{network.FORMAT}.zip"
+    model = model_file()
+    directory = model.parent
     scene = directory / f"scene-{rootfs.digest([scenery.WHEEL_SHA256, Path(scenery.__file__)])}.npy"
     code = [Path(infer.__file__), Path(golden.__file__)]
     mask = directory / f"golden-{rootfs.digest([model.name, scene.name, rootfs.base_key(), *code])}.npz"
@@ -69,6 +69,11 @@ def ensure_artefacts(progress: Progress = silent) -> PayloadArtefacts:
         golden=mask,
         committed=COMMITTED_GOLDEN,
     )
+
+
+def model_file() -> Path:
+    """Return where the model is, or will be once it is built."""
+    return paths.cache() / "payload" / f"csmask-{network.WHEEL_SHA256[:12]}-{network.FORMAT}.zip"
 
 
 @contextmanager

@@ -15,7 +15,7 @@ PACKAGE = Path(hil.__file__).parent
 FLOORS = (
     *("text", "errors", "core", "lab", "leases", "orbit", "evidence"),
     *("onboard", "twin", "images", "boards", "links", "workload"),
-    *("host", "bench", "rollout", "faults", "report", "campaign", "trials"),
+    *("host", "bench", "rollout", "faults", "operation", "report", "campaign", "trials"),
     *("nightly", "monitor", "cli", "testing"),
 )
 """Rooms from the ground up; a room imports only from itself and from rooms before it."""

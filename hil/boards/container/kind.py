@@ -8,7 +8,7 @@ from pydantic import Field
 
 from hil.boards.console.log_console import ConsoleLine
 from hil.boards.container.board import BoardFacts, ContainerBoard, ContainerSpec
-from hil.boards.container.storage import prepare_nv_dir
+from hil.boards.container.storage import DATA_SIZE_BYTES, prepare_nv_dir
 from hil.boards.kinds import BoardKind, Equipment, Rack, Site
 from hil.boards.ssh.login import Target
 from hil.evidence.sink import Sink
@@ -63,4 +63,4 @@ def _equip(spec: ContainerBoardSpec, site: Site, rack: Rack) -> Equipment:
     return Equipment(board, console, power_on, board.remove)
 
 
-CONTAINER = BoardKind(ContainerBoardSpec, _board, _equip)
+CONTAINER = BoardKind(ContainerBoardSpec, _board, _equip, data_bytes=lambda _spec: DATA_SIZE_BYTES)

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from hil.boards.console.log_console import ConsoleLine
 from hil.boards.console.serial_console import SerialConsole
 from hil.boards.container.kind import container, install
+from hil.boards.container.storage import DATA_SIZE_BYTES
 from hil.boards.jetson.board import JetsonBoard, JetsonFacts
 from hil.boards.jetson.identity import check_identity
 from hil.boards.jetson.inspection import inspect
@@ -164,4 +165,6 @@ def _identify(spec: JetsonBoardSpec, shell: Shell) -> str:
     return f"{report.who.model}, serial {report.who.serial}{unpinned}, slot {report.proof.slot}"
 
 
-JETSON = BoardKind(JetsonBoardSpec, _board, _equip, _identify)
+JETSON = BoardKind(
+    JetsonBoardSpec, _board, _equip, _identify, data_bytes=lambda spec: DATA_SIZE_BYTES if spec.contained else None
+)

@@ -107,3 +107,12 @@ def test_a_section_that_cannot_be_is_refused(text: str, said: str, tmp_path: Pat
     file.write_text(paths.lab_file(Path("virtual")).read_text() + f"\ntwin: {text}\n")
     with pytest.raises(ConfigurationError, match=said):
         load_lab(file)
+
+
+def test_boards_may_be_busy_one_by_one() -> None:
+    """A board without a share idles; a share for all is the same as that share for each."""
+    every = predict(lab(TwinSpec()), span_s=600)
+    each = predict(lab(TwinSpec()), span_s=600, busy=dict.fromkeys(("a1", "a2", "a3", "b1", "b2", "b3"), 1.0))
+    assert np.array_equal(every.junction_c, each.junction_c)
+    one = predict(lab(TwinSpec()), span_s=600, busy={"a1": 1.0})
+    assert one.peak_c(0, 0) > one.peak_c(0, 1) + 5 > one.peak_c(1, 0) + 5

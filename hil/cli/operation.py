@@ -1,0 +1,115 @@
+"""`hil operation`: operations as files, and whether a lab allows one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hil.cli.output import JSON_OPTION, lab_option, note, plural, print_json, print_rows, say
+from hil.core import paths
+
+if TYPE_CHECKING:
+    from hil.operation.arithmetic import Term
+    from hil.operation.preview import Checked
+
+INTRODUCTION = """\
+<!-- Made from the models by `hil operation reference`. Do not edit: change the models, then run
+     `hil operation reference > docs/operation-reference.md`. -->
+# Operation file: every key
+
+Read as strictly as a [lab file](lab-reference.md): a key that is not listed here is an error, with file, line and what
+was probably meant. Durations have a unit: `90s`, `10m`, `12h`. What the check makes of it: [operations](operations.md).
+"""
+OPERATION = click.argument("file", metavar="OPERATION", type=click.Path(path_type=Path))
+
+
+@click.group()
+def operation() -> None:
+    """Check an operation file against a lab. OPERATION is a file, or a shipped one's name: six_gpu."""
+
+
+@operation.command()
+@OPERATION
+@lab_option("Lab file, or the name of a shipped one, e.g. virtual.", required=True)
+@click.option("--epoch", metavar="TIME", help="Moment of the mission at which it begins, ISO 8601 UTC.")
+@JSON_OPTION
+def check(file: Path, lab_path: Path, epoch: str | None, as_json: bool) -> int:
+    """Check whether passes, bytes, time, power and heat of a lab allow an operation; nothing is powered or connected.
+
+    Each term has what is needed, what there is, the share that stays free, and the source of the figures. The one with
+    the least is the binding constraint.
+
+    \b
+    Exit code: 0 feasible   2 infeasible, with the constraint; or a wrong file
+    """
+    from hil.lab.model import load_lab
+    from hil.operation.model import load_operation
+    from hil.operation.preview import check
+
+    found = check(load_operation(file), load_lab(paths.lab_file(lab_path)), epoch=epoch)
+    if as_json:
+        print_json(found.document())
+    else:
+        _show(found)
+    return 0 if found.preview.feasible else 2
+
+
+def _show(found: Checked) -> None:
+    from hil.operation.preview import quantity
+
+    margin, binding = found.preview.margin, found.preview.binding
+
+    def free(term: Term) -> str:
+        if term.free is None:
+            return "?"
+        return f"{term.free:.0%}" if term.fits(margin) else "none" if term.free < 0 else f"{term.free:.0%}, too little"
+
+    files = ", ".join(f"{name} {quantity(size, 'B')}" for name, size in found.files.items())
+    click.echo(f"{found.operation.name} on {found.lab.name}: {files}; {found.participants}")
+    print_rows(
+        found.preview.terms,
+        {
+            "": lambda term: "->" if term is binding else "",
+            "term": lambda term: term.name,
+            "needs": lambda term: quantity(term.needs, term.unit),
+            "has": lambda term: quantity(term.has, term.unit),
+            "free": free,
+            "source": lambda term: term.source,
+        },
+        optional=["source"],
+    )
+    click.echo(found.sentence)
+    if found.preview.unknown:
+        note(f"{plural(len(found.preview.unknown), 'term')} not known; see the source of each")
+    if found.preview.feasible:
+        say(f"{margin:.0%} of everything must stay free (limits.margin)")
+
+
+@operation.command()
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["md", "schema"]),
+    default="md",
+    show_default=True,
+    help="md: Markdown for people; schema: a JSON schema for editors (--json).",
+)
+@JSON_OPTION
+def reference(form: str, as_json: bool) -> None:
+    """Print every key of an operation file: type, default, bounds, meaning, examples."""
+    if as_json or form == "schema":
+        from hil.operation.model import Operation
+
+        print_json(Operation.model_json_schema())
+    else:
+        click.echo(document(), nl=False)
+
+
+def document() -> str:
+    """Return the whole of docs/operation-reference.md."""
+    from hil.lab.reference import markdown, sections
+    from hil.operation.model import Operation
+
+    return "\n".join([INTRODUCTION, markdown(sections(Operation, "Operation file", {}))])

@@ -1,0 +1,55 @@
+"""`hil operation check`: what it prints, and its exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hil.cli.app import run
+
+FILE = "schema: 1\nname: test\nbundle: {size_bytes: 50000000}\nsteps: {upload: {deadline: 3s}}\n"
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HIL_HOME", str(tmp_path / "home"))
+    path = tmp_path / "operation.yaml"
+    path.write_text(FILE)
+    return path
+
+
+def test_what_does_not_fit_is_exit_code_2_with_the_constraint_in_one_sentence(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["operation", "check", str(file), "--lab", "virtual"]) == 2
+    page = capsys.readouterr().out.splitlines()
+    assert page[-1].startswith("Infeasible: upload: gs-1 to sc-a needs 50 MB and has 33.8 MB")
+    assert next(line for line in page if line.startswith("->")).split()[1] == "upload:"
+    assert run(["operation", "check", str(file), "--lab", "virtual", "--json"]) == 2
+    document = json.loads(capsys.readouterr().out)
+    assert document["feasible"] is False and document["binding"] == "upload: gs-1 to sc-a"
+    assert document["sentence"] == page[-1]
+
+
+def test_what_fits_is_exit_code_0(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(FILE.replace("3s", "3m"))
+    assert run(["operation", "check", str(file), "--lab", "virtual"]) == 0
+    assert "Feasible; the binding constraint is storage of a board" in capsys.readouterr().out
+
+
+def test_a_fault_of_the_file_is_an_error_and_no_answer(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(FILE + "more: 1\n")
+    assert run(["operation", "check", str(file), "--lab", "virtual", "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["blame"] == "configuration" and "operation.yaml:5: more: unknown key" in error["message"]
+    assert run(["operation", "check", str(file.with_name("x")), "--lab", "virtual"]) == 2
+    assert run(["operation", "check", "six_gpu", "--lab", "virtual", "--epoch", "2026-03-21T00:00:00Z"]) == 2
+
+
+def test_the_reference_is_markdown_or_a_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["operation", "reference"]) == 0
+    assert "# Operation file: every key" in capsys.readouterr().out
+    assert run(["operation", "reference", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "Operation"
