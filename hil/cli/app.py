@@ -43,7 +43,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "link": ("hil.cli.link", "Show, shape, cut and measure links."),
     "fault": ("hil.cli.fault", "List faults, inject and heal them."),
     "campaign": ("hil.cli.campaign.group", "Run a test campaign, write one, check one."),
-    "operation": ("hil.cli.operation", "Check an operation file against a lab."),
+    "operation": ("hil.cli.operation", "Check an operation file against a lab; run it."),
     "trials": ("hil.cli.trials", "Repeat a rollout under faults, and say what was shown."),
     "nightly": ("hil.cli.nightly", "Run several campaigns and series in one night, unattended."),
     "worker": ("hil.cli.worker", "Run trials for a series that another host leads."),

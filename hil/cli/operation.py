@@ -22,12 +22,13 @@ INTRODUCTION = """\
 Read as strictly as a [lab file](lab-reference.md): a key that is not listed here is an error, with file, line and what
 was probably meant. Durations have a unit: `90s`, `10m`, `12h`. What the check makes of it: [operations](operations.md).
 """
+PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": True}
 OPERATION = click.argument("file", metavar="OPERATION", type=click.Path(path_type=Path))
 
 
 @click.group()
 def operation() -> None:
-    """Check an operation file against a lab. OPERATION is a file, or a shipped one's name: six_gpu."""
+    """Check an operation file against a lab; run it. OPERATION is a file, or a shipped one's name: six_gpu."""
 
 
 @operation.command()
@@ -85,6 +86,57 @@ def _show(found: Checked) -> None:
         note(f"{plural(len(found.preview.unknown), 'term')} not known; see the source of each")
     if found.preview.feasible:
         say(f"{margin:.0%} of everything must stay free (limits.margin)")
+
+
+@operation.command("run", context_settings=PASS_ON)
+@OPERATION
+@lab_option("Lab file to bring up for this run, or the name of a shipped one, e.g. virtual.", required=True)
+@click.option("--epoch", metavar="TIME", help="Moment of the mission to start at, ISO 8601 UTC.")
+@click.option("--unchecked", is_flag=True, help="Run it also when the check finds it infeasible.")
+@click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), help="Where runs and reports go.")
+@JSON_OPTION
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run_operation(
+    file: Path,
+    lab_path: Path,
+    epoch: str | None,
+    unchecked: bool,
+    output: Path | None,
+    as_json: bool,
+    arguments: tuple[str, ...],
+) -> int:
+    """Check an operation, and run it as a campaign: the same rollout, evidence and report.
+
+    The campaign, with the operation file in it, is written to operations/ in the reports folder. Further arguments are
+    those of `hil campaign run`.
+
+    \b
+    Exit code: 0 PASS   1 FAIL   2 infeasible, or a configuration error   3 INCONCLUSIVE
+    """
+    from hil.cli.campaign.group import run_campaign
+    from hil.errors import ConfigurationError
+    from hil.lab.model import load_lab
+    from hil.operation.campaign import write_campaign
+    from hil.operation.model import load_operation
+    from hil.operation.preview import check
+
+    wanted, lab_path = load_operation(file), paths.lab_file(lab_path)
+    found = check(wanted, load_lab(lab_path), epoch=epoch)
+    if not found.preview.feasible and not unchecked:
+        raise ConfigurationError(
+            found.sentence,
+            remedy=f"see `hil operation check {file} --lab {lab_path}`; change the file, or run it with --unchecked",
+        )
+    say(found.sentence)
+    folder = write_campaign(wanted, (output or paths.reports_out()).absolute())
+    say(f"campaign: {folder}")
+    on = ",".join(wanted.boards.on) if wanted.boards.on else None
+    given = {"--on": on, "--split": wanted.boards.split, "--epoch": epoch, "-o": output}
+    words = [str(word) for option, value in given.items() if value for word in (option, value)]
+    argv = [str(folder), "--lab", str(lab_path), *words, *(["--json"] if as_json else []), *arguments]
+    context = run_campaign.make_context("run", argv, parent=click.get_current_context())
+    with context:
+        return int(run_campaign.invoke(context) or 0)
 
 
 @operation.command()

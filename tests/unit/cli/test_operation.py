@@ -53,3 +53,38 @@ def test_the_reference_is_markdown_or_a_schema(capsys: pytest.CaptureFixture[str
     assert "# Operation file: every key" in capsys.readouterr().out
     assert run(["operation", "reference", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["title"] == "Operation"
+
+
+class Campaign:
+    """Stands in for the process of pytest."""
+
+    argv: tuple[str, ...] = ()
+
+
+@pytest.fixture
+def campaign(monkeypatch: pytest.MonkeyPatch) -> Campaign:
+    started = Campaign()
+    monkeypatch.setattr("hil.cli.campaign.group.prepare", lambda: None)
+    monkeypatch.setattr("os.execv", lambda program, argv: setattr(started, "argv", tuple(argv)))
+    return started
+
+
+def test_an_operation_runs_as_the_campaign_that_is_made_of_it(file: Path, tmp_path: Path, campaign: Campaign) -> None:
+    file.write_text(FILE.replace("3s", "3m") + "boards: {split: 2+2}\n")
+    words = ["operation", "run", str(file), "--lab", "virtual", "-o", str(tmp_path / "out"), "--from", "upload", "-x"]
+    assert run(words) == 0
+    folder = next((tmp_path / "out/operations").iterdir())
+    argv = " ".join(campaign.argv)
+    assert f"pytest -v {folder} --hil-lab " in argv
+    assert "--hil-split 2+2" in argv and "--hil-from upload" in argv and argv.endswith(" -x")
+
+
+def test_an_infeasible_operation_is_not_run_unless_it_is_meant(
+    file: Path, tmp_path: Path, campaign: Campaign, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["operation", "run", str(file), "--lab", "virtual", "-o", str(tmp_path / "out")]
+    assert run(words) == 2
+    assert not campaign.argv and not (tmp_path / "out").exists()
+    assert "Infeasible: upload: gs-1 to sc-a needs 50 MB" in capsys.readouterr().err
+    assert run([*words, "--unchecked"]) == 0
+    assert campaign.argv

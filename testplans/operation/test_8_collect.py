@@ -1,0 +1,22 @@
+"""The result on the ground."""
+
+from __future__ import annotations
+
+import pytest
+
+from hil.evidence.model import at_most
+
+
+@pytest.mark.requirement("OPE-080")
+@pytest.mark.step("collect")
+@pytest.mark.needs("run")
+def test_the_result_comes_down(operation, fleet, payload, tiles, recorder, within, measure, verify, tmp_path):
+    """The cloud mask of the scene, computed by all boards under the epoch of the payload."""
+    from hil.rollout.cluster_job import run_inference
+
+    mask, collect = tmp_path / "cloud-mask.npy", operation.steps.collect
+    with within("collect", collect):
+        result = run_inference(fleet, payload, recorder, keep=mask)
+    recorder.artefact(mask, kind="mask")
+    measure("size of the result", mask.stat().st_size, "B", limit=at_most(collect.size_bytes))
+    verify("pixels that differ from the reference", result.mismatched_pixels, limit=at_most(0))
