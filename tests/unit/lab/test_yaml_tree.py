@@ -19,6 +19,7 @@ from hil.evidence.test_plan import load_plan
 from hil.lab.model import load_lab
 from hil.lab.yaml_tree import MAX_BYTES, MAX_VALUES, read_tree
 from hil.lab.yamlfile import Strict, load_yaml
+from hil.operation.model import load_operation
 from hil.orbit.model import load_orbit_file
 from hil.rollout.updaters.declaration import load_adapter
 
@@ -161,6 +162,7 @@ LOADERS: list[tuple[str, Callable[[Path], object]]] = [
     ("lab/*.yaml", load_lab),
     ("examples/customer/lab/*.yaml", load_lab),
     ("lab/orbits/*.yaml", load_orbit_file),
+    ("operations/*.yaml", load_operation),
     ("testplans/*/plan.yaml", load_plan),
     ("examples/customer/plans/*/plan.yaml", load_plan),
     ("hil/rollout/updaters/*.yaml", load_adapter),
