@@ -98,7 +98,7 @@ def test_a_member_of_the_group_looks_at_roots_bench_and_changes_nothing_and_a_st
     console = as_another_user("board", "console", "a1", "--log", groups=member)
     assert "login:" in console.stdout, console.stderr
     for verb in (["board", "power", "a1", "off"], ["link", "cut", "isl-ab"], ["bench", "down"]):
-        assert as_another_user(*verb, groups=member).returncode == 2, verb
+        assert as_another_user(*verb, groups=member).returncode in (2, 3), verb  # not root; held by root
     assert data("board", "list")[0]["power"] == "on"
     stranger = as_another_user("board", "list")
     assert stranger.returncode == 2

@@ -18,21 +18,24 @@ from hil.core import paths
 from hil.core.wait import wait_until
 from hil.rollout.fleet import Fleet
 from hil.rollout.node_client import NodeClient
-from hil.rollout.rollout import Rollout
+from hil.rollout.rollout import Rollout, RolloutPolicy
 from hil.rollout.watcher import InvariantWatcher
 
 pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
+PATIENT = RolloutPolicy(node_deadline_s=30)
+"""Other tests run beside these."""
 RUN = """
 from hil.bench.bench import Bench
 from hil.rollout.fleet import Fleet
-from hil.rollout.rollout import Rollout
+from hil.rollout.rollout import Rollout, RolloutPolicy
 
 bench = Bench.attach({name!r})
 fleet = Fleet.of(bench.boards, bench.lab.gateway)
 bundle = bench.images.bundles.os_v2
 print("started", flush=True)
-Rollout(fleet, bundle).run(fleet.config(os_version=bundle.version, image_sha256=bundle.image_sha256))
+config = fleet.config(os_version=bundle.version, image_sha256=bundle.image_sha256)
+Rollout(fleet, bundle, policy=RolloutPolicy(node_deadline_s=30)).run(config)
 """
 
 
@@ -62,10 +65,11 @@ def test_a_rollout_whose_harness_was_killed_is_finished_by_the_next_one(bench: B
         killed.kill()
         killed.communicate()
 
-        epoch = Rollout(fleet, bundle).run(config).epoch
+        rollout = Rollout(fleet, bundle, policy=PATIENT)
+        epoch = rollout.run(config).epoch
 
-        found = Rollout(fleet, bundle).status().values()
+        found = rollout.status().values()
         assert {(h.os_version, h.confirmed, h.claim.epoch) for h in found if h} == {(bundle.version, True, epoch)}
         assert all(found)
         assert watcher.report().violations == ()
-        Rollout(fleet, bundle).roll_back()
+        rollout.roll_back()
