@@ -53,6 +53,11 @@ class TestSwupdate(AdapterConformance):
         with updater_on_a_board(recipe_of("swupdate"), SWUPDATE) as updater:
             yield updater
 
+    @pytest.mark.parametrize("kind", [kind for kind in Bad if kind is not Bad.REVOKED])
+    def test_a_bad_bundle_is_refused(self, updater: Updater, kind: Bad) -> None:
+        """It reads no revocation list."""
+        super().test_a_bad_bundle_is_refused(updater, kind)
+
     def test_the_refusals_are_swupdates_own_words(self, updater: Updater) -> None:
         """Whoever reads a report at night must be able to look them up."""
         words = {
