@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hil.orbit.contact_plan import ContactPlan
     from hil.orbit.elements import Constellation
     from hil.orbit.phases import LinkPlan
+    from hil.orbit.services import Service
 
 ORBIT_FILE = click.Path(path_type=Path)
 FORMATS = ("table", "csv", "json", "ionrc", "hdtn", "czml")
@@ -58,10 +59,12 @@ def contacts(
 ) -> None:
     """Compute the contact plan of an orbit file: pairs that see each other, with times and distances.
 
+    A second table says which spacecraft serve its guests, and how each hands over to the next, by the geometry alone.
     Edges are refined to 1 ms; what is shorter than a step may be missed.  ionrc and hdtn hold whole seconds
     and whole light seconds (that is their format): use json to keep everything.
     """
     from hil.orbit.contact_plan import STEP_S, contact_plan
+    from hil.orbit.services import services_in_sight
     from hil.orbit.times import iso
 
     step_s = STEP_S if step_s is None else step_s
@@ -74,6 +77,7 @@ def contacts(
         return
     click.echo(f"{plan.name}: {plural(len(plan.contacts), 'contact')} in {span_s / 3600:g} h from {iso(begin)}")
     print_table(_COLUMNS, _rows(plan), empty="no contact")
+    _print_services(constellation, begin, services_in_sight(constellation, plan))
 
 
 @orbit.command(cls=RenamedOptions, renamed=FORMER)
@@ -98,10 +102,11 @@ def links(
     """Compute the link plan of an orbit file: the pairs whose terminals point at each other, and the phases of links.
 
     Candidates are all pairs that see each other at some moment of the span.  A bench plans only the links of
-    its lab file, so its pairs may differ.
+    its lab file, so its pairs may differ. A second table says which spacecraft serve guests over these links.
     """
     from hil.orbit.contact_plan import contact_plan
     from hil.orbit.link_phases import every_candidate, plan_links
+    from hil.orbit.services import services_tracked
 
     if span_s <= 0:
         raise click.BadParameter("--span must be above 0")
@@ -114,6 +119,7 @@ def links(
         _write(_formatted_links(plan, "json" if as_json else format_), output)
     else:
         print_table(_PHASE_COLUMNS, _phase_rows(plan), empty="no contact")
+        _print_services(constellation, begin, services_tracked(constellation, plan, candidates))
 
 
 @orbit.command()
@@ -208,16 +214,45 @@ def _rows(plan: ContactPlan) -> list[tuple[object, ...]]:
 
 def _formatted(constellation: Constellation, plan: ContactPlan, format_: str) -> str:
     from hil.orbit import dtn_plans, plan_export
+    from hil.orbit.services import services_in_sight
 
     writers: dict[str, Callable[[], str]] = {
         "table": lambda: "\n".join(table_lines(_COLUMNS, _rows(plan))),
         "csv": lambda: plan_export.to_csv(plan),
-        "json": lambda: plan_export.to_json(plan),
+        "json": lambda: plan_export.to_json(plan, services_in_sight(constellation, plan)),
         "ionrc": lambda: dtn_plans.to_ion(dtn_plans.to_wire(plan)),
         "hdtn": lambda: dtn_plans.to_hdtn(dtn_plans.to_wire(plan)),
         "czml": lambda: plan_export.to_czml(constellation, plan),
     }
     return writers[format_]()
+
+
+_SERVICE_COLUMNS = ["guest", "served by", "from", "to", "range", "elevation", "then", "hand-over"]
+
+
+def _print_services(found: Constellation, start: datetime, services: Sequence[Service]) -> None:
+    """Print who serves the guests; nothing in a constellation without any."""
+    if not found.guests:
+        return
+    from hil.orbit.services import sight
+    from hil.orbit.times import iso
+
+    rows = []
+    for one in services:
+        seen = sight(found, start, one)
+        times = (iso(start + timedelta(seconds=second)) for second in (one.start_s, one.end_s))
+        away = "{:,.0f} to {:,.0f} km".format(*seen.range_km)
+        up = "{:.1f} to {:.1f} deg".format(*seen.elevation_deg) if seen.elevation_deg else ""
+        rows.append((one.guest, one.spacecraft, *times, away, up, one.then, _over(one)))
+    count = sum(one.is_handed_over for one in services)
+    click.echo(f"\n{plural(count, 'hand-over')} of {plural(len(found.guests), 'guest')}")
+    print_table(_SERVICE_COLUMNS, rows, empty="nobody serves a guest")
+
+
+def _over(service: Service) -> str:
+    if service.overlap_s is None:
+        return ""
+    return f"{'overlap' if service.overlap_s >= 0 else 'gap'} {abs(service.overlap_s):.1f} s"
 
 
 _PHASE_COLUMNS = ["link", "phase", "from", "to", "lasts", "why"]

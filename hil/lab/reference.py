@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Schema = Mapping[str, Any]
 
 _UNITS = {
-    **{"deg_per_s": "degrees/s", "us": "µs", "ms": "ms", "s": "s", "h": "h", "bps": "bit/s"},
+    **{"deg_per_s": "degrees/s", "m_per_s": "m/s", "us": "µs", "ms": "ms", "s": "s", "h": "h", "bps": "bit/s"},
     **{"ppm": "per million", "deg": "degrees", "km": "km"},
     **{"j_per_k": "J/K", "w_per_k": "W/K", "m2": "m²", "wh": "Wh", "w": "W", "c": "°C"},
 }

@@ -6,15 +6,16 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import Literal
 
 import numpy as np
 
 from hil.errors import ConfigurationError
 from hil.orbit.elements import Constellation
 from hil.orbit.geometry import Track, one_way_delay_us, track
+from hil.orbit.phases import Kind
 from hil.orbit.segments import Segments, crosslink_segments, ground_segments, joined, neighbours
 from hil.orbit.times import Floats, Ints
+from hil.orbit.track_files import Flight
 
 STEP_S = 1.0
 """Seconds between two looks at the geometry where nothing else is asked for; `hil orbit contacts --help` names it."""
@@ -36,7 +37,7 @@ class Contact:
     and the two edges.
     """
 
-    kind: Literal["crosslink", "ground"]
+    kind: Kind
     a: str
     b: str
     start_s: float
@@ -101,7 +102,7 @@ def contact_arrays(found: Constellation, start: datetime, *, duration_s: float, 
     running = Segments.none()
     for block in _blocks(found, seconds):
         here = track(found, start, block)
-        every = joined([running, *_block_segments(found, here)])
+        every = joined([running, *_block_segments(found, here), *_guest_segments(found, here, start)])
         goes_on = every.open_end & (every.end_s == block[-1])
         running = every.take(goes_on)
         done.append(every.take(~goes_on))
@@ -152,13 +153,32 @@ def _block_segments(found: Constellation, here: Track) -> Iterator[Segments]:
             yield ground_segments(here, craft, here.spacecraft + index, station.mask_deg)
 
 
+def _guest_segments(found: Constellation, here: Track, start: datetime) -> Iterator[Segments]:
+    """Runs between guests and the constellation's own spacecraft."""
+    everyone: Ints = np.arange(here.spacecraft)
+    first_node = here.nodes - len(found.guests)
+    rows, rules = max(1, _ITEMS // len(here.seconds)), found.crosslinks
+    for node, guest, path in zip(range(first_node, here.nodes), found.guests, found.guest_paths, strict=True):
+        most_km = min(guest.max_range_km, rules.max_range_km)
+        for first in range(0, len(everyone), rows):
+            craft = everyone[first : first + rows]
+            if isinstance(path, Flight):
+                present_s = path.span(start)
+                yield ground_segments(here, craft, node, guest.mask_deg, max_range_km=most_km, present_s=present_s)
+            else:
+                yield crosslink_segments(here, craft, np.full_like(craft, node), most_km, rules.grazing_floor_km)
+
+
 def _contacts(found: Constellation, arrays: Segments) -> Iterator[Contact]:
-    count, names = len(found.spacecraft), found.nodes
+    names, count = found.nodes, len(found.spacecraft)
+    far: list[tuple[Kind, int]] = [("crosslink", found.crosslinks.rate_bps)] * count
+    far += [("ground", station.rate_bps) for station in found.stations]
+    far += [("guest", guest.rate_bps) for guest in found.guests]
     columns = (getattr(arrays, field.name).tolist() for field in fields(arrays))
     for a, b, start_s, end_s, least_km, most_km, slowest, fastest, open_start, open_end in zip(*columns, strict=True):
-        station = found.stations[b - count] if b >= count else None
+        kind, rate_bps = far[b]
         yield Contact(
-            kind="ground" if station else "crosslink",
+            kind=kind,
             a=names[a],
             b=names[b],
             start_s=start_s,
@@ -167,7 +187,7 @@ def _contacts(found: Constellation, arrays: Segments) -> Iterator[Contact]:
             max_delay_us=float(one_way_delay_us(most_km)),
             min_range_rate_km_s=slowest,
             max_range_rate_km_s=fastest,
-            rate_bps=station.rate_bps if station else found.crosslinks.rate_bps,
+            rate_bps=rate_bps,
             open_start=open_start,
             open_end=open_end,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,11 +15,11 @@ from sgp4.conveniences import sat_epoch_datetime
 from hil.core.files import read_text
 from hil.errors import ConfigurationError
 from hil.orbit.element_files import ElementSet, parse_elements, parse_tle
-from hil.orbit.model import Crosslinks, Shell, Station, Terminals, load_orbit_file
+from hil.orbit.ellipsoid import EARTH_RADIUS_KM
+from hil.orbit.model import Crosslinks, Guest, Shell, Station, Terminals, load_orbit_file
 from hil.orbit.times import julian, local_time_h, parse_time
+from hil.orbit.track_files import Flight, read_flight
 
-EARTH_RADIUS_KM = 6378.137
-"""WGS 84 equatorial radius: altitudes and grazing heights count from a sphere of this radius."""
 EARTH_MU_KM3_S2 = 398_600.4418
 EARTH_J2 = 1.082_626_68e-3
 
@@ -29,7 +29,7 @@ _SGP4_EPOCH_JD = 2_433_281.5  # 1949-12-31 00:00, from which sgp4init counts day
 
 @dataclass(frozen=True, eq=False)
 class Constellation:
-    """Spacecraft with their element sets, ground stations, and what a crosslink needs."""
+    """Spacecraft with their element sets, ground stations, guests, and what a crosslink needs."""
 
     name: str
     epoch: datetime
@@ -41,6 +41,9 @@ class Constellation:
     assumed: tuple[str, ...] = ()
     planes: tuple[tuple[int, ...], ...] = ()
     """Indices of the spacecraft of each orbital plane, in slot order; empty where planes are not known."""
+    guests: tuple[Guest, ...] = ()
+    guest_paths: tuple[ElementSet | Flight, ...] = ()
+    """One for each guest: elements of a satellite, or the track of an aircraft."""
 
     def __post_init__(self) -> None:
         if not self.spacecraft or len(self.spacecraft) != len(self.element_sets):
@@ -48,7 +51,7 @@ class Constellation:
                 f"{self.name}: {len(self.spacecraft)} names for {len(self.element_sets)} element sets",
                 remedy="give one name per spacecraft (spare slots have none)",
             )
-        names = [*self.spacecraft, *(s.name for s in self.stations)]
+        names = self.nodes
         if twice := sorted({n for n in names if names.count(n) > 1} if len(set(names)) < len(names) else ()):
             raise ConfigurationError(
                 f"{self.name}: used twice: {', '.join(twice)}",
@@ -58,8 +61,26 @@ class Constellation:
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """Spacecraft, then ground stations."""
-        return (*self.spacecraft, *(s.name for s in self.stations))
+        """Spacecraft, then ground stations, then guests."""
+        return (*self.spacecraft, *(s.name for s in self.stations), *(g.name for g in self.guests))
+
+    def guest(self, *names: str) -> Guest | None:
+        """Return the guest among these nodes, None without one."""
+        return next((guest for guest in self.guests if guest.name in names), None)
+
+    def only(self, *names: str) -> Constellation:
+        """Return the constellation of these nodes alone.  Raises ConfigurationError where none is a spacecraft."""
+        craft = [k for k, name in enumerate(self.spacecraft) if name in names]
+        guests = [k for k, guest in enumerate(self.guests) if guest.name in names]
+        return replace(
+            self,
+            spacecraft=tuple(self.spacecraft[k] for k in craft),
+            element_sets=tuple(self.element_sets[k] for k in craft),
+            stations=tuple(station for station in self.stations if station.name in names),
+            planes=(),
+            guests=tuple(self.guests[k] for k in guests),
+            guest_paths=tuple(self.guest_paths[k] for k in guests),
+        )
 
 
 def load_constellation(path: Path) -> Constellation:
@@ -78,9 +99,7 @@ def load_constellation(path: Path) -> Constellation:
     elif spec.tle is not None:
         names, sets = parse_tle(spec.tle.splitlines(), where="tle")
     else:
-        file = path.parent / (spec.elements_file or "")
-        text = read_text(file, remedy="elements_file is a path relative to the orbit file")
-        names, sets = parse_elements(text, where=str(file))
+        names, sets = _elements(path.parent / (spec.elements_file or ""))
     return Constellation(
         name=spec.name,
         epoch=parse_time(spec.epoch) if spec.epoch else sat_epoch_datetime(sets[0]).astimezone(UTC),
@@ -91,7 +110,29 @@ def load_constellation(path: Path) -> Constellation:
         terminals=spec.terminals,
         assumed=spec.assumed,
         planes=planes,
+        guests=spec.guests,
+        guest_paths=tuple(_guest_path(guest, path) for guest in spec.guests),
     )
+
+
+def _elements(file: Path) -> tuple[list[str], list[ElementSet]]:
+    text = read_text(file, remedy="elements_file is a path relative to the orbit file")
+    return parse_elements(text, where=str(file))
+
+
+def _guest_path(guest: Guest, orbit_file: Path) -> ElementSet | Flight:
+    if guest.track is not None:
+        return read_flight(orbit_file.parent / guest.track, name=guest.name, max_speed_m_per_s=guest.max_speed_m_per_s)
+    if guest.tle is not None:
+        _, sets = parse_tle(guest.tle.splitlines(), where=f"{orbit_file}: tle of guest {guest.name}")
+    else:
+        _, sets = _elements(orbit_file.parent / (guest.elements_file or ""))
+    if len(sets) != 1:
+        raise ConfigurationError(
+            f"{orbit_file}: guest {guest.name} has elements of {len(sets)} satellites",
+            remedy="a guest is one satellite: keep its own elements only",
+        )
+    return sets[0]
 
 
 def mean_motion_rad_s(altitude_km: float) -> float:

@@ -6,7 +6,7 @@ three; other axes broadcast.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -14,9 +14,12 @@ import numpy as np
 from sgp4.api import SGP4_ERRORS, SatrecArray
 
 from hil.errors import ConfigurationError
-from hil.orbit.elements import EARTH_RADIUS_KM, Constellation
+from hil.orbit.element_files import ElementSet
+from hil.orbit.elements import Constellation
+from hil.orbit.ellipsoid import EARTH_RADIUS_KM, earth_fixed_km, geodetic_deg, zenith_of
 from hil.orbit.model import Station
 from hil.orbit.times import Floats, Ints, centuries, gmst_rad, iso, julian
+from hil.orbit.track_files import Flight
 
 LIGHT_KM_S = 299_792.458
 """Speed of light in vacuum (exact, by the definition of the metre)."""
@@ -30,9 +33,6 @@ LEAST_HEIGHT_KM = 80.0
 MAX_AGE_DAYS = 366.0
 """Days from the epoch of elements with drag after which SGP4 does not know on which side of the Earth it is."""
 
-_FLATTENING = 1 / 298.257_223_563  # WGS 84
-_ECCENTRICITY_SQUARED = _FLATTENING * (2 - _FLATTENING)
-
 
 @dataclass(frozen=True, eq=False)
 class States:
@@ -43,15 +43,19 @@ class States:
 
 
 def states(found: Constellation, start: datetime, seconds: Floats) -> States:
-    """SGP4 states of every spacecraft at ``start`` + ``seconds``.
+    """SGP4 states of every spacecraft at ``start`` + ``seconds``.  Raises ConfigurationError like :func:`propagate`."""
+    return propagate(found.spacecraft, found.element_sets, start, seconds)
+
+
+def propagate(names: Sequence[str], sets: Sequence[ElementSet], start: datetime, seconds: Floats) -> States:
+    """SGP4 states of element sets at ``start`` + ``seconds``.
 
     Raises ConfigurationError naming the spacecraft and the moment where its elements do not hold: SGP4 gives up, or
     returns a place below ``LEAST_HEIGHT_KM`` or far above the elements' own apogee (it does so without an error for
     spacecraft that have decayed), or the moment is more than ``MAX_AGE_DAYS`` from their epoch.
     """
     whole, fraction = julian(start, seconds)
-    sets = list(found.element_sets)
-    errors, position, velocity = SatrecArray(sets).sgp4(whole, fraction)
+    errors, position, velocity = SatrecArray(list(sets)).sgp4(whole, fraction)
     radius_km = np.sqrt(np.einsum("ijk,ijk->ij", position, position))
     apogee_km = np.array([[1.1 * EARTH_RADIUS_KM * (1 + max(0.1, s.alta))] for s in sets])
     age_days = whole + fraction - np.array([[s.jdsatepoch + s.jdsatepochF] for s in sets])
@@ -68,7 +72,7 @@ def states(found: Constellation, start: datetime, seconds: Floats) -> States:
             reason = "too far away for SGP4"
         days, when = float(age_days[craft, moment]), iso(start + timedelta(seconds=float(seconds[moment])))
         raise ConfigurationError(
-            f"{found.spacecraft[craft]}: its elements do not hold at {when}, {abs(days):.1f} days "
+            f"{names[craft]}: its elements do not hold at {when}, {abs(days):.1f} days "
             f"{'before' if days < 0 else 'after'} their epoch: {reason}",
             remedy="it has decayed, or the span is too far from the epoch of its elements: take newer elements, or "
             "another start",
@@ -79,6 +83,13 @@ def states(found: Constellation, start: datetime, seconds: Floats) -> States:
 def range_km(a_km: Floats, b_km: Floats) -> Floats:
     """Distance between positions."""
     return np.asarray(np.linalg.norm(b_km - a_km, axis=-1))
+
+
+def elevation_deg(place_km: Floats, zenith: Floats, position_km: Floats) -> Floats:
+    """Elevation of a spacecraft over the horizon of a place (same frame), degrees, without refraction."""
+    line = position_km - place_km
+    sine = np.sum(line * zenith, axis=-1) / np.linalg.norm(line, axis=-1)
+    return np.asarray(np.degrees(np.arcsin(np.clip(sine, -1, 1))))
 
 
 def one_way_delay_us(distance_km: Floats | float) -> Floats:
@@ -105,50 +116,33 @@ def station_teme(station: Station, gmst: Floats) -> tuple[Floats, Floats]:
 
 def station_earth_fixed(station: Station) -> tuple[Floats, Floats]:
     """Return a station's Earth-fixed position (km) and geodetic zenith (unit vector) on the WGS 84 ellipsoid."""
-    latitude, longitude = math.radians(station.latitude_deg), math.radians(station.longitude_deg)
-    zenith = np.array(
-        [math.cos(latitude) * math.cos(longitude), math.cos(latitude) * math.sin(longitude), math.sin(latitude)]
-    )
-    vertical_km = EARTH_RADIUS_KM / math.sqrt(1 - _ECCENTRICITY_SQUARED * math.sin(latitude) ** 2)
-    scale = np.array([1.0, 1.0, 1 - _ECCENTRICITY_SQUARED])
-    return zenith * (vertical_km * scale + station.height_km), zenith
+    zenith = zenith_of(station.latitude_deg, station.longitude_deg)
+    return earth_fixed_km(zenith, station.height_km), zenith
 
 
 def sub_satellite_deg(position_km: Floats, start: datetime, seconds: Floats) -> tuple[Floats, Floats]:
-    """Geodetic latitude and longitude (-180 to 180) below positions of shape (..., times, 3), degrees.
-
-    Latitude by Bowring's formula (Survey Review 23, 1976), good to micrometres at these heights.
-    """
-    fixed = to_earth_fixed(position_km, gmst_rad(start, seconds))
-    x, y, z = fixed[..., 0], fixed[..., 1], fixed[..., 2]
-    across = np.hypot(x, y)
-    polar_km = EARTH_RADIUS_KM * (1 - _FLATTENING)
-    reduced = np.arctan2(z * EARTH_RADIUS_KM, across * polar_km)
-    second = _ECCENTRICITY_SQUARED / (1 - _ECCENTRICITY_SQUARED)
-    latitude = np.arctan2(
-        z + second * polar_km * np.sin(reduced) ** 3,
-        across - _ECCENTRICITY_SQUARED * EARTH_RADIUS_KM * np.cos(reduced) ** 3,
-    )
-    return np.degrees(latitude), np.degrees(np.arctan2(y, x))
+    """Geodetic latitude and longitude (-180 to 180) below positions of shape (..., times, 3), degrees."""
+    return geodetic_deg(to_earth_fixed(position_km, gmst_rad(start, seconds)))
 
 
 @dataclass(frozen=True, eq=False)
 class Track:
     """A block of samples: axes (coordinate, node, time), TEME, km and km/s.
 
-    Nodes are the spacecraft, then the ground stations, then the stations' zeniths (unit vectors, which move
-    as positions do, and so are interpolated by the same code).
+    Nodes are the spacecraft, ground stations, and guests; then the zeniths of stations and guests (unit vectors, which
+    move as positions do, and so are interpolated by the same code).  In the place of a satellite's zenith stands its
+    position: nothing looks up from it.
     """
 
     seconds: Floats
     position: Floats
     velocity: Floats
     spacecraft: int
-    stations: int
+    nodes: int
 
-    def zenith(self, station: Ints) -> Ints:
-        """Index of the zenith that belongs to the station at a node's index."""
-        return station + self.stations
+    def zenith(self, node: Ints) -> Ints:
+        """Index of the zenith that belongs to the station or guest at a node's index."""
+        return node - self.spacecraft + self.nodes
 
     def at(self, node: Ints, cell: Ints, share: Floats) -> tuple[Floats, Floats]:
         """Position and velocity, (coordinate, item), at ``share`` (0 to 1) of the way from sample ``cell`` on.
@@ -167,21 +161,43 @@ class Track:
 
 def track(found: Constellation, start: datetime, seconds: Floats) -> Track:
     """Sample every node at ``start`` + ``seconds``.  Raises ConfigurationError where SGP4 fails."""
-    sampled = states(found, start, seconds)
-    places, rates = [sampled.position_km], [sampled.velocity_km_s]
-    if found.stations:
-        gmst = gmst_rad(start, seconds)
-        pairs = [station_teme(station, gmst) for station in found.stations]
-        fixed = np.stack([place for place, _ in pairs] + [zenith for _, zenith in pairs])
-        places.append(fixed)
-        rates.append(EARTH_TURN_RAD_S * np.stack([-fixed[..., 1], fixed[..., 0], 0 * fixed[..., 2]], axis=-1))
+    sampled, gmst = states(found, start, seconds), gmst_rad(start, seconds)
+    nodes = [*zip(sampled.position_km, sampled.velocity_km_s, strict=True)]
+    zeniths: list[tuple[Floats, Floats]] = []
+    for station in found.stations:
+        for vector, kept in zip(station_teme(station, gmst), (nodes, zeniths), strict=True):
+            kept.append((vector, _turning(vector)))
+    for guest, path in zip(found.guests, found.guest_paths, strict=True):
+        if isinstance(path, Flight):
+            place, zenith = _flying(path, start, seconds)
+        else:
+            its = propagate([guest.name], [path], start, seconds)
+            place, zenith = ((its.position_km[0], its.velocity_km_s[0]),) * 2
+        nodes.append(place)
+        zeniths.append(zenith)
+    position, velocity = (np.stack(vectors).transpose(2, 0, 1) for vectors in zip(*nodes, *zeniths, strict=True))
     return Track(
         seconds=seconds,
-        position=np.ascontiguousarray(np.concatenate(places).transpose(2, 0, 1)),
-        velocity=np.ascontiguousarray(np.concatenate(rates).transpose(2, 0, 1)),
+        position=np.ascontiguousarray(position),
+        velocity=np.ascontiguousarray(velocity),
         spacecraft=len(found.spacecraft),
-        stations=len(found.stations),
+        nodes=len(nodes),
     )
+
+
+def _turning(vector: Floats) -> Floats:
+    """Return the rate of a vector that the Earth's turn alone moves, per second."""
+    return EARTH_TURN_RAD_S * np.stack([-vector[..., 1], vector[..., 0], 0 * vector[..., 2]], axis=-1)
+
+
+def _flying(flight: Flight, start: datetime, seconds: Floats) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
+    """Return an aircraft's position and its zenith, each with its rate: the mean over a tenth of a second."""
+    before, now, after = (
+        [to_earth_fixed(vector, -gmst_rad(start, moments)) for vector in flight.at(start, moments)]
+        for moments in (seconds - 0.05, seconds, seconds + 0.05)
+    )
+    place, zenith = ((here, (late - early) / 0.1) for early, here, late in zip(before, now, after, strict=True))
+    return place, zenith
 
 
 def sun_km(start: datetime, seconds: Floats) -> Floats:

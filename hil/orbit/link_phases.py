@@ -69,16 +69,18 @@ def _check(found: Constellation, candidates: Sequence[Candidate]) -> None:
         raise ConfigurationError(f"links named twice: {', '.join(twice)}", remedy="give each its own name")
     for link in candidates:
         ends = {link.a, link.b}
-        if unknown := sorted(ends - craft - stations):
+        if unknown := sorted(ends - set(found.nodes)):
             raise ConfigurationError(
                 f"link {link.name}: {found.name} has no {', '.join(unknown)}",
                 remedy=f"there are {', '.join(found.nodes)}",
             )
-        ground = len(ends & stations)
-        if len(ends) != 2 or ground != (1 if link.kind == "ground" else 0):
+        kinds = sorted("ground" if end in stations else "spacecraft" if end in craft else "guest" for end in ends)
+        wanted = ["spacecraft"] * 2 if link.kind == "crosslink" else sorted(["spacecraft", link.kind])
+        if kinds != wanted:
             raise ConfigurationError(
                 f"link {link.name}: {link.a} and {link.b} make no {link.kind} link",
-                remedy="a crosslink joins two spacecraft, a ground link a spacecraft and a ground station",
+                remedy="a crosslink joins two spacecraft; a ground link a spacecraft and a ground station; a guest "
+                "link a spacecraft and a guest",
             )
 
 
@@ -152,8 +154,11 @@ def _blocked_because(found: Constellation, link: Candidate) -> str:
     if link.kind == "ground":
         station = _station(found, link)
         return f"under {station.mask_deg:g} deg at {station.name}"
-    rules = found.crosslinks
-    return f"no line of sight above {rules.grazing_floor_km:g} km within {rules.max_range_km:,.0f} km"
+    rules, guest = found.crosslinks, found.guest(link.a, link.b)
+    most_km = min(rules.max_range_km, guest.max_range_km) if guest else rules.max_range_km
+    if guest and guest.track:
+        return f"under {guest.mask_deg:g} deg at {guest.name}, beyond {most_km:,.0f} km, or outside its track's times"
+    return f"no line of sight above {rules.grazing_floor_km:g} km within {most_km:,.0f} km"
 
 
 def _station(found: Constellation, link: Candidate) -> Station:
@@ -164,7 +169,8 @@ def _acquisition(found: Constellation, one: Pass, seed: int) -> tuple[float, str
     link = one.candidate
     if link.kind == "ground":
         return _station(found, link).acquire_s, "acquisition of the station, fixed"
-    drawn_s = draw_s(found.terminals.acquire, generator(seed, link.name, one.number, "acquisition"))
+    rules = found.guest(link.a, link.b) or found.terminals
+    drawn_s = draw_s(rules.acquire, generator(seed, link.name, one.number, "acquisition"))
     return drawn_s, f"acquisition drawn {drawn_s:.1f} s"
 
 
@@ -175,7 +181,7 @@ def _tracked(lane: _Lane, rules: Terminals, one: Pass, seed: int, from_s: float,
     chance = generator(seed, one.candidate.name, one.number, "fades")
     lost_after_s = rules.fades.lost_after_ms / 1000
     at_s = from_s
-    if one.candidate.kind == "crosslink":
+    if one.candidate.kind != "ground":
         for gap_s, fade_s in fades(rules.fades, chance):
             begins_s = at_s + gap_s
             if begins_s >= one.end_s or lane.full:

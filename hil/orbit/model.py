@@ -157,6 +157,46 @@ class Crosslinks(Strict):
     rate_bps: RateBps = 2_500_000_000
 
 
+class Guest(Strict):
+    """A node from outside the constellation that spacecraft serve: a third party's satellite (``tle`` or
+    ``elements_file``), or an aircraft or a drone (``track``).
+
+    Its link takes one of its ``terminals`` and one of a spacecraft's.  A satellite needs a line of sight like a
+    crosslink's.  An aircraft needs a spacecraft ``mask_deg`` above its own horizon: the beam rises from it, so that the
+    Earth's limb is never in between.  Guests do not see each other, nor ground stations.  All defaults are assumed:
+    those of a spacecraft's terminal, but one terminal only.
+    """
+
+    name: Name
+    tle: str | None = Field(None, description="two-line elements of this one satellite")
+    elements_file: str | None = Field(None, description="path, relative to this file, of its TLE or OMM")
+    track: str | None = Field(
+        None, description="path, relative to this file, of a CSV, GPX or CZML file: places at times"
+    )
+    max_range_km: Annotated[float, Field(gt=0, le=100_000, description="that its terminal closes")] = 6_500.0
+    rate_bps: RateBps = 100_000_000
+    mask_deg: Annotated[float, Field(ge=0, lt=90, description="least elevation seen from it; for a track")] = 10.0
+    max_speed_m_per_s: Annotated[
+        float, Field(gt=0, le=3_000, description="a faster jump in its track is an error; for a track")
+    ] = 350.0
+    terminals: Annotated[int, Field(ge=1, le=64, description="spacecraft that it can point at, at a time")] = 1
+    slew_deg_per_s: Annotated[float, Field(gt=0, le=1000, description="how fast a terminal of it turns")] = 25.0
+    settle_s: Annotated[float, Field(ge=0, le=600, description="from the end of a turn to acquisition")] = 2.0
+    acquire: Annotated[Duration, Field(description="a spacecraft and it finding each other")] = Duration(
+        median_s=20.0, p99_s=100.0
+    )
+
+    @model_validator(mode="after")
+    def _one_path(self) -> Self:
+        given = [key for key in ("tle", "elements_file", "track") if getattr(self, key) is not None]
+        if len(given) != 1:
+            raise fault("name", self.name, f"give exactly one of tle, elements_file, track (found {len(given)})")
+        for key in ("mask_deg", "max_speed_m_per_s"):
+            if key in self.model_fields_set and self.track is None:
+                raise fault(key, str(getattr(self, key)), f"{key} is for a track; a satellite has none")
+        return self
+
+
 class OrbitFile(Strict):
     """An orbit file: spacecraft from one of ``shell``, ``tle`` (text) and ``elements_file`` (TLE or OMM)."""
 
@@ -179,6 +219,7 @@ class OrbitFile(Strict):
         description="names in order of plane and slot (or of the elements); none: sc-01, sc-02, ..., or the TLE's own",
     )
     ground_stations: tuple[Station, ...] = Field((), strict=False)
+    guests: tuple[Guest, ...] = Field((), strict=False, description="nodes from outside that spacecraft serve")
     crosslinks: Crosslinks = Crosslinks()
     terminals: Terminals = Terminals()
     assumed: tuple[str, ...] = Field(
@@ -198,7 +239,7 @@ class OrbitFile(Strict):
                 parse_time(self.epoch)
             except ConfigurationError as exc:
                 raise fault("epoch", self.epoch, f"{exc.message}; {exc.remedy}") from exc
-        names = [*self.spacecraft, *(s.name for s in self.ground_stations)]
+        names = [*self.spacecraft, *(s.name for s in self.ground_stations), *(g.name for g in self.guests)]
         for name in names:
             if names.count(name) > 1:
                 raise fault("name", name, f"{name} is used twice")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from hil.errors import ConfigurationError
 
@@ -33,6 +33,9 @@ class Phase(StrEnum):
     REACQUIRE = "reacquire"
 
 
+Kind: TypeAlias = Literal["crosslink", "ground", "guest"]
+"""Of a contact or a link: of two spacecraft, of one with a ground station, of one with a guest."""
+
 USABLE = frozenset({Phase.TRACK, Phase.FADE})
 """Phases in which routes use a link."""
 
@@ -41,11 +44,11 @@ USABLE = frozenset({Phase.TRACK, Phase.FADE})
 class Candidate:
     """A link that may come up: what a lab lists.  ``a`` and ``b`` are nodes of the constellation.
 
-    For a ground link one of the two is a ground station, whichever way round.
+    For a ground link one of the two is a ground station, for a guest's link a guest, whichever way round.
     """
 
     name: str
-    kind: Literal["crosslink", "ground"]
+    kind: Kind
     a: str
     b: str
     mtu: int = 1500

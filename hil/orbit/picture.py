@@ -15,7 +15,8 @@ from hil.core.svg import Canvas, points_text, title_element
 from hil.errors import ConfigurationError
 from hil.orbit.chart import RULES, draw_chart
 from hil.orbit.contact_plan import contact_plan
-from hil.orbit.elements import EARTH_RADIUS_KM, Constellation
+from hil.orbit.elements import Constellation
+from hil.orbit.ellipsoid import EARTH_RADIUS_KM
 from hil.orbit.geometry import one_way_delay_us, range_km, states, sub_satellite_deg, sun_km, sunlit_fraction, track
 from hil.orbit.link_phases import every_candidate, plan_links
 from hil.orbit.times import Bools, Floats, iso

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -12,20 +13,25 @@ import numpy as np
 
 from hil.orbit.contact_plan import Contact, ContactPlan
 from hil.orbit.elements import Constellation
-from hil.orbit.geometry import states, station_earth_fixed, to_earth_fixed
+from hil.orbit.geometry import station_earth_fixed, to_earth_fixed, track
+from hil.orbit.services import Service
 from hil.orbit.times import gmst_rad, iso
 
 JSON_FORMAT = "hil-contact-plan/1"
 CZML_STEP_S = 60.0
 """Positions in CZML: Cesium interpolates between them (Lagrange, degree 5: metres at 600 km)."""
 
-_ROUNDED = dict.fromkeys(("start_s", "end_s", "min_delay_us", "max_delay_us"), 3)
+_ROUNDED = dict.fromkeys(("start_s", "end_s", "overlap_s", "min_delay_us", "max_delay_us"), 3)
 _ROUNDED |= dict.fromkeys(("min_range_rate_km_s", "max_range_rate_km_s"), 6)
 
 
 def row(contact: Contact) -> dict[str, Any]:
     """Return a contact's values, rounded to what they are worth (ms, ns, mm/s)."""
-    return {k: round(v, _ROUNDED[k]) if k in _ROUNDED else v for k, v in asdict(contact).items()}
+    return _rounded(asdict(contact))
+
+
+def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: round(v, _ROUNDED[k]) if k in _ROUNDED and v is not None else v for k, v in values.items()}
 
 
 def to_csv(plan: ContactPlan) -> str:
@@ -40,8 +46,8 @@ def to_csv(plan: ContactPlan) -> str:
     return out.getvalue()
 
 
-def to_json(plan: ContactPlan) -> str:
-    """Return the whole plan, to the rounding of :func:`row`."""
+def to_json(plan: ContactPlan, services: Sequence[Service] = ()) -> str:
+    """Return the whole plan, to the rounding of :func:`row`, and who serves its guests."""
     return json.dumps(
         {
             "format": JSON_FORMAT,
@@ -51,13 +57,15 @@ def to_json(plan: ContactPlan) -> str:
             "step_s": plan.step_s,
             "nodes": list(plan.nodes),
             "contacts": [row(contact) for contact in plan.contacts],
+            "services": [_rounded(asdict(service)) for service in services],
         },
         indent=1,
     )
 
 
 def to_czml(found: Constellation, plan: ContactPlan) -> str:
-    """Return a CZML document for Cesium: spacecraft, ground stations, and a line for every contact while it lasts.
+    """Return a CZML document for Cesium: spacecraft, ground stations, guests, and a line for every contact while it
+    lasts.
 
     Positions are Earth-fixed, so that no frame of the reader's has to match ours.
     """
@@ -66,8 +74,12 @@ def to_czml(found: Constellation, plan: ContactPlan) -> str:
     packets: list[dict[str, Any]] = [{"id": "document", "name": plan.name, "version": "1.0", "clock": clock}]
     # A sample past the end closes the last interval of the interpolation.
     seconds = np.arange(0, plan.duration_s + CZML_STEP_S, CZML_STEP_S)
-    fixed_m = 1000 * to_earth_fixed(states(found, plan.start, seconds).position_km, gmst_rad(plan.start, seconds))
-    for name, places in zip(found.spacecraft, fixed_m, strict=True):
+    here = track(found, plan.start, seconds).position.transpose(1, 2, 0)
+    fixed_m = 1000 * to_earth_fixed(here, gmst_rad(plan.start, seconds))
+    stations = {station.name for station in found.stations}
+    for name, places in zip(found.nodes, fixed_m, strict=False):  # zeniths come after the nodes
+        if name in stations:
+            continue
         position = {
             "epoch": iso(plan.start),
             "referenceFrame": "FIXED",

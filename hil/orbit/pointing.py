@@ -16,12 +16,13 @@ from datetime import datetime
 import numpy as np
 
 from hil.orbit.elements import Constellation
-from hil.orbit.geometry import states
+from hil.orbit.geometry import track
+from hil.orbit.model import Guest, Terminals
 from hil.orbit.phases import Candidate
 from hil.orbit.times import Floats
 
 PARKED = np.array([1.0, 0.0, 0.0])
-"""Where a terminal looks that nobody used yet: along the flight (axes: along flight, across orbit, up)."""
+"""Where a terminal looks that nobody used yet: along the flight (axes: along flight, across it, up)."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Pointings:
 
 @dataclass(eq=False)
 class _Head:
-    """A terminal of a spacecraft or an antenna of a station, while pointing is worked out."""
+    """A terminal of a spacecraft or a guest, or an antenna of a station, while pointing is worked out."""
 
     node: str
     number: int
@@ -77,13 +78,13 @@ class _Scheduler:
     """Greedy, from event to event: a pass asks, a pass ends."""
 
     def __init__(self, found: Constellation, start: datetime) -> None:
-        self._found, self._start, self._rules = found, start, found.terminals
+        self._found, self._start = found, start
         self._stations = {station.name: station for station in found.stations}
-        self._craft = {name: k for k, name in enumerate(found.spacecraft)}
-        counts = {name: self._rules.per_spacecraft for name in found.spacecraft}
+        self._turns: dict[str, Guest | Terminals] = {guest.name: guest for guest in found.guests}
+        counts = {name: found.terminals.per_spacecraft for name in found.spacecraft}
         counts |= {name: station.antennas for name, station in self._stations.items()}
+        counts |= {guest.name: guest.terminals for guest in found.guests}
         self._heads = {node: [_Head(node, k + 1, PARKED) for k in range(count)] for node, count in counts.items()}
-        self._longest_turn_s = 180 / self._rules.slew_deg_per_s + self._rules.settle_s
         self._answer = Pointings({}, {})
 
     def run(self, passes: Sequence[Pass]) -> Pointings:
@@ -116,9 +117,15 @@ class _Scheduler:
         return link.a, link.b
 
     def _asks_at(self, one: Pass) -> float:
-        """A crosslink asks early enough for the longest turn; an antenna's turn is part of its ``acquire_s``."""
-        lead_s = self._longest_turn_s if one.candidate.kind == "crosslink" else 0.0
+        """Terminals are asked early enough for the longest turn; an antenna's turn is part of its ``acquire_s``."""
+        ends = self._ends(one.candidate)
+        lead_s = 0.0 if one.candidate.kind == "ground" else max(self._turn_s(node, 180.0) for node in ends)
         return max(0.0, one.start_s - lead_s)
+
+    def _turn_s(self, node: str, angle_deg: float) -> float:
+        """Return how long a terminal of a spacecraft, or of a guest, takes to turn and to settle."""
+        rules = self._turns.get(node, self._found.terminals)
+        return angle_deg / rules.slew_deg_per_s + rules.settle_s
 
     def _give(self, one: Pass, at_s: float) -> bool:
         """Hand over terminals at both ends when there are any."""
@@ -136,9 +143,10 @@ class _Scheduler:
         look_s = max(at_s, one.start_s)
         aims = dict(zip(nodes, self._aims(link, look_s), strict=True))
         chosen = {n: min(free[n], key=lambda h: (_angle_deg(h.direction, aims[n]), h.number)) for n in nodes}
-        turn_deg = max(_angle_deg(chosen[node].direction, aims[node]) for node in nodes)
+        turns = {node: _angle_deg(chosen[node].direction, aims[node]) for node in nodes}
+        turn_deg = max(turns.values())
         tracked = one.under_way and at_s == 0
-        slew_s = 0.0 if tracked else turn_deg / self._rules.slew_deg_per_s + self._rules.settle_s
+        slew_s = 0.0 if tracked else max(self._turn_s(node, turns[node]) for node in nodes)
         slew_from_s = max(at_s, one.start_s - slew_s)
         ready_s = max(slew_from_s + slew_s, one.start_s)
         if ready_s >= one.end_s:
@@ -148,8 +156,9 @@ class _Scheduler:
             self._take(chosen[node], one)
             chosen[node].direction = aim
         heads = " and ".join(f"{head.node}/{head.number}" for head in chosen.values())
+        settle_s = max(self._turn_s(node, 0.0) for node in nodes)
         self._answer.given[one.key] = Pointing(
-            slew_from_s, ready_s, f"terminals {heads} turn up to {turn_deg:.1f} deg, settle {self._rules.settle_s:g} s"
+            slew_from_s, ready_s, f"terminals {heads} turn up to {turn_deg:.1f} deg, settle {settle_s:g} s"
         )
         return True
 
@@ -161,13 +170,12 @@ class _Scheduler:
         return f"{node} serves {serves}"
 
     def _aims(self, link: Candidate, at_s: float) -> tuple[Floats, Floats]:
-        """Directions to the other end, each in its own spacecraft's axes."""
-        pair = [self._craft[link.a], self._craft[link.b]]
-        both = Constellation(
-            self._found.name, self._found.epoch, (link.a, link.b), tuple(self._found.element_sets[k] for k in pair)
+        """Directions to the other end, each in its own axes."""
+        both = self._found.only(link.a, link.b)
+        here = track(both, self._start, np.array([at_s]))
+        (a, a_s), (b, b_s) = (
+            (here.position[:, node, 0], here.velocity[:, node, 0]) for node in map(both.nodes.index, (link.a, link.b))
         )
-        here = states(both, self._start, np.array([at_s]))
-        (a, b), (a_s, b_s) = here.position_km[:, 0], here.velocity_km_s[:, 0]
         return _own_axes(b - a, a, a_s), _own_axes(a - b, b, b_s)
 
 
@@ -179,6 +187,8 @@ def _rank(one: Pass, at_s: float) -> tuple[bool, float, str, int]:
 def _own_axes(line_km: Floats, place_km: Floats, velocity_km_s: Floats) -> Floats:
     up = place_km / np.linalg.norm(place_km)
     across = np.cross(place_km, velocity_km_s)
+    if not np.linalg.norm(across) > 1e-6:  # straight up, or a hover over a pole: no heading
+        across = np.cross(up, [0.0, 1.0, 0.0])
     across /= np.linalg.norm(across)
     axes = np.stack([np.cross(across, up), across, up])
     return np.asarray(axes @ (line_km / np.linalg.norm(line_km)))

@@ -64,7 +64,7 @@ def samples(
     rows: list[LinkSample] = []
     for link in candidates:
         delay = one_way_delay_us(range_km(places[index[link.a]], places[index[link.b]]))
-        ber = constellation.terminals.bit_error_rate if link.kind == "crosslink" else 0.0
+        ber = constellation.terminals.bit_error_rate if link.kind != "ground" else 0.0
         loss = packet_loss_ppm(ber, link.mtu)
         rows += [LinkSample(at, link.name, up, us, loss) for at, up, us in _rows(link, plan, grid, delay, to_s)]
     rows.sort(key=lambda row: (row.at_s, row.link))

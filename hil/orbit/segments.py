@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from hil.orbit.elements import EARTH_RADIUS_KM
+from hil.orbit.ellipsoid import EARTH_RADIUS_KM
 from hil.orbit.geometry import Track
 from hil.orbit.times import Bools, Floats, Ints
 
@@ -108,21 +108,36 @@ def crosslink_segments(here: Track, a: Ints, b: Ints, max_range_km: float, floor
     return _runs(here, a, b, sees, between)
 
 
-def ground_segments(here: Track, craft: Ints, station: int, mask_deg: float) -> Segments:
-    """Runs in which spacecraft stand at or above a station's elevation mask."""
+def ground_segments(
+    here: Track,
+    craft: Ints,
+    station: int,
+    mask_deg: float,
+    *,
+    max_range_km: float = math.inf,
+    present_s: tuple[float, float] = (-math.inf, math.inf),
+) -> Segments:
+    """Runs in which spacecraft stand at or above the elevation mask of a station, or of an aircraft in the air.
+
+    ``station`` is the node's index, ``present_s`` when it is there, on the samples' own clock.
+    """
+    first_s, last_s = present_s
     sine = math.sin(math.radians(mask_deg))
     place = np.full(len(craft), station, np.int64)
     zenith = here.zenith(place)
 
-    def above(pa: Floats, pb: Floats, up: Floats) -> Bools:
+    def above(pa: Floats, pb: Floats, up: Floats, at_s: Floats) -> Bools:
         line = pa - pb
-        return np.asarray(_dot(line, up) >= sine * np.sqrt(_dot(line, line)))
+        apart = np.sqrt(_dot(line, line))
+        seen = (_dot(line, up) >= sine * apart) & (apart <= max_range_km)
+        return np.asarray(seen & (at_s >= first_s) & (at_s <= last_s))
 
     def between(pair: Ints, cell: Ints, share: Floats) -> Bools:
-        nodes = (craft[pair], place[pair], zenith[pair])
-        return above(*(here.at(node, cell, share)[0] for node in nodes))
+        pa, pb, up = (here.at(node[pair], cell, share)[0] for node in (craft, place, zenith))
+        at_s = here.seconds[cell] + share * (here.seconds[cell + 1] - here.seconds[cell])
+        return above(pa, pb, up, at_s)
 
-    sees = above(here.position[:, craft], here.position[:, place], here.position[:, zenith])
+    sees = above(here.position[:, craft], here.position[:, place], here.position[:, zenith], here.seconds)
     return _runs(here, craft, place, sees, between)
 
 

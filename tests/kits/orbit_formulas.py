@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from hil.orbit.elements import EARTH_RADIUS_KM
+from hil.orbit.ellipsoid import EARTH_RADIUS_KM
 from hil.orbit.times import Bools, Floats
 
 
@@ -44,11 +44,4 @@ def beta_deg(position_km: Floats, velocity_km_s: Floats, sun: Floats) -> Floats:
     """Angle between the orbital plane and the direction to the Sun, degrees."""
     normal = np.cross(position_km, velocity_km_s)
     sine = np.sum(normal * sun, axis=-1) / (np.linalg.norm(normal, axis=-1) * np.linalg.norm(sun, axis=-1))
-    return np.asarray(np.degrees(np.arcsin(np.clip(sine, -1, 1))))
-
-
-def elevation_deg(place_km: Floats, zenith: Floats, position_km: Floats) -> Floats:
-    """Elevation of a spacecraft over the horizon of a place (same frame), degrees, without refraction."""
-    line = position_km - place_km
-    sine = np.sum(line * zenith, axis=-1) / np.linalg.norm(line, axis=-1)
     return np.asarray(np.degrees(np.arcsin(np.clip(sine, -1, 1))))

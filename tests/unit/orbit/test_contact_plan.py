@@ -10,11 +10,11 @@ import pytest
 from hil.errors import ConfigurationError
 from hil.orbit.contact_plan import contact_arrays, contact_plan
 from hil.orbit.elements import Constellation, load_constellation, shell_elements
-from hil.orbit.geometry import one_way_delay_us, range_km, states, station_teme
+from hil.orbit.geometry import elevation_deg, one_way_delay_us, range_km, states, station_teme
 from hil.orbit.model import Shell
 from hil.orbit.times import gmst_rad, parse_time
 from tests.kits import checkout
-from tests.kits.orbit_formulas import elevation_deg, grazing_height_km
+from tests.kits.orbit_formulas import grazing_height_km
 
 ORBITS = checkout.ROOT / "lab" / "orbits"
 

@@ -13,14 +13,10 @@ from hypothesis import strategies as st
 from sgp4.exporter import export_tle
 
 from hil.orbit.element_files import parse_tle
-from hil.orbit.elements import (
-    EARTH_RADIUS_KM,
-    Constellation,
-    load_constellation,
-    shell_elements,
-    sun_synchronous_inclination_deg,
-)
+from hil.orbit.elements import Constellation, load_constellation, shell_elements, sun_synchronous_inclination_deg
+from hil.orbit.ellipsoid import EARTH_RADIUS_KM
 from hil.orbit.geometry import (
+    elevation_deg,
     one_way_delay_us,
     range_km,
     states,
@@ -33,14 +29,7 @@ from hil.orbit.geometry import (
 from hil.orbit.model import Shell, Station
 from hil.orbit.times import gmst_rad
 from tests.kits import checkout
-from tests.kits.orbit_formulas import (
-    beta_deg,
-    elevation_deg,
-    grazing_height_km,
-    line_of_sight,
-    longest_crosslink_km,
-    range_rate_km_s,
-)
+from tests.kits.orbit_formulas import beta_deg, grazing_height_km, line_of_sight, longest_crosslink_km, range_rate_km_s
 
 ORBITS = checkout.ROOT / "lab" / "orbits"
 NOW = np.zeros(1)
