@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,12 +16,15 @@ from hil.errors import ConfigurationError
 from hil.orbit.chart import RULES, draw_chart
 from hil.orbit.contact_plan import contact_plan
 from hil.orbit.elements import Constellation
-from hil.orbit.ellipsoid import EARTH_RADIUS_KM
+from hil.orbit.ellipsoid import EARTH_RADIUS_KM, earth_fixed_km, geodetic_deg
 from hil.orbit.geometry import one_way_delay_us, range_km, states, sub_satellite_deg, sun_km, sunlit_fraction, track
 from hil.orbit.link_phases import every_candidate, plan_links
-from hil.orbit.times import Bools, Floats, iso
+from hil.orbit.phases import Kind
+from hil.orbit.times import Bools, Floats, Ints, iso
+from hil.orbit.track_files import Flight
 
 WIDTH = 1180
+_STYLES: Mapping[Kind, str] = {"crosslink": "isl", "ground": "gnd", "guest": "gst"}
 _GLOBE = (290.0, 330.0, 250.0)  # centre x, centre y, radius of the picture
 _MAP = (600.0, 120.0, 560.0, 280.0)  # x, y, width, height
 _TOP = 620
@@ -75,7 +78,7 @@ def _document(found: Constellation, at: datetime, canvas: Canvas, *, height: int
 class _Line:
     """A pair to draw: ``up`` None where nobody said."""
 
-    kind: str
+    kind: Kind
     a: str
     b: str
     up: bool | None
@@ -92,10 +95,11 @@ def _lines(found: Constellation, at: datetime, links_up: Collection[tuple[str, s
             f"{found.name} has no {', '.join(unknown)}", remedy=f"there are {', '.join(found.nodes)}"
         )
     stations = {station.name for station in found.stations}
+    guests = {guest.name for guest in found.guests}
     up = {frozenset(pair): pair for pair in links_up}
     lines = [replace(line, up=False) for line in seen if frozenset((line.a, line.b)) not in up]
     for pair, (a, b) in sorted(up.items(), key=lambda item: item[1]):
-        lines.append(_Line("ground" if pair & stations else "crosslink", a, b, True))
+        lines.append(_Line("ground" if pair & stations else "guest" if pair & guests else "crosslink", a, b, True))
     return lines
 
 
@@ -152,7 +156,7 @@ def _globe(canvas: Canvas, found: Constellation, at: datetime, lines: Sequence[_
     for pair in lines:
         line = np.linspace(everyone[index[pair.a]], everyone[index[pair.b]], 40)
         (ax, ay, _), (bx, by, _) = place(line[0]), place(line[-1])
-        kind = ("isl" if pair.kind == "crosslink" else "gnd") + (" off" if pair.up is False else "")
+        kind = _STYLES[pair.kind] + (" off" if pair.up is False else "")
         behind = " behind" if hidden(line).mean() > 0.5 else ""
         delay_us = float(one_way_delay_us(range_km(line[0], line[-1])))
         says = {None: "", True: ", up", False: ", not up"}[pair.up]
@@ -170,6 +174,21 @@ def _globe(canvas: Canvas, found: Constellation, at: datetime, lines: Sequence[_
         if not hidden(everyone[k]):
             x, y, _ = place(everyone[k])
             _station(canvas, x, y, station.name)
+    for guest in _guests_there(found, at):
+        x, y, _ = place(everyone[index[guest]])
+        _guest(canvas, x, y, guest, " behind" if hidden(everyone[index[guest]]) else "")
+
+
+def _guests_there(found: Constellation, at: datetime) -> list[str]:
+    """Return the guests that are in orbit, or in the air, at a moment."""
+    pairs = zip(found.guests, found.guest_paths, strict=True)
+    spans = [(guest.name, path.span(at) if isinstance(path, Flight) else (0.0, 0.0)) for guest, path in pairs]
+    return [name for name, (first_s, last_s) in spans if first_s <= 0 <= last_s]
+
+
+def _guest(canvas: Canvas, x: float, y: float, name: str, behind: str = "") -> None:
+    canvas.diamond(f"gst-dot{behind}", x, y, 6)
+    canvas.text("", x + 8, y + 12, name)
 
 
 def _station(canvas: Canvas, x: float, y: float, name: str) -> None:
@@ -210,8 +229,7 @@ def _map(canvas: Canvas, found: Constellation, at: datetime) -> None:
     position = states(found, at, seconds).position_km
     latitudes, longitudes = sub_satellite_deg(position, at, seconds)
     for k in range(tracked):
-        cut = np.nonzero(np.abs(np.diff(longitudes[k])) > 180)[0] + 1
-        for piece in np.split(np.arange(len(seconds)), cut):
+        for piece in _pieces(longitudes[k]):
             x, y = place(latitudes[k][piece], longitudes[k][piece])
             canvas.polyline("trk", _points(x, y))
     lit = _sunlit(found, at)
@@ -224,6 +242,22 @@ def _map(canvas: Canvas, found: Constellation, at: datetime) -> None:
         east = (station.longitude_deg + 180) % 360 - 180
         x, y = place(np.asarray(station.latitude_deg), np.asarray(east))
         _station(canvas, float(x), float(y), station.name)
+    for path in found.guest_paths:
+        if isinstance(path, Flight):
+            north, east_deg = geodetic_deg(earth_fixed_km(path.zenith, path.height_km))
+            for piece in _pieces(east_deg):
+                canvas.polyline("trk gst-trk", _points(*place(north[piece], east_deg[piece])))
+    everyone, names = _nodes_km(found, at), found.nodes
+    for guest in _guests_there(found, at):
+        north, east_deg = sub_satellite_deg(everyone[names.index(guest)][None], at, np.zeros(1))
+        x, y = place(north, east_deg)
+        _guest(canvas, float(x[0]), float(y[0]), guest)
+
+
+def _pieces(longitude_deg: Floats) -> list[Ints]:
+    """Return indices of a track, cut where it crosses the edge of the map."""
+    cut = np.nonzero(np.abs(np.diff(longitude_deg)) > 180)[0] + 1
+    return np.split(np.arange(len(longitude_deg)), cut)
 
 
 def _night_on_map(at: datetime) -> str:
@@ -244,9 +278,10 @@ def _legend(canvas: Canvas, found: Constellation, at: datetime, pairs: Sequence[
     links = [pair for pair in pairs if pair.kind == "crosslink"]
     passes = [pair for pair in pairs if pair.kind == "ground"]
     if any(pair.up is not None for pair in pairs):
-        up = (sum(bool(pair.up) for pair in links), sum(bool(pair.up) for pair in passes))
-        what = f"{up[0]} crosslinks up, {up[1]} up to the ground"
-        what += f"; {len(pairs) - sum(up)} more pairs in sight" if len(pairs) > sum(up) else ""
+        crosslinks, ground = (sum(bool(pair.up) for pair in some) for some in (links, passes))
+        what = f"{crosslinks} crosslinks up, {ground} up to the ground"
+        more = sum(not pair.up for pair in pairs)
+        what += f"; {more} more pairs in sight" if more else ""
     else:
         what = f"{len(links)} crosslinks possible, {len(passes)} in view of the ground"
     lit = _sunlit(found, at)
@@ -262,12 +297,25 @@ def _legend(canvas: Canvas, found: Constellation, at: datetime, pairs: Sequence[
     for k, (kind, text) in enumerate(keys):
         canvas.circle(kind, 612 + 110 * k, 424, 5)
         canvas.text("", 624 + 110 * k, 428, text)
-    for k, (kind, text) in enumerate((("isl", "crosslink"), ("gnd", "ground link"), ("isl off", "in sight"))):
+    strokes = [("isl", "crosslink"), ("gnd", "ground link"), ("isl off", "in sight")]
+    strokes += [("gst", "guest link")] if found.guests else []
+    for k, (kind, text) in enumerate(strokes):
         canvas.line(kind, 604 + 130 * k, 448, 632 + 130 * k, 448)
         canvas.text("", 640 + 130 * k, 452, text)
     assumed = [line for text in found.assumed for line in wrap(f"assumed: {text}", 84, subsequent_indent="  ")]
-    for k, text in enumerate(assumed[:7]):
+    for k, text in enumerate([*_served(found, at, pairs)[:3], *assumed][:7]):
         canvas.text("m", 600, 484 + 18 * k, text)
+
+
+def _served(found: Constellation, at: datetime, pairs: Sequence[_Line]) -> list[str]:
+    """Return a sentence per guest: who serves it, or whom it sees where no link of it is up."""
+    says = []
+    for guest in _guests_there(found, at):
+        theirs = [pair for pair in pairs if guest in (pair.a, pair.b)]
+        up = [pair for pair in theirs if pair.up]
+        craft = sorted(pair.a if pair.b == guest else pair.b for pair in up or theirs)
+        says.append(f"{guest} {'is served by' if up else 'sees'} {', '.join(craft) or 'nobody'}")
+    return says
 
 
 def _nodes_km(found: Constellation, at: datetime) -> Floats:

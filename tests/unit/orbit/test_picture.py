@@ -30,3 +30,18 @@ def test_a_picture_styles_nothing_but_itself() -> None:
     style = constellation_svg(orbit("brief-gap"), EPOCH).split("<style>")[1].split("</style>")[0]
     selectors = [s for rule in style.split("}")[:-1] for s in rule.split("{")[0].split(",")]
     assert selectors and all(s.startswith(".sky") for s in selectors)
+
+
+def test_guests_stand_in_the_picture_with_who_serves_them() -> None:
+    found = orbit("ring-with-guests")
+    text = constellation_svg(found, EPOCH.replace(minute=9))
+    assert "flight-1 sees sc-01, sc-02" in text and "eo-9 sees sc-03, sc-04" in text
+    assert text.count('class="gst-dot') == 4 and text.count('class="gst"') == 5  # on globe and map; one key
+    assert 'class="trk gst-trk"' in text
+    text = constellation_svg(found, EPOCH.replace(minute=9), links_up=[("sc-01", "flight-1"), ("sc-01", "sc-02")])
+    assert "flight-1 is served by sc-01" in text and "1 crosslinks up, 0 up to the ground; 12 more" in text
+
+
+def test_an_aircraft_stands_in_the_picture_only_while_it_flies() -> None:
+    text = constellation_svg(orbit("ring-with-guests"), EPOCH.replace(minute=25))
+    assert "flight-1 sees" not in text and "eo-9 sees" in text and text.count('class="gst-dot') == 2
