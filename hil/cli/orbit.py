@@ -214,12 +214,14 @@ def _rows(plan: ContactPlan) -> list[tuple[object, ...]]:
 
 def _formatted(constellation: Constellation, plan: ContactPlan, format_: str) -> str:
     from hil.orbit import dtn_plans, plan_export
-    from hil.orbit.services import services_in_sight
+    from hil.orbit.services import services_in_sight, sight
 
     writers: dict[str, Callable[[], str]] = {
         "table": lambda: "\n".join(table_lines(_COLUMNS, _rows(plan))),
         "csv": lambda: plan_export.to_csv(plan),
-        "json": lambda: plan_export.to_json(plan, services_in_sight(constellation, plan)),
+        "json": lambda: plan_export.to_json(
+            plan, [(one, sight(constellation, plan.start, one)) for one in services_in_sight(constellation, plan)]
+        ),
         "ionrc": lambda: dtn_plans.to_ion(dtn_plans.to_wire(plan)),
         "hdtn": lambda: dtn_plans.to_hdtn(dtn_plans.to_wire(plan)),
         "czml": lambda: plan_export.to_czml(constellation, plan),
@@ -236,6 +238,7 @@ def _print_services(found: Constellation, start: datetime, services: Sequence[Se
         return
     from hil.orbit.services import sight
     from hil.orbit.times import iso
+    from hil.orbit.track_files import Flight
 
     rows = []
     for one in services:
@@ -247,6 +250,11 @@ def _print_services(found: Constellation, start: datetime, services: Sequence[Se
     count = sum(one.is_handed_over for one in services)
     click.echo(f"\n{plural(count, 'hand-over')} of {plural(len(found.guests), 'guest')}")
     print_table(_SERVICE_COLUMNS, rows, empty="nobody serves a guest")
+    served = {one.guest for one in services}
+    for guest, path in zip(found.guests, found.guest_paths, strict=True):
+        if guest.name not in served and isinstance(path, Flight):
+            span = " to ".join(iso(start + timedelta(seconds=second)) for second in path.span(start))
+            click.echo(f"nobody serves {guest.name}: its track is that of {span}")
 
 
 def _over(service: Service) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from hil.orbit.contact_plan import Contact, ContactPlan
 from hil.orbit.elements import Constellation
 from hil.orbit.geometry import station_earth_fixed, to_earth_fixed, track
-from hil.orbit.services import Service
+from hil.orbit.services import Service, Sight
 from hil.orbit.times import gmst_rad, iso
 
 JSON_FORMAT = "hil-contact-plan/1"
@@ -22,6 +22,7 @@ CZML_STEP_S = 60.0
 """Positions in CZML: Cesium interpolates between them (Lagrange, degree 5: metres at 600 km)."""
 
 _ROUNDED = dict.fromkeys(("start_s", "end_s", "overlap_s", "min_delay_us", "max_delay_us"), 3)
+_ROUNDED |= dict.fromkeys(("range_km", "elevation_deg"), 3)
 _ROUNDED |= dict.fromkeys(("min_range_rate_km_s", "max_range_rate_km_s"), 6)
 
 
@@ -31,7 +32,10 @@ def row(contact: Contact) -> dict[str, Any]:
 
 
 def _rounded(values: dict[str, Any]) -> dict[str, Any]:
-    return {k: round(v, _ROUNDED[k]) if k in _ROUNDED and v is not None else v for k, v in values.items()}
+    def rounded(value: Any, digits: int) -> Any:
+        return [rounded(v, digits) for v in value] if isinstance(value, tuple) else round(value, digits)
+
+    return {k: rounded(v, _ROUNDED[k]) if k in _ROUNDED and v is not None else v for k, v in values.items()}
 
 
 def to_csv(plan: ContactPlan) -> str:
@@ -46,8 +50,8 @@ def to_csv(plan: ContactPlan) -> str:
     return out.getvalue()
 
 
-def to_json(plan: ContactPlan, services: Sequence[Service] = ()) -> str:
-    """Return the whole plan, to the rounding of :func:`row`, and who serves its guests."""
+def to_json(plan: ContactPlan, services: Sequence[tuple[Service, Sight]] = ()) -> str:
+    """Return the whole plan, to the rounding of :func:`row`, and who serves guests at which range and elevation."""
     return json.dumps(
         {
             "format": JSON_FORMAT,
@@ -57,7 +61,7 @@ def to_json(plan: ContactPlan, services: Sequence[Service] = ()) -> str:
             "step_s": plan.step_s,
             "nodes": list(plan.nodes),
             "contacts": [row(contact) for contact in plan.contacts],
-            "services": [_rounded(asdict(service)) for service in services],
+            "services": [_rounded(asdict(one) | asdict(seen)) for one, seen in services],
         },
         indent=1,
     )

@@ -48,6 +48,14 @@ class _Run:
     spacecraft: str
 
 
+@dataclass(frozen=True)
+class Sight:
+    """Least and greatest range (km) of a service; elevation seen from the guest (degrees), None from a satellite."""
+
+    range_km: tuple[float, float]
+    elevation_deg: tuple[float, float] | None
+
+
 def services_in_sight(found: Constellation, plan: ContactPlan) -> tuple[Service, ...]:
     """Return who serves each guest by the geometry alone: terminals are free, and at once on target."""
     runs: dict[str, list[_Run]] = {guest.name: [] for guest in found.guests}
@@ -73,14 +81,6 @@ def services_tracked(found: Constellation, plan: LinkPlan, candidates: Sequence[
             else:
                 runs[guest].append(_Run(interval.start_s, interval.end_s, craft))
     return tuple(_services(runs))
-
-
-@dataclass(frozen=True)
-class Sight:
-    """Least and greatest range (km) of a service; elevation seen from the guest (degrees), None from a satellite."""
-
-    range_km: tuple[float, float]
-    elevation_deg: tuple[float, float] | None
 
 
 def sight(found: Constellation, start: datetime, service: Service) -> Sight:

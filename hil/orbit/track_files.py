@@ -87,7 +87,7 @@ def read_flight(path: Path, *, name: str, max_speed_m_per_s: float) -> Flight:
     text, where = text.lstrip("\ufeff"), str(path)
     head = text.lstrip()
     if head.startswith("<"):
-        points = _gpx(text, where)
+        points = iter(_Gpx(where).read(text))
     elif head.startswith(("[", "{")):
         points = _czml(text, where, name)
     else:
@@ -249,10 +249,6 @@ class _Gpx:
         if self._open.pop() == "trkpt":
             said = {key: text.strip() for key, text in self._said.items()}
             self.points.append(_point(self._place, _time(said.get("time", ""), self._place), said))
-
-
-def _gpx(text: str, where: str) -> Iterator[_Point]:
-    yield from _Gpx(where).read(text.lstrip())
 
 
 # -- CZML --------------------------------------------------------------------------------------------------------

@@ -27,6 +27,17 @@ def test_contacts_name_who_serves_and_who_comes_then(capsys: pytest.CaptureFixtu
     assert run(["orbit", "contacts", FILE, "--span", "30m", "--step", "10s", "--json"]) == 0
     services = json.loads(capsys.readouterr().out)["services"]
     assert [one["spacecraft"] for one in services if one["guest"] == "flight-1"] == ["sc-02", "sc-01", "sc-10"]
+    flight, satellite = services[0], services[-1]
+    assert flight["elevation_deg"] == [5.0, pytest.approx(72.5, abs=0.5)]
+    assert satellite["elevation_deg"] is None and satellite["range_km"][1] == pytest.approx(4000, abs=0.1)
+
+
+def test_a_guest_that_does_not_fly_in_the_span_is_named_with_its_times(capsys: pytest.CaptureFixture[str]) -> None:
+    start = ["--start", "2026-03-21T02:00Z", "--span", "5m", "--step", "10s"]
+    assert run(["orbit", "contacts", FILE, *start]) == 0
+    assert "nobody serves flight-1: its track is that of 2026-03-21T00:00:30Z to 2026-03-21T00:20:30Z" in (
+        capsys.readouterr().out
+    )
 
 
 def test_links_name_who_serves_after_turns_and_acquisition(capsys: pytest.CaptureFixture[str]) -> None:

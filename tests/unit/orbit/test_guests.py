@@ -18,6 +18,7 @@ from hil.orbit.geometry import LIGHT_KM_S, track
 from hil.orbit.link_phases import every_candidate, plan_links
 from hil.orbit.model import Duration
 from hil.orbit.phases import Candidate, Interval, LinkPlan, Phase
+from hil.orbit.pointing import _own_axes
 from hil.orbit.sampled import samples
 from hil.orbit.services import services_in_sight, services_tracked
 from hil.orbit.times import Floats, gmst_rad
@@ -186,6 +187,19 @@ def test_a_fade_does_not_end_a_service_and_a_lost_link_does() -> None:
     ]
 
 
+def test_the_one_in_contact_for_longest_serves() -> None:
+    found = orbit(GUESTS)
+    spans = {"sc-01": (0, 10), "sc-02": (0, 20), "sc-03": (5, 25), "sc-04": (15, 40), "sc-05": (50, 60)}
+    links = [Candidate(craft, "guest", craft, "eo-9") for craft in spans]
+    rows = {craft: (Interval(Phase.TRACK, *span),) for craft, span in spans.items()}
+    got = services_tracked(found, LinkPlan(EPOCH, 60, 0, rows), links)
+    assert [(s.spacecraft, s.start_s, s.end_s, s.overlap_s) for s in got] == [
+        ("sc-02", 0, 20, 5),
+        ("sc-04", 20, 40, -10),
+        ("sc-05", 50, 60, None),
+    ]
+
+
 def hovering(found: Constellation, latitude_deg: float) -> Constellation:
     zenith: Floats = np.array([[np.cos(np.radians(latitude_deg)), 0.0, np.sin(np.radians(latitude_deg))]] * 2)
     stays = Flight(EPOCH, np.array([0.0, 3000.0]), zenith, np.array([1.0, 1.0]))
@@ -193,14 +207,17 @@ def hovering(found: Constellation, latitude_deg: float) -> Constellation:
 
 
 def test_a_drone_that_hovers_is_a_ground_station_in_the_air() -> None:
-    here = track(hovering(orbit(GUESTS), 40.0), EPOCH, np.array([0.0, 100.0]))
-    place, rate = here.position[:, -2], here.velocity[:, -2]
+    found = hovering(orbit(GUESTS), 40.0)
+    here, node = track(found, EPOCH, np.array([0.0, 100.0])), found.nodes.index("flight-1")
+    place, rate = here.position[:, node], here.velocity[:, node]
     turned = gmst_rad(EPOCH, np.array([100.0]))[0] - gmst_rad(EPOCH, np.array([0.0]))[0]
     assert np.arctan2(place[1, 1], place[0, 1]) - np.arctan2(place[1, 0], place[0, 0]) == pytest.approx(turned)
     assert np.linalg.norm(rate[:, 0]) == pytest.approx(7.2921e-5 * np.hypot(*place[:2, 0]), rel=1e-4)
 
 
 def test_a_drone_that_hovers_over_the_pole_is_served_too() -> None:
+    up = np.array([0.0, 0.0, 6357.0])
+    assert _own_axes(up, up, np.zeros(3)) == pytest.approx([0, 0, 1])  # no heading
     found = hovering(orbit(GUESTS), 90.0)
     plan = contact_plan(found, duration_s=1500, step_s=10)
     links = plan_links(found, every_candidate(plan), start=EPOCH, span_s=1500, seed=0, step_s=10)

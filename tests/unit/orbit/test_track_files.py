@@ -91,6 +91,12 @@ def test_a_flight_takes_the_short_way_over_the_antimeridian_and_the_poles(
     assert 1000 * height_km(place)[0] == pytest.approx(9000, abs=0.1)
 
 
+def test_a_long_leg_is_flown_along_the_great_circle_at_an_even_rate(tmp_path: Path) -> None:
+    found = flight(tmp_path, as_csv((0, 0.0, 10.0, 0.0), (3600, 0.0, 70.0, 0.0)), max_speed_m_per_s=2000)
+    place, _ = found.at(START, np.array([600.0, 1800.0, 3000.0]))
+    assert geodetic_deg(place)[1] == pytest.approx([20, 40, 60])
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.floats(-90, 90), st.floats(-180, 180), st.floats(-0.5, 50))
 def test_a_place_and_its_height_come_back_from_its_position(lat: float, lon: float, up_km: float) -> None:
@@ -150,9 +156,10 @@ def test_a_track_that_cannot_be_flown_is_refused_with_its_line(tmp_path: Path, t
 
 
 def test_one_of_several_objects_of_a_czml_document_is_chosen_by_its_id(tmp_path: Path) -> None:
-    both = json.loads(as_czml(*ROWS)) + json.loads(as_cartesian(*ROWS))
-    assert len(flight(tmp_path, json.dumps(both)).seconds) == 3
-    with pytest.raises(ConfigurationError, match="2 objects move: drone, any"):
+    both = json.loads(as_cartesian(*ROWS)) + json.loads(as_czml(*ROWS[:2]))
+    assert len(flight(tmp_path, json.dumps(both), name="any").seconds) == 3
+    assert len(flight(tmp_path, json.dumps(both), name="drone").seconds) == 2
+    with pytest.raises(ConfigurationError, match="2 objects move: any, drone"):
         flight(tmp_path, json.dumps(both), name="other")
 
 
