@@ -196,11 +196,16 @@ def _csv(text: str, where: str) -> Iterator[_Point]:
 # -- GPX ---------------------------------------------------------------------------------------------------------
 
 
+_GPX_KEYS = {"ele": "altitude_m", "time": "time"}
+_MOST_TEXT = 200  # characters of one of them, with the white space around it
+
+
 class _Gpx:
     """Points of the track, as the parser comes past them.  A document type, and with it every entity, is refused."""
 
     def __init__(self, where: str) -> None:
         self._where, self._parser = where, expat.ParserCreate()
+        self._parser.buffer_text = True
         self._parser.StartDoctypeDeclHandler = self._doctype
         self._parser.StartElementHandler = self._begin
         self._parser.EndElementHandler = self._end
@@ -241,9 +246,14 @@ class _Gpx:
             self._said |= {"latitude_deg": attributes.get("lat", ""), "longitude_deg": attributes.get("lon", "")}
 
     def _text(self, text: str) -> None:
-        if self._open[-2:-1] == ["trkpt"]:
-            key = {"ele": "altitude_m", "time": "time"}.get(self._open[-1], "")
-            self._said[key] = self._said.get(key, "") + text
+        if self._open[-2:-1] != ["trkpt"] or self._open[-1] not in _GPX_KEYS:
+            return
+        key = _GPX_KEYS[self._open[-1]]
+        self._said[key] = self._said.get(key, "") + text
+        if len(self._said[key]) > _MOST_TEXT:
+            raise ConfigurationError(
+                f"{self._place}: {self._open[-1]} has more than {_MOST_TEXT} characters", remedy="mend the point"
+            )
 
     def _end(self, _: str) -> None:
         if self._open.pop() == "trkpt":

@@ -133,6 +133,8 @@ EXTERNAL = '<!DOCTYPE gpx SYSTEM "file:///etc/passwd">\n'
         (as_gpx(*ROWS).replace("<ele>1000.0</ele>", ""), r"track:4: altitude_m is missing"),
         (as_gpx(*ROWS).replace(f"<time>{stamp(0)}</time>", ""), r"track:4: '' is not a time"),
         (as_gpx(*ROWS).replace(' lat="60.0"', ""), r"track:4: latitude_deg is missing"),
+        (as_gpx(*ROWS).replace("<ele>", "<ele>" + "\n" * 5000), r"track:4: ele has more than 200 characters"),
+        ("\n" + as_gpx(*ROWS), r"track:2: not valid XML: XML or text declaration not at start"),
         (as_gpx(*ROWS)[:-10], r"track:7: not valid XML"),
         ("<html/>", r"track: XML of kind 'html', not a GPX track"),
         ("[" * 100_000, r"track:1: not valid JSON"),
