@@ -58,7 +58,7 @@ def check(file: Path, lab_path: Path, epoch: str | None, as_json: bool) -> int:
 
 
 def _show(found: Checked) -> None:
-    from hil.operation.preview import quantity
+    from hil.operation.arithmetic import quantity
 
     margin, binding = found.preview.margin, found.preview.binding
 

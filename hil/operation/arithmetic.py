@@ -5,9 +5,11 @@ Times in seconds from the operation's begin, rates in bit/s, sizes in bytes.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import attrgetter, itemgetter
 
 ENDLESS = 1e18
 """Bytes: more than any link carries in the time that is looked at."""
@@ -34,10 +36,11 @@ Curve = Sequence[tuple[float, float]]
 
 def at(curve: Curve, moment_s: float) -> float:
     """Return the bytes that have arrived at a moment."""
-    for (start_s, low), (end_s, high) in pairwise(curve):
-        if start_s <= moment_s < end_s:
-            return low + (high - low) * (moment_s - start_s) / (end_s - start_s)
-    return curve[-1][1] if curve and moment_s >= curve[-1][0] else 0.0
+    number = bisect_right(curve, moment_s, key=itemgetter(0))
+    if number in (0, len(curve)):
+        return curve[-1][1] if number else 0.0
+    (start_s, low), (end_s, high) = curve[number - 1], curve[number]
+    return low + (high - low) * (moment_s - start_s) / (end_s - start_s)
 
 
 def reached_s(curve: Curve, size: float) -> float | None:
@@ -56,7 +59,8 @@ def reached_s(curve: Curve, size: float) -> float | None:
 def through(windows: Iterable[Window], arriving: Curve, efficiency: float) -> Curve:
     """Return what comes out behind a way that is there only in windows, and keeps what waits for it.
 
-    A byte is forwarded as soon as it is there; in a window ``efficiency`` of the rate is for the file.
+    Windows do not overlap.  A byte is forwarded as soon as it is there; in a window ``efficiency`` of the rate is for
+    the file.
     """
     served = sorted(windows, key=lambda window: window.start_s)
     moments = {moment for moment, _ in arriving}
@@ -64,7 +68,9 @@ def through(windows: Iterable[Window], arriving: Curve, efficiency: float) -> Cu
     ordered = sorted(moments)
     done, out = 0.0, [(ordered[0], 0.0)] if ordered else []
     for begin_s, end_s in pairwise(ordered):
-        speed = efficiency / 8 * sum(w.rate_bps for w in served if w.start_s <= begin_s and w.end_s >= end_s)
+        number = bisect_right(served, begin_s, key=attrgetter("start_s"))
+        is_open = number > 0 and served[number - 1].end_s >= end_s
+        speed = efficiency / 8 * served[number - 1].rate_bps if is_open else 0.0
         there, will = at(arriving, begin_s), at(arriving, end_s - _US)
         waiting, coming = max(0.0, there - done), max(0.0, (will - there) / max(_US, end_s - _US - begin_s))
         if waiting > _BYTE and speed > coming:
@@ -159,3 +165,20 @@ class Preview:
     @property
     def unknown(self) -> tuple[Term, ...]:
         return tuple(term for term in self.terms if not term.known)
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """Return a figure for people, such as ``4.2 GB`` or ``1 h 30 min``."""
+    if value is None:
+        return "?"
+    if unit == "s":
+        hours, minutes = divmod(round(value), 3600)
+        minutes, seconds = divmod(minutes, 60)
+        words = [f"{n} {word}" for n, word in ((hours, "h"), (minutes, "min"), (seconds, "s")) if n]
+        return " ".join(words[:2]) or "0 s"
+    if unit == "B":
+        for size, word in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+            if value >= size:
+                return f"{value / size:.3g} {word}" if value < 1000 * size else f"{value / size:,.0f} {word}"
+        return f"{value:.0f} B"
+    return f"{value:.1f} {unit}"

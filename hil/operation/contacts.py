@@ -51,7 +51,10 @@ class Contacts:
             ways = [path(self.lab, start, end, usable) for end in ends]
             known = [way for way in ways if way is not None]
             if begin_s < end_s and len(known) == len(ends):
-                found.append(Window(begin_s, end_s, min(self._rate_bps(start, way) for way in known)))
+                rate_bps = min(self._rate_bps(start, way) for way in known)
+                if found and found[-1].end_s == begin_s and found[-1].rate_bps == rate_bps:
+                    begin_s = found.pop().start_s
+                found.append(Window(begin_s, end_s, rate_bps))
         return found
 
     def _rate_bps(self, start: str, way: Sequence[str]) -> float:

@@ -8,10 +8,12 @@ from datetime import timedelta
 
 from hil.lab.model import Lab
 from hil.onboard.twin.modules import MODULES, THROTTLE_C
-from hil.operation.arithmetic import Term
+from hil.operation.arithmetic import Term, quantity
 from hil.operation.model import LimitsSpec
 from hil.twin.parameters import bus_parameters, heat_parameters
 
+MOST_STEPS, LONGEST_STEP_S = 200_000, 10.0
+"""A payload that runs longer than both allow is predicted for so long; 23 days: heat and charge repeat by then."""
 MOST_SAMPLES = 20_000
 
 
@@ -30,12 +32,12 @@ def heat_and_power(
         return
     from hil.twin.prediction import predict
 
-    span_s = max(1.0, seconds * lab.twin.time_factor)
-    every_s = float(max(1, math.ceil(span_s / MOST_SAMPLES)))
-    found = predict(lab, span_s=span_s, busy=busy, epoch=_moment(lab, after_s, epoch), every_s=every_s)
+    span_s = min(max(1.0, seconds * lab.twin.time_factor), MOST_STEPS * LONGEST_STEP_S)
+    step_s = max(1.0, span_s / MOST_STEPS)
+    every_s = step_s * max(1, math.ceil(span_s / step_s / MOST_SAMPLES))
+    found = predict(lab, span_s=span_s, step_s=step_s, busy=busy, epoch=_moment(lab, after_s, epoch), every_s=every_s)
     assumed = f"; assumed: {', '.join(found.assumed)}" if found.assumed else ""
-    time = f" in {span_s:g} s of the mission ({lab.twin.time_factor:g} times the bench's)" if span_s != seconds else ""
-    source = f"twin of {lab.file.name}{time}{assumed}"
+    source = f"twin of {lab.file.name}, {quantity(span_s, 's')} of the mission{assumed}"
     for craft in crafts:
         row = found.spacecraft.index(craft.name)
         bus, heat = bus_parameters(lab.twin, craft.name), heat_parameters(lab.twin, craft.name)

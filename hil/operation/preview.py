@@ -17,16 +17,26 @@ from hil.images.bundles import last_upload_bytes
 from hil.images.recipes import recipe_of
 from hil.lab.model import Lab
 from hil.onboard.node.store import RESERVE_BYTES
-from hil.operation.arithmetic import ENDLESS, Curve, Preview, Term, Window, after_contact_s, at, reached_s, through
+from hil.operation.arithmetic import (
+    ENDLESS,
+    Curve,
+    Preview,
+    Term,
+    Window,
+    after_contact_s,
+    at,
+    quantity,
+    reached_s,
+    through,
+)
 from hil.operation.arithmetic import contacts as passes_in
 from hil.operation.contacts import Contacts
 from hil.operation.heat import heat_and_power
 from hil.operation.model import Collect, Operation
 from hil.rollout.participants import Participants, choose
 
-LOOK_BEYOND = 2.0
-"""So many times the deadline is looked at, to say when what comes too late would be done."""
-LOOK_AT_LEAST_S = 86_400.0
+LOOK_BEYOND_S = 86_400.0
+"""So long after the deadline is looked at, too, to say when what comes too late would be done."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,8 @@ class Checked:
     preview: Preview
     files: dict[str, int]
     """What is uploaded, bytes by name."""
+    uploaded_s: float | None
+    """When all of it is on all boards, seconds from the begin; None: not in the time that was looked at."""
 
     @property
     def sentence(self) -> str:
@@ -66,6 +78,7 @@ class Checked:
             "margin": self.preview.margin,
             "boards": list(self.participants.boards),
             "files": self.files,
+            "uploaded_s": self.uploaded_s,
             "deadline_s": self.operation.deadline_s,
             "terms": [
                 {
@@ -91,7 +104,8 @@ def check(operation: Operation, lab: Lab, *, epoch: str | None = None) -> Checke
     participants = participants_of(operation, lab)
     files = _files(operation, lab)
     at_look = _Look(operation, lab, participants, files, epoch)
-    return Checked(operation, lab, participants, Preview(tuple(at_look.terms()), operation.limits.margin), files)
+    preview = Preview(tuple(at_look.terms()), operation.limits.margin)
+    return Checked(operation, lab, participants, preview, files, at_look.uploaded_s)
 
 
 def participants_of(operation: Operation, lab: Lab) -> Participants:
@@ -108,23 +122,6 @@ def participants_of(operation: Operation, lab: Lab) -> Participants:
             remedy=f"choose one of {', '.join(found.boards)}",
         )
     return found
-
-
-def quantity(value: float | None, unit: str) -> str:
-    """Return a figure for people, such as ``4.2 GB`` or ``1 h 30 min``."""
-    if value is None:
-        return "?"
-    if unit == "s":
-        hours, minutes = divmod(round(value), 3600)
-        minutes, seconds = divmod(minutes, 60)
-        words = [f"{n} {word}" for n, word in ((hours, "h"), (minutes, "min"), (seconds, "s")) if n]
-        return " ".join(words[:2]) or "0 s"
-    if unit == "B":
-        for size, word in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-            if value >= size:
-                return f"{value / size:.3g} {word}" if value < 1000 * size else f"{value / size:,.0f} {word}"
-        return f"{value:.0f} B"
-    return f"{value:.1f} {unit}"
 
 
 def _files(operation: Operation, lab: Lab) -> dict[str, int]:
@@ -145,14 +142,14 @@ def _files(operation: Operation, lab: Lab) -> dict[str, int]:
         raise ConfigurationError(
             f"{operation.file}: bundle: {what}", remedy="run `hil setup`, correct the path, or give bundle.size_bytes"
         )
-    files = {file.name if file else "reference OS": size}
+    sizes = {file.name if file else "reference OS": size}
     if operation.steps.run is not None:
-        from hil.workload.artefacts import model_file
+        from hil.workload.artefacts import files
 
-        model = model_file()
-        if model.is_file():
-            files["model of the payload"] = model.stat().st_size
-    return files
+        model, scene = files()
+        wanted = {"model of the payload": model} | ({"its scene": scene} if operation.steps.collect else {})
+        sizes |= {name: each.stat().st_size for name, each in wanted.items() if each.is_file()}
+    return sizes
 
 
 class _Look:
@@ -165,9 +162,9 @@ class _Look:
         self.size = float(sum(files.values()))
         self.what = " and ".join(files)
         self.efficiency = operation.limits.efficiency
-        span_s = max(LOOK_BEYOND * operation.deadline_s, LOOK_AT_LEAST_S if lab.orbit else 0.0)
-        self.contacts = Contacts.of(lab, span_s, epoch)
+        self.contacts = Contacts.of(lab, operation.deadline_s + LOOK_BEYOND_S, epoch)
         self.ground = lab.ground_station.name
+        self.uploaded_s: float | None = None
 
     def terms(self) -> Iterator[Term]:
         """Yield the terms, in the order of the steps."""
@@ -175,7 +172,7 @@ class _Look:
         yield from self._storage()
         legs = self._uploads(upload_s)
         yield from (term for term, _ in legs)
-        arrived_s = legs[-1][1]
+        arrived_s = self.uploaded_s = legs[-1][1]
         in_time = arrived_s is not None and arrived_s <= upload_s
         commands, ready_s = self._commands(arrived_s if arrived_s is not None and in_time else upload_s)
         if self.operation.commanding_s:

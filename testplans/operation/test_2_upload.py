@@ -9,10 +9,12 @@ from hil.evidence.model import equals
 
 @pytest.mark.requirement("OPE-020")
 @pytest.mark.step("upload")
-def test_all_files_reach_the_boards(operation, uploading, fleet, request, within, verify):
+def test_all_files_reach_the_boards(operation, reckoned, uploading, fleet, request, within, measure, verify):
     """The bundle; with a payload its model, and what it computes on where a result is collected."""
     steps = operation.steps
     payload = request.getfixturevalue("payload") if steps.run else None
+    if reckoned.uploaded_s is not None:
+        measure("time of upload, as reckoned", round(reckoned.uploaded_s, 3), "s")
     with within("upload", steps.upload):
         transfers = uploading.distribute()
         if payload is not None:

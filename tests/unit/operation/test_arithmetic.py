@@ -87,3 +87,10 @@ def test_of_two_that_cannot_be_at_all_the_first_binds() -> None:
     assert preview.binding is preview.terms[0] and not preview.feasible
     assert term("nothing of nothing", 0, 0).fits(0.0)
     assert Preview((term("a", None, None),), 0.5).binding is None
+
+
+def test_a_month_of_passes_is_no_work() -> None:
+    """Ten thousand windows, over two legs: nothing is looked for from the beginning for each."""
+    windows = [Window(60.0 * number, 60.0 * number + 30, 8e6) for number in range(10_000)]
+    up = through(windows, [(0.0, 2.25e11)], 1.0)
+    assert reached_s(through(windows, up, 1.0), 2.25e11) == pytest.approx(60.0 * 7_499 + 30, abs=0.01)

@@ -12,8 +12,9 @@ from hil.errors import ConfigurationError
 from hil.lab.link_spec import Direction
 from hil.lab.model import Lab, load_lab
 from hil.lab.twin import BusSpec, RadiatorSpec, StructureSpec, TwinSpec
+from hil.operation.arithmetic import quantity
 from hil.operation.model import Operation, load_operation
-from hil.operation.preview import Checked, check, quantity
+from hil.operation.preview import Checked, check
 
 UPLOAD = "upload: {deadline: 3m}"
 ALL = "upload: {deadline: 3m}\n  verify: {}\n  install: {}\n  activate: {}\n  configure: {}"
@@ -58,6 +59,7 @@ def test_a_link_that_is_always_there_carries_rate_times_deadline(tmp_path: Path)
     assert upload.needs == 50_000_000 and upload.has == pytest.approx(100e6 / 8 * 0.9 * 180)
     assert relay.has == pytest.approx(upload.has, rel=1e-6), "the relay cannot be ahead of the upload"
     assert found.preview.feasible and "Feasible" in found.sentence
+    assert found.uploaded_s == pytest.approx(50e6 * 8 / 90e6, abs=0.01)
     assert "virtual.yaml" in upload.source and "scaled down" in upload.source
 
 
@@ -67,7 +69,7 @@ def test_a_rate_that_is_cut_makes_the_slow_link_bind(tmp_path: Path) -> None:
     assert not slow.preview.feasible
     assert slow.sentence == (
         "Infeasible: relay: sc-a to sc-b needs 50 MB and has 20.2 MB "
-        "(1 pass in 3 min; not done in the 6 min that were looked at)."
+        "(1 pass in 3 min; it would be done after 7 min 24 s, in 1 pass)."
     )
 
 
