@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
+from socket import gethostname
 from threading import BoundedSemaphore, Thread
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +19,8 @@ from hil.monitor.live_run import Follower
 
 PORT = 9436
 MOST_VIEWERS = 50
+MOST_CONNECTIONS = 150
+"""At once; each has a thread.  Those beyond are closed unanswered."""
 REQUEST_S = 30.0
 """A client that says nothing for so long is dropped."""
 FILES = {"/": ("dashboard.html", "text/html"), "/dashboard.js": ("dashboard.js", "text/javascript")}
@@ -69,8 +73,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _is_for_us(self) -> bool:
         """Refuse requests under a name that is not ours: another page's script that has its name lead to loopback."""
-        host = urlsplit(f"//{self.headers.get('Host', '')}").hostname
-        if host in self.server.names:
+        try:
+            host = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
+        except ValueError:
+            host = ""
+        if host in self.server.names or _is_address(host):  # what is called by its address is called by no other name
             return True
         self._answer(HTTPStatus.MISDIRECTED_REQUEST)
         return False
@@ -107,14 +114,37 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = MOST_CONNECTIONS
 
     def __init__(self, address: tuple[str, int], follower: Follower, commands: dict[str, Command], token: str) -> None:
         self.follower, self.commands, self.token = follower, commands, token
-        self.names = {"127.0.0.1", "localhost", "::1", address[0]}
-        self.places = BoundedSemaphore(MOST_VIEWERS)
+        self.names = {"localhost", address[0], gethostname().lower()}
+        self.places, self.connections = BoundedSemaphore(MOST_VIEWERS), BoundedSemaphore(MOST_CONNECTIONS)
         super().__init__(address, _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread of its own, while there are not too many."""
+        if self.connections.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer, and make room for the next one."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.connections.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of a client that went away."""

@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 from hil.core import paths
@@ -29,10 +30,11 @@ from hil.core.pick import pick
 from hil.core.processes import ProcessId, dies_with_us, end, identify, is_alive, this_process
 from hil.core.wait import duration_s
 from hil.errors import ConfigurationError
+from hil.evidence.json_fields import fitting, read_fields
 from hil.evidence.model import EXIT_CONFIGURATION, WORST_FIRST, Verdict
 from hil.evidence.record import RESULT, read_json, utc_now
 from hil.evidence.store import RUNS
-from hil.nightly.plan import Job, load_nightly, words_of
+from hil.nightly.plan import Job, Notify, load_nightly, words_of
 from hil.trials.series import FACTS as SERIES_FACTS
 from hil.trials.series import SERIES, Series
 
@@ -69,6 +71,8 @@ class Night:
         self.facts = read_json(folder / FACTS)
         if not self.facts:
             raise ConfigurationError(f"{folder} is no night", remedy="`hil nightly list` shows those that there are")
+        if wrong := _wrong(self.facts):
+            raise ConfigurationError(f"{folder / FACTS} makes no sense: {wrong}", remedy="move the folder away")
         self.out = folder.parent.parent
 
     @classmethod
@@ -89,7 +93,7 @@ class Night:
             "file_sha256": sha256_of(path),
             "started_utc": utc_now(),
             "deadline_s": duration_s(plan.deadline),
-            "notify": plan.notify and {"argv": list(plan.notify.argv), "timeout_s": duration_s(plan.notify.timeout)},
+            "notify": _notify_facts(path, plan.notify),
             "jobs": [_job_facts(job, words, began) for job, words in jobs],
         }
         folder = out.absolute() / NIGHTS / name
@@ -112,7 +116,8 @@ class Night:
 
     def attempts(self, job: str) -> list[Attempt]:
         """Return the attempts at a job, the last one last."""
-        return [Attempt(**each) for each in self._job(job).get("attempts", ())]
+        kept = self._job(job).get("attempts")
+        return [read_fields(Attempt, each) for each in kept if isinstance(each, dict)] if isinstance(kept, list) else []
 
     def ended(self, job: str) -> bool:
         """Return whether nothing is left to do of a job."""
@@ -134,7 +139,9 @@ class Night:
     def verdict_of(self, job: str) -> Verdict:
         """Return what the last attempt at a job came to."""
         attempts = self.attempts(job)
-        return Verdict(attempts[-1].verdict) if attempts and attempts[-1].verdict else Verdict.NOT_RUN
+        if not attempts or not attempts[-1].verdict:
+            return Verdict.NOT_RUN
+        return Verdict(attempts[-1].verdict) if attempts[-1].verdict in set(Verdict) else Verdict.INCONCLUSIVE
 
     @property
     def exit_code(self) -> int:
@@ -220,8 +227,9 @@ class Night:
     def _end_orphan(self, job: str, attempt: Attempt) -> None:
         """Wait for what a killed night had begun: it was asked to end when the night died."""
         child = attempt.child
-        if child is not None:
-            end(ProcessId(int(child["pid"]), int(child["start_ticks"])), what=f"job {job}", term_s=GRACE_S)
+        pid, ticks = (child.get("pid"), child.get("start_ticks")) if child is not None else (None, None)
+        if isinstance(pid, int) and isinstance(ticks, int):
+            end(ProcessId(pid, ticks), what=f"job {job}", term_s=GRACE_S)
 
     def _job(self, name: str) -> dict[str, Any]:
         return read_json(self.folder / "jobs" / f"{name}.json")
@@ -250,6 +258,48 @@ def _wait(child: subprocess.Popen[bytes], seconds: float) -> bool:
 def _ended(attempt: Attempt, seconds: float, code: int, verdict: str, reason: str) -> Attempt:
     facts = {"seconds": round(seconds, 1), "exit_code": code, "verdict": verdict, "reason": reason, "child": None}
     return Attempt(**{**vars(attempt), **facts})
+
+
+_FACTS: Mapping[str, Any] = {
+    "name": str,
+    "started_utc": str,
+    "deadline_s": float,
+    "jobs": tuple[Mapping[str, Any], ...],
+}
+_JOB: Mapping[str, Any] = {
+    **dict.fromkeys(("name", "kind", "id"), str),
+    **{"words": tuple[str, ...], "deadline_s": float, "attempts": int},
+}
+
+
+def _wrong(facts: Mapping[str, Any]) -> str:
+    """Return what of a night's facts makes no sense; empty when all does."""
+    for kinds, each in ((_FACTS, facts), *((_JOB, job) for job in fitting(_FACTS, facts)[0].get("jobs", ()))):
+        good = fitting(kinds, each)[0]
+        if missing := [name for name in kinds if not good.get(name)]:
+            return f"{missing[0]} is missing, empty or of a wrong type"
+        if not paths.is_folder_name(good["name"]):
+            return f"{good['name']!r} is no name"
+    try:
+        dated = datetime.fromisoformat(facts["started_utc"]).tzinfo is not None
+    except ValueError:
+        dated = False
+    return "" if dated else "started_utc is no time"
+
+
+def _notify_facts(path: Path, wanted: Notify | None) -> dict[str, Any] | None:
+    """Return whom to notify; a program that is given by a path is found beside the nightly file.
+
+    ConfigurationError: there is no such program.
+    """
+    if wanted is None:
+        return None
+    program = str(path.absolute().parent / wanted.argv[0]) if "/" in wanted.argv[0] else wanted.argv[0]
+    if which(program) is None:
+        raise ConfigurationError(
+            f"{path}: notify: {program} is no program that can be run", remedy="give its path, relative to this file"
+        )
+    return {"argv": [program, *wanted.argv[1:]], "timeout_s": duration_s(wanted.timeout)}
 
 
 def _job_facts(job: Job, words: Sequence[str], began: datetime) -> dict[str, Any]:

@@ -19,6 +19,13 @@ from hil.trials.rules import Goal
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 
 
+OWN = (
+    *("--run-id", "--hil-run-id", "-o", "--output", "--hil-out", "--id", "--out", "--lab", "--hil-lab", "--faults"),
+    *("--trials", "--until", "--seed", "--detach", "--repeat", "--resume", "--hil-resume"),
+)
+"""Options of `hil campaign run` and `hil trials run` that a night gives itself, or that would take a job out of it."""
+
+
 class Notify(Strict):
     """A command that gets the short message on its standard input, e.g. one that posts it to a chat."""
 
@@ -50,6 +57,9 @@ class Job(Strict):
             raise fault("name", self.name, f"job {self.name}: count, until and seed are of trials")
         if self.trials is not None and (self.count is None) == (self.until is None):
             raise fault("name", self.name, f"job {self.name}: give either count or until")
+        for word in self.arguments:
+            if any(word == own or word.startswith(f"{own}=") for own in OWN):
+                raise fault("arguments", word, f"job {self.name}: {word} is not for the jobs of a night")
         if self.until is not None:
             try:
                 Goal.parse(self.until)

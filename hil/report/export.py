@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from hil.errors import ConfigurationError
 from hil.evidence.events import ArtefactStored, TestEnded
 from hil.evidence.readback import RunRecord, TestOutcome
 from hil.evidence.words import words_of
@@ -25,6 +26,7 @@ _COLUMNS = (
     *("run", "started_utc", "plan", "lab", "test", "title", "verdict", "measurement"),
     *("board", "link", "direction", "slot", "value", "unit", "limit", "ok"),
 )
+MOST_S = 1e9
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -46,8 +48,8 @@ def ctrf_of(analysis: Analysis) -> str:
                 **{name: statuses.count(name) for name in ("passed", "failed", "skipped", "pending", "other")},
                 "flaky": 0,
                 "start": start,
-                "stop": start + round(run.duration_s * 1000),
-                "duration": round(run.duration_s * 1000),
+                "stop": start + _ms(run.duration_s),
+                "duration": _ms(run.duration_s),
                 "extra": {"verdict": analysis.verdict.value, "reason": analysis.result.reason},
             },
             "tests": tests,
@@ -57,13 +59,13 @@ def ctrf_of(analysis: Analysis) -> str:
 
 
 def _ctrf_test(run: RunRecord, outcome: TestOutcome, start: int) -> dict[str, Any]:
-    begun = start + round((outcome.start_s or 0.0) * 1000)
+    begun = start + _ms(outcome.start_s or 0.0)
     file, _, name = outcome.test.partition("::")
     attempts = [
         {
             "attempt": number,
             "status": words_of(end.verdict, end.blame).ctrf,
-            "duration": round(end.duration_s * 1000),
+            "duration": _ms(end.duration_s),
             **({"message": end.message} if end.message else {}),
         }
         for number, end in enumerate((e for e in run.of(TestEnded) if e.test == outcome.test and e.retried), start=1)
@@ -73,9 +75,9 @@ def _ctrf_test(run: RunRecord, outcome: TestOutcome, start: int) -> dict[str, An
         "name": outcome.title or name or outcome.test,
         "status": words_of(outcome.verdict, outcome.blame).ctrf,
         "rawStatus": outcome.verdict.value,
-        "duration": round(outcome.duration_s * 1000),
+        "duration": _ms(outcome.duration_s),
         "start": begun,
-        "stop": begun + round(outcome.duration_s * 1000),
+        "stop": begun + _ms(outcome.duration_s),
         "suite": [str(run.meta.get("plan") or "campaign"), outcome.step or "steps"],
         "filePath": file,
         **({"message": outcome.message} if outcome.message else {}),
@@ -92,12 +94,18 @@ def _ctrf_test(run: RunRecord, outcome: TestOutcome, start: int) -> dict[str, An
 
 
 def write_allure(analysis: Analysis, folder: Path) -> int:
-    """Write the Allure result of each test into a folder, with the run's artefacts; how many tests there are."""
+    """Write the Allure result of each test into a folder, with the run's artefacts; how many tests there are.
+
+    ConfigurationError: the folder cannot be made.
+    """
     run, start = analysis.run, _start_ms(analysis.run)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigurationError(f"{folder}: {exc.strerror}", remedy="name a folder that can be written") from exc
     attachments = list(_attachments(run, folder))
     for number, outcome in enumerate(run.outcomes):
-        begun = start + round((outcome.start_s or 0.0) * 1000)
+        begun = start + _ms(outcome.start_s or 0.0)
         labels = {
             "suite": run.meta.get("plan") or "",
             "parentSuite": run.meta.get("lab") or "",
@@ -115,7 +123,7 @@ def write_allure(analysis: Analysis, folder: Path) -> int:
             "statusDetails": {"message": outcome.message, "trace": outcome.detail},
             "stage": "finished",
             "start": begun,
-            "stop": begun + round(outcome.duration_s * 1000),
+            "stop": begun + _ms(outcome.duration_s),
             "labels": [{"name": name, "value": str(value)} for name, value in named if value],
             "parameters": [
                 {"name": m.label, "value": f"{m.value} {m.unit}".strip(), "excluded": True}
@@ -146,7 +154,8 @@ def csv_of(analysis: Analysis) -> str:
             value = m.value if isinstance(m.value, bool | int | float) else _quoted(str(m.value or ""))
             texts = map(_quoted, [*of, outcome.test, outcome.title, outcome.verdict.value, m.name])
             dimensions = map(_quoted, (m.board, m.link, m.direction, m.slot))
-            writer.writerow([*texts, *dimensions, value, m.unit, m.limit or "", "" if m.ok is None else m.ok])
+            limit = (_quoted(m.unit), _quoted(m.limit or ""), "" if m.ok is None else m.ok)
+            writer.writerow([*texts, *dimensions, value, *limit])
     return text.getvalue()
 
 
@@ -160,6 +169,11 @@ def _start_ms(run: RunRecord) -> int:
         return round(datetime.fromisoformat(str(run.meta["started_utc"])).timestamp() * 1000)
     except (KeyError, ValueError):
         return 0
+
+
+def _ms(seconds: float) -> int:
+    """Return whole milliseconds, within what other programs can read."""
+    return round(max(-MOST_S, min(MOST_S, seconds)) * 1000)
 
 
 def _id(text: str) -> str:

@@ -159,6 +159,11 @@ def security_of(keys: Path) -> Any:
     for path in (certificate, key):
         if not path.is_file():
             raise ConfigurationError(f"{path} does not exist", remedy="make the folder with `hil trials keys FOLDER`")
+    if key.stat().st_mode & 0o077:
+        raise ConfigurationError(
+            f"{key} can be read by others, who could then run programs as root",
+            remedy=f"chmod 600 {key}; make new keys if somebody may have read it",
+        )
     pairs = {f"tls_{role}_cert": str(certificate) for role in ("scheduler", "worker", "client")}
     pairs |= {f"tls_{role}_key": str(key) for role in ("scheduler", "worker", "client")}
     return _dask()[1].Security(tls_ca_file=str(certificate), require_encryption=True, **pairs)

@@ -9,12 +9,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from socket import create_connection, gethostname
 from typing import Any
 
 import pytest
 
 from hil.core.processes import this_process
+from hil.core.wait import poll_until
 from hil.errors import ConfigurationError
 from hil.evidence.events import (
     BoardBooted,
@@ -209,3 +212,25 @@ def test_the_command_ends_with_0_on_sigterm(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0
     process.stdout.close()
+
+
+def test_an_address_is_a_name_of_ours_and_half_a_one_is_none(port: int) -> None:
+    for host in ("127.0.0.1:1", "[::1]:1", "192.0.2.7", gethostname()):
+        assert ask(port, "GET", "/state", Host=host)[0] == 200
+    for host in ("127.0.0.1.evil.example", "[", "[::1", "", "evil.example#127.0.0.1"):
+        assert ask(port, "GET", "/state", Host=host)[0] == 421
+
+
+def test_connections_are_bounded_and_those_that_end_make_room(port: int) -> None:
+    with ExitStack() as opened:
+        for _ in range(dashboard.MOST_CONNECTIONS):
+            opened.enter_context(create_connection(("127.0.0.1", port)))
+        with create_connection(("127.0.0.1", port), timeout=10) as one_more:
+            assert one_more.recv(1) == b""
+    for _ in poll_until(10.0):
+        try:
+            assert ask(port, "GET", "/state")[0] == 200
+        except OSError:
+            continue
+        return
+    pytest.fail("no room for a connection")

@@ -154,6 +154,10 @@ def test_any_command_is_notified_and_its_faults_are_told(tmp_path: Path) -> None
         (HEAD + "- {name: a, lab: virtual, trials: none, count: 1}\n", "no profile is called none"),
         (HEAD + "- {name: ../a, lab: virtual, campaign: six_gpu}\n", "name"),
         (HEAD + "- {name: a, lab: virtual, campaign: six_gpu, shell: yes}\n", "shell"),
+        (HEAD + "- {name: a, lab: virtual, campaign: six_gpu, arguments: [--detach]}\n", "--detach is not for"),
+        (HEAD + "- {name: a, lab: virtual, campaign: six_gpu, arguments: [--run-id=b]}\n", "--run-id=b is not for"),
+        (HEAD.replace("jobs", "notify: {argv: [./no.sh]}\njobs") + job("a"), "no.sh is no program"),
+        (HEAD.replace("jobs", "notify: {argv: ['']}\njobs") + job("a"), "is no program"),
     ],
 )
 def test_a_wrong_file_is_refused_before_anything_runs(tmp_path: Path, text: str, wrong: str) -> None:
@@ -181,3 +185,44 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (row,) = json.loads(CliRunner().invoke(cli, ["nightly", "list", "--json", *words]).output)
     assert (row["state"], row["verdict"]) == ("ended", "FAIL")
     assert CliRunner().invoke(cli, ["nightly", "resume", *words]).exit_code == 1, "nothing is left, the code stays"
+
+
+_GOOD = {"name": "a", "kind": "campaign", "id": "r", "words": ["x"], "deadline_s": 10.0, "attempts": 1}
+_FACTS = {"name": "lab-a", "started_utc": "2026-11-29T00:00:00Z", "deadline_s": 10.0, "jobs": [_GOOD]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"started_utc": None},
+        {"started_utc": "2026-11-29T00:00:00"},
+        {"jobs": []},
+        {"jobs": [{**_GOOD, "name": "../a"}]},
+        {"jobs": [{**_GOOD, "words": "x"}]},
+    ],
+)
+def test_a_night_that_makes_no_sense_hides_and_stops_no_other(tmp_path: Path, change: dict[str, object]) -> None:
+    (tmp_path / "out/nights/odd").mkdir(parents=True)
+    dump(tmp_path / "out/nights/odd/night.json", {**_FACTS, **change})
+    night = begin(tmp_path, job("one"))
+    assert [each.id for each in all_nights(tmp_path / "out")] == ["n1"] and len(said(night)) == 2
+    with pytest.raises(ConfigurationError, match="makes no sense"):
+        Night(tmp_path / "out/nights/odd")
+
+
+@pytest.mark.parametrize("attempts", ["abc", [{"x": 1}], [{"verdict": "GREAT", "child": {"pid": "1"}}]])
+def test_attempts_that_make_no_sense_are_no_pass(tmp_path: Path, attempts: object) -> None:
+    (tmp_path / "out/nights/odd/jobs").mkdir(parents=True)
+    dump(tmp_path / "out/nights/odd/night.json", _FACTS)
+    dump(tmp_path / "out/nights/odd/jobs/a.json", {"attempts": attempts, "ended": True})
+    (odd,) = all_nights(tmp_path / "out")
+    assert odd.verdict in ("NOT RUN", "INCONCLUSIVE") and odd.exit_code == 3
+    assert markdown(morning_of(odd)) and begin(tmp_path, job("one"))
+
+
+def test_a_program_to_notify_lies_beside_the_nightly_file(tmp_path: Path) -> None:
+    (tmp_path / "post.sh").write_text("#!/bin/sh\n", "utf-8")
+    (tmp_path / "post.sh").chmod(0o755)
+    path = tmp_path / "nightly.yaml"
+    path.write_text(HEAD.replace("jobs", "notify: {argv: [./post.sh, -x]}\njobs") + job("a"), "utf-8")
+    assert Night.begin(path, tmp_path / "out").facts["notify"]["argv"] == [str(tmp_path / "post.sh"), "-x"]

@@ -16,8 +16,11 @@ from click.testing import CliRunner
 
 from hil.cli.app import cli
 from hil.core import paths
+from hil.errors import ConfigurationError
+from hil.evidence.events import CollectedTest, Measurement, RunCollected, TestEnded, TestStarted
 from hil.evidence.model import Verdict
 from hil.evidence.readback import RunRecord
+from hil.evidence.record import Recorder
 from hil.evidence.words import table, words_of
 from hil.report.analysis import Analysis
 from hil.report.export import csv_of, ctrf_of, write_allure
@@ -92,6 +95,22 @@ def test_csv_has_a_row_for_each_measurement_and_no_formula(failed: Analysis, tmp
     assert (rows[0]["plan"], rows[0]["run"]) == ("six-gpu", "run-1")
     hostile = build(tmp_path / "=run")
     assert csv_of(Analysis(RunRecord.load(hostile))).splitlines()[1].startswith("'=run,")
+
+
+def test_hostile_words_and_numbers_are_written_as_what_they_are(tmp_path: Path) -> None:
+    directory = tmp_path / "run-1"
+    with Recorder.create(directory, {}) as recorder, recorder.scope(test="t"):
+        recorder.emit(RunCollected((CollectedTest("t", "Upload"),)))
+        recorder.emit(TestStarted())
+        recorder.emit(Measurement("m", 1.0, "=cmd|'/c calc'!A0", "@SUM(1)", True))
+        recorder.emit(TestEnded("PASS", duration_s=1e308))
+    analysis = Analysis(RunRecord.load(directory))
+    assert csv_of(analysis).splitlines()[1].endswith(",1.0,'=cmd|'/c calc'!A0,'@SUM(1),True")
+    assert json.loads(ctrf_of(analysis))["results"]["tests"][0]["duration"] == 10**12
+    assert write_allure(analysis, tmp_path / "allure") == 1
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="File exists"):
+        write_allure(analysis, tmp_path / "file")
 
 
 def test_every_verdict_has_its_words_and_the_documentation_has_the_table() -> None:
