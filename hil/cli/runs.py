@@ -347,7 +347,7 @@ def prune(older_than_s: float, dry_run: bool, yes: bool, as_json: bool) -> None:
 
     store = RunStore(paths.reports_out())
     store.rebuild()
-    moment = (datetime.now(UTC) - timedelta(seconds=older_than_s)).isoformat().replace("+00:00", "Z")
+    moment = (datetime.now(UTC) - timedelta(seconds=min(older_than_s, 1e9))).isoformat().replace("+00:00", "Z")
     chosen = store.prunable(moment)
     if not as_json:
         for run in chosen:

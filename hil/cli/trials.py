@@ -12,6 +12,7 @@ import click
 from hil.cli.output import JSON_OPTION, lab_option, print_json, print_result, print_rows, say
 from hil.cli.select_bench import bench_option
 from hil.errors import ConfigurationError
+from hil.monitor.exporter import host_and_port
 
 if TYPE_CHECKING:
     from hil.trials.run import Runner
@@ -52,6 +53,8 @@ class _Where:
             raise ConfigurationError(
                 "--listen and --keys belong together", remedy="`hil trials keys FOLDER` makes keys"
             )
+        if self.listen:
+            host_and_port(self.listen)
 
 
 @click.group()
@@ -104,6 +107,7 @@ def run_series(
     from hil.trials.rules import Goal, rule_of
     from hil.trials.series import Series, SeriesFacts, corpus_of, series_folder
 
+    where = _Where(bench_name, benches, listen, keys)
     if (count is None) == (until is None):
         raise ConfigurationError("how many trials?", remedy="give either --trials N or --until R=0.95,C=0.90")
     if until is None and (rule or failures):
@@ -136,7 +140,7 @@ def run_series(
     series = Series.create(series_folder(out) / facts.id, facts)
     if corpus:
         write_json(series.folder / "corpus.json", {"seeds": corpus})
-    _play(series, _Where(bench_name, benches, listen, keys), as_json)
+    _play(series, where, as_json)
 
 
 @trials.command()

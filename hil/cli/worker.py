@@ -22,7 +22,12 @@ def worker(address: str, lab_path: Path | None, keys: Path, name: str) -> None:
     """
     import asyncio
 
+    from hil.errors import ConfigurationError
+    from hil.monitor.exporter import host_and_port
     from hil.trials.workers import serve
 
+    if not address.startswith("tls://"):
+        raise ConfigurationError(f"{address!r} is no address of a series", remedy="write tls://HOST:PORT")
+    host_and_port(address.removeprefix("tls://"))
     say(f"waiting for trials of {address}; Ctrl-C ends it")
     asyncio.run(serve(address, keys, lab_file=lab_path, name=name))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -164,6 +165,13 @@ def security_of(keys: Path) -> Any:
             f"{key} can be read by others, who could then run programs as root",
             remedy=f"chmod 600 {key}; make new keys if somebody may have read it",
         )
+    try:
+        ssl.create_default_context().load_cert_chain(certificate, key)
+    except OSError as exc:
+        raise ConfigurationError(
+            f"{keys}: its two files are no certificate with its key: {exc.strerror or exc}",
+            remedy="copy the folder anew, or make another one with `hil trials keys FOLDER`",
+        ) from exc
     pairs = {f"tls_{role}_cert": str(certificate) for role in ("scheduler", "worker", "client")}
     pairs |= {f"tls_{role}_key": str(key) for role in ("scheduler", "worker", "client")}
     return _dask()[1].Security(tls_ca_file=str(certificate), require_encryption=True, **pairs)
