@@ -354,7 +354,10 @@ def _summary(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def _believed(directory: Path) -> dict[str, Any]:
     """Return ``result.json`` as far as the evidence beside it bears it out."""
-    result = jsonable(read_json(directory / RESULT))
+    try:
+        result = jsonable(read_json(directory / RESULT))
+    except RecursionError:
+        return {"verdict": Verdict.INCONCLUSIVE.value, "reason": f"{RESULT} is nested too deeply."}
     if not result:
         return {}
     try:

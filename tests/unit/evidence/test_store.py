@@ -143,6 +143,7 @@ def _result(out: Path, run_id: str, text: str) -> None:
         '{"verdict": "PASS", "reason": {"a": 1}}',
         '{"verdict": ["PASS"]}',
         '{"verdict": "PASS", "counts": [1]}',
+        '{"verdict": "PASS", "x": ' + 800 * "[" + 800 * "]" + "}",
         '{"verdict": "PASS", "counts": {"PASS": {}}}',
     ],
 )
