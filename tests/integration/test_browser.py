@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from hil.core import paths
 from hil.core.processes import this_process
+from hil.errors import HilError
 from hil.evidence.events import CollectedTest, LinkCut, RunCollected, TestEnded, TestStarted
 from hil.evidence.record import Recorder
+from hil.host.packages import HostPackage, install, missing
 from hil.nightly.site import build_site
 from hil.report.make import make_report
 from tests.kits.nights import begin, job, said
@@ -33,7 +35,18 @@ PAGES = {
 }
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="there is no chromium here (apt-get install chromium)")
+CHROMIUM = HostPackage("chromium", "the pages in a real browser", "this test", commands=("chromium",))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def chromium() -> None:
+    """Install the browser where there is none."""
+    try:
+        install(find_missing=partial(missing, [CHROMIUM]))
+    except HilError as exc:
+        pytest.skip(f"there is no chromium here, and {exc.message}")
+
+
 def test_every_page_is_whole_in_a_browser_and_fits_a_phone(tmp_path: Path) -> None:
     out = tmp_path / "out"
     for name, kind in (("whole", "pass"), ("failed", "fail"), ("unsure", "inconclusive")):
