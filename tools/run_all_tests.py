@@ -35,8 +35,9 @@ SETUP_DEADLINE_S = 1200.0
 INTERRUPTED = 130
 PARTIAL = 3
 UNIT_WORKERS = 2
-LAST = ("setsid", "sh", "-c", 'echo 19 >/proc/self/autogroup; exec nice -n 19 "$@"', "sh")
-"""Runs a command in what the others leave of the processors: where the kernel groups tasks by session (autogroup),
+REPEATED_AT_MOST = 5
+LAST = ("setsid", "sh", "-c", 'echo 5 >/proc/self/autogroup; exec nice -n 5 "$@"', "sh")
+"""Runs a command behind the others: where the kernel groups tasks by session (autogroup),
 niceness alone holds only within a session, and boards and links have sessions of their own."""
 WORKERS = 3
 """For tests side by side, at least: more than a small host has cores, because they wait much of the time."""
@@ -56,6 +57,8 @@ class Stage:
     """Runs beside the stages of the lab that come next, where this host can run those."""
     alone: bool = False
     """Begins when nothing runs beside it any more."""
+    again: tuple[str, ...] = ()
+    """Arguments of pytest that repeat its failures at the end, alone: a few that pass then are told, and no failure."""
 
 
 @dataclass
@@ -69,6 +72,9 @@ class Outcome:
     failed: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
     """(test, reason)"""
+    failures: list[str] = field(default_factory=list)
+    passed_alone: list[str] = field(default_factory=list)
+    """Tests that failed while others ran beside them, and passed when nothing did."""
     counted: bool = False
     """True when the counts are of tests; else ``failed`` is 1 for the whole stage."""
     not_run: str = ""
@@ -101,6 +107,7 @@ def stages() -> list[Stage]:
             UNIT_DEADLINE_S,
             pytest=True,
             beside=True,
+            again=unit[2:],
         ),
         Stage(
             "integration tests side by side",
@@ -111,6 +118,7 @@ def stages() -> list[Stage]:
             SIDE_BY_SIDE_DEADLINE_S,
             pytest=True,
             lab=True,
+            again=(*integration[2:], "-m", "side_by_side"),
         ),
         Stage(
             "integration tests one at a time",
@@ -144,7 +152,9 @@ def run_stage(stage: Stage, scratch: Path, beside: Beside | None = None) -> Outc
         print(f"\n== {stage.name}", flush=True)
     start = time.monotonic()
     report = scratch / f"{stage.name.replace(' ', '-')}.xml"
-    argv = [*stage.argv, f"--junitxml={report}"] if stage.pytest else list(stage.argv)
+    argv = list(stage.argv)
+    if stage.pytest:
+        argv += [f"--junitxml={report}", "-o", f"cache_dir={scratch / stage.name.partition(',')[0].replace(' ', '-')}"]
     code = _run(argv, stage.deadline_s) if beside is None else beside.run(argv, stage.deadline_s)
     outcome = read_junit(stage.name, report) if stage.pytest else Outcome(stage.name)
     outcome.seconds = time.monotonic() - start
@@ -220,6 +230,7 @@ def read_junit(stage: str, report: Path) -> Outcome:
         skipped = case.find("skipped")
         if case.find("failure") is not None or case.find("error") is not None:
             outcome.failed += 1
+            outcome.failures.append(name)
         elif skipped is not None:
             outcome.skipped.append((name, skipped.get("message") or "no reason given"))
         else:
@@ -228,11 +239,25 @@ def read_junit(stage: str, report: Path) -> Outcome:
     return outcome
 
 
+def repeat_alone(stage: Stage, outcome: Outcome, scratch: Path) -> None:
+    """Repeat a few failures of a stage that had not the host to itself; what passes now has passed, and is told."""
+    if not stage.again or not 0 < len(outcome.failures) <= REPEATED_AT_MOST:
+        return
+    argv = (sys.executable, "-m", *stage.again, "--last-failed", "--last-failed-no-failures", "none")
+    once_more = Stage(f"{stage.name}, failures alone", argv, stage.deadline_s, pytest=True)
+    repeated = run_stage(once_more, scratch)
+    if repeated.ok and repeated.passed == outcome.failed:
+        outcome.passed_alone, outcome.failures = outcome.failures, []
+        outcome.passed, outcome.failed, outcome.ok = outcome.passed + outcome.failed, 0, True
+
+
 def summary(outcomes: Sequence[Outcome], took_s: float) -> str:
     """What ran, what this host could not run, and the counts in the last line; some stages ran beside others."""
     width = max(len(o.stage) for o in outcomes)
     lines = ["", "== what ran"]
     lines += [f"  {o.stage:<{width}}  {o.line}  ({o.seconds:.1f} s)" for o in outcomes if not o.not_run]
+    if flaky := [f"  {name}" for o in outcomes for name in o.passed_alone]:
+        lines += ["== failed beside others, passed alone", *flaky]
     lines += ["== what this host could not run"]
     lacking = [f"  {o.stage}: {o.not_run}" for o in outcomes if o.not_run]
     lacking += [f"  {name}: {reason}" for o in outcomes for name, reason in o.skipped]
@@ -271,6 +296,10 @@ def main() -> int:
                         beside.start()
                     outcomes.append(run_stage(stage, Path(scratch)))
             outcomes += beside.outcomes()
+            for stage in stages():
+                for outcome in outcomes:
+                    if outcome.stage == stage.name:
+                        repeat_alone(stage, outcome, Path(scratch))
         except KeyboardInterrupt:
             beside.end()
             print("\ninterrupted", file=sys.stderr)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,9 @@ def test_a_night_that_was_killed_is_gone_on_with_and_told(folder: Path) -> None:
         file.write(f"notify: {{argv: [tee, {told}]}}\n")
     begun = subprocess.Popen(hil("run", str(folder / "nightly.yaml"), "--id", "n", "--out", str(out)), cwd=folder)
     second = out / "nights/n/jobs/second.json"
-    assert any(second.is_file() and list(out.glob("runs/*-second-1")) for _ in poll_until(120.0, every_s=0.1))
+    begins = partial(out.glob, "runs/*-second-1/evidence.jsonl")
+    started = ('"test.start"' in path.read_text("utf-8") for _ in poll_until(120.0, every_s=0.1) for path in begins())
+    assert any(started) and second.is_file()
     os.kill(begun.pid, signal.SIGKILL)
     begun.wait()
     kept = (out / "nights/n/jobs/first.json").read_bytes()

@@ -12,7 +12,7 @@ import pytest
 
 from hil.core import paths
 from tools import run_all_tests
-from tools.run_all_tests import Beside, Outcome, Stage, exit_code, read_junit, run_stage
+from tools.run_all_tests import Beside, Outcome, Stage, exit_code, read_junit, repeat_alone, run_stage, summary
 
 JUNIT = """<?xml version="1.0"?><testsuites><testsuite>
 <testcase classname="tests.unit.test_x" name="test_a"/>
@@ -48,6 +48,34 @@ def test_counts_and_skip_reasons_come_from_pytests_own_report(tmp_path: Path) ->
 def test_a_stage_that_crashes_or_passes_its_deadline_has_failed(tmp_path: Path, code: str, deadline_s: float) -> None:
     outcome = run_stage(Stage("unit tests", (sys.executable, "-c", code), deadline_s, pytest=True), tmp_path)
     assert not outcome.ok and outcome.failed == 1
+
+
+SHY = """
+from pathlib import Path
+def test_good(): pass
+def test_shy():
+    marker = Path(__file__).with_name("marker")
+    there = marker.exists()
+    marker.touch()
+    assert there
+def test_other(): assert {other}
+"""
+
+
+@pytest.mark.parametrize(("other", "passes"), [("True", True), ("False", False)])
+def test_failures_of_a_stage_that_had_company_are_repeated_alone_and_told(
+    tmp_path: Path, other: str, passes: bool
+) -> None:
+    """A test that fails again has failed."""
+    (tmp_path / "test_it.py").write_text(SHY.format(other=other))
+    words = ("pytest", str(tmp_path / "test_it.py"), "-q", "-p", "no:xdist")
+    stage = Stage("unit tests", (sys.executable, "-m", *words), 60.0, pytest=True, again=words)
+    outcome = run_stage(stage, tmp_path)
+    assert not outcome.ok
+    repeat_alone(stage, outcome, tmp_path)
+    assert outcome.ok is passes and (outcome.failed == 0) is passes
+    told = "failed beside others, passed alone" in summary([outcome], 1.0)
+    assert told is passes and (outcome.passed == 3) is passes
 
 
 def test_exit_codes_tell_failed_from_partial_from_passed() -> None:
@@ -111,7 +139,7 @@ def test_what_runs_beside_has_a_low_priority_and_is_heard_at_its_end(
     beside.start()
     (outcome,) = beside.outcomes()
     assert not outcome.ok and outcome.failed == 1
-    assert "\nniceness 19\n" in capfd.readouterr().out
+    assert f"\nniceness {min(19, os.nice(0) + 5)}\n" in capfd.readouterr().out
     assert beside.outcomes() == []
 
 
