@@ -47,7 +47,8 @@ def test_a_relay_that_the_end_of_a_contact_interrupts_goes_on_in_the_next_one(la
             text=True,
             timeout=300,
         )
-        if "waiting" in done.stdout:  # the relay was ready before the contact ended
+        # The relay was ready before the contact ended, and the other tests let its first byte through in time.
+        if "waiting" in done.stdout and "before the first byte" not in done.stdout:
             break
     run = tmp_path / "runs" / name
     result: dict[str, Any] = json.loads((run / "result.json").read_text("utf-8"))
