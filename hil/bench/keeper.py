@@ -42,8 +42,11 @@ STALL_S = 2.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-class Stop(BaseException):
-    """It was asked to end; a BaseException so that no handler of errors takes it for one."""
+class Stop(SystemExit):
+    """It was asked to end: no handler of errors takes it for one, and an event loop lets nothing else through.
+
+    asyncio, on which netlink is done, keeps every other BaseException that a signal raises in a callback to itself.
+    """
 
 
 def main() -> int:
