@@ -109,7 +109,7 @@ def workers_of(
     dask, distributed = _dask()
     host, _, port = listen.rpartition(":")
     options = {"distributed.scheduler.allowed-failures": 0, "distributed.scheduler.worker-ttl": f"{silent_s:g}s"}
-    options |= {"distributed.worker.daemon": False, "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None}
+    options |= {"distributed.worker.daemon": False}
     if port and not port.isdigit():
         raise ConfigurationError(f"--listen {listen}: the port is no number", remedy="write host:port")
     with TemporaryDirectory(prefix="hil-trials-") as scratch, dask.config.set({**options, SCRATCH: scratch}):

@@ -35,8 +35,10 @@ def running(series: Series) -> list[tuple[str, int]]:
 
 def hurt_in_mid_trial(series: Series, after: int, how: int) -> None:
     """Once so many trials have a line, send a signal to a worker in mid-trial."""
-    wait_until(lambda: len(series.lines()) >= after and running(series), what="a trial to run", deadline_s=60.0)
-    os.kill(running(series)[0][1], how)
+    found = wait_until(
+        lambda: running(series) if len(series.lines()) >= after else [], what="a trial to run", deadline_s=60.0
+    )
+    os.kill(found[0][1], how)
 
 
 def test_a_worker_lost_in_mid_trial_costs_an_attempt_and_no_trial(tmp_path: Path) -> None:
