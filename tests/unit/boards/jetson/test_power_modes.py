@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -49,6 +50,13 @@ class FakeNvpModel:
     @property
     def orders(self) -> list[tuple[str, bytes]]:
         return [call for call in self.remote.said if " -m " in call[0]]
+
+
+def test_a_mode_that_the_kernel_refuses_is_the_boards_fault_in_nvpmodels_words() -> None:
+    case = json.loads((ROOT / "tests/data/cases/62-nvpmodel-write-failed.json").read_text())
+    answers: dict[str, Answer] = {"nvpmodel -q": said(case["query"]), "nvpmodel -m 0": said(case["select"], 255)}
+    with pytest.raises(DeviceError, match=r"Error writing 2 to .*fbp_pg_mask"):
+        NvpModel(ScriptedRemote(answers, {CONF: case["conf"].encode()})).select(case["wanted"])
 
 
 def test_modes_and_default_come_from_the_boards_own_file() -> None:

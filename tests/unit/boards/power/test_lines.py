@@ -288,6 +288,12 @@ def test_the_old_uhubctl_prints_a_comma_after_the_hub() -> None:
     assert hub_port("1-1.4", 2, runner).read().state is PowerState.ON
 
 
+def test_of_a_pair_of_hubs_the_one_that_was_asked_for_is_read() -> None:
+    """A USB 3 hub shows as two: one half says "power", the other "off", about the same socket."""
+    runner = FakeRunner({"uhubctl": (checkout.ROOT / "tests/data/cases/54-uhubctl-pair.txt").read_text()})
+    assert hub_port("1-1.4", 2, runner).read().state is PowerState.OFF
+
+
 def failing(code: int, said: str) -> Callable[[Sequence[str]], Result]:
     return lambda argv: Result(tuple(argv), code, "", said)
 
