@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hil.bench.state import Step, own_name, write_step
+from hil.campaign.attempt import RETRIED, forget_failed_fixtures, fresh_request, run_phase, show_as_retry
 from hil.campaign.interrupts import ABANDON, Loss, on_dead_thread, on_signal, one_interrupt
 from hil.campaign.live import LiveView
 from hil.campaign.markers import CampaignTest, absent_reason, check_markers, in_file_order
 from hil.campaign.options import asked_for_reruns, chosen_lab, no_xdist, refused
-from hil.campaign.retry import RETRIED, forget_failed_fixtures, fresh_request, run_phase, show_as_retry
 from hil.campaign.run import CampaignRecorder, CampaignRun
 from hil.campaign.selection import Selection, named_parts, partial_reason, refuse_without_bench
 from hil.core.wait import SYSTEM_CLOCK

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hil.campaign.attempt import fixture_module
 from hil.campaign.markers import CampaignTest, in_file_order
-from hil.campaign.retry import fixture_module
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from hil.core import netns
 from hil.core.wait import wait_until
 from hil.errors import DeviceError, HilError
 from hil.faults.fault import Bite, Fault, Parameter, Proof
-from hil.faults.power import BOOT_S
+from hil.faults.power_kinds import BOOT_S
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench

@@ -12,8 +12,8 @@ from hil.bench.twin_journal import last_samples
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.links.link_box import DIRECTIONS, Direction, DirectionStatus
 from hil.monitor.background import BackgroundPoll, error_line
+from hil.monitor.bench_health import DirectionHealth, Health, LeaseHealth, LinkHealth
 from hil.monitor.board_watch import BoardWatch
-from hil.monitor.health import DirectionHealth, Health, LeaseHealth, LinkHealth
 from hil.monitor.link_delays import LinkDelays
 
 if TYPE_CHECKING:

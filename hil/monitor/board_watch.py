@@ -13,8 +13,8 @@ from hil.boards.protocol import Board, BootState, PowerState, Shell
 from hil.core import netns
 from hil.core.wait import SYSTEM_CLOCK, Clock
 from hil.monitor.background import BackgroundPoll, error_line
-from hil.monitor.health import BoardHealth, Node, Sensors, SlotHealth
-from hil.onboard.node.contract import PORT, ContractError, Health
+from hil.monitor.bench_health import BoardHealth, Node, Sensors, SlotHealth
+from hil.onboard.node.answers import PORT, ContractError, Health
 from hil.text import one_line
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from hil.monitor.metrics import BENCH_UP, BENCH_UP_HELP, METRICS
 if TYPE_CHECKING:
     from prometheus_client import Metric as Family
 
-    from hil.monitor.health import Health
+    from hil.monitor.bench_health import Health
 
 LOOPBACK = "127.0.0.1"
 PORT = 9435

@@ -12,7 +12,7 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any, Literal
 
-from hil.monitor.health import Health
+from hil.monitor.bench_health import Health
 from hil.orbit.phases import Phase
 from hil.text import one_line
 

@@ -16,7 +16,7 @@ from hil.monitor.bench_watch import DEADLINE_S, Monitor
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
-    from hil.monitor.health import Health
+    from hil.monitor.bench_health import Health
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from typing import NoReturn
 from hil.errors import ConfigurationError, DeviceError, HilError
 from hil.evidence.events import RestartOrdered
 from hil.images.artefact import BundleFacts
-from hil.onboard.node.contract import Health
+from hil.onboard.node.answers import Health
 from hil.rollout.node_client import NodeRefused, NodeSilent
 from hil.rollout.steps import Context
 from hil.rollout.updaters.protocol import OsAdapter, OsStatus

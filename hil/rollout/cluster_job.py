@@ -11,7 +11,7 @@ from hil.core.wait import SYSTEM_CLOCK, Clock, poll_until, wait_until
 from hil.errors import DeviceError
 from hil.evidence.events import BoardWork, InferenceFinished
 from hil.evidence.sink import NullSink, Sink
-from hil.onboard.node.contract import ContractError
+from hil.onboard.node.answers import ContractError
 from hil.rollout.fleet import Fleet
 from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
 from hil.workload.artefacts import PayloadArtefacts

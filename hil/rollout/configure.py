@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from hil.errors import DeviceError
-from hil.onboard.node.contract import Proposal
+from hil.onboard.node.answers import Proposal
 from hil.rollout.fleet import ClusterConfig
 from hil.rollout.node_client import NodeRefused, NodeSilent
 from hil.rollout.serving import serving_together

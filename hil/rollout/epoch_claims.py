@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from hil.onboard.node.contract import Health
+from hil.onboard.node.answers import Health
 
 CLOCK_RATE_ERROR = 0.02
 """A board's clock may run so much faster or slower than ours; its durations are shortened by this."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from hil.boards.protocol import Board, Via
 from hil.core import netns
 from hil.errors import ConfigurationError
-from hil.onboard.node.contract import PORT
+from hil.onboard.node.answers import PORT
 
 
 class Dial(Protocol):

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from hil.boards.protocol import Via
 from hil.errors import BenchError, DeviceError
+from hil.onboard.node.answers import ArtefactStatus, ContractError, Health, read
 from hil.onboard.node.client import Peer
-from hil.onboard.node.contract import ArtefactStatus, ContractError, Health, read
 from hil.onboard.node.errors import ApiError
 from hil.rollout.fleet import Fleet
 

@@ -15,7 +15,7 @@ from hil.evidence.events import BundleUsed
 from hil.evidence.sink import NullSink, Sink
 from hil.images.artefact import Artefact, BundleFacts
 from hil.images.signer import signed_by
-from hil.onboard.node.contract import Health
+from hil.onboard.node.answers import Health
 from hil.rollout import activation, configure, serving, transfer
 from hil.rollout.fleet import ClusterConfig, Fleet
 from hil.rollout.node_client import NodeClient

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hil.boards.protocol import Via
 from hil.errors import BenchError, DeviceError, HilError
 from hil.evidence.events import RolloutStep
-from hil.onboard.node.contract import Health
+from hil.onboard.node.answers import Health
 from hil.rollout.epoch_claims import definite
 from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
 from hil.rollout.steps import Context

@@ -14,7 +14,7 @@ from hil.core.wait import Clock, poll_until
 from hil.errors import BenchError, Blame, DeviceError, HilError
 from hil.evidence.events import RolloutStep
 from hil.evidence.sink import Sink
-from hil.onboard.node.contract import Health
+from hil.onboard.node.answers import Health
 from hil.rollout.fleet import Fleet
 from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
 from hil.rollout.policy import RolloutPolicy

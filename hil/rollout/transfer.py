@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hil.core.activity import doing
 from hil.errors import DeviceError
 from hil.images.artefact import Artefact
-from hil.onboard.node.contract import ArtefactStatus
+from hil.onboard.node.answers import ArtefactStatus
 from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
 from hil.rollout.restart_barrier import HeldBack
 from hil.rollout.steps import Context

@@ -17,8 +17,8 @@ from hil.core.activity import doing
 from hil.core.wait import Clock
 from hil.errors import BenchError, DeviceError
 from hil.images.artefact import Artefact
+from hil.onboard.node.answers import ArtefactStatus, json_object
 from hil.onboard.node.client import read_answer, refusal
-from hil.onboard.node.contract import ArtefactStatus, json_object
 from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
 
 STALL_S = 0.7

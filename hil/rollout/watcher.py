@@ -14,7 +14,7 @@ from hil.boards.protocol import Via
 from hil.errors import HilError
 from hil.evidence.events import BoardSeen, WatchClaim, WatchSummary, WatchViolation
 from hil.evidence.sink import NullSink, Sink
-from hil.onboard.node.contract import Health
+from hil.onboard.node.answers import Health
 from hil.rollout.epoch_claims import Ledger, definite, oddity
 from hil.rollout.fleet import Fleet
 from hil.rollout.node_client import NodeClient, NodeRefused

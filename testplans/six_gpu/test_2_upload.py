@@ -6,9 +6,9 @@ import pytest
 
 from hil.errors import BenchError, Blame
 from hil.evidence.model import at_least, at_most, equals
+from hil.faults.gap_kinds import across_gap
 from hil.faults.inject import outage, strike
 from hil.faults.links import LinkSet, usable_now
-from hil.faults.planned_gap import across_gap
 from hil.lab.routes import path
 from hil.rollout.contact_gaps import transfer_s, upcoming
 

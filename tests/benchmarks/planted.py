@@ -40,7 +40,7 @@ from hil.faults.bench_kinds import ENGINE, KEEPER, LINK_BOX, pids_of
 from hil.links.engines import rtnl
 from hil.links.link_box import LinkBox
 from hil.links.shape import shape_step
-from hil.onboard.node.contract import PORT as NODE_PORT
+from hil.onboard.node.answers import PORT as NODE_PORT
 
 FIRST_S, LAST_S = 1.0, 40.0
 """The fault is planted so long after the calibration."""

@@ -9,7 +9,7 @@ import pytest
 
 from hil.boards.conformance import BoardConformance, running
 from hil.boards.container.board import ContainerBoard
-from hil.boards.power.http import HttpStrip
+from hil.boards.power.http_client import HttpStrip
 from hil.boards.power.kinds import Surroundings
 from hil.boards.power.snmp import MODELS, SnmpOutlet, SnmpSpec
 from hil.boards.power.supervisor import PoweredSupervisor

@@ -12,10 +12,10 @@ from hil.core import paths
 from hil.evidence import carriers
 from hil.evidence.model import Verdict
 from hil.faults.bit_kinds import Damaged
+from hil.faults.crash_kinds import Hang, KernelPanic
 from hil.faults.fault import Injection, Outcome
-from hil.faults.os_crash import Hang, KernelPanic
 from hil.faults.os_kinds import ConsoleFlood, Scripted, SshdGone
-from hil.faults.power import PowerGlitch
+from hil.faults.power_kinds import PowerGlitch
 from hil.lab.model import load_lab
 from hil.testing.fakes import ListSink
 from hil.trials.page import PAGE

@@ -20,8 +20,8 @@ from hil.errors import DeviceError
 from hil.lab.model import load_lab
 from hil.links.link_box import End, Wire
 from hil.links.state import LinkState
-from hil.monitor.health import BoardHealth, DirectionHealth, Health, LinkHealth, Node, Sensors, SlotHealth
-from hil.onboard.node import contract
+from hil.monitor.bench_health import BoardHealth, DirectionHealth, Health, LinkHealth, Node, Sensors, SlotHealth
+from hil.onboard.node import answers
 from hil.testing.links import fake_box
 
 LAB = paths.ROOT / "lab/virtual.yaml"
@@ -245,7 +245,7 @@ def board_health(name: str, **changes: Any) -> BoardHealth:
             "B": SlotHealth(running=False, next=False, bootable=True, confirmed=False, retries=3),
         },
         "os_version": "1.0.0",
-        "node": Node.of(contract.Health.from_json(HEALTH)),
+        "node": Node.of(answers.Health.from_json(HEALTH)),
         "sensors": Sensors.of(READINGS, 1_700_000_000.0),
     }
     return BoardHealth(**{**facts, **changes})

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from hil.boards.protocol import Board
-from hil.onboard.node.contract import ArtefactStatus, Health, Proposal
+from hil.onboard.node.answers import ArtefactStatus, Health, Proposal
 from hil.rollout.cluster_job import JobStatus
 from hil.rollout.fleet import Fleet
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from hil.boards.power.http import HttpOutlet
+from hil.boards.power.http_client import HttpOutlet
 from hil.boards.power.kinds import OutletKind
 from hil.boards.power.switch import Reading
 from hil.boards.protocol import PowerState

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from hil.boards.power.http import HttpOutlet
+from hil.boards.power.http_client import HttpOutlet
 from hil.boards.power.kinds import OutletKind
 from hil.boards.power.switch import Reading
 from hil.boards.protocol import PowerState

@@ -18,7 +18,7 @@ from hil.monitor.watch_loop import BenchFollower, Sample, Sampler
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from hil.monitor.health import Health
+    from hil.monitor.bench_health import Health
 
 PLAIN_WIDTH = 200
 """Columns of a frame that is printed to a file or a pipe."""

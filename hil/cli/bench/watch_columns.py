@@ -14,7 +14,7 @@ from rich.text import Text
 from hil.cli.output import delay, rate
 from hil.evidence.twin import TwinSample
 from hil.leases.rules import span
-from hil.monitor.health import BoardHealth, Health, LeaseHealth, LinkHealth
+from hil.monitor.bench_health import BoardHealth, Health, LeaseHealth, LinkHealth
 from hil.text import clean
 
 T = TypeVar("T")

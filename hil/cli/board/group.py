@@ -25,8 +25,8 @@ from hil.text import clean
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
     from hil.boards.protocol import Board, Slot
+    from hil.monitor.bench_health import BoardHealth
     from hil.monitor.board_watch import BoardQuestions
-    from hil.monitor.health import BoardHealth
 
 
 @click.group()

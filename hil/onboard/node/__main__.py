@@ -6,8 +6,8 @@ import argparse
 import signal
 from pathlib import Path
 
+from hil.onboard.node.answers import PORT
 from hil.onboard.node.app import Node, Settings
-from hil.onboard.node.contract import PORT
 from hil.onboard.node.facts import Places
 
 

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hil.onboard.node.api import Api
+from hil.onboard.node.answers import PORT, Health
 from hil.onboard.node.client import Connect, connect
 from hil.onboard.node.cluster import Cluster
-from hil.onboard.node.contract import PORT, Health
 from hil.onboard.node.distribute import Distributor
 from hil.onboard.node.epoch import Config, Member
 from hil.onboard.node.errors import ApiError
 from hil.onboard.node.facts import Facts, Places, boot_clock
 from hil.onboard.node.infer import Inference
 from hil.onboard.node.jobs import Jobs
+from hil.onboard.node.routes import Api
 from hil.onboard.node.server import NodeServer
 from hil.onboard.node.store import Store, cms_check
 

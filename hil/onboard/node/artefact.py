@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.onboard.files import read_object, write_durably
-from hil.onboard.node import contract
+from hil.onboard.node import answers
 from hil.onboard.node.errors import ApiError
 from hil.onboard.node.manifest import Manifest
 
@@ -52,8 +52,8 @@ class _Counters:
 
 def _counters(path: Path) -> _Counters:
     try:
-        return contract.read(_Counters, read_object(path), path.name)
-    except contract.ContractError:
+        return answers.read(_Counters, read_object(path), path.name)
+    except answers.ContractError:
         return _Counters()  # they are evidence, not state
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from hil.onboard.node.contract import LONGEST_ANSWER, ContractError, ip_and_port, json_object
+from hil.onboard.node.answers import LONGEST_ANSWER, ContractError, ip_and_port, json_object
 from hil.onboard.node.errors import ApiError
 
 TCP_USER_TIMEOUT_MS = 1500

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hil.onboard.node import contract, epoch, state
+from hil.onboard.node import answers, epoch, state
+from hil.onboard.node.answers import RENEW_S, Claim, ContractError
 from hil.onboard.node.client import Connect, Peer, connect
-from hil.onboard.node.contract import RENEW_S, Claim, ContractError
 from hil.onboard.node.epoch import Config, Coordinator, CoordinatorState, Member, MemberState, Refused
 from hil.onboard.node.errors import ApiError
 from hil.onboard.node.facts import boot_clock
@@ -83,7 +83,7 @@ class Cluster:
     def _load(self, kind: type[T], path: Path) -> T:
         """Return what a file says; what is damaged is set aside, and is forgotten like what was never written."""
         try:
-            found = contract.read(kind, state.load(path), path.name)
+            found = answers.read(kind, state.load(path), path.name)
             for config in vars(found).values():
                 if isinstance(config, Config):
                     _check(config)
@@ -166,10 +166,10 @@ class Cluster:
         if sender is not None and known is not None and sender != known:
             raise ApiError(403, f"{sender} does not speak for {board}, which is {known}")
 
-    def _check_members(self, content: contract.Configuration) -> None:
+    def _check_members(self, content: answers.Configuration) -> None:
         """ApiError 400 when a configuration places a board elsewhere than it is."""
         for name, address in content.members.items():
-            ip, _ = contract.ip_and_port(address)
+            ip, _ = answers.ip_and_port(address)
             if self._addresses.get(name, ip) != ip:
                 raise ApiError(400, f"configuration: members.{name} is {ip}, but {name} is {self._addresses[name]}")
 
@@ -351,11 +351,11 @@ def _at_once(members: frozenset[str], work: Callable[[str], None]) -> dict[str, 
     return failed
 
 
-def _check(config: Config) -> contract.Configuration:
+def _check(config: Config) -> answers.Configuration:
     """Return a configuration's content; ApiError 400 when it is none, or does not fit its digest."""
     try:
-        if len(config.document) > contract.LONGEST_TEXT:
-            raise ContractError(f"the document is longer than {contract.LONGEST_TEXT} characters")
+        if len(config.document) > answers.LONGEST_TEXT:
+            raise ContractError(f"the document is longer than {answers.LONGEST_TEXT} characters")
         if not config.intact():
             raise ContractError("the document does not fit its digest")
         return config.content
@@ -365,6 +365,6 @@ def _check(config: Config) -> contract.Configuration:
 
 def _read(cls: type[T], document: object, what: str) -> T:
     try:
-        return contract.read(cls, document, what)
+        return answers.read(cls, document, what)
     except ContractError as exc:
         raise ApiError(400, f"not {what}: {exc}") from exc

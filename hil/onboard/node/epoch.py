@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from hil.onboard.node.contract import LEASE_MAX_S, Configuration, json_object, read
+from hil.onboard.node.answers import LEASE_MAX_S, Configuration, json_object, read
 
 MARGIN = 0.05
 """The coordinator waits this fraction longer than a lease lasts: room for two clocks that run 2 % apart and more."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hil.onboard.files import read_object, write_durably, write_json
+from hil.onboard.node.answers import ContractError, Health
 from hil.onboard.node.client import LONGEST_REASON, Connect, Peer, connect
-from hil.onboard.node.contract import ContractError, Health
 from hil.onboard.node.epoch import Config
 from hil.onboard.node.errors import ApiError
 from hil.onboard.node.infer import from_npy, to_npy

@@ -19,8 +19,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from hil.onboard.node.answers import ContractError, json_object
 from hil.onboard.node.client import DeadlinedSocket
-from hil.onboard.node.contract import ContractError, json_object
 from hil.onboard.node.errors import ApiError
 
 MAX_JSON_BYTES = 64 << 10

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.onboard.files import write_json
-from hil.onboard.node.contract import ContractError, json_object
+from hil.onboard.node.answers import ContractError, json_object
 
 DIGEST = "state_sha256"
 """The field that a file has beside its document; a file of an older version lacks it."""

@@ -11,8 +11,8 @@ from typing import Any
 
 from hil.onboard.files import sync
 from hil.onboard.node import state
+from hil.onboard.node.answers import ContractError
 from hil.onboard.node.artefact import Artefact, SignatureCheck
-from hil.onboard.node.contract import ContractError
 from hil.onboard.node.errors import ApiError
 from hil.onboard.node.manifest import Manifest
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from hil.bench.stand_in_strip import PowerStrip
-from hil.boards.power.http import HttpStrip
+from hil.boards.power.http_client import HttpStrip
 from hil.boards.power.shelly import ShellyGen2
 from hil.boards.power.switch import ConfirmedSwitch
 from hil.boards.protocol import PowerState

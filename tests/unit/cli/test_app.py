@@ -19,7 +19,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from hil.boards.power.http import HttpStrip
+from hil.boards.power.http_client import HttpStrip
 from hil.boards.power.shelly import ShellyGen2
 from hil.boards.power.supervisor import PoweredSupervisor
 from hil.boards.power.switch import ConfirmedSwitch
@@ -200,8 +200,8 @@ def test_the_log_of_a_power_cut_has_every_step(
     assert said.out == "a1: off\n"
     steps = (
         "DEBUG   hil.boards.power.supervisor: board a1: take its power away",
-        "DEBUG   hil.boards.power.http: Shelly: GET /rpc/Switch.Set?id=0&on=false",
-        "DEBUG   hil.boards.power.http: Shelly: HTTP 200",
+        "DEBUG   hil.boards.power.http_client: Shelly: GET /rpc/Switch.Set?id=0&on=false",
+        "DEBUG   hil.boards.power.http_client: Shelly: HTTP 200",
         "DEBUG   hil.boards.power.switch: Shelly, switch 0: reads back 'off'",
         "INFO    hil.boards.power.supervisor: board a1: power cut",
     )

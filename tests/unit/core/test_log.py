@@ -12,7 +12,7 @@ import pytest
 from hil.boards.console.log_file import LineLog
 from hil.boards.power.build import outlet_of
 from hil.boards.power.command import CommandSpec
-from hil.boards.power.http import Credentials, HttpStrip
+from hil.boards.power.http_client import Credentials, HttpStrip
 from hil.boards.power.shelly import ShellyGen2
 from hil.boards.power.supervisor import PoweredSupervisor
 from hil.boards.power.switch import ConfirmedSwitch

@@ -19,8 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from hil.bench.state import Step
 from hil.core import paths
 from hil.errors import ConfigurationError
+from hil.monitor.bench_health import Health, LeaseHealth, Sensors
 from hil.monitor.exporter import BenchCollector, host_and_port, is_loopback, serving
-from hil.monitor.health import Health, LeaseHealth, Sensors
 from hil.monitor.metrics import METRICS, table
 from tests.kits.fake_bench import board_health, health, link_health
 

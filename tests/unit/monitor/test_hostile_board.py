@@ -20,8 +20,8 @@ from hil.errors import DeviceError
 from hil.evidence.events import WatchViolation
 from hil.monitor.board_watch import BoardWatch
 from hil.monitor.exporter import BenchCollector
-from hil.onboard.node import contract
-from hil.onboard.node.contract import Health
+from hil.onboard.node import answers
+from hil.onboard.node.answers import Health
 from hil.rollout.node_client import NodeClient, NodeSilent
 from hil.rollout.watcher import InvariantWatcher
 from hil.testing.fakes import ListSink
@@ -78,10 +78,10 @@ def test_an_answer(name, recorder):
 
 def test_every_type_of_the_contract_is_lied_about() -> None:
     told = {*ANSWERS, *(inner for kind in ANSWERS for inner in lying_board.parts(kind))}
-    asked = {contract.Configuration, contract.Params}  # written by the ground, read by the nodes
-    ours = {c for c in vars(contract).values() if isinstance(c, type) and c.__module__ == contract.__name__}
+    asked = {answers.Configuration, answers.Params}  # written by the ground, read by the nodes
+    ours = {c for c in vars(answers).values() if isinstance(c, type) and c.__module__ == answers.__name__}
     assert {c for c in ours if hasattr(c, "__dataclass_fields__")} == {
-        c for c in told | asked if c.__module__ == contract.__name__
+        c for c in told | asked if c.__module__ == answers.__name__
     }
 
 

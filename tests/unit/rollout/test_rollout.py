@@ -16,7 +16,7 @@ import pytest
 from hil.boards.protocol import Board, Slot
 from hil.errors import BenchError, ConfigurationError, DeviceError
 from hil.evidence.events import BundleUsed, Event, RolloutStep
-from hil.onboard.node.contract import Claim, Health
+from hil.onboard.node.answers import Claim, Health
 from hil.rollout import upload as upload_module
 from hil.rollout.activation import FellBack, check_newer, runs
 from hil.rollout.fleet import Fleet

@@ -10,7 +10,7 @@ import pytest
 from hil.boards.protocol import Board, Via
 from hil.errors import BenchError, DeviceError, HilError
 from hil.evidence.events import RolloutStep
-from hil.onboard.node.contract import Claim, Health
+from hil.onboard.node.answers import Claim, Health
 from hil.rollout.fleet import Fleet
 from hil.rollout.node_client import NodeClient, NodeSilent
 from hil.rollout.policy import RolloutPolicy

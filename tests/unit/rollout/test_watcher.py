@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hil.evidence.events import BoardSeen, WatchSummary, WatchViolation
-from hil.onboard.node.contract import Claim, Health
+from hil.onboard.node.answers import Claim, Health
 from hil.onboard.node.epoch import Lease, Member, RenewReply
 from hil.rollout.epoch_claims import ClaimInterval, Ledger, definite
 from hil.rollout.node_client import NodeRefused

@@ -21,7 +21,7 @@ from hil.cli.bench.watch import BenchPage
 from hil.cli.bench.watch_columns import LEAST_ROWS, _heat, frame, share
 from hil.cli.live import show
 from hil.evidence.twin import BoardHeat, TwinSample
-from hil.monitor.health import Health, LeaseHealth
+from hil.monitor.bench_health import Health, LeaseHealth
 from hil.monitor.watch_loop import Sample
 from tests.kits.fake_bench import board_health, health, link_health, pretend_up
 

@@ -16,7 +16,7 @@ from hil.boards.protocol import Identity, PowerState
 from hil.boards.ssh.shell import SshShell
 from hil.cli.app import run
 from hil.errors import DeviceError
-from hil.onboard.node.contract import Health
+from hil.onboard.node.answers import Health
 from tests.kits.fake_bench import HEALTH, FakeBoard, fake_bench
 from tests.kits.ssh_server import ssh_server
 

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from hil.onboard.node import server
-from hil.onboard.node.api import Api
 from hil.onboard.node.app import Node, Settings
 from hil.onboard.node.distribute import MAX_ORDERS
 from hil.onboard.node.epoch import Config
 from hil.onboard.node.facts import Places
+from hil.onboard.node.routes import Api
 from hil.onboard.node.server import MAX_CONNECTIONS, MAX_PER_PEER
 from hil.onboard.node.store import MAX_ANNOUNCED
 from tests.kits.loopback_nodes import eventually

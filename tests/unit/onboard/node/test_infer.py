@@ -16,8 +16,8 @@ from hil.boards.protocol import Via
 from hil.core.wait import SYSTEM_CLOCK
 from hil.errors import DeviceError
 from hil.images.artefact import Artefact
+from hil.onboard.node.answers import Claim
 from hil.onboard.node.client import Peer
-from hil.onboard.node.contract import Claim
 from hil.onboard.node.errors import ApiError
 from hil.onboard.node.infer import Inference, from_npy, load, predict, to_npy
 from hil.rollout.cluster_job import start_job

@@ -19,9 +19,9 @@ from hil.core import netns
 from hil.core.wait import wait_until
 from hil.errors import BenchError, DeviceError
 from hil.leases.leases import Leases
+from hil.monitor.bench_health import Health, Sensors
 from hil.monitor.bench_watch import Monitor, snapshot
 from hil.monitor.board_watch import BoardWatch
-from hil.monitor.health import Health, Sensors
 from hil.monitor.watch_loop import BenchFollower, Sample, Sampler
 from hil.orbit.phases import Interval, LinkPlan, Phase
 from hil.testing.fakes import FakeClock

@@ -1,4 +1,4 @@
-"""The contract of the node service: its port, its answers, and the configuration that a cluster agrees on.
+"""What the node service answers: its port, one class per answer, and the configuration that a cluster agrees on.
 
 The node writes the answers, the rollout and the monitor read them; the ground writes the configuration.
 """

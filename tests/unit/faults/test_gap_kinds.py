@@ -9,8 +9,8 @@ import pytest
 
 from hil.errors import BenchError, DeviceError
 from hil.evidence.events import ContactGap, FaultInjected
-from hil.faults import planned_gap
-from hil.faults.planned_gap import Interrupted, across_gap
+from hil.faults import gap_kinds
+from hil.faults.gap_kinds import Interrupted, across_gap
 from hil.rollout.contact_gaps import ContactPlan, PlannedGap
 from hil.testing.fakes import FakeClock, ListSink
 from tests.kits.small_labs import Plan
@@ -117,7 +117,7 @@ def test_what_arrives_while_the_contact_is_closed_by_plan_is_the_benchs_fault() 
 
 
 def test_what_is_in_flight_when_the_contact_ends_may_still_arrive() -> None:
-    late = World(lambda at_s: as_planned(at_s - planned_gap.IN_FLIGHT_S / 2))
+    late = World(lambda at_s: as_planned(at_s - gap_kinds.IN_FLIGHT_S / 2))
     assert late.run().result == "relayed"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hil.onboard.node.contract import SHOWN, Claim, ContractError, Health
+from hil.onboard.node.answers import SHOWN, Claim, ContractError, Health
 
 HEALTH = Health(
     board="a1",

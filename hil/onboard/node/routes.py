@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any, Protocol
 
+from hil.onboard.node.answers import LARGEST_NUMBER, Health
 from hil.onboard.node.artefact import Superseded
 from hil.onboard.node.cluster import Cluster
-from hil.onboard.node.contract import LARGEST_NUMBER, Health
 from hil.onboard.node.distribute import Distributor, send_following, send_plain
 from hil.onboard.node.epoch import Config
 from hil.onboard.node.errors import ApiError

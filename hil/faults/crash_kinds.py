@@ -10,7 +10,7 @@ from hil.boards.protocol import Board
 from hil.errors import DeviceError
 from hil.evidence.events import RestartOrdered
 from hil.faults.fault import Bite, Fault, Parameter, Proof
-from hil.faults.power import BOOT_S
+from hil.faults.power_kinds import BOOT_S
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from hil.boards.power.http import Credentials, HttpStrip
+from hil.boards.power.http_client import Credentials, HttpStrip
 from hil.boards.power.shelly import ShellyGen1, ShellyGen2
 from hil.boards.power.switch import ConfirmedSwitch, NoAnswerError, Outlet
 from hil.boards.power.tasmota import Tasmota

@@ -1,7 +1,7 @@
 """One attempt of a test, in parts that can be repeated: all that this project uses of pytest's private names.
 
 pytest has no public way to run a test again.  ``pyproject.toml`` bounds pytest's version, and
-``tests/unit/campaign/test_retry.py`` lists the private names, so that a pytest without one of them is noticed there.
+``tests/unit/campaign/test_attempt.py`` lists the private names, so that a pytest without one of them is noticed there.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Any
 
 from hil.bench.state import Step
 from hil.evidence.twin import TwinSample
-from hil.onboard.node import contract
+from hil.onboard.node import answers
 from hil.text import one_line
 
 MOST_PROBLEMS = 32
@@ -78,7 +78,7 @@ class Node:
     committed_epoch: int | None
 
     @classmethod
-    def of(cls, health: contract.Health) -> Node:
+    def of(cls, health: answers.Health) -> Node:
         """Take from a health page what a bench's health shows; its texts are cleaned and cut."""
         return cls(
             healthy=health.healthy,
