@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hil.bench import members
+from hil.bench import rootless_looking
 from hil.bench.bring_up import BringUp
 from hil.bench.journal import Journal, forget_old
 from hil.bench.state import BenchState, bench_dir, hold, keeper_log, known_benches, lease_keys, pulse_file, write_state
@@ -100,7 +100,7 @@ class Keeper:
                 with ExitStack() as stack:
                     lease = self._lease(stack)
                     BringUp(self.state.name, self.lab, self.epoch, stack, self._set, self.problems.append).run()
-                    if looking := members.serve(self.state.name):
+                    if looking := rootless_looking.serve(self.state.name):
                         stack.callback(looking.close)
                     self._pulse()
                     self._set(status="up", step="")

@@ -19,7 +19,7 @@ SLACK_S = 0.5
 
 
 class LinkReadBack:
-    """A part that carries a campaign (:class:`hil.bench.carriers.Part`): the link box and its engine.
+    """A part that carries a campaign (:class:`hil.bench.carrier_watch.Part`): the link box and its engine.
 
     ``differs(part, what)`` is called when a link is not as this process commanded it: set by another process, changed
     in its kernel, or carrying more than it could; once until it is in order again.

@@ -38,7 +38,7 @@ from hil.evidence.test_plan import Plan
 from hil.text import clean
 
 if TYPE_CHECKING:
-    from hil.bench.carriers import CarrierWatch
+    from hil.bench.carrier_watch import CarrierWatch
     from hil.campaign.resume import Earlier
 
 _log = logging.getLogger(__name__)

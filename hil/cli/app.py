@@ -172,11 +172,11 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 def _shown_by_keeper(arguments: Sequence[str]) -> int | None:
     """Have root's bench run a command that only looks, for a member of the group; None for all other commands."""
-    from hil.bench import members
+    from hil.bench import rootless_looking
     from hil.bench.state import pick
 
-    wanted = members.Look.of(arguments)
-    return members.look(pick(wanted.bench or os.environ.get("HIL_BENCH")), wanted.words) if wanted else None
+    wanted = rootless_looking.Look.of(arguments)
+    return rootless_looking.look(pick(wanted.bench or os.environ.get("HIL_BENCH")), wanted.words) if wanted else None
 
 
 def _report(exc: Exception, *, as_json: bool) -> int:

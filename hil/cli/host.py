@@ -56,11 +56,11 @@ def doctor(lab_path: Path | None, root: Path, as_json: bool) -> int:
     checks = doctors.diagnose()
     if lab_path is not None:
         from hil.core import kinds
-        from hil.host.doctor import rack
+        from hil.host.doctor import real_boards
         from hil.lab.model import load_lab
 
         lab = load_lab(lab_path)
-        checks += rack.diagnose(lab, root)
+        checks += real_boards.diagnose(lab, root)
         if lab.engine:
             checks += kinds.load(kinds.ENGINES, lab.engine).checks(lab)
     if as_json:

@@ -184,7 +184,7 @@ def sign(run_id: str, key: Path, as_json: bool) -> None:
 
     A run that was changed is not signed.
     """
-    from hil.evidence.statement import sign
+    from hil.evidence.attestation import sign
     from hil.report.verify import changes_of
 
     directory, store = _found(run_id)

@@ -102,10 +102,10 @@ def run_series(
     from hil.core.paths import is_folder_name
     from hil.evidence.environment import git_facts
     from hil.evidence.record import write_json
-    from hil.trials.plants import known_bugs
+    from hil.trials.planted_bugs import known_bugs
     from hil.trials.profile import load_profile
-    from hil.trials.rules import Goal, rule_of
     from hil.trials.series import Series, SeriesFacts, corpus_of, series_folder
+    from hil.trials.stopping_rules import Goal, rule_of
 
     where = _Where(bench_name, benches, listen, keys)
     if (count is None) == (until is None):
@@ -338,8 +338,8 @@ def _runner(series: Series, bench_name: str | None) -> Runner:
 def _play(series: Series, where: _Where, as_json: bool) -> None:
     from hil.evidence.model import EXIT_CODE
     from hil.trials.page import summary
-    from hil.trials.rules import true_error
     from hil.trials.run import go_on
+    from hil.trials.stopping_rules import true_error
 
     error = true_error(series.rule)
     said = f"; its true error is {error:.2%}" if error is not None else ""
@@ -365,7 +365,7 @@ def _play_at_workers(series: Series, where: _Where) -> Standing:
 
 def _text(series: Series) -> str:
     from hil.trials.page import PAGE, at_most_left, facts
-    from hil.trials.rules import true_error
+    from hil.trials.stopping_rules import true_error
 
     standing = series.standing()
     left, mean_s = at_most_left(series), facts(series)["mean_s"]

@@ -15,7 +15,7 @@ from hil.evidence.model import Verdict, plural
 from hil.evidence.record import META, read_json
 from hil.evidence.store import RUNS, RunStore
 from hil.nightly.night import Attempt, Night
-from hil.report.classes import Class
+from hil.report.history_classes import Class
 from hil.report.nights import History, histories, noteworthy, plan_and_lab
 from hil.text import one_line
 from hil.trials.page import PAGE

@@ -14,7 +14,7 @@ from hil.evidence.test_plan import load_plan
 from hil.lab.model import load_lab
 from hil.lab.yamlfile import Duration, Strict, fault, load_yaml
 from hil.trials.profile import load_profile
-from hil.trials.rules import Goal
+from hil.trials.stopping_rules import Goal
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 

@@ -9,8 +9,9 @@ import numpy as np
 from hil.core.svg import Axis, Canvas
 from hil.orbit.contact_plan import ContactPlan
 from hil.orbit.elements import Constellation
-from hil.orbit.geometry import states, sun_km, sunlit_fraction
+from hil.orbit.geometry import states
 from hil.orbit.phases import LinkPlan, Phase
+from hil.orbit.sun import sun_km, sunlit_fraction
 from hil.orbit.times import iso
 
 _LANE = 17

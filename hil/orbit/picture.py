@@ -17,9 +17,10 @@ from hil.orbit.chart import RULES, draw_chart
 from hil.orbit.contact_plan import contact_plan
 from hil.orbit.elements import Constellation
 from hil.orbit.ellipsoid import EARTH_RADIUS_KM, earth_fixed_km, geodetic_deg
-from hil.orbit.geometry import one_way_delay_us, range_km, states, sub_satellite_deg, sun_km, sunlit_fraction, track
+from hil.orbit.geometry import one_way_delay_us, range_km, states, sub_satellite_deg, track
 from hil.orbit.link_phases import every_candidate, plan_links
 from hil.orbit.phases import Kind
+from hil.orbit.sun import sun_km, sunlit_fraction
 from hil.orbit.times import Bools, Floats, Ints, iso
 from hil.orbit.track_files import Flight
 

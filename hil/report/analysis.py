@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.core.files import sha256_of
+from hil.evidence.campaign_verdict import NO_BENCH, CampaignVerdict, Finding, judge
 from hil.evidence.carriers import dead_threads, differences, unordered_restarts
 from hil.evidence.events import ArtefactStored, BenchUp, LinkFigure, TestEnded, WatchSummary, WatchViolation
 from hil.evidence.model import Verdict, plural
@@ -19,7 +20,6 @@ from hil.evidence.record import ARTEFACTS, RESULT, read_json
 from hil.evidence.stats import reliability_lower_bound, runs_still_needed
 from hil.evidence.store import Run
 from hil.evidence.test_plan import Plan
-from hil.evidence.verdicts import NO_BENCH, CampaignVerdict, Finding, judge
 from hil.report.calibration.page import latest_figures
 from hil.report.history import RunComparison, compare
 from hil.report.risks import RiskResult, place_risks

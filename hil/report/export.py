@@ -15,8 +15,8 @@ from typing import Any
 
 from hil.errors import ConfigurationError
 from hil.evidence.events import ArtefactStored, TestEnded
+from hil.evidence.foreign_words import words_of
 from hil.evidence.readback import RunRecord, TestOutcome
-from hil.evidence.words import words_of
 from hil.report.analysis import Analysis
 from hil.report.orbit import inside
 

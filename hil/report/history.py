@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hil.evidence.campaign_verdict import CampaignVerdict, RequirementResult
 from hil.evidence.model import Verdict, format_value
 from hil.evidence.readback import RunRecord
-from hil.evidence.verdicts import CampaignVerdict, RequirementResult
-from hil.report.classes import Class, Night, State, class_of
+from hil.report.history_classes import Class, Night, State, class_of
 from hil.report.nights import NOTABLE_CHANGE
 
 WINDOW = 10

@@ -1,7 +1,7 @@
 """JUnit XML (xunit2) with the requirements of each test as properties.
 
-Its words are those of :mod:`hil.evidence.words`: tools that know only ``failure``, ``error`` and ``skipped`` never
-count an inconclusive test as passed or failed.
+Its words are those of :mod:`hil.evidence.foreign_words`: tools that know only ``failure``, ``error`` and ``skipped``
+never count an inconclusive test as passed or failed.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from hil.evidence.foreign_words import words_of
 from hil.evidence.model import format_value
 from hil.evidence.readback import TestOutcome
-from hil.evidence.words import words_of
 from hil.report.analysis import Analysis
 from hil.report.pages import render
 

@@ -9,7 +9,7 @@ from hil.errors import ConfigurationError
 from hil.evidence.model import Verdict, format_value
 from hil.evidence.points import Point, Series
 from hil.evidence.store import Run, RunStore
-from hil.report.classes import URGENT, Class, Finding, Night, State, class_of
+from hil.report.history_classes import URGENT, Class, Finding, Night, State, class_of
 
 NIGHTS = 40
 LEAST_S = 1.0

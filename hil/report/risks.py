@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hil.evidence.campaign_verdict import RequirementResult
 from hil.evidence.model import Verdict
 from hil.evidence.stats import reliability_lower_bound, runs_still_needed
 from hil.evidence.test_plan import Cell, Plan, Risk
-from hil.evidence.verdicts import RequirementResult
 
 SHOWN = (Verdict.PASS.value, Verdict.WAIVED.value)
 

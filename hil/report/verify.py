@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hil.evidence.attestation import wrong_signature
 from hil.evidence.manifest import differences
 from hil.evidence.readback import RunRecord
 from hil.evidence.record import RESULT, read_json
-from hil.evidence.statement import wrong_signature
 from hil.evidence.store import RunStore
 from hil.report.analysis import Analysis
 

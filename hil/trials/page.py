@@ -13,8 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from hil.core.files import write_atomic
 from hil.evidence.model import Verdict
 from hil.trials.comparison import interval, median_interval
-from hil.trials.rules import true_error
 from hil.trials.series import COUNTED, SHOWN_CONFIDENCE, Series, Standing
+from hil.trials.stopping_rules import true_error
 
 PAGE = "index.html"
 

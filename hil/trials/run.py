@@ -18,8 +18,8 @@ from hil.evidence.model import Verdict
 from hil.faults.fault import all_faults
 from hil.lab.model import Lab, load_lab
 from hil.trials.page import write_page
-from hil.trials.plants import CANARY as CANARY_PLANT
-from hil.trials.plants import CANARY_CHECKERS
+from hil.trials.planted_bugs import CANARY as CANARY_PLANT
+from hil.trials.planted_bugs import CANARY_CHECKERS
 from hil.trials.profile import Profile
 from hil.trials.schedule import Strike, draw
 from hil.trials.series import CANARY, Following, Series, Standing

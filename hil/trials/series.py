@@ -26,7 +26,7 @@ from hil.errors import ConfigurationError
 from hil.evidence.model import Verdict
 from hil.evidence.record import read_json, write_json
 from hil.evidence.stats import reliability_lower_bound
-from hil.trials.rules import Count, Decision, Goal, Rule, anytime_lower_bound, rule_of
+from hil.trials.stopping_rules import Count, Decision, Goal, Rule, anytime_lower_bound, rule_of
 
 SERIES = "series"
 FACTS, LINES, LOCK = "series.json", "trials.jsonl", ".lock"

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hil.bench.carriers import CarrierWatch
+from hil.bench.carrier_watch import CarrierWatch
 from hil.campaign.run import CampaignRecorder
 from hil.core.wait import SYSTEM_CLOCK
 from hil.errors import Abandoned, BenchError, HilError
@@ -26,11 +26,11 @@ from hil.rollout.watcher import InvariantWatcher
 from hil.trials.final_reads import put_marks, read_all
 from hil.trials.fresh import put_back
 from hil.trials.history import BoardRead, History, Wanted
-from hil.trials.plants import plant
+from hil.trials.planted_bugs import plant
 from hil.trials.profile import Profile
 from hil.trials.schedule import Strike
 from hil.trials.storm import Moments, Storm
-from hil.trials.verdict import TrialVerdict, judge
+from hil.trials.trial_verdict import TrialVerdict, judge
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
@@ -74,7 +74,7 @@ class TrialInput:
     seed: int
     strikes: tuple[Strike, ...]
     planted: str = ""
-    """A bug planted in one board (:data:`hil.trials.plants.PLANTS`)."""
+    """A bug planted in one board (:data:`hil.trials.planted_bugs.PLANTS`)."""
 
     @property
     def directory(self) -> str:

@@ -14,7 +14,7 @@ from hil.onboard.twin.power_bus import BusParameters
 from hil.onboard.twin.spacecraft import HeatParameters, Spacecraft
 
 if TYPE_CHECKING:
-    from hil.orbit.sunlight import Sunlight
+    from hil.orbit.illumination import Sunlight
 
 
 def twin_of(lab: Lab) -> TwinSpec:
@@ -78,7 +78,7 @@ def sky_of(lab: Lab, *, orbits: float = 0.0, span_s: float = 0.0, epoch: str | N
 
     From the lab's orbit, unless its section ``twin.sky`` says otherwise; a lab with neither flies at 600 km.
     """
-    from hil.orbit.sunlight import circular, sunlight
+    from hil.orbit.illumination import circular, sunlight
 
     names = [craft.name for craft in lab.spacecraft]
     spec = twin_of(lab).sky or (SkySpec() if lab.orbit is None else None)

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hil.evidence.store import RunStore
-from hil.report.classes import Class, Night, State, class_of
+from hil.report.history_classes import Class, Night, State, class_of
 from tests.benchmarks.figures import Figure
 
 NIGHTS = 40

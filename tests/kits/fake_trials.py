@@ -13,7 +13,7 @@ from hil.evidence.model import Verdict
 from hil.trials.history import History, Wanted
 from hil.trials.series import Series, SeriesFacts, series_folder
 from hil.trials.trial import TrialInput, TrialResult
-from hil.trials.verdict import TrialVerdict
+from hil.trials.trial_verdict import TrialVerdict
 
 
 @dataclass

@@ -15,7 +15,7 @@ _POLLED_WAIT_S = 0.02
 class SerialPort:
     """An open port: ``/dev/serial/by-path/...``, ``rfc2217://host:port``, ``socket://host:port``, ``loop://``."""
 
-    def __init__(self, url: str, *, baudrate: int = 115200, write_timeout_s: float = 5.0) -> None:
+    def __init__(self, url: str, *, baudrate: int, write_timeout_s: float = 5.0) -> None:
         """Open it, 8N1, no flow control, locked against a second program.
 
         ConfigurationError when the URL is none; BenchError when nothing opens (within pyserial's own 5 s).

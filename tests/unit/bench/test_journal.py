@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hil.bench import journal as module
-from hil.bench.carriers import JournalPart
+from hil.bench.carrier_watch import JournalPart
 from hil.bench.journal import Journal, JournalSink
 from hil.errors import BenchError
 from hil.evidence.events import BoardPower, LinkCommanded, LinkCut

@@ -502,7 +502,7 @@ def test_a_plain_user_has_the_keeper_of_roots_bench_show_it(empty_host: Path, mo
         asked.append((bench, words))
         return 7
 
-    monkeypatch.setattr("hil.bench.members.look", look)
+    monkeypatch.setattr("hil.bench.rootless_looking.look", look)
     assert run(["board", "list", "--bench", "lab1"]) == 7
     assert asked == [("lab1", ("board", "list"))]
     assert run(["link", "cut", "isl-ab", "--bench", "lab1"]) != 7

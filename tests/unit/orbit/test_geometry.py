@@ -22,11 +22,10 @@ from hil.orbit.geometry import (
     states,
     station_earth_fixed,
     sub_satellite_deg,
-    sun_km,
-    sunlit_fraction,
     to_earth_fixed,
 )
 from hil.orbit.model import Shell, Station
+from hil.orbit.sun import sun_km, sunlit_fraction
 from hil.orbit.times import gmst_rad
 from tests.kits import checkout
 from tests.kits.orbit_formulas import beta_deg, grazing_height_km, line_of_sight, longest_crosslink_km, range_rate_km_s

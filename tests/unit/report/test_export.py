@@ -18,10 +18,10 @@ from hil.cli.app import cli
 from hil.core import paths
 from hil.errors import ConfigurationError
 from hil.evidence.events import CollectedTest, Measurement, RunCollected, TestEnded, TestStarted
+from hil.evidence.foreign_words import table, words_of
 from hil.evidence.model import Verdict
 from hil.evidence.readback import RunRecord
 from hil.evidence.record import Recorder
-from hil.evidence.words import table, words_of
 from hil.report.analysis import Analysis
 from hil.report.export import csv_of, ctrf_of, write_allure
 from hil.report.make import make_report

@@ -16,7 +16,7 @@ from hil.core import paths
 from hil.errors import ConfigurationError
 from hil.evidence.record import write_json
 from hil.evidence.store import RunStore
-from hil.report.classes import Class, Night, State, class_of
+from hil.report.history_classes import Class, Night, State, class_of
 from hil.report.nights import baseline_of, changes, histories, noteworthy
 from tests.benchmarks import nights as prepared
 from tests.kits.synthetic_run import meta

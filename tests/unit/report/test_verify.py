@@ -20,10 +20,10 @@ from hil.cli.app import cli
 from hil.core import paths
 from hil.core.files import sha256_of
 from hil.errors import ConfigurationError
+from hil.evidence.attestation import sign, statement_of
 from hil.evidence.events import BundleUsed, CollectedTest, RunCollected, RunEnded, TestEnded, TestStarted
 from hil.evidence.manifest import MANIFEST, STATEMENT, seal
 from hil.evidence.record import EVIDENCE, RECORDED, RESULT, Recorder, write_json
-from hil.evidence.statement import sign, statement_of
 from hil.evidence.store import STORE, RunStore
 from hil.report.make import finish_run, seal_log
 from hil.report.verify import changes_of

@@ -12,7 +12,7 @@ from hil.evidence.events import BenchPulse, BoardSeen, RestartOrdered, WatchClai
 from hil.evidence.model import Verdict
 from hil.trials.checkers import LIVENESS, SAFETY, check
 from hil.trials.history import History, Struck
-from hil.trials.verdict import judge
+from hil.trials.trial_verdict import judge
 from tests.kits.trial_histories import at, good, strike, with_events, with_read
 
 
@@ -101,7 +101,7 @@ def test_a_checker_that_fails_itself_blames_the_harness(monkeypatch: pytest.Monk
     def broken(history: History) -> list[str]:
         raise KeyError("x")
 
-    monkeypatch.setattr("hil.trials.verdict.SAFETY", {"broken": broken})
+    monkeypatch.setattr("hil.trials.trial_verdict.SAFETY", {"broken": broken})
     judged = judge(good())
     assert (judged.verdict, judged.blame) == (Verdict.INCONCLUSIVE, Blame.HARNESS) and "broken" in judged.reason
 

@@ -23,7 +23,7 @@ from hil.errors import BenchError, ConfigurationError
 @pytest.mark.parametrize("url", ["nonsense://x", "socket://no-port", "socket://127.0.0.1:1"])
 def test_a_url_that_leads_nowhere_is_named(url: str) -> None:
     with pytest.raises((ConfigurationError, BenchError), match=re.escape(url)):
-        SerialPort(url)
+        SerialPort(url, baudrate=115_200)
 
 
 @contextmanager

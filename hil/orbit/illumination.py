@@ -9,7 +9,8 @@ from datetime import datetime
 import numpy as np
 
 from hil.orbit.elements import Constellation
-from hil.orbit.geometry import states, sun_km, sunlit_fraction
+from hil.orbit.geometry import states
+from hil.orbit.sun import sun_km, sunlit_fraction
 from hil.orbit.times import Floats
 
 

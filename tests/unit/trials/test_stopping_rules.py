@@ -9,7 +9,7 @@ from scipy import stats
 from hil.errors import ConfigurationError
 from hil.evidence.stats import reliability_lower_bound, runs_for
 from hil.trials.comparison import compare, interval, median_interval
-from hil.trials.rules import (
+from hil.trials.stopping_rules import (
     Anytime,
     Count,
     Decision,

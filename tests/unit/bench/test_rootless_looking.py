@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from hil.bench import members
-from hil.bench.members import Look, MembersService
+from hil.bench import rootless_looking
+from hil.bench.rootless_looking import Look, MembersService
 from hil.core.wait import wait_until
 from hil.errors import ConfigurationError
 
@@ -56,7 +56,7 @@ def test_nothing_else_is_taken_for_looking(arguments: str) -> None:
 @pytest.fixture
 def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MembersService]:
     monkeypatch.setenv("HIL_RUN", str(tmp_path))
-    path = members.socket_of("lab1")
+    path = rootless_looking.socket_of("lab1")
     path.parent.mkdir(parents=True)
     service = MembersService("lab1", path, [sys.executable, "-c", SHOW])
     yield service
@@ -71,16 +71,16 @@ def test_the_keeper_runs_the_command_on_the_members_own_files(
     typed.write_text("typed\n")
     with typed.open() as stdin, shown.open("w") as stdout:
         files = stdin.fileno(), stdout.fileno(), stdout.fileno()
-        assert members.look("lab1", ["board", "list", "--json"], files) == 7
+        assert rootless_looking.look("lab1", ["board", "list", "--json"], files) == 7
     assert shown.read_text() == "['board', 'list', '--json', '--bench', 'lab1'] xterm-256color\ntyped\n"
 
 
 def test_the_keeper_itself_refuses_what_does_not_look(service: MembersService) -> None:
     with pytest.raises(ConfigurationError, match="no command that only looks"):
-        members.look("lab1", ["board", "power", "a1", "off"])
+        rootless_looking.look("lab1", ["board", "power", "a1", "off"])
     for request in (b"", b"[]", b"{", b'{"words": [["board"], 1], "term": 1, "no_color": 0}'):
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
-            line.connect(str(members.socket_of("lab1")))
+            line.connect(str(rootless_looking.socket_of("lab1")))
             socket.send_fds(line, [request], [0, 1, 2])
             assert b"refused" in line.recv(4096) or not request
 
@@ -89,7 +89,7 @@ def test_a_member_who_goes_away_ends_the_command(service: MembersService, tmp_pa
     shown = tmp_path / "out"
     reader, writer = os.pipe()  # nothing is ever typed
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line, shown.open("w") as stdout:
-        line.connect(str(members.socket_of("lab1")))
+        line.connect(str(rootless_looking.socket_of("lab1")))
         request = b'{"words": ["board", "list"], "term": "$(x)", "no_color": false}'
         socket.send_fds(line, [request], [reader, stdout.fileno(), stdout.fileno()])
         wait_until(
@@ -112,10 +112,10 @@ def test_who_is_no_member_is_told_what_to_do(service: MembersService, monkeypatc
 
     monkeypatch.setattr(socket.socket, "connect", refused)
     with pytest.raises(ConfigurationError, match="no member of group hil") as error:
-        members.look("lab1", ["board", "list"])
+        rootless_looking.look("lab1", ["board", "list"])
     assert "usermod -aG hil" in error.value.remedy
 
 
 def test_a_bench_without_the_socket_is_looked_at_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HIL_RUN", str(tmp_path))
-    assert members.look("lab1", ["board", "list"]) is None
+    assert rootless_looking.look("lab1", ["board", "list"]) is None

@@ -11,10 +11,10 @@ from typing import Any
 
 from hil.core.files import read_text, sha256_of, write_atomic
 from hil.errors import ConfigurationError
+from hil.evidence.foreign_words import words_of
 from hil.evidence.manifest import MANIFEST, STATEMENT
 from hil.evidence.model import Verdict
 from hil.evidence.record import LAB, PLAN, RESULT, read_json
-from hil.evidence.words import words_of
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 WORDS = {verdict.value: word for verdict in Verdict if (word := words_of(verdict).in_toto)}

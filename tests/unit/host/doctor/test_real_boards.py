@@ -13,7 +13,7 @@ import yaml
 from hil.boards.jetson.flash.recovery import DEBUG_CONTROLLER, L4T_GADGET
 from hil.cli.app import run
 from hil.core.check import Check
-from hil.host.doctor.rack import diagnose
+from hil.host.doctor.real_boards import diagnose
 from hil.host.doctor.this_host import exit_code, verdict
 from hil.lab.model import load_lab
 from tests.kits.host_tree import HOST_KEY, HostTree

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from hil.bench import carriers
-from hil.bench.carriers import CarrierWatch, EnginePart, KeeperPart, PartGone
+from hil.bench import carrier_watch
+from hil.bench.carrier_watch import CarrierWatch, EnginePart, KeeperPart, PartGone
 from hil.bench.link_read_back import LinkReadBack
 from hil.errors import BenchError
 from hil.evidence.events import BenchPulse
@@ -40,9 +40,9 @@ class FakePart:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(carriers, "TICK_S", 0.01)
-    monkeypatch.setattr(carriers, "ROUND_S", 0.02)
-    monkeypatch.setattr(carriers, "LOST_S", 0.2)
+    monkeypatch.setattr(carrier_watch, "TICK_S", 0.01)
+    monkeypatch.setattr(carrier_watch, "ROUND_S", 0.02)
+    monkeypatch.setattr(carrier_watch, "LOST_S", 0.2)
 
 
 def test_a_part_that_falls_silent_is_named_at_once_and_given_up_when_it_stays_silent() -> None:
@@ -58,7 +58,7 @@ def test_a_part_that_falls_silent_is_named_at_once_and_given_up_when_it_stays_si
 
 
 def test_a_part_that_has_ended_is_given_up_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(carriers, "LOST_S", 60.0)
+    monkeypatch.setattr(carrier_watch, "LOST_S", 60.0)
     part, lost = FakePart(), []
     part.error = PartGone("its process has ended")
     with CarrierWatch([part], ListSink(), on_lost=lambda name, _: lost.append(name)) as watch:
@@ -77,9 +77,9 @@ def test_pulses_are_recorded_at_a_bounded_rate() -> None:
 
 def test_programs_that_want_to_run_are_counted_for_each_core_without_this_one(tmp_path: Path) -> None:
     (tmp_path / "stat").write_text("cpu  1 2 3\nprocs_running 9\nprocs_blocked 0\n")
-    assert carriers.runnable_per_core(tmp_path) == 8 / (os.cpu_count() or 1)
+    assert carrier_watch.runnable_per_core(tmp_path) == 8 / (os.cpu_count() or 1)
     (tmp_path / "stat").write_text("cpu  1 2 3\n")
-    assert carriers.runnable_per_core(tmp_path) is carriers.runnable_per_core(tmp_path / "none") is None
+    assert carrier_watch.runnable_per_core(tmp_path) is carrier_watch.runnable_per_core(tmp_path / "none") is None
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_a_container_is_switched_by_this_run_also_when_the_engine_tells_of_it_la
 def test_a_keeper_that_stood_still_is_late_also_when_nobody_looked_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(carriers, "pulse_file", lambda bench: tmp_path / "pulse.json")
+    monkeypatch.setattr(carrier_watch, "pulse_file", lambda bench: tmp_path / "pulse.json")
     keeper = KeeperPart("x", os.getpid())
 
     def look(stall: tuple[float, float]) -> float:

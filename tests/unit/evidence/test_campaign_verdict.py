@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from hil.evidence.campaign_verdict import CampaignVerdict, Finding, judge
 from hil.evidence.model import Verdict
 from hil.evidence.readback import TestOutcome
 from hil.evidence.test_plan import Plan
-from hil.evidence.verdicts import CampaignVerdict, Finding, judge
 
 DAY = datetime.date(2026, 11, 21)
 

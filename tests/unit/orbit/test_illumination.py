@@ -11,7 +11,7 @@ import pytest
 from hil.core import paths
 from hil.orbit.elements import load_constellation
 from hil.orbit.ellipsoid import EARTH_RADIUS_KM
-from hil.orbit.sunlight import circular, sunlight
+from hil.orbit.illumination import circular, sunlight
 from hil.orbit.times import parse_time
 
 
