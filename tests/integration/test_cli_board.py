@@ -86,11 +86,14 @@ def test_a_member_of_the_group_looks_at_roots_bench_and_changes_nothing_and_a_st
     if as_another_user("--version").returncode:
         pytest.skip("other users may not read this checkout")
     member = f"--groups={grp.getgrnam(paths.GROUP).gr_gid}"
-    listed = as_another_user("board", "list", "--json", groups=member)
-    assert listed.returncode == 0, listed.stderr
-    assert {row["name"]: row["running"] for row in json.loads(listed.stdout)} == dict.fromkeys(
-        ("a1", "a2", "a3", "b1", "b2", "b3"), "A"
-    )
+
+    def all_are_seen() -> bool:
+        listed = as_another_user("board", "list", "--json", groups=member)
+        assert listed.returncode == 0, listed.stderr
+        running = {row["name"]: row["running"] for row in json.loads(listed.stdout)}
+        return running == dict.fromkeys(("a1", "a2", "a3", "b1", "b2", "b3"), "A")
+
+    wait_until(all_are_seen, what="the member to see slot A running on all six", deadline_s=60, every_s=1)
     frame = as_another_user("bench", "watch", "--once", groups=member)
     assert frame.returncode == 0 and "isl-ab" in frame.stdout, frame.stderr
     watched = as_another_user("board", "watch", "a1", "--once", groups=member)
