@@ -11,6 +11,7 @@ of it (not root, or a kernel that lacks something), unless ``ALLOW_PARTIAL=1``; 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -277,6 +278,14 @@ def exit_code(outcomes: Sequence[Outcome], *, allow_partial: bool) -> int:
     return PARTIAL if any(o.not_run for o in outcomes) and not allow_partial else 0
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came, to this process alone: its children have not heard of it."""
+
+
+def terminated(*_: object) -> None:
+    raise Terminated
+
+
 def main() -> int:
     """Run everything that this host can; the exit code."""
     no_lab, start = why_no_lab(), time.monotonic()
@@ -335,6 +344,10 @@ def _run(argv: Sequence[str], deadline_s: float) -> int:
     with subprocess.Popen(argv, cwd=paths.ROOT, env=_environment()) as child:
         try:
             return _end_of(child, deadline_s)
+        except Terminated:
+            child.terminate()
+            _wait_or_kill(child)
+            raise
         except KeyboardInterrupt:
             # The terminal has sent Ctrl-C to the child as well: give it time to switch everything off.
             _wait_or_kill(child)
@@ -359,4 +372,5 @@ def _wait_or_kill(child: subprocess.Popen[bytes], patience_s: float = 60.0) -> N
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, terminated)
     sys.exit(main())

@@ -152,6 +152,24 @@ def test_what_runs_beside_ends_with_the_rest(tmp_path: Path) -> None:
     assert [outcome.ok for outcome in beside.outcomes()] in ([], [False])
 
 
+def test_sigterm_ends_the_stage_that_runs() -> None:
+    stage = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    text = f"""import signal, sys
+from pathlib import Path
+from tools.run_all_tests import Stage, run_stage, terminated
+signal.signal(signal.SIGTERM, terminated)
+run_stage(Stage("it", (sys.executable, "-c", {stage!r}), 900.0), Path("/nonexistent"))
+"""
+    argv = [sys.executable, "-c", text]
+    with subprocess.Popen(argv, cwd=paths.ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as runner:
+        assert runner.stdout is not None
+        child = int(next(line for line in runner.stdout if line.strip().isdigit()))
+        runner.terminate()
+        assert runner.wait(60) != 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+
+
 def test_in_the_background_of_a_script_the_programs_of_tests_still_take_ctrl_c(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text((paths.ROOT / "tests/conftest.py").read_text())
     text = """import signal, subprocess, sys
