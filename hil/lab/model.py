@@ -14,9 +14,11 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, AliasChoices, Field, PrivateAttr, model_validator
 
 from hil.core import kinds, paths
+from hil.errors import ConfigurationError
 from hil.lab.link_spec import LinkSpec, Name, check_bursts
 from hil.lab.real_board import RealBoard
 from hil.lab.shaper_host import ShaperHostSpec
+from hil.lab.tenant import MAX_TENANTS, TenantSpec, check_tenants
 from hil.lab.twin import TwinSpec
 from hil.lab.unions import OneOfKinds
 from hil.lab.yamlfile import Strict, fault, load_yaml
@@ -207,6 +209,9 @@ class Lab(Strict):
         default=None, description="heat and power of the spacecraft; left out: nothing gets warm and power has no end"
     )
     links: tuple[LinkSpec, ...] = Field(min_length=1, strict=False)
+    tenants: tuple[TenantSpec, ...] = Field(
+        default=(), max_length=MAX_TENANTS, strict=False, description="customers that share it; left out: there is one"
+    )
     _file: Path = PrivateAttr(default=Path("lab.yaml"))
 
     @property
@@ -254,6 +259,7 @@ class Lab(Strict):
             check_bursts(link)
         _connected(nodes, [link.between for link in self.links])
         self._check_shaper_host()
+        check_tenants(self.tenants, [b.name for b in self.boards], [link.name for link in self.links])
         if self.twin:
             self.twin.check({craft.name: [b.name for b in craft.boards] for craft in self.spacecraft})
         return self
@@ -309,6 +315,20 @@ class Lab(Strict):
     def link(self, name: str) -> LinkSpec:
         """Return the link of that name; KeyError when there is none."""
         return {link.name: link for link in self.links}[name]
+
+    def tenant(self, name: str) -> TenantSpec:
+        """Return the tenant of that name; ConfigurationError names those that there are."""
+        known = {tenant.name: tenant for tenant in self.tenants}
+        if name not in known:
+            raise ConfigurationError(
+                f"lab {self.name} has no tenant {name}",
+                remedy=f"tenants: {', '.join(known)}" if known else "name tenants in its section `tenants`",
+            )
+        return known[name]
+
+    def tenant_of(self, board: str) -> TenantSpec | None:
+        """Return the tenant whose board it is; None for nobody's."""
+        return next((tenant for tenant in self.tenants if board in tenant.boards), None)
 
     def spacecraft_of(self, board: str) -> Spacecraft:
         """Return the spacecraft that carries ``board``; KeyError when none does."""

@@ -24,7 +24,7 @@ Schema = Mapping[str, Any]
 
 _UNITS = {
     **{"deg_per_s": "degrees/s", "m_per_s": "m/s", "us": "µs", "ms": "ms", "s": "s", "h": "h", "bps": "bit/s"},
-    **{"ppm": "per million", "deg": "degrees", "km": "km"},
+    **{"ppm": "per million", "deg": "degrees", "km": "km", "bytes": "bytes", "bytes_per_day": "bytes per day"},
     **{"j_per_k": "J/K", "w_per_k": "W/K", "m2": "m²", "wh": "Wh", "w": "W", "c": "°C"},
 }
 _UNIT_OF = {"mtu": "bytes", "baud": "baud", "baudrate": "baud", "per_hour": "per hour"}

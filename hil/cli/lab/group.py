@@ -61,6 +61,7 @@ def validate(files: tuple[Path, ...], as_json: bool) -> int:
             rows.append({"file": str(file), "valid": False, **error_document(exc)})
             continue
         counts = {"spacecraft": len(loaded.spacecraft), "boards": len(loaded.boards), "links": len(loaded.links)}
+        counts |= {"tenants": len(loaded.tenants)} if loaded.tenants else {}
         rows.append({"file": str(file), "valid": True, **counts})
         if not as_json:
             what = ", ".join(f"{n} {name}" for name, n in counts.items())
@@ -122,6 +123,7 @@ def show(file: Path, as_json: bool) -> None:
             "fidelity": lambda b: b.fidelity,
             "flight address": lambda b: addresses[b.name].flight,
             "role": lambda b: "gateway" if b.name == loaded.gateway else "",
+            **({"tenant": lambda b: _tenant(loaded, b.name)} if loaded.tenants else {}),
         },
     )
     click.echo()
@@ -140,6 +142,25 @@ def show(file: Path, as_json: bool) -> None:
             "source": lambda x: x.source,
         },
     )
+    if loaded.tenants:
+        click.echo()
+        print_rows(
+            loaded.tenants,
+            {
+                "tenant": lambda t: t.name,
+                "boards": lambda t: " ".join(t.boards),
+                "shares": lambda t: ", ".join(f"{link} {percent} %" for link, percent in t.shares.items()) or "-",
+                "quotas": lambda t: (
+                    ", ".join(f"{name} {value:,}" for name, value in t.quotas.model_dump(exclude_none=True).items())
+                    or "-"
+                ),
+            },
+        )
+
+
+def _tenant(loaded: Lab, board: str) -> str:
+    tenant = loaded.tenant_of(board)
+    return tenant.name if tenant else "-"
 
 
 _NOTHING = """\
