@@ -26,6 +26,7 @@ from hil.lab.model import Lab
 from hil.links.link_box import End, Wire
 from hil.links.schedule.windows import ScheduleRow
 from hil.links.state import GilbertElliott, LinkState
+from hil.links.wires import Share
 
 PREFIX = "hil."
 FLIGHT_NIC = "mgbe0"
@@ -79,6 +80,11 @@ class Plumbing:
                 b=End(self.namespace(link.between[1]), _link_nic(link)),
                 a_to_b=_shaping(link, now, a_to_b=True),
                 b_to_a=_shaping(link, now, a_to_b=False),
+                shares=tuple(
+                    Share(tenant.name, tenant.shares[link.name], tuple(self.addresses[b].flight for b in tenant.boards))
+                    for tenant in self.lab.tenants
+                    if link.name in tenant.shares
+                ),
             )
             for link in self.lab.links
         ]

@@ -93,6 +93,27 @@ def show(bench: Bench, as_json: bool) -> None:
         },
         optional=["waiting", "queue", "sent", "dropped", "loss"],
     )
+    if any(status.a_to_b.shares for status in statuses):
+        click.echo()
+        print_rows(
+            [
+                (status.name, " → ".join(map(_node, ends)), share)
+                for status in statuses
+                for ends, one in (((status.a, status.b), status.a_to_b), ((status.b, status.a), status.b_to_a))
+                for share in one.shares
+            ],
+            {
+                "link": lambda row: row[0],
+                "direction": lambda row: row[1],
+                "tenant": lambda row: row[2].tenant or "(all others)",
+                "share": lambda row: f"{row[2].percent} %",
+                "sure of": lambda row: rate(row[2].kernel_rate_bps) if row[2].kernel_rate_bps else "kernel: nothing",
+                "sent": lambda row: f"{row[2].sent_packets} pkt",
+                "dropped": lambda row: f"{row[2].dropped_packets} pkt",
+                "waiting": lambda row: f"{row[2].queued_packets} pkt",
+            },
+            optional=["waiting", "sent", "dropped"],
+        )
     for name, was in differs.items():
         click.echo(f"{name} is not as the lab file has it: {was}; `hil link reset {name}` puts it back")
     click.echo(f"shaped by {engine}")

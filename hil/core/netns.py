@@ -110,15 +110,18 @@ def connect(namespace: str, address: tuple[str, int], *, timeout_s: float) -> so
     return sock
 
 
-def udp(namespace: str, address: str, *, device: str) -> socket.socket:
+def udp(namespace: str, address: str, *, device: str, foreign: bool = False) -> socket.socket:
     """A UDP socket of ``namespace`` bound to a free port of ``address``, that uses NIC ``device`` and no other.
 
+    ``foreign``: the address may be one that the namespace does not have, to send from.
     BenchError when the namespace, the NIC or the address is not there.
     """
     with inside(namespace):
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+        if foreign:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TRANSPARENT, 1)
         sock.bind((address, 0))
     except OSError as exc:
         sock.close()

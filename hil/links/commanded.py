@@ -17,11 +17,21 @@ from hil.core.files import replacing
 from hil.core.locks import locked
 from hil.errors import BenchError, ConfigurationError
 from hil.links.engines.agent import ClockOffset
+from hil.links.engines.htb import Shares
 from hil.links.engines.police import Police
-from hil.links.state import PPM, LinkState, limit_packets, limit_small_packets, waiting_us
-from hil.links.wires import Profile
+from hil.links.state import (
+    ETHERNET_HEADER_B,
+    MAX_RATE_BPS,
+    PPM,
+    LinkState,
+    limit_in_flight,
+    limit_packets,
+    limit_small_packets,
+    waiting_us,
+)
+from hil.links.wires import Profile, Share
 
-_VERSION = 5
+_VERSION = 6
 _LOCK_DEADLINE_S = 30.0
 KEPT_COMMANDS = 64
 
@@ -60,7 +70,8 @@ class LinkRecord:
     cut: bool = False  # by hand
     kernel: int = 0  # which of the box's kernels shapes it
     built: Mapping[str, LinkState] = field(default_factory=dict)  # as the lab file has it
-    policed: bool = True  # a policer limits what waits in bytes; not in profile bulk
+    policed: bool = True  # a policer limits what waits in bytes; not in profile bulk, nor where tenants have shares
+    shares: tuple[Share, ...] = ()  # of tenants
 
     def by_hand(self, direction: str) -> LinkState:
         """Return what was commanded by hand, or for a scheduled direction that is not held its own state."""
@@ -84,8 +95,24 @@ class LinkRecord:
         rate_bps = state.rate_bps * PPM // (PPM + state.duplicate_ppm)
         return Police.of(rate_bps, waiting_us(state.rate_bps, state.delay_us, state.mtu))
 
+    def scheduler(self, direction: str) -> Shares | None:
+        """Return the scheduler below the direction's netem as commanded by hand; None where nobody has a share."""
+        if not self.shares:
+            return None
+        state = self.by_hand(direction)
+        rate_bps = state.rate_bps or MAX_RATE_BPS
+        return Shares(
+            bytes_per_s=rate_bps // 8,
+            queue_bytes=-(-rate_bps * waiting_us(state.rate_bps, state.delay_us, state.mtu) // 8_000_000),
+            frame_bytes=state.mtu + ETHERNET_HEADER_B,
+            percents=tuple(share.percent for share in self.shares),
+            addresses=tuple(share.addresses for share in self.shares),
+        )
+
     def limit(self, state: LinkState) -> int:
         """Return the size of netem's queue in this state, in packets."""
+        if self.shares:
+            return limit_in_flight(state.rate_bps, state.delay_us, state.mtu)
         size = limit_small_packets if self.policed else limit_packets
         return size(state.rate_bps, state.delay_us, state.mtu)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hil.errors import BenchError
 from hil.links.commanded import LinkRecord
-from hil.links.engines import police, rtnl
+from hil.links.engines import htb, police, rtnl
 from hil.links.engines.kinds import Kernels
 from hil.links.shape import Direction, shape_step
 from hil.links.wires import Profile, Wire
@@ -26,7 +26,8 @@ def records_of(kernels: Kernels, wires: Sequence[Wire], profile: Profile) -> tup
             commanded={"a_to_b": wire.a_to_b, "b_to_a": wire.b_to_a},
             kernel=place.kernel,
             built={"a_to_b": wire.a_to_b, "b_to_a": wire.b_to_a},
-            policed=profile == "exact",
+            policed=profile == "exact" and not wire.shares,
+            shares=wire.shares,
         )
         for wire, place in zip(wires, kernels.nics, strict=True)
     )
@@ -47,10 +48,18 @@ def _joining(link: LinkRecord, seed: int | None) -> list[tuple[str, bytes]]:
         (f"ingress at {link.name} b", rtnl.ingress(near_b)),
         shape_step(link, "a_to_b", seed),
         shape_step(link, "b_to_a", seed),
+        *_shares(link, "a_to_b"),
+        *_shares(link, "b_to_a"),
         # redirection last: nothing passes before it is shaped
         (f"redirect {link.name} a to b", rtnl.redirect(near_a, near_b, _police(link, "a_to_b"))),
         (f"redirect {link.name} b to a", rtnl.redirect(near_b, near_a, _police(link, "b_to_a"))),
     ]
+
+
+def _shares(link: LinkRecord, direction: Direction) -> list[tuple[str, bytes]]:
+    wanted = link.scheduler(direction)
+    messages = htb.build(link.egress[direction], wanted) if wanted else []
+    return [(f"shares of {link.name} {direction}", message) for message in messages]
 
 
 def _police(link: LinkRecord, direction: Direction) -> bytes:

@@ -21,13 +21,13 @@ from hil.errors import ConfigurationError
 from hil.evidence.events import LinkCommanded, LinkCut, LinkRestored
 from hil.evidence.sink import NullSink, Sink
 from hil.links.commanded import BoxRecord, Command, LinkRecord, Override, RecordFile
-from hil.links.engines import netem, police, rtnl
+from hil.links.engines import htb, netem, police, rtnl
 from hil.links.engines.agent import Agent
 from hil.links.engines.agent_server import AgentClient, AgentServer
 from hil.links.engines.kinds import Site, choose
 from hil.links.joining import join, records_of
 from hil.links.schedule.windows import Windows, scheduled_state
-from hil.links.shape import DIRECTIONS, Direction, police_steps, shape_of, shape_step, slot
+from hil.links.shape import DIRECTIONS, Direction, police_steps, shape_of, shape_step, share_steps, slot
 from hil.links.state import LinkState
 from hil.links.status import DirectionStatus, LinkStatus, direction_status
 from hil.links.wires import End, Profile, ShaperHost, Wire, check_profile, check_wires
@@ -178,13 +178,20 @@ class LinkBox:
         steps = [("reading the links back", netem.dump_request())]
         if any(link.policed for link in own):
             steps.append(("reading the policers back", police.dump_request()))
-        links, *policers = rtnl.transact(self.agents[kernel], steps)
+        shared = [link.egress[direction] for link in own if link.shares for direction in DIRECTIONS]
+        steps += [("reading the shares back", htb.dump_request(nic)) for nic in shared]
+        links, *others = rtnl.transact(self.agents[kernel], steps)
+        policers, classes = others[: len(others) - len(shared)], others[len(others) - len(shared) :]
         mtus = {link.egress[d]: link.commanded[d].mtu for link in own for d in DIRECTIONS}
-        netems = dict(decoded for message in links.messages if (decoded := netem.decode(message, mtus=mtus)))
+        netems = dict(each for message in links.messages if (each := netem.decode(message, mtus=mtus)))
         for message in (message for reply in policers for message in reply.messages):
             for nic, dropped in police.drops(message).items():
                 if found := netems.get(nic):
                     netems[nic] = replace(found, dropped_packets=found.dropped_packets + dropped)
+        for nic, reply in zip(shared, classes, strict=True):
+            if found := netems.get(nic):
+                decoded = [one for message in reply.messages if (one := htb.decode(message))]
+                netems[nic] = replace(found, classes={minor: counted for _, minor, counted in decoded})
         return netems
 
     def commanded(self, link: str, direction: Direction, at_ns: int | None = None) -> LinkState:
@@ -360,7 +367,7 @@ class LinkBox:
                         agent.shape(slot(position, direction), shape_of(link, direction, self._seed))
                     else:
                         rtnl.transact(agent, [shape_step(link, direction, self._seed)])
-                rtnl.transact(agent, police_steps(link))
+                rtnl.transact(agent, [*police_steps(link), *share_steps(link)])
 
     def close(self) -> None:
         """End the engine, and remove NICs, socket and record; an attached box only ends its connection."""
@@ -399,8 +406,9 @@ class LinkBox:
                 changed: list[Direction] = [d for d in DIRECTIONS if unsure or new.shape(d) != old.shape(d)]
                 if changed:
                     self._unsure.add(link)
-                    policers = police_steps(new, changed, before=None if unsure else old)
-                    steps = [*policers, *(shape_step(new, d, self._seed) for d in changed)]
+                    before = None if unsure else old
+                    steps = police_steps(new, changed, before=before) + share_steps(new, changed, before=before)
+                    steps += [shape_step(new, d, self._seed) for d in changed]
                     rtnl.transact(self.agents[new.kernel], steps)
                     self._unsure.discard(link)
             program = one_line(" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]), 120)
@@ -423,7 +431,7 @@ class LinkBox:
                 agent.shape(slot(position, direction), shape_of(new, direction, self._seed))
         if held := [slot(position, d) for d in DIRECTIONS if d in new.override and d not in old.override]:
             agent.hold(held)
-        steps = police_steps(new, before=old)
+        steps = police_steps(new, before=old) + share_steps(new, before=old)
         steps += [
             shape_step(new, d, self._seed)
             for d in DIRECTIONS

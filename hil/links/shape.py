@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Literal
 
 from hil.links.commanded import LinkRecord
-from hil.links.engines import netem, police, rtnl
+from hil.links.engines import htb, netem, police, rtnl
 from hil.links.engines.wire_format import PlanRow, Shape
-from hil.links.state import PPM, LinkState
+from hil.links.state import MAX_RATE_BPS, PPM, LinkState
 
 Direction = Literal["a_to_b", "b_to_a"]
 DIRECTIONS: tuple[Direction, Direction] = ("a_to_b", "b_to_a")
@@ -26,10 +26,38 @@ def slot(position: int, direction: Direction) -> int:
 def shape_step(link: LinkRecord, direction: Direction, seed: int | None) -> tuple[str, bytes]:
     """Return the netlink step that makes the kernel do what is commanded by hand in one direction."""
     state = link.by_hand(direction)
-    message = netem.encode(
-        link.egress[direction], state, limit=link.limit(state), delay_ns=link.delay_ns(direction), seed=seed
-    )
+    message = _netem(link, direction, state, limit=link.limit(state), delay_ns=link.delay_ns(direction), seed=seed)
     return f"netem on {link.name} {direction}", message
+
+
+def _netem(
+    link: LinkRecord, direction: Direction, state: LinkState, *, limit: int, delay_ns: int, seed: int | None
+) -> bytes:
+    """Compose the netem of a direction.
+
+    Where tenants have shares it has a rate above all others, which only keeps packets in order.
+    """
+    shared = bool(link.shares)
+    return netem.encode(
+        link.egress[direction],
+        replace(state, rate_bps=MAX_RATE_BPS) if shared else state,
+        limit=limit,
+        delay_ns=delay_ns,
+        seed=seed,
+        handle=htb.NETEM_HANDLE if shared else 0,
+    )
+
+
+def share_steps(
+    link: LinkRecord, directions: Iterable[Direction] = DIRECTIONS, *, before: LinkRecord | None = None
+) -> list[tuple[str, bytes]]:
+    """Return the netlink steps that change tenants' shares; only those that differ from ``before``, if given."""
+    return [
+        (f"shares of {link.name} {direction}", message)
+        for direction in directions
+        if (wanted := link.scheduler(direction)) and (before is None or wanted != before.scheduler(direction))
+        for message in htb.change(link.egress[direction], wanted)
+    ]
 
 
 def police_steps(
@@ -48,7 +76,7 @@ def shape_of(link: LinkRecord, direction: Direction, seed: int | None) -> Shape:
     own = link.commanded[direction]
 
     def message(up: bool) -> bytes:
-        return netem.encode(link.egress[direction], replace(own, up=up), limit=1, delay_ns=0, seed=seed)
+        return _netem(link, direction, replace(own, up=up), limit=1, delay_ns=0, seed=seed)
 
     up, down = message(True), message(False)
     options_at, up_at = _places(up)

@@ -177,6 +177,14 @@ def limit_small_packets(rate_bps: int, delay_us: int, mtu: int) -> int:
     return max(full, min(small, _MOST_SMALL_PACKETS))
 
 
+def limit_in_flight(rate_bps: int, delay_us: int, mtu: int) -> int:
+    """Return the size of netem's queue, in packets, where a scheduler behind it serialises and holds what waits.
+
+    What is in flight comes as fast as it is sent, so there is room for 64 MiB, and for what one round trip holds.
+    """
+    return max(limit_packets(rate_bps, delay_us, mtu), _MOST_SMALL_PACKETS)
+
+
 def _bounded(name: str, value: int, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ConfigurationError(f"{name} is {value!r}, not an integer", remedy="links take whole numbers only")

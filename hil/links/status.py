@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from hil.links.commanded import LinkRecord
-from hil.links.engines import netem
+from hil.links.engines import htb, netem
 from hil.links.shape import Direction
 from hil.links.state import LinkState
 from hil.links.wires import End
+
+
+@dataclass(frozen=True)
+class ShareStatus:
+    """A tenant's share of one direction; ``tenant`` is empty for all who are no tenant with a share."""
+
+    tenant: str
+    percent: int
+    kernel_rate_bps: int  # that it is sure of, as the kernel says; 0: there is no such class
+    sent_packets: int
+    sent_bytes: int
+    dropped_packets: int
+    queued_packets: int
 
 
 @dataclass(frozen=True)
@@ -26,6 +40,8 @@ class DirectionStatus:
     queued_packets: int  # in flight and waiting
     scheduled: bool = False  # follows a schedule
     held: bool = False  # scheduled, but cut or set by hand until restore()
+    shares: tuple[ShareStatus, ...] = ()  # of tenants, then of all others; empty where nobody has one
+    shares_agree: bool = True  # the kernel's classes are those of the shares
 
     @property
     def agrees(self) -> bool:
@@ -33,7 +49,7 @@ class DirectionStatus:
 
         With a schedule, ``commanded`` is the row that the kernel has if it is one of the last 150 ms.
         """
-        if self.kernel is None:
+        if self.kernel is None or not self.shares_agree:
             return False
         delay_ns = max(0, self.commanded.delay_us * 1000 - self.compensation_ns)
         wanted = replace(self.commanded, delay_us=self.kernel.delay_us)
@@ -61,13 +77,35 @@ def direction_status(
     link: LinkRecord, direction: Direction, reported: netem.Netem | None, commanded: LinkState, scheduled: bool
 ) -> DirectionStatus:
     """Make the status of one direction, of which the kernel said ``reported``."""
+    state, shares = reported.state if reported else None, link.scheduler(direction)
+    classes = reported.classes if reported else {}
+    if shares and state and htb.WHOLE in classes:  # netem's own rate only keeps packets in order
+        state = replace(state, rate_bps=link.by_hand(direction).rate_bps and classes[htb.WHOLE].bytes_per_s * 8)
     counts = ("limit_packets", "sent_packets", "sent_bytes", "dropped_packets", "queued_packets")
     return DirectionStatus(
         commanded=commanded,
-        kernel=reported.state if reported else None,
+        kernel=state,
         kernel_delay_ns=reported.delay_ns if reported else 0,
         compensation_ns=link.compensation_ns.get(direction, 0),
         scheduled=scheduled,
         held=direction in link.override,
+        shares=tuple(_shares(link, shares, classes)) if shares else (),
+        shares_agree=shares is None or htb.as_commanded(shares, classes),
         **{name: getattr(reported, name, 0) for name in counts},
     )
+
+
+def _shares(link: LinkRecord, shares: htb.Shares, classes: Mapping[int, htb.ClassCount]) -> Iterator[ShareStatus]:
+    tenants = [(htb.FIRST + n, share.tenant, share.percent) for n, share in enumerate(link.shares)]
+    nothing = htb.ClassCount(0, 0, 0, 0, 0, 0)
+    for minor, tenant, percent in (*tenants, (htb.REST, "", shares.rest_percent)):
+        found = classes.get(minor, nothing)
+        yield ShareStatus(
+            tenant,
+            percent,
+            found.bytes_per_s * 8,
+            found.sent_packets,
+            found.sent_bytes,
+            found.dropped_packets,
+            found.queued_packets,
+        )

@@ -26,6 +26,15 @@ class End:
 
 
 @dataclass(frozen=True)
+class Share:
+    """A tenant's share of a link: percent of its rate, and the IPv4 addresses of the tenant's boards."""
+
+    tenant: str
+    percent: int
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Wire:
     """One link to build."""
 
@@ -34,6 +43,8 @@ class Wire:
     b: End
     a_to_b: LinkState
     b_to_a: LinkState
+    shares: tuple[Share, ...] = ()
+    """Of tenants; empty: who comes first is served first."""
 
 
 @dataclass(frozen=True)
@@ -102,3 +113,13 @@ def check_wires(wires: Sequence[Wire], profile: Profile) -> None:
                 )
         for state in (wire.a_to_b, wire.b_to_a):
             check_profile(wire.name, state, profile)
+        _check_shares(wire)
+
+
+def _check_shares(wire: Wire) -> None:
+    percents = [share.percent for share in wire.shares]
+    wrong = [f"a share of {percent} percent" for percent in percents if percent < 1]
+    wrong += [f"the shares are {sum(percents)} percent"] if sum(percents) > 100 else []
+    wrong += ["a tenant twice"] if len({share.tenant for share in wire.shares}) < len(percents) else []
+    if wrong:
+        raise ConfigurationError(f"link {wire.name!r}: {', '.join(wrong)}", remedy="1 to 100 percent, 100 together")

@@ -12,6 +12,7 @@ SIDE_BY_SIDE = {
     "delay_p95": "One-way delay, p95",
     "rate": "Rate",
     "rate_sustained": "Sustained",
+    "share": "Share",
     "loss": "Loss",
     "outage_length": "Outage",
 }

@@ -22,7 +22,7 @@ from hil.links.wires import Profile
 
 _HEADER = struct.Struct("=IHHII")
 _ERROR, _DONE = 2, 3
-_NEWQDISC, _GETQDISC, _GETACTION = 36, 38, 50
+_NEWQDISC, _GETQDISC, _NEWTCLASS, _GETTCLASS, _GETACTION = 36, 38, 40, 42, 50
 _PLAN_ROWS, _LOG_ROWS, _LOG_PIECE = (8 << 20) // wire_format.ROW.size, 65_536, 184  # as in plan.c
 
 
@@ -41,7 +41,8 @@ class FakeAgent(Agent):
         self.batches: list[bytes] = []
         self.refuse: dict[int, int] = {}
         self.closed = False
-        self._qdiscs: dict[int, bytes] = {}
+        self._qdiscs: dict[tuple[int, int], bytes] = {}  # by NIC and parent
+        self._classes: dict[tuple[int, int], bytes] = {}  # by NIC and number
         self._greet()
 
     @property
@@ -112,17 +113,26 @@ class FakeAgent(Agent):
         answer = b""
         for message in rtnl.messages(batch):
             _, kind, _, sequence, _ = _HEADER.unpack_from(message)
-            if kind in (_GETQDISC, _GETACTION) and kind not in self.refuse:
-                for qdisc in self._qdiscs.values() if kind == _GETQDISC else ():
-                    answer += qdisc + bytes(-len(qdisc) % 4)
+            if kind in (_GETQDISC, _GETTCLASS, _GETACTION) and kind not in self.refuse:
+                for dumped in self._dump(kind, message):
+                    answer += dumped + bytes(-len(dumped) % 4)
                 answer += _HEADER.pack(20, _DONE, 2, sequence, 0) + bytes(4)
                 continue
             error = self.refuse.get(kind, 0)
-            if kind == _NEWQDISC and not error:
-                (ifindex,) = struct.unpack_from("=i", message, 20)
-                self._qdiscs[ifindex] = message
+            if kind in (_NEWQDISC, _NEWTCLASS) and not error:
+                ifindex, handle, parent = struct.unpack_from("=iII", message, 20)
+                if kind == _NEWQDISC:
+                    self._qdiscs[ifindex, parent] = message
+                else:
+                    self._classes[ifindex, handle] = message
             answer += _HEADER.pack(36, _ERROR, 0, sequence, 0) + struct.pack("=i", -error) + message[:16]
         return answer
+
+    def _dump(self, kind: int, request: bytes) -> list[bytes]:
+        if kind == _GETQDISC:
+            return list(self._qdiscs.values())
+        (ifindex,) = struct.unpack_from("=i", request, 20)
+        return [message for (nic, _), message in self._classes.items() if kind == _GETTCLASS and nic == ifindex]
 
 
 class _Plan:
@@ -204,7 +214,8 @@ def fake_box(
                 commanded={"a_to_b": wire.a_to_b, "b_to_a": wire.b_to_a},
                 built={"a_to_b": wire.a_to_b, "b_to_a": wire.b_to_a},
                 kernel=index % len(agents),
-                policed=profile == "exact",
+                policed=profile == "exact" and not wire.shares,
+                shares=wire.shares,
             )
             for index, wire in enumerate(wires)
         ),

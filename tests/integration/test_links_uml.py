@@ -20,7 +20,7 @@ from hil.core.wait import wait_until
 from hil.errors import BenchError
 from hil.evidence.events import LinkCommanded, LinkCut
 from hil.links import state as link_state
-from hil.links.calibration.calibrate import calibrate, cannot_carry, carry_capacity
+from hil.links.calibration.calibrate import calibrate, cannot_carry, carry_capacity, measure
 from hil.links.calibration.integrity import deliver
 from hil.links.calibration.loss import acceptance_counts
 from hil.links.calibration.probe import (
@@ -34,6 +34,8 @@ from hil.links.calibration.probe import (
     tcp_rate_bps,
     warm_up,
 )
+from hil.links.calibration.shares import shares
+from hil.links.calibration.sustained import carried_bps
 from hil.links.commanded import RecordFile
 from hil.links.engines import offload
 from hil.links.engines.relay import compile_preload
@@ -123,6 +125,29 @@ def test_small_packets_alone_fill_a_link_and_full_ones_wait_no_longer_than_a_rou
         # a tenth of the packets: what a busy machine adds is left out
         assert sorted(a.delay_ns for a in arrived)[len(arrived) // 10] < slow.delay_us * 1000 + wait_ns + 20_000_000
         assert crosslink(box).a_to_b.dropped_packets > before.dropped_packets
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_two_tenants_that_want_all_of_a_link_get_their_shares(box: LinkBox, direction: Direction) -> None:
+    ground = box.show()[0]
+    with Probe(ground, direction) as probe:
+        assert not warm_up([probe])
+        (row,), gone = measure(box, [probe], shares)
+    assert not gone
+    assert (row.commanded, row.tolerance) == (30, 2)
+    assert row.ok, row
+    assert getattr(box.show()[0], direction).agrees
+
+
+def test_a_tenant_alone_may_use_what_the_others_leave(box: LinkBox) -> None:
+    ground = box.show()[0]
+    with Probe(ground, "a_to_b", source="198.18.0.11") as probe:
+        assert not warm_up([probe])
+        arrived, _ = sustain(probe, offered_bps=60_000_000, frame_b=1514, seconds=0.6)
+    assert carried_bps(arrived, 1514) == pytest.approx(50_000_000, rel=0.05)
+    alpha, beta, _ = box.show()[0].a_to_b.shares
+    assert alpha.sent_packets - ground.a_to_b.shares[0].sent_packets >= len(arrived) > 0
+    assert beta.sent_packets == ground.a_to_b.shares[1].sent_packets
 
 
 def test_independent_loss_has_the_commanded_share(box: LinkBox) -> None:

@@ -11,9 +11,11 @@ from pathlib import Path
 from hil.core import netns
 from hil.links.link_box import DIRECTIONS, End, LinkBox, Wire
 from hil.links.state import LinkState
+from hil.links.wires import Share
 
 GROUND = LinkState(5_000, 50_000_000)
 CROSS = LinkState(14_390, 200_000_000)
+SHARES = (Share("alpha", 30, ("198.18.1.11", "198.18.0.11")), Share("beta", 70, ("198.18.1.12", "198.18.0.12")))
 
 
 @contextmanager
@@ -30,10 +32,10 @@ def namespaces(test: str) -> Iterator[str]:
             netns.delete(name)
 
 
-def wires(prefix: str) -> list[Wire]:
-    """Ground station to A, and A to B."""
+def wires(prefix: str, *, shares: tuple[Share, ...] = ()) -> list[Wire]:
+    """Ground station to A, of which tenants may have ``shares``, and A to B."""
     return [
-        Wire("ground", End(prefix + "gs", "gnd0"), End(prefix + "a", "gnd0"), GROUND, GROUND),
+        Wire("ground", End(prefix + "gs", "gnd0"), End(prefix + "a", "gnd0"), GROUND, GROUND, shares),
         Wire("crosslink", End(prefix + "a", "isl0"), End(prefix + "b", "isl0"), CROSS, CROSS),
     ]
 
@@ -52,10 +54,15 @@ def give_addresses(prefix: str, nics: tuple[str, ...] = ("gnd0", "isl0")) -> Non
 
 @contextmanager
 def link_box(test: str, directory: Path) -> Iterator[LinkBox]:
-    """The two links of this kit in User-Mode Linux, with addresses; its socket lies in ``directory``."""
+    """The two links of this kit in User-Mode Linux, with addresses; its socket lies in ``directory``.
+
+    Tenants have :data:`SHARES` of the ground link.
+    """
     with (
         namespaces(test) as prefix,
-        LinkBox.up(prefix + "box", wires(prefix), socket_path=directory / "links.sock", engine="uml") as box,
+        LinkBox.up(
+            prefix + "box", wires(prefix, shares=SHARES), socket_path=directory / "links.sock", engine="uml"
+        ) as box,
     ):
         give_addresses(prefix)
         yield box

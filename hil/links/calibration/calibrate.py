@@ -23,6 +23,7 @@ from hil.links.calibration.figure import down, unmeasured
 from hil.links.calibration.figure import percentile as percentile
 from hil.links.calibration.outage import outage as outages
 from hil.links.calibration.probe import Probe
+from hil.links.calibration.shares import shares
 from hil.links.calibration.stages import Stage
 from hil.links.link_box import DIRECTIONS, Direction, LinkBox, LinkStatus
 from hil.links.state import LinkState
@@ -50,6 +51,7 @@ _STEPS: tuple[tuple[str, Stage, int], ...] = (
     ("delay", stages.delay, ATTEMPTS),
     ("delay of single packets", stages.sparse_delay, ATTEMPTS),
     ("rate", stages.rate, ATTEMPTS),
+    ("shares", shares, ATTEMPTS),
     ("loss", stages.loss, ATTEMPTS),
     ("every byte", stages.mangled, 1),  # never measured again: one mangled byte is too many
     ("outages", outages, ATTEMPTS),

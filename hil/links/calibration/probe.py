@@ -61,19 +61,22 @@ class Arrival:
 
 
 class Probe:
-    """Probes in one direction of one link. A context manager; BenchError when an end has no address."""
+    """Probes in one direction of one link. A context manager; BenchError when an end has no address.
 
-    def __init__(self, link: LinkStatus, direction: Direction) -> None:
+    ``source``: an address from which they seem to come, one of a tenant's board; by default the link end's own.
+    """
+
+    def __init__(self, link: LinkStatus, direction: Direction, *, source: str = "") -> None:
         self.link = link.name
         self.direction = direction
-        source, target = (link.a, link.b) if direction == "a_to_b" else (link.b, link.a)
+        near, target = (link.a, link.b) if direction == "a_to_b" else (link.b, link.a)
         self.delay_s = getattr(link, direction).commanded.delay_us / 1e6
         self._target = target.namespace, address_of(target)
-        self._source = source.namespace, address_of(source)
+        self._source = near.namespace, source or address_of(near)
         self._nonce = os.urandom(8)
         self._sequence = 0
         with ExitStack() as undo:
-            self._sender = undo.enter_context(netns.udp(*self._source, device=source.ifname))
+            self._sender = undo.enter_context(netns.udp(*self._source, device=near.ifname, foreign=bool(source)))
             self._receiver = undo.enter_context(netns.udp(*self._target, device=target.ifname))
             self._receiver.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_B)
             self._receiver.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)

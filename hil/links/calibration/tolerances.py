@@ -3,6 +3,8 @@
 DELAY_P50_TOLERANCE_US, DELAY_P95_TOLERANCE_US = 150, 500
 SPARSE_TOLERANCE_US = 500
 RATE_TOLERANCE_PERCENT = 3
+SHARE_TOLERANCE_PERCENT = 2
+"""Percentage points of what two tenants get together."""
 UDP_CEILING_BPS = 300_000_000
 """Above it profile bulk is measured with TCP, whose packets may be large."""
 LOSS_CONFIDENCE = 0.99

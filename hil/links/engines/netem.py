@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from statistics import NormalDist, pstdev
 from typing import Any
 
+from hil.links.engines.htb import ClassCount
 from hil.links.engines.rtnl import (
     DUMP,
     NLM_F_ACK,
@@ -43,14 +44,19 @@ class Netem:
     sent_bytes: int
     dropped_packets: int
     queued_packets: int
+    classes: Mapping[int, ClassCount] = field(default_factory=dict)
+    """Of the scheduler below it, where tenants have shares, by minor number."""
 
 
-def encode(ifindex: int, state: LinkState, *, limit: int, delay_ns: int, seed: int | None = None) -> bytes:
+def encode(
+    ifindex: int, state: LinkState, *, limit: int, delay_ns: int, seed: int | None = None, handle: int = 0
+) -> bytes:
     """Compose the RTM_NEWQDISC that makes ``state`` the root netem of NIC ``ifindex`` (created, or changed in place).
 
     ``delay_ns`` replaces ``state.delay_us``: it is the delay less what the engine itself adds.  A link that is
     down keeps delay, rate and limit and loses everything, so that packets in flight still arrive.  ``seed``
-    makes the losses repeat on kernels from about 6.6 on; older ones ignore it.
+    makes the losses repeat on kernels from about 6.6 on; older ones ignore it.  ``handle``: the qdisc's number, where
+    something is put below it.
     """
     from hil.links.engines.netem_message import NetemMessage
 
@@ -87,7 +93,7 @@ def encode(ifindex: int, state: LinkState, *, limit: int, delay_ns: int, seed: i
     }
     attributes = [("TCA_KIND", "netem"), ("TCA_OPTIONS", {**fixed, "attrs": attrs})]
     flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE
-    return encoded(NetemMessage, RTM_NEWQDISC, flags, attributes, index=ifindex, parent=TC_H_ROOT)
+    return encoded(NetemMessage, RTM_NEWQDISC, flags, attributes, index=ifindex, parent=TC_H_ROOT, handle=handle)
 
 
 @cache

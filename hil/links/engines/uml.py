@@ -35,7 +35,7 @@ from hil.links.wires import Profile
 
 BINARY = "linux.uml"
 _UMID = "vm"
-MODULES = ("sch_netem", "sch_tbf", "sch_ingress", "cls_matchall", "act_mirred", "act_police")
+MODULES = ("sch_netem", "sch_tbf", "sch_ingress", "cls_matchall", "act_mirred", "act_police", "sch_htb", "cls_u32")
 _MODULE_TREE = Path("/usr/lib/uml/modules")
 _COMMAND_LINE_MAX = 4000  # the kernel exits at 4096; NICs that do not fit are plugged in when it runs
 _NOT_STARTED = ("raid6_select_algo", "calibrate_xor_blocks", "init_btrfs_fs")

@@ -16,6 +16,7 @@ from hil.links.engines.relay import Kind
 from hil.links.engines.uml import deal
 from hil.links.link_box import End, LinkBox, Wire
 from hil.links.state import PPM, GilbertElliott, LinkState
+from hil.links.wires import Share, check_wires
 from hil.testing.fakes import ListSink
 from hil.testing.links import FakeAgent, fake_box
 
@@ -25,6 +26,11 @@ BURSTS = LinkState(14_390, 200_000_000, gemodel=GilbertElliott(1_000, 50_000))
 WIRES = (
     Wire("ground", End("gs", "gnd0"), End("A", "gnd0"), GROUND, GROUND),
     Wire("crosslink", End("A", "isl0"), End("B", "isl0"), CROSS, CROSS),
+)
+
+
+SHARED = replace(
+    WIRES[1], shares=(Share("alpha", 30, ("198.18.1.11",)), Share("beta", 60, ("198.18.1.12", "198.18.2.11")))
 )
 
 
@@ -338,3 +344,53 @@ def test_a_link_says_in_what_it_is_not_as_it_was_built_and_is_reset(box: LinkBox
     assert box.reset("ground") and box.reset("crosslink")
     assert box.differences() == {} and all(link.up for link in box.show())
     assert box.show()[0].a_to_b.compensation_ns == 5_000
+
+
+def test_a_shared_link_shows_the_whole_rate_and_what_each_tenant_is_sure_of(tmp_path: Path, agent: FakeAgent) -> None:
+    with fake_box([WIRES[0], SHARED], socket_path=tmp_path / "s", agent=agent) as box:
+        ground, crosslink = box.show()
+        assert not ground.a_to_b.shares
+        assert crosslink.a_to_b.agrees
+        assert crosslink.a_to_b.kernel == CROSS
+        assert [(s.tenant, s.percent, s.kernel_rate_bps) for s in crosslink.a_to_b.shares] == [
+            ("alpha", 30, 60_000_000),
+            ("beta", 60, 120_000_000),
+            ("", 10, 20_000_000),
+        ]
+
+
+def test_another_rate_of_a_shared_link_is_another_rate_of_each_class_and_a_cut_none(
+    tmp_path: Path, agent: FakeAgent
+) -> None:
+    with fake_box([SHARED], socket_path=tmp_path / "s", agent=agent) as box:
+        before = len(agent.batches)
+        box.cut("crosslink")
+        kinds = [struct.unpack_from("=IH", m)[1] for batch in agent.batches[before:] for m in rtnl.messages(batch)]
+        assert kinds == [rtnl.RTM_NEWQDISC] * 2
+        box.restore("crosslink")
+        box.set("crosslink", a_to_b=replace(CROSS, rate_bps=10_000_000))
+        (crosslink,) = box.show()
+        assert [s.kernel_rate_bps for s in crosslink.a_to_b.shares] == [3_000_000, 6_000_000, 1_000_000]
+        assert [s.kernel_rate_bps for s in crosslink.b_to_a.shares] == [60_000_000, 120_000_000, 20_000_000]
+        assert crosslink.a_to_b.agrees
+
+
+def test_a_link_whose_classes_are_gone_does_not_do_what_is_commanded(tmp_path: Path, agent: FakeAgent) -> None:
+    with fake_box([SHARED], socket_path=tmp_path / "s", agent=agent) as box:
+        agent._classes.clear()
+        (crosslink,) = box.show()
+        assert not crosslink.a_to_b.agrees
+        assert [s.kernel_rate_bps for s in crosslink.a_to_b.shares] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("shares", "told"),
+    [
+        ((Share("alpha", 60, ()), Share("beta", 41, ())), "the shares are 101 percent"),
+        ((Share("alpha", 60, ()), Share("alpha", 10, ())), "a tenant twice"),
+        ((Share("alpha", 0, ()),), "a share of 0 percent"),
+    ],
+)
+def test_shares_that_make_no_sense_are_refused(shares: tuple[Share, ...], told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        check_wires([replace(WIRES[0], shares=shares)], "exact")
