@@ -18,6 +18,7 @@ from hil.bench.ownership import up_already
 from hil.bench.state import (
     BenchState,
     bench_dir,
+    disk_dir,
     is_live,
     is_up,
     keeper_log,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from hil.bench.orbit_clock import OrbitClock
     from hil.bench.plumbing import Plumbing
     from hil.boards.protocol import Board
+    from hil.images.flight_pki import Operator
     from hil.images.images import Images
     from hil.links.link_box import LinkBox
 
@@ -63,6 +65,8 @@ class Bench:
     state: BenchState
     plumbing: Plumbing
     boards: dict[str, Board]
+    operator: Operator | None
+    """As whom the ground commands the boards; None without flight security."""
     links: LinkBox
 
     def __init__(
@@ -209,6 +213,7 @@ class Bench:
         from hil.bench.plumbing import Plumbing
         from hil.boards.console.log_console import ConsoleLine
         from hil.host.engine.engine import connect
+        from hil.images.flight_pki import Operator, flight_pki
         from hil.images.pki import ensure_pki
         from hil.links.link_box import LinkBox
 
@@ -219,6 +224,7 @@ class Bench:
             board: ConsoleLine(line["board_tty"], line["url"], Path(line["log"]))
             for board, line in self.state.consoles.items()
         }
+        self.operator = Operator.of(flight_pki(disk_dir(self.name))) if self.lab.flight_security == "mtls" else None
         self.boards = boards_of(
             self.plumbing, self._client, self.state.hardware_image, consoles, ensure_pki(), self.sink
         )

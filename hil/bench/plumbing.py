@@ -126,6 +126,7 @@ class Plumbing:
             "model": spec.model,
             "module": spec.module,
             "twin": bool(self.lab.twin and self.lab.twin.loop),
+            "flight_security": self.lab.flight_security,
             "serial": spec.serial or f"virt-{self.lab.name}-{board}",
             "flight_address": self.addresses[board].flight,
             "management_address": self.addresses[board].management,

@@ -112,7 +112,7 @@ def pki() -> Path:
 
     Its number grows when a PKI of an earlier release lacks something that only its CA could add.
     """
-    return home() / "pki" / "2"
+    return home() / "pki" / "3"
 
 
 def reports_out() -> Path:

@@ -1,14 +1,15 @@
 """The development PKI: made on this machine at first use, kept under ``hil.core.paths.pki()``, never committed.
 
 A release CA that the OS trusts, a release certificate that signs bundles and artefacts, another certificate that the
-CA's revocation list names, a foreign CA that nobody trusts (both for the bundles that must be refused), and SSH keys
-for the harness and for every board.
+CA's revocation list names and one that has expired, a foreign CA that nobody trusts (all for the bundles that must be
+refused), and SSH keys for the harness and for every board.  The flight network's is in :mod:`hil.images.flight_pki`.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,9 +20,17 @@ from hil.images.packages import run_tool
 
 if TYPE_CHECKING:
     from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+
+    Key = RSAPrivateKey | EllipticCurvePrivateKey
 
 LIFETIME_DAYS = 3650
+EXPIRED_DAYS = -2
+"""When the certificate that has expired did so, in days from when it is made."""
+SIGNING = "1.3.6.1.5.5.7.3.4"
+"""Extended key usage "e-mail protection": RAUC and `openssl cms` check the S/MIME signing purpose."""
 _NO_USAGE = (
     "content_commitment",
     "key_encipherment",
@@ -70,6 +79,11 @@ class Pki:
         return Signer(self.directory / "revoked.cert.pem", self.directory / "revoked.key.pem")
 
     @property
+    def expired(self) -> Signer:
+        """Signs under the CA that the OS trusts, with a certificate that has expired."""
+        return Signer(self.directory / "expired.cert.pem", self.directory / "expired.key.pem")
+
+    @property
     def foreign(self) -> Signer:
         """Signs under a CA that no board trusts."""
         return Signer(self.directory / "foreign.cert.pem", self.directory / "foreign.key.pem")
@@ -103,9 +117,9 @@ def ensure_pki(directory: Path | None = None) -> Pki:
     pki.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     with locked(pki.directory / ".lock"):
         if not done.exists():
-            _make_chain(pki.directory, "release", pki.keyring, revoked="revoked")
+            _make_chain(pki.directory, "release", pki.keyring, bad=True)
             _make_chain(pki.directory, "foreign", pki.directory / "foreign.ca.pem")
-            if not _take_ssh_keys(pki.directory.parent, pki.directory):
+            if not any(_take_ssh_keys(each, pki.directory) for each in _earlier(pki.directory)):
                 _make_ssh_key(pki.ssh_key)
             done.write_text("")
     return pki
@@ -118,7 +132,8 @@ def sign(path: Path, out: Path, signer: Signer, *options: str) -> None:
     run_tool([*argv, "-in", str(path), "-out", str(out)])
 
 
-def _write_private(path: Path, content: bytes) -> None:
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only its owner can read."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -131,9 +146,15 @@ def _make_ssh_key(private: Path) -> None:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     key = Ed25519PrivateKey.generate()
-    _write_private(private, key.private_bytes(s.Encoding.PEM, s.PrivateFormat.OpenSSH, s.NoEncryption()))
+    write_private(private, key.private_bytes(s.Encoding.PEM, s.PrivateFormat.OpenSSH, s.NoEncryption()))
     public = key.public_key().public_bytes(s.Encoding.OpenSSH, s.PublicFormat.OpenSSH)
     private.with_suffix(".pub").write_bytes(public + b"\n")
+
+
+def _earlier(directory: Path) -> list[Path]:
+    """Return where earlier releases had their PKI, the newest first: in numbered directories beside, or above."""
+    beside = [each for each in directory.parent.glob("[0-9]") if each.name < directory.name]
+    return [*sorted(beside, reverse=True), directory.parent]
 
 
 def _take_ssh_keys(earlier: Path, directory: Path) -> bool:
@@ -147,80 +168,99 @@ def _take_ssh_keys(earlier: Path, directory: Path) -> bool:
     return True
 
 
-def _make_chain(directory: Path, name: str, ca_file: Path, *, revoked: str = "") -> None:
+def _make_chain(directory: Path, name: str, ca_file: Path, *, bad: bool = False) -> None:
     """Make a CA (its key is not kept: nothing else will be issued) and one signing certificate under it.
 
-    ``revoked``: the name of a second one, which a revocation list beside the CA's certificate names.
+    ``bad``: two more, one that a revocation list beside the CA's certificate names, and one that has expired.
     """
     from cryptography.hazmat.primitives import serialization as s
+    from cryptography.hazmat.primitives.asymmetric import rsa
 
-    ca_key, ca = _issue(f"Orbital HIL {name} CA (development)", None)
+    ca_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    ca = certify(f"Orbital HIL {name} CA (development)", ca_key.public_key(), (ca_key, None))
     trusted = ca.public_bytes(s.Encoding.PEM)
-    for each in filter(None, (name, revoked)):
-        key, certificate = _issue(f"Orbital HIL {each} signing (development)", (ca_key, ca))
+    for each in (name, "revoked", "expired") if bad else (name,):
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        days = EXPIRED_DAYS if each == "expired" else LIFETIME_DAYS
+        title = f"Orbital HIL {each} signing (development)"
+        certificate = certify(title, key.public_key(), (ca_key, ca), usages=[SIGNING], days=days)
         (directory / f"{each}.cert.pem").write_bytes(certificate.public_bytes(s.Encoding.PEM))
-        encoded = key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption())
-        _write_private(directory / f"{each}.key.pem", encoded)
-        if each == revoked:
-            trusted += _revocation_list(ca_key, ca, certificate).public_bytes(s.Encoding.PEM)
+        write_private(directory / f"{each}.key.pem", pem(key))
+        if each == "revoked":
+            trusted += revocation_list(ca_key, ca, [certificate.serial_number])
     ca_file.write_bytes(trusted)
 
 
-def _revocation_list(
-    ca_key: RSAPrivateKey, ca: x509.Certificate, revoked: x509.Certificate
-) -> x509.CertificateRevocationList:
-    """Make the list of a CA with one certificate; it holds as long as the CA, for nobody renews it."""
+def pem(key: Key) -> bytes:
+    """Return a private key in PEM (PKCS 8)."""
+    from cryptography.hazmat.primitives import serialization as s
+
+    return key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption())
+
+
+def revocation_list(ca_key: Key, ca: x509.Certificate, serials: Iterable[int], number: int = 1) -> bytes:
+    """Make the list of a CA (PEM); it holds as long as the CA, for boards may be out of reach when it would end."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.serialization import Encoding
 
-    entry = x509.RevokedCertificateBuilder().serial_number(revoked.serial_number)
-    return (
-        x509.CertificateRevocationListBuilder()
-        .issuer_name(ca.subject)
-        .last_update(ca.not_valid_before_utc)
-        .next_update(ca.not_valid_after_utc)
-        .add_extension(x509.CRLNumber(1), critical=False)
-        .add_revoked_certificate(entry.revocation_date(ca.not_valid_before_utc).build())
-        .sign(ca_key, hashes.SHA256())
-    )
+    builder = x509.CertificateRevocationListBuilder().issuer_name(ca.subject)
+    builder = builder.last_update(ca.not_valid_before_utc).next_update(ca.not_valid_after_utc)
+    builder = builder.add_extension(x509.CRLNumber(number), critical=False)
+    for serial in serials:
+        entry = x509.RevokedCertificateBuilder().serial_number(serial)
+        builder = builder.add_revoked_certificate(entry.revocation_date(ca.not_valid_before_utc).build())
+    return builder.sign(ca_key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
-def _issue(
-    common_name: str, issuer: tuple[RSAPrivateKey, x509.Certificate] | None
-) -> tuple[RSAPrivateKey, x509.Certificate]:
-    """Make a key with a certificate: self-signed CA without ``issuer``, else a signing certificate."""
+def certify(
+    title: str,
+    key: CertificatePublicKeyTypes,
+    issuer: tuple[Key, x509.Certificate | None],
+    *,
+    usages: Iterable[str] = (),
+    uri: str = "",
+    days: int = LIFETIME_DAYS,
+) -> x509.Certificate:
+    """Make a certificate for a public key: the one of a CA when its ``issuer`` has none yet, else for signatures.
+
+    ``usages``: extended ones as OIDs; ``uri``: the subject's alternative name; ``days`` from now, negative: it has
+    expired.
+    """
     import datetime
 
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import rsa
-    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+    from cryptography.x509.oid import NameOID
 
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    issuer_key, ca = issuer
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, title)])
     now = datetime.datetime.now(datetime.UTC)
+    end = now + datetime.timedelta(days=days)
+    begin = ca.not_valid_before_utc if ca else now - datetime.timedelta(days=1 - 2 * EXPIRED_DAYS)
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)
-        .issuer_name(issuer[1].subject if issuer else name)
-        .public_key(key.public_key())
+        .issuer_name(ca.subject if ca else name)
+        .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=LIFETIME_DAYS))
-        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .not_valid_before(begin)
+        .not_valid_after(end)
+        .add_extension(x509.BasicConstraints(ca=ca is None, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         .add_extension(
             x509.KeyUsage(
-                digital_signature=issuer is not None,
-                key_cert_sign=issuer is None,
-                crl_sign=issuer is None,
+                digital_signature=ca is not None,
+                key_cert_sign=ca is None,
+                crl_sign=ca is None,
                 **dict.fromkeys(_NO_USAGE, False),
             ),
             critical=True,
         )
     )
-    if issuer:
-        # RAUC and `openssl cms` check the S/MIME signing purpose.
-        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])
-        builder = builder.add_extension(usage, critical=False)
-    return key, builder.sign(issuer[0] if issuer else key, hashes.SHA256())
+    if extended := [x509.ObjectIdentifier(usage) for usage in usages]:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(extended), critical=False)
+    if uri:
+        names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)])
+        builder = builder.add_extension(names, critical=False)
+    return builder.sign(issuer_key, hashes.SHA256())

@@ -196,6 +196,11 @@ class Lab(Strict):
     os: Os = Field(
         default_factory=dict, validate_default=True, description="how the OS under test is updated; left out: RAUC"
     )
+    flight_security: Literal["none", "mtls"] = Field(
+        default="none",
+        description="mtls: the node service of the reference OS serves nobody without a certificate, and what changes "
+        "a cluster has to be signed; none: whoever can send to the boards can command them",
+    )
     ground_station: GroundStation
     gateway: Name = Field(description="the board that receives from the ground")
     spacecraft: tuple[Spacecraft, ...] = Field(min_length=1, max_length=MAX_SPACECRAFT, strict=False)

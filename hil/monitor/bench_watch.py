@@ -51,7 +51,9 @@ class Monitor(AbstractContextManager["Monitor"]):
         count = len(bench.boards)
         every_s = max(SENSORS_EVERY_S, count / SENSED_PER_S) if sensors_every_s is None else sensors_every_s
         self._boards = {
-            name: BoardWatch(board, sensors_every_s=every_s, stagger_s=every_s * n / count, clock=clock)
+            name: BoardWatch(
+                board, sensors_every_s=every_s, stagger_s=every_s * n / count, clock=clock, operator=bench.operator
+            )
             for n, (name, board) in enumerate(bench.boards.items())
         }
         self._delays = LinkDelays() if probe else None

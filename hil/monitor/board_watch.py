@@ -20,6 +20,7 @@ from hil.text import one_line
 if TYPE_CHECKING:
     import socket
 
+    from hil.images.flight_pki import Operator
     from hil.onboard.node.client import Peer
 
 
@@ -89,13 +90,20 @@ class BoardWatch:
     """``begin`` a poll of the board, ``wait`` for it.  Answers so far count even when the rest hangs."""
 
     def __init__(
-        self, board: Board, *, sensors_every_s: float, stagger_s: float = 0.0, clock: Clock = SYSTEM_CLOCK
+        self,
+        board: Board,
+        *,
+        sensors_every_s: float,
+        stagger_s: float = 0.0,
+        clock: Clock = SYSTEM_CLOCK,
+        operator: Operator | None = None,
     ) -> None:
         """``sensors_every_s``: sensors and slots are kept for so long, because asking costs the board something.
 
         ``stagger_s``: the first ones are kept for so much longer, so that boards are not all asked at once for ever.
         """
         self._board = board
+        self._operator = operator
         self._every_s = sensors_every_s
         self._stagger_s = stagger_s
         self._clock = clock
@@ -151,7 +159,7 @@ class BoardWatch:
         questions.stage = "the node service"
         try:
             if self._peer is None:
-                self._peer = _connect(self._board)
+                self._peer = _connect(self._board, self._operator)
             health = Health.from_json(self._peer.json("GET", "/health"))
             if health.board != self._board.name:
                 raise ContractError(f"it answers as board {one_line(health.board)!r}")
@@ -191,21 +199,22 @@ class BoardWatch:
             peer.close()
 
 
-def _connect(board: Board) -> Peer:
+def _connect(board: Board, operator: Operator | None) -> Peer:
     """Return the node service of a board, whose connection is kept."""
     from hil.onboard.node.client import Peer
 
     namespace, address = board.address()
 
     def dial(host: str, port: int, timeout_s: float) -> socket.socket:
-        return netns.connect(namespace, (host, port), timeout_s=timeout_s)
+        sock = netns.connect(namespace, (host, port), timeout_s=timeout_s)
+        return sock if operator is None else operator.secure(sock, board.name)
 
     return Peer(f"{address}:{PORT}", timeout_s=NODE_ANSWER_S, whole_s=2 * NODE_ANSWER_S, connector=dial)
 
 
-def node_health(board: Board) -> Health:
+def node_health(board: Board, operator: Operator | None = None) -> Health:
     """Ask the node service of a board once. Raises what the connection or the answer gives: BenchError, DeviceError."""
-    peer = _connect(board)
+    peer = _connect(board, operator)
     try:
         return Health.from_json(peer.json("GET", "/health"))
     finally:

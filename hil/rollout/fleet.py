@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from hil.boards.protocol import Board, Via
 from hil.core import netns
 from hil.errors import ConfigurationError
+from hil.images.flight_pki import Operator
 from hil.onboard.node.answers import PORT
 
 
@@ -31,6 +32,8 @@ class Fleet:
     cluster: str = "cluster"
     port: int = PORT
     dial: Dial = field(default=netns.connect, compare=False, repr=False)
+    operator: Operator | None = field(default=None, compare=False, repr=False)
+    """As whom the ground commands the boards; None where they have no flight security."""
 
     def __post_init__(self) -> None:
         names = self.names
@@ -42,9 +45,11 @@ class Fleet:
             )
 
     @classmethod
-    def of(cls, boards: Mapping[str, Board], gateway: str, cluster: str = "cluster") -> Fleet:
-        """Return a fleet of all boards of a bench."""
-        return cls(tuple(boards.values()), gateway, cluster)
+    def of(
+        cls, boards: Mapping[str, Board], gateway: str, cluster: str = "cluster", *, operator: Operator | None = None
+    ) -> Fleet:
+        """Return a fleet of all boards of a bench, commanded as its ``operator``."""
+        return cls(tuple(boards.values()), gateway, cluster, operator=operator)
 
     def __iter__(self) -> Iterator[Board]:
         return iter(self.members)

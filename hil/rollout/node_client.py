@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
 from hil.boards.protocol import Via
 from hil.errors import BenchError, DeviceError
-from hil.onboard.node.answers import ArtefactStatus, ContractError, Health, read
+from hil.onboard.node.answers import ArtefactStatus, ContractError, Health, must_be_signed, read
 from hil.onboard.node.client import Peer
 from hil.onboard.node.errors import ApiError
 from hil.rollout.fleet import Fleet
@@ -19,6 +19,8 @@ from hil.rollout.fleet import Fleet
 _log = logging.getLogger(__name__)
 
 CONNECT_S = 0.5
+RENUMBERED = 4
+"""So often an order gets a new number because others were followed before it."""
 
 T = TypeVar("T")
 
@@ -49,6 +51,7 @@ class NodeClient:
         self.board = board
         namespace, self.ip = fleet.member(board).address(via)
         self._dial = partial(fleet.dial, namespace, (self.ip, fleet.port), timeout_s=connect_s)
+        self._operator = fleet.operator
         address = f"{self.ip}:{fleet.port}"
         self._peer = Peer(address, timeout_s=timeout_s, whole_s=timeout_s, connector=lambda *_: self.dial())
 
@@ -62,9 +65,10 @@ class NodeClient:
         self._peer.close()
 
     def dial(self) -> socket.socket:
-        """Return a fresh TCP connection to the node. NodeSilent when there is none to be had."""
+        """Return a fresh connection to the node, TLS where it has flight security. NodeSilent without one."""
         try:
-            return self._dial()
+            sock = self._dial()
+            return sock if self._operator is None else self._operator.secure(sock, self.board)
         except OSError as exc:
             raise NodeSilent(f"{self.board}: no connection to its node service at {self.ip}: {exc}") from exc
 
@@ -74,19 +78,37 @@ class NodeClient:
         NodeSilent when there is no answer or no end of it, NodeRefused when it is too long.
         """
         with self.talking(method, path):
-            status, content = self._peer.request(method, path, body, timeout_s=timeout_s)
+            headers = self._headers(method, path)(body)
+            status, content = self._peer.request(method, path, body, timeout_s=timeout_s, headers=headers)
             _log.debug("board %s: %s %s: HTTP %d, %d bytes", self.board, method, path, status, len(content))
             return status, content
 
     def call(self, method: str, path: str, document: Any = None, *, timeout_s: float | None = None) -> dict[str, Any]:
         """Return a JSON exchange. NodeRefused carries the node's own sentence; NodeSilent as in :meth:`raw`."""
         with self.talking(method, path):
-            return self._peer.json(method, path, document, timeout_s=timeout_s)
+            return self._json(method, path, document, timeout_s)
 
     def ask(self, kind: type[T], method: str, path: str, document: Any = None, *, timeout_s: float | None = None) -> T:
         """Return the answer as the dataclass ``kind``.  NodeRefused, with its words, when it does not fit."""
         with self.talking(method, path):
-            return read(kind, self._peer.json(method, path, document, timeout_s=timeout_s), "the answer")
+            return read(kind, self._json(method, path, document, timeout_s), "the answer")
+
+    def _headers(self, method: str, path: str) -> Callable[[bytes], dict[str, str]]:
+        """Return what signs a request's body, where the board wants an order."""
+        operator = self._operator
+        if operator is None or not must_be_signed(method, path):
+            return lambda body: {}
+        return lambda body: operator.sign(self.board, method, path, body)
+
+    def _json(self, method: str, path: str, document: Any, timeout_s: float | None) -> dict[str, Any]:
+        """Return a JSON exchange; an order that another one has overtaken gets a new number."""
+        for _ in range(RENUMBERED):
+            try:
+                return self._peer.json(method, path, document, timeout_s=timeout_s, headers=self._headers(method, path))
+            except ApiError as exc:
+                if exc.status != 409 or self._operator is None or not self._operator.above(exc.facts):
+                    raise
+        return self._peer.json(method, path, document, timeout_s=timeout_s, headers=self._headers(method, path))
 
     @contextmanager
     def talking(self, method: str, path: str) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -73,11 +74,7 @@ class NodeTileServer:
         if peer is None:
             host, port = self._address
             space = self._namespace(craft)
-            peer = self._peers[craft] = Peer(
-                f"{host}:{port}",
-                timeout_s=TILE_S,
-                connector=lambda *_: netns.connect(space, self._address, timeout_s=CONNECT_S),
-            )
+            peer = self._peers[craft] = Peer(f"{host}:{port}", timeout_s=TILE_S, connector=lambda *_: self._dial(space))
         try:
             return peer.request(method, path, body)
         except ApiError as exc:
@@ -86,6 +83,10 @@ class NodeTileServer:
             with suppress(OSError):
                 peer.close()
             raise NodeSilent(f"{self.board}: no answer to a tile from {craft}: {exc!r}") from exc
+
+    def _dial(self, space: str) -> socket.socket:
+        sock, operator = netns.connect(space, self._address, timeout_s=CONNECT_S), self._made_of[0].operator
+        return sock if operator is None else operator.secure(sock, self.board)
 
     def close(self) -> None:
         for peer in self._peers.values():

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hil.boards.protocol import Board, Via
 from hil.core.wait import SYSTEM_CLOCK, Clock, poll_until
 from hil.errors import HilError
+from hil.images.flight_pki import Operator
 from hil.rollout.fleet import Fleet
 from hil.rollout.node_client import NodeClient
 
@@ -40,10 +41,12 @@ class UninvolvedBoards:
         return not _silent(self.before)
 
     @classmethod
-    def of(cls, boards: Mapping[str, Board], names: Collection[str]) -> UninvolvedBoards:
+    def of(
+        cls, boards: Mapping[str, Board], names: Collection[str], operator: Operator | None = None
+    ) -> UninvolvedBoards:
         """Return those of a bench's boards that are in ``names``; there may be none."""
         rest = {name: board for name, board in boards.items() if name in names}
-        return cls(Fleet.of(rest, next(iter(rest))) if rest else None)
+        return cls(Fleet.of(rest, next(iter(rest)), operator=operator) if rest else None)
 
     def look(self, names: Collection[str] | None = None, artefacts: Collection[str] = ()) -> dict[str, UninvolvedBoard]:
         """Ask those of ``names`` (default: all)."""

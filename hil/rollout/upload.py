@@ -7,6 +7,7 @@ import os
 import re
 import select
 import socket
+import ssl
 import struct
 import termios
 import time
@@ -29,6 +30,8 @@ FINISH_S = 60.0
 ANSWER_S = 5.0
 """From the first byte of its answer to the last."""
 SEND_BYTES = 1 << 20
+RECORD_BYTES = 16 << 10
+"""Of one record of TLS."""
 UNSENT_BYTES = 256 << 10
 BUSY_S = 0.5
 """Between questions while another controller uploads the same."""
@@ -108,9 +111,12 @@ def _send(sock: socket.socket, client: NodeClient, artefact: Artefact, offset: i
             if watch.wait(select.POLLIN | select.POLLOUT) & select.POLLIN:
                 break  # it answers before it has everything: a refusal
             try:
-                offset += os.sendfile(sock.fileno(), file.fileno(), offset, SEND_BYTES)
+                if isinstance(sock, ssl.SSLSocket):  # the same bytes again until they are taken
+                    offset += sock.send(os.pread(file.fileno(), RECORD_BYTES, offset))
+                else:
+                    offset += os.sendfile(sock.fileno(), file.fileno(), offset, SEND_BYTES)
                 activity.done = offset
-            except BlockingIOError:
+            except (BlockingIOError, ssl.SSLWantWriteError):
                 continue
     watch.wait(select.POLLIN, patience_s=FINISH_S)
     with client.talking("PATCH", f"/artefacts/{artefact.sha256}"):

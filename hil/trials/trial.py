@@ -154,7 +154,8 @@ class TrialBench:
 
     def _run(self, given: TrialInput, recorder: TrialRecorder, folder: Path) -> TrialResult:
         bundle = self.bundle(given)
-        fleet = Fleet.of(self.bench.boards, self.bench.lab.gateway, cluster=self.bench.lab.name)
+        lab, operator = self.bench.lab, self.bench.operator
+        fleet = Fleet.of(self.bench.boards, lab.gateway, cluster=lab.name, operator=operator)
         craft = self.bench.lab.spacecraft_of(self.bench.lab.gateway).name
         wanted = Wanted(bundle.version, bundle.image_sha256, craft, LEASE_S)
         try:

@@ -72,7 +72,7 @@ def rollout(lab: Path) -> Iterator[Figure]:
     from tests.benchmarks.scp import scp_to_all
 
     with Bench(lab) as bench:
-        fleet = Fleet.of(bench.boards, bench.lab.gateway)
+        fleet = Fleet.of(bench.boards, bench.lab.gateway, operator=bench.operator)
         bundle = bench.images.bundles.os_v2
         begin = time.monotonic()
         copied = scp_to_all(fleet, bundle.path)

@@ -33,7 +33,7 @@ def busy_boards(lab: Path) -> Iterator[Figure]:
     built = ensure_artefacts()
     pictures, _ = pictures_of(built)
     with Bench(lab) as bench, ExitStack() as stack:
-        fleet = Fleet.of(bench.boards, bench.lab.gateway)
+        fleet = Fleet.of(bench.boards, bench.lab.gateway, operator=bench.operator)
         rollout = Rollout(fleet, bench.images.bundles.os_v2)
         rollout.distribute(built.model)
         version = bench.gateway.identity().os_version

@@ -31,7 +31,7 @@ from hil.rollout.fleet import Fleet
 from hil.rollout.rollout import Rollout, RolloutPolicy
 
 bench = Bench.attach({name!r})
-fleet = Fleet.of(bench.boards, bench.lab.gateway)
+fleet = Fleet.of(bench.boards, bench.lab.gateway, operator=bench.operator)
 bundle = bench.images.bundles.os_v2
 print("started", flush=True)
 config = fleet.config(os_version=bundle.version, image_sha256=bundle.image_sha256)
@@ -47,7 +47,7 @@ def bench() -> Iterator[Bench]:
 
 @pytest.mark.parametrize("moment", range(4))
 def test_a_rollout_whose_harness_was_killed_is_finished_by_the_next_one(bench: Bench, moment: int) -> None:
-    fleet = Fleet.of(bench.boards, bench.lab.gateway)
+    fleet = Fleet.of(bench.boards, bench.lab.gateway, operator=bench.operator)
     bundle = bench.images.bundles.os_v2
     config = fleet.config(os_version=bundle.version, image_sha256=bundle.image_sha256)
     for name in fleet.names:  # so that every round has bytes to send

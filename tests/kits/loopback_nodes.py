@@ -21,6 +21,7 @@ from typing import Any, cast
 from hil.boards.protocol import Board, Slot, Via
 from hil.errors import DeviceError
 from hil.images.artefact import BundleFacts
+from hil.images.flight_pki import FlightPki, Operator, board_files
 from hil.onboard.node.app import Node, Settings
 from hil.onboard.node.client import Connect
 from hil.onboard.node.epoch import Member as EpochMember
@@ -75,6 +76,7 @@ class LoopBoard:
     root: Path
     hosts: dict[str, str]
     member_type: type[EpochMember] = EpochMember
+    pki: FlightPki | None = None  # with flight security
     node: Node | None = None
     slots: dict[Slot, str] = field(default_factory=lambda: {"A": FACTORY, "B": FACTORY})
     images: dict[Slot, str | None] = field(default_factory=lambda: {"A": None, "B": None})
@@ -98,6 +100,12 @@ class LoopBoard:
         self.boots += 1
         self.facts.mkdir(parents=True, exist_ok=True)
         board = {"name": self.name, "spacecraft": self.spacecraft, "hosts": self.hosts}
+        if self.pki is not None:
+            board["flight_security"] = "mtls"
+            if not (self.facts / "flight").exists():
+                (self.facts / "flight").mkdir()
+                for name, content in board_files(self.pki, self.name).items():
+                    (self.facts / "flight" / name).write_bytes(content)
         version = self.slots[self.running]
         texts = {
             "board": json.dumps(board),
@@ -233,13 +241,20 @@ class Bed:
 
 
 @contextmanager
-def bed(root: Path, layout: dict[str, int] | None = None) -> Iterator[Bed]:
-    """``{"a": 3, "b": 3}``: boards a1 a2 a3 on spacecraft sc-a, b1 b2 b3 on sc-b; a1 is the gateway."""
+def bed(root: Path, layout: dict[str, int] | None = None, pki: FlightPki | None = None) -> Iterator[Bed]:
+    """``{"a": 3, "b": 3}``: boards a1 a2 a3 on spacecraft sc-a, b1 b2 b3 on sc-b; a1 is the gateway.
+
+    With a ``pki`` they have flight security.
+    """
     names = [f"{c}{i}" for c, n in (layout or {"a": 3, "b": 3}).items() for i in range(1, n + 1)]
     with own_network() as network, ThreadPoolExecutor(len(names)) as pool:
         hosts = {name: f"{network}.{i}" for i, name in enumerate(names, start=1)}
-        boards = {name: LoopBoard(name, f"sc-{name[0]}", hosts[name], PORT, root / name, hosts) for name in names}
-        fleet = Fleet(tuple(cast(Board, b) for b in boards.values()), names[0], port=PORT, dial=dial)
+        boards = {
+            name: LoopBoard(name, f"sc-{name[0]}", hosts[name], PORT, root / name, hosts, pki=pki) for name in names
+        }
+        operator = Operator.of(pki) if pki is not None else None
+        members = tuple(cast(Board, b) for b in boards.values())
+        fleet = Fleet(members, names[0], port=PORT, dial=dial, operator=operator)
         try:
             for board in boards.values():
                 board.on()

@@ -81,6 +81,7 @@ class BoardFacts:
     hosts: Mapping[str, str]  # name -> flight address; becomes /etc/hosts
     module: str = "p3701-0005"  # part number; becomes the device tree's compatible
     twin: bool = False  # whether the bench's twin shows it sensors
+    flight_security: str = "none"  # "mtls": the node service serves nobody without a certificate
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from hil.boards.container.power_cut import copy_sparse
 from hil.core.files import write_atomic
 from hil.core.paths import cache
 from hil.errors import ConfigurationError
+from hil.images.flight_pki import board_files, flight_pki
 from hil.images.packages import run_tool
 from hil.onboard.boot_control import BootControl, Variables
 from hil.onboard.twin import jetson_files
@@ -40,7 +42,8 @@ def prepare_nv_dir(
     """Make ``slot_a.img slot_b.img data.img vars/ board.json`` as a board leaves the factory.
 
     Files are sparse.  ``slot_size_bytes`` 0 means: the factory image and a half, at least 96 MiB.
-    The board's SSH host key is ``pki.host_key(facts.name)``; ``pki.ssh_key`` may log in as root.
+    The board's SSH host key is ``pki.host_key(facts.name)``; ``pki.ssh_key`` may log in as root.  With flight
+    security its certificate is of the PKI beside ``nv_dir``.
     ConfigurationError when the image does not fit into the slot.
     """
     slot_size = slot_size_bytes or max(SLOT_SIZE_BYTES, factory.size_bytes * 3 // 2 // MIB * MIB)
@@ -66,11 +69,12 @@ def prepare_nv_dir(
     BootControl(Variables(variables, durable=False)).initialise()
     document = {**asdict(facts), "hosts": dict(facts.hosts)}
     (nv_dir / "board.json").write_text(json.dumps(document, indent=1) + "\n")
-    _make_data_partition(nv_dir / "data.img", facts.name, pki, data_size_bytes)
+    flight = board_files(flight_pki(nv_dir.parent), facts.name) if facts.flight_security != "none" else {}
+    _make_data_partition(nv_dir / "data.img", facts.name, pki, data_size_bytes, flight)
 
 
-def _make_data_partition(image: Path, board: str, pki: Pki, size_bytes: int) -> None:
-    """Make an ext4 image with the keys in ``/ssh``; 50 ms, sparse."""
+def _make_data_partition(image: Path, board: str, pki: Pki, size_bytes: int, flight: Mapping[str, bytes]) -> None:
+    """Make an ext4 image with the keys in ``/ssh``, and those of flight security in ``/flight``; 50 ms, sparse."""
     host_key = pki.host_key(board)
     cache().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache(), prefix="data-") as scratch:
@@ -81,6 +85,9 @@ def _make_data_partition(image: Path, board: str, pki: Pki, size_bytes: int) -> 
         tree.chmod(0o755)
         write_atomic(ssh / "ssh_host_ed25519_key", host_key.private.read_bytes(), mode=0o600, durable=False)
         write_atomic(ssh / "authorized_keys", f"{pki.ssh_public_line} harness\n", mode=0o600, durable=False)
+        for name, content in flight.items():
+            (tree / "flight").mkdir(mode=0o700, exist_ok=True)
+            write_atomic(tree / "flight" / name, content, mode=0o600, durable=False)
         with image.open("wb") as file:
             file.truncate(size_bytes)
         # No lazy initialisation: it would write to the partition behind a campaign's back. A small journal and

@@ -15,38 +15,40 @@ from hil.errors import BenchError, ConfigurationError, DeviceError, HilError
 
 if TYPE_CHECKING:
     from hil.boards.protocol import Board
+    from hil.images.flight_pki import Operator
 
 _LOOK_S = 0.5
 
 
-def _power(board: Board) -> str:
+def _power(board: Board, operator: Operator | None) -> str:
     return str(board.supervisor.state())
 
 
-def _ssh(board: Board) -> str:
+def _ssh(board: Board, operator: Operator | None) -> str:
     with board.shell() as shell:
         shell.run(["true"])
     return "ssh"
 
 
-def _serving(board: Board) -> str:
+def _serving(board: Board, operator: Operator | None) -> str:
     from hil.monitor.board_watch import node_health
 
-    health = node_health(board)
+    health = node_health(board, operator)
     if health.claim.serving:
         return "serving"
     return "; ".join(health.problems) or "it does not serve"
 
 
-LOOKS: dict[str, Callable[[Board], str]] = {
+LOOKS: dict[str, Callable[[Board, Operator | None], str]] = {
     "on": _power,
     "off": _power,
     "ssh": _ssh,
     "serving": _serving,
-    "slot": lambda board: f"slot={board.identity().slot}",
-    "os": lambda board: f"os={board.identity().os_version}",
+    "slot": lambda board, operator: f"slot={board.identity().slot}",
+    "os": lambda board, operator: f"os={board.identity().os_version}",
 }
-"""What can be waited for, without its value, and what tells how it is now: it is so when both are equal."""
+"""What can be waited for, without its value, and what tells how it is now (it is so when both are equal), given the
+bench's operator."""
 WRITTEN = "on, off, ssh, serving, slot=A, slot=B or os=VERSION"
 
 
@@ -94,19 +96,19 @@ def wait(targets: Targets, wanted: tuple[str, ...], timeout_s: float, as_json: b
         raise ConfigurationError("a board is not on and off at the same time", remedy="wait for one after the other")
 
     def until(board: Board, tell: Tell) -> dict[str, Any]:
-        waited_s = _until(board, wanted, timeout_s)
+        waited_s = _until(board, targets.bench.operator, wanted, timeout_s)
         tell(f"{board.name}: {', '.join(wanted)} (waited {waited_s:.1f} s)")
         return {"name": board.name, "is": [*wanted], "waited_s": round(waited_s, 1)}
 
     return targets.do(until, as_json=as_json)
 
 
-def _until(board: Board, wanted: tuple[str, ...], timeout_s: float) -> float:
+def _until(board: Board, operator: Operator | None, wanted: tuple[str, ...], timeout_s: float) -> float:
     """Wait until all of it is so; return the seconds. BenchError (of power) or DeviceError when it is not in time."""
     now: list[str] = []
     begin = time.monotonic()
     for _ in poll_until(timeout_s, every_s=_LOOK_S):
-        if now != (now := [_now(board, each) for each in wanted]) and now != [*wanted]:
+        if now != (now := [_now(board, operator, each) for each in wanted]) and now != [*wanted]:
             say(f"  {board.name}: {'; '.join(now)}")
         if now == [*wanted]:
             return time.monotonic() - begin
@@ -117,9 +119,9 @@ def _until(board: Board, wanted: tuple[str, ...], timeout_s: float) -> float:
     )
 
 
-def _now(board: Board, wanted: str) -> str:
+def _now(board: Board, operator: Operator | None, wanted: str) -> str:
     """Return the same words when it is so, else how it is."""
     try:
-        return LOOKS[wanted.partition("=")[0]](board)
+        return LOOKS[wanted.partition("=")[0]](board, operator)
     except (HilError, OSError, EOFError) as exc:
         return str(exc).splitlines()[0]

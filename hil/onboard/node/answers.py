@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import ipaddress
 import json
-import math
 import types
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -157,6 +156,43 @@ class Proposal:
 
 
 @dataclasses.dataclass(frozen=True)
+class Order:
+    """What an operator signs: one request to one board, which follows it once."""
+
+    board: str
+    method: str
+    path: str
+    """With its query."""
+    number: int
+    """Microseconds since 1970, and above that of every order before it."""
+    body_sha256: str
+    configuration: str = ""
+    """Digest of the configuration that is proposed: other boards get it with this order from the one that is told."""
+
+    @property
+    def text(self) -> str:
+        """The JSON text that is signed."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Signed:
+    """An order's text, and its signature (CMS in DER) in base64."""
+
+    order: str
+    signature: str
+
+
+def must_be_signed(method: str, path: str) -> bool:
+    """Return whether a request changes a cluster, so that a board with flight security wants an order for it."""
+    return (
+        method == "DELETE"
+        or path in ("/cluster/propose", "/cluster/commit")
+        or (path.startswith("/artefacts/") and path.endswith("/pull"))
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Params:
     """Settings of a cluster.  A payload may have more of them; the node service ignores those."""
 
@@ -241,7 +277,7 @@ def _value(hint: Any, value: Any, name: str) -> Any:
         limit = LONGEST_TEXT if isinstance(value, str) else MOST_ITEMS
         if len(value) > limit:
             raise ContractError(f"{name} is longer than {limit}: {_quoted(value)}")
-    if isinstance(value, int | float) and not (math.isfinite(value) and abs(value) <= LARGEST_NUMBER):
+    if isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:  # nor is NaN
         raise ContractError(f"{name} is out of range: {_quoted(value)}")
     choices = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if value is None and types.NoneType in choices:

@@ -15,8 +15,10 @@ from hil.onboard.node.distribute import Distributor
 from hil.onboard.node.epoch import Config, Member
 from hil.onboard.node.errors import ApiError
 from hil.onboard.node.facts import Facts, Places, boot_clock
+from hil.onboard.node.flight import OWN, TRUST, Credentials, Gate, secured
 from hil.onboard.node.infer import Inference
 from hil.onboard.node.jobs import Jobs
+from hil.onboard.node.request_record import RequestRecord
 from hil.onboard.node.routes import Api
 from hil.onboard.node.server import NodeServer
 from hil.onboard.node.store import Store, cms_check
@@ -47,6 +49,10 @@ class Node:
         data.mkdir(parents=True, exist_ok=True)
         self.settings = settings
         self.facts = Facts(settings.places, data)
+        gate = self._gate(data)
+        if gate is not None:
+            connector = secured(connector, gate.credentials, self.facts.name_of)
+        self.record = RequestRecord(data / "requests.jsonl")
         self.store = Store(data / "artefacts", cms_check(settings.places.keyring))
         self.distributor = Distributor(self.store, name_of=self.facts.name_of, connector=connector)
         self.cluster = Cluster(
@@ -57,11 +63,22 @@ class Node:
             connector=connector,
             member_type=member_type,
             addresses=self.facts.addresses,
+            ordered=gate.check_configuration if gate is not None else None,
         )
         self.inference = Inference()
         self.jobs = Jobs(data / "jobs", connector=connector)
         self._warming = threading.Lock()
-        self._server = NodeServer((settings.host, settings.port), Api(self).routes())
+        self._server = NodeServer((settings.host, settings.port), Api(self).routes(), gate, self.record)
+
+    def _gate(self, data: Path) -> Gate | None:
+        """Return what lets in who has a certificate, where the board has to have flight security.
+
+        OSError when its own certificate cannot be read: better no service than an open one.
+        """
+        if self.facts.flight_security != "mtls":
+            return None
+        place = self.settings.places.flight
+        return Gate(self.facts.name, Credentials(place / TRUST, place / OWN), data / "orders.json")
 
     @property
     def port(self) -> int:

@@ -7,7 +7,7 @@ import io
 import json
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hil.onboard.node.answers import LONGEST_ANSWER, ContractError, ip_and_port, json_object
@@ -104,7 +104,13 @@ class Peer:
         self._sock: socket.socket | None = None
 
     def request(
-        self, method: str, path: str, body: bytes = b"", *, timeout_s: float | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        timeout_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[int, bytes]:
         """Return status and body.  A kept connection that the peer has closed meanwhile is replaced once.
 
@@ -114,7 +120,7 @@ class Peer:
         while True:
             fresh = self._sock is None
             try:
-                return self._exchange(method, path, body, timeout_s or self.timeout_s)
+                return self._exchange(method, path, body, timeout_s or self.timeout_s, headers or {})
             except OSError as exc:
                 self.close()
                 if fresh or isinstance(exc, TimeoutError):
@@ -123,13 +129,16 @@ class Peer:
                 self.close()
                 raise
 
-    def _exchange(self, method: str, path: str, body: bytes, timeout_s: float) -> tuple[int, bytes]:
+    def _exchange(
+        self, method: str, path: str, body: bytes, timeout_s: float, headers: Mapping[str, str]
+    ) -> tuple[int, bytes]:
         if self._sock is None:
             self._sock = self._connector(*split(self.address), min(timeout_s, CONNECT_S))
         end = time.monotonic() + (PATIENCE * timeout_s if self._whole_s is None else max(self._whole_s, timeout_s))
         self._sock.settimeout(timeout_s)
-        head = f"{method} {path} HTTP/1.1\r\nHost: {self.address}\r\nContent-Length: {len(body)}\r\n\r\n"
-        self._sock.sendall(head.encode() + body)
+        head = [f"{method} {path} HTTP/1.1", f"Host: {self.address}", f"Content-Length: {len(body)}"]
+        head += [f"{name}: {value}" for name, value in headers.items()]
+        self._sock.sendall("\r\n".join([*head, "", ""]).encode() + body)
         response, content = read_answer(self._sock, method, silence_s=timeout_s, end=end)
         if response.will_close or len(content) > LONGEST_ANSWER:
             self.close()
@@ -137,13 +146,21 @@ class Peer:
             raise ApiError(502, f"{method} {path}: the answer is longer than {LONGEST_ANSWER} bytes")
         return response.status, content
 
-    def json(self, method: str, path: str, document: Any = None, *, timeout_s: float | None = None) -> dict[str, Any]:
-        """Return a JSON answer.
+    def json(
+        self,
+        method: str,
+        path: str,
+        document: Any = None,
+        *,
+        timeout_s: float | None = None,
+        headers: Callable[[bytes], Mapping[str, str]] = lambda body: {},
+    ) -> dict[str, Any]:
+        """Return a JSON answer.  ``headers``: what goes with a body of these bytes.
 
         ApiError with the peer's own status, sentence and facts when it is not 2xx; 502 when it is no JSON object.
         """
         body = b"" if document is None else json.dumps(document).encode()
-        status, content = self.request(method, path, body, timeout_s=timeout_s)
+        status, content = self.request(method, path, body, timeout_s=timeout_s, headers=headers(body))
         try:
             answer = json_object(content)
         except ContractError as exc:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hil.onboard.node import answers, epoch, state
-from hil.onboard.node.answers import RENEW_S, Claim, ContractError
+from hil.onboard.node.answers import RENEW_S, Claim, ContractError, Signed
 from hil.onboard.node.client import Connect, Peer, connect
 from hil.onboard.node.epoch import Config, Coordinator, CoordinatorState, Member, MemberState, Refused
 from hil.onboard.node.errors import ApiError
@@ -28,6 +28,7 @@ ROUNDS = 3
 """So often a proposal is numbered anew at once because members know of higher epochs."""
 
 Fit = Callable[[Config], bool]
+Ordered = Callable[[Config, Iterable[Config]], None]
 T = TypeVar("T")
 
 
@@ -51,8 +52,12 @@ class Cluster:
         connector: Connect = connect,
         member_type: type[Member] = Member,
         addresses: Mapping[str, str] | None = None,
+        ordered: Ordered | None = None,
     ) -> None:
-        """``addresses``: flight addresses by board, as far as they are known; nobody else speaks for those boards."""
+        """``addresses``: flight addresses by board, as far as they are known; nobody else speaks for those boards.
+
+        ``ordered``: raises ApiError for a configuration that no operator ordered; it gets those that are here, too.
+        """
         root.mkdir(parents=True, exist_ok=True)
         self.name = name
         self._root = root
@@ -67,6 +72,7 @@ class Cluster:
         self._peer: Peer | None = None
         self._threads: list[threading.Thread] = []
         self._addresses = addresses or {}
+        self._ordered = ordered or (lambda config, stored: None)
         self.last_error = ""
         self.forgotten: list[str] = []
         """What was damaged on disk when the service started."""
@@ -135,11 +141,15 @@ class Cluster:
             raise ApiError(409, f"this board does not claim epoch {wanted}", claim=asdict(claim))
         return committed
 
-    def prepare(self, document: dict[str, Any], sender: str | None = None) -> dict[str, Any]:
-        """``POST /cluster/prepare`` from an address: store a configuration durably. ApiError 400, 403 or 409."""
+    def prepare(self, document: dict[str, Any], sender: str | None = None, board: str | None = None) -> dict[str, Any]:
+        """``POST /cluster/prepare`` from an address, and by certificate: store a configuration durably.
+
+        ApiError 400, 403, 409 or 422.
+        """
         config = _read(Config, document, "a configuration")
         self._check_members(_check(config))
-        self._check_sender(config.content.gateway, sender)
+        self._check_sender(config.content.gateway, sender, board)
+        self._ordered(config, self.member.state.stored)
         with self._lock:
             try:
                 self.member.prepare(config)
@@ -148,10 +158,10 @@ class Cluster:
         self._wake.set()
         return {"prepared": config.key}
 
-    def renew(self, document: dict[str, Any], sender: str | None = None) -> dict[str, Any]:
-        """``POST /cluster/renew`` from an address: a member asks this coordinator for a lease. ApiError 400 or 403."""
+    def renew(self, document: dict[str, Any], sender: str | None = None, board: str | None = None) -> dict[str, Any]:
+        """``POST /cluster/renew`` as :meth:`prepare`: a member asks this coordinator for a lease. ApiError 400, 403."""
         request = _read(epoch.RenewRequest, document, "a renewal")
-        self._check_sender(request.member, sender)
+        self._check_sender(request.member, sender, board)
         with self._lock:
             self._heard[request.member] = self._clock()
             return asdict(self.coordinator.renew(request, self._clock()))
@@ -160,9 +170,11 @@ class Cluster:
         """Renew now rather than at the next tick."""
         self._wake.set()
 
-    def _check_sender(self, board: str, sender: str | None) -> None:
-        """ApiError 403 when a request in a board's name comes from an address that is not its own."""
+    def _check_sender(self, board: str, sender: str | None, proven: str | None) -> None:
+        """ApiError 403 when a request in a board's name comes from another address, or with another certificate."""
         known = self._addresses.get(board)
+        if proven is not None and proven != board:
+            raise ApiError(403, f"board {proven} does not speak for {board}")
         if sender is not None and known is not None and sender != known:
             raise ApiError(403, f"{sender} does not speak for {board}, which is {known}")
 
@@ -190,7 +202,7 @@ class Cluster:
 
     # --- what the ground asks of the gateway -------------------------------------------------------------------
 
-    def propose(self, document: object, *, fresh: bool) -> dict[str, Any]:
+    def propose(self, document: object, *, fresh: bool, order: Signed | None = None) -> dict[str, Any]:
         """Phase one: number the configuration and have every member store it.
 
         The answer says which members have it and why the others do not; asking again goes on.  When a member knows of
@@ -199,17 +211,19 @@ class Cluster:
         """
         if not isinstance(document, dict):
             raise ApiError(400, "configuration: must be a JSON object")
-        content = _check(Config.of(0, document))
+        proposed = Config.of(0, document, order)
+        content = _check(proposed)
         self._check_members(content)
         if content.gateway != self.name:
             raise ApiError(409, f"this board is {self.name}; the configuration's gateway is {content.gateway}")
+        self._ordered(proposed, self.member.state.stored)
         with self._configuring:
             with self._lock:
                 for config in self.member.state.stored:
                     self.coordinator.learn(config.epoch)
             for _ in range(ROUNDS):
                 with self._lock:
-                    config = self.coordinator.propose(document, fresh=fresh)
+                    config = self.coordinator.propose(document, fresh=fresh, order=order)
                     waiting = self.coordinator.missing()
                     done = self.coordinator.state.committed
                 if done is not None and done.key == config.key:
@@ -314,6 +328,8 @@ class Cluster:
         reply = _read(epoch.RenewReply, answer, "a reply to a renewal")
         if reply.config is not None:
             self._check_members(_check(reply.config))
+            committed = self.member.state.committed
+            self._ordered(reply.config, [committed] if committed is not None else [])
         self.last_error = ""
         with self._lock:
             return self.member.on_reply(reply, self._clock())

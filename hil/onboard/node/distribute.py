@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, BinaryIO
 
 from hil.onboard.files import read_object, write_json
 from hil.onboard.node.artefact import Artefact, Superseded
@@ -31,6 +33,8 @@ REFUSED_S = 1.0
 """Pause after bad data or a full disk, which a quick retry would not cure."""
 MAX_FRAME = 1 << 20
 RECEIVE_BYTES = 256 << 10
+SEND_BYTES = 64 << 10
+"""Encrypted at once."""
 END = 0xFFFFFFFF
 MAX_SOURCES = 16
 MAX_ORDERS = 16
@@ -56,9 +60,8 @@ def send_following(sock: socket.socket, artefact: Artefact, offset: int, peer: s
                 if length <= 0:
                     sock.sendall(_LENGTH.pack(0))
                     continue
-                sock.sendall(_LENGTH.pack(length), socket.MSG_MORE)
                 try:
-                    sock.sendfile(file, position, length)
+                    _send_part(sock, file, position, length, _LENGTH.pack(length))
                 finally:
                     sent += max(file.tell() - position, 0)
                 position += length
@@ -72,9 +75,32 @@ def send_plain(sock: socket.socket, artefact: Artefact, offset: int, end: int, p
     sock.settimeout(10.0)
     with artefact.path.open("rb") as file:
         try:
-            sock.sendfile(file, offset, end - offset)
+            _send_part(sock, file, offset, end - offset)
         finally:
             artefact.count_sent(peer, max(file.tell() - offset, 0))
+
+
+def _send_part(sock: socket.socket, file: BinaryIO, position: int, length: int, head: bytes = b"") -> None:
+    """Send part of a file after ``head``; by the kernel alone where nothing has to be encrypted.
+
+    The file is then as far as what was sent.
+    """
+    if not isinstance(sock, ssl.SSLSocket):
+        if head:
+            sock.sendall(head, socket.MSG_MORE)
+        sock.sendfile(file, position, length)
+        return
+    file.seek(position)
+    while length > 0:
+        part = file.read(min(length, SEND_BYTES))
+        if not part:
+            return
+        try:
+            sock.sendall(head + part if head else part)
+        except OSError:
+            file.seek(-len(part), os.SEEK_CUR)  # how much of it went is not known
+            raise
+        head, length = b"", length - len(part)
 
 
 class Puller:

@@ -18,11 +18,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from hil.onboard.node.answers import LEASE_MAX_S, Configuration, json_object, read
+from hil.onboard.node.answers import LEASE_MAX_S, Configuration, Signed, json_object, read
 
 MARGIN = 0.05
 """The coordinator waits this fraction longer than a lease lasts: room for two clocks that run 2 % apart and more."""
@@ -47,11 +47,13 @@ class Config:
     epoch: int
     document: str
     sha256: str
+    order: Signed | None = field(default=None, compare=False)
+    """The operator's proposal of it; None without flight security."""
 
     @classmethod
-    def of(cls, epoch: int, document: dict[str, Any]) -> Config:
+    def of(cls, epoch: int, document: dict[str, Any], order: Signed | None = None) -> Config:
         text = json.dumps(document, sort_keys=True, separators=(",", ":"))
-        return cls(epoch, text, hashlib.sha256(text.encode()).hexdigest())
+        return cls(epoch, text, hashlib.sha256(text.encode()).hexdigest(), order)
 
     @property
     def key(self) -> tuple[int, str]:
@@ -260,11 +262,11 @@ class Coordinator:
         self._grants: dict[str, Grant] = {}
         self._prepared: set[str] = set()
 
-    def propose(self, document: dict[str, Any], *, fresh: bool = False) -> Config:
-        """Number a configuration.  The same document as the pending or committed one keeps its epoch.
+    def propose(self, document: dict[str, Any], *, fresh: bool = False, order: Signed | None = None) -> Config:
+        """Number a configuration, with the ``order`` for it.
 
-        With ``fresh`` a committed document gets a new epoch all the same, and so does a pending one of which
-        :meth:`learn` said that its number is taken.
+        The same document as the pending or committed one keeps its epoch.  With ``fresh`` a committed document gets a
+        new epoch all the same, and so does a pending one of which :meth:`learn` said that its number is taken.
         """
         pending, committed = self.state.pending, self.state.committed
         if pending is not None and Config.of(self.state.last_epoch, document) == pending:
@@ -273,7 +275,7 @@ class Coordinator:
             if pending is not None:  # back to what is in force: the other proposal is dropped
                 self._save(replace(self.state, pending=None))
             return committed
-        config = Config.of(self.state.last_epoch + 1, document)
+        config = Config.of(self.state.last_epoch + 1, document, order)
         self._prepared = set()
         self._save(replace(self.state, last_epoch=config.epoch, pending=config))
         return config

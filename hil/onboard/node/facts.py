@@ -24,6 +24,8 @@ class Places:
     command_line: Path = Path("/proc/cmdline")
     services: Path = Path("/run/service")
     keyring: Path = Path("/etc/rauc/keyring.pem")
+    flight: Path = Path("/data/flight")
+    """Directory with the certificates of flight security."""
 
     @classmethod
     def under(cls, root: Path) -> Places:
@@ -43,6 +45,8 @@ class Facts:
         self.os_version = _os_version(places.os_release)
         self.boot_id = _text(places.boot_id)
         self.started_s = boot_clock()
+        self.flight_security = str(self.board.get("flight_security", "none"))
+        """``mtls``: nobody is served without a certificate."""
         hosts = self.board.get("hosts")
         self.addresses = {str(name): str(ip) for name, ip in hosts.items()} if isinstance(hosts, dict) else {}
         """Flight addresses of the boards, by name."""

@@ -16,6 +16,7 @@ from hil.onboard.node.errors import ApiError
 from hil.onboard.node.facts import Facts
 from hil.onboard.node.infer import Inference
 from hil.onboard.node.jobs import Jobs
+from hil.onboard.node.request_record import RequestRecord
 from hil.onboard.node.server import Answer, Request, Routes
 from hil.onboard.node.store import Store
 
@@ -35,6 +36,7 @@ class Node(Protocol):
     cluster: Cluster
     inference: Inference
     jobs: Jobs
+    record: RequestRecord
 
     def health(self) -> Health: ...
     def model(self, config: Config) -> tuple[str, Path]: ...
@@ -49,33 +51,37 @@ class Api:
         self._node = node
 
     def routes(self) -> Routes:
-        """Return every address of the service (docs/rollout.md has the table)."""
+        """Return every address of the service, and which roles may ask it (docs/rollout.md has the table)."""
         return Routes(
-            ("GET", "/health", self.health),
-            ("GET", "/artefacts", self.artefacts),
-            ("GET", ARTEFACT, self.artefact),
-            ("DELETE", ARTEFACT, self.delete),
-            ("GET", ARTEFACT + "/manifest", self.manifest),
-            ("PUT", ARTEFACT + "/manifest", self.announce),
-            ("PATCH", ARTEFACT, self.receive),
-            ("GET", ARTEFACT + "/data", self.send),
-            ("POST", ARTEFACT + "/pull", self.pull),
-            ("GET", "/cluster", self.cluster),
-            ("POST", "/cluster/propose", self.propose),
-            ("POST", "/cluster/commit", self.commit),
-            ("POST", "/cluster/prepare", self.prepare),
-            ("POST", "/cluster/renew", self.renew),
-            ("POST", "/cluster/wake", self.wake),
-            ("POST", "/infer", self.infer),
-            ("POST", "/tile", self.tile),
-            ("GET", "/weights", self.weights),
-            ("POST", "/jobs", self.start_job),
-            ("GET", r"/jobs/(\d{1,9})", self.job),
-            ("GET", r"/jobs/(\d{1,9})/mask", self.mask),
+            ("GET", "/health", self.health, "operator board tenant"),
+            ("GET", "/record", self.record, "operator"),
+            ("GET", "/artefacts", self.artefacts, "operator"),
+            ("GET", ARTEFACT, self.artefact, "operator board"),
+            ("DELETE", ARTEFACT, self.delete, "operator"),
+            ("GET", ARTEFACT + "/manifest", self.manifest, "operator board"),
+            ("PUT", ARTEFACT + "/manifest", self.announce, "operator"),
+            ("PATCH", ARTEFACT, self.receive, "operator"),
+            ("GET", ARTEFACT + "/data", self.send, "operator board"),
+            ("POST", ARTEFACT + "/pull", self.pull, "operator"),
+            ("GET", "/cluster", self.cluster, "operator board"),
+            ("POST", "/cluster/propose", self.propose, "operator"),
+            ("POST", "/cluster/commit", self.commit, "operator"),
+            ("POST", "/cluster/prepare", self.prepare, "board"),
+            ("POST", "/cluster/renew", self.renew, "board"),
+            ("POST", "/cluster/wake", self.wake, "board"),
+            ("POST", "/infer", self.infer, "operator board"),
+            ("POST", "/tile", self.tile, "operator board"),
+            ("GET", "/weights", self.weights, "operator"),
+            ("POST", "/jobs", self.start_job, "operator"),
+            ("GET", r"/jobs/(\d{1,9})", self.job, "operator"),
+            ("GET", r"/jobs/(\d{1,9})/mask", self.mask, "operator"),
         )
 
     def health(self, request: Request) -> Answer:
         return Answer(document=self._node.health().document())
+
+    def record(self, request: Request) -> Answer:
+        return Answer(document=self._node.record.document())
 
     # --- artefacts ---------------------------------------------------------------------------------------------
 
@@ -156,7 +162,7 @@ class Api:
         fresh = body.get("fresh", False)
         if not isinstance(fresh, bool):
             raise ApiError(400, "fresh must be true or false")
-        return Answer(document=self._node.cluster.propose(body.get("document"), fresh=fresh))
+        return Answer(document=self._node.cluster.propose(body.get("document"), fresh=fresh, order=request.order))
 
     def commit(self, request: Request) -> Answer:
         number = request.json().get("epoch")
@@ -165,12 +171,12 @@ class Api:
         return Answer(document=self._node.cluster.commit(number))
 
     def prepare(self, request: Request) -> Answer:
-        answer = self._node.cluster.prepare(request.json(), request.peer)
+        answer = self._node.cluster.prepare(request.json(), request.peer, _board(request))
         self._node.warm_up()
         return Answer(document=answer)
 
     def renew(self, request: Request) -> Answer:
-        return Answer(document=self._node.cluster.renew(request.json(), request.peer))
+        return Answer(document=self._node.cluster.renew(request.json(), request.peer, _board(request)))
 
     def wake(self, request: Request) -> Answer:
         request.read_all(1024)
@@ -216,3 +222,8 @@ class Api:
 
     def mask(self, request: Request) -> Answer:
         return Answer(body=self._node.jobs.mask(request.params[0]), content_type="application/x-npy")
+
+
+def _board(request: Request) -> str | None:
+    """Return the board that the certificate names; None without flight security."""
+    return request.identity.name if request.identity is not None else None

@@ -19,9 +19,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from hil.onboard.node.answers import ContractError, json_object
+from hil.onboard.node.answers import ContractError, Signed, json_object, must_be_signed
 from hil.onboard.node.client import DeadlinedSocket
 from hil.onboard.node.errors import ApiError
+from hil.onboard.node.flight import Gate, Identity
+from hil.onboard.node.request_record import RequestRecord
 
 MAX_JSON_BYTES = 64 << 10
 IDLE_S = 15.0
@@ -38,6 +40,9 @@ DRAIN_BYTES = 4 << 20
 MAX_CONNECTIONS = 96
 MAX_PER_PEER = 32
 """Connections from one address."""
+MAX_STRANGERS = 48
+MAX_STRANGERS_PER_PEER = 16
+"""Of these so many may be in their handshake: who has no certificate takes no place of those who have one."""
 TCP_USER_TIMEOUT_MS = 3000
 """Unacknowledged data older than this ends a connection: after an outage a fresh one is faster than TCP's back-off."""
 
@@ -84,6 +89,13 @@ class Request:
     _memory: Memory = field(repr=False)
     unread: int = 0
     held: int = 0
+    identity: Identity | None = None
+    """Whom the certificate names; None without flight security."""
+    order: Signed | None = None
+    """The order that it is; None without flight security, and of a request that needs none."""
+    target: str = ""
+    """Path and query as they were sent."""
+    _body: bytes | None = field(default=None, repr=False)
 
     def stream(self, silence_s: float) -> None:
         """Let the body take as long as it likes, with no more than ``silence_s`` between two bytes."""
@@ -101,6 +113,8 @@ class Request:
 
     def read_all(self, limit: int) -> bytes:
         """Return the whole body; ApiError 413 when it is longer than ``limit`` bytes, 503 when there is no memory."""
+        if self._body is not None:
+            return self._body
         if self.length > limit:
             raise ApiError(413, f"body may have {limit} bytes")
         self.held += self._memory.take(self.peer, self.unread)
@@ -108,6 +122,7 @@ class Request:
         if len(body) < self.unread:
             raise ConnectionError("the peer closed the connection inside a body")
         self.unread = 0
+        self._body = body
         return body
 
     def drain(self) -> None:
@@ -153,19 +168,41 @@ class Answer:
 Handler = Callable[[Request], Answer]
 
 
+@dataclass(frozen=True)
+class Route:
+    """One address of the service."""
+
+    method: str
+    pattern: re.Pattern[str]
+    handler: Handler
+    roles: frozenset[str]
+    """Who may ask, where there is flight security."""
+    name: str
+    """Method and address, ``*`` for what varies in it."""
+
+
 class Routes:
-    """(method, path pattern) to handler.  A pattern's groups become ``request.params``."""
+    """(method, path pattern, handler, roles).  A pattern's groups become ``request.params``."""
 
-    def __init__(self, *routes: tuple[str, str, Handler]) -> None:
-        self._routes = [(method, re.compile(pattern + r"\Z"), handler) for method, pattern, handler in routes]
+    def __init__(self, *routes: tuple[str, str, Handler, str]) -> None:
+        self._routes = [
+            Route(
+                method,
+                re.compile(pattern + r"\Z"),
+                handler,
+                frozenset(roles.split()),
+                f"{method} {re.sub(r'[(].*?[)]', '*', pattern)}",
+            )
+            for method, pattern, handler, roles in routes
+        ]
 
-    def find(self, method: str, path: str) -> tuple[Handler, tuple[str, ...]]:
+    def find(self, method: str, path: str) -> tuple[Route, tuple[str, ...]]:
         """ApiError 404 for an unknown path, 405 for a known one with another method."""
         known = False
-        for verb, pattern, handler in self._routes:
-            if match := pattern.match(path):
-                if verb == method:
-                    return handler, match.groups()
+        for route in self._routes:
+            if match := route.pattern.match(path):
+                if route.method == method:
+                    return route, match.groups()
                 known = True
         raise ApiError(405 if known else 404, f"no {method} {path} here")
 
@@ -180,6 +217,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
         self.rfile.close()
+        gate = self.server.gate
+        self._changes = gate.credentials.changes if gate is not None else 0
+        self._identity = Identity.of(self.connection) if gate is not None else None
         self._reader = DeadlinedSocket(self.connection, 0.0, IDLE_S)
         self.rfile = self._buffered = io.BufferedReader(self._reader)
 
@@ -204,13 +244,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         request: Request | None = None
+        route: Route | None = None
+        why = ""
         try:
             request = self._request()
-            handler, params = self.server.routes.find(request.method, request.path)
-            request.params = params
-            answer = handler(request)
+            route, request.params = self.server.routes.find(request.method, request.path)
+            self._authorise(request, route)
+            answer = route.handler(request)
         except ApiError as exc:
-            answer = Answer(exc.status, exc.document())
+            answer, why = Answer(exc.status, exc.document()), exc.message
         except OSError as exc:
             if isinstance(exc, ConnectionError | TimeoutError):
                 self.close_connection = True
@@ -226,9 +268,25 @@ class _Handler(BaseHTTPRequestHandler):
                 request.drain()
         if request is None or request.unread:
             self.close_connection = True  # what is left of the body would be taken for the next request
+        who = str(self._identity or "")
+        self.server.record.note(who, self.client_address[0], route.name if route else "", answer.status, why)
         self._send(answer)
 
     do_PUT = do_POST = do_PATCH = do_DELETE = do_GET
+
+    def _authorise(self, request: Request, route: Route) -> None:
+        """ConnectionError when the certificate is good no more, ApiError when its holder may not ask this."""
+        gate = self.server.gate
+        if gate is None or self._identity is None:
+            return
+        if not gate.still(self._identity, self._changes):
+            raise ConnectionError("the certificates changed, or this one has expired: it has to connect again")
+        request.identity = self._identity
+        if self._identity.role not in route.roles:
+            raise ApiError(403, f"{self._identity} has no right to {request.method} {request.path[:80]}")
+        if must_be_signed(request.method, request.path):
+            body = request.read_all(MAX_JSON_BYTES)
+            request.order = gate.obey(request.method, request.target, body, dict(self.headers), route.roles)
 
     def _request(self) -> Request:
         if self.headers.get("Transfer-Encoding"):
@@ -252,6 +310,7 @@ class _Handler(BaseHTTPRequestHandler):
             _rfile=self.rfile,
             _memory=self.server.memory,
             unread=int(text),
+            target=self.path,
         )
 
     def _send(self, answer: Answer) -> None:
@@ -279,6 +338,7 @@ class NodeServer(ThreadingHTTPServer):
     """Serves ``routes`` until :meth:`stop`.
 
     More than ``MAX_CONNECTIONS`` at once, and more than ``MAX_PER_PEER`` from one address, are turned away.
+    With a ``gate`` connections are TLS, and fewer may be in their handshake.
     """
 
     daemon_threads = True
@@ -286,11 +346,17 @@ class NodeServer(ThreadingHTTPServer):
     request_queue_size = 64
     block_on_close = False
 
-    def __init__(self, address: tuple[str, int], routes: Routes) -> None:
+    def __init__(
+        self, address: tuple[str, int], routes: Routes, gate: Gate | None = None, record: RequestRecord | None = None
+    ) -> None:
         self.routes = routes
+        self.gate = gate
+        self.record = record or RequestRecord()
         self.memory = Memory()
         self._lock = threading.Lock()
         self._open: dict[socket.socket, str] = {}
+        self._strangers: dict[socket.socket, str] = {}
+        """Those of them that are in their handshake."""
         self._thread: threading.Thread | None = None
         super().__init__(address, _Handler)
 
@@ -302,22 +368,48 @@ class NodeServer(ThreadingHTTPServer):
         self.server_name, self.server_port = "", self.server_address[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
+        peer = client_address[0]
         with self._lock:
-            per_peer = Counter(self._open.values())
-            welcome = per_peer[client_address[0]] < MAX_PER_PEER and len(self._open) < MAX_CONNECTIONS
+            welcome = Counter(self._open.values())[peer] < MAX_PER_PEER and len(self._open) < MAX_CONNECTIONS
+            if welcome and self.gate is not None:
+                known = Counter(self._strangers.values())
+                welcome = known[peer] < MAX_STRANGERS_PER_PEER and known.total() < MAX_STRANGERS
+                if welcome:
+                    self._strangers[request] = peer
             if welcome:
-                self._open[request] = client_address[0]
+                self._open[request] = peer
         if welcome:
             super().process_request(request, client_address)
         else:
+            self.record.note("", peer, "", 429, "too many connections")
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        admitted = None
         try:
-            super().process_request_thread(request, client_address)
+            admitted = request if self.gate is None else self._admit(self.gate, request, client_address[0])
+            if admitted is not None:
+                super().process_request_thread(admitted, client_address)
         finally:
             with self._lock:
                 self._open.pop(request, None)
+                self._open.pop(admitted, None)  # type: ignore[arg-type]  # None is not there
+
+    def _admit(self, gate: Gate, request: socket.socket, peer: str) -> socket.socket | None:
+        """Return the connection after its handshake, which counts as a stranger's until then; None without one."""
+        try:
+            tls = gate.admit(request)
+        except (OSError, ValueError, ApiError) as exc:  # ValueError: the other side was gone before it began
+            self.record.note("", peer, "", 401, str(exc))
+            self.shutdown_request(request)
+            return None
+        finally:
+            with self._lock:
+                self._strangers.pop(request, None)
+        with self._lock:
+            self._open.pop(request, None)
+            self._open[tls] = peer
+        return tls
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection that broke is not worth a traceback on the console."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from hil.onboard.node.answers import ContractError
 from hil.onboard.node.artefact import Artefact, SignatureCheck
 from hil.onboard.node.errors import ApiError
 from hil.onboard.node.manifest import Manifest
+from hil.onboard.node.signature import verify
 
 RESERVE_BYTES = 4 << 20
 """Space that no artefact may take: the updater's and the cluster's own state must always find room."""
@@ -25,24 +24,13 @@ MANIFEST = "manifest.json"
 
 
 def cms_check(keyring: Path) -> SignatureCheck:
-    """Return a check of detached CMS signatures with the openssl command against the certificates in ``keyring``.
+    """Return a check of detached CMS signatures against the certificates in ``keyring``.
 
     Where it has a revocation list, too, a revoked certificate is refused.
     """
 
     def check(path: Path, signature: bytes) -> None:
-        argv = ["openssl", "cms", "-verify", "-binary", "-inform", "DER"]
-        argv += ["-content", str(path), "-CAfile", str(keyring), "-purpose", "any", "-out", "/dev/null"]
-        with suppress(OSError):  # openssl itself says so below
-            if b"BEGIN X509 CRL" in keyring.read_bytes():
-                argv.append("-crl_check_all")
-        try:
-            done = subprocess.run(argv, input=signature, capture_output=True, timeout=60)
-        except (OSError, subprocess.TimeoutExpired) as exc:
-            raise ApiError(422, f"the signature could not be checked: {exc}") from exc
-        if done.returncode != 0:
-            lines = done.stderr.decode(errors="replace").strip().splitlines()
-            raise ApiError(422, f"the signature is not valid: {lines[-1] if lines else 'openssl refused it'}")
+        verify(path, signature, keyring)
 
     return check
 

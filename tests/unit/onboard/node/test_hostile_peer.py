@@ -181,7 +181,7 @@ def test_no_request_is_an_error_of_the_service(node: Node) -> None:
     ]
     junk = ["null", "true", "-1", "1e999", "NaN", "1" + "0" * 400, '"x"', '"\\ud800"', '"\\u0000"', "[]", "[[]]", "{}"]
     deep = b"[" * 30_000
-    routes = [(method, pattern.pattern[:-2]) for method, pattern, _ in Api(node).routes()._routes]
+    routes = [(route.method, route.pattern.pattern[:-2]) for route in Api(node).routes()._routes]
     for method, pattern in routes:
         path = pattern.replace("([0-9a-f]{64})", "0" * 64).replace(r"(\d{1,9})", "1")
         for query in ("", "?epoch=1&offset=0", "?epoch=-1&offset=x", "?offset=" + "9" * 30, "?%ff=%00"):
