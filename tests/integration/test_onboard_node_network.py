@@ -26,9 +26,13 @@ from hil.boards.protocol import Board, Via
 from hil.core import netns, paths
 from hil.core.wait import wait_until
 from hil.evidence.events import WatchSummary
+from hil.images.flight_pki import FlightPki, Operator, board_files, flight_pki
+from hil.onboard.node.answers import PORT
 from hil.rollout.fleet import Fleet
+from hil.rollout.node_client import NodeClient
 from hil.rollout.rollout import Rollout, RolloutPolicy
 from hil.rollout.watcher import InvariantWatcher
+from hil.testing.attacker import Attacker, Loot
 from tests.kits.container_boards import ip
 from tests.kits.loopback_nodes import FakeBundle
 
@@ -51,6 +55,7 @@ class NodeBoard:
     ground: str
     management: str
     root: Path
+    pki: FlightPki | None = None
     process: subprocess.Popen[bytes] | None = field(default=None, compare=False)
 
     def address(self, via: Via = Via.MANAGEMENT) -> tuple[str, str]:
@@ -62,6 +67,11 @@ class NodeBoard:
         facts = self.root / "facts"
         facts.mkdir(parents=True, exist_ok=True)
         board = {"name": self.name, "spacecraft": self.spacecraft, "hosts": FLIGHT}
+        if self.pki is not None:
+            board["flight_security"] = "mtls"
+            (facts / "flight").mkdir(exist_ok=True)
+            for name, content in board_files(self.pki, self.name).items():
+                (facts / "flight" / name).write_bytes(content)
         texts = {
             "board": json.dumps(board),
             "confirmed": "1",
@@ -90,6 +100,8 @@ class Network:
     boards: dict[str, NodeBoard]
     fleet: Fleet
     switch: str
+    hostile: str
+    """Namespace of a node on the flight network that is none of ours."""
 
     def crosslink(self, state: str) -> None:
         ip("-n", self.switch, "link", "set", "xl-a", state)
@@ -102,13 +114,13 @@ class Network:
 
 
 @contextmanager
-def network(root: Path) -> Iterator[Network]:
+def network(root: Path, pki: FlightPki | None = None) -> Iterator[Network]:
     prefix = f"hilt-roll-{os.getpid()}"
-    switch, ground, management = (f"{prefix}-{n}" for n in ("sw", "gs", "mg"))
+    switch, ground, management, hostile = (f"{prefix}-{n}" for n in ("sw", "gs", "mg", "xx"))
     spaces = {name: f"{prefix}-{name}" for name in NAMES}
     boards: dict[str, NodeBoard] = {}
     try:
-        for space in (switch, ground, management, *spaces.values()):
+        for space in (switch, ground, management, hostile, *spaces.values()):
             netns.create(space)
         for bridge, space in (("br-a", switch), ("br-b", switch), ("br-m", management)):
             ip("-n", space, "link", "add", bridge, "type", "bridge")
@@ -118,20 +130,22 @@ def network(root: Path) -> Iterator[Network]:
             ip("-n", switch, "link", "set", end, "master", bridge, "up")
         ip("-n", management, "addr", "add", "198.19.1.1/24", "dev", "br-m")
         cable(ground, "mgbe0", "198.18.1.1/24", switch, "p-gs", "br-a")
+        cable(hostile, "mgbe0", "198.18.1.99/24", switch, "p-xx", "br-b")
         shape = ["tc", "qdisc", "add", "dev", "mgbe0", "root", "tbf", "rate", GROUND_RATE]
         shape += ["burst", "64kb", "latency", "100ms"]
         subprocess.run(netns.argv_inside(ground, shape), check=True, capture_output=True)
         for name, space in spaces.items():
             cable(space, "mgbe0", f"{FLIGHT[name]}/24", switch, f"p-{name}", f"br-{name[0]}")
             cable(space, "eth0", f"{MANAGEMENT[name]}/24", management, f"m-{name}", "br-m")
-            boards[name] = NodeBoard(name, f"sc-{name[0]}", space, ground, management, root / name)
+            boards[name] = NodeBoard(name, f"sc-{name[0]}", space, ground, management, root / name, pki)
             boards[name].start()
-        fleet = Fleet(tuple(cast(Board, b) for b in boards.values()), "a1")
-        yield Network(boards, fleet, switch)
+        operator = Operator.of(pki) if pki is not None else None
+        fleet = Fleet(tuple(cast(Board, b) for b in boards.values()), "a1", operator=operator)
+        yield Network(boards, fleet, switch, hostile)
     finally:
         for board in boards.values():
             board.kill()
-        for space in (*spaces.values(), ground, management, switch):
+        for space in (*spaces.values(), ground, management, hostile, switch):
             netns.delete(space)
 
 
@@ -283,3 +297,40 @@ def test_the_gateway_killed_right_after_the_commit_leaves_no_mixed_cluster(net: 
         epoch = rollout.configure(configuration(net, 2), after_commit=die)
     assert_no_violation(watcher.report())
     rollout.serving_together(epoch)
+
+
+def test_a_hostile_node_on_the_flight_network_changes_nothing_and_slows_little(
+    tmp_path: Path, bundle: FakeBundle
+) -> None:
+    """It attacks all boards at once, with a board's certificate and an order of before, during a rollout."""
+    pki = flight_pki(tmp_path / "pki")
+    stolen, foreign = tmp_path / "stolen.pem", tmp_path / "foreign.pem"
+    stolen.write_bytes(pki.issue("board", "neighbour"))
+    foreign.write_bytes(flight_pki(tmp_path / "other").issue("operator", "ground"))
+    policy = RolloutPolicy(transfer_deadline_s=90, configure_deadline_s=30)
+    with network(tmp_path / "net", pki) as net:
+        rollout = Rollout(net.fleet, bundle, policy=policy)
+        wait_until(lambda: all(rollout.status().values()), what="six node services to answer", deadline_s=30)
+        assert net.fleet.operator is not None
+        path = f"/artefacts/{'1' * 64}"
+        with NodeClient(net.fleet, "a1", Via.MANAGEMENT) as client:
+            headers = net.fleet.operator.sign("a1", "DELETE", path, b"")
+            assert client._peer.request("DELETE", path, headers=headers)[0] == 404, "an order that was followed"
+        loot = Loot(pki.trust, stolen, foreign, [("DELETE", path, b"", headers)])
+        targets = {name: (FLIGHT[name], PORT) for name in NAMES}
+        with InvariantWatcher(net.fleet) as watcher:
+            rollout.configure(configuration(net, 1))
+            with Attacker(net.hostile, targets, loot) as attacker:
+                rollout.distribute()
+                epoch = rollout.configure(configuration(net, 2))
+                wait_until(lambda: len(attacker.attempts) == 8, what="every kind of attack", deadline_s=20)
+            rollout.serving_together(epoch)
+        assert (attacker.let_in, attacker.broken) == ([], [])
+        assert_whole(net, bundle)
+        assert_no_violation(watcher.report())
+        for name in NAMES:
+            with NodeClient(net.fleet, name, Via.MANAGEMENT) as client:
+                held = {each["id"] for each in client.call("GET", "/artefacts")["artefacts"]}
+                record = client.call("GET", "/record")
+            assert held == {bundle.sha256}, name
+            assert any(each["status"] in (401, 403) for each in record["counts"]), "what it tried is recorded"

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from hil.boards.protocol import Via
+from hil.core import netns
 from hil.images.flight_pki import FlightPki, Operator, flight_pki
 from hil.onboard.node import flight, server
 from hil.onboard.node.answers import Order
@@ -22,6 +23,7 @@ from hil.onboard.node.errors import ApiError
 from hil.onboard.node.flight import OWN, SIGNATURE, TRUST, Credentials, Gate, as_client
 from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
 from hil.rollout.rollout import Rollout
+from hil.testing.attacker import Attacker, Loot
 from tests.kits.loopback_nodes import Bed, FakeBundle, bed, connector_from, eventually
 
 
@@ -46,6 +48,11 @@ def peer(boards: Bed, board: str, certificate: Path, source: str | None = None) 
         timeout_s=3,
         connector=lambda host, port, timeout_s: as_client(dial(host, port, timeout_s), credentials, board),
     )
+
+
+def from_elsewhere(namespace: str, address: tuple[str, int], *, timeout_s: float) -> socket.socket:
+    """Connect as a neighbour does: from an address that is neither a board's nor the ground's."""
+    return connector_from("127.0.0.66")(*address, timeout_s)
 
 
 def certificate(pki: FlightPki, scratch: Path, role: str, name: str, *, days: int = 30, signs: bool = False) -> Path:
@@ -314,6 +321,41 @@ def test_a_request_for_a_certificate_gets_the_name_that_the_ground_gives(pki: Fl
     )
     names = x509.load_pem_x509_certificate(made).extensions.get_extension_for_class(x509.SubjectAlternativeName)
     assert names.value.get_values_for_type(x509.UniformResourceIdentifier) == ["spiffe://orbital-hil/board/a1"]
+
+
+@pytest.mark.parametrize("secured", [True, False], ids=["with", "without"])
+def test_a_hostile_neighbour_gets_nothing_while_a_rollout_passes(
+    pki: FlightPki, tmp_path: Path, *, secured: bool
+) -> None:
+    """It has a board's certificate and an old order. Without flight security the same attacks succeed."""
+    operator = Operator.of(pki)
+    order_of_old = ("DELETE", f"/artefacts/{'1' * 64}", b"", operator.signed(order()))
+    loot = Loot(
+        pki.trust,
+        certificate(pki, tmp_path, "board", "neighbour"),
+        certificate(flight_pki(tmp_path / "other"), tmp_path, "operator", "ground"),
+        [order_of_old],
+    )
+    with bed(tmp_path / "bed", {"a": 1, "b": 1}, pki if secured else None) as boards:
+        if secured:
+            with closing(peer(boards, "a1", pki.tls("operator", "ground"))) as ground:
+                assert ground.request(*order_of_old[:3], headers=order_of_old[3])[0] == 404, "it was followed"
+        targets = {name: (board.ip, board.port) for name, board in boards.boards.items()}
+        bundle = FakeBundle.make(tmp_path / "v2.raucb", size=900_000)
+        rollout = Rollout(boards.fleet, bundle, adapter=boards.adapter)
+        with Attacker(netns.HOST, targets, loot, dial=from_elsewhere) as attacker:
+            if secured:
+                report = rollout.run(boards.fleet.config(os_version="2.0.0", image_sha256=bundle.image_sha256))
+                assert report.epoch == 1
+            eventually(lambda: len(+attacker.attempts) == 8, "every kind of attack")
+        assert attacker.broken == []
+        if not secured:
+            assert attacker.let_in, "the test can fail"
+            return
+        assert attacker.let_in == []
+        with client(boards, "b1") as ground_at_b1:
+            artefacts = ground_at_b1.call("GET", "/artefacts")["artefacts"]
+            assert [each["id"] for each in artefacts] == [bundle.sha256]
 
 
 def test_old_tls_is_refused(boards: Bed, pki: FlightPki) -> None:
