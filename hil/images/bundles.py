@@ -36,6 +36,7 @@ _INIT_HANGS = (
 NODE_PROGRAM = PACKAGE / "onboard/node/__main__.py"
 _NODE_FAILS = b'raise SystemExit("node: this build is broken on purpose")\n'
 
+OLDER_VERSION = "0.9.0"
 _SUFFIX = {"rauc": "raucb", "swupdate": "swu"}
 
 
@@ -48,6 +49,8 @@ class BundleKind(StrEnum):
     TRUNCATED = "truncated"
     WRONG_KEY = "wrong-key"  # signed under another CA
     REVOKED = "revoked"  # signed under the right CA, with a certificate that it has revoked
+    EXPIRED = "expired"  # likewise, with one that has expired
+    OLDER = "older"  # good signature; an OS of an earlier version
     WRONG_HARDWARE = "wrong-hardware"  # another `compatible`
     EMPTY = "empty"
     RANDOM = "random"  # no bundle at all: random bytes
@@ -91,7 +94,8 @@ class BundleSet:
     def directory(self) -> Path:
         bugs = [f"{bug.file} {bug.after}" for bug in planted.BUGS.values()]
         texts = (_PACKING, _INIT_PANICS, _INIT_HANGS, _NODE_FAILS, COMPATIBLE)
-        certificates = tuple(each.certificate for each in (self.pki.release, self.pki.revoked, self.pki.foreign))
+        signers = (self.pki.release, self.pki.revoked, self.pki.expired, self.pki.foreign)
+        certificates = tuple(each.certificate for each in signers)
         key = rootfs.digest([self.upload.sha256, self.base.name, *texts, *bugs, *certificates])
         return cache() / f"bundles-{key}"
 
@@ -121,7 +125,11 @@ class BundleSet:
         out = work / "bundle"
         version = self._fill(kind, image, work)
         compatible = OTHER_COMPATIBLE if kind is BundleKind.WRONG_HARDWARE else COMPATIBLE
-        signers = {BundleKind.WRONG_KEY: self.pki.foreign, BundleKind.REVOKED: self.pki.revoked}
+        signers = {
+            BundleKind.WRONG_KEY: self.pki.foreign,
+            BundleKind.REVOKED: self.pki.revoked,
+            BundleKind.EXPIRED: self.pki.expired,
+        }
         signer = signers.get(kind, self.pki.release)
         odd = kind is BundleKind.OTHER_FORMAT
         if self.recipe.updater == "swupdate":
@@ -162,6 +170,7 @@ class BundleSet:
             case _:
                 good = kind in (BundleKind.NO_BOOT, BundleKind.HANG)
                 version = f"2.0.1+{kind.value}" if good else self.upload.version
+                version = OLDER_VERSION if kind is BundleKind.OLDER else version
                 init = _INIT_HANGS if kind is BundleKind.HANG else _INIT_PANICS
                 rootfs.tiny_tree(self.base, tree, version=version, init=init)
         rootfs.squash(tree, image)

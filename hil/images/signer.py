@@ -43,6 +43,19 @@ def signed_by(bundle: Path) -> SignedBy:
     return SignedBy()
 
 
+def is_plain(bundle: Path) -> bool:
+    """Return whether a file is a RAUC bundle of the plain format. HarnessError when it is no bundle.
+
+    Bundles of the other formats have their manifest inside of the signature.
+    """
+    start, size = signature_place(bundle)
+    with bundle.open("rb") as file:
+        if file.read(len(MAGIC)) == MAGIC:
+            return False
+        file.seek(start)
+        return b"[update]" not in file.read(min(size, LARGEST_SIGNATURE))
+
+
 def signature_place(bundle: Path) -> tuple[int, int]:
     """Return (offset, size) of a bundle's signature (CMS in DER).
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from typing import NoReturn
 
-from hil.errors import ConfigurationError, DeviceError, HilError
+from hil.errors import ConfigurationError, DeviceError, HarnessError, HilError
 from hil.evidence.events import RestartOrdered
 from hil.images.artefact import BundleFacts
+from hil.images.signer import is_plain
 from hil.onboard.node.answers import Health
 from hil.rollout.node_client import NodeRefused, NodeSilent
 from hil.rollout.steps import Context
 from hil.rollout.updaters.protocol import OsAdapter, OsStatus
 
+LARGEST_PLAIN = (1 << 31) - 1
+"""Bytes."""
 SSH_AFTER_S = 2.0
 """From here on SSH is asked too, because a board whose node service is broken answers nowhere else."""
 SSH_EVERY_S = 1.0
@@ -43,6 +46,25 @@ def check_newer(health: Health, bundle: BundleFacts, *, downgrade: bool) -> None
             f"{health.board} runs {health.os_version}, and bundle {bundle.path.name} is the older {bundle.version}",
             remedy="if it is meant to go back, roll back, or pass RolloutPolicy(downgrade=True)",
         )
+
+
+def check_size(bundle: BundleFacts) -> None:
+    """Raise ConfigurationError for a bundle of RAUC's plain format whose signature may cover only a part of it.
+
+    RAUC before 1.15.2 takes the size as 32 bits with a sign (CVE-2026-34155): of more than 2 GiB only the first bytes
+    are signed.  Which RAUC a board has is not asked: the bundle need not reach it.
+    """
+    try:
+        size = bundle.path.stat().st_size
+        if size <= LARGEST_PLAIN or not is_plain(bundle.path):
+            return
+    except (OSError, HarnessError):
+        return  # it is no bundle: the updater says so
+    raise ConfigurationError(
+        f"bundle {bundle.path.name} has {size} bytes in RAUC's plain format, whose signature may cover only a part of "
+        f"more than {LARGEST_PLAIN} bytes",
+        remedy="make it with format=verity",
+    )
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -75,10 +75,14 @@ class Rollout:
         return Artefact.of_bundle(self.bundle)
 
     def _note_bundle(self) -> None:
-        """Record once which bundle this is, so that the evidence says what was uploaded and installed."""
+        """Record once which bundle this is, so that the evidence says what was uploaded and installed.
+
+        ConfigurationError for one whose signature may not cover all of it.
+        """
         with self._watch_lock:
             if self._noted:
                 return
+            activation.check_size(self.bundle)
             self._noted = True
         bundle, signer = self.bundle, signed_by(self.bundle.path)
         facts = (bundle.version, bundle.sha256, bundle.size_bytes, bundle.image_sha256, signer.subject, signer.sha256)

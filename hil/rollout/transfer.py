@@ -104,7 +104,8 @@ def _pull(
                 pulling = status.pulling if status is not None else None
                 address = context.fleet.node_address(source)
                 if pulling is None or (not ordered and pulling.sources != (address,)):
-                    client.call("POST", f"/artefacts/{artefact.sha256}/pull", {"from": [address]})
+                    wanted = {"from": [address], "manifest_sha256": artefact.manifest_sha256}
+                    client.call("POST", f"/artefacts/{artefact.sha256}/pull", wanted)
                     ordered = True
                 elif pulling.last_error:
                     last = DeviceError(f"its puller says: {pulling.last_error}")
@@ -137,6 +138,7 @@ def everywhere(
     if not with_upload:
         del plan[context.fleet.gateway]
 
+    artefact.manifest()  # now, rather than in all threads at once
     given_up = threading.Event()
 
     def one(board: str) -> Transfer:

@@ -7,31 +7,42 @@ it does, :attr:`Attacker.let_in` must stay empty: every answer that grants somet
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import random
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 
+from hil.bench.plumbing import Plumbing, netlink
 from hil.core import netns
+from hil.images.artefact import CHUNK_BYTES, Artefact
+from hil.images.flight_pki import FlightPki, flight_pki
+from hil.lab.addressing import flight_network, node_address
 from hil.onboard.node.answers import Order
 from hil.onboard.node.client import read_answer
 from hil.onboard.node.epoch import Config
 from hil.onboard.node.errors import ApiError
-from hil.onboard.node.flight import ORDER, SIGNATURE
+from hil.onboard.node.flight import ORDER, SIGNATURE, Credentials
 from hil.rollout.fleet import Dial
 
 ANSWER_S = 3.0
 DRIP_S = 0.3
 FLOOD = 48
 """Connections opened at once, each left alone."""
+EXCESS = 64 << 20
+"""Bytes that an endless source announces on top."""
+HOST_NUMBER = 99
+"""Last number of the attacker's address; boards' begin at 11."""
 ID = "e" * 64
 COMMANDS: Sequence[tuple[str, str, bytes]] = (
     ("DELETE", f"/artefacts/{ID}", b""),
@@ -258,3 +269,121 @@ class Attacker:
                 sock.sendall(bytes([byte]))
                 if self._stop.wait(DRIP_S):
                     return
+
+
+class Malice(StrEnum):
+    """What a hostile source does when a board fetches an artefact from it."""
+
+    DRIP = "drip"
+    """It goes on for ever, a byte now and then."""
+    FREEZE = "freeze"
+    """It says for ever that there is nothing new."""
+    ENDLESS = "endless"
+    """It announces far more than there is, and sends that."""
+    LIE = "lie"
+    """It announces other chunks under the right name, and sends those."""
+
+
+class HostileSource:
+    """``with HostileSource(...) as source: ...``: a node that boards may be told to fetch from, at its ``address``."""
+
+    def __init__(
+        self, namespace: str, ip: str, artefact: Artefact, malice: Malice, credentials: Credentials | None
+    ) -> None:
+        """``credentials``: a board's; None: boards have no flight security."""
+        self._malice, self._credentials = malice, credentials
+        honest = artefact.manifest()
+        size = artefact.size_bytes + (EXCESS if malice is Malice.ENDLESS else 0)
+        if malice in (Malice.ENDLESS, Malice.LIE):
+            chunk = bytes(CHUNK_BYTES)
+            ends = [min(CHUNK_BYTES, size - at) for at in range(0, size, CHUNK_BYTES)]
+            known = {length: hashlib.sha256(chunk[:length]).hexdigest() for length in set(ends)}
+            honest = {**honest, "size": size, "chunk_sha256": [known[length] for length in ends]}
+        self._manifest, self._size = json.dumps(honest).encode(), size
+        with netns.inside(namespace):
+            self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind((ip, 0))
+        self._listener.listen()
+        self.address = f"{ip}:{self._listener.getsockname()[1]}"
+        self._stop = threading.Event()
+        self.asked = 0
+        """How often a board asked for the bytes."""
+
+    def __enter__(self) -> HostileSource:
+        threading.Thread(target=self._accept, name="hostile-source", daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while not self._stop.is_set():
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(sock,), name="hostile-source", daemon=True).start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        with suppress(OSError):
+            sock.settimeout(ANSWER_S)
+            if self._credentials is not None:
+                sock = self._credentials.server().wrap_socket(sock, server_side=True)
+            with sock:
+                said = b""
+                while b"\r\n\r\n" not in said and (part := sock.recv(4096)):
+                    said += part
+                if b"/manifest " in said:
+                    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(self._manifest)}\r\nConnection: close\r\n\r\n"
+                    sock.sendall(head.encode() + self._manifest)
+                    return
+                self.asked += 1
+                sock.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+                self._stream(sock)
+
+    def _stream(self, sock: socket.socket) -> None:
+        sent = 0
+        while not self._stop.is_set():
+            if self._malice in (Malice.ENDLESS, Malice.LIE):
+                sock.sendall(struct.pack("!I", CHUNK_BYTES) + bytes(CHUNK_BYTES))
+                continue
+            sock.sendall(struct.pack("!I", 0))
+            if self._malice is Malice.DRIP and sent % 4 == 0:
+                sock.sendall(struct.pack("!I", 1) + b"x")
+            sent += 1
+            self._stop.wait(0.2)
+
+
+def loot_of(pki: FlightPki, scratch: Path, board: str = "neighbour") -> Loot:
+    """Return what an attacker has who took over a board of this PKI; the files are put into ``scratch``."""
+    stolen, foreign = scratch / "stolen.pem", scratch / "foreign.pem"
+    stolen.write_bytes(pki.issue("board", board))
+    foreign.write_bytes(flight_pki(scratch / "foreign").issue("operator", "ground"))
+    return Loot(pki.trust, stolen, foreign)
+
+
+@contextmanager
+def hostile_neighbour(plumbing: Plumbing, craft: str) -> Iterator[str]:
+    """Join a node to a spacecraft's flight network; the network namespace that it is.  BenchError."""
+    space = plumbing.namespace("hostile")
+    network = flight_network(plumbing.lab, craft).rsplit(".", 1)[0]
+    netns.create(space)
+    try:
+        with netlink(plumbing.namespace(craft)) as ip, netns.opened(space) as descriptor:
+            ip.link("add", ifname="x-hostile", kind="veth", peer={"ifname": "mgbe0", "net_ns_fd": descriptor})
+            switch, near = (ip.link_lookup(ifname=name)[0] for name in ("sw0", "x-hostile"))
+            ip.link("set", index=near, master=switch, state="up")
+        with netlink(space) as ip:
+            nic = ip.link_lookup(ifname="mgbe0")[0]
+            ip.addr("add", index=nic, address=f"{network}.{HOST_NUMBER}", prefixlen=24)
+            ip.link("set", index=nic, state="up")
+            ip.route("add", dst="198.18.0.0/15", gateway=node_address(plumbing.lab, craft))
+        yield space
+    finally:
+        netns.delete(space)

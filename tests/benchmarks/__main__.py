@@ -27,6 +27,7 @@ from tests.benchmarks.busy_boards import busy_boards
 from tests.benchmarks.constellation import constellation
 from tests.benchmarks.cpu import cli_help_ms, plugin_cost_ms
 from tests.benchmarks.figures import Figure, write
+from tests.benchmarks.flight import attack, flight
 from tests.benchmarks.inference import inference
 from tests.benchmarks.leases import contention
 from tests.benchmarks.nights import nights
@@ -161,6 +162,8 @@ BENCHMARKS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "site": site,
     "twin": twin,
     "busy": busy_boards,
+    "flight": flight,
+    "attack": attack,
 }
 
 

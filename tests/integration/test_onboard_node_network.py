@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,7 +32,7 @@ from hil.rollout.fleet import Fleet
 from hil.rollout.node_client import NodeClient
 from hil.rollout.rollout import Rollout, RolloutPolicy
 from hil.rollout.watcher import InvariantWatcher
-from hil.testing.attacker import Attacker, Loot
+from hil.testing.attacker import Attacker, loot_of
 from tests.kits.container_boards import ip
 from tests.kits.loopback_nodes import FakeBundle
 
@@ -304,9 +304,6 @@ def test_a_hostile_node_on_the_flight_network_changes_nothing_and_slows_little(
 ) -> None:
     """It attacks all boards at once, with a board's certificate and an order of before, during a rollout."""
     pki = flight_pki(tmp_path / "pki")
-    stolen, foreign = tmp_path / "stolen.pem", tmp_path / "foreign.pem"
-    stolen.write_bytes(pki.issue("board", "neighbour"))
-    foreign.write_bytes(flight_pki(tmp_path / "other").issue("operator", "ground"))
     policy = RolloutPolicy(transfer_deadline_s=90, configure_deadline_s=30)
     with network(tmp_path / "net", pki) as net:
         rollout = Rollout(net.fleet, bundle, policy=policy)
@@ -316,7 +313,7 @@ def test_a_hostile_node_on_the_flight_network_changes_nothing_and_slows_little(
         with NodeClient(net.fleet, "a1", Via.MANAGEMENT) as client:
             headers = net.fleet.operator.sign("a1", "DELETE", path, b"")
             assert client._peer.request("DELETE", path, headers=headers)[0] == 404, "an order that was followed"
-        loot = Loot(pki.trust, stolen, foreign, [("DELETE", path, b"", headers)])
+        loot = replace(loot_of(pki, tmp_path), orders=[("DELETE", path, b"", headers)])
         targets = {name: (FLIGHT[name], PORT) for name in NAMES}
         with InvariantWatcher(net.fleet) as watcher:
             rollout.configure(configuration(net, 1))

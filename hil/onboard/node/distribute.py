@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import re
 import socket
 import ssl
 import struct
@@ -21,6 +22,7 @@ from hil.onboard.files import read_object, write_json
 from hil.onboard.node.artefact import Artefact, Superseded
 from hil.onboard.node.client import Connect, Peer, connect, split
 from hil.onboard.node.errors import ApiError
+from hil.onboard.node.manifest import Manifest
 from hil.onboard.node.state import set_aside
 from hil.onboard.node.store import Store
 
@@ -40,6 +42,7 @@ MAX_SOURCES = 16
 MAX_ORDERS = 16
 """Artefacts that a board pulls at the same time."""
 _LENGTH = struct.Struct("!I")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def send_following(sock: socket.socket, artefact: Artefact, offset: int, peer: str) -> None:
@@ -110,13 +113,21 @@ class Puller:
     """
 
     def __init__(
-        self, store: Store, artefact_id: str, sources: list[str], name_of: Callable[[str], str], connector: Connect
+        self,
+        store: Store,
+        artefact_id: str,
+        sources: list[str],
+        name_of: Callable[[str], str],
+        connector: Connect,
+        manifest: str = "",
     ) -> None:
+        """``manifest``: digest of the manifest that is meant; empty: whatever the source says."""
         self._store = store
         self._id = artefact_id
         self.sources = sources
         self._name_of = name_of
         self._connector = connector
+        self.manifest = manifest
         self._stop = threading.Event()
         self.last_error = ""
         self._thread = threading.Thread(target=self._run, name=f"pull-{artefact_id[:8]}", daemon=True)
@@ -159,10 +170,15 @@ class Puller:
     def _announced(self, source: str) -> Artefact:
         """Return the artefact here, with its manifest fetched from the source when it is new."""
         artefact = self._store.find(self._id)
-        if artefact is not None and not artefact.untouched:
+        if artefact is not None and self.manifest and artefact.manifest.digest == self.manifest:
+            return artefact
+        if artefact is not None and not artefact.untouched and not self.manifest:
             return artefact  # until then the source knows better than whoever announced it here
         with contextlib.closing(Peer(source, timeout_s=STALL_S, connector=self._connector)) as peer:
-            return self._store.put(self._id, peer.json("GET", f"/artefacts/{self._id}/manifest"))
+            document = peer.json("GET", f"/artefacts/{self._id}/manifest")
+        if self.manifest and Manifest.parse(document).digest != self.manifest:
+            raise ApiError(422, "the source's manifest is not the one that was ordered")
+        return self._store.put(self._id, document)
 
     def _stream(self, artefact: Artefact, source: str) -> None:
         host, port = split(source)
@@ -208,15 +224,19 @@ class Distributor:
         """Start the pullers that were at work when the board went down."""
         for order in sorted(self._store.root.glob("*/pull.json")):
             try:
-                self.pull(order.parent.name, read_object(order).get("from"))
+                known = read_object(order)
+                self.pull(order.parent.name, known.get("from"), known.get("manifest_sha256", ""))
             except ApiError as exc:
                 set_aside(order, exc)
 
-    def pull(self, artefact_id: str, sources: Any) -> None:
+    def pull(self, artefact_id: str, sources: Any, manifest: Any = "") -> None:
         """Fetch an artefact from these ``ip:port`` sources; replaces an earlier order for it.
 
-        ApiError 400 for a wrong list of sources, 429 for too many orders.
+        ``manifest``: digest of the manifest that is meant, if it matters.  ApiError 400 for a wrong list of sources or
+        digest, 429 for too many orders.
         """
+        if not isinstance(manifest, str) or (manifest and not _DIGEST.fullmatch(manifest)):
+            raise ApiError(400, "manifest_sha256 must be 64 lower-case hexadecimal digits")
         if not isinstance(sources, list) or not 0 < len(sources) <= MAX_SOURCES:
             raise ApiError(400, f"from must be a list of 1 to {MAX_SOURCES} ip:port")
         for source in sources:
@@ -228,15 +248,16 @@ class Distributor:
             return
         with self._lock:
             current = self._pullers.get(artefact_id)
-            if current is not None and current.alive and current.sources == sources:
+            same = current is not None and (current.sources, current.manifest) == (sources, manifest)
+            if current is not None and current.alive and same:
                 return
             if (current is None or not current.alive) and sum(p.alive for p in self._pullers.values()) >= MAX_ORDERS:
                 raise ApiError(429, f"{MAX_ORDERS} artefacts are being pulled already; delete one or wait")
             self._pullers = {i: p for i, p in self._pullers.items() if p.alive}
             order = self._store.order(artefact_id)
             order.parent.mkdir(parents=True, exist_ok=True)
-            write_json(order, {"from": sources})
-            puller = Puller(self._store, artefact_id, sources, self._name_of, self._connector)
+            write_json(order, {"from": sources, "manifest_sha256": manifest})
+            puller = Puller(self._store, artefact_id, sources, self._name_of, self._connector, manifest)
             self._pullers[artefact_id] = puller
             if current is not None:
                 current.stop()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+import json
 import re
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -42,6 +44,12 @@ class Manifest:
     def same_content(self, other: Manifest) -> bool:
         """Return whether both describe the same bytes; the signature may differ."""
         return replace(self, signature=None) == replace(other, signature=None)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all but the signature: an order to pull names it, so that a source cannot lie about it."""
+        document = replace(self, signature=None).document()
+        return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     def document(self) -> dict[str, Any]:
         """Return the JSON form."""

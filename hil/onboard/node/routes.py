@@ -149,7 +149,8 @@ class Api:
         )
 
     def pull(self, request: Request) -> Answer:
-        self._node.distributor.pull(request.params[0], request.json().get("from"))
+        order = request.json()
+        self._node.distributor.pull(request.params[0], order.get("from"), order.get("manifest_sha256", ""))
         return Answer(202, {"pulling": self._node.distributor.describe(request.params[0])})
 
     # --- cluster -----------------------------------------------------------------------------------------------

@@ -21,13 +21,18 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from hil.onboard.boot_control import SLOTS, BootControl, Slot, Variables, other
 from hil.onboard.files import read_object, sync, write_json
+from hil.onboard.node.errors import ApiError
+from hil.onboard.node.signature import has_revocation_list, verify
 from hil.onboard.squashfs import image_sha256
 
 REFUSED, BUSY = 2, 75
+HEADER_BYTES = 110
+LARGEST_PART = 1 << 20
+"""Bytes of the description, and of its signature."""
 CONFIGURATION = "/etc/swupdate.cfg"
 
 Run = Callable[[Sequence[str]], int]
@@ -47,6 +52,7 @@ class Places:
     confirmed: Path = Path("/run/slot-confirmed")
     hardware: Path = Path("/etc/hwrevision")
     state: Path = Path("/data/swupdate")
+    keyring: Path = Path("/etc/rauc/keyring.pem")
     lock: Path = Path("/run/swupdate-slots.lock")
     devices: dict[Slot, Path] = field(
         default_factory=lambda: {"A": Path("/dev/mmcblk0p1"), "B": Path("/dev/mmcblk0p2")}
@@ -111,6 +117,11 @@ class Slots:
         # A dry run checks signature, hardware and every digest; without it SWUpdate begins before it has read all.
         if checked := self._run([*argv, "-n"]):
             return REFUSED if checked == 1 else 1  # it was killed, or is not there: that is no answer
+        try:
+            self._check_signer(bundle, temporary)
+        except ApiError as exc:
+            print(f"swupdate-slots: Signature verification failed: {exc}", file=sys.stderr)
+            return REFUSED
         self.begin()
         if self._run(argv) != 0:
             return 1
@@ -122,6 +133,18 @@ class Slots:
             return 1
         write_json(self._path(target), {"image_sha256": digest, "version": bundle_version(bundle)})
         return 0
+
+    def _check_signer(self, bundle: Path, temporary: Path) -> None:
+        """ApiError when the keyring's revocation list, which SWUpdate does not read, names the signer."""
+        if not has_revocation_list(self.places.keyring):
+            return
+        parts = {"sw-description": b"", "sw-description.sig": b""}
+        with bundle.open("rb") as file:
+            for name in parts:
+                parts[name] = _member(file, name)
+        description = temporary / "sw-description"
+        description.write_bytes(parts["sw-description"])
+        verify(description, parts["sw-description.sig"], self.places.keyring)
 
     def mark_active(self, name: str) -> None:
         """Boot that slot next. Refused when it holds no complete image."""
@@ -142,6 +165,22 @@ class Slots:
 
     def _record(self, slot: Slot) -> dict[str, Any] | None:
         return read_object(self._path(slot)) or None
+
+
+def _member(file: BinaryIO, wanted: str) -> bytes:
+    """Return the next file of a cpio archive ("new ASCII" format). ApiError when it is another one."""
+    header = file.read(HEADER_BYTES)
+    try:
+        size, name_size = int(header[54:62], 16), int(header[94:102], 16)
+    except ValueError:
+        raise ApiError(422, "the archive is none") from None
+    name = file.read(min(name_size, 256)).rstrip(b"\0").decode(errors="replace")
+    if name != wanted or size > LARGEST_PART:
+        raise ApiError(422, f"{wanted} is not where it has to be in the archive")
+    file.seek(-file.tell() % 4, os.SEEK_CUR)
+    content = file.read(size)
+    file.seek(-file.tell() % 4, os.SEEK_CUR)
+    return content
 
 
 def bundle_version(bundle: Path) -> str:

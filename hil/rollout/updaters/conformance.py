@@ -42,6 +42,7 @@ class Bad(StrEnum):
     TRUNCATED = "truncated"
     WRONG_KEY = "wrong-key"
     REVOKED = "revoked"  # signed under the right CA, with a certificate that is revoked
+    EXPIRED = "expired"  # likewise, with one that has expired
     WRONG_HARDWARE = "wrong-hardware"
     EMPTY = "empty"
     RANDOM = "random"  # no bundle at all

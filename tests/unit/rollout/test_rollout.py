@@ -204,6 +204,25 @@ def test_an_older_os_is_installed_only_when_that_is_meant(
     check_newer(health, old, downgrade=True)
 
 
+@pytest.mark.parametrize(
+    ("signature", "extra", "refused"),
+    [(b"plain CMS", 4096, True), (b"plain CMS", -4096, False), (b"CMS with [update]", 4096, False)],
+    ids=["plain and large", "plain", "large with its manifest signed"],
+)
+def test_a_plain_bundle_above_2_gib_reaches_no_board(
+    boards: Bed, tmp_path: Path, signature: bytes, extra: int, *, refused: bool
+) -> None:
+    """CVE-2026-34155: its signature may cover its first bytes only.  The file is a hole with a signature at its end."""
+    path = tmp_path / "large.raucb"
+    with path.open("wb") as file:
+        file.truncate((1 << 31) + extra)
+        file.seek(0, 2)
+        file.write(signature + len(signature).to_bytes(8, "big"))
+    large = FakeBundle(path, "2.0.0", "0" * 64, path.stat().st_size, "0" * 64)
+    with pytest.raises(ConfigurationError, match="plain format") if refused else nullcontext():
+        rollout(boards, large)._note_bundle()
+
+
 def test_an_older_bundle_touches_no_board(boards: Bed, tmp_path: Path) -> None:
     old = FakeBundle.make(tmp_path / "old.raucb", version="0.9.0", size=1000)
     with pytest.raises(ConfigurationError, match=r"the older 0\.9\.0"):

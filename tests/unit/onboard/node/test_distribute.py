@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from hil.core import netns
+from hil.images.artefact import Artefact
+from hil.testing.attacker import HostileSource, Malice
 from tests.kits.loopback_nodes import Bed, LoopBoard, bed, eventually
 from tests.kits.manifest import CHUNK, manifest_of
 
@@ -230,3 +233,31 @@ def test_a_deleted_artefact_is_gone_and_its_space_free(boards: Bed) -> None:
     assert ask(boards["a1"], "DELETE", f"/artefacts/{ID}")[0] == 200
     assert ask(boards["a1"], "GET", f"/artefacts/{ID}")[0] == 404
     assert not path.exists()
+
+
+@pytest.mark.parametrize("malice", [Malice.LIE, Malice.ENDLESS], ids=str)
+@pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "not ordered"])
+def test_a_source_cannot_lie_about_what_was_ordered(
+    boards: Bed, tmp_path: Path, malice: Malice, *, ordered: bool
+) -> None:
+    """An order that names the manifest; without that the board believes the source, and takes what it gets."""
+    file = tmp_path / "scene"
+    file.write_bytes(CONTENT)
+    artefact = Artefact.of_file(file, "scene")
+    board = boards["a2"]
+    with HostileSource(netns.HOST, "127.0.0.1", artefact, malice, None) as source:
+        order = {"from": [source.address], **({"manifest_sha256": artefact.manifest_sha256} if ordered else {})}
+        assert ask(board, "POST", f"/artefacts/{ID}/pull", json.dumps(order).encode())[0] == 202
+        if not ordered:
+            eventually(lambda: have(board) > 0, "false bytes")
+            return
+        says = f"/artefacts/{ID}"
+        eventually(lambda: "not the one" in str(ask(board, "GET", says)[1].get("pulling")), "a refusal")
+        assert (have(board), source.asked) == (0, 0)
+    announce(boards["a1"])
+    assert send(boards["a1"], 0, len(CONTENT)) == 200
+    right = {"from": [f"{boards['a1'].ip}:{boards['a1'].port}"], "manifest_sha256": artefact.manifest_sha256}
+    if ask(boards["a1"], "GET", f"/artefacts/{ID}/manifest")[1]["chunk_size"] != artefact.manifest()["chunk_size"]:
+        del right["manifest_sha256"]  # the same file, announced here in smaller chunks
+    assert ask(board, "POST", says + "/pull", json.dumps(right).encode())[0] == 202
+    eventually(lambda: complete(board), "the artefact from an honest source")

@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from hil.onboard.node.errors import ApiError
 from hil.onboard.node.flight import OWN, SIGNATURE, TRUST, Credentials, Gate, as_client
 from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
 from hil.rollout.rollout import Rollout
-from hil.testing.attacker import Attacker, Loot
+from hil.testing.attacker import Attacker, loot_of
 from tests.kits.loopback_nodes import Bed, FakeBundle, bed, connector_from, eventually
 
 
@@ -330,12 +331,7 @@ def test_a_hostile_neighbour_gets_nothing_while_a_rollout_passes(
     """It has a board's certificate and an old order. Without flight security the same attacks succeed."""
     operator = Operator.of(pki)
     order_of_old = ("DELETE", f"/artefacts/{'1' * 64}", b"", operator.signed(order()))
-    loot = Loot(
-        pki.trust,
-        certificate(pki, tmp_path, "board", "neighbour"),
-        certificate(flight_pki(tmp_path / "other"), tmp_path, "operator", "ground"),
-        [order_of_old],
-    )
+    loot = replace(loot_of(pki, tmp_path), orders=[order_of_old])
     with bed(tmp_path / "bed", {"a": 1, "b": 1}, pki if secured else None) as boards:
         if secured:
             with closing(peer(boards, "a1", pki.tls("operator", "ground"))) as ground:

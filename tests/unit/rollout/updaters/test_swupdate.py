@@ -7,6 +7,7 @@ import json
 import struct
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -334,3 +335,19 @@ def test_what_is_cut_emptied_or_random_is_no_whole_archive(swu: Path, kind: Bund
     assert swu.stat().st_size in (0, before * 6 // 10, before)
     with pytest.raises(HarnessError, match="not a bundle"):
         content(swu)
+
+
+def test_a_revoked_signer_is_refused_by_the_tool_for_swupdate_reads_no_revocation_list(
+    places: Places, tmp_path: Path, pki: Pki, capfd: pytest.CaptureFixture[str]
+) -> None:
+    slots = Slots(replace(places, keyring=pki.keyring), Updater(places, squashfs()))
+    before = slots.status()
+    image, out = tmp_path / "rootfs.img", tmp_path / "x.swu"
+    image.write_bytes(squashfs())
+    pack_swu(image, out, compatible="orbital-ref-orin", version="2.0.0", signer=pki.revoked)
+    assert slots.install(out) == REFUSED
+    assert "Signature verification failed" in (said := capfd.readouterr().err) and "revoked" in said
+    assert slots.status() == before
+    pack_swu(image, out, compatible="orbital-ref-orin", version="2.0.0", signer=pki.release)
+    assert slots.install(out) == 0
+    assert slots.install(bundle(tmp_path)) == REFUSED, "an archive in which the description is not where it has to be"

@@ -1,0 +1,118 @@
+"""Flight security: what it costs a rollout, and what a hostile node on the flight network gets and costs."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from hil.bench.bench import Bench
+from hil.bench.reset import renew
+from hil.bench.state import disk_dir
+from hil.boards.protocol import Via
+from hil.images.flight_pki import flight_pki
+from hil.onboard.node.answers import PORT
+from hil.rollout.fleet import ClusterConfig, Fleet
+from hil.rollout.node_client import NodeClient
+from hil.rollout.rollout import Rollout
+from hil.rollout.watcher import InvariantWatcher
+from hil.testing.attacker import Attacker, hostile_neighbour, loot_of
+from tests.benchmarks.figures import Figure
+
+TURNS = 5
+ATTACK_S = 300.0
+
+
+def flight(lab: Path) -> Iterator[Figure]:
+    """Rollouts with and without flight security, in turns."""
+    took: dict[str, list[float]] = {"none": [], "mtls": []}
+    for _ in range(TURNS):
+        for security, seconds in took.items():
+            with _bench(lab, security) as bench:
+                rollout = Rollout(_fleet(bench), bench.images.bundles.os_v2)
+                begin = time.monotonic()
+                rollout.run(_configuration(bench, 1))
+                seconds.append(time.monotonic() - begin)
+    plain, secured = (statistics.median(seconds) for seconds in took.values())
+    spread = "; ".join(f"{name}: {', '.join(f'{s:.2f}' for s in seconds)} s" for name, seconds in took.items())
+    yield Figure("rollout, flight_security: none", round(plain, 2), "s", "", f"median of {TURNS}")
+    yield Figure("rollout, flight_security: mtls", round(secured, 2), "s", "", f"median of {TURNS}; {spread}")
+    yield Figure("cost of flight security", round(100 * (secured / plain - 1), 1), "%", "<= 5", "same run, in turns")
+
+
+def attack(lab: Path) -> Iterator[Figure]:
+    """Rollouts of a fleet while a hostile node attacks all of its boards for five minutes."""
+    with _bench(lab, "mtls") as bench, tempfile.TemporaryDirectory(prefix="hil-attack-") as scratch:
+        fleet = _fleet(bench)
+        alone = _one_rollout(bench, fleet, 1)
+        pki = flight_pki(disk_dir(bench.name))
+        loot = replace(loot_of(pki, Path(scratch)), orders=[_used_order(fleet)])
+        craft = fleet.members[-1].spacecraft
+        targets = {name: (found.flight, PORT) for name, found in bench.plumbing.addresses.items()}
+        under_attack: list[float] = []
+        with hostile_neighbour(bench.plumbing, craft) as space, InvariantWatcher(fleet) as watcher:
+            end = time.monotonic() + ATTACK_S
+            with Attacker(space, targets, loot) as attacker:
+                while time.monotonic() < end:
+                    under_attack.append(_one_rollout(bench, fleet, 2 + len(under_attack)))
+        held = {name: _held(fleet, name) for name in fleet.names}
+    wanted = {bench.images.bundles.os_v2.sha256}
+    slowest = max(under_attack)
+    yield Figure("attacks", sum(attacker.attempts.values()), "", "", f"in {ATTACK_S:g} s: {dict(attacker.attempts)}")
+    yield Figure(
+        "attacks that were granted something", len(attacker.let_in), "", "<= 0", "; ".join(attacker.let_in[:3])
+    )
+    yield Figure("boards with another artefact", sum(h != wanted for h in held.values()), "", "<= 0", "six boards")
+    yield Figure("moments of a mixed cluster", len(watcher.report().violations), "", "<= 0", "by the watcher")
+    yield Figure(
+        "rollouts that passed under attack", len(under_attack), "", ">= 1", "each of six boards, from the factory"
+    )
+    yield Figure("slowest rollout under attack", round(slowest, 2), "s", "", f"alone: {alone:.2f} s")
+    yield Figure("slowest / alone", round(slowest / alone, 2), "", "<= 1.2", "same bench")
+
+
+@contextmanager
+def _bench(lab: Path, security: str) -> Iterator[Bench]:
+    with tempfile.TemporaryDirectory(prefix="hil-flight-") as folder:
+        file = Path(folder) / lab.name
+        file.write_text(f"{lab.read_text()}\nflight_security: {security}\n")
+        with Bench(file) as bench:
+            yield bench
+
+
+def _fleet(bench: Bench) -> Fleet:
+    return Fleet.of(bench.boards, bench.lab.gateway, operator=bench.operator)
+
+
+def _configuration(bench: Bench, revision: int) -> ClusterConfig:
+    bundle = bench.images.bundles.os_v2
+    return _fleet(bench).config(
+        os_version=bundle.version, image_sha256=bundle.image_sha256, params={"revision": revision}
+    )
+
+
+def _one_rollout(bench: Bench, fleet: Fleet, revision: int) -> float:
+    """Bring all boards to the factory's state and roll out; the seconds from the first byte to six that serve."""
+    renew(bench, dict.fromkeys(fleet.names, "the next rollout"))
+    begin = time.monotonic()
+    Rollout(fleet, bench.images.bundles.os_v2).run(_configuration(bench, revision))
+    return time.monotonic() - begin
+
+
+def _used_order(fleet: Fleet) -> tuple[str, str, bytes, dict[str, str]]:
+    """Return an order that was followed."""
+    assert fleet.operator is not None
+    path = f"/artefacts/{'1' * 64}"
+    order = ("DELETE", path, b"", fleet.operator.sign(fleet.gateway, "DELETE", path, b""))
+    with NodeClient(fleet, fleet.gateway, Via.MANAGEMENT) as client:
+        client._peer.request(*order[:3], headers=order[3])
+    return order
+
+
+def _held(fleet: Fleet, board: str) -> set[str]:
+    with NodeClient(fleet, board, Via.MANAGEMENT) as client:
+        return {str(each["id"]) for each in client.call("GET", "/artefacts")["artefacts"]}
