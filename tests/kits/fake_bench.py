@@ -131,6 +131,7 @@ class FakeBench:
     links: Any
     state: BenchState
     orbit: Any = None
+    operator: Any = None
     closed: bool = False
 
     def __post_init__(self) -> None:
