@@ -112,6 +112,7 @@ def test_a_source_that_brings_nothing_is_given_up(
         measure("seconds until then", round(time.monotonic() - begin, 1))
         given_up.set()
         thread.join(10)
+        measure("what was said", str(out[0]) if out else "nothing")
         verify("nobody takes it for done", bool(out) and isinstance(out[0], HilError), limit=equals(True))
     forget(small_artefact.sha256)
 
@@ -132,6 +133,7 @@ def test_a_source_cannot_lie_about_an_artefact(
     fleet,
     guinea_pig,
     verify,
+    measure,
 ):
     """Off: the order does not say which manifest is meant."""
     patience_s, given_up = parameters["patience_s"], threading.Event()
@@ -144,6 +146,7 @@ def test_a_source_cannot_lie_about_an_artefact(
         right = known is None or known["chunk_sha256"] == small_artefact.manifest()["chunk_sha256"]
         verify("the board took no other manifest", right, limit=equals(True))
         have = status.have_bytes if status is not None else 0
+        measure("what the board says of it", status.pulling.last_error if status and status.pulling else "nothing")
         verify("bytes beyond those ordered", max(have - small_artefact.size_bytes, 0), limit=equals(0))
         given_up.set()
         thread.join(10)
@@ -217,4 +220,4 @@ def test_keys_are_renewed_revoked_and_expire_in_operation(
     verify("the stolen certificate is served", served(loot.board), limit=equals(False))
     verify("the board's old certificate is served", served(before), limit=equals(False))
     silent = [name for name, health in rollout.status().items() if health is None]
-    verify("boards that answer nobody", ", ".join(silent), limit=equals(""))
+    verify("boards that answer nobody", len(silent), limit=equals(0))

@@ -78,10 +78,10 @@ def test_an_answer(name, recorder):
 
 def test_every_type_of_the_contract_is_lied_about() -> None:
     told = {*ANSWERS, *(inner for kind in ANSWERS for inner in lying_board.parts(kind))}
-    asked = {answers.Configuration, answers.Params, answers.Order, answers.Signed}  # written by the ground, read by the nodes
+    written_by_ground = {answers.Configuration, answers.Params, answers.Order, answers.Signed}
     ours = {c for c in vars(answers).values() if isinstance(c, type) and c.__module__ == answers.__name__}
     assert {c for c in ours if hasattr(c, "__dataclass_fields__")} == {
-        c for c in told | asked if c.__module__ == answers.__name__
+        c for c in told | written_by_ground if c.__module__ == answers.__name__
     }
 
 
