@@ -171,6 +171,11 @@ def test_a_hostile_node_gets_nothing_while_the_cluster_is_configured(
             time.sleep(ATTACK_S)
             rollout.serving_together(epoch)
         measure("attacks", sum(attacker.attempts.values()))
+        for member in fleet:
+            with NodeClient(fleet, member.name, Via.MANAGEMENT) as client:
+                counts = client.call("GET", "/record")["counts"]
+            refused = sum(each["count"] for each in counts if each["status"] >= 400)
+            measure("requests refused, as the board recorded them", refused, board=member.name)
         verify("attacks that were granted something", len(attacker.let_in), limit=equals(0))
 
 
