@@ -22,12 +22,14 @@ from hil.cli.output import (
     write_output,
 )
 from hil.core import paths
+from hil.core.files import on_this_machine
 from hil.errors import ConfigurationError
 from hil.text import one_line
 
 if TYPE_CHECKING:
     from hil.evidence.store import Run, RunStore
 
+FORMATS = ("markdown", "pdf", "csv", "vcd", "reqif", "ctrf", "allure", "kcidb", "otlp", "schema")
 RUN_ARGUMENT = click.argument("run_id", metavar="[RUN]", default="last", shell_complete=run_ids)
 
 
@@ -60,7 +62,7 @@ def list_runs(plan: str | None, count: int, as_json: bool) -> None:
             "plan": lambda run: run.plan,
             "lab": lambda run: run.lab,
             "state": lambda run: run.state if run.directory.is_dir() else "deleted",
-            "verdict": lambda run: run.verdict or "-",
+            "verdict": lambda run: (run.verdict or "-") + (", unverifiable" if _unverifiable(run) else ""),
             "tests": _counts,
         },
         empty=nothing,
@@ -83,6 +85,8 @@ def show(run_id: str, as_json: bool) -> None:
     for key, value in {**run.as_dict(), "counts": _counts(run)}.items():
         if value not in (None, ""):
             click.echo(f"{key.removesuffix('_utc'):<10} {value}")
+    if _unverifiable(run):
+        note("its evidence carries no digests, as that of old versions: nothing shows whether it was changed")
     requirements = run.summary.get("requirements", {})
     if requirements:
         click.echo()
@@ -101,6 +105,11 @@ def _link_row(measured: Mapping[str, Any]) -> tuple[str, ...]:
     value = format_value(measured["value"], measured["unit"])
     held = "" if ok is None else "ok" if ok else "OUTSIDE"
     return of["link"], of.get("direction", ""), measured["name"], value, measured["limit"] or "", held
+
+
+def _unverifiable(run: Run) -> bool:
+    """Return whether its evidence had lines without digests when the report was made."""
+    return bool(run.verdict) and bool(run.evidence.get("lines", 1)) and not run.evidence.get("head")
 
 
 def _counts(run: Run) -> str:
@@ -300,18 +309,32 @@ def release(run_id: str, name: str | None, none: bool, as_json: bool) -> None:
 
 @runs.command()
 @RUN_ARGUMENT
-@click.option("--format", "format_", type=click.Choice(["csv", "ctrf", "allure", "schema"]), required=True)
+@click.option("--format", "format_", type=click.Choice(FORMATS), required=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to this file; for allure a folder.")
 @JSON_OPTION
 def export(run_id: str, format_: str, output: Path | None, as_json: bool) -> None:
-    """Write a run in another format: every measurement as CSV, CTRF with all attempts, a folder of Allure results.
+    """Write a run in another format.
 
-    `schema` is the JSON schema of result.json, which is the same for every run.
+    \b
+    markdown  a summary for the page of a CI job
+    pdf       the report (needs the extra [pdf])
+    csv       every measurement
+    vcd       the verification control document, ten columns, as CSV; reqif: the same as ReqIF
+    ctrf, allure (a folder), kcidb, otlp (spans of OpenTelemetry)
+    schema    the JSON schema of result.json, which is the same for every run
     """
     from hil.evidence.readback import RunRecord
+    from hil.report import vcd
     from hil.report.analysis import Analysis
     from hil.report.export import csv_of, ctrf_of, write_allure
+    from hil.report.summary import markdown_of
+    from hil.report.telemetry import kcidb_of, otlp_of
 
+    makers = {"markdown": markdown_of, "csv": csv_of, "ctrf": ctrf_of, "kcidb": kcidb_of, "otlp": otlp_of}
+    makers |= {"vcd": vcd.csv_of, "reqif": vcd.reqif_of}
+    if format_ == "pdf":
+        _export_pdf(run_id, output, as_json)
+        return
     if format_ == "schema":
         text = (paths.PACKAGE / "report/result.schema.json").read_text("utf-8")
     else:
@@ -322,12 +345,27 @@ def export(run_id: str, format_: str, output: Path | None, as_json: bool) -> Non
             count = write_allure(analysis, output)
             print_result(as_json, {"format": format_, "path": str(output), "tests": count}, str(output))
             return
-        text = ctrf_of(analysis) if format_ == "ctrf" else csv_of(analysis)
+        text = makers[format_](analysis)
     if output is not None:
         write_output(output, text)
         print_result(as_json, {"format": format_, "path": str(output)}, str(output))
     else:
         print_result(as_json, {"format": format_, "text": text}, text.rstrip("\n"))
+
+
+def _export_pdf(run_id: str, output: Path | None, as_json: bool) -> None:
+    from hil.evidence.manifest import REPORT
+    from hil.report.make import make_report
+    from hil.report.pdf import pdf_of
+
+    if output is None:
+        raise click.UsageError("a PDF is no text: name its file with -o")
+    directory = _found(run_id)[0]
+    page = directory / REPORT
+    made = pdf_of(page if page.is_file() else make_report(directory))
+    with on_this_machine(output):
+        output.write_bytes(made)
+    print_result(as_json, {"format": "pdf", "path": str(output)}, str(output))
 
 
 @runs.command()

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from hil.evidence.foreign_words import words_of
 from hil.evidence.model import format_value
 from hil.evidence.readback import TestOutcome
-from hil.report.analysis import Analysis
+from hil.evidence.words import words_of
+from hil.report.analysis import UNVERIFIABLE, Analysis
 from hil.report.pages import render
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -28,6 +29,7 @@ def junit_of(analysis: Analysis) -> str:
         "fidelity": analysis.fidelity,
         "engine": analysis.engine,
         "lab": run.meta.get("lab", ""),
+        **({"unverifiable": UNVERIFIABLE} if run.unverifiable else {}),
         "commit": (run.meta.get("git") or {}).get("commit") or "",
         **{f"requirement.{r.requirement.id}": r.verdict for r in analysis.result.requirements},
     }
