@@ -10,27 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hil.cli.completion import run_ids
-from hil.cli.output import (
-    JSON_OPTION,
-    duration_option,
-    note,
-    plural,
-    print_json,
-    print_result,
-    print_rows,
-    print_table,
-    write_output,
-)
+from hil.cli.output import JSON_OPTION, duration_option, note, plural, print_json, print_result, print_rows, print_table
+from hil.cli.run_argument import RUN_ARGUMENT, deleted, directory_of
+from hil.cli.run_formats import export, metrics
 from hil.core import paths
-from hil.core.files import on_this_machine
 from hil.errors import ConfigurationError
 from hil.text import one_line
 
 if TYPE_CHECKING:
-    from hil.evidence.store import Run, RunStore
-
-FORMATS = ("markdown", "pdf", "csv", "vcd", "reqif", "ctrf", "allure", "kcidb", "otlp", "schema")
-RUN_ARGUMENT = click.argument("run_id", metavar="[RUN]", default="last", shell_complete=run_ids)
+    from hil.evidence.store import Run
 
 
 @click.group()
@@ -145,7 +133,7 @@ def _report(run_id: str, as_json: bool, *, again: bool) -> Path:
 
     run = store.get_run(run_id)
     if not run.directory.is_dir():
-        raise _deleted(run)
+        raise deleted(run)
     page = run.report
     if again or page is None or not page.is_file():
         if run.state == "running":
@@ -170,7 +158,7 @@ def verify(run_ids: tuple[str, ...], key: Path | None, as_json: bool) -> None:
 
     found = {}
     for word in run_ids or ("last",):
-        directory, store = _found(word)
+        directory, store = directory_of(word)
         found[directory.name] = changes_of(directory, store, key)
     if as_json:
         print_json([{"run": name, "changes": changes} for name, changes in found.items()])
@@ -196,7 +184,7 @@ def sign(run_id: str, key: Path, as_json: bool) -> None:
     from hil.evidence.attestation import sign
     from hil.report.verify import changes_of
 
-    directory, store = _found(run_id)
+    directory, store = directory_of(run_id)
     if changes := changes_of(directory, store):
         raise ConfigurationError(
             f"run {directory.name}: {changes[0]}", remedy="`hil runs verify` says what was changed"
@@ -308,67 +296,6 @@ def release(run_id: str, name: str | None, none: bool, as_json: bool) -> None:
 
 
 @runs.command()
-@RUN_ARGUMENT
-@click.option("--format", "format_", type=click.Choice(FORMATS), required=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to this file; for allure a folder.")
-@JSON_OPTION
-def export(run_id: str, format_: str, output: Path | None, as_json: bool) -> None:
-    """Write a run in another format.
-
-    \b
-    markdown  a summary for the page of a CI job
-    pdf       the report (needs the extra [pdf])
-    csv       every measurement
-    vcd       the verification control document, ten columns, as CSV; reqif: the same as ReqIF
-    ctrf, allure (a folder), kcidb, otlp (spans of OpenTelemetry)
-    schema    the JSON schema of result.json, which is the same for every run
-    """
-    from hil.evidence.readback import RunRecord
-    from hil.report import vcd
-    from hil.report.analysis import Analysis
-    from hil.report.export import csv_of, ctrf_of, write_allure
-    from hil.report.summary import markdown_of
-    from hil.report.telemetry import kcidb_of, otlp_of
-
-    makers = {"markdown": markdown_of, "csv": csv_of, "ctrf": ctrf_of, "kcidb": kcidb_of, "otlp": otlp_of}
-    makers |= {"vcd": vcd.csv_of, "reqif": vcd.reqif_of}
-    if format_ == "pdf":
-        _export_pdf(run_id, output, as_json)
-        return
-    if format_ == "schema":
-        text = (paths.PACKAGE / "report/result.schema.json").read_text("utf-8")
-    else:
-        analysis = Analysis(RunRecord.load(_found(run_id)[0]))
-        if format_ == "allure":
-            if output is None:
-                raise click.UsageError("allure is a folder of files: name it with -o")
-            count = write_allure(analysis, output)
-            print_result(as_json, {"format": format_, "path": str(output), "tests": count}, str(output))
-            return
-        text = makers[format_](analysis)
-    if output is not None:
-        write_output(output, text)
-        print_result(as_json, {"format": format_, "path": str(output)}, str(output))
-    else:
-        print_result(as_json, {"format": format_, "text": text}, text.rstrip("\n"))
-
-
-def _export_pdf(run_id: str, output: Path | None, as_json: bool) -> None:
-    from hil.evidence.manifest import REPORT
-    from hil.report.make import make_report
-    from hil.report.pdf import pdf_of
-
-    if output is None:
-        raise click.UsageError("a PDF is no text: name its file with -o")
-    directory = _found(run_id)[0]
-    page = directory / REPORT
-    made = pdf_of(page if page.is_file() else make_report(directory))
-    with on_this_machine(output):
-        output.write_bytes(made)
-    print_result(as_json, {"format": "pdf", "path": str(output)}, str(output))
-
-
-@runs.command()
 @duration_option("--older-than", "Runs that began longer ago than this, e.g. 90d.", default="90d")
 @click.option("--dry-run", is_flag=True, help="Only list them.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -399,26 +326,5 @@ def prune(older_than_s: float, dry_run: bool, yes: bool, as_json: bool) -> None:
     print_result(as_json, facts, f"{plural(len(chosen), 'run')} {gone}")
 
 
-def _found(word: str) -> tuple[Path, RunStore | None]:
-    """Return the directory of a run that ended, and the index that has it; None for a directory by its path."""
-    from hil.evidence.record import META
-    from hil.evidence.store import RUNS, RunStore, get_run
-
-    directory = Path(word)
-    if "/" in word and (directory / META).is_file():
-        if directory.resolve().parent != (paths.reports_out() / RUNS).resolve():
-            return directory.absolute(), None
-        word = directory.resolve().name  # one of ours: its index is known
-    run = get_run(word)
-    if not run.directory.is_dir():
-        raise _deleted(run)
-    if run.state == "running":
-        raise ConfigurationError(f"run {run.run_id} is still running", remedy="wait for its end")
-    return run.directory, RunStore(paths.reports_out())
-
-
-def _deleted(run: Run) -> ConfigurationError:
-    return ConfigurationError(
-        f"run {run.run_id}: its directory was deleted ({run.directory})",
-        remedy="`hil runs show` has what the list kept of it",
-    )
+for each in (export, metrics):
+    runs.add_command(each)
