@@ -46,7 +46,7 @@ def _with_styled_pictures(text: str) -> str:
     values = dict(reversed(re.findall(r"(--[a-z0-9-]+)\s*:\s*([^;}]+)", rules)))  # the first one is that of light pages
 
     def value(found: re.Match[str]) -> str:
-        return values.get(found[1], found[2] or "none")
+        return str(values.get(found[1], found[2] or "none"))
 
     for _ in range(3):  # a value may name another one
         rules = re.sub(r"var\((--[a-z0-9-]+)(?:,\s*([^()]*(?:\([^)]*\))?))?\)", value, rules)

@@ -1,11 +1,11 @@
 """Pages in a real browser: one Chromium without a display, in a network namespace of its own.
 
-    unshare --net python -m tests.kits.browser SITE PAGE... --dashboard OUT [--axe axe.min.js] [--pictures DIR]
+    unshare --net python -m tests.kits.browser SITE PAGE... --big PAGE --dashboard OUT [--axe FILE] [--pictures DIR]
 
 Prints JSON.  For each page of the site: its text, what was said on the console, pictures that are broken, links and
 ids, milliseconds to the first paint, how much wider than a phone it is, and what axe-core calls serious or critical,
 in light and dark.  ``dashboard``: the same of the dashboard of the reports folder OUT.  ``--pictures``: a screenshot
-of each at 1280 and 390 pixels, light and dark.
+of each at 1280 and 390 pixels, light and dark.  ``--big``: one more page, too large for axe and pictures.
 """
 
 from __future__ import annotations
@@ -197,12 +197,13 @@ def served(folder: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def look(site: Path, pages: Sequence[str], out: Path, axe: str, pictures: Path | None) -> Mapping[str, Any]:
+def look(site: Path, pages: Sequence[str], big: str, out: Path, axe: str, pictures: Path | None) -> Mapping[str, Any]:
     """Return what a browser makes of the pages of a site, and of the dashboard of a reports folder."""
     with tempfile.TemporaryDirectory() as profile:
         browser = Browser(Path(profile))
         with served(site) as base:
             found = {page: looked_at(browser, base + page, axe, pictures=pictures) for page in pages}
+            found[big] = looked_at(browser, base + big, "")
         with Follower(out) as follower, live.serving(follower, host="127.0.0.1", port=0) as port:
             url = f"http://127.0.0.1:{port}/"
             dashboard = looked_at(browser, url, axe, settled_s=SETTLED_S, pictures=pictures)
@@ -215,13 +216,14 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("site", type=Path)
     parser.add_argument("pages", nargs="+")
+    parser.add_argument("--big", required=True)
     parser.add_argument("--dashboard", type=Path, required=True)
     parser.add_argument("--axe", type=Path)
     parser.add_argument("--pictures", type=Path)
     args = parser.parse_args()
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     axe = args.axe.read_text("utf-8") if args.axe else ""
-    print(json.dumps(look(args.site, args.pages, args.dashboard, axe, args.pictures)))
+    print(json.dumps(look(args.site, args.pages, args.big, args.dashboard, axe, args.pictures)))
     return 0
 
 
