@@ -11,7 +11,7 @@ from hil.cli.run_argument import RUN_ARGUMENT, directory_of
 from hil.core import paths
 from hil.core.files import on_this_machine
 
-FORMATS = ("markdown", "pdf", "csv", "vcd", "reqif", "ctrf", "allure", "kcidb", "otlp", "schema")
+FORMATS = ("markdown", "pdf", "csv", "vcd", "reqif", "ctrf", "allure", "kcidb", "otlp", "strictdoc", "schema")
 
 
 @click.command()
@@ -27,6 +27,7 @@ def export(run_id: str, format_: str, output: Path | None, as_json: bool) -> Non
     pdf       the report (needs the extra [pdf])
     csv       every measurement
     vcd       the verification control document, ten columns, as CSV; reqif: the same as ReqIF
+    strictdoc JUnit that StrictDoc traces to requirements
     ctrf, allure (a folder), kcidb, otlp (spans of OpenTelemetry)
     schema    the JSON schema of result.json, which is the same for every run
     """
@@ -34,11 +35,12 @@ def export(run_id: str, format_: str, output: Path | None, as_json: bool) -> Non
     from hil.report import vcd
     from hil.report.analysis import Analysis
     from hil.report.export import csv_of, ctrf_of, write_allure
+    from hil.report.junit import strictdoc_of
     from hil.report.summary import markdown_of
     from hil.report.telemetry import kcidb_of, otlp_of
 
     makers = {"markdown": markdown_of, "csv": csv_of, "ctrf": ctrf_of, "kcidb": kcidb_of, "otlp": otlp_of}
-    makers |= {"vcd": vcd.csv_of, "reqif": vcd.reqif_of}
+    makers |= {"vcd": vcd.csv_of, "reqif": vcd.reqif_of, "strictdoc": strictdoc_of}
     if format_ == "pdf":
         _export_pdf(run_id, output, as_json)
         return

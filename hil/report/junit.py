@@ -45,6 +45,27 @@ def junit_of(analysis: Analysis) -> str:
     return _NOT_XML.sub("\ufffd", document)
 
 
+def strictdoc_of(analysis: Analysis) -> str:
+    """Return JUnit of pytest's kind that StrictDoc 0.30 traces; name the file ``*.pytest.junit.xml``.
+
+    StrictDoc takes no ``error`` and no property twice, and makes a field of each property's name.  A test that is
+    INCONCLUSIVE shows nothing, so it is skipped there, as one that did not run.
+    """
+    run = analysis.run
+    outcomes = list(run.outcomes)
+    shown = {o.test: words_of(o.verdict, o.blame).junit for o in outcomes}
+    document = render(
+        "strictdoc.xml.j2",
+        run=run,
+        started=str(run.meta.get("started_utc", "")).removesuffix("Z"),
+        verdict=analysis.verdict,
+        outcomes=[(o, "skipped" if shown[o.test] == "error" else shown[o.test]) for o in outcomes],
+        failures=sum(tag == "failure" for tag in shown.values()),
+        skipped=sum(tag in ("error", "skipped") for tag in shown.values()),
+    )
+    return _NOT_XML.sub("\ufffd", document)
+
+
 def _facts(outcome: TestOutcome) -> Iterator[tuple[str, object]]:
     for requirement in outcome.requirements:
         yield "requirement", requirement

@@ -30,6 +30,7 @@ from hil.evidence.words import table, words_of
 from hil.report import vcd
 from hil.report.analysis import Analysis
 from hil.report.export import csv_of, ctrf_of, write_allure
+from hil.report.junit import strictdoc_of
 from hil.report.make import make_report
 from hil.report.pdf import pdf_of
 from hil.report.requirements import as_plan, differences, requirements_of
@@ -72,6 +73,25 @@ def test_junit_is_what_jenkins_and_gitlab_read(run: Path) -> None:
     for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         assert int(suite.attrib[name]) == len(suite.findall(f"testcase/{tag}"))
     assert int(suite.attrib["tests"]) == len(suite.findall("testcase"))
+
+
+def test_strictdoc_gets_what_it_traces_and_nothing_that_it_refuses(run: Path) -> None:
+    """What the reader of StrictDoc 0.30.4 demands: no error, no property twice, one field for each name."""
+    analysis = Analysis(RunRecord.load(run))
+    (suite,) = ElementTree.fromstring(strictdoc_of(analysis))
+    cases = suite.findall("testcase")
+    assert suite.get("name") and int(suite.attrib["tests"]) == len(cases) == len(analysis.run.outcomes)
+    assert int(suite.attrib["failures"]) == len(suite.findall("testcase/failure"))
+    assert int(suite.attrib["skipped"]) == len(suite.findall("testcase/skipped"))
+    assert suite.findall("testcase/error") == []
+    assert len({(case.attrib["classname"], case.attrib["name"]) for case in cases}) == len(cases), "its UIDs"
+    for case, outcome in zip(cases, analysis.run.outcomes, strict=True):
+        path = case.attrib["classname"].replace(".", "/") + ".py"
+        assert f"{path}::{case.attrib['name']}" == outcome.test and float(case.attrib["time"]) >= 0
+        names = [each.attrib["name"] for each in case.findall("properties/property")]
+        assert names == ["requirements", "verdict"]
+        known = outcome.verdict in (Verdict.PASS, Verdict.FAIL)
+        assert (case.find("skipped") is None) is known, "a bench fault shows nothing of a requirement"
 
 
 def test_ctrf_has_every_attempt_and_calls_no_bench_fault_flaky(failed: Analysis) -> None:
