@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from hil.evidence.foreign_words import words_of
 from hil.evidence.model import format_value
 from hil.evidence.readback import TestOutcome
-from hil.evidence.words import words_of
 from hil.report.analysis import UNVERIFIABLE, Analysis
 from hil.report.pages import render
 

@@ -1,7 +1,7 @@
 """A run for other people's databases: KCIDB (KernelCI), and spans for OpenTelemetry (OTLP as JSON).
 
-Verdicts are theirs by the one table of :mod:`hil.evidence.words`.  Sources: KCIDB schema v5.3; OTLP 1.x JSON encoding;
-OpenTelemetry's semantic conventions ``test.*``, ``cicd.*``, ``vcs.*`` (development).
+Verdicts are theirs by the one table of :mod:`hil.evidence.foreign_words`.  Sources: KCIDB schema v5.3; OTLP 1.x JSON
+encoding; OpenTelemetry's semantic conventions ``test.*``, ``cicd.*``, ``vcs.*`` (development).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hil.evidence.events import BundleUsed, Measurement, TestEnded
+from hil.evidence.foreign_words import MEASURED, words_of
 from hil.evidence.model import Verdict
 from hil.evidence.readback import RunRecord, TestOutcome
-from hil.evidence.words import MEASURED, words_of
 from hil.report.analysis import Analysis
 from hil.report.export import milliseconds, stable_id, start_ms
 

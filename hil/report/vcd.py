@@ -8,9 +8,9 @@ import re
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
+from hil.evidence.campaign_verdict import RequirementResult
 from hil.evidence.model import Verdict
 from hil.evidence.test_plan import METHOD_NAMES
-from hil.evidence.verdicts import RequirementResult
 from hil.report.export import quoted, stable_id
 from hil.report.pages import render
 

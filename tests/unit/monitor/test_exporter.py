@@ -20,6 +20,7 @@ from hil.bench.state import Step
 from hil.core import paths
 from hil.errors import ConfigurationError
 from hil.monitor import run_metrics
+from hil.monitor.bench_health import Health, LeaseHealth, Sensors
 from hil.monitor.exporter import BenchCollector, host_and_port, is_loopback, serving
 from hil.monitor.metrics import METRICS, table
 from tests.kits.fake_bench import board_health, health, link_health

@@ -26,7 +26,6 @@ from hil.evidence.model import Verdict
 from hil.evidence.readback import RunRecord
 from hil.evidence.record import Recorder
 from hil.evidence.test_plan import load_plan
-from hil.evidence.words import table, words_of
 from hil.report import vcd
 from hil.report.analysis import Analysis
 from hil.report.export import csv_of, ctrf_of, write_allure
