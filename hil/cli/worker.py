@@ -18,7 +18,8 @@ def worker(address: str, lab_path: Path | None, keys: Path, name: str) -> None:
     """Run trials for a series that another host leads.
 
     ADDRESS (tls://HOST:PORT) is what it listens at. The bench is one of this host; it goes down when the series ends.
-    The reports folder must be the same on all hosts, at the same path: results are written there.
+    Results are written to the store that all hosts share (HIL_STORE); without one, to the reports folder, which must be
+    the same on all hosts, at the same path.
     """
     import asyncio
 

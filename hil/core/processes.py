@@ -71,9 +71,10 @@ def boot_id(proc: Path = PROC) -> str:
 
 
 def this_process() -> dict[str, Any]:
-    """Return this process as :func:`is_alive` understands it: ``pid``, ``start_ticks``, ``boot_id``."""
+    """Return this process as :func:`is_alive` understands it: ``pid``, ``start_ticks``, ``boot_id``; and its host."""
     status = started(os.getpid())
-    return {"pid": os.getpid(), "start_ticks": status[0] if status else None, "boot_id": boot_id()}
+    identity = {"pid": os.getpid(), "start_ticks": status[0] if status else None, "boot_id": boot_id()}
+    return {**identity, "host": os.uname().nodename}
 
 
 def is_alive(process: Mapping[str, Any]) -> bool:

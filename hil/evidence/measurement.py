@@ -105,7 +105,7 @@ class LinkFigure(Event, kind="link.calibration"):
     def measurement(self) -> Measurement:
         """The figure as a measurement; outside its limit the bench is to blame."""
         bounds = self.limit or Limit()
-        measured = Measurement(
+        return Measurement(
             name=self.quantity,
             value=self.measured,
             unit=self.unit,
@@ -118,8 +118,6 @@ class LinkFigure(Event, kind="link.calibration"):
             high=bounds.high,
             allowed=bounds.allowed or (),
         )
-        object.__setattr__(measured, "line", self.line)
-        return measured
 
     @property
     def bounds(self) -> tuple[float, float]:

@@ -1,45 +1,24 @@
 """Points of history in the run store: the verdict of each test and each measurement, one row per run.
 
-``series`` says what is followed (a test, or a measurement of it with its dimensions), ``points`` what each run found.
+``series`` says what is followed (a test, or a measurement of it with its dimensions), ``points`` what each run found;
+their columns are in :mod:`hil.database.schema`.
 The rows of a series lie side by side, so that a history is read in milliseconds beside millions of others.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hil.database.connection import Database
 from hil.errors import Blame
 from hil.evidence.model import Verdict, label_of
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS series (
-  id INTEGER PRIMARY KEY,
-  plan TEXT NOT NULL,
-  lab TEXT NOT NULL,
-  test TEXT NOT NULL,           -- id of the test
-  name TEXT NOT NULL,           -- of the measurement; empty: the test itself
-  board TEXT NOT NULL,
-  link TEXT NOT NULL,
-  direction TEXT NOT NULL,
-  slot TEXT NOT NULL,
-  title TEXT NOT NULL,          -- of the test, as it was last
-  unit TEXT NOT NULL,
-  UNIQUE (plan, lab, test, name, board, link, direction, slot)
-);
-CREATE TABLE IF NOT EXISTS points (
-  series INTEGER NOT NULL,
-  run_id TEXT NOT NULL,
-  verdict TEXT NOT NULL,        -- PASS, FAIL, INCONCLUSIVE (also: the bench is to blame), NOT RUN
-  value REAL,                   -- of a test: how long it took, s
-  PRIMARY KEY (series, run_id)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS indexed (run_id TEXT PRIMARY KEY) WITHOUT ROWID;
-"""
 MOST = 1e300
 DIMENSIONS = ("board", "link", "direction", "slot")
+_SERIES = ("plan", "lab", "test", "name", *DIMENSIONS)
+"""What makes two series different ones."""
 
 
 @dataclass(frozen=True)
@@ -67,40 +46,41 @@ class Point:
     value: float | None = None
 
 
-def add(db: sqlite3.Connection, run_id: str, result: Mapping[str, Any]) -> None:
-    """Put what a run found in the place of what it had found; nothing of a run that counts for nothing."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        if db.execute("SELECT 1 FROM indexed WHERE run_id = ?", (run_id,)).fetchone():
-            db.execute("DELETE FROM points WHERE run_id = ?", (run_id,))
-        of = (str(result.get("plan") or ""), str(result.get("lab") or ""))
-        for series, point in _points(result):
-            dimensions = dict(series.dimensions)
-            key = (*of, series.test, series.name, *(dimensions.get(name, "") for name in DIMENSIONS))
-            db.execute(
-                "INSERT INTO series (plan, lab, test, name, board, link, direction, slot, title, unit)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET title = excluded.title,"
-                " unit = excluded.unit WHERE title != excluded.title OR unit != excluded.unit",
-                (*key, series.title, series.unit),
-            )
-            db.execute(
-                "INSERT OR REPLACE INTO points SELECT id, ?, ?, ? FROM series WHERE plan = ? AND lab = ? AND test = ?"
-                " AND name = ? AND board = ? AND link = ? AND direction = ? AND slot = ?",
-                (run_id, point.verdict, point.value, *key),
-            )
-        db.execute("INSERT OR IGNORE INTO indexed VALUES (?)", (run_id,))
-        db.execute("COMMIT")
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
+def add(db: Database, run_id: str, result: Mapping[str, Any]) -> None:
+    """Within a transaction: put what a run found in the place of what it had found.
+
+    Of a run that counts for nothing nothing is kept.
+    """
+    run = {"run_id": run_id}
+    if db.execute("SELECT 1 FROM indexed WHERE run_id = :run_id", run).fetchone():
+        db.execute("DELETE FROM points WHERE run_id = :run_id", run)
+    of = {"plan": str(result.get("plan") or ""), "lab": str(result.get("lab") or "")}
+    rows = []
+    for series, point in _points(result):
+        dimensions = {name: dict(series.dimensions).get(name, "") for name in DIMENSIONS}
+        row = {**of, "test": series.test, "name": series.name, **dimensions, "title": series.title}
+        rows.append({**row, "unit": series.unit, **run, "verdict": point.verdict, "value": point.value})
+    db.executemany(
+        f"INSERT INTO series ({', '.join(_SERIES)}, title, unit) VALUES ({', '.join(f':{name}' for name in _SERIES)},"
+        f" :title, :unit) ON CONFLICT ({', '.join(_SERIES)}) DO UPDATE SET title = excluded.title,"
+        " unit = excluded.unit WHERE series.title != excluded.title OR series.unit != excluded.unit",
+        rows,
+    )
+    db.executemany(
+        "INSERT INTO points (series, run_id, verdict, value) SELECT id, CAST(:run_id AS TEXT), CAST(:verdict AS TEXT),"
+        f" CAST(:value AS DOUBLE PRECISION) FROM series WHERE {' AND '.join(f'{name} = :{name}' for name in _SERIES)}"
+        " ON CONFLICT (series, run_id) DO UPDATE SET verdict = excluded.verdict, value = excluded.value",
+        rows,
+    )
+    db.execute("INSERT INTO indexed VALUES (:run_id) ON CONFLICT DO NOTHING", run)
 
 
-def differs(db: sqlite3.Connection, run_id: str, result: Mapping[str, Any]) -> bool:
+def differs(db: Database, run_id: str, result: Mapping[str, Any]) -> bool:
     """Return whether the points of a run are not what its result says."""
     rows = db.execute(
-        f"SELECT plan, lab, test, name, {', '.join(DIMENSIONS)}, unit, verdict, value FROM points"
-        " LEFT JOIN series ON series.id = points.series WHERE run_id = ?",
-        (run_id,),
+        f"SELECT {', '.join(_SERIES)}, unit, verdict, value FROM points"
+        " LEFT JOIN series ON series.id = points.series WHERE run_id = :run_id",
+        {"run_id": run_id},
     )
     of = (str(result.get("plan") or ""), str(result.get("lab") or ""))
     expected: dict[Any, Any] = {}
@@ -111,19 +91,22 @@ def differs(db: sqlite3.Connection, run_id: str, result: Mapping[str, Any]) -> b
 
 
 def read(
-    db: sqlite3.Connection, plan: str, lab: str, run_ids: Sequence[str], *, test: str | None = None
+    db: Database, plan: str, lab: str, run_ids: Sequence[str], *, test: str | None = None
 ) -> dict[Series, dict[str, Point]]:
     """Return what these runs found, by series and run; of one test only when it is named."""
-    of, which = (plan, lab, test, test), "plan = ? AND lab = ? AND (? IS NULL OR test = ?)"
+    of = {"plan": plan, "lab": lab, "test": test}
+    which = "plan = :plan AND lab = :lab AND (CAST(:test AS TEXT) IS NULL OR test = :test)"
     found: dict[int, tuple[Series, dict[str, Point]]] = {}
     for row in db.execute(f"SELECT * FROM series WHERE {which} ORDER BY id", of):
         dimensions = tuple((name, row[name]) for name in DIMENSIONS if row[name])
         found[row["id"]] = Series(row["test"], row["title"], row["name"], dimensions, row["unit"]), {}
-    marks = ", ".join("?" for _ in run_ids)
+    runs = {f"run_{place}": run_id for place, run_id in enumerate(run_ids)}
+    if not runs:
+        return {}
     rows = db.execute(
-        "SELECT id, run_id, verdict, value FROM series CROSS JOIN points ON points.series = series.id"
-        f" WHERE {which} AND run_id IN ({marks})",
-        (*of, *run_ids),
+        "SELECT id, run_id, verdict, value FROM series CROSS JOIN points WHERE points.series = series.id"
+        f" AND {which} AND run_id IN ({', '.join(f':{name}' for name in runs)})",
+        {**of, **runs},
     )
     for number, run_id, verdict, value in rows:
         found[number][1][run_id] = Point(verdict, value)

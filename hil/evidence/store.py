@@ -1,15 +1,16 @@
-"""The run store: one SQLite file that knows every run.
+"""The run store: one SQLite file that knows every run, or the server that several hosts share.
 
-The run directories are the truth; the file is an index that can be made again from them (:meth:`RunStore.rebuild`).
-A run whose process is gone without an end is recognised as ``crashed`` whenever runs are listed.
+The run directories are the truth; the store is an index that can be made again from them (:meth:`RunStore.rebuild`).
+A run whose process is gone without an end is recognised as ``crashed`` whenever runs are listed on its host.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,8 @@ from hil.core import paths
 from hil.core.files import sha256_of
 from hil.core.pick import pick
 from hil.core.processes import is_alive
+from hil.database.access import make_current, opened
+from hil.database.connection import Database, Server, shared, upsert, writing
 from hil.errors import ConfigurationError
 from hil.evidence import points
 from hil.evidence.json_fields import fitting
@@ -27,42 +30,25 @@ from hil.evidence.model import Verdict, label_of, plural
 from hil.evidence.points import Point, Series
 from hil.evidence.readback import RunRecord, read_meta
 from hil.evidence.record import META, RESULT, jsonable, read_json, write_json
+from hil.text import one_line
 
 STORE = "runs.sqlite"
 RUNS = "runs"
 RELEASES = "releases.json"
-"""Which runs are releases, beside the store: a store that is made again keeps them."""
+"""Which runs are releases, beside the file: a file that is made again keeps them.  A server has a table of them."""
+_NO_RELEASE = "DELETE FROM releases WHERE run_id = :run_id"
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS runs (
-  run_id TEXT PRIMARY KEY,
-  dir TEXT NOT NULL,            -- relative to the file where it lies beneath it
-  plan TEXT NOT NULL,
-  plan_sha256 TEXT NOT NULL,
-  lab TEXT NOT NULL,
-  lab_sha256 TEXT NOT NULL,
-  started_utc TEXT NOT NULL,
-  ended_utc TEXT NOT NULL DEFAULT '',
-  state TEXT NOT NULL,          -- running | finished | crashed
-  verdict TEXT NOT NULL DEFAULT '',
-  reason TEXT NOT NULL DEFAULT '',
-  commit_id TEXT NOT NULL DEFAULT '',
-  fidelity TEXT NOT NULL DEFAULT '',
-  engine TEXT NOT NULL DEFAULT '',
-  report TEXT NOT NULL DEFAULT '',
-  process TEXT NOT NULL DEFAULT '{}',
-  counts TEXT NOT NULL DEFAULT '{}',
-  summary TEXT NOT NULL DEFAULT '{}'
-);
-CREATE INDEX IF NOT EXISTS runs_by_plan ON runs (plan, lab, started_utc);
-"""
-
+_BRIEF = {
+    "sqlite": "json_object('partial', json_extract(summary, '$.partial'), 'evidence',"
+    " json_extract(summary, '$.evidence'), 'manifest', json_extract(summary, '$.manifest'))",
+    "server": "json_build_object('partial', summary::json->'partial', 'evidence', summary::json->'evidence',"
+    " 'manifest', summary::json->'manifest')::text",
+}
+"""Of the summary of a run, which may be long, only what says whether it counts, and the manifest."""
 _BRIEFLY = (
     "run_id, dir, plan, plan_sha256, lab, lab_sha256, started_utc, ended_utc, state, verdict, reason, commit_id,"
-    " fidelity, engine, report, counts, json_object('partial', json_extract(summary, '$.partial'),"
-    " 'evidence', json_extract(summary, '$.evidence'), 'manifest', json_extract(summary, '$.manifest')) AS summary"
+    " fidelity, engine, report, counts, host, {brief} AS summary"
 )
-"""The columns of a run; of its summary, which may be long, only what says whether it counts, and the manifest."""
 _TEXTS = ("verdict", "reason", "state", "ended_utc", "engine", "fidelity", "plan", "lab", "partial", "tests_sha256")
 _RESULT: Mapping[str, Any] = {
     **dict.fromkeys(_TEXTS, str | None),
@@ -94,6 +80,7 @@ class Run:
     engine: str
     report: Path | None
     counts: Mapping[str, int]  # tests by verdict
+    host: str  # "": not known
     summary: Mapping[str, Any]  # requirement verdicts, measurements and boards that took part, for comparison
 
     def as_dict(self) -> dict[str, Any]:
@@ -112,25 +99,25 @@ class Run:
 
 
 class RunStore:
-    """The file ``<reports out>/runs.sqlite``.  Every call opens and closes it: nothing is held between calls."""
+    """The server ``HIL_STORE``, else ``<reports out>/runs.sqlite``.  Every call opens and closes it."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self.path = out / STORE
+        self.path = shared() or out / STORE
 
     def start(self, meta: Mapping[str, Any], directory: Path) -> None:
         """Insert a run that began (or is indexed anew) as running."""
         row = self._begun(meta, directory)
-        columns, marks = ", ".join(row), ", ".join("?" for _ in row)
-        with self._open() as db:
-            db.execute(f"INSERT OR REPLACE INTO runs ({columns}) VALUES ({marks})", tuple(row.values()))
+        with self._open() as db, writing(db, durable=False):
+            db.execute("DELETE FROM runs WHERE run_id = :run_id", row)
+            db.execute(upsert("runs", row, key="run_id"), row)
 
     def finish(self, directory: Path, result: Mapping[str, Any]) -> None:
         """Record the end of a run, or the report of a crashed one; ``result`` is what is believed of result.json."""
         row = self._ended(directory, result)
-        columns = ", ".join(f"{name} = ?" for name in row)
-        with self._open() as db:
-            db.execute(f"UPDATE runs SET {columns} WHERE run_id = ?", (*row.values(), directory.name))
+        columns = ", ".join(f"{name} = :{name}" for name in row)
+        with self._open() as db, writing(db, durable=False):
+            db.execute(f"UPDATE runs SET {columns} WHERE run_id = :run_id", {**row, "run_id": directory.name})
             points.add(db, directory.name, result)
 
     def history(
@@ -164,11 +151,16 @@ class RunStore:
 
     def releases(self) -> dict[str, str]:
         """Return the runs that are releases, with their names; a baseline is the latest before a run."""
+        if isinstance(self.path, Server):
+            with self._open() as db:
+                return {row["run_id"]: row["name"] for row in db.execute("SELECT run_id, name FROM releases")}
         found = read_json(self.out / RELEASES)
         return {str(run_id): str(name) for run_id, name in found.items()}
 
     def _kept_releases(self) -> dict[str, str]:
         path = self.out / RELEASES
+        if isinstance(self.path, Server):
+            return self.releases()
         if not (found := self.releases()) and path.exists() and not path.read_bytes().split() == [b"{}"]:
             raise ConfigurationError(
                 f"{path} cannot be read: it says which runs are releases",
@@ -178,6 +170,11 @@ class RunStore:
 
     def release(self, run_id: str, name: str) -> None:
         """Call a run a release; with an empty name no longer.  ConfigurationError: the others cannot be read."""
+        if isinstance(self.path, Server):
+            row = {"run_id": run_id, "name": name}
+            with self._open() as db:
+                db.execute(upsert("releases", row, key="run_id") if name else _NO_RELEASE, row)
+            return
         kept = {known: called for known, called in self._kept_releases().items() if known != run_id}
         write_json(self.out / RELEASES, {**kept, run_id: name} if name else kept)
 
@@ -185,11 +182,12 @@ class RunStore:
         """Return where the index is not what the files of a run say, a sentence each."""
         result = read_json(directory / RESULT)
         with self._open() as db:
-            found = db.execute("SELECT * FROM runs WHERE run_id = ?", (directory.name,)).fetchone()
+            found = db.execute("SELECT * FROM runs WHERE run_id = :id", {"id": directory.name}).fetchone()
             history = points.differs(db, directory.name, result)
         if found is None:
             return ["the index does not know the run"]
-        kept, expected = dict(found), self._begun(read_meta(directory / META)[0], directory)
+        kept = {name: found[name] for name in found.keys()}  # noqa: SIM118
+        expected = self._begun(read_meta(directory / META)[0], directory)
         if result and not _makes_sense(result):
             return [f"{RESULT} makes no sense"]
         if result:
@@ -205,6 +203,7 @@ class RunStore:
             "state": "running",
             "commit_id": (meta.get("git") or {}).get("commit") or "",
             "process": json.dumps(meta.get("process") or {}),
+            "host": one_line(str((meta.get("process") or {}).get("host") or "")),
         }
 
     def _ended(self, directory: Path, result: Mapping[str, Any]) -> dict[str, str]:
@@ -229,23 +228,27 @@ class RunStore:
         with self._open() as db:
             self._mark_crashed(db)
             rows = db.execute(
-                f"SELECT {_BRIEFLY if brief else '*'} FROM runs"
-                " WHERE (?1 IS NULL OR plan = ?1) AND (?2 IS NULL OR lab = ?2)"
+                f"SELECT {_briefly(db) if brief else '*'} FROM runs"
+                " WHERE (CAST(:plan AS TEXT) IS NULL OR plan = :plan) AND (CAST(:lab AS TEXT) IS NULL OR lab = :lab)"
                 " ORDER BY started_utc DESC, run_id DESC",
-                (plan, lab),
+                {"plan": plan, "lab": lab},
             )
             return [self._run(row) for row in rows]
 
-    def _latest(self, db: sqlite3.Connection, plan: str, lab: str, until: str, nights: int) -> list[Run]:
+    def _latest(self, db: Database, plan: str, lab: str, until: str, nights: int) -> list[Run]:
         """Return the last runs of a plan on a lab that count, newest first, with what of the summary says whether."""
-        rows = db.execute(
-            f"SELECT {_BRIEFLY} FROM runs WHERE plan = ? AND lab = ? AND verdict != '' AND (? = '' OR"
-            " (started_utc, run_id) <= (SELECT started_utc, run_id FROM runs WHERE run_id = ?))"
-            " ORDER BY started_utc DESC, run_id DESC",
-            (plan, lab, until, until),
-        )
         chosen: list[Run] = []
-        while len(chosen) < nights and (more := rows.fetchmany(nights)):
+        of: dict[str, Any] = {"plan": plan, "lab": lab, "until": until, "nights": nights, "seen": 0}
+        bound = " AND (started_utc, run_id) <= (SELECT started_utc, run_id FROM runs WHERE run_id = :until)"
+        while len(chosen) < nights:
+            more = db.execute(
+                f"SELECT {_briefly(db)} FROM runs WHERE plan = :plan AND lab = :lab AND verdict != ''"
+                f"{bound if until else ''} ORDER BY started_utc DESC, run_id DESC LIMIT :nights OFFSET :seen",
+                of,
+            ).fetchall()
+            if not more:
+                break
+            of["seen"] += len(more)
             chosen = counted([*chosen, *map(self._run, more)])[0]
         return chosen[:nights]
 
@@ -274,7 +277,9 @@ class RunStore:
                 "SELECT run_id, dir FROM runs WHERE verdict != '' AND run_id NOT IN (SELECT run_id FROM indexed)"
             ).fetchall()
             for row in ended:  # of a version before points were kept
-                points.add(db, row["run_id"], _believed(self.out / row["dir"]))
+                if (self.out / row["dir"]).is_dir():
+                    with writing(db, durable=False):
+                        points.add(db, row["run_id"], _believed(self.out / row["dir"]))
         added = []
         for meta_file in metas:
             directory = meta_file.parent
@@ -290,41 +295,35 @@ class RunStore:
         return added
 
     @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
+    def _open(self) -> Iterator[Database]:
+        if isinstance(self.path, Server):
+            with opened(self.path) as server, _sensible(f"the runs in the store {self.path}", "delete that row"):
+                yield server
+            return
         try:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
             raise ConfigurationError(
                 f"{self.out}: {exc.strerror}", remedy="name a folder that can be written: --hil-out or HIL_REPORTS"
             ) from exc
-        db = None
-        try:
-            db = sqlite3.connect(self.path, timeout=10.0, isolation_level=None)
-            db.row_factory = sqlite3.Row
-            db.execute("PRAGMA journal_mode = WAL")
-            db.executescript(_SCHEMA + points.SCHEMA)
+        remedy = "move the file away, it is rebuilt from the run directories; is the folder writable?"
+        with _sensible(str(self.path), remedy), closing(_connect(self.path)) as db:
+            make_current(db, ["runs"], f"the run store {self.path}")
             yield db
-        except (sqlite3.DatabaseError, ValueError, TypeError) as exc:  # the last two: a row that makes no sense
-            raise ConfigurationError(
-                f"{self.path}: {exc}",
-                remedy="move the file away, it is rebuilt from the run directories; is the folder writable?",
-            ) from exc
-        finally:
-            if db is not None:
-                db.close()
 
-    def _mark_crashed(self, db: sqlite3.Connection) -> None:
-        for row in db.execute("SELECT run_id, process FROM runs WHERE state = 'running'").fetchall():
-            if not is_alive(json.loads(row["process"])):
-                query = "UPDATE runs SET state = 'crashed' WHERE run_id = ? AND state = 'running'"
-                db.execute(query, (row["run_id"],))
+    def _mark_crashed(self, db: Database) -> None:
+        for row in db.execute("SELECT run_id, process, host FROM runs WHERE state = 'running'").fetchall():
+            elsewhere = isinstance(self.path, Server) and row["host"] not in ("", os.uname().nodename)
+            if not elsewhere and not is_alive(json.loads(row["process"])):
+                query = "UPDATE runs SET state = 'crashed' WHERE run_id = :id AND state = 'running'"
+                db.execute(query, {"id": row["run_id"]})
 
     def _relative(self, path: Path) -> str:
         """Return ``path`` relative to the store where possible, so that reports/out can be moved as a whole."""
         absolute, out = path.absolute(), self.out.absolute()
         return str(absolute.relative_to(out)) if absolute.is_relative_to(out) else str(absolute)
 
-    def _run(self, row: sqlite3.Row) -> Run:
+    def _run(self, row: Any) -> Run:
         if not paths.is_folder_name(row["run_id"]):
             raise ValueError(f"a run is called {row['run_id']!r}")
         plain = {each.name: row[each.name] for each in fields(Run) if each.name in row.keys()}  # noqa: SIM118
@@ -338,6 +337,25 @@ class RunStore:
                 "summary": json.loads(row["summary"]),
             }
         )
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=10.0, isolation_level=None)
+    db.row_factory = sqlite3.Row
+    db.execute("PRAGMA journal_mode = WAL")
+    return db
+
+
+def _briefly(db: Database) -> str:
+    return _BRIEFLY.format(brief=_BRIEF["sqlite" if isinstance(db, sqlite3.Connection) else "server"])
+
+
+@contextmanager
+def _sensible(what: str, remedy: str) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.DatabaseError, ValueError, TypeError) as exc:  # the last two: a row that makes no sense
+        raise ConfigurationError(f"{what}: {exc}", remedy=remedy) from exc
 
 
 def _summary(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from dataclasses import replace
 
 from hil.core.processes import started
 from hil.core.wait import Clock
+from hil.database import connection as database
+from hil.database.connection import Server, ServerAway
 from hil.errors import BenchError, HilError
 from hil.leases.rules import LeaseEntry, boards_text
 from hil.leases.store import Store
@@ -85,7 +87,9 @@ class Lease(AbstractContextManager["Lease"]):
 
     def environment(self) -> dict[str, str]:
         """Return what a child process needs to use these boards: its own ``take`` is granted within this lease."""
-        return {STORE_ENV: str(self._store.path), LEASE_ENV: self.entry.name}
+        place = self._store.path
+        where = {database.STORE_ENV: place.url, STORE_ENV: ""} if isinstance(place, Server) else {STORE_ENV: str(place)}
+        return {**where, LEASE_ENV: self.entry.name}
 
     def hand_to(self, pid: int) -> None:
         """Make a child of this process the holder from now on; this process still renews."""
@@ -103,9 +107,13 @@ class Lease(AbstractContextManager["Lease"]):
         self._stop.set()
         self._renewer.join()
         if not self._gone.is_set():
-            with self._store.open() as db, db.write():
-                db.drop([self.id] if db.has(self.entry) else [])  # it may be another's number in a store made anew
             self._gone.set()
+            try:
+                with self._store.open() as db, db.write():
+                    db.drop([self.id] if db.has(self.entry) else [])  # may be another's number in a store made anew
+            except ServerAway as exc:  # no reason for what was done on the boards to count less
+                _log.warning("lease %d ends by itself in %g s: %s", self.id, self.entry.ttl_s, exc.message)
+                return
             _log.info("lease %d: given back", self.id)
 
     def __exit__(self, *exc: object) -> None:

@@ -19,6 +19,7 @@ import re
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,8 +27,9 @@ from hil.core import paths
 from hil.core.command import Progress
 from hil.core.processes import current
 from hil.core.wait import SYSTEM_CLOCK, Clock
-from hil.errors import ConfigurationError
-from hil.leases.lease import LEASE_ENV, Lease, LeaseLost, LeaseTaken, outer_is_gone
+from hil.database.connection import BUSY_S, Server, ServerAway, shared
+from hil.errors import ConfigurationError, HilError
+from hil.leases.lease import LEASE_ENV, STORE_ENV, Lease, LeaseLost, LeaseTaken, outer_is_gone
 from hil.leases.marks import Marks
 from hil.leases.rules import (
     PERSON_TTL_S,
@@ -42,6 +44,7 @@ from hil.leases.rules import (
 )
 from hil.leases.rules import position as position_in_queue
 from hil.leases.store import Session, Store, presented
+from hil.text import clean
 
 _log = logging.getLogger(__name__)
 
@@ -51,16 +54,22 @@ MIN_TTL_S, MAX_TTL_S = 1.0, 30 * 86400.0
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9-]*/[a-z0-9][a-z0-9-]*")
 _SOONEST_S, _LATEST_S = 0.1, 3.0
+_AGAIN_S = 0.5
 
 
 class Leases:
     """The leases of one store."""
 
-    def __init__(self, path: Path | None = None, *, clock: Clock = SYSTEM_CLOCK, here: Origin | None = None) -> None:
-        """``path``: the store, by default ``HIL_LEASES`` or ``<home>/leases.db``; made when it is not there."""
-        self.path = (path or default_store()).absolute()
+    def __init__(
+        self, path: Path | Server | None = None, *, clock: Clock = SYSTEM_CLOCK, here: Origin | None = None
+    ) -> None:
+        """``path``: the store, by default :func:`default_store`; made when it is not there."""
+        place, here = path or default_store(), here or Origin.here()
+        self.path = place if isinstance(place, Server) else place.absolute()
         self.clock = clock
-        self.here = here or Origin.here()
+        # Hosts that were copied from one image have one machine-id, and often one name: neither says that a process
+        # there was before a restart of this very host.
+        self.here = replace(here, machine="") if isinstance(place, Server) else here
         self._store = Store(self.path, self.here)
         self._store.check_disk()
         self.marks = Marks(self._store)
@@ -196,8 +205,8 @@ class Leases:
         return LeaseEntry(
             id=0,
             boards=wanted,
-            holder=" ".join(holder.split()) or default_holder(),
-            purpose=" ".join(purpose.split()),
+            holder=" ".join(clean(holder).split()) or default_holder(),
+            purpose=" ".join(clean(purpose).split()),
             by_person=by_person,
             within=within,
             origin=self.here,
@@ -215,37 +224,58 @@ class Leases:
         """Queue with each of ``asked``, wait for at most ``wait_s``, and return the first that becomes a lease."""
         self._tidied()
         first, wanted = asked[0], frozenset(board for each in asked for board in each.boards)
-        with self._store.open() as db:
-            with db.write(durable=first.by_person):
-                ids = [db.enter(each) for each in asked]
-                granted = self._grant_first(db, ids)
-                if granted is None and wait_s is None:
-                    present = presented(db.entries(), self.here, first.renewed_s)
-                    # The roll-back takes it out of the queue again, and the next one gets its number.
-                    raise self._taken(wanted, _ahead([db.entry(each) for each in ids], present), None)
-            if granted:
-                return granted
+        with self._store.open() as db, db.write(durable=first.by_person):
+            ids = [db.enter(each) for each in asked]
+            mine = [db.entry(each) for each in ids]
+            granted = self._grant_first(db, ids)
+            if granted is None and wait_s is None:
+                present = presented(db.entries(), self.here, first.renewed_s)
+                # The roll-back takes it out of the queue again, and the next one gets its number.
+                raise self._taken(wanted, _ahead(mine, present), None)
+        if granted:
+            return granted
+        try:
+            granted = self._wait(mine, first.renewed_s, wait_s or 0.0, progress)
+            with self._store.open() as db:
+                if db.has(granted):
+                    return granted
+            raise self._made_anew()
+        except BaseException:
+            with suppress(sqlite3.Error, HilError), self._store.open() as db, db.write():
+                db.drop(each.id for each in mine if db.has(each))
+            raise
+
+    def _made_anew(self) -> LeaseLost:
+        return LeaseLost(f"the lease store {self.path} was made anew while this process waited", remedy="ask again")
+
+    def _wait(self, mine: Sequence[LeaseEntry], begin: float, wait_s: float, progress: Progress | None) -> LeaseEntry:
+        """Wait in the queue until a lease is granted; a server may be away for a while meanwhile."""
+        away_s: float | None = None
+        while True:
             try:
-                granted = self._queue(db, ids, first.renewed_s, wait_s or 0.0, progress)
-                with self._store.open() as now:
-                    if now.has(granted):
-                        return granted
-                raise LeaseLost(
-                    f"the lease store {self.path} was made anew while this process waited", remedy="ask again"
-                )
-            except BaseException:
-                with suppress(sqlite3.Error), db.write():
-                    db.drop(ids)
-                raise
+                with self._store.open() as db:
+                    away_s = None
+                    return self._queue(db, mine, begin, wait_s, progress)
+            except ServerAway:
+                now_s = self.clock.monotonic()
+                away_s = now_s if away_s is None else away_s
+                if now_s >= away_s + BUSY_S:
+                    raise
+                self.clock.sleep(_AGAIN_S)
 
     def _queue(
-        self, db: Session, ids: Sequence[int], begin: float, wait_s: float, progress: Progress | None
+        self, db: Session, asked: Sequence[LeaseEntry], begin: float, wait_s: float, progress: Progress | None
     ) -> LeaseEntry:
         """Wait in the queue until a lease is granted: mostly reading, with a sign of life now and then."""
+        ids, known = [each.id for each in asked], {each.identity for each in asked}
         shown: list[int] | None = None
         while True:
             entries = db.entries()
+            if held := next((each for each in entries if each.holds and each.identity in known), None):
+                return held  # the server went away before it said so
             mine = [db.entry(entry_id) for entry_id in ids]
+            if any(each.identity not in known for each in mine):
+                raise self._made_anew()
             now_s = self.clock.monotonic()
             first, wanted = mine[0], frozenset(board for each in mine for board in each.boards)
             if now_s >= min(each.renewed_s + each.term_s / 3 for each in mine):
@@ -304,9 +334,9 @@ class Leases:
         """
         with self._store.open() as db:
             now_s = self.clock.monotonic()
-            if unseen := self._unseen(db.entries()):
+            if self._unseen(db.entries()):
                 with db.write():
-                    db.note_sightings(unseen, now_s)
+                    db.note_sightings(self._unseen(db.entries()), now_s)
             entries = [entry for entry in db.entries() if not self._is_over(entry, now_s)]
         return tuple(presented(entries, self.here, now_s))
 
@@ -352,9 +382,9 @@ class Leases:
         )
 
 
-def default_store() -> Path:
-    """Return ``HIL_LEASES``, else the store of this machine's users, else ``leases.db`` in this program's home."""
-    return paths.leases()
+def default_store() -> Path | Server:
+    """Return ``HIL_LEASES``, else the server ``HIL_STORE``, else the file of this machine's users or of this home."""
+    return (None if os.environ.get(STORE_ENV) else shared()) or paths.leases()
 
 
 def default_holder() -> str:

@@ -12,7 +12,9 @@ import sqlite3
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
+from hil.database.connection import Database, upsert
 from hil.errors import BenchError, ConfigurationError
 from hil.leases.store import Store
 
@@ -86,12 +88,13 @@ class Marks:
             who=who,
             at=datetime.now(UTC),
         )
-        row = (board, json.dumps(sorted(changed.tags)), changed.note, changed.out_of_service, who, str(changed.at))
+        row = {"board": board, "tags": json.dumps(sorted(changed.tags)), "note": changed.note}
+        row |= {"out_of_service": changed.out_of_service, "who": who, "at_utc": str(changed.at)}
         with self._store.open() as db, db.write(durable=True):
             if changed.empty:
-                db.connection.execute("DELETE FROM marks WHERE board = ?", (board,))
+                db.connection.execute("DELETE FROM marks WHERE board = :board", {"board": board})
             else:
-                db.connection.execute("INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?, ?, ?)", row)
+                db.connection.execute(upsert("marks", row, key="board"), row)
         return changed
 
     def refuse(self, boards: Collection[str]) -> None:
@@ -126,8 +129,8 @@ class Marks:
             return [lease for lease in ended if board is None or board in lease.boards][:most]
 
 
-def _rows(db: sqlite3.Connection, query: str) -> list[sqlite3.Row]:
-    """Return the rows; none from a store that has no such table and that this process may not change."""
+def _rows(db: Database, query: str) -> list[Any]:
+    """Return the rows; none from a file that has no such table and that this process may not change."""
     try:
         return db.execute(query).fetchall()
     except sqlite3.OperationalError as exc:
@@ -136,7 +139,7 @@ def _rows(db: sqlite3.Connection, query: str) -> list[sqlite3.Row]:
         raise
 
 
-def _mark(row: sqlite3.Row) -> Mark:
+def _mark(row: Any) -> Mark:
     return Mark(
         board=row["board"],
         tags=frozenset(json.loads(row["tags"])),
@@ -147,7 +150,7 @@ def _mark(row: sqlite3.Row) -> Mark:
     )
 
 
-def _ended(row: sqlite3.Row) -> EndedLease:
+def _ended(row: Any) -> EndedLease:
     return EndedLease(
         id=row["lease"],
         boards=frozenset(json.loads(row["boards"])),

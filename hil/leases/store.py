@@ -1,8 +1,8 @@
-"""Where leases are kept: one SQLite file on a local disk of the lab controller, shared by every process on it.
+"""Where leases are kept: a SQLite file on a local disk of the lab controller, or a server that several hosts share.
 
-WAL, so that lookers never wait for a writer; ``BEGIN IMMEDIATE``, so that whoever decides has read the latest.
-Only what concerns a person's lease waits for the disk: a power cut ends all processes anyway.  Connections are opened
-for one operation and never kept across a fork.
+The file: WAL, so that lookers never wait for a writer; ``BEGIN IMMEDIATE``, so that whoever decides has read the
+latest.  Only what concerns a person's lease waits for the disk: a power cut ends all processes anyway.  The server: a
+lock on one row in place of the file's.  Connections are opened for one operation and never kept across a fork.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from secrets import token_hex
+from typing import Any
 
 from hil.core import paths
 from hil.core.mounts import filesystem_of
 from hil.core.wait import wait_until
+from hil.database.access import make_current, opened
+from hil.database.connection import BUSY_S, Database, Server, writing
 from hil.errors import BenchError, ConfigurationError, HarnessError
 from hil.leases.rules import LeaseEntry, Origin, left_s, position
 
@@ -31,50 +33,9 @@ APPLICATION = 0x48494C4C  # "HILL", in the file's header: this is a lease store
 VERSION = 2
 READABLE = (1, VERSION)
 """Format 1 had a fencing token with every lease, in a column and a table that are left alone."""
-BUSY_S = 30.0
-"""How long one operation waits for the others' writes (each takes about a millisecond)."""
 
 REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph", "fuse.sshfs", "fuse.glusterfs"})
 """File systems over which processes on two machines do not share memory, which WAL needs."""
-
-_SCHEMA = (
-    """CREATE TABLE claims (
-        id INTEGER PRIMARY KEY AUTOINCREMENT, within INTEGER, boards TEXT NOT NULL,
-        holder TEXT NOT NULL, purpose TEXT NOT NULL, by_person INTEGER NOT NULL, place TEXT NOT NULL,
-        pid INTEGER NOT NULL, start_ticks INTEGER NOT NULL, ttl_s REAL NOT NULL, renewed_s REAL NOT NULL,
-        renewals INTEGER NOT NULL DEFAULT 0, asked_utc TEXT NOT NULL, taken_utc TEXT, renewed_utc TEXT NOT NULL)""",
-    # The rules never grant a board twice; should they ever, this table refuses.
-    """CREATE TABLE held (
-        board TEXT, nested INTEGER, claim INTEGER NOT NULL REFERENCES claims ON DELETE CASCADE,
-        PRIMARY KEY (board, nested)) WITHOUT ROWID""",
-    """CREATE TABLE sightings (
-        claim INTEGER REFERENCES claims ON DELETE CASCADE, clock TEXT, renewals INTEGER NOT NULL,
-        at_s REAL NOT NULL, PRIMARY KEY (claim, clock)) WITHOUT ROWID""",
-)
-
-KEPT_ENDS = 20_000
-"""So many ended leases are remembered."""
-_LATER = (
-    "CREATE TABLE IF NOT EXISTS marks (board TEXT PRIMARY KEY, tags TEXT NOT NULL, note TEXT NOT NULL, "
-    "out_of_service TEXT NOT NULL, who TEXT NOT NULL, at_utc TEXT NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS history (id INTEGER PRIMARY KEY, lease INTEGER NOT NULL, boards TEXT NOT NULL, "
-    "holder TEXT NOT NULL, purpose TEXT NOT NULL, place TEXT NOT NULL, taken_utc TEXT NOT NULL, "
-    "ended_utc TEXT NOT NULL)",
-    f"""CREATE TRIGGER IF NOT EXISTS ended AFTER DELETE ON claims WHEN OLD.taken_utc IS NOT NULL BEGIN
-        INSERT INTO history (lease, boards, holder, purpose, place, taken_utc, ended_utc)
-        VALUES (OLD.id, OLD.boards, OLD.holder, OLD.purpose, OLD.place, OLD.taken_utc,
-                strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'));
-        DELETE FROM history WHERE id <= last_insert_rowid() - {KEPT_ENDS};
-    END""",
-)
-"""Marks of boards, and the leases that have ended, whoever ended them: added to stores of older releases, which mind
-none of it (:mod:`hil.leases.marks`)."""
-_IDENTITY = (
-    "ALTER TABLE claims ADD COLUMN fence INTEGER NOT NULL DEFAULT 0",
-    "CREATE TABLE identity (store TEXT NOT NULL, token INTEGER NOT NULL)",
-)
-"""``identity`` has one row: which store this is, and the latest token. Tokens begin from the clock, so that a store
-that is made anew (the file was moved away, or is another one) gives higher ones than the store before."""
 
 _PLAIN = ("within", "holder", "purpose", "pid", "start_ticks", "ttl_s", "renewed_s")
 """Fields of an entry that stand in a column as they are."""
@@ -94,85 +55,94 @@ _LARGEST = 1e11
 
 @dataclass(frozen=True)
 class Store:
-    """The file, and the place from which it is looked at."""
+    """The file or the server, and the place from which it is looked at."""
 
-    path: Path
+    path: Path | Server
     here: Origin
 
     @contextmanager
     def open(self) -> Iterator[Session]:
         """A connection; its errors come out with blame and remedy."""
+        if isinstance(self.path, Server):
+            with opened(self.path) as server:
+                try:
+                    yield Session(server, self.here)
+                except SenselessRow as exc:
+                    raise BenchError(
+                        f"the leases in the store {self.path} make no sense: {exc}",
+                        remedy="make sure that nobody uses its boards, and delete that row from the table claims",
+                    ) from exc
+            return
         with _explained(self.path):
             if not self.path.exists():
-                self._create()
+                self._create(self.path)
             with closing(_connect(self.path)) as connection:
                 if _is_empty(connection):  # whoever makes it now has not finished, or was killed
-                    self._create()
+                    self._create(self.path)
                 _check(connection, self.path)
-                _complete(connection)
                 yield Session(connection, self.here)
 
     def check_disk(self) -> None:
         """ConfigurationError when the file is on a file system that machines share."""
-        if (kind := filesystem_of(self.path.parent)) in REMOTE:
+        if isinstance(self.path, Path) and (kind := filesystem_of(self.path.parent)) in REMOTE:
             raise ConfigurationError(
                 f"the lease store {self.path} is on {kind}, which cannot keep it consistent between machines",
-                remedy="keep it on a local disk of the lab controller: --store FILE or HIL_LEASES",
+                remedy="keep it on a local disk of the lab controller: --store FILE or HIL_LEASES; several hosts share "
+                "a PostgreSQL: HIL_STORE",
             )
 
-    def _create(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.parent.stat().st_mode & stat.S_ISGID and not self.path.exists():
+    def _create(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent.stat().st_mode & stat.S_ISGID and not path.exists():
             # A directory of a group: its members write what one of them makes, SQLite's own files too.
             with suppress(FileExistsError):
-                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o664))
-                self.path.chmod(0o664)
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o664))
+                path.chmod(0o664)
 
         def created() -> bool:
+            from hil.database.migrate import make
+
             # Many may arrive at once: changing the journal's mode wants the file alone, and does not queue for it.
-            with _explained(self.path), closing(_connect(self.path)) as db:
+            with _explained(path), closing(_connect(path)) as db:
                 db.execute("PRAGMA journal_mode = WAL")
                 db.execute("BEGIN IMMEDIATE")
                 if _is_empty(db):
-                    for statement in _SCHEMA:
-                        db.execute(statement)
+                    make(db, ["leases"])
                     db.execute(f"PRAGMA application_id = {APPLICATION}")
                     db.execute(f"PRAGMA user_version = {VERSION}")
                 db.execute("COMMIT")
                 return True
 
-        wait_until(created, what=f"the lease store {self.path} to be made", deadline_s=BUSY_S)
+        wait_until(created, what=f"the lease store {path} to be made", deadline_s=BUSY_S)
+
+
+class SenselessRow(sqlite3.DatabaseError):
+    """A row that this program cannot have written."""
 
 
 class Session:
     """One connection's verbs.  Those that write want ``with session.write():`` around them."""
 
-    def __init__(self, connection: sqlite3.Connection, here: Origin) -> None:
+    def __init__(self, connection: Database, here: Origin) -> None:
         self._db = self.connection = connection
         self._here = here
-        known = _has(connection, "identity")  # not in an old store that this process may only read
+        # not in an old file that this process may only read
+        known = not isinstance(connection, sqlite3.Connection) or _has(connection, "identity")
         self._identity = "(SELECT store FROM identity) AS store" if known else "0 AS fence, '' AS store"
 
     @contextmanager
     def write(self, *, durable: bool = False) -> Iterator[None]:
         """All or nothing, and nobody else writes meanwhile; ``durable``: it also survives a power cut."""
-        self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
+        with writing(self._db, lock="SELECT token FROM identity FOR UPDATE", durable=durable):
             yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
 
     def entries(self) -> list[LeaseEntry]:
         """Return every lease and every position in the queue, by id; also those whose term is over."""
         rows = self._db.execute(
             f"SELECT claims.*, at_s, {self._identity} FROM claims "
-            "LEFT JOIN sightings ON sightings.claim = claims.id AND sightings.clock = ? "
+            "LEFT JOIN sightings ON sightings.claim = claims.id AND sightings.clock = :clock "
             "AND sightings.renewals = claims.renewals ORDER BY id",
-            (_clock(self._here),),
+            {"clock": _clock(self._here)},
         )
         return [_entry(row) for row in rows]
 
@@ -197,52 +167,66 @@ class Session:
 
     def enter(self, entry: LeaseEntry) -> int:
         """Put an entry into the queue; return its id."""
-        self._db.execute("UPDATE identity SET token = token + 1")
+        # From the clock, too: a store that was put back from a copy gives none that it has given before.
+        self._db.execute(
+            "UPDATE identity SET token = CASE WHEN token < :now_us THEN :now_us ELSE token + 1 END",
+            {"now_us": time.time_ns() // 1000},
+        )
         row = {name: getattr(entry, name) for name in _PLAIN} | {
             "fence": self._db.execute("SELECT token FROM identity").fetchone()[0],
-            "by_person": entry.by_person,
+            "by_person": int(entry.by_person),
             "boards": json.dumps(sorted(entry.boards)),
             "place": json.dumps(asdict(entry.origin)),
             "asked_utc": entry.asked.isoformat(),
             "renewed_utc": entry.renewed.isoformat(),
         }
         columns, values = ", ".join(row), ", ".join(f":{name}" for name in row)
-        cursor = self._db.execute(f"INSERT INTO claims ({columns}) VALUES ({values})", row)
-        return int(cursor.lastrowid or 0)
+        cursor = self._db.execute(f"INSERT INTO claims ({columns}) VALUES ({values}) RETURNING id", row)
+        return int(cursor.fetchall()[0][0])
 
     def grant(self, entry: LeaseEntry, now_s: float) -> None:
         """Turn a position in the queue into a lease.  HarnessError when a board is held after all (a bug of ours)."""
-        try:
-            nested = entry.within is not None
-            self._db.executemany(
-                "INSERT INTO held VALUES (?, ?, ?)", [(board, nested, entry.id) for board in entry.boards]
-            )
-        except sqlite3.IntegrityError as exc:
-            raise HarnessError(f"the rules granted a board twice: lease {entry.id} ({exc})") from exc
-        self._db.execute("UPDATE claims SET taken_utc = ? WHERE id = ?", (datetime.now(UTC).isoformat(), entry.id))
+        nested = int(entry.within is not None)
+        rows = [{"board": board, "nested": nested, "claim": entry.id} for board in sorted(entry.boards)]
+        insert = "INSERT INTO held (board, nested, claim) VALUES (:board, :nested, :claim) ON CONFLICT DO NOTHING"
+        if self._db.executemany(insert, rows).rowcount != len(rows):
+            raise HarnessError(f"the rules granted a board twice: lease {entry.id}")
+        self._db.execute(
+            "UPDATE claims SET taken_utc = :now WHERE id = :id", {"now": datetime.now(UTC).isoformat(), "id": entry.id}
+        )
         self.renew(entry.id, now_s)
 
     def renew(self, entry_id: int, now_s: float, *, ttl_s: float | None = None) -> None:
         """Begin the entry's term again, on the clock of this process."""
         self._db.execute(
-            "UPDATE claims SET renewed_s = ?, renewals = renewals + 1, renewed_utc = ?, place = ?, "
-            "ttl_s = coalesce(?, ttl_s) WHERE id = ?",
-            (now_s, datetime.now(UTC).isoformat(), json.dumps(asdict(self._here)), ttl_s, entry_id),
+            "UPDATE claims SET renewed_s = :now_s, renewals = renewals + 1, renewed_utc = :now, place = :place, "
+            "ttl_s = coalesce(:ttl_s, ttl_s) WHERE id = :id",
+            {
+                "now_s": now_s,
+                "now": datetime.now(UTC).isoformat(),
+                "place": json.dumps(asdict(self._here)),
+                "ttl_s": ttl_s,
+                "id": entry_id,
+            },
         )
 
     def hand(self, entry_id: int, pid: int, start_ticks: int) -> None:
         """Make another process of this machine the holder."""
-        self._db.execute("UPDATE claims SET pid = ?, start_ticks = ? WHERE id = ?", (pid, start_ticks, entry_id))
+        self._db.execute(
+            "UPDATE claims SET pid = :pid, start_ticks = :ticks WHERE id = :id",
+            {"pid": pid, "ticks": start_ticks, "id": entry_id},
+        )
 
     def drop(self, ids: Iterable[int]) -> None:
         """Remove entries; those that are not there any more are no error."""
-        self._db.executemany("DELETE FROM claims WHERE id = ?", [(entry_id,) for entry_id in ids])
+        self._db.executemany("DELETE FROM claims WHERE id = :id", [{"id": entry_id} for entry_id in ids])
 
     def note_sightings(self, entries: Iterable[LeaseEntry], now_s: float) -> None:
         """Remember when an entry made on another clock was first seen as it is."""
         self._db.executemany(
-            "INSERT OR REPLACE INTO sightings VALUES (?, ?, ?, ?)",
-            [(c.id, _clock(self._here), c.renewals, now_s) for c in entries],
+            "INSERT INTO sightings (claim, clock, renewals, at_s) VALUES (:claim, :clock, :renewals, :now_s) "
+            "ON CONFLICT (claim, clock) DO UPDATE SET renewals = excluded.renewals, at_s = excluded.at_s",
+            [{"claim": c.id, "clock": _clock(self._here), "renewals": c.renewals, "now_s": now_s} for c in entries],
         )
 
 
@@ -280,30 +264,16 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
         )
     if version != VERSION:
         db.execute(f"PRAGMA user_version = {VERSION}")  # older releases must not read leases without tokens
-
-
-def _complete(db: sqlite3.Connection) -> None:
-    """Add the tables of later releases; a store that this process may only read is read without them."""
-    if _has(db, "identity") and _has(db, "ended"):
-        return
-    try:
-        db.execute("BEGIN IMMEDIATE")
-        for statement in (*_LATER, *(() if _has(db, "identity") else _IDENTITY)):
-            db.execute(statement)
-        if not db.execute("SELECT 1 FROM identity").fetchone():
-            db.execute("INSERT INTO identity VALUES (?, ?)", (token_hex(8), time.time_ns() // 1000))
-        db.execute("COMMIT")
-    except sqlite3.OperationalError:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
+    with suppress(sqlite3.OperationalError):  # a store that this process may only read is read as it is
+        make_current(db, ["leases"], f"the lease store {path}")
 
 
 def _has(db: sqlite3.Connection, table: str) -> bool:
     return db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone() is not None
 
 
-def _entry(row: sqlite3.Row) -> LeaseEntry:
-    """Raise sqlite3.DatabaseError for a row that this program cannot have written."""
+def _entry(row: Any) -> LeaseEntry:
+    """Raise SenselessRow for a row that this program cannot have written."""
     try:
         for name, kinds in _KINDS.items():
             value = row[name]
@@ -322,7 +292,7 @@ def _entry(row: sqlite3.Row) -> LeaseEntry:
             seen_s=row["at_s"],
         )
     except (ValueError, TypeError, RecursionError) as exc:
-        raise sqlite3.DatabaseError(f"row {row['id']!r:.40} of its leases makes no sense: {exc}") from exc
+        raise SenselessRow(f"row {row['id']!r:.40} of its leases makes no sense: {exc}") from exc
 
 
 def _moment(text: str) -> datetime:

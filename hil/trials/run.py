@@ -120,6 +120,7 @@ def run_trial(series: Series, runner: Runner, following: Following) -> TrialResu
     planted = CANARY_PLANT if role == CANARY else series.facts.planted
     strikes = () if role == CANARY else runner.schedule(seed)
     given = TrialInput(number, attempt, seed, strikes, planted)
+    series.begin(role, number, attempt)
     result = runner.run(given, series.folder / "trials" / given.directory)
     series.add(role, _as_counted(role, result))
     return result

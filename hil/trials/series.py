@@ -3,15 +3,15 @@
 ``<reports out>/series/<id>/``
 
 - ``series.json``: what was fixed before the first trial: seed, profile, lab, commit, rule
-- ``trials.jsonl``: one line per trial that ended, in order; the truth about what counts
+- ``trials.jsonl``: one line per trial that ended, in order; the truth about what counts.  Of a series that began with
+  ``HIL_STORE`` these lines are in that store, and so is which attempts have begun: workers of other hosts need no
+  common folder
 - ``trials/<number>-<attempt>/``: the evidence of each trial, also of those that were killed
 - ``index.html``: the page
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -20,16 +20,17 @@ from random import Random
 from typing import Any, NamedTuple
 
 from hil.core import paths
-from hil.core.locks import locked
 from hil.core.pick import pick
+from hil.database.connection import shared
 from hil.errors import ConfigurationError
 from hil.evidence.model import Verdict
 from hil.evidence.record import read_json, write_json
 from hil.evidence.stats import reliability_lower_bound
+from hil.trials.lines import TrialFile, TrialLines, TrialRows
 from hil.trials.stopping_rules import Count, Decision, Goal, Rule, anytime_lower_bound, rule_of
 
 SERIES = "series"
-FACTS, LINES, LOCK = "series.json", "trials.jsonl", ".lock"
+FACTS = "series.json"
 ATTEMPTS = 2
 """A trial that was INCONCLUSIVE is repeated with the same seed, once, and both are shown."""
 COUNTED, CANARY, CORPUS = "counted", "canary", "corpus"
@@ -54,6 +55,8 @@ class SeriesFacts:
     canary: bool = True
     planted: str = ""
     """A bug planted in every counted trial (to test the series itself)."""
+    shared: bool = False
+    """Whether what its trials came to is in the store that several hosts share."""
 
     def make_rule(self) -> Rule:
         """Return the rule."""
@@ -116,6 +119,7 @@ class Series:
             raise ConfigurationError(f"{folder} is no series", remedy="`hil trials list` shows those that there are")
         self.facts = SeriesFacts.read(document)
         self.rule = self.facts.make_rule()
+        self._trials: TrialLines = TrialRows(self.facts.id) if self.facts.shared else TrialFile(folder)
 
     @classmethod
     def create(cls, folder: Path, facts: SeriesFacts) -> Series:
@@ -125,37 +129,43 @@ class Series:
         except FileExistsError as exc:
             raise ConfigurationError(f"series {folder.name} exists already", remedy="choose another id") from exc
         facts.make_rule()
-        write_json(folder / FACTS, {**vars(facts)})
+        document = {**vars(facts), "shared": shared() is not None}
+        if document["shared"]:
+            TrialRows(facts.id).create(document)
+        write_json(folder / FACTS, document)
         return cls(folder)
 
+    @classmethod
+    def join(cls, folder: Path) -> Series:
+        """Open a series that another host leads: in its folder, or in one of this host when they share the store.
+
+        ConfigurationError when neither is there.
+        """
+        if (folder / FACTS).is_file() or shared() is None:
+            return cls(folder)
+        own = series_folder() / folder.name
+        document = TrialRows(folder.name).facts()
+        (own / "trials").mkdir(parents=True, exist_ok=True)
+        write_json(own / FACTS, document)
+        return cls(own)
+
     def lines(self) -> list[dict[str, Any]]:
-        """Return the trials that ended, in order; half a line, of a process that was killed, is left out."""
-        try:
-            text = (self.folder / LINES).read_text("utf-8")
-        except FileNotFoundError:
-            return []
-        found = []
-        for line in text.splitlines():
-            try:
-                document = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(document, dict):
-                found.append(document)
+        """Return the trials that ended, in order."""
         # One line per (number, attempt): the first one counts, whatever a late writer adds.
+        found = self._trials.lines()
         return list({(d["number"], d["attempt"]): d for d in reversed(found)}.values())[::-1]
+
+    def begin(self, role: str, number: int, attempt: int) -> None:
+        """Write down that an attempt begins, so that it is not begun again."""
+        self._trials.begin(role, number, attempt)
 
     def add(self, role: str, document: Mapping[str, Any]) -> None:
         """Append a trial that ended, durably; several processes may do so at once."""
-        data = json.dumps({"role": role, **document}, ensure_ascii=True).encode() + b"\n"
-        with locked(self.folder / LOCK), (self.folder / LINES).open("ab+") as file:
-            if file.seek(0, os.SEEK_END):
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":
-                    data = b"\n" + data  # a killed writer left half a line
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        self._trials.add(role, document)
+
+    def begun(self, number: int) -> list[int]:
+        """Return the attempts of a trial that have begun."""
+        return self._trials.begun(number)
 
     def line(self, role: str, number: int, attempt: int) -> dict[str, Any] | None:
         """Return what counts of an attempt; None while it has not ended."""
@@ -235,8 +245,7 @@ class Series:
                 continue
             if role == COUNTED and enough:
                 return None  # those that run elsewhere may be the last that are needed
-            kept = [int(path.name.rpartition("-")[2]) for path in (self.folder / "trials").glob(f"{number:04d}-*")]
-            return Following(role, number, max([*kept, *attempts], default=0) + 1, seed)
+            return Following(role, number, max([*self.begun(number), *attempts], default=0) + 1, seed)
         return None
 
     def _order(self) -> Iterator[tuple[str, int, int]]:

@@ -85,7 +85,7 @@ def trial_here(folder: str, following: tuple[str, int, int, int]) -> Answer:
     owner: BenchOwner = worker.bench_owner
     role = following[0]
     try:
-        series = Series(Path(folder))
+        series = Series.join(Path(folder))
         return Answer(in_one_line(role, run_trial(series, owner.runner(series), Following(*following))))
     except HilError as exc:
         return Answer("", exc.message, exc.remedy, isinstance(exc, ConfigurationError))
@@ -319,7 +319,7 @@ def _settle(series: Series, ended: _Out, said: Callable[[str], object]) -> None:
     elif series.line(*ended.following[:3]) is None:
         raise ConfigurationError(
             f"worker {ended.worker} wrote its result elsewhere: its {series.folder} is not this one",
-            remedy="let all hosts mount one reports folder, at the same path",
+            remedy="let all hosts use one store (HIL_STORE), or mount one reports folder at the same path",
         )
     else:
         said(answer.line)
@@ -330,7 +330,7 @@ def _lose(
 ) -> None:
     """Write a trial down as lost, unless it had ended just before, or had not begun."""
     role, number, attempt, seed = following
-    if not (begun or (series.folder / "trials" / f"{number:04d}-{attempt}").exists()):
+    if not (begun or attempt in series.begun(number)):
         said(f"{role} {number} had not begun ({why}): it goes out again")
         return
     facts: dict[str, Any] = {"found": {}, "struck": [], "reads": [], "phases_s": {}}

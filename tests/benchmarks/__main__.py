@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks [NAME ...] [--out reports/out/bench.json] [--lab lab/virtual.yaml]
 
-Names: cli, start, power, rollout, parallel, constellation, orbit, schedule, wire, leases, inference, nights, site,
-twin, busy.  Without names all of them run (about a quarter of an hour: ``parallel`` alone takes 1,000 rounds of at
-least 0.2 s, ``wire`` four minutes).
+Names: cli, start, power, rollout, parallel, constellation, orbit, schedule, wire, leases, shared_leases, inference,
+nights, site, twin, busy.  Without names all of them run (about a quarter of an hour: ``parallel`` alone takes 1,000
+rounds of at least 0.2 s, ``wire`` four minutes).
 Exits with 1 when a figure is outside its limit.
 """
 
@@ -33,6 +33,7 @@ from tests.benchmarks.leases import contention
 from tests.benchmarks.nights import nights
 from tests.benchmarks.orbit import orbit
 from tests.benchmarks.schedule import schedule
+from tests.benchmarks.shared_leases import shared_leases
 from tests.benchmarks.site import site
 from tests.benchmarks.twin import twin
 from tests.benchmarks.wire import wire
@@ -157,6 +158,7 @@ BENCHMARKS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "schedule": schedule,
     "wire": wire,
     "leases": leases,
+    "shared_leases": shared_leases,
     "inference": infer,
     "nights": nights,
     "site": site,

@@ -30,8 +30,9 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
+from hil.database.connection import Server, ServerAway
 from hil.leases.leases import Leases, LeaseTaken
-from hil.leases.rules import Origin
+from hil.leases.rules import PROCESS_TTL_S, Origin
 from tests.benchmarks.figures import Figure, write
 
 BOARDS = tuple(f"six/{name}" for name in ("a1", "a2", "a3", "b1", "b2", "b3"))
@@ -39,13 +40,15 @@ TTL_S = 3.0
 KILL_EVERY_S = 0.2
 SERVED_WITHIN_S = 90.0
 HIDDEN_EVERY = 40
+SHARED_TTL_S = 10.0
+"""In a store that hosts share: what a server granted just before it was killed, and nobody heard of, must run out."""
 LOOK_S = 2.0
 """Who is next looks ten times a second, and later a little less often; the rest is for a busy machine."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One try of one contender, from its log; times are of the monotonic clock, which all processes share."""
+    """One try of one contender, from its log; times are of the wall clock, which all namespaces share."""
 
     pid: int
     boards: frozenset[str]
@@ -70,16 +73,17 @@ class Judged:
     killed_holding: int = 0
 
 
-def contend(here: Path, number: int, stop_at: float, seed: int, hidden: bool) -> None:
+def contend(here: Path, number: int, stop_at: float, seed: int, hidden: bool, store: Path | Server) -> None:
     """One contender's life, in a forked child; its log is ``here/log/<pid>``."""
     chance = random.Random(seed)
     place = Origin.here()
-    leases = Leases(here / "leases.db", here=replace(place, pids=f"{place.pids} {os.getpid()}") if hidden else place)
+    leases = Leases(store, here=replace(place, pids=f"{place.pids} {os.getpid()}") if hidden else place)
     log = os.open(here / "log" / str(os.getpid()), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    term_s = TTL_S if hidden else SHARED_TTL_S if isinstance(store, Server) else PROCESS_TTL_S
     locks = {board: os.open(here / f"{board.replace('/', '-')}.lock", os.O_RDWR | os.O_CREAT) for board in BOARDS}
 
     def note(*words: object) -> None:
-        os.write(log, (" ".join(map(str, (*words, time.monotonic()))) + "\n").encode())
+        os.write(log, (" ".join(map(str, (*words, time.time()))) + "\n").encode())
 
     time.sleep(chance.uniform(0, 0.5))
     while time.monotonic() < stop_at:
@@ -87,9 +91,9 @@ def contend(here: Path, number: int, stop_at: float, seed: int, hidden: bool) ->
         wait_s = chance.choices((math.inf, 0.5, None), (80, 10, 10))[0]
         note("ask", ",".join(wanted))
         try:
-            lease = leases.take(wanted, purpose="contention", ttl_s=TTL_S if hidden else 60.0, wait_s=wait_s)
-        except LeaseTaken:
-            note("refused" if wait_s != math.inf else "never", "-")
+            lease = leases.take(wanted, purpose="contention", ttl_s=term_s, wait_s=wait_s)
+        except (LeaseTaken, ServerAway) as exc:
+            note("refused" if wait_s != math.inf or isinstance(exc, ServerAway) else "never", "-")
             time.sleep(chance.uniform(0, 1))
             continue
         with lease:
@@ -109,8 +113,17 @@ def contend(here: Path, number: int, stop_at: float, seed: int, hidden: bool) ->
 class Crowd:
     """Forks contenders from this one warm process, kills some, keeps their number, and waits for the rest."""
 
-    def __init__(self, here: Path, processes: int, seconds: float, seed: int, hidden_every: int) -> None:
+    def __init__(
+        self,
+        here: Path,
+        processes: int,
+        seconds: float,
+        seed: int,
+        hidden_every: int,
+        store: Path | Server | None = None,
+    ) -> None:
         self._here, self._processes, self._seed = here, processes, seed
+        self.store = store or here / "leases.db"
         self._hidden_every = hidden_every
         self._chance = random.Random(seed)
         self._stop_at = time.monotonic() + seconds
@@ -125,7 +138,8 @@ class Crowd:
     def run(self) -> None:
         """Until nobody is left, or until whoever still waits has waited for too long."""
         (self._here / "log").mkdir()
-        Leases(self._here / "leases.db").list()
+        if isinstance(self.store, Path):
+            Leases(self.store).list()
         try:
             next_kill = time.monotonic() + 1
             while time.monotonic() < self._stop_at:
@@ -153,7 +167,8 @@ class Crowd:
         if pid == 0:
             code = 1
             try:
-                contend(self._here, self._number, self._stop_at, self._seed * 100_003 + self._number, hidden)
+                seed = self._seed * 100_003 + self._number
+                contend(self._here, self._number, self._stop_at, seed, hidden, self.store)
                 code = 0
             except BaseException as exc:
                 (self._here / f"{os.getpid()}.error").write_text(repr(exc))
@@ -177,18 +192,20 @@ class Crowd:
         holders = sorted(self.alive.intersection(self._holders()))
         half = holders if self._chance.random() < 0.5 else []
         pid = self._chance.choice(sorted(self.hidden.intersection(holders)) or half or sorted(self.alive))
-        self.killed_s[pid] = time.monotonic()
+        self.killed_s[pid] = time.time()
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         self.alive.discard(pid)
 
     def _holders(self) -> list[int]:
-        """Past the program under test: read straight from the file."""
+        """Past the program under test: read straight from the file; of a server nothing, it may be away."""
+        if isinstance(self.store, Server):
+            return []
         with closing(sqlite3.connect(self._here / "leases.db", timeout=30)) as db:
             return [row[0] for row in db.execute("SELECT pid FROM claims WHERE taken_utc IS NOT NULL")]
 
     def _watch(self) -> None:
-        now = time.monotonic()
+        now = time.time()
         for pid in self._holders():
             if pid in self.killed_s:
                 self.last_seen_s[pid] = now

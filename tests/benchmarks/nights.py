@@ -6,23 +6,25 @@ python -m tests.benchmarks.nights [--count 200] [--steady 1000] [--seed 1]
 from __future__ import annotations
 
 import argparse
+import os
 import random
-import sqlite3
 import statistics
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from hil.database.connection import STORE_ENV, upsert, writing
+from hil.evidence.points import DIMENSIONS
 from hil.evidence.store import RunStore
 from hil.report.history_classes import Class, Night, State, class_of
 from tests.benchmarks.figures import Figure
+from tests.kits.postgres import postgres
 
 NIGHTS = 40
 NOISE = 0.03
@@ -152,9 +154,17 @@ def nights(lab: Path | None = None, *, count: int = 200, steady_count: int = 100
     yield Figure("false alarms", round(alarms, 4), "per series", "<= 0.01", f"{steady_count} steady series")
     with tempfile.TemporaryDirectory() as folder:
         yield from queries(Path(folder))
+    with postgres() as server, tempfile.TemporaryDirectory() as folder:
+        os.environ[STORE_ENV] = server.make("hil")
+        try:
+            yield from queries(Path(folder), " on PostgreSQL")
+        finally:
+            del os.environ[STORE_ENV]
 
 
-def queries(out: Path, *, labs: int = 5, runs: int = 365 * 3, measurements: int = 200) -> Iterator[Figure]:
+def queries(
+    out: Path, where: str = "", *, labs: int = 5, runs: int = 365 * 3, measurements: int = 200
+) -> Iterator[Figure]:
     """How long a history takes beside a million measurements: of one plan on one lab, and of one test of it."""
     store = RunStore(out)
     _fill(store, labs, runs, measurements)
@@ -167,29 +177,30 @@ def queries(out: Path, *, labs: int = 5, runs: int = 365 * 3, measurements: int 
             assert len(found) == (measurements if test is None else 10)
         median_ms = statistics.median(took) * 1e3
         beside = f"{labs * runs * measurements:,} measurements, {NIGHTS} nights"
-        yield Figure(f"history of {what}", round(median_ms, 1), "ms", "<= 100", beside)
+        yield Figure(f"history of {what}{where}", round(median_ms, 1), "ms", "<= 100", beside)
 
 
 def _fill(store: RunStore, labs: int, runs: int, measurements: int) -> None:
-    """Write runs and points as the store has them, many at once."""
-    store.start({}, store.out / "runs" / "first")
-    with closing(sqlite3.connect(store.path)) as db, db:
-        db.execute("DELETE FROM runs")
-        for lab in range(labs):
-            ids = [f"lab-{lab}-{number:05d}" for number in range(runs)]
+    """Write runs and points as the store has them, run by run, many at once."""
+    of_run = {"dir": "", "plan": "six-gpu", "plan_sha256": "", "lab_sha256": "", "state": "finished", "verdict": "PASS"}
+    of_series = {"plan": "six-gpu", **dict.fromkeys(DIMENSIONS, ""), "title": "title", "unit": "s"}
+    with store._open() as db, writing(db, durable=False):
+        for lab in (f"lab-{number}" for number in range(labs)):
+            ids = {f"{lab}-{number:05d}": f"2026-{number:05d}" for number in range(runs)}
+            rows = [{**of_run, "run_id": run, "lab": lab, "started_utc": moment} for run, moment in ids.items()]
+            db.executemany(upsert("runs", rows[0], key="run_id"), rows)
+            every = [
+                {**of_series, "lab": lab, "test": f"test_{number // 10}", "name": f"m{number}"}
+                for number in range(measurements)
+            ]
+            names = list(every[0])
             db.executemany(
-                "INSERT INTO runs (run_id, dir, plan, plan_sha256, lab, lab_sha256, started_utc, state, verdict)"
-                " VALUES (?, '', 'six-gpu', '', ?, '', ?, 'finished', 'PASS')",
-                [(run_id, f"lab-{lab}", f"2026-{number:05d}") for number, run_id in enumerate(ids)],
+                f"INSERT INTO series ({', '.join(names)}) VALUES ({', '.join(f':{name}' for name in names)})", every
             )
-            db.executemany("INSERT INTO indexed VALUES (?)", [(run_id,) for run_id in ids])
-            for number in range(measurements):
-                series = lab * measurements + number
-                db.execute(
-                    "INSERT INTO series VALUES (?, 'six-gpu', ?, ?, ?, '', '', '', '', 'title', 's')",
-                    (series, f"lab-{lab}", f"test_{number // 10}", f"m{number}"),
-                )
-                db.executemany("INSERT INTO points VALUES (?, ?, 'PASS', 1.5)", [(series, run_id) for run_id in ids])
+            db.executemany("INSERT INTO indexed VALUES (:run_id)", rows)
+            db.executemany(
+                "INSERT INTO points SELECT id, CAST(:run_id AS TEXT), 'PASS', 1.5 FROM series WHERE lab = :lab", rows
+            )
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -42,6 +42,12 @@ def elsewhere(path: Path, clock: FakeClock, **place: str) -> Leases:
     return Leases(path, clock=clock, here=replace(HERE, **place))
 
 
+def file_of(leases: Leases) -> Path:
+    """Return the file of a store that is one."""
+    assert isinstance(leases.path, Path)
+    return leases.path
+
+
 def in_thread(work: object) -> threading.Thread:
     assert callable(work)
     thread = threading.Thread(target=work, daemon=True)

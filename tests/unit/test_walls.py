@@ -13,7 +13,7 @@ from tests.kits import checkout
 
 PACKAGE = Path(hil.__file__).parent
 FLOORS = (
-    *("text", "errors", "core", "lab", "leases", "orbit", "evidence"),
+    *("text", "errors", "core", "database", "lab", "leases", "orbit", "evidence"),
     *("onboard", "twin", "images", "boards", "links", "workload"),
     *("host", "bench", "rollout", "faults", "operation", "report", "campaign", "trials"),
     *("nightly", "monitor", "cli", "testing"),

@@ -15,7 +15,7 @@ from hil.errors import ConfigurationError
 from hil.evidence.chain import MOST_EVIDENCE
 from hil.evidence.readback import RunRecord
 from hil.evidence.record import Recorder
-from hil.evidence.store import RunStore, get_run, list_runs
+from hil.evidence.store import STORE, RunStore, get_run, list_runs
 from hil.report.make import make_report
 from tests.kits.synthetic_run import build
 
@@ -123,7 +123,7 @@ def test_a_store_that_cannot_be_used_is_a_configuration_error_with_a_remedy(tmp_
 def test_a_row_that_makes_no_sense_is_told(column: str, tmp_path: Path) -> None:
     _start(tmp_path, "r1")
     store = RunStore(tmp_path)
-    with closing(sqlite3.connect(store.path)) as db, db:
+    with closing(sqlite3.connect(tmp_path / STORE)) as db, db:
         db.execute(f"UPDATE runs SET {column} = '['")
     with pytest.raises(ConfigurationError, match=r"runs\.sqlite"):
         store.runs()
@@ -185,7 +185,7 @@ def test_an_index_that_names_another_folder_lets_nothing_of_it_be_deleted(tmp_pa
     store = _old_and_new(tmp_path)
     assert [run.run_id for run in store.prunable("2026-01-01T00:00:00Z")] == ["old"]
     for name in ("..", "../../home", "."):
-        with closing(sqlite3.connect(store.path)) as db, db:
+        with closing(sqlite3.connect(tmp_path / STORE)) as db, db:
             db.execute("UPDATE runs SET run_id = ?, dir = ? WHERE started_utc < '2021'", (name, f"runs/{name}"))
         with pytest.raises(ConfigurationError, match="a run is called"):
             store.prunable("2026-01-01T00:00:00Z")

@@ -15,7 +15,7 @@ from hil.core.locks import is_locked, locked
 from hil.errors import ConfigurationError
 from hil.host import shared
 from hil.leases.leases import Leases, default_store
-from tests.kits.lease_store import A1
+from tests.kits.lease_store import A1, file_of
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_store_in_a_directory_of_a_group_is_the_groups(tmp_path: Path) -> None
     folder.chmod(0o2775)
     leases = Leases(folder / "leases.db")
     leases.reserve([A1], purpose="new fan")
-    assert stat.S_IMODE(leases.path.stat().st_mode) == 0o664
+    assert stat.S_IMODE(file_of(leases).stat().st_mode) == 0o664
 
 
 def test_set_up_makes_the_directory_of_the_group_once_nobody_holds_a_board(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from hil.database.connection import BUSY_S
 from hil.leases.leases import LeaseLost, Leases
-from hil.leases.store import BUSY_S
-from tests.kits.lease_store import A1, A2, in_thread
+from tests.kits.lease_store import A1, A2, file_of, in_thread
 
 
 def made_anew(path: Path) -> None:
@@ -20,7 +20,7 @@ def made_anew(path: Path) -> None:
 
 def test_a_store_made_anew_knows_nothing_of_the_leases_before(leases: Leases) -> None:
     first = leases.take([A1], holder="anna", purpose="thermal run")
-    made_anew(leases.path)
+    made_anew(file_of(leases))
     second = leases.take([A1], holder="bob", purpose="new fan")
     assert first.id == second.id and first.entry.token < second.entry.token
     with pytest.raises(LeaseLost):
@@ -45,9 +45,9 @@ def test_a_waiter_is_not_granted_boards_in_a_store_that_is_gone(leases: Leases) 
     thread = in_thread(wait)
     while not waiting:
         thread.join(0.01)
-    old = leases.path.with_name("old.db")
+    old = file_of(leases).with_name("old.db")
     for end in ("", "-wal", "-shm"):
-        leases.path.with_name(leases.path.name + end).rename(old.with_name(old.name + end))
+        file_of(leases).with_name(file_of(leases).name + end).rename(old.with_name(old.name + end))
     Leases(old).free(first.id, force=True)
     thread.join(BUSY_S)
     assert [type(exc) for exc in raised] == [LeaseLost]
@@ -56,9 +56,10 @@ def test_a_waiter_is_not_granted_boards_in_a_store_that_is_gone(leases: Leases) 
 
 def test_a_store_of_an_older_release_goes_on_with_its_leases(leases: Leases) -> None:
     entry = leases.reserve([A1], holder="anna", purpose="new fan")
-    with closing(sqlite3.connect(leases.path)) as db:
+    with closing(sqlite3.connect(file_of(leases))) as db:
         db.execute("ALTER TABLE claims DROP COLUMN fence")
         db.execute("DROP TABLE identity")
+        db.execute("DROP TABLE alembic_version")
         db.commit()
     assert [(each.id, each.holder, each.token) for each in leases.list()] == [(entry.id, "anna", 0)]
     later = leases.reserve([A2], purpose="night")

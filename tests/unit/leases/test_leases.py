@@ -25,7 +25,7 @@ from hil.leases import store as leases_store
 from hil.leases.leases import LeaseEntry, LeaseLost, Leases, LeaseTaken
 from hil.leases.rules import blockers, span
 from hil.testing.fakes import FakeClock
-from tests.kits.lease_store import A1, A2, A3, WHEN, entry, in_thread
+from tests.kits.lease_store import A1, A2, A3, WHEN, entry, file_of, in_thread
 
 # Who comes first
 
@@ -139,11 +139,11 @@ def test_a_waiter_is_told_its_place_and_gets_the_boards_when_they_are_free(lease
 def test_a_waiter_that_gives_up_leaves_the_queue(leases: Leases) -> None:
     clock = FakeClock()
     with leases.take([A1], purpose="first"):
-        patient = Leases(leases.path, clock=_Interrupting(after_s=1.0))
+        patient = Leases(file_of(leases), clock=_Interrupting(after_s=1.0))
         with pytest.raises(KeyboardInterrupt):
             patient.take([A1], purpose="interrupted", wait_s=math.inf)
         with pytest.raises(LeaseTaken, match="after 5 s of waiting"):
-            Leases(leases.path, clock=clock).take([A1], purpose="impatient", wait_s=5)
+            Leases(file_of(leases), clock=clock).take([A1], purpose="impatient", wait_s=5)
         assert leases.queue() == ()
 
 
@@ -184,12 +184,12 @@ def test_looking_writes_nothing_and_who_takes_next_tidies_up(leases: Leases) -> 
     lease.hand_to(process.pid)
     process.kill()
     process.wait()
-    before = rows(leases.path)
+    before = rows(file_of(leases))
     assert (leases.list(), leases.queue()) == ((), ())
-    assert rows(leases.path) == before
+    assert rows(file_of(leases)) == before
     assert any(row[1] == "soon dead" for row in before)
     with leases.take(["six/b1"], purpose="other"):
-        assert [row[1] for row in rows(leases.path)] == ["other"]
+        assert [row[1] for row in rows(file_of(leases))] == ["other"]
 
 
 def rows(store: Path) -> list[tuple[int, str]]:
@@ -316,7 +316,7 @@ def test_a_store_on_a_disk_that_machines_share_is_refused(tmp_path: Path, monkey
 
 def test_the_store_itself_refuses_a_board_twice(leases: Leases) -> None:
     leases.reserve([A1], purpose="x")
-    with closing(sqlite3.connect(leases.path)) as db, pytest.raises(sqlite3.IntegrityError):
+    with closing(sqlite3.connect(file_of(leases))) as db, pytest.raises(sqlite3.IntegrityError):
         db.execute("INSERT INTO held SELECT board, nested, claim FROM held")
 
 
@@ -329,12 +329,12 @@ JUNK = (None, "x", "[]", '{"host": 1}', "[1]", "[" * 20_000, "2026-03-01", b"\xf
 
 def test_a_row_that_makes_no_sense_is_told_and_never_a_crash(leases: Leases, tmp_path: Path) -> None:
     leases.reserve([A1], holder="anna", purpose="x", ttl_s=3600)
-    with closing(sqlite3.connect(leases._store.path)) as db:
+    with closing(sqlite3.connect(file_of(leases))) as db:
         columns = [row[1] for row in db.execute("PRAGMA table_info(claims)") if row[1] != "id"]
     told = 0
     for number, (column, junk) in enumerate((column, junk) for column in columns for junk in JUNK):
         path = tmp_path / f"{number}.db"
-        shutil.copy(leases._store.path, path)
+        shutil.copy(file_of(leases), path)
         damaged = Leases(path)
         with closing(sqlite3.connect(path)) as db, suppress(sqlite3.IntegrityError), db:
             db.execute(f"UPDATE claims SET {column} = ?", (junk,))

@@ -118,7 +118,7 @@ def test_history_has_every_lease_that_has_ended(capsys: pytest.CaptureFixture[st
 def test_a_store_of_an_older_release_gets_what_it_lacks(store: Path) -> None:
     Leases().list()
     with sqlite3.connect(store) as db:
-        for what in ("TRIGGER ended", "TABLE history", "TABLE marks"):
+        for what in ("TRIGGER ended", "TABLE history", "TABLE marks", "TABLE alembic_version"):
             db.execute(f"DROP {what}")
     with Leases().take(BOARDS, purpose="run"):
         pass

@@ -15,7 +15,7 @@ from hil.cli.app import cli
 from hil.core import paths
 from hil.errors import ConfigurationError
 from hil.evidence.record import write_json
-from hil.evidence.store import RunStore
+from hil.evidence.store import STORE, RunStore
 from hil.report.history_classes import Class, Night, State, class_of
 from hil.report.nights import baseline_of, changes, histories, noteworthy
 from tests.benchmarks import nights as prepared
@@ -173,7 +173,7 @@ def test_the_baseline_is_the_last_release_else_the_last_conclusive_run(tmp_path:
     assert baseline_of(store, store.get("run-003")).run_id == "run-001"
     store.release("run-000", "1.0.0")
     assert baseline_of(store, store.get("run-003")).run_id == "run-000"
-    store.path.unlink()
+    (store.out / STORE).unlink()
     assert store.releases() == {"run-000": "1.0.0"}, "kept beside the store"
     store.release("run-000", "")
     store.rebuild()

@@ -1,0 +1,1 @@
+"""Where leases, runs and trials are kept: a SQLite file each, or one PostgreSQL that several hosts share."""
