@@ -191,16 +191,15 @@ class Gate:
             state.set_aside(numbers, exc)
             self._last = {}  # an old order is refused by its age all the same
 
-    def admit(self, sock: socket.socket) -> ssl.SSLSocket:
-        """Return an accepted connection as TLS. OSError or ApiError without a certificate that is good now."""
+    def admit(self, sock: socket.socket) -> tuple[ssl.SSLSocket, Identity]:
+        """Return an accepted connection as TLS, and whose it is. OSError or ApiError without a good certificate."""
         sock.settimeout(HANDSHAKE_S)
         tls = self.credentials.server().wrap_socket(sock, server_side=True)
         try:
-            Identity.of(tls)
+            return tls, Identity.of(tls)
         except ApiError:
             tls.close()
             raise
-        return tls
 
     def still(self, identity: Identity, changes: int) -> bool:
         """Return whether a certificate that was good at the handshake is so now."""

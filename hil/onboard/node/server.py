@@ -39,7 +39,9 @@ DRAIN_BYTES = 4 << 20
 """A refused body of up to so many bytes is read and dropped, so that its sender hears why it was refused."""
 MAX_CONNECTIONS = 96
 MAX_PER_PEER = 32
-"""Connections from one address."""
+"""Connections from one address, and with one certificate."""
+MAX_GUESTS = 24
+"""Connections of all tenants and guests together: the operator and the boards always find a place."""
 MAX_STRANGERS = 48
 MAX_STRANGERS_PER_PEER = 16
 """Of these so many may be in their handshake: who has no certificate takes no place of those who have one."""
@@ -286,7 +288,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise ApiError(403, f"{self._identity} has no right to {request.method} {request.path[:80]}")
         if must_be_signed(request.method, request.path):
             body = request.read_all(MAX_JSON_BYTES)
-            request.order = gate.obey(request.method, request.target, body, dict(self.headers), route.roles)
+            headers = {name.title(): value for name, value in self.headers.items()}
+            request.order = gate.obey(request.method, request.target, body, headers, route.roles)
 
     def _request(self) -> Request:
         if self.headers.get("Transfer-Encoding"):
@@ -357,6 +360,8 @@ class NodeServer(ThreadingHTTPServer):
         self._open: dict[socket.socket, str] = {}
         self._strangers: dict[socket.socket, str] = {}
         """Those of them that are in their handshake."""
+        self._holders: dict[socket.socket, Identity] = {}
+        """Whom the certificates of the others name."""
         self._thread: threading.Thread | None = None
         super().__init__(address, _Handler)
 
@@ -394,11 +399,12 @@ class NodeServer(ThreadingHTTPServer):
             with self._lock:
                 self._open.pop(request, None)
                 self._open.pop(admitted, None)  # type: ignore[arg-type]  # None is not there
+                self._holders.pop(admitted, None)  # type: ignore[arg-type]
 
     def _admit(self, gate: Gate, request: socket.socket, peer: str) -> socket.socket | None:
         """Return the connection after its handshake, which counts as a stranger's until then; None without one."""
         try:
-            tls = gate.admit(request)
+            tls, identity = gate.admit(request)
         except (OSError, ValueError, ApiError) as exc:  # ValueError: the other side was gone before it began
             self.record.note("", peer, "", 401, str(exc))
             self.shutdown_request(request)
@@ -408,7 +414,18 @@ class NodeServer(ThreadingHTTPServer):
                 self._strangers.pop(request, None)
         with self._lock:
             self._open.pop(request, None)
-            self._open[tls] = peer
+            holders = Counter(self._holders.values())
+            guests = sum(count for holder, count in holders.items() if holder.role in ("tenant", "guest"))
+            welcome = holders[identity] < MAX_PER_PEER
+            if identity.role in ("tenant", "guest"):
+                welcome = welcome and guests < MAX_GUESTS
+            if welcome:
+                self._open[tls] = peer
+                self._holders[tls] = identity
+        if not welcome:
+            self.record.note(str(identity), peer, "", 429, "too many connections")
+            self.shutdown_request(tls)
+            return None
         return tls
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -18,7 +18,7 @@ def verify(content: Path, signature: bytes, keyring: Path, *, purpose: str = "an
     certificate, as openssl names it.  The certificate is written to ``signer``.
     """
     argv = ["openssl", "cms", "-verify", "-binary", "-inform", "DER", "-content", str(content)]
-    argv += ["-CAfile", str(keyring), "-purpose", purpose, "-out", "/dev/null"]
+    argv += ["-CAfile", str(keyring), "-no-CApath", "-no-CAstore", "-purpose", purpose, "-out", "/dev/null"]
     if has_revocation_list(keyring):
         argv.append("-crl_check_all")
     if signer is not None:

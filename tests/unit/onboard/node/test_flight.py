@@ -284,6 +284,30 @@ def test_strangers_in_their_handshake_take_no_place_of_those_with_a_certificate(
             sock.close()
 
 
+def test_guests_and_one_certificate_can_take_so_many_connections_and_no_more(
+    boards: Bed, pki: FlightPki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MAX_GUESTS", 3)
+    monkeypatch.setattr(server, "MAX_PER_PEER", 2)
+    kept: list[Peer] = []
+    try:
+        for name in ("one", "two", "three"):
+            own = certificate(pki, tmp_path, "tenant", name)
+            kept += [peer(boards, "b1", own, f"127.0.9.{len(kept) + n}") for n in range(1, 4)]
+        served = []
+        for each in kept:
+            try:
+                served.append(each.request("GET", "/health")[0])
+            except OSError:
+                served.append(0)
+        assert served == [200, 200, 0, 200, 0, 0, 0, 0, 0], "two of one certificate, three of all tenants"
+        with client(boards, "b1") as ground:
+            assert ground.health().board == "b1"
+    finally:
+        for each in kept:
+            each.close()
+
+
 @pytest.mark.parametrize(
     "said", [b"", b"\x16\x03\x01", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff" + b"x" * 300]
 )
