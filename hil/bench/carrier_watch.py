@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from hil.bench.journal import POWER_OFF, Journal, JournalEntry
 from hil.bench.link_read_back import LinkReadBack
-from hil.bench.state import link_socket, pulse_file
+from hil.bench.state import disk_dir, link_socket, pulse_file
 from hil.boards.container.board import LABEL
 from hil.core.command import Progress, silent
 from hil.core.processes import current, identify
 from hil.errors import BenchError, HilError
 from hil.evidence.carriers import board_part, container
 from hil.evidence.events import BenchDiffers, BenchPulse
+from hil.evidence.record import Recorder
 from hil.evidence.sink import Sink
 from hil.host.engine import dockerd
 from hil.host.engine.engine import find
@@ -46,6 +47,10 @@ PULSE_S = 5.0
 """How often a pulse is recorded while nothing changes."""
 ANSWER_S = 3.0
 """What a part has for its answer."""
+FULL_B = 8 << 20
+"""Less than this is free: a disk is full."""
+JUMP_S = 1.0
+"""From one look to the next: nobody slews a clock so fast."""
 LOST_S = 12.0
 """A part that is silent for so long is given up, and the run with it."""
 SETTLE_S = 30.0
@@ -132,6 +137,50 @@ class JournalPart:
             self._differs(
                 board_part(entry.about) if entry.about else "the bench", f"was changed by another hand: {entry}"
             )
+
+
+class DisksPart:
+    """The file systems of this host on which the boards' disks and the evidence are."""
+
+    name = "this host's disks"
+
+    def __init__(self, *folders: Path) -> None:
+        self._folders = folders
+
+    def look(self) -> float:
+        """BenchError when one is full: a board sees that as a disk that fails."""
+        for folder in self._folders:
+            with suppress(OSError):
+                if (free_b := free_bytes(folder)) < FULL_B:
+                    raise BenchError(f"{free_b:,} bytes are free below {folder}", remedy="make room")
+        return time.monotonic()
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the bytes that are free on the file system of a folder. Raises OSError."""
+    state = os.statvfs(folder)
+    return state.f_bavail * state.f_frsize
+
+
+class ClockPart:
+    """The time of day of this process: it must not jump (a suspended host looks the same)."""
+
+    name = "this host's clock"
+
+    def __init__(self, differs: Callable[[str, str], None], time_s: Callable[[], float] = time.time) -> None:
+        self._differs = differs
+        self._time_s = time_s
+        self._apart_s = self._apart()
+
+    def look(self) -> float:
+        """Note a jump."""
+        before, self._apart_s = self._apart_s, self._apart()
+        if abs(jump_s := self._apart_s - before) >= JUMP_S:
+            self._differs(self.name, f"jumped by {jump_s:+,.1f} s")
+        return time.monotonic()
+
+    def _apart(self) -> float:
+        return self._time_s() - time.monotonic()
 
 
 class EnginePart:
@@ -262,7 +311,9 @@ class CarrierWatch:
             tell(f"{part} {what}")
             sink.emit(BenchDiffers(part, what))
 
-        parts: list[Part] = [JournalPart(bench.journal, differs)]
+        evidence = [sink.directory] if isinstance(sink, Recorder) else []
+        parts: list[Part] = [JournalPart(bench.journal, differs), ClockPart(differs)]
+        parts.append(DisksPart(disk_dir(bench.name), *evidence))
         if pulse_file(bench.name).exists():  # a keeper of an earlier version has none
             parts.append(KeeperPart(bench.name, bench.state.keeper_pid))
         parts.append(LinkReadBack(link_socket(bench.name), differs, timeout_s=ANSWER_S))

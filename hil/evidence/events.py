@@ -246,6 +246,7 @@ class BoardSeen(Event, kind="board.seen"):
     """A board answered under another boot id than before, or whether its slot is confirmed has changed.
 
     ``uptime_s``: how long it had run when it answered, seconds; None when it does not say.  ``slot``: the one it runs.
+    ``epoch_at_start``: the highest epoch that its node service found on disk; None when it does not say.
     """
 
     board: str
@@ -253,6 +254,7 @@ class BoardSeen(Event, kind="board.seen"):
     confirmed: bool = False
     uptime_s: float | None = None
     slot: str = ""
+    epoch_at_start: int | None = None
 
 
 @dataclass(frozen=True)
@@ -419,6 +421,19 @@ class FaultHealed(Event, kind="fault.healed"):
 
     what: str
     target: str = ""
+
+
+@dataclass(frozen=True)
+class OlderBundle(Event, kind="fault.older_bundle"):
+    """A board that runs ``running`` was given the older bundle ``version`` to install; ``refused`` says why it was not.
+
+    Empty ``refused``: the board has installed it.
+    """
+
+    board: str
+    running: str
+    version: str
+    refused: str = ""
 
 
 @dataclass(frozen=True)

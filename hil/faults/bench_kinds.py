@@ -1,4 +1,4 @@
-"""Faults of the bench itself, planted to see whether it is blamed: its keeper, its link box, the container engine.
+"""Faults of the bench itself, planted to see whether it is blamed: keeper, link box, container engine, disks.
 
 They are no faults of the device: what they do to a trial must make it INCONCLUSIVE.
 """
@@ -13,7 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hil.bench.state import link_socket, read_state
+from hil.bench.carrier_watch import free_bytes
+from hil.bench.state import disk_dir, link_socket, read_state
 from hil.core.processes import families, processes
 from hil.errors import BenchError, HilError
 from hil.faults.fault import Bite, Fault, Parameter, Proof
@@ -24,7 +25,9 @@ from hil.links.link_box import LinkBox
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
 
-KEEPER, LINK_BOX, ENGINE = "keeper", "link-box", "engine"
+KEEPER, LINK_BOX, ENGINE, DISKS = "keeper", "link-box", "engine", "disks"
+BALLAST = "hil-fault-ballast"
+MIB = 1 << 20
 ANSWER_S = 1.0
 EFFECT_S = 3.0
 """A signal takes effect within this."""
@@ -129,6 +132,39 @@ class PartKilled(PartFrozen):
         """Do nothing: what was killed does not come back by itself."""
 
 
+class DisksFull:
+    """The file system of this host on which the boards' disks are is full."""
+
+    description = "fills the file system of this host with the boards' disks, if it is not the root file system"
+    works_on = "this host, where HIL_HOME has a file system of its own"
+    parameters: Sequence[Parameter] = (Parameter("left_mb", 0.0, 0.0, 8.0, "MiB that stay free"),)
+
+    def targets(self, bench: Bench) -> Sequence[str]:
+        """Return ``disks``; nothing where they are on the root file system, with all that this host needs."""
+        folder = disk_dir(bench.name)
+        return (DISKS,) if folder.is_dir() and folder.stat().st_dev != Path("/").stat().st_dev else ()
+
+    def inject(self, bench: Bench, target: str, values: Mapping[str, float]) -> Bite:
+        """Fill it with one file."""
+        folder, left_b = disk_dir(bench.name), int(values["left_mb"] * MIB)
+        self.bite(folder, left_b)
+
+        def prove() -> Proof:
+            free_b = free_bytes(folder)
+            return Proof.of(free_b <= left_b + MIB, f"{free_b:,} bytes are free for the boards' disks")
+
+        return Bite(prove)
+
+    def bite(self, folder: Path, left_b: int) -> None:
+        """Take all that is free but ``left_b``."""
+        with (folder / BALLAST).open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, max(1, free_bytes(folder) - left_b))
+
+    def heal(self, bench: Bench, target: str, values: Mapping[str, float]) -> None:
+        """Remove the file."""
+        (disk_dir(bench.name) / BALLAST).unlink(missing_ok=True)
+
+
 def _send(pids: Sequence[int], number: signal.Signals) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):
@@ -145,3 +181,4 @@ def _state(pid: int) -> str:
 
 PART_FROZEN: Fault = PartFrozen()
 PART_KILLED: Fault = PartKilled()
+DISKS_FULL: Fault = DisksFull()

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 BOOT_S = Parameter("boot_s", 60.0, 1.0, 1800.0, "how long a board may take to boot when its power is back, seconds")
 OFF_S = Parameter("off_s", 0.2, 0.0, 60.0, "how long it has no power, seconds")
 WORKS_ON = "boards with a supervisor that switches their power"
+START_S = 5.0
+"""The firmware shows its first line so long after the power is back."""
 COLD = r"Boot-mode : Coldboot"
 KERNEL = r"Booting Linux on physical CPU"
 READY = r"init: .*, slot [AB]"
@@ -95,7 +97,7 @@ class PowerGlitch(PowerCut):
 def _boots_again(board: Board, since: int) -> Proof:
     """Confirm that the console shows a cold start of the firmware after ``since`` bytes."""
     try:
-        seen = board.console.wait_for(COLD, deadline_s=5.0, since=since)
+        seen = board.console.wait_for(COLD, deadline_s=START_S, since=since)
     except DeviceError as exc:
         return Proof(Outcome.MISMATCH, f"no start of the firmware on the console: {str(exc).splitlines()[0]}")
     return Proof(Outcome.CONFIRMED, f"the console shows a new start: {seen!r}")
@@ -122,16 +124,15 @@ class BootCut(PowerGlitch):
         if not _shows(board, KERNEL, since):
             board.supervisor.reset()
             board.console.wait_for(KERNEL, deadline_s=values[BOOT_S.name], since=since)
-        board.supervisor.cut()
-        size = board.console.size()
+        self.cut(board, {OFF_S.name: 0.0})
+        size, state = board.console.size(), board.supervisor.state()
         taken = [s for s in board.boot.state().slots if s.retries < tries[s.slot]]
         ready = _shows(board, READY, since, until=size)
         time.sleep(values["off_s"])
         board.supervisor.on()
         slots = ", ".join(f"{s.slot} has {s.retries} tries left" for s in taken) or "no try of a slot was taken"
-        proof = Proof.of(
-            bool(taken) and not ready, f"the kernel ran, services {'ran' if ready else 'did not'}; {slots}"
-        )
+        seen = f"the kernel ran, services {'ran' if ready else 'did not'}; then the power was {state}; {slots}"
+        proof = Proof.of(bool(taken) and not ready and state is PowerState.OFF, seen)
         return Bite(lambda: proof)
 
 

@@ -59,7 +59,10 @@ class BundleKind(StrEnum):
     HANG = "hang"  # good signature; init hangs, the watchdog bites
     UNHEALTHY = "unhealthy"  # boots and answers SSH, but its node service never comes up
     CONFIRMS_EARLY = "confirms-early"  # OS 2.0.0 with a planted bug (hil.images.planted)
-    SERVES_ON = "serves-on"  # likewise
+    SERVES_ON = "serves-on"  # likewise, like all that follow
+    FORGETS_EPOCH = "forgets-epoch"
+    TAKES_OLDER = "takes-older"
+    BOOTS_OLD = "boots-old"
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ class BundleSet:
                 # its node never runs: no need of numpy
                 rootfs.remove_glob(tree, "usr/lib/python3/dist-packages/*")
                 rootfs.put(rootfs.place_on_board(tree, NODE_PROGRAM), _NODE_FAILS, 0o644)
-            case BundleKind.CONFIRMS_EARLY | BundleKind.SERVES_ON:
+            case _ if kind.value in planted.BUGS:
                 version = self.upload.version
                 rootfs.os_tree(self.base, tree, version=version, keyring=self.pki.keyring, recipe=self.recipe)
                 planted.plant(kind.value, tree)

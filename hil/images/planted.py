@@ -21,6 +21,7 @@ class Bug:
 
 
 _NODE = "usr/lib/hil/hil/onboard/node"
+_BOOTCTL = 'PYTHONPATH=/usr/lib/hil exec python3 -S -m hil.onboard.tools.bootctl "$@"\n'
 _CONFIRM = (
     'PYTHONPATH=/usr/lib/hil python3 -S -m hil.onboard.tools.bootctl set-state "$slot" good'
     "; echo 1 >/run/slot-confirmed"
@@ -38,6 +39,24 @@ BUGS: Mapping[str, Bug] = {
         f"{_NODE}/epoch.py",
         "        if self._lease is not None and now_s >= self._lease.expires_s:\n",
         "        if self._lease is not None and now_s >= self._lease.expires_s + 3600:\n",
+    ),
+    "forgets-epoch": Bug(
+        "forgets to wait until its epoch is on disk",
+        f"{_NODE}/state.py",
+        "    write_json(path, {**document, DIGEST: _digest(document)})\n",
+        "    from hil.onboard.files import write_durably\n\n"
+        "    content = json.dumps({**document, DIGEST: _digest(document)}, sort_keys=True).encode()\n"
+        '    write_durably(path, content, durable=path.parent.name != "cluster")\n',
+    ),
+    "takes-older": Bug("installs an older bundle", "usr/lib/rauc/pre-install", "    exit 10\n", "    exit 0\n"),
+    "boots-old": Bug(
+        "reports that its slot is confirmed, and starts the old one next",
+        "usr/lib/rauc/bootctl",
+        _BOOTCTL,
+        'PYTHONPATH=/usr/lib/hil python3 -S -m hil.onboard.tools.bootctl "$@" || exit 1\n'
+        '[ "$1:$3" = set-state:good ] || exit 0\n'
+        'if [ "$2" = A ]; then set -- B; else set -- A; fi\n'
+        'PYTHONPATH=/usr/lib/hil exec python3 -S -m hil.onboard.tools.bootctl set-primary "$1"\n',
     ),
 }
 """By the name of the bundle's kind."""

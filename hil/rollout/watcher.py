@@ -153,7 +153,8 @@ class InvariantWatcher:
             self._sink.emit(WatchClaim(name, epoch, health is not None))
         if health is not None and self._booted.get(name) != (health.boot_id, health.confirmed):
             self._booted[name] = health.boot_id, health.confirmed
-            self._sink.emit(BoardSeen(name, health.boot_id, health.confirmed, health.uptime_s, health.slot or ""))
+            seen = (health.confirmed, health.uptime_s, health.slot or "", health.epoch_at_start)
+            self._sink.emit(BoardSeen(name, health.boot_id, *seen))
         for violation in found:
             self._sink.emit(WatchViolation(violation.kind, str(violation)))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from hil.evidence.carriers import unordered_restarts
-from hil.evidence.events import BoardSeen, RolloutStep, WatchClaim
+from hil.evidence.events import BoardSeen, OlderBundle, RolloutStep, WatchClaim
 from hil.trials.history import History
 
 Checker = Callable[[History], list[str]]
@@ -35,6 +35,34 @@ def epochs_never_go_back(history: History) -> list[str]:
             found.append(f"{claim.board} claimed epoch {claim.epoch} after {before}, {claim.t_s:.1f} s into the trial")
         latest[claim.board] = max(before, claim.epoch)
     return found
+
+
+def epochs_are_not_forgotten(history: History) -> list[str]:
+    """A board that has claimed an epoch finds it on its disk when it starts again, whatever ended it."""
+    claimed: dict[str, int] = {}
+    boots: dict[str, str] = {}
+    found = []
+    for event in history.of(WatchClaim, BoardSeen):
+        if isinstance(event, WatchClaim):
+            claimed[event.board] = max(claimed.get(event.board, 0), event.epoch or 0)
+            continue
+        again = boots.get(event.board) != event.boot_id
+        boots[event.board] = event.boot_id
+        if again and event.epoch_at_start is not None and event.epoch_at_start < claimed.get(event.board, 0):
+            found.append(
+                f"{event.board} had claimed epoch {claimed[event.board]}, and found epoch {event.epoch_at_start} on "
+                f"disk when it started again, {event.t_s:.1f} s into the trial"
+            )
+    return found
+
+
+def no_older_system_is_taken(history: History) -> list[str]:
+    """No board installs an older bundle than the system that it runs, however well it is signed."""
+    return [
+        f"{event.board} runs {event.running}, and installed the older {event.version} that it was given"
+        for event in history.of(OlderBundle)
+        if not event.refused
+    ]
 
 
 def no_claim_without_a_lease(history: History) -> list[str]:
@@ -149,9 +177,11 @@ def converged(history: History) -> list[str]:
 SAFETY: Mapping[str, Checker] = {
     "one epoch at a time": one_epoch_at_a_time,
     "epochs never go back": epochs_never_go_back,
+    "epochs are not forgotten": epochs_are_not_forgotten,
     "no claim without a lease": no_claim_without_a_lease,
     "no restart of its own": no_restart_of_its_own,
     "confirmed only after the health check": confirmed_only_by_the_rollout,
+    "no older system is taken": no_older_system_is_taken,
     "success was true": success_was_true,
     "a slot can always be booted": a_slot_can_always_be_booted,
     "data survives": data_survives,

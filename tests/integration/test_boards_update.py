@@ -179,6 +179,26 @@ def test_an_os_that_panics_uses_up_its_tries_and_the_old_one_comes_back(
         )
 
 
+def test_power_cuts_while_the_new_os_boots_use_up_its_tries_and_the_old_one_comes_back(
+    board: ContainerBoard, bundles: BundleSet
+) -> None:
+    before = board.identity()
+    with board.shell() as shell:
+        install(shell, bundles.os_v2)
+        shell.run(["rauc", "status", "mark-active", "other"])
+    board.supervisor.cut()
+    for left in (2, 1, 0):
+        since = board.console.size()
+        board.supervisor.on()
+        board.console.wait_for(r"Booting Linux on physical CPU", deadline_s=20.0, since=since)
+        board.supervisor.cut()
+        assert firmware(board).slot("B").retries == left
+    board.supervisor.on()
+    after = board.wait_booted()
+    assert (after.slot, after.image_sha256) == ("A", before.image_sha256)
+    assert not firmware(board).slot("B").bootable
+
+
 def test_an_os_that_hangs_is_ended_by_the_watchdog_until_the_old_one_comes_back(
     board: ContainerBoard, bundles: BundleSet
 ) -> None:
@@ -258,3 +278,20 @@ def test_an_installed_image_survives_a_power_cut_right_after_the_install(
     board.supervisor.reset()
     identity = board.wait_booted()
     assert (identity.slot, identity.image_sha256) == ("B", bundles.os_v2.image_sha256)
+
+
+def test_the_version_that_runs_is_installed_once_more_and_boots(board: ContainerBoard, bundles: BundleSet) -> None:
+    upload = board.identity()
+    for expected in ("B", "A"):
+        with board.shell() as shell:
+            install(shell, bundles.os_v2)
+        upload = activate(board, upload)
+        assert (upload.slot, upload.image_sha256) == (expected, bundles.os_v2.image_sha256)
+        with board.shell() as shell:
+            shell.run(["rauc", "status", "mark-good"])
+    with board.shell() as shell:  # and nothing older than that, unless somebody allows it
+        shell.push(bundles.bundle(BundleKind.OLDER).path, UPLOAD)
+        refused = shell.run(["rauc", "install", UPLOAD], check=False)
+        assert refused.returncode == 1 and "Pre-install handler error" in refused.stdout + refused.stderr
+        shell.run(["touch", "/run/older-allowed"])
+        shell.run(["rauc", "install", UPLOAD])

@@ -8,13 +8,19 @@ from pathlib import Path
 import pytest
 
 from hil.bench.bench import Bench
-from hil.core import paths
+from hil.boards.container.board import ContainerSupervisor
+from hil.core import kinds, paths
 from hil.evidence import carriers
 from hil.evidence.model import Verdict
-from hil.faults.bit_kinds import Damaged
-from hil.faults.crash_kinds import Hang, KernelPanic
-from hil.faults.fault import Injection, Outcome
-from hil.faults.os_kinds import ConsoleFlood, Scripted, SshdGone
+from hil.faults import bench_kinds, power_kinds
+from hil.faults.bench_kinds import PartFrozen
+from hil.faults.bit_kinds import ARTEFACTS, Damaged
+from hil.faults.clock_kinds import ClockMoved
+from hil.faults.fault import Injection, Outcome, injected
+from hil.faults.link_kinds import LinksHeld, LinksMoved
+from hil.faults.older_bundle import OlderBundleOffered
+from hil.faults.crash_kinds import Hang, KernelPanic, WatchdogReset
+from hil.faults.os_kinds import ConsoleFlood, MemoryFull, Scripted, SshdGone
 from hil.faults.power_kinds import PowerGlitch
 from hil.lab.model import load_lab
 from hil.testing.fakes import ListSink
@@ -26,25 +32,58 @@ from hil.trials.series import Series, SeriesFacts
 pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
 LAB = paths.ROOT / "tests/data/two_boards.yaml"
-ON_LINKS = [
-    *(("link-flap", "isl-ab"), ("link-corrupt", "isl-ab"), ("link-reorder", "isl-ab"), ("spacecraft-dark", "sc-b"))
-]
-ON_BOARDS = [
-    *("service-killed", "service-frozen", "service-slow", "sshd-gone", "memory-full", "console-flood", "data-full"),
-    *("flip-slot", "torn-slot", "hang", "kernel-panic", "data-read-only", "power-glitch"),
-]
-PARAMETERS: dict[str, dict[str, float]] = {"sshd-gone": {"for_s": 2.0}, "console-flood": {"for_s": 3.0}}
+TARGETS = {
+    **dict.fromkeys(("swizzle",), "two-boards"),
+    **dict.fromkeys(("spacecraft-dark", "spacecraft-lost"), "sc-b"),
+    "ground-lost": "gs-1",
+    "bench-part-frozen": "keeper",
+}
+"""By kind, what it hits here: else the crosslink, or board b1."""
+ELSEWHERE = {
+    "contact-gap": "tests/integration/test_rollout_gap.py",
+    "bench-part-killed": "tests/integration/test_bench_killed.py",
+    "bench-clock-jump": "tests/benchmarks/bench_faults.py",
+    "bench-disks-full": "tests/benchmarks/bench_faults.py",
+}
+"""Kinds that need another bench than this one."""
+KINDS = [name for name in kinds.names(kinds.FAULTS) if name not in ELSEWHERE]
+PARAMETERS: dict[str, dict[str, float]] = {
+    **{"sshd-gone": {"for_s": 2.0}, "console-flood": {"for_s": 3.0}, "boot-cut": {"within_s": 0.0}},
+    "swizzle": {"step_s": 0.05},
+}
+UNSYNCED = "/data/conformance-unsynced"
 
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Bench]:
     with Bench(LAB, sink=ListSink()) as up:
+        for kind, artefact in (("os", "os-1"), ("model", "model-1")):  # as a rollout leaves them
+            folder = f"{ARTEFACTS}/{artefact}"
+            with up.boards["b1"].shell() as shell:
+                shell.run(["mkdir", "-p", folder])
+                shell.write(f"{folder}/manifest.json", f'{{"kind": "{kind}"}}'.encode())
+                shell.write(f"{folder}/data", bytes(range(256)) * 256)
+                shell.run(["sync"])
         yield up
 
 
-@pytest.mark.parametrize(("name", "target"), [*ON_LINKS, *((name, "b1") for name in ON_BOARDS)])
-def test_every_fault_bites_and_what_it_hit_comes_back(bench: Bench, name: str, target: str) -> None:
-    injection = Injection(name, bench, target, PARAMETERS.get(name, {}))
+def _injection(bench: Bench, name: str) -> Injection:
+    link = "isl-ab" if name.startswith("link-") else "b1"
+    return Injection(name, bench, TARGETS.get(name, link), PARAMETERS.get(name, {}))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_fault_bites_is_not_confirmed_when_it_does_nothing_and_heals(
+    bench: Bench, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as idle:
+        _do_nothing(idle)
+        injection = _injection(bench, name)
+        try:
+            assert injection.begin().outcome is Outcome.MISMATCH, injection.proof
+        finally:
+            injection.end()
+    injection = _injection(bench, name)
     try:
         assert injection.begin().outcome is Outcome.CONFIRMED, injection.proof
     finally:
@@ -53,20 +92,41 @@ def test_every_fault_bites_and_what_it_hit_comes_back(bench: Bench, name: str, t
     assert all(link.a_to_b.agrees and link.b_to_a.agrees and link.up for link in bench.links.show())
 
 
-@pytest.mark.parametrize("name", ["service-frozen", "console-flood", "data-full", "flip-slot", "hang", "sshd-gone"])
-def test_the_proof_fails_when_the_fault_does_nothing(bench: Bench, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Scripted, "bite", lambda self, board, values: "1")
-    monkeypatch.setattr(Damaged, "bite", lambda self, board, path, source, values: [])
+def _do_nothing(idle: pytest.MonkeyPatch) -> None:
+    """Take from every kind the step with which it bites; what is around that stays."""
+    idle.setattr(Scripted, "bite", lambda self, board, values: "1")
+    idle.setattr(MemoryFull, "bite", lambda self, board, values: "1")
+    idle.setattr(Damaged, "bite", lambda self, board, path, source, values: [])
+    idle.setattr(ClockMoved, "bite", lambda self, board, off_s, half_s: None)
+    idle.setattr(PartFrozen, "bite", lambda self, pids: None)
+    idle.setattr(bench_kinds, "EFFECT_S", 0.1)
+    idle.setattr(OlderBundleOffered, "bite", lambda self, adapter, bundle: None)
+    for links in (LinksHeld, LinksMoved):
+        idle.setattr(links, "command", lambda *args: None)
     for kind in (ConsoleFlood, SshdGone):
-        monkeypatch.setattr(kind, "bite", lambda self, board, values: None)
+        idle.setattr(kind, "bite", lambda self, board, values: None)
     for crash in (KernelPanic, Hang):
-        monkeypatch.setattr(crash, "bite", lambda self, board: None)
-    monkeypatch.setattr(PowerGlitch, "cut", lambda self, board, values: None)
-    injection = Injection(name, bench, "b1", {})
-    try:
-        assert injection.begin().outcome is Outcome.MISMATCH, injection.proof
-    finally:
-        injection.end()
+        idle.setattr(crash, "bite", lambda self, board: None)
+    for awaited in (KernelPanic, WatchdogReset):
+        idle.setattr(awaited, "within_s", 0.5)
+    idle.setattr(power_kinds, "START_S", 0.5)
+    idle.setattr(PowerGlitch, "cut", lambda self, board, values: None)
+    idle.setattr(ContainerSupervisor, "cut", lambda self: None)
+
+
+@pytest.mark.parametrize("name", ["power-glitch", "kernel-panic"])
+def test_what_was_not_on_disk_is_lost_when_a_board_goes_down(bench: Bench, name: str) -> None:
+    board = bench.boards["b1"]
+    for _ in range(3):  # boards share a kernel: another one's `sync` may save this one's data
+        with board.shell() as shell:
+            shell.run(["sh", "-c", f"rm -f {UNSYNCED}; sync"])
+            shell.write(UNSYNCED, b"x" * 100_000)
+        with injected(name, bench, "b1"):
+            pass
+        with board.shell() as shell:
+            if shell.run(["cat", UNSYNCED], check=False).stdout != "x" * 100_000:
+                return
+    pytest.fail(f"{name}: what was never synced was there every time")
 
 
 def test_a_short_series_finds_its_canary_and_says_what_it_shows(

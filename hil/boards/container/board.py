@@ -201,10 +201,14 @@ class ContainerBoard(LinuxBoard):
     can_freeze = True
 
     def panic(self) -> None:
-        """Kill the OS's init: its kernel panics. BenchError when no OS runs."""
+        """Kill the OS's init: its kernel panics; what was not synced to the data partition is lost.
+
+        BenchError when no OS runs.
+        """
         pid = self.os_pid()
         if pid is None:
             raise BenchError(f"board {self.name}: no OS runs that could panic")
+        power_cut.crash_file_system(Path(f"/proc/{pid}/root/data"))
         os.kill(pid, signal.SIGKILL)
 
     def freeze(self, *, only_init: bool = False) -> None:

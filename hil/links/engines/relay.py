@@ -61,15 +61,16 @@ def compile_relay() -> Path:
 
     Raises BenchError when there is no C compiler or it fails.
     """
-    return _compiled("hil-relay", sorted(_NATIVE.glob("*.[ch]")), ("-static", "-s"))
+    return compiled("hil-relay", sorted(_NATIVE.glob("*.[ch]")), ("-static", "-s"))
 
 
 def compile_preload() -> Path:
     """Compile the library that User-Mode Linux is started with; like :func:`compile_relay`."""
-    return _compiled("hil-registers.so", [_NATIVE / "preload" / "registers.c"], ("-shared", "-fPIC", "-s"))
+    return compiled("hil-registers.so", [_NATIVE / "preload" / "registers.c"], ("-shared", "-fPIC", "-s"))
 
 
-def _compiled(name: str, sources: Sequence[Path], flags: Sequence[str]) -> Path:
+def compiled(name: str, sources: Sequence[Path], flags: Sequence[str]) -> Path:
+    """Compile C sources, unless the same were compiled here before; like :func:`compile_relay`."""
     flags = (*_CFLAGS, *flags)
     digest = hashlib.sha256(" ".join(flags).encode())
     for source in sources:

@@ -95,6 +95,8 @@ class Health:
     """Why it does not claim the latest configuration that it has."""
     prepared: int | None = None
     committed: int | None = None
+    epoch_at_start: int | None = None
+    """The highest epoch that it found on disk when its service started; 0: none."""
     model: str | None = None
     """Artefact id of the network in memory."""
     model_provider: str | None = None

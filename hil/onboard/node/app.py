@@ -166,6 +166,7 @@ class Node:
             blocked_by=tuple(self._unfit(latest)) if latest is not None else (),
             prepared=state.prepared.epoch if state.prepared is not None else None,
             committed=state.committed.epoch if state.committed is not None else None,
+            epoch_at_start=self.cluster.epoch_at_start,
             model=self.inference.loaded,
             model_provider=self.inference.provider,
             model_error=self.inference.error,

@@ -84,6 +84,8 @@ class Cluster:
         for path in starts:
             state.save(path, {"incarnation": incarnation})
         self.member = member_type(name, incarnation, self._load(MemberState, own), lambda s: state.save(own, asdict(s)))
+        self.epoch_at_start = max((config.epoch for config in self.member.state.stored), default=0)
+        """The highest epoch that was on disk."""
         self.coordinator = Coordinator(self._load(CoordinatorState, led), lambda s: state.save(led, asdict(s)), clock())
 
     def _load(self, kind: type[T], path: Path) -> T:

@@ -54,6 +54,9 @@ class Places:
     state: Path = Path("/data/swupdate")
     keyring: Path = Path("/etc/rauc/keyring.pem")
     lock: Path = Path("/run/swupdate-slots.lock")
+    release: Path = Path("/etc/os-release")
+    older_allowed: Path = Path("/run/older-allowed")
+    """While this file is there, an older bundle is installed."""
     devices: dict[Slot, Path] = field(
         default_factory=lambda: {"A": Path("/dev/mmcblk0p1"), "B": Path("/dev/mmcblk0p2")}
     )
@@ -114,6 +117,8 @@ class Slots:
         temporary.mkdir(parents=True, exist_ok=True)
         os.environ["TMPDIR"] = str(temporary)
         argv = ["swupdate", "-f", CONFIGURATION, "-e", f"stable,slot{target}", "-i", str(bundle)]
+        if (running := self.running_version()) and not self.places.older_allowed.exists():
+            argv += ["-N", running]
         # A dry run checks signature, hardware and every digest; without it SWUpdate begins before it has read all.
         if checked := self._run([*argv, "-n"]):
             return REFUSED if checked == 1 else 1  # it was killed, or is not there: that is no answer
@@ -145,6 +150,11 @@ class Slots:
         description = temporary / "sw-description"
         description.write_bytes(parts["sw-description"])
         verify(description, parts["sw-description.sig"], self.places.keyring)
+
+    def running_version(self) -> str:
+        """Return the version of the OS that runs; empty when it does not say."""
+        found = re.search(r'^VERSION_ID="?([^"\s]+)', self.places.release.read_text(), re.MULTILINE)
+        return found[1] if found else ""
 
     def mark_active(self, name: str) -> None:
         """Boot that slot next. Refused when it holds no complete image."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hil.bench import carrier_watch
-from hil.bench.carrier_watch import CarrierWatch, EnginePart, KeeperPart, PartGone
+from hil.bench.carrier_watch import CarrierWatch, ClockPart, DisksPart, EnginePart, KeeperPart, PartGone
 from hil.bench.link_read_back import LinkReadBack
 from hil.errors import BenchError
 from hil.evidence.events import BenchPulse
@@ -163,3 +163,24 @@ def test_a_keeper_that_stood_still_is_late_also_when_nobody_looked_meanwhile(
     assert look((9.0, 50.0)) == 100.0  # before this watch began
     assert look((6.0, 90.0)) == 94.0
     assert look((6.0, 90.0)) == 100.0
+
+
+def test_a_full_disk_of_this_host_is_named_and_a_folder_that_is_gone_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = DisksPart(tmp_path / "none", tmp_path)
+    part.look()
+    monkeypatch.setattr(carrier_watch, "free_bytes", lambda folder: carrier_watch.FULL_B - 1)
+    with pytest.raises(BenchError, match=rf"bytes are free below {tmp_path}"):
+        part.look()
+
+
+def test_a_clock_that_jumps_differs_once_and_one_that_goes_on_does_not() -> None:
+    differs: list[tuple[str, str]] = []
+    off_s = 0.0
+    part = ClockPart(lambda *found: differs.append(found), lambda: time.time() + off_s)
+    part.look()
+    off_s = -3600.0
+    for _ in range(3):
+        part.look()
+    assert differs == [("this host's clock", "jumped by -3,600.0 s")]

@@ -16,7 +16,7 @@ import pytest
 
 from hil.boards.protocol import BootState, Completed, PowerState, SlotState
 from hil.errors import BenchError, DeviceError
-from hil.faults import bench_kinds, os_kinds
+from hil.faults import bench_kinds, os_kinds, power_kinds
 from hil.faults.fault import Injection, Outcome, load_fault
 from hil.lab.model import load_lab
 from hil.testing.fakes import ListSink
@@ -232,3 +232,39 @@ def test_a_link_box_that_still_answers_is_not_frozen_whatever_its_processes_look
 def test_no_script_of_a_fault_matches_the_shell_that_runs_it() -> None:
     for pattern in (os_kinds.NODE, os_kinds.SSHD):
         assert pattern.startswith("[") and pattern[2] == "]"
+
+
+def test_the_disks_of_the_bench_are_filled_only_where_that_is_no_root_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = load_fault("bench-disks-full")
+    monkeypatch.setattr(bench_kinds, "disk_dir", lambda bench: Path("/"))
+    assert not fault.targets(bench_of(Board([])))
+    monkeypatch.setattr(bench_kinds, "disk_dir", lambda bench: tmp_path)
+    monkeypatch.setattr(bench_kinds.DisksFull, "targets", lambda self, bench: ("disks",))
+    free_b = [5 * bench_kinds.MIB]
+
+    def taken(file: int, offset: int, length: int) -> None:
+        free_b[0] -= length
+
+    monkeypatch.setattr("os.posix_fallocate", taken)
+    monkeypatch.setattr(bench_kinds, "free_bytes", lambda folder: free_b[0])
+    injection = Injection("bench-disks-full", bench_of(Board([])), "disks", {})
+    assert injection.begin().outcome is Outcome.CONFIRMED and free_b == [0]
+    assert list(tmp_path.iterdir())
+    injection.end()
+    assert not list(tmp_path.iterdir())
+    free_b[0] = 5 * bench_kinds.MIB
+    monkeypatch.setattr(bench_kinds.DisksFull, "bite", lambda *args: None)
+    assert Injection("bench-disks-full", bench_of(Board([])), "disks", {}).begin().outcome is Outcome.MISMATCH
+
+
+def test_a_boot_that_was_not_cut_short_is_not_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(power_kinds, "_shows", lambda board, pattern, *args, **options: pattern == power_kinds.KERNEL)
+    tries = iter([3, 2, 3, 2])
+    slots = lambda: BootState("A", "A", (SlotState("A", True, next(tries), True), SlotState("B", True, 3, True)))  # noqa: E731
+    board = Board([])
+    board.boot = SimpleNamespace(state=slots)  # type: ignore[assignment]
+    assert begun("boot-cut", board, within_s=0.0).proof.outcome is Outcome.CONFIRMED
+    monkeypatch.setattr(power_kinds.PowerGlitch, "cut", lambda *args: None)
+    assert begun("boot-cut", board, within_s=0.0).proof.outcome is Outcome.MISMATCH

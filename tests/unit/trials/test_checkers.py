@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from hil.errors import Blame
-from hil.evidence.events import BenchPulse, BoardSeen, RestartOrdered, WatchClaim, WatchSummary
+from hil.evidence.events import BenchPulse, BoardSeen, OlderBundle, RestartOrdered, WatchClaim, WatchSummary
 from hil.evidence.model import Verdict
 from hil.trials.checkers import LIVENESS, SAFETY, check
 from hil.trials.history import History, Struck
@@ -30,10 +30,18 @@ def _dark(history: History, *, claims_until_s: float) -> History:
     return replace(_watched(history, claims=claims), struck=[dark])
 
 
+def _restarted(history: History, *, epoch_at_start: int | None) -> History:
+    """b1 claimed epoch 1, was struck, and has started again."""
+    seen = BoardSeen("b1", "boot-9", True, 1.0, "B", epoch_at_start)
+    return with_events(history, at(13.0, RestartOrdered("b1", "fault")), at(15.0, seen))
+
+
 BAD: dict[str, Callable[[History], History]] = {
     "one epoch at a time": lambda h: _watched(h, violations=("mixed-epoch: a1 claimed 1, b1 claimed 2",)),
     "epochs never go back": lambda h: with_events(h, at(12.0, WatchClaim("b1", 3)), at(13.0, WatchClaim("b1", 2))),
+    "epochs are not forgotten": lambda h: _restarted(h, epoch_at_start=0),
     "no claim without a lease": lambda h: _dark(h, claims_until_s=17.0),
+    "no older system is taken": lambda h: with_events(h, at(12.0, OlderBundle("b1", "2.0.0", "0.9.0"))),
     "no restart of its own": lambda h: with_events(h, at(15.0, BoardSeen("b1", "boot-9", True, 1.0, "A"))),
     "confirmed only after the health check": lambda h: with_events(h, at(6.0, BoardSeen("b1", "boot-1", True, 4, "B"))),
     "success was true": lambda h: with_read(h, "b1", image_sha256="old", os_version="1.0.0", slot="A"),
@@ -68,6 +76,9 @@ def test_each_checker_finds_what_was_planted_for_it_and_names_the_board(name: st
 
 
 GOOD: dict[str, Callable[[History], History]] = {
+    "an epoch found on disk again": lambda h: _restarted(h, epoch_at_start=1),
+    "an OS that does not say what it found": lambda h: _restarted(h, epoch_at_start=None),
+    "an older bundle that is refused": lambda h: with_events(h, at(12.0, OlderBundle("b1", "2.0.0", "0.9.0", "older"))),
     "a claim that ends with its lease": lambda h: _dark(h, claims_until_s=13.5),
     "a restart that a fault caused": lambda h: with_events(
         h, at(13.0, RestartOrdered("b1", "fault")), at(15.0, BoardSeen("b1", "boot-9", True, 1.0, "A"))

@@ -41,6 +41,12 @@ def test_the_status_is_read_whatever_the_order_of_the_slots() -> None:
     assert found.slot("A").image_sha256 is None
 
 
+def test_a_boot_state_that_rauc_does_not_know_is_not_good() -> None:
+    text = rauc_status().replace('"boot_status": "bad"', '"boot_status": "unknown"')
+    assert "unknown" in text
+    assert not status(text).other.bootable
+
+
 def test_a_slot_whose_installation_was_cut_off_is_not_complete() -> None:
     assert not status(rauc_status({"status": "pending", "checksum": {"sha256": "cd" * 32}})).other.complete
 
