@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hil.cli.board.access import console, run, shell
+from hil.cli.board.cuts import cuts
 from hil.cli.board.files import cp, pull, push
 from hil.cli.board.flash import flash, recovery
 from hil.cli.board.logs import logs
@@ -235,7 +236,7 @@ def _print_slots(rows: list[dict[str, Any]]) -> None:
 
 
 for command in (
-    *(console, cp, flash, logs, mark, mode, power, pull, push),
+    *(console, cp, cuts, flash, logs, mark, mode, power, pull, push),
     *(qualify, recovery, reset, run, shell, wait, watch),
 ):
     board.add_command(command)
