@@ -11,7 +11,7 @@ from hil.bench.equipment import PARALLEL
 from hil.bench.state import disk_dir
 from hil.bench.undo import note_put_back, power_on
 from hil.boards.capabilities import Feature, lacks
-from hil.boards.container.board import BoardFacts
+from hil.boards.container.board import BoardFacts, ContainerSupervisor
 from hil.boards.container.storage import prepare_nv_dir
 from hil.boards.protocol import Board, PowerState, Slot
 from hil.core.command import Progress, silent
@@ -101,7 +101,8 @@ def is_virtual(bench: Bench, board: str) -> bool:
 
 def _renew(bench: Bench, board: Board) -> None:
     if is_virtual(bench, board.name):
-        board.supervisor.cut()
+        supervisor = board.supervisor
+        supervisor.discard() if isinstance(supervisor, ContainerSupervisor) else supervisor.cut()
         facts = BoardFacts(**bench.plumbing.board_facts(board.name))
         prepare_nv_dir(disk_dir(bench.name) / board.name, facts, bench.images.factory, ensure_pki())
         board.supervisor.on()

@@ -313,6 +313,20 @@ class ContainerSupervisor:
         self.cut()
         self.on()
 
+    def discard(self) -> None:
+        """Cut the power of a board whose disks nobody needs any more; cheaper than :meth:`cut`, which keeps them."""
+        state = self._state()
+        if not state["Running"]:
+            return
+        self._order("power cut")
+        engine, container = self._board._client.api, self._board.spec.container
+        with _engine(f"board {self._board.name}: power cut"):
+            if pid := os_pid(int(state["Pid"])):
+                power_cut.crash_file_system(Path(f"/proc/{pid}/root/data"))  # or all of it is written back first
+            if self._unless_off(engine.kill, container):
+                engine.wait(container, timeout=30)
+        self._note("cut")
+
     def _freeze(self, container: str) -> None:
         """Pause the container; runc gives up soon on a process that waits for a disk, so it is tried again."""
         from docker.errors import APIError
