@@ -16,12 +16,12 @@ from hil.faults import bench_kinds, power_kinds
 from hil.faults.bench_kinds import PartFrozen
 from hil.faults.bit_kinds import ARTEFACTS, Damaged
 from hil.faults.clock_kinds import ClockMoved
+from hil.faults.crash_kinds import Hang, KernelPanic, WatchdogReset
 from hil.faults.fault import Injection, Outcome, injected
 from hil.faults.link_kinds import LinksHeld, LinksMoved
-from hil.faults.older_bundle import OlderBundleOffered
-from hil.faults.crash_kinds import Hang, KernelPanic, WatchdogReset
 from hil.faults.os_kinds import ConsoleFlood, MemoryFull, Scripted, SshdGone
 from hil.faults.power_kinds import PowerGlitch
+from hil.faults.update_kinds import OlderBundleOffered
 from hil.lab.model import load_lab
 from hil.testing.fakes import ListSink
 from hil.trials.page import PAGE

@@ -152,6 +152,15 @@ def test_a_power_cut_freezes_before_it_kills_and_waits_for_the_end(kit: Kit) -> 
     assert kit.engine.calls == ["pause", "kill", "wait"], "a board that is off has no power to cut"
 
 
+def test_a_board_whose_disks_nobody_needs_is_killed_at_once(kit: Kit) -> None:
+    kit.board.supervisor.on()
+    kit.engine.calls.clear()
+    kit.board.supervisor.discard()
+    kit.board.supervisor.discard()
+    assert kit.engine.calls == ["kill", "wait"]
+    assert kit.sink.events[-1] == BoardPower("a1", "cut")
+
+
 @pytest.mark.parametrize("says_late", [0, 2])
 @pytest.mark.parametrize("moment", ["pause", "kill"])
 def test_a_board_that_powers_itself_off_while_its_power_is_cut_is_off(kit: Kit, moment: str, says_late: int) -> None:

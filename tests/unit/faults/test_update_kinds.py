@@ -9,9 +9,9 @@ import pytest
 
 from hil.boards.protocol import Fidelity
 from hil.evidence.events import OlderBundle
-from hil.faults import older_bundle
+from hil.faults import update_kinds
 from hil.faults.fault import Injection, Outcome
-from hil.faults.older_bundle import OlderBundleOffered
+from hil.faults.update_kinds import OlderBundleOffered
 from hil.lab.model import load_lab
 from hil.rollout.updaters.protocol import RefusedBundle
 from hil.testing.fakes import ListSink
@@ -56,7 +56,7 @@ class Updater:
 
 
 def _offered(updater: Updater, monkeypatch: pytest.MonkeyPatch) -> tuple[Outcome, list[OlderBundle]]:
-    monkeypatch.setattr(older_bundle, "adapter_of", lambda lab, version: lambda board: board)
+    monkeypatch.setattr(update_kinds, "adapter_of", lambda lab, version: lambda board: board)
     images = SimpleNamespace(bundles=SimpleNamespace(bundle=lambda kind: BUNDLE))
     parts = {"lab": load_lab(LAB), "boards": {"b1": updater}, "images": images, "sink": ListSink()}
     bench: Any = SimpleNamespace(name="test", orbit=None, **parts)
