@@ -149,12 +149,12 @@ class InvariantWatcher:
             epoch = health.claim.epoch if health is not None else None
             changed = self._claiming.get(name) != epoch
             self._claiming[name] = epoch
-        if changed:
-            self._sink.emit(WatchClaim(name, epoch, health is not None))
         if health is not None and self._booted.get(name) != (health.boot_id, health.confirmed):
             self._booted[name] = health.boot_id, health.confirmed
             seen = (health.confirmed, health.uptime_s, health.slot or "", health.epoch_at_start)
             self._sink.emit(BoardSeen(name, health.boot_id, *seen))
+        if changed:
+            self._sink.emit(WatchClaim(name, epoch, health is not None))
         for violation in found:
             self._sink.emit(WatchViolation(violation.kind, str(violation)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hil.evidence.events import BoardSeen, WatchSummary, WatchViolation
+from hil.evidence.events import BoardSeen, WatchClaim, WatchSummary, WatchViolation
 from hil.onboard.node.answers import Claim, Health
 from hil.onboard.node.epoch import Lease, Member, RenewReply
 from hil.rollout.epoch_claims import ClaimInterval, Ledger, definite
@@ -229,3 +230,9 @@ def test_a_watch_whose_thread_died_is_not_conclusive_and_says_of_what(monkeypatc
 def test_a_boards_boot_id_is_noted_when_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     _, sink = watched(health(), monkeypatch)
     assert sink.of(BoardSeen) == [BoardSeen("a1", "boot-1", True, None)]
+
+
+def test_what_a_board_found_on_its_disk_is_told_before_what_it_claims_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, sink = watched(replace(health(epoch=2), epoch_at_start=1), monkeypatch)
+    told = [event for event in sink.events if isinstance(event, BoardSeen | WatchClaim)]
+    assert told == [BoardSeen("a1", "boot-1", True, epoch_at_start=1), WatchClaim("a1", 2)]
