@@ -48,9 +48,9 @@ class Search:
             print(f"  seed {seed}: INCONCLUSIVE: {result.judged.reason[:200]}", flush=True)
         return result
 
-    def found(self, seeds: Sequence[int]) -> tuple[int, TrialResult] | None:
+    def found(self, seeds: Sequence[tuple[int, int]]) -> tuple[int, TrialResult] | None:
         """Return how many trials it took, and the one that failed."""
-        for number, seed in enumerate(seeds, start=1):
+        for number, seed in seeds:
             result = self.trial(seed, self._bug)
             print(f"  {number}: seed {seed}: {result.judged.verdict}: {result.judged.reason[:200]}", flush=True)
             if result.judged.verdict is Verdict.FAIL:
@@ -58,7 +58,7 @@ class Search:
         return None
 
 
-def play(runner: Runner, bug: str, seeds: Sequence[int], folder: Path) -> bool:
+def play(runner: Runner, bug: str, seeds: Sequence[tuple[int, int]], folder: Path) -> bool:
     """Find one bug, reduce it, and run its seed without it; whether all of that came out as it should."""
     print(f"{bug}: {BUGS[bug].description}", flush=True)
     search = Search(runner, bug, folder / bug)
@@ -72,8 +72,8 @@ def play(runner: Runner, bug: str, seeds: Sequence[int], folder: Path) -> bool:
     right = failed.judged.blame is Blame.DEVICE and k > 0 and len(kept) <= MOST_FAULTS
     right &= without.judged.verdict is Verdict.PASS
     print(
-        f"{bug}: {'right' if right else 'WRONG'}: found by {', '.join(failed.judged.found)} in trial {number} of "
-        f"{len(seeds)} (seed {seed}), {failed.judged.blame} blamed; {len(strikes)} faults reduced to {len(kept)} "
+        f"{bug}: {'right' if right else 'WRONG'}: found by {', '.join(failed.judged.found)} in trial {number} "
+        f"(seed {seed}), {failed.judged.blame} blamed; {len(strikes)} faults reduced to {len(kept)} "
         f"({'; '.join(map(str, kept)) or 'none'}), failed {k} of {n}; without the bug: {without.judged.verdict}",
         flush=True,
     )
@@ -86,11 +86,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--lab", type=Path, default=paths.ROOT / "lab/virtual.yaml")
     parser.add_argument("--trials", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--first", type=int, default=1, help="begin with this trial: it is found in it or before")
     args = parser.parse_args(argv)
     folder = paths.reports_out() / "os-bugs"
     shutil.rmtree(folder, ignore_errors=True)
     chance = Random(args.seed)
-    seeds = [chance.randrange(2**31) for _ in range(args.trials)]
+    seeds = list(enumerate([chance.randrange(2**31) for _ in range(args.trials)], start=1))[args.first - 1 :]
     with Runner(load_lab(args.lab), load_profile("default"), tell=print) as runner:
         wrong = [bug for bug in args.bugs.split(",") if not play(runner, bug, seeds, folder)]
     print(f"not found as they should be: {', '.join(wrong) or 'none'}")
