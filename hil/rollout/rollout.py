@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from hil.boards.protocol import Board, Via
 from hil.core.wait import SYSTEM_CLOCK, Clock
-from hil.errors import ConfigurationError, DeviceError, HilError
+from hil.errors import DeviceError, HilError
 from hil.evidence.events import BundleUsed
 from hil.evidence.sink import NullSink, Sink
 from hil.images.artefact import Artefact, BundleFacts

@@ -63,9 +63,12 @@ def test_a_bundle_that_must_not_be_installed_is_refused(
 @pytest.mark.requirement("UPS-040")
 @pytest.mark.step("older bundle")
 def test_an_older_bundle_with_a_good_signature_is_not_installed(
-    attempt, bundles, protected, contained, refused, measure
+    attempt, bundles, guinea_pig, protected, contained, refused, measure
 ):
-    """Off: a downgrade is meant."""
+    """Off: a downgrade is meant, and the board's own check, which refuses it as well, is told so."""
+    if not protected:
+        with guinea_pig.shell() as shell:
+            shell.run(["touch", "/run/older-allowed"])
     rollout = attempt(bundles.bundle(BundleKind.OLDER), RolloutPolicy(downgrade=not protected))
     with contained("older bundle"):
         rollout.distribute()
