@@ -22,10 +22,12 @@ CRAFT = [craft.name for craft in VIRTUAL.spacecraft]
 
 def targets(profile: Profile) -> dict[str, list[str]]:
     """What each fault of a profile can hit on the virtual lab."""
-    parts = ["keeper", "link-box"]
+    parts = ["keeper", "link-box", "engine"]
     special = {
         "bench-part-frozen": parts,
-        "bench-part-killed": parts,
+        "bench-part-killed": parts[:2],
+        "bench-disks-full": ["disks"],
+        "bench-clock-jump": ["clock"],
         "spacecraft-dark": CRAFT,
         "spacecraft-lost": CRAFT,
         "ground-lost": ["gs-1"],
