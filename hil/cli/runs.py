@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import webbrowser
 from collections.abc import Mapping
 from pathlib import Path
@@ -380,6 +381,11 @@ def _found(word: str) -> tuple[Path, RunStore | None]:
 
 
 def _deleted(run: Run) -> ConfigurationError:
+    if run.host not in ("", os.uname().nodename):
+        return ConfigurationError(
+            f"run {run.run_id} was on {run.host}, which has its directory",
+            remedy="use the command there; `hil runs show` has what the store kept of it",
+        )
     return ConfigurationError(
         f"run {run.run_id}: its directory was deleted ({run.directory})",
         remedy="`hil runs show` has what the list kept of it",

@@ -272,7 +272,7 @@ class RunStore:
         if not metas:
             return []
         with self._open() as db:
-            known = {row["run_id"] for row in db.execute("SELECT run_id FROM runs")}
+            known = {row["run_id"]: row["verdict"] for row in db.execute("SELECT run_id, verdict FROM runs")}
             ended = db.execute(
                 "SELECT run_id, dir FROM runs WHERE verdict != '' AND run_id NOT IN (SELECT run_id FROM indexed)"
             ).fetchall()
@@ -283,6 +283,8 @@ class RunStore:
         added = []
         for meta_file in metas:
             directory = meta_file.parent
+            if directory.name in known and not known[directory.name] and (directory / RESULT).is_file():
+                self.finish(directory, _believed(directory))  # it ended while the store could not be used
             if directory.name in known or not paths.is_folder_name(directory.name):
                 continue
             if not (meta := read_meta(meta_file)[0]):

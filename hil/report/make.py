@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from hil.core.files import sha256_of
+from hil.database.connection import ServerAway
 from hil.errors import ConfigurationError
 from hil.evidence.events import ArtefactFollowed, ArtefactLost, ArtefactStored, RunJudged
 from hil.evidence.manifest import JUNIT, REPORT, REPORT_ERROR, seal
@@ -19,6 +21,8 @@ from hil.report.analysis import Analysis
 from hil.report.html import html_of
 from hil.report.junit import junit_of
 from hil.report.result import result_of
+
+_log = logging.getLogger(__name__)
 
 
 def make_report(directory: Path) -> Path:
@@ -37,7 +41,8 @@ def seal_log(directory: Path, name: str) -> None:
     """Take the terminal's log of a run, which ends after its report, into the manifest and the run store."""
     if result := read_json(directory / RESULT):
         seal(directory, grown=(name,))
-        RunStore(directory.parent.parent).finish(directory, result)
+        with _or_later(directory):
+            RunStore(directory.parent.parent).finish(directory, result)
 
 
 def finish_run(directory: Path, out: Path | None) -> tuple[dict[str, Any], Path | None]:
@@ -47,10 +52,12 @@ def finish_run(directory: Path, out: Path | None) -> tuple[dict[str, Any], Path 
     path is None.
     """
     run = _with_followed_files(RunRecord.load(directory))
-    store = RunStore(out) if out is not None else None
+    store, known = RunStore(out) if out is not None else None, None
     if store is not None:
-        store.rebuild()
-    analysis = Analysis(run, known={each.run_id: each for each in store.runs()} if store is not None else None)
+        with _or_later(directory):
+            store.rebuild()
+            known = {each.run_id: each for each in store.runs()}
+    analysis = Analysis(run, known=known)
     result = result_of(analysis)
     write_json(directory / RESULT, result)
     _note_verdict(run, result)
@@ -64,8 +71,18 @@ def finish_run(directory: Path, out: Path | None) -> tuple[dict[str, Any], Path 
     with suppress(OSError, ConfigurationError):  # must not lose the verdict; `hil runs verify` says what is missing
         seal(directory)
     if store is not None:
-        store.finish(directory, result)
+        with _or_later(directory):
+            store.finish(directory, result)
     return result, page
+
+
+@contextmanager
+def _or_later(directory: Path) -> Iterator[None]:
+    """Go on without the server of the store: what a run has shown is in its directory."""
+    try:
+        yield
+    except ServerAway as exc:
+        _log.warning("run %s: the next `hil runs list` here takes it into the index: %s", directory.name, exc.message)
 
 
 def _note_verdict(run: RunRecord, result: Mapping[str, Any]) -> None:

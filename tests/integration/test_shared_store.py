@@ -18,6 +18,7 @@ from hil.core import paths
 from hil.database.connection import HEAD, Server, ServerAway
 from hil.errors import BenchError, ConfigurationError, HilError
 from hil.evidence.model import Verdict
+from hil.evidence.readback import RunRecord
 from hil.evidence.store import RunStore
 from hil.leases.leases import LeaseLost, Leases, LeaseTaken
 from hil.leases.rules import Origin
@@ -170,6 +171,21 @@ def test_runs_of_two_hosts_are_in_one_store(url: str, tmp_path: Path, monkeypatc
     assert store.releases() == {} and not (here / "runs.sqlite").exists() and not (here / "releases.json").exists()
     old = [[run.run_id for run in each.prunable("2999-01-01T00:00:00Z")] for each in (store, RunStore(there))]
     assert old == [["r1"], []]  # each host deletes folders of its own only
+
+
+def test_a_run_that_ends_while_the_server_is_away_has_its_report_and_is_indexed_later(
+    server: Postgres, url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory, store = build(tmp_path / "runs" / "r1"), RunStore(tmp_path)
+    store.start(RunRecord.load(directory).meta, directory)
+    server.stop()
+    try:
+        assert make_report(directory).is_file() and "takes it into the index" in caplog.text
+    finally:
+        server.start()
+    assert [run.verdict for run in store.runs()] == [""]
+    store.rebuild()
+    assert [run.verdict for run in store.runs()] == ["PASS"] and store.differences(directory) == []
 
 
 def test_a_run_of_another_host_is_not_taken_for_crashed(url: str, tmp_path: Path) -> None:
