@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from sqlalchemy import Connection, create_engine, inspect
@@ -18,6 +19,8 @@ from hil.database.connection import Database, ServerConnection, check_version, v
 MIGRATIONS = Path(__file__).with_name("migrations")
 _LOCK = "SELECT pg_advisory_xact_lock(4802132)"
 """Of several processes that come to a server at once, one makes the tables."""
+_ALONE = Lock()
+"""Alembic keeps what it works on in its module: one thread at a time."""
 
 
 def bring_up(db: Database, parts: Collection[str], what: str) -> None:
@@ -47,7 +50,8 @@ def _migrate(connection: Connection, parts: Collection[str]) -> None:
 
     config = Config(attributes={"connection": connection, "parts": parts})
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    command.upgrade(config, "head")
+    with _ALONE:
+        command.upgrade(config, "head")
 
 
 @contextmanager

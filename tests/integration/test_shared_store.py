@@ -144,10 +144,10 @@ def test_what_is_wrong_with_the_server_is_told_with_blame_and_without_the_passwo
     assert done.returncode == 2 and b"HIL_STORE" not in done.stdout and PASSWORD.encode() not in done.stderr
 
 
-def test_of_many_that_come_to_an_empty_database_at_once_one_makes_the_tables(server: Postgres, url: str) -> None:
+def test_of_two_that_come_to_an_empty_database_at_once_one_makes_the_tables(server: Postgres, url: str) -> None:
     code = "from hil.leases.leases import Leases; Leases().list()"
-    started = [subprocess.Popen([sys.executable, "-c", code], cwd=paths.ROOT) for _ in range(3)]
-    assert [process.wait(60) for process in started] == [0] * 3
+    started = [subprocess.Popen([sys.executable, "-c", code], cwd=paths.ROOT) for _ in range(2)]
+    assert [process.wait(60) for process in started] == [0] * 2
     assert server.run("SELECT version_num FROM alembic_version", _name(url)) == [(HEAD,)]
     assert server.run("SELECT count(*) FROM identity", _name(url)) == [(1,)]
 
@@ -225,7 +225,9 @@ def test_of_an_attempt_the_first_end_counts_on_whichever_host_and_over_a_restart
         series.lines()
 
 
-def test_a_worker_of_another_host_needs_the_store_and_no_common_folder(url: str, tmp_path: Path) -> None:
+def test_a_worker_of_another_host_joins_with_the_keys_and_the_store_needs_no_common_folder_and_leaves_at_the_end(
+    url: str, tmp_path: Path
+) -> None:
     out, own, keys = tmp_path / "out", tmp_path / "own", tmp_path / "keys"
     series = counted_series(out, 3)
     make_keys(keys)

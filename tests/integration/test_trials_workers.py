@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from hil.core import paths
 from hil.core.wait import wait_until
 from hil.errors import BenchError, ConfigurationError
 from hil.evidence.model import Verdict
@@ -70,17 +67,6 @@ def test_without_any_worker_it_ends_and_says_what_to_start(tmp_path: Path) -> No
     series = counted_series(tmp_path, 1)
     with workers_of(0) as client, pytest.raises(BenchError, match="no worker has been there"):
         go_on_at(series, client, said=print, no_worker_s=0.5)
-
-
-def test_a_worker_of_another_host_joins_with_the_same_keys_and_leaves_with_the_series(tmp_path: Path) -> None:
-    series, keys = counted_series(tmp_path, 3), tmp_path / "keys"
-    make_keys(keys)
-    with workers_of(0, listen="127.0.0.1:0", keys=keys, owner=BenchOwner(make=MakeFake(0.1))) as client:
-        argv = [sys.executable, "-m", "hil.cli", "worker", client.cluster.scheduler_address, "--keys", str(keys)]
-        worker = subprocess.Popen(argv, cwd=paths.ROOT)
-        go_on_at(series, client, said=print)
-    assert worker.wait(30.0) == 0
-    assert series.standing().verdict is Verdict.PASS
 
 
 def test_keys_are_made_once_and_are_for_their_owner_only(tmp_path: Path) -> None:

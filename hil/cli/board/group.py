@@ -20,6 +20,7 @@ from hil.cli.board.wait import wait
 from hil.cli.board.watch import watch
 from hil.cli.output import JSON_OPTION, note, print_json, print_rows, print_table
 from hil.cli.select_bench import board_argument, board_of, on_bench
+from hil.database.connection import ServerAway
 from hil.errors import HilError
 from hil.text import clean
 
@@ -62,10 +63,15 @@ def list_boards(bench: Bench, as_json: bool) -> None:
         },
         optional=["fidelity", "confirmed", "starts next", "spacecraft", "runs slot"],
     )
+    try:
+        marks = _marks(bench)
+    except ServerAway as exc:  # what the boards say is worth reading without it
+        marks = {}
+        note(f"marks of boards are not known: {exc.message}")
     for row in rows:
         for problem in row["problems"]:
             note(f"{row['name']}: {problem}")
-        for text in _marks(bench).get(row["name"], ()):
+        for text in marks.get(row["name"], ()):
             note(f"{row['name']}: {text}")
 
 
