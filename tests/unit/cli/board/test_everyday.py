@@ -94,7 +94,7 @@ def test_a_board_that_is_off_has_its_console_and_a_note(a1: Board, capsys: pytes
 def test_wait_is_over_when_every_state_is_reached(
     a1: Board, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hil.monitor.board_watch.node_health", lambda board: Health.from_json(dict(HEALTH)))
+    monkeypatch.setattr("hil.monitor.board_watch.node_health", lambda *_: Health.from_json(dict(HEALTH)))
     states = ["on", "ssh", "serving", "slot=B", "os=1.0.0"]
     asked = [word for state in states for word in ("--for", state)]
     assert run(["board", "wait", "a1", *asked, "--json"]) == 0
