@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
@@ -183,4 +185,29 @@ def serving(
                 stack.callback(servers[-1].close)
         with ThreadPoolExecutor(len(servers)) as pool:
             list(pool.map(lambda server: server.warm_up(pictures[0]), servers[::IN_WORK]))
-        yield Tiles(bench, recorder, servers, pictures, known, epoch)
+        providers = {name: health.model_provider or "CPU" for name, health in rollout.status().items() if health}
+        yield Tiles(bench, recorder, servers, pictures, _known(known, providers, servers[0], pictures), epoch)
+
+
+def _known(
+    of_cpu: dict[int, str], providers: Mapping[str, str], server: NodeTileServer, pictures: Sequence[bytes]
+) -> dict[int, str]:
+    """Return the digests of raw outputs that boards must give: the reference's on the CPU, else those of one board.
+
+    ConfigurationError when boards run the network on different providers: their raw outputs differ.
+    """
+    from hil.workload.stream import Tile
+
+    used = {*providers.values()}
+    if used <= {"CPU"}:
+        return of_cpu
+    if len(used) > 1:
+        boards = ", ".join(f"{name} {provider}" for name, provider in sorted(providers.items()))
+        raise ConfigurationError(
+            f"raw outputs of different providers cannot be compared: {boards}",
+            remedy="give all boards that take part a GPU, or none (gpu: none in the lab file)",
+        )
+    return {
+        number: server.compute(Tile(server.spacecraft, number, number, picture)).output_sha256
+        for number, picture in enumerate(pictures)
+    }

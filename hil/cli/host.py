@@ -12,8 +12,9 @@ from hil.cli.output import JSON_OPTION, Progress, console, lab_option, print_jso
 
 @click.command()
 @click.option("--check", is_flag=True, help="Only say whether anything is missing (exit code 2 if so).")
+@click.option("--cuda", is_flag=True, help="Also fetch ONNX Runtime with CUDA (2 GB), for boards with a GPU.")
 @JSON_OPTION
-def setup(check: bool, as_json: bool) -> int:
+def setup(check: bool, cuda: bool, as_json: bool) -> int:
     """Install and build what the virtual lab needs: host packages (apt), a container engine, images, payload.
 
     Safe to repeat: what is there is not made again. Needs root for the first time.
@@ -29,6 +30,8 @@ def setup(check: bool, as_json: bool) -> int:
         return 2 if reason else 0
     with Progress() as progress:
         result = steps.setup(progress)
+        if cuda:
+            steps.fetch_cuda(progress)
     text = f"set-up: done in {result.seconds:.1f} s; next: `hil bench up --lab virtual`"
     document = {"ready": True, "did": result.did, "seconds": round(result.seconds, 1)}
     print_result(as_json, document, text if result.did else "set-up: everything is there")

@@ -125,6 +125,15 @@ def setup(view: StepView, builders: Builders | None = None) -> SetupResult:
     return SetupResult(tuple(did), time.monotonic() - start, images.image)
 
 
+def fetch_cuda(view: StepView) -> None:
+    """Make ONNX Runtime with CUDA ready for container boards with a GPU. BenchError when it cannot be downloaded."""
+    from hil.images.images import build_lock
+    from hil.images.rootfs import ensure_cuda
+
+    with _step(view, "ONNX Runtime with CUDA", []) as done, build_lock():
+        done(str(ensure_cuda(paths.cache(), view.say).parent.name))
+
+
 def stale() -> str:
     """Return why set-up has something to build, in a few words; empty when nothing.  Starts nothing, reads little."""
     stamp = _stamp()

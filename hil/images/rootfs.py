@@ -26,6 +26,7 @@ FORMAT = 4
 """Raise when this module builds something else from the same inputs."""
 
 RECIPES = PACKAGE / "images" / "os"
+CUDA_WHEELS = RECIPES / "cuda.txt"
 LINKS = ("bin", "sbin", "lib", "lib64")
 MOUNT_POINTS = ("dev", "proc", "sys", "run", "tmp", "data", "root", "mnt", "etc", "var", "home", "opt")
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
@@ -130,6 +131,26 @@ def ensure_userland(recipe: Recipe, base: Path, cache: Path, progress: Progress)
         return manifest
 
     return cached(cache / f"base-{digest([base.name, str(FORMAT), *lists])}", build)
+
+
+def cuda_tree(cache: Path) -> Path:
+    """Return the folder of ONNX Runtime with CUDA, for boards with a GPU; it is there after :func:`ensure_cuda`."""
+    return cache / f"cuda-{digest([str(FORMAT), CUDA_WHEELS])}" / "tree"
+
+
+def ensure_cuda(cache: Path, progress: Progress) -> Path:
+    """Download (or find) ONNX Runtime with CUDA, and the CUDA libraries that it loads."""
+    wheels = read_wheels(CUDA_WHEELS)
+
+    def build(scratch: Path) -> object:
+        files = download_wheels(wheels, cache / "wheels", progress)
+        for wheel, path in zip(wheels, files, strict=True):
+            progress(f"CUDA: unpacking {wheel.name}")
+            unpack_wheel(wheel, path, scratch / "tree")
+            path.unlink()  # they are large, and only needed once
+        return {"wheels": [f"{wheel.name}=={wheel.version}" for wheel in wheels]}
+
+    return cached(cuda_tree(cache).parent, build) / "tree"
 
 
 def _download(scratch: Path, packages: Sequence[str], skip: Sequence[str], progress: Progress) -> list[Path]:
@@ -360,8 +381,8 @@ def cached(result: Path, build: Callable[[Path], object]) -> Path:
 
 
 def forget_old(cache: Path, *, keep: int = 4) -> None:
-    """Remove all but the ``keep`` last used builds of each kind (base, hardware, os, bundles)."""
-    for kind in ("base", "hardware", "os", "bundles"):
+    """Remove all but the ``keep`` last used builds of each kind (base, hardware, os, bundles, cuda)."""
+    for kind in ("base", "hardware", "os", "bundles", "cuda"):
         builds = sorted(cache.glob(f"{kind}-*"), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in builds[keep:]:
             shutil.rmtree(path, ignore_errors=True)

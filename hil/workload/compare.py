@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.errors import ConfigurationError, DeviceError
+
+GPU_DIFFERENT, GPU_IOU = 0.002, 0.99
+"""Most pixels that differ, and least IoU, of masks of a GPU against those of the CPU.  Our choice: the weights are
+16-bit numbers that each provider rounds its own way (docs/payload.md)."""
+
+
+def limits_of(providers: Iterable[str]) -> tuple[float, float]:
+    """Return (the most pixels that may differ from the reference, as a share; the least IoU) for what boards ran on.
+
+    The reference is of the CPU: there nothing may differ.
+    """
+    return (0.0, 1.0) if {*providers} <= {"CPU", ""} else (GPU_DIFFERENT, GPU_IOU)
 
 
 @dataclass(frozen=True)

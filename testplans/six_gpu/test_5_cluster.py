@@ -94,12 +94,15 @@ def test_inference_across_six_boards_matches_the_reference(
 ):
     """Cloud mask of a Sentinel-2 scene: tiles go out from the gateway to both spacecraft, masks come back."""
     from hil.rollout.cluster_job import run_inference
+    from hil.workload.compare import limits_of
 
     rollout.upload(payload.scene)
     mask = tmp_path / "cloud-mask.npy"
     result = run_inference(fleet, payload, recorder, keep=mask)
     recorder.artefact(mask, kind="mask")
     verify("boards that computed", sum(s.tiles > 0 for s in result.per_board.values()), limit=equals(len(fleet)))
-    verify("pixels that differ from the reference", result.mismatched_pixels, limit=at_most(0))
-    measure("intersection over union", result.iou, limit=at_least(1.0))
+    different, iou = limits_of(board.provider for board in result.per_board.values())
+    most = round(different * result.pixels)
+    verify("pixels that differ from the reference", result.mismatched_pixels, limit=at_most(most))
+    measure("intersection over union", result.iou, limit=at_least(iou))
     measure("tiles per second, all boards", result.tiles_per_s, "1/s")

@@ -19,17 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hil.onboard.node import infer
-from hil.workload.compare import compare
+from hil.workload.compare import GPU_DIFFERENT, GPU_IOU, compare
 from tests.benchmarks.figures import Figure
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MIN_EQUAL, MIN_IOU = 0.998, 0.99
-"""Share of equal pixels, and IoU of all but background, between two providers of one runtime.  Our choice: the weights
-are 16-bit numbers that each provider rounds its own way (docs/payload.md); on one provider a campaign asks for
-equality."""
+MIN_EQUAL, MIN_IOU = 1 - GPU_DIFFERENT, GPU_IOU
+"""Share of equal pixels, and IoU of all but background, between two providers of one runtime."""
 
 
 def providers_here() -> list[str]:

@@ -11,18 +11,22 @@ import pytest
 
 from hil.boards.conformance import reboot, running
 from hil.boards.container.board import ContainerBoard
+from hil.boards.container.gpu import gpu_of
 from hil.boards.protocol import PowerState, Via
 from hil.core.wait import wait_until
 from hil.errors import DeviceError
 from hil.onboard.boot_control import SLOTS, BootControl, Variables
 from tests.kits.container_boards import boards, engine_client, freeze_os
+from tests.kits.gpu_descriptions import LIBRARIES, gpu_host
 
 pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
 
 @pytest.fixture(scope="module")
-def pair() -> Iterator[list[ContainerBoard]]:
-    with engine_client() as client, boards(client, 2) as (made, _):
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ContainerBoard]]:
+    """Two boards with a GPU whose device nodes lead to /dev/null."""
+    gpu = gpu_of("0", gpu_host(tmp_path_factory.mktemp("gpu"), nodes=True))
+    with engine_client() as client, boards(client, 2, gpu=gpu) as (made, _):
         yield made
 
 
@@ -145,6 +149,21 @@ def test_facts_and_hosts_reach_the_os(board: ContainerBoard) -> None:
         assert shell.run(["hostname"]).stdout == "twin-1\n"
         compatible = shell.read("/sys/firmware/devicetree/base/compatible")
     assert b"nvidia,tegra234" in compatible.split(b"\0")
+
+
+def test_the_os_has_the_gpu_of_the_host(board: ContainerBoard) -> None:
+    """Devices that can be used, the driver at its places and under its links, read-only, and the variables."""
+    board.supervisor.on()
+    board.wait_booted()
+    library = f"/{LIBRARIES}/libcuda.so"
+    with board.shell() as shell:
+        for name in ("nvidia0", "nvidiactl", "nvidia-uvm"):
+            shell.run(["sh", "-c", f"test -c /dev/{name} && echo x >/dev/{name}"])
+        assert shell.run(["sh", "-c", "ls /dev/nvidia1"], check=False).returncode != 0
+        assert shell.run(["cat", f"{library}.1"]).stdout == shell.run(["cat", library]).stdout == "the driver\n"
+        assert shell.run(["sh", "-c", f"echo x >{library}.1"], check=False).returncode != 0
+        node = shell.run(["sh", "-c", "tr '\\0' '\\n' </proc/$(cat /run/service/node.pid)/environ"]).stdout
+    assert {"NVIDIA_VISIBLE_DEVICES=void", f"LD_LIBRARY_PATH=/{LIBRARIES}"} <= {*node.splitlines()}
 
 
 def test_another_boards_host_key_is_refused(pair: list[ContainerBoard]) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from hil.boards.console.pump import ConsolePump
 from hil.boards.container.board import BoardFacts, ContainerBoard, ContainerSpec
+from hil.boards.container.gpu import Gpu
 from hil.boards.container.os_processes import os_pid
 from hil.boards.container.storage import prepare_nv_dir
 from hil.boards.protocol import Via
@@ -65,6 +66,8 @@ def boards(
     model: str = MODEL,
     module: str = "p3701-0005",
     names: Sequence[str] = (),
+    gpu: Gpu | None = None,
+    twin: bool = False,
 ) -> Iterator[tuple[list[ContainerBoard], Images]]:
     """``count`` boards, created but powered off; everything is gone afterwards."""
     images = ensure_images(client, recipe=recipe)
@@ -87,6 +90,7 @@ def boards(
                         f"198.19.{index}.2",
                         {},
                         module,
+                        twin,
                     )
                     key, host_key = pki.ssh_key, pki.host_key(name).public_line
                     target = Target(name, namespace, facts.management_address, key, host_key)
@@ -105,7 +109,7 @@ def boards(
 
                     board = ContainerBoard(spec, client, plug)
                     made.append(board)
-                    board.create()
+                    board.create(gpu)
                 yield made, images
             finally:
                 for board in made:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.containers import Container
 
+    from hil.boards.container.gpu import Gpu
+
 _log = logging.getLogger(__name__)
 
 Plug = Callable[[int], None]
@@ -126,8 +128,8 @@ class ContainerBoard(LinuxBoard):
         self.supervisor = ContainerSupervisor(self, plug, self._sink)
         self.boot = ContainerBootControl(self)
 
-    def create(self) -> None:
-        """Make the container, powered off; no error when it is there already."""
+    def create(self, gpu: Gpu | None = None) -> None:
+        """Make the container, powered off, with a GPU of this host; no error when it is there already."""
         from docker.errors import NotFound
         from docker.types import LogConfig
 
@@ -157,6 +159,7 @@ class ContainerBoard(LinuxBoard):
                 mem_limit=MEMORY_LIMIT,
                 memswap_limit=MEMORY_LIMIT,
                 pids_limit=PIDS_LIMIT,
+                **(gpu.options() if gpu else {}),
             )
 
     def remove(self) -> None:

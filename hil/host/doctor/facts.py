@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from hil.core import paths
 from hil.core.command import run
@@ -67,6 +67,12 @@ class HostFacts:
     """When this checkout's files were written: a clock that is earlier is wrong."""
     apparmor: bool
     home: str
+    gpus: tuple[str, ...] = ()
+    """CDI devices of NVIDIA GPUs."""
+    gpu_problem: str = ""
+    """Why a GPU of this host cannot be given to boards; empty: it can, or there is none."""
+    cuda: bool = False
+    """Whether ONNX Runtime with CUDA is here for boards with a GPU."""
 
 
 def gather(*, root: Path = Path("/")) -> HostFacts:
@@ -108,7 +114,24 @@ def gather(*, root: Path = Path("/")) -> HostFacts:
         source_unix=Path(__file__).stat().st_mtime,
         apparmor=text_of(root / "sys/module/apparmor/parameters/enabled") == "Y",
         home=str(paths.home()),
+        **_gpus(root),
     )
+
+
+def _gpus(root: Path) -> dict[str, Any]:
+    try:
+        from hil.boards.container.gpu import NVIDIA, described
+        from hil.images.rootfs import cuda_tree
+    except ImportError:  # Python packages are missing, which another check says
+        return {}
+    problem, found = "", ()
+    try:
+        found = tuple(sorted(name for name in described(root) if name.startswith(f"{NVIDIA}=")))
+    except HilError as exc:
+        problem = exc.message
+    if not problem and not found and (root / "dev/nvidiactl").exists():
+        problem = "there is a GPU, and no CDI description of it in /etc/cdi or /var/run/cdi"
+    return {"gpus": found, "gpu_problem": problem, "cuda": cuda_tree(paths.cache()).is_dir()}
 
 
 def _group() -> Literal["none", "member", "stranger"]:
@@ -165,7 +188,8 @@ def _missing_distributions() -> list[str]:
         return ["orbital-hil"]
     lacking = []
     for requirement in requirements:
-        if "extra ==" in requirement:
+        elsewhere = "platform_machine" in requirement and os.uname().machine not in requirement
+        if "extra ==" in requirement or elsewhere:
             continue
         name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
         try:

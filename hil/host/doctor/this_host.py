@@ -157,6 +157,12 @@ def _docker(f: HostFacts) -> Iterator[Check]:
     yield _check("docker", ok, found, remedy=remedy)
     if f.apparmor:
         yield _check("apparmor", True, "enabled: boards ask Docker for `apparmor=unconfined`")
+    if f.gpu_problem:
+        yield _check("gpu", False, f.gpu_problem, bad="warn")
+    elif f.gpus and not f.cuda:
+        yield _check("gpu", False, ", ".join(f.gpus), remedy="`hil setup --cuda` fetches it (2 GB)", bad="warn")
+    elif f.gpus:
+        yield _check("gpu", True, f"{', '.join(f.gpus)}; ONNX Runtime with CUDA is here")
 
 
 def _resources(f: HostFacts) -> Iterator[Check]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.onboard.files import write_durably
-from hil.onboard.firmware import kernel
+from hil.onboard.firmware import gpu, kernel
 
 NV = Path("/nv")
 MACHINE = Path("/os")
@@ -60,6 +60,8 @@ def enter(boot: Boot) -> None:
     try:
         root = _root_file_system(boot)
         _devices(root, boot)
+        given = gpu.told()
+        gpu.hand_on(given, root, kernel.bind)
         _proc(root, boot)
         _sysfs(root, boot)
         _run(root, boot)
@@ -73,7 +75,7 @@ def enter(boot: Boot) -> None:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         path = "/usr/sbin:/usr/bin:/sbin:/bin"
-        environment = {"PATH": path, "HOME": "/root", "TERM": "dumb", "LANG": "C.UTF-8"}
+        environment = {**given.get("env", {}), "PATH": path, "HOME": "/root", "TERM": "dumb", "LANG": "C.UTF-8"}
         os.execve("/sbin/init", ["/sbin/init"], environment)
     except BaseException as exc:
         os.write(1, f"VFS: cannot start {boot.slot}: {exc}\r\n".encode())

@@ -31,6 +31,9 @@ NPY_HEAD_BYTES = 1024
 PROVIDERS = {"TensorRT": "TensorrtExecutionProvider", "CUDA": "CUDAExecutionProvider", "CPU": "CPUExecutionProvider"}
 """Execution providers of ONNX Runtime in the order of choice; a board has some of them (a container board: CPU)."""
 
+OPTIONS = {"CUDA": (PROVIDERS["CUDA"], {"cudnn_conv_algo_search": "HEURISTIC"})}
+"""Providers with options.  CUDA's default takes the algorithm that is fastest now: raw outputs would differ by it."""
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -63,7 +66,7 @@ def load(path: Path, artefact: str = "", providers: Iterable[str] = PROVIDERS) -
     import onnxruntime
 
     here = onnxruntime.get_available_providers()
-    usable = [PROVIDERS[name] for name in providers if PROVIDERS[name] in here]
+    usable = [OPTIONS.get(name, PROVIDERS[name]) for name in providers if PROVIDERS[name] in here]
 
     try:
         with zipfile.ZipFile(path) as archive:

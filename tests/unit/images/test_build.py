@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -207,3 +208,26 @@ def test_damaging_what_is_no_bundle_is_our_own_bug(tmp_path: Path) -> None:
     path.write_bytes(bytes(100))
     with pytest.raises(HarnessError, match="not a bundle"):
         damage(BundleKind.TAMPERED_PAYLOAD, path)
+
+
+def test_onnx_runtime_with_cuda_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without what the list leaves out; the wheels, which are large, are not kept."""
+    wheel = tmp_path / "onnxruntime_gpu.whl"
+    asked = []
+
+    def download(wheels: list[Wheel], directory: Path, progress: object) -> list[Path]:
+        asked.append([each.name for each in wheels])
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for name in ("onnxruntime/capi/x.so", "onnxruntime/tools/y.py"):
+                archive.writestr(name, "")
+        return [wheel]
+
+    listed = tmp_path / "cuda.txt"
+    listed.write_text(f"onnxruntime-gpu==1.31.1 sha256:{'0' * 64}\n  onnxruntime/tools\n")
+    monkeypatch.setattr("hil.images.rootfs.download_wheels", download)
+    monkeypatch.setattr("hil.images.rootfs.CUDA_WHEELS", listed)
+    assert not rootfs.cuda_tree(tmp_path).exists()
+    tree = rootfs.ensure_cuda(tmp_path, silent)
+    assert rootfs.ensure_cuda(tmp_path, silent) == rootfs.cuda_tree(tmp_path) == tree
+    assert [path.name for path in tree.rglob("*.*")] == ["x.so"]
+    assert asked == [["onnxruntime-gpu"]] and not wheel.exists()

@@ -16,7 +16,7 @@ from hil.errors import BenchError, ConfigurationError, DeviceError
 from hil.workload import artefacts, golden, scene
 from hil.workload import model as network
 from hil.workload.artefacts import COMMITTED_GOLDEN
-from hil.workload.compare import compare, digest, read_mask
+from hil.workload.compare import compare, digest, limits_of, read_mask
 from tests.kits import tiny_model
 
 SAMPLE = (np.arange(4 * 300 * 300).reshape(4, 300, 300) % 4000 + 133).astype(np.uint16)
@@ -112,6 +112,11 @@ def test_one_wrong_pixel_is_counted_and_changes_the_digest() -> None:
     assert (found.mismatched_pixels, found.pixels) == (1, 4)
     assert found.iou == pytest.approx(2 / 3)
     assert found.digest != found.golden_digest
+
+
+def test_on_the_cpu_nothing_may_differ_and_on_a_gpu_two_in_a_thousand() -> None:
+    assert limits_of(["CPU", "", "CPU"]) == (0.0, 1.0)
+    assert limits_of(["CPU", "CUDA"]) == (0.002, 0.99)
 
 
 def test_masks_of_different_shape_or_type_cannot_be_compared() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from hil.host.doctor.facts import CONTROLLERS, FILESYSTEMS, NETWORK, HostFacts, gather
 from hil.host.doctor.this_host import GIB, as_json, examine, exit_code, print_page, verdict
+from tests.kits.gpu_descriptions import gpu_host
 
 GOOD = HostFacts(
     root=True,
@@ -88,6 +90,21 @@ def test_what_is_missing_decides_the_exit_code(change: dict[str, Any], expected:
     facts = replace(GOOD, **change)
     assert failing(facts) == expected
     assert exit_code(examine(facts)) == code
+
+
+def test_a_gpu_that_boards_cannot_have_is_a_warning_with_what_to_do(tmp_path: Path) -> None:
+    assert not [c for c in examine(GOOD) if c.id == "gpu"]
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/nvidiactl").touch()
+    found = gather(root=tmp_path)
+    (gpu,) = [c for c in examine(replace(GOOD, gpu_problem=found.gpu_problem)) if c.id == "gpu"]
+    assert gpu.status == "warn" and "no CDI description" in gpu.found and "nvidia-ctk cdi generate" in gpu.remedy
+    gpus = gather(root=gpu_host(tmp_path / "described")).gpus
+    assert gpus == ("nvidia.com/gpu=0", "nvidia.com/gpu=1", "nvidia.com/gpu=all")
+    (gpu,) = [c for c in examine(replace(GOOD, gpus=gpus)) if c.id == "gpu"]
+    assert gpu.status == "warn" and "hil setup --cuda" in gpu.remedy
+    (gpu,) = [c for c in examine(replace(GOOD, gpus=gpus, cuda=True)) if c.id == "gpu"]
+    assert gpu.status == "ok"
 
 
 def test_a_kernel_without_netem_is_fine_with_user_mode_linux() -> None:

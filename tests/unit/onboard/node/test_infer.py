@@ -295,20 +295,20 @@ def test_a_job_waits_out_a_short_lapse_of_the_gateways_lease(
 
 
 def test_a_network_runs_on_the_first_provider_that_the_board_has(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[str]] = []
+    asked: list[list[Any]] = []
 
     class Session:
-        def __init__(self, weights: bytes, options: object, providers: list[str]) -> None:
+        def __init__(self, weights: bytes, options: object, providers: list[Any]) -> None:
             asked.append(providers)
 
         def get_providers(self) -> list[str]:
-            return asked[-1][1:]  # the first one's libraries did not load
+            return here[1:]  # the first one's libraries did not load
 
     here = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "OtherExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: here)
     monkeypatch.setattr("onnxruntime.InferenceSession", Session)
     assert load(model).provider == "CUDA"
-    assert asked == [[here[0], here[1], here[3]]]
+    assert asked == [[here[0], (here[1], {"cudnn_conv_algo_search": "HEURISTIC"}), here[3]]]
 
 
 def test_a_job_says_what_each_boards_network_ran_on(cluster: tuple[Bed, str]) -> None:
