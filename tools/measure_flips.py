@@ -1,15 +1,20 @@
-"""Measure which bit flips in a network's weights show, and in what: ``python -m tools.measure_flips MODEL.onnx N``.
+"""Measure which bit flips in a network's weights show, and in what: ``python -m tools.measure_flips MODEL N``.
 
 Flips are drawn over all weights: one bit of a class (sign, exponent, high and low half of the mantissa), two
 bits of one weight, and a run of 32 weights with random bits (what a wrong address of a warp leaves).  For each the
 network runs on the given tiles; the raw output's digest, the thresholded mask and NaN are compared with those of the
-whole network.  A digest of the file finds every one of them, so it is not measured.
+whole network, on all tiles and on the first alone.  Whether the digest of the stored file changes is counted, too.
+
+MODEL is a network (.onnx: its tiles are noise), or the artefact of the boards (.zip) with ``--scene``: then the tiles
+are those of the scene, as boards get them.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
+import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -59,21 +64,38 @@ def flip(weights: np.ndarray[Any, Any], kind: str, at: int, random: np.random.Ge
         weights[at] ^= weights.dtype.type(1 << int(bit))
 
 
+def scene_tiles(scene: Path, card: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
+    """Return the tiles of a scene (.npy, uint16) as the network of an artefact takes them."""
+    image = np.load(scene, allow_pickle=False).astype(np.float32) / np.float32(card["scale"])
+    image -= np.asarray(card["mean"], dtype=np.float32)[:, None, None]
+    image /= np.asarray(card["std"], dtype=np.float32)[:, None, None]
+    rows, columns = (range(0, length, card["tile"]) for length in image.shape[1:])
+    return [
+        np.ascontiguousarray(image[None, :, r : r + card["tile"], c : c + card["tile"]]) for r in rows for c in columns
+    ]
+
+
 def main() -> None:
-    """Print a row per kind of flip: how many, and the share that shows in the raw output, the mask, as NaN."""
+    """Print a row per kind of flip: how many show in the raw output, the mask, as NaN; and at which tile first."""
     parser = argparse.ArgumentParser()
     parser.add_argument("model", type=Path)
     parser.add_argument("flips", type=int)
+    parser.add_argument("--scene", type=Path)
     parser.add_argument("--tile", type=int, default=256)
-    parser.add_argument("--tiles", type=int, default=2)
+    parser.add_argument("--tiles", type=int, default=4)
     options = parser.parse_args()
-    model, random = onnx.load(str(options.model)), np.random.default_rng(1)
-    bands = session(model).get_inputs()[0].shape[1]
-    shape = (1, bands, options.tile, options.tile)
-    tiles = [random.normal(0, 1, shape).astype(np.float32) for _ in range(options.tiles)]
+    random = np.random.default_rng(1)
+    if options.scene:
+        with zipfile.ZipFile(options.model) as archive:
+            model, card = onnx.load_from_string(archive.read("model.onnx")), json.loads(archive.read("model.json"))
+        tiles = scene_tiles(options.scene, card)[: options.tiles]
+    else:
+        model = onnx.load(str(options.model))
+        shape = (1, session(model).get_inputs()[0].shape[1], options.tile, options.tile)
+        tiles = [random.normal(0, 1, shape).astype(np.float32) for _ in range(options.tiles)]
     tensors = [t for t in model.graph.initializer if t.data_type in FLOATS and t.raw_data]
     sizes = np.array([len(t.raw_data) for t in tensors])
-    whole = outputs(model, tiles)
+    whole, stored = outputs(model, tiles), hashlib.sha256(model.SerializeToString()).digest()
     digest = [hashlib.sha256(scores.tobytes()).digest() for scores in whole]
     masks = [mask_of(scores) for scores in whole]
     seen: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
@@ -84,14 +106,19 @@ def main() -> None:
         weights = np.frombuffer(before, dtype=FLOATS[tensor.data_type]).copy()
         flip(weights, kind, int(random.integers(len(weights))), random)
         tensor.raw_data = weights.tobytes()
+        in_file = hashlib.sha256(model.SerializeToString()).digest() != stored
         found = outputs(model, tiles)
         tensor.raw_data = before
+        shows = [hashlib.sha256(s.tobytes()).digest() != d for s, d in zip(found, digest, strict=True)]
         seen[kind]["flips"] += 1
-        seen[kind]["raw"] += any(hashlib.sha256(s.tobytes()).digest() != d for s, d in zip(found, digest, strict=True))
+        seen[kind]["file"] += in_file
+        seen[kind]["raw"] += any(shows)
+        seen[kind]["first"] += shows[0]
         seen[kind]["mask"] += any(mask_of(s) != m for s, m in zip(found, masks, strict=True))
         seen[kind]["nan"] += any(bool(np.isnan(s).any()) for s in found)
+    print(f"| flip | file | raw output, {len(tiles)} tiles | at the first tile | mask | NaN |", flush=True)
     for kind, count in [*seen.items(), ("all", sum(seen.values(), Counter()))]:
-        shares = (f"{count[what]}/{count['flips']}" for what in ("raw", "mask", "nan"))
+        shares = (f"{count[what]}/{count['flips']}" for what in ("file", "raw", "first", "mask", "nan"))
         print(f"| {kind} | " + " | ".join(shares) + " |", flush=True)
 
 

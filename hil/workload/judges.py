@@ -7,11 +7,12 @@ recorded.  What the bench could not give raises BenchError: then nothing is know
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from hil.errors import BenchError
 from hil.evidence.model import at_least, at_most, equals
 from hil.workload.heat_log import FULL_LOAD, HeatLog
+from hil.workload.loadgen import ScenarioResult
 from hil.workload.stream import StreamReport
 
 Measure = Callable[..., object]
@@ -192,11 +193,32 @@ def judge_recovery(report: StreamReport, lifted_s: float, capped_s: float, measu
     BenchError when there was no backlog: then the cameras were too slow to show anything.
     """
     measure("tiles lost", len(report.lost), limit=equals(0))
-    backlog = max((max(state.waiting.values()) for state in report.states), default=0)
-    measure("most tiles that waited on a spacecraft", backlog)
+    backlog = report.waiting(lifted_s)
+    measure("tiles that waited on a spacecraft when the cap was lifted", backlog)
     if backlog <= WORKED_OFF:
         raise BenchError("the capped phase left no backlog", remedy="raise the rate of the cameras, or cap more")
     took_s = report.worked_off_s(lifted_s, tiles=WORKED_OFF)
     window_s = took_s if took_s is not None else report.seconds
     measure("recovery window", round(window_s, 1), "s", limit=at_most(within * capped_s))
     measure("recovery window per second capped", round(window_s / capped_s, 2))
+
+
+def judge_scenarios(results: Sequence[ScenarioResult], measure: Measure, *, spread: float) -> None:
+    """State what LoadGen's scenarios found; ask for every tile, and for a short wait when tiles come at random moments.
+
+    ``spread``: with Server, 99 % of the tiles are answered within so many times the median of SingleStream.
+    """
+    lost = sum(len(result.errors) for result in results)
+    measure("tiles of LoadGen that no board computed", lost, limit=equals(0))
+    for result in results:
+        name = f"LoadGen {result.scenario}"
+        measure(f"{name}, tiles", len(result.took_s), limit=at_least(1))
+        if result.scenario == "Offline":
+            measure(f"{name}, tiles per second", round(result.tiles_per_s, 3), "1/s")
+            continue
+        for share in (0.5, 0.9, 0.99):
+            measure(f"{name}, {100 * share:g} %", round(result.latency_s(share), 3), "s")
+    found = {result.scenario: result for result in results}
+    if (alone_s := found["SingleStream"].latency_s(0.5)) > 0:
+        ratio = found["Server"].latency_s(0.99) / alone_s
+        measure("LoadGen Server, 99 % against SingleStream, 50 %", round(ratio, 2), limit=at_most(spread))

@@ -23,6 +23,8 @@ RETRY_S = 0.25
 """A board that failed is asked again after this time."""
 WAIT_S = 0.1
 STATE_S = 1.0
+GONE_S = 3.0
+"""A backlog that is back sooner was not gone."""
 AWAY_S = 5.0
 """A board that could not be reached with another spacecraft's tile gets none of those for so long."""
 HELP_S = 0.2
@@ -129,6 +131,11 @@ class StreamState:
     silent: tuple[str, ...]
     """Boards whose last tile failed."""
 
+    @property
+    def longest(self) -> int:
+        """Tiles in the longest queue."""
+        return max(self.waiting.values(), default=0)
+
 
 @dataclass(frozen=True)
 class Disagreement:
@@ -162,10 +169,19 @@ class StreamReport:
     result_bytes: int = 0
     states: list[StreamState] = field(default_factory=list)
 
+    def waiting(self, at_s: float) -> int:
+        """Return how many tiles the longest queue held at a moment: in the first state from then on; 0 without one."""
+        return next((state.longest for state in self.states if state.t_s >= at_s), 0)
+
     def worked_off_s(self, after_s: float, tiles: int) -> float | None:
-        """Return how long after a moment no queue held more than so many tiles any more, s; None: never."""
-        for state in self.states:
-            if state.t_s >= after_s and max(state.waiting.values(), default=0) <= tiles:
+        """Return how long after a moment the backlog was gone, s; None: never.
+
+        It is gone when no queue holds more than so many tiles, now and for the next ``GONE_S``; to a second, as often
+        as the queues are looked at.
+        """
+        later = [state for state in self.states if state.t_s >= after_s]
+        for state in later:
+            if all(each.longest <= tiles for each in later if state.t_s <= each.t_s <= state.t_s + GONE_S):
                 return state.t_s - after_s
         return None
 
@@ -175,8 +191,13 @@ class StreamReport:
 
     def latency_s(self, share: float) -> float:
         """Return a quantile of the time from a tile's sending to its result, all boards; 0 without any."""
-        every = sorted(second for board in self.boards.values() for second in board.latencies_s)
-        return every[min(len(every) - 1, int(share * len(every)))] if every else 0.0
+        return quantile((second for board in self.boards.values() for second in board.latencies_s), share)
+
+
+def quantile(values: Iterable[float], share: float) -> float:
+    """Return the value that a share of them does not exceed; 0 without any."""
+    every = sorted(values)
+    return every[min(len(every) - 1, int(share * len(every)))] if every else 0.0
 
 
 @dataclass
@@ -405,7 +426,7 @@ class TileStream:
             self._changed.notify_all()
 
     def _ask_known(self, server: TileServer, board: BoardDuty, taken: int) -> None:
-        key = taken % len(self._pictures)
+        key = taken // self._known_every % len(self._pictures)  # each picture in turn: a flip may show on few of them
         if key not in self._known:
             return
         tile = Tile(server.spacecraft, -taken, key, self._pictures[key], check="known")

@@ -56,6 +56,23 @@ def test_all_boards_reach_a_steady_temperature_below_the_throttle_trip_point(til
     judge_heat(done.heat, measure, contained=tiles.contained, orbits=parameters["orbits"])
 
 
+@pytest.mark.requirement("ALW-060")
+@pytest.mark.step("loadgen")
+@pytest.mark.needs("stream")
+def test_tiles_that_come_at_random_moments_are_answered_in_time(streamed, tiles, parameters, measure):
+    """LoadGen asks for one tile at a time, for all at once, and at random moments."""
+    pytest.importorskip("mlperf_loadgen", reason="there is no LoadGen for this machine")
+    from hil.workload.judges import judge_scenarios
+    from hil.workload.loadgen import SCENARIOS, run_scenario
+
+    per_s = streamed[0].report.tiles_per_s
+    found = [
+        run_scenario(name, tiles.servers, tiles.pictures, seconds=parameters["loadgen_s"], per_s=share * per_s)
+        for name, share in SCENARIOS.items()
+    ]
+    judge_scenarios(found, measure, spread=parameters["loadgen_spread"])
+
+
 @pytest.mark.requirement("ALW-030")
 @pytest.mark.step("faults")
 @pytest.mark.needs("stream")

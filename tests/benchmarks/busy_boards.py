@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
 
 from hil.bench.bench import Bench
 from hil.core import paths
@@ -18,8 +17,9 @@ from hil.rollout.fleet import Fleet
 from hil.rollout.rollout import Rollout
 from hil.rollout.tile_servers import NodeTileServer
 from hil.workload import ensure_artefacts
+from hil.workload.loadgen import SCENARIOS, run_scenario
 from hil.workload.pictures import pictures_of
-from hil.workload.stream import Tile, TileStream
+from hil.workload.stream import TileStream
 from tests.benchmarks.figures import Figure
 
 IN_WORK = 2
@@ -52,7 +52,7 @@ def busy_boards(lab: Path) -> Iterator[Figure]:
         yield Figure("six bare processes", round(alone / ROUNDS, 2), "tiles/s", "", f"mean of {ROUNDS} x {ROUND_S:g} s")
         yield Figure("six boards", round(boards / ROUNDS, 2), "tiles/s", "", "in turns with them")
         yield Figure("six boards / six bare processes", round(boards / alone, 3), "", ">= 0.9", "same run, same cores")
-        yield from _scenarios(servers, pictures)
+        yield from _scenarios(servers, pictures, boards / ROUNDS)
 
 
 def _bare_per_s(model: str, scene: str, processes: int) -> float:
@@ -78,69 +78,17 @@ def _bare_per_s(model: str, scene: str, processes: int) -> float:
     return tiles / (time.monotonic() - begin)
 
 
-def _scenarios(servers: list[NodeTileServer], pictures: list[bytes]) -> Iterator[Figure]:
-    """Run LoadGen's scenarios over all boards: short ones, so no results of MLPerf."""
-    try:
-        import mlperf_loadgen as loadgen
-    except ImportError:
-        return  # no wheel for this machine
-    free = list(servers)
-    pool = ThreadPoolExecutor(len(servers))
-    took: list[float] = []
-
-    def one(sample: Any) -> None:
-        begin = time.monotonic()
-        server = free.pop()
+def _scenarios(servers: list[NodeTileServer], pictures: list[bytes], per_s: float) -> Iterator[Figure]:
+    """Run LoadGen's scenarios over all boards."""
+    for scenario, share in SCENARIOS.items():
         try:
-            server.compute(Tile(server.spacecraft, sample.id, sample.index, pictures[sample.index]))
-        finally:
-            free.append(server)
-        took.append(time.monotonic() - begin)
-        loadgen.QuerySamplesComplete([loadgen.QuerySampleResponse(sample.id, 0, 0)])
-
-    def issue(samples: Any) -> None:
-        for sample in samples:
-            pool.submit(one, sample)
-
-    library = loadgen.ConstructQSL(len(pictures), len(pictures), lambda _: None, lambda _: None)
-    system = loadgen.ConstructSUT(issue, lambda: None)
-    rate = 0.0
-    try:
-        for scenario in ("SingleStream", "Offline", "Server"):
-            settings = loadgen.TestSettings()
-            settings.scenario = getattr(loadgen.TestScenario, scenario)
-            settings.mode = loadgen.TestMode.PerformanceOnly
-            settings.min_duration_ms, settings.max_duration_ms = 15_000, 30_000
-            settings.min_query_count, settings.max_query_count = 1, 300
-            settings.single_stream_expected_latency_ns = 200_000_000
-            settings.offline_expected_qps = 5.0
-            settings.server_target_qps = max(0.5, 0.6 * rate)
-            settings.server_target_latency_ns = 3_000_000_000
-            took.clear()
-            begin = time.monotonic()
-            _run_quietly(loadgen, system, library, settings)
-            seconds, ordered = time.monotonic() - begin, sorted(took)
-            note = f"{len(ordered)} tiles; LoadGen scenario, short: no result of MLPerf"
-            if scenario == "Offline":
-                rate = len(ordered) / seconds
-                yield Figure("LoadGen Offline", round(rate, 2), "tiles/s", "", note)
-            else:
-                for share in (0.5, 0.9, 0.99):
-                    value = ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-                    yield Figure(f"LoadGen {scenario}, p{100 * share:g}", round(1000 * value), "ms", "", note)
-    finally:
-        pool.shutdown()
-        loadgen.DestroySUT(system)
-        loadgen.DestroyQSL(library)
-
-
-def _run_quietly(loadgen: Any, system: Any, library: Any, settings: Any) -> None:
-    """Start a test whose own logs go to a folder that is deleted."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory(prefix="hil-loadgen-") as scratch:
-        output = loadgen.LogOutputSettings()
-        output.outdir, output.copy_summary_to_stdout = scratch, False
-        logs = loadgen.LogSettings()
-        logs.log_output, logs.enable_trace = output, False
-        loadgen.StartTestWithLogSettings(system, library, settings, logs)
+            found = run_scenario(scenario, servers, pictures, seconds=ROUND_S, per_s=share * per_s)
+        except ImportError:
+            return  # no wheel for this machine
+        note = f"{len(found.took_s)} tiles; LoadGen scenario, short: no result of MLPerf"
+        if scenario == "Offline":
+            yield Figure("LoadGen Offline", round(found.tiles_per_s, 2), "tiles/s", "", note)
+        else:
+            for part in (0.5, 0.9, 0.99):
+                milliseconds = round(1000 * found.latency_s(part))
+                yield Figure(f"LoadGen {scenario}, p{100 * part:g}", milliseconds, "ms", "", note)

@@ -14,10 +14,12 @@ from hil.workload.judges import (
     judge_heat,
     judge_recovery,
     judge_return,
+    judge_scenarios,
     judge_slowing,
     judge_throughput,
     judge_tiles,
 )
+from hil.workload.loadgen import ScenarioResult
 from hil.workload.stream import BoardDuty, StreamReport, StreamState
 
 ORBIT_S = 5801.0
@@ -137,15 +139,59 @@ def test_tiles_lost_repeated_or_wrong_are_violations() -> None:
     assert taken.violated == ["tiles lost", "tiles counted twice"]
 
 
+def queues(*waiting: int) -> StreamReport:
+    """Return a stream whose longest queue held so many tiles, second by second."""
+    report = whole(a1=board([(0, 1)]))
+    report.seconds = report.fed_s = float(len(waiting))
+    report.states = [StreamState(float(t), {"sc-a": n, "sc-b": n // 2}, ()) for t, n in enumerate(waiting)]
+    return report
+
+
 def test_the_recovery_window_ends_when_nothing_waits_any_more() -> None:
-    report, taken = whole(a1=board([(0, 1)])), Taken()
-    report.states = [StreamState(float(t), {"sc-a": n}, ()) for t, n in enumerate((0, 4, 9, 7, 5, 3, 1))]
-    judge_recovery(report, 2.0, 2.0, taken, within=1.5)
-    assert taken.values["recovery window", ""] == 4.0
+    """Boards do 10 tiles/s, 5 while capped from 5 to 25 s; cameras bring 8: 60 wait, and 2 fewer each second after."""
+    level, levels = 0.0, []
+    for second in range(80):
+        levels.append(round(level))
+        level = max(0.0, level + 8 - (5 if 5 <= second < 25 else 10))
+    taken = Taken()
+    judge_recovery(queues(*levels), 25.0, 20.0, taken, within=1.4)
+    assert taken.values["tiles that waited on a spacecraft when the cap was lifted", ""] == 60
+    assert taken.values["recovery window", ""] == 29.0
+    assert taken.values["recovery window per second capped", ""] == 1.45
     assert taken.violated == ["recovery window"]
-    report.states = report.states[:1]
+    judge_recovery(queues(*levels), 25.0, 20.0, passed := Taken(), within=1.5)
+    assert passed.violated == []
+
+
+def test_a_backlog_that_comes_back_was_not_worked_off() -> None:
+    taken = Taken()
+    judge_recovery(queues(0, 9, 7, 2, 6, 8, 5, 3, 1, 0, 0, 0, 0), 1.0, 2.0, taken, within=10)
+    assert taken.values["recovery window", ""] == 7.0
+    judge_recovery(queues(0, 9, 7, 6, 6, 8, 9, 9), 1.0, 2.0, never := Taken(), within=2)
+    assert never.violated == ["recovery window"]
+    assert never.values["recovery window", ""] == 8.0
+
+
+def test_without_a_backlog_when_the_cap_is_lifted_nothing_is_known() -> None:
     with pytest.raises(BenchError, match="no backlog"):
-        judge_recovery(report, 2.0, 2.0, Taken(), within=1.5)
+        judge_recovery(queues(9, 4, 2, 0, 0), 2.0, 2.0, Taken(), within=1.5)
+
+
+def test_scenarios_are_stated_and_random_tiles_may_not_wait_long() -> None:
+    single = ScenarioResult("SingleStream", 10.0, [1.0, 1.1, 1.2])
+    offline = ScenarioResult("Offline", 10.0, [float(n) for n in range(50)])
+    quick, slow = ScenarioResult("Server", 10.0, [1.0] * 9 + [3.0]), ScenarioResult("Server", 10.0, [1.0] * 9 + [9.0])
+    good, bad = Taken(), Taken()
+    judge_scenarios([single, offline, quick], good, spread=4.0)
+    assert good.violated == []
+    assert good.values["LoadGen Offline, tiles per second", ""] == 5.0
+    assert good.values["LoadGen SingleStream, 50 %", ""] == 1.1
+    slow.errors.append("a1 does not answer")
+    judge_scenarios([single, offline, slow], bad, spread=4.0)
+    missed = "LoadGen Server, 99 % against SingleStream, 50 %"
+    assert bad.violated == ["tiles of LoadGen that no board computed", missed]
+    judge_scenarios([ScenarioResult("SingleStream"), quick], none := Taken(), spread=4.0)
+    assert none.violated == ["LoadGen SingleStream, tiles"]
 
 
 def test_no_window_may_have_too_little_throughput() -> None:

@@ -93,6 +93,12 @@ def test_a_board_that_computes_wrongly_is_named() -> None:
     assert report.duplicates == 0  # a second look is no second result
 
 
+def test_known_tiles_show_every_picture_in_turn() -> None:
+    servers = six()
+    stream(servers, known_every=len(PICTURES)).run(0.3)
+    assert {tile.key for server in servers for tile in server.computed if tile.check == "known"} == {0, 1, 2}
+
+
 def test_a_camera_of_a_fixed_rate_keeps_it_and_a_backlog_is_seen_and_worked_off() -> None:
     servers, capped = six(), threading.Event()
     for server in servers:
