@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ from hil.lab.model import Lab
 from hil.onboard.twin.jetson_files import DIRECTORY, Shown
 from hil.onboard.twin.modules import MODULES, SHUTDOWN_C, THROTTLE_C, clock_of
 from hil.onboard.twin.power_bus import drawn_w, panel_w
-from hil.onboard.twin.spacecraft import Demand, Orders, Sky, Spacecraft
+from hil.onboard.twin.spacecraft import BoardState, Demand, Orders, Sky, Spacecraft
 from hil.twin.parameters import CraftSky, sky_of, spacecraft_of, twin_of
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def board_cores(lab: Lab) -> float:
 class _Last:
     """What was said of a board last, so that a change is said once."""
 
-    state: int = 0
+    throttled: bool = False
     cap: float = 1.0
     over_current: int = 0
 
@@ -112,7 +112,7 @@ class TwinRunner:
                 pid = partial(firmware_pid, spec.name)
                 twins[spec.name] = ContainerTwin(MODULES[spec.module], files, cores, pid)
             elif isinstance(board := boards[spec.name], LinuxBoard):
-                twins[spec.name] = RealTwin(board)
+                twins[spec.name] = RealTwin(board, MODULES[spec.module])
         return cls(lab, Journal(bench), twins, boards, on_problem, epoch=epoch, cores=cores)
 
     def start(self) -> None:
@@ -202,32 +202,36 @@ class TwinRunner:
             last.over_current = last.over_current + int(alarm) if board.on else 0
             shown = Shown(junction, boards_c[name], board.power_w, board.busy, clock, board.state, last.over_current)
             self._twins[name].act(shown)
-            if bool(board.state) != bool(last.state):
-                what = "throttled" if board.state else "full speed"
+            throttled = board.state > 0
+            if measured := self._twins[name].measured:
+                throttled, clock, junction = measured.binding == "heat", measured.clock, measured.junction_c
+            if throttled != last.throttled:
+                what = "throttled" if throttled else "full speed"
                 self._journal.emit(TwinChange(name, what, f"clock {clock:.0%}", round(junction, 2)))
             if abs(board.cap - last.cap) > 0.005 and board.on:
                 self._journal.emit(TwinChange(name, "capped", f"clock {board.cap:.0%} by its OS", round(junction, 2)))
                 last.cap = board.cap
-            last.state = board.state
+            last.throttled = throttled
+
+    def _heat(self, name: str, state: BoardState, junction_c: float) -> BoardHeat:
+        if measured := self._twins[name].measured:
+            return replace(measured, predicted_c=round(junction_c, 2))
+        return BoardHeat(
+            junction_c=round(junction_c, 2),
+            power_w=round(state.power_w, 2),
+            busy=round(state.busy, 3),
+            clock=round(state.clock, 3),
+            binding=state.binding,
+            on=state.on,
+            peak_c=round(state.peak_c, 2),
+            throttled_s=round(state.throttled_s, 1),
+            energy_wh=round(state.energy_j / 3600, 3),
+        )
 
     def _sample(self, name: str) -> TwinSample:
         craft = self.crafts[name]
         junctions = craft.junctions_c()
-        boards = {
-            board: BoardHeat(
-                junction_c=round(junctions[board], 2),
-                power_w=round(state.power_w, 2),
-                busy=round(state.busy, 3),
-                clock=round(state.clock, 3),
-                binding=state.binding,
-                on=state.on,
-                peak_c=round(state.peak_c, 2),
-                throttled_s=round(state.throttled_s, 1),
-                energy_wh=round(state.energy_j / 3600, 3),
-                measured_c=self._twins[board].measured_c,
-            )
-            for board, state in craft.boards.items()
-        }
+        boards = {board: self._heat(board, state, junctions[board]) for board, state in craft.boards.items()}
         return TwinSample(
             spacecraft=name,
             mission_s=round(self._mission_s, 1),

@@ -13,7 +13,8 @@ class BoardHeat:
     """One board at one moment.
 
     ``binding`` says what holds it back: heat, power, compute (all that it has is used), idle (it has no work).
-    ``measured_c`` is the junction by a real board's own sensor; ``junction_c`` is then the prediction beside it.
+    Of a container board all is the twin's; of a real board it is by its own sensors, and ``predicted_c`` is the
+    junction that the twin predicts beside it.
     """
 
     junction_c: float = 0.0
@@ -25,7 +26,7 @@ class BoardHeat:
     peak_c: float = 0.0
     throttled_s: float = 0.0
     energy_wh: float = 0.0
-    measured_c: float | None = None
+    predicted_c: float | None = None
 
 
 @dataclass(frozen=True)

@@ -267,6 +267,9 @@ class Lab(Strict):
         check_tenants(self.tenants, [b.name for b in self.boards], [link.name for link in self.links])
         if self.twin:
             self.twin.check({craft.name: [b.name for b in craft.boards] for craft in self.spacecraft})
+            real = ", ".join(board.name for board in self.boards if not board.contained)
+            if self.twin.loop and self.twin.time_factor != 1 and real:
+                raise fault("twin.time_factor", "", f"must be 1 with real boards ({real}), or set loop: false")
         return self
 
     def _check_shaper_host(self) -> None:

@@ -121,8 +121,7 @@ class LiveRun:
                 self._board(event.board, epoch=event.epoch)
             case TwinSample():
                 for name, heat in event.boards.items():
-                    measured = heat.junction_c if heat.measured_c is None else heat.measured_c
-                    self._board(name, junction_c=round(measured, 1), held_by=heat.binding)
+                    self._board(name, junction_c=round(heat.junction_c, 1), held_by=heat.binding)
             case LinkCut():
                 self._link(event.link, "cut")
             case LinkRestored():

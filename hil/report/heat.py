@@ -8,13 +8,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hil.core.svg import Axis, Canvas, picture
-from hil.evidence.events import BoardHeat, StreamSample, TwinChange, TwinSample, TwinStarted, WeightsChanged
+from hil.evidence.events import (
+    BoardHeat,
+    BoardPower,
+    FaultHealed,
+    FaultInjected,
+    LinkCut,
+    LinkRestored,
+    StreamSample,
+    TwinChange,
+    TwinSample,
+    TwinStarted,
+    WeightsChanged,
+)
 from hil.evidence.readback import RunRecord
 
 WIDTH, LEFT, RIGHT, PANEL = 1120.0, 70.0, 1100.0, 84.0
 COLOURS = 8
 """So many boards of a spacecraft have a colour of their own."""
 MOST_CHANGES = 60
+MOST_MARKS = 400
 MOST_POINTS = 400
 NEAR_S = 3.0
 """A sample of a stream says how it stands for so long."""
@@ -36,6 +49,15 @@ class HeatRow:
     """What held it back, with the share of the samples: ``heat 40 %, compute 60 %``."""
     error_c: float | None
     """Largest difference between the prediction and a real board's sensor."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Something that happened, to a board or (without one) to all."""
+
+    t_s: float
+    text: str
+    board: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,8 +87,20 @@ def heat_section(run: RunRecord) -> HeatSection:
         rows=tuple(row for own in by_craft.values() for row in _rows(own, limit_c, run.of(StreamSample))),
         changes=tuple(changes[:MOST_CHANGES]),
         left_out=max(0, len(changes) - MOST_CHANGES),
-        picture=_draw(by_craft, changes, limit_c, max(run.duration_s, 1.0)),
+        picture=_draw(by_craft, _marks(run), limit_c, max(run.duration_s, 1.0)),
     )
+
+
+def _marks(run: RunRecord) -> list[Mark]:
+    """Return what happened to boards and links, in the order of time."""
+    links = [Mark(e.t_s, f"link {e.link} cut") for e in run.of(LinkCut)]
+    links += [Mark(e.t_s, f"link {e.link} restored") for e in run.of(LinkRestored)]
+    faults = [Mark(e.t_s, f"fault {e.what} {e.target}") for e in run.of(FaultInjected)]
+    faults += [Mark(e.t_s, f"fault {e.what} {e.target} healed") for e in run.of(FaultHealed)]
+    power = [Mark(e.t_s, f"power {e.action}", e.board) for e in run.of(BoardPower)]
+    heat = [Mark(e.t_s, f"{e.what}: {e.detail}", e.board) for e in run.of(TwinChange)]
+    weights = [Mark(e.t_s, "stored weights changed", e.board) for e in run.of(WeightsChanged)]
+    return sorted([*links, *faults, *power, *heat, *weights], key=lambda mark: mark.t_s)[:MOST_MARKS]
 
 
 def _facts(started: TwinStarted | None, by_craft: Mapping[str, Sequence[TwinSample]]) -> Iterable[tuple[str, str]]:
@@ -107,7 +141,7 @@ def _rows(own: Sequence[TwinSample], limit_c: float, stream: Sequence[StreamSamp
         seen = [sample.boards[name] for sample in own if name in sample.boards]
         held = Counter(_held_back(sample, name, stream, starts) for sample in own if name in sample.boards)
         last, first = seen[-1], seen[0]
-        apart = [abs(b.junction_c - b.measured_c) for b in seen if b.measured_c is not None]
+        apart = [abs(b.junction_c - b.predicted_c) for b in seen if b.predicted_c is not None]
         peak_c = max(max(b.junction_c for b in seen), last.peak_c if len(own) > 1 else 0.0)
         yield HeatRow(
             board=name,
@@ -123,9 +157,7 @@ def _rows(own: Sequence[TwinSample], limit_c: float, stream: Sequence[StreamSamp
         )
 
 
-def _draw(
-    by_craft: Mapping[str, Sequence[TwinSample]], changes: Sequence[TwinChange], limit_c: float, end_s: float
-) -> str:
+def _draw(by_craft: Mapping[str, Sequence[TwinSample]], marks: Sequence[Mark], limit_c: float, end_s: float) -> str:
     canvas, y = Canvas(), 8.0
     axis = Axis(0.0, end_s, LEFT, RIGHT)
     for craft, own in by_craft.items():
@@ -134,19 +166,36 @@ def _draw(
         for k, board in enumerate(boards):
             canvas.text(f"heat-{k % COLOURS}", LEFT + 76 * k, y + 12, board)
         y += 20
-        marks = [change for change in changes if change.board in boards]
+        own_marks = [mark for mark in marks if not mark.board or mark.board in boards]
         celsius = {b: [s.boards.get(b, BoardHeat()).junction_c for s in own] for b in boards}
         watts = {b: [s.boards.get(b, BoardHeat()).power_w for s in own] for b in boards}
         busy = {b: [100 * s.boards.get(b, BoardHeat()).busy for s in own] for b in boards}
+        clock = {b: [100 * s.boards.get(b, BoardHeat()).clock for s in own] for b in boards}
         charge = {"": [100 * s.charge for s in own]}
-        for unit, series in (("°C", celsius), ("W", watts), ("% busy", busy), ("% battery", charge)):
+        predicted = [[_predicted(s.boards.get(b, BoardHeat())) for s in own] for b in boards]
+        top = y
+        for unit, series in (
+            ("°C", celsius),
+            ("W", watts),
+            ("% clock", clock),
+            ("% busy", busy),
+            ("% battery", charge),
+        ):
             limit = limit_c if unit == "°C" else None
-            _panel(canvas, axis, own, unit, series, limit, y, marks if unit == "°C" else ())
+            _panel(canvas, axis, own, unit, series, limit, y, predicted if unit == "°C" else ())
             y += PANEL + 6
+        for mark in own_marks:
+            tip = f"{mark.t_s:.1f} s: {mark.board} {mark.text}"
+            canvas.path("fault", axis.at(mark.t_s), top, "l-4 -7 h8 z", tip=tip)
+            canvas.line("strike", axis.at(mark.t_s), top, axis.at(mark.t_s), y - 6, tip=tip)
         y += 22
         for tick in axis.ticks(10):
             canvas.text("tick", axis.at(tick), y - 12, f"{tick:g} s")
-    return picture("timeline heat", WIDTH, y, "Temperature, power, load and battery over the run", [canvas])
+    return picture("timeline heat", WIDTH, y, "Temperature, power, clock, load and battery over the run", [canvas])
+
+
+def _predicted(heat: BoardHeat) -> float:
+    return heat.junction_c if heat.predicted_c is None else heat.predicted_c
 
 
 def _panel(
@@ -157,9 +206,10 @@ def _panel(
     series: Mapping[str, Sequence[float]],
     limit: float | None,
     top: float,
-    marks: Sequence[TwinChange],
+    predicted: Sequence[Sequence[float]],
 ) -> None:
-    values = [value for row in series.values() for value in row]
+    """Draw one figure of all boards; ``predicted``: beside the sensors of real ones, dashed."""
+    values = [value for row in (*series.values(), *predicted) for value in row]
     low, high = (min(values), max(values)) if unit == "°C" else (0.0, max(100.0 if "%" in unit else 1.0, *values))
     if limit is not None and high > limit - 25:
         high = max(high, limit)
@@ -181,6 +231,6 @@ def _panel(
     for k, row in enumerate(series.values()):
         points = [(axis.at(s.t_s), scale.at(v)) for s, v in zip(own, row, strict=True)][::every]
         canvas.polyline(f"line heat-{k % COLOURS}", points)
-    for mark in marks:
-        tip = f"{mark.board} {mark.what} at {mark.t_s:.1f} s: {mark.detail}"
-        canvas.path("fault", axis.at(mark.t_s), top, "l-4 -7 h8 z", tip=tip)
+        if k < len(predicted) and predicted[k] != row:
+            points = [(axis.at(s.t_s), scale.at(v)) for s, v in zip(own, predicted[k], strict=True)][::every]
+            canvas.polyline(f"line predicted heat-{k % COLOURS}", points)

@@ -12,6 +12,7 @@ from hil.bench.state import bench_dir
 from hil.bench.twin import TwinRunner
 from hil.bench.twin_journal import Journal
 from hil.core import paths
+from hil.evidence.twin import BoardHeat
 from hil.lab.model import load_lab
 from hil.lab.twin import TwinSpec
 from hil.onboard.twin.jetson_files import SensorFiles, Shown, lay_out
@@ -29,7 +30,7 @@ class _Busy:
     """A board that is busy, whose sensors are files, and whose counter of processor time is one, too."""
 
     def __init__(self, folder: Path, module: Module) -> None:
-        self.measured_c: float | None = None
+        self.measured: BoardHeat | None = None
         lay_out(folder, module)
         self._files = SensorFiles(folder, module)
         self._counter = folder / "cpuacct.usage"

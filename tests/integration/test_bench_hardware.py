@@ -14,11 +14,16 @@ from pathlib import Path
 import pytest
 
 from hil.bench.bench import Bench
+from hil.bench.twin_journal import Follower, last_samples
 from hil.boards.container.board import ContainerBoard
 from hil.boards.protocol import Fidelity, PowerState, Via
 from hil.core import netns
+from hil.core.wait import wait_until
 from hil.errors import BenchError
 from hil.evidence.environment import lab_facts
+from hil.evidence.twin import BoardHeat, TwinChange
+from hil.onboard.twin.jetson_files import DIRECTORY, SensorFiles, Shown
+from hil.onboard.twin.modules import MODULES
 from tests.kits.bench_cables import FlightCable, Forward
 from tests.kits.container_boards import boards, engine_client, ip
 from tests.kits.power_strips import ShellyGen2Strip
@@ -54,6 +59,7 @@ spacecraft:
 links:
   - {{name: ground, kind: ground, between: [gs-1, sc-a], one_way_delay_us: 4000, rate_bps: 100000000}}
   - {{name: isl-ab, kind: crosslink, between: [sc-a, sc-b], one_way_delay_us: 14386, rate_bps: 200000000}}
+twin: {{structure: {{start_c: 55.0}}}}
 """
 
 
@@ -66,7 +72,7 @@ class Trial:
 
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
-    with CABLE.laid(), engine_client() as client, boards(client, 1) as ((hardware,), _):
+    with CABLE.laid(), engine_client() as client, boards(client, 1, twin=True) as ((hardware,), _):
         namespace, address = hardware.address()
 
         def switched(outlet: int, on: bool) -> None:
@@ -124,6 +130,31 @@ def test_emulated_links_lead_to_the_real_boards_flight_port(bench: Bench) -> Non
             assert shell.run(["ping", "-c1", "-W1", FLIGHT], check=False).returncode != 0
         finally:
             bench.links.restore("isl-ab")
+
+
+def test_the_twin_predicts_beside_the_sensors_of_a_real_board(bench: Bench, trial: Trial) -> None:
+    """Its record is what its sensors say, throttling too; the prediction, from the power of its rails, is beside it."""
+    files = SensorFiles(trial.hardware.spec.nv_dir / DIRECTORY, MODULES["p3701-0005"])
+
+    def heat() -> BoardHeat:
+        return {sample.spacecraft: sample for sample in last_samples(bench.name)}["sc-b"].boards["twin-1"]
+
+    def says(shown: Shown, binding: str) -> BoardHeat:
+        files.show(shown)
+        wait_until(lambda: heat().junction_c == shown.junction_c, what="the twin to see the sensor", deadline_s=15.0)
+        assert (heat().busy, heat().binding) == (shown.busy, binding)
+        assert heat().power_w == pytest.approx(shown.power_w, abs=0.1)
+        return heat()
+
+    cool = says(Shown(61.5, 50.0, 28.0, 0.97, 1.0, 0), "compute")
+    assert 55.0 < (cool.predicted_c or 0.0) < 70.0
+    hot = says(Shown(99.25, 90.0, 20.0, 0.95, 0.7, 4), "heat")
+    assert (hot.peak_c, hot.throttled_s > 0) == (99.25, True)
+    assert abs((hot.predicted_c or 0.0) - hot.junction_c) > 20.0  # the power of its rails does not make it that hot
+    changes = [line for line in Follower(bench.name, from_start=True).lines() if line["kind"] == TwinChange.kind]
+    assert ("twin-1", "throttled", 99.25) in [(c["board"], c["what"], c["junction_c"]) for c in changes]
+    assert trial.hardware.supervisor.state() is PowerState.ON  # the twin switches no real board
+    files.close()
 
 
 def test_a_power_cycle_goes_through_the_strip_and_is_proved_by_the_boot_id(bench: Bench, trial: Trial) -> None:

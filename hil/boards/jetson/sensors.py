@@ -129,7 +129,8 @@ class Reading:
 
     def sensors(self) -> dict[str, float]:
         """Return flat readings with the unit in the name, as ``Board.sensors``; only what was read."""
-        return flat(self)
+        states = [self.cooling[name] for name in self.throttled_by]
+        return flat(self) | ({"throttle_state": float(max(states, default=0))} if self.cooling else {})
 
 
 class SysfsSensors:

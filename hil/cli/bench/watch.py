@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hil.bench.state import require_state
+from hil.cli.bench.heat_history import HeatHistory
 from hil.cli.bench.watch_columns import frame
 from hil.cli.live import keys, show
 from hil.cli.output import print_json
@@ -63,13 +64,14 @@ def live(name: str, *, every_s: float) -> None:
 
 
 class BenchPage:
-    """The page of a sample; it keeps the sample before, for the traffic between both."""
+    """The page of a sample; it keeps the sample before, for the traffic between both, and what was warm when."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._number = 0
         self._now: Health | None = None
         self._before: Health | None = None
+        self._history = HeatHistory()
 
     def __call__(self, sample: Sample[Health]) -> RenderableType | None:
         """Return the page; None when the bench is down."""
@@ -77,7 +79,10 @@ class BenchPage:
 
         if sample.number != self._number:  # else only the terminal's size has changed
             self._now, self._before, self._number = sample.value, self._now, sample.number
+            if sample.value is not None:
+                self._history.add(sample.value)
         if sample.value is None:
             return Text(f"no answer from the bench: {sample.error}", style="red") if sample.error else None
         console = self._console
-        return frame(sample.value, width=console.width, height=console.height, before=self._before)
+        size = {"width": console.width, "height": console.height}
+        return frame(sample.value, **size, before=self._before, history=self._history)

@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from hil.cli.bench.heat_history import HeatHistory
 from hil.cli.output import delay, rate
 from hil.evidence.twin import TwinSample
 from hil.leases.rules import span
@@ -34,11 +35,18 @@ class Column(Generic[T]):
     right: bool = False
 
 
-def frame(health: Health, *, width: int, height: int | None = None, before: Health | None = None) -> RenderableType:
+def frame(
+    health: Health,
+    *,
+    width: int,
+    height: int | None = None,
+    before: Health | None = None,
+    history: HeatHistory | None = None,
+) -> RenderableType:
     """Return the frame, ``width`` columns wide and at most ``height`` rows high (None: as high as needed).
 
     ``before`` is the sample before, for the traffic between both.  Boards and links that need attention come first
-    when not everything fits.
+    when not everything fits; the ``history`` of heat and power takes the rows that are left.
     """
     top = [
         _title(health),
@@ -61,6 +69,9 @@ def frame(health: Health, *, width: int, height: int | None = None, before: Heal
     if leases:
         shown_leases, rest = _first(leases, room[2], [False] * len(leases))
         parts += [Text(""), *shown_leases, *rest]
+    if history is not None and height is not None:
+        left = height - len(top) - 6 - sum(wants)
+        parts += [Text(""), *lines] if (lines := history.lines(width=width, room=left)) else []
     for part in parts:
         if isinstance(part, Text):
             part.no_wrap, part.overflow = True, "ellipsis"

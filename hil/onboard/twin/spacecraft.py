@@ -84,14 +84,19 @@ class BoardState:
 
     @property
     def binding(self) -> str:
-        """Return what holds it back now: heat, power (its OS caps it, too), compute (all of it is used), or idle."""
-        if self.tripped or self.state:
-            return "heat"
-        if self.shed or not self.on:
-            return "power"
-        if self.busy < 0.9:
-            return "idle"
-        return "power" if self.cap < 0.999 else "compute"
+        """Return what holds it back now."""
+        return binding(self.tripped or self.state > 0, self.on and not self.shed, self.busy, self.cap)
+
+
+def binding(hot: bool, on: bool, busy: float, clock: float) -> str:
+    """Return what holds a board back: heat, power (its OS caps it, too), compute (all of it is used), or idle."""
+    if hot:
+        return "heat"
+    if not on:
+        return "power"
+    if busy < 0.9:
+        return "idle"
+    return "power" if clock < 0.999 else "compute"
 
 
 @dataclass(frozen=True)

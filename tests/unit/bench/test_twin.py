@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -10,15 +13,17 @@ import pytest
 
 from hil.bench.state import bench_dir
 from hil.bench.twin import TwinRunner
+from hil.bench.twin_boards import RealTwin
 from hil.bench.twin_journal import Follower, Journal, TwinRecords, journal_file
 from hil.errors import BenchError
 from hil.evidence.events import RestartOrdered
 from hil.evidence.readback import RunRecord
 from hil.evidence.record import Recorder
-from hil.evidence.twin import TwinChange, TwinSample, TwinStarted
+from hil.evidence.twin import BoardHeat, TwinChange, TwinSample, TwinStarted
 from hil.lab.model import Lab, load_lab
 from hil.lab.twin import BusSpec, RadiatorSpec, SkySpec, StructureSpec, TwinSpec
 from hil.onboard.twin.jetson_files import Shown
+from hil.onboard.twin.modules import MODULES
 from hil.onboard.twin.spacecraft import Demand
 
 NO_ECLIPSE = SkySpec(eclipse_s=0.0)
@@ -31,7 +36,7 @@ class Board:
     on: bool = True
     cap: float = 1.0
     busy: float = 1.0
-    measured_c: float | None = None
+    measured: BoardHeat | None = None
     shown: list[Shown] = field(default_factory=list)
     switched: list[str] = field(default_factory=list)
     refuses: bool = False
@@ -131,14 +136,77 @@ def test_the_bus_sheds_one_board_and_a_switch_that_fails_is_a_problem(boards: di
 
 
 def test_a_cap_is_said_once_and_a_real_board_shows_its_own_sensor(boards: dict[str, Board]) -> None:
-    boards["a1"].cap, boards["b2"].measured_c = 0.5, 51.5
+    boards["a1"].cap = 0.5
+    boards["b2"].measured = BoardHeat(51.5, 20.0, binding="heat", peak_c=52.0, throttled_s=3.0)
     twin = runner(lab(), boards, [])
     for _ in range(6):
         twin.tick(1.0)
     twin.close()
-    assert [(line["board"], line["what"]) for line in said(TwinChange)] == [("a1", "capped")]
+    assert {(line["board"], line["what"]) for line in said(TwinChange)} == {("a1", "capped"), ("b2", "throttled")}
     assert boards["a1"].shown[-1].clock == 0.5
-    assert said(TwinSample)[-1]["boards"]["b2"]["measured_c"] == 51.5
+    real = said(TwinSample)[-1]["boards"]["b2"]
+    assert (real["junction_c"], real["peak_c"], real["throttled_s"]) == (51.5, 52.0, 3.0)
+    assert 10 < real["predicted_c"] < 40
+
+
+class Orin:
+    """A real board whose sensors say what a test wants."""
+
+    name = "b2"
+
+    def __init__(self, **sensors: float) -> None:
+        self.sensors = sensors
+
+    def shell(self) -> Orin:
+        return self
+
+    def sensors_over(self, shell: object) -> dict[str, float]:
+        if not self.sensors:
+            raise BenchError("it does not answer")
+        return dict(self.sensors)
+
+    def close(self) -> None: ...
+
+
+def look(twin: RealTwin, times: int) -> list[Demand]:
+    """Look so many times, a second each; every answer has come before the next look."""
+    demands = []
+    for _ in range(times):
+        demands.append(twin.look(1.0))
+        if twin._asked is not None:
+            wait([twin._asked])
+    return demands
+
+
+def test_a_real_board_is_recorded_by_its_own_sensors() -> None:
+    orin = Orin(tj_c=80.0, board_mw=24_000.0, gpu_load_percent=99.0, gpu_mhz=650.25, throttle_state=0.0)
+    twin = RealTwin(cast(Any, orin), MODULES["p3701-0005"])
+    assert look(twin, 3)[-1] == Demand(True, 0.99, 1.0, power_w=24.0)
+    assert twin.measured == BoardHeat(80.0, 24.0, 0.99, 0.5, "power", True, 80.0, 0.0, twin.measured.energy_wh)
+    orin.sensors |= {"tj_c": 99.5, "throttle_state": 4.0}
+    look(twin, 4)
+    assert (twin.measured.binding, twin.measured.throttled_s, twin.measured.peak_c) == ("heat", 3.0, 99.5)
+    orin.sensors |= {"tj_c": 70.0, "throttle_state": 0.0}
+    look(twin, 2)
+    assert (twin.measured.junction_c, twin.measured.peak_c) == (70.0, 99.5)
+    assert twin.measured.energy_wh == pytest.approx(8 * 24 / 3600)
+    orin.sensors.clear()
+    assert look(twin, 2)[-1] == Demand(on=False)
+    assert twin.measured is None
+    twin.close()
+
+
+def test_a_real_board_that_hangs_delays_nothing_and_counts_as_off() -> None:
+    orin, held = Orin(tj_c=80.0), threading.Event()
+    twin = RealTwin(cast(Any, orin), MODULES["p3701-0005"])
+    look(twin, 2)
+    vars(orin)["sensors_over"] = lambda shell: held.wait(20.0)
+    look_s = time.monotonic()
+    demands = [twin.look(1.0) for _ in range(9)]
+    assert time.monotonic() - look_s < 2.0
+    assert demands[1].on and not demands[-1].on
+    held.set()
+    twin.close()
 
 
 def test_a_campaign_keeps_what_the_twin_says_and_knows_its_orders_at_once(

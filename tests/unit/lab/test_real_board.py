@@ -85,3 +85,15 @@ def test_driver_and_section_belong_together(tmp_path: Path, board: str, words: s
     with pytest.raises(ConfigurationError) as caught:
         lab_of(tmp_path, board)
     assert words in caught.value.message
+
+
+def test_a_twin_in_the_loop_of_a_real_board_keeps_its_time(tmp_path: Path) -> None:
+    lab_of(tmp_path, REAL)
+    file = tmp_path / "lab.yaml"
+    plain = file.read_text()
+    file.write_text(plain + "\ntwin: {time_factor: 30}\n")
+    with pytest.raises(ConfigurationError, match=r"twin.time_factor: must be 1 with real boards \(b1\), or set loop"):
+        load_lab(file)
+    for section in ("{time_factor: 30, loop: false}", "{}"):
+        file.write_text(f"{plain}\ntwin: {section}\n")
+        assert load_lab(file).twin is not None

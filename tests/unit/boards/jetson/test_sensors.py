@@ -113,6 +113,13 @@ def test_flat_readings_carry_their_units_and_have_nothing_for_what_is_gated(tmp_
     }
 
 
+def test_the_deepest_state_of_what_slows_the_module_down_is_a_reading(tmp_path: Path) -> None:
+    hot = {"hot-surface-alert": 1, "pwm-fan": 3, "gpu-throttle-alert": 1, "cpufreq-cpu0": 4}
+    assert look(plant(tmp_path / "hot", {**AGX_JP6, **cooling(hot)})).sensors()["throttle_state"] == 4.0
+    warm = {"hot-surface-alert": 1, "cpufreq-cpu0": 0}
+    assert look(plant(tmp_path / "warm", {**AGX_JP6, **cooling(warm)})).sensors()["throttle_state"] == 0.0
+
+
 def test_a_warm_surface_and_a_turning_fan_are_no_throttling(tmp_path: Path) -> None:
     quiet = {"hot-surface-alert": 1, "pwm-fan": 3, "gpu-throttle-alert": 0, "cpufreq-cpu0": 0}
     assert not look(plant(tmp_path, {**AGX_JP6, **cooling(quiet)})).throttled_by

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from hil.bench.state import Step
 from hil.cli.app import run
+from hil.cli.bench.heat_history import HeatHistory
 from hil.cli.bench.watch import BenchPage
 from hil.cli.bench.watch_columns import LEAST_ROWS, _heat, frame, share
 from hil.cli.live import show
@@ -221,3 +222,46 @@ def test_heat_has_a_line_per_spacecraft() -> None:
     sample = TwinSample("sc-a", 60.0, 0.0, 45.0, 0.8, boards={"a1": hot, "a2": off})
     text = _heat(sample).plain
     assert text == "sc-a  eclipse  battery 80%  radiator 45 °C  a1 99 °C 25 W 100% heat  a2 off power"
+
+
+def warm(second: int) -> Health:
+    """Return a bench that warms up: eclipse from 20 s, the crosslink cut at 30 s, throttled from 40, b1 off from 50."""
+    heat = "heat" if second >= 40 else "compute"
+    a1 = BoardHeat(50.0 + second, 20.0, 0.98, 0.7 if second >= 40 else 1.0, heat)
+    crafts = (
+        TwinSample("sc-a", boards={"a1": a1}, sunlit=float(second < 20)),
+        TwinSample("sc-b", boards={"b1": BoardHeat(40.0, on=second < 50)}),
+    )
+    links = (link_health("isl-ab", cut=second == 30),)
+    return replace(health(links=links), heat=crafts, taken_at=1_700_000_000.0 + second)
+
+
+def test_heat_power_load_eclipse_and_faults_are_on_one_time_axis() -> None:
+    history = HeatHistory()
+    for second in range(60):
+        history.add(warm(second))
+    lines = [line.plain for line in history.lines(width=92, room=11)]
+    assert lines[0].startswith("the last 59 s; × a board without power")
+    rising = "".join("▁▂▃▄▅▆▇█"[round(n / 59 * 7)] for n in range(60))
+    assert lines[1] == f"{'sc-a':<7}{'°C':<7}{rising}  50 to 109"
+    assert [line[:14].split() for line in lines[2:6]] == [["W"], ["%", "busy"], ["%", "clock"], []]
+    assert lines[4].endswith("70 to 100")
+    assert lines[5][14:] == 20 * " " + 10 * "▒" + "~" + 9 * "▒" + 20 * "!"
+    assert lines[10][14:] == 30 * " " + "~" + 19 * " " + 10 * "×"
+    assert history.lines(width=92, room=5) == [] and len(history.lines(width=92, room=9)) == 6
+    for second in range(60, 400):
+        history.add(warm(second))
+    assert max(len(line.plain) for line in history.lines(width=92, room=11)[1:]) <= 92
+
+
+def test_the_history_takes_only_the_rows_that_are_left() -> None:
+    history = HeatHistory()
+    for second in range(60):
+        history.add(warm(second))
+    for height in (12, 20, 24, 30, 40):
+        paper = io.StringIO()
+        console = Console(file=paper, width=100, height=height, color_system=None)
+        console.print(frame(warm(59), width=100, height=height, history=history))
+        lines = paper.getvalue().splitlines()
+        assert len(lines) <= height and max(map(len, lines)) <= 100
+        assert any("% clock" in line for line in lines) == (height >= 20)
