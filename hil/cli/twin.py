@@ -33,6 +33,13 @@ def twin() -> None:
     show_default=True,
     help="Share of the time in which every board computes.",
 )
+@click.option(
+    "--clock",
+    type=click.FloatRange(0.05, 1),
+    default=1.0,
+    show_default=True,
+    help="What the power mode leaves of the highest clock: an AGX in mode 30W 0.48.",
+)
 @click.option("--epoch", metavar="TIME", help="Start in the mission, ISO 8601, UTC; default: the lab's.")
 @JSON_OPTION
 @OUTPUT_OPTION
@@ -42,6 +49,7 @@ def run(
     span_s: float | None,
     step_s: float,
     busy: float,
+    clock: float,
     epoch: str | None,
     as_json: bool,
     output: Path | None,
@@ -57,12 +65,20 @@ def run(
         raise click.BadParameter("--step must be 100ms to 60s")
     lab = load_lab(file)
     found = predict(
-        lab, orbits=orbits, span_s=span_s or 0.0, step_s=step_s, busy=busy, epoch=epoch, every_s=10 * step_s
+        lab,
+        orbits=orbits,
+        span_s=span_s or 0.0,
+        step_s=step_s,
+        busy=busy,
+        clock=clock,
+        epoch=epoch,
+        every_s=10 * step_s,
     )
+    doing = f"every board busy {busy:.0%} of the time at {clock:.0%} of its highest clock"
     if output:
         from hil.twin.chart import draw
 
-        write_output(output, draw(found, f"{lab.name}: every board busy {busy:.0%} of the time"))
+        write_output(output, draw(found, f"{lab.name}: {doing}"))
     rows = _rows(found)
     if as_json:
         print_json(
@@ -77,7 +93,7 @@ def run(
         )
         return
     hours, turns = found.seconds[-1] / 3600, found.seconds[-1] / found.period_s
-    click.echo(f"{lab.name}: {hours:.1f} h, {turns:.1f} orbits of {found.period_s / 60:.1f} min, busy {busy:.0%}")
+    click.echo(f"{lab.name}: {hours:.1f} h, {turns:.1f} orbits of {found.period_s / 60:.1f} min, {doing}")
     print_table(_COLUMNS, [_cells(row) for row in rows], empty="no board")
     if found.assumed:
         note(f"assumed, not published: {', '.join(found.assumed)} (section twin of {file})")

@@ -60,18 +60,20 @@ def predict(
     span_s: float = 0.0,
     step_s: float = 1.0,
     busy: float | Mapping[str, float] = 1.0,
+    clock: float = 1.0,
     epoch: str | None = None,
     every_s: float = 10.0,
 ) -> Prediction:
     """Return what becomes of a lab's spacecraft when every board is busy for the share ``busy`` of the time.
 
-    Shares may be given by board: one without a share idles.
+    Shares may be given by board: one without a share idles.  ``clock``: the highest that their power mode allows, as a
+    share of the module's highest.
 
     Over ``orbits`` turns, or ``span_s`` seconds; one sample every ``every_s``, a whole number of steps.
     """
     sky = sky_of(lab, orbits=orbits, span_s=span_s, epoch=epoch)
     steps = round((span_s or orbits * sky.period_s()) / step_s)
-    fleet = _Fleet(spacecraft_of(lab), sky, step_s, busy, steps)
+    fleet = _Fleet(spacecraft_of(lab), sky, step_s, busy, clock, steps)
     spec = lab.twin
     return fleet.run(max(1, round(every_s / step_s)), spec.assumed if spec else (), spec.time_factor if spec else 1.0)
 
@@ -85,8 +87,11 @@ class _Fleet:
         sky: CraftSky,
         step_s: float,
         busy: float | Mapping[str, float],
+        clock: float,
         steps: int,
     ) -> None:
+        self.clocks = np.minimum(clock, [clock_of(k) for k in range(THROTTLE_STATES + 1)])
+        """By state of the governor."""
         self.names, self.crafts, self.step_s, self.steps = tuple(crafts), list(crafts.values()), step_s, steps
         self.period_s = sky.period_s()
         count, most = len(self.crafts), max(len(craft.boards) for craft in self.crafts)
@@ -100,7 +105,7 @@ class _Fleet:
         self.power_of_state = np.array(
             [
                 [
-                    [module.power_w(share, clock_of(k)) for k in range(THROTTLE_STATES + 1)]
+                    [module.power_w(share, float(each)) for each in self.clocks]
                     for module, share in zip(_modules(craft, most), _shares(craft, most, busy), strict=True)
                 ]
                 for craft in self.crafts
@@ -162,7 +167,7 @@ class _Fleet:
                 kelvin[at], level[at] = trace[offset], charge[:, offset]
                 powers[at], states[at], alive[at] = power, state, on
             k += size
-        clocks = np.array([clock_of(n) for n in range(THROTTLE_STATES + 1)])[states]
+        clocks = self.clocks[states]
         missing = ~self.has[..., None]
         junctions = np.moveaxis(kelvin[:, :, 0 : 2 * most : 2], 0, -1) - ZERO_C
         electric = np.moveaxis(powers, 0, -1)

@@ -116,3 +116,11 @@ def test_boards_may_be_busy_one_by_one() -> None:
     assert np.array_equal(every.junction_c, each.junction_c)
     one = predict(lab(TwinSpec()), span_s=600, busy={"a1": 1.0})
     assert one.peak_c(0, 0) > one.peak_c(0, 1) + 5 > one.peak_c(1, 0) + 5
+
+
+def test_a_power_mode_lowers_power_and_heat() -> None:
+    full, capped = predict(lab(TwinSpec()), span_s=3600), predict(lab(TwinSpec()), span_s=3600, clock=624.0 / 1300.5)
+    assert float(full.power_w[0, 0, 0]) == pytest.approx(60.0)
+    assert float(capped.power_w[0, 0, -1]) == pytest.approx(30.0)
+    assert capped.peak_c(0, 0) < full.peak_c(0, 0) - 10
+    assert float(capped.clock.max()) == pytest.approx(624.0 / 1300.5)
