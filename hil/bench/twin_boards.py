@@ -88,7 +88,8 @@ class ContainerTwin:
             self._used_s = self._group.used_s()
         except (OSError, BenchError, ValueError):
             self._group = None
-            raise
+            if self._process.alive():
+                raise
 
     def close(self) -> None:
         self._files.close()

@@ -93,19 +93,6 @@ class NodeTileServer:
             peer.close()
 
 
-def flipped_weights(servers: list[NodeTileServer], *, deadline_s: float = 30.0) -> dict[str, str]:
-    """Return the boards whose model's file is not what it has to be, with its digest now; one check of all boards.
-
-    A board that does not serve at the moment is asked again; its own error after ``deadline_s``.
-    """
-    found = {}
-    for server in servers:
-        wanted, now = _until_it_answers(server.stored_weights, deadline_s)
-        if wanted != now:
-            found[server.board] = now
-    return found
-
-
 def _until_it_answers(ask: Callable[[], T], deadline_s: float) -> T:
     """Ask until a board answers, and return that; its own error after ``deadline_s``."""
     end_s = time.monotonic() + deadline_s

@@ -80,7 +80,6 @@ class BoardState:
     peak_c: float = -ZERO_C
     throttled_s: float = 0.0
     energy_j: float = 0.0
-    throttle_count: int = 0
 
     @property
     def binding(self) -> str:
@@ -150,10 +149,6 @@ class Spacecraft:
         return {name: self.temperatures.kelvin[2 * i + 1] - ZERO_C for i, name in enumerate(self.boards)}
 
     @property
-    def spreader_c(self) -> float:
-        return self.temperatures.kelvin[-2] - ZERO_C
-
-    @property
     def radiator_c(self) -> float:
         return self.temperatures.kelvin[-1] - ZERO_C
 
@@ -200,10 +195,8 @@ class Spacecraft:
             board = self.boards[name]
             if not board.on:
                 continue
-            before = board.state
             for _ in range(min(steps, THROTTLE_STATES)):
                 board.state = next_state(board.state, junction)
-            board.throttle_count += int(board.state > 0 and before == 0)
             if junction >= SHUTDOWN_C and not board.tripped:
                 board.tripped = True
                 trips.append(name)
