@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
 
 from hil.boards.protocol import Via
 from hil.core import netns
@@ -18,8 +17,6 @@ from hil.onboard.node.errors import ApiError
 from hil.rollout.fleet import Fleet
 from hil.rollout.node_client import NodeRefused, NodeSilent
 from hil.workload.stream import Tile, TileResult
-
-T = TypeVar("T")
 
 TILE_S = 20.0
 CONNECT_S = 1.0
@@ -56,7 +53,15 @@ class NodeTileServer:
 
     def warm_up(self, content: bytes, *, deadline_s: float = 60.0) -> None:
         """Have it compute one tile, so that its network is loaded; its own error after ``deadline_s``."""
-        _until_it_answers(lambda: self.compute(Tile(self.spacecraft, 0, 0, content)), deadline_s)
+        end_s = time.monotonic() + deadline_s
+        while True:
+            try:
+                self.compute(Tile(self.spacecraft, 0, 0, content))
+                return
+            except (NodeRefused, NodeSilent):
+                if time.monotonic() > end_s:
+                    raise
+                time.sleep(ASK_AGAIN_S)
 
     def stored_weights(self) -> tuple[str, str]:
         """Return (what the model's file has to be, what it is), as digests. Errors as of :meth:`compute`."""
@@ -91,18 +96,6 @@ class NodeTileServer:
     def close(self) -> None:
         for peer in self._peers.values():
             peer.close()
-
-
-def _until_it_answers(ask: Callable[[], T], deadline_s: float) -> T:
-    """Ask until a board answers, and return that; its own error after ``deadline_s``."""
-    end_s = time.monotonic() + deadline_s
-    while True:
-        try:
-            return ask()
-        except (NodeRefused, NodeSilent):
-            if time.monotonic() > end_s:
-                raise
-            time.sleep(ASK_AGAIN_S)
 
 
 @dataclass(frozen=True)
