@@ -134,7 +134,7 @@ def _resolved(name: str, root: Path) -> Gpu:
             gpu.devices[_inside(file, node.path)] = _there(file, node.host_path or node.path, root)
         for mount in edit.mounts:
             gpu.files[_inside(file, mount.container_path)] = _there(file, mount.host_path, root)
-        gpu.env.update(line.split("=", 1) for line in edit.env if "=" in line)
+        gpu.env.update((name, value) for name, is_set, value in (line.partition("=") for line in edit.env) if is_set)
     gpu.links.update(_links(gpu.files))
     _find_libraries(gpu)
     return gpu

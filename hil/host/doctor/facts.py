@@ -124,7 +124,7 @@ def _gpus(root: Path) -> dict[str, Any]:
         from hil.images.rootfs import cuda_tree
     except ImportError:  # Python packages are missing, which another check says
         return {}
-    problem, found = "", ()
+    problem, found = "", tuple[str, ...]()
     try:
         found = tuple(sorted(name for name in described(root) if name.startswith(f"{NVIDIA}=")))
     except HilError as exc:

@@ -182,7 +182,7 @@ def test_a_real_board_is_recorded_by_its_own_sensors() -> None:
     orin = Orin(tj_c=80.0, board_mw=24_000.0, gpu_load_percent=99.0, gpu_mhz=650.25, throttle_state=0.0)
     twin = RealTwin(cast(Any, orin), MODULES["p3701-0005"])
     assert look(twin, 3)[-1] == Demand(True, 0.99, 1.0, power_w=24.0)
-    assert twin.measured == BoardHeat(80.0, 24.0, 0.99, 0.5, "power", True, 80.0, 0.0, twin.measured.energy_wh)
+    assert twin.measured == BoardHeat(80.0, 24.0, 0.99, 0.5, "power", True, 80.0, 0.0, 2 * 24 / 3600)
     orin.sensors |= {"tj_c": 99.5, "throttle_state": 4.0}
     look(twin, 4)
     assert (twin.measured.binding, twin.measured.throttled_s, twin.measured.peak_c) == ("heat", 3.0, 99.5)
