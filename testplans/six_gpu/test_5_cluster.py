@@ -102,7 +102,7 @@ def test_inference_across_six_boards_matches_the_reference(
     recorder.artefact(mask, kind="mask")
     verify("boards that computed", sum(s.tiles > 0 for s in result.per_board.values()), limit=equals(len(fleet)))
     different, iou = limits_of(board.provider for board in result.per_board.values())
-    most = round(different * result.pixels)
+    most = round(different * (result.pixels or 0))
     verify("pixels that differ from the reference", result.mismatched_pixels, limit=at_most(most))
     measure("intersection over union", result.iou, limit=at_least(iou))
     measure("tiles per second, all boards", result.tiles_per_s, "1/s")

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from hil.evidence.twin import TwinSample
 from hil.leases.rules import span
-from hil.monitor.health import Health
+from hil.monitor.bench_health import Health
 
 MOST = 3600
 """Looks that are kept; more of them than columns are drawn several to a column."""
