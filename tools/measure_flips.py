@@ -81,10 +81,11 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("flips", type=int)
     parser.add_argument("--scene", type=Path)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--tile", type=int, default=256)
     parser.add_argument("--tiles", type=int, default=4)
     options = parser.parse_args()
-    random = np.random.default_rng(1)
+    random = np.random.default_rng(options.seed)
     if options.scene:
         with zipfile.ZipFile(options.model) as archive:
             model, card = onnx.load_from_string(archive.read("model.onnx")), json.loads(archive.read("model.json"))

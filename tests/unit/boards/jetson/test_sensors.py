@@ -110,6 +110,7 @@ def test_flat_readings_carry_their_units_and_have_nothing_for_what_is_gated(tmp_
         "vdd_in_mw",
         "vdd_cpu_gpu_cv_mw",
         "vdd_soc_mw",
+        "throttle_state",
     }
 
 
