@@ -85,6 +85,9 @@ class Bench:
         self.lease_wait_s = lease_wait_s
         self.epoch = epoch
         self.lab = lab if isinstance(lab, Lab) else load_lab(lab)
+        self.whole_lab = self.lab
+        self.tenant = ""
+        """On whose behalf it is used; empty: nobody in particular."""
         self.lab_path = self.lab.file
         self.name = own_name() if name is None else name
         if not self.name.isalnum() or len(self.name) > 20:
@@ -96,9 +99,15 @@ class Bench:
         self._stack = ExitStack()
 
     @classmethod
-    def attach(cls, name: str, *, sink: Sink | None = None) -> Bench:
-        """Use a bench that is up; ConfigurationError names the ones that are when ``name`` is not."""
+    def attach(cls, name: str, *, sink: Sink | None = None, tenant: str = "") -> Bench:
+        """Use a bench that is up; ConfigurationError names the ones that are when ``name`` is not.
+
+        ``tenant``: of the lab file; then ``lab`` and ``boards`` have its boards only, and ``links`` its traffic.
+        """
         bench = cls(Path(require_state(name).lab_path), name=name, sink=sink)
+        bench.tenant = tenant
+        if tenant:
+            bench.lab = bench.whole_lab.as_seen_by(tenant)
         bench._open()
         return bench
 
@@ -218,17 +227,18 @@ class Bench:
         from hil.links.link_box import LinkBox
 
         self.state = require_state(self.name)
-        self.plumbing = Plumbing(self.name, self.lab)
+        self.plumbing = Plumbing(self.name, self.whole_lab)
         self._client = self._stack.enter_context(closing(connect()))
         consoles = {
             board: ConsoleLine(line["board_tty"], line["url"], Path(line["log"]))
             for board, line in self.state.consoles.items()
         }
         self.operator = Operator.of(flight_pki(disk_dir(self.name))) if self.lab.flight_security == "mtls" else None
-        self.boards = boards_of(
-            self.plumbing, self._client, self.state.hardware_image, consoles, ensure_pki(), self.sink
+        every = boards_of(self.plumbing, self._client, self.state.hardware_image, consoles, ensure_pki(), self.sink)
+        self.boards = {board.name: every[board.name] for board in self.lab.boards}
+        self.links = self._stack.enter_context(
+            LinkBox.attach(link_socket(self.name), sink=self.sink, tenant=self.tenant)
         )
-        self.links = self._stack.enter_context(LinkBox.attach(link_socket(self.name), sink=self.sink))
 
 
 def down(name: str) -> None:

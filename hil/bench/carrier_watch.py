@@ -109,8 +109,12 @@ class JournalPart:
 
     name = "the boards' power"
 
-    def __init__(self, journal: Journal, differs: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, journal: Journal, differs: Callable[[str, str], None], foreign: frozenset[str] = frozenset()
+    ) -> None:
+        """``foreign``: boards of the bench that this run has nothing to do with: other tenants' boards."""
         self._differs = differs
+        self._foreign = foreign
         self._news = journal.follow()
         self._me = str(current())
         self._off: dict[str, str] = {}
@@ -118,6 +122,8 @@ class JournalPart:
     def look(self) -> float:
         """Note what was done. BenchError while a board is off because somebody else switched it off."""
         while entry := next(self._news):
+            if entry.about in self._foreign:
+                continue
             if entry.process != self._me:
                 self._note(entry)
             elif entry.verb == "power":
@@ -188,8 +194,16 @@ class EnginePart:
 
     name = "the container engine"
 
-    def __init__(self, bench: str, socket: Path, differs: Callable[[str, str], None], ordered: Ordered) -> None:
-        """``ordered`` returns when this run ordered something of a board (CLOCK_MONOTONIC s)."""
+    def __init__(
+        self,
+        bench: str,
+        socket: Path,
+        differs: Callable[[str, str], None],
+        ordered: Ordered,
+        foreign: frozenset[str] = frozenset(),
+    ) -> None:
+        """``ordered`` returns when this run ordered something of a board (CLOCK_MONOTONIC s); ``foreign`` as above."""
+        self._foreign = foreign
         self._label = f"{LABEL}={bench}"
         self._socket = socket
         self._differs = differs
@@ -209,6 +223,8 @@ class EnginePart:
         actor = event.get("Actor")
         attributes = actor.get("Attributes", {}) if isinstance(actor, Mapping) else {}
         board, action = str(attributes.get("hil.board", "")), str(event.get("Action", ""))
+        if board in self._foreign:
+            return
         at_s = float(str(event.get("timeNano", 0))) / 1e9 - time.time() + time.monotonic()
         mine = any(order_s - CLOCKS_S <= at_s <= order_s + ORDER_S for order_s in self._ordered(board))
         if action in ("start", "unpause"):
@@ -311,14 +327,16 @@ class CarrierWatch:
             tell(f"{part} {what}")
             sink.emit(BenchDiffers(part, what))
 
+        foreign = frozenset(board.name for board in bench.whole_lab.boards) - bench.boards.keys()
         evidence = [sink.directory] if isinstance(sink, Recorder) else []
-        parts: list[Part] = [JournalPart(bench.journal, differs), ClockPart(differs)]
+        parts: list[Part] = [JournalPart(bench.journal, differs, foreign), ClockPart(differs)]
         parts.append(DisksPart(disk_dir(bench.name), *evidence))
         if pulse_file(bench.name).exists():  # a keeper of an earlier version has none
             parts.append(KeeperPart(bench.name, bench.state.keeper_pid))
         parts.append(LinkReadBack(link_socket(bench.name), differs, timeout_s=ANSWER_S))
         if any(board.fidelity == "virtual" for board in bench.boards.values()) and (info := find()):
-            engine = EnginePart(bench.name, Path(info.url.removeprefix("unix://")), differs, ordered)
+            socket = Path(info.url.removeprefix("unix://"))
+            engine = EnginePart(bench.name, socket, differs, ordered, foreign)
             parts.append(engine)
             parts += [ContainerPart(name, engine) for name, b in bench.boards.items() if b.fidelity == "virtual"]
         return cls(parts, sink, on_lost=on_lost, tell=tell)

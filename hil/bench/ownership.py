@@ -99,6 +99,18 @@ def _refuse(
     Journal(state.name).note(verb, about, what, forced=held)
 
 
+def free_tenants(lab: Lab, state: BenchState, leases: Leases) -> list[str]:
+    """Return the tenants of a bench of whose boards nobody has one, each with its boards, in words."""
+    keys = dict(zip((board.name for board in lab.boards), lease_keys(lab, state.name), strict=True))
+    within = [e for e in leases.list() if e.holds and state.lease not in (e.name, str(e.id))]
+    held = frozenset(key for entry in within for key in entry.boards)
+    return [
+        f"tenant {tenant.name} ({', '.join(tenant.boards)})"
+        for tenant in lab.tenants
+        if held.isdisjoint(keys[board] for board in tenant.boards)
+    ]
+
+
 def may_take_down(bench: str, *, force: bool) -> None:
     """Raise LeaseTaken when a bench is somebody else's, or a run uses it; with ``force`` it is noted."""
     state = read_state(bench)

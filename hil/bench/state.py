@@ -212,12 +212,12 @@ class Step:
         return cls(run_id, plan, step, title, attempt, moment, process.pid, process.start_ticks)
 
 
-def write_step(bench: str, step: Step | None) -> None:
+def write_step(bench: str, step: Step | None, tenant: str = "") -> None:
     """Note the step that runs on a bench (None: none any more); nothing happens when the bench is not up.
 
-    Never raises: what a technician sees must not decide what becomes of a test.
+    Each tenant has its own.  Never raises: what a technician sees must not decide what becomes of a test.
     """
-    path = bench_dir(bench) / "step.json"
+    path = bench_dir(bench) / (f"step-{tenant}.json" if tenant else "step.json")
     with suppress(OSError):
         if step is None:
             path.unlink(missing_ok=True)
@@ -225,10 +225,15 @@ def write_step(bench: str, step: Step | None) -> None:
             write_atomic(path, json.dumps(asdict(step)), durable=False)
 
 
+def read_steps(bench: str) -> list[Step]:
+    """Return the steps that run on a bench now, of each tenant one; not those whose process has ended."""
+    found = []
+    for path in sorted(bench_dir(bench).glob("step*.json")):
+        with suppress(OSError, ValueError, TypeError):
+            found.append(Step(**json.loads(path.read_text(encoding="utf-8"))))
+    return [step for step in found if not is_gone(step.pid, step.start_ticks)]
+
+
 def read_step(bench: str) -> Step | None:
-    """Return the step that runs on a bench now; None when there is none, or when its process has ended."""
-    try:
-        step = Step(**json.loads((bench_dir(bench) / "step.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
-    return None if is_gone(step.pid, step.start_ticks) else step
+    """Return the first of the steps that run on a bench now; None when there is none."""
+    return next(iter(read_steps(bench)), None)

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-CHOICES = ("bench", "run_id", "on", "split", "epoch")
+CHOICES = ("bench", "tenant", "run_id", "on", "split", "epoch")
 """Options of the plugin that :meth:`CampaignRun.check` takes as they are."""
 DETAIL_CHARACTERS = 20_000
 
@@ -303,7 +303,7 @@ class Campaign:
 
     def _show_step(self) -> None:
         """Write down which test runs, for `hil bench watch`."""
-        write_step(self.run.bench or own_name(), self._step)
+        write_step(self.run.bench or own_name(), self._step, self.run.tenant)
 
     def lose_bench(self, part: str, error: BenchError) -> None:
         """Give the bench up: the test that runs ends now, and no other begins.  Called from the watch's thread."""
@@ -407,7 +407,7 @@ class Campaign:
 
     def _finish(self) -> None:
         if self._step is not None:
-            write_step(self.run.bench or own_name(), None)
+            write_step(self.run.bench or own_name(), None, self.run.tenant)
         try:
             self.run.finish(interrupted=self._interrupted, configuration_error=self._configuration_error)
         except Exception as exc:  # a full disk, a store that cannot be written: no fault of the device

@@ -29,6 +29,10 @@ def _duration_s(text: str) -> float:
 OPTIONS: dict[str, dict[str, Any]] = {
     "lab": {"metavar": "FILE", "help": "lab file to bring up, or the name of one that is shipped (virtual)"},
     "bench": {"metavar": "NAME", "help": "use this bench, which `hil bench up` keeps up"},
+    "tenant": {
+        "metavar": "NAME",
+        "help": "on a kept bench (--hil-bench): only this tenant's boards and shares, beside runs of others",
+    },
     "on": {"metavar": "SC1,SC2", "help": "the two spacecraft of a larger lab to run on, the gateway's first"},
     "split": {"metavar": "N+M", "help": "boards that take part on each of the two, e.g. 4+2 (default: 3+3)"},
     "epoch": {"metavar": "TIME", "help": "moment of the mission at which the bench starts (ISO 8601, UTC)"},

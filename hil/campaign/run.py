@@ -74,6 +74,7 @@ class CampaignRun:
     directory: Path
     lab: Lab | None
     bench: str
+    tenant: str = ""
     participants: Participants | None = None
     unmet: Mapping[str, str] = field(default_factory=dict)
     """Conditions of requirements that this lab does not meet, with the reason."""
@@ -92,6 +93,7 @@ class CampaignRun:
         *,
         lab: Lab | None = None,
         bench: str = "",
+        tenant: str = "",
         run_id: str = "",
         out: Path | None = None,
         on: str = "",
@@ -114,7 +116,13 @@ class CampaignRun:
             raise ConfigurationError(f"--hil-run-id {run_id} exists already", remedy="runs are never overwritten")
         if bench and lab is not None:
             raise ConfigurationError("--hil-lab and --hil-bench exclude each other: a bench that is up has its lab")
-        run = cls(folder, plan, out, directory, _lab_of(bench) if bench else lab, bench, parameters=parameters)
+        if tenant and not bench:
+            raise ConfigurationError(
+                f"--hil-tenant {tenant}: a tenant's run goes on a bench that others use, too",
+                remedy="bring it up with `hil bench up`, and name it with --hil-bench",
+            )
+        lab = _lab_of(bench, tenant) if bench else lab
+        run = cls(folder, plan, out, directory, lab, bench, tenant, parameters=parameters)
         if epoch:
             from hil.bench.orbit_clock import check_epoch
 
@@ -153,6 +161,19 @@ class CampaignRun:
         ]
         return ", ".join(differ)
 
+    def usual_s(self) -> float | None:
+        """Return how long whole runs of this plan on this lab usually take, seconds; None when none has ended."""
+        from datetime import datetime
+        from statistics import median
+
+        past = RunStore(self.out).runs(plan=self.plan.id, lab=self.lab.name if self.lab else None, brief=True)
+        took_s = [
+            (datetime.fromisoformat(run.ended_utc) - datetime.fromisoformat(run.started_utc)).total_seconds()
+            for run in past
+            if run.verdict == Verdict.PASS and run.ended_utc
+        ]
+        return median(took_s) if took_s else None
+
     @property
     def plan_path(self) -> Path:
         return self.folder / "plan.yaml"
@@ -170,6 +191,7 @@ class CampaignRun:
             "plan_sha256": sha256_of(self.plan_path),
             "tests_sha256": tests_sha256(self.folder),
             "bench": self.bench,
+            "tenant": self.tenant,
             "partial": partial,
             "process": this_process(),
             "fidelity_gaps": [gap.model_dump(mode="json") for gap in load_gaps(FIDELITY_GAPS)],
@@ -224,12 +246,13 @@ def new_run_id(plan: str) -> str:
     return f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}-{plan}-{secrets.token_hex(2)}"
 
 
-def _lab_of(bench: str) -> Lab:
-    """Read the lab file of a bench that is up."""
+def _lab_of(bench: str, tenant: str) -> Lab:
+    """Read the lab file of a bench that is up, as a tenant sees it if there is one."""
     from hil.bench.state import require_state
     from hil.lab.model import load_lab
 
-    return load_lab(Path(require_state(bench).lab_path))
+    lab = load_lab(Path(require_state(bench).lab_path))
+    return lab.as_seen_by(tenant) if tenant else lab
 
 
 def tests_sha256(folder: Path) -> str:

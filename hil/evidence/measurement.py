@@ -65,8 +65,9 @@ class LinkFigure(Event, kind="link.calibration"):
 
     Quantities: ``engine_constant``, ``delay_p50``, ``delay_p95``, ``delay_p99``, ``delay_sparse_p50``,
     ``jitter_p95_p50`` and ``jitter_sd`` in us; ``rate``, ``rate_sustained`` and ``rate_sustained_tcp`` in bit/s;
-    ``share`` (of a tenant, of what it and another get together) in percent;
-    ``loss`` in ppm; ``burst_length`` (mean, Gilbert-Elliott only) in packets; ``mangled`` (different from what was
+    ``share`` (of a tenant, of what it and another get together) in percent,
+    ``share_rate`` (of a tenant, beside whatever others send) in bit/s; ``loss`` in ppm;
+    ``burst_length`` (mean, Gilbert-Elliott only) in packets; ``mangled`` (different from what was
     sent, over TCP) in bytes; ``outage_length``, and from the command to its effect ``cut_effect_p50``,
     ``cut_effect_p99``, ``restore_effect_p50``, ``restore_effect_p99`` in us; and
     ``state`` (up) for a direction that was not measured.

@@ -60,15 +60,20 @@ class LinkSet:
     def bytes_sent(self) -> int:
         """Return bytes that went into these links, both directions, Ethernet headers included."""
         return sum(
-            status.a_to_b.sent_bytes + status.b_to_a.sent_bytes
+            self._sent(status.a_to_b) + self._sent(status.b_to_a)
             for status in self._box.show()
             if status.name in self.names
         )
 
+    def _sent(self, status: Any) -> int:
+        """Return the bytes that went into a direction: of a tenant's box the tenant's own."""
+        tenant = getattr(self._box, "tenant", "")
+        return int(status.sent_by(tenant) if tenant else status.sent_bytes)
+
     def bytes_into(self) -> int:
         """Return bytes that went through these links into the spacecraft that they belong to (:meth:`of`)."""
         return sum(
-            getattr(status, self._into[status.name]).sent_bytes
+            self._sent(getattr(status, self._into[status.name]))
             for status in self._box.show()
             if status.name in self._into
         )

@@ -334,6 +334,19 @@ class Lab(Strict):
             )
         return known[name]
 
+    def as_seen_by(self, tenant: str) -> Lab:
+        """Return this lab with the tenant's boards only, its own gateway among them; links and spacecraft stay.
+
+        Addresses go by the place in the whole lab: they are not to be computed of this one.  ConfigurationError for a
+        tenant that is not there.
+        """
+        own = self.tenant(tenant).boards
+        craft = tuple(
+            each.model_copy(update={"boards": tuple(board for board in each.boards if board.name in own)})
+            for each in self.spacecraft
+        )
+        return self.model_copy(update={"spacecraft": craft, "gateway": own[0]})
+
     def tenant_of(self, board: str) -> TenantSpec | None:
         """Return the tenant whose board it is; None for nobody's."""
         return next((tenant for tenant in self.tenants if board in tenant.boards), None)

@@ -72,6 +72,7 @@ class LinkRecord:
     built: Mapping[str, LinkState] = field(default_factory=dict)  # as the lab file has it
     policed: bool = True  # a policer limits what waits in bytes; not in profile bulk, nor where tenants have shares
     shares: tuple[Share, ...] = ()  # of tenants
+    cut_for: tuple[str, ...] = ()  # tenants whose own traffic is cut
 
     def by_hand(self, direction: str) -> LinkState:
         """Return what was commanded by hand, or for a scheduled direction that is not held its own state."""
@@ -107,6 +108,7 @@ class LinkRecord:
             frame_bytes=state.mtu + ETHERNET_HEADER_B,
             percents=tuple(share.percent for share in self.shares),
             addresses=tuple(share.addresses for share in self.shares),
+            closed=frozenset(n for n, share in enumerate(self.shares) if share.tenant in self.cut_for),
         )
 
     def limit(self, state: LinkState) -> int:
@@ -119,6 +121,7 @@ class LinkRecord:
     def differs(self) -> str:
         """Return in what it is not as the lab file has it, in words; empty when it is."""
         found = ["cut by hand"] if self.cut else []
+        found += [f"cut for tenant {tenant}" for tenant in self.cut_for]
         for direction, built in self.built.items():
             now, wanted = asdict(self.by_hand(direction)), asdict(built)
             names = [name for name in wanted if now[name] != wanted[name] and not (self.cut and name == "up")]
@@ -129,7 +132,7 @@ class LinkRecord:
 
     def like(self, other: LinkRecord) -> LinkRecord:
         """Return this link commanded by hand as ``other``; what was measured of its engine stays."""
-        return replace(self, commanded=other.commanded, override=other.override, cut=other.cut)
+        return replace(self, commanded=other.commanded, override=other.override, cut=other.cut, cut_for=other.cut_for)
 
     def with_up(self, up: bool) -> LinkRecord:
         return replace(self, commanded={d: replace(s, up=up) for d, s in self.commanded.items()})
@@ -145,6 +148,8 @@ class Command:
     """Its :class:`hil.core.processes.ProcessId` as text."""
     program: str
     at_ns: int
+    tenant: str = ""
+    """Whose traffic alone it is about; empty: everybody's."""
 
 
 @dataclass(frozen=True)

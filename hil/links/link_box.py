@@ -53,7 +53,11 @@ class Undo(AbstractContextManager[None]):
 
 
 class LinkBox:
-    """All links of a bench. Made by :meth:`up` or :meth:`attach`; a context manager that closes itself."""
+    """All links of a bench. Made by :meth:`up` or :meth:`attach`; a context manager that closes itself.
+
+    With a ``tenant`` it commands that tenant's own traffic only: a cut loses the tenant's packets and nobody else's,
+    and what would change a link for others is refused.
+    """
 
     def __init__(
         self,
@@ -63,7 +67,9 @@ class LinkBox:
         sink: Sink | None,
         *,
         now_ns: Callable[[], int] = time.monotonic_ns,
+        tenant: str = "",
     ) -> None:
+        self.tenant = tenant
         self.agents = tuple(agents)
         self.engine = record.engine
         self.engine_reason = record.engine_reason
@@ -126,10 +132,12 @@ class LinkBox:
             return box
 
     @classmethod
-    def attach(cls, socket_path: Path, *, sink: Sink | None = None, timeout_s: float = ANSWER_S) -> LinkBox:
+    def attach(
+        cls, socket_path: Path, *, sink: Sink | None = None, timeout_s: float = ANSWER_S, tenant: str = ""
+    ) -> LinkBox:
         """Drive the links of another process's link box; BenchError when none is served there.
 
-        Its owner and the engine have ``timeout_s`` for each answer.
+        Its owner and the engine have ``timeout_s`` for each answer.  ``tenant``: on whose behalf.
         """
         store = RecordFile.beside(socket_path)
         with ExitStack() as undo:
@@ -137,7 +145,7 @@ class LinkBox:
             record = store.load()
             for number in range(1, 1 + max(link.kernel for link in record.links)):
                 agents.append(undo.enter_context(AgentClient(socket_path, number, timeout_s=timeout_s)))
-            box = cls(agents, store, record, sink)
+            box = cls(agents, store, record, sink, tenant=tenant)
             box._exits = undo.pop_all()
         return box
 
@@ -151,7 +159,13 @@ class LinkBox:
         def held_down(link: LinkRecord) -> bool:
             return len(link.override) == len(DIRECTIONS) and not any(o.state.up for o in link.override.values())
 
-        return frozenset(link.name for link in self.store.load().links if link.cut or held_down(link))
+        links = self.store.load().links
+        return frozenset(x.name for x in links if x.cut or held_down(x) or self.tenant in x.cut_for)
+
+    def own_address(self, link: str) -> str:
+        """Return an address of the tenant's, by which a packet on a link is counted as its; empty for nobody's."""
+        shares = self.store.load().link(link).shares
+        return next((share.addresses[0] for share in shares if share.tenant == self.tenant), "")
 
     def show(self) -> list[LinkStatus]:
         """Read every link back from the kernel: commanded, done, counted."""
@@ -184,6 +198,7 @@ class LinkBox:
         policers, classes = others[: len(others) - len(shared)], others[len(others) - len(shared) :]
         mtus = {link.egress[d]: link.commanded[d].mtu for link in own for d in DIRECTIONS}
         netems = dict(each for message in links.messages if (each := netem.decode(message, mtus=mtus)))
+        queues = {it[:2]: it[2] for message in links.messages if (it := htb.queue_of(message))}
         for message in (message for reply in policers for message in reply.messages):
             for nic, dropped in police.drops(message).items():
                 if found := netems.get(nic):
@@ -191,7 +206,8 @@ class LinkBox:
         for nic, reply in zip(shared, classes, strict=True):
             if found := netems.get(nic):
                 decoded = [one for message in reply.messages if (one := htb.decode(message))]
-                netems[nic] = replace(found, classes={minor: counted for _, minor, counted in decoded})
+                counts = {minor: replace(one, queue_bytes=queues.get((nic, minor))) for _, minor, one in decoded}
+                netems[nic] = replace(found, classes=counts)
         return netems
 
     def commanded(self, link: str, direction: Direction, at_ns: int | None = None) -> LinkState:
@@ -201,7 +217,8 @@ class LinkBox:
         """
         record = self.store.load()
         at_ns = self.now_ns() if at_ns is None else at_ns
-        return self._states(record, record.link(link), direction, at_ns, at_ns)[-1]
+        state = self._states(record, record.link(link), direction, at_ns, at_ns)[-1]
+        return replace(state, up=False) if self.tenant in record.link(link).cut_for else state
 
     def _states(
         self, record: BoxRecord, link: LinkRecord, direction: Direction, from_ns: int, to_ns: int
@@ -230,6 +247,7 @@ class LinkBox:
         Raises ConfigurationError for an unknown link, another MTU than the NICs have, or loss in profile bulk.
         """
         states = {d: state for d, state in (("a_to_b", a_to_b), ("b_to_a", b_to_a)) if state is not None}
+        self._refuse_for_tenant(link, "set")
         for state in states.values():
             check_profile(link, state, self.profile)
 
@@ -249,6 +267,9 @@ class LinkBox:
         the link is as before when the block ends.
         """
         undo = Undo(self, link)
+        if self.tenant:
+            self._cut_for_tenant(link, True, why)
+            return undo
 
         def change(old: LinkRecord, now: dict[str, LinkState], scheduled: bool) -> LinkRecord:
             down = {direction: replace(state, up=False) for direction, state in now.items()}
@@ -281,20 +302,31 @@ class LinkBox:
 
     def differences(self) -> dict[str, str]:
         """Return the links that are not as the lab file has them, with what differs, in words."""
-        return {link.name: differs for link in self.store.load().links if (differs := link.differs())}
+        return {x.name: differs for x in self.store.load().links if (differs := self._own(x).differs())}
+
+    def _own(self, record: LinkRecord) -> LinkRecord:
+        """Return what concerns this box: of a tenant's box not what is cut for the others."""
+        own = tuple(tenant for tenant in record.cut_for if self.tenant in ("", tenant))
+        return replace(record, cut_for=own)
 
     def reset(self, link: str) -> bool:
         """Put a link back as the lab file has it; False when it is so."""
         record = self.store.load().link(link)
-        if not record.differs():
+        if not self._own(record).differs():
             return False
-        self.put_back(replace(record, commanded=record.built, override={}, cut=False), why="as the lab file has it")
-        return True
+        built = replace(record, commanded=record.built, override={}, cut=False, cut_for=())
+        return self.put_back(built, why="as the lab file has it")
 
     def put_back(self, before: LinkRecord, *, why: str = "") -> bool:
         """Command a link as it was when it was :meth:`remembered`; False when it is so."""
         link = before.name
         now = self.store.load().link(link)
+        if self.tenant:
+            wanted = self.tenant in before.cut_for
+            if wanted != (self.tenant in now.cut_for):
+                self._cut_for_tenant(link, wanted, why)
+                return True
+            return False
         if now.like(before) == now:
             return False
         record = self._command(link, lambda old, *_: old.like(before), "put back")
@@ -310,6 +342,9 @@ class LinkBox:
 
     def restore(self, link: str, *, why: str = "") -> None:
         """Command both directions up again, as they were; a scheduled link does what its schedule commands now."""
+        if self.tenant:
+            self._cut_for_tenant(link, False, why)
+            return
 
         def change(old: LinkRecord, now: dict[str, LinkState], scheduled: bool) -> LinkRecord:
             restored = replace(old, override={}, cut=False)
@@ -324,6 +359,7 @@ class LinkBox:
 
         Raises what :meth:`set` raises.
         """
+        self._refuse_for_tenant(link, "impair")
         for state in states.values():
             check_profile(link, state, self.profile)
         now_ns = self.now_ns()
@@ -351,6 +387,7 @@ class LinkBox:
 
     def compensate(self, link: str, direction: Direction, compensation_ns: int) -> None:
         """Note the engine's own delay, which is subtracted from the commanded one (never below 0)."""
+        self._refuse_for_tenant(link, "calibrate")
         self._command(
             link,
             lambda old, *_: replace(old, compensation_ns={**old.compensation_ns, direction: compensation_ns}),
@@ -403,18 +440,42 @@ class LinkBox:
             else:
                 # a message restarts the loss model, so a direction that does not change gets none
                 unsure = link in self._unsure
+                before = None if unsure else old
                 changed: list[Direction] = [d for d in DIRECTIONS if unsure or new.shape(d) != old.shape(d)]
-                if changed:
+                steps = police_steps(new, changed, before=before) + share_steps(new, before=before)
+                steps += [shape_step(new, d, self._seed) for d in changed]
+                if steps:
                     self._unsure.add(link)
-                    before = None if unsure else old
-                    steps = police_steps(new, changed, before=before) + share_steps(new, changed, before=before)
-                    steps += [shape_step(new, d, self._seed) for d in changed]
                     rtnl.transact(self.agents[new.kernel], steps)
                     self._unsure.discard(link)
             program = one_line(" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]), 120)
-            command = Command(link, what, str(current()), program, at_ns)
+            command = Command(link, what, str(current()), program, at_ns, self.tenant)
             draft.record = draft.record.with_link(new).with_command(command)
         return new
+
+    def _cut_for_tenant(self, link: str, cut: bool, why: str) -> None:
+        """Lose, or no longer lose, all that this box's tenant sends over a link. ConfigurationError without a share."""
+        if not self.own_address(link):
+            raise ConfigurationError(
+                f"tenant {self.tenant} has no share of link {link}: a cut there would hit others, too",
+                remedy=f"give it one: `tenants`, {self.tenant}, `shares` in the lab file",
+            )
+        tenant = {self.tenant}
+
+        def change(old: LinkRecord, *_: object) -> LinkRecord:
+            return replace(old, cut_for=tuple(sorted({*old.cut_for} | tenant if cut else {*old.cut_for} - tenant)))
+
+        self._command(link, change, "cut" if cut else "restored")
+        why = f"for tenant {self.tenant}{why and f': {why}'}"
+        _log.info("link %s: %s %s", link, "cut" if cut else "restored", why)
+        self._sink.emit(LinkCut(link, why) if cut else LinkRestored(link, why))
+
+    def _refuse_for_tenant(self, link: str, verb: str) -> None:
+        if self.tenant:
+            raise ConfigurationError(
+                f"link {link}: {verb}: refused to tenant {self.tenant}, because others use the link, too",
+                remedy="a tenant's run may cut and restore its own traffic; the rest is the operator's",
+            )
 
     def _by_hand(self, old: LinkRecord, states: Mapping[str, LinkState], scheduled: bool) -> LinkRecord:
         if not scheduled:

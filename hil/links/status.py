@@ -43,6 +43,10 @@ class DirectionStatus:
     shares: tuple[ShareStatus, ...] = ()  # of tenants, then of all others; empty where nobody has one
     shares_agree: bool = True  # the kernel's classes are those of the shares
 
+    def sent_by(self, tenant: str) -> int:
+        """Return the bytes that a tenant sent; all, where it has no share here or there is no tenant."""
+        return next((share.sent_bytes for share in self.shares if tenant and share.tenant == tenant), self.sent_bytes)
+
     @property
     def agrees(self) -> bool:
         """The kernel does what is commanded, the compensated delay taken into account.

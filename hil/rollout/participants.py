@@ -150,12 +150,14 @@ def _named(lab: Lab, on: str) -> list[Spacecraft]:
 
 def _usual(lab: Lab) -> list[Spacecraft]:
     near = lab.spacecraft_of(lab.gateway)
-    if len(lab.spacecraft) == 2:
-        return [near, *(craft for craft in lab.spacecraft if craft is not near)]
+    others = [craft for craft in lab.spacecraft if craft.boards and craft is not near]  # some tenants have few
+    if len(others) == 1:
+        return [near, *others]
     for link in lab.links:
         if link.kind == "crosslink" and near.name in link.between:
             neighbour = link.between[1 - link.between.index(near.name)]
-            return [near, next(craft for craft in lab.spacecraft if craft.name == neighbour)]
+            if found := [craft for craft in others if craft.name == neighbour]:
+                return [near, *found]
     return [near]
 
 

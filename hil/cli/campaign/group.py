@@ -42,6 +42,9 @@ for each in (author.new, author.validate, detached.attach, detached.cancel, deta
 @lab_option("Lab file to bring up for this run, or the name of a shipped one, e.g. virtual.")
 @bench_option("Bench that is up to use instead.")
 @click.option(
+    "--tenant", metavar="NAME", help="With --bench: only this tenant's boards and share of links, beside others' runs."
+)
+@click.option(
     "--on",
     metavar="SC1,SC2",
     shell_complete=spacecraft_names,
@@ -95,7 +98,7 @@ def run_campaign(
     hil_out: str | None,
     changes: tuple[str, ...],
     pytest_arguments: tuple[str, ...],
-    **choices: str | None,  # on, split, epoch, lease_wait
+    **choices: str | None,  # tenant, on, split, epoch, lease_wait
 ) -> int:
     """Run the tests of PLAN in order and make the report. All further arguments are pytest's.
 

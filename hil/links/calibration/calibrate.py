@@ -23,7 +23,7 @@ from hil.links.calibration.figure import down, unmeasured
 from hil.links.calibration.figure import percentile as percentile
 from hil.links.calibration.outage import outage as outages
 from hil.links.calibration.probe import Probe
-from hil.links.calibration.shares import shares
+from hil.links.calibration.shares import shares, sure
 from hil.links.calibration.stages import Stage
 from hil.links.link_box import DIRECTIONS, Direction, LinkBox, LinkStatus
 from hil.links.state import LinkState
@@ -58,6 +58,16 @@ _STEPS: tuple[tuple[str, Stage, int], ...] = (
 )
 
 
+def _delay_beside_others(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
+    """Measure the delay for information: a packet waits for those of other tenants that are on their way out."""
+    rows = stages.delay(box, probes)
+    note = f"{INFORMATION}: other tenants may use the link"
+    return [replace(row, ok=row.measured is not None, tolerance=0.0, note=note) for row in rows]
+
+
+_TENANT_STEPS: tuple[tuple[str, Stage, int], ...] = (("delay", _delay_beside_others, 1), ("share", sure, ATTEMPTS))
+
+
 def calibrate(
     box: LinkBox,
     *,
@@ -75,6 +85,9 @@ def calibrate(
     not raised.  A link that the contact plan has down is reported as that, and checked to be silent; one that was
     cut by hand is not ``ok``.  Raises BenchError when the link box fails or an end has no address, and
     ConfigurationError for a link that does not exist.
+
+    A tenant's box is measured on the tenant's packets, beside whatever the others send: what it is sure of, and for
+    information the delay.
     """
     for name in links or ():
         box.commanded(name, "a_to_b")  # raises the error that names the links there are
@@ -93,7 +106,8 @@ def calibrate(
             if links is not None and status.name not in links:
                 continue
             if status.up:
-                probes += [stack.enter_context(Probe(status, direction)) for direction in DIRECTIONS]
+                source = box.own_address(status.name)
+                probes += [stack.enter_context(Probe(status, d, source=source)) for d in DIRECTIONS]
             else:
                 blocked.append(status)
         tell("links that are down")
@@ -106,8 +120,8 @@ def calibrate(
             rows.append(kind(name, direction, why))
         probes = [probe for probe in probes if probe.name not in silent]
         carried = sustained.short if sustained_s is None else sustained.Sustained(sustained_s)
-        steps = [*_STEPS[:-1], ("sustained rate", carried, 2), *_STEPS[-1:]]
-        for what, stage, attempts in steps if outage else steps[:-1]:
+        steps = [*_STEPS[:-1], ("sustained rate", carried, 2), *_STEPS[-1 if outage else len(_STEPS) :]]
+        for what, stage, attempts in _TENANT_STEPS if box.tenant else steps:
             tell(f"{what}, {len(probes)} directions")
             measured, gone = measure(box, probes, stage, attempts=attempts)
             rows += measured

@@ -8,9 +8,10 @@ from contextlib import ExitStack
 
 from hil.evidence.events import LinkFigure
 from hil.links.calibration import probe as packets
-from hil.links.calibration.figure import figure
+from hil.links.calibration.figure import bounded, figure
 from hil.links.calibration.probe import Arrival, Probe
-from hil.links.calibration.tolerances import SHARE_TOLERANCE_PERCENT
+from hil.links.calibration.sustained import carried_bps
+from hil.links.calibration.tolerances import RATE_TOLERANCE_PERCENT, SHARE_TOLERANCE_PERCENT
 from hil.links.link_box import LinkBox, LinkStatus
 from hil.links.wires import Share
 
@@ -55,6 +56,25 @@ def _share(box: LinkBox, probe: Probe, status: LinkStatus, of_link: Sequence[Sha
     measured = 100 * counts[0] / total if total else None
     note = f"{first.tenant} beside {other}, UDP, each offers {offered_bps / 1e6:.4g} Mbit/s for {seconds:.2g} s"
     return figure(probe, "share", round(commanded, 3), measured, "%", SHARE_TOLERANCE_PERCENT, note)
+
+
+def sure(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
+    """Measure what a tenant gets of each link, with whatever the others send meanwhile: at least what it is sure of."""
+    statuses = {status.name: status for status in box.show()}
+    rows = []
+    for probe in probes:
+        shares = getattr(statuses[probe.link], probe.direction).shares
+        if own := [share for share in shares if share.tenant == box.tenant]:
+            state = box.commanded(*probe.name)
+            frame_b = state.frame_bits // 8
+            offered_bps = min(state.rate_bps, round(own[0].kernel_rate_bps * _AHEAD))
+            arrivals, _ = packets.sustain(probe, offered_bps=offered_bps, frame_b=frame_b, seconds=_SECONDS)
+            measured, sure_bps = carried_bps(arrivals, frame_b) or 0.0, own[0].kernel_rate_bps
+            tolerance = RATE_TOLERANCE_PERCENT / 100
+            bounds = sure_bps * (1 - tolerance), state.rate_bps * (1 + tolerance)
+            note = f"{own[0].percent} % are sure to {box.tenant}"
+            rows.append(bounded(probe, "share_rate", sure_bps, measured, "bit/s", bounds, note))
+    return rows
 
 
 def _counted(probes: Sequence[Probe], *, offered_bps: float, frame_b: int, seconds: float) -> list[int]:

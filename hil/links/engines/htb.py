@@ -58,11 +58,17 @@ class Shares:
     frame_bytes: int
     percents: tuple[int, ...]
     addresses: tuple[tuple[str, ...], ...]
+    closed: frozenset[int] = frozenset()
+    """Tenants, by their place, whose packets are all lost: for them the link is cut."""
 
     @property
     def rest_percent(self) -> int:
         """The part of those who are no tenant: what is left of 100, at least 1."""
         return max(1, 100 - sum(self.percents))
+
+    def queue_of(self, minor: int) -> int | None:
+        """Return the bytes that may wait in a class; None for the whole link's."""
+        return None if minor == WHOLE else 0 if minor - FIRST in self.closed else self.queue_bytes
 
     def classes(self) -> dict[int, int]:
         """Return bytes per second that each class is sure of, by its minor number, the whole link's first.
@@ -86,6 +92,8 @@ class ClassCount:
     sent_packets: int
     dropped_packets: int
     queued_packets: int
+    queue_bytes: int | None = None
+    """What may wait; None where that is not known."""
 
 
 def build(ifindex: int, shares: Shares) -> list[bytes]:
@@ -110,7 +118,7 @@ def change(ifindex: int, shares: Shares) -> list[bytes]:
         parent = HTB_HANDLE + (0 if minor == WHOLE else WHOLE)
         steps.append(_message(_RTM_NEWTCLASS, _MAKE, ifindex, HTB_HANDLE + minor, parent, _options("htb", options)))
         if minor != WHOLE:
-            queue = _options("bfifo", struct.pack("=I", shares.queue_bytes))
+            queue = _options("bfifo", struct.pack("=I", shares.queue_of(minor)))
             handle = (minor + 2) << 16
             steps.append(_message(rtnl.RTM_NEWQDISC, _MAKE, ifindex, handle, HTB_HANDLE + minor, queue))
     return steps
@@ -147,10 +155,21 @@ def decode(message: bytes) -> tuple[int, int, ClassCount] | None:
     return ifindex, handle & 0xFFFF, counted
 
 
+def queue_of(message: bytes) -> tuple[int, int, int] | None:
+    """Decode (ifindex, minor number, bytes that may wait) of one message of a dump of qdiscs; None for others."""
+    _, kind, *_ = _HEADER.unpack_from(message)
+    _, _, _, ifindex, _, parent, _ = _TCMSG.unpack_from(message, _HEADER.size)
+    parts = _parts(message, _HEADER.size + _TCMSG.size)
+    if kind != rtnl.RTM_NEWQDISC or parent & 0xFFFF0000 != HTB_HANDLE or parts.get(_KIND) != b"bfifo\0":
+        return None
+    return ifindex, parent & 0xFFFF, int(struct.unpack_from("=I", parts[_OPTIONS])[0])
+
+
 def as_commanded(shares: Shares, classes: Mapping[int, ClassCount]) -> bool:
     """Tell whether the kernel's classes are those that ``shares`` asks for."""
-    wanted = {minor: (rate, shares.bytes_per_s) for minor, rate in shares.classes().items()}
-    return wanted == {minor: (each.bytes_per_s, each.most_bytes_per_s) for minor, each in classes.items()}
+    most = shares.bytes_per_s
+    wanted = {minor: (rate, most, shares.queue_of(minor)) for minor, rate in shares.classes().items()}
+    return wanted == {minor: (c.bytes_per_s, c.most_bytes_per_s, c.queue_bytes) for minor, c in classes.items()}
 
 
 def _parameters(rate: int, ceil: int, frame_bytes: int, quantum: int) -> bytes:

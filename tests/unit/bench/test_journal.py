@@ -80,3 +80,11 @@ def test_a_run_learns_of_every_change_by_another_hand_and_of_a_board_that_is_off
     part.look()
     assert [part for part, _ in told] == ["board b3", "board b3", "the bench"]
     assert "by force: a1 is held by anna" in told[-1][1]
+
+
+def test_what_is_done_to_another_tenants_boards_is_no_business_of_a_run(journal: Journal) -> None:
+    told: list[tuple[str, str]] = []
+    part = JournalPart(journal, lambda what, how: told.append((what, how)), frozenset({"b2"}))
+    by_another(journal, "power", "b2", "cut")
+    part.look()
+    assert not told

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from hil.bench.journal import Journal
-from hil.bench.ownership import Me, may_change, may_take_down, others, up_already
+from hil.bench.ownership import Me, free_tenants, may_change, may_take_down, others, up_already
 from hil.bench.state import BenchState, lease_keys, write_state
+from hil.core import paths
 from hil.core.processes import current
 from hil.lab.model import load_lab
 from hil.leases.leases import Leases, LeaseTaken
@@ -93,3 +94,19 @@ def test_the_bench_of_another_is_not_taken_down_nor_offered_for_it(annas: BenchS
     may_take_down("six", force=True)
     told = up_already("six")
     assert "anna" in told.message and "down" not in told.remedy
+
+
+def test_a_tenant_is_free_while_nobody_has_one_of_its_boards_within_the_bench(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HIL_LEASES", str(tmp_path / "leases.db"))
+    lab, leases = load_lab(paths.ROOT / "lab/two-tenants.yaml"), Leases()
+    with leases.take(lease_keys(lab, "six"), purpose="bench six") as whole:
+        state = replace(bench_state("six"), lease=whole.entry.name)
+        assert free_tenants(lab, state, leases) == ["tenant alpha (a1, a2, b1)", "tenant beta (a3, b2, b3)"]
+        own = lease_keys(lab.as_seen_by("alpha"), "six")
+        assert own == ["six/a1", "six/a2", "six/b1"]
+        with leases.take(own, purpose="run", within=whole.entry.name):
+            assert free_tenants(lab, state, leases) == ["tenant beta (a3, b2, b3)"]
+            with leases.take(lease_keys(lab.as_seen_by("beta"), "six"), purpose="run", within=whole.entry.name):
+                assert not free_tenants(lab, state, leases)

@@ -82,6 +82,7 @@ def test_who_takes_part_is_recorded_and_stands_in_the_report(campaign: Campaign)
         (("--hil-split", "3+3"), "*--hil-on and --hil-split choose boards of a lab*"),
         (("--hil-epoch", "2026-03-21T05:14:00Z"), "*--hil-epoch is for a lab that this run brings up*"),
         (("--hil-lab", "LAB", "--hil-epoch", "2026-03-21T05:14:00Z"), "*no orbit section*"),
+        (("--hil-lab", "LAB", "--hil-tenant", "alpha"), "*--hil-tenant alpha: a tenant's run goes on a bench*"),
         (("--hil-lab", "LAB", "--hil-epoch", "noon"), "*'noon' is not a time*"),
     ],
 )

@@ -53,3 +53,11 @@ def test_a_wrong_tenant_is_refused_with_its_line(tmp_path: Path, old: str, new: 
         load_lab(file)
     assert told in caught.value.message
     assert f"lab.yaml:{text[:at].count(chr(10)) + 1}:" in caught.value.message
+
+
+def test_a_tenant_sees_its_own_boards_and_gateway_and_every_spacecraft_and_link() -> None:
+    lab = load_lab(SHARED)
+    seen = lab.as_seen_by("beta")
+    assert [board.name for board in seen.boards] == ["a3", "b2", "b3"]
+    assert (seen.gateway, seen.nodes, seen.links, seen.file) == ("a3", lab.nodes, lab.links, lab.file)
+    assert len(lab.boards) == 6

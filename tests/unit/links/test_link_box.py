@@ -394,3 +394,65 @@ def test_a_link_whose_classes_are_gone_does_not_do_what_is_commanded(tmp_path: P
 def test_shares_that_make_no_sense_are_refused(shares: tuple[Share, ...], told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
         check_wires([replace(WIRES[0], shares=shares)], "exact")
+
+
+@pytest.fixture
+def shared_box(tmp_path: Path, agent: FakeAgent, sink: ListSink) -> Iterator[LinkBox]:
+    with fake_box([WIRES[0], SHARED], socket_path=tmp_path / "s", agent=agent, sink=sink) as made:
+        yield made
+
+
+def of_tenant(box: LinkBox, name: str, sink: ListSink | None = None) -> LinkBox:
+    return LinkBox(box.agents, box.store, box.store.load(), sink, now_ns=box.now_ns, tenant=name)
+
+
+def test_a_tenants_cut_is_down_for_it_and_for_nobody_else(shared_box: LinkBox, sink: ListSink) -> None:
+    alpha, beta = of_tenant(shared_box, "alpha", sink), of_tenant(shared_box, "beta")
+    with alpha.cut("crosslink", why="a fault"):
+        assert not alpha.commanded("crosslink", "a_to_b").up
+        assert alpha.cut_links() == {"crosslink"}
+        assert beta.commanded("crosslink", "a_to_b").up
+        assert not beta.cut_links()
+        assert shared_box.differences() == {"crosslink": "cut for tenant alpha"}
+        assert shared_box.show()[1].a_to_b.agrees
+        assert shared_box.store.load().commands[-1].tenant == "alpha"
+    assert alpha.commanded("crosslink", "a_to_b").up
+    assert not shared_box.differences()
+    assert [event for event in sink.events if isinstance(event, LinkCut | LinkRestored)] == [
+        LinkCut("crosslink", "for tenant alpha: a fault"),
+        LinkRestored("crosslink", "for tenant alpha"),
+    ]
+
+
+def test_what_a_tenant_puts_back_is_its_own_cut_only(shared_box: LinkBox) -> None:
+    alpha, beta = of_tenant(shared_box, "alpha"), of_tenant(shared_box, "beta")
+    before = {link.name: link for link in alpha.remembered()}
+    beta.cut("crosslink")
+    alpha.cut("crosslink")
+    assert alpha.put_back(before["crosslink"])
+    assert not alpha.put_back(before["crosslink"])
+    assert shared_box.store.load().link("crosslink").cut_for == ("beta",)
+    assert shared_box.reset("crosslink")  # the operator may
+    assert not shared_box.differences()
+
+
+def test_what_would_change_a_link_for_others_is_refused_to_a_tenant(shared_box: LinkBox) -> None:
+    alpha = of_tenant(shared_box, "alpha")
+    for attempt in (
+        lambda: alpha.set("crosslink", a_to_b=GROUND),
+        lambda: alpha.shaped("crosslink", loss_ppm=10),
+        lambda: alpha.impair("crosslink", {"a_to_b": GROUND}),
+        lambda: alpha.compensate("crosslink", "a_to_b", 9),
+    ):
+        with pytest.raises(ConfigurationError, match="refused to tenant alpha"):
+            attempt()
+    with pytest.raises(ConfigurationError, match="alpha has no share of link ground"):
+        alpha.cut("ground")
+    assert not shared_box.differences()
+
+
+def test_a_cut_for_a_tenant_that_the_kernel_does_not_have_is_seen(shared_box: LinkBox, agent: FakeAgent) -> None:
+    before = dict(agent._qdiscs)
+    of_tenant(shared_box, "alpha").cut("crosslink")
+    agent._qdiscs = before
+    assert not shared_box.show()[1].a_to_b.agrees

@@ -7,6 +7,7 @@ import pytest
 from hil.core import paths
 from hil.errors import ConfigurationError
 from hil.lab.model import Lab, load_lab
+from hil.lab.tenant import TenantSpec
 from hil.rollout.participants import Participants, choose, links_that_matter, second_way
 from tests.kits.small_labs import PAIR, RING, lab
 
@@ -99,3 +100,12 @@ class TestLinksThatMatter:
         near = choose(big, "sc-a,sc-b")
         assert self.names(big, near) == ["gnd-d", "a-b", "b-c", "c-d", "h-a"]
         assert self.names(big, choose(big, "sc-a,sc-c")) == ["gnd-d", "a-b", "b-c", "c-d", "h-a"]
+
+
+def test_a_tenants_boards_take_part_on_the_spacecraft_that_carry_them() -> None:
+    shared = load_lab(paths.ROOT / "lab/two-tenants.yaml")
+    beta = choose(shared.as_seen_by("beta"))
+    assert (beta.boards, beta.gateway, beta.split, beta.others) == (("a3", "b2", "b3"), "a3", "1+2", ())
+    far = TenantSpec.model_validate({"name": "far", "boards": ["k01b", "k05a"]})
+    ring = load_lab(paths.ROOT / "lab/kepler.yaml").model_copy(update={"tenants": (far,)})
+    assert choose(ring.as_seen_by("far")).spacecraft == ("sc-01", "sc-05")

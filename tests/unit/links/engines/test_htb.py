@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -108,10 +109,17 @@ def test_a_class_that_the_kernel_dumps_reads_as_what_was_sent(rate: int) -> None
             2,
             4,
         )
-        found[minor] = counted
+        found[minor] = replace(counted, queue_bytes=shares.queue_of(minor))
     assert htb.as_commanded(shares, found)
     assert not htb.as_commanded(Shares(rate, 700_000, 1514, (40, 60), ((), ())), found)
+    assert not htb.as_commanded(replace(shares, closed=frozenset({1})), found)
     assert not htb.as_commanded(shares, {})
+
+
+def test_a_tenant_for_whom_the_link_is_cut_has_no_queue_and_the_others_have_theirs() -> None:
+    queues = list(of_kind(htb.change(7, replace(SHARES, closed=frozenset({1}))), rtnl.RTM_NEWQDISC))
+    assert [htb.queue_of(m) for m in queues] == [(7, REST, 700_000), (7, FIRST, 700_000), (7, FIRST + 1, 0)]
+    assert htb.queue_of(htb.build(7, SHARES)[0]) is None
 
 
 def test_what_is_no_class_of_ours_reads_as_nothing() -> None:
