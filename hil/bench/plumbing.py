@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hil.bench import isolation
+from hil.bench.isolation import board_port
 from hil.boards.protocol import Via
 from hil.core import netns
 from hil.errors import BenchError
@@ -66,6 +68,10 @@ class Plumbing:
                 ip.addr("add", index=switch, address=node_address(self.lab, craft.name), prefixlen=24)
                 ip.link("set", index=switch, state="up")
             _sysctl(name, "net/ipv4/ip_forward", "1")
+            if self.lab.tenants:
+                real = {board: nic for where, board, nic in self._real_nics() if where == craft.name}
+                ports = {board.name: real.get(board.name, board_port(board.name)) for board in craft.boards}
+                isolation.keep_apart(name, isolation.rules(self.lab, self.addresses, craft.name, ports))
         self.take_nics()
 
     def wires(self, now: Mapping[str, ScheduleRow]) -> list[Wire]:
@@ -141,7 +147,7 @@ class Plumbing:
         craft = self.lab.spacecraft_of(board)
         found = self.addresses[board]
         with netlink(self.namespace(craft.name)) as ip:
-            near = _veth_into(ip, f"b-{board}", FLIGHT_NIC, pid)
+            near = _veth_into(ip, board_port(board), FLIGHT_NIC, pid)
             ip.link("set", index=near, master=_index(ip, "sw0"), state="up")
         with netlink(self.management) as ip:
             near = _veth_into(ip, f"m-{board}", MANAGEMENT_NIC, pid)

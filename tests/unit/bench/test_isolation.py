@@ -1,0 +1,52 @@
+"""The rules that keep tenants apart: who may send to whom, and with which address."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from hil.bench import isolation
+from hil.core import paths
+from hil.errors import ConfigurationError
+from hil.lab.addressing import board_addresses
+from hil.lab.model import load_lab
+
+LAB = load_lab(paths.ROOT / "lab/two-tenants.yaml")
+
+
+def lines(spacecraft: str, **ports: str) -> list[str]:
+    return [line.strip() for line in isolation.rules(LAB, board_addresses(LAB), spacecraft, ports).splitlines()]
+
+
+def test_boards_of_a_tenant_reach_each_other_and_then_no_board_another() -> None:
+    found = lines("sc-a")
+    alpha, beta = "198.18.1.11, 198.18.1.12, 198.18.2.11", "198.18.1.13, 198.18.2.12, 198.18.2.13"
+    every = "198.18.1.11, 198.18.1.12, 198.18.1.13, 198.18.2.11, 198.18.2.12, 198.18.2.13"
+    wanted = [
+        f"ip saddr {{ {alpha} }} ip daddr {{ {alpha} }} accept",
+        f"ip saddr {{ {beta} }} ip daddr {{ {beta} }} accept",
+        f"ip saddr {{ {every} }} ip daddr {{ {every} }} counter drop",
+    ]
+    for family in ("ip", "bridge"):  # across links, and on the switch of one spacecraft
+        at = found.index(f"table {family} tenants {{")
+        assert found[at + 2 : at + 5] == wanted
+
+
+def test_boards_that_are_nobodys_are_apart_from_those_of_tenants() -> None:
+    nobodys = LAB.model_copy(update={"tenants": LAB.tenants[:1]})
+    rules = isolation.rules(nobodys, board_addresses(LAB), "sc-a", {})
+    assert "ip saddr { 198.18.1.13, 198.18.2.12, 198.18.2.13 } ip daddr { 198.18.1.13, 198.18.2.12" in rules
+
+
+def test_no_packet_leaves_a_board_with_anothers_address() -> None:
+    found = lines("sc-b", b1="b-b1", b2="enp3s0.7")
+    assert 'iifname "b-b1" ip saddr != 198.18.2.11 counter drop' in found
+    assert 'iifname "enp3s0.7" arp saddr ip != 198.18.2.12 counter drop' in found
+    assert not any("198.18.2.13 counter" in line for line in found)  # it has no flight port
+
+
+def test_a_host_without_nft_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(ConfigurationError, match="nft is not installed"):
+        isolation.keep_apart("hil.x.sc-a", "")
