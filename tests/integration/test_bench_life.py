@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from operator import methodcaller
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from hil.bench.bench import Bench
 from hil.bench.state import is_live, lease_keys
 from hil.boards.protocol import Via
 from hil.core import netns, paths
+from hil.core.wait import wait_until
 from hil.errors import ConfigurationError
 from hil.leases.leases import Leases, LeaseTaken
 from tests.kits.host_state import as_it_was
@@ -21,7 +24,7 @@ from tests.kits.host_state import as_it_was
 pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
 NAME = "hiltlife"
-LAB = paths.ROOT / "lab/virtual.yaml"
+LAB = paths.ROOT / "lab/two-tenants.yaml"  # as virtual, but for its tenants
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +44,9 @@ def test_six_boards_answer_with_their_own_identity(bench: Bench) -> None:
 
 def test_a_board_reaches_a_board_of_the_other_spacecraft_by_name_and_through_the_crosslink(bench: Bench) -> None:
     with bench.boards["a1"].shell() as shell:
-        shell.run(["ping", "-c1", "-W2", "b2"])
+        shell.run(["ping", "-c1", "-W2", "b1"])
         before = bench.links.bytes_sent("isl-ab")
-        shell.run(["ping", "-c3", "-i0.2", "-s1000", "b2"])
+        shell.run(["ping", "-c3", "-i0.2", "-s1000", "b1"])
     assert bench.links.bytes_sent("isl-ab") - before >= 6 * 1000
 
 
@@ -143,3 +146,59 @@ def test_two_runs_cannot_use_a_kept_bench_at_once(bench: Bench) -> None:
     with first, pytest.raises(LeaseTaken, match="the first run"):
         Leases().take(boards, purpose="the second run", within=bench.state.lease)
     Leases().take(boards, purpose="the second run", within=bench.state.lease).free()
+
+
+PLAN = """\
+schema: 1
+id: tenants
+title: A tenant works beside another
+requirements:
+  - {id: TEN-1, text: An upload reaches all boards of a tenant., method: T, level: system, fidelity_needed: virtual}
+"""
+TESTS = """
+import pytest
+from pathlib import Path
+from hil.core.wait import wait_until
+from hil.evidence.model import equals
+
+@pytest.mark.requirement("TEN-1")
+def test_an_upload_beside_another(bench, fleet, rollout, payload, separation, verify, request):
+    Path(__file__).with_name(bench.tenant).touch()
+    others = [name for name in ("alpha", "beta") if name != bench.tenant]
+    there = [Path(__file__).with_name(name) for name in (*others, "third")]
+    wait_until(lambda: all(each.exists() for each in there), what="the others to begin", deadline_s=60)
+    scene = payload.scene
+    with bench.links.cut("isl-ab"):
+        rollout.upload(scene)
+    before = separation.bytes_into()
+    transfers = rollout.relay(scene)
+    verify("boards", sorted(fleet.names), limit=equals(sorted(bench.boards)))
+    for transfer in transfers:
+        verify("received", transfer.bytes_received, "B", limit=equals(scene.size_bytes), board=transfer.board)
+    verify("whole scenes across", (separation.bytes_into() - before) // scene.size_bytes, limit=equals(1))
+"""
+
+
+def test_two_tenants_run_side_by_side_and_a_third_is_told_what_is_free(bench: Bench, tmp_path: Path) -> None:
+    folder = tmp_path / "tenants"
+    folder.mkdir()
+    (folder / "plan.yaml").write_text(PLAN)
+    (folder / "test_tenants.py").write_text(TESTS)
+
+    def start(*words: str) -> subprocess.Popen[str]:
+        argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(folder), "--hil-bench", bench.name]
+        out = ["--hil-out", str(tmp_path / "out")]
+        return subprocess.Popen([*argv, *out, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    runs = {tenant: start("--hil-tenant", tenant, "--hil-run-id", tenant) for tenant in ("alpha", "beta")}
+    wait_until(lambda: all((folder / tenant).exists() for tenant in runs), what="both to begin", deadline_s=90)
+    third = start("--hil-run-id", "third")
+    refused, _ = third.communicate(timeout=60)
+    assert third.returncode == 3, refused
+    assert "tenant alpha" in refused
+    (folder / "third").touch()
+    said = {tenant: run.communicate(timeout=120)[0] for tenant, run in runs.items()}
+    assert [run.returncode for run in runs.values()] == [0, 0], "\n".join(said.values())
+    evidence = {tenant: json.loads((tmp_path / "out/runs" / tenant / "run.json").read_text()) for tenant in runs}
+    assert [sorted(meta["boards"]) for meta in evidence.values()] == [["a1", "a2", "b1"], ["a3", "b2", "b3"]]
+    assert not bench.links.differences()
