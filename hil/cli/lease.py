@@ -51,6 +51,7 @@ STORE = click.option(
     help="Lease store of this lab controller (default: leases.db in this program's home).",
 )
 LAB = lab_option("Lab file: BOARD may then be a plain name, and no BOARD means all of them.")
+TENANT = click.option("--tenant", metavar="NAME", default="", help="With --lab: no BOARD means all of this tenant's.")
 HOLDER = click.option("--as", "holder", metavar="NAME", default="", help="Holder's name (default: the user's).")
 
 
@@ -62,6 +63,7 @@ def lease() -> None:
 @lease.command(cls=BeforeCommand)
 @click.argument("boards", nargs=-1, metavar="[BOARD]...")
 @LAB
+@TENANT
 @click.option("--for", "purpose", required=True, metavar="TEXT", help="Purpose; others read it.")
 @duration_option(
     "--ttl",
@@ -81,6 +83,7 @@ def take(
     /,
     boards: tuple[str, ...],
     lab_path: Path | None,
+    tenant: str,
     ttl_s: float | None,
     store: Path | None,
     tag: str | None,
@@ -108,7 +111,9 @@ def take(
     leases = Leases(store)
     if tag and (boards or lab_path):
         raise ConfigurationError("--any chooses the board", remedy="leave BOARD and --lab out")
-    if lab_path is None and tag is None and not force:
+    if tenant:
+        boards, lab_path = tuple(board_keys(boards, lab_path, tenant)), None
+    elif lab_path is None and tag is None and not force:
         check_known(board_keys(boards, None), leases)
     with Progress() as progress:
 
@@ -263,15 +268,18 @@ def free(
 @lease.command()
 @click.argument("boards", nargs=-1, metavar="[BOARD]...")
 @LAB
+@TENANT
 @duration_option("--timeout", "Give up after so long.", default="1h")
 @STORE
 @JSON_OPTION
-def wait(boards: tuple[str, ...], lab_path: Path | None, timeout_s: float, store: Path | None, as_json: bool) -> None:
+def wait(
+    boards: tuple[str, ...], lab_path: Path | None, tenant: str, timeout_s: float, store: Path | None, as_json: bool
+) -> None:
     """Wait until these boards are free and without a queue. Takes no lease: `take --wait` does."""
     from hil.leases.leases import Leases
     from hil.leases.rules import boards_text
 
-    keys = board_keys(boards, lab_path)
+    keys = board_keys(boards, lab_path, tenant)
     with Progress() as progress:
         Leases(store).wait_free(keys, wait_s=timeout_s, progress=progress.say)
     print_result(as_json, {"free": keys}, f"free: {boards_text(keys)}")
@@ -304,8 +312,13 @@ def _existing(path: Path | None) -> Leases | None:
     return None
 
 
-def board_keys(boards: tuple[str, ...], lab_path: Path | None) -> list[str]:
-    """Return names of boards as the store has them, ``<lab>/<board>``; all of a lab when none is named."""
+def board_keys(boards: tuple[str, ...], lab_path: Path | None, tenant: str = "") -> list[str]:
+    """Return names of boards as the store has them, ``<lab>/<board>``; all of a lab or a tenant when none is named.
+
+    ConfigurationError for a board or a tenant that the lab does not have, and for another tenant's board.
+    """
+    if lab_path is None and tenant:
+        raise ConfigurationError(f"tenant {tenant}: of which lab?", remedy="give the lab file with --lab")
     if lab_path is None:
         if not boards:
             raise ConfigurationError("no board named", remedy="name boards as <lab>/<board>, or give --lab FILE")
@@ -318,11 +331,13 @@ def board_keys(boards: tuple[str, ...], lab_path: Path | None) -> list[str]:
     from hil.lab.model import load_lab
 
     lab = load_lab(lab_path)
+    lab = lab.as_seen_by(tenant) if tenant else lab
     known = [board.name for board in lab.boards]
     names = [board.removeprefix(f"{lab.lease_scope}/") for board in boards]
     for name in names:
         if name not in known:
-            raise ConfigurationError(f"lab {lab.name} has no board {name}", remedy=f"boards: {', '.join(known)}")
+            whose = f"tenant {tenant} of lab {lab.name}" if tenant else f"lab {lab.name}"
+            raise ConfigurationError(f"{whose} has no board {name}", remedy=f"boards: {', '.join(known)}")
     return [f"{lab.lease_scope}/{name}" for name in names or known]
 
 

@@ -45,6 +45,9 @@ def list_boards(bench: Bench, as_json: bool) -> None:
 
     with ThreadPoolExecutor(len(bench.boards)) as pool:
         rows = list(pool.map(lambda one: _document(one, _power_and_slots(one).health), bench.boards.values()))
+    for row in rows:
+        tenant = bench.lab.tenant_of(row["name"])
+        row["tenant"] = tenant.name if tenant else None
     if as_json:
         print_json(rows)
         return
@@ -53,6 +56,7 @@ def list_boards(bench: Bench, as_json: bool) -> None:
         {
             "board": lambda r: r["name"],
             "spacecraft": lambda r: r["spacecraft"],
+            **({"tenant": lambda r: r["tenant"] or "-"} if bench.lab.tenants else {}),
             "fidelity": lambda r: r["fidelity"],
             "power": lambda r: r["power"] or "?",
             "runs slot": lambda r: r["running"] or "-",

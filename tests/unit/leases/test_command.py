@@ -41,6 +41,18 @@ def test_the_command_takes_lists_refuses_and_frees(capsys: pytest.CaptureFixture
     assert "no board is leased" in capsys.readouterr().out
 
 
+def test_a_tenants_boards_are_taken_together_and_no_others(capsys: pytest.CaptureFixture[str]) -> None:
+    lab = str(paths.ROOT / "lab/two-tenants.yaml")
+    assert run(["lease", "take", "--lab", lab, "--tenant", "beta", "--for", "a trial", "--json"]) == 0
+    taken = json.loads(capsys.readouterr().out)
+    assert taken["boards"] == ["two-tenants/a3", "two-tenants/b2", "two-tenants/b3"]
+    assert run(["lease", "wait", "--lab", lab, "--tenant", "alpha"]) == 0
+    assert run(["lease", "wait", "--lab", lab, "--tenant", "beta", "--timeout", "0s"]) == 3
+    assert run(["lease", "take", "--lab", lab, "--tenant", "alpha", "b3", "--for", "x"]) == 2
+    assert "tenant alpha of lab two-tenants has no board b3" in capsys.readouterr().err
+    assert run(["lease", "take", "--tenant", "alpha", "--for", "x"]) == 2
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
