@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hil.cli.output import JSON_OPTION, OutputFile, note, print_json, print_result, print_rows, say, write_output
+from hil.text import one_line
 
 if TYPE_CHECKING:
     from hil.nightly.morning import Morning
@@ -31,7 +32,7 @@ def nightly() -> None:
 @OUT
 @JSON_OPTION
 def run_night(file: Path, night_id: str | None, out: Path | None, as_json: bool) -> None:
-    """Begin a night and run it to its end: one job after another, those that failed last night first.
+    """Begin a night and run it to its end: those jobs that failed last night first, as many at once as the file says.
 
     FILE is a nightly.yaml. Its jobs, labs, plans and profiles are checked before the first one begins.
 
@@ -74,12 +75,15 @@ def show(name: str, out: Path | None, short: bool, as_json: bool) -> None:
 @JSON_OPTION
 def list_nights(out: Path | None, as_json: bool) -> None:
     """List all nights, newest first."""
-    from hil.nightly.night import all_nights
+    from hil.nightly.night import all_nights, damaged_nights
 
-    nights = all_nights(out)
+    nights, damaged = all_nights(out), damaged_nights(out)
     if as_json:
-        print_json([{"night": n.id, "state": n.state, "verdict": n.verdict, "exit_code": n.exit_code} for n in nights])
+        rows = [{"night": n.id, "state": n.state, "verdict": n.verdict, "exit_code": n.exit_code} for n in nights]
+        print_json([*rows, *({"night": name, "state": "damaged", "why": why} for name, why in damaged.items())])
         return
+    for name, why in damaged.items():
+        note(f"night {one_line(name, 60)} is damaged: {one_line(why, 300)}")
     print_rows(
         nights,
         {
@@ -137,7 +141,7 @@ def _play(night: Night, as_json: bool) -> None:
         morning = morning_of(night)
         if wrong := write_morning(morning):
             note(f"the summary could not be written: {wrong}")
-    wanted = night.facts.get("notify")
+    wanted = night.notify
     if wanted and (wrong := notify(wanted["argv"], chat(morning), float(wanted["timeout_s"]))):
         note(f"nobody was notified: {wrong}")
     print_result(as_json, _document(morning), chat(morning))

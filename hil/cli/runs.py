@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import webbrowser
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,25 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hil.cli.completion import run_ids
-from hil.cli.output import (
-    JSON_OPTION,
-    duration_option,
-    note,
-    plural,
-    print_json,
-    print_result,
-    print_rows,
-    print_table,
-    write_output,
-)
+from hil.cli.output import JSON_OPTION, duration_option, note, plural, print_json, print_result, print_rows, print_table
+from hil.cli.run_argument import RUN_ARGUMENT, deleted, directory_of
+from hil.cli.run_formats import export, metrics
 from hil.core import paths
 from hil.errors import ConfigurationError
 from hil.text import one_line
 
 if TYPE_CHECKING:
-    from hil.evidence.store import Run, RunStore
-
-RUN_ARGUMENT = click.argument("run_id", metavar="[RUN]", default="last", shell_complete=run_ids)
+    from hil.evidence.store import Run
 
 
 @click.group()
@@ -61,7 +50,7 @@ def list_runs(plan: str | None, count: int, as_json: bool) -> None:
             "plan": lambda run: run.plan,
             "lab": lambda run: run.lab,
             "state": lambda run: run.state if run.directory.is_dir() else "deleted",
-            "verdict": lambda run: run.verdict or "-",
+            "verdict": lambda run: (run.verdict or "-") + (", unverifiable" if _unverifiable(run) else ""),
             "tests": _counts,
         },
         empty=nothing,
@@ -84,6 +73,8 @@ def show(run_id: str, as_json: bool) -> None:
     for key, value in {**run.as_dict(), "counts": _counts(run)}.items():
         if value not in (None, ""):
             click.echo(f"{key.removesuffix('_utc'):<10} {value}")
+    if _unverifiable(run):
+        note("its evidence carries no digests, as that of old versions: nothing shows whether it was changed")
     requirements = run.summary.get("requirements", {})
     if requirements:
         click.echo()
@@ -102,6 +93,11 @@ def _link_row(measured: Mapping[str, Any]) -> tuple[str, ...]:
     value = format_value(measured["value"], measured["unit"])
     held = "" if ok is None else "ok" if ok else "OUTSIDE"
     return of["link"], of.get("direction", ""), measured["name"], value, measured["limit"] or "", held
+
+
+def _unverifiable(run: Run) -> bool:
+    """Return whether its evidence had lines without digests when the report was made."""
+    return bool(run.verdict) and bool(run.evidence.get("lines", 1)) and not run.evidence.get("head")
 
 
 def _counts(run: Run) -> str:
@@ -137,7 +133,7 @@ def _report(run_id: str, as_json: bool, *, again: bool) -> Path:
 
     run = store.get_run(run_id)
     if not run.directory.is_dir():
-        raise _deleted(run)
+        raise deleted(run)
     page = run.report
     if again or page is None or not page.is_file():
         if run.state == "running":
@@ -162,7 +158,7 @@ def verify(run_ids: tuple[str, ...], key: Path | None, as_json: bool) -> None:
 
     found = {}
     for word in run_ids or ("last",):
-        directory, store = _found(word)
+        directory, store = directory_of(word)
         found[directory.name] = changes_of(directory, store, key)
     if as_json:
         print_json([{"run": name, "changes": changes} for name, changes in found.items()])
@@ -188,7 +184,7 @@ def sign(run_id: str, key: Path, as_json: bool) -> None:
     from hil.evidence.attestation import sign
     from hil.report.verify import changes_of
 
-    directory, store = _found(run_id)
+    directory, store = directory_of(run_id)
     if changes := changes_of(directory, store):
         raise ConfigurationError(
             f"run {directory.name}: {changes[0]}", remedy="`hil runs verify` says what was changed"
@@ -300,38 +296,6 @@ def release(run_id: str, name: str | None, none: bool, as_json: bool) -> None:
 
 
 @runs.command()
-@RUN_ARGUMENT
-@click.option("--format", "format_", type=click.Choice(["csv", "ctrf", "allure", "schema"]), required=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to this file; for allure a folder.")
-@JSON_OPTION
-def export(run_id: str, format_: str, output: Path | None, as_json: bool) -> None:
-    """Write a run in another format: every measurement as CSV, CTRF with all attempts, a folder of Allure results.
-
-    `schema` is the JSON schema of result.json, which is the same for every run.
-    """
-    from hil.evidence.readback import RunRecord
-    from hil.report.analysis import Analysis
-    from hil.report.export import csv_of, ctrf_of, write_allure
-
-    if format_ == "schema":
-        text = (paths.PACKAGE / "report/result.schema.json").read_text("utf-8")
-    else:
-        analysis = Analysis(RunRecord.load(_found(run_id)[0]))
-        if format_ == "allure":
-            if output is None:
-                raise click.UsageError("allure is a folder of files: name it with -o")
-            count = write_allure(analysis, output)
-            print_result(as_json, {"format": format_, "path": str(output), "tests": count}, str(output))
-            return
-        text = ctrf_of(analysis) if format_ == "ctrf" else csv_of(analysis)
-    if output is not None:
-        write_output(output, text)
-        print_result(as_json, {"format": format_, "path": str(output)}, str(output))
-    else:
-        print_result(as_json, {"format": format_, "text": text}, text.rstrip("\n"))
-
-
-@runs.command()
 @duration_option("--older-than", "Runs that began longer ago than this, e.g. 90d.", default="90d")
 @click.option("--dry-run", is_flag=True, help="Only list them.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -362,31 +326,5 @@ def prune(older_than_s: float, dry_run: bool, yes: bool, as_json: bool) -> None:
     print_result(as_json, facts, f"{plural(len(chosen), 'run')} {gone}")
 
 
-def _found(word: str) -> tuple[Path, RunStore | None]:
-    """Return the directory of a run that ended, and the index that has it; None for a directory by its path."""
-    from hil.evidence.record import META
-    from hil.evidence.store import RUNS, RunStore, get_run
-
-    directory = Path(word)
-    if "/" in word and (directory / META).is_file():
-        if directory.resolve().parent != (paths.reports_out() / RUNS).resolve():
-            return directory.absolute(), None
-        word = directory.resolve().name  # one of ours: its index is known
-    run = get_run(word)
-    if not run.directory.is_dir():
-        raise _deleted(run)
-    if run.state == "running":
-        raise ConfigurationError(f"run {run.run_id} is still running", remedy="wait for its end")
-    return run.directory, RunStore(paths.reports_out())
-
-
-def _deleted(run: Run) -> ConfigurationError:
-    if run.host not in ("", os.uname().nodename):
-        return ConfigurationError(
-            f"run {run.run_id} was on {run.host}, which has its directory",
-            remedy="use the command there; `hil runs show` has what the store kept of it",
-        )
-    return ConfigurationError(
-        f"run {run.run_id}: its directory was deleted ({run.directory})",
-        remedy="`hil runs show` has what the list kept of it",
-    )
+for each in (export, metrics):
+    runs.add_command(each)

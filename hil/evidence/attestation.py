@@ -17,6 +17,9 @@ from hil.evidence.model import Verdict
 from hil.evidence.record import LAB, PLAN, RESULT, read_json
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
+TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
+RECORD = "urn:orbital-hil:run-without-verdict:v1"
+"""Of a run that is INCONCLUSIVE or NOT RUN: it says nothing of a bundle, and that it was so is kept."""
 WORDS = {verdict.value: word for verdict in Verdict if (word := words_of(verdict).in_toto)}
 _KEY_REMEDY = "a private key: openssl genpkey -algorithm ed25519 -out key.pem; its public half: openssl pkey -pubout"
 
@@ -24,29 +27,30 @@ _KEY_REMEDY = "a private key: openssl genpkey -algorithm ed25519 -out key.pem; i
 def statement_of(directory: Path) -> dict[str, Any]:
     """Return the statement that fits the files of a run.
 
-    Its subjects are the bundles that the run used (without one, the run itself).  ConfigurationError when the run
-    has no manifest, or its verdict says nothing of them.
+    Its subjects are the bundles that the run used (without one, the run itself).  A run without a verdict on them is
+    stated as a record of its own kind, which no reader of test results takes for one.  ConfigurationError when the run
+    has no manifest or no result.
     """
     result = read_json(directory / RESULT)
     verdict = str(result.get("verdict"))
-    if verdict not in WORDS:
+    if verdict not in set(Verdict):
         raise ConfigurationError(
-            f"run {directory.name} is {verdict}: it says nothing of a bundle, so there is nothing to sign",
-            remedy="sign a run that is PASS, FAIL or WAIVED",
+            f"run {directory.name} has no verdict", remedy=f"`hil runs report {directory.name}` makes it"
         )
     if not (directory / MANIFEST).is_file():
         raise ConfigurationError(
             f"run {directory.name} has no {MANIFEST}", remedy=f"`hil runs report {directory.name}` makes it"
         )
+    decided = verdict in WORDS
     manifest = _resource(MANIFEST, sha256_of(directory / MANIFEST))
     tests = {word: [t["id"] for t in result["tests"] if t["verdict"] == ours] for ours, word in WORDS.items()}
     return {
         "_type": "https://in-toto.io/Statement/v1",
-        "subject": [_resource(b["name"], b["sha256"]) for b in result.get("bundles") or ()]
+        "subject": [_resource(b["name"], b["sha256"]) for b in (result.get("bundles") or () if decided else ())]
         or [_resource(directory.name, manifest["digest"]["sha256"])],
-        "predicateType": "https://in-toto.io/attestation/test-result/v0.1",
+        "predicateType": TEST_RESULT if decided else RECORD,
         "predicate": {
-            "result": WORDS[verdict],
+            "result": WORDS.get(verdict, verdict),
             "configuration": [
                 *(_resource(name, sha256_of(directory / name)) for name in (PLAN, LAB) if (directory / name).is_file()),
                 {**manifest, "annotations": {"run": directory.name, "fidelity": result.get("fidelity")}},
@@ -63,6 +67,11 @@ def sign(directory: Path, key_file: Path) -> Path:
     from securesystemslib.signer import CryptoSigner
 
     payload = _payload(statement_of(directory))
+    if key_file.is_file() and key_file.stat().st_mode & 0o077:
+        raise ConfigurationError(
+            f"{key_file} can be read by others, who could sign in your place",
+            remedy=f"chmod 600 {key_file}; make a new key if somebody may have read it",
+        )
     try:
         signer = CryptoSigner(load_pem_private_key(read_text(key_file, remedy=_KEY_REMEDY).encode(), None))
     except (ValueError, TypeError) as exc:  # TypeError: it has a passphrase

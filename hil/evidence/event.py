@@ -19,6 +19,8 @@ class Event:
     t_utc: str = field(default="", init=False, compare=False, repr=False)
     test: str = field(default="", init=False, compare=False, repr=False)
     """Id of the test during which it happened."""
+    line: int = field(default=0, init=False, compare=False, repr=False)
+    """Its line in ``evidence.jsonl``, from 1."""
     extra: Mapping[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
     """Fields of the line that this version does not know."""
 

@@ -559,8 +559,8 @@ KINDS: Mapping[str, type[Event]] = {
 _ENVELOPE = frozenset({"t_utc", "mono_s", "kind", "test", "prev"})
 
 
-def from_record(record: Mapping[str, Any], mono_start_s: float) -> Event:
-    """Return the event of one line of evidence.
+def from_record(record: Mapping[str, Any], mono_start_s: float, line: int = 0) -> Event:
+    """Return the event of one line of evidence, the first of which is line 1.
 
     KeyError, TypeError or ValueError when the line has no time or kind; its other fields never raise.
     """
@@ -575,6 +575,7 @@ def from_record(record: Mapping[str, Any], mono_start_s: float) -> Event:
         "t_s": t_s,
         "t_utc": str(record["t_utc"]),
         "test": str(record.get("test") or ""),
+        "line": line,
         "extra": {key: value for key, value in record.items() if key not in known},
     }
     for name, value in filled.items():

@@ -1,7 +1,8 @@
 """Our verdicts in the words of others: one table for every format that is written.
 
 Sources: the JUnit XML that Jenkins and GitLab read; CTRF (https://ctrf.io); Allure 2 results; KCIDB schema v5.3;
-in-toto's test result v0.1; OpenTelemetry's ``test.case.result.status`` and ``test.suite.run.status``; our exit codes.
+in-toto's test result v0.1; OpenTelemetry's ``test.case.result.status``, ``test.suite.run.status`` and
+``cicd.pipeline.result``; our exit codes.
 """
 
 from __future__ import annotations
@@ -25,14 +26,18 @@ class Words:
     """None fits a run that shows nothing; WARNED means that it passed, with a warning."""
     otel_case: str
     otel_run: str
+    otel_pipeline: str
+    """``cicd.pipeline.result``."""
 
 
-PASSED = Words("", "passed", "passed", "PASS", "PASSED", "pass", "success")
-FAILED = Words("failure", "failed", "failed", "FAIL", "FAILED", "fail", "failure")
-BENCH_FAULT = Words("error", "other", "broken", "MISS", "", "", "aborted")
-OWN_ERROR = Words("error", "other", "broken", "ERROR", "", "", "aborted")
-NOT_RUN = Words("skipped", "skipped", "skipped", "SKIP", "", "", "skipped")
-WAIVED = Words("", "passed", "passed", "PASS", "WARNED", "pass", "success")
+PASSED = Words("", "passed", "passed", "PASS", "PASSED", "pass", "success", "success")
+FAILED = Words("failure", "failed", "failed", "FAIL", "FAILED", "fail", "failure", "failure")
+BENCH_FAULT = Words("error", "other", "broken", "MISS", "", "", "aborted", "error")
+OWN_ERROR = Words("error", "other", "broken", "ERROR", "", "", "aborted", "error")
+NOT_RUN = Words("skipped", "skipped", "skipped", "SKIP", "", "", "skipped", "skip")
+WAIVED = Words("", "passed", "passed", "PASS", "WARNED", "pass", "success", "success")
+MEASURED = Words("", "passed", "passed", "DONE", "", "", "", "")
+"""A measurement without a limit judges nothing."""
 
 
 def words_of(verdict: Verdict | str, blame: str = "") -> Words:
@@ -54,10 +59,10 @@ def table() -> list[str]:
         "NOT RUN": (NOT_RUN, Verdict.NOT_RUN),
         "WAIVED": (WAIVED, Verdict.WAIVED),
     }
-    lines = ["| ours | JUnit | CTRF | Allure | KCIDB | in-toto | OpenTelemetry case, run | exit code |"]
+    lines = ["| ours | JUnit | CTRF | Allure | KCIDB | in-toto | OpenTelemetry case, run, pipeline | exit code |"]
     lines.append("|---|---|---|---|---|---|---|---|")
     for ours, (theirs, verdict) in rows.items():
-        otel = f"{theirs.otel_case or '—'}, {theirs.otel_run}"
+        otel = f"{theirs.otel_case or '—'}, {theirs.otel_run}, {theirs.otel_pipeline}"
         cells = [
             ours,
             f"`<{theirs.junit}>`" if theirs.junit else "no element",

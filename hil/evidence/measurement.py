@@ -106,7 +106,7 @@ class LinkFigure(Event, kind="link.calibration"):
     def measurement(self) -> Measurement:
         """The figure as a measurement; outside its limit the bench is to blame."""
         bounds = self.limit or Limit()
-        return Measurement(
+        measured = Measurement(
             name=self.quantity,
             value=self.measured,
             unit=self.unit,
@@ -119,6 +119,8 @@ class LinkFigure(Event, kind="link.calibration"):
             high=bounds.high,
             allowed=bounds.allowed or (),
         )
+        object.__setattr__(measured, "line", self.line)
+        return measured
 
     @property
     def bounds(self) -> tuple[float, float]:

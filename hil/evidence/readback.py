@@ -94,6 +94,8 @@ class TestOutcome(CollectedTest):
     taken_over: str = ""
     """The earlier run in which it passed; it did not run in this one."""
     measurements: tuple[Measurement, ...] = ()
+    line: int = 0
+    """Of its end in ``evidence.jsonl``; 0: it has none."""
 
     @property
     def reason(self) -> str:
@@ -158,6 +160,11 @@ class RunRecord:
     def head(self) -> str:
         """Head of the run's chain, which stands for all that it recorded; empty when its lines carry no digests."""
         return self.lines[-1] if self.lines and self.chain.linked else ""
+
+    @property
+    def unverifiable(self) -> bool:
+        """Whether its evidence carries no digests, as that of old versions: nothing shows whether it was changed."""
+        return bool(self.chain.lines) and not self.chain.linked
 
     @cached_property
     def left_out(self) -> tuple[str, ...]:
@@ -243,11 +250,11 @@ def read_events(path: Path, mono_start_s: float) -> tuple[list[Event], int]:
         return [], 0
     events: list[Event] = []
     unreadable = 0
-    for line in lines:
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            events.append(from_record(json.loads(line), mono_start_s))
+            events.append(from_record(json.loads(line), mono_start_s, number))
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             unreadable += 1
     return events, unreadable
@@ -298,6 +305,7 @@ def _outcome(run: RunRecord, test: CollectedTest, events: list[Event]) -> TestOu
     return TestOutcome(
         **{**vars(test), "title": test.title or test.test},
         start_s=start.t_s if start else None,
+        line=end.line if end else 0,
         retries=retries,
         measurements=tuple(measurements),
         **facts,

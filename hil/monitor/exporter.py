@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from hil.bench.state import is_up
 from hil.errors import ConfigurationError
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 PORT = 9435
+
+
+class Collects(Protocol):
+    """What ``prometheus_client`` takes for a collector."""
+
+    def collect(self) -> Iterable[Family]:
+        """Yield families."""
+        ...
 
 
 class BenchCollector:
@@ -48,8 +56,8 @@ class BenchCollector:
 
 
 @contextmanager
-def serving(collector: BenchCollector, *, host: str = LOOPBACK, port: int = PORT) -> Iterator[int]:
-    """Serve ``collector`` over HTTP while the block runs; yield the port.
+def serving(*collectors: Collects, host: str = LOOPBACK, port: int = PORT) -> Iterator[int]:
+    """Serve ``collectors`` over HTTP while the block runs; yield the port.
 
     ``host`` is the loopback by default: the page has no password.  Port 0 takes a free one.
     ConfigurationError when the address cannot be listened on.
@@ -58,7 +66,8 @@ def serving(collector: BenchCollector, *, host: str = LOOPBACK, port: int = PORT
 
     # Without auto_describe nothing is collected when it is registered: the first look may not have been taken.
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(collector)
+    for collector in collectors:
+        registry.register(collector)
     try:
         server, thread = start_http_server(port, host, registry)
     except OSError as exc:

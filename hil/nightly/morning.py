@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from hil.evidence.store import RUNS, RunStore
 from hil.nightly.night import Attempt, Night
 from hil.report.history_classes import Class
 from hil.report.nights import History, histories, noteworthy, plan_and_lab
+from hil.report.summary import plain
 from hil.text import one_line
 from hil.trials.page import PAGE
 from hil.trials.series import SERIES
@@ -27,7 +27,6 @@ CHAT_CHANGES = 3
 CHAT_CHARACTERS = 1000
 BENCH = (Class.BENCH_FAULT, Class.NOT_RUN)
 """What is told of the bench, not of the OS."""
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&])")
 
 
 @dataclass(frozen=True)
@@ -118,17 +117,17 @@ def _changes(night: Night) -> Iterator[tuple[str, History]]:
 
 def markdown(morning: Morning) -> str:
     """Return the summary for the page of a CI job; links lead from the night's folder to its runs."""
-    lines = [f"# {_plain(morning.title)}", "", _plain(morning.sentence), ""]
+    lines = [f"# {plain(morning.title)}", "", plain(morning.sentence), ""]
     lines += ["| job | verdict | why | attempts | min | page |", "|---|---|---|---:|---:|---|"]
     for row in morning.rows:
         link = f"[page]({_relative(row.page, morning.night.folder)})" if row.page else ""
-        cells = [row.name, row.verdict, _plain(row.reason), len(row.attempts), f"{row.minutes:.1f}", link]
+        cells = [row.name, row.verdict, plain(row.reason), len(row.attempts), f"{row.minutes:.1f}", link]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     device = [(of, each) for of, each in morning.changes if each.finding.kind not in BENCH]
     bench = [(of, each) for of, each in morning.changes if each.finding.kind in BENCH]
     nothing = "Nothing: all is as it was in the nights before."
     if morning.unread:
-        nothing = f"Not known, the histories cannot be read: {_plain(morning.unread)}"
+        nothing = f"Not known, the histories cannot be read: {plain(morning.unread)}"
     lines += ["", "## What changed", "", *(_list(device) or [nothing])]
     retried = [f"- {row.name}, attempt {a.number}: {_why(a)}" for row in morning.rows for a in row.retried]
     lines += ["", "## The bench", "", *([*retried, *_list(bench)] or ["No fault of the bench."])]
@@ -185,7 +184,7 @@ def notify(argv: Sequence[str], text: str, timeout_s: float) -> str:
 
 def _list(changes: Sequence[tuple[str, History]]) -> list[str]:
     lines = [
-        f"- **{each.finding.kind.value}** {_plain(each.series.label)}: {_plain(each.finding.text)} ({_plain(of)})"
+        f"- **{each.finding.kind.value}** {plain(each.series.label)}: {plain(each.finding.text)} ({plain(of)})"
         for of, each in changes[:MOST_CHANGES]
     ]
     more = len(changes) - MOST_CHANGES
@@ -195,12 +194,7 @@ def _list(changes: Sequence[tuple[str, History]]) -> list[str]:
 def _why(attempt: Attempt) -> str:
     if attempt.exit_code is None:
         return "killed with the night"
-    return f"{attempt.verdict}: {_plain(attempt.reason)}"
-
-
-def _plain(text: str) -> str:
-    """Return text of a test's author or a board as Markdown that shows it and does nothing else."""
-    return _SPECIAL.sub(r"\\\1", one_line(text, 300))
+    return f"{attempt.verdict}: {plain(attempt.reason)}"
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -1,8 +1,9 @@
-"""One night: its jobs one after another, each a process of our own command, kept so that SIGKILL loses nothing.
+"""One night: its jobs, each a process of our own command, so many at once as it says, so that SIGKILL loses nothing.
 
 ``<reports out>/nights/<id>/``
 
 - ``night.json``: what was fixed at its begin: file and digest, jobs with their command lines, deadlines
+- ``notify.json``: the command that is told, for its owner only: there may be a secret in it
 - ``jobs/<name>.json``: the attempts at a job, each with exit code, verdict and reason; ``ended``: nothing is left to do
 - ``logs/<name>-<attempt>.log``: what it printed
 - ``morning.md``, ``chat.txt``: the summary
@@ -15,17 +16,22 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from shutil import which
 from typing import Any
 
+from hil.bench.state import lease_keys
 from hil.core import paths
 from hil.core.files import sha256_of, write_atomic
+from hil.core.locks import locked
 from hil.core.pick import pick
 from hil.core.processes import ProcessId, dies_with_us, end, identify, is_alive, this_process
 from hil.core.wait import duration_s
@@ -34,14 +40,16 @@ from hil.evidence.json_fields import fitting, read_fields
 from hil.evidence.model import EXIT_CONFIGURATION, WORST_FIRST, Verdict
 from hil.evidence.record import RESULT, read_json, utc_now
 from hil.evidence.store import RUNS
-from hil.nightly.plan import Job, Notify, load_nightly, words_of
+from hil.lab.model import Lab, load_lab
+from hil.nightly.plan import Job, Notify, argv_of, load_nightly, words_of
 from hil.trials.series import FACTS as SERIES_FACTS
 from hil.trials.series import SERIES, Series
 
-NIGHTS, FACTS = "nights", "night.json"
+NIGHTS, FACTS, NOTIFY = "nights", "night.json", "notify.json"
 GRACE_S = 90.0
 """After SIGTERM a job takes its bench down and makes its report; then it is killed."""
 POLL_S = 0.2
+MOST_WORKERS = 16
 HIL = (sys.executable, "-m", "hil.cli")
 Say = Callable[[str], None]
 
@@ -93,17 +101,25 @@ class Night:
             "file_sha256": sha256_of(path),
             "started_utc": utc_now(),
             "deadline_s": duration_s(plan.deadline),
-            "notify": _notify_facts(path, plan.notify),
-            "jobs": [_job_facts(job, words, began) for job, words in jobs],
+            "workers": plan.workers,
+            "jobs": [_job_facts(path, job, words, began) for job, words in jobs],
         }
+        told = _notify_facts(path, plan.notify)
         folder = out.absolute() / NIGHTS / name
         try:
             (folder / "jobs").mkdir(parents=True)
         except FileExistsError as exc:
             raise ConfigurationError(f"night {name} exists already", remedy="choose another --id") from exc
         (folder / "logs").mkdir()
+        if told is not None:
+            _write(folder / NOTIFY, told, mode=0o600)
         _write(folder / FACTS, facts)
         return cls(folder)
+
+    @property
+    def notify(self) -> dict[str, Any]:
+        """Who is told in the morning: ``argv`` and ``timeout_s``; empty when nobody is."""
+        return read_json(self.folder / NOTIFY)
 
     @property
     def id(self) -> str:
@@ -158,14 +174,37 @@ class Night:
 
     def run(self, say: Say, hil: Sequence[str] = ()) -> None:
         """Run what is left of the night, by our own command or another one.  ConfigurationError: it runs already."""
-        if self.state == "running":
-            raise ConfigurationError(f"night {self.id} runs already", remedy=f"`hil nightly show {self.id}`")
-        _write(self.folder / "process.json", this_process())
-        for job in self.jobs:
-            while not self.ended(job["name"]):
-                self._attempt(job, say, hil or HIL)
+        taken = ConfigurationError(f"night {self.id} runs already", remedy=f"`hil nightly show {self.id}`")
+        with locked(self.folder / "lock", deadline_s=0.0, error=taken):
+            _write(self.folder / "process.json", this_process())
+            self._play(say, hil or HIL)
 
-    def _attempt(self, job: dict[str, Any], say: Say, hil: Sequence[str]) -> None:
+    def _play(self, say: Say, hil: Sequence[str]) -> None:
+        """Run so many jobs at once as the night has workers; none beside one that holds a real board of its lab."""
+        waiting = [job for job in self.jobs if not self.ended(job["name"])]
+        running: dict[Future[None], frozenset[str]] = {}
+        wanted, stop = self.facts.get("workers"), threading.Event()
+        workers = wanted if isinstance(wanted, int) and 1 <= wanted <= MOST_WORKERS else 1
+        with ThreadPoolExecutor(workers, thread_name_prefix="night") as pool:
+            try:
+                while waiting or running:
+                    for job in list(waiting):
+                        holds = frozenset(fitting({"holds": tuple[str, ...]}, job)[0].get("holds", ()))
+                        if len(running) < workers and holds.isdisjoint(chain.from_iterable(running.values())):
+                            waiting.remove(job)
+                            running[pool.submit(self._finish, job, say, hil, stop)] = holds
+                    for done in wait(running, return_when=FIRST_COMPLETED)[0]:
+                        del running[done]
+                        done.result()
+            except BaseException:
+                stop.set()  # each ends its job
+                raise
+
+    def _finish(self, job: dict[str, Any], say: Say, hil: Sequence[str], stop: threading.Event) -> None:
+        while not (self.ended(job["name"]) or stop.is_set()):
+            self._attempt(job, say, hil, stop)
+
+    def _attempt(self, job: dict[str, Any], say: Say, hil: Sequence[str], stop: threading.Event) -> None:
         name, before = job["name"], self.attempts(job["name"])
         if before and before[-1].exit_code is None:
             self._end_orphan(name, before[-1])
@@ -191,7 +230,9 @@ class Night:
             who = identify(child.pid)
             self._keep(name, [*before, Attempt(**{**vars(attempt), "child": who and vars(who)})])
             say(f"{name}, attempt {number}: {run_id}")
-            late = _wait(child, left_s)
+            late = _wait(child, left_s, stop)
+        if stop.is_set():
+            return  # killed with the night
         verdict, reason = self._came_to(job, run_id, child.returncode)
         if late:
             verdict, reason = Verdict.INCONCLUSIVE.value, f"ended at its deadline of {left_s:.0f} s; {reason}"
@@ -238,13 +279,15 @@ class Night:
         _write(self.folder / "jobs" / f"{name}.json", {"attempts": [vars(a) for a in attempts], "ended": ended})
 
 
-def _wait(child: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Wait for a child; True when it had to be ended.  Whatever interrupts this ends it, too."""
+def _wait(child: subprocess.Popen[bytes], seconds: float, stop: threading.Event) -> bool:
+    """Wait for a child; True when it had to be ended at its deadline.  Whatever interrupts this ends it, too."""
     try:
-        child.wait(seconds)
+        deadline = time.monotonic() + seconds
+        while child.poll() is None and not stop.is_set():
+            if time.monotonic() > deadline:
+                return True
+            stop.wait(POLL_S)
         return False
-    except subprocess.TimeoutExpired:
-        return True
     finally:
         if child.returncode is None:
             child.terminate()
@@ -302,17 +345,24 @@ def _notify_facts(path: Path, wanted: Notify | None) -> dict[str, Any] | None:
     return {"argv": [program, *wanted.argv[1:]], "timeout_s": duration_s(wanted.timeout)}
 
 
-def _job_facts(job: Job, words: Sequence[str], began: datetime) -> dict[str, Any]:
+def _job_facts(path: Path, job: Job, words: Sequence[str], began: datetime) -> dict[str, Any]:
     kind = "trials" if job.trials else "campaign"
     seed = ["--seed", str(int(began.strftime("%Y%m%d")) if job.seed is None else job.seed)] if job.trials else []
     return {
         "name": job.name,
         "kind": kind,
+        "holds": _real_things(load_lab(Path(argv_of(path, job)["--lab"]))),
         "id": f"{began.strftime('%Y%m%dT%H%M%SZ')}-{job.name}",
         "words": [*words, *seed],
         "deadline_s": duration_s(job.deadline),
         "attempts": job.attempts,
     }
+
+
+def _real_things(lab: Lab) -> list[str]:
+    """Return what of a lab is there once: real boards and shaper host.  Virtual boards are made for each job."""
+    boards = [key for key in lease_keys(lab, bench="") if not key.startswith("/")]
+    return [*boards, *([f"shaper host {lab.shaper_host.ssh.address}"] if lab.shaper_host else [])]
 
 
 def _failed_last(out: Path, name: str) -> set[str]:
@@ -333,6 +383,18 @@ def _nights(folder: Path) -> Iterator[Night]:
             yield Night(facts.parent)
 
 
+def damaged_nights(out: Path | None = None) -> dict[str, str]:
+    """Return the nights that cannot be read, by id, and why: they are in no list of nights."""
+    folder, found = (out or paths.reports_out()).absolute() / NIGHTS, {}
+    for each in sorted(folder.iterdir()) if folder.is_dir() else ():
+        try:
+            if each.is_dir():
+                Night(each)
+        except ConfigurationError as exc:
+            found[each.name] = exc.message
+    return found
+
+
 def get_night(name: str, out: Path | None = None) -> Night:
     """Return a night by id, an unambiguous part of it, or ``last``.  ConfigurationError otherwise."""
     return pick(
@@ -345,6 +407,6 @@ def get_night(name: str, out: Path | None = None) -> Night:
     )
 
 
-def _write(path: Path, value: Any) -> None:
+def _write(path: Path, value: Any, *, mode: int = 0o644) -> None:
     """Write JSON that is whole also after a power cut."""
-    write_atomic(path, json.dumps(value, indent=2) + "\n")
+    write_atomic(path, json.dumps(value, indent=2) + "\n", mode=mode)

@@ -74,6 +74,9 @@ class Nightly(Strict):
     schema_version: Literal[1] = Field(alias="schema")
     name: Name
     deadline: Duration = Field(default="10h", description="no job begins or goes on after so long")
+    workers: int = Field(
+        default=1, ge=1, le=16, description="so many jobs at once; never two that need the same real board"
+    )
     notify: Notify | None = None
     jobs: tuple[Job, ...] = Field(min_length=1, max_length=100, strict=False)
 

@@ -6,6 +6,7 @@
 - ``runs/<id>/``: the report and files of each run, as they are: its links stay for ever
 - ``plans/<plan>/<lab>/index.html``: the class of each test and measurement over the last nights
 - ``nights/<id>/index.html``: the morning of each night; ``bench.html``: the week of the bench
+- ``series/<id>/index.html``: the page of a night's series of trials, with the evidence of each trial
 - ``site.json``: what is built already, so that the next call adds only what is new
 """
 
@@ -25,14 +26,15 @@ from hil.core.files import write_atomic
 from hil.errors import ConfigurationError
 from hil.evidence.chain import digest_of
 from hil.evidence.manifest import REPORT
-from hil.evidence.record import ARTEFACTS, read_json
+from hil.evidence.record import ARTEFACTS, EVIDENCE, read_json
 from hil.evidence.store import RUNS, Run, RunStore
 from hil.nightly.bench_week import page as bench_page
 from hil.nightly.bench_week import week_of
-from hil.nightly.morning import BENCH, morning_of
+from hil.nightly.morning import BENCH, Row, morning_of
 from hil.nightly.night import NIGHTS, Night, all_nights
 from hil.report.nights import histories, plan_and_lab
 from hil.report.pages import render
+from hil.trials.series import SERIES
 
 STATE, INDEX, SEARCH = "site.json", "index.html", "runs.js"
 SCHEMA = 1
@@ -76,7 +78,7 @@ def build_site(out: Path, site: Path, *, artefacts: bool = True) -> Built:
         for plan, lab in changed:
             _write_history(store, site, plan, lab)
             built.histories += 1
-        nights = _write_nights(out, site, before["nights"], built)
+        nights = _write_nights(out, site, before["nights"], built, artefacts=artefacts)
         if fresh or not (site / INDEX).is_file():
             _write_index(site, runs, all_nights(out))
             week = week_of(out, datetime.now(UTC) - timedelta(days=BENCH_DAYS))
@@ -137,7 +139,7 @@ def _write_history(store: RunStore, site: Path, plan: str, lab: str) -> None:
     write_atomic(folder / INDEX, text, durable=False)
 
 
-def _write_nights(out: Path, site: Path, before: Mapping[str, str], built: Built) -> dict[str, str]:
+def _write_nights(out: Path, site: Path, before: Mapping[str, str], built: Built, *, artefacts: bool) -> dict[str, str]:
     known = dict(before)
     for night in all_nights(out):
         key = f"{night.state} {_stamp(night)}"
@@ -147,13 +149,29 @@ def _write_nights(out: Path, site: Path, before: Mapping[str, str], built: Built
         folder.mkdir(parents=True, exist_ok=True)
         morning = morning_of(night)
         changes = [(of, each, each.finding.kind in BENCH) for of, each in morning.changes]
-        last = {row.name: row.attempts[-1].run_id for row in morning.rows if row.attempts}
-        linked = {name for name, run_id in last.items() if (site / RUNS / run_id / REPORT).is_file()}
+        linked = {row.name: href for row in morning.rows if (href := _page_of(row, site, artefacts=artefacts))}
         text = render("site_night.html.j2", m=morning, changes=changes, linked=linked)
         write_atomic(folder / INDEX, text, durable=False)
         known[night.id] = key
         built.nights += 1
     return known
+
+
+def _page_of(row: Row, site: Path, *, artefacts: bool) -> str:
+    """Return where the page of a job's run or series is in the site, a series copied there; empty when it has none."""
+    run_id = row.attempts[-1].run_id if row.attempts else ""
+    if run_id and (site / RUNS / run_id / REPORT).is_file():
+        return f"{RUNS}/{quote(run_id)}/{REPORT}"
+    if row.page is None or row.page.parent.parent.name != SERIES or row.page.is_symlink():
+        return ""
+    target = site / SERIES / run_id
+    evidence = row.page.parent.glob(f"trials/*/{EVIDENCE}") if artefacts else ()
+    for path in (row.page, *evidence):
+        if path.is_file() and not path.is_symlink() and not path.parent.is_symlink():
+            copy = target / path.relative_to(row.page.parent)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+    return f"{SERIES}/{quote(run_id)}/{row.page.name}"
 
 
 def _stamp(night: Night) -> str:

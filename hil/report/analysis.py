@@ -25,6 +25,7 @@ from hil.report.history import RunComparison, compare
 from hil.report.risks import RiskResult, place_risks
 from hil.report.units import quantity
 
+UNVERIFIABLE = "The lines of this run's evidence carry no digests: nothing shows whether it was changed since"
 CONCLUSIVE = frozenset({Verdict.PASS.value, Verdict.FAIL.value})
 
 
@@ -88,9 +89,7 @@ class Analysis:
     @property
     def notes(self) -> list[str]:
         """What a reader must know of the evidence itself."""
-        if self.run.chain.linked or not self.run.chain.lines:
-            return []
-        return ["The lines of this run's evidence carry no digests: nothing shows whether it was changed since."]
+        return [f"{UNVERIFIABLE}."] if self.run.unverifiable else []
 
     @cached_property
     def counted(self) -> tuple[Mapping[str, Any], ...]:
@@ -133,7 +132,7 @@ class Analysis:
         """The verdict of the campaign, its requirements and its criteria."""
         plan, run, findings = self.plan, self.run, tuple(_findings(self.run, self.figures, self.changes))
         if plan is not None:
-            return judge(plan, run.outcomes, fidelity=self.fidelity, day=_day(run), findings=findings)
+            return judge(plan, run.outcomes, fidelity=self.fidelity, day=day_of(run), findings=findings)
         if run.damage:
             return CampaignVerdict(Verdict.INCONCLUSIVE, f"The run is damaged: {run.damage[-1]}.", (), (), findings, ())
         text = "The run ended before its plan was written."
@@ -202,7 +201,8 @@ def violations_of(run: RunRecord) -> list[str]:
     return summarised or [e.detail or e.what for e in run.of(WatchViolation)]
 
 
-def _day(run: RunRecord) -> datetime.date:
+def day_of(run: RunRecord) -> datetime.date:
+    """Return the day of a run, on which records are in force or not; today when it does not say."""
     try:
         return datetime.datetime.fromisoformat(str(run.meta["started_utc"])).date()
     except (KeyError, ValueError):

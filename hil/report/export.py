@@ -32,13 +32,13 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 def ctrf_of(analysis: Analysis) -> str:
     """Return the run as CTRF, with every attempt at a test; a repeat for a fault of the bench makes no test flaky."""
-    run, start = analysis.run, _start_ms(analysis.run)
+    run, start = analysis.run, start_ms(analysis.run)
     tests = [_ctrf_test(run, outcome, start) for outcome in run.outcomes]
     statuses = [str(test["status"]) for test in tests]
     document = {
         "reportFormat": "CTRF",
         "specVersion": CTRF_VERSION,
-        "reportId": _id(run.run_id),
+        "reportId": stable_id(run.run_id),
         "timestamp": run.meta.get("started_utc") or "1970-01-01T00:00:00Z",
         "generatedBy": "orbital-hil",
         "results": {
@@ -48,8 +48,8 @@ def ctrf_of(analysis: Analysis) -> str:
                 **{name: statuses.count(name) for name in ("passed", "failed", "skipped", "pending", "other")},
                 "flaky": 0,
                 "start": start,
-                "stop": start + _ms(run.duration_s),
-                "duration": _ms(run.duration_s),
+                "stop": start + milliseconds(run.duration_s),
+                "duration": milliseconds(run.duration_s),
                 "extra": {"verdict": analysis.verdict.value, "reason": analysis.result.reason},
             },
             "tests": tests,
@@ -59,25 +59,25 @@ def ctrf_of(analysis: Analysis) -> str:
 
 
 def _ctrf_test(run: RunRecord, outcome: TestOutcome, start: int) -> dict[str, Any]:
-    begun = start + _ms(outcome.start_s or 0.0)
+    begun = start + milliseconds(outcome.start_s or 0.0)
     file, _, name = outcome.test.partition("::")
     attempts = [
         {
             "attempt": number,
             "status": words_of(end.verdict, end.blame).ctrf,
-            "duration": _ms(end.duration_s),
+            "duration": milliseconds(end.duration_s),
             **({"message": end.message} if end.message else {}),
         }
         for number, end in enumerate((e for e in run.of(TestEnded) if e.test == outcome.test and e.retried), start=1)
     ]
     return {
-        "id": _id(outcome.test),
+        "id": stable_id(outcome.test),
         "name": outcome.title or name or outcome.test,
         "status": words_of(outcome.verdict, outcome.blame).ctrf,
         "rawStatus": outcome.verdict.value,
-        "duration": _ms(outcome.duration_s),
+        "duration": milliseconds(outcome.duration_s),
         "start": begun,
-        "stop": begun + _ms(outcome.duration_s),
+        "stop": begun + milliseconds(outcome.duration_s),
         "suite": [str(run.meta.get("plan") or "campaign"), outcome.step or "steps"],
         "filePath": file,
         **({"message": outcome.message} if outcome.message else {}),
@@ -98,14 +98,14 @@ def write_allure(analysis: Analysis, folder: Path) -> int:
 
     ConfigurationError: the folder cannot be made.
     """
-    run, start = analysis.run, _start_ms(analysis.run)
+    run, start = analysis.run, start_ms(analysis.run)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise ConfigurationError(f"{folder}: {exc.strerror}", remedy="name a folder that can be written") from exc
     attachments = list(_attachments(run, folder))
     for number, outcome in enumerate(run.outcomes):
-        begun = start + _ms(outcome.start_s or 0.0)
+        begun = start + milliseconds(outcome.start_s or 0.0)
         labels = {
             "suite": run.meta.get("plan") or "",
             "parentSuite": run.meta.get("lab") or "",
@@ -113,9 +113,9 @@ def write_allure(analysis: Analysis, folder: Path) -> int:
         }
         named = [*labels.items(), *(("tag", requirement) for requirement in outcome.requirements)]
         document = {
-            "uuid": _id(f"{run.run_id} {outcome.test}"),
-            "historyId": _id(f"{run.meta.get('plan')} {run.meta.get('lab')} {outcome.test}"),
-            "testCaseId": _id(outcome.test),
+            "uuid": stable_id(f"{run.run_id} {outcome.test}"),
+            "historyId": stable_id(f"{run.meta.get('plan')} {run.meta.get('lab')} {outcome.test}"),
+            "testCaseId": stable_id(outcome.test),
             "fullName": outcome.test,
             "name": outcome.title,
             "description": outcome.description,
@@ -123,7 +123,7 @@ def write_allure(analysis: Analysis, folder: Path) -> int:
             "statusDetails": {"message": outcome.message, "trace": outcome.detail},
             "stage": "finished",
             "start": begun,
-            "stop": begun + _ms(outcome.duration_s),
+            "stop": begun + milliseconds(outcome.duration_s),
             "labels": [{"name": name, "value": str(value)} for name, value in named if value],
             "parameters": [
                 {"name": m.label, "value": f"{m.value} {m.unit}".strip(), "excluded": True}
@@ -138,7 +138,7 @@ def write_allure(analysis: Analysis, folder: Path) -> int:
 def _attachments(run: RunRecord, folder: Path) -> Iterator[dict[str, str]]:
     for artefact in run.of(ArtefactStored):
         if (path := inside(run.directory, artefact.path)) is not None and path.is_file() and not path.is_symlink():
-            name = f"{_id(f'{run.run_id} {artefact.path}')}-attachment{path.suffix}"
+            name = f"{stable_id(f'{run.run_id} {artefact.path}')}-attachment{path.suffix}"
             shutil.copyfile(path, folder / name)
             yield {"name": path.name, "source": name, "type": mimetypes.guess_type(path.name)[0] or "text/plain"}
 
@@ -151,31 +151,32 @@ def csv_of(analysis: Analysis) -> str:
     of = [run.run_id, *(run.meta.get(name) or "" for name in ("started_utc", "plan", "lab"))]
     for outcome in run.outcomes:
         for m in outcome.measurements:
-            value = m.value if isinstance(m.value, bool | int | float) else _quoted(str(m.value or ""))
-            texts = map(_quoted, [*of, outcome.test, outcome.title, outcome.verdict.value, m.name])
-            dimensions = map(_quoted, (m.board, m.link, m.direction, m.slot))
-            limit = (_quoted(m.unit), _quoted(m.limit or ""), "" if m.ok is None else m.ok)
+            value = m.value if isinstance(m.value, bool | int | float) else quoted(str(m.value or ""))
+            texts = map(quoted, [*of, outcome.test, outcome.title, outcome.verdict.value, m.name])
+            dimensions = map(quoted, (m.board, m.link, m.direction, m.slot))
+            limit = (quoted(m.unit), quoted(m.limit or ""), "" if m.ok is None else m.ok)
             writer.writerow([*texts, *dimensions, value, *limit])
     return text.getvalue()
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Return text that no spreadsheet takes for a formula."""
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def _start_ms(run: RunRecord) -> int:
+def start_ms(run: RunRecord) -> int:
+    """Return when a run began, Unix time in milliseconds; 0 when it does not say."""
     try:
         return round(datetime.fromisoformat(str(run.meta["started_utc"])).timestamp() * 1000)
     except (KeyError, ValueError):
         return 0
 
 
-def _ms(seconds: float) -> int:
+def milliseconds(seconds: float) -> int:
     """Return whole milliseconds, within what other programs can read."""
     return round(max(-MOST_S, min(MOST_S, seconds)) * 1000)
 
 
-def _id(text: str) -> str:
+def stable_id(text: str) -> str:
     """Return the same UUID for the same text, now and in every later run."""
     return str(uuid.uuid5(_IDS, text))

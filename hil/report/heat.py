@@ -22,8 +22,12 @@ from hil.evidence.events import (
     WeightsChanged,
 )
 from hil.evidence.readback import RunRecord
+from hil.report.timeline.drawing import GUTTER, WIDTH
+from hil.report.timeline.drawing import RIGHT as MARGIN
 
-WIDTH, LEFT, RIGHT, PANEL = 1120.0, 70.0, 1100.0, 84.0
+PANEL = 84.0
+LEFT, RIGHT = GUTTER, WIDTH - MARGIN
+"""Its axis is that of the lanes of boards and links, which stand above it."""
 COLOURS = 8
 """So many boards of a spacecraft have a colour of their own."""
 MOST_CHANGES = 60

@@ -30,7 +30,7 @@ from hil.evidence.events import (
 from hil.evidence.model import WORST_FIRST, Verdict
 from hil.evidence.record import ARTEFACTS
 from hil.evidence.test_plan import METHOD_NAMES
-from hil.report.analysis import CONCLUSIVE, Analysis, violations_of
+from hil.report.analysis import CONCLUSIVE, Analysis, day_of, violations_of
 from hil.report.calibration.page import calibration_section
 from hil.report.heat import heat_section
 from hil.report.links import calibration_summary, scaled_rates
@@ -40,6 +40,7 @@ from hil.report.thumbnail import picture
 from hil.report.timeline.drawing import timeline_svg
 from hil.report.timeline.lanes import Lanes, lanes_of
 from hil.report.timeline.view import folded, interruptions, legend
+from hil.report.vcd import COLUMNS, rows_of
 
 CONSOLE_LINES = 40
 CONSOLE_TAIL_BYTES = 64_000
@@ -83,6 +84,9 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "numbers": {o.test: n for n, o in enumerate(run.outcomes, start=1)},
         "methods": METHOD_NAMES,
         "open_groups": _open_groups(analysis),
+        "columns": COLUMNS,
+        "matrix": rows_of(analysis),
+        "day": day_of(run),
         "record": _record_of_requirements(analysis),
         "timeline": timeline_svg(shown, title="Timeline of the whole run"),
         "close_ups": _close_ups(analysis, shown),

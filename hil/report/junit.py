@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from hil.evidence.foreign_words import words_of
 from hil.evidence.model import format_value
 from hil.evidence.readback import TestOutcome
-from hil.report.analysis import Analysis
+from hil.report.analysis import UNVERIFIABLE, Analysis
 from hil.report.pages import render
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -28,6 +28,7 @@ def junit_of(analysis: Analysis) -> str:
         "fidelity": analysis.fidelity,
         "engine": analysis.engine,
         "lab": run.meta.get("lab", ""),
+        **({"unverifiable": UNVERIFIABLE} if run.unverifiable else {}),
         "commit": (run.meta.get("git") or {}).get("commit") or "",
         **{f"requirement.{r.requirement.id}": r.verdict for r in analysis.result.requirements},
     }
@@ -39,6 +40,27 @@ def junit_of(analysis: Analysis) -> str:
         facts=facts.items(),
         words_of=words_of,
         outcomes=[(outcome, list(_facts(outcome))) for outcome in run.outcomes],
+    )
+    return _NOT_XML.sub("\ufffd", document)
+
+
+def strictdoc_of(analysis: Analysis) -> str:
+    """Return JUnit of pytest's kind that StrictDoc 0.30 traces; name the file ``*.pytest.junit.xml``.
+
+    StrictDoc takes no ``error`` and no property twice, and makes a field of each property's name.  A test that is
+    INCONCLUSIVE shows nothing, so it is skipped there, as one that did not run.
+    """
+    run = analysis.run
+    outcomes = list(run.outcomes)
+    shown = {o.test: words_of(o.verdict, o.blame).junit for o in outcomes}
+    document = render(
+        "strictdoc.xml.j2",
+        run=run,
+        started=str(run.meta.get("started_utc", "")).removesuffix("Z"),
+        verdict=analysis.verdict,
+        outcomes=[(o, "skipped" if shown[o.test] == "error" else shown[o.test]) for o in outcomes],
+        failures=sum(tag == "failure" for tag in shown.values()),
+        skipped=sum(tag in ("error", "skipped") for tag in shown.values()),
     )
     return _NOT_XML.sub("\ufffd", document)
 

@@ -9,7 +9,7 @@ from hil.evidence.manifest import differences
 from hil.evidence.readback import RunRecord
 from hil.evidence.record import RESULT, read_json
 from hil.evidence.store import RunStore
-from hil.report.analysis import Analysis
+from hil.report.analysis import UNVERIFIABLE, Analysis
 
 
 def changes_of(directory: Path, store: RunStore | None = None, key: Path | None = None) -> list[str]:
@@ -20,6 +20,7 @@ def changes_of(directory: Path, store: RunStore | None = None, key: Path | None 
     found = differences(directory)
     run = RunRecord.load(directory)
     analysis, result = Analysis(run), read_json(directory / RESULT)
+    found += [UNVERIFIABLE] if run.unverifiable else []
     found += analysis.changes
     if not run.result_is_written():
         found.append(f"{RESULT} is not the file that was written")

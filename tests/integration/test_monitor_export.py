@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,13 @@ from hil.core import paths
 from hil.core.wait import wait_until
 from hil.errors import BenchError
 from hil.leases.leases import Leases
+from hil.report.make import make_report
 from tests.kits.checkout import TWO_BOARDS
 from tests.kits.container_boards import freeze_os
 from tests.kits.hil_command import HIL, Terminal
 from tests.kits.host_state import as_it_was
+from tests.kits.nights import begin, job, said
+from tests.kits.synthetic_run import build
 
 pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
@@ -87,10 +92,13 @@ class Page:
 
 
 @contextmanager
-def exporter(name: str, *options: str) -> Iterator[Page]:
+def exporter(name: str, *options: str, reports: Path | None = None) -> Iterator[Page]:
     """``hil bench export`` on a free port; it must end cleanly when it is told to."""
     argv = [*HIL, "bench", "export", name, "--listen", "127.0.0.1:0", "--every", "0.5s", *options]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=paths.ROOT) as command:
+    environment = {**os.environ, **({"HIL_REPORTS": str(reports)} if reports else {})}
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=paths.ROOT, env=environment
+    ) as command:
         assert command.stdout and command.stderr
         try:
             told = command.stdout.readline()
@@ -103,8 +111,12 @@ def exporter(name: str, *options: str) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="module")
-def page(bench: Bench) -> Iterator[Page]:
-    with exporter(bench.name, "--probe") as served:
+def page(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """The exporter's page of the bench, and of a reports folder with a run that failed and a night."""
+    folder = tmp_path_factory.mktemp("reports")
+    make_report(build(folder / "out/runs/failed", "fail"))
+    said(begin(folder, job("one", "1"), "- {name: faults, lab: virtual, trials: default, count: 1}\n"))
+    with exporter(bench.name, "--probe", "--runs", reports=folder / "out") as served:
         wait_until(
             lambda: served.series("hil_board_temperature_celsius", zone="tj").keys() == BOARDS,
             what="all boards' temperatures",
@@ -189,6 +201,27 @@ def test_prometheus_knows_the_boards_and_links_of_the_bench(prometheus: Query, b
     assert prometheus.value("hil_link_up{link='isl-ab'}") == 1
     assert prometheus.value("hil_bench_attention") == 0
     assert prometheus("hil_bench_info")[0][0]["links_by"] == bench.links.engine
+
+
+def test_rules_are_sound_and_every_expression_of_the_dashboards_finds_figures(
+    programs: Path, prometheus: Query, bench: Bench
+) -> None:
+    folder = paths.ROOT / "lab/observability"
+    for words in (["check", "rules", "rules.yml"], ["test", "rules", "rules.test.yml"]):
+        done = subprocess.run([str(programs / "promtool"), *words], cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    write_step(bench.name, Step.now(run_id="r1", plan="six-gpu", step="upload", title="the upload arrives"))
+    prometheus.becomes("count(hil_campaign_step_info)", 1)
+    prometheus.becomes('hil_run_last_verdict{plan="six-gpu", verdict="FAIL"}', 1)
+    prometheus.becomes('hil_night_last_verdict{night="lab-a", verdict="FAIL"}', 1)
+    for path in sorted((folder / "dashboards").glob("*.json")):
+        for panel in json.loads(path.read_text("utf-8"))["panels"]:
+            for target in panel["targets"]:
+                expression = target["expr"].replace("$__rate_interval", "20s")
+                for variable in ("bench", "plan", "lab"):
+                    expression = expression.replace(f"${variable}", ".*")
+                wait_until(partial(prometheus, expression), what=f"{panel['title']}: {expression}", deadline_s=SOON_S)
+    write_step(bench.name, None)
 
 
 def test_commanded_and_measured_delay_stand_side_by_side(prometheus: Query) -> None:

@@ -1,4 +1,4 @@
-"""A night of campaigns and a series of trials on two labs: killed once, gone on with, and told in the morning."""
+"""A night of three campaigns and a series of trials on two labs: killed once, gone on with, and told in the morning."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,11 @@ from hil.core import paths
 from hil.core.wait import poll_until
 from hil.evidence.record import read_json
 from hil.nightly.site import build_site
+from hil.report.make import make_report
 
 pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
+NAMES = ("first", "second", "third", "faults")
 PLAN = """
 schema: 1
 id: short
@@ -40,9 +41,11 @@ def test_boards_run(bench, verify):
 NIGHTLY = """
 schema: 1
 name: short
+workers: 2
 jobs:
 - {name: first, lab: night-a.yaml, campaign: plan, deadline: 2m}
 - {name: second, lab: night-b.yaml, campaign: plan, deadline: 2m}
+- {name: third, lab: night-a.yaml, campaign: plan, deadline: 2m}
 - {name: faults, lab: night-a.yaml, trials: faults.yaml, count: 1, seed: 1, arguments: [--no-canary], deadline: 3m}
 """
 FAULTS = """
@@ -79,25 +82,41 @@ def test_a_night_that_was_killed_is_gone_on_with_and_told(folder: Path) -> None:
     with (folder / "nightly.yaml").open("a", encoding="utf-8") as file:
         file.write(f"notify: {{argv: [tee, {told}]}}\n")
     begun = subprocess.Popen(hil("run", str(folder / "nightly.yaml"), "--id", "n", "--out", str(out)), cwd=folder)
-    second = out / "nights/n/jobs/second.json"
-    begins = partial(out.glob, "runs/*-second-1/evidence.jsonl")
-    started = ('"test.start"' in path.read_text("utf-8") for _ in poll_until(120.0, every_s=0.1) for path in begins())
-    assert any(started) and second.is_file()
+    assert any(at_work(out) for _ in poll_until(180.0, every_s=0.1)), "a job ended, and another one is in its test"
     os.kill(begun.pid, signal.SIGKILL)
     begun.wait()
-    kept = (out / "nights/n/jobs/first.json").read_bytes()
+    kept = {path: path.read_bytes() for path in jobs_of(out) if read_json(path)["ended"]}
     done = subprocess.run(
         hil("resume", "n", "--json", "--out", str(out)), cwd=folder, capture_output=True, text=True, timeout=400
     )
     assert done.returncode == 0, done.stdout + done.stderr
     night: dict[str, Any] = json.loads(done.stdout)
     jobs = {job["name"]: job for job in night["jobs"]}
-    assert {name: job["verdict"] for name, job in jobs.items()} == dict.fromkeys(("first", "second", "faults"), "PASS")
-    assert (out / "nights/n/jobs/first.json").read_bytes() == kept, "what had ended is not run again"
-    killed, passed = jobs["second"]["attempts"]
-    assert killed["exit_code"] is None and passed["exit_code"] == 0
-    assert read_json(out / "runs" / killed["run_id"] / "result.json")["verdict"] in ("INCONCLUSIVE", "NOT RUN")
+    assert {name: job["verdict"] for name, job in jobs.items()} == dict.fromkeys(NAMES, "PASS")
+    assert kept and all(path.read_bytes() == before for path, before in kept.items()), "what had ended is not run again"
+    killed = {name: job["attempts"][0] for name, job in jobs.items() if job["attempts"][0]["exit_code"] is None}
+    assert killed and not {path.stem for path in kept} & killed.keys()
+    morning = (out / "nights/n/morning.md").read_text("utf-8")
+    for name, attempt in killed.items():
+        assert jobs[name]["attempts"][-1]["exit_code"] == 0
+        assert f"{name}, attempt 1: killed with the night" in morning
+        if name != "faults":
+            assert make_report(out / "runs" / attempt["run_id"]).is_file(), "of what was killed there is a report, too"
     assert told.read_text("utf-8").startswith("PASS: night short")
-    assert "second, attempt 1: killed with the night" in (out / "nights/n/morning.md").read_text("utf-8")
+    assert morning.startswith("# PASS: night short") and "4 jobs: 4 PASS." in morning
+    assert all(f"| {name} | PASS |" in morning for name in NAMES)
     built = build_site(out, folder / "site")
-    assert (built.runs, built.nights) == (3, 1)
+    assert built.nights == 1 and built.runs >= 3
+
+
+def jobs_of(out: Path) -> list[Path]:
+    return sorted((out / "nights/n/jobs").glob("*.json"))
+
+
+def at_work(out: Path) -> bool:
+    """Whether a job has ended, and another one is in a test of its campaign."""
+    ended = {path.stem for path in jobs_of(out) if read_json(path).get("ended")}
+    running = [
+        path for path in out.glob("runs/*-1/evidence.jsonl") if not any(f"-{name}-1" in str(path) for name in ended)
+    ]
+    return bool(ended) and any('"test.start"' in path.read_text("utf-8") for path in running)

@@ -27,6 +27,8 @@ def main() -> int:
     if behave == "once-hang" and not (out / "hung").exists():
         (out / "hung").touch()
         time.sleep(60)
+    if behave in ("meet", "alone"):
+        return at_work(directory, out / "at-work", alone=behave == "alone")
     attempt = int(run_id.rpartition("-")[2])
     code = {"flaky-bench": 3 if attempt == 1 else 0, "hang": 0, "once-hang": 0}.get(behave)
     code = int(behave) if code is None else code
@@ -36,6 +38,21 @@ def main() -> int:
     result = {"verdict": VERDICTS[code], "reason": f"<b>it</b> ended with {code}"}
     (directory / "result.json").write_text(json.dumps(result))
     return code
+
+
+def at_work(directory: Path, folder: Path, *, alone: bool) -> int:
+    """End with PASS when another job was (not) at work meanwhile."""
+    folder.mkdir(exist_ok=True)
+    mark, until = folder / directory.name, time.monotonic() + (0.3 if alone else 10.0)
+    mark.touch()
+    met = False
+    while time.monotonic() < until and not met:
+        met = len(list(folder.iterdir())) > 1
+        time.sleep(0.02)
+    if alone:
+        mark.unlink()
+    (directory / "result.json").write_text(json.dumps({"verdict": "FAIL" if met is alone else "PASS", "reason": "x"}))
+    return int(met is alone)
 
 
 def trial(words: list[str], option: dict[str, str]) -> int:

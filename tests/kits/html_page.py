@@ -26,7 +26,7 @@ class Page(HTMLParser):
         found = dict(attrs)
         self.tags.add(tag)
         self.ids += [found["id"] or ""] if "id" in found else []
-        self.links += [found["href"] or ""] if "href" in found else []
+        self.links += [found["href"] or ""] if "href" in found and tag != "link" else []
         self.sources += [found["src"] or ""] if "src" in found else []
         if tag not in self.VOID:
             self.open.append(tag)

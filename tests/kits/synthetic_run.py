@@ -157,6 +157,28 @@ def build(directory: Path, kind: str = "pass", *, past_runs: int = 3) -> Path:
     return directory
 
 
+def many_measurements(directory: Path, count: int) -> Path:
+    """Put so many measurements more into a run, spread over its tests."""
+    path = directory / "evidence.jsonl"
+    lines = path.read_text("utf-8").splitlines()
+    tests = [line["test"] for line in map(json.loads, lines) if line["kind"] == "test.start"]
+    stamp = {"t_utc": "2026-11-21T02:15:01.000Z", "mono_s": MONO_START + 54.0, "kind": "measurement"}
+    more = [
+        {
+            **stamp,
+            "test": tests[n % len(tests)],
+            "name": f"figure {n}",
+            "value": n / 7,
+            "unit": "ms",
+            "limit": "<= 2000 ms",
+        }
+        | {"ok": True, "board": "a1"}
+        for n in range(count)
+    ]
+    path.write_text("\n".join([*lines[:-1], *map(json.dumps, more), lines[-1]]) + "\n", encoding="utf-8")
+    return directory
+
+
 def fill(writer: Writer, kind: str = "pass") -> None:
     """Everything that happens in the run, but for its end."""
     _tests(writer, kind)

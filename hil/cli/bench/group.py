@@ -25,6 +25,7 @@ from hil.cli.output import (
     say,
 )
 from hil.cli.select_bench import FORCE, attach, bench_argument, bench_option, claim, default_name, pick
+from hil.core import paths
 from hil.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -248,8 +249,11 @@ def watch(name: str | None, every_s: float, once: bool, as_json: bool) -> None:
 @click.option("--listen", default="127.0.0.1:9435", show_default=True, metavar="HOST:PORT", help="Port 0: a free one.")
 @every_option("5s", least_s=SOONEST_S)
 @click.option("--probe", is_flag=True, help="Also time five small packets over every link that is up.")
+@click.option(
+    "--runs", is_flag=True, help="Also the figures of runs, series of trials and nights of the reports folder."
+)
 @JSON_OPTION
-def export(name: str | None, listen: str, every_s: float, probe: bool, as_json: bool) -> None:
+def export(name: str | None, listen: str, every_s: float, probe: bool, runs: bool, as_json: bool) -> None:
     """Serve the bench's figures to Prometheus until Ctrl-C or SIGTERM (exit code 0); print the URL.
 
     A bench that goes down and comes up again is followed; a bench that is named need not be up yet.
@@ -257,6 +261,7 @@ def export(name: str | None, listen: str, every_s: float, probe: bool, as_json: 
     """
     from hil.cli.app import Terminated
     from hil.monitor.exporter import BenchCollector, host_and_port, is_loopback, serving
+    from hil.monitor.run_metrics import ReportsCollector
     from hil.monitor.watch_loop import BenchFollower, Sampler
 
     host, port = host_and_port(listen)
@@ -265,7 +270,12 @@ def export(name: str | None, listen: str, every_s: float, probe: bool, as_json: 
         with (
             BenchFollower(name, probe=probe) as follower,
             Sampler(follower.health, every_s=every_s) as sampler,
-            serving(BenchCollector(name, sampler.fresh), host=host, port=port) as port,
+            serving(
+                BenchCollector(name, sampler.fresh),
+                *([ReportsCollector(paths.reports_out().absolute())] if runs else []),
+                host=host,
+                port=port,
+            ) as port,
         ):
             url = f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics"
             print_result(as_json, {"bench": name, "url": url}, f"bench {name}: {url}")

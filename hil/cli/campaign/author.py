@@ -142,6 +142,30 @@ def validate(plan_dir: Path, lab_path: Path | None, on: str | None, split: str |
     click.echo("in order")
 
 
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--plan", "plan_dir", type=click.Path(path_type=Path), help="Compare with the requirements of this plan.")
+@JSON_OPTION
+def requirements(file: Path, plan_dir: Path | None, as_json: bool) -> None:
+    """Print the requirements of a ReqIF file as a plan.yaml has them; with --plan say where that plan differs.
+
+    Needs the extra [reqif]. `hil runs export --format reqif` gives results back to the tool that FILE came from.
+
+    \b
+    Exit code: 0 printed, or no difference   1 the plan differs   2 FILE cannot be read
+    """
+    from hil.evidence.test_plan import load_plan
+    from hil.report.requirements import as_plan, differences, requirements_of
+
+    found = requirements_of(file)
+    if plan_dir is None:
+        print_result(as_json, [vars(each) for each in found], as_plan(found).rstrip())
+        return
+    said = differences(load_plan(folder_of(plan_dir)), found)
+    print_result(as_json, said, "\n".join(said) or f"the plan has these {plural(len(found), 'requirement')}")
+    raise SystemExit(bool(said))
+
+
 def _document(found: Validated) -> dict[str, Any]:
     run = found.run
     return {

@@ -33,7 +33,7 @@ def campaign() -> None:
     """Run a test campaign, write one, check one."""
 
 
-for each in (author.new, author.validate, detached.attach, detached.cancel, detached.list_jobs):
+for each in (author.new, author.validate, author.requirements, detached.attach, detached.cancel, detached.list_jobs):
     campaign.add_command(each)
 
 

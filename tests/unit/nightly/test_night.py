@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from hil.cli.app import cli
 from hil.core import paths
+from hil.core.locks import locked
 from hil.core.wait import poll_until
 from hil.errors import ConfigurationError
 from hil.evidence.model import Verdict
@@ -24,6 +25,7 @@ from hil.nightly.morning import chat, markdown, morning_of, notify, write_mornin
 from hil.nightly.night import Night, all_nights, get_night
 from hil.nightly.plan import load_nightly
 from tests.kits.nights import FAKE, HEAD, begin, job, said
+from tests.kits.real_board_lab import REAL, lab_of
 from tests.kits.synthetic_run import dump, meta
 
 
@@ -208,6 +210,9 @@ def test_a_night_that_makes_no_sense_hides_and_stops_no_other(tmp_path: Path, ch
     assert [each.id for each in all_nights(tmp_path / "out")] == ["n1"] and len(said(night)) == 2
     with pytest.raises(ConfigurationError, match="makes no sense"):
         Night(tmp_path / "out/nights/odd")
+    listed = CliRunner().invoke(cli, ["nightly", "list", "--json", "--out", str(tmp_path / "out")])
+    (damaged,) = (row for row in json.loads(listed.output) if row["state"] == "damaged")
+    assert damaged["night"] == "odd" and "makes no sense" in damaged["why"], "told, not skipped"
 
 
 @pytest.mark.parametrize("attempts", ["abc", [{"x": 1}], [{"verdict": "GREAT", "child": {"pid": "1"}}]])
@@ -225,4 +230,34 @@ def test_a_program_to_notify_lies_beside_the_nightly_file(tmp_path: Path) -> Non
     (tmp_path / "post.sh").chmod(0o755)
     path = tmp_path / "nightly.yaml"
     path.write_text(HEAD.replace("jobs", "notify: {argv: [./post.sh, -x]}\njobs") + job("a"), "utf-8")
-    assert Night.begin(path, tmp_path / "out").facts["notify"]["argv"] == [str(tmp_path / "post.sh"), "-x"]
+    night = Night.begin(path, tmp_path / "out")
+    assert night.notify["argv"] == [str(tmp_path / "post.sh"), "-x"]
+    assert (night.folder / "notify.json").stat().st_mode & 0o077 == 0, "there may be a token in it"
+    assert "post.sh" not in (night.folder / "night.json").read_text("utf-8")
+
+
+def test_jobs_run_at_once_but_never_two_at_one_real_board(tmp_path: Path) -> None:
+    path = tmp_path / "nightly.yaml"
+    jobs = job("a", "meet") + job("b", "meet")
+    path.write_text(HEAD.replace("jobs", "workers: 2\njobs") + jobs, "utf-8")
+    night = Night.begin(path, tmp_path / "out", night_id="n1")
+    said(night)
+    assert [night.verdict_of(name) for name in "ab"] == ["PASS", "PASS"]
+    path.write_text(path.read_text("utf-8").replace("meet", "alone"), "utf-8")
+    night = Night.begin(path, tmp_path / "other", night_id="n1")
+    for each in night.facts["jobs"]:
+        assert each["holds"] == [], "virtual boards are made for each job"
+        each["holds"] = ["rack/orin-1"]
+    said(night)
+    assert [night.verdict_of(name) for name in "ab"] == ["PASS", "PASS"]
+
+
+def test_a_job_holds_the_real_boards_of_its_lab(tmp_path: Path) -> None:
+    assert nights._real_things(lab_of(tmp_path, REAL)) == ["mixed/b1"]
+
+
+def test_two_that_go_on_with_a_night_at_once_are_one(tmp_path: Path) -> None:
+    night = begin(tmp_path, job("one"))
+    with locked(night.folder / "lock"), pytest.raises(ConfigurationError, match="runs already"):
+        Night(night.folder).run(print, FAKE)
+    assert not night.attempts("one")

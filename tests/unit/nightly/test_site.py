@@ -81,6 +81,22 @@ def test_every_link_of_the_site_leads_into_it(out: Path, tmp_path: Path) -> None
     assert "new regression" in history and "Upload <1>" in history
 
 
+def test_a_series_of_a_night_is_in_the_site_with_the_evidence_of_its_trials(tmp_path: Path) -> None:
+    said(begin(tmp_path, "- {name: faults, lab: virtual, trials: default, count: 1}\n"))
+    (series,) = (tmp_path / "out/series").iterdir()
+    (series / "index.html").write_text('<a href="trials/0001-1/evidence.jsonl">evidence</a>', "utf-8")
+    (series / "trials/0001-1").mkdir(parents=True)
+    (series / "trials/0001-1/evidence.jsonl").write_text("{}\n", "utf-8")
+    (series / "trials/0002-1").symlink_to("/etc")
+    site = tmp_path / "site"
+    build_site(tmp_path / "out", site)
+    links = links_of(site)
+    assert all(file.is_file() for files in links.values() for file in files)
+    assert site.resolve() / f"series/{series.name}/index.html" in links[Path("nights/n1/index.html")]
+    build_site(tmp_path / "out", tmp_path / "small", artefacts=False)
+    assert not (tmp_path / f"small/series/{series.name}/trials").exists()
+
+
 def test_the_search_knows_every_run_and_ends_no_script(out: Path, tmp_path: Path) -> None:
     build_site(out, tmp_path / "site")
     text = (tmp_path / "site/runs.js").read_text("utf-8")

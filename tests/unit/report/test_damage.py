@@ -9,10 +9,19 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import kcidb_io
 import pytest
 
+from hil.evidence.readback import RunRecord
+from hil.report import vcd
+from hil.report.analysis import Analysis
+from hil.report.export import csv_of, ctrf_of
+from hil.report.junit import strictdoc_of
 from hil.report.make import finish_run
+from hil.report.summary import markdown_of
+from hil.report.telemetry import kcidb_of, otlp_of
 from tests.kits.synthetic_run import build
 
 WRONG: tuple[Any, ...] = (
@@ -78,6 +87,35 @@ def test_a_damaged_run_still_has_a_page_without_control_characters(
     assert page is not None, (directory / "report-error.txt").read_text()
     for made in (page.read_text("utf-8"), json.dumps(result, ensure_ascii=False)):
         assert all(c.isprintable() or c in "\n\t" for c in made), "a control character"
+    analysis = Analysis(RunRecord.load(directory))
+    kcidb_io.schema.LATEST.validate(json.loads(kcidb_of(analysis)))
+    assert json.loads(otlp_of(analysis)) and json.loads(ctrf_of(analysis))
+    for text in (vcd.reqif_of(analysis), strictdoc_of(analysis)):
+        ElementTree.fromstring(text.encode())
+    for text in (markdown_of(analysis), csv_of(analysis), vcd.csv_of(analysis)):
+        text.encode()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_run_killed_at_any_moment_has_a_report_that_marks_what_is_missing(tmp_path: Path, seed: int) -> None:
+    """Killed while it writes its evidence: what is there ends at some byte, and nothing comes after it."""
+    directory = build(tmp_path / "out" / "runs" / "run-1")
+    whole, place = (directory / "evidence.jsonl").read_bytes(), random.Random(seed)
+    kept = whole[: place.randrange(whole.index(b"\n") + 1, len(whole) - 200)]
+    (directory / "evidence.jsonl").write_bytes(kept)
+    result, page = finish_run(directory, tmp_path / "out")
+    assert page is not None and result["state"] == "crashed"
+    ended = sum(b'"test.end"' in line and b'"retried":false' in line for line in kept.split(b"\n")[:-1])
+    text = page.read_text("utf-8")
+    assert result["verdict"] == "INCONCLUSIVE" and f"killed after {ended} of 13 tests" in text
+    assert "run crashed" in text and (directory / "junit.xml").is_file()
+    missing = [test for test in result["tests"] if test["verdict"] in ("NOT RUN", "INCONCLUSIVE")]
+    assert len(missing) == 13 - ended
+    assert {test["message"] for test in missing} <= {
+        "the run ended before this test",
+        "the run was killed during this test",
+    }
+    assert ("could not be read" in text) is not kept.endswith(b"\n") or kept.rpartition(b"\n")[2].endswith(b"}")
 
 
 def test_what_could_not_be_read_is_named_on_the_page(whole: list[Path], tmp_path: Path) -> None:

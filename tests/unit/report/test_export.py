@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import jsonschema
+import kcidb_io
 import pytest
+import reqif
 import xmlschema
 from click.testing import CliRunner
 
@@ -22,14 +25,22 @@ from hil.evidence.foreign_words import table, words_of
 from hil.evidence.model import Verdict
 from hil.evidence.readback import RunRecord
 from hil.evidence.record import Recorder
+from hil.evidence.test_plan import load_plan
+from hil.report import vcd
 from hil.report.analysis import Analysis
 from hil.report.export import csv_of, ctrf_of, write_allure
+from hil.report.junit import strictdoc_of
 from hil.report.make import make_report
+from hil.report.pdf import pdf_of, with_styled_pictures
+from hil.report.requirements import as_plan, differences, requirements_of
+from hil.report.summary import markdown_of
+from hil.report.telemetry import kcidb_of, otlp_of
 from tests.kits.synthetic_run import build
 from tests.kits.synthetic_sky import build_sky
 
 SCHEMA = json.loads((paths.PACKAGE / "report/result.schema.json").read_text("utf-8"))
 KINDS = ("pass", "fail", "inconclusive", "crash", "gap")
+REQIF = xmlschema.XMLSchema(Path(reqif.__file__).parent / "reqif_schema/reqif.xsd")
 JUNIT = xmlschema.XMLSchema(paths.ROOT / "tests/data/junit.xsd")
 
 
@@ -61,6 +72,25 @@ def test_junit_is_what_jenkins_and_gitlab_read(run: Path) -> None:
     for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         assert int(suite.attrib[name]) == len(suite.findall(f"testcase/{tag}"))
     assert int(suite.attrib["tests"]) == len(suite.findall("testcase"))
+
+
+def test_strictdoc_gets_what_it_traces_and_nothing_that_it_refuses(run: Path) -> None:
+    """What the reader of StrictDoc 0.30.4 demands: no error, no property twice, one field for each name."""
+    analysis = Analysis(RunRecord.load(run))
+    (suite,) = ElementTree.fromstring(strictdoc_of(analysis))
+    cases = suite.findall("testcase")
+    assert suite.get("name") and int(suite.attrib["tests"]) == len(cases) == len(analysis.run.outcomes)
+    assert int(suite.attrib["failures"]) == len(suite.findall("testcase/failure"))
+    assert int(suite.attrib["skipped"]) == len(suite.findall("testcase/skipped"))
+    assert suite.findall("testcase/error") == []
+    assert len({(case.attrib["classname"], case.attrib["name"]) for case in cases}) == len(cases), "its UIDs"
+    for case, outcome in zip(cases, analysis.run.outcomes, strict=True):
+        path = case.attrib["classname"].replace(".", "/") + ".py"
+        assert f"{path}::{case.attrib['name']}" == outcome.test and float(case.attrib["time"]) >= 0
+        names = [each.attrib["name"] for each in case.findall("properties/property")]
+        assert names == ["requirements", "verdict"]
+        known = outcome.verdict in (Verdict.PASS, Verdict.FAIL)
+        assert (case.find("skipped") is None) is known, "a bench fault shows nothing of a requirement"
 
 
 def test_ctrf_has_every_attempt_and_calls_no_bench_fault_flaky(failed: Analysis) -> None:
@@ -111,6 +141,110 @@ def test_hostile_words_and_numbers_are_written_as_what_they_are(tmp_path: Path) 
     (tmp_path / "file").touch()
     with pytest.raises(ConfigurationError, match="File exists"):
         write_allure(analysis, tmp_path / "file")
+
+
+def test_kcidb_takes_every_run_and_tells_whose_fault_it_was(run: Path) -> None:
+    analysis = Analysis(RunRecord.load(run))
+    document = json.loads(kcidb_of(analysis))
+    kcidb_io.schema.LATEST.validate(document)
+    found = {test["misc"]["verdict"]: test["status"] for test in document["tests"] if "verdict" in test["misc"]}
+    assert {"PASS": "PASS"}.items() <= found.items() and found.get("FAIL", "FAIL") == "FAIL"
+    assert found.get("INCONCLUSIVE", "MISS") == ("ERROR" if analysis.run.state == "crashed" else "MISS")
+    taken = [test for test in document["tests"] if "number" in test]
+    numbers = [m for o in analysis.run.outcomes for m in o.measurements if isinstance(m.value, int | float)]
+    assert len(taken) == len(numbers) and {test["status"] for test in taken} <= {"PASS", "FAIL", "DONE"}
+
+
+def test_the_spans_of_opentelemetry_are_the_run_and_its_attempts(failed: Analysis) -> None:
+    (resource,) = json.loads(otlp_of(failed))["resourceSpans"]
+    root, *spans = resource["scopeSpans"][0]["spans"]
+    assert len(spans) == 14, "thirteen tests, one of them twice"
+    assert {span["parentSpanId"] for span in spans} == {root["spanId"]} and "parentSpanId" not in root
+    assert len({span["spanId"] for span in (root, *spans)}) == 15
+    assert all(re.fullmatch("[0-9a-f]{32}", span["traceId"]) for span in spans)
+    assert all(int(s["startTimeUnixNano"]) <= int(s["endTimeUnixNano"]) for s in (root, *spans))
+    said = {each["key"]: each["value"]["stringValue"] for each in root["attributes"]}
+    assert (said["test.suite.run.status"], said["cicd.pipeline.result"]) == ("failure", "failure")
+    assert sorted(span["status"]["code"] for span in spans) == [0, *[1] * 12, 2], "a bench fault is no error"
+    assert sum(len(span["events"]) for span in spans) == sum(len(o.measurements) for o in failed.run.outcomes)
+
+
+def test_the_verification_matrix_goes_out_as_csv_and_reqif_and_comes_back(failed: Analysis, tmp_path: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(vcd.csv_of(failed))))
+    assert tuple(rows[0]) == vcd.COLUMNS and len(vcd.COLUMNS) == 10
+    by_id = {row["Id"]: row for row in rows}
+    assert len(rows) == len(failed.result.requirements)
+    assert (by_id["SIX-010"]["Compliance"], by_id["SIX-010"]["Close-out"]) == ("yes", "closed")
+    assert (by_id["SIX-020"]["Compliance"], by_id["SIX-120"]["Compliance"]) == ("partial", "no")
+    assert (by_id["SIX-150"]["Evidence"], by_id["SIX-150"]["Compliance"]) == ("not covered", "not shown")
+    assert by_id["SIX-010"]["Verification plan"] == "six-gpu: C-UPLOAD"
+    text = vcd.reqif_of(failed)
+    (tmp_path / "vcd.reqif").write_text(text, "utf-8")
+    REQIF.validate(tmp_path / "vcd.reqif")
+    back = requirements_of(tmp_path / "vcd.reqif")
+    assert [(each.id, each.text) for each in back] == [(row["Id"], row["Requirement"]) for row in rows]
+    assert failed.plan is not None and differences(failed.plan, back) == []
+
+
+def test_requirements_of_another_tool_become_those_of_a_plan(tmp_path: Path) -> None:
+    there = tmp_path / "there.reqif"
+    there.write_text(paths.ROOT.joinpath("tests/data/requirements.reqif").read_text("utf-8"), "utf-8")
+    found = requirements_of(there)
+    assert [(each.id, each.text) for each in found] == [
+        ("UPL-1", "The upload survives an outage & goes on."),
+        ("SYS 2.1", "Six boards serve as one."),
+    ]
+    plan = "schema: 1\nid: mine\ntitle: Mine\n" + as_plan(found)
+    (tmp_path / "plan.yaml").write_text(plan, "utf-8")
+    made = load_plan(tmp_path)
+    assert [(r.id, r.trace, r.text) for r in made.requirements] == [
+        ("UPL-1", "", "The upload survives an outage & goes on."),
+        ("SYS-2-1", "SYS 2.1", "Six boards serve as one."),
+    ]
+    assert differences(made, found) == []
+    there.write_text(there.read_text("utf-8").replace("Six boards", "Nine boards"), "utf-8")
+    compared = CliRunner().invoke(cli, ["campaign", "requirements", str(there), "--plan", str(tmp_path)])
+    assert (compared.exit_code, compared.output) == (1, "SYS 2.1 has another text: Nine boards serve as one.\n")
+
+
+@pytest.mark.parametrize("text", ["", "no xml", "<REQ-IF/>", '<!DOCTYPE x [<!ENTITY a "b">]><REQ-IF>&a;</REQ-IF>'])
+def test_what_is_no_reqif_is_refused_with_a_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.reqif").write_text(text, "utf-8")
+    with pytest.raises(ConfigurationError, match=r"x\.reqif: "):
+        requirements_of(tmp_path / "x.reqif")
+
+
+def test_the_summary_for_a_ci_job_shows_hostile_text_as_text(run: Path, failed: Analysis) -> None:
+    told = markdown_of(Analysis(RunRecord.load(run)))
+    assert told.startswith("# ") and "| requirement | verdict |" in told
+    shown = markdown_of(failed)
+    assert shown.startswith("# FAIL: OS upload") and "| SIX-120 | FAIL | open |" in shown
+    assert "## What to do next" in shown and "<here>" not in shown
+
+
+def test_a_pdf_is_made_offline_and_the_same_each_time(failed: Analysis, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(
+        '<html><head><style>p { color: red }</style></head><body><p>FAIL</p><img src="http://192.0.2.1/a.png">'
+        '<img src="file:///etc/hostname"></body></html>'
+    )
+    try:
+        made = pdf_of(page)
+    except ConfigurationError as exc:
+        assert "a PDF needs WeasyPrint" in exc.message and "libpango" in exc.remedy
+        pytest.skip(exc.message)
+    assert made.startswith(b"%PDF-") and made == pdf_of(page)
+
+
+def test_pictures_of_a_pdf_have_the_colours_of_the_light_page(run: Path) -> None:
+    text = (run / "report.html").read_text("utf-8")
+    styled = with_styled_pictures(text)
+    pictures = re.findall(r"<svg [^>]*role=.img.*?</svg>", styled, re.S)
+    assert pictures and styled.count("<svg ") == text.count("<svg ")
+    for picture in pictures:
+        rules = picture.split("<style>")[1].split("</style>")[0]
+        assert ".timeline .test" in rules and "fill: #2f6bd8" in rules and 'id="hatch"' in picture
+        assert "var(" not in rules and "@media" not in rules
 
 
 def test_every_verdict_has_its_words_and_the_documentation_has_the_table() -> None:

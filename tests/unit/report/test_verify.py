@@ -30,7 +30,7 @@ from hil.report.verify import changes_of
 from tests.kits.synthetic_run import meta, plan_document
 
 
-def make(out: Path, *, passes: bool = True) -> Path:
+def make(out: Path, *, passes: bool = True, verdict: str = "") -> Path:
     """A small finished run in a reports folder."""
     directory = out / "runs" / "run-1"
     plan = plan_document()
@@ -44,7 +44,8 @@ def make(out: Path, *, passes: bool = True) -> Path:
         recorder.emit(BundleUsed("os-2.0.0.raucb", "2.0.0", "ab" * 32, 50_165_098))
         with recorder.scope(test="t"):
             recorder.emit(TestStarted())
-            recorder.emit(TestEnded("PASS" if passes else "FAIL", blame="" if passes else "device under test"))
+            blame = "bench" if verdict else "" if passes else "device under test"
+            recorder.emit(TestEnded(verdict or ("PASS" if passes else "FAIL"), blame=blame))
         recorder.emit(RunEnded(files={name: sha256_of(directory / name) for name in RECORDED}))
     finish_run(directory, out)
     return directory
@@ -57,6 +58,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     private = key.private_bytes(pem.Encoding.PEM, pem.PrivateFormat.PKCS8, pem.NoEncryption())
     public = key.public_key().public_bytes(pem.Encoding.PEM, pem.PublicFormat.SubjectPublicKeyInfo)
     (folder / "key.pem").write_bytes(private)
+    (folder / "key.pem").chmod(0o600)
     (folder / "key.pub").write_bytes(public)
     return folder / "key.pem", folder / "key.pub"
 
@@ -217,6 +219,9 @@ def test_a_forged_run_with_fitting_digests_is_found_by_its_signature(
     other = tmp_path / "other.pem"
     key = Ed25519PrivateKey.generate()
     other.write_bytes(key.private_bytes(pem.Encoding.PEM, pem.PrivateFormat.PKCS8, pem.NoEncryption()))
+    with pytest.raises(ConfigurationError, match="can be read by others"):
+        sign(forged, other)
+    other.chmod(0o600)
     sign(forged, other)
     assert changes(forged, keys[1]) == [f"{STATEMENT} was not signed with this key"]
     (forged / STATEMENT).unlink()
@@ -230,6 +235,36 @@ def test_the_statement_names_bundle_plan_lab_and_manifest(run: Path) -> None:
     assert (predicate["result"], predicate["passedTests"], predicate["failedTests"]) == ("PASSED", ["t"], [])
     digests = {each["name"]: each["digest"]["sha256"] for each in predicate["configuration"]}
     assert digests == {name: sha256_of(run / name) for name in ("plan.json", "lab.yaml", MANIFEST)}
+
+
+def test_a_run_without_a_verdict_on_its_bundle_is_signed_as_what_it_is(tmp_path: Path, keys: tuple[Path, Path]) -> None:
+    run = make(tmp_path, verdict="INCONCLUSIVE")
+    sign(run, keys[0])
+    assert changes(run, keys[1]) == []
+    statement = statement_of(run)
+    assert statement["predicate"]["result"] == "INCONCLUSIVE" and statement["subject"][0]["name"] == "run-1"
+    assert "test-result" not in statement["predicateType"], "nobody takes it for a result of the bundle"
+
+
+def test_evidence_without_digests_is_called_unverifiable_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make(tmp_path)
+    (tmp_path / STORE).unlink()
+    (run / RESULT).unlink()
+    for name in (MANIFEST, "report.html", "junit.xml"):
+        (run / name).unlink()
+    lines = [json.loads(line) for line in (run / EVIDENCE).read_text("utf-8").splitlines()]
+    kept = [{k: v for k, v in line.items() if k != "prev"} for line in lines if line["kind"] != "run.judged"]
+    (run / EVIDENCE).write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
+    finish_run(run, tmp_path)
+    assert [change for change in changes(run) if "carry no digests" in change]
+    assert "unverifiable: evidence without digests" in (run / "report.html").read_text("utf-8")
+    assert 'name="unverifiable"' in (run / "junit.xml").read_text("utf-8")
+    monkeypatch.setattr(paths, "reports_out", lambda: tmp_path)
+    assert "PASS, unverifiable" in CliRunner().invoke(cli, ["runs", "list"]).output
+    assert "carries no digests" in CliRunner().invoke(cli, ["runs", "show"]).output
+    assert CliRunner().invoke(cli, ["runs", "verify"]).exit_code == 1
 
 
 def test_the_commands_verify_and_sign(run: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,100 @@
+"""Requirements of another tool, read from ReqIF (extra ``[reqif]``), as the requirements of a plan."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from html import unescape
+from pathlib import Path
+
+from hil.core.files import read_text
+from hil.errors import ConfigurationError
+from hil.evidence.test_plan import Plan
+from hil.text import one_line
+
+ID = ("ReqIF.ForeignID", "ReqIF.ForeignId", "ReqIF.ForeignCreatedID", "Id", "ID", "Identifier")
+TEXT = ("ReqIF.Text", "Requirement", "Text", "ReqIF.Name", "Statement", "STATEMENT", "ReqIF.ChapterName")
+USABLE = re.compile(r"[A-Z][A-Z0-9]*(-[A-Z0-9]+)+")
+MOST_BYTES = 50_000_000
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A requirement as the other tool has it."""
+
+    id: str
+    text: str
+
+
+def requirements_of(path: Path) -> list[Foreign]:
+    """Return the requirements of a ReqIF file in its order: objects with an id and a text.
+
+    ConfigurationError: the package ``reqif`` is not installed, or the file is no ReqIF.
+    """
+    try:
+        from reqif.parser import ReqIFParser
+    except ImportError as exc:
+        raise ConfigurationError(
+            f"{path}: reading ReqIF needs the package reqif, which is not here",
+            remedy="pip install 'orbital-hil[reqif]'",
+        ) from exc
+    text = read_text(path, remedy="a .reqifz is a zip of .reqif files: unpack it", most_bytes=MOST_BYTES)
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise ConfigurationError(f"{path}: it has a document type, which ReqIF has not", remedy="export it again")
+    try:
+        bundle = ReqIFParser.parse_from_string(text)
+        content = bundle.core_content.req_if_content
+        names = {
+            each.identifier: each.long_name or each.identifier
+            for kind in content.spec_types or ()
+            for each in getattr(kind, "attribute_definitions", None) or ()
+        }
+        found = [_foreign(each, names) for each in content.spec_objects or ()]
+    except Exception as exc:  # the parser raises what it likes
+        raise ConfigurationError(f"{path}: no ReqIF that can be read: {one_line(str(exc), 200)}") from exc
+    return [each for each in found if each.id and each.text]
+
+
+def _foreign(thing: object, names: dict[str, str]) -> Foreign:
+    values: dict[str, str] = {}
+    for attribute in getattr(thing, "attributes", ()):
+        value = attribute.value_stripped_xhtml or attribute.value
+        if isinstance(value, str):
+            words = re.sub(r"<[^>]*>", " ", value)
+            values[names.get(attribute.definition_ref, "")] = one_line(unescape(words), 2000).strip()
+    first = [next((values[name] for name in known if values.get(name)), "") for known in (ID, TEXT)]
+    return Foreign(first[0], re.sub(r"\s+", " ", first[1]))
+
+
+def as_plan(found: list[Foreign]) -> str:
+    """Return the block ``requirements`` of a plan.yaml: each by test, on real boards, until its author says else."""
+    import json
+
+    lines = ["requirements:"]
+    for each in found:
+        usable = USABLE.fullmatch(each.id) is not None
+        lines.append(f"  - id: {each.id}" if usable else f"  - id: {_usable(each.id)} # there: {each.id}")
+        lines.append(f"    text: {json.dumps(each.text, ensure_ascii=False)}")
+        lines.append("    method: T\n    level: system\n    fidelity_needed: hardware")
+        if not usable:
+            lines.append(f"    trace: {json.dumps(each.id, ensure_ascii=False)}")
+    return "\n".join(lines) + "\n"
+
+
+def _usable(text: str) -> str:
+    """Return an id of a plan's form for another one."""
+    words = re.findall(r"[A-Z0-9]+", text.upper())
+    return ("-".join(["REQ", *words] if len(words) < 2 or not words[0][0].isalpha() else words))[:32].rstrip("-")
+
+
+def differences(plan: Plan, found: list[Foreign]) -> list[str]:
+    """Return where a plan's requirements are not those of the other tool, a sentence each."""
+    ours = {word: r for r in plan.requirements for word in (r.id, r.trace) if word}
+    theirs = {each.id for each in found} | {_usable(each.id) for each in found}
+    said = [f"{each.id} is not in the plan: {each.text}" for each in found if each.id not in ours]
+    said += [
+        f"{each.id} has another text: {each.text}"
+        for each in found
+        if each.id in ours and " ".join(ours[each.id].text.split()) != each.text
+    ]
+    return said + [f"{r.id} is only in the plan" for r in plan.requirements if not {r.id, r.trace} & theirs]
