@@ -100,7 +100,7 @@ def test_an_image_under_another_name_is_not_activated(
 @pytest.mark.requirement("UPS-120")
 @pytest.mark.step("exchanged")
 def test_a_bundle_that_is_exchanged_after_its_check_is_not_activated(
-    bench, fleet, guinea_pig, bundles, recorder, protected, contained, refused, monkeypatch, measure
+    bench, fleet, guinea_pig, bundles, recorder, protected, contained, refused, forget, monkeypatch, measure
 ):
     """Somebody on the board exchanges the file once its digest was found right.  Off: as for mix and match."""
     other, bundle = bundles.bundle(BundleKind.NO_BOOT), bundles.os_v2
@@ -122,6 +122,7 @@ def test_a_bundle_that_is_exchanged_after_its_check_is_not_activated(
     with contained("exchanged"):
         rollout.distribute()
         measure("reason given", refused("it was refused before a restart", work, DeviceError))
+    forget(bundle.sha256)  # what the attacker wrote there
     with guinea_pig.shell() as shell:
         shell.run(["rm", "-f", "/data/exchanged"])
 
