@@ -23,7 +23,7 @@ from hil.core.locks import locked
 from hil.images.pki import SIGNING, certify, pem, revocation_list
 from hil.onboard.node.answers import Order
 from hil.onboard.node.epoch import Config
-from hil.onboard.node.flight import ORDER, OWN, SIGNATURE, TRUST, Credentials, Identity, as_client
+from hil.onboard.node.flight import HANDSHAKE_S, ORDER, OWN, SIGNATURE, TRUST, Credentials, Identity, as_client
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -177,9 +177,9 @@ class Operator:
         """What it connects with."""
         return Credentials(self.trust, self.tls)
 
-    def secure(self, sock: socket.socket, board: str) -> socket.socket:
+    def secure(self, sock: socket.socket, board: str, handshake_s: float = HANDSHAKE_S / 2) -> socket.socket:
         """Return the connection as TLS, once ``board`` has shown that it is the one. OSError when it does not."""
-        return as_client(sock, self.credentials, board)
+        return as_client(sock, self.credentials, board, handshake_s)
 
     def sign(self, board: str, method: str, path: str, body: bytes) -> dict[str, str]:
         """Return the headers that make a request an order."""

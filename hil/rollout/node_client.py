@@ -14,6 +14,7 @@ from hil.errors import BenchError, DeviceError
 from hil.onboard.node.answers import ArtefactStatus, ContractError, Health, must_be_signed, read
 from hil.onboard.node.client import Peer
 from hil.onboard.node.errors import ApiError
+from hil.onboard.node.flight import HANDSHAKE_S
 from hil.rollout.fleet import Fleet
 
 _log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class NodeClient:
         namespace, self.ip = fleet.member(board).address(via)
         self._dial = partial(fleet.dial, namespace, (self.ip, fleet.port), timeout_s=connect_s)
         self._operator = fleet.operator
+        self._handshake_s = min(max(connect_s, timeout_s / 2), HANDSHAKE_S / 2)
         address = f"{self.ip}:{fleet.port}"
         self._peer = Peer(address, timeout_s=timeout_s, whole_s=timeout_s, connector=lambda *_: self.dial())
 
@@ -68,7 +70,7 @@ class NodeClient:
         """Return a fresh connection to the node, TLS where it has flight security. NodeSilent without one."""
         try:
             sock = self._dial()
-            return sock if self._operator is None else self._operator.secure(sock, self.board)
+            return sock if self._operator is None else self._operator.secure(sock, self.board, self._handshake_s)
         except OSError as exc:
             raise NodeSilent(f"{self.board}: no connection to its node service at {self.ip}: {exc}") from exc
 

@@ -133,13 +133,15 @@ class Credentials:
         return contexts[0], contexts[1]
 
 
-def as_client(sock: socket.socket, credentials: Credentials, board: str) -> ssl.SSLSocket:
+def as_client(
+    sock: socket.socket, credentials: Credentials, board: str, handshake_s: float = HANDSHAKE_S / 2
+) -> ssl.SSLSocket:
     """Return the connection as TLS once ``board`` has shown its certificate; ``sock`` is closed when it does not.
 
     OSError also when somebody else answers there.  An empty ``board`` is any.
     """
     try:
-        sock.settimeout(HANDSHAKE_S / 2)
+        sock.settimeout(handshake_s)
         tls = credentials.client().wrap_socket(sock)
     except BaseException:
         sock.close()
