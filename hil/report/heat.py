@@ -75,6 +75,11 @@ class HeatSection:
     left_out: int = 0
     picture: str = ""
 
+    @property
+    def real(self) -> bool:
+        """Whether a real board is among them, beside which the twin only predicts."""
+        return any(row.error_c is not None for row in self.rows)
+
 
 def heat_section(run: RunRecord) -> HeatSection:
     """Collect it from the evidence."""
@@ -174,7 +179,7 @@ def _draw(by_craft: Mapping[str, Sequence[TwinSample]], marks: Sequence[Mark], l
         celsius = {b: [s.boards.get(b, BoardHeat()).junction_c for s in own] for b in boards}
         watts = {b: [s.boards.get(b, BoardHeat()).power_w for s in own] for b in boards}
         busy = {b: [100 * s.boards.get(b, BoardHeat()).busy for s in own] for b in boards}
-        clock = {b: [100 * s.boards.get(b, BoardHeat()).clock for s in own] for b in boards}
+        clock = {b: [100 * heat.clock * heat.on for s in own if (heat := s.boards.get(b, BoardHeat()))] for b in boards}
         charge = {"": [100 * s.charge for s in own]}
         predicted = [[_predicted(s.boards.get(b, BoardHeat())) for s in own] for b in boards]
         top = y

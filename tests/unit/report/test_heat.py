@@ -44,7 +44,7 @@ def test_the_section_says_what_each_board_did_and_what_the_figures_rest_on(tmp_p
     assert (hot.peak_c, hot.margin_c, hot.throttled_s, hot.energy_wh) == (99.0, 0.0, 45.0, 4.5)
     assert hot.binding == "compute 70%, heat 30%"
     assert cool.binding == "idle 90%, link 10%"  # its tiles did not get through to it
-    assert cool.error_c == 2.5
+    assert cool.error_c == 2.5 and section.real
     facts = dict(section.facts)
     assert facts["Time factor"].startswith("60 s of the mission")
     assert facts["Stored weights changed"].startswith("a2 (found at ")
