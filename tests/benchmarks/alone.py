@@ -14,15 +14,13 @@ from hil.core import paths
 
 SIGN = "HIL_ALONE"
 """Environment: the folder of a program that is alone."""
-_MOUNT = (
-    'mount -o loop "$HIL_ALONE/disk" "$HIL_HOME" && mount -t tmpfs netns /run/netns && ip link set lo up && exec "$@"'
-)
+_MOUNT = 'mount -o loop "$HIL_ALONE/disk" "$HIL_HOME" && mount -t tmpfs netns /run/netns && exec "$@"'
 
 
 def alone(argv: Sequence[str], *, home_gb: float = 4.0, environment: Mapping[str, str] | None = None) -> int:
-    """Run a module with its arguments in mount, process and network namespaces of its own; return its exit code.
+    """Run a module with its arguments in mount and process namespaces of its own; return its exit code.
 
-    Its ``HIL_HOME`` is a file system of its own in a sparse file, with this home's cache and PKI; all of it is gone
+    Named network namespaces are its own, too.  Its ``HIL_HOME`` is a file system of its own in a sparse file, with this home's cache and PKI; all of it is gone
     afterwards.
     """
     place = Path(tempfile.mkdtemp(prefix="hil-alone-"))
