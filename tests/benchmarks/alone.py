@@ -20,8 +20,8 @@ _MOUNT = 'mount -o loop "$HIL_ALONE/disk" "$HIL_HOME" && mount -t tmpfs netns /r
 def alone(argv: Sequence[str], *, home_gb: float = 4.0, environment: Mapping[str, str] | None = None) -> int:
     """Run a module with its arguments in mount and process namespaces of its own; return its exit code.
 
-    Named network namespaces are its own, too.  Its ``HIL_HOME`` is a file system of its own in a sparse file, with this home's cache and PKI; all of it is gone
-    afterwards.
+    Named network namespaces are its own, too.  Its ``HIL_HOME`` is a file system of its own in a sparse file, with this
+    home's cache and PKI; all of it is gone afterwards.
     """
     place = Path(tempfile.mkdtemp(prefix="hil-alone-"))
     home, disk = place / "home", place / "disk"
@@ -32,19 +32,7 @@ def alone(argv: Sequence[str], *, home_gb: float = 4.0, environment: Mapping[str
         subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(disk)], check=True)
         Path("/run/netns").mkdir(parents=True, exist_ok=True)
         own = {SIGN: place, "HIL_HOME": home, "HIL_RUN": place / "run", "HIL_LEASES": place / "leases.db"}
-        words = [
-            "unshare",
-            "--mount",
-            "--pid",
-            "--net",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-            "sh",
-            "-c",
-            _MOUNT,
-            "sh",
-        ]
+        words = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", _MOUNT, "sh"]
         words += [sys.executable, "-m", *argv]
         real = {"HIL_ALONE_CACHE": str(paths.home())}
         env = {**os.environ, **real, **{name: str(value) for name, value in own.items()}, **(environment or {})}
