@@ -35,8 +35,9 @@ def operation() -> None:
 @OPERATION
 @lab_option("Lab file, or the name of a shipped one, e.g. virtual.", required=True)
 @click.option("--epoch", metavar="TIME", help="Moment of the mission at which it begins, ISO 8601 UTC.")
+@click.option("--tenant", metavar="NAME", default="", help="Whose it is: its boards, shares of links and quotas.")
 @JSON_OPTION
-def check(file: Path, lab_path: Path, epoch: str | None, as_json: bool) -> int:
+def check(file: Path, lab_path: Path, epoch: str | None, tenant: str, as_json: bool) -> int:
     """Check whether passes, bytes, time, power and heat of a lab allow an operation; nothing is powered or connected.
 
     Each term has what is needed, what there is, the share that stays free, and the source of the figures. The one with
@@ -49,7 +50,7 @@ def check(file: Path, lab_path: Path, epoch: str | None, as_json: bool) -> int:
     from hil.operation.model import load_operation
     from hil.operation.preview import check
 
-    found = check(load_operation(file), load_lab(paths.lab_file(lab_path)), epoch=epoch)
+    found = check(load_operation(file), load_lab(paths.lab_file(lab_path)), epoch=epoch, tenant=tenant)
     if as_json:
         print_json(found.document())
     else:

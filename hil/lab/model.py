@@ -334,6 +334,19 @@ class Lab(Strict):
             )
         return known[name]
 
+    def with_shares_of(self, tenant: str) -> Lab:
+        """Return this lab with links of the rate that is sure to a tenant; those of which it has no share stay."""
+        shares = self.tenant(tenant).shares
+        links = []
+        for link in self.links:
+            percent = shares.get(link.name, 100)
+            ends = {
+                name: over.model_copy(update={"rate_bps": over.rate_bps and over.rate_bps * percent // 100})
+                for name, over in (("a_to_b", link.a_to_b), ("b_to_a", link.b_to_a))
+            }
+            links.append(link.model_copy(update={"rate_bps": link.rate_bps * percent // 100, **ends}))
+        return self.model_copy(update={"links": tuple(links)})
+
     def as_seen_by(self, tenant: str) -> Lab:
         """Return this lab with the tenant's boards only, its own gateway among them; links and spacecraft stay.
 

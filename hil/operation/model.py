@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr, StringConstraints, field_validator, mod
 from hil.core import paths
 from hil.core.wait import duration_s
 from hil.errors import ConfigurationError
+from hil.lab.tenant import QuotaSpec
 from hil.lab.yamlfile import Duration, Strict, fault, load_yaml, with_example
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -34,6 +35,9 @@ image_sha256: 6f668b19b3d73892a187cb8d636bb00dff681ece8e2bbd46bd03b657a32d3ff3
     )
     size_bytes: int | None = Field(
         default=None, gt=0, le=MAX_BYTES, description="for a check before the bundle is there; left out: it is measured"
+    )
+    needs: QuotaSpec = Field(
+        default=QuotaSpec(), description="what the OS declares that it needs; compared with the quotas of its tenant"
     )
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from hil.errors import ConfigurationError
 from hil.images.bundles import last_upload_bytes
 from hil.images.recipes import recipe_of
 from hil.lab.model import Lab
+from hil.lab.tenant import TenantSpec
 from hil.onboard.node.store import RESERVE_BYTES
 from hil.operation.arithmetic import (
     ENDLESS,
@@ -96,14 +97,20 @@ class Checked:
         }
 
 
-def check(operation: Operation, lab: Lab, *, epoch: str | None = None) -> Checked:
+def check(operation: Operation, lab: Lab, *, epoch: str | None = None, tenant: str = "") -> Checked:
     """Compare an operation with a lab, from ``epoch`` on (default: the lab's).
 
-    Raises ConfigurationError: boards that the lab does not have, a bundle that is not there, a fault of the orbit file.
+    ``tenant``: whose operation it is; then with the tenant's boards, its shares of links and its quotas.
+
+    Raises ConfigurationError: boards or a tenant that the lab does not have, a bundle that is not there, a fault of the
+    orbit file, a quota of which the bundle declares nothing.
     """
+    owner = lab.tenant(tenant) if tenant else None
+    if owner is not None:
+        lab = lab.with_shares_of(owner.name).as_seen_by(owner.name)
     participants = participants_of(operation, lab)
     files = _files(operation, lab)
-    at_look = _Look(operation, lab, participants, files, epoch)
+    at_look = _Look(operation, lab, participants, files, epoch, owner)
     preview = Preview(tuple(at_look.terms()), operation.limits.margin)
     return Checked(operation, lab, participants, preview, files, at_look.uploaded_s)
 
@@ -156,8 +163,15 @@ class _Look:
     """One look at an operation on a lab; moments in seconds from its begin."""
 
     def __init__(
-        self, operation: Operation, lab: Lab, participants: Participants, files: dict[str, int], epoch: str | None
+        self,
+        operation: Operation,
+        lab: Lab,
+        participants: Participants,
+        files: dict[str, int],
+        epoch: str | None,
+        owner: TenantSpec | None = None,
     ) -> None:
+        self.owner = owner
         self.operation, self.lab, self.participants, self.epoch = operation, lab, participants, epoch
         self.size = float(sum(files.values()))
         self.what = " and ".join(files)
@@ -170,6 +184,7 @@ class _Look:
         """Yield the terms, in the order of the steps."""
         upload_s = min(duration_s(self.operation.steps.upload.deadline), self.operation.deadline_s)
         yield from self._storage()
+        yield from self._quotas()
         legs = self._uploads(upload_s)
         yield from (term for term, _ in legs)
         arrived_s = self.uploaded_s = legs[-1][1]
@@ -207,6 +222,33 @@ class _Look:
         if unknown := [name for name, size in sizes.items() if size is None]:
             source = f"not known before they run: {', '.join(unknown)}"
             yield Term("storage of a real board", needs, None, "B", source)
+
+    def _quotas(self) -> Iterator[Term]:
+        """Yield a term for each quota of the tenant: what the bundle declares, or at least what is known of it.
+
+        ConfigurationError for a quota of which nothing is declared.
+        """
+        if self.owner is None:
+            return
+        collect, hops = self.operation.steps.collect, len(self.participants.spacecraft) - 1
+        known = {
+            "storage_bytes": (self.size, self.what),
+            "bus_bytes_per_day": (self.size * hops, f"{self.what}, over {hops} crosslink"),
+            "downlink_bytes_per_day": (float(collect.size_bytes if collect else 0), "what is collected"),
+        }
+        for key, quota in self.owner.quotas.model_dump(exclude_none=True).items():
+            declared = getattr(self.operation.bundle.needs, key)
+            if declared is None and key not in known:
+                raise ConfigurationError(
+                    f"{self.operation.file}: bundle.needs: says nothing of {key}, of which tenant {self.owner.name} "
+                    "has a quota",
+                    remedy=f"declare {key} in bundle.needs",
+                )
+            least, source = known.get(key, (0.0, ""))
+            needs, source = (least, source) if declared is None or declared < least else (declared, "bundle.needs")
+            unit = "cores" if key == "cpu_cores" else "B"
+            name = f"{key} of tenant {self.owner.name}"
+            yield Term(name, float(needs), float(quota), unit, f"{source}; its quota", "more than its quota")
 
     def _uploads(self, deadline_s: float) -> list[tuple[Term, float | None]]:
         """Return for each leg, from the ground on, its term and when everything has arrived behind it."""

@@ -28,7 +28,8 @@ def operation():
 @pytest.fixture(scope="session")
 def reckoned(operation, bench):
     """The preview on the bench's lab, from the bench's epoch on."""
-    return check(operation, bench.lab, epoch=None if bench.orbit is None else iso(bench.orbit.epoch))
+    epoch = None if bench.orbit is None else iso(bench.orbit.epoch)
+    return check(operation, bench.whole_lab, epoch=epoch, tenant=bench.tenant)
 
 
 @pytest.fixture(scope="session")

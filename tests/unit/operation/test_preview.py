@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hil.core import paths
 from hil.errors import ConfigurationError
 from hil.lab.link_spec import Direction
 from hil.lab.model import Lab, load_lab
+from hil.lab.tenant import QuotaSpec
 from hil.lab.twin import BusSpec, RadiatorSpec, StructureSpec, TwinSpec
 from hil.operation.arithmetic import quantity
 from hil.operation.model import Operation, load_operation
@@ -227,3 +229,49 @@ def test_a_document_has_every_term(tmp_path: Path) -> None:
 )
 def test_figures_are_shown_for_people(value: float | None, unit: str, words: str) -> None:
     assert quantity(value, unit) == words
+
+
+NEEDS = "bundle: {size_bytes: 50000000, needs: {memory_bytes: 8000000000}}"
+
+
+def of_beta(folder: Path, quotas: Mapping[str, float]) -> Checked:
+    shared = lab("two-tenants")
+    alpha, beta = shared.tenants
+    tenants = (alpha, beta.model_copy(update={"quotas": QuotaSpec.model_validate(dict(quotas))}))
+    file = folder / "operation.yaml"
+    file.write_text(f"schema: 1\nname: test\n{NEEDS}\nlimits: {{margin: 0.0}}\nsteps:\n  {UPLOAD}\n")
+    return check(load_operation(file), lab("two-tenants", tenants=tenants), tenant="beta")
+
+
+def test_a_tenants_operation_is_compared_with_its_boards_shares_and_quotas(tmp_path: Path) -> None:
+    quotas = {"memory_bytes": 16_000_000_000, "bus_bytes_per_day": 60_000_000, "downlink_bytes_per_day": 1}
+    found = of_beta(tmp_path, quotas)
+    assert found.participants.boards == ("a3", "b2", "b3")
+    assert found.preview.feasible
+    terms = {term.name: term for term in found.preview.terms}
+    upload = next(term for name, term in terms.items() if name.startswith("upload"))
+    assert upload.has == pytest.approx(0.7 * 100e6 / 8 * 0.9 * 180)
+    assert terms["memory_bytes of tenant beta"].free == pytest.approx(0.5)
+    assert terms["bus_bytes_per_day of tenant beta"].needs == 50_000_000
+    assert terms["downlink_bytes_per_day of tenant beta"].needs == 0
+
+
+@pytest.mark.parametrize(
+    ("quotas", "says"),
+    [
+        ({"memory_bytes": 7_000_000_000}, "memory_bytes of tenant beta needs 8 GB and has 7 GB"),
+        ({"storage_bytes": 40_000_000}, "storage_bytes of tenant beta needs 50 MB and has 40 MB"),
+        ({"bus_bytes_per_day": 49_000_000}, "bus_bytes_per_day of tenant beta needs 50 MB and has 49 MB"),
+    ],
+)
+def test_an_operation_above_a_quota_is_infeasible_and_the_quota_named(
+    tmp_path: Path, quotas: dict[str, int], says: str
+) -> None:
+    found = of_beta(tmp_path, quotas)
+    assert not found.preview.feasible
+    assert says in found.sentence
+
+
+def test_a_quota_of_which_the_bundle_declares_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="says nothing of cpu_cores, of which tenant beta has a quota"):
+        of_beta(tmp_path, {"cpu_cores": 4.0})
