@@ -36,6 +36,8 @@ STORE = "runs.sqlite"
 RUNS = "runs"
 RELEASES = "releases.json"
 """Which runs are releases, beside the file: a file that is made again keeps them.  A server has a table of them."""
+_LOCK = "SELECT pg_advisory_xact_lock(4802133)"
+"""Runs of one plan that end on two hosts at once write the same series: one waits for the other."""
 _NO_RELEASE = "DELETE FROM releases WHERE run_id = :run_id"
 
 _BRIEF = {
@@ -108,7 +110,7 @@ class RunStore:
     def start(self, meta: Mapping[str, Any], directory: Path) -> None:
         """Insert a run that began (or is indexed anew) as running."""
         row = self._begun(meta, directory)
-        with self._open() as db, writing(db, durable=False):
+        with self._open() as db, writing(db, lock=_LOCK):
             db.execute("DELETE FROM runs WHERE run_id = :run_id", row)
             db.execute(upsert("runs", row, key="run_id"), row)
 
@@ -116,7 +118,7 @@ class RunStore:
         """Record the end of a run, or the report of a crashed one; ``result`` is what is believed of result.json."""
         row = self._ended(directory, result)
         columns = ", ".join(f"{name} = :{name}" for name in row)
-        with self._open() as db, writing(db, durable=False):
+        with self._open() as db, writing(db, lock=_LOCK):
             db.execute(f"UPDATE runs SET {columns} WHERE run_id = :run_id", {**row, "run_id": directory.name})
             points.add(db, directory.name, result)
 
@@ -278,7 +280,7 @@ class RunStore:
             ).fetchall()
             for row in ended:  # of a version before points were kept
                 if (self.out / row["dir"]).is_dir():
-                    with writing(db, durable=False):
+                    with writing(db, lock=_LOCK):
                         points.add(db, row["run_id"], _believed(self.out / row["dir"]))
         added = []
         for meta_file in metas:

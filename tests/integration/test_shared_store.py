@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -171,6 +172,23 @@ def test_runs_of_two_hosts_are_in_one_store(url: str, tmp_path: Path, monkeypatc
     assert store.releases() == {} and not (here / "runs.sqlite").exists() and not (here / "releases.json").exists()
     old = [[run.run_id for run in each.prunable("2999-01-01T00:00:00Z")] for each in (store, RunStore(there))]
     assert old == [["r1"], []]  # each host deletes folders of its own only
+
+
+def test_runs_of_one_plan_that_end_at_once_on_several_hosts_are_all_indexed(
+    server: Postgres, url: str, tmp_path: Path
+) -> None:
+    def end(host: int) -> None:
+        chance, store = random.Random(host), RunStore(tmp_path / str(host))
+        tests = [{"id": f"t{n}", "title": f"t{n}", "verdict": "PASS", "duration_s": 1.0} for n in range(40)]
+        for number in range(4):
+            directory = store.out / "runs" / f"r{host}-{number}"
+            chance.shuffle(tests)  # series are written in this order
+            store.start({"plan": "p", "lab": "l"}, directory)
+            store.finish(directory, {"plan": "p", "lab": "l", "verdict": "PASS", "tests": tests})
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(end, range(4)))
+    assert server.run("SELECT count(*) FROM points", _name(url)) == [(4 * 4 * 40,)]
 
 
 def test_a_run_that_ends_while_the_server_is_away_has_its_report_and_is_indexed_later(
