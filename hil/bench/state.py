@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -16,6 +17,7 @@ from hil.core.files import write_atomic
 from hil.core.locks import is_locked, locked
 from hil.core.processes import current, is_gone
 from hil.errors import ConfigurationError
+from hil.leases.leases import default_store
 
 if TYPE_CHECKING:
     from hil.lab.model import Lab
@@ -54,7 +56,15 @@ def lease_keys(lab: Lab, bench: str) -> list[str]:
 
     A real board is one thing whatever bench it is part of; container boards of two benches share only names.
     """
-    return [f"{lab.lease_scope if b.fidelity == 'hardware' else bench}/{b.name}" for b in lab.boards]
+    own = f"{bench}{on_this_host()}"
+    return [f"{lab.lease_scope if b.fidelity == 'hardware' else own}/{b.name}" for b in lab.boards]
+
+
+def on_this_host() -> str:
+    """Return what sets the container boards of this host apart in a store that hosts share; empty in a file."""
+    if isinstance(default_store(), Path):
+        return ""
+    return f"-on-{re.sub('[^a-z0-9]+', '-', os.uname().nodename.lower()).strip('-') or 'host'}"
 
 
 def bench_dir(name: str) -> Path:

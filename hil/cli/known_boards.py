@@ -36,9 +36,10 @@ def check_known(boards: Iterable[str], leases: Leases) -> None:
 
 def _in_lab_files(scope: str) -> Iterator[str]:
     """Yield ``<lab>/<board>`` of the lab files that may have this lab: shipped, in lab/, of benches."""
-    from hil.bench.state import known_benches, lease_keys, read_state
+    from hil.bench.state import known_benches, lease_keys, on_this_host, read_state
     from hil.lab.model import load_lab
 
+    scope = scope.removesuffix(on_this_host())
     files: dict[Path, set[str]] = {}
     for folder in (paths.shipped("lab"), Path("lab")):
         for file in sorted(folder.glob("*.yaml")):

@@ -328,17 +328,18 @@ def board_keys(boards: tuple[str, ...], lab_path: Path | None, tenant: str = "")
                     f"board {board}: of which lab?", remedy=f"write <lab>/{board}, or give the lab file with --lab"
                 )
         return list(boards)
+    from hil.bench.state import lease_keys
     from hil.lab.model import load_lab
 
     lab = load_lab(lab_path)
     lab = lab.as_seen_by(tenant) if tenant else lab
-    known = [board.name for board in lab.boards]
+    known = dict(zip((board.name for board in lab.boards), lease_keys(lab, lab.lease_scope), strict=True))
     names = [board.removeprefix(f"{lab.lease_scope}/") for board in boards]
     for name in names:
         if name not in known:
             whose = f"tenant {tenant} of lab {lab.name}" if tenant else f"lab {lab.name}"
             raise ConfigurationError(f"{whose} has no board {name}", remedy=f"boards: {', '.join(known)}")
-    return [f"{lab.lease_scope}/{name}" for name in names or known]
+    return [known[name] for name in names or known]
 
 
 def document(entry: LeaseEntry) -> dict[str, Any]:

@@ -81,12 +81,14 @@ def list_boards(bench: Bench, as_json: bool) -> None:
 
 def _marks(bench: Bench) -> dict[str, list[str]]:
     """Return what is marked of the boards of a bench; nothing where there is no store of leases."""
+    from hil.bench.state import lease_keys
     from hil.leases.leases import Leases, default_store
 
     if not default_store().exists():
         return {}
     marks = Leases().marks.all()
-    found = {board.name: marks.get(f"{bench.lab.lease_scope}/{board.name}") for board in bench.lab.boards}
+    keys = lease_keys(bench.lab, bench.lab.lease_scope)
+    found = {board.name: marks.get(key) for board, key in zip(bench.lab.boards, keys, strict=True)}
     return {
         name: [
             *([f"out of service: {one.out_of_service}"] if one.out_of_service else []),

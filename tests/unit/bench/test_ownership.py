@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from hil.bench.journal import Journal
 from hil.bench.ownership import Me, free_tenants, may_change, may_take_down, others, up_already
 from hil.bench.state import BenchState, lease_keys, write_state
+from hil.cli.lease import board_keys
 from hil.core import paths
 from hil.core.processes import current
 from hil.lab.model import load_lab
@@ -59,6 +61,16 @@ def test_only_the_boards_concerned_count() -> None:
     assert not others([person], frozenset({"six/a1"}), KEPT, ANNA)
     assert not others([person], frozenset({"six/b1"}), KEPT, BOB)
     assert not others([entry(8, "six/b1")], frozenset({"six/b1"}), KEPT, BOB)  # it only waits
+
+
+def test_container_boards_of_two_hosts_that_share_a_store_are_different_boards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HIL_LEASES", raising=False)
+    lab = load_lab(LAB)
+    assert lease_keys(lab, "six")[0] == "six/a1"
+    monkeypatch.setenv("HIL_STORE", "postgresql://hil@db/hil")
+    monkeypatch.setattr("os.uname", lambda: SimpleNamespace(nodename="Controller_1.lab"))
+    assert lease_keys(lab, "six")[0] == "six-on-controller-1-lab/a1"
+    assert board_keys(("a1",), LAB) == [f"{lab.lease_scope}-on-controller-1-lab/a1"]
 
 
 @pytest.fixture
