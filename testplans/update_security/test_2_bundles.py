@@ -29,7 +29,9 @@ OFF = {
     BundleKind.WRONG_HARDWARE: "sed -i s/orbital-ref-orin/orbital-ref-nano/ /etc/rauc/system.conf /etc/hwrevision",
     BundleKind.EXPIRED: "true",  # OpenSSL's own check of the time cannot be switched off: see below
 }
-"""How a board's protection against a bundle is switched off, until it restarts."""
+"""How a board's protection against a bundle is switched off."""
+KEEP = "mkdir -p /tmp/kept && cp /etc/rauc/* /etc/hwrevision /tmp/kept/"
+GIVE_BACK = f"cp /tmp/kept/keyring.pem /tmp/kept/system.conf /etc/rauc/; cp /tmp/kept/hwrevision /etc/; {RESTART}"
 
 
 @pytest.mark.parametrize(
@@ -51,13 +53,18 @@ def test_a_bundle_that_must_not_be_installed_is_refused(
     if not protected:
         with guinea_pig.shell() as shell:
             shell.write("/tmp/foreign.pem", (ensure_pki().directory / "foreign.ca.pem").read_bytes())
-            shell.run(["sh", "-c", f"{OFF[kind]}; {RESTART}"], check=False)
+            shell.run(["sh", "-c", f"{KEEP}; {OFF[kind]}; {RESTART}"], check=False)
         if kind is BundleKind.EXPIRED:
             bundle = bundles.bundle(BundleKind.NO_BOOT)
     with contained(str(kind)):
         rollout = attempt(bundle)
         rollout.distribute()
-        measure("reason given", refused("it was refused", rollout.install, RefusedBundle))
+        try:
+            measure("reason given", refused("it was refused", rollout.install, RefusedBundle))
+        finally:
+            if not protected:
+                with guinea_pig.shell() as shell:
+                    shell.run(["sh", "-c", GIVE_BACK], check=False)
 
 
 @pytest.mark.requirement("UPS-040")
