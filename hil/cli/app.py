@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import cache
 from importlib import import_module
 from inspect import cleandoc
@@ -48,8 +49,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "nightly": ("hil.cli.nightly", "Run several campaigns and series in one night, unattended."),
     "worker": ("hil.cli.worker", "Run trials for a series that another host leads."),
     "runs": ("hil.cli.runs", "List past runs and open their reports."),
-    "history": ("hil.cli.runs", "Show what the last runs show together: regressions, drifts, bench faults."),
-    "compare": ("hil.cli.runs", "Compare two runs, or one with its baseline."),
+    "history": ("hil.cli.runs", "Show what the last runs of a plan show together."),
+    "compare": ("hil.cli.runs", "Compare two runs."),
     "verify": ("hil.cli.runs", "Check that runs are what was recorded."),
     "dashboard": ("hil.cli.dashboard", "Show the campaign that runs on a page."),
     "site": ("hil.cli.site", "Make static pages of all runs and nights."),
@@ -59,17 +60,20 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 }
 """Name to (module, first line of its help): what `hil --help` prints without importing a command."""
 
+EXAMPLES = "\n\n\b\nExamples:\n"
+
 
 @cache
 def load_command(name: str) -> click.Command:
     """Import one of ``COMMANDS``; its help and those of its subcommands get their lines of examples.txt."""
-    command: click.Command = getattr(import_module(COMMANDS[name][0]), name)
+    command: click.Command = copy(getattr(import_module(COMMANDS[name][0]), name))  # `hil verify` is `hil runs verify`
     sections = Path(__file__).with_name("examples.txt").read_text("utf-8").split("\n\n")
     examples = dict(section.strip().split("\n", 1) for section in sections)
 
     def add_to(command: click.Command, words: str) -> None:
         if lines := examples.get(f"[{words}]"):
-            command.help = f"{cleandoc(command.help or '')}\n\n\b\nExamples:\n{indent(lines, '  ')}"
+            text = cleandoc((command.help or "").partition(EXAMPLES)[0])
+            command.help = f"{text}{EXAMPLES}{indent(lines, '  ')}"
         for sub in command.commands.values() if isinstance(command, click.Group) else ():
             add_to(sub, f"{words} {sub.name}")
 

@@ -50,7 +50,7 @@ def test_roll_back(): ran("roll-back")
 def kept(monkeypatch: pytest.MonkeyPatch, campaign: Campaign) -> Campaign:
     """A campaign on the kept bench b1 that was interrupted during its third step."""
     lab = load_lab(paths.ROOT / "lab" / "virtual.yaml")
-    monkeypatch.setattr("hil.campaign.run._lab_of", lambda bench: lab)
+    monkeypatch.setattr("hil.campaign.run._lab_of", lambda *_: lab)
     campaign.write(STEPS)
     broken = campaign.pytester.path / "broken"
     broken.touch()
