@@ -30,8 +30,8 @@ FINISH_S = 60.0
 ANSWER_S = 5.0
 """From the first byte of its answer to the last."""
 SEND_BYTES = 1 << 20
-RECORD_BYTES = 16 << 10
-"""Of one record of TLS."""
+ENCRYPTED_BYTES = 64 << 10
+"""Given to TLS at once; more would be held back for what the other side says meanwhile."""
 UNSENT_BYTES = 256 << 10
 BUSY_S = 0.5
 """Between questions while another controller uploads the same."""
@@ -112,7 +112,7 @@ def _send(sock: socket.socket, client: NodeClient, artefact: Artefact, offset: i
                 break  # it answers before it has everything: a refusal
             try:
                 if isinstance(sock, ssl.SSLSocket):  # the same bytes again until they are taken
-                    offset += sock.send(os.pread(file.fileno(), RECORD_BYTES, offset))
+                    offset += sock.send(os.pread(file.fileno(), ENCRYPTED_BYTES, offset))
                 else:
                     offset += os.sendfile(sock.fileno(), file.fileno(), offset, SEND_BYTES)
                 activity.done = offset

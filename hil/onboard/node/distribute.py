@@ -193,6 +193,7 @@ class Puller:
             response.begin()
             if response.status != 200:
                 raise ApiError(response.status, "the source refused the stream")
+            buffer = memoryview(bytearray(SEND_BYTES))
             while not self._stop.is_set():
                 head = response.read(_LENGTH.size)
                 if len(head) < _LENGTH.size:
@@ -203,10 +204,13 @@ class Puller:
                 if length > MAX_FRAME:
                     raise ConnectionError(f"frame of {length} bytes")
                 while length:
-                    part = response.read1(min(length, RECEIVE_BYTES))
+                    # TLS comes in records of 16 KB: several of them at once cost less
+                    encrypted = isinstance(sock, ssl.SSLSocket)
+                    got = response.readinto(buffer[: min(length, SEND_BYTES)]) if encrypted else 0
+                    part = buffer[:got] if encrypted else memoryview(response.read1(min(length, RECEIVE_BYTES)))
                     if not part:
                         raise ConnectionError("the source closed the stream")
-                    artefact.append(token, memoryview(part), name)
+                    artefact.append(token, part, name)
                     length -= len(part)
 
 
