@@ -187,6 +187,8 @@ class Gate:
         self._lock = threading.Lock()
         self._checking = threading.BoundedSemaphore(CHECKS_AT_ONCE)
         self._good: OrderedDict[str, Identity] = OrderedDict()
+        self._named: tuple[bytes, Identity] = (b"", Identity("", ""))
+        """The last signer's certificate, and whom it names: most orders are of one signer."""
         try:
             self._last = read(_Numbers, state.load(numbers), numbers.name).last
         except ContractError as exc:
@@ -257,7 +259,10 @@ class Gate:
                 content.write_text(signed.order)
                 der = _decoded(signed.signature)
                 verify(content, der, self.credentials.trust, purpose="smimesign", signer=signer)
-                found = Identity.among(subject_names(signer))
+                certificate = signer.read_bytes()
+                named = self._named if self._named[0] == certificate else None
+                found = named[1] if named else Identity.among(subject_names(signer))
+                self._named = certificate, found
             with self._lock:
                 self._good[key] = found
                 if len(self._good) > REMEMBERED:
