@@ -109,10 +109,14 @@ def job_ids(ctx: click.Context) -> Iterable[str]:
 @_completer
 def lease_names(ctx: click.Context) -> Iterable[str]:
     """List numbers of leases and the boards that they hold."""
+    from hil.errors import HilError
     from hil.leases.leases import Leases, default_store
 
-    store = ctx.params.get("store") or default_store()
-    claims = Leases(store).list() if store.exists() else ()
+    try:
+        store = ctx.params.get("store") or default_store()
+        claims = Leases(store).list() if store.exists() else ()
+    except HilError:  # the server of the store is away
+        claims = ()
     return [*(str(claim.id) for claim in claims), *(b for claim in claims for b in sorted(claim.boards))]
 
 

@@ -125,6 +125,10 @@ def test_runs_leases_modes_and_spacecraft_are_completed(tmp_path: Path, monkeypa
     assert not (tmp_path / "leases.db").exists(), "Tab makes no store"
     entry = Leases().reserve(["six/a2", "six/a1"], holder="anna", purpose="new fan")
     assert completed("lease", "free", "") == [str(entry.id), "six/a1", "six/a2"]
+    with monkeypatch.context() as away:
+        away.setenv("HIL_STORE", "postgresql://hil@/hil?host=/nowhere")
+        away.delenv("HIL_LEASES")
+        assert completed("lease", "free", "") == []
     assert completed("board", "mode", "a1", "MODE_5") == ["MODE_50W"]
     on = ("campaign", "run", "testplans/six_gpu", "--lab", str(paths.ROOT / "lab/virtual.yaml"), "--on")
     assert completed(*on, "") == ["sc-a", "sc-b"]
