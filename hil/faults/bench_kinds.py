@@ -5,6 +5,7 @@ They are no faults of the device: what they do to a trial must make it INCONCLUS
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 KEEPER, LINK_BOX, ENGINE, DISKS = "keeper", "link-box", "engine", "disks"
 BALLAST = "hil-fault-ballast"
 MIB = 1 << 20
+SMALLEST_PIECE_B = 1 << 16
 ANSWER_S = 1.0
 EFFECT_S = 3.0
 """A signal takes effect within this."""
@@ -156,9 +158,19 @@ class DisksFull:
         return Bite(prove)
 
     def bite(self, folder: Path, left_b: int) -> None:
-        """Take all that is free but ``left_b``."""
+        """Take all that is free but ``left_b``; others write meanwhile, and the file system needs some of it itself."""
+        size = 0
+        piece = free_bytes(folder) - left_b
         with (folder / BALLAST).open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, max(1, free_bytes(folder) - left_b))
+            while piece >= SMALLEST_PIECE_B:
+                try:
+                    os.posix_fallocate(file.fileno(), size, piece)
+                    size += piece
+                except OSError as exc:
+                    if exc.errno != errno.ENOSPC:
+                        raise
+                    size = max(size, os.fstat(file.fileno()).st_size)
+                piece = min(piece // 2, free_bytes(folder) - left_b)
 
     def heal(self, bench: Bench, target: str, values: Mapping[str, float]) -> None:
         """Remove the file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import subprocess
@@ -245,12 +246,14 @@ def test_the_disks_of_the_bench_are_filled_only_where_that_is_no_root_file_syste
     free_b = [5 * bench_kinds.MIB]
 
     def taken(file: int, offset: int, length: int) -> None:
+        if length > 3 * bench_kinds.MIB:  # as a file system that needs room for itself
+            raise OSError(errno.ENOSPC, "No space left on device")
         free_b[0] -= length
 
     monkeypatch.setattr("os.posix_fallocate", taken)
     monkeypatch.setattr(bench_kinds, "free_bytes", lambda folder: free_b[0])
     injection = Injection("bench-disks-full", bench_of(Board([])), "disks", {})
-    assert injection.begin().outcome is Outcome.CONFIRMED and free_b == [0]
+    assert injection.begin().outcome is Outcome.CONFIRMED and free_b[0] < bench_kinds.MIB
     assert list(tmp_path.iterdir())
     injection.end()
     assert not list(tmp_path.iterdir())
