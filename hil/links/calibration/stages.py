@@ -190,7 +190,7 @@ def judge_loss(probe: Probe, state: LinkState, count: int, lost: Sequence[int]) 
     if not state.mean_loss_ppm:
         return [figure(probe, "loss", 0, measured, "ppm", STRAY_LOSS_PPM, f"{len(lost)} of {count}")]
     low, high = acceptance_counts(state, count)
-    note = f"{len(lost)} of {count}; 99 % of trials lie in {low} to {high}"
+    note = f"{len(lost)} of {count}; {100 * LOSS_CONFIDENCE:g} % of trials lie in {low} to {high}"
     bounds = low * PPM / count, high * PPM / count
     rows = [bounded(probe, "loss", state.mean_loss_ppm, measured, "ppm", bounds, note)]
     lengths = bursts(lost)

@@ -95,6 +95,16 @@ def compiled(name: str, sources: Sequence[Path], flags: Sequence[str]) -> Path:
     return target
 
 
+def _echo(frame: bytes) -> bytes:
+    """Return how a terminal that is not raw echoes the frame: control characters as ``^@``."""
+    return b"".join(b"^%c" % (byte ^ 0x40) if byte < 0x20 else bytes([byte]) for byte in frame)
+
+
+def _is_header(head: bytes) -> bool:
+    length, *_, magic = _HEADER.unpack(head)
+    return bool(magic == _MAGIC and length <= PAYLOAD_MAX)
+
+
 class RelayLine:
     """Frames over a connected stream, stop-and-wait.
 
@@ -121,8 +131,9 @@ class RelayLine:
             self._sequence = (self._sequence + 1) & 0xFFFF
             try:
                 while more:
-                    self._stream.sendall(self._frame(kind, payload))
-                    piece, more = self._receive(until)
+                    asked = self._frame(kind, payload)
+                    self._stream.sendall(asked)
+                    piece, more = self._receive(until, _echo(asked))
                     answer += piece
                     kind, payload = Kind.MORE, b""
             except OSError as exc:
@@ -136,12 +147,16 @@ class RelayLine:
     def _frame(self, kind: Kind, payload: bytes = b"") -> bytes:
         return _HEADER.pack(len(payload), kind, 0, self._sequence, _MAGIC) + payload
 
-    def _receive(self, until: float) -> tuple[bytes, bool]:
+    def _receive(self, until: float, echo: bytes) -> tuple[bytes, bool]:
         while True:
-            length, _kind, flags, sequence, magic = _HEADER.unpack(self._exactly(_HEADER.size, until))
-            if magic != _MAGIC or length > PAYLOAD_MAX:
-                said = one_line(_HEADER.pack(length, _kind, flags, sequence, magic).decode("latin-1"), 80)
+            head = self._exactly(_HEADER.size, until)
+            if echo.startswith(head):  # the relay had not set its terminal to raw when we asked
+                while not _is_header(head):
+                    head = head[1:] + self._exactly(1, until)
+            if not _is_header(head):
+                said = one_line(head.decode("latin-1"), 80)
                 raise OSError(f"the line carries something else than frames, here {said!r}")
+            length, _kind, flags, sequence, _magic = _HEADER.unpack(head)
             payload = self._exactly(length, until)
             if sequence == self._sequence:  # else the late answer to a request that was given up
                 return payload, bool(flags & _FLAG_MORE)

@@ -115,6 +115,15 @@ def test_something_that_is_not_a_frame_is_refused(other_end: Callable[..., Relay
         line.ask(Kind.CLOCK)
 
 
+def test_what_a_terminal_that_was_not_raw_yet_echoes_is_passed_over(other_end: Callable[..., RelayLine]) -> None:
+    def script(sock: socket.socket) -> None:
+        _, sequence, _ = receive(sock)
+        sock.sendall(b"^@^@^A^@^A^@HL^@^@^@^@^A^@HL")  # of the request, and of a nudge
+        send(sock, sequence, b"answer")
+
+    assert other_end(script).ask(Kind.HELLO) == b"answer"
+
+
 def test_a_payload_larger_than_a_frame_is_a_programming_error(other_end: Callable[..., RelayLine]) -> None:
     line = other_end(lambda sock: None)
     with pytest.raises(ValueError, match="3000"):
