@@ -17,6 +17,7 @@ from hil.links.calibration.tolerances import (
     CONSTANT_LIMIT_US,
     DELAY_P50_TOLERANCE_US,
     DELAY_P95_TOLERANCE_US,
+    LOSS_CONFIDENCE,
     RATE_TOLERANCE_PERCENT,
     SPARSE_TOLERANCE_US,
     STRAY_LOSS_PPM,
