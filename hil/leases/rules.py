@@ -98,7 +98,7 @@ class LeaseEntry:
     expires: datetime | None = None
     """The end of the term, by the wall clock at the time of reading."""
     position: int = 0
-    """Origin in the queue for its boards: 1 is next; 0 holds them."""
+    """Place in the queue for its boards: 1 is next; 0 holds them."""
     token: int = 0
     """Higher than that of every entry before it, also when the store was made anew meanwhile."""
     store: str = ""
@@ -157,7 +157,7 @@ def blockers(entry: LeaseEntry, entries: Iterable[LeaseEntry]) -> list[LeaseEntr
 
 
 def position(entry: LeaseEntry, entries: Iterable[LeaseEntry]) -> int:
-    """Origin in the queue: 1 when only holders are in the way; 0 for a holder."""
+    """Return the place in the queue: 1 when only holders are in the way; 0 for a holder."""
     if entry.holds:
         return 0
     return 1 + sum(not other.holds for other in blockers(entry, entries))
