@@ -40,7 +40,7 @@ class BenchCollector:
 
     def collect(self) -> Iterator[Family]:
         """Yield every family, also those without a series, so that a page always lists all names."""
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+        from prometheus_client.core import GaugeMetricFamily
 
         is_up = self._is_up(self._bench)
         up = GaugeMetricFamily(BENCH_UP, BENCH_UP_HELP, labels=["bench"])
@@ -48,10 +48,9 @@ class BenchCollector:
         yield up
         health = self._latest() if is_up else None
         for metric in METRICS:
-            kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-            family = kind(metric.name, metric.help, labels=["bench", *metric.labels])
-            for labels, value in metric.series(health) if health else ():
-                family.add_metric(labels, value)
+            family = metric.family("bench")
+            for labels, value in metric.known(health) if health else ():
+                family.add_metric([self._bench, *labels], value)
             yield family
 
 

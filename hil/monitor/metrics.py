@@ -10,31 +10,48 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from hil.monitor.bench_health import Health
 from hil.orbit.phases import Phase
 from hil.text import one_line
 
+if TYPE_CHECKING:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+Source = TypeVar("Source")
 Series = Iterable[tuple[tuple[str, ...], float | None]]
 Kind = Literal["gauge", "counter"]
 
 
 @dataclass(frozen=True)
-class Metric:
-    """One metric family.  ``labels`` come after ``bench``, which all have."""
+class Metric(Generic[Source]):
+    """One metric family: of a bench, whose name is a label before ``labels``, or of a reports folder."""
 
     name: str
     kind: Kind
     labels: tuple[str, ...]
     help: str
-    read: Callable[[Health], Series]
+    read: Callable[[Source], Series]
 
-    def series(self, health: Health) -> Iterator[tuple[tuple[str, ...], float]]:
-        """Yield (label values, ``bench`` first; value) of each known figure; what a board says is cleaned and cut."""
-        for labels, value in self.read(health):
+    def family(self, *before: str) -> CounterMetricFamily | GaugeMetricFamily:
+        """Return Prometheus's family, still without a series; ``before``: names of the labels before its own."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        kind = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
+        return kind(self.name, self.help, labels=[*before, *self.labels])
+
+    def known(self, source: Source) -> Iterator[tuple[tuple[str, ...], float]]:
+        """Yield (label values, value) of each known figure; what a board or a person wrote is cleaned and cut."""
+        for labels, value in self.read(source):
             if value is not None:
-                yield (health.bench, *map(one_line, labels)), float(value)
+                yield tuple(map(one_line, labels)), float(value)
+
+
+def described(name: str, *labels: str) -> Callable[[Callable[[Source], Series]], Metric[Source]]:
+    """Make a metric of a function that yields its series; the help is the function's docstring."""
+    kind: Kind = "counter" if name.endswith("_total") else "gauge"
+    return lambda read: Metric(name, kind, labels, str(read.__doc__), read)
 
 
 _PARTS: Mapping[str, tuple[tuple[str, ...], Callable[[Health], Iterable[tuple[tuple[str, ...], Any]]]]] = {
@@ -54,7 +71,7 @@ _PARTS: Mapping[str, tuple[tuple[str, ...], Callable[[Health], Iterable[tuple[tu
 """Parts of a bench: labels of a figure of each, and (values of these labels, part) of all."""
 
 
-def _of(part: str, name: str, help_: str, read: str | Callable[[Any], float | None]) -> Metric:
+def _of(part: str, name: str, help_: str, read: str | Callable[[Any], float | None]) -> Metric[Health]:
     """Make a metric of an attribute of a part, or of what ``read`` returns of it."""
     labels, parts = _PARTS[part]
     value = attrgetter(read) if isinstance(read, str) else read
@@ -68,18 +85,13 @@ def _readings(health: Health, name: str) -> Iterator[tuple[tuple[str, ...], floa
             yield (board.name, place), value
 
 
-def _family(name: str, *labels: str) -> Callable[[Callable[[Health], Series]], Metric]:
-    """Make a gauge of a function that yields its series; the help is the function's docstring."""
-    return lambda read: Metric(name, "gauge", labels, str(read.__doc__), read)
-
-
-@_family("hil_bench_info", "lab", "links_by", "kernel", "profile")
+@described("hil_bench_info", "lab", "links_by", "kernel", "profile")
 def _bench_info(health: Health) -> Series:
     """Lab file's name, and the link engine."""
     yield (health.lab, *(health.engine.get(k, "") for k in ("kind", "kernel_release", "profile"))), 1
 
 
-@_family("hil_board_info", "board", "spacecraft", "fidelity", "os_version", "image_sha256")
+@described("hil_board_info", "board", "spacecraft", "fidelity", "os_version", "image_sha256")
 def _board_info(health: Health) -> Series:
     """Kind of board, and the OS that answers; os_version and image_sha256 are empty while none does."""
     for b in health.boards:
@@ -87,7 +99,7 @@ def _board_info(health: Health) -> Series:
         yield (b.name, b.spacecraft, b.fidelity, b.os_version or "", image or ""), 1
 
 
-@_family("hil_link_info", "link", "kind", "a", "b")
+@described("hil_link_info", "link", "kind", "a", "b")
 def _link_info(health: Health) -> Series:
     """Kind of link, and its ends: direction a_to_b goes from a to b."""
     for link in health.links:
@@ -95,7 +107,7 @@ def _link_info(health: Health) -> Series:
         yield (link.name, link.kind, there.source, there.target), 1
 
 
-@_family("hil_link_delay_seconds", "link", "direction", "source")
+@described("hil_link_delay_seconds", "link", "direction", "source")
 def _link_delay(health: Health) -> Series:
     """One-way delay: commanded; as the kernel reads back; measured on packets (export --probe)."""
     for link in health.links:
@@ -105,7 +117,7 @@ def _link_delay(health: Health) -> Series:
             yield (link.name, way, "measured"), facts.measured_delay_s
 
 
-@_family("hil_link_phase", "link", "phase")
+@described("hil_link_phase", "link", "phase")
 def _link_phase(health: Health) -> Series:
     """1 for the phase in which a link that follows the orbit is, 0 for the other phases."""
     for link in health.links:
@@ -114,7 +126,7 @@ def _link_phase(health: Health) -> Series:
                 yield (link.name, phase.value), phase.value == link.phase
 
 
-@_family("hil_lease_expires_timestamp_seconds", "board", "lease", "holder", "purpose")
+@described("hil_lease_expires_timestamp_seconds", "board", "lease", "holder", "purpose")
 def _lease_expires(health: Health) -> Series:
     """End of the lease on a board, Unix time; its holder renews it. No series: the board is free."""
     for lease in health.leases:
@@ -123,7 +135,7 @@ def _lease_expires(health: Health) -> Series:
                 yield (board, str(lease.id), lease.holder, lease.purpose), lease.expires.timestamp()
 
 
-@_family("hil_lease_waiting", "board")
+@described("hil_lease_waiting", "board")
 def _lease_waiting(health: Health) -> Series:
     """Places in the queue for the board."""
     for board in health.boards:
@@ -131,14 +143,14 @@ def _lease_waiting(health: Health) -> Series:
         yield (board.name,), len(waits)
 
 
-@_family("hil_campaign_step_info", "run", "plan", "step", "title")
+@described("hil_campaign_step_info", "run", "plan", "step", "title")
 def _step_info(health: Health) -> Series:
     """Step of the campaign that runs on the bench; no series while none does."""
     if step := health.step:
         yield (step.run_id, step.plan, step.step, step.title), 1
 
 
-@_family("hil_campaign_step_start_timestamp_seconds", "run", "plan", "step", "title")
+@described("hil_campaign_step_start_timestamp_seconds", "run", "plan", "step", "title")
 def _step_start(health: Health) -> Series:
     """Begin of that step, Unix time."""
     if step := health.step:
@@ -149,7 +161,7 @@ def _moment(text: str) -> float | None:
     return datetime.fromisoformat(text).timestamp() if text else None
 
 
-METRICS: tuple[Metric, ...] = (
+METRICS: tuple[Metric[Health], ...] = (
     _bench_info,
     _of(
         "bench", "hil_bench_start_timestamp_seconds", "Begin of bring-up, Unix time.", lambda h: _moment(h.started_utc)

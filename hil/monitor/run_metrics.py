@@ -7,7 +7,7 @@ of each plan and lab.  Names are stable: a changed meaning gets another name.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +19,7 @@ from hil.core.files import on_this_machine, write_atomic
 from hil.errors import ConfigurationError, HilError
 from hil.evidence.model import Verdict
 from hil.evidence.store import Run, RunStore
-from hil.monitor.metrics import Kind, Series
+from hil.monitor.metrics import Metric, Series, described
 from hil.nightly.night import Night, all_nights
 from hil.text import one_line
 from hil.trials.series import Standing, all_series
@@ -71,43 +71,26 @@ class Reports:
         return list({str(night.facts["name"]): night for night in reversed(all_nights(self.out))}.values())
 
 
-@dataclass(frozen=True)
-class RunMetric:
-    """One metric family of a reports folder."""
-
-    name: str
-    kind: Kind
-    labels: tuple[str, ...]
-    help: str
-    read: Callable[[Reports], Series]
-
-
-def _family(name: str, *labels: str) -> Callable[[Callable[[Reports], Series]], RunMetric]:
-    """Make a metric of a function that yields its series; the help is the function's docstring."""
-    kind: Kind = "counter" if name.endswith("_total") else "gauge"
-    return lambda read: RunMetric(name, kind, labels, str(read.__doc__), read)
-
-
 def _each_verdict(labels: tuple[str, ...], verdict: str) -> Iterator[tuple[tuple[str, ...], float]]:
     """Yield 1 for a verdict and 0 for the others, so that a change is seen and no series is left behind."""
     for each in Verdict:
         yield (*labels, each.value), each.value == verdict
 
 
-@_family("hil_runs_total", "plan", "lab", "verdict")
+@described("hil_runs_total", "plan", "lab", "verdict")
 def _runs(reports: Reports) -> Series:
     """Runs that ended, by verdict; those whose directory was deleted count, too."""
     yield from Counter((run.plan, run.lab, run.verdict) for run in reports.runs).items()
 
 
-@_family("hil_run_last_start_timestamp_seconds", "plan", "lab")
+@described("hil_run_last_start_timestamp_seconds", "plan", "lab")
 def _last_start(reports: Reports) -> Series:
     """Begin of the last run of a plan on a lab, Unix time."""
     for run in reports.last:
         yield (run.plan, run.lab), _moment(run.started_utc)
 
 
-@_family("hil_run_last_duration_seconds", "plan", "lab")
+@described("hil_run_last_duration_seconds", "plan", "lab")
 def _last_duration(reports: Reports) -> Series:
     """How long it took."""
     for run in reports.last:
@@ -115,14 +98,14 @@ def _last_duration(reports: Reports) -> Series:
         yield (run.plan, run.lab), None if begin is None or end is None else end - begin
 
 
-@_family("hil_run_last_verdict", "plan", "lab", "verdict")
+@described("hil_run_last_verdict", "plan", "lab", "verdict")
 def _last_verdict(reports: Reports) -> Series:
     """1 for its verdict, 0 for the others."""
     for run in reports.last:
         yield from _each_verdict((run.plan, run.lab), run.verdict)
 
 
-@_family("hil_run_last_tests", "plan", "lab", "verdict")
+@described("hil_run_last_tests", "plan", "lab", "verdict")
 def _last_tests(reports: Reports) -> Series:
     """Its tests, by verdict."""
     for run in reports.last:
@@ -130,7 +113,7 @@ def _last_tests(reports: Reports) -> Series:
             yield (run.plan, run.lab, verdict), count
 
 
-@_family("hil_series_trials", "series", "lab", "profile", "verdict")
+@described("hil_series_trials", "series", "lab", "profile", "verdict")
 def _trials(reports: Reports) -> Series:
     """Trials of a series that ended so far, by verdict; of the ten newest series, also while they go on."""
     for labels, standing, _ in reports.series:
@@ -139,14 +122,14 @@ def _trials(reports: Reports) -> Series:
             yield (*labels, verdict), count
 
 
-@_family("hil_series_trials_most", "series", "lab", "profile")
+@described("hil_series_trials_most", "series", "lab", "profile")
 def _trials_most(reports: Reports) -> Series:
     """Trials after which its rule ends it at the latest."""
     for labels, _, most in reports.series:
         yield labels, most
 
 
-@_family("hil_series_verdict", "series", "lab", "profile", "verdict")
+@described("hil_series_verdict", "series", "lab", "profile", "verdict")
 def _series_verdict(reports: Reports) -> Series:
     """1 for its verdict, 0 for the others; no series while it goes on."""
     for labels, standing, _ in reports.series:
@@ -154,21 +137,21 @@ def _series_verdict(reports: Reports) -> Series:
             yield from _each_verdict(labels, standing.verdict.value)
 
 
-@_family("hil_night_last_start_timestamp_seconds", "night")
+@described("hil_night_last_start_timestamp_seconds", "night")
 def _night_start(reports: Reports) -> Series:
     """Begin of the last night of that name, Unix time."""
     for night in reports.nights:
         yield (str(night.facts["name"]),), _moment(str(night.facts["started_utc"]))
 
 
-@_family("hil_night_last_verdict", "night", "verdict")
+@described("hil_night_last_verdict", "night", "verdict")
 def _night_verdict(reports: Reports) -> Series:
     """1 for its verdict (NOT RUN while it goes on and nothing is known), 0 for the others."""
     for night in reports.nights:
         yield from _each_verdict((str(night.facts["name"]),), night.verdict.value)
 
 
-@_family("hil_night_last_jobs", "night", "verdict")
+@described("hil_night_last_jobs", "night", "verdict")
 def _night_jobs(reports: Reports) -> Series:
     """Its jobs, by verdict."""
     for night in reports.nights:
@@ -182,7 +165,7 @@ def _moment(text: str) -> float | None:
     return None
 
 
-RUN_METRICS: tuple[RunMetric, ...] = (
+RUN_METRICS: tuple[Metric[Reports], ...] = (
     *(_runs, _last_start, _last_duration, _last_verdict, _last_tests),
     *(_trials, _trials_most, _series_verdict, _night_start, _night_verdict, _night_jobs),
 )
@@ -201,24 +184,14 @@ class ReportsCollector:
 
     def collect(self) -> Iterator[Family]:
         """Yield every family, also those without a series."""
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
         reports = Reports(self._out)
         for metric in RUN_METRICS:
-            kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-            family = kind(metric.name, metric.help, labels=list(metric.labels))
-            for labels, value in _known(metric.read(reports)):
-                family.add_metric(labels, value)
+            family, told = metric.family(), set[tuple[str, ...]]()
+            for labels, value in metric.known(reports):
+                if labels not in told:  # two that are the same once they are cleaned: the first
+                    family.add_metric(labels, value)
+                told.add(labels)
             yield family
-
-
-def _known(series: Series) -> Iterable[tuple[list[str], float]]:
-    """Return the series whose value is known, labels cleaned; of several with the same labels the first."""
-    found: dict[tuple[str, ...], float] = {}
-    for labels, value in series:
-        if value is not None:
-            found.setdefault(tuple(map(one_line, labels)), float(value))
-    return [(list(labels), value) for labels, value in found.items()]
 
 
 def _registry(out: Path) -> CollectorRegistry:

@@ -14,8 +14,8 @@ from hil.evidence.sink import Sink
 from hil.links.commanded import BoxRecord, LinkRecord, RecordFile
 from hil.links.engines import rtnl, wire_format
 from hil.links.engines.agent import Agent
-from hil.links.engines.netem import U32_MAX
 from hil.links.engines.relay import PROTOCOL_VERSION, Kind
+from hil.links.engines.rtnl import U32_MAX
 from hil.links.engines.wire_format import SLOTS_MAX, PlanRow
 from hil.links.link_box import LinkBox, Wire
 from hil.links.wires import Profile

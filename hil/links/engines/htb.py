@@ -22,7 +22,6 @@ NETEM_HANDLE, HTB_HANDLE = 0x10000, 0x20000
 _NETEM_CHILD = NETEM_HANDLE + 1
 WHOLE, REST, FIRST = 1, 2, 16
 """Minor numbers of classes: the link's rate, all who are no tenant, the first tenant."""
-_HEADER = struct.Struct("=IHHII")
 _TCMSG = struct.Struct("=BBHiIII")
 _RTM_NEWTCLASS, _RTM_GETTCLASS = 40, 42
 _KIND, _OPTIONS, _STATS2 = 1, 2, 7
@@ -31,7 +30,6 @@ _GLOB = struct.Struct("=IIIII")  # struct tc_htb_glob: version, rate2quantum, de
 _HTB_VERSION, _RATE2QUANTUM = 3, 10
 _SPEC = struct.Struct("=BBHhHI")  # struct tc_ratespec
 _OPT = struct.Struct("=12s12sIIIII")  # struct tc_htb_opt: rate, ceil, buffer, cbuffer, quantum, level, prio
-_ETHERNET = 1  # TC_LINKLAYER_ETHERNET
 _U32_CLASSID, _U32_SEL = 1, 5
 _SELECTOR = struct.Struct("=BBBxHHhhI")  # struct tc_u32_sel: flags, offshift, nkeys, offmask, off, offoff, hoff, hmask
 _KEY = struct.Struct("=I4sii")  # struct tc_u32_key: mask, val, off, offmask
@@ -39,8 +37,6 @@ _TERMINAL = 1
 _SOURCE_AT, _DESTINATION_AT = 12, 16  # in an IPv4 header
 _ETH_P_IP_BE = 0x0008
 _STATS_BASIC, _STATS_QUEUE = 1, 3
-_U32_MAX = 0xFFFFFFFF
-_TICK_NS_SHIFT = 6  # PSCHED_SHIFT
 _BURST_NS = 2_000_000
 """What a class may send at once after a silence, in time at its rate: so a kernel that wakes up late catches up."""
 _LEAST_BURST_FRAMES = 2
@@ -134,12 +130,12 @@ def dump_request(ifindex: int) -> bytes:
 
 def decode(message: bytes) -> tuple[int, int, ClassCount] | None:
     """Decode (ifindex, minor number, class) of one message of a dump; None for anything that is no class of ours."""
-    _, kind, *_ = _HEADER.unpack_from(message)
-    _, _, _, ifindex, handle, _, _ = _TCMSG.unpack_from(message, _HEADER.size)
+    _, kind, *_ = rtnl.HEADER.unpack_from(message)
+    _, _, _, ifindex, handle, _, _ = _TCMSG.unpack_from(message, rtnl.HEADER.size)
     if kind != _RTM_NEWTCLASS or handle & 0xFFFF0000 != HTB_HANDLE:
         return None
-    parts = _parts(message, _HEADER.size + _TCMSG.size)
-    options, stats = _parts(parts.get(_OPTIONS, b"")), _parts(parts.get(_STATS2, b""))
+    parts = rtnl.parts(message, rtnl.HEADER.size + _TCMSG.size)
+    options, stats = rtnl.parts(parts.get(_OPTIONS, b"")), rtnl.parts(parts.get(_STATS2, b""))
     if _HTB_PARMS not in options:
         return None
     rate, ceil, *_ = _OPT.unpack_from(options[_HTB_PARMS])
@@ -157,9 +153,9 @@ def decode(message: bytes) -> tuple[int, int, ClassCount] | None:
 
 def queue_of(message: bytes) -> tuple[int, int, int] | None:
     """Decode (ifindex, minor number, bytes that may wait) of one message of a dump of qdiscs; None for others."""
-    _, kind, *_ = _HEADER.unpack_from(message)
-    _, _, _, ifindex, _, parent, _ = _TCMSG.unpack_from(message, _HEADER.size)
-    parts = _parts(message, _HEADER.size + _TCMSG.size)
+    _, kind, *_ = rtnl.HEADER.unpack_from(message)
+    _, _, _, ifindex, _, parent, _ = _TCMSG.unpack_from(message, rtnl.HEADER.size)
+    parts = rtnl.parts(message, rtnl.HEADER.size + _TCMSG.size)
     if kind != rtnl.RTM_NEWQDISC or parent & 0xFFFF0000 != HTB_HANDLE or parts.get(_KIND) != b"bfifo\0":
         return None
     return ifindex, parent & 0xFFFF, int(struct.unpack_from("=I", parts[_OPTIONS])[0])
@@ -174,22 +170,22 @@ def as_commanded(shares: Shares, classes: Mapping[int, ClassCount]) -> bool:
 
 def _parameters(rate: int, ceil: int, frame_bytes: int, quantum: int) -> bytes:
     def spec(value: int) -> bytes:
-        return _SPEC.pack(0, _ETHERNET, 0, 0, 0, min(value, _U32_MAX))
+        return _SPEC.pack(0, rtnl.LINKLAYER_ETHERNET, 0, 0, 0, min(value, rtnl.U32_MAX))
 
     def burst(value: int) -> int:
         frames_ns = _LEAST_BURST_FRAMES * frame_bytes * 1_000_000_000 // value
-        return min(max(_BURST_NS, frames_ns) >> _TICK_NS_SHIFT, _U32_MAX)
+        return min(max(_BURST_NS, frames_ns) >> rtnl.TICK_NS_SHIFT, rtnl.U32_MAX)
 
     content = rtnl.attribute(_HTB_PARMS, _OPT.pack(spec(rate), spec(ceil), burst(rate), burst(ceil), quantum, 0, 0))
     for kind, value in ((_HTB_RATE64, rate), (_HTB_CEIL64, ceil)):
-        if value > _U32_MAX:
+        if value > rtnl.U32_MAX:
             content += rtnl.attribute(kind, struct.pack("=Q", value))
     return content
 
 
 def _belongs(ifindex: int, address: str, offset: int, class_id: int) -> bytes:
     """Compose the filter that puts packets with this address, as source or as destination, into a class."""
-    key = _KEY.pack(_U32_MAX, IPv4Address(address).packed, offset, 0)
+    key = _KEY.pack(rtnl.U32_MAX, IPv4Address(address).packed, offset, 0)
     selector = _SELECTOR.pack(_TERMINAL, 0, 1, 0, 0, 0, 0, 0) + key
     options = rtnl.attribute(_U32_CLASSID, struct.pack("=I", class_id)) + rtnl.attribute(_U32_SEL, selector)
     info = (1 if offset == _SOURCE_AT else 2) << 16 | _ETH_P_IP_BE
@@ -202,9 +198,4 @@ def _options(kind: str, content: bytes) -> bytes:
 
 
 def _message(kind: int, flags: int, ifindex: int, handle: int, parent: int, content: bytes, *, info: int = 0) -> bytes:
-    head = _HEADER.pack(_HEADER.size + _TCMSG.size + len(content), kind, rtnl.NLM_F_REQUEST | flags, 0, 0)
-    return head + _TCMSG.pack(0, 0, 0, ifindex, handle, parent, info) + content
-
-
-def _parts(data: bytes, at: int = 0) -> dict[int, bytes]:
-    return {kind: data[begin:end] for kind, (begin, end) in rtnl.attributes(data, at).items()}
+    return rtnl.composed(kind, flags, _TCMSG.pack(0, 0, 0, ifindex, handle, parent, info), content)

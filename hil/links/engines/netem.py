@@ -22,15 +22,15 @@ from hil.links.engines.rtnl import (
     RTM_GETQDISC,
     RTM_NEWQDISC,
     TC_H_ROOT,
+    TICK_NS_SHIFT,
+    U32_MAX,
     decoded,
     encoded,
 )
 from hil.links.state import PPM, GilbertElliott, LinkState
 
-U32_MAX = 0xFFFFFFFF
 _DIST_SCALE = 8192  # NETEM_DIST_SCALE: one standard deviation
 _DIST_POINTS = 64
-_TICK_NS_SHIFT = 6  # PSCHED_SHIFT: netem's 32-bit latency counts ticks of 64 ns
 
 
 @dataclass(frozen=True)
@@ -82,14 +82,14 @@ def encode(
     if jitter_ns := state.jitter_us * 1000:
         attrs.append(("TCA_NETEM_JITTER64", jitter_ns))
         attrs.append(("TCA_NETEM_DELAY_DIST", _normal()))
-    ticks = min(delay_ns >> _TICK_NS_SHIFT, U32_MAX)
+    ticks = min(delay_ns >> TICK_NS_SHIFT, U32_MAX)
     fixed = {
         "delay": ticks,
         "limit": limit,
         "loss": share(loss),
         "gap": int(state.reorder_ppm > 0 and state.up),  # without a gap netem reorders nothing
         "duplicate": share(state.duplicate_ppm * state.up),  # a copy would pass a link that is down
-        "jitter": min(jitter_ns >> _TICK_NS_SHIFT, U32_MAX),
+        "jitter": min(jitter_ns >> TICK_NS_SHIFT, U32_MAX),
     }
     attributes = [("TCA_KIND", "netem"), ("TCA_OPTIONS", {**fixed, "attrs": attrs})]
     flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE
@@ -135,7 +135,7 @@ def decode(message: bytes, *, mtus: Mapping[int, int] | None = None) -> tuple[in
     rate = options.get_attr("TCA_NETEM_RATE64") or options.get_attr("TCA_NETEM_RATE", {"rate": 0})["rate"]
     delay_ns = options.get_attr("TCA_NETEM_LATENCY64")
     if delay_ns is None:
-        delay_ns = options["delay"] << _TICK_NS_SHIFT
+        delay_ns = options["delay"] << TICK_NS_SHIFT
     state = LinkState(
         delay_us=(delay_ns + 500) // 1000,
         rate_bps=rate * 8,

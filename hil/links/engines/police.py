@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from hil.links.engines import rtnl
 from hil.links.state import ETHERNET_HEADER_B
 
-_HEADER = struct.Struct("=IHHII")
 _TCAMSG = struct.Struct("=BBH")
 _POLICE = struct.Struct("=IiIII BBHhHI BBHhHI iiI")
 _RTM_NEWACTION, _RTM_GETACTION = 48, 50
@@ -26,11 +25,8 @@ _POLICE_TBF, _POLICE_RATE, _POLICE_RESULT, _POLICE_RATE64 = 1, 2, 5, 8
 _STATS_QUEUE = 3
 _DROPS_AT = 8  # struct gnet_stats_queue: qlen, backlog, drops, ...
 _SHOT, _PIPE = 2, 3
-_ETHERNET = 1  # TC_LINKLAYER_ETHERNET
 _CELL_LOG = 6  # of a table of rates that the kernel wants and does not use
 _TABLE_B = 1024
-_U32_MAX = 0xFFFFFFFF
-_TICK_NS_SHIFT = 6  # PSCHED_SHIFT
 _NUMBERS_FROM = 0x48490000
 _MARGIN = 0.999
 """Of netem's rate: both round a packet's time to whole ns, and the queue behind a policer that is faster would grow."""
@@ -50,7 +46,7 @@ class Police:
         A bucket holds 274 s at most; below 3 kbit/s, where 64 full packets take longer, it lets all through.
         """
         burst_ns = burst_us * 1000
-        if not rate_bps or burst_ns >> _TICK_NS_SHIFT > _U32_MAX:
+        if not rate_bps or burst_ns >> rtnl.TICK_NS_SHIFT > rtnl.U32_MAX:
             return cls(0, 0)
         return cls(max(1, int(rate_bps / 8 * _MARGIN)), burst_ns)
 
@@ -58,23 +54,23 @@ class Police:
 def change(ifindex: int, police: Police) -> bytes:
     """Compose the RTM_NEWACTION that makes the policer before NIC ``ifindex``, or changes it (with a full bucket)."""
     table = rtnl.attribute(_TCA_ACT_TAB, rtnl.attribute(1, action(ifindex, police)))
-    flags = rtnl.NLM_F_REQUEST | rtnl.NLM_F_ACK | rtnl.NLM_F_CREATE | rtnl.NLM_F_REPLACE
-    return _message(_RTM_NEWACTION, flags, table)
+    flags = rtnl.NLM_F_ACK | rtnl.NLM_F_CREATE | rtnl.NLM_F_REPLACE
+    return rtnl.composed(_RTM_NEWACTION, flags, bytes(_TCAMSG.size), table)
 
 
 def dump_request() -> bytes:
     """Compose the RTM_GETACTION for all policers of the namespace."""
     table = rtnl.attribute(_TCA_ACT_TAB, rtnl.attribute(1, rtnl.attribute(_ACT_KIND, b"police\0")))
-    return _message(_RTM_GETACTION, rtnl.NLM_F_REQUEST | rtnl.DUMP, table)
+    return rtnl.composed(_RTM_GETACTION, rtnl.DUMP, bytes(_TCAMSG.size), table)
 
 
 def drops(message: bytes) -> dict[int, int]:
     """Return the packets that policers dropped, by NIC, of one message of a dump."""
     found = {}
-    (table,) = (rtnl.attributes(message, _HEADER.size + _TCAMSG.size).get(_TCA_ACT_TAB),)
+    (table,) = (rtnl.attributes(message, rtnl.HEADER.size + _TCAMSG.size).get(_TCA_ACT_TAB),)
     for begin, end in rtnl.attributes(message[: table[1]], table[0]).values() if table else ():
         action = message[begin:end]
-        parts = {kind: action[slice(*place)] for kind, place in rtnl.attributes(action, 0).items()}
+        parts = rtnl.parts(action)
         options, stats = parts.get(_ACT_OPTIONS, b""), parts.get(_ACT_STATS, b"")
         own, queue = rtnl.attributes(options, 0).get(_POLICE_TBF), rtnl.attributes(stats, 0).get(_STATS_QUEUE)
         if own and queue:
@@ -87,17 +83,13 @@ def drops(message: bytes) -> dict[int, int]:
 def action(ifindex: int, police: Police) -> bytes:
     """Compose the policer of a direction as an action of a filter, for :func:`hil.links.engines.rtnl.redirect`."""
     rate = police.bytes_per_s
-    burst = police.burst_ns >> _TICK_NS_SHIFT
+    burst = police.burst_ns >> rtnl.TICK_NS_SHIFT
     # At ingress the kernel counts a packet without its Ethernet header
-    spec = (_CELL_LOG, _ETHERNET, ETHERNET_HEADER_B, 0, 0, min(rate, _U32_MAX))
-    fixed = _POLICE.pack(_NUMBERS_FROM + ifindex, _SHOT, 0, burst, _U32_MAX, *spec, *bytes(6), 0, 0, 0)
+    spec = (_CELL_LOG, rtnl.LINKLAYER_ETHERNET, ETHERNET_HEADER_B, 0, 0, min(rate, rtnl.U32_MAX))
+    fixed = _POLICE.pack(_NUMBERS_FROM + ifindex, _SHOT, 0, burst, rtnl.U32_MAX, *spec, *bytes(6), 0, 0, 0)
     options = rtnl.attribute(_POLICE_TBF, fixed) + rtnl.attribute(_POLICE_RESULT, struct.pack("=I", _PIPE))
     if rate:
         options += rtnl.attribute(_POLICE_RATE, bytes(_TABLE_B))
-    if rate > _U32_MAX:
+    if rate > rtnl.U32_MAX:
         options += rtnl.attribute(_POLICE_RATE64, struct.pack("=Q", rate))
     return rtnl.attribute(_ACT_KIND, b"police\0") + rtnl.attribute(_ACT_OPTIONS, options)
-
-
-def _message(kind: int, flags: int, content: bytes) -> bytes:
-    return _HEADER.pack(_HEADER.size + _TCAMSG.size + len(content), kind, flags, 0, 0) + bytes(_TCAMSG.size) + content

@@ -19,12 +19,15 @@ RTM_NEWLINK, RTM_GETLINK, RTM_NEWQDISC, RTM_GETQDISC, RTM_NEWTFILTER = 16, 18, 3
 TC_H_ROOT, TC_H_INGRESS = 0xFFFFFFFF, 0xFFFFFFF1
 IFF_UP, IFF_PROMISC = 0x1, 0x100
 """The kernel's own: include/uapi/linux/netlink.h, rtnetlink.h, pkt_sched.h, if.h."""
-_HEADER = struct.Struct("=IHHII")
+HEADER = struct.Struct("=IHHII")
 CHANGE, NEW, DUMP = NLM_F_ACK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, NLM_F_DUMP
 """Flags of messages besides that of a request."""
 INGRESS_HANDLE = 0xFFFF0000
 _ETH_P_ALL_BE = 0x0300
 _NLMSGERR_ATTR_MSG = 1
+U32_MAX = 0xFFFFFFFF
+TICK_NS_SHIFT = 6  # PSCHED_SHIFT: traffic control counts time in ticks of 64 ns
+LINKLAYER_ETHERNET = 1
 _MIRRED = struct.Struct("=IIiiiiI")  # struct tc_mirred: index, capab, action, refcnt, bindcnt, eaction, ifindex
 _TC_ACT_STOLEN, _TCA_EGRESS_REDIR = 4, 1
 
@@ -60,11 +63,11 @@ def replies(answer: bytes) -> list[Reply]:
     answers: list[Reply] = []
     content: list[bytes] = []
     for message in messages(answer):
-        _, kind, _, sequence, _ = _HEADER.unpack_from(message)
+        _, kind, _, sequence, _ = HEADER.unpack_from(message)
         if kind not in (NLMSG_ERROR, NLMSG_DONE):
             content.append(message)
             continue
-        (error,) = struct.unpack_from("=i", message, _HEADER.size) if kind == NLMSG_ERROR else (0,)
+        (error,) = struct.unpack_from("=i", message, HEADER.size) if kind == NLMSG_ERROR else (0,)
         answers.append(Reply(sequence, -error, _extended_text(message) if error else "", tuple(content)))
         content = []
     return answers
@@ -142,6 +145,12 @@ def decoded(form: Any, raw: bytes) -> Any:
     return message
 
 
+def composed(kind: int, flags: int, fixed: bytes, content: bytes) -> bytes:
+    """Compose a message without pyroute2: ``fixed`` is the header of its family, ``content`` its attributes."""
+    body = fixed + content
+    return HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST | flags, 0, 0) + body
+
+
 def attribute(kind: int, content: bytes) -> bytes:
     """Return an attribute, padded to four bytes."""
     return struct.pack("=HH", 4 + len(content), kind) + content + bytes(-len(content) % 4)
@@ -159,12 +168,17 @@ def attributes(data: bytes, at: int) -> dict[int, tuple[int, int]]:
     return places
 
 
+def parts(data: bytes, at: int = 0) -> dict[int, bytes]:
+    """Return the content of each attribute from ``at`` on, by kind."""
+    return {kind: data[begin:end] for kind, (begin, end) in attributes(data, at).items()}
+
+
 def messages(data: bytes) -> Iterator[bytes]:
     """Yield the messages of a batch or an answer. BenchError for what is no netlink."""
     at = 0
-    while at + _HEADER.size <= len(data):
+    while at + HEADER.size <= len(data):
         (length,) = struct.unpack_from("=I", data, at)
-        if length < _HEADER.size:
+        if length < HEADER.size:
             raise BenchError("what went to or came from the link engine is not netlink")
         yield data[at : at + length]
         at += -(-length // 4) * 4
@@ -172,5 +186,5 @@ def messages(data: bytes) -> Iterator[bytes]:
 
 def _extended_text(message: bytes) -> str:
     """Return the message string of an extended acknowledgement (the request in it is capped to its header)."""
-    begin, end = attributes(message, _HEADER.size + 4 + _HEADER.size).get(_NLMSGERR_ATTR_MSG, (0, 0))
+    begin, end = attributes(message, HEADER.size + 4 + HEADER.size).get(_NLMSGERR_ATTR_MSG, (0, 0))
     return message[begin:end].rstrip(b"\0").decode(errors="replace")
