@@ -11,10 +11,11 @@ import jinja2.ext
 import pytest
 
 from hil.campaign import hooks
+from hil.database import schema
 from hil.lab import model
 from hil.report import html, terminal
 
-LOADED = (hooks, model, html, terminal, jinja2)
+LOADED = (hooks, schema, model, html, terminal, jinja2)
 """Loaded here because pytester forgets, after each of its runs, what was first imported during it."""
 
 OTHERS = ("hypothesispytest", "randomly", "html", "metadata", "rerunfailures", "timeout", "allure_pytest", "xdist")
