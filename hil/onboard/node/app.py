@@ -16,8 +16,9 @@ from hil.onboard.node.epoch import Config, Member
 from hil.onboard.node.errors import ApiError
 from hil.onboard.node.facts import Facts, Places, boot_clock
 from hil.onboard.node.flight import OWN, TRUST, Credentials, Gate, secured
+from hil.onboard.node.guest_work import GuestWork
 from hil.onboard.node.infer import Inference
-from hil.onboard.node.jobs import Jobs
+from hil.onboard.node.jobs import Job, Jobs
 from hil.onboard.node.request_record import RequestRecord
 from hil.onboard.node.routes import Api
 from hil.onboard.node.server import NodeServer
@@ -67,6 +68,7 @@ class Node:
         )
         self.inference = Inference()
         self.jobs = Jobs(data / "jobs", connector=connector)
+        self.guests = GuestWork(data / "guests", self.jobs, self._begin_job)
         self._warming = threading.Lock()
         self._server = NodeServer((settings.host, settings.port), Api(self).routes(), gate, self.record)
 
@@ -134,17 +136,26 @@ class Node:
 
     def start_job(self, scene: str) -> dict[str, Any]:
         """``POST /jobs``: ApiError 409 when this board does not claim, 404 when the scene is not here."""
+        self._gateway_claim()
+        path = self.store.installed(scene)
+        if path is None:
+            raise ApiError(404, "the scene is not installed here")
+        return self._begin_job(scene, path).document()
+
+    def _begin_job(self, scene: str, path: Path) -> Job:
+        """Begin a job over a scene in a file; ApiError 409 when this board does not claim, or another job runs."""
+        config = self._gateway_claim()
+        return self.jobs.start(scene, path, config, lambda: self.cluster.claim().epoch == config.epoch)
+
+    def _gateway_claim(self) -> Config:
+        """Return the configuration that this board claims; ApiError 409 without one, or when it is not its gateway."""
         epoch = self.cluster.claim().epoch
         if epoch is None:
             raise ApiError(409, "this board claims no epoch")
         config = self.cluster.claims(epoch)
         if config.content.gateway != self.facts.name:
             raise ApiError(409, f"jobs start at the gateway, {config.content.gateway}")
-        path = self.store.installed(scene)
-        if path is None:
-            raise ApiError(404, "the scene is not installed here")
-        job = self.jobs.start(scene, path, config, lambda: self.cluster.claim().epoch == epoch)
-        return job.document()
+        return config
 
     def health(self) -> Health:
         """Return what ``GET /health`` says."""

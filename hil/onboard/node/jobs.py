@@ -106,6 +106,11 @@ class Jobs:
             raise ApiError(409, f"job {job_id} is {state}")
         return (self._root / f"{job_id}.npy").read_bytes()
 
+    def forget_mask(self, job_id: str) -> None:
+        """Remove the mask of a job that nobody needs any more."""
+        if job_id.isdigit():
+            (self._root / f"{job_id}.npy").unlink(missing_ok=True)
+
     def _run(self, job: Job, scene: Path, config: Config, still_claims: Callable[[], bool]) -> None:
         start = time.monotonic()
         try:
@@ -127,7 +132,7 @@ class Jobs:
 
         image = from_npy(scene.read_bytes())
         size = config.content.params.tile
-        if image.ndim != 3 or image.shape[1] % size or image.shape[2] % size:
+        if image.ndim != 3 or not image.size or image.shape[1] % size or image.shape[2] % size:
             raise ApiError(400, f"scene must be [bands, H, W] with H and W multiples of {size}")
         work = _Work(image, size, sorted(config.members))
         job.tiles = len(work)

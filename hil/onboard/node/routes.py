@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from hil.onboard.node.distribute import Distributor, send_following, send_plain
 from hil.onboard.node.epoch import Config
 from hil.onboard.node.errors import ApiError
 from hil.onboard.node.facts import Facts
+from hil.onboard.node.guest_work import PIECE_BYTES, GuestWork
 from hil.onboard.node.infer import Inference
 from hil.onboard.node.jobs import Jobs
 from hil.onboard.node.request_record import RequestRecord
@@ -21,6 +23,7 @@ from hil.onboard.node.server import Answer, Request, Routes
 from hil.onboard.node.store import Store
 
 ARTEFACT = r"/artefacts/([0-9a-f]{64})"
+GUEST = r"/guest/([0-9a-f]{32})"
 RECEIVE_BYTES = 256 << 10
 MANIFEST_BYTES = 16 << 20
 UPLOAD_SILENCE_S = 5.0
@@ -36,6 +39,7 @@ class Node(Protocol):
     cluster: Cluster
     inference: Inference
     jobs: Jobs
+    guests: GuestWork
     record: RequestRecord
 
     def health(self) -> Health: ...
@@ -75,6 +79,11 @@ class Api:
             ("POST", "/jobs", self.start_job, "operator"),
             ("GET", r"/jobs/(\d{1,9})", self.job, "operator"),
             ("GET", r"/jobs/(\d{1,9})/mask", self.mask, "operator"),
+            ("PUT", GUEST, self.guest_opens, "guest"),
+            ("PATCH", GUEST, self.guest_sends, "guest"),
+            ("GET", GUEST, self.guest_asks, "guest"),
+            ("GET", GUEST + "/mask", self.guest_gets, "guest"),
+            ("POST", GUEST + "/taken", self.guest_took, "guest"),
         )
 
     def health(self, request: Request) -> Answer:
@@ -223,6 +232,34 @@ class Api:
 
     def mask(self, request: Request) -> Answer:
         return Answer(body=self._node.jobs.mask(request.params[0]), content_type="application/x-npy")
+
+    # --- guests of the constellation ---------------------------------------------------------------------------
+
+    def guest_opens(self, request: Request) -> Answer:
+        return Answer(document=asdict(self._node.guests.open(_guest(request), request.params[0], request.json())))
+
+    def guest_sends(self, request: Request) -> Answer:
+        guest, offset = _guest(request), request.integer("offset")
+        piece = request.read_all(PIECE_BYTES)
+        return Answer(document=asdict(self._node.guests.append(guest, request.params[0], offset, piece)))
+
+    def guest_asks(self, request: Request) -> Answer:
+        return Answer(document=asdict(self._node.guests.status(_guest(request), request.params[0])))
+
+    def guest_gets(self, request: Request) -> Answer:
+        piece = self._node.guests.mask(_guest(request), request.params[0], request.integer("offset", 0))
+        return Answer(body=piece, content_type="application/octet-stream")
+
+    def guest_took(self, request: Request) -> Answer:
+        request.read_all(1024)
+        return Answer(document=asdict(self._node.guests.taken(_guest(request), request.params[0])))
+
+
+def _guest(request: Request) -> str:
+    """Return the guest that the certificate names; ApiError 403 without flight security."""
+    if request.identity is None:
+        raise ApiError(403, "guests are served with flight security only")
+    return request.identity.name
 
 
 def _board(request: Request) -> str | None:
