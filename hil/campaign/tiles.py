@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hil.errors import ConfigurationError
+from hil.workload.stream import FINISH_S, TileStream
+from hil.workload.stream_report import StreamState
+from hil.workload.tile import Tile
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from hil.rollout.tile_servers import NodeTileServer, WeightWatch
     from hil.workload.artefacts import PayloadArtefacts
     from hil.workload.heat_log import HeatLog
-    from hil.workload.stream import StreamReport, TileStream
+    from hil.workload.stream_report import StreamReport
 
 GPU_CLOCK = "/sys/class/devfreq/17000000.gpu/max_freq"
 SERVING_S = 60.0
@@ -65,12 +68,11 @@ class Tiles:
         *,
         during: Callable[[], None] | None = None,
         until_done: bool = False,
-        finish_s: float = 60.0,
+        finish_s: float = FINISH_S,
         **options: Any,
     ) -> Streamed:
         """Feed the boards for so long and return what came of it, as TileStream.run; ``options`` are TileStream's."""
         from hil.evidence.events import StreamSample
-        from hil.workload.stream import StreamState, TileStream
 
         def record(state: StreamState) -> None:
             self.recorder.emit(StreamSample(dict(state.waiting), state.silent))
@@ -196,8 +198,6 @@ def _known(
 
     ConfigurationError when boards run the network on different providers: their raw outputs differ.
     """
-    from hil.workload.stream import Tile
-
     used = {*providers.values()}
     if used <= {"CPU"}:
         return of_cpu

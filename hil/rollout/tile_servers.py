@@ -16,7 +16,7 @@ from hil.onboard.node.client import Peer
 from hil.onboard.node.errors import ApiError
 from hil.rollout.fleet import Fleet
 from hil.rollout.node_client import NodeRefused, NodeSilent
-from hil.workload.stream import Tile, TileResult
+from hil.workload.tile import Tile, TileResult
 
 TILE_S = 20.0
 CONNECT_S = 1.0

@@ -13,7 +13,7 @@ from hil.errors import BenchError
 from hil.evidence.model import at_least, at_most, equals
 from hil.workload.heat_log import FULL_LOAD, HeatLog
 from hil.workload.loadgen import ScenarioResult
-from hil.workload.stream import StreamReport
+from hil.workload.stream_report import StreamReport
 
 Measure = Callable[..., object]
 
@@ -28,14 +28,37 @@ WORKED_OFF = 2
 
 
 def judge_tiles(report: StreamReport, measure: Measure) -> None:
-    """Ask for every tile exactly once, with the reference output."""
+    """Ask for every tile exactly once, with the reference output.
+
+    BenchError when the boards were still computing what is missing, and nothing else is wrong.
+    """
     measure("tiles seen", sum(report.seen.values()))
-    measure("tiles lost", len(report.lost), limit=equals(0))
     measure("tiles counted twice", report.duplicates, limit=equals(0))
     measure("answers compared with a known one or a second board", report.checks)
     for name in sorted({wrong.board for wrong in report.wrong}):
         measure("wrong raw outputs", sum(wrong.board == name for wrong in report.wrong), board=name)
     measure("raw outputs that differ from the reference", len(report.wrong), limit=equals(0))
+    judge_rest(report, measure, sound=not report.duplicates and not report.wrong)
+
+
+def judge_rest(report: StreamReport, measure: Measure, *, sound: bool = True) -> None:
+    """Ask for a result of every tile.
+
+    BenchError when the boards were still computing what is missing and nothing is wrong (``sound``): a tile that is on
+    its way is not lost, and how long this host would take for it says nothing of the device.
+    """
+    left = len(report.unfinished)
+    measure("tiles lost", len(report.lost), limit=equals(0))
+    measure("tiles that no board computed", left if report.stuck else 0, limit=equals(0))
+    if left and not report.stuck:
+        measure("tiles still on their way", left)
+        if sound and not report.lost:
+            seen, late_s = sum(report.seen.values()), report.seconds - report.fed_s
+            raise BenchError(
+                f"{left} of {seen} tiles were still on their way {late_s:.0f} s after the cameras stopped "
+                f"({report.tiles_per_s:.2f} tiles per second): this host was too slow for them",
+                remedy="end what else runs on this host, and run the plan again; real boards: look at their clocks",
+            )
 
 
 def state_speed(report: StreamReport, heat: HeatLog, measure: Measure) -> None:
@@ -192,7 +215,6 @@ def judge_recovery(report: StreamReport, lifted_s: float, capped_s: float, measu
 
     BenchError when there was no backlog: then the cameras were too slow to show anything.
     """
-    measure("tiles lost", len(report.lost), limit=equals(0))
     backlog = report.waiting(lifted_s)
     measure("tiles that waited on a spacecraft when the cap was lifted", backlog)
     if backlog <= WORKED_OFF:
@@ -201,6 +223,7 @@ def judge_recovery(report: StreamReport, lifted_s: float, capped_s: float, measu
     window_s = took_s if took_s is not None else report.seconds
     measure("recovery window", round(window_s, 1), "s", limit=at_most(within * capped_s))
     measure("recovery window per second capped", round(window_s / capped_s, 2))
+    judge_rest(report, measure, sound=window_s <= within * capped_s)
 
 
 def judge_scenarios(results: Sequence[ScenarioResult], measure: Measure, *, spread: float) -> None:

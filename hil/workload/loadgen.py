@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hil.errors import HilError
-from hil.workload.stream import Tile, TileServer, quantile
+from hil.workload.stream_report import quantile
+from hil.workload.tile import Tile, TileServer
 
 Scenario = Literal["SingleStream", "Offline", "Server"]
 SCENARIOS: dict[Scenario, float] = {"SingleStream": 1.0, "Offline": 1.0, "Server": 0.6}

@@ -15,189 +15,23 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from hil.errors import BenchError, HilError
+from hil.workload.stream_report import BoardDuty, Disagreement, StreamReport, StreamState
+from hil.workload.tile import Tile, TileResult, TileServer
 
 RETRY_S = 0.25
 """A board that failed is asked again after this time."""
 WAIT_S = 0.1
 STATE_S = 1.0
-GONE_S = 3.0
-"""A backlog that is back sooner was not gone."""
 AWAY_S = 5.0
 """A board that could not be reached with another spacecraft's tile gets none of those for so long."""
 HELP_S = 0.2
 """So long a board's own queue is empty before it helps another spacecraft that cannot keep up."""
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One tile: ``number`` counts over the spacecraft that saw it; ``key`` says which picture it is."""
-
-    spacecraft: str
-    number: int
-    key: int
-    content: bytes
-    check: str = ""
-    """Not of the camera: a tile whose answer is known (``known``), or a second look at one (``again``)."""
-
-
-@dataclass(frozen=True)
-class TileResult:
-    """What a board made of a tile: the mask, the digest of the network's raw output, and what it took."""
-
-    mask: bytes
-    output_sha256: str
-    seconds: float
-
-
-class TileServer(Protocol):
-    """One board that computes tiles, asked from the spacecraft that saw them. Not shared between threads."""
-
-    @property
-    def board(self) -> str: ...
-    @property
-    def spacecraft(self) -> str: ...
-
-    def compute(self, tile: Tile) -> TileResult:
-        """Return the result. HilError when the board or the way to it fails."""
-        ...
-
-
-@dataclass
-class BoardDuty:
-    """One board's part of a stream."""
-
-    spacecraft: str
-    tiles: int = 0
-    elsewhere: int = 0
-    """Tiles of another spacecraft among them."""
-    failures: int = 0
-    latencies_s: list[float] = field(default_factory=list)
-    last_error: str = ""
-    works: bool = True
-    asked_s: list[float] = field(default_factory=list)
-    """When each tile that it finished was sent to it, seconds from the start; known ones, too."""
-    done_s: list[float] = field(default_factory=list)
-    """When the result of each came."""
-    computed_s: list[float] = field(default_factory=list)
-    """What each took in the network, by the board's clock."""
-
-    def duty(self, fed_s: float) -> float:
-        """Return the share of the time in which a tile was in its network while the cameras ran.
-
-        A board that waits for its share of a processor with a tile in its network computes: how fast it is allowed to
-        be is no matter of duty.
-        """
-        return _covered(self._computing(), fed_s)
-
-    def assigned(self, fed_s: float) -> float:
-        """Return the share of the time in which it had work: from a tile's sending to its result."""
-        return _covered(zip(self.asked_s, self.done_s, strict=True), fed_s)
-
-    def back_s(self, after_s: float) -> float | None:
-        """Return how long after a moment a tile is in its network again, s; 0 when one is then; None: never."""
-        begins = [begin for begin, end in self._computing() if end >= after_s]
-        return max(0.0, min(begins) - after_s) if begins else None
-
-    def rate_per_s(self, from_s: float, to_s: float) -> float:
-        """Return its tiles per second between two moments."""
-        return sum(from_s <= at < to_s for at in self.done_s) / (to_s - from_s) if to_s > from_s else 0.0
-
-    def _computing(self) -> list[tuple[float, float]]:
-        """Return when its network computed: a result comes at once after it (its way back is not counted)."""
-        return [(done - took, done) for done, took in zip(self.done_s, self.computed_s, strict=True)]
-
-
-def _covered(spans: Iterable[tuple[float, float]], end_s: float) -> float:
-    """Return the share of the time from 0 to ``end_s`` that lies in one of the spans."""
-    covered = at_s = 0.0
-    for begin, end in sorted(spans):
-        begin, end = max(begin, at_s), min(end, end_s)
-        if end > begin:
-            covered, at_s = covered + end - begin, end
-    return covered / end_s if end_s > 0 else 0.0
-
-
-@dataclass(frozen=True)
-class StreamState:
-    """A stream at one moment."""
-
-    t_s: float
-    """Since its start."""
-    waiting: Mapping[str, int]
-    """Tiles in each spacecraft's queue."""
-    silent: tuple[str, ...]
-    """Boards whose last tile failed."""
-
-    @property
-    def longest(self) -> int:
-        """Tiles in the longest queue."""
-        return max(self.waiting.values(), default=0)
-
-
-@dataclass(frozen=True)
-class Disagreement:
-    """A tile for which a board gave another raw output than it must, or than another board did."""
-
-    board: str
-    tile: Tile
-    expected: str
-    found: str
-
-
-@dataclass
-class StreamReport:
-    """What became of a stream."""
-
-    seconds: float = 0.0
-    fed_s: float = 0.0
-    """How long the cameras ran; what was in the queues then was finished after it."""
-    seen: dict[str, int] = field(default_factory=dict)
-    """Tiles of each camera."""
-    boards: dict[str, BoardDuty] = field(default_factory=dict)
-    lost: list[tuple[str, int]] = field(default_factory=list)
-    duplicates: int = 0
-    results: dict[tuple[str, int], str] = field(default_factory=dict)
-    """Digest of the mask by (spacecraft, number)."""
-    wrong: list[Disagreement] = field(default_factory=list)
-    checks: int = 0
-    waited_s: dict[str, float] = field(default_factory=dict)
-    """Time for which each camera stood before a full queue."""
-    raw_bytes: int = 0
-    result_bytes: int = 0
-    states: list[StreamState] = field(default_factory=list)
-
-    def waiting(self, at_s: float) -> int:
-        """Return how many tiles the longest queue held at a moment: in the first state from then on; 0 without one."""
-        return next((state.longest for state in self.states if state.t_s >= at_s), 0)
-
-    def worked_off_s(self, after_s: float, tiles: int) -> float | None:
-        """Return how long after a moment the backlog was gone, s; None: never.
-
-        It is gone when no queue holds more than so many tiles, now and for the next ``GONE_S``; to a second, as often
-        as the queues are looked at.
-        """
-        later = [state for state in self.states if state.t_s >= after_s]
-        for state in later:
-            if all(each.longest <= tiles for each in later if state.t_s <= each.t_s <= state.t_s + GONE_S):
-                return state.t_s - after_s
-        return None
-
-    @property
-    def tiles_per_s(self) -> float:
-        return len(self.results) / self.seconds if self.seconds > 0 else 0.0
-
-    def latency_s(self, share: float) -> float:
-        """Return a quantile of the time from a tile's sending to its result, all boards; 0 without any."""
-        return quantile((second for board in self.boards.values() for second in board.latencies_s), share)
-
-
-def quantile(values: Iterable[float], share: float) -> float:
-    """Return the value that a share of them does not exceed; 0 without any."""
-    every = sorted(values)
-    return every[min(len(every) - 1, int(share * len(every)))] if every else 0.0
+FINISH_S = 60.0
+"""The cameras have stopped, and no board has finished a tile for so long: none will."""
+SLOWER = 3.0
+"""What waits when the cameras stop may take so many times longer than at the speed until then."""
 
 
 @dataclass
@@ -239,7 +73,7 @@ class TileStream:
         self._queues = {server.spacecraft: _Queue() for server in servers}
         self._in_work = 0
         self._closed = self._gave_up = False
-        self._start_s = self._end_s = 0.0
+        self._start_s = self._end_s = self._last_s = 0.0
         self._paused: set[str] = set()
         self._at_work: Counter[str] = Counter()
         self._abroad: Counter[str] = Counter()
@@ -252,11 +86,14 @@ class TileStream:
         self,
         seconds: float,
         *,
-        finish_s: float = 60.0,
+        finish_s: float = FINISH_S,
         during: Callable[[], None] | None = None,
         until_done: bool = False,
     ) -> StreamReport:
-        """Feed the boards for so long (``during`` runs beside it), then wait for the rest at most ``finish_s``.
+        """Feed the boards for so long (``during`` runs beside it), then wait for the rest.
+
+        The wait ends when no tile was finished for ``finish_s``, and at the latest after that time and ``SLOWER`` times
+        what the rest takes at the speed until then.
 
         ``until_done``: the cameras go on at least until ``during`` has ended.
         """
@@ -278,7 +115,7 @@ class TileStream:
             with self._changed:
                 self._closed = True
                 self._changed.notify_all()
-                self._changed.wait_for(self._is_done, finish_s)
+                self._wait_for_rest(finish_s)
                 self._gave_up = True
                 self._changed.notify_all()
             for board in boards:
@@ -286,7 +123,7 @@ class TileStream:
             self._ended.set()
             watch.join()
         self.report.seconds = self._clock() - start_s
-        self._count_lost()
+        self._count_rest()
         return self.report
 
     @property
@@ -322,13 +159,31 @@ class TileStream:
                 self._on_state(state)
 
     def _is_done(self) -> bool:
-        return not self._in_work and not any(queue.tiles for queue in self._queues.values())
+        return not self._left()
 
-    def _count_lost(self) -> None:
+    def _left(self) -> int:
+        """Return how many tiles wait or are in work."""
+        return self._in_work + sum(len(queue.tiles) for queue in self._queues.values())
+
+    def _wait_for_rest(self, finish_s: float) -> None:
+        begun_s = self._last_s = self._clock()
+        speed = len(self.report.results) / max(1e-9, begun_s - self._start_s)
+        end_s = begun_s + finish_s + (SLOWER * self._left() / speed if speed else 0.0)
+        while not self._is_done():
+            left_s = min(end_s, self._last_s + finish_s) - self._clock()
+            if left_s <= 0:
+                self.report.stuck = self._clock() >= self._last_s + finish_s
+                break
+            self._changed.wait(left_s)
+
+    def _count_rest(self) -> None:
+        """Tell tiles that still wait from those that are nowhere; the boards have come back with what they had."""
         for craft, queue in self._queues.items():
             self.report.seen[craft] = queue.numbers
-            missing = (n for n in range(queue.numbers) if (craft, n) not in self.report.results)
-            self.report.lost += [(craft, n) for n in missing]
+            held = {tile.number for tile in queue.tiles}
+            for number in range(queue.numbers):
+                if (craft, number) not in self.report.results:
+                    (self.report.unfinished if number in held else self.report.lost).append((craft, number))
 
     def _see(self, craft: str) -> None:
         """Put tiles of one spacecraft into its queue until the cameras stop."""
@@ -403,6 +258,10 @@ class TileStream:
                 self._leave(server, tile)
                 time.sleep(RETRY_S)
                 continue
+            except BaseException:  # of ours: this thread ends, and the others get its tile
+                self._give_back(server, board, tile)
+                self._leave(server, tile)
+                raise
             self._keep(server, tile, result, start_s)
             if self._known_every and taken % self._known_every == 0:
                 self._ask_known(server, board, taken)
@@ -451,6 +310,7 @@ class TileStream:
         board, name = self.report.boards[server.board], (tile.spacecraft, tile.number)
         with self._changed:
             self._in_work -= 1
+            self._last_s = self._clock()
             board.works = True
             board.tiles += 1
             board.elsewhere += int(tile.spacecraft != server.spacecraft)

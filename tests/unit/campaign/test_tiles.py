@@ -8,7 +8,7 @@ import pytest
 
 from hil.campaign.tiles import _known
 from hil.errors import ConfigurationError
-from hil.workload.stream import Tile, TileResult
+from hil.workload.tile import Tile, TileResult
 
 OF_CPU = {0: "cpu 0", 1: "cpu 1"}
 PICTURES = [b"0", b"1"]

@@ -20,7 +20,7 @@ from hil.workload.judges import (
     judge_tiles,
 )
 from hil.workload.loadgen import ScenarioResult
-from hil.workload.stream import BoardDuty, StreamReport, StreamState
+from hil.workload.stream_report import BoardDuty, StreamReport, StreamState
 
 ORBIT_S = 5801.0
 
@@ -136,7 +136,21 @@ def test_tiles_lost_repeated_or_wrong_are_violations() -> None:
     report.lost.append(("sc-a", 3))
     report.duplicates = 1
     judge_tiles(report, taken)
-    assert taken.violated == ["tiles lost", "tiles counted twice"]
+    assert taken.violated == ["tiles counted twice", "tiles lost"]
+
+
+def test_a_tile_that_is_still_on_its_way_is_not_lost_and_one_that_no_board_computes_fails() -> None:
+    report, slow, wrong, stuck = whole(a1=board([(0, 1)])), Taken(), Taken(), Taken()
+    report.unfinished.append(("sc-a", 3))
+    with pytest.raises(BenchError, match=r"1 of 0 tiles were still on their way 1 s .* this host was too slow"):
+        judge_tiles(report, slow)
+    assert slow.violated == [] and slow.values["tiles lost", ""] == 0
+    report.duplicates = 1
+    judge_tiles(report, wrong)  # what is wrong fails, however slow the host is
+    assert wrong.violated == ["tiles counted twice"]
+    report.duplicates, report.stuck = 0, True
+    judge_tiles(report, stuck)
+    assert stuck.violated == ["tiles that no board computed"]
 
 
 def queues(*waiting: int) -> StreamReport:

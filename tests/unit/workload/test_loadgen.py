@@ -10,7 +10,7 @@ import pytest
 
 from hil.errors import BenchError
 from hil.workload.loadgen import ScenarioResult, run_scenario
-from hil.workload.stream import Tile, TileResult, TileServer
+from hil.workload.tile import Tile, TileResult, TileServer
 
 pytest.importorskip("mlperf_loadgen")
 

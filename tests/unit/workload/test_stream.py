@@ -6,8 +6,12 @@ import threading
 import time
 from collections.abc import Callable
 
+import pytest
+
 from hil.errors import BenchError
-from hil.workload.stream import StreamState, Tile, TileResult, TileServer, TileStream
+from hil.workload.stream import TileStream
+from hil.workload.stream_report import StreamState
+from hil.workload.tile import Tile, TileResult, TileServer
 
 PICTURES = [b"tile-0", b"tile-1", b"tile-2"]
 KNOWN = {k: f"output of {picture!r}" for k, picture in enumerate(PICTURES)}
@@ -76,12 +80,50 @@ def test_a_spacecraft_without_a_board_that_works_is_helped_by_the_other() -> Non
     assert sum(board.elsewhere for board in report.boards.values()) >= report.seen["sc-a"]
 
 
-def test_what_nobody_can_compute_is_named_as_lost() -> None:
+def test_what_nobody_can_compute_is_named() -> None:
     servers = six()[:3]
     for server in servers:
         server.fails = lambda tile: True
     report = stream(servers).run(0.1, finish_s=0.2)
-    assert report.lost == [("sc-a", n) for n in range(report.seen["sc-a"])] != []
+    assert report.unfinished == [("sc-a", n) for n in range(report.seen["sc-a"])] != []
+    assert report.stuck and report.lost == []
+
+
+def test_tiles_that_take_longer_than_the_wait_for_one_of_them_are_finished() -> None:
+    servers = six()
+    for server in servers:
+        server.seconds = 0.05
+    report = stream(servers, queue=60).run(0.3, finish_s=0.5)  # 120 tiles wait then: a second
+    assert report.lost == report.unfinished == [] and not report.stuck
+    assert report.seconds - report.fed_s > 0.5
+
+
+def test_boards_that_become_much_slower_lose_nothing_and_the_wait_for_them_ends() -> None:
+    servers = six()
+
+    def become_slow() -> None:
+        time.sleep(0.2)
+        for server in servers:
+            server.seconds = 0.15
+
+    report = stream(servers, queue=60).run(0.2, finish_s=0.5, during=become_slow)
+    assert report.lost == [] and not report.stuck
+    assert report.unfinished and len(report.results) + len(report.unfinished) == sum(report.seen.values())
+    assert report.seconds - report.fed_s < 3.0  # and not until all is done
+
+
+def test_a_thread_of_ours_that_dies_leaves_its_tile_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    servers, died = six(), []
+    monkeypatch.setattr(threading, "excepthook", lambda args: died.append(args.exc_type))
+
+    def bug(tile: Tile) -> bool:
+        servers[1].fails = lambda tile: False
+        raise ZeroDivisionError
+
+    servers[1].fails = bug
+    report = stream(servers).run(0.2, finish_s=5.0)
+    assert died == [ZeroDivisionError]
+    assert report.lost == report.unfinished == [] and report.seconds - report.fed_s < 4.0
 
 
 def test_a_board_that_computes_wrongly_is_named() -> None:
