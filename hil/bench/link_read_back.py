@@ -12,7 +12,7 @@ from hil.links.link_box import DIRECTIONS, LinkBox
 from hil.links.status import DirectionStatus, LinkStatus
 
 AGAIN_S = 0.3
-"""A link that differs is read once more after this: it may have been commanded while it was read."""
+"""A link that differs is read once more after this, when nobody can command: it may have been while it was read."""
 SHARE = 1.05
 SLACK_S = 0.5
 """A link may have carried so much more than its rate allows: the readings and the queue of a busy engine jitter."""
@@ -49,8 +49,9 @@ class LinkReadBack:
                 self._note_carried(link, asked_s)
             if wrong := _differing(links):
                 time.sleep(AGAIN_S)
-                again = _differing(self._box.show())
-                wrong = {name: what for name, what in again.items() if wrong.get(name) == what}
+                with self._box.store.held():
+                    again = _differing(self._box.show())
+                wrong = {name: what for name, what in again.items() if name in wrong}
         except HilError:
             box, self._box = self._box, None  # an answer that comes late must not be taken for the next one
             box.close()

@@ -224,11 +224,17 @@ class RecordFile:
     @contextmanager
     def changing(self) -> Iterator[Draft]:
         """Hold the lock and give the record to change; it is written when the block ends without an exception."""
-        what = "another process that changes the links"
-        with locked(self._lock_path, deadline_s=_LOCK_DEADLINE_S, what=what):
+        with self.held():
             draft = Draft(self.load())
             yield draft
             self.write(draft.record)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock: nobody commands a link meanwhile, so that the record and the kernel can be compared."""
+        what = "another process that changes the links"
+        with locked(self._lock_path, deadline_s=_LOCK_DEADLINE_S, what=what):
+            yield
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)

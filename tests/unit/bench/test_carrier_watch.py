@@ -8,10 +8,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from hil.bench import carrier_watch
+from hil.bench import carrier_watch, link_read_back
 from hil.bench.carrier_watch import CarrierWatch, ClockPart, DisksPart, EnginePart, KeeperPart, PartGone
 from hil.bench.link_read_back import LinkReadBack
 from hil.errors import BenchError
@@ -102,6 +105,28 @@ def test_what_this_run_commands_is_no_difference(box: LinkBox) -> None:
     box.restore("isl-ab")
     part.look()
     assert differs == []
+
+
+def test_a_link_that_is_commanded_again_and_again_while_it_is_read_is_no_difference(
+    box: LinkBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, differs = read_back(box)
+    read, cuts = box._read_back, []
+
+    def cut_meanwhile(*arguments: Any) -> Any:
+        """The record is read; before its kernel is, another thread of this run cuts the link, if it can."""
+        cuts.append(Thread(target=box.cut, args=("isl-ab",)))
+        cuts[-1].start()
+        cuts[-1].join(0.2)
+        return read(*arguments)
+
+    monkeypatch.setattr(box, "_read_back", cut_meanwhile)
+    restored = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: box.restore("isl-ab"))
+    monkeypatch.setattr(link_read_back, "time", restored)
+    part.look()
+    for cut in cuts:
+        cut.join()
+    assert len(cuts) == 2 and differs == []
 
 
 def test_a_link_changed_in_its_kernel_differs_and_is_told_once(box: LinkBox) -> None:
