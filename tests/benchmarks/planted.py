@@ -208,8 +208,8 @@ class Round:
         return f"{grade}: {self.kind}: {self.verdict}, {named}, ended after {self.ended_s:.1f} s: {self.reason}"
 
 
-def play(kind: str, lab: Path, chance: random.Random, out: Path) -> Round:
-    """Run one campaign with the fault in it."""
+def play(kind: str, lab: Path, chance: random.Random, out: Path) -> Round | None:
+    """Run one campaign with the fault in it; None when it ended before the fault was planted."""
     plant, run_id = PLANTS[kind], f"{kind}-{chance.randrange(10**6)}"
     wait_s = chance.uniform(FIRST_S, LAST_S)
     argv = [sys.executable, "-m", "pytest", "-q", "testplans/six_gpu", "--lab", str(lab)]
@@ -227,6 +227,8 @@ def play(kind: str, lab: Path, chance: random.Random, out: Path) -> Round:
         wait_until(reached, what="the campaign to get so far", deadline_s=120, every_s=0.02)
         if not plant.at_strike:
             time.sleep(wait_s)
+        if run.poll() is not None:
+            return None
         bench = RunRecord.load(directory).of(BenchUp)[-1].bench
         planted_s = time.monotonic()
         plant.plant(bench)
@@ -276,8 +278,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     rounds = []
     for number in range(args.each):
         for kind in args.kinds.split(","):
-            rounds.append(play(kind, args.lab, chance, out))
-            print(f"{number + 1}: {rounds[-1]}", flush=True)
+            while (played := play(kind, args.lab, chance, out)) is None:
+                print(f"{number + 1}: {kind}: the campaign ended before it was planted; once more", flush=True)
+            rounds.append(played)
+            print(f"{number + 1}: {played}", flush=True)
     right = sum(each.right for each in rounds)
     print(f"{right} of {len(rounds)} judged right; runs and logs: {out}")
     return 0 if right == len(rounds) else 1
