@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hil.core import paths
 from hil.core.files import write_atomic
-from hil.core.locks import is_locked, locked
+from hil.core.locks import LOOK_S, is_locked, locked
 from hil.core.processes import current, is_gone
 from hil.errors import ConfigurationError
 from hil.leases.leases import default_store
@@ -143,7 +143,7 @@ def hold(name: str) -> Iterator[None]:
     """Hold the bench's lock; ConfigurationError when another keeper has it. The file stays: removing it would race."""
     path = _lock_path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path, deadline_s=0.0, error=ConfigurationError(f"bench {name} is up already")):
+    with locked(path, deadline_s=LOOK_S, error=ConfigurationError(f"bench {name} is up already")):
         yield
 
 

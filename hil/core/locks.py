@@ -12,6 +12,9 @@ from typing import IO
 from hil.core.wait import SYSTEM_CLOCK, Clock, poll_until
 from hil.errors import BenchError, HilError
 
+LOOK_S = 1.0
+"""A look at whether a lock is held has ended by then, also on a busy host."""
+
 
 @contextmanager
 def locked(
@@ -43,16 +46,20 @@ def locked(
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether a process holds the lock file ``path``; the lock is taken for an instant to find out."""
+    """Return whether a process holds the lock file ``path``.
+
+    To find out it is taken for an instant, as one of many: two that look at once do not take each other for a holder.
+    Who wants to hold it should wait longer than that instant: :data:`LOOK_S`.
+    """
     if not path.exists():
         return False
     with path.open("rb") as file:  # who only looks need not be able to write
-        return not _try(file)
+        return not _try(file, fcntl.LOCK_SH)
 
 
-def _try(file: IO[str] | IO[bytes]) -> bool:
+def _try(file: IO[str] | IO[bytes], kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

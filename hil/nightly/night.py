@@ -31,7 +31,7 @@ from typing import Any
 from hil.bench.state import lease_keys
 from hil.core import paths
 from hil.core.files import sha256_of, write_atomic
-from hil.core.locks import locked
+from hil.core.locks import LOOK_S, locked
 from hil.core.pick import pick
 from hil.core.processes import ProcessId, dies_with_us, end, identify, is_alive, this_process
 from hil.core.wait import duration_s
@@ -175,7 +175,7 @@ class Night:
     def run(self, say: Say, hil: Sequence[str] = ()) -> None:
         """Run what is left of the night, by our own command or another one.  ConfigurationError: it runs already."""
         taken = ConfigurationError(f"night {self.id} runs already", remedy=f"`hil nightly show {self.id}`")
-        with locked(self.folder / "lock", deadline_s=0.0, error=taken):
+        with locked(self.folder / "lock", deadline_s=LOOK_S, error=taken):
             _write(self.folder / "process.json", this_process())
             self._play(say, hil or HIL)
 
