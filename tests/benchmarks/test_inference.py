@@ -36,7 +36,7 @@ def second_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     def loaded(path: Path, artefact: str = "", providers: object = ()) -> Loaded:
         (asked,) = providers if isinstance(providers, list) else ("CPU",)
         network = load(path, artefact, ["CPU"])
-        return replace(network, provider=asked)
+        return replace(network, providers=(asked,))
 
     monkeypatch.setattr(infer, "load", loaded)
     monkeypatch.setattr("tests.benchmarks.inference.providers_here", lambda: ["CUDA", "CPU"])

@@ -101,6 +101,10 @@ class Health:
     """Artefact id of the network in memory."""
     model_provider: str | None = None
     """The execution provider of that network: ``TensorRT``, ``CUDA`` or ``CPU``."""
+    model_providers: tuple[str, ...] = ()
+    """All that took it: what one cannot run is run by those after it."""
+    model_left_out: str = ""
+    """Providers that this board's runtime has and that could not be used, with the reason."""
     model_error: str = ""
 
     @classmethod

@@ -180,5 +180,7 @@ class Node:
             epoch_at_start=self.cluster.epoch_at_start,
             model=self.inference.loaded,
             model_provider=self.inference.provider,
+            model_providers=self.inference.providers,
+            model_left_out=self.inference.left_out,
             model_error=self.inference.error,
         )

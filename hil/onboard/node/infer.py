@@ -7,11 +7,13 @@ The same functions run on the ground to make the golden mask (:mod:`hil.workload
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import io
 import json
 import math
 import os
+import re
 import threading
 import time
 import zipfile
@@ -31,6 +33,10 @@ NPY_HEAD_BYTES = 1024
 PROVIDERS = {"TensorRT": "TensorrtExecutionProvider", "CUDA": "CUDAExecutionProvider", "CPU": "CPUExecutionProvider"}
 """Execution providers of ONNX Runtime in the order of choice; a board has some of them (a container board: CPU)."""
 
+TENSORRT = "libonnxruntime_providers_tensorrt.so"
+LONGEST_REASON = 300
+"""Characters of the reason for which a provider was left out."""
+
 OPTIONS = {"CUDA": (PROVIDERS["CUDA"], {"cudnn_conv_algo_search": "HEURISTIC"})}
 """Providers with options.  CUDA's default takes the algorithm that is fastest now: raw outputs would differ by it."""
 
@@ -42,8 +48,15 @@ class Loaded:
     artefact: str
     session: Any
     card: dict[str, Any]  # model.json
-    provider: str = "CPU"
-    """The first execution provider that took the network: ``TensorRT``, ``CUDA`` or ``CPU``."""
+    providers: tuple[str, ...] = ("CPU",)
+    """Execution providers that took the network, in their order: ``TensorRT``, ``CUDA``, ``CPU``."""
+    left_out: str = ""
+    """Providers that the runtime has and that could not be used here, with the reason."""
+
+    @property
+    def provider(self) -> str:
+        """The first provider that took the network."""
+        return self.providers[0]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -59,14 +72,20 @@ class Loaded:
 def load(path: Path, artefact: str = "", providers: Iterable[str] = PROVIDERS) -> Loaded:
     """Open a model artefact on the first of ``providers`` that this board has, with one CPU thread.
 
-    What a provider cannot run is run by those after it.  ApiError 422 when it is no model artefact.
+    What a provider cannot run is run by those after it.  One whose libraries are not here is left out by us: the
+    runtime's own fallback forgets the options, and then raw outputs of two boards differ.  ApiError 422 when it is no
+    model artefact.
     """
     # The masks are compared pixel by pixel, and single precision with TF32 gives others (docs/payload.md)
     os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
     import onnxruntime
 
-    here = onnxruntime.get_available_providers()
-    usable = [OPTIONS.get(name, PROVIDERS[name]) for name in providers if PROVIDERS[name] in here]
+    here, reasons = onnxruntime.get_available_providers(), dict[str, str]()
+    names = [name for name in providers if PROVIDERS[name] in here]
+    if "TensorRT" in names and (missing := _missing_libraries(Path(onnxruntime.__file__).parent / "capi" / TENSORRT)):
+        names.remove("TensorRT")
+        reasons["TensorRT"] = missing
+    names = names or ["CPU"]
 
     try:
         with zipfile.ZipFile(path) as archive:
@@ -77,21 +96,47 @@ def load(path: Path, artefact: str = "", providers: Iterable[str] = PROVIDERS) -
         # Spinning and memory arenas pay on a server that does nothing else, not on six boards that share a host
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(weights, options, providers=usable)
+        while True:
+            usable = [OPTIONS.get(name, PROVIDERS[name]) for name in names]
+            try:
+                session = onnxruntime.InferenceSession(weights, options, providers=usable, enable_fallback=0)
+                break
+            except Exception as exc:  # the runtime's own exceptions have no common base but this
+                if len(names) < 2:
+                    raise
+                reasons[names.pop(0)] = str(exc)[:LONGEST_REASON]
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as exc:
         raise ApiError(422, f"not a model artefact: {exc}") from exc
     except Exception as exc:  # the runtime's own exceptions have no common base but this
         raise ApiError(422, f"the network cannot be loaded: {exc}") from exc
-    # ONNX Runtime leaves out a provider whose libraries do not load: ask which one it took
-    first = session.get_providers()[0]
-    provider = next((name for name, full in PROVIDERS.items() if full == first), first)
-    loaded = Loaded(artefact, session, card, provider)
+    # ONNX Runtime leaves out CUDA when its libraries do not load: ask which ones it took
+    short = {full: name for name, full in PROVIDERS.items()}
+    took = tuple(short.get(full, full) for full in session.get_providers())
+    reasons |= {name: "its libraries do not load" for name in names if name not in took}
+    left_out = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    loaded = Loaded(artefact, session, card, took, left_out)
     try:
         if not 0 < loaded.tile_bytes <= MAX_TILE_BYTES:
             raise ValueError(f"a tile of {loaded.shape}")
     except (LookupError, TypeError, ValueError) as exc:
         raise ApiError(422, f"not a model artefact: model.json: {exc!r}") from exc
     return loaded
+
+
+def _missing_libraries(provider: Path) -> str:
+    """Return why the libraries of NVIDIA that a provider's own file names cannot be loaded; empty when they can be.
+
+    Empty also without such a file: then the provider is part of the runtime, which did load.
+    """
+    try:
+        wanted = sorted({*re.findall(rb"libnv[a-z_]+\.so[.0-9]*", provider.read_bytes())})
+        for name in wanted:
+            ctypes.CDLL(name.decode())
+    except FileNotFoundError:
+        return ""
+    except OSError as exc:
+        return str(exc)[:LONGEST_REASON]
+    return ""
 
 
 def predict(model: Loaded, tile: NDArray[np.uint16]) -> NDArray[np.uint8]:
@@ -173,6 +218,16 @@ class Inference:
     def provider(self) -> str | None:
         """Execution provider of the network in memory."""
         return self._model.provider if self._model is not None else None
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """All execution providers of the network in memory, in their order."""
+        return self._model.providers if self._model is not None else ()
+
+    @property
+    def left_out(self) -> str:
+        """Providers that could not be used for it, with the reason."""
+        return self._model.left_out if self._model is not None else ""
 
     def tile_limit(self, artefact: str) -> int:
         """Return the most bytes that a tile may have: the network's own, or ``MAX_TILE_BYTES`` before it is loaded."""

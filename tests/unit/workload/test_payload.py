@@ -86,7 +86,7 @@ def test_the_golden_mask_is_computed_on_the_cpu_whatever_else_the_machine_has(
 ) -> None:
     real, asked = onnxruntime.InferenceSession, []
 
-    def session(weights: bytes, options: object, providers: list[str]) -> object:
+    def session(weights: bytes, options: object, providers: list[str], enable_fallback: int) -> object:
         asked.append(providers)
         return real(weights, options, providers=["CPUExecutionProvider"])
 

@@ -294,21 +294,77 @@ def test_a_job_waits_out_a_short_lapse_of_the_gateways_lease(
     assert state == "done" or "the gateway does not claim epoch 1" in document["error"]
 
 
-def test_a_network_runs_on_the_first_provider_that_the_board_has(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[Any]] = []
+GPU_RUNTIME = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "OtherExecutionProvider", "CPUExecutionProvider"]
+CUDA = ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"})
 
-    class Session:
-        def __init__(self, weights: bytes, options: object, providers: list[Any]) -> None:
-            asked.append(providers)
 
-        def get_providers(self) -> list[str]:
-            return here[1:]  # the first one's libraries did not load
+class GpuRuntime:
+    """ONNX Runtime for GPUs, as far as its libraries load: ``asked`` has the providers of each session."""
 
-    here = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "OtherExecutionProvider", "CPUExecutionProvider"]
-    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: here)
-    monkeypatch.setattr("onnxruntime.InferenceSession", Session)
-    assert load(model).provider == "CUDA"
-    assert asked == [[here[0], (here[1], {"cudnn_conv_algo_search": "HEURISTIC"}), here[3]]]
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+        self.asked: list[list[Any]] = []
+        self.refused: set[str] = set()
+        """Providers for which it raises, as 1.31 does."""
+        self.silent: set[str] = set()
+        """Providers that it leaves out without a word."""
+        self.capi = root / "capi"
+        self.capi.mkdir()
+        monkeypatch.setattr("onnxruntime.__file__", str(root / "__init__.py"))
+        monkeypatch.setattr("onnxruntime.get_available_providers", lambda: GPU_RUNTIME)
+        monkeypatch.setattr("onnxruntime.InferenceSession", self.session)
+
+    def session(self, weights: bytes, options: object, providers: list[Any], enable_fallback: int = 1) -> GpuRuntime:
+        assert not enable_fallback  # it would forget the options
+        self.asked.append(providers)
+        self.names = [name if isinstance(name, str) else name[0] for name in providers]
+        if self.refused & {*self.names}:
+            raise RuntimeError("Please install TensorRT libraries")
+        return self
+
+    def get_providers(self) -> list[str]:
+        return [name for name in self.names if name not in self.silent]
+
+
+@pytest.fixture
+def gpu_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> GpuRuntime:
+    return GpuRuntime(monkeypatch, tmp_path)
+
+
+def test_a_network_runs_on_the_first_provider_that_the_board_has(model: Path, gpu_runtime: GpuRuntime) -> None:
+    found = load(model)
+    assert (found.provider, found.providers, found.left_out) == ("TensorRT", ("TensorRT", "CUDA", "CPU"), "")
+    assert gpu_runtime.asked == [[GPU_RUNTIME[0], CUDA, GPU_RUNTIME[3]]]
+
+
+def test_tensorrt_is_left_out_where_its_library_does_not_load(
+    model: Path, gpu_runtime: GpuRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = gpu_runtime.capi / "libonnxruntime_providers_tensorrt.so"
+    library.write_bytes(b"\x7fELF libcudart.so.12\0libnvinfer.so.10\0libnvonnxparser.so.10\0")
+    found = load(model)
+    assert gpu_runtime.asked == [[CUDA, GPU_RUNTIME[3]]]
+    assert found.providers == ("CUDA", "CPU")
+    assert found.left_out.startswith("TensorRT: libnvinfer.so.10: cannot open shared object file")
+    opened: list[str] = []
+    monkeypatch.setattr("hil.onboard.node.infer.ctypes.CDLL", opened.append)
+    assert load(model).provider == "TensorRT"
+    assert opened == ["libnvinfer.so.10", "libnvonnxparser.so.10"]
+
+
+def test_a_provider_that_does_not_start_gives_way_to_the_next_with_its_options(
+    model: Path, gpu_runtime: GpuRuntime
+) -> None:
+    gpu_runtime.refused = {GPU_RUNTIME[0]}
+    found = load(model)
+    assert gpu_runtime.asked[1:] == [[CUDA, GPU_RUNTIME[3]]]
+    assert (found.provider, found.left_out) == ("CUDA", "TensorRT: Please install TensorRT libraries")
+
+
+def test_a_provider_that_the_runtime_left_out_is_named(model: Path, gpu_runtime: GpuRuntime) -> None:
+    gpu_runtime.silent = {GPU_RUNTIME[0], GPU_RUNTIME[1]}
+    found = load(model)
+    assert found.providers == ("CPU",)
+    assert found.left_out == "TensorRT: its libraries do not load; CUDA: its libraries do not load"
 
 
 def test_a_job_says_what_each_boards_network_ran_on(cluster: tuple[Bed, str]) -> None:
@@ -316,4 +372,5 @@ def test_a_job_says_what_each_boards_network_ran_on(cluster: tuple[Bed, str]) ->
     with NodeClient(boards.fleet, "a1", Via.FLIGHT) as client:
         job = client.call("POST", "/jobs", {"scene": scene})["id"]
         assert {board["provider"] for board in finished(boards, job)["boards"].values()} == {"CPU"}
-        assert client.health().model_provider == "CPU"
+        health = client.health()
+        assert (health.model_provider, health.model_providers, health.model_left_out) == ("CPU", ("CPU",), "")
