@@ -22,18 +22,21 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from hil.core.files import write_atomic
-from hil.errors import ConfigurationError
+from hil.core.files import sha256_of, write_atomic
+from hil.errors import ConfigurationError, HilError
+from hil.evidence.attestation import wrong_signature
 from hil.evidence.chain import digest_of
-from hil.evidence.manifest import REPORT
+from hil.evidence.manifest import REPORT, STATEMENT
 from hil.evidence.record import ARTEFACTS, EVIDENCE, read_json
 from hil.evidence.store import RUNS, Run, RunStore
 from hil.nightly.bench_week import page as bench_page
 from hil.nightly.bench_week import week_of
 from hil.nightly.morning import BENCH, Row, morning_of
 from hil.nightly.night import NIGHTS, Night, all_nights
+from hil.report.analysis import UNVERIFIABLE
 from hil.report.nights import histories, plan_and_lab
 from hil.report.pages import render
+from hil.report.verify import changes_of
 from hil.trials.series import SERIES
 
 STATE, INDEX, SEARCH = "site.json", "index.html", "runs.js"
@@ -52,13 +55,13 @@ class Built:
     nights: int = 0
 
 
-def build_site(out: Path, site: Path, *, artefacts: bool = True) -> Built:
+def build_site(out: Path, site: Path, *, artefacts: bool = True, key: Path | None = None) -> Built:
     """Bring a site up to date with a reports folder, and return what was done.
 
     ConfigurationError when the folder has something else in it, or cannot be written.  ``artefacts``: with consoles and
-    other files of each run.
+    other files of each run.  ``key``: a public key (PEM); runs that are not signed with it are marked.
     """
-    built, store = Built(), RunStore(out)
+    built, store, signer = Built(), RunStore(out), sha256_of(key) if key is not None else ""
     store.rebuild()
     with _writing(site):
         before = _state_of(site)
@@ -67,12 +70,16 @@ def build_site(out: Path, site: Path, *, artefacts: bool = True) -> Built:
         for run in store.runs(brief=True)
         if run.state != "running" and run.report is not None and run.report.is_file()
     ]
-    keys = {run.run_id: f"{run.summary.get('manifest')} {run.verdict} {artefacts}" for run in runs}
+    keys = {
+        run.run_id: f"{run.summary.get('manifest')} {run.verdict} {artefacts} {_signed(run, signer)}" for run in runs
+    }
     kept: Mapping[str, str] = before["runs"]
+    marks: dict[str, str] = dict(before.get("marks") or {})
     fresh = [run for run in runs if kept.get(run.run_id) != keys[run.run_id]]
     with _writing(site):
         for run in fresh:
             _copy_run(run, site / RUNS / run.run_id, artefacts=artefacts)
+            marks[run.run_id] = _mark(run, store, key)
             built.runs += 1
         changed = {(run.plan, run.lab) for run in fresh}
         for plan, lab in changed:
@@ -80,13 +87,34 @@ def build_site(out: Path, site: Path, *, artefacts: bool = True) -> Built:
             built.histories += 1
         nights = _write_nights(out, site, before["nights"], built, artefacts=artefacts)
         if fresh or not (site / INDEX).is_file():
-            _write_index(site, runs, all_nights(out))
+            _write_index(site, runs, all_nights(out), marks)
             week = week_of(out, datetime.now(UTC) - timedelta(days=BENCH_DAYS))
             write_atomic(site / "bench.html", bench_page(week), durable=False)
         elif built.nights:
-            _write_index(site, runs, all_nights(out))
-        _keep(site, {"schema": SCHEMA, "runs": {**kept, **keys}, "nights": nights})
+            _write_index(site, runs, all_nights(out), marks)
+        _keep(site, {"schema": SCHEMA, "runs": {**kept, **keys}, "marks": marks, "nights": nights})
     return built
+
+
+def _signed(run: Run, signer: str) -> str:
+    """Return what stands for the signature that is asked for and the one that is there; empty: none is asked for."""
+    statement = run.directory / STATEMENT
+    return f"{signer} {statement.stat().st_mtime_ns if statement.is_file() else 0}" if signer else ""
+
+
+def _mark(run: Run, store: RunStore, key: Path | None) -> str:
+    """Return what a reader of the list must know before he believes a verdict; empty when the run is what it was.
+
+    ConfigurationError when the key is none.
+    """
+    try:
+        found = changes_of(run.directory, store)
+    except HilError as exc:  # of one run: the others have their pages all the same
+        found = [exc.message]
+    marks = ["unverifiable"] if UNVERIFIABLE in found else ["does not verify"] if found else []
+    if key is not None and (wrong := wrong_signature(run.directory, key)):
+        marks.append("not signed" if wrong.startswith("there is no ") else "wrong signature")
+    return ", ".join(marks)
 
 
 @contextmanager
@@ -178,9 +206,13 @@ def _stamp(night: Night) -> str:
     return str(sum(file.stat().st_mtime_ns for file in (night.folder / "jobs").glob("*.json")))
 
 
-def _write_index(site: Path, runs: list[Run], nights: list[Night]) -> None:
+def _write_index(site: Path, runs: list[Run], nights: list[Night], marks: Mapping[str, str]) -> None:
     rows = [
-        [run.run_id, run.started_utc[:16], run.plan, run.lab, run.verdict, run.reason, run.commit[:10]] for run in runs
+        [
+            *(run.run_id, run.started_utc[:16], run.plan, run.lab, run.verdict, run.reason, run.commit[:10]),
+            marks.get(run.run_id, ""),
+        ]
+        for run in runs
     ]
     known = json.dumps(rows).replace("<", "\\u003c")  # nothing in it ends a script
     write_atomic(site / SEARCH, f"window.RUNS = {known};\n", durable=False)

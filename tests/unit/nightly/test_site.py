@@ -11,9 +11,11 @@ from click.testing import CliRunner
 
 from hil.cli.app import cli
 from hil.errors import ConfigurationError
+from hil.evidence.attestation import sign
 from hil.evidence.store import RunStore
 from hil.nightly.site import build_site
 from hil.report.make import make_report
+from tests.kits.finished_run import key_pair, make
 from tests.kits.html_page import Page
 from tests.kits.nights import begin, job, said
 from tests.kits.synthetic_run import build, dump, meta
@@ -105,6 +107,47 @@ def test_the_search_knows_every_run_and_ends_no_script(out: Path, tmp_path: Path
     assert [(row[0], row[4]) for row in rows[:3]] == [("b", "FAIL"), ("a", "PASS"), ("whole", "PASS")]
     index = (tmp_path / "site/index.html").read_text("utf-8")
     assert "&lt;b&gt;1 of 1 failed" in index and "<b>1 of" not in index
+
+
+def marks_of(site: Path) -> dict[str, str]:
+    """The mark of each run in the search, which the table shows as well."""
+    rows = json.loads((site / "runs.js").read_text("utf-8").removeprefix("window.RUNS = ").rstrip(";\n"))
+    index = (site / "index.html").read_text("utf-8")
+    assert index.count('<strong class="mark">') == sum(bool(row[7]) for row in rows)
+    return {row[0]: row[7] for row in rows}
+
+
+def test_a_run_that_does_not_verify_is_marked_in_the_list(tmp_path: Path) -> None:
+    out, site = tmp_path / "out", tmp_path / "site"
+    make(out, "good")
+    changed, old = make(out, "changed") / "evidence.jsonl", make(out, "old") / "evidence.jsonl"
+    changed.write_text(changed.read_text("utf-8").replace("Links", "Boards"), "utf-8")
+    lines = [json.loads(line) for line in old.read_text("utf-8").splitlines()]
+    old.write_text("".join(json.dumps({**line, "prev": None}) + "\n" for line in lines), "utf-8")
+    build_site(out, site)
+    marks = {"good": "", "changed": "does not verify", "old": "unverifiable"}
+    assert marks_of(site) == marks
+    a_run(out, "later", minute=9)  # without a manifest; the marks of the others are kept
+    build_site(out, site)
+    assert marks_of(site) == {**marks, "later": "does not verify"}
+
+
+def test_a_run_that_is_not_signed_with_the_key_is_marked(tmp_path: Path) -> None:
+    out, site, pairs = tmp_path / "out", tmp_path / "site", []
+    for name in ("mine", "other"):
+        (tmp_path / name).mkdir()
+        pairs.append(key_pair(tmp_path / name))
+    (mine, public), (other, _) = pairs
+    sign(make(out, "signed"), mine)
+    sign(make(out, "forged"), other)
+    make(out, "plain")
+    build_site(out, site)
+    assert {*marks_of(site).values()} == {""}
+    assert build_site(out, site, key=public).runs == 3
+    assert marks_of(site) == {"signed": "", "forged": "wrong signature", "plain": "not signed"}
+    sign(out / "runs/plain", mine)
+    assert build_site(out, site, key=public).runs == 1
+    assert marks_of(site)["plain"] == ""
 
 
 def test_only_what_is_new_is_made(out: Path, tmp_path: Path) -> None:

@@ -21,46 +21,18 @@ from hil.core import paths
 from hil.core.files import sha256_of
 from hil.errors import ConfigurationError
 from hil.evidence.attestation import sign, statement_of
-from hil.evidence.events import BundleUsed, CollectedTest, RunCollected, RunEnded, TestEnded, TestStarted
 from hil.evidence.manifest import MANIFEST, STATEMENT, seal
-from hil.evidence.record import EVIDENCE, RECORDED, RESULT, Recorder, write_json
+from hil.evidence.record import EVIDENCE, RESULT
 from hil.evidence.store import STORE, RunStore
 from hil.report.make import finish_run, seal_log
 from hil.report.verify import changes_of
-from tests.kits.synthetic_run import meta, plan_document
-
-
-def make(out: Path, *, passes: bool = True, verdict: str = "") -> Path:
-    """A small finished run in a reports folder."""
-    directory = out / "runs" / "run-1"
-    plan = plan_document()
-    plan["requirements"], plan["criteria"], plan["risks"] = plan["requirements"][:1], [], []
-    with Recorder.create(directory, {**meta("run-1"), "tests_sha256": "11" * 32}) as recorder:
-        write_json(directory / "plan.json", plan)
-        write_json(directory / "history.json", {"runs": []})
-        (directory / "lab.yaml").write_text("name: virtual\n", "utf-8")
-        recorder.emit(RunCollected((CollectedTest("t", "Links", requirements=("SIX-010",)),)))
-        recorder.artefact_bytes("a1.console.log", b"boot\n", kind="console", board="a1")
-        recorder.emit(BundleUsed("os-2.0.0.raucb", "2.0.0", "ab" * 32, 50_165_098))
-        with recorder.scope(test="t"):
-            recorder.emit(TestStarted())
-            blame = "bench" if verdict else "" if passes else "device under test"
-            recorder.emit(TestEnded(verdict or ("PASS" if passes else "FAIL"), blame=blame))
-        recorder.emit(RunEnded(files={name: sha256_of(directory / name) for name in RECORDED}))
-    finish_run(directory, out)
-    return directory
+from tests.kits.finished_run import key_pair, make
 
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A private and a public key."""
-    folder, key = tmp_path_factory.mktemp("keys"), Ed25519PrivateKey.generate()
-    private = key.private_bytes(pem.Encoding.PEM, pem.PrivateFormat.PKCS8, pem.NoEncryption())
-    public = key.public_key().public_bytes(pem.Encoding.PEM, pem.PublicFormat.SubjectPublicKeyInfo)
-    (folder / "key.pem").write_bytes(private)
-    (folder / "key.pem").chmod(0o600)
-    (folder / "key.pub").write_bytes(public)
-    return folder / "key.pem", folder / "key.pub"
+    return key_pair(tmp_path_factory.mktemp("keys"))
 
 
 @pytest.fixture(scope="module")
