@@ -4,6 +4,7 @@
 
 Each round runs ``pytest testplans/six_gpu``, plants one fault at a random moment after the calibration, and judges the
 run: never FAIL for a fault of the bench, never PASS for one of the device, the culprit in the evidence within 30 s.
+A fault of the device on a host that was too slow to judge by, with the figure, is INCONCLUSIVE rightly.
 Exit code 1 when a round was judged wrong.
 """
 
@@ -48,6 +49,7 @@ NAMED_S = 30.0
 FROZEN_S = 10.0
 DEADLINE_S = 240.0
 LINK = "isl-ab"
+TOO_SLOW = "this host was too slow to judge by"
 
 
 @dataclass(frozen=True)
@@ -243,7 +245,8 @@ def play(kind: str, lab: Path, chance: random.Random, out: Path) -> Round | None
     record = RunRecord.load(directory)
     named_s = _named(record, plant, planted_s - float(record.meta["mono_start_s"]))
     in_time = named_s is not None and named_s <= NAMED_S
-    right = result["verdict"] in plant.right and in_time and ended_s < DEADLINE_S
+    too_slow = plant.right == FAIL and result["verdict"] == "INCONCLUSIVE" and TOO_SLOW in result["reason"]
+    right = (result["verdict"] in plant.right or too_slow) and in_time and ended_s < DEADLINE_S
     return Round(kind, result["verdict"], result["reason"], named_s, ended_s, right)
 
 
@@ -257,7 +260,7 @@ def _named(record: RunRecord, plant: Plant, planted_s: float) -> float | None:
                 return event.t_s - planted_s
             case BenchDiffers(part=plant.culprit) | BenchLost(part=plant.culprit):
                 return event.t_s - planted_s
-            case TestEnded(verdict="FAIL", blame="device under test", message=said) if (
+            case TestEnded(verdict="FAIL" | "INCONCLUSIVE", message=said) if (
                 plant.right == FAIL and plant.culprit in said
             ):
                 return event.t_s - planted_s
