@@ -7,6 +7,7 @@ text.  A figure that is unknown has no series; a board or link that went away ta
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
@@ -154,17 +155,20 @@ def _step_info(health: Health) -> Series:
 def _step_start(health: Health) -> Series:
     """Begin of that step, Unix time."""
     if step := health.step:
-        yield (step.run_id, step.plan, step.step, step.title), _moment(step.started_utc)
+        yield (step.run_id, step.plan, step.step, step.title), moment(step.started_utc)
 
 
-def _moment(text: str) -> float | None:
-    return datetime.fromisoformat(text).timestamp() if text else None
+def moment(text: str) -> float | None:
+    """Return an ISO 8601 moment as Unix time; None where there is none, or it is damaged."""
+    with suppress(ValueError):
+        return datetime.fromisoformat(text).timestamp() if text else None
+    return None
 
 
 METRICS: tuple[Metric[Health], ...] = (
     _bench_info,
     _of(
-        "bench", "hil_bench_start_timestamp_seconds", "Begin of bring-up, Unix time.", lambda h: _moment(h.started_utc)
+        "bench", "hil_bench_start_timestamp_seconds", "Begin of bring-up, Unix time.", lambda h: moment(h.started_utc)
     ),
     _of("bench", "hil_bench_look_timestamp_seconds", "Time of all other figures, Unix time.", "taken_at"),
     _of("bench", "hil_bench_look_duration_seconds", "Time that reading them took.", "took_s"),

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ from hil.core.files import on_this_machine, write_atomic
 from hil.errors import ConfigurationError, HilError
 from hil.evidence.model import Verdict
 from hil.evidence.store import Run, RunStore
-from hil.monitor.metrics import Metric, Series, described
+from hil.monitor.metrics import Metric, Series, described, moment
 from hil.nightly.night import Night, all_nights
 from hil.text import one_line
 from hil.trials.series import Standing, all_series
@@ -87,14 +86,14 @@ def _runs(reports: Reports) -> Series:
 def _last_start(reports: Reports) -> Series:
     """Begin of the last run of a plan on a lab, Unix time."""
     for run in reports.last:
-        yield (run.plan, run.lab), _moment(run.started_utc)
+        yield (run.plan, run.lab), moment(run.started_utc)
 
 
 @described("hil_run_last_duration_seconds", "plan", "lab")
 def _last_duration(reports: Reports) -> Series:
     """How long it took."""
     for run in reports.last:
-        begin, end = _moment(run.started_utc), _moment(run.ended_utc)
+        begin, end = moment(run.started_utc), moment(run.ended_utc)
         yield (run.plan, run.lab), None if begin is None or end is None else end - begin
 
 
@@ -141,7 +140,7 @@ def _series_verdict(reports: Reports) -> Series:
 def _night_start(reports: Reports) -> Series:
     """Begin of the last night of that name, Unix time."""
     for night in reports.nights:
-        yield (str(night.facts["name"]),), _moment(str(night.facts["started_utc"]))
+        yield (str(night.facts["name"]),), moment(str(night.facts["started_utc"]))
 
 
 @described("hil_night_last_verdict", "night", "verdict")
@@ -157,12 +156,6 @@ def _night_jobs(reports: Reports) -> Series:
     for night in reports.nights:
         for verdict, count in Counter(night.verdict_of(job["name"]).value for job in night.jobs).items():
             yield (str(night.facts["name"]), verdict), count
-
-
-def _moment(text: str) -> float | None:
-    with suppress(ValueError):
-        return datetime.fromisoformat(text).timestamp() if text else None
-    return None
 
 
 RUN_METRICS: tuple[Metric[Reports], ...] = (
