@@ -1,4 +1,4 @@
-"""Finds the kinds of things that a lab may name: boards, outlets, link engines, updaters, faults.
+"""Finds the kinds of things that a lab may name: boards, outlets, link engines, updaters, faults, APIs of models.
 
 Each kind is an entry point of an installed package, in the group of its sort; the built-in kinds are entry points of
 this package.  The name of the entry point is the word that a lab file uses.
@@ -18,6 +18,7 @@ OUTLETS = "hil.outlets"
 ENGINES = "hil.engines"
 UPDATERS = "hil.updaters"
 FAULTS = "hil.faults"
+ENGINEERING_MODELS = "hil.engineering_models"
 
 
 @cache

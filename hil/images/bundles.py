@@ -180,11 +180,16 @@ class BundleSet:
         return version
 
 
-def last_upload_bytes(recipe: Recipe) -> int | None:
-    """Return the size of the bundle to upload that was made or used last on this machine; None: none was yet."""
+def last_upload(recipe: Recipe) -> Path | None:
+    """Return the bundle to upload that was made or used last on this machine; None: none was yet."""
     name = f"{BundleKind.OS_V2.value}.{_SUFFIX[recipe.updater]}"
-    found = [(file.parent.stat().st_mtime, file.stat().st_size) for file in cache().glob(f"bundles-*/{name}")]
-    return max(found)[1] if found else None
+    return max(cache().glob(f"bundles-*/{name}"), key=lambda file: file.parent.stat().st_mtime, default=None)
+
+
+def last_upload_bytes(recipe: Recipe) -> int | None:
+    """Return the size of :func:`last_upload`, B; None: there is none."""
+    file = last_upload(recipe)
+    return None if file is None else file.stat().st_size
 
 
 def pack(content: Path, out: Path, *, compatible: str, version: str, signer: Signer, form: str = "plain") -> None:

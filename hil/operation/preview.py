@@ -42,11 +42,14 @@ LOOK_BEYOND_S = 86_400.0
 
 @dataclass(frozen=True)
 class Checked:
-    """An operation that has been compared with a lab."""
+    """An operation that has been compared with a lab, or with an engineering model."""
 
     operation: Operation
-    lab: Lab
-    participants: Participants
+    lab: str
+    """Name of the lab, or of the engineering model."""
+    boards: tuple[str, ...]
+    who: str
+    """Who takes part, for people."""
     preview: Preview
     files: dict[str, int]
     """What is uploaded, bytes by name."""
@@ -58,7 +61,7 @@ class Checked:
         """Return the answer in one sentence, with the constraint that binds."""
         binding = self.preview.binding
         if binding is None:
-            return f"{self.operation.name} on {self.lab.name}: nothing is known that speaks against it."
+            return f"{self.operation.name} on {self.lab}: nothing is known that speaks against it."
         free = f"{max(0.0, binding.free or 0.0):.0%}" if binding.fits(0.0) else "nothing"
         figures = f"needs {quantity(binding.needs, binding.unit)} and has {quantity(binding.has, binding.unit)}"
         if self.preview.feasible:
@@ -72,12 +75,12 @@ class Checked:
         binding = self.preview.binding
         return {
             "operation": self.operation.name,
-            "lab": self.lab.name,
+            "lab": self.lab,
             "feasible": self.preview.feasible,
             "sentence": self.sentence,
             "binding": binding.name if binding else None,
             "margin": self.preview.margin,
-            "boards": list(self.participants.boards),
+            "boards": list(self.boards),
             "files": self.files,
             "uploaded_s": self.uploaded_s,
             "deadline_s": self.operation.deadline_s,
@@ -109,10 +112,11 @@ def check(operation: Operation, lab: Lab, *, epoch: str | None = None, tenant: s
     if owner is not None:
         lab = lab.with_shares_of(owner.name).as_seen_by(owner.name)
     participants = participants_of(operation, lab)
-    files = _files(operation, lab)
+    files = files_of(operation, lab.os.adapter)
     at_look = _Look(operation, lab, participants, files, epoch, owner)
     preview = Preview(tuple(at_look.terms()), operation.limits.margin)
-    return Checked(operation, lab, participants, preview, files, at_look.uploaded_s)
+    boards = tuple(participants.boards)
+    return Checked(operation, lab.name, boards, str(participants), preview, files, at_look.uploaded_s)
 
 
 def participants_of(operation: Operation, lab: Lab) -> Participants:
@@ -131,8 +135,11 @@ def participants_of(operation: Operation, lab: Lab) -> Participants:
     return found
 
 
-def _files(operation: Operation, lab: Lab) -> dict[str, int]:
-    """Return what is uploaded. ConfigurationError when the size of the bundle is not known."""
+def files_of(operation: Operation, adapter: str) -> dict[str, int]:
+    """Return what is uploaded, bytes by name, with the reference OS for ``adapter``.
+
+    ConfigurationError when the size of the bundle is not known.
+    """
     size, file = operation.bundle.size_bytes, operation.bundle_path
     if file is not None and file.is_file():
         measured = file.stat().st_size
@@ -143,7 +150,7 @@ def _files(operation: Operation, lab: Lab) -> dict[str, int]:
             )
         size = measured
     elif file is None and size is None:
-        size = last_upload_bytes(recipe_of(lab.os.adapter))
+        size = last_upload_bytes(recipe_of(adapter))
     if not size:
         what = f"{file} is not there or empty" if file else "the reference OS has not been built on this machine yet"
         raise ConfigurationError(

@@ -28,6 +28,7 @@ READERS_OWN = re.compile(
 """Paths that a page tells its reader to make."""
 NOT_MODULES = {
     *(kinds.BOARDS, kinds.OUTLETS, kinds.ENGINES, kinds.UPDATERS, kinds.FAULTS),
+    kinds.ENGINEERING_MODELS,
     "hil.v",  # how a shaper host's VLANs are called
 }
 

@@ -246,7 +246,7 @@ def of_beta(folder: Path, quotas: Mapping[str, float]) -> Checked:
 def test_a_tenants_operation_is_compared_with_its_boards_shares_and_quotas(tmp_path: Path) -> None:
     quotas = {"memory_bytes": 16_000_000_000, "bus_bytes_per_day": 60_000_000, "downlink_bytes_per_day": 1}
     found = of_beta(tmp_path, quotas)
-    assert found.participants.boards == ("a3", "b2", "b3")
+    assert found.boards == ("a3", "b2", "b3")
     assert found.preview.feasible
     terms = {term.name: term for term in found.preview.terms}
     upload = next(term for name, term in terms.items() if name.startswith("upload"))

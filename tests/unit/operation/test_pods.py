@@ -1,0 +1,187 @@
+"""The adapter of the API that runs pods, against a server that behaves like one, with its refusals and its slowness."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hil.errors import BenchError, ConfigurationError, DeviceError, HilError
+from hil.operation.engineering_model import EngineeringModel, connected, load_engineering_model
+from tests.kits.pod_api import PASSWORD, Fault, PodApi
+
+FILE = """\
+schema: 1
+name: em
+api: pods
+url: {url}
+user: client1
+password: env:EM_PASSWORD
+image: {{name: {image}}}
+poll_s: 0.02
+{more}"""
+FOLDER = "hil-test"
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PodApi]:
+    monkeypatch.setenv("EM_PASSWORD", PASSWORD)
+    (volume := tmp_path / "volume").mkdir()
+    with PodApi(volume) as served:
+        yield served
+
+
+def adapter(api: PodApi, folder: Path, *, image: str = "alpine", more: str = "") -> tuple[EngineeringModel, list[str]]:
+    file = folder / "em.yaml"
+    file.write_text(FILE.format(url=api.url, image=image, more=more))
+    told: list[str] = []
+    return connected(load_engineering_model(file), FOLDER, told.append), told
+
+
+def file_of(folder: Path, content: bytes = b"0123456789") -> Path:
+    (file := folder / "a file").write_bytes(content)
+    return file
+
+
+def test_files_go_up_are_listed_come_down_and_are_removed(api: PodApi, tmp_path: Path) -> None:
+    model, told = adapter(api, tmp_path)
+    content = bytes(range(256)) * 9000 + b"\r\n--"
+    model.uplink(file_of(tmp_path, content), "bundle.raucb", deadline_s=5)
+    assert (api.volume / FOLDER / "bundle.raucb").read_bytes() == content
+    assert model.listing(deadline_s=5) == {"bundle.raucb": len(content)}
+    model.downlink("bundle.raucb", tmp_path / "back", limit=len(content), deadline_s=5)
+    assert (tmp_path / "back").read_bytes() == content
+    model.clear(deadline_s=5)
+    assert model.listing(deadline_s=5) == {} and not (api.volume / FOLDER).exists()
+    assert not told and api.seen.count("POST /auth/") == 1
+
+
+def test_a_job_waits_for_its_answer_and_not_for_the_order(api: PodApi, tmp_path: Path) -> None:
+    api.slow_start = 3
+    model, _ = adapter(api, tmp_path)
+    model.uplink(file_of(tmp_path), "in", deadline_s=5)
+    model.job("cat in in > part; sleep 0.1; mv part out", "out", deadline_s=10)
+    assert (api.volume / FOLDER / "out").read_bytes() == b"0123456789" * 2
+    assert api.pods == 1
+
+
+def test_a_model_that_somebody_has_is_waited_for_and_told_of_once(api: PodApi, tmp_path: Path) -> None:
+    api.locked = 5
+    model, told = adapter(api, tmp_path)
+    model.uplink(file_of(tmp_path), "in", deadline_s=5)
+    assert len(told) == 1 and "the uplink of in waits: HTTP 423" in told[0]
+    assert api.seen.count("POST /em/files/uplink") == 6
+    api.locked = 10_000
+    with pytest.raises(BenchError, match=r"no answer in 0\.3 s; last: HTTP 423") as caught:
+        model.listing(deadline_s=0.3)
+    assert "somebody else has the model" in caught.value.remedy
+
+
+def test_a_token_that_has_expired_is_renewed(api: PodApi, tmp_path: Path) -> None:
+    api.token_uses = 1
+    model, _ = adapter(api, tmp_path)
+    for _ in range(3):
+        assert model.listing(deadline_s=5) == {}
+    assert api.seen.count("POST /auth/") == 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "word"),
+    [
+        (Fault.HANG, "TimeoutError"),
+        (Fault.CLOSE, "RemoteDisconnected"),
+        (Fault.FLOOD, "longer than"),
+        (Fault.DRIP, "TimeoutError"),
+        (Fault.REDIRECT, "HTTP 302"),
+        (Fault.GARBAGE, "no JSON object"),
+        (Fault.ECHO, "HTTP 500"),
+    ],
+)
+def test_what_is_no_answer_is_the_models_fault_and_ends_in_time(
+    api: PodApi, tmp_path: Path, fault: Fault, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hil.operation.https.MOST_BYTES", 1 << 18)
+    model, _ = adapter(api, tmp_path)
+    model.listing(deadline_s=5)
+    api.fault = fault
+    with pytest.raises(BenchError, match=word):
+        model.listing(deadline_s=0.7)
+
+
+def test_slow_answers_are_waited_for(api: PodApi, tmp_path: Path) -> None:
+    api.slow_s = 0.4
+    assert adapter(api, tmp_path)[0].images(deadline_s=5) == ["alpine"]
+
+
+def test_no_secret_is_said_or_written(api: PodApi, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    model, told = adapter(api, tmp_path)
+    model.listing(deadline_s=5)
+    api.fault = Fault.ECHO
+    with pytest.raises(BenchError) as caught:
+        model.listing(deadline_s=1)
+    said = f"{caught.value} {told} {caplog.text} {model.__dict__['_spec']!r}"
+    assert "***" in said and PASSWORD not in said and api.token not in said
+
+
+def test_a_wrong_password_is_a_fault_of_the_configuration(
+    api: PodApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EM_PASSWORD", "another one")
+    with pytest.raises(ConfigurationError, match="refused the log-in") as caught:
+        adapter(api, tmp_path)[0].listing(deadline_s=5)
+    assert "another one" not in str(caught.value)
+
+
+def test_a_file_that_one_call_does_not_take_is_refused_here_and_there(api: PodApi, tmp_path: Path) -> None:
+    model, _ = adapter(api, tmp_path, more="call_bytes: 9\n")
+    with pytest.raises(ConfigurationError, match="call_bytes: in has 10 bytes"):
+        model.uplink(file_of(tmp_path), "in", deadline_s=5)
+    api.call_bytes = 9
+    with pytest.raises(BenchError, match="MAX_UPLINK_SIZE_EXCEEDED"):
+        adapter(api, tmp_path)[0].uplink(file_of(tmp_path), "in", deadline_s=5)
+
+
+def test_a_file_that_is_larger_than_agreed_is_not_kept(api: PodApi, tmp_path: Path) -> None:
+    model, _ = adapter(api, tmp_path)
+    model.uplink(file_of(tmp_path), "in", deadline_s=5)
+    with pytest.raises(DeviceError, match="more than 9 bytes"):
+        model.downlink("in", tmp_path / "back", limit=9, deadline_s=5)
+    assert not (tmp_path / "back").exists()
+    with pytest.raises(BenchError, match="HTTP 404"):
+        model.downlink("other", tmp_path / "back", limit=9, deadline_s=5)
+
+
+@pytest.mark.parametrize(
+    ("image", "command", "error", "word"),
+    [
+        ("other", "true", DeviceError, "does not start: ImagePullBackOff"),
+        ("alpine", "exit 3", DeviceError, "ended without its answer out: Completed, 3"),
+        ("alpine", "sleep 30", DeviceError, "did not finish within 1 s"),
+    ],
+)
+def test_a_job_that_gives_no_answer_says_why(
+    api: PodApi, tmp_path: Path, image: str, command: str, error: type[HilError], word: str
+) -> None:
+    model, _ = adapter(api, tmp_path, image=image)
+    model.uplink(file_of(tmp_path), "in", deadline_s=5)
+    with pytest.raises(error, match=word):
+        model.job(command, "out", deadline_s=1)
+
+
+def test_a_pod_that_never_starts_is_the_models_fault(api: PodApi, tmp_path: Path) -> None:
+    api.slow_start = 10_000
+    model, _ = adapter(api, tmp_path)
+    with pytest.raises(BenchError, match="did not start within 1 s: ContainerCreating"):
+        model.job("true", "out", deadline_s=1)
+
+
+def test_an_image_is_loaded_from_what_went_up(api: PodApi, tmp_path: Path) -> None:
+    model, _ = adapter(api, tmp_path, image="cloud-mask")
+    with pytest.raises(DeviceError, match=r"IMAGE_LOAD_FAILED.*No such file"):
+        model.load_image("image.tar", deadline_s=5)
+    model.uplink(file_of(tmp_path), "image.tar", deadline_s=5)
+    model.load_image("image.tar", deadline_s=5)
+    assert model.images(deadline_s=5) == ["alpine", "client1-cloud-mask"]
