@@ -167,9 +167,7 @@ def moment(text: str) -> float | None:
 
 METRICS: tuple[Metric[Health], ...] = (
     _bench_info,
-    _of(
-        "bench", "hil_bench_start_timestamp_seconds", "Begin of bring-up, Unix time.", lambda h: moment(h.started_utc)
-    ),
+    _of("bench", "hil_bench_start_timestamp_seconds", "Begin of bring-up, Unix time.", lambda h: moment(h.started_utc)),
     _of("bench", "hil_bench_look_timestamp_seconds", "Time of all other figures, Unix time.", "taken_at"),
     _of("bench", "hil_bench_look_duration_seconds", "Time that reading them took.", "took_s"),
     _of(
