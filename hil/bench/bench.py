@@ -37,6 +37,7 @@ from hil.evidence.sink import NullSink, Sink
 from hil.lab.model import Lab, load_lab
 
 if TYPE_CHECKING:
+    from hil.bench.guest import Guest
     from hil.bench.orbit_clock import OrbitClock
     from hil.bench.plumbing import Plumbing
     from hil.boards.protocol import Board
@@ -65,6 +66,8 @@ class Bench:
     state: BenchState
     plumbing: Plumbing
     boards: dict[str, Board]
+    guests: dict[str, Guest]
+    """Those in containers, by name."""
     operator: Operator | None
     """As whom the ground commands the boards; None without flight security."""
     links: LinkBox
@@ -218,7 +221,7 @@ class Bench:
 
     def _open(self) -> None:
         """Make the objects that drive the boards and links of this bench from this process."""
-        from hil.bench.equipment import boards_of
+        from hil.bench.equipment import boards_of, guests_of
         from hil.bench.plumbing import Plumbing
         from hil.boards.console.log_console import ConsoleLine
         from hil.host.engine.engine import connect
@@ -236,6 +239,7 @@ class Bench:
         self.operator = Operator.of(flight_pki(disk_dir(self.name))) if self.lab.flight_security == "mtls" else None
         every = boards_of(self.plumbing, self._client, self.state.hardware_image, consoles, ensure_pki(), self.sink)
         self.boards = {board.name: every[board.name] for board in self.lab.boards}
+        self.guests = {} if self.tenant else guests_of(self.plumbing, self._client, self.state.hardware_image)
         self.links = self._stack.enter_context(
             LinkBox.attach(link_socket(self.name), sink=self.sink, tenant=self.tenant)
         )

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
 
-from hil.bench.equipment import PARALLEL, FirmwarePids, KeeperEquipment
+from hil.bench.equipment import PARALLEL, FirmwarePids, KeeperEquipment, guests_of
 from hil.bench.host_nics import HostNics
 from hil.bench.leftovers import remove_earlier
 from hil.bench.plumbing import Plumbing
@@ -20,6 +20,7 @@ from hil.bench.routing import Router, Routing
 from hil.bench.state import disk_dir, link_socket, orbit_file, routes_log, schedule_log
 from hil.errors import HilError
 from hil.host.engine.engine import engine
+from hil.images.flight_pki import flight_pki
 from hil.images.images import Images, ensure_images
 from hil.images.pki import ensure_pki
 from hil.images.recipes import recipe_of
@@ -68,6 +69,7 @@ class BringUp:
         plumbing = self._namespaces(orbit)
         equipment = KeeperEquipment(plumbing, client, images, ensure_pki(), self._stack)
         box = self._links_and_boards(plumbing, equipment, orbit)
+        self._guests(plumbing, client, images)
         modes = self._boot(equipment)
         self._twin(client, equipment)
         self._set_state(
@@ -133,6 +135,18 @@ class BringUp:
             for future in started:
                 future.result()
         return box.result()
+
+    def _guests(self, plumbing: Plumbing, client: DockerClient, images: Images) -> None:
+        """Start the guests that are containers, each with a certificate of this bench."""
+        if not self.lab.guests:
+            return
+        pki = flight_pki(disk_dir(self.name))
+        with self._phase("guests"):
+            for guest in guests_of(plumbing, client, images.hardware_image_id).values():
+                self._stack.callback(guest.remove)
+                guest.make(pki, partial(plumbing.plug_guest, guest.name))
+            for spec in self.lab.guests:
+                pki.tls("guest", spec.name)  # that of a real machine is brought there by hand
 
     def _boot(self, equipment: KeeperEquipment) -> dict[str, str]:
         """Wait until every board has booted; return the power modes that the lab file wants, by board."""

@@ -223,7 +223,7 @@ class EnginePart:
         actor = event.get("Actor")
         attributes = actor.get("Attributes", {}) if isinstance(actor, Mapping) else {}
         board, action = str(attributes.get("hil.board", "")), str(event.get("Action", ""))
-        if board in self._foreign:
+        if not board or board in self._foreign:  # a guest is no board
             return
         at_s = float(str(event.get("timeNano", 0))) / 1e9 - time.time() + time.monotonic()
         mine = any(order_s - CLOCKS_S <= at_s <= order_s + ORDER_S for order_s in self._ordered(board))

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
+from hil.bench.guest import Guest, GuestSite
 from hil.bench.plumbing import Plumbing
 from hil.bench.stand_in_strip import ADDRESS, PowerStrip
 from hil.bench.state import disk_dir
@@ -19,6 +20,7 @@ from hil.boards.container.board import LABEL
 from hil.boards.kinds import Rack, Site, kind_of
 from hil.evidence.sink import NullSink, Sink
 from hil.lab.model import BoardSpec
+from hil.onboard.node.answers import PORT
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -63,9 +65,22 @@ def boards_of(
     }
 
 
+def guests_of(plumbing: Plumbing, client: DockerClient, image_id: str) -> dict[str, Guest]:
+    """Return the guests of a lab that are containers, by name; nothing is started."""
+    lab, found = plumbing.lab, {}
+    for guest in lab.guests:
+        if guest.nic is None:
+            board = guest.served_by or lab.gateway
+            address = f"{plumbing.addresses[board].flight}:{PORT}"
+            folder = disk_dir(plumbing.bench) / guest.name
+            site = GuestSite(guest.name, plumbing.bench, folder, board, address, client, image_id)
+            found[guest.name] = Guest(site)
+    return found
+
+
 def firmware_pids(client: DockerClient, bench: str) -> dict[str, int]:
     """Return the host PID of the firmware of every board of a bench that runs in a container now, by its name."""
-    containers = client.containers.list(filters={"label": f"{LABEL}={bench}"})
+    containers = client.containers.list(filters={"label": [f"{LABEL}={bench}", "hil.board"]})
     return {c.labels["hil.board"]: int(c.attrs["State"]["Pid"]) for c in containers if c.attrs["State"]["Pid"]}
 
 

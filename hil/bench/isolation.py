@@ -1,19 +1,22 @@
-"""Tenants kept apart on the flight network: nftables in each spacecraft's router and on its switch.
+"""Tenants and guests kept apart on the flight network: nftables in each spacecraft's router and on its switch.
 
 A tenant's boards reach each other, the ground and the routers; no packet goes between boards of two tenants, or of a
-tenant and of nobody, and none leaves a board with another's address.  Nothing is added to this host's own rules.
+tenant and of nobody, and none leaves a board with another's address.  A guest reaches the node service of the one
+board that serves it, and nothing else.  Nothing is added to this host's own rules.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from hil.core import netns
 from hil.core.command import run
 from hil.errors import BenchError, ConfigurationError
-from hil.lab.addressing import BoardAddresses
+from hil.lab.addressing import BoardAddresses, flight_network, guest_address, link_addresses
+from hil.lab.link_spec import LinkSpec
 from hil.lab.model import Lab
+from hil.onboard.node.answers import PORT
 from hil.text import one_line
 
 
@@ -49,18 +52,50 @@ def rules(lab: Lab, addresses: Mapping[str, BoardAddresses], spacecraft: str, po
     )
 
 
-def _chain(family: str, name: str, hook: str, lines: list[str]) -> list[str]:
+def guest_rules(
+    lab: Lab, addresses: Mapping[str, BoardAddresses], spacecraft: str, nic_of: Callable[[LinkSpec], str]
+) -> str:
+    """Return the rules about guests of a spacecraft's router as ``nft -f`` reads them. Pure.
+
+    ``nic_of``: the NIC of a link.  A guest has the address of its machine and no other, and asks; it is not asked.
+    """
+    ends = link_addresses(lab)
+    every = ", ".join(flight_network(lab, guest.name) for guest in lab.guests)
+    forward, own = [], []
+    for link in lab.links:
+        if link.kind != "guest" or spacecraft not in link.between:
+            continue
+        far = 1 - link.between.index(spacecraft)
+        nic, guest = nic_of(link), link.between[far]
+        forward.append(f'iifname "{nic}" ip saddr != {guest_address(lab, guest)} counter drop')
+        # The two ends of the link itself: what measures it
+        own.append(f'iifname "{nic}" ip saddr {ends[link.name][far]} ip daddr {ends[link.name][1 - far]} accept')
+        own.append(f'iifname "{nic}" counter drop')
+    for each in lab.guests:
+        here, board = guest_address(lab, each.name), addresses[each.served_by or lab.gateway].flight
+        forward.append(f"ip saddr {here} ip daddr {board} tcp dport {PORT} accept")
+        forward.append(f"ip saddr {board} ip daddr {here} tcp sport {PORT} tcp flags & (syn | ack) != syn accept")
+    for way in ("saddr", "daddr"):
+        forward.append(f"ip {way} {{ {every} }} counter drop")
+    own.append(f"ip saddr {{ {every} }} counter drop")
+    lines = [*_chain("ip", "through", "forward", forward, "guests"), *_chain("ip", "to_router", "input", own, "guests")]
+    return "\n".join([*lines, ""])
+
+
+def _chain(family: str, name: str, hook: str, lines: list[str], table: str = "tenants") -> list[str]:
     head = f"type filter hook {hook} priority 0; policy accept;"
-    return [f"table {family} tenants {{", f"  chain {name} {{ {head}", *(f"    {line}" for line in lines), "  }", "}"]
+    return [f"table {family} {table} {{", f"  chain {name} {{ {head}", *(f"    {line}" for line in lines), "  }", "}"]
 
 
 def keep_apart(namespace: str, script: str) -> None:
     """Load rules into a router's namespace. ConfigurationError without nft, BenchError when it refuses them."""
     if shutil.which("nft") is None:
-        raise ConfigurationError("nft is not installed: tenants cannot be kept apart", remedy="run `hil setup`")
+        raise ConfigurationError(
+            "nft is not installed: tenants and guests cannot be kept apart", remedy="run `hil setup`"
+        )
     done = run(netns.argv_inside(namespace, ["nft", script]))
     if not done.ok:
         raise BenchError(
-            f"{namespace}: nft refused the rules that keep tenants apart: {one_line(done.tail(3), 300)}",
+            f"{namespace}: nft refused the rules that keep tenants and guests apart: {one_line(done.tail(3), 300)}",
             remedy="run `hil doctor`",
         )

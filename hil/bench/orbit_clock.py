@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from bisect import bisect_right
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
@@ -18,6 +18,7 @@ from hil.orbit.phases import Candidate, LinkPlan
 
 if TYPE_CHECKING:
     from hil.orbit.elements import Constellation
+    from hil.orbit.services import Service
 
 LEAD_S = 1.0
 """Routes leave a link this long before its contact ends: what is in flight on it still arrives."""
@@ -36,7 +37,7 @@ class OrbitClock:
     """The orbit side of a bench; a source of rows for the link box's player.
 
     ``zero_ns`` (CLOCK_MONOTONIC) is the moment of the bench that is :attr:`epoch` in the mission; times in
-    seconds count from there.
+    seconds count from there, on the bench's clock, and so do those of ``plan``.  Mission time may pass faster.
     """
 
     def __init__(self, lab: Lab, plan: LinkPlan, zero_ns: int = 0) -> None:
@@ -44,6 +45,8 @@ class OrbitClock:
         self.plan = plan
         self.zero_ns = zero_ns
         self.links = tuple(link.name for link in lab.links if link.follows_orbit)
+        self.time_factor = lab.orbit.time_factor if lab.orbit else 1.0
+        """Mission seconds in a second of the bench."""
 
     @classmethod
     def ahead(cls, lab: Lab, epoch: str | None = None) -> OrbitClock | None:
@@ -67,7 +70,7 @@ class OrbitClock:
             span_s=lab.orbit.span_h * 3600,
             seed=lab.bench.seed,
         )
-        return cls(lab, plan)
+        return cls(lab, plan.scaled(1 / lab.orbit.time_factor))
 
     @classmethod
     def load(cls, path: Path, lab: Lab) -> OrbitClock:
@@ -93,9 +96,24 @@ class OrbitClock:
     def _topology(self) -> list[tuple[float, frozenset[str]]]:
         return self.plan.topology()
 
+    @cached_property
+    def _mission_plan(self) -> LinkPlan:
+        return self.plan.scaled(self.time_factor)
+
+    @cached_property
+    def services(self) -> tuple[Service, ...]:
+        """Which spacecraft serves each guest from when to when, in seconds since the epoch."""
+        from hil.orbit.services import services_tracked
+
+        return services_tracked(self.constellation, self.plan, candidates(self.lab))
+
     def now_s(self) -> float:
-        """Return seconds since the epoch."""
+        """Return seconds since the epoch, of the bench's clock."""
         return (time.monotonic_ns() - self.zero_ns) / 1e9
+
+    def mission_time(self) -> datetime:
+        """Return the time of the mission now."""
+        return self.epoch + timedelta(seconds=self.now_s() * self.time_factor)
 
     def tracked(self, at_s: float) -> frozenset[str]:
         """Return links following the orbit that can be used at a moment, a fade that passes aside."""
@@ -103,10 +121,17 @@ class OrbitClock:
         return self._topology[max(0, latest)][1]
 
     def usable(self) -> frozenset[str]:
-        """Return links, fixed ones included, that can be used now and still can when ``LEAD_S`` have passed."""
+        """Return links, fixed ones included, that can be used now and still can when ``LEAD_S`` have passed.
+
+        Of a guest's links it is the one to the spacecraft that serves it: where contacts overlap, it is handed over.
+        """
         now_s = self.now_s()
         fixed = {link.name for link in self.lab.links if not link.follows_orbit}
-        return (self.tracked(now_s) & self.tracked(now_s + LEAD_S)) | fixed
+        idle = {link.name for link in self.lab.links if link.kind == "guest" and link.follows_orbit}
+        if idle:
+            serving = [{s.guest, s.spacecraft} for s in self.services if s.start_s <= now_s + LEAD_S < s.end_s]
+            idle -= {name for name in idle if {*self.lab.link(name).between} in serving}
+        return ((self.tracked(now_s) & self.tracked(now_s + LEAD_S)) | fixed) - idle
 
     def window(self, from_ns: int, to_ns: int) -> list[ScheduleRow]:
         """Rows of every link for the player: state at ``from_ns``, then its changes before ``to_ns``.
@@ -115,16 +140,16 @@ class OrbitClock:
         """
         from hil.orbit.sampled import samples
 
-        end_s = self.plan.span_s
+        plan, per_ns = self._mission_plan, self.time_factor / 1e9
         found = samples(
             self.constellation,
             candidates(self.lab),
-            self.plan,
-            from_s=min(from_ns / 1e9, end_s),
-            to_s=min(to_ns / 1e9, end_s),
+            plan,
+            from_s=min(from_ns * per_ns, plan.span_s),
+            to_s=min(to_ns * per_ns, plan.span_s),
         )
         return [
-            ScheduleRow(max(from_ns, round(row.at_s * 1e9)), row.link, row.up, row.delay_us, row.loss_ppm)
+            ScheduleRow(max(from_ns, round(row.at_s / per_ns)), row.link, row.up, row.delay_us, row.loss_ppm)
             for row in found
         ]
 

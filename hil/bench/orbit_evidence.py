@@ -44,6 +44,7 @@ def _orbit(orbit: OrbitClock, recorder: Recorder) -> None:
             file=lab.orbit.file,
             epoch=iso(orbit.epoch),
             zero_mono_s=round(orbit.zero_ns / 1e9, 6),
+            time_factor=orbit.time_factor,
             seed=orbit.plan.seed,
             assumed=tuple(constellation.assumed),
         )

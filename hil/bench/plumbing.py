@@ -6,6 +6,7 @@ Everything lives in namespaces of this bench; no host address, route or firewall
 ``hil.<bench>.box``          the link box
 ``hil.<bench>.<station>``    the ground station
 ``hil.<bench>.<spacecraft>`` router of a spacecraft: switch ``sw0`` to its boards, one NIC per link
+``hil.<bench>.<guest>``      router of a guest: ``sw0`` to its machine, one NIC per link
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from hil.bench.isolation import board_port
 from hil.boards.protocol import Via
 from hil.core import netns
 from hil.errors import BenchError
-from hil.lab.addressing import board_addresses, link_addresses, node_address
+from hil.lab.addressing import board_addresses, guest_address, link_addresses, node_address
 from hil.lab.link_spec import LinkSpec
 from hil.lab.model import Lab
 from hil.links.link_box import End, Wire
@@ -47,7 +48,7 @@ class Plumbing:
         self.ground = self.namespace(lab.ground_station.name)
 
     def namespace(self, node: str) -> str:
-        """Namespace of the ground station or of a spacecraft."""
+        """Namespace of the ground station, of a spacecraft or of a guest."""
         return f"{PREFIX}{self.bench}.{node}"
 
     def build(self) -> None:
@@ -62,20 +63,25 @@ class Plumbing:
         with netlink(self.ground) as ip:
             station = node_address(self.lab, self.lab.ground_station.name)
             ip.addr("add", index=_index(ip, "lo"), address=station, prefixlen=32)
-        for craft in self.lab.spacecraft:
-            name = self.namespace(craft.name)
+        routers = {*self.lab.nodes} - {self.lab.ground_station.name}
+        for node in sorted(routers):
+            name = self.namespace(node)
             with netlink(name) as ip:
                 # Without an address of its own a bridge takes its ports', and changes it whenever one comes or goes
-                mac = _mac(node_address(self.lab, craft.name))
+                mac = _mac(node_address(self.lab, node))
                 ip.link("add", ifname="sw0", kind="bridge", br_forward_delay=0, address=mac)
                 switch = _index(ip, "sw0")
-                ip.addr("add", index=switch, address=node_address(self.lab, craft.name), prefixlen=24)
+                ip.addr("add", index=switch, address=node_address(self.lab, node), prefixlen=24)
                 ip.link("set", index=switch, state="up")
             _sysctl(name, "net/ipv4/ip_forward", "1")
+        for craft in self.lab.spacecraft:
+            name = self.namespace(craft.name)
             if self.lab.tenants:
                 real = {board: nic for where, board, nic in self._real_nics() if where == craft.name}
                 ports = {board.name: real.get(board.name, board_port(board.name)) for board in craft.boards}
                 isolation.keep_apart(name, isolation.rules(self.lab, self.addresses, craft.name, ports))
+            if self.lab.guests:
+                isolation.keep_apart(name, isolation.guest_rules(self.lab, self.addresses, craft.name, link_nic))
         self.take_nics()
 
     def wires(self, now: Mapping[str, ScheduleRow]) -> list[Wire]:
@@ -86,8 +92,8 @@ class Plumbing:
         return [
             Wire(
                 name=link.name,
-                a=End(self.namespace(link.between[0]), _link_nic(link)),
-                b=End(self.namespace(link.between[1]), _link_nic(link)),
+                a=End(self.namespace(link.between[0]), link_nic(link)),
+                b=End(self.namespace(link.between[1]), link_nic(link)),
                 a_to_b=_shaping(link, now, a_to_b=True),
                 b_to_a=_shaping(link, now, a_to_b=False),
                 shares=tuple(
@@ -112,7 +118,7 @@ class Plumbing:
                     if node in link.between:
                         near = ends[link.name][link.between.index(node)]
                         far = ends[link.name][1 - link.between.index(node)]
-                        nic = _index(ip, _link_nic(link))
+                        nic = _index(ip, link_nic(link))
                         ip.link("set", index=nic, address=_mac(near), state="up")
                         ip.addr("add", index=nic, address=near, prefixlen=30)
                         ip.neigh("replace", dst=far, lladdr=_mac(far), ifindex=nic, state="permanent")
@@ -168,13 +174,27 @@ class Plumbing:
                 ip.link("set", index=index, state="up")
             ip.route("add", dst="198.18.0.0/15", gateway=found.router)
 
+    def plug_guest(self, guest: str, pid: int) -> None:
+        """Cable the guest whose container has ``pid`` as PID 1 to its router."""
+        with netlink(self.namespace(guest)) as ip:
+            near = _veth_into(ip, board_port(guest), FLIGHT_NIC, pid)
+            ip.link("set", index=near, master=_index(ip, "sw0"), state="up")
+        _quiet(f"/proc/{pid}/ns/net")
+        with netlink(f"/proc/{pid}/ns/net") as ip:
+            ip.link("set", index=_index(ip, "lo"), state="up")
+            nic, address = _index(ip, FLIGHT_NIC), guest_address(self.lab, guest)
+            ip.link("set", index=nic, address=_mac(address))
+            ip.addr("add", index=nic, address=address, prefixlen=24)
+            ip.link("set", index=nic, state="up")
+            ip.route("add", dst="198.18.0.0/15", gateway=node_address(self.lab, guest))
+
     def take_nics(self) -> None:
-        """Cable the flight ports of real boards to their spacecraft's switches. BenchError when a NIC is not there."""
+        """Cable real boards and guests to their spacecraft's switches and routers. BenchError without their NIC."""
         for craft, board, nic in self._real_nics():
             with netlink(netns.HOST) as ip:
                 if not (found := ip.link_lookup(ifname=nic)):
                     raise BenchError(
-                        f"board {board}: this machine has no NIC {nic}",
+                        f"{board}: this machine has no NIC {nic}",
                         remedy="see `ip link`; another bench that is up may have taken it",
                     )
                 with netns.opened(self.namespace(craft)) as descriptor:
@@ -192,8 +212,9 @@ class Plumbing:
                     ip.link("set", index=found[0], net_ns_pid=os.getpid())
 
     def _real_nics(self) -> list[tuple[str, str, str]]:
-        """(spacecraft, board, NIC of this machine) of every real board with a flight port."""
-        return [
+        """(node, board or guest, NIC of this machine) of every real board with a flight port, and every real guest."""
+        guests = [(guest.name, guest.name, guest.nic) for guest in self.lab.guests if guest.nic]
+        return guests + [
             (craft.name, board.name, board.real.flight.nic)
             for craft in self.lab.spacecraft
             for board in craft.boards
@@ -230,7 +251,7 @@ def _shaping(link: LinkSpec, now: Mapping[str, ScheduleRow], *, a_to_b: bool) ->
     )
 
 
-def _link_nic(link: LinkSpec) -> str:
+def link_nic(link: LinkSpec) -> str:
     """NIC of a link, the same name at both ends (names of links have at most 13 characters)."""
     return f"l-{link.name}"
 

@@ -327,7 +327,7 @@ class PhaseInterval:
 
 @dataclass(frozen=True)
 class LinkTimeline(Event, kind="link.timeline"):
-    """The phases of a link over the run; ``link_kind`` is crosslink or ground."""
+    """The phases of a link over the run; ``link_kind`` is crosslink, ground or guest."""
 
     link: str
     link_kind: str = ""
@@ -365,12 +365,16 @@ class RoutesChanged(Event, kind="route.change"):
 
 @dataclass(frozen=True)
 class OrbitEpoch(Event, kind="orbit.epoch"):
-    """The orbit that the links follow: mission time ``epoch`` (ISO 8601) was at ``zero_mono_s`` (CLOCK_MONOTONIC)."""
+    """The orbit that the links follow: mission time ``epoch`` (ISO 8601) was at ``zero_mono_s`` (CLOCK_MONOTONIC).
+
+    ``time_factor``: seconds of the mission in a second of the bench.
+    """
 
     name: str
     file: str = ""
     epoch: str = ""
     zero_mono_s: float | None = None
+    time_factor: float = 1.0
     seed: int | None = None
     assumed: tuple[str, ...] = ()
 

@@ -2,6 +2,7 @@
 
 - flight LAN of spacecraft k (from 1): ``198.18.k.0/24``, its router ``.1``, board j (from 1) ``.(10 + j)``
 - the ground station: ``198.18.0.1``, whichever spacecraft it is reached through
+- guest k (from 1): ``198.18.n.11`` behind its router ``198.18.n.1``, n being k after the number of spacecraft
 - management: one /30 per board in ``198.19.0.0/17``, harness ``.1``, board ``.2``
 - link i: one /30 in ``198.19.128.0/17``, end a ``.1``, end b ``.2``
 """
@@ -28,13 +29,18 @@ class BoardAddresses:
 
 
 def flight_network(lab: Lab, node: str) -> str:
-    """Return CIDR of a node's own network: a spacecraft's flight LAN, or the ground station's."""
+    """Return CIDR of a node's own network: a spacecraft's flight LAN, the ground station's, or a guest's."""
     return f"198.18.{lab.nodes.index(node)}.0/24"
 
 
 def node_address(lab: Lab, node: str) -> str:
-    """Return a node's own address, the same whatever links it has: a spacecraft's router, or the ground station."""
+    """Return a node's own address, the same whatever links it has: a router's, or the ground station's."""
     return f"198.18.{lab.nodes.index(node)}.1"
+
+
+def guest_address(lab: Lab, guest: str) -> str:
+    """Return the address of a guest's machine, behind its router (:func:`node_address`)."""
+    return f"198.18.{lab.nodes.index(guest)}.11"
 
 
 def board_addresses(lab: Lab) -> dict[str, BoardAddresses]:

@@ -45,7 +45,9 @@ class LinkSpec(Strict):
     """One link, shaped in each direction."""
 
     name: Name
-    kind: Literal["ground", "crosslink"] = Field(description="ground: one of its ends is the ground station")
+    kind: Literal["ground", "crosslink", "guest"] = Field(
+        description="ground: one of its ends is the ground station; guest: one is a guest"
+    )
     between: tuple[Name, Name] = Field(strict=False, description="the two ends, [a, b]")
     one_way_delay_us: DelayUs | None = Field(
         default=None,

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, AliasChoices, Field, PrivateAttr, model_val
 
 from hil.core import kinds, paths
 from hil.errors import ConfigurationError
+from hil.lab.guest import MAX_GUESTS, GuestSpec, check_guests
 from hil.lab.link_spec import LinkSpec, Name, check_bursts
 from hil.lab.real_board import RealBoard
 from hil.lab.shaper_host import ShaperHostSpec
@@ -141,6 +142,9 @@ class OrbitSpec(Strict):
     span_h: float = Field(
         default=12.0, gt=0, le=240, description="hours planned ahead; a bench that stays up longer keeps its last state"
     )
+    time_factor: float = Field(
+        default=1.0, ge=1, le=60, description="mission time passes so many times faster than the bench's; delays do not"
+    )
 
 
 class OsSpec(Strict):
@@ -217,6 +221,9 @@ class Lab(Strict):
     tenants: tuple[TenantSpec, ...] = Field(
         default=(), max_length=MAX_TENANTS, strict=False, description="customers that share it; left out: there is one"
     )
+    guests: tuple[GuestSpec, ...] = Field(
+        default=(), max_length=MAX_GUESTS, strict=False, description="nodes from outside that spacecraft serve"
+    )
     _file: Path = PrivateAttr(default=Path("lab.yaml"))
 
     @property
@@ -245,26 +252,18 @@ class Lab(Strict):
             a, b = link.between
             for end in link.between:
                 if end not in nodes:
-                    raise fault(
-                        f"links.{link.name}.between",
-                        end,
-                        f"{end} is neither the ground station nor a spacecraft; allowed: {', '.join(nodes)}",
-                    )
+                    what = f"{end} is neither the ground station nor a spacecraft nor a guest"
+                    raise fault(f"links.{link.name}.between", end, f"{what}; allowed: {', '.join(nodes)}")
             if a == b:
                 raise fault(f"links.{link.name}.between", link.name, f"both ends are {a}")
-            grounded = self.ground_station.name in link.between
-            if grounded != (link.kind == "ground"):
-                raise fault(
-                    f"links.{link.name}.kind",
-                    link.name,
-                    f"is {link.kind}, but the link {'has' if grounded else 'does not have'} the ground station "
-                    "at an end",
-                )
             self._check_orbit(link)
             check_bursts(link)
+        names = [b.name for b in self.boards]
+        station, security = self.ground_station.name, self.flight_security
+        check_guests(self.guests, self.links, boards=names, station=station, security=security)
         _connected(nodes, [link.between for link in self.links])
         self._check_shaper_host()
-        check_tenants(self.tenants, [b.name for b in self.boards], [link.name for link in self.links])
+        check_tenants(self.tenants, names, [link.name for link in self.links])
         if self.twin:
             self.twin.check({craft.name: [b.name for b in craft.boards] for craft in self.spacecraft})
             real = ", ".join(board.name for board in self.boards if not board.contained)
@@ -317,8 +316,13 @@ class Lab(Strict):
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """The ground station, then the spacecraft."""
-        return (self.ground_station.name, *(s.name for s in self.spacecraft))
+        """The ground station, then the spacecraft, then the guests."""
+        return (self.ground_station.name, *(s.name for s in self.spacecraft), *(g.name for g in self.guests))
+
+    @property
+    def leaves(self) -> frozenset[str]:
+        """Nodes that forward nothing for others: the ground station and the guests."""
+        return frozenset({self.ground_station.name, *(g.name for g in self.guests)})
 
     def link(self, name: str) -> LinkSpec:
         """Return the link of that name; KeyError when there is none."""

@@ -84,12 +84,14 @@ class ConsoleSpec(Strict):
     baudrate: int = Field(default=115_200, ge=9600, le=4_000_000, description="an Orin's is 115200, 8N1")
 
 
+NicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$")]
+
+
 class FlightSpec(Strict):
     """The board's flight port. Its OS configures it: the address that `hil lab show` prints, /24."""
 
-    nic: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$",
-        description="NIC or VLAN of this machine that is cabled to it; the bench takes it while it is up",
+    nic: NicName = Field(
+        description="NIC or VLAN of this machine that is cabled to it; the bench takes it while it is up"
     )
 
 

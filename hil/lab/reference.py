@@ -81,17 +81,21 @@ def examples(room: str) -> dict[str, str]:
     return document
 
 
-def sections(model: type[BaseModel], title: str, examples: Mapping[str, str]) -> list[Section]:
+def sections(
+    model: type[BaseModel], title: str, examples: Mapping[str, str], above: Sequence[Section] = ()
+) -> list[Section]:
     """Return every section of the file that ``model`` reads, in the order in which its keys lead there.
 
-    ``examples``: name of a model's class to YAML of what stands below its key.
+    ``examples``: name of a model's class to YAML of what stands below its key.  ``above``: sections of another file on
+    the same page; a title of theirs gets the name of this file.
     """
     schema = model.model_json_schema()
     definitions: Schema = {**schema.get("$defs", {}), model.__name__: schema}
     places: dict[str, list[str]] = {}
     for name, place in _visit(definitions, model.__name__, ""):
         places.setdefault(name, []).extend([place] if place else [])
-    titles = _titles(places)
+    taken = {section.title for section in above}
+    titles = {name: f"{each}: {title.lower()}" if each in taken else each for name, each in _titles(places).items()}
     return [
         Section(
             model=name,

@@ -28,7 +28,7 @@ def routes(lab: Lab, usable: Collection[str] | None = None) -> list[Route]:
     """Return routes of the ground station and every spacecraft to every other node's network over ``usable`` links.
 
     ``usable`` None: all links.  Fewest hops; among equals one that is the same in both directions.  The ground
-    station forwards nothing: it is never on the way.  A node that cannot be reached has no route.
+    station and guests forward nothing: they are never on the way.  A node that cannot be reached has no route.
     """
     addresses = link_addresses(lab)
     result: list[Route] = []
@@ -50,7 +50,7 @@ class _Ways:
     """Shortest paths; the i-th link adds 2^i behind the hops, so that no two paths cost the same."""
 
     def __init__(self, lab: Lab, usable: Collection[str] | None) -> None:
-        self._ground = lab.ground_station.name
+        self._leaves = lab.leaves
         self._edges: dict[str, list[tuple[str, str, int]]] = {node: [] for node in lab.nodes}
         for i, link in enumerate(lab.links):
             if usable is None or link.name in usable:
@@ -67,7 +67,7 @@ class _Ways:
             if here in done:
                 continue
             done[here] = way
-            if here == self._ground and here != start:
+            if here in self._leaves and here != start:
                 continue
             for there, link, bit in self._edges[here]:
                 if there not in done:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hil.bench.state import lease_keys, read_step
@@ -101,7 +100,7 @@ class Monitor(AbstractContextManager["Monitor"]):
             leases=leases,
             step=read_step(bench.name),
             heat=tuple(last_samples(bench.name)),
-            mission_time=orbit.epoch + timedelta(seconds=orbit.now_s()) if orbit else None,
+            mission_time=orbit.mission_time() if orbit else None,
             problems=tuple(problems),
         )
 

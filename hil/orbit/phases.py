@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -98,6 +98,14 @@ class LinkPlan:
         for link in links:
             self.interval(link, 0.0)
         return LinkPlan(self.start, self.span_s, self.seed, {link: self.links[link] for link in links})
+
+    def scaled(self, factor: float) -> LinkPlan:
+        """Return the same plan with every time ``factor`` times as long."""
+        links = {
+            name: tuple(replace(i, start_s=i.start_s * factor, end_s=i.end_s * factor) for i in intervals)
+            for name, intervals in self.links.items()
+        }
+        return LinkPlan(self.start, self.span_s * factor, self.seed, links)
 
     def topology(self) -> list[tuple[float, frozenset[str]]]:
         """Return which links routes may use, from when on: the first entry is at 0, each later one is a change.

@@ -42,9 +42,9 @@ def orbit_section(run: RunRecord, links: Sequence[LinkLane]) -> OrbitSection:
     epoch, picture = run.last(OrbitEpoch), run.last(OrbitPicture)
     path = inside(run.directory, picture.file) if picture else None
     timed = any(link.phases for link in links)
-    start = _mission_start(run, epoch)
+    start, factor = _mission_start(run, epoch), epoch.time_factor if epoch else 1.0
     changes = [
-        (link.name, phase, f"{start + timedelta(seconds=phase.start_s):%H:%M:%S}" if start else "")
+        (link.name, phase, f"{start + timedelta(seconds=phase.start_s * factor):%H:%M:%S}" if start else "")
         for link in links
         if len(link.steady) > 1
         for phase in link.steady
@@ -81,7 +81,7 @@ def _mission_start(run: RunRecord, epoch: OrbitEpoch | None) -> datetime | None:
     if epoch is None or zero is None or not isinstance(start, int | float):
         return None
     try:
-        return datetime.fromisoformat(epoch.epoch) - timedelta(seconds=zero - start)
+        return datetime.fromisoformat(epoch.epoch) - timedelta(seconds=(zero - start) * epoch.time_factor)
     except ValueError:
         return None
 
@@ -92,9 +92,13 @@ def _facts(epoch: OrbitEpoch | None, links: Sequence[LinkLane]) -> list[tuple[st
         facts += [
             ("Orbit", " from ".join(t for t in (epoch.name, epoch.file) if t)),
             ("Mission time", _utc(epoch.epoch)),
+            (
+                "Mission time passed",
+                "" if epoch.time_factor == 1 else f"{epoch.time_factor:g} times faster than the bench's",
+            ),
             ("Seed of the draws", "" if epoch.seed is None else str(epoch.seed)),
         ]
-    for kind, name in (("crosslink", "Crosslinks"), ("ground", "Ground links")):
+    for kind, name in (("crosslink", "Crosslinks"), ("ground", "Ground links"), ("guest", "Links of guests")):
         planned = [link for link in links if link.kind == kind and link.phases]
         if planned:
             up = sum(link.phases[0].category in CARRIES for link in planned)

@@ -103,7 +103,7 @@ class ContainerSpec:
 
 
 @contextmanager
-def _engine(what: str) -> Iterator[None]:
+def engine_errors(what: str) -> Iterator[None]:
     """Turn the container engine's errors into BenchError."""
     from docker.errors import DockerException
     from requests.exceptions import RequestException
@@ -134,7 +134,7 @@ class ContainerBoard(LinuxBoard):
         from docker.types import LogConfig
 
         spec = self.spec
-        with _engine(f"board {self.name}"):
+        with engine_errors(f"board {self.name}"):
             try:
                 self._client.containers.get(spec.container)
                 return
@@ -166,7 +166,7 @@ class ContainerBoard(LinuxBoard):
         """Power off at once and remove the container (its loop devices clear themselves). Idempotent."""
         from docker.errors import NotFound
 
-        with _engine(f"board {self.name}"), contextlib.suppress(NotFound):
+        with engine_errors(f"board {self.name}"), contextlib.suppress(NotFound):
             self._client.api.remove_container(self.spec.container, force=True, v=True)
 
     def identity(self) -> Identity:
@@ -187,7 +187,7 @@ class ContainerBoard(LinuxBoard):
 
     def container(self) -> Container:
         """Return the container itself. BenchError when it is not there."""
-        with _engine(f"board {self.name}"):
+        with engine_errors(f"board {self.name}"):
             return self._client.containers.get(self.spec.container)
 
     def firmware_pid(self) -> int | None:
@@ -236,7 +236,7 @@ class ContainerBoard(LinuxBoard):
     def bound_memory(self, margin_b: int | None) -> None:
         """Bound the container's memory to what it uses and ``margin_b`` more; None: as it was made."""
         limit: int | str = MEMORY_LIMIT
-        with _engine(f"board {self.name}: memory"):
+        with engine_errors(f"board {self.name}: memory"):
             if margin_b is not None:
                 stats = self._client.api.stats(self.spec.container, stream=False, one_shot=True)
                 limit = int(stats["memory_stats"]["usage"]) + margin_b
@@ -270,7 +270,7 @@ class ContainerSupervisor:
         if self.state() is PowerState.ON:
             return
         self._order("power on")
-        with _engine(f"board {self._board.name}: power on"):
+        with engine_errors(f"board {self._board.name}: power on"):
             self._board._client.api.start(self._board.spec.container)
         pid = int(self._state()["Pid"])
         if not pid:
@@ -283,7 +283,7 @@ class ContainerSupervisor:
         if self.state() is PowerState.OFF:
             return
         self._order("power button")
-        with contextlib.suppress(BenchError), _engine(f"board {self._board.name}: power button"):
+        with contextlib.suppress(BenchError), engine_errors(f"board {self._board.name}: power button"):
             self._board._client.api.kill(self._board.spec.container, signal="SIGTERM")
         for _ in poll_until(deadline_s, every_s=0.03):
             if self.state() is PowerState.OFF:
@@ -298,7 +298,7 @@ class ContainerSupervisor:
         self._order("power cut")
         pid = int(state["Pid"])
         engine, container = self._board._client.api, self._board.spec.container
-        with _engine(f"board {self._board.name}: power cut"):
+        with engine_errors(f"board {self._board.name}: power cut"):
             if not state["Paused"] and not self._unless_off(self._freeze, container):
                 return
             copies = self._as_on_disk(pid)
@@ -323,7 +323,7 @@ class ContainerSupervisor:
             return
         self._order("power cut")
         engine, container = self._board._client.api, self._board.spec.container
-        with _engine(f"board {self._board.name}: power cut"):
+        with engine_errors(f"board {self._board.name}: power cut"):
             if pid := os_pid(int(state["Pid"])):
                 power_cut.crash_file_system(Path(f"/proc/{pid}/root/data"))  # or all of it is written back first
             if self._unless_off(engine.kill, container):
@@ -375,7 +375,7 @@ class ContainerSupervisor:
         return [(power_cut.snapshot(image), image) for image in images]
 
     def _state(self) -> dict[str, Any]:
-        with _engine(f"board {self._board.name}"):
+        with engine_errors(f"board {self._board.name}"):
             inspected: dict[str, Any] = self._board._client.api.inspect_container(self._board.spec.container)
         state: dict[str, Any] = inspected["State"]
         return state

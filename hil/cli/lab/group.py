@@ -62,6 +62,7 @@ def validate(files: tuple[Path, ...], as_json: bool) -> int:
             continue
         counts = {"spacecraft": len(loaded.spacecraft), "boards": len(loaded.boards), "links": len(loaded.links)}
         counts |= {"tenants": len(loaded.tenants)} if loaded.tenants else {}
+        counts |= {"guests": len(loaded.guests)} if loaded.guests else {}
         rows.append({"file": str(file), "valid": True, **counts})
         if not as_json:
             what = ", ".join(f"{n} {name}" for name, n in counts.items())
@@ -94,7 +95,7 @@ def _check_files_named_in(loaded: Lab) -> None:
 @JSON_OPTION
 def show(file: Path, as_json: bool) -> None:
     """Show the boards, links and addresses of a lab file."""
-    from hil.lab.addressing import board_addresses
+    from hil.lab.addressing import board_addresses, guest_address, node_address
     from hil.lab.model import load_lab
 
     loaded = load_lab(file)
@@ -154,6 +155,18 @@ def show(file: Path, as_json: bool) -> None:
                     ", ".join(f"{name} {value:,}" for name, value in t.quotas.model_dump(exclude_none=True).items())
                     or "-"
                 ),
+            },
+        )
+    if loaded.guests:
+        click.echo()
+        print_rows(
+            loaded.guests,
+            {
+                "guest": lambda g: g.name,
+                "served by": lambda g: g.served_by or loaded.gateway,
+                "machine": lambda g: g.nic or "container",
+                "address": lambda g: guest_address(loaded, g.name),
+                "router": lambda g: node_address(loaded, g.name),
             },
         )
 

@@ -40,11 +40,9 @@ def document() -> str:
     from hil.lab.reference import examples, markdown, sections
     from hil.orbit.model import OrbitFile
 
-    parts = [
-        markdown(sections(Lab, "Lab file", examples("lab"))),
-        markdown(sections(OrbitFile, "Orbit file", examples("orbit"))),
-    ]
-    return "\n".join([INTRODUCTION, *parts])
+    lab = sections(Lab, "Lab file", examples("lab"))
+    orbit = sections(OrbitFile, "Orbit file", examples("orbit"), lab)
+    return "\n".join([INTRODUCTION, markdown(lab), markdown(orbit)])
 
 
 @click.command()

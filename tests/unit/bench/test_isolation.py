@@ -50,3 +50,33 @@ def test_a_host_without_nft_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(ConfigurationError, match="nft is not installed"):
         isolation.keep_apart("hil.x.sc-a", "")
+
+
+GUESTS = load_lab(paths.ROOT / "lab/guests.yaml")
+
+
+def guest_lines(spacecraft: str) -> list[str]:
+    script = isolation.guest_rules(GUESTS, board_addresses(GUESTS), spacecraft, lambda link: f"l-{link.name}")
+    return [line.strip() for line in script.splitlines()]
+
+
+def test_a_guest_asks_the_board_that_serves_it_and_nothing_else_passes() -> None:
+    found = guest_lines("sc-02")
+    first = found.index("table ip guests {")
+    assert found[first + 2 : first + 7] == [
+        'iifname "l-gst-02" ip saddr != 198.18.4.11 counter drop',
+        "ip saddr 198.18.4.11 ip daddr 198.18.1.11 tcp dport 8470 accept",
+        "ip saddr 198.18.1.11 ip daddr 198.18.4.11 tcp sport 8470 tcp flags & (syn | ack) != syn accept",
+        "ip saddr { 198.18.4.0/24 } counter drop",
+        "ip daddr { 198.18.4.0/24 } counter drop",
+    ]
+
+
+def test_a_router_itself_hears_of_a_guests_link_what_measures_the_link_only() -> None:
+    found = guest_lines("sc-10")
+    first = found.index("table ip guests {", found.index("table ip guests {") + 1)
+    assert found[first + 2 : first + 5] == [
+        'iifname "l-gst-10" ip saddr 198.19.128.21 ip daddr 198.19.128.22 accept',
+        'iifname "l-gst-10" counter drop',
+        "ip saddr { 198.18.4.0/24 } counter drop",
+    ]

@@ -47,7 +47,10 @@ def models_below(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
 
 
 def all_sections() -> list[Section]:
-    return [s for model, texts in FILES for s in sections(model, model.__name__, texts)]
+    found: list[Section] = []
+    for model, texts in FILES:
+        found += sections(model, model.__name__.replace("File", " file"), texts, found)
+    return found
 
 
 def _examples() -> Iterator[tuple[str, type[BaseModel], str]]:
