@@ -14,7 +14,7 @@ from hil.core import netns
 from hil.links.link_box import End, LinkBox, Wire
 from hil.links.state import LinkState
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
 NEAR, FAR, BOX = (f"hilt-integrity-{os.getpid()}-{end}" for end in ("a", "b", "box"))
 CONTENT = os.urandom(4_000_000)
