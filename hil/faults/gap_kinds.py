@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from hil.core.command import Progress, silent
-from hil.core.wait import SYSTEM_CLOCK, Clock
+from hil.core.wait import SYSTEM_CLOCK, Clock, poll_until
 from hil.errors import BenchError, DeviceError
 from hil.evidence.events import ContactGap, FaultInjected
 from hil.evidence.sink import Sink
@@ -59,8 +59,13 @@ class ContactLost:
         _wait(orbit, gap.closes_s, "the planned end of contact", silent, SYSTEM_CLOCK)
 
         def prove() -> Proof:
-            way = way_from_ground(bench, target)
-            return Proof.of(way is None, f"the way from the ground is {' - '.join(way) if way else 'closed'}")
+            for _ in poll_until(IN_FLIGHT_S):
+                way, carry = way_from_ground(bench, target), _carrying(bench, gap.links)
+                if way is None and not carry:
+                    break
+            seen = f"the way from the ground is {' - '.join(way) if way else 'closed'}"
+            still = f", and the kernel still lets {', '.join(carry)} through" if carry else ", also in the kernel"
+            return Proof.of(way is None and not carry, seen + still)
 
         return Bite(prove)
 
@@ -70,6 +75,12 @@ class ContactLost:
         orbit, ground = bench.orbit, bench.lab.ground_station.name
         for gap in upcoming(orbit, bench.lab, ground, target, within_s=0.0):
             _wait(orbit, gap.opens_s, "the planned return of contact", silent, SYSTEM_CLOCK)
+
+
+def _carrying(bench: Bench, links: Sequence[str]) -> list[str]:
+    """Return those of the links that the kernel lets through, as read back, in either direction."""
+    ways = {status.name: (status.a_to_b.kernel, status.b_to_a.kernel) for status in bench.links.show()}
+    return [name for name in links if any(state is None or state.up for state in ways[name])]
 
 
 CONTACT_GAP: Fault = ContactLost()

@@ -3,8 +3,8 @@
     python -m tests.benchmarks [NAME ...] [--out reports/out/bench.json] [--lab lab/virtual.yaml]
 
 Names: cli, start, power, rollout, parallel, constellation, orbit, schedule, wire, leases, shared_leases, inference,
-nights, site, twin, busy.  Without names all of them run (about a quarter of an hour: ``parallel`` alone takes 1,000
-rounds of at least 0.2 s, ``wire`` four minutes).
+nights, site, pages, twin, busy.  Without names all of them run (about a quarter of an hour: ``parallel`` alone takes
+1,000 rounds of at least 0.2 s, ``wire`` four minutes).
 Exits with 1 when a figure is outside its limit.
 """
 
@@ -32,6 +32,7 @@ from tests.benchmarks.inference import inference
 from tests.benchmarks.leases import contention
 from tests.benchmarks.nights import nights
 from tests.benchmarks.orbit import orbit
+from tests.benchmarks.pages import pages
 from tests.benchmarks.schedule import schedule
 from tests.benchmarks.shared_leases import shared_leases
 from tests.benchmarks.site import site
@@ -162,6 +163,7 @@ BENCHMARKS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "inference": infer,
     "nights": nights,
     "site": site,
+    "pages": pages,
     "twin": twin,
     "busy": busy_boards,
     "flight": flight,

@@ -48,11 +48,11 @@ TARGETS = {
 """By kind, what it hits here: else the crosslink, or board b1."""
 ELSEWHERE = {
     "contact-gap": "tests/integration/test_rollout_gap.py",
-    "bench-part-killed": "tests/integration/test_bench_killed.py",
-    "bench-clock-jump": "tests/benchmarks/bench_faults.py",
-    "bench-disks-full": "tests/benchmarks/bench_faults.py",
+    "bench-part-killed": "tests/integration/test_faults_bench.py",
+    "bench-clock-jump": "tests/unit/faults/test_clock_kinds.py",
+    "bench-disks-full": "tests/integration/test_faults_bench.py",
 }
-"""Kinds that need another bench than this one."""
+"""Kinds that need another bench than this one: with an orbit, to lose, in a process or on a disk of its own."""
 KINDS = [name for name in kinds.names(kinds.FAULTS) if name not in ELSEWHERE]
 PARAMETERS: dict[str, dict[str, float]] = {
     **{"sshd-gone": {"for_s": 2.0}, "console-flood": {"for_s": 3.0}, "boot-cut": {"within_s": 0.0}},

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from hil.errors import BenchError, DeviceError
 from hil.evidence.events import ContactGap, FaultInjected
 from hil.faults import gap_kinds
+from hil.faults.fault import Injection, Outcome
 from hil.faults.gap_kinds import Interrupted, across_gap
 from hil.rollout.contact_gaps import ContactPlan, PlannedGap
 from hil.testing.fakes import FakeClock, ListSink
-from tests.kits.small_labs import Plan
+from tests.kits.small_labs import Plan, orbiting
 
 GAP = PlannedGap(100.0, 120.0, ("isl",))
 LEAD_S = 0.9
@@ -164,3 +168,45 @@ def test_an_error_of_the_transfer_is_raised_as_it_is() -> None:
 
     with pytest.raises(DeviceError, match="no more flash"):
         Fails(as_planned).run()
+
+
+class Sky:
+    """A bench whose crosslink's contact ends after 0.2 s and returns after 0.5; ``kernel`` says what its links do."""
+
+    def __init__(self) -> None:
+        self.name, self.sink, self.lab = "six", ListSink(), orbiting("ab")
+        self.plan = Plan([(0.0, "g ab"), (0.2, "g"), (0.5, "g ab")])
+        self.begun_s = time.monotonic()
+        self.orbit = self.links = self
+        self.kernel: Callable[[], bool] = lambda: "ab" in self.usable()
+
+    def now_s(self) -> float:
+        return time.monotonic() - self.begun_s
+
+    def usable(self) -> frozenset[str]:
+        fixed = {link.name for link in self.lab.links if not link.follows_orbit}
+        return [links for at_s, links in self.plan.topology() if at_s <= self.now_s()][-1] | fixed
+
+    def cut_links(self) -> list[str]:
+        return []
+
+    def show(self) -> list[Any]:
+        way = SimpleNamespace(kernel=SimpleNamespace(up=self.kernel()))
+        return [SimpleNamespace(name="ab", a_to_b=way, b_to_a=way)]
+
+
+def test_a_contact_that_ends_by_plan_is_confirmed_by_the_kernel_and_healed_by_its_return(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sky: Any = Sky()
+    injection = Injection("contact-gap", sky, "sc-b", {})
+    assert injection.begin().outcome is Outcome.CONFIRMED, injection.proof
+    assert 0.2 <= sky.now_s() < 0.5
+    injection.end()
+    assert 0.5 <= sky.now_s() < 2.0
+    monkeypatch.setattr(gap_kinds, "IN_FLIGHT_S", 0.1)
+    wrong: Any = Sky()
+    wrong.kernel = lambda: True  # the schedule is not played
+    injection = Injection("contact-gap", wrong, "sc-b", {})
+    assert injection.begin().outcome is Outcome.MISMATCH
+    assert "the kernel still lets ab through" in injection.proof.seen
