@@ -387,6 +387,24 @@ class OrbitPicture(Event, kind="orbit.picture"):
 
 
 @dataclass(frozen=True)
+class TenantAttempt:
+    """What one tenant could do to another."""
+
+    by: str
+    on: str
+    what: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class IsolationTried(Event, kind="tenants.isolation"):
+    """Every tenant tried every other: what was tried (``tries``), and what succeeded between which."""
+
+    tenants: tuple[str, ...]
+    tries: tuple[str, ...] = ()
+    succeeded: tuple[TenantAttempt, ...] = ()
+
+
+@dataclass(frozen=True)
 class ContactGap(Event, kind="contact.gap"):
     """A transfer across a planned end of contact; times in seconds since the plan's start."""
 

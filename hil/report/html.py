@@ -36,6 +36,7 @@ from hil.report.heat import heat_section
 from hil.report.links import calibration_summary, scaled_rates
 from hil.report.orbit import href, inside, orbit_section
 from hil.report.pages import render
+from hil.report.tenants import tenants_section
 from hil.report.thumbnail import picture
 from hil.report.timeline.drawing import timeline_svg
 from hil.report.timeline.lanes import Lanes, lanes_of
@@ -95,6 +96,7 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "interruptions": interruptions(lanes),
         "orbit": orbit_section(run, lanes.links),
         "heat": heat_section(run),
+        "tenants": tenants_section(run),
         "scaled": scaled_rates(analysis.scaled),
         "summary": calibration_summary(analysis.figures),
         "calibration": calibration_section(analysis.figures),

@@ -4,7 +4,8 @@
 
 Boards are network namespaces on the real routers, switches and links of a bench.  Of each pair of tenants every board
 tries every board: TCP to the node's port (reach, read, command), a packet with the address of one of the other's own
-boards (forge), a hundred packets with its own (starve).  Writes ``isolation.json`` and ``isolation.svg``.  Exit code 1
+boards (forge), a hundred packets with its own (starve).  Writes
+``isolation.json``, and a run whose report has the matrix as a picture.  Exit code 1
 when anything succeeds between two tenants, or a tenant does not reach its own boards.
 """
 
@@ -20,16 +21,30 @@ from itertools import permutations, product
 from pathlib import Path
 
 from hil.bench import isolation
+from hil.campaign.run import CampaignRun
 from hil.core import paths
-from hil.core.svg import Canvas, picture
+from hil.evidence.events import CollectedTest, IsolationTried, TenantAttempt, TestEnded, TestStarted
+from hil.evidence.model import Verdict, equals
 from hil.lab.model import Lab, load_lab
 from hil.lab.tenant import TenantSpec
-from tests.kits.bare_boards import BareBoards
+from tests.kits.bare_boards import TRIES, BareBoards
 
-CELL, LEFT, TOP = 22.0, 60.0, 60.0
-STYLE = (
-    ".none{fill:#d7ecd9}.some{fill:#c0392b}.own{fill:#cfd8dc}text{font:11px sans-serif;fill:#222}.head{text-anchor:end}"
-)
+TITLE = "No tenant gets at another"
+PLAN = """\
+schema: 1
+id: isolation
+title: Eighteen tenants on forty boards, every ordered pair
+purpose: Can one customer on a shared constellation reach, read, command or starve another?
+article: nftables of the spacecraft's routers and switches
+reliability_goal: 0.90
+confidence: 0.90
+requirements:
+  - id: TEN-010
+    text: No tenant reaches, forges or starves another's boards.
+    method: T
+    level: system
+    fidelity_needed: virtual
+"""
 
 
 def shared(lab: Lab, tenants: int) -> Lab:
@@ -42,22 +57,26 @@ def shared(lab: Lab, tenants: int) -> Lab:
     return lab.model_copy(update={"tenants": tuple(specs)})
 
 
-def drawn(lab: Lab, found: Mapping[tuple[str, str], list[str]]) -> str:
-    """Draw the matrix: rows try, columns are tried on."""
-    canvas, names = Canvas(), [tenant.name for tenant in lab.tenants]
-    for row, here in enumerate(names):
-        y = TOP + row * CELL
-        canvas.text("head", LEFT - 6, y + 15, here)
-        canvas.text("", LEFT + row * CELL + 2, TOP - 6, here[1:])
-        for column, there in enumerate(names):
-            words = found.get((here, there), [])
-            css = "own" if here == there else "some" if words else "none"
-            tip = f"{here} on {there}: {', '.join(words) or 'nothing succeeded'}"
-            canvas.rect(css, LEFT + column * CELL, y, CELL - 2, CELL - 2, tip=tip)
-    size = len(names) * CELL
-    title = "What tenants (rows) could do to others (columns)"
-    svg = picture("matrix", LEFT + size + 10, TOP + size + 10, title, [canvas], head=f"<style>{STYLE}</style>")
-    return svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+def recorded(out: Path, lab: Lab, found: Mapping[tuple[str, str], list[str]], wrong: int, took_s: float) -> Path:
+    """Make a run of it, with evidence and report; the report."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "plan.yaml").write_text(PLAN, "utf-8")
+        run = CampaignRun.check(Path(folder), out=out)
+        names = tuple(tenant.name for tenant in lab.tenants)
+        attempts = tuple(TenantAttempt(by, on, tuple(what)) for (by, on), what in found.items())
+        test = CollectedTest("isolation", TITLE, step="isolation", requirements=("TEN-010",))
+        recorder = run.begin([test])
+        with recorder.scope(test=test.test):
+            recorder.emit(TestStarted(title=TITLE))
+            recorder.emit(IsolationTried(names, TRIES, attempts))
+            limits = {"pairs of which something succeeded": len(found), "own boards or ground not reached": wrong}
+            for name, value in limits.items():
+                recorder.measure(name, value, limit=equals(0))
+            verdict = Verdict.FAIL if any(limits.values()) else Verdict.PASS
+            recorder.emit(TestEnded(verdict.value, duration_s=took_s))
+        run.finish()
+    assert run.report is not None
+    return run.report
 
 
 def main() -> int:
@@ -94,7 +113,8 @@ def main() -> int:
     }
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "isolation.json").write_text(json.dumps(result, indent=1), "utf-8")
-    (options.out / "isolation.svg").write_text(drawn(lab, found), "utf-8")
+    report = recorded(options.out, lab, found, len(lonely) + len(unheard), result["took_s"])
+    print(f"report: {report}", file=sys.stderr)
     print(json.dumps({name: value for name, value in result.items() if name != "what_succeeded"}, indent=1))
     return int(bool(found or lonely or unheard))
 
