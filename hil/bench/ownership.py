@@ -7,9 +7,12 @@ person's lease belongs to the person.
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from hil.bench.journal import Journal
 from hil.bench.state import BenchState, lease_keys, read_state
@@ -18,11 +21,13 @@ from hil.errors import ConfigurationError, HilError
 from hil.lab.model import Lab
 from hil.leases.lease import LEASE_ENV
 from hil.leases.leases import LeaseEntry, Leases, LeaseTaken, default_holder
-from hil.leases.rules import Origin, sentence
+from hil.leases.rules import Origin, sentence, span, utc
 
 NOTED_BY_EVENTS = ("power", "link")
 """What the bench itself writes into the journal when it is done."""
 
+
+_USUAL = re.compile(r"usually done after (\d{1,7}) s")
 
 FOR_THE_SAME_PERSON = ("shell", "run")
 """Who runs a campaign may look at its boards from another terminal, which needs a shell."""
@@ -99,16 +104,49 @@ def _refuse(
     Journal(state.name).note(verb, about, what, forced=held)
 
 
-def free_tenants(lab: Lab, state: BenchState, leases: Leases) -> list[str]:
-    """Return the tenants of a bench of whose boards nobody has one, each with its boards, in words."""
+def usually_done(seconds: float) -> str:
+    """Return how the purpose of a run's lease says how long such runs take; :func:`what_is_free` reads it."""
+    return f"usually done after {seconds:.0f} s"
+
+
+def what_is_free(lab: Lab, state: BenchState, leases: Leases, now: datetime | None = None) -> list[str]:
+    """Return for each tenant of a bench, in words, whether it is free now or when it will be; those free come first.
+
+    A run's end is estimated from how long runs of its plan usually take, a person's lease ends with its term.
+    """
+    now = now or datetime.now(UTC)
     keys = dict(zip((board.name for board in lab.boards), lease_keys(lab, state.name), strict=True))
-    within = [e for e in leases.list() if e.holds and state.lease not in (e.name, str(e.id))]
-    held = frozenset(key for entry in within for key in entry.boards)
-    return [
-        f"tenant {tenant.name} ({', '.join(tenant.boards)})"
-        for tenant in lab.tenants
-        if held.isdisjoint(keys[board] for board in tenant.boards)
-    ]
+    within = [e for e in leases.list() if state.lease not in (e.name, str(e.id))]
+    free, taken = [], []
+    for tenant in lab.tenants:
+        wanted = frozenset(keys[board] for board in tenant.boards)
+        name = f"tenant {tenant.name} ({', '.join(tenant.boards)})"
+        holding = [entry for entry in within if not wanted.isdisjoint(entry.boards)]
+        waiting = sum(not wanted.isdisjoint(entry.boards) for entry in leases.queue())
+        if not holding:
+            free.append(f"{name}: free now")
+            continue
+        ahead = f"; {waiting} wait for it" if waiting else ""
+        taken.append(f"{name}: {_latest([_when_free(entry, now) for entry in holding])}{ahead}")
+    return free + taken
+
+
+def _latest(ends: list[tuple[float, str]]) -> str:
+    return max(ends)[1]
+
+
+def _when_free(entry: LeaseEntry, now: datetime) -> tuple[float, str]:
+    """Return in how many seconds a lease ends (infinite: nobody knows), and that in words."""
+    if entry.by_person:
+        return entry.left_s, f"free at {utc(entry.expires)} at the latest, in {span(entry.left_s)}"
+    usual = _USUAL.search(entry.purpose)
+    if usual is None or entry.taken is None:
+        return math.inf, "in use; when it will be free is not known: no run like that has passed here yet"
+    end = entry.taken + timedelta(seconds=float(usual[1]))
+    left_s = (end - now).total_seconds()
+    if left_s <= 0:
+        return math.inf, f"in use, {span(-left_s)} longer than such a run usually takes"
+    return left_s, f"free at about {utc(end)}, in {span(left_s)}, if its run takes as long as usual"
 
 
 def may_take_down(bench: str, *, force: bool) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from hil.bench.journal import Journal
-from hil.bench.ownership import Me, free_tenants, may_change, may_take_down, others, up_already
+from hil.bench.ownership import Me, may_change, may_take_down, others, up_already, usually_done, what_is_free
 from hil.bench.state import BenchState, lease_keys, write_state
 from hil.cli.lease import board_keys
 from hil.core import paths
@@ -108,17 +109,26 @@ def test_the_bench_of_another_is_not_taken_down_nor_offered_for_it(annas: BenchS
     assert "anna" in told.message and "down" not in told.remedy
 
 
-def test_a_tenant_is_free_while_nobody_has_one_of_its_boards_within_the_bench(
+def test_a_third_is_told_which_tenants_are_free_and_when_the_others_will_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HIL_LEASES", str(tmp_path / "leases.db"))
     lab, leases = load_lab(paths.ROOT / "lab/two-tenants.yaml"), Leases()
+    keys = {name: lease_keys(lab.as_seen_by(name), "six") for name in ("alpha", "beta")}
+    assert keys["alpha"] == ["six/a1", "six/a2", "six/b1"]
+    free = {"alpha": "tenant alpha (a1, a2, b1): free now", "beta": "tenant beta (a3, b2, b3): free now"}
     with leases.take(lease_keys(lab, "six"), purpose="bench six") as whole:
         state = replace(bench_state("six"), lease=whole.entry.name)
-        assert free_tenants(lab, state, leases) == ["tenant alpha (a1, a2, b1)", "tenant beta (a3, b2, b3)"]
-        own = lease_keys(lab.as_seen_by("alpha"), "six")
-        assert own == ["six/a1", "six/a2", "six/b1"]
-        with leases.take(own, purpose="run", within=whole.entry.name):
-            assert free_tenants(lab, state, leases) == ["tenant beta (a3, b2, b3)"]
-            with leases.take(lease_keys(lab.as_seen_by("beta"), "six"), purpose="run", within=whole.entry.name):
-                assert not free_tenants(lab, state, leases)
+        assert what_is_free(lab, state, leases) == [*free.values()]
+        purpose = f"pytest r1, tenant alpha, {usually_done(400)}"
+        with leases.take(keys["alpha"], purpose=purpose, within=whole.entry.name) as run:
+            taken = run.entry.taken
+            assert taken is not None
+            said = what_is_free(lab, state, leases, taken + timedelta(seconds=100))
+            end = f"{taken + timedelta(seconds=400):%Y-%m-%d %H:%M:%S} UTC"
+            when = f"free at about {end}, in 5 min 0 s, if its run takes as long as usual"
+            assert said == [free["beta"], f"tenant alpha (a1, a2, b1): {when}"]
+            late = what_is_free(lab, state, leases, taken + timedelta(seconds=460))[1]
+            assert late.endswith("in use, 1 min 0 s longer than such a run usually takes")
+            with leases.take(keys["beta"], purpose="pytest r2", within=whole.entry.name):
+                assert what_is_free(lab, state, leases)[1].endswith("no run like that has passed here yet")
