@@ -80,12 +80,14 @@ class Attacker:
     seed: int = 1
     dial: Dial = netns.connect
     attempts: Counter[str] = field(default_factory=Counter)
+    reached: Counter[str] = field(default_factory=Counter)
+    """Attempts by kind of which at least one connection was taken: what never gets there shows nothing."""
     let_in: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     """What failed in the attacker itself."""
 
     def __enter__(self) -> Attacker:
-        self._stop = threading.Event()
+        self._stop, self._reached = threading.Event(), threading.local()
         kinds: Sequence[Callable[[random.Random, str], None]] = (
             self._plain,
             self._bad_tls,
@@ -116,6 +118,7 @@ class Attacker:
     def _attack(self, kind: Callable[[random.Random, str], None], seed: int) -> None:
         dice = random.Random(seed)
         while not self._stop.is_set():
+            self._reached.yes = False
             self.attempts[kind.__name__.strip("_")] += 1
             try:
                 kind(dice, dice.choice(sorted(self.targets)))
@@ -123,6 +126,7 @@ class Attacker:
                 pass  # refused, as it should be
             except Exception as exc:
                 self.broken.append(f"{kind.__name__}: {exc!r}")
+            self.reached[kind.__name__.strip("_")] += self._reached.yes
             self._stop.wait(0.002)
 
     # --- ways to connect -----------------------------------------------------------------------------------------
@@ -130,6 +134,7 @@ class Attacker:
     def _dial(self, board: str) -> socket.socket:
         sock = self.dial(self.namespace, self.targets[board], timeout_s=1.0)
         sock.settimeout(ANSWER_S)
+        self._reached.yes = True
         return sock
 
     def _tls(self, board: str, own: Path | None, highest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLSocket:

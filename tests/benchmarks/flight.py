@@ -62,7 +62,16 @@ def attack(lab: Path) -> Iterator[Figure]:
         held = {name: _held(fleet, name) for name in fleet.names}
     wanted = {bench.images.bundles.os_v2.sha256}
     slowest = max(under_attack)
-    yield Figure("attacks", sum(attacker.attempts.values()), "", "", f"in {ATTACK_S:g} s: {dict(attacker.attempts)}")
+    yield Figure(
+        "attacks",
+        sum(attacker.attempts.values()),
+        "",
+        "",
+        f"in {ATTACK_S:g} s; that reached a board: {dict(attacker.reached)}",
+    )
+    never = [name for name in attacker.attempts if not attacker.reached[name]]
+    yield Figure("kinds of attack that never reached a board", len(never), "", "<= 0", ", ".join(never))
+    yield Figure("faults of the attacker itself", len(attacker.broken), "", "<= 0", "; ".join(attacker.broken[:3]))
     yield Figure(
         "attacks that were granted something", len(attacker.let_in), "", "<= 0", "; ".join(attacker.let_in[:3])
     )
