@@ -8,16 +8,36 @@ board that serves it, and nothing else.  Nothing is added to this host's own rul
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import permutations, product
 
 from hil.core import netns
 from hil.core.command import run
 from hil.errors import BenchError, ConfigurationError
+from hil.evidence.events import IsolationTried, TenantAttempt
+from hil.evidence.sink import Sink
 from hil.lab.addressing import BoardAddresses, flight_network, guest_address, link_addresses
 from hil.lab.link_spec import LinkSpec
 from hil.lab.model import Lab
 from hil.onboard.node.answers import PORT
 from hil.text import one_line
+
+
+def attempts_by_tenant(
+    lab: Lab, succeeded: Mapping[tuple[str, str], Collection[str]], tries: Sequence[str], sink: Sink
+) -> dict[tuple[str, str], list[str]]:
+    """Sum up what boards could do to boards, by ordered pair of different tenants, and record it for the report.
+
+    ``succeeded``: words of ``tries`` by (board that tried, board tried on).
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for by, on in permutations(lab.tenants, 2):
+        words = {word for pair in product(by.boards, on.boards) for word in succeeded.get(pair, ())}
+        if words:
+            found[by.name, on.name] = sorted(words)
+    attempts = tuple(TenantAttempt(by, on, tuple(words)) for (by, on), words in found.items())
+    sink.emit(IsolationTried(tuple(tenant.name for tenant in lab.tenants), tuple(tries), attempts))
+    return found
 
 
 def board_port(board: str) -> str:

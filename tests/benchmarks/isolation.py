@@ -16,14 +16,15 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from itertools import permutations, product
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import permutations
 from pathlib import Path
 
 from hil.bench import isolation
-from hil.campaign.run import CampaignRun
+from hil.campaign.run import CampaignRecorder, CampaignRun
 from hil.core import paths
-from hil.evidence.events import CollectedTest, IsolationTried, TenantAttempt, TestEnded, TestStarted
+from hil.evidence.events import CollectedTest, TestEnded, TestStarted
 from hil.evidence.model import Verdict, equals
 from hil.lab.model import Lab, load_lab
 from hil.lab.tenant import TenantSpec
@@ -57,26 +58,22 @@ def shared(lab: Lab, tenants: int) -> Lab:
     return lab.model_copy(update={"tenants": tuple(specs)})
 
 
-def recorded(out: Path, lab: Lab, found: Mapping[tuple[str, str], list[str]], wrong: int, took_s: float) -> Path:
-    """Make a run of it, with evidence and report; the report."""
+@contextmanager
+def recorded(out: Path) -> Iterator[CampaignRecorder]:
+    """Make a run of what the block records, with evidence and report; what its limits say is its verdict."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "plan.yaml").write_text(PLAN, "utf-8")
         run = CampaignRun.check(Path(folder), out=out)
-        names = tuple(tenant.name for tenant in lab.tenants)
-        attempts = tuple(TenantAttempt(by, on, tuple(what)) for (by, on), what in found.items())
         test = CollectedTest("isolation", TITLE, step="isolation", requirements=("TEN-010",))
         recorder = run.begin([test])
+        begun_s = time.monotonic()
         with recorder.scope(test=test.test):
             recorder.emit(TestStarted(title=TITLE))
-            recorder.emit(IsolationTried(names, TRIES, attempts))
-            limits = {"pairs of which something succeeded": len(found), "own boards or ground not reached": wrong}
-            for name, value in limits.items():
-                recorder.measure(name, value, limit=equals(0))
-            verdict = Verdict.FAIL if any(limits.values()) else Verdict.PASS
-            recorder.emit(TestEnded(verdict.value, duration_s=took_s))
+            yield recorder
+            verdict = Verdict.PASS if all(taken.ok for taken in recorder.taken) else Verdict.FAIL
+            recorder.emit(TestEnded(verdict.value, duration_s=round(time.monotonic() - begun_s, 1)))
         run.finish()
-    assert run.report is not None
-    return run.report
+        print(f"report: {run.report}", file=sys.stderr)
 
 
 def main() -> int:
@@ -89,18 +86,17 @@ def main() -> int:
         isolation.keep_apart = lambda namespace, script: None
     lab = shared(load_lab(Path("kepler")), options.tenants)
     begun_s = time.monotonic()
-    with tempfile.TemporaryDirectory() as directory, BareBoards("hiltmatrix", lab, Path(directory)) as boards:
-        succeeded = boards.attempts()
-    found: dict[tuple[str, str], list[str]] = {}
-    lonely = []
-    for here, there in product(lab.tenants, repeat=2):
-        words = {word for pair in product(here.boards, there.boards) for word in succeeded.get(pair, ())}
-        if here.name == there.name:
-            lonely += [pair for pair in permutations(here.boards, 2) if "reach" not in succeeded.get(pair, ())]
-        elif words:
-            found[here.name, there.name] = sorted(words)
+    with recorded(options.out) as recorder:
+        with tempfile.TemporaryDirectory() as directory, BareBoards("hiltmatrix", lab, Path(directory)) as boards:
+            succeeded = boards.attempts()
+        found = isolation.attempts_by_tenant(lab, succeeded, TRIES, recorder)
+        own = [pair for tenant in lab.tenants for pair in permutations(tenant.boards, 2)]
+        lonely = [pair for pair in own if "reach" not in succeeded.get(pair, ())]
+        unheard = [board.name for board in lab.boards if "reach" not in succeeded.get(("ground", board.name), ())]
+        recorder.measure("pairs of which something succeeded", len(found), limit=equals(0))
+        recorder.measure("own boards not reached", len(lonely), limit=equals(0))
+        recorder.measure("boards that the ground does not reach", len(unheard), limit=equals(0))
     pairs = options.tenants * (options.tenants - 1)
-    unheard = [board.name for board in lab.boards if "reach" not in succeeded.get(("ground", board.name), ())]
     result = {
         "tenants": options.tenants,
         "boards": len(lab.boards),
@@ -113,8 +109,6 @@ def main() -> int:
     }
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "isolation.json").write_text(json.dumps(result, indent=1), "utf-8")
-    report = recorded(options.out, lab, found, len(lonely) + len(unheard), result["took_s"])
-    print(f"report: {report}", file=sys.stderr)
     print(json.dumps({name: value for name, value in result.items() if name != "what_succeeded"}, indent=1))
     return int(bool(found or lonely or unheard))
 

@@ -9,8 +9,10 @@ import pytest
 from hil.bench import isolation
 from hil.core import paths
 from hil.errors import ConfigurationError
+from hil.evidence.events import IsolationTried, TenantAttempt
 from hil.lab.addressing import board_addresses
 from hil.lab.model import load_lab
+from hil.testing.fakes import ListSink
 
 LAB = load_lab(paths.ROOT / "lab/two-tenants.yaml")
 
@@ -80,3 +82,13 @@ def test_a_router_itself_hears_of_a_guests_link_what_measures_the_link_only() ->
         'iifname "l-gst-10" counter drop',
         "ip saddr { 198.18.4.0/24 } counter drop",
     ]
+
+
+def test_what_boards_could_do_is_summed_up_by_tenant_and_recorded() -> None:
+    sink = ListSink()
+    succeeded = {("a1", "b1"): ["reach"], ("a3", "b1"): {"starve"}, ("b2", "a2"): ["forge"], ("a3", "b2"): ["reach"]}
+    found = isolation.attempts_by_tenant(LAB, succeeded, ("reach", "forge", "starve"), sink)
+    assert found == {("beta", "alpha"): ["forge", "starve"]}, "a tenant's own boards do not count"
+    (event,) = sink.events
+    attempt = TenantAttempt("beta", "alpha", ("forge", "starve"))
+    assert event == IsolationTried(("alpha", "beta"), ("reach", "forge", "starve"), (attempt,))
