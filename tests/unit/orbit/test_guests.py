@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 
@@ -35,8 +35,8 @@ def timescale() -> object:
     return load.timescale(builtin=True)
 
 
-def contacts_of(guest: str) -> list[Contact]:
-    return [c for c in contacts(GUESTS, SPAN_S).contacts if c.b == guest]
+def contacts_of(guest: str, file: str = GUESTS) -> list[Contact]:
+    return [c for c in contacts(file, SPAN_S).contacts if c.b == guest]
 
 
 def at_edges(contact: Contact) -> list[tuple[float, bool]]:
@@ -45,10 +45,10 @@ def at_edges(contact: Contact) -> list[tuple[float, bool]]:
     return [(s + side * into, side > 0) for s, into, is_cut in edges if not is_cut for side in (-1.0, 1.0)]
 
 
-def elevation_and_range(craft: str, moment_s: float) -> tuple[float, float]:
+def elevation_and_range(craft: str, moment_s: float, guest: str = "flight-1") -> tuple[float, float]:
     """Elevation (degrees) and range (km) from the aircraft by skyfield, places between points of its file by numpy."""
-    rows = [line.split(",") for line in (ORBITS / "tracks/flight-1.csv").read_text().splitlines()[2:]]
-    at_s = [30.0 * (k + 1) for k in range(len(rows))]
+    rows = [line.split(",") for line in (ORBITS / f"tracks/{guest}.csv").read_text().splitlines()[2:]]
+    at_s = [(datetime.fromisoformat(row[0]) - EPOCH).total_seconds() for row in rows]
     lat, lon, up = (float(np.interp(moment_s, at_s, [float(row[k]) for row in rows])) for k in (1, 2, 3))
     found = orbit(GUESTS)
     satellite = EarthSatellite.from_satrec(found.element_sets[found.spacecraft.index(craft)], timescale())
@@ -57,17 +57,25 @@ def elevation_and_range(craft: str, moment_s: float) -> tuple[float, float]:
     return elevation.degrees, distance.km
 
 
-def test_contacts_of_an_aircraft_are_within_a_second_of_an_independent_library() -> None:
+@pytest.mark.parametrize(
+    ("guest", "file", "begins_s"), [("flight-1", GUESTS, 30), ("flight-2", "ring-with-flight", 270)]
+)
+def test_contacts_of_an_aircraft_are_within_a_second_of_an_independent_library(
+    guest: str, file: str, begins_s: float
+) -> None:
+    """Its 20 minutes cross the contacts of three spacecraft."""
+    found = contacts_of(guest, file)
     looks = [
-        (elevation_and_range(contact.a, moment_s), inside)
-        for contact in contacts_of("flight-1")
+        (elevation_and_range(contact.a, moment_s, guest), inside)
+        for contact in found
         for moment_s, inside in at_edges(contact)
-        if 31 < moment_s < 1229  # the other two edges are those of the track
+        if begins_s + 1 < moment_s < begins_s + 1199  # the other two edges are those of the track
     ]
-    assert len(looks) == 8
+    assert (len(found), len(looks)) == (3, 8)
     assert [elevation_deg >= 5.0 for (elevation_deg, _), _ in looks] == [inside for _, inside in looks]
-    first = contacts_of("flight-1")[0]
-    assert first.max_delay_us == pytest.approx(elevation_and_range(first.a, first.end_s)[1] / LIGHT_KM_S * 1e6, abs=5)
+    first = found[0]
+    away_km = elevation_and_range(first.a, first.end_s, guest)[1]
+    assert first.max_delay_us == pytest.approx(away_km / LIGHT_KM_S * 1e6, abs=5)
 
 
 def test_contacts_of_a_satellite_are_within_a_second_of_an_independent_library() -> None:
