@@ -47,6 +47,8 @@ OF_A_REAL_BOARD: dict[str, str] = {
 """Every point of an Orin's restart that the console can show, in its order."""
 PLACE = "/data/hil-cut-points.bundle"
 JOIN_S = 30.0
+TRIES = 3
+"""So often an update is made for one point: a short write may have ended when the power goes."""
 MISSED_S = 120.0
 
 
@@ -118,7 +120,12 @@ class CutResult:
 
     @property
     def survived(self) -> bool:
-        return self.reached and self.answers and self.completed
+        return self.reached and self.recovered
+
+    @property
+    def recovered(self) -> bool:
+        """Whether the board answers and the update came to its end, wherever the power was cut."""
+        return self.answers and self.completed
 
 
 @dataclass
@@ -157,10 +164,18 @@ class CutProcedure:
         return Reference(round(max(0.0, write_s), 3), tuple((stage, round(at_s, 3)) for stage, at_s in watch.seen))
 
     def run(self, points: Sequence[Point]) -> list[CutResult]:
-        """Cut at each point. It ends early when the board does not answer any more: nobody can go on by wire."""
+        """Cut at each point, again where the update had gone on meanwhile.
+
+        It ends early when the board does not answer any more: nobody can go on by wire.
+        """
         for point in points:
             self.tell(f"{self.board.name}: power cut at: {point.name}")
             result = self.cut_at(point)
+            for _ in range(TRIES - 1):
+                if result.reached or not result.recovered:
+                    break
+                self.tell(f"{self.board.name}: missed ({result.problem}), once more: {point.name}")
+                result = self.cut_at(point)
             self.results.append(result)
             if not result.answers:
                 break

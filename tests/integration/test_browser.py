@@ -28,7 +28,7 @@ from hil.host.packages import HostPackage, install, missing
 from hil.nightly.site import build_site
 from hil.report.make import make_report
 from tests.kits.nights import begin, job, said
-from tests.kits.synthetic_run import build, many_measurements, meta
+from tests.kits.synthetic_run import build, many_measurements, meta, used_bundle
 
 pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
@@ -38,7 +38,7 @@ PAGES = {
     "/plans/six-gpu/virtual/index.html": "never passed",
     "/nights/n1/index.html": "FAIL: night lab-a",
     "/bench.html": "The week of the bench",
-    "/runs/whole/report.html": "Requirements",
+    "/runs/whole/report.html": "its signature cannot be read",
     "/runs/failed/report.html": "What to do next",
     "/runs/unsure/report.html": "INCONCLUSIVE",
 }
@@ -79,7 +79,7 @@ def look(folder: Path, *options: str) -> Any:
     """Make a site of four runs and a night, and a campaign that runs; what one browser makes of them."""
     out, live = folder / "out", folder / "live"
     for name, kind in (("whole", "pass"), ("failed", "fail"), ("unsure", "inconclusive")):
-        make_report(build(out / "runs" / name, kind))
+        make_report(used_bundle(build(out / "runs" / name, kind)))
     make_report(many_measurements(build(out / "runs" / "many"), 10_000))
     said(begin(folder, job("one", "1")))
     build_site(out, folder / "site")
@@ -116,12 +116,13 @@ def each_page(seen: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "the dashboard", seen["dashboard"]
 
 
-def test_every_page_is_whole_and_fits_a_phone(seen: Any) -> None:
+def test_every_page_is_whole_and_fits_a_phone_a_tablet_and_a_desk(seen: Any) -> None:
     for page, words in PAGES.items():
         assert words in seen["pages"][page]["text"], page
     for page, found in each_page(seen):
         assert found["console"] == [] == found["broken"], page
-        assert found["wider"]["by"] == 0, f"{page} scrolls sideways: {found['wider']['wide']}"
+        for width, wider in found["wider"].items():
+            assert wider["by"] == 0, f"{page} scrolls sideways at {width} pixels: {wider['wide']}"
     shown = seen["dashboard"]["text"]
     assert "isl-ab: cut" in shown and "FAIL: Links deliver" in shown and "waits: Boards boot" in shown
     assert "<img src=x" in shown, "text of a board is text"

@@ -347,3 +347,17 @@ def test_what_was_forced_is_in_the_victims_evidence(tmp_path: Path, monkeypatch:
     assert any("was changed by another hand" in e.get("what", "") and "by bob" in e["what"] for e in said), said
     *_, noted = [e for e in map(json.loads, good("bench", "log", NAME, "--json").splitlines()) if e["forced"]]
     assert (noted["who"], noted["verb"], noted["about"]) == ("bob", "power", "b3")
+
+
+def test_the_power_of_a_stand_in_is_cut_in_an_update_by_command_and_what_only_a_real_board_has_is_named() -> None:
+    """Two of the twenty-five points that it has: docs/jetson.md tells of all."""
+    points = ("installed", "launcher")
+    asked = [word for point in points for word in ("--at", point)]
+    done = hil("board", "cuts", "b2", *asked, "--json", timeout_s=300)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    cuts = {cut["point"]: cut for cut in said["cuts"]}
+    assert cuts.keys() == {*points} and all(cut["reached"] and cut["survived"] for cut in cuts.values()), cuts
+    assert [cuts[point]["system"] for point in points] == ["old", "new"]
+    assert said["needs_a_real_board"].keys() == {"capsule", "boot-chain-reboot"}
+    assert data("board", "list")[4]["running"] in ("A", "B")

@@ -3,9 +3,10 @@
     unshare --net python -m tests.kits.browser SITE PAGE... --big PAGE --dashboard OUT [--axe FILE] [--pictures DIR]
 
 Prints JSON.  For each page of the site: its text, what was said on the console, pictures that are broken, links and
-ids, milliseconds to the first paint, how much wider than a phone it is, and what axe-core calls serious or critical,
-in light and dark.  ``dashboard``: the same of the dashboard of the reports folder OUT.  ``--pictures``: a screenshot
-of each at 1280 and 390 pixels, light and dark.  ``--big``: one more page, too large for axe and pictures.
+ids, milliseconds to the first paint, how much wider than a phone, a tablet and a desk it is, and what axe-core calls
+serious or critical, in light and dark.  ``dashboard``: the same of the dashboard of the reports folder OUT.
+``--pictures``: a screenshot of each at 1280 and 390 pixels, light and dark.  ``--big``: one more page, too large for
+axe and pictures.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from typing import Any
 from hil.monitor import dashboard as live
 from hil.monitor.live_run import Follower
 
-DESK, PHONE = 1280, 390
+DESK, TABLET, PHONE = 1280, 1000, 390
 DEADLINE_S = 60.0
 MOST_PIXELS = 6000
 SETTLED_S = 2.0
@@ -169,8 +170,10 @@ def looked_at(browser: Browser, url: str, axe: str, *, settled_s: float = 0.0, p
             tab.look(DESK, dark=dark)
             only = 'runOnly: ["color-contrast"]' if dark else ""  # nothing else is another one in the dark
             found["axe dark" if dark else "axe light"] = tab.value(_AXE % only)
-    tab.look(PHONE, dark=False)
-    found["wider"] = tab.value(_WIDTH)
+    found["wider"] = {}
+    for width in (DESK, TABLET, PHONE):
+        tab.look(width, dark=False)
+        found["wider"][width] = tab.value(_WIDTH)
     for width in (DESK, PHONE) if pictures else ():
         for dark in (False, True):
             tab.look(width, dark=dark)

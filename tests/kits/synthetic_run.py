@@ -157,6 +157,16 @@ def build(directory: Path, kind: str = "pass", *, past_runs: int = 3) -> Path:
     return directory
 
 
+def used_bundle(directory: Path) -> Path:
+    """Put the use of a bundle into a run: its long digests have to fit on the page."""
+    path = directory / "evidence.jsonl"
+    first, *others = path.read_text("utf-8").splitlines(keepends=True)
+    facts = {"name": "os-2.0.0.raucb", "version": "2.0.0", "sha256": "ab" * 32, "size": 50_165_098}
+    event = {"t_utc": "2026-11-21T02:15:01.000Z", "mono_s": MONO_START, "kind": "rollout.bundle", **facts}
+    path.write_text("".join([first, json.dumps(event) + "\n", *others]), "utf-8")
+    return directory
+
+
 def many_measurements(directory: Path, count: int) -> Path:
     """Put so many measurements more into a run, spread over its tests."""
     path = directory / "evidence.jsonl"

@@ -179,6 +179,26 @@ def test_a_board_without_a_capsule_says_which_points_need_a_real_one() -> None:
     assert not [point for point in reference.points() if "capsule" in point.name]
 
 
+def test_a_write_that_had_ended_when_the_power_went_is_made_again(orin: Orin) -> None:
+    told: list[str] = []
+    procedure = _procedure(orin)
+    procedure.tell = told.append
+    procedure.measure()
+    usual, waits = orin.install, iter([0.01, WRITE_S])
+
+    def install(place: str, *, sha256: str, timeout_s: float) -> None:
+        if (write_s := next(waits, WRITE_S)) == WRITE_S:
+            return usual(place, sha256=sha256, timeout_s=timeout_s)
+        time.sleep(0.02)
+        orin.whole.discard("B" if orin.slot == "A" else "A")
+        time.sleep(write_s)
+
+    orin.install = install  # type: ignore[method-assign]
+    (result,) = procedure.run([Point("50% of the write", "write", wait_s=WRITE_S / 2)])
+    assert result.survived and len(orin.cuts) == 2
+    assert told[-1] == "b1: missed (the installation had ended), once more: 50% of the write"
+
+
 def test_a_point_that_never_comes_shows_nothing(orin: Orin, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hil.faults.cut_points.MISSED_S", 0.3)
     procedure = _procedure(orin)
