@@ -41,7 +41,7 @@ REPEATED_AT_MOST = 5
 LAST = ("setsid", "sh", "-c", 'echo 5 >/proc/self/autogroup; exec nice -n 5 "$@"', "sh")
 """Runs a command behind the others: where the kernel groups tasks by session (autogroup),
 niceness alone holds only within a session, and boards and links have sessions of their own."""
-WORKERS = 5
+WORKERS = 3
 """For tests side by side, at least: more than a small host has cores, because they wait much of the time."""
 
 

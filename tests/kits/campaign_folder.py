@@ -19,8 +19,9 @@ LOADED = (hooks, schema, model, html, terminal, jinja2)
 """Loaded here because pytester forgets, after each of its runs, what was first imported during it."""
 
 OTHERS = ("hypothesispytest", "randomly", "html", "metadata", "rerunfailures", "timeout", "allure_pytest", "xdist")
-PLAIN = ("-p", "no:cacheprovider", *(word for name in OTHERS for word in ("-p", f"no:{name}")))
-"""Without the plugins of others that cost a second at every start."""
+WITHOUT_OTHERS = tuple(word for name in OTHERS for word in ("-p", f"no:{name}"))
+"""Options of pytest: without the plugins of others, which cost a second at every start."""
+PLAIN = ("-p", "no:cacheprovider", *WITHOUT_OTHERS)
 
 PLAN = """\
 schema: 1
