@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Contacts:
-    """The links of a lab over a span, seconds from ``epoch``."""
+    """The links of a lab over a span, seconds of its bench's clock from ``epoch`` on."""
 
     lab: Lab
     span_s: float
@@ -40,7 +40,9 @@ class Contacts:
             return cls(lab, span_s, [(0.0, fixed)], f"{lab.file.name}: links that are always there")
         plan = _plan(lab, span_s, epoch)
         rows = [(moment, links | fixed) for moment, links in plan.topology()]
-        return cls(lab, span_s, rows, f"{lab.file.name} and {lab.orbit.file}, from {plan.start:%Y-%m-%dT%H:%M:%SZ}")
+        faster = "" if lab.orbit.time_factor == 1 else f", {lab.orbit.time_factor:g} times faster"
+        source = f"{lab.file.name} and {lab.orbit.file}, from {plan.start:%Y-%m-%dT%H:%M:%SZ}{faster}"
+        return cls(lab, span_s, rows, source)
 
     def ways(self, start: str, *ends: str) -> list[Window]:
         """Return the windows in which every one of ``ends`` is reached from ``start``, with the slowest link's rate."""
@@ -82,4 +84,6 @@ def _plan(lab: Lab, span_s: float, epoch: str | None) -> LinkPlan:
     found = constellation_of(lab)
     moment = epoch or lab.orbit.epoch
     start = parse_time(moment) if moment else found.epoch
-    return plan_links(found, candidates(lab), start=start, span_s=span_s, seed=lab.bench.seed)
+    factor = lab.orbit.time_factor
+    plan = plan_links(found, candidates(lab), start=start, span_s=span_s * factor, seed=lab.bench.seed)
+    return plan.scaled(1 / factor)

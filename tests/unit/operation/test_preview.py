@@ -15,6 +15,7 @@ from hil.lab.model import Lab, load_lab
 from hil.lab.tenant import QuotaSpec
 from hil.lab.twin import BusSpec, RadiatorSpec, StructureSpec, TwinSpec
 from hil.operation.arithmetic import quantity
+from hil.operation.contacts import Contacts
 from hil.operation.model import Operation, load_operation
 from hil.operation.preview import Checked, check
 
@@ -275,3 +276,14 @@ def test_an_operation_above_a_quota_is_infeasible_and_the_quota_named(
 def test_a_quota_of_which_the_bundle_declares_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="says nothing of cpu_cores, of which tenant beta has a quota"):
         of_beta(tmp_path, {"cpu_cores": 4.0})
+
+
+def test_contacts_are_those_of_a_bench_on_which_mission_time_passes_faster() -> None:
+    guests = lab("guests")
+    assert guests.orbit is not None
+    (first, *_) = Contacts.of(guests, 60.0).ways("flight-2", "sc-02")
+    real_time = guests.model_copy(update={"orbit": guests.orbit.model_copy(update={"time_factor": 1.0})})
+    real_time._file = guests.file
+    (slow, *_) = Contacts.of(real_time, 1200.0).ways("flight-2", "sc-02")
+    assert first.start_s == pytest.approx(slow.start_s / 20) and first.start_s == pytest.approx(16.34, abs=0.01)
+    assert Contacts.of(guests, 60.0).source.endswith(", 20 times faster")
