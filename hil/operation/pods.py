@@ -195,7 +195,7 @@ class Pods:
     ) -> tuple[int, bytes]:
         """Return (bytes written to ``out``, body otherwise); waits while the model is somebody else's."""
         end = time.monotonic() + deadline_s
-        told, renewed = False, False
+        told, renewed, why = False, False, ""
         while True:
             try:
                 headers = {"Authorization": f"Bearer {self._access(end)}"} if login else {}
@@ -207,7 +207,8 @@ class Pods:
                     silence_s=self._spec.silence_s, end=end, out=out, limit=limit,
                 )  # fmt: skip
             except Unanswered as exc:
-                why = str(exc)
+                if not why or time.monotonic() < end:  # an attempt that the deadline cut off says least
+                    why = str(exc)
             else:
                 said = self._said(answer.content[:600].decode("utf-8", "replace"))
                 if answer.status == 200:
