@@ -129,7 +129,7 @@ def _missing_libraries(provider: Path) -> str:
     Empty also without such a file: then the provider is part of the runtime, which did load.
     """
     try:
-        wanted = sorted({*re.findall(rb"libnv[a-z_]+\.so[.0-9]*", provider.read_bytes())})
+        wanted = sorted({*re.findall(rb"libnv(?:infer|infer_plugin|onnxparser)\.so(?:\.\d+)+", provider.read_bytes())})
         for name in wanted:
             ctypes.CDLL(name.decode())
     except FileNotFoundError:

@@ -340,7 +340,9 @@ def test_tensorrt_is_left_out_where_its_library_does_not_load(
     model: Path, gpu_runtime: GpuRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = gpu_runtime.capi / "libonnxruntime_providers_tensorrt.so"
-    library.write_bytes(b"\x7fELF libcudart.so.12\0libnvinfer.so.10\0libnvonnxparser.so.10\0")
+    library.write_bytes(
+        b"\x7fELF libcudart.so.12\0libnvrtc.so.12\0no libnvinfer.so.\0libnvinfer.so.10\0libnvonnxparser.so.10\0"
+    )
     found = load(model)
     assert gpu_runtime.asked == [[CUDA, GPU_RUNTIME[3]]]
     assert found.providers == ("CUDA", "CPU")
