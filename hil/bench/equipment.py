@@ -20,6 +20,7 @@ from hil.boards.container.board import LABEL
 from hil.boards.kinds import Rack, Site, kind_of
 from hil.evidence.sink import NullSink, Sink
 from hil.lab.model import BoardSpec
+from hil.lab.tenant import QuotaSpec
 from hil.onboard.node.answers import PORT
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def sites(plumbing: Plumbing, client: DockerClient, image_id: str, pki: Pki, sin
             plug=partial(plumbing.plug, board.name),
             pki=pki,
             sink=sink,
+            quotas=tenant.quotas if (tenant := plumbing.lab.tenant_of(board.name)) else QuotaSpec(),
         )
         for number, board in enumerate(plumbing.lab.boards)
     }

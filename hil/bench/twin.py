@@ -110,7 +110,9 @@ class TwinRunner:
             if spec.contained:
                 files = disk_dir(bench) / spec.name / DIRECTORY
                 pid = partial(firmware_pid, spec.name)
-                twins[spec.name] = ContainerTwin(MODULES[spec.module], files, cores, pid)
+                owner = lab.tenant_of(spec.name)
+                most = min(cores, (owner.quotas.cpu_cores if owner else None) or cores)
+                twins[spec.name] = ContainerTwin(MODULES[spec.module], files, most, pid)
             elif isinstance(board := boards[spec.name], LinuxBoard):
                 twins[spec.name] = RealTwin(board, MODULES[spec.module])
         return cls(lab, Journal(bench), twins, boards, on_problem, epoch=epoch, cores=cores)

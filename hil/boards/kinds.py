@@ -20,6 +20,7 @@ from hil.core import kinds
 from hil.core.check import Check
 from hil.evidence.sink import NullSink, Sink
 from hil.lab.model import BoardSpec
+from hil.lab.tenant import QuotaSpec
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -53,6 +54,8 @@ class Site:
     plug: Callable[[int], None]  # cables a container board, given the PID of its firmware
     pki: Pki
     sink: Sink = field(default_factory=NullSink)
+    quotas: QuotaSpec = field(default_factory=QuotaSpec)
+    """Of the tenant whose board it is; a driver that can keep a board to them does."""
 
 
 @dataclass

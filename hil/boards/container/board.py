@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from hil.core.wait import poll_until, wait_until
 from hil.errors import BenchError, DeviceError
 from hil.evidence.events import BoardBooted, BoardPower, RestartOrdered
 from hil.evidence.sink import NullSink, Sink
+from hil.lab.tenant import QuotaSpec
 from hil.onboard.boot_control import SLOTS, BootControl, Variables, other
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ CAPABILITIES = [
     "AUDIT_WRITE",  # sshd ends a session with a terminal when it cannot log the login
 ]
 DEVICE_RULES = ["b 7:* rw", "c 10:237 rw"]  # loop devices, loop-control
-MEMORY_LIMIT = "3g"
+MEMORY_LIMIT = 3 << 30
+"""Bytes; a tenant's quota below that counts."""
 PIDS_LIMIT = 512
 ENGINE_LAG_S = 2.0
 """So long after a container has ended may a busy engine still say that it runs."""
@@ -96,6 +98,13 @@ class ContainerSpec:
     image_id: str
     console: ConsoleLine
     targets: Mapping[Via, Target]
+    quotas: QuotaSpec = field(default_factory=QuotaSpec)
+    """Of its tenant: the container is made with no more memory and processor time than that."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the board may have: the tenant's quota, or our limit."""
+        return min(MEMORY_LIMIT, self.quotas.memory_bytes or MEMORY_LIMIT)
 
     @property
     def container(self) -> str:
@@ -156,8 +165,9 @@ class ContainerBoard(LinuxBoard):
                     spec.console.board_tty: {"bind": "/dev/ttyTCU0", "mode": "rw"},
                 },
                 log_config=LogConfig(type="none"),
-                mem_limit=MEMORY_LIMIT,
-                memswap_limit=MEMORY_LIMIT,
+                mem_limit=spec.memory_bytes,
+                memswap_limit=spec.memory_bytes,
+                nano_cpus=round(spec.quotas.cpu_cores * 1e9) if spec.quotas.cpu_cores else None,
                 pids_limit=PIDS_LIMIT,
                 **(gpu.options() if gpu else {}),
             )
@@ -235,7 +245,7 @@ class ContainerBoard(LinuxBoard):
 
     def bound_memory(self, margin_b: int | None) -> None:
         """Bound the container's memory to what it uses and ``margin_b`` more; None: as it was made."""
-        limit: int | str = MEMORY_LIMIT
+        limit = self.spec.memory_bytes
         with engine_errors(f"board {self.name}: memory"):
             if margin_b is not None:
                 stats = self._client.api.stats(self.spec.container, stream=False, one_shot=True)

@@ -48,13 +48,18 @@ def container(name: str, site: Site, console: ConsoleLine, sink: Sink) -> Contai
         image_id=site.image_id,
         console=console,
         targets={via: Target(name, *way, site.pki.ssh_key, host_key) for via, way in site.addresses.items()},
+        quotas=site.quotas,
     )
     return ContainerBoard(spec, site.client, site.plug, sink)
 
 
 def install(board: ContainerBoard, site: Site, rack: Rack, gpu: Gpu | None = None) -> None:
-    """Make the board's disks as they leave the factory, and its container; it has no power."""
-    prepare_nv_dir(board.spec.nv_dir, board.spec.facts, rack.images.factory, site.pki)
+    """Make the board's disks as they leave the factory, and its container; it has no power.
+
+    Its data partition has no more than its tenant's quota.
+    """
+    size = min(DATA_SIZE_BYTES, site.quotas.storage_bytes or DATA_SIZE_BYTES)
+    prepare_nv_dir(board.spec.nv_dir, board.spec.facts, rack.images.factory, site.pki, data_size_bytes=size)
     board.create(gpu)
 
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 DATA_SIZE_BYTES = 512 * MIB
+LEAST_DATA_BYTES = 64 * MIB
+"""The node service keeps some room free, and a file system has its own."""
 SLOT_SIZE_BYTES = 96 * MIB
 
 
@@ -44,8 +46,13 @@ def prepare_nv_dir(
     Files are sparse.  ``slot_size_bytes`` 0 means: the factory image and a half, at least 96 MiB.
     The board's SSH host key is ``pki.host_key(facts.name)``; ``pki.ssh_key`` may log in as root.  With flight
     security its certificate is of the PKI beside ``nv_dir``.
-    ConfigurationError when the image does not fit into the slot.
+    ConfigurationError when the image does not fit into the slot, or the data partition is too small to work with.
     """
+    if data_size_bytes < LEAST_DATA_BYTES:
+        raise ConfigurationError(
+            f"board {facts.name}: a data partition of {data_size_bytes} bytes is too small",
+            remedy=f"in the lab file, give quotas.storage_bytes of its tenant at least {LEAST_DATA_BYTES}",
+        )
     slot_size = slot_size_bytes or max(SLOT_SIZE_BYTES, factory.size_bytes * 3 // 2 // MIB * MIB)
     if factory.size_bytes > slot_size:
         raise ConfigurationError(

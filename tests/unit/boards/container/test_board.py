@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from docker.errors import APIError, NotFound
 
 from hil.boards.console.log_console import ConsoleLine
-from hil.boards.container.board import CAPABILITIES, BoardFacts, ContainerBoard, ContainerSpec
+from hil.boards.container import kind
+from hil.boards.container.board import CAPABILITIES, MEMORY_LIMIT, BoardFacts, ContainerBoard, ContainerSpec
 from hil.boards.container.os_processes import os_pid
-from hil.boards.container.storage import prepare_nv_dir
+from hil.boards.container.storage import DATA_SIZE_BYTES, prepare_nv_dir
 from hil.boards.protocol import Board, Fidelity, PowerState, Via
 from hil.boards.ssh import login as ssh_login
 from hil.boards.ssh.login import Target
@@ -21,6 +24,7 @@ from hil.errors import BenchError, ConfigurationError, DeviceError
 from hil.evidence.events import BoardPower, RestartOrdered
 from hil.images.bundles import OsImage
 from hil.images.pki import Pki
+from hil.lab.tenant import QuotaSpec
 from hil.onboard.boot_control import BootControl, Variables
 from hil.testing.fakes import ListSink
 
@@ -126,6 +130,24 @@ def test_a_container_gets_the_minimal_rights_and_no_network(kit: Kit) -> None:
     assert made["device_cgroup_rules"] == ["b 7:* rw", "c 10:237 rw"]
     assert not made.get("privileged")
     assert made["volumes"]["/dev/pts/98"]["bind"] == "/dev/ttyTCU0"
+
+
+@pytest.mark.parametrize(
+    ("quotas", "memory", "nano_cpus"),
+    [
+        (QuotaSpec(), MEMORY_LIMIT, None),
+        (QuotaSpec(cpu_cores=0.25, memory_bytes=256 << 20), 256 << 20, 250_000_000),
+        (QuotaSpec(memory_bytes=16 << 30), MEMORY_LIMIT, None),
+    ],
+)
+def test_a_container_has_no_more_than_its_tenants_quota(
+    kit: Kit, quotas: QuotaSpec, memory: int, nano_cpus: int | None
+) -> None:
+    spec = replace(kit.spec, quotas=quotas)
+    board = ContainerBoard(spec, cast(Any, kit.engine), kit.plugged.append, kit.sink)
+    board.create()
+    made = kit.engine.created
+    assert (made["mem_limit"], made["memswap_limit"], made.get("nano_cpus")) == (memory, memory, nano_cpus)
 
 
 def test_creating_twice_makes_one_container(kit: Kit) -> None:
@@ -246,3 +268,25 @@ def test_a_slot_too_small_for_the_image_is_a_configuration_error(kit: Kit, tmp_p
     factory = OsImage(image, "1.0.0", "0" * 64, 5000)
     with pytest.raises(ConfigurationError, match="4096 bytes cannot hold"):
         prepare_nv_dir(tmp_path / "nv", kit.spec.facts, factory, Pki(tmp_path), slot_size_bytes=4096)
+
+
+@pytest.mark.parametrize(
+    ("quota", "size"), [(None, DATA_SIZE_BYTES), (100 << 20, 100 << 20), (1 << 40, DATA_SIZE_BYTES)]
+)
+def test_a_data_partition_has_no_more_than_its_tenants_quota(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch, quota: int | None, size: int
+) -> None:
+    made: list[int] = []
+    monkeypatch.setattr(kind, "prepare_nv_dir", lambda *_, data_size_bytes: made.append(data_size_bytes))
+    site = SimpleNamespace(quotas=QuotaSpec(storage_bytes=quota), pki=None)
+    rack = SimpleNamespace(images=SimpleNamespace(factory=None))
+    kind.install(kit.board, cast(Any, site), cast(Any, rack))
+    assert made == [size]
+
+
+def test_a_data_partition_that_is_too_small_is_refused(kit: Kit, tmp_path: Path) -> None:
+    (image := tmp_path / "os.img").write_bytes(b"x")
+    factory = OsImage(image, "1.0.0", "0" * 64, 1)
+    with pytest.raises(ConfigurationError, match="data partition of 1000 bytes is too small") as told:
+        prepare_nv_dir(tmp_path / "nv", kit.spec.facts, factory, Pki(tmp_path), data_size_bytes=1000)
+    assert "quotas.storage_bytes" in told.value.remedy
