@@ -88,3 +88,48 @@ def test_an_infeasible_operation_is_not_run_unless_it_is_meant(
     assert "Infeasible: upload: gs-1 to sc-a needs 50 MB" in capsys.readouterr().err
     assert run([*words, "--unchecked"]) == 0
     assert campaign.argv
+
+
+EM = """\
+schema: 1
+name: em
+api: pods
+url: https://em.example.com
+user: client1
+password: env:EM_PASSWORD
+image: {name: cloud-mask}
+"""
+
+
+def test_an_operation_is_checked_and_run_on_an_engineering_model(
+    file: Path, tmp_path: Path, campaign: Campaign, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (model := tmp_path / "em.yaml").write_text(EM)
+    place = ["--model", str(model)]
+    assert run(["operation", "check", str(file), *place]) == 0
+    assert "one node of em for all boards" in capsys.readouterr().out
+    assert run(["operation", "run", str(file), *place, "-o", str(tmp_path / "out"), "-x"]) == 0
+    folder = next((tmp_path / "out/operations").iterdir())
+    argv = " ".join(campaign.argv)
+    assert f"pytest -v {folder} " in argv and "--hil-lab" not in argv and argv.endswith(" -x")
+    assert (folder / "engineering-model.yaml").is_file()
+    model.write_text(EM + "call_bytes: 1000\n")
+    assert run(["operation", "run", str(file), *place]) == 2
+    assert "Infeasible: one call of the uplink needs 50 MB" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["--lab", "virtual", "--model", "em.yaml"]])
+def test_an_operation_is_for_a_lab_or_for_a_model(
+    file: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["operation", "check", str(file), *words]) == 2
+    assert "give --lab or --model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--epoch", "2026-03-21T06:00:00Z"], ["--tenant", "alpha"]])
+def test_a_model_has_no_orbit_and_no_tenants(
+    file: Path, tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (model := tmp_path / "em.yaml").write_text(EM)
+    assert run(["operation", "check", str(file), "--model", str(model), *words]) == 2
+    assert "are for a lab" in capsys.readouterr().err
