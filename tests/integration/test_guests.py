@@ -20,12 +20,13 @@ from hil.onboard.node.answers import PORT
 from tests.kits.bare_boards import BareBoards
 from tests.kits.container_boards import ip
 
-pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
+pytestmark = pytest.mark.integration
 
 LAB = paths.ROOT / "lab/guests.yaml"
 NIC = "hiltgst0"
 
 
+# Not beside others: its flight goes on by the clock, and what is late there is not repeated.
 def test_an_aircraft_is_handed_over_twice_gets_its_mask_once_and_sees_nothing_else(tmp_path: Path) -> None:
     words = ["campaign", "run", "guest", "--lab", "guests", "-o", str(tmp_path / "out"), "-q"]
     done = subprocess.run(
@@ -40,6 +41,7 @@ def test_an_aircraft_is_handed_over_twice_gets_its_mask_once_and_sees_nothing_el
     assert values["attempts at others"] == 2 * (2 * (4 + 4 + 3) - 1) and values["of these reached"] == 0
 
 
+@pytest.mark.side_by_side
 def test_a_real_machine_behind_a_nic_of_this_host_reaches_its_board_and_cannot_be_another(tmp_path: Path) -> None:
     """On the routers, switches and links of a bench, with bare namespaces for boards and the machine."""
     lab = load_lab(LAB)

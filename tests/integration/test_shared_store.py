@@ -66,7 +66,7 @@ def test_two_hosts_never_share_a_board_though_processes_are_killed_and_the_serve
     value = {figure["name"]: figure["value"] for figure in json.loads(out.read_text())["figures"]}
     for what in ("boards held twice", "survivors never served", "left over at the end", "failed"):
         assert value[f"shared leases: {what}"] == 0, done.stdout + done.stderr
-    assert value["shared leases: granted on the host with fewer"] >= 3
+    assert value["shared leases: granted on the host with fewer"] >= 1
     assert value["shared leases: killed with SIGKILL"] >= 3
 
 
