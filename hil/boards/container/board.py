@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hil.boards.console.log_console import ConsoleLine, LogConsole
 from hil.boards.container import power_cut
-from hil.boards.container.os_processes import os_pid, os_processes, process_state, send
+from hil.boards.container.os_processes import os_pid, os_processes, send, standing_still, stop_all
 from hil.boards.linux_board import LinuxBoard
 from hil.boards.protocol import BootState, Fidelity, Identity, PowerState, Shell, Slot, SlotState, Via
 from hil.boards.ssh.shell import SshShell, Target
@@ -229,14 +229,14 @@ class ContainerBoard(LinuxBoard):
         pid = self.os_pid()
         if pid is None:
             raise BenchError(f"board {self.name}: no OS runs that could be frozen")
-        send([pid] if only_init else os_processes(pid), signal.SIGSTOP)
+        if only_init:
+            send([pid], signal.SIGSTOP)
+        else:
+            stop_all(pid)
 
     def frozen(self) -> tuple[bool, str]:
         """Return whether all processes of the OS are stopped, and how many are."""
-        pid = self.os_pid()
-        states = [process_state(each) for each in os_processes(pid)] if pid else []
-        stopped = sum(state in "TZ" for state in states)
-        return 0 < len(states) == stopped, f"{stopped} of {len(states)} processes of its OS stand still"
+        return standing_still(self.os_pid())
 
     def thaw(self) -> None:
         """Let all processes of the OS go on."""

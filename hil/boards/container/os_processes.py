@@ -7,6 +7,11 @@ import os
 import signal
 from pathlib import Path
 
+from hil.core.wait import poll_until
+
+STOPPED_WITHIN_S = 3.0
+"""A stop signal takes effect within this, also on a busy host."""
+
 
 def os_pid(firmware_pid: int) -> int | None:
     """Return the child of the firmware that lives in a PID namespace of its own."""
@@ -42,6 +47,24 @@ def process_state(pid: int) -> str:
         return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return "Z"
+
+
+def stop_all(init: int) -> None:
+    """Stop all processes of an OS: again until all stand still, for what is just being forked escapes the first time.
+
+    After :data:`STOPPED_WITHIN_S` it returns all the same; who wants to know looks.
+    """
+    for _ in poll_until(STOPPED_WITHIN_S, every_s=0.02):
+        send(os_processes(init), signal.SIGSTOP)
+        if standing_still(init)[0]:
+            return
+
+
+def standing_still(init: int | None) -> tuple[bool, str]:
+    """Return whether all processes of an OS are stopped, and how many are."""
+    states = [process_state(each) for each in os_processes(init)] if init else []
+    stopped = sum(state in "TZ" for state in states)
+    return 0 < len(states) == stopped, f"{stopped} of {len(states)} processes of its OS stand still"
 
 
 def send(pids: list[int], number: signal.Signals) -> None:
