@@ -159,7 +159,7 @@ def test_a_file_that_is_larger_than_agreed_is_not_kept(api: PodApi, tmp_path: Pa
     [
         ("other", "true", DeviceError, "does not start: ImagePullBackOff"),
         ("alpine", "exit 3", DeviceError, "ended without its answer out: Completed, 3"),
-        ("alpine", "sleep 30", DeviceError, "did not finish within 1 s"),
+        ("alpine", "sleep 30", DeviceError, "did not finish within 4 s"),
     ],
 )
 def test_a_job_that_gives_no_answer_says_why(
@@ -168,7 +168,7 @@ def test_a_job_that_gives_no_answer_says_why(
     model, _ = adapter(api, tmp_path, image=image)
     model.uplink(file_of(tmp_path), "in", deadline_s=5)
     with pytest.raises(error, match=word):
-        model.job(command, "out", deadline_s=1)
+        model.job(command, "out", deadline_s=4)
 
 
 def test_a_pod_that_never_starts_is_the_models_fault(api: PodApi, tmp_path: Path) -> None:
