@@ -24,6 +24,16 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
+EM = """\
+schema: 1
+name: em
+api: pods
+url: https://em.example.com
+user: client1
+password: env:EM_PASSWORD
+image: {name: cloud-mask}
+"""
+"""A file of an engineering model, as an author writes one; nobody answers there."""
 PASSWORD = "a pass+word"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hil.cli.app import run
+from tests.kits.pod_api import EM
 
 FILE = "schema: 1\nname: test\nbundle: {size_bytes: 50000000}\nsteps: {upload: {deadline: 3s}}\n"
 
@@ -88,17 +89,6 @@ def test_an_infeasible_operation_is_not_run_unless_it_is_meant(
     assert "Infeasible: upload: gs-1 to sc-a needs 50 MB" in capsys.readouterr().err
     assert run([*words, "--unchecked"]) == 0
     assert campaign.argv
-
-
-EM = """\
-schema: 1
-name: em
-api: pods
-url: https://em.example.com
-user: client1
-password: env:EM_PASSWORD
-image: {name: cloud-mask}
-"""
 
 
 def test_an_operation_is_checked_and_run_on_an_engineering_model(

@@ -17,19 +17,10 @@ from hil.operation.engineering_model import check_model, load_engineering_model
 from hil.operation.model import Operation, load_operation
 from hil.operation.on_model import payload_program
 from tests.kits import tiny_model
-
-FILE = """\
-schema: 1
-name: em
-api: pods
-url: https://em.example.com
-user: client1
-password: env:EM_PASSWORD
-image: {name: cloud-mask}
-"""
+from tests.kits.pod_api import EM
 
 
-def em(folder: Path, text: str = FILE) -> Path:
+def em(folder: Path, text: str = EM) -> Path:
     (file := folder / "em.yaml").write_text(text)
     return file
 
@@ -52,7 +43,7 @@ def operation(folder: Path, size: int) -> Operation:
 )
 def test_a_file_that_is_wrong_is_named(tmp_path: Path, was: str, becomes: str, word: str) -> None:
     with pytest.raises(ConfigurationError, match=word) as caught:
-        load_engineering_model(em(tmp_path, FILE.replace(was, becomes)))
+        load_engineering_model(em(tmp_path, EM.replace(was, becomes)))
     assert "em.yaml" in caught.value.message and "hunter2" not in str(caught.value)
 
 
@@ -69,7 +60,7 @@ def test_what_one_call_does_not_take_binds(tmp_path: Path) -> None:
 
 
 def test_a_slow_way_there_binds_when_it_is_known(tmp_path: Path) -> None:
-    model = load_engineering_model(em(tmp_path, FILE + "uplink_bps: 1000000\n"))
+    model = load_engineering_model(em(tmp_path, EM + "uplink_bps: 1000000\n"))
     slow = check_model(operation(tmp_path, 10_000_000), model)
     assert slow.sentence.startswith("Infeasible: upload: to em needs 10 MB and has 6.75 MB")
     assert slow.uploaded_s == pytest.approx(10e6 * 8 / 1e6 / 0.9)
@@ -77,7 +68,7 @@ def test_a_slow_way_there_binds_when_it_is_known(tmp_path: Path) -> None:
 
 def test_a_campaign_on_a_model_has_its_file_and_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EM_PASSWORD", "hunter2")
-    model = load_engineering_model(em(tmp_path, FILE.replace("}", ", tar: image.tar}")))
+    model = load_engineering_model(em(tmp_path, EM.replace("}", ", tar: image.tar}")))
     folder = write_campaign(load_operation("six_gpu"), tmp_path / "out", model)
     assert load_plan(folder).id == "op-six-gpu-em"
     copied = load_engineering_model(folder / "engineering-model.yaml")
