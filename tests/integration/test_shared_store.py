@@ -60,13 +60,13 @@ def elsewhere(url: str) -> Leases:
 
 def test_two_hosts_never_share_a_board_though_processes_are_killed_and_the_server_restarts(tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
-    argv = [sys.executable, "-m", "tests.benchmarks.shared_leases", "--processes", "12", "--seconds", "6"]
+    argv = [sys.executable, "-m", "tests.benchmarks.shared_leases", "--processes", "12", "--seconds", "10"]
     done = subprocess.run([*argv, "--out", str(out)], cwd=paths.ROOT, capture_output=True, text=True, timeout=240)
     assert out.exists(), done.stderr
     value = {figure["name"]: figure["value"] for figure in json.loads(out.read_text())["figures"]}
     for what in ("boards held twice", "survivors never served", "left over at the end", "failed"):
         assert value[f"shared leases: {what}"] == 0, done.stdout + done.stderr
-    assert value["shared leases: granted on the host with fewer"] >= 1
+    assert value["shared leases: granted on the host with fewer"] >= 3
     assert value["shared leases: killed with SIGKILL"] >= 3
 
 
