@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -17,7 +18,8 @@ from pathlib import Path
 from hil.bench.bench import Bench
 from hil.bench.reset import renew
 from hil.bench.state import disk_dir
-from hil.boards.protocol import Via
+from hil.boards.protocol import Board, Via
+from hil.core import paths
 from hil.images.flight_pki import flight_pki
 from hil.onboard.node.answers import PORT
 from hil.rollout.fleet import ClusterConfig, Fleet
@@ -26,9 +28,11 @@ from hil.rollout.rollout import Rollout
 from hil.rollout.watcher import InvariantWatcher
 from hil.testing.attacker import Attacker, Loot, hostile_neighbour, loot_of
 from tests.benchmarks.figures import Figure
+from tests.kits.hil_command import Hil
 
 TURNS = 5
-ATTACK_S = 300.0
+ATTACK_S, CAMPAIGN_S = 300.0, 900.0
+SHARED, TENANT = paths.ROOT / "lab/two-customers.yaml", "beta"
 ALONE_TURNS = 3
 STOP_S = 30.0
 NICE = 10
@@ -53,20 +57,28 @@ def flight(lab: Path) -> Iterator[Figure]:
 
 
 def attack(lab: Path) -> Iterator[Figure]:
-    """Rollouts of a fleet while a hostile node attacks all of its boards for five minutes."""
-    with _bench(lab, "mtls") as bench, tempfile.TemporaryDirectory(prefix="hil-attack-") as scratch:
-        fleet = _fleet(bench)
+    """A tenant's campaign and rollouts while a hostile node attacks all boards of a shared bench for five minutes."""
+    with (
+        _bench(SHARED, "mtls") as whole,
+        closing(Bench.attach(whole.name, tenant=TENANT)) as bench,
+        tempfile.TemporaryDirectory(prefix="hil-attack-") as folder,
+    ):
+        scratch, fleet = Path(folder), _fleet(bench)
+        others = {name: board for name, board in whole.boards.items() if name not in bench.boards}
         alone = [_one_rollout(bench, fleet, 1 + turn) for turn in range(ALONE_TURNS)]
-        pki = flight_pki(disk_dir(bench.name))
-        loot = replace(loot_of(pki, Path(scratch)), orders=[_used_order(fleet)])
-        craft = fleet.members[-1].spacecraft
-        targets = {name: (found.flight, PORT) for name, found in bench.plumbing.addresses.items()}
+        loot = replace(loot_of(flight_pki(disk_dir(whole.name)), scratch), orders=[_used_order(fleet)])
+        targets = {name: (found.flight, PORT) for name, found in whole.plumbing.addresses.items()}
+        before = {name: _state(whole, board) for name, board in others.items()}
         under_attack: list[float] = []
-        with hostile_neighbour(bench.plumbing, craft) as space, InvariantWatcher(fleet) as watcher:
+        with hostile_neighbour(whole.plumbing, fleet.members[-1].spacecraft) as space:
             end = time.monotonic() + ATTACK_S
             with _attacking(space, targets, loot) as attacker:
-                while time.monotonic() < end:
-                    under_attack.append(_one_rollout(bench, fleet, 1 + ALONE_TURNS + len(under_attack)))
+                verdict = _campaign(whole.name, scratch / "reports")
+                renew(bench, dict.fromkeys(fleet.names, "the rollouts"))
+                with InvariantWatcher(fleet) as watcher:
+                    while time.monotonic() < end or not under_attack:
+                        under_attack.append(_one_rollout(bench, fleet, 1 + ALONE_TURNS + len(under_attack)))
+        changed = [name for name, board in others.items() if _state(whole, board) != before[name]]
         held = {name: _held(fleet, name) for name in fleet.names}
     wanted = {bench.images.bundles.os_v2.sha256}
     yield Figure(
@@ -82,7 +94,9 @@ def attack(lab: Path) -> Iterator[Figure]:
     yield Figure(
         "attacks that were granted something", len(attacker.let_in), "", "<= 0", "; ".join(attacker.let_in[:3])
     )
-    yield Figure("boards with another artefact", sum(h != wanted for h in held.values()), "", "<= 0", "six boards")
+    yield Figure("tenant's campaigns that did not pass", int(verdict != "PASS"), "", "<= 0", f"six_gpu: {verdict}")
+    yield Figure("tenant's boards with another artefact", sum(h != wanted for h in held.values()), "", "<= 0", "of six")
+    yield Figure("other tenant's boards that changed", len(changed), "", "<= 0", f"of {len(others)}; {changed}")
     yield Figure("moments of a mixed cluster", len(watcher.report().violations), "", "<= 0", "by the watcher")
     yield Figure(
         "rollouts that passed under attack", len(under_attack), "", ">= 1", "each of six boards, from the factory"
@@ -171,3 +185,17 @@ def _used_order(fleet: Fleet) -> tuple[str, str, bytes, dict[str, str]]:
 def _held(fleet: Fleet, board: str) -> set[str]:
     with NodeClient(fleet, board, Via.MANAGEMENT) as client:
         return {str(each["id"]) for each in client.call("GET", "/artefacts")["artefacts"]}
+
+
+def _state(bench: Bench, board: Board) -> tuple[str, str, set[str]]:
+    """Return of a board what an attack may not change: its boot, its slot, the artefacts that it holds."""
+    identity = board.identity()
+    return identity.boot_id, identity.slot, _held(_fleet(bench), board.name)
+
+
+def _campaign(bench: str, out: Path) -> str:
+    """Run the six-GPU campaign of the tenant; return its verdict, or the last words of one that came to none."""
+    options = ("--bench", bench, "--tenant", TENANT, "-o", str(out), "-q")
+    done = Hil()("campaign", "run", "six_gpu", *options, timeout_s=CAMPAIGN_S)
+    results = [json.loads(result.read_text("utf-8")) for result in out.glob("runs/*/result.json")]
+    return str(results[0]["verdict"]) if results else (done.stderr or done.stdout)[-300:]
