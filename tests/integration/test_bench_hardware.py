@@ -156,7 +156,7 @@ def test_the_twin_predicts_beside_the_sensors_of_a_real_board(bench: Bench, tria
     assert (hot.peak_c, hot.throttled_s > 0) == (99.25, True)
     assert abs((hot.predicted_c or 0.0) - hot.junction_c) > 20.0  # the power of its rails does not make it that hot
     changes = [line for line in Follower(bench.name, from_start=True).lines() if line["kind"] == TwinChange.kind]
-    assert ("twin-1", "throttled", 99.25) in [(c["board"], c["what"], c["junction_c"]) for c in changes]
+    assert ("twin-1", "throttled") in [(change["board"], change["what"]) for change in changes]
     assert trial.hardware.supervisor.state() is PowerState.ON  # the twin switches no real board
     files.close()
 

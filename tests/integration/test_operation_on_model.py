@@ -1,4 +1,4 @@
-"""The shipped operation, unchanged, on an engineering model's counterpart: no bench, no root."""
+"""The shipped operation on an engineering model's counterpart: no bench, no root."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from tests.kits.pod_api import PASSWORD, PodApi
 
 pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
+SHIPPED = paths.shipped("operations") / "six_gpu.yaml"
+"""Its payload runs for a minute: here for seconds, of which each is one of a processor that others need."""
 FILE = """\
 schema: 1
 name: counterpart
@@ -28,10 +30,11 @@ poll_s: 0.1
 """
 
 
-def run(api: PodApi, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run(api: PodApi, folder: Path) -> subprocess.CompletedProcess[str]:
     (folder / "cloud-mask.tar").write_bytes(b"stands for a container image")
     (folder / "em.yaml").write_text(FILE.format(url=api.url))
-    argv = [sys.executable, "-m", "hil.cli", "operation", "run", "six_gpu", "--model", str(folder / "em.yaml"), *words]
+    (folder / "six_gpu.yaml").write_text(SHIPPED.read_text().replace("duration: 1m", "duration: 5s"))
+    argv = [sys.executable, "-m", "hil.cli", "operation", "run", "six_gpu.yaml", "--model", "em.yaml"]
     environment = os.environ | {"EM_PASSWORD": PASSWORD, "HIL_HOME": os.environ.get("HIL_HOME", "")}
     environment = {name: text for name, text in environment.items() if text}
     argv += ["-o", str(folder / "out"), "-q"]
@@ -53,8 +56,8 @@ def test_the_shipped_operation_runs_on_a_model_that_is_slow_and_locked(tmp_path:
         directory, result = result_of(tmp_path)
         assert [each["verdict"] for each in result["requirements"]] == ["PASS"] * 8  # type: ignore[attr-defined]
         assert result["fidelity"] == "virtual"
-        shipped = paths.shipped("operations") / "six_gpu.yaml"
-        assert load(directory / "artefacts/operation.yaml") == load(shipped), "the operation is the shipped one"
+        ran = (directory / "artefacts/operation.yaml").read_text()
+        assert ran.replace("duration: 5s", "duration: 1m") == SHIPPED.read_text()
         written = [path for path in tmp_path.glob("out/**/*") if path.is_file()]
         secrets = (PASSWORD.encode(), api.token.encode())
         assert written and not [path for path in written for each in secrets if each in path.read_bytes()]
@@ -69,9 +72,3 @@ def test_a_model_that_keeps_other_bytes_fails_the_verification(tmp_path: Path) -
         _, result = result_of(tmp_path)
         verdicts = {each["id"]: each["verdict"] for each in result["requirements"]}  # type: ignore[attr-defined]
         assert (verdicts["OPE-020"], verdicts["OPE-030"], verdicts["OPE-040"]) == ("PASS", "FAIL", "NOT RUN")
-
-
-def load(path: Path) -> object:
-    from hil.operation.model import load_operation
-
-    return load_operation(path).model_dump(exclude={"file"})
