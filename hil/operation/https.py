@@ -113,8 +113,10 @@ class Endpoint:
                 f"{self._url.hostname}: its certificate is not trusted: {one_line(exc.verify_message)}",
                 remedy="name the certificates that are in the environment variable SSL_CERT_FILE",
             ) from exc
-        except (OSError, http.client.HTTPException, ValueError) as exc:
+        except OSError as exc:
             raise Unanswered(f"{type(exc).__name__}: {one_line(str(exc))}") from exc
+        except (http.client.HTTPException, ValueError) as exc:
+            raise Unanswered(type(exc).__name__) from exc  # its text is the peer's bytes, which may repeat a secret
 
     @staticmethod
     def _whole(response: http.client.HTTPResponse, written: int, limit: int) -> Answer:

@@ -60,7 +60,7 @@ class Pods:
         self._spec, self._folder, self._tell = spec, folder, tell
         self._http = Endpoint(spec.url)
         self._token = ""
-        self._password = ""
+        self._secrets: set[str] = set()  # passwords and tokens that were ever sent
 
     # --- what an operation needs
 
@@ -148,7 +148,7 @@ class Pods:
         states = data.get("state") if isinstance(data, dict) else None
         for name in ("terminated", "running", "waiting"):
             if isinstance(states, dict) and isinstance(facts := states.get(name), dict):
-                words = (str(facts[key])[:400] for key in ("reason", "message", "exitCode") if key in facts)
+                words = (str(facts[key]) for key in ("reason", "message", "exitCode") if key in facts)
                 return name, self._said(", ".join(words), quoted=False)
         return "unknown", self._said(repr(data))
 
@@ -171,12 +171,9 @@ class Pods:
         return self._object(content, what)
 
     def _object(self, content: bytes, what: str) -> dict[str, Any]:
-        try:
-            answer = json.loads(content)
-        except (ValueError, RecursionError):
-            answer = None
+        answer = _json(content)
         if not isinstance(answer, dict):
-            said = self._said(content[:400].decode("utf-8", "replace"))
+            said = self._said(content.decode("utf-8", "replace"))
             raise BenchError(f"{self._name}: {what}: answered {said}, which is no JSON object", remedy="see url")
         return answer
 
@@ -210,7 +207,6 @@ class Pods:
                 if not why or time.monotonic() < end:  # an attempt that the deadline cut off says least
                     why = str(exc)
             else:
-                said = self._said(answer.content[:600].decode("utf-8", "replace"))
                 if answer.status == 200:
                     return answer.written, answer.content
                 if answer.status == 401 and login and not renewed:
@@ -221,7 +217,9 @@ class Pods:
                         f"{self._spec.file}: user, password: {self._name} refused the log-in (HTTP {answer.status})",
                         remedy="set what the file names as password",
                     )
-                why = f"HTTP {answer.status}: {said}"
+                why = f"HTTP {answer.status}"
+                if login:  # what is answered to a log-in may be a token that is not known yet
+                    why += f": {self._said(answer.content.decode('utf-8', 'replace'))}"
                 if answer.status not in BUSY:
                     raise error(f"{self._name}: {what}: {why}")
             if time.monotonic() + self._spec.poll_s > end:
@@ -237,25 +235,35 @@ class Pods:
     def _access(self, end: float) -> str:
         """Return the token; log in where there is none."""
         if not self._token:
-            self._password = resolve_secret(self._spec.password)
-            form = urlencode({"username": self._spec.user, "password": self._password}).encode()
-            left_s, what = max(0.0, end - time.monotonic()), "the log-in"
+            password = resolve_secret(self._spec.password)
+            form = urlencode({"username": self._spec.user, "password": password}).encode()
+            self._secrets.add(password)
             _, content = self._call(
-                "POST", "/auth/", left_s, what=what, login=False,
+                "POST", "/auth/", max(0.0, end - time.monotonic()), what="the log-in", login=False,
                 body=lambda: Body("application/x-www-form-urlencoded", len(form), iter([form])),
             )  # fmt: skip
-            token = self._object(content, what).get("access")
+            answer = _json(content)
+            token = answer.get("access") if isinstance(answer, dict) else None
             if not isinstance(token, str) or not token.isascii() or not token.isprintable() or len(token) > 8192:
                 raise BenchError(f"{self._name}: the log-in gave no token")
             self._token = token
+            self._secrets.add(token)
         return self._token
 
     def _said(self, text: str, *, quoted: bool = True) -> str:
-        """Return what the model said, short, without the password or the token that it may repeat."""
-        for secret in filter(None, (self._password, self._token)):
-            for form in (secret, urlencode({"": secret})[1:], json.dumps(secret)[1:-1]):
+        """Return what the model said, short, without a password or a token that it may repeat."""
+        for secret in sorted(filter(None, self._secrets), key=len, reverse=True):
+            for form in (secret, urlencode({"": secret})[1:], json.dumps(secret)[1:-1], repr(secret)[1:-1]):
                 text = text.replace(form, "***")
         return repr(one_line(text, 300)) if quoted else one_line(text, 300)
+
+
+def _json(content: bytes) -> Any:
+    """Return the JSON value; None where it is none."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _entries(data: Any) -> list[Any]:

@@ -38,7 +38,7 @@ PASSWORD = "a pass+word"
 
 
 class Fault(StrEnum):
-    """How it fails, at whatever is asked after the log-in."""
+    """How it fails, at whatever is asked after the log-in; the last three: at the log-in."""
 
     HANG = "hang"  # takes the request and never answers
     CLOSE = "close"
@@ -47,6 +47,13 @@ class Fault(StrEnum):
     DRIP = "drip"  # an answer one byte at a time
     REDIRECT = "redirect"
     ECHO = "echo"  # HTTP 500 that repeats the log-in
+    ECHO_PADDED = "echo padded"  # the same, after blanks, with the token across the 600th byte
+    TOKEN_201 = "token 201"
+    TOKEN_TEXT = "token text"  # the token as it is, in no object
+    RAW = "raw"  # repeats the form of the log-in where HTTP was to be
+
+
+AT_LOGIN = (Fault.TOKEN_201, Fault.TOKEN_TEXT, Fault.RAW)
 
 
 class PodApi:
@@ -99,7 +106,9 @@ class PodApi:
             if (form.get("username"), form.get("password")) != ("client1", PASSWORD):
                 return 401, {"detail": "No active account found with the given credentials"}
             self._token, self._used = os.urandom(8).hex(), 0
-            return 200, {"access": self._token, "refresh": "x"}
+            if self.fault is Fault.TOKEN_TEXT:
+                return 200, self._token
+            return 201 if self.fault is Fault.TOKEN_201 else 200, {"access": self._token, "refresh": "x"}
         verb = getattr(self, "_" + path.removeprefix("/em/").replace("/", "_"), None)
         return verb(form) if verb else (404, {"detail": "Not found."})
 
@@ -204,6 +213,10 @@ class PodApi:
             self.seen.append(f"{request.command} {parts.path}")
             body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
             self._closing.wait(self.slow_s)
+            if self.fault is Fault.RAW:
+                request.wfile.write(body)
+                request.close_connection = True
+                return None
             if parts.path != "/auth/":
                 self._used += 1
                 if request.headers["Authorization"] != f"Bearer {self._token}" or self._used > self.token_uses:
@@ -211,7 +224,7 @@ class PodApi:
                 if self.locked:
                     self.locked -= 1
                     return _send(request, 423, {"error": "LOCKED", "message": "CG2 is busy"})
-                if self.fault is not None:
+                if self.fault is not None and self.fault not in AT_LOGIN:
                     return self._fail(request, self.fault)
             form = {key: values[0] for key, values in parse_qs(parts.query).items()}
             form |= _form(request.headers.get("Content-Type", ""), body)
@@ -226,6 +239,9 @@ class PodApi:
                     _send(request, 200, b"<html>a portal</html>")
                 case Fault.ECHO:
                     _send(request, 500, {"message": f"failed for {PASSWORD} with {request.headers['Authorization']}"})
+                case Fault.ECHO_PADDED:
+                    word = request.headers["Authorization"]
+                    _send(request, 500, b" " * (600 - len("Bearer ") - 8) + word.encode())
                 case Fault.REDIRECT:
                     request.wfile.write(
                         b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"

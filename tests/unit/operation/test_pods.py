@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
 from hil.errors import BenchError, ConfigurationError, DeviceError, HilError
 from hil.operation.engineering_model import EngineeringModel, connected, load_engineering_model
-from tests.kits.pod_api import PASSWORD, Fault, PodApi
+from tests.kits.pod_api import AT_LOGIN, PASSWORD, Fault, PodApi
 
 FILE = """\
 schema: 1
@@ -115,15 +116,33 @@ def test_slow_answers_are_waited_for(api: PodApi, tmp_path: Path) -> None:
     assert adapter(api, tmp_path)[0].images(deadline_s=5) == ["alpine"]
 
 
-def test_no_secret_is_said_or_written(api: PodApi, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("fault", [Fault.ECHO, Fault.ECHO_PADDED, Fault.TOKEN_201, Fault.TOKEN_TEXT, Fault.RAW])
+def test_no_secret_is_said_or_written(
+    api: PodApi, tmp_path: Path, caplog: pytest.LogCaptureFixture, fault: Fault
+) -> None:
     caplog.set_level(logging.DEBUG)
     model, told = adapter(api, tmp_path)
-    model.listing(deadline_s=5)
-    api.fault = Fault.ECHO
+    if fault not in AT_LOGIN:
+        model.listing(deadline_s=5)
+    api.fault = fault
     with pytest.raises(BenchError) as caught:
-        model.listing(deadline_s=1)
+        model.listing(deadline_s=0.3)
     said = f"{caught.value} {told} {caplog.text} {model.__dict__['_spec']!r}"
-    assert "***" in said and PASSWORD not in said and api.token not in said
+    assert ("***" in said) == (fault is Fault.ECHO or fault is Fault.ECHO_PADDED)
+    assert not any(secret in said for secret in (PASSWORD, urlencode({"": PASSWORD})[1:]))
+    assert fault is Fault.RAW or api.token[:8] not in said
+
+
+def test_a_token_that_was_replaced_is_not_said_either(api: PodApi, tmp_path: Path) -> None:
+    model, _ = adapter(api, tmp_path)
+    model.listing(deadline_s=5)
+    first = api.token
+    api.token_uses = 1
+    model.listing(deadline_s=5)
+    api.token_uses, api.images = 10, {"of": first}  # type: ignore[assignment]
+    with pytest.raises(BenchError, match="cannot be read") as caught:
+        model.images(deadline_s=5)
+    assert first != api.token and first not in str(caught.value)
 
 
 def test_a_wrong_password_is_a_fault_of_the_configuration(
