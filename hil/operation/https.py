@@ -96,16 +96,18 @@ class Endpoint:
                 reader = DeadlinedSocket(sock, end, silence_s)
                 response = http.client.HTTPResponse(reader, method=method)  # type: ignore[arg-type]
                 response.begin()
+                content, written = b"", 0
                 if out is None or response.status != 200:
                     content = response.read(MOST_BYTES + 1)
                     if len(content) > MOST_BYTES:
                         raise Unanswered(f"the answer is longer than {MOST_BYTES} bytes")
-                    return Answer(response.status, content, 0)
-                written = 0
-                while written <= limit and (block := response.read(min(BLOCK_BYTES, limit + 1 - written))):
+                    limit, out = 0, None
+                while out and written <= limit and (block := response.read(min(BLOCK_BYTES, limit + 1 - written))):
                     out.write(block)
                     written += len(block)
-                return self._whole(response, written, limit)
+                if written <= limit and response.length:
+                    raise Unanswered(f"the answer ended {response.length} bytes too soon")
+                return Answer(response.status, content, written)
         except Unanswered:
             raise
         except ssl.SSLCertVerificationError as exc:
@@ -117,12 +119,6 @@ class Endpoint:
             raise Unanswered(f"{type(exc).__name__}: {one_line(str(exc))}") from exc
         except (http.client.HTTPException, ValueError) as exc:
             raise Unanswered(type(exc).__name__) from exc  # its text is the peer's bytes, which may repeat a secret
-
-    @staticmethod
-    def _whole(response: http.client.HTTPResponse, written: int, limit: int) -> Answer:
-        if written <= limit and response.length:
-            raise Unanswered(f"the file ended {response.length} bytes too soon")
-        return Answer(response.status, b"", written)
 
     def _connected(self, end: float) -> ssl.SSLSocket:
         host = self._url.hostname or ""

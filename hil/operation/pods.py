@@ -32,8 +32,10 @@ BUSY = (423, 429, 502, 503, 504)
 """The model is somebody else's now, or its front door is overloaded: nothing was done, and it is asked again."""
 HOPELESS = ("ImagePull", "ErrImage", "InvalidImage", "CrashLoop", "RunContainerError", "CreateContainer")
 """Beginnings of a waiting pod's ``reason`` (Kubernetes) that no waiting mends."""
-ENDED_POLLS = 3
-"""A pod that has ended this often in a row without its answer has none; the first look may show the pod before it."""
+OVER_POLLS = 3
+"""A pod that is over this often in a row without its answer gives none; the first looks may show the pod before it."""
+LOOK_S = 10.0
+"""One look at a pod may take so long when the job's own time is over."""
 MOST_FILES = 10_000
 
 
@@ -71,8 +73,15 @@ class Pods:
                 f"{self._spec.file}: call_bytes: {name} has {size} bytes, and one call takes {self._spec.call_bytes}",
                 remedy="make the file smaller: the API takes no parts of a file",
             )
-        body = _multipart({"dest_path": self._folder}, name, file, size)
-        self._done("POST", "/em/files/uplink", deadline_s, what=f"the uplink of {name}", body=body)
+        form, what = _multipart({"dest_path": self._folder}, name, file, size), f"the uplink of {name}"
+        end = time.monotonic() + deadline_s
+
+        def body() -> Body:
+            """Return the form once the model is free: it may read all of it before it says that it is not."""
+            self._call("GET", "/em/files/list", end - time.monotonic(), what=what)
+            return form()
+
+        self._done("POST", "/em/files/uplink", deadline_s, what=what, body=body)
 
     def listing(self, *, deadline_s: float) -> dict[str, int]:
         data = self._done("GET", "/em/files/list", deadline_s, what="the list of files").get("data")
@@ -103,25 +112,27 @@ class Pods:
             "command": f"cd /data/{shlex.quote(self._folder)} && {command}",
         }
         self._done("POST", "/em/pod/run", deadline_s, what="the order for a pod", fields=fields)
-        ended, state, why = 0, "waiting", "nothing was said"
+        over, ran, state, why = 0, False, "unknown", "nothing was said"
         while (left_s := end - time.monotonic()) > 0:
-            state, why = self._pod(left_s)
-            if done in self.listing(deadline_s=max(self._spec.poll_s, end - time.monotonic())):
+            state, why = self._pod(max(LOOK_S, left_s))
+            if done in self.listing(deadline_s=max(LOOK_S, end - time.monotonic())):
                 return
-            ended = ended + 1 if state == "terminated" else 0
-            if state == "waiting" and why.startswith(HOPELESS):
+            ran |= state in ("running", "terminated")
+            hopeless = state == "waiting" and why.startswith(HOPELESS)
+            over = over + 1 if state == "terminated" or hopeless else 0
+            if over >= OVER_POLLS and hopeless:
                 raise DeviceError(
                     f"{self._name}: the pod does not start: {why}",
                     remedy=f"is {self._spec.image.name} an image for this node's architecture? see image in "
                     f"{self._spec.file}",
                 )
-            if ended >= ENDED_POLLS:
+            if over >= OVER_POLLS:
                 raise DeviceError(
                     f"{self._name}: the pod has ended without its answer {done}: {why}",
                     remedy="the image needs python3, numpy and onnxruntime; what a pod prints is not kept there",
                 )
             SYSTEM_CLOCK.sleep(min(self._spec.poll_s, left_s))
-        if state == "waiting":
+        if not ran:
             raise BenchError(f"{self._name}: the pod did not start within {deadline_s:g} s: {why}")
         raise DeviceError(f"{self._name}: the pod did not finish within {deadline_s:g} s: it is {state}")
 
@@ -163,7 +174,7 @@ class Pods:
         body: Callable[[], Body] | None = None,
         error: type[HilError] = BenchError,
     ) -> dict[str, Any]:
-        """Return the JSON object of an answer that is HTTP 200."""
+        """Return the JSON object of an answer that is HTTP 200; ``error`` for HTTP 400: what was asked for failed."""
         form = urlencode(fields or {}).encode()
         if fields is not None:
             body = lambda: Body("application/x-www-form-urlencoded", len(form), iter([form]))  # noqa: E731
@@ -195,12 +206,13 @@ class Pods:
         told, renewed, why = False, False, ""
         while True:
             try:
+                content = body() if body else None
                 headers = {"Authorization": f"Bearer {self._access(end)}"} if login else {}
                 if out is not None:
                     out.seek(0)
                     out.truncate()
                 answer = self._http.ask(
-                    method, path, headers, body() if body else None,
+                    method, path, headers, content,
                     silence_s=self._spec.silence_s, end=end, out=out, limit=limit,
                 )  # fmt: skip
             except Unanswered as exc:
@@ -221,7 +233,7 @@ class Pods:
                 if login:  # what is answered to a log-in may be a token that is not known yet
                     why += f": {self._said(answer.content.decode('utf-8', 'replace'))}"
                 if answer.status not in BUSY:
-                    raise error(f"{self._name}: {what}: {why}")
+                    raise (error if answer.status == 400 else BenchError)(f"{self._name}: {what}: {why}")
             if time.monotonic() + self._spec.poll_s > end:
                 raise BenchError(
                     f"{self._name}: {what}: no answer in {deadline_s:g} s; last: {why}",

@@ -73,7 +73,7 @@ def test_a_model_that_somebody_has_is_waited_for_and_told_of_once(api: PodApi, t
     model, told = adapter(api, tmp_path)
     model.uplink(file_of(tmp_path), "in", deadline_s=5)
     assert len(told) == 1 and "the uplink of in waits: HTTP 423" in told[0]
-    assert api.seen.count("POST /em/files/uplink") == 6
+    assert api.seen.count("POST /em/files/uplink") == 1, "its bytes are not sent while nobody takes them"
     api.locked = 10_000
     with pytest.raises(BenchError, match=r"no answer in 0\.3 s; last: HTTP 423") as caught:
         model.listing(deadline_s=0.3)
@@ -204,3 +204,48 @@ def test_an_image_is_loaded_from_what_went_up(api: PodApi, tmp_path: Path) -> No
     model.uplink(file_of(tmp_path), "image.tar", deadline_s=5)
     model.load_image("image.tar", deadline_s=5)
     assert model.images(deadline_s=5) == ["alpine", "client1-cloud-mask"]
+
+
+@pytest.mark.parametrize("fault", [Fault.REDIRECT, Fault.ECHO])
+def test_a_front_door_that_fails_while_an_image_is_loaded_is_not_the_images_fault(
+    api: PodApi, tmp_path: Path, fault: Fault
+) -> None:
+    api.fault = fault
+    with pytest.raises(BenchError, match="loading the container image alpine: HTTP"):
+        adapter(api, tmp_path)[0].load_image("image.tar", deadline_s=5)
+
+
+def test_a_pod_that_was_never_seen_is_the_models_fault(api: PodApi, tmp_path: Path) -> None:
+    api.drops_orders = True
+    with pytest.raises(BenchError, match="did not start within"):
+        adapter(api, tmp_path)[0].job("true", "out", deadline_s=0.3)
+
+
+@pytest.mark.parametrize("deadline_s", [1.0, 1.2])
+def test_a_pod_that_hangs_fails_however_slow_the_model_answers(api: PodApi, tmp_path: Path, deadline_s: float) -> None:
+    model, _ = adapter(api, tmp_path)
+    model.uplink(file_of(tmp_path), "in", deadline_s=5)
+    api.slow_s = 0.15
+    with pytest.raises(DeviceError, match="did not finish"):
+        model.job("sleep 30", "out", deadline_s=deadline_s)
+
+
+@pytest.mark.parametrize(
+    "state", [{"waiting": {"reason": "ImagePullBackOff"}}, {"terminated": {"exitCode": 1, "reason": "Error"}}]
+)
+def test_the_pod_before_this_one_ends_no_job(api: PodApi, tmp_path: Path, state: dict[str, object]) -> None:
+    model, _ = adapter(api, tmp_path)
+    model.uplink(file_of(tmp_path), "in", deadline_s=5)
+    api.stale = [state] * 2
+    model.job("sleep 0.1; touch out", "out", deadline_s=5)
+
+
+def test_an_answer_that_ends_too_soon_is_asked_for_again(api: PodApi, tmp_path: Path) -> None:
+    model, told = adapter(api, tmp_path)
+    model.uplink(file_of(tmp_path), "in", deadline_s=5)
+    api.fault, api.faults = Fault.SHORT, 1
+    assert model.listing(deadline_s=5) == {"in": 10}
+    api.faults = 1
+    model.downlink("in", tmp_path / "back", limit=100, deadline_s=5)
+    assert (tmp_path / "back").read_bytes() == b"0123456789"
+    assert len(told) == 2 and all("88 bytes too soon" in each for each in told)
