@@ -93,8 +93,7 @@ class OnModel:
         if self.spec.tar is not None and not self._loaded:
             self.model.load_image(self.spec.tar.name, deadline_s=deadline_s)
             self._loaded = True
-        wanted = _bare(self.spec.image.name)
-        return any(_bare(name).endswith(wanted) for name in self.model.images(deadline_s=deadline_s))
+        return any(_is(self.spec.image.name, name) for name in self.model.images(deadline_s=deadline_s))
 
     def activate(self, deadline_s: float) -> dict[str, Any]:
         """Run the image once; what it says that it has."""
@@ -177,9 +176,10 @@ def payload_program() -> bytes:
     return out.getvalue()
 
 
-def _bare(image: str) -> str:
-    """Return an image's name without registry and tag; a model may put its user's name before it."""
-    return image.split("/")[-1].split(":")[0]
+def _is(wanted: str, image: str) -> bool:
+    """Return whether an image is the wanted one; registries are left out, and tags where one of both has none."""
+    (name, _, tag), (its_name, _, its_tag) = (each.split("/")[-1].partition(":") for each in (wanted, image))
+    return name == its_name and (tag == its_tag or not tag or not its_tag)
 
 
 def _text(facts: object, key: str) -> str:

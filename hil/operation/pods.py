@@ -96,7 +96,9 @@ class Pods:
         data = self._done("GET", "/em/pod/image/list", deadline_s, what="the list of images").get("data")
         if not isinstance(data, list):
             raise BenchError(f"{self._name}: its list of images cannot be read: {self._said(repr(data))}")
-        return [one_line(each) for each in data[:MOST_FILES] if isinstance(each, str)]
+        names = [each.rpartition("/") for each in data[:MOST_FILES] if isinstance(each, str)]
+        # It puts the user before the name of an image that the user has loaded
+        return [one_line(way + slash + name.removeprefix(f"{self._spec.user}-")) for way, slash, name in names]
 
     def load_image(self, tar: str, *, deadline_s: float) -> None:
         fields = {"tarfile": f"{self._folder}/{tar}", "image": self._spec.image.name}

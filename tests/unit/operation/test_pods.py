@@ -203,7 +203,7 @@ def test_an_image_is_loaded_from_what_went_up(api: PodApi, tmp_path: Path) -> No
         model.load_image("image.tar", deadline_s=5)
     model.uplink(file_of(tmp_path), "image.tar", deadline_s=5)
     model.load_image("image.tar", deadline_s=5)
-    assert model.images(deadline_s=5) == ["alpine", "client1-cloud-mask"]
+    assert model.images(deadline_s=5) == ["alpine", "cloud-mask"]
 
 
 @pytest.mark.parametrize("fault", [Fault.REDIRECT, Fault.ECHO])
