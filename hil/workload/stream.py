@@ -95,22 +95,28 @@ class TileStream:
         The wait ends when no tile was finished for ``finish_s``, and at the latest after that time and ``SLOWER`` times
         what the rest takes at the speed until then.
 
-        ``until_done``: the cameras go on at least until ``during`` has ended.
+        ``until_done``: the cameras go on at least until ``during`` has ended.  An error of ``during`` ends all at once.
         """
         self._end_s = float("inf") if until_done and during is not None else self._clock() + seconds
         start_s = self._start_s = self._clock()
-        boards = [threading.Thread(target=self._serve, args=(s,), name=f"stream-{s.board}") for s in self._servers]
-        cameras = [threading.Thread(target=self._see, args=(craft,), name=f"camera-{craft}") for craft in self._queues]
-        watch = threading.Thread(target=self._watch, name="stream-watch")
+        boards = [_thread(f"stream-{server.board}", self._serve, server) for server in self._servers]
+        cameras = [_thread(f"camera-{craft}", self._see, craft) for craft in self._queues]
+        watch = _thread("stream-watch", self._watch)
         for thread in (*boards, *cameras, watch):
             thread.start()
+        whole = False
         try:
             if during is not None:
                 during()
-        finally:
             self._end_s = start_s + max(seconds, self.seconds if until_done else 0.0)
             for camera in cameras:
                 camera.join()
+            whole = True
+        finally:
+            if not whole:  # an error, Ctrl-C or the bench's loss: what waits is left
+                self._end_s, finish_s = self._clock(), 0.0
+                for camera in cameras:
+                    camera.join()
             self.report.fed_s = self._clock() - start_s
             with self._changed:
                 self._closed = True
@@ -334,3 +340,7 @@ class TileStream:
     def _compare(self, board: str, tile: Tile, expected: str, found: str) -> None:
         if expected != found:
             self.report.wrong.append(Disagreement(board, tile, expected, found))
+
+
+def _thread(name: str, target: Callable[..., None], *arguments: object) -> threading.Thread:
+    return threading.Thread(target=target, args=arguments, name=name, daemon=True)

@@ -196,3 +196,34 @@ def test_a_board_that_does_not_finish_is_no_paused_one() -> None:
 
     fed.run(0.2, during=pause)
     assert "b1: tiles are still in work" in errors[0].message
+
+
+def left_running() -> list[str]:
+    return [each.name for each in threading.enumerate() if each.name.startswith(("stream-", "camera-"))]
+
+
+def test_an_error_beside_the_stream_ends_it_at_once() -> None:
+    def fail() -> None:
+        time.sleep(0.1)
+        raise BenchError("the bench is lost")
+
+    begun_s = time.monotonic()
+    with pytest.raises(BenchError, match="the bench is lost"):
+        stream(six()).run(30.0, during=fail)
+    assert time.monotonic() - begun_s < 2.0 and not left_running()
+
+
+def test_what_is_interrupted_while_the_cameras_run_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, joined = threading.Thread.join, list[str]()
+
+    def interrupted(self: threading.Thread, timeout: float | None = None) -> None:
+        joined.append(self.name)
+        if len(joined) == 1:
+            raise KeyboardInterrupt
+        real(self, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    begun_s = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        stream(six()).run(30.0)
+    assert time.monotonic() - begun_s < 2.0 and not left_running()
