@@ -25,7 +25,7 @@ from hil.core.wait import SYSTEM_CLOCK
 from hil.errors import BenchError, ConfigurationError, DeviceError, HilError
 from hil.lab.power import Secret
 from hil.operation.engineering_model import EngineeringModelKind, EngineeringModelSpec
-from hil.operation.https import Body, Endpoint, Unanswered, endpoint
+from hil.operation.https import Body, Endpoint, Unanswered, endpoint, on_this_machine
 from hil.text import one_line
 
 BUSY = (423, 429, 502, 503, 504)
@@ -84,12 +84,18 @@ class Pods:
         self._done("POST", "/em/files/uplink", deadline_s, what=what, body=body)
 
     def listing(self, *, deadline_s: float) -> dict[str, int]:
+        return self._files(deadline_s) or {}
+
+    def _files(self, deadline_s: float) -> dict[str, int] | None:
+        """Return the files of the operation's folder; None where there is no such folder."""
         data = self._done("GET", "/em/files/list", deadline_s, what="the list of files").get("data")
         try:
             here = [each for each in _entries(data) if each["name"] == self._folder and each["type"] == "directory"]
-            files = [each for each in _entries(here[0]["contents"] if here else []) if each["type"] == "file"]
+            if not here:
+                return None
+            files = [each for each in _entries(here[0]["contents"]) if each["type"] == "file"]
             return {str(each["name"]): int(each["size"]) for each in files}
-        except (LookupError, TypeError, ValueError) as exc:
+        except (LookupError, TypeError, ValueError, OverflowError) as exc:
             raise BenchError(f"{self._name}: its list of files cannot be read: {self._said(repr(data))}") from exc
 
     def images(self, *, deadline_s: float) -> list[str]:
@@ -146,8 +152,12 @@ class Pods:
                 raise DeviceError(f"{self._name}: {name} has more than {limit} bytes; the rest was not fetched")
 
     def clear(self, *, deadline_s: float) -> None:
-        fields = {"filepath": self._folder}
-        self._done("POST", "/em/files/delete", deadline_s, what="removing the operation's folder", fields=fields)
+        fields, what = {"filepath": self._folder}, "removing the operation's folder"
+        try:
+            self._done("POST", "/em/files/delete", deadline_s, what=what, fields=fields)
+        except BenchError:
+            if self._files(LOOK_S) is not None:  # else it was never there, or the answer to an earlier try was lost
+                raise
 
     # --- one request
 
@@ -300,7 +310,7 @@ def _multipart(fields: Mapping[str, str], name: str, file: Path, size: int) -> C
 
     def blocks() -> Iterator[bytes]:
         yield head
-        with file.open("rb") as content:
+        with on_this_machine(), file.open("rb") as content:
             while block := content.read(1 << 20):
                 yield block
         yield tail

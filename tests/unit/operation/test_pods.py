@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -249,3 +250,50 @@ def test_an_answer_that_ends_too_soon_is_asked_for_again(api: PodApi, tmp_path: 
     model.downlink("in", tmp_path / "back", limit=100, deadline_s=5)
     assert (tmp_path / "back").read_bytes() == b"0123456789"
     assert len(told) == 2 and all("88 bytes too soon" in each for each in told)
+
+
+@pytest.mark.parametrize("size", [float("inf"), "many", None])
+def test_a_size_that_is_none_is_the_models_fault(
+    api: PodApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: object
+) -> None:
+    folder = {"type": "directory", "name": FOLDER, "contents": [{"type": "file", "name": "x", "size": size}]}
+    monkeypatch.setattr(api, "_files_list", lambda form: (200, {"data": [folder]}))
+    with pytest.raises(BenchError, match="cannot be read"):
+        adapter(api, tmp_path)[0].listing(deadline_s=5)
+
+
+def test_what_is_not_there_is_cleared(api: PodApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = adapter(api, tmp_path)
+    model.clear(deadline_s=5)
+    (api.volume / FOLDER).mkdir()
+    model.clear(deadline_s=5)
+    assert not (api.volume / FOLDER).exists()
+    (api.volume / FOLDER).mkdir()
+    monkeypatch.setattr(api, "_files_delete", lambda form: (400, {"error": "DELETE_FAILED"}))
+    with pytest.raises(BenchError, match="removing the operation's folder: HTTP 400"):
+        model.clear(deadline_s=5)
+
+
+def test_a_full_disk_and_a_file_that_is_gone_are_not_waited_for(
+    api: PodApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, told = adapter(api, tmp_path)
+    model.uplink(file_of(tmp_path), "in", deadline_s=5)
+    here = file_of(tmp_path)
+
+    def listed(_form: object) -> tuple[int, object]:
+        here.unlink()
+        return 200, {"data": []}
+
+    monkeypatch.setattr(api, "_files_list", listed)
+    with pytest.raises(BenchError, match=r"on this machine: .*No such file"):
+        model.uplink(here, "again", deadline_s=20)
+
+    class Full(io.BytesIO):
+        def write(self, content: object) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hil.operation.pods.replacing", lambda target: Full())
+    with pytest.raises(BenchError, match=r"on this machine: .*No space left"):
+        model.downlink("in", tmp_path / "back", limit=100, deadline_s=20)
+    assert not told
