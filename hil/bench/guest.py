@@ -158,7 +158,7 @@ class GuestProgram:
             try:
                 facts = json_object(line.encode())
                 found.append(GuestEvent(float(facts.pop("mono_s")), one_line(str(facts.pop("what")), 40), facts))
-            except (ContractError, KeyError, TypeError, ValueError):
+            except (ContractError, KeyError, TypeError, ValueError, OverflowError):
                 continue
         return found
 

@@ -7,14 +7,14 @@ import ipaddress
 import ssl
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import IO
 from urllib.parse import SplitResult, urlsplit
 
 from hil.core import netns
-from hil.errors import ConfigurationError
+from hil.errors import BenchError, ConfigurationError
 from hil.onboard.node.client import DeadlinedSocket
 from hil.text import one_line
 
@@ -51,6 +51,8 @@ def endpoint(url: str) -> SplitResult:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("is an address like https://em.example.com")
+    if ":" in parts.hostname:
+        raise ValueError("has a name or an IPv4 address: IPv6 is not spoken here")
     if parts.username or parts.password:
         raise ValueError("has no log-in in it: give user and password")
     if parts.scheme == "http" and not _here(parts.hostname):
@@ -64,6 +66,15 @@ def _here(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+@contextmanager
+def on_this_machine() -> Iterator[None]:
+    """Raise BenchError for what a local file's read or write raises: asking the service again does not mend it."""
+    try:
+        yield
+    except OSError as exc:
+        raise BenchError(f"on this machine: {exc}") from exc
 
 
 class Endpoint:
@@ -87,7 +98,7 @@ class Endpoint:
         """Send a request and return the answer; one of HTTP 200 is written to ``out``, ``limit + 1`` bytes at most.
 
         Unanswered after ``silence_s`` without a byte, at ``end`` (monotonic, s), and for what is no HTTP;
-        ConfigurationError for a certificate that is not trusted.
+        ConfigurationError for a certificate that is not trusted; BenchError for ``out``.
         """
         try:
             with self._connected(end) as sock:
@@ -96,16 +107,19 @@ class Endpoint:
                 reader = DeadlinedSocket(sock, end, silence_s)
                 response = http.client.HTTPResponse(reader, method=method)  # type: ignore[arg-type]
                 response.begin()
+                content, written = b"", 0
                 if out is None or response.status != 200:
                     content = response.read(MOST_BYTES + 1)
                     if len(content) > MOST_BYTES:
                         raise Unanswered(f"the answer is longer than {MOST_BYTES} bytes")
-                    return Answer(response.status, content, 0)
-                written = 0
-                while written <= limit and (block := response.read(min(BLOCK_BYTES, limit + 1 - written))):
-                    out.write(block)
+                    limit, out = 0, None
+                while out and written <= limit and (block := response.read(min(BLOCK_BYTES, limit + 1 - written))):
+                    with on_this_machine():
+                        out.write(block)
                     written += len(block)
-                return self._whole(response, written, limit)
+                if written <= limit and response.length:
+                    raise Unanswered(f"the answer ended {response.length} bytes too soon")
+                return Answer(response.status, content, written)
         except Unanswered:
             raise
         except ssl.SSLCertVerificationError as exc:
@@ -113,14 +127,10 @@ class Endpoint:
                 f"{self._url.hostname}: its certificate is not trusted: {one_line(exc.verify_message)}",
                 remedy="name the certificates that are in the environment variable SSL_CERT_FILE",
             ) from exc
-        except (OSError, http.client.HTTPException, ValueError) as exc:
+        except OSError as exc:
             raise Unanswered(f"{type(exc).__name__}: {one_line(str(exc))}") from exc
-
-    @staticmethod
-    def _whole(response: http.client.HTTPResponse, written: int, limit: int) -> Answer:
-        if written <= limit and response.length:
-            raise Unanswered(f"the file ended {response.length} bytes too soon")
-        return Answer(response.status, b"", written)
+        except (http.client.HTTPException, ValueError) as exc:
+            raise Unanswered(type(exc).__name__) from exc  # its text is the peer's bytes, which may repeat a secret
 
     def _connected(self, end: float) -> ssl.SSLSocket:
         host = self._url.hostname or ""

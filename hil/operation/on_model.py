@@ -12,14 +12,16 @@ import secrets
 import shlex
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import hil.onboard.node
 import hil.workload
+from hil.core.files import sha256_of
 from hil.core.wait import duration_s
-from hil.errors import ConfigurationError, DeviceError
+from hil.errors import BenchError, ConfigurationError, DeviceError
 from hil.images.artefact import Artefact
 from hil.images.bundles import last_upload
 from hil.images.recipes import recipe_of
@@ -68,6 +70,12 @@ class OnModel:
             files.append(Artefact.of_file(self.spec.tar, "image"))
         if self.payload is not None:
             files += [self.payload.model, self.payload.scene]
+        for name, times in Counter([PROGRAM, CONFIGURATION, *(each.name for each in files)]).items():
+            if times > 1:
+                raise ConfigurationError(
+                    f"{self.operation.file}: two files would be {name} on {self.spec.name}",
+                    remedy="rename the bundle, or the file of the container image",
+                )
         return files
 
     def upload(self) -> None:
@@ -93,8 +101,7 @@ class OnModel:
         if self.spec.tar is not None and not self._loaded:
             self.model.load_image(self.spec.tar.name, deadline_s=deadline_s)
             self._loaded = True
-        wanted = _bare(self.spec.image.name)
-        return any(_bare(name).endswith(wanted) for name in self.model.images(deadline_s=deadline_s))
+        return any(_is(self.spec.image.name, name) for name in self.model.images(deadline_s=deadline_s))
 
     def activate(self, deadline_s: float) -> dict[str, Any]:
         """Run the image once; what it says that it has."""
@@ -114,15 +121,17 @@ class OnModel:
     def run(self) -> dict[str, Any]:
         """Run the payload for its time; tiles, seconds, and how many answers differ from earlier ones."""
         seconds = self.operation.running_s
-        return self._job("stream", *self._model_and_scene(), f"{seconds:g}", deadline_s=seconds + START_S)
+        return self._job("stream", *self._model_and_scene(), str(seconds), deadline_s=seconds + START_S)
 
     def collect(self, target: Path) -> dict[str, Any]:
-        """Have the mask computed, and fetch it to ``target``; what it was computed on."""
+        """Have the mask computed, and fetch it to ``target``; what it was computed on. BenchError for other bytes."""
         collect = self.operation.steps.collect
         assert collect is not None
         deadline_s = duration_s(collect.deadline)
         answer = self._job("mask", *self._model_and_scene(), target.name, deadline_s=deadline_s)
         self.model.downlink(target.name, target, limit=collect.size_bytes, deadline_s=deadline_s)
+        if (found := sha256_of(target)) != (wanted := _text(answer, "sha256")):
+            raise BenchError(f"{self.spec.name}: {target.name} came down with sha256 {found}, not {wanted}")
         return answer
 
     def _model_and_scene(self) -> tuple[str, str]:
@@ -177,9 +186,10 @@ def payload_program() -> bytes:
     return out.getvalue()
 
 
-def _bare(image: str) -> str:
-    """Return an image's name without registry and tag; a model may put its user's name before it."""
-    return image.split("/")[-1].split(":")[0]
+def _is(wanted: str, image: str) -> bool:
+    """Return whether an image is the wanted one; registries are left out, and tags where one of both has none."""
+    (name, _, tag), (its_name, _, its_tag) = (each.split("/")[-1].partition(":") for each in (wanted, image))
+    return name == its_name and (tag == its_tag or not tag or not its_tag)
 
 
 def _text(facts: object, key: str) -> str:

@@ -25,15 +25,17 @@ from hil.core.wait import SYSTEM_CLOCK
 from hil.errors import BenchError, ConfigurationError, DeviceError, HilError
 from hil.lab.power import Secret
 from hil.operation.engineering_model import EngineeringModelKind, EngineeringModelSpec
-from hil.operation.https import Body, Endpoint, Unanswered, endpoint
+from hil.operation.https import Body, Endpoint, Unanswered, endpoint, on_this_machine
 from hil.text import one_line
 
 BUSY = (423, 429, 502, 503, 504)
 """The model is somebody else's now, or its front door is overloaded: nothing was done, and it is asked again."""
 HOPELESS = ("ImagePull", "ErrImage", "InvalidImage", "CrashLoop", "RunContainerError", "CreateContainer")
 """Beginnings of a waiting pod's ``reason`` (Kubernetes) that no waiting mends."""
-ENDED_POLLS = 3
-"""A pod that has ended this often in a row without its answer has none; the first look may show the pod before it."""
+OVER_POLLS = 3
+"""A pod that is over this often in a row without its answer gives none; the first looks may show the pod before it."""
+LOOK_S = 10.0
+"""One look at a pod may take so long when the job's own time is over."""
 MOST_FILES = 10_000
 
 
@@ -60,7 +62,7 @@ class Pods:
         self._spec, self._folder, self._tell = spec, folder, tell
         self._http = Endpoint(spec.url)
         self._token = ""
-        self._password = ""
+        self._secrets: set[str] = set()  # passwords and tokens that were ever sent
 
     # --- what an operation needs
 
@@ -71,23 +73,38 @@ class Pods:
                 f"{self._spec.file}: call_bytes: {name} has {size} bytes, and one call takes {self._spec.call_bytes}",
                 remedy="make the file smaller: the API takes no parts of a file",
             )
-        body = _multipart({"dest_path": self._folder}, name, file, size)
-        self._done("POST", "/em/files/uplink", deadline_s, what=f"the uplink of {name}", body=body)
+        form, what = _multipart({"dest_path": self._folder}, name, file, size), f"the uplink of {name}"
+        end = time.monotonic() + deadline_s
+
+        def body() -> Body:
+            """Return the form once the model is free: it may read all of it before it says that it is not."""
+            self._call("GET", "/em/files/list", end - time.monotonic(), what=what)
+            return form()
+
+        self._done("POST", "/em/files/uplink", deadline_s, what=what, body=body)
 
     def listing(self, *, deadline_s: float) -> dict[str, int]:
+        return self._files(deadline_s) or {}
+
+    def _files(self, deadline_s: float) -> dict[str, int] | None:
+        """Return the files of the operation's folder; None where there is no such folder."""
         data = self._done("GET", "/em/files/list", deadline_s, what="the list of files").get("data")
         try:
             here = [each for each in _entries(data) if each["name"] == self._folder and each["type"] == "directory"]
-            files = [each for each in _entries(here[0]["contents"] if here else []) if each["type"] == "file"]
+            if not here:
+                return None
+            files = [each for each in _entries(here[0]["contents"]) if each["type"] == "file"]
             return {str(each["name"]): int(each["size"]) for each in files}
-        except (LookupError, TypeError, ValueError) as exc:
+        except (LookupError, TypeError, ValueError, OverflowError) as exc:
             raise BenchError(f"{self._name}: its list of files cannot be read: {self._said(repr(data))}") from exc
 
     def images(self, *, deadline_s: float) -> list[str]:
         data = self._done("GET", "/em/pod/image/list", deadline_s, what="the list of images").get("data")
         if not isinstance(data, list):
             raise BenchError(f"{self._name}: its list of images cannot be read: {self._said(repr(data))}")
-        return [one_line(each) for each in data[:MOST_FILES] if isinstance(each, str)]
+        names = [each.rpartition("/") for each in data[:MOST_FILES] if isinstance(each, str)]
+        # It puts the user before the name of an image that the user has loaded
+        return [one_line(way + slash + name.removeprefix(f"{self._spec.user}-")) for way, slash, name in names]
 
     def load_image(self, tar: str, *, deadline_s: float) -> None:
         fields = {"tarfile": f"{self._folder}/{tar}", "image": self._spec.image.name}
@@ -103,25 +120,27 @@ class Pods:
             "command": f"cd /data/{shlex.quote(self._folder)} && {command}",
         }
         self._done("POST", "/em/pod/run", deadline_s, what="the order for a pod", fields=fields)
-        ended, state, why = 0, "waiting", "nothing was said"
+        over, ran, state, why = 0, False, "unknown", "nothing was said"
         while (left_s := end - time.monotonic()) > 0:
-            state, why = self._pod(left_s)
-            if done in self.listing(deadline_s=max(self._spec.poll_s, end - time.monotonic())):
+            state, why = self._pod(max(LOOK_S, left_s))
+            if done in self.listing(deadline_s=max(LOOK_S, end - time.monotonic())):
                 return
-            ended = ended + 1 if state == "terminated" else 0
-            if state == "waiting" and why.startswith(HOPELESS):
+            ran |= state in ("running", "terminated")
+            hopeless = state == "waiting" and why.startswith(HOPELESS)
+            over = over + 1 if state == "terminated" or hopeless else 0
+            if over >= OVER_POLLS and hopeless:
                 raise DeviceError(
                     f"{self._name}: the pod does not start: {why}",
                     remedy=f"is {self._spec.image.name} an image for this node's architecture? see image in "
                     f"{self._spec.file}",
                 )
-            if ended >= ENDED_POLLS:
+            if over >= OVER_POLLS:
                 raise DeviceError(
                     f"{self._name}: the pod has ended without its answer {done}: {why}",
                     remedy="the image needs python3, numpy and onnxruntime; what a pod prints is not kept there",
                 )
             SYSTEM_CLOCK.sleep(min(self._spec.poll_s, left_s))
-        if state == "waiting":
+        if not ran:
             raise BenchError(f"{self._name}: the pod did not start within {deadline_s:g} s: {why}")
         raise DeviceError(f"{self._name}: the pod did not finish within {deadline_s:g} s: it is {state}")
 
@@ -133,8 +152,12 @@ class Pods:
                 raise DeviceError(f"{self._name}: {name} has more than {limit} bytes; the rest was not fetched")
 
     def clear(self, *, deadline_s: float) -> None:
-        fields = {"filepath": self._folder}
-        self._done("POST", "/em/files/delete", deadline_s, what="removing the operation's folder", fields=fields)
+        fields, what = {"filepath": self._folder}, "removing the operation's folder"
+        try:
+            self._done("POST", "/em/files/delete", deadline_s, what=what, fields=fields)
+        except BenchError:
+            if self._files(LOOK_S) is not None:  # else it was never there, or the answer to an earlier try was lost
+                raise
 
     # --- one request
 
@@ -148,7 +171,7 @@ class Pods:
         states = data.get("state") if isinstance(data, dict) else None
         for name in ("terminated", "running", "waiting"):
             if isinstance(states, dict) and isinstance(facts := states.get(name), dict):
-                words = (str(facts[key])[:400] for key in ("reason", "message", "exitCode") if key in facts)
+                words = (str(facts[key]) for key in ("reason", "message", "exitCode") if key in facts)
                 return name, self._said(", ".join(words), quoted=False)
         return "unknown", self._said(repr(data))
 
@@ -163,7 +186,7 @@ class Pods:
         body: Callable[[], Body] | None = None,
         error: type[HilError] = BenchError,
     ) -> dict[str, Any]:
-        """Return the JSON object of an answer that is HTTP 200."""
+        """Return the JSON object of an answer that is HTTP 200; ``error`` for HTTP 400: what was asked for failed."""
         form = urlencode(fields or {}).encode()
         if fields is not None:
             body = lambda: Body("application/x-www-form-urlencoded", len(form), iter([form]))  # noqa: E731
@@ -171,12 +194,9 @@ class Pods:
         return self._object(content, what)
 
     def _object(self, content: bytes, what: str) -> dict[str, Any]:
-        try:
-            answer = json.loads(content)
-        except (ValueError, RecursionError):
-            answer = None
+        answer = _json(content)
         if not isinstance(answer, dict):
-            said = self._said(content[:400].decode("utf-8", "replace"))
+            said = self._said(content.decode("utf-8", "replace"))
             raise BenchError(f"{self._name}: {what}: answered {said}, which is no JSON object", remedy="see url")
         return answer
 
@@ -198,19 +218,19 @@ class Pods:
         told, renewed, why = False, False, ""
         while True:
             try:
+                content = body() if body else None
                 headers = {"Authorization": f"Bearer {self._access(end)}"} if login else {}
                 if out is not None:
                     out.seek(0)
                     out.truncate()
                 answer = self._http.ask(
-                    method, path, headers, body() if body else None,
+                    method, path, headers, content,
                     silence_s=self._spec.silence_s, end=end, out=out, limit=limit,
                 )  # fmt: skip
             except Unanswered as exc:
                 if not why or time.monotonic() < end:  # an attempt that the deadline cut off says least
                     why = str(exc)
             else:
-                said = self._said(answer.content[:600].decode("utf-8", "replace"))
                 if answer.status == 200:
                     return answer.written, answer.content
                 if answer.status == 401 and login and not renewed:
@@ -221,9 +241,11 @@ class Pods:
                         f"{self._spec.file}: user, password: {self._name} refused the log-in (HTTP {answer.status})",
                         remedy="set what the file names as password",
                     )
-                why = f"HTTP {answer.status}: {said}"
+                why = f"HTTP {answer.status}"
+                if login:  # what is answered to a log-in may be a token that is not known yet
+                    why += f": {self._said(answer.content.decode('utf-8', 'replace'))}"
                 if answer.status not in BUSY:
-                    raise error(f"{self._name}: {what}: {why}")
+                    raise (error if answer.status == 400 else BenchError)(f"{self._name}: {what}: {why}")
             if time.monotonic() + self._spec.poll_s > end:
                 raise BenchError(
                     f"{self._name}: {what}: no answer in {deadline_s:g} s; last: {why}",
@@ -237,25 +259,35 @@ class Pods:
     def _access(self, end: float) -> str:
         """Return the token; log in where there is none."""
         if not self._token:
-            self._password = resolve_secret(self._spec.password)
-            form = urlencode({"username": self._spec.user, "password": self._password}).encode()
-            left_s, what = max(0.0, end - time.monotonic()), "the log-in"
+            password = resolve_secret(self._spec.password)
+            form = urlencode({"username": self._spec.user, "password": password}).encode()
+            self._secrets.add(password)
             _, content = self._call(
-                "POST", "/auth/", left_s, what=what, login=False,
+                "POST", "/auth/", max(0.0, end - time.monotonic()), what="the log-in", login=False,
                 body=lambda: Body("application/x-www-form-urlencoded", len(form), iter([form])),
             )  # fmt: skip
-            token = self._object(content, what).get("access")
+            answer = _json(content)
+            token = answer.get("access") if isinstance(answer, dict) else None
             if not isinstance(token, str) or not token.isascii() or not token.isprintable() or len(token) > 8192:
                 raise BenchError(f"{self._name}: the log-in gave no token")
             self._token = token
+            self._secrets.add(token)
         return self._token
 
     def _said(self, text: str, *, quoted: bool = True) -> str:
-        """Return what the model said, short, without the password or the token that it may repeat."""
-        for secret in filter(None, (self._password, self._token)):
-            for form in (secret, urlencode({"": secret})[1:], json.dumps(secret)[1:-1]):
+        """Return what the model said, short, without a password or a token that it may repeat."""
+        for secret in sorted(filter(None, self._secrets), key=len, reverse=True):
+            for form in (secret, urlencode({"": secret})[1:], json.dumps(secret)[1:-1], repr(secret)[1:-1]):
                 text = text.replace(form, "***")
         return repr(one_line(text, 300)) if quoted else one_line(text, 300)
+
+
+def _json(content: bytes) -> Any:
+    """Return the JSON value; None where it is none."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _entries(data: Any) -> list[Any]:
@@ -278,7 +310,7 @@ def _multipart(fields: Mapping[str, str], name: str, file: Path, size: int) -> C
 
     def blocks() -> Iterator[bytes]:
         yield head
-        with file.open("rb") as content:
+        with on_this_machine(), file.open("rb") as content:
             while block := content.read(1 << 20):
                 yield block
         yield tail

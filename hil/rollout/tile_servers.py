@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import socket
 import threading
 import time
@@ -12,10 +12,12 @@ from dataclasses import dataclass
 
 from hil.boards.protocol import Via
 from hil.core import netns
+from hil.onboard.node.answers import json_object
 from hil.onboard.node.client import Peer
 from hil.onboard.node.errors import ApiError
 from hil.rollout.fleet import Fleet
 from hil.rollout.node_client import NodeRefused, NodeSilent
+from hil.text import one_line
 from hil.workload.tile import Tile, TileResult
 
 TILE_S = 20.0
@@ -42,10 +44,14 @@ class NodeTileServer:
             raise NodeRefused(self.board, status, content[:200].decode(errors="replace"), {})
         head, _, mask = content.partition(b"\n")
         try:
-            facts = json.loads(head)
-            return TileResult(mask, str(facts["output_sha256"])[:64], float(facts["seconds"]))
-        except (ValueError, KeyError, TypeError) as exc:
-            raise NodeRefused(self.board, 502, f"the answer to a tile does not fit: {exc!r}", {}) from exc
+            facts = json_object(head)
+            seconds = float(facts["seconds"])
+            if not 0 <= seconds < math.inf:
+                raise ValueError(f"seconds is {seconds}")
+            return TileResult(mask, str(facts["output_sha256"])[:64], seconds)
+        except (ValueError, KeyError, TypeError, OverflowError) as exc:
+            why = f"the answer to a tile does not fit: {one_line(repr(exc))}"
+            raise NodeRefused(self.board, 502, why, {}) from exc
 
     def again(self) -> NodeTileServer:
         """Return another one of the same board, for another thread."""
@@ -69,10 +75,11 @@ class NodeTileServer:
         if status != 200:
             raise NodeRefused(self.board, status, content[:200].decode(errors="replace"), {})
         try:
-            facts = json.loads(content)
+            facts = json_object(content)
             return str(facts["artefact"])[:64], str(facts["sha256"])[:64]
-        except (ValueError, KeyError, TypeError) as exc:
-            raise NodeRefused(self.board, 502, f"the answer about its weights does not fit: {exc!r}", {}) from exc
+        except (ValueError, KeyError) as exc:
+            why = f"the answer about its weights does not fit: {one_line(repr(exc))}"
+            raise NodeRefused(self.board, 502, why, {}) from exc
 
     def _ask(self, craft: str, method: str, path: str, body: bytes) -> tuple[int, bytes]:
         peer = self._peers.get(craft)

@@ -46,7 +46,8 @@ class TileStream:
     """Runs for a time, then lets everything that was seen be finished.
 
     ``pictures``: contents of tiles, taken in turn; ``known``: the raw output's digest of each.  Every
-    ``known_every``-th tile of a board is such a check, every ``again_every``-th tile is computed by a second board.
+    ``known_every``-th tile of a board is such a check; every ``again_every``-th tile is computed once more, which is a
+    check where another board does it.
     ``camera_per_s``: tiles per second of each camera; 0: as fast as its boards empty its queue of ``queue`` tiles.
     ``on_state`` is told once in ``state_s`` how the stream stands.
     """
@@ -95,22 +96,28 @@ class TileStream:
         The wait ends when no tile was finished for ``finish_s``, and at the latest after that time and ``SLOWER`` times
         what the rest takes at the speed until then.
 
-        ``until_done``: the cameras go on at least until ``during`` has ended.
+        ``until_done``: the cameras go on at least until ``during`` has ended.  An error of ``during`` ends all at once.
         """
         self._end_s = float("inf") if until_done and during is not None else self._clock() + seconds
         start_s = self._start_s = self._clock()
-        boards = [threading.Thread(target=self._serve, args=(s,), name=f"stream-{s.board}") for s in self._servers]
-        cameras = [threading.Thread(target=self._see, args=(craft,), name=f"camera-{craft}") for craft in self._queues]
-        watch = threading.Thread(target=self._watch, name="stream-watch")
+        boards = [_thread(f"stream-{server.board}", self._serve, server) for server in self._servers]
+        cameras = [_thread(f"camera-{craft}", self._see, craft) for craft in self._queues]
+        watch = _thread("stream-watch", self._watch)
         for thread in (*boards, *cameras, watch):
             thread.start()
+        whole = False
         try:
             if during is not None:
                 during()
-        finally:
             self._end_s = start_s + max(seconds, self.seconds if until_done else 0.0)
             for camera in cameras:
                 camera.join()
+            whole = True
+        finally:
+            if not whole:  # an error, Ctrl-C or the bench's loss: what waits is left
+                self._end_s, finish_s = self._clock(), 0.0
+                for camera in cameras:
+                    camera.join()
             self.report.fed_s = self._clock() - start_s
             with self._changed:
                 self._closed = True
@@ -252,8 +259,7 @@ class TileStream:
             try:
                 result = server.compute(tile)
             except HilError as exc:
-                board.failures += 1
-                board.last_error = exc.message
+                self._count_failure(board, exc)
                 self._give_back(server, board, tile)
                 self._leave(server, tile)
                 time.sleep(RETRY_S)
@@ -263,9 +269,11 @@ class TileStream:
                 self._leave(server, tile)
                 raise
             self._keep(server, tile, result, start_s)
-            if self._known_every and taken % self._known_every == 0:
-                self._ask_known(server, board, taken)
-            self._leave(server, tile)
+            try:
+                if self._known_every and taken % self._known_every == 0:
+                    self._ask_known(server, board, taken)
+            finally:
+                self._leave(server, tile)
 
     def _leave(self, server: TileServer, tile: Tile) -> None:
         with self._changed:
@@ -293,18 +301,23 @@ class TileStream:
         try:
             result = server.compute(tile)
         except HilError as exc:
-            board.failures += 1
-            board.last_error = exc.message
+            self._count_failure(board, exc)
             return
         with self._changed:
             self.report.checks += 1
             self._count_time(board, start_s, result)
             self._compare(server.board, tile, self._known[key], result.output_sha256)
 
+    def _count_failure(self, board: BoardDuty, error: HilError) -> None:
+        with self._changed:  # a board may have several threads
+            board.failures += 1
+            board.last_error = error.message
+
     def _count_time(self, board: BoardDuty, start_s: float, result: TileResult) -> None:
-        board.asked_s.append(start_s - self._start_s)
-        board.done_s.append(self.seconds)
-        board.computed_s.append(result.seconds)
+        asked_s, done_s = start_s - self._start_s, self.seconds
+        board.asked_s.append(asked_s)
+        board.done_s.append(done_s)
+        board.computed_s.append(min(result.seconds, done_s - asked_s))
 
     def _keep(self, server: TileServer, tile: Tile, result: TileResult, start_s: float) -> None:
         board, name = self.report.boards[server.board], (tile.spacecraft, tile.number)
@@ -317,11 +330,10 @@ class TileStream:
             board.latencies_s.append(self._clock() - start_s)
             self._count_time(board, start_s, result)
             before = self._outputs.setdefault(name, (server.board, result.output_sha256))
-            if tile.check == "again":
-                self.report.checks += 1
-            elif name in self.report.results:
+            self.report.checks += before[0] != server.board
+            if tile.check != "again" and name in self.report.results:
                 self.report.duplicates += 1
-            else:
+            elif tile.check != "again":
                 self.report.results[name] = hashlib.sha256(result.mask).hexdigest()
                 self.report.raw_bytes += len(tile.content)
                 self.report.result_bytes += len(result.mask)
@@ -334,3 +346,7 @@ class TileStream:
     def _compare(self, board: str, tile: Tile, expected: str, found: str) -> None:
         if expected != found:
             self.report.wrong.append(Disagreement(board, tile, expected, found))
+
+
+def _thread(name: str, target: Callable[..., None], *arguments: object) -> threading.Thread:
+    return threading.Thread(target=target, args=arguments, name=name, daemon=True)

@@ -28,7 +28,7 @@ class BoardDuty:
     done_s: list[float] = field(default_factory=list)
     """When the result of each came."""
     computed_s: list[float] = field(default_factory=list)
-    """What each took in the network, by the board's clock."""
+    """What each took in the network, by the board's clock; never more than it had the tile."""
 
     def duty(self, fed_s: float) -> float:
         """Return the share of the time in which a tile was in its network while the cameras ran.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hil.evidence.model import at_most
+from hil.evidence.model import at_least, at_most
 
 
 @pytest.mark.requirement("OPE-080")
@@ -27,7 +27,8 @@ def test_the_result_comes_down(operation, there, payload, recorder, within, meas
     except ApiError as exc:
         raise DeviceError(f"the result is {exc.message}") from exc
     provider = str(answer.get("provider"))
-    different, _ = limits_of([provider if provider in PROVIDERS else ""])
+    different, least_iou = limits_of([provider if provider in PROVIDERS else ""])
+    measure("intersection over union", round(found.iou, 6), limit=at_least(least_iou))
     verify(
         "pixels that differ from the reference", found.mismatched_pixels, limit=at_most(round(different * found.pixels))
     )

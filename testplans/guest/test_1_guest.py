@@ -123,7 +123,7 @@ def _reach(bench, guest, seen):
 
 @pytest.mark.requirement("GST-010")
 @pytest.mark.step("hand-overs")
-def test_the_guest_is_handed_over_as_its_contacts_open_and_close(bench, guest, flight, parameters, measure):
+def test_the_guest_is_handed_over_as_its_contacts_open_and_close(bench, guest, flight, parameters, measure, verify):
     """Its route goes from spacecraft to spacecraft by the plan, and its request goes on."""
     from hil.bench.state import routes_log
 
@@ -131,7 +131,7 @@ def test_the_guest_is_handed_over_as_its_contacts_open_and_close(bench, guest, f
     lines = [json.loads(line) for line in routes_log(bench.name).read_text().splitlines()]
     came = [(line["mono_s"] - orbit.zero_ns / 1e9, name) for line in lines for name in line.get("came", ())]
     way = [(at_s, bench.lab.link(name).between) for at_s, name in came if name in links]
-    measure("spacecraft that served it", len(way), limit=equals(len(flight.services)))
+    verify("spacecraft that served it", len(way), limit=equals(len(flight.services)))
     measure("hand-overs", len(way) - 1, limit=at_least(2))
     for (at_s, ends), service in zip(way, flight.services, strict=True):
         assert service.spacecraft in ends, f"{ends} where {service.spacecraft} was to serve"
@@ -144,9 +144,13 @@ def test_the_guest_is_handed_over_as_its_contacts_open_and_close(bench, guest, f
 @pytest.mark.requirement("GST-020")
 @pytest.mark.step("result")
 @pytest.mark.needs("hand-overs")
-def test_its_job_ran_once_across_the_hand_overs_and_its_result_is_right(bench, cluster, flight, payload, measure):
+def test_its_job_ran_once_across_the_hand_overs_and_its_result_is_right(
+    bench, cluster, flight, payload, measure, verify
+):
     """The mask against the ground's own, pixel by pixel; the jobs that the board has run; who asked for what."""
     from hil.boards.protocol import Via
+    from hil.errors import DeviceError
+    from hil.onboard.node.errors import ApiError
     from hil.onboard.node.infer import from_npy
     from hil.rollout.node_client import NodeClient
     from hil.workload.compare import compare, limits_of, read_mask
@@ -156,11 +160,14 @@ def test_its_job_ran_once_across_the_hand_overs_and_its_result_is_right(bench, c
         job = client.call("GET", "/jobs/1")
         another = client.raw("GET", "/jobs/2")[0] == 200
     different, least_iou = limits_of(work.get("provider", "") for work in job["boards"].values())
-    found = compare(from_npy(flight.mask), read_mask(payload.golden))
+    try:
+        found = compare(from_npy(flight.mask), read_mask(payload.golden))
+    except ApiError as exc:
+        raise DeviceError(f"the mask is {exc.message}") from exc
     measure("pixels that differ", found.mismatched_pixels, limit=at_most(different * found.pixels))
     measure("intersection over union", round(found.iou, 6), limit=at_least(least_iou))
     measure("jobs that were run", 1 + another, limit=equals(1))
-    measure("results that it got", len(flight.at_s("got", orbit.zero_ns)), limit=equals(1))
+    verify("results that it got", len(flight.at_s("got", orbit.zero_ns)), limit=equals(1))
     measure("boards that computed", sum(work["tiles"] > 0 for work in job["boards"].values()))
     first = flight.services[0]
     for what, least_s in (("joined", first.start_s), ("sent", first.end_s), ("got", last.start_s)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hil.evidence.model import at_most
+from hil.evidence.model import at_least, at_most
 
 
 @pytest.mark.requirement("OPE-080")
@@ -20,6 +20,7 @@ def test_the_result_comes_down(operation, fleet, payload, tiles, recorder, withi
         result = run_inference(fleet, payload, recorder, keep=mask)
     recorder.artefact(mask, kind="mask")
     measure("size of the result", mask.stat().st_size, "B", limit=at_most(collect.size_bytes))
-    different, _ = limits_of(board.provider for board in result.per_board.values())
+    different, least_iou = limits_of(board.provider for board in result.per_board.values())
+    measure("intersection over union", result.iou, limit=at_least(least_iou))
     most = round(different * (result.pixels or 0))
     verify("pixels that differ from the reference", result.mismatched_pixels, limit=at_most(most))

@@ -38,7 +38,7 @@ PASSWORD = "a pass+word"
 
 
 class Fault(StrEnum):
-    """How it fails, at whatever is asked after the log-in."""
+    """How it fails, at whatever is asked after the log-in; the last three: at the log-in."""
 
     HANG = "hang"  # takes the request and never answers
     CLOSE = "close"
@@ -46,7 +46,15 @@ class Fault(StrEnum):
     FLOOD = "flood"  # an answer without end
     DRIP = "drip"  # an answer one byte at a time
     REDIRECT = "redirect"
+    SHORT = "short"  # the answer ends before the length that it names
     ECHO = "echo"  # HTTP 500 that repeats the log-in
+    ECHO_PADDED = "echo padded"  # the same, after blanks, with the token across the 600th byte
+    TOKEN_201 = "token 201"
+    TOKEN_TEXT = "token text"  # the token as it is, in no object
+    RAW = "raw"  # repeats the form of the log-in where HTTP was to be
+
+
+AT_LOGIN = (Fault.TOKEN_201, Fault.TOKEN_TEXT, Fault.RAW)
 
 
 class PodApi:
@@ -61,6 +69,9 @@ class PodApi:
         self.token_uses = 10_000  # then the token has expired
         self.slow_start = 0  # a pod is "waiting" for so many looks
         self.fault: Fault | None = None
+        self.faults = 10_000  # so often
+        self.drops_orders = False  # a pod is "scheduled", and nothing comes of it
+        self.stale: list[dict[str, Any]] = []  # states of another pod, shown before those of this one
         self.corrupt = "no file"  # names with this end are kept with a bit flipped
         self.seen: list[str] = []
         self.pods = 0
@@ -99,7 +110,9 @@ class PodApi:
             if (form.get("username"), form.get("password")) != ("client1", PASSWORD):
                 return 401, {"detail": "No active account found with the given credentials"}
             self._token, self._used = os.urandom(8).hex(), 0
-            return 200, {"access": self._token, "refresh": "x"}
+            if self.fault is Fault.TOKEN_TEXT:
+                return 200, self._token
+            return 201 if self.fault is Fault.TOKEN_201 else 200, {"access": self._token, "refresh": "x"}
         verb = getattr(self, "_" + path.removeprefix("/em/").replace("/", "_"), None)
         return verb(form) if verb else (404, {"detail": "Not found."})
 
@@ -158,6 +171,8 @@ class PodApi:
         if not form.get("image") or form.get("node") not in ("FPGA", "GPU", "MPU") or int(form["max_duration"]) < 1:
             return 400, {"error": "INVALID"}
         self._end_pod()
+        if self.drops_orders:
+            return 200, {"message": "Docker run scheduled successfully"}
         self.pods += 1
         known = any(name.removeprefix("client1-") == form["image"] for name in self.images)
         self._waits = "" if known else "ImagePullBackOff"
@@ -166,8 +181,11 @@ class PodApi:
         return 200, {"message": "Docker run scheduled successfully"}
 
     def _pod_status(self, _form: dict[str, Any]) -> tuple[int, Any]:
-        if self._waits:
-            state: dict[str, Any] = {"waiting": {"reason": self._waits, "message": "Back-off pulling image: not found"}}
+        state: dict[str, Any]
+        if self.stale:
+            state = self.stale.pop(0)
+        elif self._waits:
+            state = {"waiting": {"reason": self._waits, "message": "Back-off pulling image: not found"}}
         elif self._pending:
             command, left = self._pending
             self._pending = (command, left - 1)
@@ -204,6 +222,10 @@ class PodApi:
             self.seen.append(f"{request.command} {parts.path}")
             body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
             self._closing.wait(self.slow_s)
+            if self.fault is Fault.RAW:
+                request.wfile.write(body)
+                request.close_connection = True
+                return None
             if parts.path != "/auth/":
                 self._used += 1
                 if request.headers["Authorization"] != f"Bearer {self._token}" or self._used > self.token_uses:
@@ -211,7 +233,8 @@ class PodApi:
                 if self.locked:
                     self.locked -= 1
                     return _send(request, 423, {"error": "LOCKED", "message": "CG2 is busy"})
-                if self.fault is not None:
+                if self.fault is not None and self.fault not in AT_LOGIN and self.faults > 0:
+                    self.faults -= 1
                     return self._fail(request, self.fault)
             form = {key: values[0] for key, values in parse_qs(parts.query).items()}
             form |= _form(request.headers.get("Content-Type", ""), body)
@@ -226,6 +249,11 @@ class PodApi:
                     _send(request, 200, b"<html>a portal</html>")
                 case Fault.ECHO:
                     _send(request, 500, {"message": f"failed for {PASSWORD} with {request.headers['Authorization']}"})
+                case Fault.ECHO_PADDED:
+                    word = request.headers["Authorization"]
+                    _send(request, 500, b" " * (600 - len("Bearer ") - 8) + word.encode())
+                case Fault.SHORT:
+                    request.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"data": []')
                 case Fault.REDIRECT:
                     request.wfile.write(
                         b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"

@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -83,7 +84,7 @@ class GuestWork:
         except ContractError as exc:
             raise ApiError(400, str(exc)) from exc
         with self._lock:
-            known = self._known(guest, key)
+            known = self._asked(guest, key)
             if known is not None:
                 if (known.size, known.sha256) != (wanted.size, wanted.sha256):
                     raise ApiError(409, "this key is that of another request")
@@ -144,14 +145,18 @@ class GuestWork:
 
     def _advance(self, guest: str, key: str, request: GuestRequest) -> GuestRequest:
         if request.state == "running":
-            job = self._jobs.get(request.job)
-            if job["state"] == "done":
+            try:
+                job = self._jobs.get(request.job)
+            except ApiError:
+                job = {}
+            job_is = job.get("state")
+            if job_is == "done":
                 mask_bytes = len(self._jobs.mask(request.job))
                 request = self._save(guest, key, replace(request, state="done", mask_bytes=mask_bytes))
-            elif job["state"] == "cut off":  # the board restarted
-                request = replace(request, state="queued")
-            elif job["state"] == "failed":
+            elif job_is == "failed":
                 return self._fail(guest, key, request, str(job.get("error", "")))
+            elif job_is != "running":  # the board restarted, or the job's file is damaged
+                request = replace(request, state="queued")
         if request.state != "queued":
             return request
         if request.runs >= MOST_RUNS:
@@ -161,7 +166,8 @@ class GuestWork:
         except ApiError as exc:
             if exc.status != 409:
                 return self._fail(guest, key, request, exc.message)
-            return self._save(guest, key, replace(request, error=exc.message[:200]))
+            waiting = replace(request, error=exc.message[:200])
+            return request if waiting == request else self._save(guest, key, waiting)
         running = replace(request, state="running", job=begun.id, runs=request.runs + 1, error="")
         return self._save(guest, key, running)
 
@@ -173,10 +179,20 @@ class GuestWork:
             return read(GuestRequest, state.load(path), path.name)
         except ContractError as exc:
             state.set_aside(path, exc)
+            self._scene(guest, key).unlink(missing_ok=True)
             return None
 
-    def _get(self, guest: str, key: str) -> GuestRequest:
+    def _asked(self, guest: str, key: str) -> GuestRequest | None:
+        """Return a request if it is known; that it was asked for is the time of its file."""
         request = self._known(guest, key)
+        if request is not None:
+            now_s = self._clock()
+            with suppress(OSError):
+                os.utime(self._root / guest / f"{key}.json", (now_s, now_s))
+        return request
+
+    def _get(self, guest: str, key: str) -> GuestRequest:
+        request = self._asked(guest, key)
         if request is None:
             raise ApiError(404, "no such request")
         return request
@@ -211,7 +227,9 @@ class GuestWork:
             key=lambda path: path.stat().st_mtime,
         )
         for path in closed[: max(0, len(closed) - MOST_TAKEN + 1)]:
-            path.unlink()
+            if (old := self._known(guest, path.stem)) is not None:
+                self._jobs.forget_mask(old.job)  # the job may have ended after the request gave way
+            path.unlink(missing_ok=True)
 
     def _all(self) -> Iterator[tuple[str, str, GuestRequest]]:
         for path in sorted(self._root.glob("*/*.json")):

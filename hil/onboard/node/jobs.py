@@ -82,12 +82,13 @@ class Jobs:
             if self._running is not None:
                 raise ApiError(409, f"job {self._running.id} is running", job=self._running.id)
             number = 1 + max((int(p.stem) for p in self._root.glob("*.json") if p.stem.isdecimal()), default=0)
-            job = self._running = Job(str(number), scene_id, config.epoch)
+            job = Job(str(number), scene_id, config.epoch)
             job.boards = {name: BoardWork() for name in sorted(config.members)}
             write_json(self._root / f"{job.id}.json", {**job.document(), "state": "cut off"})
-        threading.Thread(
-            target=self._run, args=(job, scene, config, still_claims), name=f"job-{job.id}", daemon=True
-        ).start()
+            threading.Thread(
+                target=self._run, args=(job, scene, config, still_claims), name=f"job-{job.id}", daemon=True
+            ).start()
+            self._running = job  # it ends under this lock
         return job
 
     def get(self, job_id: str) -> dict[str, Any]:
@@ -112,17 +113,18 @@ class Jobs:
             (self._root / f"{job_id}.npy").unlink(missing_ok=True)
 
     def _run(self, job: Job, scene: Path, config: Config, still_claims: Callable[[], bool]) -> None:
-        start = time.monotonic()
+        start, state, error = time.monotonic(), "done", ""
         try:
             mask = self._infer(job, scene, config, still_claims)
             write_durably(self._root / f"{job.id}.npy", to_npy(mask))
-            job.state = "done"
         except Exception as exc:  # whatever it was: no job may run for ever
             expected = isinstance(exc, ApiError | OSError | ImportError)
-            job.state, job.error = "failed", str(exc) if expected else repr(exc)
-        job.seconds = round(time.monotonic() - start, 6)
-        try:
-            write_json(self._root / f"{job.id}.json", job.document())
+            state, error = "failed", str(exc) if expected else repr(exc)
+        took = round(time.monotonic() - start, 6)
+        try:  # until this is on disk the job is running: what is said to be done stays so
+            write_json(
+                self._root / f"{job.id}.json", {**job.document(), "state": state, "error": error, "seconds": took}
+            )
         finally:
             with self._lock:
                 self._running = None

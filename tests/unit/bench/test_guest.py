@@ -67,6 +67,7 @@ def test_a_link_in_its_folder_leads_nowhere(tmp_path: Path) -> None:
 
 def test_what_it_says_is_bounded_and_cleaned_and_only_lines_of_json_are_events(tmp_path: Path) -> None:
     lines = [{"mono_s": 1.5, "what": "joined", "board": "g01a"}, {"mono_s": "x", "what": "y"}, {"what": "z"}]
+    lines.append({"mono_s": 10**400, "what": "late"})
     said = "\n".join(map(json.dumps, lines)).encode() + b"\n\x1b[2Jno json\n[1]\n"
     program = guest(tmp_path, said).start(["x"])
     (event,) = program.events()

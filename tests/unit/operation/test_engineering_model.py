@@ -35,6 +35,8 @@ def operation(folder: Path, size: int) -> Operation:
     ("was", "becomes", "word"),
     [
         ("https://em.example.com", "http://em.example.com", "does not go over a network in the clear"),
+        ("https://em.example.com", "http://[::1]:80", "IPv4"),
+        ("https://em.example.com", "https://[2001:db8::1]", "IPv4"),
         ("https://em.example.com", "https://me:secret@em.example.com", "has no log-in in it"),
         ("env:EM_PASSWORD", "hunter2", "give env:NAME"),
         ("api: pods", "api: podz", "did you mean 'pods'"),

@@ -24,6 +24,7 @@ class Server:
         self.board, self.spacecraft, self.seconds = board, spacecraft, seconds
         self.fails: Callable[[Tile], bool] = lambda tile: False
         self.wrong = False
+        self.claims_s = seconds
         self.computed: list[Tile] = []
 
     def compute(self, tile: Tile) -> TileResult:
@@ -32,7 +33,7 @@ class Server:
             raise BenchError(f"{self.board} does not answer")
         self.computed.append(tile)
         output = KNOWN[tile.key] + (" flipped" if self.wrong else "")
-        return TileResult(tile.content[:1], output, self.seconds)
+        return TileResult(tile.content[:1], output, self.claims_s)
 
 
 def six() -> list[Server]:
@@ -196,3 +197,68 @@ def test_a_board_that_does_not_finish_is_no_paused_one() -> None:
 
     fed.run(0.2, during=pause)
     assert "b1: tiles are still in work" in errors[0].message
+
+
+def left_running() -> list[str]:
+    return [each.name for each in threading.enumerate() if each.name.startswith(("stream-", "camera-"))]
+
+
+def test_an_error_beside_the_stream_ends_it_at_once() -> None:
+    def fail() -> None:
+        time.sleep(0.1)
+        raise BenchError("the bench is lost")
+
+    begun_s = time.monotonic()
+    with pytest.raises(BenchError, match="the bench is lost"):
+        stream(six()).run(30.0, during=fail)
+    assert time.monotonic() - begun_s < 2.0 and not left_running()
+
+
+def test_what_is_interrupted_while_the_cameras_run_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, joined = threading.Thread.join, list[str]()
+
+    def interrupted(self: threading.Thread, timeout: float | None = None) -> None:
+        joined.append(self.name)
+        if len(joined) == 1:
+            raise KeyboardInterrupt
+        real(self, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    begun_s = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        stream(six()).run(30.0)
+    assert time.monotonic() - begun_s < 2.0 and not left_running()
+
+
+def test_a_board_that_says_that_it_computed_for_long_has_no_more_duty_than_work() -> None:
+    servers = six()
+    for server in servers:
+        server.claims_s = 1e9
+    report = stream(servers).run(0.3)
+    for board in report.boards.values():
+        assert board.duty(report.fed_s) <= board.assigned(report.fed_s) + 1e-9
+
+
+def test_a_thread_that_dies_of_a_known_tile_does_not_hold_up_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    servers = six()
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+
+    def bug(tile: Tile) -> bool:
+        if tile.check == "known":
+            raise ZeroDivisionError
+        return False
+
+    servers[0].fails = bug
+    fed = stream(servers, known_every=1)
+
+    def pause() -> None:
+        time.sleep(0.2)
+        fed.pause(["a1"], deadline_s=2.0)
+        fed.resume(["a1"])
+
+    assert fed.run(0.3, during=pause).lost == []
+
+
+def test_a_second_look_by_the_same_board_is_no_check() -> None:
+    report = stream([Server("a1", "sc-a")], again_every=1).run(0.1)
+    assert len(report.results) > 3 and report.checks == 0

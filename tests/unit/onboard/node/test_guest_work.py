@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -257,3 +258,48 @@ def test_a_damaged_request_is_forgotten(desk: Desk, tmp_path: Path) -> None:
     desk.asked()
     (tmp_path / f"guests/g/{KEY}.json").write_text('{"size": 0}')
     assert refused(lambda: desk.work.status("g", KEY)) == 404
+    assert not list(tmp_path.glob("guests/g/*.npy")), "its scene, too"
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"state": "no such state"}'])
+def test_a_job_whose_file_is_damaged_is_begun_again(desk: Desk, tmp_path: Path, content: str) -> None:
+    desk.asked()
+    (tmp_path / "jobs/1.json").write_text(content)
+    status = desk.work.status("g", KEY)
+    assert (status.state, status.job, status.runs) == ("running", "2", 2)
+
+
+def test_who_asks_keeps_a_request_and_no_file_is_written_for_that(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin_s = desk.now_s = time.time()
+    desk.asked()
+    desk.end("done")
+    desk.work.status("g", KEY)
+    desk.refusal = "job 9 is running"
+    desk.asked("waits")
+    saved: list[Path] = []
+    monkeypatch.setattr("hil.onboard.node.guest_work.state.save", lambda path, document: saved.append(path))
+    for later_s in (3000.0, 6000.0):
+        desk.now_s = begin_s + later_s
+        assert desk.work.mask("g", KEY, 0) == b"mask" and desk.work.status("waits", KEY).state == "queued"
+    assert not saved
+    monkeypatch.undo()
+    desk.now_s = begin_s + 9000.0
+    desk.asked("another")
+    assert desk.work.status("g", KEY).state == "done" and desk.work.status("waits", KEY).state == "queued"
+    desk.now_s = begin_s + 9000.0 + guest_work.KEPT_S + 1
+    desk.asked("another", "1" * 32)
+    assert desk.work.status("g", KEY).state == "failed"
+
+
+def test_the_mask_of_a_job_that_ended_after_its_request_gave_way_goes_with_it(desk: Desk, tmp_path: Path) -> None:
+    desk.asked()
+    desk.now_s = time.time() + guest_work.KEPT_S + 1
+    for number in range(1, guest_work.MOST_TAKEN + 2):
+        desk.asked(key=f"{number:032x}")
+        desk.end("done")
+        desk.work.taken("g", f"{number:032x}")
+        (tmp_path / "jobs/1.npy").write_bytes(b"mask") if number == 1 else None
+    desk.asked(key="f" * 32)
+    assert not (tmp_path / "jobs/1.npy").exists()
