@@ -81,7 +81,7 @@ def test_a_fault_strikes_when_its_moment_comes_on_its_board_and_is_healed(fault:
     storm.run(action, 5.0)
     first, second, third = storm.struck
     assert first.proof == "confirmed" and first.began_s is not None and first.ended_s is not None
-    assert first.ended_s - first.began_s >= 0.1
+    assert first.ended_s - first.began_s >= 0.098  # both are rounded to 1 ms
     assert second.began_s is third.began_s is None  # their moments never came
     assert not fault.now
 
