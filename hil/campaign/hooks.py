@@ -261,6 +261,10 @@ class Campaign:
                 if item.session.shouldfail or item.session.shouldstop:
                     following, retry = None, False
                 reports.append(run_phase(item, "teardown", nextitem=following))
+                try:  # also when the test raised, and what teardown measured
+                    raise_if_violated(recorder.taken)
+                except (HilError, AssertionError) as exc:
+                    self._phases.append(judge_exception(exc))
                 judgement = gravest(self._phases)
                 if self.carriers is not None and judgement.verdict not in (Verdict.PASS, Verdict.NOT_RUN):
                     self.carriers.settle()
