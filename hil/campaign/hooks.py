@@ -269,8 +269,10 @@ class Campaign:
                 if self.carriers is not None and judgement.verdict not in (Verdict.PASS, Verdict.NOT_RUN):
                     self.carriers.settle()
                 carried = judged_with_bench(judgement, recorder.about_bench, self._harmed)
-                if carried != judgement and carried.blame is Blame.BENCH and not retry:
+                if carried != judgement and carried.blame is Blame.BENCH:
                     self._harmed = self._harmed or test.title
+                elif carried.verdict is Verdict.PASS and attempt > 1 and self._harmed == test.title:
+                    self._harmed = ""  # this test mended what its attempts before had left
                 judgement = carried
             except BaseException as exc:
                 judgement = judge_exception(exc)

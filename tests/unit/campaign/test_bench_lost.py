@@ -102,3 +102,38 @@ def test_boots():
     )
     campaign.run()
     assert list(campaign.verdicts.values()) == ["INCONCLUSIVE", "INCONCLUSIVE"]
+
+
+SPOILED = (
+    HEAD
+    + """
+from hil.evidence.events import BenchPulse
+
+tries = []
+
+
+@pytest.mark.retry_bench(1)
+def test_power_cut(recorder):
+    tries.append(1)
+    if len(tries) == 1:
+        recorder.emit(BenchPulse(5.0, {"the container engine": 9.8}))
+        raise BenchError("the container engine does not answer")
+    SECOND
+
+
+def test_boots():
+    raise DeviceError("b3: no answer from sshd")
+"""
+)
+
+
+def test_a_failure_after_an_attempt_that_the_bench_spoiled_is_inconclusive(campaign: Campaign) -> None:
+    campaign.write(SPOILED.replace("SECOND", 'raise DeviceError("b3 runs the old slot")'))
+    campaign.run()
+    assert list(campaign.verdicts.values()) == ["INCONCLUSIVE", "INCONCLUSIVE"]
+
+
+def test_an_attempt_that_passes_mends_what_the_one_before_has_left(campaign: Campaign) -> None:
+    campaign.write(SPOILED.replace("SECOND", "pass"))
+    campaign.run()
+    assert list(campaign.verdicts.values()) == ["PASS", "FAIL"]
