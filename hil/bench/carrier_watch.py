@@ -233,6 +233,8 @@ class EnginePart:
                 self._differs(container(board), "was started, and not by this run")
         elif action == "pause" and not mine:
             self._put_down(board, at_s, "was paused, and not by this run")
+        elif action == "kill" and attributes.get("signal") == "15" and not mine:  # the power button: it ends with 0
+            self._put_down(board, at_s, "was stopped from outside, and not by this run")
         elif action == "die" and not mine and (code := str(attributes.get("exitCode"))) != "0":
             self._put_down(board, at_s, f"was ended from outside (exit code {code}), and not by this run")
 

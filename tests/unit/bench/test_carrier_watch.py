@@ -158,19 +158,32 @@ def test_a_link_that_another_process_set_differs_also_when_it_was_put_back(
     assert what.endswith("pid 7)")
 
 
+def event(board: str, action: str, *, ago_s: float = 1.0, why: dict[str, str] | None = None) -> dict[str, object]:
+    at_ns = int((time.time() - ago_s) * 1e9)
+    return {"Action": action, "timeNano": at_ns, "Actor": {"Attributes": {"hil.board": board} | (why or {})}}
+
+
+def test_a_container_that_another_hand_stops_differs_once_and_an_os_that_powers_off_does_not() -> None:
+    differs: list[tuple[str, str]] = []
+    engine = EnginePart("x", Path("/nowhere"), lambda *found: differs.append(found), lambda _: ())
+    engine._note(event("b1", "die", why={"exitCode": "0"}))
+    assert differs == []
+    engine._note(event("b2", "kill", why={"signal": "15"}))
+    engine._note(event("b2", "die", why={"exitCode": "0"}))
+    engine._note(event("b2", "stop"))
+    assert differs == [("the container of b2", "was stopped from outside, and not by this run")]
+    assert list(engine.down) == ["b2"]
+
+
 def test_a_container_is_switched_by_this_run_also_when_the_engine_tells_of_it_late_and_out_of_turn() -> None:
     differs: list[tuple[str, str]] = []
     now_s = time.monotonic()
     orders = {"b3": [now_s - 20.0, now_s - 5.0]}  # the cut, and the power on after it
     engine = EnginePart("x", Path("/nowhere"), lambda *found: differs.append(found), lambda b: orders.get(b, []))
 
-    def event(board: str, action: str) -> dict[str, object]:
-        at_ns = int((time.time() - 19.0) * 1e9)
-        return {"Action": action, "timeNano": at_ns, "Actor": {"Attributes": {"hil.board": board}}}
-
-    engine._note(event("b3", "pause"))
+    engine._note(event("b3", "pause", ago_s=19.0))
     assert differs == []
-    engine._note(event("b2", "pause"))
+    engine._note(event("b2", "pause", ago_s=19.0))
     assert differs == [("the container of b2", "was paused, and not by this run")]
 
 
