@@ -313,14 +313,15 @@ class Campaign:
 
     def lose_bench(self, part: str, error: BenchError) -> None:
         """Give the bench up: the test that runs ends now, and no other begins.  Called from the watch's thread."""
-        self.recorder.emit(BenchLost(part, error.message))
+        with suppress(HilError, OSError):  # a full disk
+            self.recorder.emit(BenchLost(part, error.message))
         self._loss.strike(error)
 
     def _thread_died(self, died: threading.ExceptHookArgs) -> None:
         """Record that a thread ended early; the bench's loss ends those that wait, and needs no word."""
         if self.run.recorder is not None and not isinstance(died.exc_value, Abandoned):
             name = died.thread.name if died.thread is not None else "unknown"
-            with suppress(HilError):  # the run is over
+            with suppress(HilError, OSError):  # the run is over, or the disk is full
                 self.run.recorder.emit(ThreadDied(name, f"{died.exc_type.__name__}: {died.exc_value}"))
 
     @pytest.hookimpl(wrapper=True, trylast=True)  # innermost: the wrappers of pytest itself expect to be entered

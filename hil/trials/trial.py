@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -223,6 +223,8 @@ class _Course:
                     epoch, why = (None, f"{self.lost} is lost") if self.lost else self._calm(profile.calm_s)
                 with kit._phase("final reads"):
                     reads = read_all(self._fleet, self._marks) if not self.lost else []
+            if watch.ended_early:
+                self.storm.broken = self.storm.broken or f"the watch over the bench ended early: {watch.ended_early}"
             return reads, epoch, self._success_s, why
         finally:
             SYSTEM_CLOCK.abandon(None)
@@ -279,5 +281,6 @@ class _Course:
 
     def _lose(self, part: str, error: BenchError) -> None:
         self.lost = part
-        self._recorder.emit(BenchLost(part, error.message))
         SYSTEM_CLOCK.abandon(error)
+        with suppress(HilError, OSError):  # a full disk
+            self._recorder.emit(BenchLost(part, error.message))

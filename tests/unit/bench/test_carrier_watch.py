@@ -18,7 +18,8 @@ from hil.bench import carrier_watch, link_read_back
 from hil.bench.carrier_watch import CarrierWatch, ClockPart, DisksPart, EnginePart, KeeperPart, PartGone
 from hil.bench.link_read_back import LinkReadBack
 from hil.errors import BenchError
-from hil.evidence.events import BenchPulse
+from hil.evidence.carriers import LATE_S
+from hil.evidence.events import BenchPulse, Event, ThreadDied
 from hil.links import link_box
 from hil.links.engines import rtnl
 from hil.links.link_box import LinkBox
@@ -33,7 +34,7 @@ class FakePart:
     name = "the link box"
 
     def __init__(self) -> None:
-        self.error: BenchError | None = None
+        self.error: Exception | None = None
 
     def look(self) -> float:
         if self.error is not None:
@@ -67,6 +68,41 @@ def test_a_part_that_has_ended_is_given_up_without_waiting(monkeypatch: pytest.M
     with CarrierWatch([part], ListSink(), on_lost=lambda name, _: lost.append(name)) as watch:
         watch.settle()
     assert lost == ["the link box"]
+
+
+class FullDisk(ListSink):
+    """A sink that cannot write its first event."""
+
+    def emit(self, event: Event) -> None:
+        if not self.events:
+            self.events.append(ThreadDied("nothing", "was written"))
+            raise OSError(28, "No space left on device")
+        super().emit(event)
+
+
+def test_a_pulse_that_cannot_be_written_is_named_by_the_next_one() -> None:
+    sink = FullDisk()
+    with CarrierWatch([FakePart()], sink, on_lost=lambda *_: None) as watch:
+        watch.settle()
+    assert sink.of(BenchPulse)[0].late_s == {"the evidence": LATE_S}
+    assert not watch.ended_early
+
+
+def test_a_part_whose_finding_cannot_be_written_is_silent() -> None:
+    part, sink = FakePart(), ListSink()
+    part.error = OSError(28, "No space left on device")
+    with CarrierWatch([part], sink, on_lost=lambda *_: None) as watch:
+        watch.settle()
+    assert sink.of(BenchPulse)[0].silent == {"the link box": "[Errno 28] No space left on device"}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_watch_that_ends_early_says_why() -> None:
+    part = FakePart()
+    part.error = KeyError("epoch")
+    with CarrierWatch([part], ListSink(), on_lost=lambda *_: None) as watch:
+        watch.settle()
+    assert watch.ended_early == "KeyError: 'epoch'"
 
 
 def test_pulses_are_recorded_at_a_bounded_rate() -> None:

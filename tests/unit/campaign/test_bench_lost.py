@@ -65,6 +65,53 @@ def test_it(recorder):
     assert "the keeper of the bench gave no sign of life for 9.8 s" in campaign.result["reason"]
 
 
+FULL_DISK = (
+    HEAD
+    + """
+import threading
+import time
+from contextlib import contextmanager, suppress
+from hil.evidence.events import BenchPulse
+
+
+@contextmanager
+def full_disk(recorder):
+    def append(content):
+        raise OSError(28, "No space left on device")
+    recorder._append, writes = append, recorder._append
+    try:
+        yield
+    finally:
+        recorder._append = writes
+
+
+def test_it(recorder, request):
+    campaign = request.config.pluginmanager.get_plugin("hil-campaign")
+    with full_disk(recorder):
+        BODY
+    raise DeviceError("b1: timed out")
+"""
+)
+
+
+def test_a_silence_that_cannot_be_recorded_excuses_the_device_too(campaign: Campaign) -> None:
+    emit = 'recorder.emit(BenchPulse(5.0, {"the keeper of the bench": 9.8}))'
+    campaign.write(FULL_DISK.replace("BODY", f"with suppress(OSError): {emit}"))
+    campaign.run()
+    assert campaign.result["verdict"] == "INCONCLUSIVE"
+    assert "the keeper of the bench gave no sign of life for 9.8 s" in campaign.result["reason"]
+
+
+def test_a_loss_that_cannot_be_recorded_ends_the_run_too(campaign: Campaign) -> None:
+    lose = 'campaign.lose_bench, ["the link box", BenchError("the link box is lost")]'
+    campaign.write(FULL_DISK.replace("BODY", f"threading.Timer(0.1, {lose}).start(); time.sleep(3)"))
+    campaign.run_apart()
+    assert (campaign.result["verdict"], campaign.result["tests"][0]["message"]) == (
+        "INCONCLUSIVE",
+        "the link box is lost",
+    )
+
+
 def test_a_thread_that_dies_makes_the_run_inconclusive(campaign: Campaign) -> None:
     campaign.write(
         HEAD
