@@ -268,6 +268,7 @@ class Campaign:
                 judgement = gravest(self._phases)
                 if self.carriers is not None and judgement.verdict not in (Verdict.PASS, Verdict.NOT_RUN):
                     self.carriers.settle()
+                retry = retry and self._loss.error is None
                 carried = judged_with_bench(judgement, recorder.about_bench, self._harmed)
                 if carried != judgement and carried.blame is Blame.BENCH:
                     self._harmed = self._harmed or test.title

@@ -65,6 +65,37 @@ def test_it(recorder):
     assert "the keeper of the bench gave no sign of life for 9.8 s" in campaign.result["reason"]
 
 
+LOST_BETWEEN = (
+    HEAD
+    + """
+@pytest.fixture
+def campaign(request):
+    campaign = request.config.pluginmanager.get_plugin("hil-campaign")
+    LOST
+"""
+)
+
+
+def test_a_lost_bench_is_not_tried_again(campaign: Campaign) -> None:
+    campaign.write(
+        LOST_BETWEEN.replace("LOST", 'yield; campaign.lose_bench("the keeper", BenchError("the keeper is lost"))')
+        + "@pytest.mark.retry_bench(1)\ndef test_it(campaign): raise BenchError('the console cannot be read')\n"
+    )
+    campaign.run_apart()
+    (test,) = campaign.result["tests"]
+    assert (test["verdict"], test["retries"]) == ("INCONCLUSIVE", 0)
+
+
+def test_a_bench_whose_loss_was_heard_between_set_up_and_test_ends_the_test(campaign: Campaign) -> None:
+    campaign.write(
+        LOST_BETWEEN.replace("LOST", 'campaign._loss.error = BenchError("the keeper is lost")')
+        + "def test_it(campaign): raise DeviceError('b1: timed out')\n"
+    )
+    campaign.run_apart()
+    (test,) = campaign.result["tests"]
+    assert (test["verdict"], test["message"]) == ("INCONCLUSIVE", "the keeper is lost")
+
+
 FULL_DISK = (
     HEAD
     + """
