@@ -231,18 +231,18 @@ class Bench:
 
         self.state = require_state(self.name)
         self.plumbing = Plumbing(self.name, self.whole_lab)
-        self._client = self._stack.enter_context(closing(connect()))
-        consoles = {
-            board: ConsoleLine(line["board_tty"], line["url"], Path(line["log"]))
-            for board, line in self.state.consoles.items()
-        }
-        self.operator = Operator.of(flight_pki(disk_dir(self.name))) if self.lab.flight_security == "mtls" else None
-        every = boards_of(self.plumbing, self._client, self.state.hardware_image, consoles, ensure_pki(), self.sink)
-        self.boards = {board.name: every[board.name] for board in self.lab.boards}
-        self.guests = {} if self.tenant else guests_of(self.plumbing, self._client, self.state.hardware_image)
-        self.links = self._stack.enter_context(
-            LinkBox.attach(link_socket(self.name), sink=self.sink, tenant=self.tenant)
-        )
+        with ExitStack() as stack:
+            self._client = stack.enter_context(closing(connect()))
+            consoles = {
+                board: ConsoleLine(line["board_tty"], line["url"], Path(line["log"]))
+                for board, line in self.state.consoles.items()
+            }
+            self.operator = Operator.of(flight_pki(disk_dir(self.name))) if self.lab.flight_security == "mtls" else None
+            every = boards_of(self.plumbing, self._client, self.state.hardware_image, consoles, ensure_pki(), self.sink)
+            self.boards = {board.name: every[board.name] for board in self.lab.boards}
+            self.guests = {} if self.tenant else guests_of(self.plumbing, self._client, self.state.hardware_image)
+            self.links = stack.enter_context(LinkBox.attach(link_socket(self.name), sink=self.sink, tenant=self.tenant))
+            self._stack = stack.pop_all()
 
 
 def down(name: str) -> None:

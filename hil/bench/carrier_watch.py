@@ -25,8 +25,8 @@ from hil.bench.state import disk_dir, link_socket, pulse_file
 from hil.boards.container.board import LABEL
 from hil.core.command import Progress, silent
 from hil.core.processes import current, identify
-from hil.errors import BenchError, HilError
-from hil.evidence.carriers import board_part, container
+from hil.errors import BenchError, HarnessError, HilError
+from hil.evidence.carriers import LATE_S, board_part, container
 from hil.evidence.events import BenchDiffers, BenchPulse
 from hil.evidence.record import Recorder
 from hil.evidence.sink import Sink
@@ -233,6 +233,8 @@ class EnginePart:
                 self._differs(container(board), "was started, and not by this run")
         elif action == "pause" and not mine:
             self._put_down(board, at_s, "was paused, and not by this run")
+        elif action == "kill" and attributes.get("signal") == "15" and not mine:  # the power button: it ends with 0
+            self._put_down(board, at_s, "was stopped from outside, and not by this run")
         elif action == "die" and not mine and (code := str(attributes.get("exitCode"))) != "0":
             self._put_down(board, at_s, f"was ended from outside (exit code {code}), and not by this run")
 
@@ -295,6 +297,8 @@ class CarrierWatch:
         self, parts: list[Part], sink: Sink, *, on_lost: Callable[[str, BenchError], None], tell: Progress = silent
     ) -> None:
         self.parts = parts
+        self.ended_early = ""
+        """The error with which the watch ended before it was stopped."""
         self._sink = sink
         self._tell = tell
         self._on_lost = on_lost
@@ -355,9 +359,20 @@ class CarrierWatch:
         with self._round_ended:
             self._wanted = self._rounds + 2  # the round that runs now may have passed a part already
             self._wake.set()
-            self._round_ended.wait_for(lambda: self._rounds >= self._wanted or not self._thread.is_alive(), SETTLE_S)
+            self._round_ended.wait_for(
+                lambda: self._rounds >= self._wanted or self.ended_early or not self._thread.is_alive(), SETTLE_S
+            )
 
     def _run(self) -> None:
+        try:
+            self._watch()
+        except Exception as exc:
+            with self._round_ended:
+                self.ended_early = f"{type(exc).__name__}: {exc}"
+                self._round_ended.notify_all()
+            raise
+
+    def _watch(self) -> None:
         round_s = pulse_s = time.monotonic()
         while True:
             if (runnable := runnable_per_core()) is not None:
@@ -390,9 +405,9 @@ class CarrierWatch:
                 late_s = max(time.monotonic() - asked_s, time.monotonic() - sign_s)
                 reason = "" if late_s < ANSWER_S else "its last sign of life is too old"
                 lost: BenchError | None = None
-            except HilError as exc:
+            except (HilError, OSError) as exc:  # OSError: what it found could not be recorded
                 late_s = time.monotonic() - self._failing_since_s.setdefault(part.name, asked_s)
-                reason = one_line(exc.message, 300)
+                reason = one_line(exc.message if isinstance(exc, HilError) else str(exc), 300)
                 lost = BenchError(exc.message, remedy=exc.remedy) if isinstance(exc, PartGone) else None
             self._late_s[part.name] = max(late_s, self._late_s.get(part.name, 0.0))
             if reason:
@@ -419,7 +434,12 @@ class CarrierWatch:
         window_s = round(load.at_s - self._load.at_s, 3)
         clock_late_s = round(self._clock_late_s, 3)
         runnable = round(mean(self._runnable), 2) if self._runnable else None
-        self._sink.emit(BenchPulse(window_s, late_s, dict(self._silent), clock_late_s, busy, steal, pressure, runnable))
+        pulse = BenchPulse(window_s, late_s, dict(self._silent), clock_late_s, busy, steal, pressure, runnable)
+        try:
+            self._sink.emit(pulse)
+        except (OSError, HarnessError):  # a full disk: the next pulse says so, with these figures
+            self._late_s["the evidence"] = LATE_S
+            return
         self._load, self._late_s, self._clock_late_s, self._runnable = load, {}, 0.0, []
 
 

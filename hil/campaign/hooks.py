@@ -261,12 +261,19 @@ class Campaign:
                 if item.session.shouldfail or item.session.shouldstop:
                     following, retry = None, False
                 reports.append(run_phase(item, "teardown", nextitem=following))
+                try:  # also when the test raised, and what teardown measured
+                    raise_if_violated(recorder.taken)
+                except (HilError, AssertionError) as exc:
+                    self._phases.append(judge_exception(exc))
                 judgement = gravest(self._phases)
                 if self.carriers is not None and judgement.verdict not in (Verdict.PASS, Verdict.NOT_RUN):
                     self.carriers.settle()
+                retry = retry and self._loss.error is None
                 carried = judged_with_bench(judgement, recorder.about_bench, self._harmed)
-                if carried != judgement and carried.blame is Blame.BENCH and not retry:
+                if carried != judgement and carried.blame is Blame.BENCH:
                     self._harmed = self._harmed or test.title
+                elif carried.verdict is Verdict.PASS and attempt > 1 and self._harmed == test.title:
+                    self._harmed = ""  # this test mended what its attempts before had left
                 judgement = carried
             except BaseException as exc:
                 judgement = judge_exception(exc)
@@ -307,14 +314,15 @@ class Campaign:
 
     def lose_bench(self, part: str, error: BenchError) -> None:
         """Give the bench up: the test that runs ends now, and no other begins.  Called from the watch's thread."""
-        self.recorder.emit(BenchLost(part, error.message))
+        with suppress(HilError, OSError):  # a full disk
+            self.recorder.emit(BenchLost(part, error.message))
         self._loss.strike(error)
 
     def _thread_died(self, died: threading.ExceptHookArgs) -> None:
         """Record that a thread ended early; the bench's loss ends those that wait, and needs no word."""
         if self.run.recorder is not None and not isinstance(died.exc_value, Abandoned):
             name = died.thread.name if died.thread is not None else "unknown"
-            with suppress(HilError):  # the run is over
+            with suppress(HilError, OSError):  # the run is over, or the disk is full
                 self.run.recorder.emit(ThreadDied(name, f"{died.exc_type.__name__}: {died.exc_value}"))
 
     @pytest.hookimpl(wrapper=True, trylast=True)  # innermost: the wrappers of pytest itself expect to be entered

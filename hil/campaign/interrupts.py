@@ -78,9 +78,11 @@ class Loss:
 
     @contextmanager
     def may_end(self) -> Iterator[None]:
-        """Let the loss of the bench end the block."""
+        """Let the loss of the bench end the block, also one from before it."""
         self._may_end = True
         try:
+            if self.error is not None:
+                raise Abandoned(self.error)
             yield
         finally:
             self._may_end = False

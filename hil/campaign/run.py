@@ -53,9 +53,9 @@ class CampaignRecorder(Recorder):
         return measurement
 
     def emit(self, event: Event, *, mono_s: float | None = None) -> None:
-        super().emit(event, mono_s=mono_s)
-        if isinstance(event, JUDGED):
+        if isinstance(event, JUDGED):  # also when it cannot be written
             self.about_bench.append(event)
+        super().emit(event, mono_s=mono_s)
         if isinstance(event, RestartOrdered):
             self._ordered_s.setdefault(event.board, []).append(time.monotonic())
 

@@ -20,7 +20,8 @@ LATE_S = 3.0
 CLOCK_LATE_S = 1.0
 """A host on which this process wakes so late lets a board's lease of one second lapse."""
 STEAL = 0.3
-"""Share of the processors' time that the machine below took away."""
+"""Share of the processors' time that the machine below took away, in the mean of STEAL_S seconds."""
+STEAL_S = 1.0
 CROWD = 4.0
 """Programs for each core, in the mean of CROWD_S seconds: what takes 2 s elsewhere takes more than 8 s here."""
 CROWD_S = 30.0
@@ -54,7 +55,7 @@ def slowness(events: Iterable[Event]) -> str:
     """Return why this host was too slow to judge by, with the figures; empty when it was not."""
     pulses = [e for e in events if isinstance(e, BenchPulse)]
     late_s = max((pulse.clock_late_s for pulse in pulses), default=0.0)
-    steal = max((pulse.cpu_steal for pulse in pulses), default=0.0)
+    steal = _worst_mean([(pulse.cpu_steal, pulse.window_s) for pulse in pulses], STEAL_S)
     crowd = crowdedness(pulses)
     if late_s < CLOCK_LATE_S and steal < STEAL and crowd < CROWD:
         return ""
@@ -68,15 +69,20 @@ def slowness(events: Iterable[Event]) -> str:
 
 def crowdedness(pulses: Sequence[BenchPulse]) -> float:
     """Return the programs for each core in the worst CROWD_S seconds on end (or all there are); 0 when unknown."""
-    known = [(p.runnable_per_core, p.window_s) for p in pulses if p.runnable_per_core is not None and p.window_s > 0]
+    return _worst_mean([(p.runnable_per_core, p.window_s) for p in pulses if p.runnable_per_core is not None], CROWD_S)
+
+
+def _worst_mean(figures: Sequence[tuple[float, float]], span_s: float) -> float:
+    """Return the highest mean over ``span_s`` seconds on end (or all there are) of figures with their seconds."""
+    known = [(figure, window_s) for figure, window_s in figures if window_s > 0]
     worst = 0.0
     for start in range(len(known)):
         total = seconds = 0.0
-        for crowd, window_s in known[start:]:
-            total, seconds = total + crowd * window_s, seconds + window_s
-            if seconds >= CROWD_S:
+        for figure, window_s in known[start:]:
+            total, seconds = total + figure * window_s, seconds + window_s
+            if seconds >= span_s:
                 break
-        if seconds >= CROWD_S or start == 0:
+        if seconds >= span_s or start == 0:
             worst = max(worst, total / seconds)
     return worst
 

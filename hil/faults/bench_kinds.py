@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hil.bench.carrier_watch import free_bytes
-from hil.bench.state import disk_dir, link_socket, read_state
+from hil.bench.state import disk_dir, is_live, link_socket, read_state
 from hil.core.processes import families, processes
 from hil.errors import BenchError, HilError
 from hil.faults.fault import Bite, Fault, Parameter, Proof
@@ -41,7 +41,7 @@ def pids_of(bench: str, part: str) -> list[int]:
     if state is None:
         return []
     if part == KEEPER:
-        return [state.keeper_pid]
+        return [state.keeper_pid] if is_live(bench) else []  # else another process may have its number now
     if part == ENGINE:
         daemon = dockerd.started(EngineFiles.default())
         return [daemon.pid] if daemon is not None else []

@@ -47,8 +47,8 @@ def serving_together(
     """Wait until all ``boards`` claim ``epoch`` and all of ``silent`` claim nothing, at one moment.
 
     ``boards`` are asked over the flight network, ``silent`` (boards that are cut off) over the management network.
-    At the deadline DeviceError, or BenchError where only the path is at fault, names every board that lacks it at the
-    end or has lost it on the way, with the reason and in how many of the samples.
+    At the deadline DeviceError, or BenchError where the path to one of them is at fault, names every board that lacks
+    it at the end or has lost it on the way, with the reason and in how many of the samples.
     """
     start_s = context.clock.monotonic()
     missed: Counter[str] = Counter()
@@ -91,8 +91,9 @@ def serving_together(
             errors.append(
                 cause.with_context(f"{name} was to claim nothing while others claim {wanted}: {cause.message}")
             )
-    kind = DeviceError if any(isinstance(error, DeviceError) for error in errors) else BenchError
-    raise kind("; ".join(error.message for error in errors), remedy=errors[0].remedy)
+    decides = next((error for error in errors if not isinstance(error, DeviceError)), errors[0])
+    kind = DeviceError if isinstance(decides, DeviceError) else BenchError
+    raise kind("; ".join(error.message for error in errors), remedy=decides.remedy)
 
 
 def _ask(context: Context, client: NodeClient) -> _Answer:

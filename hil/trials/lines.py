@@ -75,8 +75,9 @@ class TrialFile:
             os.fsync(file.fileno())
 
     def begun(self, number: int) -> list[int]:
-        """Return the attempts of a trial that have a folder."""
-        return [int(path.name.rpartition("-")[2]) for path in (self.folder / "trials").glob(f"{number:04d}-*")]
+        """Return the attempts of a trial that have a folder; folders with other names are somebody else's."""
+        names = [path.name.rpartition("-")[2] for path in (self.folder / "trials").glob(f"{number:04d}-*")]
+        return [int(name) for name in names if name.isdecimal()]
 
 
 @dataclass(frozen=True)

@@ -92,10 +92,15 @@ class Runner:
         targets = {name: faults[name].targets(bench) for name in sorted(names)}
         return draw(self.profile, seed, faults, targets, self.lab)
 
-    def run(self, given: TrialInput, folder: Path) -> TrialResult:
-        """Run one trial; a bench that it has lost is taken down, so that the next one brings up another."""
+    def run(self, given: TrialInput, folder: Path, ended: Callable[[TrialResult], object] | None = None) -> TrialResult:
+        """Run one trial; a bench that it has lost is taken down, so that the next one brings up another.
+
+        ``ended`` is called before that. BenchError when the bench is lost and is not to go down, or does not.
+        """
         bench = self.bench()
         result = TrialBench(bench, self._sink, self.profile).run(given, folder, self._meta)
+        if ended is not None:
+            ended(result)
         if result.lost:
             self._tell(f"the bench was lost ({result.lost}): it is brought up again")
             self._give_up()
@@ -121,16 +126,19 @@ def run_trial(series: Series, runner: Runner, following: Following) -> TrialResu
     strikes = () if role == CANARY else runner.schedule(seed)
     given = TrialInput(number, attempt, seed, strikes, planted)
     series.begin(role, number, attempt)
-    result = runner.run(given, series.folder / "trials" / given.directory)
-    series.add(role, _as_counted(role, result))
-    return result
+    folder = series.folder / "trials" / given.directory
+    return runner.run(given, folder, lambda result: series.add(role, _as_counted(role, result)))
 
 
 def go_on(series: Series, runner: Runner, *, said: Callable[[str], object], most: int | None = None) -> Standing:
     """Run trials until the series is over, or ``most`` of them; write its page after each. Return how it stands."""
     lost_in_a_row = ran = 0
     while (following := series.next_trial()) is not None and (most is None or ran < most):
-        result = run_trial(series, runner, following)
+        try:
+            result = run_trial(series, runner, following)
+        except HilError:  # the bench is lost, but the trial may have its line
+            write_page(series)
+            raise
         ran += 1
         said(in_one_line(following.role, result))
         lost_in_a_row = lost_in_a_row + 1 if result.lost else 0

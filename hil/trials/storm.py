@@ -23,6 +23,8 @@ OF_THE_BOARD = frozenset({"install", "boot", "confirm"})
 """Moments that come on every board; those of the transfer are taken from whichever board has them."""
 AGAIN_S = 0.3
 """A board that does not answer, because it restarts just now, is struck again after this."""
+HEAL_S = 30.0
+"""So long is a board that does not answer healed again and again."""
 POLL_S = 0.1
 JOIN_S = 180.0
 """A strike that has not ended so long after the storm hangs."""
@@ -149,6 +151,8 @@ class Storm:
             injection = Injection(strike.fault, self._bench, strike.target, strike.parameters)
         except HilError as exc:
             return replace(struck, seen=f"could not strike: {exc.message}")
+        except Exception as exc:
+            return replace(struck, error=f"it could not strike: {type(exc).__name__}: {exc}")
         try:
             while struck.began_s is None:
                 try:
@@ -156,9 +160,12 @@ class Storm:
                     struck = replace(struck, began_s=self._now_s(), proof=proof.outcome.value, seen=proof.seen)
                 except DeviceError as exc:  # it restarts just now, or does not answer for another reason
                     if self._stopping.wait(AGAIN_S):
-                        return replace(struck, seen=f"could not strike: {exc.message}")
+                        struck = replace(struck, seen=f"could not strike: {exc.message}")
+                        break
             self._stopping.wait(strike.lasts_s)
-            if strike.target not in self._bench.boards:  # what links do is as it was until now, or moved as planned
+            if (
+                struck.began_s is not None and strike.target not in self._bench.boards
+            ):  # what links do is as it was until now, or moved as planned
                 proof = injection.prove()
                 struck = replace(struck, proof=proof.outcome.value, seen=proof.seen)
         except HilError as exc:
@@ -172,10 +179,20 @@ class Storm:
         return struck
 
     def _healed(self, injection: Injection, struck: Struck) -> Struck:
+        until_s = time.monotonic() + HEAL_S
         try:
-            injection.end()
+            while True:
+                try:
+                    injection.end()
+                    break
+                except DeviceError:  # it restarts just now, and would keep the fault
+                    if time.monotonic() >= until_s:
+                        raise
+                    time.sleep(AGAIN_S)
         except DeviceError as exc:  # a board that does not come back: the final reads say so
             struck = replace(struck, seen=f"{struck.seen}; afterwards: {exc.message}")
         except (HilError, Abandoned) as exc:
             struck = replace(struck, error=struck.error or f"it could not be healed: {exc}")
+        except Exception as exc:
+            struck = replace(struck, error=struck.error or f"it could not be healed: {type(exc).__name__}: {exc}")
         return replace(struck, ended_s=self._now_s())

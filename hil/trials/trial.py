@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -189,6 +189,20 @@ def _dead(error: HilError) -> bool:
     return isinstance(error, BenchError)
 
 
+class _CourseClock:
+    """The clock of one trial's rollout: when the trial is over, what still works ends at its next sleep."""
+
+    over = False
+
+    def monotonic(self) -> float:
+        return SYSTEM_CLOCK.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        SYSTEM_CLOCK.sleep(seconds)
+        if self.over:
+            raise Abandoned(BenchError("the trial is over"))
+
+
 class _Course:
     """The course of one trial on boards that were put back."""
 
@@ -199,9 +213,9 @@ class _Course:
 
         self._kit, self._recorder, self._fleet, self._given, self._marks = kit, recorder, fleet, given, marks
         bundle = kit.bundle(given)
-        self._rollout = Rollout(
-            fleet, bundle, recorder, POLICY, adapter=adapter_of(kit.bench.lab, version=bundle.version)
-        )
+        self._clock = _CourseClock()
+        adapter = adapter_of(kit.bench.lab, version=bundle.version)
+        self._rollout = Rollout(fleet, bundle, recorder, POLICY, adapter=adapter, clock=self._clock)
         self._first, self._second = (self._configuration(bundle, revision) for revision in (1, 2))
         self.moments = recorder.moments = Moments()
         self.storm = Storm(kit.bench, given.strikes, self.moments)
@@ -223,8 +237,11 @@ class _Course:
                     epoch, why = (None, f"{self.lost} is lost") if self.lost else self._calm(profile.calm_s)
                 with kit._phase("final reads"):
                     reads = read_all(self._fleet, self._marks) if not self.lost else []
+            if watch.ended_early:
+                self.storm.broken = self.storm.broken or f"the watch over the bench ended early: {watch.ended_early}"
             return reads, epoch, self._success_s, why
         finally:
+            self._clock.over = True
             SYSTEM_CLOCK.abandon(None)
 
     def _configuration(self, bundle: Bundle, revision: int) -> ClusterConfig:
@@ -233,7 +250,7 @@ class _Course:
 
     def _prepared(self, epoch: int) -> None:
         self.moments.mark("prepared")
-        time.sleep(PREPARED_S)
+        self._clock.sleep(PREPARED_S)
 
     def _roll_out(self) -> int:
         """Roll out, configure, and configure once more; the epoch at the end.
@@ -279,5 +296,6 @@ class _Course:
 
     def _lose(self, part: str, error: BenchError) -> None:
         self.lost = part
-        self._recorder.emit(BenchLost(part, error.message))
         SYSTEM_CLOCK.abandon(error)
+        with suppress(HilError, OSError):  # a full disk
+            self._recorder.emit(BenchLost(part, error.message))

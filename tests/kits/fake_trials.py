@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,15 @@ class FakeRunner:
     def drop(self) -> None:
         pass
 
-    def run(self, given: TrialInput, folder: Path) -> TrialResult:
+    def run(self, given: TrialInput, folder: Path, ended: Callable[[TrialResult], object]) -> TrialResult:
         folder.mkdir(parents=True)
         (folder / "pid").write_text(str(os.getpid()))
         time.sleep(self.seconds)
         judged = TrialVerdict(Verdict.PASS, True, True, None, "", {})
-        return TrialResult(given, judged, History(Wanted("2.0.0", "", "sc-a", 1.0)), {"storm": self.seconds}, None)
+        history = History(Wanted("2.0.0", "", "sc-a", 1.0))
+        result = TrialResult(given, judged, history, {"storm": self.seconds}, None)
+        ended(result)
+        return result
 
 
 @dataclass

@@ -165,7 +165,9 @@ class Cluster:
         request = _read(epoch.RenewRequest, document, "a renewal")
         self._check_sender(request.member, sender, board)
         with self._lock:
-            self._heard[request.member] = self._clock()
+            state = self.coordinator.state
+            if any(config and request.member in config.members for config in (state.committed, state.pending)):
+                self._heard[request.member] = self._clock()
             return asdict(self.coordinator.renew(request, self._clock()))
 
     def wake(self) -> None:

@@ -18,7 +18,8 @@ from hil.bench import carrier_watch, link_read_back
 from hil.bench.carrier_watch import CarrierWatch, ClockPart, DisksPart, EnginePart, KeeperPart, PartGone
 from hil.bench.link_read_back import LinkReadBack
 from hil.errors import BenchError
-from hil.evidence.events import BenchPulse
+from hil.evidence.carriers import LATE_S
+from hil.evidence.events import BenchPulse, Event, ThreadDied
 from hil.links import link_box
 from hil.links.engines import rtnl
 from hil.links.link_box import LinkBox
@@ -33,7 +34,7 @@ class FakePart:
     name = "the link box"
 
     def __init__(self) -> None:
-        self.error: BenchError | None = None
+        self.error: Exception | None = None
 
     def look(self) -> float:
         if self.error is not None:
@@ -67,6 +68,41 @@ def test_a_part_that_has_ended_is_given_up_without_waiting(monkeypatch: pytest.M
     with CarrierWatch([part], ListSink(), on_lost=lambda name, _: lost.append(name)) as watch:
         watch.settle()
     assert lost == ["the link box"]
+
+
+class FullDisk(ListSink):
+    """A sink that cannot write its first event."""
+
+    def emit(self, event: Event) -> None:
+        if not self.events:
+            self.events.append(ThreadDied("nothing", "was written"))
+            raise OSError(28, "No space left on device")
+        super().emit(event)
+
+
+def test_a_pulse_that_cannot_be_written_is_named_by_the_next_one() -> None:
+    sink = FullDisk()
+    with CarrierWatch([FakePart()], sink, on_lost=lambda *_: None) as watch:
+        watch.settle()
+    assert sink.of(BenchPulse)[0].late_s == {"the evidence": LATE_S}
+    assert not watch.ended_early
+
+
+def test_a_part_whose_finding_cannot_be_written_is_silent() -> None:
+    part, sink = FakePart(), ListSink()
+    part.error = OSError(28, "No space left on device")
+    with CarrierWatch([part], sink, on_lost=lambda *_: None) as watch:
+        watch.settle()
+    assert sink.of(BenchPulse)[0].silent == {"the link box": "[Errno 28] No space left on device"}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_watch_that_ends_early_says_why() -> None:
+    part = FakePart()
+    part.error = KeyError("epoch")
+    with CarrierWatch([part], ListSink(), on_lost=lambda *_: None) as watch:
+        watch.settle()
+    assert watch.ended_early == "KeyError: 'epoch'"
 
 
 def test_pulses_are_recorded_at_a_bounded_rate() -> None:
@@ -158,19 +194,32 @@ def test_a_link_that_another_process_set_differs_also_when_it_was_put_back(
     assert what.endswith("pid 7)")
 
 
+def event(board: str, action: str, *, ago_s: float = 1.0, why: dict[str, str] | None = None) -> dict[str, object]:
+    at_ns = int((time.time() - ago_s) * 1e9)
+    return {"Action": action, "timeNano": at_ns, "Actor": {"Attributes": {"hil.board": board} | (why or {})}}
+
+
+def test_a_container_that_another_hand_stops_differs_once_and_an_os_that_powers_off_does_not() -> None:
+    differs: list[tuple[str, str]] = []
+    engine = EnginePart("x", Path("/nowhere"), lambda *found: differs.append(found), lambda _: ())
+    engine._note(event("b1", "die", why={"exitCode": "0"}))
+    assert differs == []
+    engine._note(event("b2", "kill", why={"signal": "15"}))
+    engine._note(event("b2", "die", why={"exitCode": "0"}))
+    engine._note(event("b2", "stop"))
+    assert differs == [("the container of b2", "was stopped from outside, and not by this run")]
+    assert list(engine.down) == ["b2"]
+
+
 def test_a_container_is_switched_by_this_run_also_when_the_engine_tells_of_it_late_and_out_of_turn() -> None:
     differs: list[tuple[str, str]] = []
     now_s = time.monotonic()
     orders = {"b3": [now_s - 20.0, now_s - 5.0]}  # the cut, and the power on after it
     engine = EnginePart("x", Path("/nowhere"), lambda *found: differs.append(found), lambda b: orders.get(b, []))
 
-    def event(board: str, action: str) -> dict[str, object]:
-        at_ns = int((time.time() - 19.0) * 1e9)
-        return {"Action": action, "timeNano": at_ns, "Actor": {"Attributes": {"hil.board": board}}}
-
-    engine._note(event("b3", "pause"))
+    engine._note(event("b3", "pause", ago_s=19.0))
     assert differs == []
-    engine._note(event("b2", "pause"))
+    engine._note(event("b2", "pause", ago_s=19.0))
     assert differs == [("the container of b2", "was paused, and not by this run")]
 
 

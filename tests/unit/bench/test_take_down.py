@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,7 @@ from hil.bench import bench
 from hil.bench.state import bench_dir, is_up
 from hil.core.wait import wait_until
 from hil.errors import BenchError
+from tests.kits.checkout import TWO_BOARDS
 
 KEEPER = """
 import os, shutil, signal, sys, time
@@ -61,3 +63,18 @@ def test_a_bench_that_goes_down_in_order_says_nothing() -> None:
     with keeper(""):
         bench.down("b")
         assert not bench_dir("b").exists()
+
+
+def test_a_bench_that_cannot_be_opened_lets_go_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> None:
+        raise BenchError("the link box does not answer")
+
+    closed: list[bool] = []
+    state = SimpleNamespace(lab_path=TWO_BOARDS, consoles={}, hardware_image="")
+    monkeypatch.setattr(bench, "require_state", lambda name: state)
+    monkeypatch.setattr("hil.host.engine.engine.connect", lambda: SimpleNamespace(close=lambda: closed.append(True)))
+    monkeypatch.setattr("hil.images.pki.ensure_pki", lambda: None)
+    monkeypatch.setattr("hil.bench.equipment.boards_of", refuses)
+    with pytest.raises(BenchError, match="the link box"):
+        bench.Bench.attach("b")
+    assert closed == [True]

@@ -50,6 +50,7 @@ def test_a_campaign_that_passes_ends_with_0_a_verdict_and_the_reports_path(campa
         ("verify('x', 2, limit=at_most(1), blame=Blame.BENCH)", 3, "INCONCLUSIVE", "bench"),
         ("measure('x', 2, limit=at_most(1))", 1, "FAIL", "device under test"),
         ("measure('x', 2, limit=at_most(1)); raise BenchError('cable')", 3, "INCONCLUSIVE", "bench"),
+        ("measure('x', 2, limit=at_most(1), blame=Blame.BENCH); assert 1 == 2", 3, "INCONCLUSIVE", "bench"),
     ],
 )
 def test_what_a_test_raises_decides_its_verdict_and_the_exit_code(
@@ -70,6 +71,24 @@ def test_a_violated_measure_lets_the_test_go_on_and_fail_at_its_end(campaign: Ca
     assert [m["name"] for m in test["measurements"]] == ["first", "second"]
     assert test["message"] == "first = 2 ms, limit <= 1 ms: violated"
     outcome.stdout.fnmatch_lines(["*first = 2 ms, limit <= 1 ms: violated*"])
+
+
+@pytest.mark.parametrize(("blame", "verdict"), [("DEVICE", "FAIL"), ("BENCH", "INCONCLUSIVE")])
+def test_what_teardown_measures_is_judged(campaign: Campaign, blame: str, verdict: str) -> None:
+    campaign.write(
+        HEAD
+        + f"""
+@pytest.fixture
+def watched(measure):
+    yield
+    measure("jitter", 9, limit=at_most(1), blame=Blame.{blame})
+
+def test_it(watched): pass
+"""
+    )
+    campaign.run()
+    (test,) = campaign.result["tests"]
+    assert (test["verdict"], test["message"]) == (verdict, "jitter = 9, limit <= 1: violated")
 
 
 def test_an_expected_failure_is_a_failure(campaign: Campaign) -> None:

@@ -34,6 +34,10 @@ def test_a_failure_while_the_host_was_crowded_for_a_moment_only_stays_the_device
     assert judged_with_bench(FAILED, [crowded(1.0)] * 10 + [crowded(9.0)] * 2 + [crowded(1.0)] * 4) == FAILED
 
 
+def test_a_failure_while_processors_were_taken_away_for_a_moment_only_stays_the_devices() -> None:
+    assert judged_with_bench(FAILED, [GOOD, BenchPulse(0.02, cpu_steal=1.0)]) == FAILED
+
+
 def test_a_failure_on_a_bench_that_was_alive_and_on_time_stays_the_devices() -> None:
     assert judged_with_bench(FAILED, [GOOD, GOOD]) == FAILED
 

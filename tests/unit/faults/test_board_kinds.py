@@ -222,6 +222,15 @@ def test_a_part_of_the_bench_is_killed(sleeper: subprocess.Popen[bytes], monkeyp
     assert not Path(f"/proc/{sleeper.pid}").exists()
 
 
+def test_a_keeper_that_is_gone_has_no_process_whoever_has_its_number_now(
+    sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_kinds, "read_state", lambda bench: SimpleNamespace(keeper_pid=sleeper.pid))
+    for live, pids in ((True, [sleeper.pid]), (False, [])):
+        monkeypatch.setattr(bench_kinds, "is_live", lambda bench, live=live: live)
+        assert bench_kinds.pids_of("x", "keeper") == pids
+
+
 def test_a_link_box_that_still_answers_is_not_frozen_whatever_its_processes_look_like(
     sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,6 +101,18 @@ def test_only_the_board_that_lacks_it_is_named() -> None:
     assert "a1" not in str(caught.value) and "a2" not in str(caught.value)
 
 
+def test_a_path_that_is_lost_decides_also_when_another_board_lapsed_once() -> None:
+    def script(name: str, now: float) -> int | None:
+        if name == "b1" and context.asked["b1"] is Via.FLIGHT:
+            return no_answer("b1")
+        return None if name == "a2" and 0.95 < now < 1.05 else 7
+
+    context = ScriptedContext(script)
+    with pytest.raises(BenchError, match=r"a2 did not .*; b1 did not .* it answers") as caught:
+        serving_together(context, 7, NAMES, deadline_s=2)
+    assert caught.value.remedy == "a link is down or mis-shaped: see `hil link show`"
+
+
 def test_a_claim_that_began_after_another_board_was_asked_is_not_of_the_same_moment() -> None:
     """The boards are asked one after another here: a1 at 10 s, b1 at 11 s, and b1 began at 10.5 s."""
     context = ScriptedContext(lambda name, now: 7)

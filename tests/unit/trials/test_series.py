@@ -98,7 +98,8 @@ def test_an_attempt_that_was_killed_is_fenced_by_the_next_number_and_a_late_line
     series: Series,
 ) -> None:
     play(series, "FAIL")
-    (series.folder / "trials/0001-1").mkdir()
+    for name in ("0001-1", "0001-1.bak"):
+        (series.folder / "trials" / name).mkdir()
     assert series.next_trial() == (COUNTED, 1, 2, series.seed_of(1))
     late = document(series, "FAIL", attempt=2)
     series.add(COUNTED, document(series, "PASS", attempt=2))

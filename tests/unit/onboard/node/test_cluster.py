@@ -244,6 +244,17 @@ def test_a_gateway_that_lost_its_coordinators_file_goes_on_from_what_it_knows_as
     assert configured(boards, revision="later") == 4
 
 
+def test_names_that_no_configuration_has_are_not_kept(boards: Bed) -> None:
+    epoch = configured(boards)
+    eventually(lambda: all_claim(boards, epoch), "all to claim")
+    node = boards["a1"].node
+    assert node is not None
+    for number in range(3):
+        invented = {"member": f"x{number}", "incarnation": 1, "seq": 1, "stored": [], "fit": [], "holding": None}
+        node.cluster.renew(invented)
+    assert "b1" in node.cluster._heard and not any(name.startswith("x") for name in node.cluster._heard)
+
+
 def test_nobody_speaks_for_a_board_from_another_address(boards: Bed) -> None:
     epoch = configured(boards)
     eventually(lambda: all_claim(boards, epoch), "all to claim")
