@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 
 from hil.bench.state import is_live, known_benches
 from hil.core.locks import is_locked, locked
-from tests.kits.campaign_folder import WITHOUT_OTHERS
 from tools.run_all_tests import TURN_DEADLINE_S
 
 LONGEST = (
@@ -46,12 +44,6 @@ def no_bench_is_up(request: pytest.FixtureRequest) -> None:
             "take it down first (`hil bench down --all`)",
             returncode=3,
         )
-
-
-@pytest.fixture(scope="session", autouse=True)
-def without_plugins_of_others() -> None:
-    """Let the campaigns that tests start in processes of their own load no plugins of others: a second each."""
-    os.environ["PYTEST_ADDOPTS"] = " ".join(WITHOUT_OTHERS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
