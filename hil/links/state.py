@@ -76,8 +76,9 @@ class LinkState:
 
     ``jitter_us`` is the standard deviation of the delay, normal; packets stay in order where there is a rate.
     ``delay_us`` is one-way propagation; a packet also takes its own serialisation time at ``rate_bps``, which
-    counts whole Ethernet frames (``mtu`` + 14 bytes). ``rate_bps`` 0 means no rate limit. ``up`` False drops
-    everything newly sent; what is in flight still arrives, as light would.
+    counts whole Ethernet frames (``mtu`` + 14 bytes). ``rate_bps`` 0 means no rate limit; the kernel counts whole
+    bytes per second, so the rest is left out. ``up`` False drops everything newly sent; what is in flight still
+    arrives, as light would.
     """
 
     delay_us: int
@@ -106,6 +107,7 @@ class LinkState:
                 f"rate_bps is {self.rate_bps}, below one byte per second",
                 remedy="use 0 for no rate limit, or at least 8",
             )
+        object.__setattr__(self, "rate_bps", self.rate_bps // 8 * 8)
         if self.reorder_ppm and not self.delay_us:
             raise ConfigurationError(
                 "a link has reorder_ppm and no delay",

@@ -8,7 +8,7 @@ ppm = st.integers(1, PPM)
 gemodels = st.builds(
     GilbertElliott, p_ppm=ppm, r_ppm=ppm, loss_bad_ppm=st.integers(0, PPM), loss_good_ppm=st.integers(0, PPM)
 )
-rates = st.integers(0, MAX_RATE_BPS // 8).map(lambda whole_bytes: whole_bytes * 8)
+rates = st.just(0) | st.integers(8, MAX_RATE_BPS)
 states = st.builds(
     LinkState,
     delay_us=st.integers(1, MAX_DELAY_US),

@@ -57,6 +57,13 @@ def test_the_proof_of_a_fault_that_does_nothing_fails(world: Any, name: str, mon
     injection.end()
 
 
+def test_a_share_of_a_rate_that_is_no_whole_number_of_bytes_is_confirmed(world: Any) -> None:
+    injection = Injection("link-slow", world, "isl-ab", {"share": 0.1234567})
+    assert injection.begin().outcome is Outcome.CONFIRMED
+    assert all(s.a_to_b.agrees and s.b_to_a.agrees for s in world.links.show())
+    injection.end()
+
+
 def test_a_fault_that_moves_goes_on_until_it_ends_and_every_step_is_read_back(world: Any) -> None:
     injection = Injection("link-flap", world, "isl-ab", {"down_s": 0.05, "up_s": 0.05})
     injection.begin()
