@@ -14,7 +14,7 @@ from hil.faults.fault import Bite, Fault, Outcome, Parameter, Proof
 from hil.faults.links import links_of
 from hil.links.shape import DIRECTIONS, Direction
 from hil.links.state import PPM, GilbertElliott, LinkState
-from hil.links.status import LinkStatus
+from hil.links.status import LinkStatus, kernel_does
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
@@ -41,18 +41,12 @@ def proof_of_states(bench: Bench, wanted: Mapping[tuple[str, Direction], LinkSta
     for (name, direction), state in wanted.items():
         status = getattr(read[name], direction)
         lost += status.dropped_packets
-        if status.kernel is None or not _alike(status.kernel, state):
+        if status.kernel is None or not kernel_does(status.kernel, state):
             wrong.append(f"{name} {direction}: {status.kernel}, not {state}")
     if wrong:
         return Proof(Outcome.MISMATCH, "; ".join(wrong))
     ends = ", ".join(sorted({name for name, _ in wanted}))
     return Proof(Outcome.CONFIRMED, f"the kernel of {ends} says so; {lost} packets lost on these links until now")
-
-
-def _alike(kernel: LinkState, wanted: LinkState) -> bool:
-    """Compare all but the delay, of which the engine's own is taken away, and what a link that is down is not told."""
-    wanted = wanted if wanted.up else wanted.without_chance()
-    return replace(kernel, delay_us=wanted.delay_us) == wanted
 
 
 def _all_links(lab: Lab) -> list[str]:

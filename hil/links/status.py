@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from hil.links.commanded import LinkRecord
 from hil.links.engines import htb, netem
 from hil.links.shape import Direction
-from hil.links.state import LinkState
+from hil.links.state import PPM, LinkState
 from hil.links.wires import End
 
 
@@ -56,10 +56,19 @@ class DirectionStatus:
         if self.kernel is None or not self.shares_agree:
             return False
         delay_ns = max(0, self.commanded.delay_us * 1000 - self.compensation_ns)
-        wanted = replace(self.commanded, delay_us=self.kernel.delay_us)
-        if not wanted.up:  # a direction that is down is told of nothing that chance does
-            wanted = wanted.without_chance()
-        return self.kernel_delay_ns == delay_ns and self.kernel == wanted
+        return self.kernel_delay_ns == delay_ns and kernel_does(self.kernel, self.commanded)
+
+
+def kernel_does(kernel: LinkState, wanted: LinkState) -> bool:
+    """Compare a state that was read back with what is wanted, all but the delay, of which the engine has its own.
+
+    A direction that is down is told of nothing that chance does; one that loses everything reads as down.
+    """
+    if not wanted.up:
+        wanted = wanted.without_chance()
+    elif wanted.loss_ppm == PPM:
+        wanted = replace(wanted, loss_ppm=0, up=False)
+    return vars(kernel) | {"delay_us": 0} == vars(wanted) | {"delay_us": 0}
 
 
 @dataclass(frozen=True)

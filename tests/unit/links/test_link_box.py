@@ -16,6 +16,7 @@ from hil.links.engines.relay import Kind
 from hil.links.engines.uml import deal
 from hil.links.link_box import End, LinkBox, Wire
 from hil.links.state import PPM, GilbertElliott, LinkState
+from hil.links.status import kernel_does
 from hil.links.wires import Share, check_wires
 from hil.testing.fakes import ListSink
 from hil.testing.links import FakeAgent, fake_box
@@ -136,6 +137,14 @@ def test_a_kernel_that_does_something_else_than_commanded_is_noticed(box: LinkBo
     ground, crosslink = box.show()
     assert not ground.a_to_b.agrees
     assert ground.b_to_a.agrees and crosslink.a_to_b.agrees
+
+
+def test_a_link_that_is_up_and_loses_everything_is_as_commanded(box: LinkBox) -> None:
+    everything = replace(CROSS, loss_ppm=PPM, duplicate_ppm=20_000)
+    box.set("crosslink", a_to_b=everything)
+    (status,) = [each.a_to_b for each in box.show() if each.name == "crosslink"]
+    assert status.agrees
+    assert status.kernel and kernel_does(status.kernel, everything)
 
 
 def test_an_unknown_link_is_refused_with_the_names_there_are(box: LinkBox) -> None:
