@@ -46,7 +46,7 @@ def plan_links(
     SGP4 fails.
     """
     _check(constellation, candidates)
-    span_s = float(span_s)
+    span_s = round(float(span_s), 6)  # as its times: the last interval ends where the plan does
     passes = _passes(constellation, candidates, start, span_s, step_s)
     pointings = point(constellation, start, [one for many in passes.values() for one in many])
     links = {

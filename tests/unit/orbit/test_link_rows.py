@@ -98,6 +98,14 @@ def test_windows_in_a_row_say_what_one_long_window_says(
     assert [row.at_s for row in parts] == pytest.approx([row.at_s for row in whole], abs=1e-6)
 
 
+def test_a_plan_whose_span_has_more_digits_than_its_times_ends_and_so_do_its_rows() -> None:
+    two = orbit("two-planes")
+    link = Candidate("l", "crosslink", "sc-01", "sc-03")  # of one plane, which never see each other
+    plan = plan_links(two, [link], start=two.epoch, span_s=60.00000012, seed=1, step_s=10)
+    assert plan.links["l"][-1].end_s == plan.span_s
+    assert [row.up for row in samples(two, [link], plan, from_s=59, to_s=plan.span_s)] == [False]
+
+
 def test_an_empty_window_says_how_every_link_is_at_that_moment(
     fading: tuple[Constellation, tuple[Candidate, ...], LinkPlan],
 ) -> None:
