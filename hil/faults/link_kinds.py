@@ -84,12 +84,16 @@ class _OfLinks:
         cut = bench.links.cut_links()
         return tuple(name for name in self._targets(bench.lab) if name not in cut)
 
+    def named(self, target: str) -> str:
+        """Return what a link box calls the fault at a target."""
+        return f"{self.description}: {target}"
+
     def heal(self, bench: Bench, target: str, values: Mapping[str, float]) -> None:
-        """Bring the links back as they were commanded; a link cut by hand before stays cut."""
+        """Bring the links back as they were commanded, by hand and by other faults."""
         errors = []
         for name in self._links(bench.lab, target):
             try:
-                bench.links.mend(name, why="healed")
+                bench.links.mend(name, fault=self.named(target))
             except HilError as exc:  # the others come back all the same
                 errors.append(exc)
         if errors:
@@ -112,8 +116,8 @@ class LinksHeld(_OfLinks):
         self._directions = directions
 
     def inject(self, bench: Bench, target: str, values: Mapping[str, float]) -> Bite:
-        """Command the links; those that are cut stay as they are."""
-        cut = bench.links.cut_links()
+        """Command the links; those that are cut by hand stay as they are."""
+        cut = {link.name for link in bench.links.remembered() if link.cut}
         wanted: dict[tuple[str, Direction], LinkState] = {}
         for name in (n for n in self._links(bench.lab, target) if n not in cut):
             states = {d: self._change(bench.links.commanded(name, d), values) for d in self._directions(values)}
@@ -125,7 +129,7 @@ class LinksHeld(_OfLinks):
 
     def command(self, bench: Bench, link: str, states: Mapping[Direction, LinkState], target: str) -> None:
         """Hold the directions of one link."""
-        bench.links.impair(link, states, why=f"fault at {target}")
+        bench.links.impair(link, states, fault=self.named(target))
 
 
 Step = tuple[float, str, Callable[[LinkState], LinkState]]
@@ -194,7 +198,7 @@ class LinksMoved(_OfLinks):
 
     def command(self, bench: Bench, link: str, states: Mapping[Direction, LinkState], target: str) -> None:
         """Hold both directions of one link."""
-        bench.links.impair(link, states, why=f"fault at {target}")
+        bench.links.impair(link, states, fault=self.named(target))
 
 
 def _down(state: LinkState, values: Mapping[str, float] | None = None) -> LinkState:

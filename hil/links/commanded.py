@@ -31,14 +31,14 @@ from hil.links.state import (
 )
 from hil.links.wires import Profile, Share
 
-_VERSION = 6
+_VERSION = 7
 _LOCK_DEADLINE_S = 30.0
 KEPT_COMMANDS = 64
 
 
 @dataclass(frozen=True)
 class Override:
-    """A direction of a scheduled link is held by hand in this state, since this CLOCK_MONOTONIC ns."""
+    """A direction is held in this state, by hand or by a fault, since this CLOCK_MONOTONIC ns."""
 
     state: LinkState
     since_ns: int
@@ -66,7 +66,9 @@ class LinkRecord:
     egress: Mapping[str, int]  # direction -> ifindex in the engine of the NIC that carries its netem
     commanded: Mapping[str, LinkState]
     compensation_ns: Mapping[str, int] = field(default_factory=dict)
-    override: Mapping[str, Override] = field(default_factory=dict)  # of a scheduled link: held directions
+    override: Mapping[str, Override] = field(default_factory=dict)  # of a scheduled link: directions held by hand
+    impaired: Mapping[str, Mapping[str, Override]] = field(default_factory=dict)
+    """Directions that each fault holds, by the fault; a later one comes before an earlier one."""
     cut: bool = False  # by hand
     kernel: int = 0  # which of the box's kernels shapes it
     built: Mapping[str, LinkState] = field(default_factory=dict)  # as the lab file has it
@@ -74,10 +76,19 @@ class LinkRecord:
     shares: tuple[Share, ...] = ()  # of tenants
     cut_for: tuple[str, ...] = ()  # tenants whose own traffic is cut
 
+    def held(self, direction: str) -> Override | None:
+        """Return what holds a direction: the latest fault, else a hand, if the link is scheduled."""
+        holding = [layer[direction] for layer in (self.override, *self.impaired.values()) if direction in layer]
+        return holding[-1] if holding else None
+
     def by_hand(self, direction: str) -> LinkState:
-        """Return what was commanded by hand, or for a scheduled direction that is not held its own state."""
-        held = self.override.get(direction)
-        return held.state if held else self.commanded[direction]
+        """Return what was commanded by a fault or by hand, or for a scheduled direction that is not held its own state.
+
+        A link that was cut by hand is down whatever a fault commands.
+        """
+        held = self.held(direction)
+        state = held.state if held else self.commanded[direction]
+        return replace(state, up=False) if self.cut else state
 
     def delay_ns(self, direction: str) -> int:
         """Return the delay for netem: commanded by hand less what the engine adds itself, not below 0."""
@@ -125,14 +136,21 @@ class LinkRecord:
         for direction, built in self.built.items():
             now, wanted = asdict(self.by_hand(direction)), asdict(built)
             names = [name for name in wanted if now[name] != wanted[name] and not (self.cut and name == "up")]
-            if direction in self.override and not self.cut and not names:
+            if self.held(direction) and not self.cut and not names:
                 found.append(f"{direction}: held by hand")
             found += [f"{direction}: {name} {now[name]}, not {wanted[name]}" for name in names]
         return "; ".join(found)
 
     def like(self, other: LinkRecord) -> LinkRecord:
         """Return this link commanded by hand as ``other``; what was measured of its engine stays."""
-        return replace(self, commanded=other.commanded, override=other.override, cut=other.cut, cut_for=other.cut_for)
+        return replace(
+            self,
+            commanded=other.commanded,
+            override=other.override,
+            impaired=other.impaired,
+            cut=other.cut,
+            cut_for=other.cut_for,
+        )
 
     def with_up(self, up: bool) -> LinkRecord:
         return replace(self, commanded={d: replace(s, up=up) for d, s in self.commanded.items()})

@@ -44,12 +44,13 @@ _KERNEL_LAG_NS = 150_000_000
 class Undo(AbstractContextManager[None]):
     """What a link was before a change: put back at the end of a ``with`` block, and left alone without one."""
 
-    def __init__(self, box: LinkBox, link: str) -> None:
+    def __init__(self, box: LinkBox, link: str, why: str = "") -> None:
         self._box = box
         self._before = box.store.load().link(link)
+        self._why = why
 
     def __exit__(self, *exc: object) -> None:
-        self._box.put_back(self._before)
+        self._box.put_back(self._before, why=self._why)
 
 
 class LinkBox:
@@ -157,7 +158,7 @@ class LinkBox:
         """Return the links that were cut by hand or by a fault and not restored; not those that a schedule has down."""
 
         def held_down(link: LinkRecord) -> bool:
-            return len(link.override) == len(DIRECTIONS) and not any(o.state.up for o in link.override.values())
+            return all(link.held(d) and not link.by_hand(d).up for d in DIRECTIONS)
 
         links = self.store.load().links
         return frozenset(x.name for x in links if x.cut or held_down(x) or self.tenant in x.cut_for)
@@ -224,7 +225,7 @@ class LinkBox:
         self, record: BoxRecord, link: LinkRecord, direction: Direction, from_ns: int, to_ns: int
     ) -> list[LinkState]:
         """Return what is commanded at ``from_ns`` and until ``to_ns``, in time order."""
-        held = link.override.get(direction)
+        held = link.held(direction)
         schedule = record.schedule
         if schedule is None or not record.scheduled(link.name) or (held and held.since_ns <= to_ns):
             return [link.by_hand(direction)]
@@ -314,7 +315,7 @@ class LinkBox:
         record = self.store.load().link(link)
         if not self._own(record).differs():
             return False
-        built = replace(record, commanded=record.built, override={}, cut=False, cut_for=())
+        built = replace(record, commanded=record.built, override={}, impaired={}, cut=False, cut_for=())
         return self.put_back(built, why="as the lab file has it")
 
     def put_back(self, before: LinkRecord, *, why: str = "") -> bool:
@@ -327,7 +328,7 @@ class LinkBox:
                 self._cut_for_tenant(link, wanted, why)
                 return True
             return False
-        if now.like(before) == now:
+        if now.like(before) == now and link not in self._unsure:
             return False
         record = self._command(link, lambda old, *_: old.like(before), "put back")
         _log.info("link %s: put back%s", link, why and f": {why}")
@@ -341,23 +342,27 @@ class LinkBox:
         return True
 
     def restore(self, link: str, *, why: str = "") -> None:
-        """Command both directions up again, as they were; a scheduled link does what its schedule commands now."""
+        """Command both directions up again, as they were; a scheduled link does what its schedule commands now.
+
+        What :meth:`impair` holds ends, too.
+        """
         if self.tenant:
             self._cut_for_tenant(link, False, why)
             return
 
         def change(old: LinkRecord, now: dict[str, LinkState], scheduled: bool) -> LinkRecord:
-            restored = replace(old, override={}, cut=False)
+            restored = replace(old, override={}, impaired={}, cut=False)
             return restored if scheduled else restored.with_up(True)
 
         self._command(link, change, "restored")
         _log.info("link %s: restored%s", link, why and f": {why}")
         self._sink.emit(LinkRestored(link, why))
 
-    def impair(self, link: str, states: Mapping[Direction, LinkState], *, why: str = "") -> None:
-        """Hold a direction, or both, in a state until :meth:`mend`; what was commanded otherwise is remembered.
+    def impair(self, link: str, states: Mapping[Direction, LinkState], *, fault: str) -> None:
+        """Hold a direction, or both, in a state until :meth:`mend` of that ``fault``; what was commanded is remembered.
 
-        Raises what :meth:`set` raises.
+        So are other faults: the latest one counts.  What is commanded by hand meanwhile counts afterwards, a cut at
+        once.  Raises what :meth:`set` raises.
         """
         self._refuse_for_tenant(link, "impair")
         for state in states.values():
@@ -366,24 +371,25 @@ class LinkBox:
 
         def change(old: LinkRecord, *_: object) -> LinkRecord:
             held: dict[str, Override] = {direction: Override(state, now_ns) for direction, state in states.items()}
-            return replace(old, override={**old.override, **held})
+            return replace(old, impaired={**old.impaired, fault: {**old.impaired.get(fault, {}), **held}})
 
-        self._command(link, change, f"impaired{why and f' ({why})'}")
-        _log.info(
-            "link %s: impaired%s: %s", link, why and f" ({why})", ", ".join(f"{d}: {s}" for d, s in states.items())
-        )
+        self._command(link, change, f"impaired ({fault})")
+        _log.info("link %s: impaired (%s): %s", link, fault, ", ".join(f"{d}: {s}" for d, s in states.items()))
         commanded: dict[str, Any] = {direction: asdict(state) for direction, state in states.items()}
         self._sink.emit(LinkCommanded(link, **commanded))
 
-    def mend(self, link: str, *, why: str = "") -> None:
-        """End what :meth:`impair` holds, if anything; a link that was cut by hand before stays cut."""
-        record = self.store.load()
-        held = record.link(link)
-        if not held.override or (held.cut and record.scheduled(link)):
+    def mend(self, link: str, *, fault: str) -> None:
+        """End what :meth:`impair` holds for ``fault``, if anything; a link that was cut by hand stays cut."""
+        if fault not in self.store.load().link(link).impaired:
             return
-        self._command(link, lambda old, *_: replace(old, override={}), "mended")
-        _log.info("link %s: mended%s", link, why and f": {why}")
-        self._sink.emit(LinkRestored(link, why))
+
+        def change(old: LinkRecord, *_: object) -> LinkRecord:
+            return replace(old, impaired={name: held for name, held in old.impaired.items() if name != fault})
+
+        if self._command(link, change, "mended").cut:
+            return
+        _log.info("link %s: mended (%s)", link, fault)
+        self._sink.emit(LinkRestored(link, "healed"))
 
     def compensate(self, link: str, direction: Direction, compensation_ns: int) -> None:
         """Note the engine's own delay, which is subtracted from the commanded one (never below 0)."""
@@ -400,7 +406,7 @@ class LinkBox:
             for position, link in enumerate(draft.record.links):
                 agent = self.agents[link.kernel]
                 for direction in DIRECTIONS:
-                    if draft.record.scheduled(link.name) and direction not in link.override:
+                    if draft.record.scheduled(link.name) and not link.held(direction):
                         agent.shape(slot(position, direction), shape_of(link, direction, self._seed))
                     else:
                         rtnl.transact(agent, [shape_step(link, direction, self._seed)])
@@ -419,14 +425,14 @@ class LinkBox:
     def _command(
         self, link: str, change: Callable[[LinkRecord, dict[str, LinkState], bool], LinkRecord], what: str
     ) -> LinkRecord:
-        """Change a link's record, given what is commanded now and whether a schedule says so, and apply it.
+        """Change a link's record, given what is commanded now, faults aside, and whether it is scheduled, and apply it.
 
         The record keeps ``what`` was done, and by whom.
         """
         with self.store.changing() as draft:
             old = draft.record.link(link)
-            at_ns = self.now_ns()
-            now: dict[str, LinkState] = {d: self._states(draft.record, old, d, at_ns, at_ns)[-1] for d in DIRECTIONS}
+            at_ns, sound = self.now_ns(), replace(old, impaired={})
+            now: dict[str, LinkState] = {d: self._states(draft.record, sound, d, at_ns, at_ns)[-1] for d in DIRECTIONS}
             scheduled = draft.record.scheduled(link)
             new = change(old, now, scheduled)
             for direction in DIRECTIONS:
@@ -487,18 +493,19 @@ class LinkBox:
     def _command_scheduled(self, position: int, old: LinkRecord, new: LinkRecord) -> None:
         """Hold and release slots; the engine knows what is due even while it is held, so nothing comes in between."""
         agent = self.agents[new.kernel]
+        was, now = ({d for d in DIRECTIONS if record.held(d)} for record in (old, new))
         for direction in DIRECTIONS:
             if new.compensation_ns.get(direction, 0) != old.compensation_ns.get(direction, 0):
                 agent.shape(slot(position, direction), shape_of(new, direction, self._seed))
-        if held := [slot(position, d) for d in DIRECTIONS if d in new.override and d not in old.override]:
+        if held := [slot(position, d) for d in DIRECTIONS if d in now - was]:
             agent.hold(held)
         steps = police_steps(new, before=old) + share_steps(new, before=old)
         steps += [
             shape_step(new, d, self._seed)
             for d in DIRECTIONS
-            if d in new.override and (d not in old.override or new.shape(d) != old.shape(d))
+            if d in now and (d not in was or new.shape(d) != old.shape(d))
         ]
         if steps:
             rtnl.transact(agent, steps)
-        if freed := [slot(position, d) for d in DIRECTIONS if d in old.override and d not in new.override]:
+        if freed := [slot(position, d) for d in DIRECTIONS if d in was - now]:
             agent.release(freed)

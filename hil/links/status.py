@@ -39,7 +39,7 @@ class DirectionStatus:
     dropped_packets: int  # by the loss model, by a cut, for want of queue, or by the policer before it
     queued_packets: int  # in flight and waiting
     scheduled: bool = False  # follows a schedule
-    held: bool = False  # scheduled, but cut or set by hand until restore()
+    held: bool = False  # cut or set by hand until restore() though scheduled, or impaired by a fault
     shares: tuple[ShareStatus, ...] = ()  # of tenants, then of all others; empty where nobody has one
     shares_agree: bool = True  # the kernel's classes are those of the shares
 
@@ -101,7 +101,7 @@ def direction_status(
         kernel_delay_ns=reported.delay_ns if reported else 0,
         compensation_ns=link.compensation_ns.get(direction, 0),
         scheduled=scheduled,
-        held=direction in link.override,
+        held=link.held(direction) is not None,
         shares=tuple(_shares(link, shares, classes)) if shares else (),
         shares_agree=shares is None or htb.as_commanded(shares, classes),
         **{name: getattr(reported, name, 0) for name in counts},

@@ -12,7 +12,7 @@ from hil.evidence.events import LinkFigure
 from hil.links.calibration.figure import figure, information, percentile
 from hil.links.calibration.probe import SMALL_FRAME_B, Arrival, Probe, ahead_of_others
 from hil.links.calibration.tolerances import EFFECT_TOLERANCE_US, OUTAGE_TOLERANCE_US
-from hil.links.link_box import LinkBox
+from hil.links.link_box import LinkBox, Undo
 
 CYCLES = 5
 
@@ -63,7 +63,7 @@ def _group(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
 
 
 def run_cycles(box: LinkBox, probes: Sequence[Probe], *, cycles: int, interval_s: float) -> dict[str, list[Command]]:
-    """Stream along ``probes`` while their links are cut and restored; the links are up again afterwards."""
+    """Stream along ``probes`` while their links are cut; the links are as they were afterwards."""
     names = sorted({probe.link for probe in probes})
     commands: dict[str, list[Command]] = {name: [] for name in names}
     done = threading.Event()
@@ -74,17 +74,18 @@ def run_cycles(box: LinkBox, probes: Sequence[Probe], *, cycles: int, interval_s
     try:
         for _ in range(cycles):
             time.sleep(_LEAD_S + 2 * interval_s)
-            cut_ns: dict[str, int] = {}
+            cuts: dict[str, tuple[int, Undo]] = {}
             try:
                 for name in names:
-                    cut_ns[name] = time.monotonic_ns()
+                    undo = Undo(box, name, "calibration")
+                    cuts[name] = time.monotonic_ns(), undo
                     box.cut(name, why="calibration")
                 time.sleep(_OUTAGE_S + 2 * interval_s)
             finally:
-                for name in cut_ns:
+                for name, (cut_ns, undo) in cuts.items():
                     restored_ns = time.monotonic_ns()
-                    box.restore(name, why="calibration")
-                    commands[name].append(Command(cut_ns[name], restored_ns))
+                    undo.__exit__()
+                    commands[name].append(Command(cut_ns, restored_ns))
         time.sleep(_LEAD_S + 2 * interval_s)
     finally:
         done.set()

@@ -113,8 +113,8 @@ class Player:
             agent = self._feeds[link.kernel].agent
             for direction in DIRECTIONS:
                 agent.shape(slot(position, direction), shape_of(link, direction, record.seed))
-            if link.override:
-                agent.hold([slot(position, direction) for direction in DIRECTIONS])
+            if held := [slot(position, direction) for direction in DIRECTIONS if link.held(direction)]:
+                agent.hold(held)
         self._begin_at(self._source, max(0, self._now() + round(_LEAD_S * 1e9)))
         self._load()
         self._load()
@@ -279,7 +279,7 @@ class Player:
         for name in self._links:
             link = record.link(name)
             states: dict[str, LinkState] = {d: self._box.commanded(name, d) for d in DIRECTIONS}
-            record = record.with_link(replace(link, commanded=states, override={}))
+            record = record.with_link(replace(link, commanded=states, override={}, impaired={}))
         return record
 
     def _note_clock(self) -> None:

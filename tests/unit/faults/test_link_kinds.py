@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hil.faults.fault import Injection, Outcome, load_fault
+from hil.faults.fault import Injection, Outcome, injected, load_fault
 from hil.faults.link_kinds import LinksHeld, LinksMoved
 from hil.lab.model import load_lab
 from hil.links.shape import DIRECTIONS
@@ -84,6 +84,17 @@ def test_an_impaired_link_goes_back_to_what_was_commanded_by_hand(world: Any) ->
     assert world.links.commanded("isl-ab", "a_to_b") == replace(own, rate_bps=8_000_000, loss_ppm=1000)
     injection.end()
     assert world.links.commanded("isl-ab", "a_to_b") == replace(own, rate_bps=8_000_000)
+
+
+def test_a_fault_goes_on_when_another_one_on_its_link_has_ended(world: Any) -> None:
+    with injected("link-loss", world, "isl-ab", loss_ppm=1000) as (outer,):
+        with injected("link-slow", world, "isl-ab"):
+            assert world.links.commanded("isl-ab", "a_to_b").loss_ppm == 1000
+        assert outer.prove().outcome is Outcome.CONFIRMED
+    assert world.links.commanded("isl-ab", "a_to_b").loss_ppm == 0
+    with injected("spacecraft-dark", world, "all"):
+        assert world.links.cut_links() == {*world.links.links}
+    assert not world.links.cut_links()
 
 
 def test_what_chance_does_needs_the_exact_profile(tmp_path: Path) -> None:

@@ -327,6 +327,33 @@ def test_a_restore_after_a_cut_whose_answer_was_lost_brings_the_link_back(
     assert crosslink.b_to_a.agrees
 
 
+def test_a_cut_counts_at_once_while_a_fault_holds_the_link_and_stays_when_it_is_mended(box: LinkBox) -> None:
+    box.impair("crosslink", {"a_to_b": replace(CROSS, loss_ppm=10_000)}, fault="loss")
+    box.cut("crosslink")
+    assert not any(d.commanded.up or (d.kernel and d.kernel.up) for d in (box.show()[1].a_to_b, box.show()[1].b_to_a))
+    box.mend("crosslink", fault="loss")
+    assert box.cut_links() == {"crosslink"}
+    box.restore("crosslink")
+    assert box.show()[1].a_to_b.kernel == CROSS
+
+
+def test_what_was_cut_by_hand_and_not_answered_is_put_back(
+    box: LinkBox, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, before = FakeAgent.ask, box.store.load().link("crosslink")
+
+    def done_and_not_answered(self: FakeAgent, kind: Kind, payload: bytes = b"") -> bytes:
+        ask(self, kind, payload)
+        raise BenchError("User-Mode Linux did not answer in time")
+
+    monkeypatch.setattr(FakeAgent, "ask", done_and_not_answered)
+    with pytest.raises(BenchError, match="did not answer"):
+        box.cut("crosslink")
+    monkeypatch.undo()
+    assert box.put_back(before)
+    assert box.show()[1].a_to_b.agrees
+
+
 def test_a_cut_and_a_shape_are_undone_at_the_end_of_a_block_and_stay_without_one(box: LinkBox, sink: ListSink) -> None:
     box.set("crosslink", a_to_b=replace(CROSS, delay_us=7_000))
     with box.shaped("crosslink", loss_ppm=10_000), box.cut("crosslink", why="test"):
@@ -450,7 +477,7 @@ def test_what_would_change_a_link_for_others_is_refused_to_a_tenant(shared_box: 
     for attempt in (
         lambda: alpha.set("crosslink", a_to_b=GROUND),
         lambda: alpha.shaped("crosslink", loss_ppm=10),
-        lambda: alpha.impair("crosslink", {"a_to_b": GROUND}),
+        lambda: alpha.impair("crosslink", {"a_to_b": GROUND}, fault="slow"),
         lambda: alpha.compensate("crosslink", "a_to_b", 9),
     ):
         with pytest.raises(ConfigurationError, match="refused to tenant alpha"):

@@ -6,13 +6,16 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from hil.errors import BenchError, ConfigurationError, HarnessError, HilError
+from hil.links.calibration.outage import run_cycles
 from hil.links.engines.agent_server import AgentServer
 from hil.links.engines.relay import Kind
-from hil.links.link_box import DIRECTIONS, DirectionStatus, End, LinkBox, Wire
+from hil.links.link_box import DIRECTIONS, Direction, DirectionStatus, End, LinkBox, Wire
 from hil.links.schedule.applied_log import AppliedCounts, summarise
 from hil.links.schedule.player import AHEAD_S, Player
 from hil.links.schedule.windows import ScheduleRow
@@ -237,6 +240,22 @@ def test_set_overrides_one_direction_until_restore(stage: Stage) -> None:
     assert stage.box.cut_links() == frozenset()
     stage.box.restore("crosslink")
     assert stage.crosslink().kernel == replace(CROSS, delay_us=10_200, loss_ppm=250)
+
+
+def test_a_fault_and_a_calibration_leave_a_direction_held_that_was_set_by_hand(stage: Stage) -> None:
+    slow = replace(CROSS, delay_us=9_999)
+    stage.box.set("crosslink", a_to_b=slow)
+    both: dict[Direction, LinkState] = {d: replace(CROSS, up=False) for d in DIRECTIONS}
+    stage.box.impair("crosslink", both, fault="lost")
+    assert stage.box.cut_links() == {"crosslink"}
+    stage.to(20)
+    stage.box.mend("crosslink", fault="lost")
+    assert stage.crosslink().kernel == slow
+    assert stage.box.commanded("crosslink", "b_to_a").delay_us == 10_200
+    probe: Any = SimpleNamespace(link="crosslink", restart=lambda: None, send=lambda: None)
+    run_cycles(stage.box, [probe], cycles=1, interval_s=0.001)
+    assert stage.crosslink().kernel == slow
+    assert stage.crosslink().agrees and stage.box.show()[1].b_to_a.agrees
 
 
 def test_a_compensation_found_while_playing_counts_at_once_and_for_what_is_loaded_already(stage: Stage) -> None:
