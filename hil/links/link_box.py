@@ -316,10 +316,13 @@ class LinkBox:
         if not self._own(record).differs():
             return False
         built = replace(record, commanded=record.built, override={}, impaired={}, cut=False, cut_for=())
-        return self.put_back(built, why="as the lab file has it")
+        return self.put_back(built, why="as the lab file has it", tenants=True)
 
-    def put_back(self, before: LinkRecord, *, why: str = "") -> bool:
-        """Command a link as it was when it was :meth:`remembered`; False when it is so."""
+    def put_back(self, before: LinkRecord, *, why: str = "", tenants: bool = False) -> bool:
+        """Command a link as it was when it was :meth:`remembered`; False when it is so.
+
+        The cuts of tenants stay as they are now, unless ``tenants``: those are put back, too.
+        """
         link = before.name
         now = self.store.load().link(link)
         if self.tenant:
@@ -328,9 +331,13 @@ class LinkBox:
                 self._cut_for_tenant(link, wanted, why)
                 return True
             return False
-        if now.like(before) == now and link not in self._unsure:
+
+        def change(old: LinkRecord, *_: object) -> LinkRecord:
+            return old.like(before if tenants else replace(before, cut_for=old.cut_for))
+
+        if change(now) == now and link not in self._unsure:
             return False
-        record = self._command(link, lambda old, *_: old.like(before), "put back")
+        record = self._command(link, change, "put back")
         _log.info("link %s: put back%s", link, why and f": {why}")
         if now.cut and not before.cut:
             self._sink.emit(LinkRestored(link, why))

@@ -472,6 +472,19 @@ def test_what_a_tenant_puts_back_is_its_own_cut_only(shared_box: LinkBox) -> Non
     assert not shared_box.differences()
 
 
+def test_what_the_operator_puts_back_leaves_the_cuts_of_tenants_as_they_are(shared_box: LinkBox) -> None:
+    alpha, (_, before) = of_tenant(shared_box, "alpha"), shared_box.remembered()
+    with alpha.cut("crosslink"):
+        assert not shared_box.put_back(before)
+        _, before = shared_box.remembered()
+        with shared_box.shaped("crosslink", delay_us=9_999):
+            alpha.restore("crosslink")
+        assert alpha.commanded("crosslink", "a_to_b") == CROSS
+        alpha.cut("crosslink")
+        assert shared_box.reset("crosslink")
+    assert not shared_box.differences()
+
+
 def test_what_would_change_a_link_for_others_is_refused_to_a_tenant(shared_box: LinkBox) -> None:
     alpha = of_tenant(shared_box, "alpha")
     for attempt in (
