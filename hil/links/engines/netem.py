@@ -117,7 +117,8 @@ def dump_request() -> bytes:
 def decode(message: bytes, *, mtus: Mapping[int, int] | None = None) -> tuple[int, Netem] | None:
     """Decode (ifindex, netem) of one message of a dump; None for anything that is not a root netem.
 
-    netem does not know MTUs, so ``mtus`` has them by ifindex (else 1500).  Loss of 100 % reads as ``up=False``.
+    netem does not know MTUs, so ``mtus`` has them by ifindex (else 1500); a NIC that is not among them is none of ours:
+    None, too.  Loss of 100 % reads as ``up=False``, and a link too short for its engine as one of 1 us, if it reorders.
     """
     from hil.links.engines.netem_message import NetemMessage
 
@@ -126,6 +127,7 @@ def decode(message: bytes, *, mtus: Mapping[int, int] | None = None) -> tuple[in
         parsed["header"]["type"] != RTM_NEWQDISC
         or parsed.get_attr("TCA_KIND") != "netem"
         or parsed["parent"] != TC_H_ROOT
+        or (mtus is not None and parsed["index"] not in mtus)
     ):
         return None
     options = parsed.get_attr("TCA_OPTIONS")
@@ -137,7 +139,7 @@ def decode(message: bytes, *, mtus: Mapping[int, int] | None = None) -> tuple[in
     if delay_ns is None:
         delay_ns = options["delay"] << TICK_NS_SHIFT
     state = LinkState(
-        delay_us=(delay_ns + 500) // 1000,
+        delay_us=max((delay_ns + 500) // 1000, int(reorder is not None)),
         rate_bps=rate * 8,
         loss_ppm=0 if loss == PPM else loss,
         gemodel=_gemodel(options),

@@ -131,6 +131,13 @@ def test_the_engines_own_delay_is_subtracted_but_never_below_zero(box: LinkBox) 
     assert box.show()[1].a_to_b.kernel_delay_ns == 0
 
 
+def test_a_link_as_short_as_its_engine_may_reorder(box: LinkBox) -> None:
+    box.compensate("crosslink", "a_to_b", 120_000)
+    box.set("crosslink", a_to_b=replace(CROSS, delay_us=100, reorder_ppm=10))
+    crosslink = box.show()[1].a_to_b
+    assert crosslink.kernel_delay_ns == 0 and crosslink.agrees
+
+
 def test_a_kernel_that_does_something_else_than_commanded_is_noticed(box: LinkBox, agent: FakeAgent) -> None:
     stray = netem.encode(3, replace(GROUND, rate_bps=8_000), limit=66, delay_ns=5_000_000)
     agent.request(rtnl.number([stray]))
@@ -145,6 +152,11 @@ def test_a_link_that_is_up_and_loses_everything_is_as_commanded(box: LinkBox) ->
     (status,) = [each.a_to_b for each in box.show() if each.name == "crosslink"]
     assert status.agrees
     assert status.kernel and kernel_does(status.kernel, everything)
+
+
+def test_a_netem_that_is_none_of_the_box_is_passed_over_whatever_it_does(box: LinkBox, agent: FakeAgent) -> None:
+    agent.request(rtnl.number([netem.encode(99, GROUND, limit=66, delay_ns=61_000_000_000)]))
+    assert all(link.a_to_b.agrees and link.b_to_a.agrees for link in box.show())
 
 
 def test_an_unknown_link_is_refused_with_the_names_there_are(box: LinkBox) -> None:
