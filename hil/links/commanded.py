@@ -19,6 +19,7 @@ from hil.errors import BenchError, ConfigurationError
 from hil.links.engines.agent import ClockOffset
 from hil.links.engines.htb import Shares
 from hil.links.engines.police import Police
+from hil.links.engines.rtnl import U32_MAX
 from hil.links.state import (
     ETHERNET_HEADER_B,
     MAX_RATE_BPS,
@@ -113,9 +114,10 @@ class LinkRecord:
             return None
         state = self.by_hand(direction)
         rate_bps = state.rate_bps or MAX_RATE_BPS
+        waiting_bytes = -(-rate_bps * waiting_us(state.rate_bps, state.delay_us, state.mtu) // 8_000_000)
         return Shares(
             bytes_per_s=rate_bps // 8,
-            queue_bytes=-(-rate_bps * waiting_us(state.rate_bps, state.delay_us, state.mtu) // 8_000_000),
+            queue_bytes=min(waiting_bytes, U32_MAX),
             frame_bytes=state.mtu + ETHERNET_HEADER_B,
             percents=tuple(share.percent for share in self.shares),
             addresses=tuple(share.addresses for share in self.shares),

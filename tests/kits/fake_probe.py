@@ -7,9 +7,9 @@ from hil.links.link_box import Direction
 
 
 class FakeProbe(Probe):
-    """A probe of link ``isl`` without sockets."""
+    """A probe of a link without sockets."""
 
-    def __init__(self, direction: Direction = "a_to_b") -> None:
-        self.link = "isl"
+    def __init__(self, direction: Direction = "a_to_b", *, link: str = "isl") -> None:
+        self.link = link
         self.direction = direction
         self.delay_s = 0.0

@@ -40,8 +40,7 @@ def _share(box: LinkBox, probe: Probe, status: LinkStatus, of_link: Sequence[Sha
         return None
     ordered = sorted(of_link, key=lambda share: share.percent)
     first = ordered[0]
-    rest = max(1, 100 - sum(share.percent for share in of_link))
-    other, percent, source = ("all others", rest, "")
+    other, percent, source = "all others", getattr(status, probe.direction).shares[-1].percent, ""
     if len(ordered) > 1:
         other, percent, source = ordered[-1].tenant, ordered[-1].percent, ordered[-1].addresses[0]
     commanded = 100 * first.percent / (first.percent + percent)
@@ -66,6 +65,8 @@ def sure(box: LinkBox, probes: Sequence[Probe]) -> list[LinkFigure]:
         shares = getattr(statuses[probe.link], probe.direction).shares
         if own := [share for share in shares if share.tenant == box.tenant]:
             state = box.commanded(*probe.name)
+            if not state.rate_bps:
+                continue
             frame_b = state.frame_bits // 8
             offered_bps = min(state.rate_bps, round(own[0].kernel_rate_bps * _AHEAD))
             arrivals, _ = packets.sustain(probe, offered_bps=offered_bps, frame_b=frame_b, seconds=_SECONDS)

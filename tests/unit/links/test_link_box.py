@@ -10,6 +10,7 @@ import pytest
 
 from hil.errors import BenchError, ConfigurationError
 from hil.evidence.events import LinkCommanded, LinkCut, LinkRestored
+from hil.links.calibration.shares import sure
 from hil.links.engines import netem, rtnl
 from hil.links.engines.agent_server import AgentClient, AgentServer
 from hil.links.engines.relay import Kind
@@ -20,6 +21,7 @@ from hil.links.status import kernel_does
 from hil.links.wires import Share, check_wires
 from hil.testing.fakes import ListSink
 from hil.testing.links import FakeAgent, fake_box
+from tests.kits.fake_probe import FakeProbe
 
 GROUND = LinkState(5_000, 50_000_000)
 CROSS = LinkState(14_390, 200_000_000)
@@ -421,6 +423,13 @@ def test_another_rate_of_a_shared_link_is_another_rate_of_each_class_and_a_cut_n
         assert [s.kernel_rate_bps for s in crosslink.a_to_b.shares] == [3_000_000, 6_000_000, 1_000_000]
         assert [s.kernel_rate_bps for s in crosslink.b_to_a.shares] == [60_000_000, 120_000_000, 20_000_000]
         assert crosslink.a_to_b.agrees
+
+
+def test_a_shared_link_may_have_no_rate_and_a_long_delay(tmp_path: Path, agent: FakeAgent) -> None:
+    with fake_box([SHARED], socket_path=tmp_path / "s", agent=agent) as box:
+        box.set("crosslink", a_to_b=replace(CROSS, rate_bps=0, delay_us=100_000))
+        assert box.show()[0].a_to_b.agrees
+        assert sure(of_tenant(box, "alpha"), [FakeProbe(link="crosslink")]) == []  # of no rate there is no share
 
 
 def test_a_link_whose_classes_are_gone_does_not_do_what_is_commanded(tmp_path: Path, agent: FakeAgent) -> None:
