@@ -72,7 +72,13 @@ def parse_elements(text: str, *, where: str) -> tuple[list[str], list[ElementSet
     if head.startswith("CCSDS_OMM_VERS"):
         return _from_omms(_kvn(head.splitlines()), where)
     if "EPOCH" in first_line and "," in first_line:
-        return _from_omms(list(csv.DictReader(head.splitlines())), where)
+        rows = csv.DictReader(head.splitlines())
+        try:
+            return _from_omms(list(rows), where)
+        except csv.Error as exc:
+            raise ConfigurationError(
+                f"{where}:{rows.reader.line_num}: not CSV: {exc}", remedy=f"give {_FORMS}"
+            ) from exc
     return parse_tle(text.splitlines(), where=where)
 
 

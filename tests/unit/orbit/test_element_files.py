@@ -154,6 +154,7 @@ def test_what_makers_add_is_read_in_every_form() -> None:
         ("[1]", "OMM 1: expected keys and values"),
         ('[{"error": "rate limit"}]', "OMM 1: missing or empty: EPOCH"),
         ("[" * 100_000, "not valid JSON"),
+        ('OBJECT_NAME,EPOCH\n"A,' + "x" * 200_000, "x:2: not CSV"),
         ("", "holds no elements"),
     ],
 )
