@@ -6,7 +6,7 @@
 #define LOG_MAX 65536
 #define LOG_PIECE 184
 #define SLOTS_MAX 1024
-#define SHAPE_MAX 320
+#define SHAPE_MAX 384
 #define STEP_MAX 64
 
 /* One direction of a link from a moment on: what changes in its netem message.  Times are this clock's. */

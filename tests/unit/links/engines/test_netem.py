@@ -1,6 +1,8 @@
 """Netlink messages byte by byte, put together here from the kernel's headers and not with the code under test."""
 
+import re
 import struct
+from pathlib import Path
 from statistics import pstdev
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given
 from hil.errors import BenchError
 from hil.links.engines import netem, police, rtnl
 from hil.links.engines.police import Police
-from hil.links.state import GilbertElliott, LinkState
+from hil.links.state import MAX_RATE_BPS, GilbertElliott, LinkState
 from hil.testing.links import FakeAgent
 from tests.kits.link_strategies import states
 
@@ -76,7 +78,12 @@ def test_jitter_is_sent_with_a_table_of_a_normal_distribution_of_that_spread() -
     points = struct.unpack(f"={len(table) // 2}h", table)
     assert abs(sum(points)) < len(points) and sorted(points) == list(points)
     assert pstdev(points) == pytest.approx(8192, rel=1e-3)  # NETEM_DIST_SCALE is one standard deviation
-    assert len(got) <= 320  # SHAPE_MAX of engines/native/plan.c
+
+
+def test_the_relay_has_room_for_the_longest_message() -> None:
+    most = re.search(r"#define SHAPE_MAX (\d+)", (Path(netem.__file__).parent / "native/plan.c").read_text())
+    state = LinkState(9, MAX_RATE_BPS, gemodel=GilbertElliott(1, 1), jitter_us=1, corrupt_ppm=1, reorder_ppm=1)
+    assert most and len(netem.encode(3, state, limit=9, delay_ns=9_000, seed=1)) <= int(most[1])
 
 
 def test_random_loss_is_a_share_of_two_to_the_32() -> None:
