@@ -176,8 +176,12 @@ class Windows:
             times, rows = self._rows(window)[link]
             first = max(0, bisect_right(times, at_ns) - 1)
             between += rows[first : max(first + 1, bisect_right(times, to_ns))]
-            if to_ns < window.to_ns or window is self._listed[-1]:
+            if to_ns < window.to_ns:
                 return between
+            if window is self._listed[-1]:
+                self._listed = self._list()  # another one may have been written meanwhile
+                if self._listed[-1:] == [window]:
+                    return between
             at_ns = window.to_ns
 
     def _covering(self, at_ns: int) -> _Window:

@@ -128,6 +128,15 @@ def test_the_rows_between_two_moments_cross_windows(windows: Windows) -> None:
     assert found == [row(10, delay_us=110), row(20, delay_us=120), row(30, delay_us=120), row(40, up=False)]
 
 
+def test_the_rows_between_two_moments_are_also_those_of_a_window_written_meanwhile(
+    tmp_path: Path, windows: Windows
+) -> None:
+    other = Windows.beside(tmp_path / "links.sock", ("x", "y"))
+    assert other.at("x", 35 * SECOND) == row(30, delay_us=120)
+    windows.write(60 * SECOND, 90 * SECOND, [row(60, up=False), row(60, "y"), row(65)])
+    assert other.between("x", 59 * SECOND, 66 * SECOND) == [row(40, up=False), row(60, up=False), row(65)]
+
+
 def test_another_plan_takes_over_at_its_moment_also_for_those_who_had_read_the_old_one(
     tmp_path: Path, windows: Windows
 ) -> None:
