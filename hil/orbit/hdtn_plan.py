@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from hil.orbit.plan_draft import MAX_SECONDS, Draft, Leg
 
@@ -29,7 +29,7 @@ def read_hdtn(text: str) -> Draft:
         return draft
     first_with: dict[int, int] = {}
     last: dict[tuple[int, int], Leg] = {}
-    for line, entry in _entries(text):
+    for line, entry in _entries(text, document["contacts"]):
         try:
             leg, number = _leg(draft, line, entry)
         except ValueError as exc:
@@ -80,25 +80,23 @@ def _leg(draft: Draft, line: int, entry: object) -> tuple[Leg, int]:
 def _number(entry: Mapping[str, object], key: str, *, most: int = 2**63 - 1) -> int:
     """Return a number, 0 where there is none.  Raises ValueError where HDTN would silently take 0 instead."""
     value = entry.get(key, 0)
-    number = int(value) if isinstance(value, str) and re.fullmatch(r"\s*\d{1,19}\s*", value) else value
+    number = int(value) if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,19}\s*", value) else value
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= most:
         what = "whole light seconds (low orbit: 0)" if key == "owlt" else f"a whole number up to {most:,}"
         raise ValueError(f"{key} is {str(value)[:40]!r}: HDTN takes {what}")
     return number
 
 
-def _entries(text: str) -> Iterator[tuple[int, object]]:
-    """Return the objects of ``"contacts"`` with the line each begins in (the text is known to be valid)."""
+def _entries(text: str, contacts: Sequence[object]) -> Iterator[tuple[int, object]]:
+    """Return the contacts with the line each begins in (the text is known to be valid); 1 where that is not found."""
     decoder = json.JSONDecoder()
-    opening = re.search(r'"contacts"\s*:\s*\[', text)
-    place = opening.end() if opening else len(text)
-    between = re.compile(r"[ \t\r\n,]*")
+    openings = (found.end() for found in re.finditer(r'"contacts"\s*:\s*\[', text))
+    place = next((at for at in openings if decoder.raw_decode(text, at - 1)[0] == contacts), 0)
     line, counted = 1, 0
-    while True:
-        gap = between.match(text, place)
-        place = gap.end() if gap else place
-        if text[place : place + 1] in ("", "]"):
-            return
-        line, counted = line + text.count("\n", counted, place), place
-        entry, place = decoder.raw_decode(text, place)
+    for entry in contacts:
+        if place:
+            while text[place] in " \t\r\n,":
+                place += 1
+            line, counted = line + text.count("\n", counted, place), place
+            _, place = decoder.raw_decode(text, place)
         yield line, entry

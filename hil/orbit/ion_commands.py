@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from hil.orbit.plan_draft import MAX_SECONDS, Draft, Leg
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DATE = re.compile(r"(\d{4})/(\d{1,2})/(\d{1,2})-(\d{1,2}):(\d{1,2}):(\d{1,2})")
+_DATE = re.compile(r"(\d{4})/(\d{1,2})/(\d{1,2})-(\d{1,2}):(\d{1,2}):(\d{1,2})", re.ASCII)
 _SECTION = re.compile(r"##\s*(begin|end)\s+ionadmin\b")
 _TAKES = {
     "a contact": ((7, 8), "start, stop, two node numbers and a rate in bytes per second"),
@@ -92,7 +92,7 @@ def _commands(draft: Draft, text: str) -> tuple[int | None, list[_Command]]:
     for line, raw in enumerate(lines, 1):
         if section := _SECTION.match(raw):
             listening, reference = section[1] == "begin", _Moment(False, 0)
-        elif name := re.match(r"#\s*node\s+(\d+)\s*=\s*(\S+)", raw):
+        elif name := re.match(r"#\s*node\s+([0-9]+)\s*=\s*(\S+)", raw):
             draft.names[int(name[1])] = name[2]
         words = raw.split()
         if not listening or not words or words[0].startswith("#"):
@@ -129,7 +129,7 @@ def _command(draft: Draft, line: int, verb: str, words: Sequence[str], reference
         moments = [None if verb == "d" and word[0] == "*" else _moment(word, reference) for word in times]
         source, destination = (_number(word, "a node number", least=1) for word in rest[:2])
         value = _number(rest[2], _VALUE[kind], least=int(kind == "contact")) if verb != "d" else 0
-        if rest[3:] and not re.fullmatch(r"[01](\.0*)?|0?\.\d+", rest[3]):
+        if rest[3:] and not re.fullmatch(r"[01](\.0*)?|0?\.[0-9]+", rest[3]):
             raise ValueError(f"the confidence {rest[3]} is not between 0.0 and 1.0")
     except ValueError as exc:
         draft.error(line, str(exc))
@@ -178,7 +178,7 @@ def _moment(word: str, reference: _Moment) -> _Moment:
 
 def _number(word: str, what: str, *, least: int = 0) -> int:
     """Return a whole number as it is written.  Raises ValueError where ION would read another."""
-    if not re.fullmatch(r"\d{1,18}", word):
+    if not re.fullmatch(r"[0-9]{1,18}", word):
         raise ValueError(f"{word!r} is not {what}: whole numbers only")
     if word != "0" and word.startswith("0"):
         raise ValueError(f"{word!r} begins with 0: ION reads that as an octal number")

@@ -130,6 +130,9 @@ def test_ranges_hold_both_ways_until_another_says_otherwise(tmp_path: Path) -> N
         ("a contact 0 0 1 2 0\nd contact * 1 2\n" + BOTH, 4, "overlaps the hypothetical contact of line 2"),
         (BOTH + "a contact +0600 +700 1 2 1000\n", 4, "begins with 0: ION reads that as an octal number"),
         (BOTH + "a contact +600 +700 1 2 1e6\n", 4, "whole numbers only"),
+        (BOTH + "a contact +600 +700 1 2 ٣\n", 4, "whole numbers only"),
+        (BOTH + "a contact +600 +700 1 2 5 0.٣\n", 4, "confidence 0.٣"),
+        (BOTH + "a contact ٢026/01/01-00:00:00 +700 1 2 5\n", 4, "is not a time"),
         (BOTH + "a contact +600 +700 1 2 0\n", 4, "at least 1"),
         (BOTH + "a contact +600 +700 0 2 5\n", 4, "is not a node number"),
         (BOTH + "a contact +600 +700 1 2 5 1.5\n", 4, "confidence 1.5"),
@@ -195,6 +198,7 @@ def hdtn(**contact: object) -> str:
         ({"rateBitsPerSec": "1 Gbit"}, "rateBitsPerSec is '1 Gbit'"),
         ({"startTime": -1}, "startTime is '-1'"),
         ({"endTime": 1_800_000_000_000}, "a whole number up to 2,147,483,647"),
+        ({"owlt": "٣"}, "owlt is '٣'"),
         ({"source": 0}, "source and dest are node numbers from 1"),
         ({"dest": True}, "dest is 'True'"),
         ({"owlt": None}, "owlt is 'None'"),
@@ -204,6 +208,14 @@ def hdtn(**contact: object) -> str:
 def test_what_hdtn_would_silently_take_for_0_is_an_error(contact: dict[str, object], words: str) -> None:
     ((line, reason),) = errors(hdtn(**contact))
     assert line == 1 and words in reason
+
+
+def test_the_contacts_of_a_plan_are_those_at_its_top_and_each_has_its_line(tmp_path: Path) -> None:
+    contacts = hdtn().removeprefix("{")
+    for other in ('"meta": {"contacts": []}', '"meta": {"contacts": [{"source": 7}]}', '"contacts": []'):
+        assert len(read("{" + other + ",\n" + contacts, tmp_path)) == 1
+    ((line, _),) = errors('{"meta": {"contacts": []},\n' + hdtn(source=0).removeprefix("{"))
+    assert line == 2
 
 
 def test_a_rate_of_0_is_no_limit_and_counts_as_1_gbit_s(tmp_path: Path) -> None:
