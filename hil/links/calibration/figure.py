@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
@@ -72,8 +73,8 @@ def down(link: str, direction: Direction, why: str) -> LinkFigure:
 
 def percentile(values: Sequence[float], share: float) -> float:
     """Return the nearest-rank percentile of at least one value."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    rank = math.ceil(round(share * len(values), 9))  # 0.07 * 100 is a little more than 7
+    return sorted(values)[max(0, rank - 1)]
 
 
 def percentiles(values: Sequence[float]) -> tuple[float, ...]:

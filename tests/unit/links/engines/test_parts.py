@@ -114,5 +114,5 @@ def test_only_a_rate_below_tolerance_says_that_the_bench_cannot_carry_it() -> No
 
 def test_a_percentile_is_one_of_the_values() -> None:
     values = [float(value) for value in range(100, 0, -1)]
-    assert [percentile(values, share) for share in (0.0, 0.5, 0.95, 1.0)] == [1, 51, 96, 100]
+    assert [percentile(values, share) for share in (0.0, 0.07, 0.5, 0.95, 0.951, 1.0)] == [1, 7, 50, 95, 96, 100]
     assert percentile([3.0], 0.99) == 3
