@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +18,8 @@ from hil.links.engines.relay import Kind
 _CALL = struct.Struct("<IBB")
 """Payload length, kind; then the agent's number, or in an answer whether it failed."""
 _OK, _FAILED = 0, 1
+_AGAIN_S = 0.1
+"""A client is accepted again after this, where the process has no descriptor left."""
 
 
 class AgentServer:
@@ -57,8 +61,11 @@ class AgentServer:
         while True:
             try:
                 client, _ = self._listener.accept()
-            except OSError:
-                return
+            except OSError as exc:
+                if exc.errno in (errno.EBADF, errno.EINVAL):  # it was closed
+                    return
+                time.sleep(_AGAIN_S)
+                continue
             with self._lock:
                 self._clients.add(client)
             threading.Thread(target=self._serve, args=(client,), name="link-box-client", daemon=True).start()

@@ -1,5 +1,7 @@
 """The link box's verbs and its service for other processes, on an engine that only remembers."""
 
+import errno
+import socket
 import struct
 import threading
 from collections.abc import Iterator
@@ -279,6 +281,27 @@ def test_an_error_of_the_engine_reaches_the_client_in_its_words(tmp_path: Path) 
             client.ioctl("vec0", bytes(8))
     finally:
         server.close()
+
+
+def test_a_server_that_has_no_descriptor_left_for_a_moment_serves_on(
+    tmp_path: Path, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept, failed = socket.socket.accept, threading.Event()
+
+    def full_once(listener: socket.socket) -> tuple[socket.socket, object]:
+        if not failed.is_set():
+            failed.set()
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", full_once)
+    server = AgentServer([agent], tmp_path / "links.sock")
+    try:
+        AgentClient(tmp_path / "links.sock", timeout_s=2).close()  # greeted
+        assert failed.is_set()
+    finally:
+        server.close()
+    assert not server._thread.is_alive()
 
 
 def test_the_socket_of_a_killed_owner_is_replaced_and_that_of_a_living_one_is_not(
