@@ -62,7 +62,7 @@ def kcidb_of(analysis: Analysis) -> str:
 
 def _kcidb_tests(analysis: Analysis, build: str) -> Iterator[dict[str, Any]]:
     run, plan = analysis.run, str(analysis.run.meta.get("plan") or "campaign")
-    for outcome in run.outcomes:
+    for outcome in analysis.cases:
         path = f"{_word(plan)}.{_word(outcome.step or outcome.test)}"
         common = {
             "build_id": build,

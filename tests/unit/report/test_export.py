@@ -30,13 +30,14 @@ from hil.report import vcd
 from hil.report.analysis import Analysis
 from hil.report.export import csv_of, ctrf_of, write_allure
 from hil.report.junit import strictdoc_of
-from hil.report.make import make_report
+from hil.report.make import finish_run, make_report
 from hil.report.pdf import pdf_of, with_styled_pictures
 from hil.report.requirements import as_plan, differences, requirements_of
 from hil.report.summary import markdown_of
 from hil.report.telemetry import kcidb_of, otlp_of
 from tests.kits.synthetic_run import build
 from tests.kits.synthetic_sky import build_sky
+from tests.unit.report.test_changed_runs import make
 
 SCHEMA = json.loads((paths.PACKAGE / "report/result.schema.json").read_text("utf-8"))
 KINDS = ("pass", "fail", "inconclusive", "crash", "gap")
@@ -93,6 +94,29 @@ def test_strictdoc_gets_what_it_traces_and_nothing_that_it_refuses(run: Path) ->
         assert (case.find("skipped") is None) is known, "a bench fault shows nothing of a requirement"
 
 
+@pytest.mark.parametrize("changed", [False, True], ids=["violated", "changed"])
+def test_a_finding_about_the_whole_run_reaches_programs_that_only_count(tmp_path: Path, changed: bool) -> None:
+    directory = make(tmp_path, "run-1", fails=changed, violations=() if changed else ("two epochs",))
+    if changed:
+        (directory / "lab.yaml").write_text("name: other\n", "utf-8")
+        finish_run(directory, tmp_path)
+    JUNIT.validate(directory / "junit.xml")
+    suite = ElementTree.parse(directory / "junit.xml").getroot()[0]
+    counts = [suite.get(name) for name in ("tests", "failures", "errors")]
+    assert counts == (["2", "0", "2"] if changed else ["2", "1", "0"]), "a FAIL on a bench not to be trusted is none"
+    assert (suite.findall("testcase")[-1].get("classname"), len(suite.findall("testcase"))) == ("campaign", 2)
+    analysis = Analysis(RunRecord.load(directory))
+    summary = json.loads(ctrf_of(analysis))["results"]["summary"]
+    assert (summary["failed"], summary["other"]) == ((0, 2) if changed else (1, 0))
+    write_allure(analysis, tmp_path / "allure")
+    shown = [json.loads(path.read_text("utf-8"))["status"] for path in (tmp_path / "allure").glob("*-result.json")]
+    assert sorted(shown) == (["broken", "broken"] if changed else ["failed", "passed"])
+    document = json.loads(kcidb_of(analysis))
+    kcidb_io.schema.LATEST.validate(document)
+    assert ("FAIL" in {test["status"] for test in document["tests"]}) is not changed
+    assert "<failure" not in strictdoc_of(analysis)
+
+
 def test_ctrf_has_every_attempt_and_calls_no_bench_fault_flaky(failed: Analysis) -> None:
     document: dict[str, Any] = json.loads(ctrf_of(failed))
     results = document["results"]
@@ -137,7 +161,7 @@ def test_hostile_words_and_numbers_are_written_as_what_they_are(tmp_path: Path) 
     analysis = Analysis(RunRecord.load(directory))
     assert csv_of(analysis).splitlines()[1].endswith(",1.0,'=cmd|'/c calc'!A0,'@SUM(1),True")
     assert json.loads(ctrf_of(analysis))["results"]["tests"][0]["duration"] == 10**12
-    assert write_allure(analysis, tmp_path / "allure") == 1
+    assert write_allure(analysis, tmp_path / "allure") == 2, "and that the run was killed"
     (tmp_path / "file").touch()
     with pytest.raises(ConfigurationError, match="File exists"):
         write_allure(analysis, tmp_path / "file")
@@ -147,7 +171,8 @@ def test_kcidb_takes_every_run_and_tells_whose_fault_it_was(run: Path) -> None:
     analysis = Analysis(RunRecord.load(run))
     document = json.loads(kcidb_of(analysis))
     kcidb_io.schema.LATEST.validate(document)
-    found = {test["misc"]["verdict"]: test["status"] for test in document["tests"] if "verdict" in test["misc"]}
+    tests = [test for test in document["tests"] if "verdict" in test["misc"] and "finding" not in test["path"]]
+    found = {test["misc"]["verdict"]: test["status"] for test in tests}
     assert {"PASS": "PASS"}.items() <= found.items() and found.get("FAIL", "FAIL") == "FAIL"
     assert found.get("INCONCLUSIVE", "MISS") == ("ERROR" if analysis.run.state == "crashed" else "MISS")
     taken = [test for test in document["tests"] if "number" in test]
