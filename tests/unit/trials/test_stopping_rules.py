@@ -129,3 +129,10 @@ def test_a_goal_is_written_in_two_ways(text: str, goal: Goal) -> None:
 def test_a_goal_that_makes_no_sense_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError):
         rule_of("fixed", Goal.parse(text))
+
+
+def test_a_rule_that_cannot_show_the_goal_even_of_a_perfect_device_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"cannot show R = .* within 500 trials"):
+        rule_of("anytime", Goal(0.995, 0.9))
+    for name in ("fixed", "sprt", "anytime"):
+        assert rule_of(name, Goal(0.95, 0.9)).most
