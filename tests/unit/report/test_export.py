@@ -180,6 +180,25 @@ def test_kcidb_takes_every_run_and_tells_whose_fault_it_was(run: Path) -> None:
     assert len(taken) == len(numbers) and {test["status"] for test in taken} <= {"PASS", "FAIL", "DONE"}
 
 
+@pytest.mark.parametrize(
+    ("blame", "of_test", "status"),
+    [
+        ("device under test", "device under test", "FAIL"),
+        ("device under test", "bench", "MISS"),
+        ("bench", "device under test", "MISS"),
+        ("harness", "harness", "ERROR"),
+    ],
+)
+def test_kcidb_fails_no_device_for_a_limit_of_another(tmp_path: Path, blame: str, of_test: str, status: str) -> None:
+    with Recorder.create(tmp_path / "run-1", {}) as recorder, recorder.scope(test="t"):
+        recorder.emit(RunCollected((CollectedTest("t", "Upload"),)))
+        recorder.emit(TestStarted())
+        recorder.emit(Measurement("m", 2.0, "s", "<= 1", False, blame))
+        recorder.emit(TestEnded("FAIL" if of_test == "device under test" else "INCONCLUSIVE", blame=of_test))
+    document = json.loads(kcidb_of(Analysis(RunRecord.load(tmp_path / "run-1"))))
+    assert [test["status"] for test in document["tests"] if "number" in test] == [status]
+
+
 def test_the_spans_of_opentelemetry_are_the_run_and_its_attempts(failed: Analysis) -> None:
     (resource,) = json.loads(otlp_of(failed))["resourceSpans"]
     root, *spans = resource["scopeSpans"][0]["spans"]
