@@ -58,10 +58,10 @@ def requirements_of(path: Path) -> list[Foreign]:
 def _foreign(thing: object, names: dict[str, str]) -> Foreign:
     values: dict[str, str] = {}
     for attribute in getattr(thing, "attributes", ()):
-        value = attribute.value_stripped_xhtml or attribute.value
+        value, marked = attribute.value, attribute.value_stripped_xhtml
         if isinstance(value, str):
-            words = re.sub(r"<[^>]*>", " ", value)
-            values[names.get(attribute.definition_ref, "")] = one_line(unescape(words), 2000).strip()
+            words = value if marked is None else unescape(re.sub(r"<[^>]*>", " ", marked))
+            values[names.get(attribute.definition_ref, "")] = one_line(words, 2000).strip()
     first = [next((values[name] for name in known if values.get(name)), "") for known in (ID, TEXT)]
     return Foreign(first[0], re.sub(r"\s+", " ", first[1]))
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from html import escape
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -249,6 +250,13 @@ def test_requirements_of_another_tool_become_those_of_a_plan(tmp_path: Path) -> 
     there.write_text(there.read_text("utf-8").replace("Six boards", "Nine boards"), "utf-8")
     compared = CliRunner().invoke(cli, ["campaign", "requirements", str(there), "--plan", str(tmp_path)])
     assert (compared.exit_code, compared.output) == (1, "SYS 2.1 has another text: Nine boards serve as one.\n")
+
+
+def test_a_plain_text_of_another_tool_is_no_markup(tmp_path: Path) -> None:
+    document = paths.ROOT.joinpath("tests/data/requirements.reqif").read_text("utf-8")
+    plain = "Temperature shall be < 95 C while power is > 40 W, not &lt; 40 W."
+    (tmp_path / "x.reqif").write_text(document.replace("SYS 2.1", escape(plain)), "utf-8")
+    assert requirements_of(tmp_path / "x.reqif")[1].id == plain
 
 
 @pytest.mark.parametrize("text", ["", "no xml", "<REQ-IF/>", '<!DOCTYPE x [<!ENTITY a "b">]><REQ-IF>&a;</REQ-IF>'])
