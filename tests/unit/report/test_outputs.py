@@ -292,6 +292,27 @@ def test_a_mask_is_painted_small_enough_for_the_page(tmp_path: Path) -> None:
     assert picture(tmp_path / "gone.png") is None
 
 
+def test_a_damaged_mask_is_no_picture(tmp_path: Path) -> None:
+    numpy = pytest.importorskip("numpy")
+    numpy.savez(tmp_path / "packed.npz", mask=numpy.zeros((90, 90)))
+    numpy.savez_compressed(tmp_path / "bomb.npz", mask=numpy.zeros((8200, 8200), numpy.uint8))
+    numpy.save(tmp_path / "infinite.npy", numpy.full((2, 2), numpy.inf))
+    numpy.save(tmp_path / "words.npy", numpy.array([["a", "b"]]))
+    whole = (tmp_path / "packed.npz").read_bytes()
+    header = "{'descr': '|u1', 'fortran_order': False, 'shape': (10000000, 10000000), }\n"
+    for name, content in {
+        "empty.npy": b"",
+        "empty.npz": b"",
+        "cut.npz": whole[: len(whole) // 2],
+        "vast.npy": b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode(),
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "packed.npz").unlink()
+    assert {path.name: picture(path) for path in tmp_path.iterdir() if picture(path)} == {}
+    numpy.save(tmp_path / "tall.npy", numpy.zeros((100_000, 1), numpy.uint8))
+    assert len(picture(tmp_path / "tall.npy") or "") < 1000
+
+
 @pytest.mark.parametrize(
     ("figure", "unit", "printed"),
     [
