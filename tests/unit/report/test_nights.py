@@ -181,6 +181,16 @@ def test_the_baseline_is_the_last_release_else_the_last_conclusive_run(tmp_path:
         baseline_of(store, store.get("run-000"))
 
 
+def test_a_partial_run_is_no_baseline_and_is_not_compared(tmp_path: Path) -> None:
+    for number, partial in enumerate(("", "-k upload", "")):
+        night(tmp_path, number, [ran("upload")], partial=partial)
+    store = RunStore(tmp_path)
+    first, partial_run, last = (store.get(f"run-00{number}") for number in range(3))
+    assert baseline_of(store, last).run_id == "run-000" and changes(store, first, last) == []
+    with pytest.raises(ConfigurationError, match="run-001 is partial: -k upload"):
+        changes(store, partial_run, last)
+
+
 def test_two_runs_are_compared_by_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "reports_out", lambda: tmp_path)
     night(tmp_path, 0, [ran("upload", "PASS", measurement("time", 2.0, board="a1")), ran("gone")])
