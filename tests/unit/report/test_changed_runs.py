@@ -30,7 +30,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def make(out: Path, run_id: str, *, fails: bool = False, violations: tuple[str, ...] = (), **options: Any) -> Path:
+def make(out: Path, run_id: str, *, fails: bool = False, **options: Any) -> Path:
     directory = out / "runs" / run_id
     plan = plan_document()
     plan["requirements"], plan["criteria"] = plan["requirements"][:1], []
@@ -45,7 +45,7 @@ def make(out: Path, run_id: str, *, fails: bool = False, violations: tuple[str, 
             recorder.measure(PIXELS, 0, limit=at_most(0))
             recorder.emit(LinkFigure("isl-ab", "a_to_b", "delay_p50", 14386, 14400, "us", 150, True))
             recorder.emit(TestEnded("FAIL" if fails else "PASS", blame="device under test" if fails else ""))
-        recorder.emit(WatchSummary(samples=10, violations=violations))
+        recorder.emit(WatchSummary(samples=10))
         recorder.emit(RunEnded(files={name: sha256_of(directory / name) for name in RECORDED}))
     finish_run(directory, out)
     return directory

@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from hil.cli.app import cli
 from hil.core import paths
 from hil.errors import ConfigurationError
-from hil.evidence.events import CollectedTest, Measurement, RunCollected, TestEnded, TestStarted
+from hil.evidence.events import CollectedTest, Measurement, RunCollected, TestEnded, TestStarted, WatchSummary
 from hil.evidence.foreign_words import table, words_of
 from hil.evidence.model import Verdict
 from hil.evidence.readback import RunRecord
@@ -36,9 +36,9 @@ from hil.report.pdf import pdf_of, with_styled_pictures
 from hil.report.requirements import as_plan, differences, requirements_of
 from hil.report.summary import markdown_of
 from hil.report.telemetry import kcidb_of, otlp_of
+from tests.kits.finished_run import make
 from tests.kits.synthetic_run import build
 from tests.kits.synthetic_sky import build_sky
-from tests.unit.report.test_changed_runs import make
 
 SCHEMA = json.loads((paths.PACKAGE / "report/result.schema.json").read_text("utf-8"))
 KINDS = ("pass", "fail", "inconclusive", "crash", "gap")
@@ -97,7 +97,7 @@ def test_strictdoc_gets_what_it_traces_and_nothing_that_it_refuses(run: Path) ->
 
 @pytest.mark.parametrize("changed", [False, True], ids=["violated", "changed"])
 def test_a_finding_about_the_whole_run_reaches_programs_that_only_count(tmp_path: Path, changed: bool) -> None:
-    directory = make(tmp_path, "run-1", fails=changed, violations=() if changed else ("two epochs",))
+    directory = make(tmp_path, passes=not changed, more=() if changed else [WatchSummary(violations=("two epochs",))])
     if changed:
         (directory / "lab.yaml").write_text("name: other\n", "utf-8")
         finish_run(directory, tmp_path)
