@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from hil.core.files import on_this_machine, write_atomic
 from hil.errors import ConfigurationError, HilError
 from hil.evidence.model import Verdict
-from hil.evidence.store import Run, RunStore
+from hil.evidence.store import Run, RunStore, counted
 from hil.monitor.metrics import Metric, Series, described, moment
 from hil.nightly.night import Night, all_nights
 from hil.text import one_line
@@ -51,8 +51,8 @@ class Reports:
 
     @cached_property
     def last(self) -> list[Run]:
-        """The last run of each plan and lab."""
-        return list({(run.plan, run.lab): run for run in reversed(self.runs)}.values())
+        """The last run of each plan and lab that counts."""
+        return list({(run.plan, run.lab): run for run in reversed(counted(self.runs)[0])}.values())
 
     @cached_property
     def series(self) -> list[tuple[tuple[str, str, str], Standing, int]]:
@@ -84,7 +84,7 @@ def _runs(reports: Reports) -> Series:
 
 @described("hil_run_last_start_timestamp_seconds", "plan", "lab")
 def _last_start(reports: Reports) -> Series:
-    """Begin of the last run of a plan on a lab, Unix time."""
+    """Begin of the last run of a plan on a lab that counts (no partial one), Unix time."""
     for run in reports.last:
         yield (run.plan, run.lab), moment(run.started_utc)
 

@@ -21,6 +21,7 @@ from hil.monitor import metrics, run_metrics
 from hil.monitor.run_metrics import push, text_of, write_textfile
 from hil.report.make import make_report
 from tests.kits.nights import begin, job, said
+from tests.kits.stored_runs import night
 from tests.kits.synthetic_run import build
 
 LAB = paths.ROOT / "lab/observability"
@@ -55,6 +56,14 @@ def test_runs_trials_and_nights_are_counted_by_verdict(out: Path) -> None:
     assert found["hil_series_trials", *series[1:], "PASS"] == 1 and found[series] == 1
     assert found["hil_night_last_verdict", "lab-a", "FAIL"] == 1 and found["hil_night_last_jobs", "lab-a", "PASS"] == 1
     assert found["hil_night_last_start_timestamp_seconds", "lab-a"] > 1.7e9
+
+
+def test_a_partial_run_does_not_clear_the_alert_of_the_last_whole_one(tmp_path: Path) -> None:
+    for number, (verdict, partial) in enumerate((("PASS", ""), ("FAIL", ""), ("PASS", "-k upload"))):
+        night(tmp_path, number, [], verdict, partial=partial)
+    found = read(text_of(tmp_path))
+    last = {v: found["hil_run_last_verdict", "six-gpu", "virtual", v] for v in ("PASS", "FAIL")}
+    assert last == {"PASS": 0, "FAIL": 1} and found["hil_runs_total", "six-gpu", "virtual", "PASS"] == 2
 
 
 def test_a_textfile_is_replaced_whole_and_nothing_else_lies_beside_it(out: Path, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from hil.evidence.store import STORE, RunStore
 from hil.report.history_classes import Class, Night, State, class_of
 from hil.report.nights import baseline_of, changes, histories, noteworthy
 from tests.benchmarks import nights as prepared
+from tests.kits.stored_runs import night
 from tests.kits.synthetic_run import meta
 
 P, F, B, A = State.PASS, State.FAIL, State.BENCH, State.ABSENT
@@ -28,17 +28,6 @@ def measurement(
     name: str, value: object, *, ok: bool | None = None, blame: str = "", **dimensions: str
 ) -> dict[str, Any]:
     return {"name": name, "value": value, "unit": "s", "ok": ok, "blame": blame, "dimensions": dimensions}
-
-
-def night(out: Path, number: int, tests: Sequence[dict[str, Any]], verdict: str = "PASS", **more: Any) -> None:
-    """A run in the store as its report leaves it there, without evidence."""
-    directory, store = out / "runs" / f"run-{number:03d}", RunStore(out)
-    facts = {**meta(directory.name), "started_utc": f"2026-11-01T02:{number:02d}:00.000Z"}
-    directory.mkdir(parents=True)
-    write_json(directory / "run.json", facts)
-    store.start(facts, directory)
-    kept = {"evidence": {"first": f"{number}"}, "plan": "six-gpu", "lab": "virtual", "state": "finished"}
-    store.finish(directory, {**kept, "verdict": verdict, "tests": tests, **more})
 
 
 def ran(test: str, verdict: str = "PASS", *measurements: dict[str, Any]) -> dict[str, Any]:
