@@ -18,7 +18,7 @@ from hil.evidence.store import STORE, RunStore
 from hil.report.history_classes import Class, Night, State, class_of
 from hil.report.nights import baseline_of, changes, histories, noteworthy
 from tests.benchmarks import nights as prepared
-from tests.kits.stored_runs import night
+from tests.kits.stored_runs import night, ran
 from tests.kits.synthetic_run import meta
 
 P, F, B, A = State.PASS, State.FAIL, State.BENCH, State.ABSENT
@@ -28,10 +28,6 @@ def measurement(
     name: str, value: object, *, ok: bool | None = None, blame: str = "", **dimensions: str
 ) -> dict[str, Any]:
     return {"name": name, "value": value, "unit": "s", "ok": ok, "blame": blame, "dimensions": dimensions}
-
-
-def ran(test: str, verdict: str = "PASS", *measurements: dict[str, Any]) -> dict[str, Any]:
-    return {"id": test, "title": test, "verdict": verdict, "duration_s": 1.0, "measurements": list(measurements)}
 
 
 def classes(out: Path) -> dict[str, Class]:
