@@ -17,7 +17,7 @@ from hil.cli.app import cli
 from hil.core import paths
 from hil.core.locks import locked
 from hil.core.wait import poll_until
-from hil.errors import ConfigurationError
+from hil.errors import BenchError, ConfigurationError
 from hil.evidence.model import Verdict
 from hil.nightly import morning as mornings
 from hil.nightly import night as nights
@@ -225,6 +225,22 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (row,) = json.loads(CliRunner().invoke(cli, ["nightly", "list", "--json", *words]).output)
     assert (row["state"], row["verdict"]) == ("ended", "FAIL")
     assert CliRunner().invoke(cli, ["nightly", "resume", *words]).exit_code == 1, "nothing is left, the code stays"
+
+
+def test_a_night_that_a_full_disk_stops_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(path: Path, value: object, *, mode: int = 0o644) -> None:
+        full(path, b"") if path.name == "two.json" else dump(path, value)
+
+    monkeypatch.setattr(nights, "HIL", FAKE)
+    monkeypatch.setattr(nights, "_write", write)
+    told = f"notify: {{argv: [tee, {tmp_path / 'told'}]}}\n"
+    (tmp_path / "nightly.yaml").write_text(HEAD.replace("jobs", told + "jobs") + job("one") + job("two"), "utf-8")
+    words = ["nightly", "run", str(tmp_path / "nightly.yaml"), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(cli, words)
+    assert isinstance(done.exception, BenchError) and "No space left" in str(done.exception), "exit code 3"
+    first, second, *_ = (tmp_path / "told").read_text().splitlines()
+    assert first.startswith("the night stopped: ") and "No space left" in first
+    assert second.startswith("NOT RUN (running): night lab-a")
 
 
 _GOOD = {"name": "a", "kind": "campaign", "id": "r", "words": ["x"], "deadline_s": 10.0, "attempts": 1}
