@@ -33,7 +33,7 @@ from hil.report.export import csv_of, ctrf_of, write_allure
 from hil.report.junit import strictdoc_of
 from hil.report.make import finish_run, make_report
 from hil.report.pdf import pdf_of, with_styled_pictures
-from hil.report.requirements import as_plan, differences, requirements_of
+from hil.report.requirements import Foreign, as_plan, differences, requirements_of
 from hil.report.summary import markdown_of
 from hil.report.telemetry import kcidb_of, otlp_of
 from tests.kits.finished_run import make
@@ -250,6 +250,17 @@ def test_requirements_of_another_tool_become_those_of_a_plan(tmp_path: Path) -> 
     there.write_text(there.read_text("utf-8").replace("Six boards", "Nine boards"), "utf-8")
     compared = CliRunner().invoke(cli, ["campaign", "requirements", str(there), "--plan", str(tmp_path)])
     assert (compared.exit_code, compared.output) == (1, "SYS 2.1 has another text: Nine boards serve as one.\n")
+
+
+def test_ids_of_another_tool_become_those_of_a_plan_that_can_be_loaded(tmp_path: Path) -> None:
+    ids = ["A_1", "A-1", "a.1", "A-" + "B" * 31, "A" * 40 + " 1", "Ж", "—", "7 b", "A-1", "C-" + "D" * 30]
+    found = [Foreign(name, f"Text {number}.") for number, name in enumerate(ids)]
+    (tmp_path / "plan.yaml").write_text("schema: 1\nid: mine\ntitle: Mine\n" + as_plan(found), "utf-8")
+    plan = load_plan(tmp_path)
+    assert [(r.trace or r.id, r.text) for r in plan.requirements] == [(each.id, each.text) for each in found]
+    made = [r.id for r in plan.requirements]
+    assert made[:3] == ["A-1-2", "A-1", "A-1-3"] and made[5:] == ["REQ-6", "REQ-7", "REQ-7-B", "A-1-4", ids[-1]]
+    assert differences(plan, found[:8] + found[9:]) == []
 
 
 def test_a_plain_text_of_another_tool_is_no_markup(tmp_path: Path) -> None:
