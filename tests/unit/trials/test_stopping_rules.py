@@ -110,6 +110,7 @@ def test_bounds_intervals_and_comparisons_agree_with_scipy() -> None:
 
 
 def test_the_interval_of_a_median_covers_as_often_as_it_says() -> None:
+    assert median_interval([1.0, 2.0, 3.0, 4.0, 5.0], 0.9) == (3.0, 1.0, 5.0), "93.75 %"
     assert median_interval([1.0, 2.0], 0.9) is None and median_interval([], 0.9) is None
     chance = np.random.default_rng(3)
     covered = 0
