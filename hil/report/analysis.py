@@ -179,7 +179,7 @@ class Analysis:
     @cached_property
     def comparison(self) -> RunComparison | None:
         """What changed since the last run with a verdict."""
-        return compare(self.run, self.result)
+        return compare(self.run, self.result, self.engine)
 
     @property
     def engine(self) -> str:

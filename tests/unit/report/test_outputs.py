@@ -383,6 +383,16 @@ def test_a_failure_is_classed_by_what_went_before(tmp_path: Path, series: list[s
     assert [c.kind for c in comparison.verdicts if c.requirement == "SIX-120"] == [kind]
 
 
+def test_another_link_engine_than_the_baselines_is_told(tmp_path: Path) -> None:
+    directory = build(tmp_path / "run")
+    comparison = Analysis(RunRecord.load(directory)).comparison
+    assert comparison is not None and not [text for text in comparison.inputs if "engine" in text]
+    path = directory / "history.json"
+    path.write_text(path.read_text("utf-8").replace("uml 6.1.82", "host 6.8.0"), "utf-8")
+    comparison = Analysis(RunRecord.load(directory)).comparison
+    assert comparison is not None and "engine host 6.8.0 to uml 6.1.82" in comparison.inputs
+
+
 def test_a_release_is_the_baseline_so_that_a_bad_night_is_not(tmp_path: Path) -> None:
     directory = build(tmp_path / "run", "fail")
     runs = json.loads((directory / "history.json").read_text("utf-8"))["runs"]
