@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -179,11 +180,9 @@ class ReportsCollector:
         """Yield every family, also those without a series."""
         reports = Reports(self._out)
         for metric in RUN_METRICS:
-            family, told = metric.family(), set[tuple[str, ...]]()
+            family = metric.family()
             for labels, value in metric.known(reports):
-                if labels not in told:  # two that are the same once they are cleaned: the first
-                    family.add_metric(labels, value)
-                told.add(labels)
+                family.add_metric(labels, value)
             yield family
 
 
@@ -218,7 +217,7 @@ def push(out: Path, gateway: str, grouping: Mapping[str, str] | None = None) -> 
 
     try:
         push_to_gateway(gateway, job=JOB, registry=_registry(out), grouping_key=dict(grouping or {}), timeout=PUSH_S)
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, HTTPException) as exc:
         raise ConfigurationError(
             f"the pushgateway {gateway} did not take the figures: {one_line(str(exc), 200)}",
             remedy="give its HOST:PORT; is it up?",

@@ -97,8 +97,9 @@ def test_a_pushgateway_gets_them_in_place_of_those_before(out: Path) -> None:
         push(out, f"127.0.0.1:{server.server_port}")
     ((method, path, body),) = got
     assert (method, path) == ("PUT", "/metrics/job/hil") and read(body.decode()) == read(text_of(out))
-    with pytest.raises(ConfigurationError, match="did not take the figures"):
-        push(out, f"127.0.0.1:{server.server_port}")
+    for gateway in (f"127.0.0.1:{server.server_port}", "bad host:9091"):
+        with pytest.raises(ConfigurationError, match="did not take the figures"):
+            push(out, gateway)
 
 
 def test_a_folder_without_anything_and_a_broken_store_still_give_a_page(tmp_path: Path) -> None:
