@@ -179,4 +179,5 @@ def _document(morning: Morning) -> dict[str, Any]:
             {"in": of, "of": each.series.label, "class": each.finding.kind, "text": each.finding.text}
             for of, each in morning.changes
         ],
+        "unknown": list(morning.unknown),
     }

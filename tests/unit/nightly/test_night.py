@@ -168,6 +168,8 @@ def test_a_run_without_a_verdict_does_not_tell_the_news_of_yesterday(tmp_path: P
     assert "**new regression** upload" in markdown(morning_of(night)), "an attempt of tonight"
     ended(night, "one", "gone")
     assert "Not known: one: no run of it is in the store" in markdown(morning_of(night))
+    shown = CliRunner().invoke(cli, ["nightly", "show", "--json", "--out", str(out)])
+    assert json.loads(shown.output)["unknown"] == ["one: no run of it is in the store"]
     (out / "runs.sqlite").unlink()
     ended(night, "one", "killed")
     assert "Nothing" not in markdown(morning_of(night))
