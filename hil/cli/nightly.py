@@ -132,18 +132,27 @@ def bench(days: int, out: Path | None, output: Path | None, as_json: bool) -> No
 
 
 def _play(night: Night, as_json: bool) -> None:
-    from hil.nightly.morning import chat, morning_of, notify, write_morning
+    from hil.errors import ConfigurationError
+    from hil.nightly.morning import chat, morning_of, notify, one_paragraph, write_morning
 
     say(f"night {night.id}: {len(night.jobs)} jobs; `hil nightly resume {night.id}` goes on after an interruption")
+    stopped: BaseException | None = None
     try:
         night.run(say)
-    finally:
-        morning = morning_of(night)
-        if wrong := write_morning(morning):
-            note(f"the summary could not be written: {wrong}")
-    wanted = night.notify
-    if wanted and (wrong := notify(wanted["argv"], chat(morning), float(wanted["timeout_s"]))):
+    except BaseException as exc:
+        stopped = exc
+    morning = morning_of(night)
+    if wrong := write_morning(morning):
+        note(f"the summary could not be written: {wrong}")
+    # Who interrupts a night, or begins it twice, knows; of anything else nobody would.
+    wanted = (
+        night.notify if isinstance(stopped, Exception | None) and not isinstance(stopped, ConfigurationError) else {}
+    )
+    first = f"the night stopped: {one_line(str(stopped), 300)}\n" if stopped else ""
+    if wanted and (wrong := notify(wanted["argv"], one_paragraph(first + chat(morning)), float(wanted["timeout_s"]))):
         note(f"nobody was notified: {wrong}")
+    if stopped:
+        raise stopped
     print_result(as_json, _document(morning), chat(morning))
     raise SystemExit(night.exit_code)
 
@@ -170,4 +179,5 @@ def _document(morning: Morning) -> dict[str, Any]:
             {"in": of, "of": each.series.label, "class": each.finding.kind, "text": each.finding.text}
             for of, each in morning.changes
         ],
+        "unknown": list(morning.unknown),
     }

@@ -43,10 +43,16 @@ class Metric(Generic[Source]):
         return kind(self.name, self.help, labels=[*before, *self.labels])
 
     def known(self, source: Source) -> Iterator[tuple[tuple[str, ...], float]]:
-        """Yield (label values, value) of each known figure; what a board or a person wrote is cleaned and cut."""
+        """Yield (label values, value) of each known figure; what a board or a person wrote is cleaned and cut.
+
+        Of those whose labels are then the same only the first: Prometheus takes no series twice.
+        """
+        told = set[tuple[str, ...]]()
         for labels, value in self.read(source):
-            if value is not None:
-                yield tuple(map(one_line, labels)), float(value)
+            cleaned = tuple(map(one_line, labels))
+            if value is not None and cleaned not in told:
+                told.add(cleaned)
+                yield cleaned, float(value)
 
 
 def described(name: str, *labels: str) -> Callable[[Callable[[Source], Series]], Metric[Source]]:

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hil.core.files import on_this_machine, write_atomic
 from hil.errors import ConfigurationError, HilError
 from hil.evidence.model import Verdict
-from hil.evidence.store import Run, RunStore
+from hil.evidence.store import Run, RunStore, counted
 from hil.monitor.metrics import Metric, Series, described, moment
 from hil.nightly.night import Night, all_nights
 from hil.text import one_line
@@ -51,8 +52,8 @@ class Reports:
 
     @cached_property
     def last(self) -> list[Run]:
-        """The last run of each plan and lab."""
-        return list({(run.plan, run.lab): run for run in reversed(self.runs)}.values())
+        """The last run of each plan and lab that counts."""
+        return list({(run.plan, run.lab): run for run in reversed(counted(self.runs)[0])}.values())
 
     @cached_property
     def series(self) -> list[tuple[tuple[str, str, str], Standing, int]]:
@@ -84,7 +85,7 @@ def _runs(reports: Reports) -> Series:
 
 @described("hil_run_last_start_timestamp_seconds", "plan", "lab")
 def _last_start(reports: Reports) -> Series:
-    """Begin of the last run of a plan on a lab, Unix time."""
+    """Begin of the last run of a plan on a lab that counts (no partial one), Unix time."""
     for run in reports.last:
         yield (run.plan, run.lab), moment(run.started_utc)
 
@@ -179,11 +180,9 @@ class ReportsCollector:
         """Yield every family, also those without a series."""
         reports = Reports(self._out)
         for metric in RUN_METRICS:
-            family, told = metric.family(), set[tuple[str, ...]]()
+            family = metric.family()
             for labels, value in metric.known(reports):
-                if labels not in told:  # two that are the same once they are cleaned: the first
-                    family.add_metric(labels, value)
-                told.add(labels)
+                family.add_metric(labels, value)
             yield family
 
 
@@ -218,7 +217,7 @@ def push(out: Path, gateway: str, grouping: Mapping[str, str] | None = None) -> 
 
     try:
         push_to_gateway(gateway, job=JOB, registry=_registry(out), grouping_key=dict(grouping or {}), timeout=PUSH_S)
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, HTTPException) as exc:
         raise ConfigurationError(
             f"the pushgateway {gateway} did not take the figures: {one_line(str(exc), 200)}",
             remedy="give its HOST:PORT; is it up?",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,7 @@ from hil.core.files import write_atomic
 from hil.errors import HilError
 from hil.evidence.manifest import REPORT
 from hil.evidence.model import Verdict, plural
-from hil.evidence.record import META, read_json
-from hil.evidence.store import RUNS, RunStore
+from hil.evidence.store import RUNS, Run, RunStore
 from hil.nightly.night import Attempt, Night
 from hil.report.history_classes import Class
 from hil.report.nights import History, histories, noteworthy, plan_and_lab
@@ -59,8 +58,8 @@ class Morning:
     rows: tuple[Row, ...]
     changes: tuple[tuple[str, History], ...]
     """What is not steady, each with its plan and lab."""
-    unread: str = ""
-    """Why the histories could not be read; empty when they could."""
+    unknown: tuple[str, ...] = ()
+    """What of the changes is not known, and why."""
 
     @property
     def title(self) -> str:
@@ -82,9 +81,9 @@ def morning_of(night: Night) -> Morning:
     """Return what there is to say of a night, also of one that was interrupted."""
     rows = tuple(_row(night, job["name"], job["kind"]) for job in night.jobs)
     try:
-        return Morning(night, rows, tuple(_changes(night)))
+        return Morning(night, rows, *_changes(night))
     except HilError as exc:  # a broken store must not take the verdicts with it
-        return Morning(night, rows, (), exc.message)
+        return Morning(night, rows, (), (f"the histories cannot be read: {exc.message}",))
 
 
 def _row(night: Night, name: str, kind: str) -> Row:
@@ -99,20 +98,29 @@ def _row(night: Night, name: str, kind: str) -> Row:
     return Row(name, night.verdict_of(name), reason, attempts, page if page and page.is_file() else None)
 
 
-def _changes(night: Night) -> Iterator[tuple[str, History]]:
-    """Yield what is not steady in the histories that end with this night's runs, each plan and lab once."""
-    store, seen = RunStore(night.out), set()
+def _changes(night: Night) -> tuple[tuple[tuple[str, History], ...], tuple[str, ...]]:
+    """Return what is not steady in the histories that end with this night's runs, and of what that is not known.
+
+    Each plan and lab is told once, by the latest run of all its jobs.
+    """
+    store, changes, unknown = RunStore(night.out), list[tuple[str, History]](), list[str]()
+    store.rebuild()
+    known, tonight = {run.run_id: run for run in store.runs(brief=True)}, dict[tuple[str, str], list[Run]]()
     for job in night.jobs:
-        attempts = night.attempts(job["name"])
-        if job["kind"] != "campaign" or not attempts:
-            continue
-        meta = read_json(night.out / RUNS / attempts[-1].run_id / META)
-        of = (str(meta.get("plan") or ""), str(meta.get("lab") or ""))
-        if of in seen or not meta:
-            continue
-        seen.add(of)
-        found = histories(store, *of, until=attempts[-1].run_id)[1]
-        yield from ((plan_and_lab(*of), each) for each in noteworthy(found))
+        attempts = night.attempts(job["name"]) if job["kind"] == "campaign" else []
+        runs = [known[attempt.run_id] for attempt in attempts if attempt.run_id in known]
+        for run in runs:
+            tonight.setdefault((run.plan, run.lab), []).append(run)
+        if attempts and not runs:
+            unknown.append(f"{job['name']}: no run of it is in the store")
+    for of, runs in tonight.items():
+        latest = max(runs, key=lambda run: (run.started_utc, run.run_id))
+        told, found = histories(store, *of, until=latest.run_id)
+        if told and told[-1].run_id in {run.run_id for run in runs}:
+            changes += [(plan_and_lab(*of), each) for each in noteworthy(found)]
+        else:
+            unknown.append(f"{plan_and_lab(*of)}: no run of this night has a verdict that counts")
+    return tuple(changes), tuple(unknown)
 
 
 def markdown(morning: Morning) -> str:
@@ -125,10 +133,8 @@ def markdown(morning: Morning) -> str:
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     device = [(of, each) for of, each in morning.changes if each.finding.kind not in BENCH]
     bench = [(of, each) for of, each in morning.changes if each.finding.kind in BENCH]
-    nothing = "Nothing: all is as it was in the nights before."
-    if morning.unread:
-        nothing = f"Not known, the histories cannot be read: {plain(morning.unread)}"
-    lines += ["", "## What changed", "", *(_list(device) or [nothing])]
+    device_lines = [*_list(device), *(f"- Not known: {plain(why)}" for why in morning.unknown)]
+    lines += ["", "## What changed", "", *(device_lines or ["Nothing: all is as it was in the nights before."])]
     retried = [f"- {row.name}, attempt {a.number}: {_why(a)}" for row in morning.rows for a in row.retried]
     lines += ["", "## The bench", "", *([*retried, *_list(bench)] or ["No fault of the bench."])]
     return "\n".join([*lines, ""])

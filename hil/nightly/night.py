@@ -35,7 +35,7 @@ from hil.core.locks import LOOK_S, locked
 from hil.core.pick import pick
 from hil.core.processes import ProcessId, dies_with_us, end, identify, is_alive, this_process
 from hil.core.wait import duration_s
-from hil.errors import ConfigurationError
+from hil.errors import BenchError, ConfigurationError
 from hil.evidence.json_fields import fitting, read_fields
 from hil.evidence.model import EXIT_CONFIGURATION, WORST_FIRST, Verdict
 from hil.evidence.record import RESULT, read_json, utc_now
@@ -173,11 +173,19 @@ class Night:
         return float(self.facts["deadline_s"]) - (datetime.now(UTC) - began).total_seconds()
 
     def run(self, say: Say, hil: Sequence[str] = ()) -> None:
-        """Run what is left of the night, by our own command or another one.  ConfigurationError: it runs already."""
+        """Run what is left of the night, by our own command or another one.
+
+        ConfigurationError: it runs already.  BenchError: its files cannot be written.
+        """
         taken = ConfigurationError(f"night {self.id} runs already", remedy=f"`hil nightly show {self.id}`")
         with locked(self.folder / "lock", deadline_s=LOOK_S, error=taken):
-            _write(self.folder / "process.json", this_process())
-            self._play(say, hil or HIL)
+            try:
+                _write(self.folder / "process.json", this_process())
+                self._play(say, hil or HIL)
+            except OSError as exc:
+                raise BenchError(
+                    f"night {self.id}: {exc}", remedy=f"mend that, then `hil nightly resume {self.id}`"
+                ) from exc
 
     def _play(self, say: Say, hil: Sequence[str]) -> None:
         """Run so many jobs at once as the night has workers; none beside one that holds a real board of its lab."""

@@ -65,15 +65,13 @@ def build_site(out: Path, site: Path, *, artefacts: bool = True, key: Path | Non
     store.rebuild()
     with _writing(site):
         before = _state_of(site)
-    runs = [
-        run
-        for run in store.runs(brief=True)
-        if run.state != "running" and run.report is not None and run.report.is_file()
-    ]
+    kept: Mapping[str, str] = before["runs"]
+    known = [run for run in store.runs(brief=True) if run.state != "running"]
+    runs = [run for run in known if run.report is not None and run.report.is_file()]
     keys = {
         run.run_id: f"{run.summary.get('manifest')} {run.verdict} {artefacts} {_signed(run, signer)}" for run in runs
     }
-    kept: Mapping[str, str] = before["runs"]
+    listed = [run for run in known if run.run_id in {**kept, **keys}]  # those that were deleted have their pages, too
     marks: dict[str, str] = dict(before.get("marks") or {})
     fresh = [run for run in runs if kept.get(run.run_id) != keys[run.run_id]]
     with _writing(site):
@@ -87,11 +85,11 @@ def build_site(out: Path, site: Path, *, artefacts: bool = True, key: Path | Non
             built.histories += 1
         nights = _write_nights(out, site, before["nights"], built, artefacts=artefacts)
         if fresh or not (site / INDEX).is_file():
-            _write_index(site, runs, all_nights(out), marks)
+            _write_index(site, listed, all_nights(out), marks)
             week = week_of(out, datetime.now(UTC) - timedelta(days=BENCH_DAYS))
             write_atomic(site / "bench.html", bench_page(week), durable=False)
         elif built.nights:
-            _write_index(site, runs, all_nights(out), marks)
+            _write_index(site, listed, all_nights(out), marks)
         _keep(site, {"schema": SCHEMA, "runs": {**kept, **keys}, "marks": marks, "nights": nights})
     return built
 

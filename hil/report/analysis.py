@@ -5,17 +5,18 @@ from __future__ import annotations
 import datetime
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from hil.core.files import sha256_of
+from hil.errors import Blame
 from hil.evidence.campaign_verdict import NO_BENCH, CampaignVerdict, Finding, judge
 from hil.evidence.carriers import dead_threads, differences, unordered_restarts
 from hil.evidence.events import ArtefactStored, BenchUp, LinkFigure, TestEnded, WatchSummary, WatchViolation
 from hil.evidence.model import Verdict, plural
-from hil.evidence.readback import LinkFacts, RunRecord
+from hil.evidence.readback import LinkFacts, RunRecord, TestOutcome
 from hil.evidence.record import ARTEFACTS, RESULT, read_json
 from hil.evidence.stats import reliability_lower_bound, runs_still_needed
 from hil.evidence.store import Run
@@ -139,6 +140,25 @@ class Analysis:
         return CampaignVerdict(Verdict.NOT_RUN, text, (), (), findings, ())
 
     @cached_property
+    def outcomes(self) -> tuple[TestOutcome, ...]:
+        """The tests' outcomes for other programs; a failure on an untrusted bench is not the device's."""
+        if not any(finding.overrides for finding in self.result.findings):
+            return tuple(self.run.outcomes)
+        return tuple(
+            replace(o, verdict=Verdict.INCONCLUSIVE, blame=Blame.BENCH.value) if o.verdict is Verdict.FAIL else o
+            for o in self.run.outcomes
+        )
+
+    @cached_property
+    def cases(self) -> tuple[TestOutcome, ...]:
+        """The outcomes, and after them each finding about the whole run as one more, for programs that only count."""
+        findings = [
+            TestOutcome(f"campaign::finding {n}", "The run as a whole", verdict=finding.verdict, message=finding.text)
+            for n, finding in enumerate(self.result.findings, start=1)
+        ]
+        return (*self.outcomes, *findings)
+
+    @cached_property
     def counts(self) -> Mapping[str, int]:
         """Number of tests by verdict."""
         counts = Counter(o.verdict.value for o in self.run.outcomes)
@@ -159,7 +179,7 @@ class Analysis:
     @cached_property
     def comparison(self) -> RunComparison | None:
         """What changed since the last run with a verdict."""
-        return compare(self.run, self.result)
+        return compare(self.run, self.result, self.engine)
 
     @property
     def engine(self) -> str:

@@ -33,7 +33,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def ctrf_of(analysis: Analysis) -> str:
     """Return the run as CTRF, with every attempt at a test; a repeat for a fault of the bench makes no test flaky."""
     run, start = analysis.run, start_ms(analysis.run)
-    tests = [_ctrf_test(run, outcome, start) for outcome in run.outcomes]
+    tests = [_ctrf_test(run, outcome, start) for outcome in analysis.cases]
     statuses = [str(test["status"]) for test in tests]
     document = {
         "reportFormat": "CTRF",
@@ -94,7 +94,7 @@ def _ctrf_test(run: RunRecord, outcome: TestOutcome, start: int) -> dict[str, An
 
 
 def write_allure(analysis: Analysis, folder: Path) -> int:
-    """Write the Allure result of each test into a folder, with the run's artefacts; how many tests there are.
+    """Write the Allure result of each test into a folder, with the run's artefacts; how many there are.
 
     ConfigurationError: the folder cannot be made.
     """
@@ -104,7 +104,7 @@ def write_allure(analysis: Analysis, folder: Path) -> int:
     except OSError as exc:
         raise ConfigurationError(f"{folder}: {exc.strerror}", remedy="name a folder that can be written") from exc
     attachments = list(_attachments(run, folder))
-    for number, outcome in enumerate(run.outcomes):
+    for number, outcome in enumerate(analysis.cases):
         begun = start + milliseconds(outcome.start_s or 0.0)
         labels = {
             "suite": run.meta.get("plan") or "",
@@ -129,10 +129,10 @@ def write_allure(analysis: Analysis, folder: Path) -> int:
                 {"name": m.label, "value": f"{m.value} {m.unit}".strip(), "excluded": True}
                 for m in outcome.measurements
             ],
-            "attachments": attachments if number == len(run.outcomes) - 1 else [],
+            "attachments": attachments if number == len(analysis.cases) - 1 else [],
         }
         (folder / f"{document['uuid']}-result.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
-    return len(run.outcomes)
+    return len(analysis.cases)
 
 
 def _attachments(run: RunRecord, folder: Path) -> Iterator[dict[str, str]]:

@@ -54,8 +54,11 @@ class RunComparison:
     values: tuple[ValueChange, ...]
 
 
-def compare(run: RunRecord, result: CampaignVerdict) -> RunComparison | None:
-    """Compare with the last release, else with the last run that has a verdict; None when there is none."""
+def compare(run: RunRecord, result: CampaignVerdict, engine: str) -> RunComparison | None:
+    """Compare with the last release, else with the last run that has a verdict; None when there is none.
+
+    ``engine`` is the link engine of this run, empty when no bench came up.
+    """
     past = [h for h in run.history if h.get("verdict")]
     if not past:
         return None
@@ -65,13 +68,13 @@ def compare(run: RunRecord, result: CampaignVerdict) -> RunComparison | None:
         release=str(last.get("release") or ""),
         started_utc=str(last.get("started_utc")),
         verdict=str(last.get("verdict")),
-        inputs=tuple(_inputs(run, last)),
+        inputs=tuple(_inputs(run, last, engine)),
         verdicts=tuple(c for r in result.requirements if (c := _verdict_change(r, last, past)) is not None),
         values=tuple(_values(run, last.get("measurements") or {})),
     )
 
 
-def _inputs(run: RunRecord, last: Mapping[str, Any]) -> list[str]:
+def _inputs(run: RunRecord, last: Mapping[str, Any], engine: str) -> list[str]:
     changes: list[str] = []
     git = run.meta.get("git") or {}
     if last.get("commit") != (git.get("commit") or ""):
@@ -80,6 +83,8 @@ def _inputs(run: RunRecord, last: Mapping[str, Any]) -> list[str]:
         changes.append("uncommitted changes in the checkout")
     if not last.get("same_inputs"):
         changes.append("plan or lab file")
+    if engine and last.get("engine") and last["engine"] != engine:
+        changes.append(f"engine {last['engine']} to {engine}")
     return changes
 
 

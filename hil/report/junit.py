@@ -1,7 +1,7 @@
 """JUnit XML (xunit2) with the requirements of each test as properties.
 
 Its words are those of :mod:`hil.evidence.foreign_words`: tools that know only ``failure``, ``error`` and ``skipped``
-never count an inconclusive test as passed or failed.
+never count an inconclusive test as passed or failed.  A finding about the whole run is a test case of its own.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ def junit_of(analysis: Analysis) -> str:
         "commit": (run.meta.get("git") or {}).get("commit") or "",
         **{f"requirement.{r.requirement.id}": r.verdict for r in analysis.result.requirements},
     }
+    shown = [(case, words_of(case.verdict, case.blame).junit, list(_facts(case))) for case in analysis.cases]
     document = render(
         "junit.xml.j2",
         run=run,
         started=str(run.meta.get("started_utc", "")).removesuffix("Z"),
-        counts=analysis.counts,
+        tags=[tag for _, tag, _ in shown],
         facts=facts.items(),
-        words_of=words_of,
-        outcomes=[(outcome, list(_facts(outcome))) for outcome in run.outcomes],
+        cases=shown,
     )
     return _NOT_XML.sub("\ufffd", document)
 
@@ -51,7 +51,7 @@ def strictdoc_of(analysis: Analysis) -> str:
     INCONCLUSIVE shows nothing, so it is skipped there, as one that did not run.
     """
     run = analysis.run
-    outcomes = list(run.outcomes)
+    outcomes = analysis.outcomes
     shown = {o.test: words_of(o.verdict, o.blame).junit for o in outcomes}
     document = render(
         "strictdoc.xml.j2",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hil.errors import ConfigurationError
 from hil.evidence.model import Verdict, format_value
 from hil.evidence.points import Point, Series
-from hil.evidence.store import Run, RunStore
+from hil.evidence.store import Run, RunStore, counted
 from hil.report.history_classes import URGENT, Class, Finding, Night, State, class_of
 
 NIGHTS = 40
@@ -89,9 +89,10 @@ def _night(run: Run, point: Point | None, test: Point | None) -> Night:
 def baseline_of(store: RunStore, run: Run) -> Run:
     """Return what a run is compared with: the last release of its plan and lab before it, else the run before.
 
-    ConfigurationError when there is none.
+    Partial runs and copies are none.  ConfigurationError when there is none.
     """
-    before = [each for each in store.runs(plan=run.plan, lab=run.lab) if each.started_utc < run.started_utc]
+    earlier = (each for each in store.runs(plan=run.plan, lab=run.lab) if each.started_utc < run.started_utc)
+    before = counted(earlier)[0]
     conclusive = [each for each in before if each.verdict in (Verdict.PASS.value, Verdict.FAIL.value)]
     releases = store.releases()
     for each in (*(each for each in before if each.run_id in releases), *conclusive):
@@ -102,7 +103,13 @@ def baseline_of(store: RunStore, run: Run) -> Run:
 
 
 def changes(store: RunStore, before: Run, now: Run) -> list[Change]:
-    """Return what is not as it was: verdicts first, then measurements that moved, the most first."""
+    """Return what is not as it was: verdicts first, then measurements that moved, the most first.
+
+    ConfigurationError: one of them is partial, so that the store has no tests of it.
+    """
+    for run in (before, now):
+        if why := run.summary.get("partial"):
+            raise ConfigurationError(f"run {run.run_id} is partial: {why}", remedy="compare whole runs")
     was, is_ = (_found(store, run) for run in (before, now))
     words = [
         (series.label, *(found[series].verdict if series in found else "absent" for found in (was, is_)))

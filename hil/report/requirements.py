@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from html import unescape
+from itertools import chain, count
 from pathlib import Path
 
 from hil.core.files import read_text
@@ -14,7 +15,8 @@ from hil.text import one_line
 
 ID = ("ReqIF.ForeignID", "ReqIF.ForeignId", "ReqIF.ForeignCreatedID", "Id", "ID", "Identifier")
 TEXT = ("ReqIF.Text", "Requirement", "Text", "ReqIF.Name", "Statement", "STATEMENT", "ReqIF.ChapterName")
-USABLE = re.compile(r"[A-Z][A-Z0-9]*(-[A-Z0-9]+)+")
+USABLE = re.compile(r"(?=.{,32}\Z)[A-Z][A-Z0-9]*(-[A-Z0-9]+)+")
+"""An id of a plan."""
 MOST_BYTES = 50_000_000
 
 
@@ -58,10 +60,10 @@ def requirements_of(path: Path) -> list[Foreign]:
 def _foreign(thing: object, names: dict[str, str]) -> Foreign:
     values: dict[str, str] = {}
     for attribute in getattr(thing, "attributes", ()):
-        value = attribute.value_stripped_xhtml or attribute.value
+        value, marked = attribute.value, attribute.value_stripped_xhtml
         if isinstance(value, str):
-            words = re.sub(r"<[^>]*>", " ", value)
-            values[names.get(attribute.definition_ref, "")] = one_line(unescape(words), 2000).strip()
+            words = value if marked is None else unescape(re.sub(r"<[^>]*>", " ", marked))
+            values[names.get(attribute.definition_ref, "")] = one_line(words, 2000).strip()
     first = [next((values[name] for name in known if values.get(name)), "") for known in (ID, TEXT)]
     return Foreign(first[0], re.sub(r"\s+", " ", first[1]))
 
@@ -71,26 +73,38 @@ def as_plan(found: list[Foreign]) -> str:
     import json
 
     lines = ["requirements:"]
-    for each in found:
-        usable = USABLE.fullmatch(each.id) is not None
-        lines.append(f"  - id: {each.id}" if usable else f"  - id: {_usable(each.id)} # there: {each.id}")
+    for each, name in zip(found, _ids(found), strict=True):
+        lines.append(f"  - id: {name}" if name == each.id else f"  - id: {name} # there: {each.id}")
         lines.append(f"    text: {json.dumps(each.text, ensure_ascii=False)}")
         lines.append("    method: T\n    level: system\n    fidelity_needed: hardware")
-        if not usable:
+        if name != each.id:
             lines.append(f"    trace: {json.dumps(each.id, ensure_ascii=False)}")
     return "\n".join(lines) + "\n"
 
 
-def _usable(text: str) -> str:
-    """Return an id of a plan's form for another one."""
-    words = re.findall(r"[A-Z0-9]+", text.upper())
-    return ("-".join(["REQ", *words] if len(words) < 2 or not words[0][0].isalpha() else words))[:32].rstrip("-")
+def _ids(found: list[Foreign]) -> list[str]:
+    """Return an id of a plan's form for each, no two the same: its own where it has that form."""
+    own, ids = {each.id for each in found if USABLE.fullmatch(each.id)}, dict[str, None]()
+    for number, each in enumerate(found, start=1):
+        wanted = each.id if each.id in own else _usable(each.id, number)
+        more = (f"{wanted[:27].rstrip('-')}-{n}" for n in count(2))
+        ids[
+            next(name for name in chain([wanted], more) if name not in ids and (name == each.id or name not in own))
+        ] = None
+    return list(ids)
+
+
+def _usable(text: str, number: int) -> str:
+    """Return an id of a plan's form for another one, the ``number``-th."""
+    words = re.findall(r"[A-Z0-9]+", text.upper()) or [str(number)]
+    formed = "-".join(words)[:32].rstrip("-")
+    return formed if USABLE.fullmatch(formed) else f"REQ-{formed[:28]}".rstrip("-")
 
 
 def differences(plan: Plan, found: list[Foreign]) -> list[str]:
     """Return where a plan's requirements are not those of the other tool, a sentence each."""
-    ours = {word: r for r in plan.requirements for word in (r.id, r.trace) if word}
-    theirs = {each.id for each in found} | {_usable(each.id) for each in found}
+    ours = {r.trace: r for r in plan.requirements} | {r.id: r for r in plan.requirements}
+    theirs = {each.id for each in found} | set(_ids(found))
     said = [f"{each.id} is not in the plan: {each.text}" for each in found if each.id not in ours]
     said += [
         f"{each.id} has another text: {each.text}"

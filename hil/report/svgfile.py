@@ -36,11 +36,13 @@ def inline_svg(path: Path, scope: str) -> str | None:
         if path.stat().st_size > LARGEST:
             return None
         text = path.read_text("utf-8")
-        if "<!DOCTYPE" in text or "<!ENTITY" in text:
-            return None
-        root = ElementTree.fromstring(text)
-    except (OSError, ValueError, ElementTree.ParseError):
+        return None if "<!DOCTYPE" in text or "<!ENTITY" in text else _inlined(text, scope)
+    except (OSError, ValueError, ElementTree.ParseError, RecursionError):  # the last: shapes within shapes
         return None
+
+
+def _inlined(text: str, scope: str) -> str | None:
+    root = ElementTree.fromstring(text)
     if _name(root) != "svg":
         return None
     styles = [_scoped(e.text or "", scope) for e in root.iter() if _name(e) == "style"]

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hil.errors import Blame
 from hil.evidence.events import BundleUsed, Measurement, TestEnded
 from hil.evidence.foreign_words import MEASURED, words_of
 from hil.evidence.model import Verdict
@@ -62,7 +63,7 @@ def kcidb_of(analysis: Analysis) -> str:
 
 def _kcidb_tests(analysis: Analysis, build: str) -> Iterator[dict[str, Any]]:
     run, plan = analysis.run, str(analysis.run.meta.get("plan") or "campaign")
-    for outcome in run.outcomes:
+    for outcome in analysis.cases:
         path = f"{_word(plan)}.{_word(outcome.step or outcome.test)}"
         common = {
             "build_id": build,
@@ -86,18 +87,21 @@ def _kcidb_tests(analysis: Analysis, build: str) -> Iterator[dict[str, Any]]:
                     **common,
                     "id": f"{ORIGIN}:{stable_id(f'{run.run_id} {outcome.test} {number} {m.label}')}",
                     "path": f"{path}.{_word(m.name)}",
-                    "status": _of_measurement(m),
+                    "status": _of_measurement(m, outcome),
                     "comment": _clean(m.label),
                     "number": {"value": m.value, **({"unit": _clean(m.unit)} if m.unit else {})},
                     "misc": {"limit": m.limit or "", **m.dimensions},
                 }
 
 
-def _of_measurement(measured: Measurement) -> str:
-    """Return KCIDB's status of a measurement: it judges nothing when it has no limit."""
+def _of_measurement(measured: Measurement, outcome: TestOutcome) -> str:
+    """Return KCIDB's status of a measurement: without a limit it judges nothing, and a bench's limit no device."""
     if measured.ok is None:
         return MEASURED.kcidb
-    return words_of(Verdict.PASS).kcidb if measured.ok else words_of(Verdict.FAIL).kcidb
+    device = ("", Blame.DEVICE.value)
+    whose = outcome.blame if measured.blame in device else measured.blame
+    violated = Verdict.FAIL if whose in device else Verdict.INCONCLUSIVE
+    return words_of(Verdict.PASS if measured.ok else violated, whose).kcidb
 
 
 def otlp_of(analysis: Analysis) -> str:

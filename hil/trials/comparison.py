@@ -46,7 +46,7 @@ def median_interval(values: list[float], confidence: float) -> tuple[float, floa
         return None
     middle = (values[(count - 1) // 2] + values[count // 2]) / 2
     for rank in range(count // 2, -1, -1):  # the narrowest pair of order statistics that covers enough
-        covered = binom.cdf(count - rank - 1, count, 0.5) - binom.cdf(rank - 1, count, 0.5)
+        covered = binom.cdf(count - rank, count, 0.5) - binom.cdf(rank - 1, count, 0.5)
         if covered >= confidence and rank >= 1:
             return middle, values[rank - 1], values[count - rank]
     return None

@@ -209,6 +209,8 @@ class Series:
     ) -> tuple[Verdict | None, str]:
         if self.facts.canary and canary != Verdict.FAIL.value and (canary == "PASS" or canaries >= ATTEMPTS):
             return Verdict.INCONCLUSIVE, f"the canary, a trial with a planted bug, ended {canary}: nothing is proven"
+        if self.facts.canary and canary != Verdict.FAIL.value and decision is not Decision.GO_ON:
+            return None, "waits for its canary"
         if inconclusive > max(10, 2 * self.rule.most):
             return Verdict.INCONCLUSIVE, f"{inconclusive} trials were INCONCLUSIVE: mend the bench first"
         if decision is Decision.GO_ON:
@@ -228,14 +230,16 @@ class Series:
         The canary first, then the seeds that failed before (corpus), then counted trials.  An attempt whose folder
         is there without a line was killed: it is fenced off by the next attempt's number.
         """
-        if self.standing().verdict is not None:
+        standing = self.standing()
+        if standing.verdict is not None:
             return None
         lines = self.lines()
         done = {(line["role"], line["number"]): line for line in lines}
         counted = sum(
             role == COUNTED and line["verdict"] != Verdict.INCONCLUSIVE.value for (role, _), line in done.items()
         )
-        enough = counted + sum(role == COUNTED for role, _ in out) >= self.rule.most
+        enough = standing.decision is not Decision.GO_ON
+        enough |= counted + sum(role == COUNTED for role, _ in out) >= self.rule.most
         for role, number, seed in self._order():
             line = done.get((role, number))
             attempts = [line["attempt"] for line in lines if (line["role"], line["number"]) == (role, number)]

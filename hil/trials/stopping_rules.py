@@ -256,10 +256,16 @@ RULES: dict[str, Callable[[Goal], Rule]] = {"fixed": Fixed, "sprt": Sprt, "anyti
 
 
 def rule_of(name: str, goal: Goal, *, failures: int = 0) -> Rule:
-    """Return a rule. ConfigurationError when it would need more than ``MOST_TRIALS`` trials, or is not known."""
+    """Return a rule.
+
+    ConfigurationError when it would need more than ``MOST_TRIALS`` trials, can never show the goal, or is not known.
+    """
     if name not in RULES:
         raise ConfigurationError(f"there is no rule {name!r}", remedy=f"choose one of {', '.join(RULES)}")
     rule = Fixed(goal, failures) if name == "fixed" else RULES[name](goal)
     if rule.most > MOST_TRIALS:
         raise ConfigurationError(f"{goal} needs {rule.most} trials", remedy="ask for less, or for another rule")
+    if rule.decide(rule.most, rule.most) is not Decision.SHOWN:
+        text = f"rule {name} cannot show {goal} within {rule.most} trials"
+        raise ConfigurationError(text, remedy="ask for less, or for another rule")
     return rule

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization as pem
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hil.core.files import sha256_of
+from hil.evidence.event import Event
 from hil.evidence.events import BundleUsed, CollectedTest, RunCollected, RunEnded, TestEnded, TestStarted
 from hil.evidence.record import RECORDED, Recorder, write_json
 from hil.report.make import finish_run
 from tests.kits.synthetic_run import meta, plan_document
 
 
-def make(out: Path, run_id: str = "run-1", *, passes: bool = True, verdict: str = "") -> Path:
-    """Write a finished run into a reports folder."""
+def make(
+    out: Path, run_id: str = "run-1", *, passes: bool = True, verdict: str = "", more: Iterable[Event] = ()
+) -> Path:
+    """Write a finished run into a reports folder, with more events before its end."""
     directory = out / "runs" / run_id
     plan = plan_document()
     plan["requirements"], plan["criteria"], plan["risks"] = plan["requirements"][:1], [], []
@@ -30,6 +34,8 @@ def make(out: Path, run_id: str = "run-1", *, passes: bool = True, verdict: str 
             recorder.emit(TestStarted())
             blame = "bench" if verdict else "" if passes else "device under test"
             recorder.emit(TestEnded(verdict or ("PASS" if passes else "FAIL"), blame=blame))
+        for event in more:
+            recorder.emit(event)
         recorder.emit(RunEnded(files={name: sha256_of(directory / name) for name in RECORDED}))
     finish_run(directory, out)
     return directory

@@ -90,6 +90,14 @@ def test_what_nobody_knows_has_no_series() -> None:
     assert not any(("source", "measured") in labels for _, labels in found)
 
 
+def test_names_that_are_the_same_once_they_are_cleaned_make_one_series() -> None:
+    board = board_health("a1", sensors=Sensors.of({"a b_c": 40.0, "a  b_c": 50.0}, 1.0))
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(BenchCollector("six", lambda: health(boards=(board,)), is_up=lambda name: True))
+    lines = generate_latest(registry).decode().splitlines()
+    assert [line[-4:] for line in lines if line.startswith("hil_board_temperature_celsius{")] == ["40.0"]
+
+
 def test_a_board_that_went_away_takes_its_series_with_it() -> None:
     both = health()
     registry = CollectorRegistry(auto_describe=False)

@@ -21,6 +21,7 @@ from hil.monitor import metrics, run_metrics
 from hil.monitor.run_metrics import push, text_of, write_textfile
 from hil.report.make import make_report
 from tests.kits.nights import begin, job, said
+from tests.kits.stored_runs import night
 from tests.kits.synthetic_run import build
 
 LAB = paths.ROOT / "lab/observability"
@@ -57,6 +58,14 @@ def test_runs_trials_and_nights_are_counted_by_verdict(out: Path) -> None:
     assert found["hil_night_last_start_timestamp_seconds", "lab-a"] > 1.7e9
 
 
+def test_a_partial_run_does_not_clear_the_alert_of_the_last_whole_one(tmp_path: Path) -> None:
+    for number, (verdict, partial) in enumerate((("PASS", ""), ("FAIL", ""), ("PASS", "-k upload"))):
+        night(tmp_path, number, [], verdict, partial=partial)
+    found = read(text_of(tmp_path))
+    last = {v: found["hil_run_last_verdict", "six-gpu", "virtual", v] for v in ("PASS", "FAIL")}
+    assert last == {"PASS": 0, "FAIL": 1} and found["hil_runs_total", "six-gpu", "virtual", "PASS"] == 2
+
+
 def test_a_textfile_is_replaced_whole_and_nothing_else_lies_beside_it(out: Path, tmp_path: Path) -> None:
     path = tmp_path / "hil.prom"
     path.write_text("old")
@@ -88,8 +97,9 @@ def test_a_pushgateway_gets_them_in_place_of_those_before(out: Path) -> None:
         push(out, f"127.0.0.1:{server.server_port}")
     ((method, path, body),) = got
     assert (method, path) == ("PUT", "/metrics/job/hil") and read(body.decode()) == read(text_of(out))
-    with pytest.raises(ConfigurationError, match="did not take the figures"):
-        push(out, f"127.0.0.1:{server.server_port}")
+    for gateway in (f"127.0.0.1:{server.server_port}", "bad host:9091"):
+        with pytest.raises(ConfigurationError, match="did not take the figures"):
+            push(out, gateway)
 
 
 def test_a_folder_without_anything_and_a_broken_store_still_give_a_page(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hil.cli.app import cli
 from hil.core import paths
 from hil.core.locks import locked
 from hil.core.wait import poll_until
-from hil.errors import ConfigurationError
+from hil.errors import BenchError, ConfigurationError
 from hil.evidence.model import Verdict
 from hil.nightly import morning as mornings
 from hil.nightly import night as nights
@@ -26,6 +26,8 @@ from hil.nightly.night import Night, all_nights, get_night
 from hil.nightly.plan import load_nightly
 from tests.kits.nights import FAKE, HEAD, begin, job, said
 from tests.kits.real_board_lab import REAL, lab_of
+from tests.kits.stored_runs import night as store_night
+from tests.kits.stored_runs import ran
 from tests.kits.synthetic_run import dump, meta
 
 
@@ -130,9 +132,47 @@ def test_a_broken_store_or_a_full_disk_takes_no_verdict_with_it(
     dump(run / "run.json", meta(run.name))
     (tmp_path / "out/runs.sqlite").write_text("no database" * 100)
     morning = morning_of(night)
-    assert "Not known, the histories cannot be read" in markdown(morning) and chat(morning).startswith("FAIL")
+    assert "Not known: the histories cannot be read" in markdown(morning) and chat(morning).startswith("FAIL")
     monkeypatch.setattr(mornings, "write_atomic", full)
     assert write_morning(morning) == f"{night.folder}: No space left on device"
+
+
+def ended(night: Night, name: str, *run_ids: str) -> None:
+    """Write the attempts at a job down as a night does."""
+    attempts = [{"number": n, "run_id": each, "verdict": "PASS"} for n, each in enumerate(run_ids, start=1)]
+    dump(night.folder / "jobs" / f"{name}.json", {"attempts": attempts, "ended": True})
+
+
+def test_what_changed_is_told_by_the_latest_run_of_all_jobs_of_a_plan(tmp_path: Path) -> None:
+    night, out = begin(tmp_path, job("one"), job("two")), tmp_path / "out"
+    for number, verdict in enumerate(("PASS", "PASS", "FAIL")):
+        store_night(out, number, [ran("upload", verdict)], verdict)
+    ended(night, "one", "run-001")
+    ended(night, "two", "run-002")
+    assert "**new regression** upload" in markdown(morning_of(night))
+    ended(night, "one", "run-002")
+    ended(night, "two", "run-001")
+    assert "**new regression** upload" in markdown(morning_of(night))
+
+
+def test_a_run_without_a_verdict_does_not_tell_the_news_of_yesterday(tmp_path: Path) -> None:
+    night, out = begin(tmp_path, job("one")), tmp_path / "out"
+    for number, verdict in enumerate(("PASS", "FAIL")):
+        store_night(out, number, [ran("upload", verdict)], verdict)
+    (out / "runs/killed").mkdir()
+    dump(out / "runs/killed/run.json", {**meta("killed"), "started_utc": "2026-11-01T03:00:00.000Z"})
+    ended(night, "one", "killed")
+    told = markdown(morning_of(night))
+    assert "regression" not in told and "Not known: six-gpu on virtual: no run of this night has a verdict" in told
+    ended(night, "one", "run-001", "killed")
+    assert "**new regression** upload" in markdown(morning_of(night)), "an attempt of tonight"
+    ended(night, "one", "gone")
+    assert "Not known: one: no run of it is in the store" in markdown(morning_of(night))
+    shown = CliRunner().invoke(cli, ["nightly", "show", "--json", "--out", str(out)])
+    assert json.loads(shown.output)["unknown"] == ["one: no run of it is in the store"]
+    (out / "runs.sqlite").unlink()
+    ended(night, "one", "killed")
+    assert "Nothing" not in markdown(morning_of(night))
 
 
 def test_any_command_is_notified_and_its_faults_are_told(tmp_path: Path) -> None:
@@ -187,6 +227,22 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (row,) = json.loads(CliRunner().invoke(cli, ["nightly", "list", "--json", *words]).output)
     assert (row["state"], row["verdict"]) == ("ended", "FAIL")
     assert CliRunner().invoke(cli, ["nightly", "resume", *words]).exit_code == 1, "nothing is left, the code stays"
+
+
+def test_a_night_that_a_full_disk_stops_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(path: Path, value: object, *, mode: int = 0o644) -> None:
+        full(path, b"") if path.name == "two.json" else dump(path, value)
+
+    monkeypatch.setattr(nights, "HIL", FAKE)
+    monkeypatch.setattr(nights, "_write", write)
+    told = f"notify: {{argv: [tee, {tmp_path / 'told'}]}}\n"
+    (tmp_path / "nightly.yaml").write_text(HEAD.replace("jobs", told + "jobs") + job("one") + job("two"), "utf-8")
+    words = ["nightly", "run", str(tmp_path / "nightly.yaml"), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(cli, words)
+    assert isinstance(done.exception, BenchError) and "No space left" in str(done.exception), "exit code 3"
+    first, second, *_ = (tmp_path / "told").read_text().splitlines()
+    assert first.startswith("the night stopped: ") and "No space left" in first
+    assert second.startswith("NOT RUN (running): night lab-a")
 
 
 _GOOD = {"name": "a", "kind": "campaign", "id": "r", "words": ["x"], "deadline_s": 10.0, "attempts": 1}

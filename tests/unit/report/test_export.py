@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from html import escape
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -20,7 +21,7 @@ from click.testing import CliRunner
 from hil.cli.app import cli
 from hil.core import paths
 from hil.errors import ConfigurationError
-from hil.evidence.events import CollectedTest, Measurement, RunCollected, TestEnded, TestStarted
+from hil.evidence.events import CollectedTest, Measurement, RunCollected, TestEnded, TestStarted, WatchSummary
 from hil.evidence.foreign_words import table, words_of
 from hil.evidence.model import Verdict
 from hil.evidence.readback import RunRecord
@@ -30,11 +31,12 @@ from hil.report import vcd
 from hil.report.analysis import Analysis
 from hil.report.export import csv_of, ctrf_of, write_allure
 from hil.report.junit import strictdoc_of
-from hil.report.make import make_report
+from hil.report.make import finish_run, make_report
 from hil.report.pdf import pdf_of, with_styled_pictures
-from hil.report.requirements import as_plan, differences, requirements_of
+from hil.report.requirements import Foreign, as_plan, differences, requirements_of
 from hil.report.summary import markdown_of
 from hil.report.telemetry import kcidb_of, otlp_of
+from tests.kits.finished_run import make
 from tests.kits.synthetic_run import build
 from tests.kits.synthetic_sky import build_sky
 
@@ -93,6 +95,29 @@ def test_strictdoc_gets_what_it_traces_and_nothing_that_it_refuses(run: Path) ->
         assert (case.find("skipped") is None) is known, "a bench fault shows nothing of a requirement"
 
 
+@pytest.mark.parametrize("changed", [False, True], ids=["violated", "changed"])
+def test_a_finding_about_the_whole_run_reaches_programs_that_only_count(tmp_path: Path, changed: bool) -> None:
+    directory = make(tmp_path, passes=not changed, more=() if changed else [WatchSummary(violations=("two epochs",))])
+    if changed:
+        (directory / "lab.yaml").write_text("name: other\n", "utf-8")
+        finish_run(directory, tmp_path)
+    JUNIT.validate(directory / "junit.xml")
+    suite = ElementTree.parse(directory / "junit.xml").getroot()[0]
+    counts = [suite.get(name) for name in ("tests", "failures", "errors")]
+    assert counts == (["2", "0", "2"] if changed else ["2", "1", "0"]), "a FAIL on a bench not to be trusted is none"
+    assert (suite.findall("testcase")[-1].get("classname"), len(suite.findall("testcase"))) == ("campaign", 2)
+    analysis = Analysis(RunRecord.load(directory))
+    summary = json.loads(ctrf_of(analysis))["results"]["summary"]
+    assert (summary["failed"], summary["other"]) == ((0, 2) if changed else (1, 0))
+    write_allure(analysis, tmp_path / "allure")
+    shown = [json.loads(path.read_text("utf-8"))["status"] for path in (tmp_path / "allure").glob("*-result.json")]
+    assert sorted(shown) == (["broken", "broken"] if changed else ["failed", "passed"])
+    document = json.loads(kcidb_of(analysis))
+    kcidb_io.schema.LATEST.validate(document)
+    assert ("FAIL" in {test["status"] for test in document["tests"]}) is not changed
+    assert "<failure" not in strictdoc_of(analysis)
+
+
 def test_ctrf_has_every_attempt_and_calls_no_bench_fault_flaky(failed: Analysis) -> None:
     document: dict[str, Any] = json.loads(ctrf_of(failed))
     results = document["results"]
@@ -137,7 +162,7 @@ def test_hostile_words_and_numbers_are_written_as_what_they_are(tmp_path: Path) 
     analysis = Analysis(RunRecord.load(directory))
     assert csv_of(analysis).splitlines()[1].endswith(",1.0,'=cmd|'/c calc'!A0,'@SUM(1),True")
     assert json.loads(ctrf_of(analysis))["results"]["tests"][0]["duration"] == 10**12
-    assert write_allure(analysis, tmp_path / "allure") == 1
+    assert write_allure(analysis, tmp_path / "allure") == 2, "and that the run was killed"
     (tmp_path / "file").touch()
     with pytest.raises(ConfigurationError, match="File exists"):
         write_allure(analysis, tmp_path / "file")
@@ -147,12 +172,32 @@ def test_kcidb_takes_every_run_and_tells_whose_fault_it_was(run: Path) -> None:
     analysis = Analysis(RunRecord.load(run))
     document = json.loads(kcidb_of(analysis))
     kcidb_io.schema.LATEST.validate(document)
-    found = {test["misc"]["verdict"]: test["status"] for test in document["tests"] if "verdict" in test["misc"]}
+    tests = [test for test in document["tests"] if "verdict" in test["misc"] and "finding" not in test["path"]]
+    found = {test["misc"]["verdict"]: test["status"] for test in tests}
     assert {"PASS": "PASS"}.items() <= found.items() and found.get("FAIL", "FAIL") == "FAIL"
     assert found.get("INCONCLUSIVE", "MISS") == ("ERROR" if analysis.run.state == "crashed" else "MISS")
     taken = [test for test in document["tests"] if "number" in test]
     numbers = [m for o in analysis.run.outcomes for m in o.measurements if isinstance(m.value, int | float)]
     assert len(taken) == len(numbers) and {test["status"] for test in taken} <= {"PASS", "FAIL", "DONE"}
+
+
+@pytest.mark.parametrize(
+    ("blame", "of_test", "status"),
+    [
+        ("device under test", "device under test", "FAIL"),
+        ("device under test", "bench", "MISS"),
+        ("bench", "device under test", "MISS"),
+        ("harness", "harness", "ERROR"),
+    ],
+)
+def test_kcidb_fails_no_device_for_a_limit_of_another(tmp_path: Path, blame: str, of_test: str, status: str) -> None:
+    with Recorder.create(tmp_path / "run-1", {}) as recorder, recorder.scope(test="t"):
+        recorder.emit(RunCollected((CollectedTest("t", "Upload"),)))
+        recorder.emit(TestStarted())
+        recorder.emit(Measurement("m", 2.0, "s", "<= 1", False, blame))
+        recorder.emit(TestEnded("FAIL" if of_test == "device under test" else "INCONCLUSIVE", blame=of_test))
+    document = json.loads(kcidb_of(Analysis(RunRecord.load(tmp_path / "run-1"))))
+    assert [test["status"] for test in document["tests"] if "number" in test] == [status]
 
 
 def test_the_spans_of_opentelemetry_are_the_run_and_its_attempts(failed: Analysis) -> None:
@@ -205,6 +250,24 @@ def test_requirements_of_another_tool_become_those_of_a_plan(tmp_path: Path) -> 
     there.write_text(there.read_text("utf-8").replace("Six boards", "Nine boards"), "utf-8")
     compared = CliRunner().invoke(cli, ["campaign", "requirements", str(there), "--plan", str(tmp_path)])
     assert (compared.exit_code, compared.output) == (1, "SYS 2.1 has another text: Nine boards serve as one.\n")
+
+
+def test_ids_of_another_tool_become_those_of_a_plan_that_can_be_loaded(tmp_path: Path) -> None:
+    ids = ["A_1", "A-1", "a.1", "A-" + "B" * 31, "A" * 40 + " 1", "Ж", "—", "7 b", "A-1", "C-" + "D" * 30]
+    found = [Foreign(name, f"Text {number}.") for number, name in enumerate(ids)]
+    (tmp_path / "plan.yaml").write_text("schema: 1\nid: mine\ntitle: Mine\n" + as_plan(found), "utf-8")
+    plan = load_plan(tmp_path)
+    assert [(r.trace or r.id, r.text) for r in plan.requirements] == [(each.id, each.text) for each in found]
+    made = [r.id for r in plan.requirements]
+    assert made[:3] == ["A-1-2", "A-1", "A-1-3"] and made[5:] == ["REQ-6", "REQ-7", "REQ-7-B", "A-1-4", ids[-1]]
+    assert differences(plan, found[:8] + found[9:]) == []
+
+
+def test_a_plain_text_of_another_tool_is_no_markup(tmp_path: Path) -> None:
+    document = paths.ROOT.joinpath("tests/data/requirements.reqif").read_text("utf-8")
+    plain = "Temperature shall be < 95 C while power is > 40 W, not &lt; 40 W."
+    (tmp_path / "x.reqif").write_text(document.replace("SYS 2.1", escape(plain)), "utf-8")
+    assert requirements_of(tmp_path / "x.reqif")[1].id == plain
 
 
 @pytest.mark.parametrize("text", ["", "no xml", "<REQ-IF/>", '<!DOCTYPE x [<!ENTITY a "b">]><REQ-IF>&a;</REQ-IF>'])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from hil.evidence.store import STORE, RunStore
 from hil.report.history_classes import Class, Night, State, class_of
 from hil.report.nights import baseline_of, changes, histories, noteworthy
 from tests.benchmarks import nights as prepared
+from tests.kits.stored_runs import night, ran
 from tests.kits.synthetic_run import meta
 
 P, F, B, A = State.PASS, State.FAIL, State.BENCH, State.ABSENT
@@ -28,21 +28,6 @@ def measurement(
     name: str, value: object, *, ok: bool | None = None, blame: str = "", **dimensions: str
 ) -> dict[str, Any]:
     return {"name": name, "value": value, "unit": "s", "ok": ok, "blame": blame, "dimensions": dimensions}
-
-
-def night(out: Path, number: int, tests: Sequence[dict[str, Any]], verdict: str = "PASS", **more: Any) -> None:
-    """A run in the store as its report leaves it there, without evidence."""
-    directory, store = out / "runs" / f"run-{number:03d}", RunStore(out)
-    facts = {**meta(directory.name), "started_utc": f"2026-11-01T02:{number:02d}:00.000Z"}
-    directory.mkdir(parents=True)
-    write_json(directory / "run.json", facts)
-    store.start(facts, directory)
-    kept = {"evidence": {"first": f"{number}"}, "plan": "six-gpu", "lab": "virtual", "state": "finished"}
-    store.finish(directory, {**kept, "verdict": verdict, "tests": tests, **more})
-
-
-def ran(test: str, verdict: str = "PASS", *measurements: dict[str, Any]) -> dict[str, Any]:
-    return {"id": test, "title": test, "verdict": verdict, "duration_s": 1.0, "measurements": list(measurements)}
 
 
 def classes(out: Path) -> dict[str, Class]:
@@ -179,6 +164,16 @@ def test_the_baseline_is_the_last_release_else_the_last_conclusive_run(tmp_path:
     store.rebuild()
     with pytest.raises(ConfigurationError, match="before run-000"):
         baseline_of(store, store.get("run-000"))
+
+
+def test_a_partial_run_is_no_baseline_and_is_not_compared(tmp_path: Path) -> None:
+    for number, partial in enumerate(("", "-k upload", "")):
+        night(tmp_path, number, [ran("upload")], partial=partial)
+    store = RunStore(tmp_path)
+    first, partial_run, last = (store.get(f"run-00{number}") for number in range(3))
+    assert baseline_of(store, last).run_id == "run-000" and changes(store, first, last) == []
+    with pytest.raises(ConfigurationError, match="run-001 is partial: -k upload"):
+        changes(store, partial_run, last)
 
 
 def test_two_runs_are_compared_by_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -279,8 +279,9 @@ def test_a_picture_keeps_its_shapes_and_loses_everything_that_acts_or_reaches_ou
         "<html/>",
         '<!DOCTYPE svg [<!ENTITY a "aaaa">]><svg xmlns="http://www.w3.org/2000/svg">&a;</svg>',
         "<svg>" + " " * 1_600_000 + "</svg>",
+        "<svg>" + "<g>" * 3000 + "</g>" * 3000 + "</svg>",
     ],
-    ids=["empty", "text", "html", "entities", "huge"],
+    ids=["empty", "text", "html", "entities", "huge", "deep"],
 )
 def test_what_is_no_safe_picture_is_not_inlined(tmp_path: Path, content: str) -> None:
     path = tmp_path / "picture.svg"

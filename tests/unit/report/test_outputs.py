@@ -292,6 +292,27 @@ def test_a_mask_is_painted_small_enough_for_the_page(tmp_path: Path) -> None:
     assert picture(tmp_path / "gone.png") is None
 
 
+def test_a_damaged_mask_is_no_picture(tmp_path: Path) -> None:
+    numpy = pytest.importorskip("numpy")
+    numpy.savez(tmp_path / "packed.npz", mask=numpy.zeros((90, 90)))
+    numpy.savez_compressed(tmp_path / "bomb.npz", mask=numpy.zeros((8200, 8200), numpy.uint8))
+    numpy.save(tmp_path / "infinite.npy", numpy.full((2, 2), numpy.inf))
+    numpy.save(tmp_path / "words.npy", numpy.array([["a", "b"]]))
+    whole = (tmp_path / "packed.npz").read_bytes()
+    header = "{'descr': '|u1', 'fortran_order': False, 'shape': (10000000, 10000000), }\n"
+    for name, content in {
+        "empty.npy": b"",
+        "empty.npz": b"",
+        "cut.npz": whole[: len(whole) // 2],
+        "vast.npy": b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode(),
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "packed.npz").unlink()
+    assert {path.name: picture(path) for path in tmp_path.iterdir() if picture(path)} == {}
+    numpy.save(tmp_path / "tall.npy", numpy.zeros((100_000, 1), numpy.uint8))
+    assert len(picture(tmp_path / "tall.npy") or "") < 1000
+
+
 @pytest.mark.parametrize(
     ("figure", "unit", "printed"),
     [
@@ -360,6 +381,16 @@ def test_a_failure_is_classed_by_what_went_before(tmp_path: Path, series: list[s
     comparison = Analysis(RunRecord.load(directory)).comparison
     assert comparison is not None
     assert [c.kind for c in comparison.verdicts if c.requirement == "SIX-120"] == [kind]
+
+
+def test_another_link_engine_than_the_baselines_is_told(tmp_path: Path) -> None:
+    directory = build(tmp_path / "run")
+    comparison = Analysis(RunRecord.load(directory)).comparison
+    assert comparison is not None and not [text for text in comparison.inputs if "engine" in text]
+    path = directory / "history.json"
+    path.write_text(path.read_text("utf-8").replace("uml 6.1.82", "host 6.8.0"), "utf-8")
+    comparison = Analysis(RunRecord.load(directory)).comparison
+    assert comparison is not None and "engine host 6.8.0 to uml 6.1.82" in comparison.inputs
 
 
 def test_a_release_is_the_baseline_so_that_a_bad_night_is_not(tmp_path: Path) -> None:

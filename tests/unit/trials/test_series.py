@@ -85,6 +85,20 @@ def test_a_canary_that_the_bench_spoiled_is_tried_once_more(series: Series) -> N
     assert series.standing().verdict is Verdict.INCONCLUSIVE
 
 
+@pytest.mark.parametrize(("verdict", "many"), [(Verdict.PASS, 22), (Verdict.FAIL, 1)])
+def test_a_series_that_is_decided_waits_for_its_canary(tmp_path: Path, verdict: Verdict, many: int) -> None:
+    """Counted trials run beside the canary when there are several benches."""
+    series = Series.create(series_folder(tmp_path) / "s1", replace(FACTS, rule="fixed", goal=(0.9, 0.9)))
+    for number in range(1, many + 1):
+        series.add(COUNTED, {"number": number, "attempt": 1, "verdict": verdict.value})
+    assert series.next_trial({(CANARY, 0)}) is None, "no counted trial more"
+    series.add(CANARY, {"number": 0, "attempt": 1, "verdict": "INCONCLUSIVE"})
+    assert (series.standing().verdict, series.standing().reason) == (None, "waits for its canary")
+    assert series.next_trial() == (CANARY, 0, 2, series.seed_of(0))
+    series.add(CANARY, {"number": 0, "attempt": 2, "verdict": "FAIL"})
+    assert series.standing().verdict is verdict
+
+
 def test_an_inconclusive_trial_is_shown_not_counted_and_repeated_once_with_its_seed(series: Series) -> None:
     play(series, "FAIL", "INCONCLUSIVE")
     assert series.next_trial() == (COUNTED, 1, 2, series.seed_of(1))

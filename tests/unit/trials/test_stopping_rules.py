@@ -110,6 +110,7 @@ def test_bounds_intervals_and_comparisons_agree_with_scipy() -> None:
 
 
 def test_the_interval_of_a_median_covers_as_often_as_it_says() -> None:
+    assert median_interval([1.0, 2.0, 3.0, 4.0, 5.0], 0.9) == (3.0, 1.0, 5.0), "93.75 %"
     assert median_interval([1.0, 2.0], 0.9) is None and median_interval([], 0.9) is None
     chance = np.random.default_rng(3)
     covered = 0
@@ -129,3 +130,10 @@ def test_a_goal_is_written_in_two_ways(text: str, goal: Goal) -> None:
 def test_a_goal_that_makes_no_sense_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError):
         rule_of("fixed", Goal.parse(text))
+
+
+def test_a_rule_that_cannot_show_the_goal_even_of_a_perfect_device_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"cannot show R = .* within 500 trials"):
+        rule_of("anytime", Goal(0.995, 0.9))
+    for name in ("fixed", "sprt", "anytime"):
+        assert rule_of(name, Goal(0.95, 0.9)).most
