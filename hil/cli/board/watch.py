@@ -75,8 +75,8 @@ class SensorWatch(AbstractContextManager["SensorWatch"]):
         assert self._reads
         try:
             reading = self._reads.reading_over(shell)
-        except DeviceError:
-            if self._first is not None:  # it could be read before: then it is the session that broke
+        except DeviceError as exc:
+            if self._first is not None or exc.__cause__ is not None:  # it is the session that broke
                 raise
             reading = None
         if reading is None or "tj" not in reading.zones_c:  # every Orin has it; other zones are no module's

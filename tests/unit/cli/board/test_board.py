@@ -245,8 +245,12 @@ class Orin(OneBoard):
     """A board whose sysfs is a tree of files."""
 
     tree: Path
+    breaks = 0
 
     def reading_over(self, shell: object) -> Reading:
+        if self.breaks:
+            self.breaks -= 1
+            raise DeviceError("the connection broke") from OSError("gone")
         return SysfsSensors(BoardFiles(LocalRemote(), str(self.tree)), sku_of("p3701-0005")).read()
 
 
@@ -270,6 +274,16 @@ def test_a_stand_in_whose_sysfs_is_another_machines_is_read_by_its_other_source(
     board.tree = tmp_path  # nothing there
     with SensorWatch(board) as eye:  # type: ignore[arg-type]  # the parts of a board that are looked at
         assert [eye.sample().sensors for _ in range(2)] == [READINGS, READINGS]
+
+
+def test_a_first_look_whose_session_breaks_is_an_error_and_the_next_one_has_everything(tmp_path: Path) -> None:
+    board = Orin("b1")
+    board.tree = plant(tmp_path, AGX_JP6)
+    board.breaks = 1
+    with SensorWatch(board) as eye:  # type: ignore[arg-type]  # the parts of a board that are looked at
+        with pytest.raises(DeviceError):
+            eye.sample()
+        assert eye.sample().throttled_by == ()
 
 
 def test_the_picture_has_lowest_and_highest_and_keeps_what_is_silent_now() -> None:
