@@ -311,10 +311,37 @@ def test_the_picture_has_lowest_and_highest_and_keeps_what_is_silent_now() -> No
     assert "! no answer" in text and "q ends it" in text
 
 
+TITLE = "\x1b]0;owned\x07"
+"""What sets the title of a terminal's window."""
+
+
+@pytest.mark.parametrize("target", ["a1", "all"])
+def test_an_os_version_reaches_no_terminal_as_a_control_sequence(
+    boards: dict[str, OneBoard], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    monkeypatch.setattr(OneBoard, "wait_booted", lambda _board: replace(WHO, os_version=f"1{TITLE}"))
+    assert run(["board", "power", target, "reset", "--until-booted"]) == 0
+    said = capsys.readouterr().out
+    assert "a1: runs 1\ufffd]0;owned\ufffd from slot A" in said
+    assert "\x1b" not in said
+
+
+def test_a_name_of_a_sensor_reaches_no_terminal_as_a_control_sequence_or_as_markup() -> None:
+    from rich.console import Console
+
+    named = SensorSample(0.0, {f"{TITLE}_c": 40.0, f"[/x]{TITLE}": 1.0}, (TITLE,), {TITLE: 1}, (TITLE,), (TITLE,))
+    console = Console(width=80, color_system=None)
+    with console.capture() as capture:
+        console.print(BoardPage("b1")(Sample(1, 0.0, named)))
+    page = capture.get()
+    assert "\x1b" not in page + "".join(remarks(named))
+    assert "[/x]" in page and page.count("owned") == 6
+
+
 def test_qualify_prints_the_page_or_the_whole_document(
     boards: dict[str, OneBoard], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failed = SimpleNamespace(outcome="FAIL", name="reset", said="it stayed down", remedy="look at its supply")
+    failed = SimpleNamespace(outcome="FAIL", name="reset", said=f"it stayed down{TITLE}", remedy="look at its supply")
     found = SimpleNamespace(
         outcome="FAIL", checks=[failed], notes=["no TNSPEC"], document=lambda: {"board": "a1", "outcome": "FAIL"}
     )
@@ -322,7 +349,8 @@ def test_qualify_prints_the_page_or_the_whole_document(
     monkeypatch.setattr("hil.report.qualification.write_qualification", lambda *_: Path("/out/a1.html"))
     assert run(["board", "qualify", "a1", "--by", "A. Technician"]) == 1
     page = capsys.readouterr().out
-    assert "FAIL: reset: it stayed down\n  remedy: look at its supply\nnote: no TNSPEC" in page
+    shown = TITLE.replace("\x1b", "\ufffd").replace("\x07", "\ufffd")
+    assert f"FAIL: reset: it stayed down{shown}\n  remedy: look at its supply\nnote: no TNSPEC" in page
     assert "page to sign: /out/a1.html" in page
     assert run(["board", "qualify", "a1", "--by", "A. Technician", "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == {"board": "a1", "outcome": "FAIL", "page": "/out/a1.html"}
