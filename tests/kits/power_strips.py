@@ -35,6 +35,7 @@ class Fault(StrEnum):
     LIE = "lie"  # answers as if it had done it
     REDIRECT = "redirect"
     OTHER_PROTOCOL = "other-protocol"  # another service has the port
+    DEEP_JSON = "deep-json"  # lists in lists without end
     GARBAGE = "garbage"  # HTTP 200 and a page that is not JSON
     DRIP = "drip"  # answers one byte at a time
     FLOOD = "flood"  # an answer without end
@@ -125,6 +126,8 @@ class HttpStrip:
         if fault is Fault.OTHER_PROTOCOL:
             handler.wfile.write(b"SSH-2.0-x\r\n")
             return None
+        if fault is Fault.DEEP_JSON:
+            return _send(handler, 200, b"[" * 60_000)
         if fault is Fault.GARBAGE:
             return _send(handler, 200, b"<html>Welcome to your router</html>")
         if fault is Fault.WRONG_JSON:

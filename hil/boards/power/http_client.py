@@ -80,7 +80,7 @@ class HttpStrip:
             raise BenchError(f"{self.name}: answered with more than {MAX_ANSWER} bytes; no strip does that")
         try:
             document = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             document = None
         if not isinstance(document, dict):
             raise BenchError(

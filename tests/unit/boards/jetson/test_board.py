@@ -80,6 +80,11 @@ def test_an_os_that_knows_its_image_and_its_confirmation_is_believed() -> None:
     assert other.good
 
 
+@pytest.mark.parametrize("image", ["", "{}", "null", "[" * 200_000])
+def test_an_os_whose_word_of_its_image_cannot_be_read_runs_an_unknown_one(image: str) -> None:
+    assert parse_report(said(image=image)).identity.image_sha256 == ""
+
+
 @pytest.mark.parametrize(
     ("part", "words"),
     [("model", "is this a Jetson"), ("boot-id", "prove a reboot"), ("slots", "nvbootctrl did not name")],

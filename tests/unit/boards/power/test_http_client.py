@@ -82,6 +82,7 @@ FAULTS = {
     Fault.DRIP: ("did not answer within 0.3 s", "power-cycle the strip itself"),
     Fault.REDIRECT: (r"redirects to 'http://login\.invalid/\?next=", "correct the address"),
     Fault.OTHER_PROTOCOL: ("the answer is not HTTP .*SSH-2.0-x", "is this the address"),
+    Fault.DEEP_JSON: ("not a JSON object", "is this the address"),
     Fault.GARBAGE: ("not a JSON object", "is this the address"),
     Fault.WRONG_JSON: ("coffee machine", "it a "),
     Fault.FLOOD: ("more than 65536 bytes", ""),
