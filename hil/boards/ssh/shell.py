@@ -35,7 +35,7 @@ __all__ = ["PORT", "SshShell", "Target", "WrongHostKeyError"]
 
 BLOCK = 1 << 20
 LONGEST_OUTPUT = 16 << 20
-"""Bytes that a command of :meth:`SshShell.run` may say on stdout and stderr together."""
+"""Bytes that a command of :meth:`SshShell.run` may say on stdout and stderr together, and a file for ``read`` has."""
 MARK = b"@@hil\n"
 """What a command that moves a file prints first: before it comes what a start-up file of the login prints."""
 SESSION_S = 1.0
@@ -238,7 +238,14 @@ class SshShell:
             pass
 
     def read(self, remote: str) -> bytes:
-        return b"".join(self._read(remote, 0))
+        """Return a file of ``LONGEST_OUTPUT`` at most."""
+        content = bytearray()
+        with closing(self._read(remote, 0)) as blocks:
+            for block in blocks:
+                content += block
+                if len(content) > LONGEST_OUTPUT:
+                    raise self.target.error(f"{remote} has more than {LONGEST_OUTPUT >> 20} MiB", remedy="pull it")
+        return bytes(content)
 
     def write(self, remote: str, content: bytes) -> None:
         for _ in self._write(remote, [content], 0):

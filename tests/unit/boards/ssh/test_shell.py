@@ -81,6 +81,12 @@ def test_what_the_board_does_not_do_is_told_in_its_own_words(shell: SshShell, tm
     assert shell.file_size(str(tmp_path / "nothing")) == -1
 
 
+def test_a_file_without_end_is_not_read_into_memory(shell: SshShell) -> None:
+    with pytest.raises(DeviceError, match="/dev/zero has more than 16 MiB"):
+        shell.read("/dev/zero")
+    assert shell.run(["echo", "here"]).stdout == "here\n"
+
+
 def test_this_machines_files_are_not_the_boards_fault(shell: SshShell, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="on this machine: No such file"):
         shell.push(tmp_path / "nothing", str(tmp_path / "x"))

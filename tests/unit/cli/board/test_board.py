@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -354,6 +354,23 @@ def test_qualify_prints_the_page_or_the_whole_document(
     assert "page to sign: /out/a1.html" in page
     assert run(["board", "qualify", "a1", "--by", "A. Technician", "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == {"board": "a1", "outcome": "FAIL", "page": "/out/a1.html"}
+
+
+def test_what_a_command_says_is_kept_for_json_up_to_a_bound_and_then_it_is_ended(
+    boards: dict[str, OneBoard], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flood(_shell: Shell, argv: object, *, out: Any, err: Any, stop: Callable[[], bool], **_more: Any) -> None:
+        for _ in range(30):
+            if not stop():
+                out(b"y" * 2_000_000)
+        err(b"interrupted")
+        return None
+
+    monkeypatch.setattr(Shell, "stream", flood)
+    assert run(["board", "run", "a1", "--json", "--", "yes"]) == 3
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (len(row["stdout"]), row["stderr"]) == (16 << 20, "")
+    assert row["problem"] == "said 16 MiB and was ended"
 
 
 def test_times_are_for_the_log_of_a_console(capsys: pytest.CaptureFixture[str]) -> None:
