@@ -52,6 +52,19 @@ def clean(
     up = live()
     removed: list[Leftover] = []
     failed: list[tuple[Leftover, str]] = []
+
+    def remove(leftover: Leftover) -> None:
+        if dry_run:
+            removed.append(leftover)
+            return
+        if os.geteuid() != 0:
+            raise ConfigurationError(f"only root can remove {leftover}", remedy="run `hil clean` as root")
+        try:
+            leftover.remove()
+            removed.append(leftover)
+        except (HilError, OSError) as exc:
+            failed.append((leftover, getattr(exc, "message", str(exc))))
+
     if everything and up:
         benches = [
             Leftover(
@@ -63,23 +76,12 @@ def clean(
             )
             for name, keeper in keepers().items()
         ]
-        if not dry_run and benches:
-            with ThreadPoolExecutor(len(benches)) as pool:  # each takes its bench down, all at the same time
-                list(pool.map(lambda bench: bench.remove(), benches))
+        with ThreadPoolExecutor(len(benches) or 1) as pool:  # each takes its bench down, all at the same time
+            list(pool.map(remove, benches))
         up = () if dry_run else live()
-        removed += benches
     for find in of:
         # Each kind looks when its turn comes: a container that is gone has taken its loop devices along.
         for leftover in list(find(up)):
-            if dry_run:
-                removed.append(leftover)
-                continue
-            if os.geteuid() != 0:
-                raise ConfigurationError(f"only root can remove {leftover}", remedy="run `hil clean` as root")
-            try:
-                leftover.remove()
-                removed.append(leftover)
-            except (HilError, OSError) as exc:
-                failed.append((leftover, getattr(exc, "message", str(exc))))
+            remove(leftover)
     busy = [f"containers, which process {who.pid} may be using" for who in strangers()]
     return Cleaned(tuple(removed), tuple(failed), (*sorted(up), *busy), dry_run)

@@ -39,8 +39,8 @@ class ResumableFiles(Shell, Protocol):
     def send_from(self, local: Path, remote: str, offset: int) -> Iterator[int]:
         """Send from ``offset`` on; yield the bytes that are there."""
 
-    def receive_from(self, remote: str, local: Path, offset: int) -> Iterator[int]:
-        """Fetch from ``offset`` on; yield the bytes that are here."""
+    def receive_from(self, remote: str, local: Path, offset: int, limit: int | None = None) -> Iterator[int]:
+        """Fetch from ``offset`` on, until ``limit`` bytes are here; yield the bytes that are."""
 
 
 @runtime_checkable

@@ -22,7 +22,7 @@ from hil.core import paths
 from hil.core.command import Progress, StepView
 from hil.core.files import write_atomic
 from hil.core.locks import is_locked, locked
-from hil.errors import BenchError, ConfigurationError
+from hil.errors import ConfigurationError, HilError
 from hil.host import packages, shared
 from hil.host.doctor import this_host
 from hil.host.engine import engine
@@ -93,9 +93,11 @@ def setup(view: StepView, builders: Builders | None = None) -> SetupResult:
     if shared.missing():
         with _step(view, "several users", []) as done:
             try:
-                shared.make()
+                with _alone(view):
+                    if shared.missing():
+                        shared.make()
                 done(f"group {paths.GROUP} shares the leases of this machine")
-            except (BenchError, OSError) as exc:  # one user can do without
+            except (HilError, OSError) as exc:  # one user can do without
                 done(f"not set up: {exc}")
     reason = "packages" if packages_missing else stale()
     if not reason:

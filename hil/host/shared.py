@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import grp
 import os
-import shutil
 
 from hil.core import paths
 from hil.core.command import run
@@ -31,7 +30,10 @@ def missing() -> str:
 
 
 def make() -> None:
-    """Make the group and the directory; move root's store there. BenchError when the group cannot be made."""
+    """Make the group and the directory; move root's store there. BenchError when the group cannot be made.
+
+    One process at a time.  A move that was interrupted is finished.
+    """
     try:
         group = grp.getgrnam(paths.GROUP).gr_gid
     except KeyError:
@@ -44,11 +46,11 @@ def make() -> None:
         group = grp.getgrnam(paths.GROUP).gr_gid
     folder, old = paths.SYSTEM_HOME / "leases", paths.SYSTEM_HOME / "leases.db"
     fresh = folder.with_name(".leases")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(mode=0o755, parents=True)
+    fresh.mkdir(mode=0o755, parents=True, exist_ok=True)
     os.chown(fresh, 0, group)
     fresh.chmod(0o2775)
-    for end in ("", "-wal", "-shm"):  # nobody holds a board; marks and history go along
+    moved_before = (fresh / old.name).exists() and old.exists()  # the one here is of somebody who came since then
+    for end in () if moved_before else ("", "-wal", "-shm"):  # nobody holds a board; marks and history go along
         if (file := old.with_name(old.name + end)).exists():
             os.chown(file, 0, group)
             file.chmod(0o664)

@@ -34,6 +34,8 @@ class Fault(StrEnum):
     LOSE_ANSWER = "lose-answer"  # does what it was told, then closes instead of answering
     LIE = "lie"  # answers as if it had done it
     REDIRECT = "redirect"
+    OTHER_PROTOCOL = "other-protocol"  # another service has the port
+    DEEP_JSON = "deep-json"  # lists in lists without end
     GARBAGE = "garbage"  # HTTP 200 and a page that is not JSON
     DRIP = "drip"  # answers one byte at a time
     FLOOD = "flood"  # an answer without end
@@ -121,6 +123,11 @@ class HttpStrip:
             return _send(handler, 500, b"Internal Server Error")
         if fault is Fault.REDIRECT:
             return _send(handler, 302, b"", {"Location": f"http://login.invalid/?next={handler.path}"})
+        if fault is Fault.OTHER_PROTOCOL:
+            handler.wfile.write(b"SSH-2.0-x\r\n")
+            return None
+        if fault is Fault.DEEP_JSON:
+            return _send(handler, 200, b"[" * 60_000)
         if fault is Fault.GARBAGE:
             return _send(handler, 200, b"<html>Welcome to your router</html>")
         if fault is Fault.WRONG_JSON:

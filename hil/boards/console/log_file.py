@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from hil.boards.console.log_console import plain
@@ -52,7 +53,8 @@ class LogFile:
 
     def close(self) -> None:
         self._file.close()
-        self._index.close()
+        with suppress(OSError):  # the disk is full: rows that wait are lost
+            self._index.close()
 
 
 class LineLog:

@@ -32,12 +32,24 @@ class _Line:
         # Our own descriptor on the board's slave keeps the master readable while no board is powered.
         os.set_blocking(self.board_master, False)
         self.taken = False
+        self._lost = 0
 
     def from_board(self) -> None:
         if data := read_now(self.board_master):
-            self._file.append(data)
+            self._keep(data)
             if self.terminal.taken():
                 self.terminal.offer(data)
+
+    def _keep(self, data: bytes) -> None:
+        """Write to the log; what a full disk does not take is counted, and told there when it has room again."""
+        note = f"\n[hil: {self._lost} bytes left out here: this log could not be written]\n" if self._lost else ""
+        left, end = note.encode() + data, self._file.end
+        try:
+            self._file.append(left)
+            self._lost = 0
+        except OSError:
+            written = self._file.end - end
+            self._lost = self._lost + len(data) if written < len(note) else len(left) - written
 
     def to_board(self, typed: bytes) -> None:
         with contextlib.suppress(OSError):

@@ -261,7 +261,7 @@ def _identity(shell: SshShell) -> Identity:
         boot = json.loads(document)
         slot: Slot = "B" if boot["slot"] == "B" else "A"
         return Identity(model, serial, boot_id, slot, version, str(boot["image_sha256"]))
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise DeviceError(f"{shell.target.name}: cannot read who it is from {text[:300]!r}: {exc}") from exc
 
 

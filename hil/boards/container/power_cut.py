@@ -54,11 +54,11 @@ def snapshot(image: Path) -> Path:
 def crash_file_system(mount_point: Path) -> bool:
     """Stop the ext4 file system mounted there at once, losing what was not synced.
 
-    False when it is no ext4 on a loop device: the caller falls back to a snapshot.  (Never without that check: were
-    nothing mounted there, the path would belong to the host's own file system.)
+    False when it is no ext4 on a loop device, or a link: the caller falls back to a snapshot.  (Never without these
+    checks: were nothing mounted there, or a link of the OS, the path would belong to the host's own file systems.)
     """
     try:
-        descriptor = os.open(mount_point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(mount_point, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return False
     try:

@@ -207,13 +207,17 @@ class JetsonBoard(LinuxBoard):
     def sensors_over(self, shell: Shell) -> dict[str, float]:
         """Return readings from sysfs, or from ``tegrastats`` where sysfs has no Orin's sensors."""
         if not self._without_sysfs:
-            with contextlib.suppress(DeviceError):
+            try:
                 reading = self.reading_over(shell)
                 if "tj" in reading.zones_c:  # every Orin has it; another kernel's zones are not the module's
                     return reading.sensors()
-            self._without_sysfs = True
+            except DeviceError as exc:
+                if exc.__cause__ is not None:  # the session broke: that says nothing of sysfs
+                    raise
         done = shell.run(TEGRASTATS, timeout_s=self.facts.budgets.answer_s + 10, check=False)
-        return parse(done.stdout.strip().split("\n")[-1]).sensors()
+        sensors = parse(done.stdout.strip().split("\n")[-1]).sensors()
+        self._without_sysfs = True
+        return sensors
 
     def reading_over(self, shell: Shell) -> Reading:
         """Read everything that sysfs has: throttling, over-current, alarms. DeviceError when it has nothing."""

@@ -127,7 +127,7 @@ def _image(document: str) -> str:
     try:
         boot = json.loads(document)
         return str(boot["image_sha256"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 

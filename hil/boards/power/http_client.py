@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.client import HTTPException, HTTPResponse, RemoteDisconnected
+from http.client import HTTPResponse, RemoteDisconnected
 from typing import Any, Literal, Self
 from urllib.parse import quote, quote_plus, urlencode
 from urllib.request import (
@@ -26,6 +26,7 @@ from hil.core import netns
 from hil.errors import BenchError
 from hil.lab.power import StripSpec, split_address
 from hil.onboard.node.client import read_answer
+from hil.onboard.node.errors import ApiError
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class HttpStrip:
             raise BenchError(f"{self.name}: answered with more than {MAX_ANSWER} bytes; no strip does that")
         try:
             document = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             document = None
         if not isinstance(document, dict):
             raise BenchError(
@@ -124,9 +125,9 @@ class HttpStrip:
                 f"{self.name}: closed the connection instead of answering",
                 remedy="it restarts or is overloaded: give it some seconds, and poll it from one program only",
             ) from exc
-        except (HTTPException, OSError) as exc:
+        except (ApiError, OSError) as exc:
             raise NoAnswerError(
-                f"{self.name}: broken answer: {exc!r}", remedy="is this the address of the strip?"
+                f"{self.name}: broken answer: {exc}", remedy="is this the address of the strip?"
             ) from exc
         finally:
             sock.close()
@@ -206,7 +207,7 @@ class _Digest(AbstractDigestAuthHandler):
 def digest_header(challenge: str, login: Credentials, path: str) -> str:
     """Return the Authorization header that answers a digest challenge to a GET (RFC 7616, qop ``auth``).
 
-    BenchError when it asks for an algorithm other than MD5 and SHA-256, or is no challenge.
+    BenchError when it asks for an algorithm other than MD5 and SHA-256 or for another qop, or is no challenge.
     """
     url = f"http://strip{path}"
     passwords = HTTPPasswordMgrWithDefaultRealm()
@@ -214,7 +215,7 @@ def digest_header(challenge: str, login: Credentials, path: str) -> str:
     try:
         fields = parse_keqv_list(parse_http_list(challenge.partition(" ")[2]))
         answer = _Digest(passwords).get_authorization(Request(url), fields)
-    except (ValueError, LookupError):
+    except (ValueError, LookupError, OSError):  # the last: a qop other than auth
         answer = None
     if answer is None:
         raise BenchError(f"the strip asks for a log-in that cannot be read: {challenge[:200]!r}")

@@ -162,11 +162,12 @@ class PoweredSupervisor:
         self._note(action)
 
     def _rest(self) -> None:
-        if self._off_since is not None:
-            left = self._off_since + self._min_off_s - self._clock.monotonic()
-            if left > 0:
-                _log.debug("board %s: wait %.1f s for its capacitors", self._board, left)
-                self._clock.sleep(left)
+        """Wait until it was off for ``min_off_s``, from now on where another process may have cut it just now."""
+        now = self._clock.monotonic()
+        left = (now if self._off_since is None else self._off_since) + self._min_off_s - now
+        if left > 0:
+            _log.debug("board %s: wait %.1f s for its capacitors", self._board, left)
+            self._clock.sleep(left)
 
     def _put_off(self, exc: BenchError) -> BenchError:
         """Turn a board off that could not be powered on properly; the message says whether it is off."""

@@ -10,8 +10,8 @@ import logging
 import math
 import shlex
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,7 @@ __all__ = ["PORT", "SshShell", "Target", "WrongHostKeyError"]
 
 BLOCK = 1 << 20
 LONGEST_OUTPUT = 16 << 20
-"""Bytes that a command of :meth:`SshShell.run` may say on stdout and stderr together."""
+"""Bytes that a command of :meth:`SshShell.run` may say on stdout and stderr together, and a file for ``read`` has."""
 MARK = b"@@hil\n"
 """What a command that moves a file prints first: before it comes what a start-up file of the login prints."""
 SESSION_S = 1.0
@@ -238,7 +238,14 @@ class SshShell:
             pass
 
     def read(self, remote: str) -> bytes:
-        return b"".join(self._read(remote, 0))
+        """Return a file of ``LONGEST_OUTPUT`` at most."""
+        content = bytearray()
+        with closing(self._read(remote, 0)) as blocks:
+            for block in blocks:
+                content += block
+                if len(content) > LONGEST_OUTPUT:
+                    raise self.target.error(f"{remote} has more than {LONGEST_OUTPUT >> 20} MiB", remedy="pull it")
+        return bytes(content)
 
     def write(self, remote: str, content: bytes) -> None:
         for _ in self._write(remote, [content], 0):
@@ -259,15 +266,20 @@ class SshShell:
         """Write ``local`` from ``offset`` on behind what ``remote`` has, from 0 on anew; yields bytes sent."""
         yield from self._write(remote, _blocks(local, offset), offset)
 
-    def receive_from(self, remote: str, local: Path, offset: int) -> Iterator[int]:
-        """Read ``remote`` from ``offset`` on onto the end of ``local``, cut to ``offset`` first; yields bytes here."""
+    def receive_from(self, remote: str, local: Path, offset: int, limit: int | None = None) -> Iterator[int]:
+        """Read ``remote`` from ``offset`` on onto the end of ``local``, cut to ``offset`` first; yields bytes here.
+
+        It ends when ``limit`` bytes are here, whatever more the board has.
+        """
         with on_this_machine(local), local.open("r+b" if offset else "wb") as sink:
             sink.truncate(offset)
             sink.seek(offset)
-            for block in self._read(remote, offset):
-                sink.write(block)
-                offset += len(block)
-                yield offset
+            with closing(self._read(remote, offset)) as blocks:
+                for block in blocks:
+                    offset += sink.write(block if limit is None else block[: limit - offset])
+                    yield offset
+                    if offset == limit:
+                        return
 
     def _write(self, remote: str, blocks: Iterable[bytes], offset: int) -> Iterator[int]:
         """Send blocks into a file and yield the bytes sent; DeviceError unless the board took them all."""
@@ -289,7 +301,7 @@ class SshShell:
         if done.returncode != 0 or done.stdout.encode() != MARK:
             raise self._cannot(what, done)
 
-    def _read(self, remote: str, offset: int) -> Iterator[bytes]:
+    def _read(self, remote: str, offset: int) -> Generator[bytes, None, None]:
         """Yield a file from ``offset`` on in blocks; DeviceError unless the board gave it to its end."""
         script = f'exec <"$1" && echo {MARK.decode().strip()} && exec {f"tail -c +{offset + 1}" if offset else "cat"}'
         argv, what = ["sh", "-c", script, "sh", remote], f"read {remote}"

@@ -29,6 +29,8 @@ SUFFIX = ".part"
 DEADLINE_S = 900.0
 RETRY_S = 1.0
 DIGEST_S = 300.0
+MADE_WHEN_READ = 1 << 20
+"""So much is taken of a file that says it has no bytes, as those in /proc do."""
 REFUSED = "does that file or folder exist, may it be written, and is the disk full (`df -h`)? what has arrived is kept"
 
 
@@ -146,16 +148,16 @@ def _push_file(shell: ResumableFiles, local: Path, target: str, total: _Total) -
 
 
 def _pull_file(shell: ResumableFiles, remote: str, local: Path, size: int, total: _Total) -> int:
-    """Get one file and prove it by digest; return the bytes received."""
+    """Get as much of one file as it had (``size``) and prove that by digest; return the bytes received."""
     part, got = local.with_name(local.name + SUFFIX), 0
     here = part.stat().st_size if part.exists() else 0
     if not 0 < here <= size or sha256_of(part) != _remote_digest(shell, remote, here):
         here = 0
-    for here_now in shell.receive_from(remote, part, here):
+    for here_now in shell.receive_from(remote, part, here, size or MADE_WHEN_READ):
         got += here_now - here
         here = here_now
         total.show(here)
-    if sha256_of(part) != _remote_digest(shell, remote):
+    if sha256_of(part) != _remote_digest(shell, remote, max(size, here)):  # it may have grown meanwhile
         part.unlink()
         raise DeviceError(f"{remote}: what arrived is not what is there; it was thrown away")
     part.replace(local)

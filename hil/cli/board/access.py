@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from hil.bench.bench import Bench
     from hil.boards.capabilities import Streaming
     from hil.boards.protocol import Board, Via
+    from hil.boards.ssh.stream import Sink
 
 VIA = click.option(
     "--via",
@@ -138,6 +139,7 @@ def run(
 
     The exit code is 0 when all of them gave 0, else 1; 3 when a board could not be reached. Ctrl-C ends the command
     on all of them. For one board, with its exit code and stdin, there is `hil board shell NAME -- COMMAND`.
+    With --json a command is ended when it has said 16 MiB.
     """
     from concurrent.futures import ThreadPoolExecutor, as_completed
 
@@ -171,16 +173,28 @@ def _run_on(
     one: Board, command: tuple[str, ...], via: Via, timeout_s: float, stop: threading.Event, *, live: bool
 ) -> dict[str, Any]:
     """Run it on one board: print its lines as they come, or only keep them."""
+    from hil.boards.ssh.shell import LONGEST_OUTPUT
+
     row: dict[str, Any] = {"board": one.name, "exit_code": None, "stdout": "", "stderr": "", "problem": None}
     kept = {"stdout": bytearray(), "stderr": bytearray()}
     lines = {"stdout": Lines(sys.stdout, one.name), "stderr": Lines(sys.stderr, one.name)}
-    out, err = lines.values() if live else (kept["stdout"].extend, kept["stderr"].extend)
+
+    def room_b() -> int:
+        return LONGEST_OUTPUT - sum(map(len, kept.values()))
+
+    def keep(name: str) -> Sink:
+        return lambda data: kept[name].extend(data[: room_b()])
+
+    out, err = lines.values() if live else (keep("stdout"), keep("stderr"))
     try:
         with streaming(one, via) as opened:
-            code = opened.stream(command, out=out, err=err, timeout_s=timeout_s, stop=stop.is_set)
+            code = opened.stream(
+                command, out=out, err=err, timeout_s=timeout_s, stop=lambda: stop.is_set() or not room_b()
+            )
         row["exit_code"] = code
         if code is None and not stop.is_set():
-            row["problem"] = f"did not end within {timeout_s:g} s and was ended"
+            why = f"did not end within {timeout_s:g} s" if room_b() else f"said {LONGEST_OUTPUT >> 20} MiB"
+            row["problem"] = f"{why} and was ended"
     except HilError as exc:  # the other boards' answers count nevertheless
         row["problem"] = exc.message
     for each in lines.values():

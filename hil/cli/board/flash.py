@@ -15,6 +15,7 @@ import click
 from hil.cli.output import JSON_OPTION, OutputFile, Progress, RenamedOptions, lab_option, print_json, print_result
 from hil.cli.select_bench import BENCH, FORCE, attach, board_argument, board_of, claim
 from hil.errors import ConfigurationError
+from hil.text import clean
 
 if TYPE_CHECKING:
     from hil.boards.jetson.flash.initrd_flash import FlashPlan
@@ -158,4 +159,4 @@ def recovery(name: str, lab_path: Path | None, sysfs: Path, bench_name: str | No
     with aimed as target, Progress() as progress:
         device = into_recovery(target, sysfs=sysfs, progress=progress)
     document = {"name": name, "module": target.module, **asdict(device), "what": meaning(device.usb_id)}
-    print_result(as_json, document, f"{name}: USB port {device.port}: {device.describe()}")
+    print_result(as_json, document, clean(f"{name}: USB port {device.port}: {device.describe()}"))

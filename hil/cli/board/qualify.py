@@ -9,6 +9,7 @@ import click
 
 from hil.cli.output import JSON_OPTION, Progress, RenamedOptions, print_json
 from hil.cli.select_bench import FORCE, board_argument, board_of, claim, on_bench
+from hil.text import clean
 
 if TYPE_CHECKING:
     from hil.bench.bench import Bench
@@ -57,10 +58,10 @@ def qualify(
     else:
         for check in result.checks:
             if check.outcome != "PASS":
-                click.echo(f"{check.outcome}: {check.name}: {check.said}")
+                click.echo(clean(f"{check.outcome}: {check.name}: {check.said}"))
                 if check.remedy:
-                    click.echo(f"  remedy: {check.remedy}")
+                    click.echo(clean(f"  remedy: {check.remedy}"))
         for remark in result.notes:
-            click.echo(f"note: {remark}")
+            click.echo(clean(f"note: {remark}"))
         click.echo(f"{name}: {result.outcome}; page to sign: {page}")
     return {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}[result.outcome]

@@ -75,7 +75,7 @@ class Targets:
         The error of a board that was named alone is raised; of several, each board's is printed and the others go on.
         """
         if self.alone:
-            row = job(self.boards[0], (lambda _text: None) if as_json else click.echo)
+            row = job(self.boards[0], _tell(as_json))
             if as_json:
                 print_json(row)
             return 0
@@ -96,6 +96,11 @@ def on_boards(command: F) -> F:
     return cast(F, target_argument(on_bench(FORCE(with_boards))))
 
 
+def _tell(as_json: bool) -> Tell:
+    """Return what prints a line for a person; nothing with ``--json``."""
+    return (lambda _text: None) if as_json else (lambda text: click.echo(clean(text)))
+
+
 def _at_once(boards: tuple[Board, ...], job: Job, *, as_json: bool) -> Iterator[Result]:
     """Yield (name, (row, exit code)) of each board as it is done.
 
@@ -109,7 +114,7 @@ def _at_once(boards: tuple[Board, ...], job: Job, *, as_json: bool) -> Iterator[
     def one(board: Board) -> None:
         try:
             with context.scope(cleanup=False):  # its -q and -v hold here, too
-                done.put((board, job(board, (lambda _text: None) if as_json else click.echo)))
+                done.put((board, job(board, _tell(as_json))))
         except BaseException as exc:
             done.put((board, exc))
 

@@ -17,6 +17,7 @@ from hil.cli.output import JSON_OPTION, every_option, note, print_json, print_ta
 from hil.cli.select_bench import on_board
 from hil.errors import DeviceError, HilError
 from hil.monitor.board_watch import read_sensors
+from hil.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,8 +76,8 @@ class SensorWatch(AbstractContextManager["SensorWatch"]):
         assert self._reads
         try:
             reading = self._reads.reading_over(shell)
-        except DeviceError:
-            if self._first is not None:  # it could be read before: then it is the session that broke
+        except DeviceError as exc:
+            if self._first is not None or exc.__cause__ is not None:  # it is the session that broke
                 raise
             reading = None
         if reading is None or "tj" not in reading.zones_c:  # every Orin has it; other zones are no module's
@@ -123,8 +124,8 @@ def readable(name: str, value: float) -> tuple[str, str]:
     for ending, (unit, factor, digits) in _UNITS.items():
         if name.endswith(ending):
             title = name.removesuffix(ending).replace("_", " ") + (" clock" if ending == "_mhz" else "")
-            return title, f"{value * factor:.{digits}f} {unit}"
-    return name, f"{value:g}"
+            return clean(title), f"{value * factor:.{digits}f} {unit}"
+    return clean(name), f"{value:g}"
 
 
 def page_rows(sensors: Mapping[str, float]) -> list[tuple[str, str]]:
@@ -148,7 +149,7 @@ def remarks(sample: SensorSample) -> list[str]:
         said.append(f"alarms: {', '.join(sample.alarms)}")
     if sample.gated:
         said.append(f"without power: {', '.join(sample.gated)}")
-    return said
+    return [clean(text) for text in said]
 
 
 @click.command()
@@ -231,7 +232,7 @@ class BoardPage:
             for column in ("sensor", "now", "lowest", "highest"):
                 table.add_column(column, justify="left" if column == "sensor" else "right", no_wrap=True)
             for row in self._spans.rows(last):
-                table.add_row(*row)
+                table.add_row(*map(Text, row))  # and no markup of a zone's name
             style = "red" if last.throttled_by or last.alarms else ""
             parts = [Text(""), table, Text(""), *(Text(remark, style=style) for remark in remarks(last))]
         if sample.error:

@@ -195,18 +195,22 @@ class Gate:
             state.set_aside(numbers, exc)
             self._last = {}  # an old order is refused by its age all the same
 
-    def admit(self, sock: socket.socket) -> tuple[ssl.SSLSocket, Identity]:
-        """Return an accepted connection as TLS, and whose it is. OSError or ApiError without a good certificate."""
+    def admit(self, sock: socket.socket) -> tuple[ssl.SSLSocket, Identity, int]:
+        """Return an accepted connection as TLS, whose it is, and the ``changes`` that its certificate was checked with.
+
+        OSError or ApiError without a good certificate.
+        """
         sock.settimeout(HANDSHAKE_S)
+        changes = self.credentials.refresh()  # before the handshake: what is revoked during it counts
         tls = self.credentials.server().wrap_socket(sock, server_side=True)
         try:
-            return tls, Identity.of(tls)
+            return tls, Identity.of(tls), changes
         except ApiError:
             tls.close()
             raise
 
     def still(self, identity: Identity, changes: int) -> bool:
-        """Return whether a certificate that was good at the handshake is so now."""
+        """Return whether a certificate that was good at the handshake is so now; ``changes`` as of :meth:`admit`."""
         return self.credentials.refresh() == changes and self._clock() < identity.until_s
 
     def obey(self, method: str, path: str, body: bytes, headers: Mapping[str, str], roles: frozenset[str]) -> Signed:

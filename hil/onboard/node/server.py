@@ -219,9 +219,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
         self.rfile.close()
-        gate = self.server.gate
-        self._changes = gate.credentials.changes if gate is not None else 0
-        self._identity = Identity.of(self.connection) if gate is not None else None
+        self._identity: Identity | None = None
+        self._changes = 0
+        if self.server.gate is not None:
+            self._identity, self._changes = self.server.holders[self.connection]
         self._reader = DeadlinedSocket(self.connection, 0.0, IDLE_S)
         self.rfile = self._buffered = io.BufferedReader(self._reader)
 
@@ -360,8 +361,8 @@ class NodeServer(ThreadingHTTPServer):
         self._open: dict[socket.socket, str] = {}
         self._strangers: dict[socket.socket, str] = {}
         """Those of them that are in their handshake."""
-        self._holders: dict[socket.socket, Identity] = {}
-        """Whom the certificates of the others name."""
+        self.holders: dict[socket.socket, tuple[Identity, int]] = {}
+        """Whom the certificates of the others name, and the changes they were checked with."""
         self._thread: threading.Thread | None = None
         super().__init__(address, _Handler)
 
@@ -399,12 +400,12 @@ class NodeServer(ThreadingHTTPServer):
             with self._lock:
                 self._open.pop(request, None)
                 self._open.pop(admitted, None)  # type: ignore[arg-type]  # None is not there
-                self._holders.pop(admitted, None)  # type: ignore[arg-type]
+                self.holders.pop(admitted, None)  # type: ignore[arg-type]
 
     def _admit(self, gate: Gate, request: socket.socket, peer: str) -> socket.socket | None:
         """Return the connection after its handshake, which counts as a stranger's until then; None without one."""
         try:
-            tls, identity = gate.admit(request)
+            tls, identity, changes = gate.admit(request)
         except (OSError, ValueError, ApiError) as exc:  # ValueError: the other side was gone before it began
             self.record.note("", peer, "", 401, str(exc))
             self.shutdown_request(request)
@@ -414,14 +415,14 @@ class NodeServer(ThreadingHTTPServer):
                 self._strangers.pop(request, None)
         with self._lock:
             self._open.pop(request, None)
-            holders = Counter(self._holders.values())
+            holders = Counter(holder for holder, _ in self.holders.values())
             guests = sum(count for holder, count in holders.items() if holder.role in ("tenant", "guest"))
             welcome = holders[identity] < MAX_PER_PEER
             if identity.role in ("tenant", "guest"):
                 welcome = welcome and guests < MAX_GUESTS
             if welcome:
                 self._open[tls] = peer
-                self._holders[tls] = identity
+                self.holders[tls] = identity, changes
         if not welcome:
             self.record.note(str(identity), peer, "", 429, "too many connections")
             self.shutdown_request(tls)

@@ -77,11 +77,13 @@ class Store:
                 self._make_place(peer)
                 self._announcers[manifest.id] = peer
                 return self._add(manifest)
-        if not known.manifest.same_content(manifest):
-            raise ApiError(409, "this artefact is known with another manifest")
-        if manifest.signature is not None and manifest.signature != known.manifest.signature:
-            state.save(known.directory / MANIFEST, manifest.document())
-            known.replace_manifest(manifest)
+            if not known.manifest.same_content(manifest):
+                raise ApiError(409, "this artefact is known with another manifest")
+            newly_signed = manifest.signature is not None and manifest.signature != known.manifest.signature
+            if newly_signed:
+                state.save(known.directory / MANIFEST, manifest.document())
+        if newly_signed:
+            known.replace_manifest(manifest)  # without the lock: it may check a large file
         return known
 
     def _make_place(self, peer: str) -> None:

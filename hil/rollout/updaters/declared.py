@@ -120,10 +120,10 @@ class DeclaredAdapter:
         else:
             try:
                 there = find(json.loads(text), parse_path(fill(reading.field, values)))
-            except ValueError as exc:
+                found = as_word(there[0]) if there else None
+            except (ValueError, RecursionError) as exc:
                 what = f"{self._board}: the answer to query {query!r} of adapter {self._file.name!r}"
                 raise DeviceError(f"{what} is not JSON: {exc} in {text[:200]!r}") from exc
-            found = as_word(there[0]) if there else None
         return found if found is None else reading.values.get(found, found)
 
     def install(self, path_on_board: str, *, sha256: str, timeout_s: float = 120.0) -> OsStatus:
@@ -195,9 +195,10 @@ class DeclaredAdapter:
     def _clock_wrong(self) -> str:
         """Return how far the board's clock is from this host's, in words; empty when it is right."""
         done = self._shell.run(["date", "-u", "+%s"], check=False)
-        if done.returncode != 0 or not done.stdout.strip().isdecimal():
+        digits = done.stdout.strip()
+        if done.returncode != 0 or not digits.isdecimal() or len(digits) > 18:
             return "the board does not tell its clock, and a wrong clock gives this for every bundle"
-        there_s, here_s = int(done.stdout), self._time_s()
+        there_s, here_s = int(digits), self._time_s()
         if abs(there_s - here_s) <= CLOCK_OFF_S:
             return ""
         off = f"{abs(there_s - here_s) / 86_400:,.0f} days {'behind' if there_s < here_s else 'ahead'}"

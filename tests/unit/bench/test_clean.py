@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from hil.bench import clean as bench_clean
 from hil.bench import leftovers
 from hil.bench.clean import clean
 from hil.bench.leftovers import Leftover
 from hil.bench.state import hold
 from hil.core.locks import locked
 from hil.core.mounts import mounts_under
+from hil.core.processes import ProcessId
 from hil.errors import BenchError, ConfigurationError
 from hil.host.apt_no_start import ServiceGuard
 from hil.links.engines.sysctl import left_raised
@@ -78,6 +80,28 @@ def test_what_resists_is_reported_and_the_rest_is_removed_all_the_same() -> None
     assert [(x.name, why) for x, why in done.failed] == [("dead-a", "dead-a is held by somebody")]
     assert [x.name for x in done.removed] == ["dead-b"]
     assert done.as_json()["failed"][0]["error"] == "dead-a is held by somebody"
+
+
+def test_a_keeper_that_resists_is_reported_and_the_rest_is_removed_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: list[int] = []
+
+    def end(who: ProcessId, **_: object) -> None:
+        if who.pid == 1:
+            raise BenchError("it hangs in the kernel")
+        ended.append(who.pid)
+
+    monkeypatch.setattr(bench_clean, "keepers", lambda: {"stuck": ProcessId(1, 0), "other": ProcessId(2, 0)})
+    monkeypatch.setattr(bench_clean, "end", end)
+    live, shelf = iter([{"stuck", "other"}, {"stuck"}]), Shelf("other-x", "stuck-x")
+    done = clean(everything=True, of=[shelf], live=lambda: next(live))
+    assert [(x.name, why) for x, why in done.failed] == [("stuck", "it hangs in the kernel")]
+    assert [x.name for x in done.removed] == ["other", "other-x"] and ended == [2]
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(ConfigurationError, match="only root can remove live bench"):
+        clean(everything=True, of=[shelf], live=lambda: {"stuck", "other"})
+    assert ended == [2]
 
 
 def test_a_plain_user_is_told_to_be_root_before_anything_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from hil.core.check import Check
 from hil.errors import ConfigurationError
-from hil.host import packages, setup
+from hil.host import packages, setup, shared
 from hil.host.doctor import this_host as doctor
 from hil.host.engine import engine
 from hil.host.engine.engine import EngineInfo
@@ -180,3 +180,18 @@ def test_a_set_up_at_work_is_noticed(home: Path) -> None:
     with setup._alone(View()):
         assert setup.is_running()
     assert not setup.is_running()
+
+
+def test_the_leases_are_moved_by_one_set_up_at_a_time_and_not_again_by_one_that_waited(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup.setup(View(), Builders(home))
+    moves: list[bool] = []
+    monkeypatch.setattr(shared, "missing", lambda: "the directory is missing")
+    monkeypatch.setattr(shared, "make", lambda: moves.append(setup.is_running()))
+    setup.setup(View(), Builders(home))
+    assert moves == [True]
+    answers = iter(["the directory is missing", ""])  # the other one made it meanwhile
+    monkeypatch.setattr(shared, "missing", lambda: next(answers))
+    setup.setup(View(), Builders(home))
+    assert moves == [True]

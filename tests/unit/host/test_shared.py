@@ -83,6 +83,24 @@ def test_set_up_makes_the_directory_of_the_group_once_nobody_holds_a_board(
     assert not shared.missing()
 
 
+@pytest.mark.parametrize("came_since", [False, True])
+def test_a_move_of_the_store_that_was_killed_is_finished(
+    system: Path, monkeypatch: pytest.MonkeyPatch, *, came_since: bool
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(grp, "getgrnam", lambda _name: SimpleNamespace(gr_gid=os.getgid()))
+    monkeypatch.setattr(os, "chown", lambda *_: None)
+    (system / ".leases").mkdir(parents=True)
+    (system / ".leases/leases.db").write_text("moved")
+    (system / "leases.db-wal").write_text("not yet")
+    if came_since:
+        (system / "leases.db").write_text("another one")
+    shared.make()
+    there = {path.name: path.read_text() for path in (system / "leases").iterdir()}
+    assert there == {"leases.db": "moved"} | ({} if came_since else {"leases.db-wal": "not yet"})
+    assert (system / "leases.db").exists() is came_since
+
+
 def test_looking_at_a_lock_needs_no_right_to_write(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     path.touch(0o444)

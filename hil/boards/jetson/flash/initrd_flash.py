@@ -24,7 +24,7 @@ from typing import Literal
 
 from hil.boards.jetson.flash.recovery import UsbPort
 from hil.boards.jetson.modules import SKUS
-from hil.core.command import Progress, silent
+from hil.core.command import Progress, run, silent
 from hil.errors import BenchError, ConfigurationError
 from hil.lab.yaml_tree import read_tree
 
@@ -46,6 +46,8 @@ DEADLINE_S = 45 * 60.0
 """A flash takes 2 to 30 minutes."""
 SILENCE_S = 10 * 60.0
 """The longest quiet stretch is the writing of a root file system over USB 2."""
+END_S = 10.0
+"""The tool gets so long to end when it is asked to, and again when it is killed."""
 
 _STEP = re.compile(r"Step (\d+): (.+?)\s*\*?\s*$")
 _BOARD = re.compile(r"Board ID\((\d*)\) version\(([^)]*)\) sku\((\d*)\) revision\(([^)]*)\)")
@@ -152,12 +154,12 @@ def flash(
 
     ``eeprom_part`` is what the module's EEPROM said earlier; needed for ``step="flash"``.  ``prefix`` goes before the
     command line, e.g. ``("sudo", "-n", "-E")``.  ConfigurationError when anything says another module: nothing was
-    written then.  BenchError when the tool fails, stalls or runs past ``deadline_s``; it says whether the module may be
-    half written.
+    written then.  BenchError when the tool fails, stalls, runs past ``deadline_s`` or cannot be ended; it says whether
+    the module may be half written.
     """
     plan.check()
     _agree(plan, ports, eeprom_part)
-    return _Tool(plan, log, eeprom_part, progress).run([*prefix, *plan.argv(ports)], deadline_s, silence_s)
+    return _Tool(plan, log, eeprom_part, progress).run(prefix, plan.argv(ports), deadline_s, silence_s)
 
 
 def _agree(plan: FlashPlan, ports: Sequence[UsbPort], eeprom_part: str) -> None:
@@ -268,12 +270,13 @@ class _Tool:
     progress: Progress
     output: FlashOutput = field(default_factory=FlashOutput)
 
-    def run(self, argv: list[str], deadline_s: float, silence_s: float) -> FlashReport:
+    def run(self, prefix: Sequence[str], argv: list[str], deadline_s: float, silence_s: float) -> FlashReport:
         """Run the tool to its end; raises what :func:`flash` raises."""
         plan, output, began = self.plan, self.output, time.monotonic()
+        command = [*prefix, *argv]
         try:
             child = subprocess.Popen(
-                argv,
+                command,
                 cwd=plan.tree,
                 env={**os.environ, **plan.env()},
                 stdin=subprocess.DEVNULL,
@@ -282,14 +285,14 @@ class _Tool:
                 start_new_session=True,  # the tool starts many programs: they are ended together
             )
         except OSError as exc:
-            raise BenchError(f"cannot start {argv[0]}: {exc}", remedy=f"is {plan.tree / TOOL} executable?") from exc
+            raise BenchError(f"cannot start {command[0]}: {exc}", remedy=f"is {plan.tree / TOOL} executable?") from exc
         try:
             self._follow(child, began + deadline_s, silence_s)
             code = child.wait(timeout=30)
         except subprocess.TimeoutExpired:
             raise self._broken("closed its output and does not end") from None
         finally:
-            _end(child)
+            _end(child, prefix)
         if code != 0:
             raise self._broken(f"exited {code}")
         if plan.step != "generate" and plan.massflash == 1 and not output.succeeded:
@@ -341,12 +344,22 @@ class _Tool:
         return BenchError(f"the flash tool {what}{where}; {state}; it said: {said}", remedy=f"{remedy} {self.log}")
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """End the tool and what it started; it cleans up after itself when asked politely."""
+def _end(child: subprocess.Popen[bytes], prefix: Sequence[str]) -> None:
+    """End the tool and what it started; it cleans up after itself when asked politely. BenchError when it lives on."""
     for number in (signal.SIGTERM, signal.SIGKILL) if child.poll() is None else ():
-        with suppress(ProcessLookupError):
+        try:
             os.killpg(child.pid, number)  # the second time: what did not listen
+        except ProcessLookupError:
+            pass
+        except PermissionError:  # with ``sudo`` before it, it is root's
+            with suppress(BenchError):
+                run([*prefix, "kill", f"-{int(number)}", "--", f"-{child.pid}"], timeout_s=10)
         with suppress(subprocess.TimeoutExpired):
-            child.wait(timeout=10.0)
+            child.wait(timeout=END_S)
     if child.stdout:
         child.stdout.close()
+    if child.poll() is None:
+        raise BenchError(
+            "the flash tool could not be ended: it goes on, and may write to the module",
+            remedy=f"end it as root (kill -9 -- -{child.pid}); then flash the module again before use",
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import termios
 import threading
@@ -13,6 +14,7 @@ import pytest
 import serial
 
 from hil.boards.console.log_console import ConsoleLine, LogConsole
+from hil.boards.console.log_file import LogFile
 from hil.boards.console.mute import say_why_muted
 from hil.boards.console.pump import ConsolePump
 from hil.core.wait import wait_until
@@ -69,6 +71,39 @@ def test_a_listener_sees_new_text_and_not_what_came_before_it(board: BoardEnd, l
     with serial.serial_for_url(line.url, timeout=5.0) as port:
         board.write(b"new\n")
         assert port.read_until(b"\n") == b"new\n"
+
+
+def test_a_log_that_cannot_be_written_stops_no_board_and_no_other_console(tmp_path: Path) -> None:
+    for ending in ("log", "idx"):
+        (tmp_path / f"a1.console.{ending}").symlink_to("/dev/full")
+    with ConsolePump(tmp_path) as pump:
+        full, other = BoardEnd(a1 := pump.add("a1")), BoardEnd(b1 := pump.add("b1"))
+        with serial.serial_for_url(a1.url, timeout=5.0) as port:
+            full.write(b"hello\n")
+            assert port.read_until(b"\n") == b"hello\n", "who listens gets it"
+        full.write(b"x" * 100_000)  # more than its terminal holds
+        other.write(b"still here\n")
+        wait_until(lambda: b1.log.read_bytes() == b"still here\n", what="the log", deadline_s=5.0)
+        full.close()
+        other.close()
+
+
+def test_a_log_that_has_room_again_says_what_it_lacks(
+    pump: ConsolePump, board: BoardEnd, line: ConsoleLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = bytearray()
+
+    def refuse(_file: LogFile, data: bytes) -> float:
+        lost.extend(data)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(LogFile, "append", refuse)
+        board.write(b"lost\n")
+        wait_until(lambda: bytes(lost) == b"lost\n", what="the pump", deadline_s=5.0)
+    board.write(b"kept\n")
+    wait_until(lambda: line.log.read_bytes().endswith(b"kept\n"), what="the log", deadline_s=5.0)
+    assert line.log.read_bytes() == b"\n[hil: 5 bytes left out here: this log could not be written]\nkept\n"
 
 
 def test_what_a_person_types_reaches_the_board(board: BoardEnd, line: ConsoleLine) -> None:

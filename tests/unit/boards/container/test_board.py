@@ -14,10 +14,10 @@ from docker.errors import APIError, NotFound
 
 from hil.boards.console.log_console import ConsoleLine
 from hil.boards.container import kind
-from hil.boards.container.board import CAPABILITIES, MEMORY_LIMIT, BoardFacts, ContainerBoard, ContainerSpec
+from hil.boards.container.board import CAPABILITIES, MEMORY_LIMIT, BoardFacts, ContainerBoard, ContainerSpec, _identity
 from hil.boards.container.os_processes import os_pid
 from hil.boards.container.storage import DATA_SIZE_BYTES, prepare_nv_dir
-from hil.boards.protocol import Board, Fidelity, PowerState, Via
+from hil.boards.protocol import Board, Completed, Fidelity, PowerState, Via
 from hil.boards.ssh import login as ssh_login
 from hil.boards.ssh.login import Target
 from hil.errors import BenchError, ConfigurationError, DeviceError
@@ -260,6 +260,14 @@ def test_who_is_to_blame_for_a_shell_that_does_not_open(
     monkeypatch.setattr(ssh_login, "connect", fail)
     with pytest.raises(kind, match="a1"):
         kit.board.shell()
+
+
+@pytest.mark.parametrize("document", ["", "{}", "[]", "[" * 200_000])
+def test_an_os_that_does_not_say_who_it_is_is_at_fault(document: str) -> None:
+    answer = Completed((), 0, f"Orin\n1421\nboot-1\n2.0.0\n{document}", "")
+    shell = SimpleNamespace(run=lambda _argv: answer, target=SimpleNamespace(name="a1"))
+    with pytest.raises(DeviceError, match="a1: cannot read who it is"):
+        _identity(cast(Any, shell))
 
 
 def test_a_slot_too_small_for_the_image_is_a_configuration_error(kit: Kit, tmp_path: Path) -> None:

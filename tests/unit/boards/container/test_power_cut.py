@@ -82,3 +82,6 @@ def test_only_a_file_system_on_a_loop_device_is_ever_crashed(tmp_path: Path, mon
     assert power_cut.crash_file_system(tmp_path) is False
     assert power_cut.crash_file_system(Path("/")) is False
     assert power_cut.crash_file_system(tmp_path / "none") is False
+    (tmp_path / "link").symlink_to("/")
+    monkeypatch.setattr(os, "major", lambda _device: power_cut.LOOP_MAJOR)
+    assert power_cut.crash_file_system(tmp_path / "link") is False

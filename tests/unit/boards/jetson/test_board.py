@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,9 +17,11 @@ from hil.bench.equipment import boards_of
 from hil.bench.plumbing import Plumbing
 from hil.boards.console.log_console import ConsoleLine, LogConsole
 from hil.boards.console.mute import MuteFlag
-from hil.boards.jetson.board import JetsonBoard, JetsonFacts
+from hil.boards.jetson import board as jetson_board
+from hil.boards.jetson.board import TEGRASTATS, JetsonBoard, JetsonFacts
 from hil.boards.jetson.inspection import inspect, parse_report
 from hil.boards.jetson.kind import JetsonBoardSpec
+from hil.boards.jetson.remote_files import BoardFiles
 from hil.boards.power.command import CommandSpec
 from hil.boards.power.supervisor import PoweredSupervisor
 from hil.boards.protocol import Board, Completed, Fidelity, PowerState, Via
@@ -31,7 +35,7 @@ from hil.lab.power import SupervisorSpec
 from hil.lab.real_board import BudgetSpec
 from hil.onboard.firmware.handoff import compatible
 from hil.testing.fakes import FakeClock
-from tests.kits.jetson_files import ScriptedRemote, plant
+from tests.kits.jetson_files import AGX_JP6, LocalRemote, ScriptedRemote, plant
 from tests.kits.real_board_lab import HOST_KEY, REAL, lab_of
 
 DATA = paths.ROOT / "tests/data/jetson"
@@ -74,6 +78,11 @@ def test_an_os_that_knows_its_image_and_its_confirmation_is_believed() -> None:
     running, other = seen.boot.slots
     assert not running.good  # its tries are all there, but it says that nobody confirmed it
     assert other.good
+
+
+@pytest.mark.parametrize("image", ["", "{}", "null", "[" * 200_000])
+def test_an_os_whose_word_of_its_image_cannot_be_read_runs_an_unknown_one(image: str) -> None:
+    assert parse_report(said(image=image)).identity.image_sha256 == ""
 
 
 @pytest.mark.parametrize(
@@ -246,6 +255,49 @@ def test_the_tutorials_lab_file_entry_is_a_valid_one() -> None:
     assert board.jetson.budgets == BudgetSpec()
 
 
+# -- sensors
+
+
+class Session(LocalRemote):
+    """A session that breaks while ``broken``; ``tegrastats`` answers."""
+
+    broken = False
+
+    def run(self, argv: Sequence[str], **given: Any) -> Completed:
+        if self.broken:
+            raise DeviceError("the connection broke") from OSError("gone")
+        if tuple(argv) == TEGRASTATS:
+            return Completed((), 0, (DATA.parent / "tegrastats_samples.txt").read_text().split("\n")[0], "")
+        return super().run(argv, **given)
+
+
+@pytest.fixture
+def board_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return where the files of the board are."""
+    monkeypatch.setattr(jetson_board, "BoardFiles", partial(BoardFiles, root=str(tmp_path / "board")))
+    return tmp_path / "board"
+
+
+def test_a_session_that_breaks_once_does_not_turn_the_sensors_of_sysfs_off(tmp_path: Path, board_files: Path) -> None:
+    plant(board_files, AGX_JP6)
+    board, shell = JetsonBoard(facts(tmp_path, "on")), Session()
+    assert "throttle_state" in board.sensors_over(shell)
+    shell.broken = True
+    with pytest.raises(DeviceError, match="connection broke"):
+        board.sensors_over(shell)
+    shell.broken = False
+    assert "throttle_state" in board.sensors_over(shell)
+
+
+@pytest.mark.usefixtures("board_files")
+def test_a_board_without_sensors_in_sysfs_is_read_by_tegrastats_from_then_on(tmp_path: Path) -> None:
+    board, shell = JetsonBoard(facts(tmp_path, "on")), Session()
+    assert "tj_c" in board.sensors_over(shell)
+    calls = shell.calls
+    board.sensors_over(shell)
+    assert shell.calls == calls
+
+
 # -- recovery
 
 
@@ -304,8 +356,6 @@ def test_a_real_board_is_reached_as_its_lab_file_says(pki: Pki, tmp_path: Path) 
 
 
 def test_the_looks_script_runs_in_any_posix_shell() -> None:
-    from tests.kits.jetson_files import LocalRemote
-
     shells = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
     assert shells
     for shell in shells:

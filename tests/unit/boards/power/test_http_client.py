@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from hil.boards.power.http_client import Credentials, HttpStrip
+from hil.boards.power.http_client import Credentials, HttpStrip, digest_header
 from hil.boards.power.shelly import ShellyGen1, ShellyGen2
 from hil.boards.power.switch import ConfirmedSwitch, NoAnswerError, Outlet
 from hil.boards.power.tasmota import Tasmota
@@ -81,6 +81,8 @@ FAULTS = {
     Fault.HANG: ("did not answer within 0.3 s", "power-cycle the strip itself"),
     Fault.DRIP: ("did not answer within 0.3 s", "power-cycle the strip itself"),
     Fault.REDIRECT: (r"redirects to 'http://login\.invalid/\?next=", "correct the address"),
+    Fault.OTHER_PROTOCOL: ("the answer is not HTTP .*SSH-2.0-x", "is this the address"),
+    Fault.DEEP_JSON: ("not a JSON object", "is this the address"),
     Fault.GARBAGE: ("not a JSON object", "is this the address"),
     Fault.WRONG_JSON: ("coffee machine", "it a "),
     Fault.FLOOD: ("more than 65536 bytes", ""),
@@ -108,7 +110,9 @@ def test_each_way_to_fail_is_an_error_of_its_own_within_the_deadline_and_switche
     assert not strip.outlets.on[OUTLET]
 
 
-@pytest.mark.parametrize("fault", [Fault.ERROR_500, Fault.HANG, Fault.CLOSE, Fault.GARBAGE, Fault.REDIRECT])
+@pytest.mark.parametrize(
+    "fault", [Fault.ERROR_500, Fault.HANG, Fault.CLOSE, Fault.OTHER_PROTOCOL, Fault.GARBAGE, Fault.REDIRECT]
+)
 def test_a_strip_that_fails_at_everything_leaves_an_error_that_names_it(
     kind: str, strip: power_strips.HttpStrip, fault: Fault
 ) -> None:
@@ -193,6 +197,11 @@ def test_a_stale_nonce_is_answered_once_more_with_the_fresh_one() -> None:
         strip.stale_answers = 2
         with pytest.raises(BenchError, match="log-in"):
             outlet_of("shelly-gen2", strip.address, password="secret").read()
+
+
+def test_a_challenge_of_another_kind_is_an_error_that_quotes_it() -> None:
+    with pytest.raises(BenchError, match="auth-int"):
+        digest_header('Digest qop="auth-int", realm="x", nonce="1"', Credentials("admin", "secret", "digest"), "/")
 
 
 def test_a_portal_that_echoes_the_request_does_not_get_the_password_into_the_error() -> None:

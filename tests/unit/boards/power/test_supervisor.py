@@ -106,10 +106,22 @@ def test_a_power_cycle_leaves_the_board_off_for_the_minimum_time() -> None:
 def test_power_on_after_a_cut_waits_only_for_what_is_left_of_the_minimum_time() -> None:
     rig = Rig(min_off_s=3.0)
     rig.board.on()
+    begun = rig.clock.now
     rig.board.cut()
     rig.clock.now += 2.0
     rig.board.on()
-    assert rig.clock.now == pytest.approx(3.0)
+    assert rig.clock.now - begun == pytest.approx(3.0)
+
+
+def test_the_minimum_time_holds_for_a_board_that_another_process_has_cut() -> None:
+    rig = Rig(min_off_s=3.0)
+    rig.board.on()
+    rig.board.cut()
+    off_at = rig.clock.now
+    switch = ConfirmedSwitch(rig.outlet, deadline_s=1.0, clock=rig.clock)
+    PoweredSupervisor("a1", switch, min_off_s=3.0, clock=rig.clock).on()
+    on_at, word = rig.outlet.log[-1]
+    assert word == "on" and on_at - off_at >= 3.0
 
 
 def test_a_board_whose_power_on_fails_is_told_to_be_off_again() -> None:
@@ -288,7 +300,7 @@ def test_a_strip_that_hangs_leaves_the_board_off_with_its_name_and_the_strips_in
         spec = written(
             tmp_path,
             f'supervisor:\n  power: {{kind: tasmota, address: "{strip.address}", outlet: 2, request_timeout_s: 0.2}}\n'
-            "  confirm_within_s: 0.2\n",
+            "  confirm_within_s: 0.2\n  min_off_s: 0\n",
         )
         with pytest.raises(BenchError, match=f"board a1: power on: Tasmota {strip.address}.*it is off again"):
             supervisor_of("a1", spec).on()

@@ -58,6 +58,12 @@ def test_a_file_is_continued_where_it_was(shell: SshShell, tmp_path: Path) -> No
     assert (tmp_path / "back").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
+def test_no_more_of_a_file_is_fetched_than_was_asked_for(shell: SshShell, tmp_path: Path) -> None:
+    for offset, limit in ((0, 100_001), (100_001, 3_000_000), (3_000_000, 3_000_000)):
+        *_, here = shell.receive_from("/dev/zero", tmp_path / "back", offset, limit)
+        assert here == limit == (tmp_path / "back").stat().st_size
+
+
 @pytest.mark.parametrize("size", [1, 3_000_000])
 def test_a_full_disk_is_told_for_the_smallest_file_too(size: int, shell: SshShell) -> None:
     with pytest.raises(DeviceError, match=r"cannot write /dev/full.*No space left"):
@@ -73,6 +79,12 @@ def test_what_the_board_does_not_do_is_told_in_its_own_words(shell: SshShell, tm
     with pytest.raises(DeviceError, match=r"cannot read .*Is a directory"):
         shell.read(str(tmp_path))
     assert shell.file_size(str(tmp_path / "nothing")) == -1
+
+
+def test_a_file_without_end_is_not_read_into_memory(shell: SshShell) -> None:
+    with pytest.raises(DeviceError, match="/dev/zero has more than 16 MiB"):
+        shell.read("/dev/zero")
+    assert shell.run(["echo", "here"]).stdout == "here\n"
 
 
 def test_this_machines_files_are_not_the_boards_fault(shell: SshShell, tmp_path: Path) -> None:

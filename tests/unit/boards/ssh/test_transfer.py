@@ -60,10 +60,10 @@ class HereShell:
             raise DeviceError(f"cannot write {remote}: cat: write error: No space left on device")
         yield len(content)
 
-    def receive_from(self, remote: str, local: Path, offset: int) -> Iterator[int]:
+    def receive_from(self, remote: str, local: Path, offset: int, limit: int | None = None) -> Iterator[int]:
         if self.full_here:
             raise OSError(errno.ENOSPC, "No space left on device")
-        local.write_bytes(Path(remote).read_bytes())
+        local.write_bytes(Path(remote).read_bytes()[:limit])
         yield local.stat().st_size
 
     def __enter__(self) -> HereShell:
@@ -166,6 +166,22 @@ def test_a_board_cannot_name_files_outside_of_what_was_asked_for(board: Path, tm
     with pytest.raises(DeviceError, match="the board lists"):
         pull(Lying(), board, tmp_path / "back")
     assert not (tmp_path / "outside").exists()
+
+
+@pytest.mark.parametrize("content", [b"booting\n" * 100, b""])
+def test_a_file_that_grows_while_it_is_pulled_arrives_as_it_was(content: bytes, board: Path, tmp_path: Path) -> None:
+    log = board / "log"
+    log.write_bytes(content)
+
+    class Growing(HereShell):
+        def run(self, argv: Sequence[str], **more: Any) -> Completed:
+            with log.open("ab") as file:
+                file.write(b"more\n")
+            return super().run(argv, **more)
+
+    done = pull(Growing(), log, tmp_path / "back")
+    assert log.read_bytes().startswith(back := (tmp_path / "back").read_bytes())
+    assert len(back) >= done.size_bytes >= len(content)
 
 
 def test_what_is_neither_file_nor_folder_does_not_travel(board: Path, tmp_path: Path) -> None:

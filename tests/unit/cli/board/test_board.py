@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -245,8 +245,12 @@ class Orin(OneBoard):
     """A board whose sysfs is a tree of files."""
 
     tree: Path
+    breaks = 0
 
     def reading_over(self, shell: object) -> Reading:
+        if self.breaks:
+            self.breaks -= 1
+            raise DeviceError("the connection broke") from OSError("gone")
         return SysfsSensors(BoardFiles(LocalRemote(), str(self.tree)), sku_of("p3701-0005")).read()
 
 
@@ -270,6 +274,16 @@ def test_a_stand_in_whose_sysfs_is_another_machines_is_read_by_its_other_source(
     board.tree = tmp_path  # nothing there
     with SensorWatch(board) as eye:  # type: ignore[arg-type]  # the parts of a board that are looked at
         assert [eye.sample().sensors for _ in range(2)] == [READINGS, READINGS]
+
+
+def test_a_first_look_whose_session_breaks_is_an_error_and_the_next_one_has_everything(tmp_path: Path) -> None:
+    board = Orin("b1")
+    board.tree = plant(tmp_path, AGX_JP6)
+    board.breaks = 1
+    with SensorWatch(board) as eye:  # type: ignore[arg-type]  # the parts of a board that are looked at
+        with pytest.raises(DeviceError):
+            eye.sample()
+        assert eye.sample().throttled_by == ()
 
 
 def test_the_picture_has_lowest_and_highest_and_keeps_what_is_silent_now() -> None:
@@ -297,10 +311,37 @@ def test_the_picture_has_lowest_and_highest_and_keeps_what_is_silent_now() -> No
     assert "! no answer" in text and "q ends it" in text
 
 
+TITLE = "\x1b]0;owned\x07"
+"""What sets the title of a terminal's window."""
+
+
+@pytest.mark.parametrize("target", ["a1", "all"])
+def test_an_os_version_reaches_no_terminal_as_a_control_sequence(
+    boards: dict[str, OneBoard], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    monkeypatch.setattr(OneBoard, "wait_booted", lambda _board: replace(WHO, os_version=f"1{TITLE}"))
+    assert run(["board", "power", target, "reset", "--until-booted"]) == 0
+    said = capsys.readouterr().out
+    assert "a1: runs 1\ufffd]0;owned\ufffd from slot A" in said
+    assert "\x1b" not in said
+
+
+def test_a_name_of_a_sensor_reaches_no_terminal_as_a_control_sequence_or_as_markup() -> None:
+    from rich.console import Console
+
+    named = SensorSample(0.0, {f"{TITLE}_c": 40.0, f"[/x]{TITLE}": 1.0}, (TITLE,), {TITLE: 1}, (TITLE,), (TITLE,))
+    console = Console(width=80, color_system=None)
+    with console.capture() as capture:
+        console.print(BoardPage("b1")(Sample(1, 0.0, named)))
+    page = capture.get()
+    assert "\x1b" not in page + "".join(remarks(named))
+    assert "[/x]" in page and page.count("owned") == 6
+
+
 def test_qualify_prints_the_page_or_the_whole_document(
     boards: dict[str, OneBoard], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failed = SimpleNamespace(outcome="FAIL", name="reset", said="it stayed down", remedy="look at its supply")
+    failed = SimpleNamespace(outcome="FAIL", name="reset", said=f"it stayed down{TITLE}", remedy="look at its supply")
     found = SimpleNamespace(
         outcome="FAIL", checks=[failed], notes=["no TNSPEC"], document=lambda: {"board": "a1", "outcome": "FAIL"}
     )
@@ -308,10 +349,28 @@ def test_qualify_prints_the_page_or_the_whole_document(
     monkeypatch.setattr("hil.report.qualification.write_qualification", lambda *_: Path("/out/a1.html"))
     assert run(["board", "qualify", "a1", "--by", "A. Technician"]) == 1
     page = capsys.readouterr().out
-    assert "FAIL: reset: it stayed down\n  remedy: look at its supply\nnote: no TNSPEC" in page
+    shown = TITLE.replace("\x1b", "\ufffd").replace("\x07", "\ufffd")
+    assert f"FAIL: reset: it stayed down{shown}\n  remedy: look at its supply\nnote: no TNSPEC" in page
     assert "page to sign: /out/a1.html" in page
     assert run(["board", "qualify", "a1", "--by", "A. Technician", "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == {"board": "a1", "outcome": "FAIL", "page": "/out/a1.html"}
+
+
+def test_what_a_command_says_is_kept_for_json_up_to_a_bound_and_then_it_is_ended(
+    boards: dict[str, OneBoard], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flood(_shell: Shell, argv: object, *, out: Any, err: Any, stop: Callable[[], bool], **_more: Any) -> None:
+        for _ in range(30):
+            if not stop():
+                out(b"y" * 2_000_000)
+        err(b"interrupted")
+        return None
+
+    monkeypatch.setattr(Shell, "stream", flood)
+    assert run(["board", "run", "a1", "--json", "--", "yes"]) == 3
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (len(row["stdout"]), row["stderr"]) == (16 << 20, "")
+    assert row["problem"] == "said 16 MiB and was ended"
 
 
 def test_times_are_for_the_log_of_a_console(capsys: pytest.CaptureFixture[str]) -> None:

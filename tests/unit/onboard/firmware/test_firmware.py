@@ -125,6 +125,26 @@ def test_the_magic_close_disarms_and_old_feeds_do_not_count_for_a_new_boot(
     assert dog.expired()
 
 
+def test_an_os_that_never_stops_writing_does_not_hold_the_firmware(
+    watchdog: tuple[Watchdog, FakeClock, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dog, clock, feed = watchdog
+    read, calls = os.read, 0
+
+    def refilled(descriptor: int, size: int) -> bytes:
+        nonlocal calls
+        calls += 1
+        assert calls < 5
+        os.write(feed, bytes(5000) + b"V")
+        return read(descriptor, size)
+
+    monkeypatch.setattr(os, "read", refilled)
+    dog.arm(1.0)
+    dog.drain(5.0)
+    clock.sleep(1e6)
+    assert not dog.expired(), "the last byte disarms"
+
+
 def test_time_in_which_the_host_stood_still_is_not_held_against_the_os(
     watchdog: tuple[Watchdog, FakeClock, int],
 ) -> None:

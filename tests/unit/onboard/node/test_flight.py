@@ -7,6 +7,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -256,6 +257,35 @@ def test_a_revoked_certificate_ends_its_connections_and_a_new_key_takes_over(pki
             assert ground.health().board == "a1", "with the board's new key"
             (place / OWN).write_bytes(b"half of a fi")
             assert ground.health().board == "a1", "with the key before"
+
+
+def test_a_certificate_revoked_during_its_handshake_is_not_good_after_it(tmp_path: Path) -> None:
+    pki = flight_pki(tmp_path / "pki")
+    gate = Gate("a1", Credentials(pki.trust, pki.tls("board", "a1")), tmp_path / "orders.json")
+    stolen = pki.tls("operator", "stolen")
+    heard, said = ssl.MemoryBIO(), ssl.MemoryBIO()
+    thief = Credentials(pki.trust, stolen).client().wrap_bio(heard, said)
+    near, far = socket.socketpair()
+    near.settimeout(5)
+    with near, far, ThreadPoolExecutor() as pool:
+        admitted = pool.submit(gate.admit, far)
+        with pytest.raises(ssl.SSLWantReadError):
+            thief.do_handshake()
+        near.sendall(said.read())
+        heard.write(near.recv(1 << 16))
+        while True:
+            try:
+                thief.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                heard.write(near.recv(1 << 16))
+        pki.revoke([stolen.read_bytes()])
+        gate.credentials.refresh()  # as another connection does
+        near.sendall(said.read())
+        tls, identity, changes = admitted.result(5)
+        with tls:
+            assert str(identity) == "operator/stolen"
+            assert not gate.still(identity, changes)
 
 
 def test_a_certificate_that_expires_ends_its_connection(pki: FlightPki, tmp_path: Path) -> None:

@@ -7,11 +7,15 @@ import errno
 import hashlib
 import os
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hil.onboard.node import state
 from hil.onboard.node.artefact import BEFORE_RESTART, Artefact, Superseded
 from hil.onboard.node.errors import ApiError
 from hil.onboard.node.manifest import Manifest
@@ -209,6 +213,25 @@ def test_the_same_id_with_another_content_is_refused(store: Store) -> None:
     with pytest.raises(ApiError) as refusal:
         store.put(artefact.manifest.id, manifest_of(CONTENT, name="other.raucb"))
     assert refusal.value.status == 409
+
+
+def test_two_new_signatures_at_once_do_not_mix_in_the_file(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    artefact = announced(store)
+    meeting, met = threading.Barrier(2), []
+    save = state.save
+
+    def slowly(path: Path, document: dict[str, Any]) -> None:
+        with suppress(threading.BrokenBarrierError):
+            meeting.wait(0.5)
+            met.append(path)
+        save(path, document)
+
+    monkeypatch.setattr(state, "save", slowly)
+    signatures = [base64.b64encode(word).decode() for word in (b"one", b"two")]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda signature: announced(store, signature=signature), signatures))
+    assert met == []
+    assert Store(store.root, accept).get(artefact.manifest.id).manifest.signature in (b"one", b"two")
 
 
 @pytest.fixture(scope="module")

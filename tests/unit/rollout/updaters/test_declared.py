@@ -173,6 +173,7 @@ def test_a_fact_that_is_not_there_is_unknown_and_a_digest_must_look_like_one(sky
     ("answer", "words"),
     [
         ({"skyctl_info": (0, "Segmentation fault", "")}, "not JSON"),
+        ({"skyctl_info": (0, "[" * 200_000, "")}, "not JSON"),
         ({"skyctl_info": (3, "", "no such slot")}, "no such slot"),
         ({"skyctl_slots": (0, "running: 7\nnext: first", "")}, "reads '7' as the booted slot"),
         ({"skyctl_slots": (0, "hello", "")}, "reads None as the booted slot"),

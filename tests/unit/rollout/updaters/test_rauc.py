@@ -136,7 +136,11 @@ def test_a_board_that_could_install_nothing_refuses_nothing_whatever_it_says(lac
 
 @pytest.mark.parametrize(
     ("date", "said"),
-    [((0, "0\n", ""), "clock is 19,676 days behind"), ((127, "", "date: not found"), "does not tell its clock")],
+    [
+        ((0, "0\n", ""), "clock is 19,676 days behind"),
+        ((127, "", "date: not found"), "does not tell its clock"),
+        ((0, "9" * 5000, ""), "does not tell its clock"),
+    ],
 )
 def test_a_certificate_that_is_not_yet_valid_on_a_board_with_a_dead_clock_is_the_boards_fault(
     date: tuple[int, str, str], said: str

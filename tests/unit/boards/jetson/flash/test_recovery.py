@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hil.boards.jetson.flash import initrd_flash
 from hil.boards.jetson.flash.initrd_flash import (
     NVME_AB_LAYOUTS,
     NVME_LAYOUTS,
@@ -22,7 +26,7 @@ from hil.boards.jetson.flash.recovery import RCM_IDS, UsbPort, by_linux, devices
 from hil.boards.jetson.modules import SKUS
 from hil.boards.protocol import Completed
 from hil.core.processes import started
-from hil.errors import BenchError, ConfigurationError, DeviceError
+from hil.errors import BenchError, ConfigurationError, DeviceError, HilError
 from tests.kits import checkout
 from tests.kits.power_strips import wait_for
 from tests.kits.usb_bus import NANO, PORT, RECORD, UsbBus
@@ -199,6 +203,32 @@ def test_another_module_by_its_eeprom_ends_the_tool_before_anything_is_written(t
     assert not (plan.tree / "written").exists()
     child = int((plan.tree / "child").read_text())
     wait_for(lambda: (now := started(child)) is None or now[1], deadline_s=20)
+
+
+@pytest.mark.parametrize("may_kill", [True, False])
+def test_a_tool_that_is_roots_is_ended_as_it_was_started(
+    tmp_path: Path, ready: UsbPort, monkeypatch: pytest.MonkeyPatch, *, may_kill: bool
+) -> None:
+    def refuse(_group: int, _number: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    kill = os.killpg
+    monkeypatch.setattr(os, "killpg", refuse)
+    monkeypatch.setattr(initrd_flash, "END_S", 0.5)
+    as_root = tmp_path / "as_root"
+    killed = f'if [ "$1" = kill ]; then echo "$*" >>{tmp_path}/kills; {"" if may_kill else "exit 1;"} fi'
+    as_root.write_text(f'#!/bin/sh\n{killed}\nexec "$@"\n')
+    as_root.chmod(0o755)
+    plan = plan_for(
+        tmp_path, "#!/bin/sh\necho $$ >pid\necho 'Board ID(3767) version(300) sku(0003) revision(T.1)'\nsleep 60\n"
+    )
+    wrong: type[HilError] = ConfigurationError if may_kill else BenchError
+    with pytest.raises(wrong, match="nothing was written" if may_kill else "could not be ended: it goes on"):
+        flash(plan, [ready], log=tmp_path / "log", prefix=[str(as_root)])
+    group = int((plan.tree / "pid").read_text())
+    assert (tmp_path / "kills").read_text().splitlines()[0] == f"kill -15 -- -{group}"
+    if not may_kill:
+        kill(group, signal.SIGKILL)
 
 
 def test_a_tool_that_never_tells_the_eeprom_is_ended_before_it_boots_the_module(tmp_path: Path, ready: UsbPort) -> None:
