@@ -75,8 +75,11 @@ class Damaged:
         changed = self.bite(board, path, source, values)
 
         def prove() -> Proof:
-            seen = json.loads(_python(board, _LOOK, path, json.dumps(changed)))
-            there = sum(digest == new for digest, (_, _, new) in zip(seen, changed, strict=True))
+            try:
+                seen = json.loads(_python(board, _LOOK, path, json.dumps(changed)))
+                there = sum(digest == new for digest, (_, _, new) in zip(seen, changed, strict=True))
+            except (ValueError, TypeError, RecursionError) as exc:
+                raise BenchError(f"board {board.name}: {path} cannot be read back: {exc}") from exc
             first = f"; the first one is at byte {changed[0][0]}" if changed else ""
             what = f"{there} of {len(changed)} regions in {path} of {target} read back as changed{first}"
             return Proof.of(0 < there == len(changed), what)
@@ -89,7 +92,7 @@ class Damaged:
         try:
             done = json.loads(_python(board, _DAMAGE, path, self._mode, source, *numbers))
             return [(int(at), int(length), str(digest)) for at, length, digest in done]
-        except (DeviceError, ValueError, TypeError) as exc:
+        except (DeviceError, ValueError, TypeError, RecursionError) as exc:
             raise BenchError(f"board {board.name}: {path} cannot be damaged: {exc}") from exc
 
     def places(self, board: Board) -> tuple[str, str]:

@@ -17,7 +17,7 @@ import pytest
 
 from hil.boards.protocol import BootState, Completed, PowerState, SlotState
 from hil.errors import BenchError, DeviceError
-from hil.faults import bench_kinds, os_kinds, power_kinds
+from hil.faults import bench_kinds, bit_kinds, os_kinds, power_kinds
 from hil.faults.fault import Injection, Outcome, load_fault
 from hil.lab.model import load_lab
 from hil.testing.fakes import ListSink
@@ -280,3 +280,15 @@ def test_a_boot_that_was_not_cut_short_is_not_confirmed(monkeypatch: pytest.Monk
     assert begun("boot-cut", board, within_s=0.0).proof.outcome is Outcome.CONFIRMED
     monkeypatch.setattr(power_kinds.PowerGlitch, "cut", lambda *args: None)
     assert begun("boot-cut", board, within_s=0.0).proof.outcome is Outcome.MISMATCH
+
+
+@pytest.mark.parametrize("says", ["no JSON", "3", "[]", "[" * 200_000])
+def test_damage_of_which_a_board_says_nonsense_is_an_error_of_the_bench(says: str) -> None:
+    fault, values = bit_kinds.FLIP_SLOT, {"regions": 1.0, "length_b": 1.0, "seed": 0.0}
+    done = json.dumps([[0, 1, "a" * 64]])
+    for answers in ([says], [done, says]):
+        board = Board(list(answers))
+        board.done.append("boot")
+        bench = bench_of(board)
+        with pytest.raises(BenchError, match=r"b1: /dev/.* cannot be"):
+            fault.inject(bench, "b1", values).prove()
