@@ -123,20 +123,32 @@ def _other_than(health: Health, bundle: BundleFacts) -> str:
     return f"the OS in slot {health.slot} says that it is {health.os_version}, not {bundle.version}"
 
 
+def _still(first: Health, now: Health) -> Health:
+    """Return ``now``; FellBack when another OS runs than in ``first``."""
+    if _changed_slot(first, now):
+        raise FellBack(
+            f"{now.board}: {first.os_version} did not last until it was confirmed; it runs {now.os_version} in slot "
+            f"{now.slot} again",
+            remedy=f"see the boots of {first.os_version} in `hil board console {now.board}`",
+        )
+    return now
+
+
 def confirm(context: Context, board: str, adapter: OsAdapter, health: Health) -> None:
-    """Mark the running slot good after its health checks; FellBack when it is unhealthy."""
+    """Mark the running slot good after its health checks; FellBack when it is unhealthy, or did not last until then."""
     if health.healthy and health.confirmed:
         return
+    first = health
     with context.step("confirm", board) as facts:
         limit = context.policy.health_deadline_s
         for _ in context.polling(limit):
             if health.healthy:
                 break
-            health = context.health(board, deadline_s=limit)
+            health = _still(first, context.health(board, deadline_s=limit))
         else:
             _take_back(context, board, adapter, f"was unhealthy ({'; '.join(health.problems)})")
         adapter.confirm()
-        if not any(context.health(board, deadline_s=limit).confirmed for _ in context.polling(limit)):
+        if not any(_still(first, context.health(board, deadline_s=limit)).confirmed for _ in context.polling(limit)):
             raise DeviceError(f"{board}: the updater confirmed the slot, but the board does not know of it")
         facts.update(os_version=health.os_version, slot=health.slot)
 

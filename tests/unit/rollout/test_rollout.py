@@ -263,6 +263,26 @@ def test_an_os_that_finds_itself_unhealthy_is_taken_back(boards: Bed, bundle: Fa
     assert boards["a2"].running == "A"
 
 
+def test_an_os_that_falls_back_while_its_health_is_awaited_is_not_confirmed(boards: Bed, bundle: FakeBundle) -> None:
+    services = boards["a2"].facts / "services"
+    services.mkdir()
+    (services / "payload.pid").write_text("999999999")
+
+    class Panics(ListSink):
+        def emit(self, event: Event) -> None:
+            super().emit(event)
+            if isinstance(event, RolloutStep) and (event.board, event.step, event.phase) == ("a2", "confirm", "start"):
+                boards["a2"].off()
+                (services / "payload.pid").unlink()
+                boards["a2"].running = "A"
+                boards["a2"].on()
+
+    boots = {name: board.boots for name, board in boards.boards.items() if name != "a2"}
+    with pytest.raises(FellBack, match=r"a2: 2\.0\.0 did not last until it was confirmed; it runs 1\.0\.0 in slot A"):
+        rollout(boards, bundle, sink=Panics()).run()
+    assert {name: board.boots for name, board in boards.boards.items() if name != "a2"} == boots
+
+
 def test_a_refused_bundle_names_the_board_and_no_slot_changes(boards: Bed, bundle: FakeBundle) -> None:
     boards.refuse = lambda content: "signature verification failed"
     work = rollout(boards, bundle)
