@@ -112,7 +112,7 @@ class RealTwin:
         self._waits_s += seconds
         if self._asked is None or self._asked.done():
             if self._asked is not None:
-                self._take(self._asked, seconds)
+                self._take(self._asked, min(self._waits_s, SILENT_S))
             self._asked, self._waits_s = self._pool.submit(self._shell.use, self._board.sensors_over), 0.0
         elif self._waits_s > SILENT_S:
             self.measured = None

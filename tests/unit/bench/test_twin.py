@@ -196,6 +196,23 @@ def test_a_real_board_is_recorded_by_its_own_sensors() -> None:
     twin.close()
 
 
+def test_a_reading_that_lasts_longer_than_a_look_counts_for_all_of_its_time() -> None:
+    orin = Orin(tj_c=99.5, board_mw=24_000.0, throttle_state=4.0)
+    twin = RealTwin(cast(Any, orin), MODULES["p3701-0005"])
+    for _ in range(4):
+        may_answer = threading.Event()
+        vars(orin)["sensors_over"] = lambda shell, may=may_answer: may.wait(20.0) and dict(orin.sensors)
+        twin.look(1.0)  # takes what was asked for, and asks again
+        twin.look(1.0)
+        may_answer.set()
+        assert twin._asked is not None
+        wait([twin._asked])
+    assert twin.measured is not None
+    assert twin.measured.energy_wh == pytest.approx(3 * 2 * 24 / 3600)
+    assert twin.measured.throttled_s == 6.0
+    twin.close()
+
+
 def test_a_real_board_that_hangs_delays_nothing_and_counts_as_off() -> None:
     orin, held = Orin(tj_c=80.0), threading.Event()
     twin = RealTwin(cast(Any, orin), MODULES["p3701-0005"])
