@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
+import os
 import threading
 import time
 from concurrent.futures import wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from docker.errors import DockerException
+from requests.exceptions import ReadTimeout
 
+from hil.bench.equipment import FirmwarePids
 from hil.bench.state import bench_dir
 from hil.bench.twin import TwinRunner
-from hil.bench.twin_boards import RealTwin
+from hil.bench.twin_boards import ContainerTwin, RealTwin
 from hil.bench.twin_journal import Follower, Journal, TwinRecords, journal_file
+from hil.core.cgroups import CpuGroup
 from hil.errors import BenchError
 from hil.evidence.events import RestartOrdered
 from hil.evidence.readback import RunRecord
@@ -22,7 +29,7 @@ from hil.evidence.record import Recorder
 from hil.evidence.twin import BoardHeat, TwinChange, TwinSample, TwinStarted
 from hil.lab.model import Lab, load_lab
 from hil.lab.twin import BusSpec, RadiatorSpec, SkySpec, StructureSpec, TwinSpec
-from hil.onboard.twin.jetson_files import Shown
+from hil.onboard.twin.jetson_files import Shown, lay_out
 from hil.onboard.twin.modules import MODULES
 from hil.onboard.twin.spacecraft import Demand
 
@@ -147,6 +154,35 @@ def test_a_cap_is_said_once_and_a_real_board_shows_its_own_sensor(boards: dict[s
     real = said(TwinSample)[-1]["boards"]["b2"]
     assert (real["junction_c"], real["peak_c"], real["throttled_s"]) == (51.5, 52.0, 3.0)
     assert 10 < real["predicted_c"] < 40
+
+
+def test_an_engine_that_does_not_answer_once_leaves_the_board_off_until_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Containers:
+        def __init__(self) -> None:
+            self.answers: list[Any] = [DockerException("500"), ReadTimeout("60 s"), [self]]
+            self.labels, self.attrs = {"hil.board": "a1"}, {"State": {"Pid": os.getpid()}}
+
+        def list(self, filters: object) -> Any:
+            answer = self.answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    usage = tmp_path / "usage"
+    usage.write_text("1000000000")
+    monkeypatch.setattr(CpuGroup, "of", lambda pid: CpuGroup(usage, tmp_path / "limit", unified=False))
+    pids = FirmwarePids(cast(Any, SimpleNamespace(containers=Containers())), "t")
+
+    def pid() -> int | None:
+        pids._asked_s = -math.inf  # another second has come
+        return pids.of("a1")
+
+    lay_out(tmp_path / "files", MODULES["p3701-0005"])
+    twin = ContainerTwin(MODULES["p3701-0005"], tmp_path / "files", 1.0, pid)
+    assert [twin.look(1.0).on for _ in range(3)] == [False, False, True]
+    twin.close()
 
 
 class Orin:
