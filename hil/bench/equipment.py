@@ -16,7 +16,7 @@ from hil.bench.stand_in_strip import ADDRESS, PowerStrip
 from hil.bench.state import disk_dir
 from hil.boards.capabilities import BootBudgets
 from hil.boards.console.log_console import ConsoleLine
-from hil.boards.container.board import LABEL
+from hil.boards.container.board import LABEL, engine_errors
 from hil.boards.kinds import Rack, Site, kind_of
 from hil.evidence.sink import NullSink, Sink
 from hil.lab.model import BoardSpec
@@ -95,10 +95,13 @@ class FirmwarePids:
         self._asked_s = -math.inf
 
     def of(self, board: str) -> int | None:
-        """Return the PID of a board's firmware; None while it is off."""
+        """Return the PID of a board's firmware; None while it is off. BenchError when the engine does not answer."""
         if time.monotonic() - self._asked_s >= 1.0:
-            self._known = firmware_pids(self._client, self._bench)
-            self._asked_s = time.monotonic()
+            try:
+                with engine_errors("the boards of this bench"):
+                    self._known = firmware_pids(self._client, self._bench)
+            finally:
+                self._asked_s = time.monotonic()
         return self._known.get(board)
 
 

@@ -42,7 +42,10 @@ class ContainerTwin:
     """A board in a container: its load is its control group's, its clock is what that may use."""
 
     def __init__(self, module: Module, files: Path, cores: float, firmware_pid: Callable[[], int | None]) -> None:
-        """``cores``: of this host, at full clock; ``firmware_pid`` is asked while the board seems to be off."""
+        """``cores``: of this host, at full clock; ``firmware_pid`` is asked while the board seems to be off.
+
+        It may raise BenchError: then it is asked again at the next look.
+        """
         self.measured: BoardHeat | None = None
         self._cores = cores
         self._files = SensorFiles(files, module)
@@ -79,7 +82,10 @@ class ContainerTwin:
 
     def _find(self) -> None:
         self._group, self._allowed = None, -1.0
-        pid = self._firmware_pid()
+        try:
+            pid = self._firmware_pid()
+        except BenchError:
+            pid = None
         self._process = identify(pid) if pid else None
         if self._process is None:
             return
@@ -112,7 +118,7 @@ class RealTwin:
         self._waits_s += seconds
         if self._asked is None or self._asked.done():
             if self._asked is not None:
-                self._take(self._asked, seconds)
+                self._take(self._asked, min(self._waits_s, SILENT_S))
             self._asked, self._waits_s = self._pool.submit(self._shell.use, self._board.sensors_over), 0.0
         elif self._waits_s > SILENT_S:
             self.measured = None

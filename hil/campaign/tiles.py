@@ -80,7 +80,7 @@ class Tiles:
         log = _HeatRecorder(self.bench.name)
         self.stream = TileStream(self.servers, self.pictures, **{"known": self.known, "on_state": record, **options})
         report = self.stream.run(seconds, during=during, until_done=until_done, finish_s=finish_s)
-        return Streamed(report, log.read(report.fed_s))
+        return Streamed(report, log.read(report.fed_s, frozenset(self.boards)))
 
     def weight_watch(self, period_s: float) -> WeightWatch:
         """Return a watch over the stored weights of all boards, for a ``with`` block; a flip is evidence."""
@@ -141,8 +141,8 @@ class _HeatRecorder:
         self._began_s = time.monotonic()
         self._bench, self._follower = bench, Follower(bench)
 
-    def read(self, seconds: float) -> HeatLog:
-        """Return what came in the first ``seconds``."""
+    def read(self, seconds: float, boards: frozenset[str]) -> HeatLog:
+        """Return what came of these boards in the first ``seconds``."""
         from hil.bench.twin_journal import Follower
         from hil.evidence.events import TwinChange, TwinSample, TwinStarted, from_record
         from hil.workload.heat_log import HeatLog
@@ -155,6 +155,7 @@ class _HeatRecorder:
             [event for event in events if isinstance(event, TwinSample)],
             [event for event in events if isinstance(event, TwinChange)],
             periods[-1] if periods else 0.0,
+            boards,
         )
 
 

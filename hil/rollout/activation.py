@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
 from hil.errors import ConfigurationError, DeviceError, HarnessError, HilError
 from hil.evidence.events import RestartOrdered
@@ -96,11 +97,12 @@ def activate(
             try:
                 health = wait_restarted(context, board, before.boot_id, adapter)
             except _NodeNeverCame as exc:
-                _take_back(context, board, adapter, f"was unhealthy ({exc})")
+                _take_back(context, board, adapter, f"was unhealthy ({exc})", exc.facts)
             facts.update(os_version=health.os_version, slot=health.slot)
             if not runs(health, bundle):
                 if _changed_slot(before, health):
-                    _take_back(context, board, adapter, f"is not what was installed ({_other_than(health, bundle)})")
+                    why = f"is not what was installed ({_other_than(health, bundle)})"
+                    _take_back(context, board, adapter, why, health.document())
                 raise FellBack(
                     f"{board}: {bundle.version} did not come up; it runs {health.os_version} in slot "
                     f"{health.slot} again{_last_reset(adapter)}",
@@ -123,20 +125,32 @@ def _other_than(health: Health, bundle: BundleFacts) -> str:
     return f"the OS in slot {health.slot} says that it is {health.os_version}, not {bundle.version}"
 
 
+def _still(first: Health, now: Health) -> Health:
+    """Return ``now``; FellBack when another OS runs than in ``first``."""
+    if _changed_slot(first, now):
+        raise FellBack(
+            f"{now.board}: {first.os_version} did not last until it was confirmed; it runs {now.os_version} in slot "
+            f"{now.slot} again",
+            remedy=f"see the boots of {first.os_version} in `hil board console {now.board}`",
+        )
+    return now
+
+
 def confirm(context: Context, board: str, adapter: OsAdapter, health: Health) -> None:
-    """Mark the running slot good after its health checks; FellBack when it is unhealthy."""
+    """Mark the running slot good after its health checks; FellBack when it is unhealthy, or did not last until then."""
     if health.healthy and health.confirmed:
         return
+    first = health
     with context.step("confirm", board) as facts:
         limit = context.policy.health_deadline_s
         for _ in context.polling(limit):
             if health.healthy:
                 break
-            health = context.health(board, deadline_s=limit)
+            health = _still(first, context.health(board, deadline_s=limit))
         else:
-            _take_back(context, board, adapter, f"was unhealthy ({'; '.join(health.problems)})")
+            _take_back(context, board, adapter, f"was unhealthy ({'; '.join(health.problems)})", health.document())
         adapter.confirm()
-        if not any(context.health(board, deadline_s=limit).confirmed for _ in context.polling(limit)):
+        if not any(_still(first, context.health(board, deadline_s=limit)).confirmed for _ in context.polling(limit)):
             raise DeviceError(f"{board}: the updater confirmed the slot, but the board does not know of it")
         facts.update(os_version=health.os_version, slot=health.slot)
 
@@ -158,7 +172,11 @@ def roll_back(context: Context, board: str, adapter: OsAdapter) -> None:
 
 
 class _NodeNeverCame(Exception):
-    """The board restarted and answers SSH, but its node service does not."""
+    """The board restarted and answers SSH, but its node service does not; ``facts`` are what SSH said of that boot."""
+
+    def __init__(self, seconds: float, facts: Mapping[str, Any]) -> None:
+        super().__init__(f"its node service does not answer for {seconds:.0f} s")
+        self.facts = facts
 
 
 def wait_restarted(context: Context, board: str, boot_id: str, adapter: OsAdapter) -> Health:
@@ -167,7 +185,8 @@ def wait_restarted(context: Context, board: str, boot_id: str, adapter: OsAdapte
     DeviceError at the boot deadline; _NodeNeverCame when only SSH answers for ``node_deadline_s``.
     """
     limit = context.policy.boot_deadline_s
-    next_ssh, ssh_since = SSH_AFTER_S, None
+    next_ssh, ssh_since = SSH_AFTER_S, 0.0
+    by_ssh: Mapping[str, Any] = {}
     last: Exception | None = None
     with context.client(board, timeout_s=1.0) as client:
         for now in context.polling(limit):
@@ -179,10 +198,10 @@ def wait_restarted(context: Context, board: str, boot_id: str, adapter: OsAdapte
                 last = exc
             if now >= next_ssh:
                 next_ssh = now + SSH_EVERY_S
-                if ssh_since is None and _restarted_by_ssh(adapter, boot_id):
+                if not by_ssh and (by_ssh := _restarted_by_ssh(adapter, boot_id)):
                     ssh_since = now
-            if ssh_since is not None and now - ssh_since >= context.policy.node_deadline_s:
-                raise _NodeNeverCame(f"its node service does not answer for {now - ssh_since:.0f} s")
+            if by_ssh and now - ssh_since >= context.policy.node_deadline_s:
+                raise _NodeNeverCame(now - ssh_since, by_ssh)
     raise context.silence(board, f"come back within {limit:g} s of its restart", last)
 
 
@@ -195,23 +214,26 @@ def _last_reset(adapter: OsAdapter) -> str:
     return f"; last reset: {why}" if why else ""
 
 
-def _restarted_by_ssh(adapter: OsAdapter, boot_id: str) -> bool:
+def _restarted_by_ssh(adapter: OsAdapter, boot_id: str) -> Mapping[str, Any]:
+    """Return what SSH says of a board's boot; nothing while it is the one before the restart."""
     try:
         report = adapter.health()
     except (HilError, OSError, EOFError):
-        return False
-    return report.healthy and report.facts.get("boot_id") not in (None, boot_id)
+        return {}
+    return report.facts if report.healthy and report.facts.get("boot_id") not in (None, boot_id) else {}
 
 
-def _take_back(context: Context, board: str, adapter: OsAdapter, why: str) -> NoReturn:
-    """Restart a board into its old slot, as the new OS must not stay; raises FellBack once it runs there."""
-    facts = adapter.health().facts
+def _take_back(context: Context, board: str, adapter: OsAdapter, why: str, seen: Mapping[str, Any]) -> NoReturn:
+    """Restart a board into its old slot, as the new OS must not stay; raises FellBack once it runs there.
+
+    ``seen``: ``boot_id`` and, where it is known, ``slot`` of the new OS.
+    """
     context.sink.emit(RestartOrdered(board, "take back"))
     adapter.roll_back()
     try:
-        after = wait_restarted(context, board, str(facts.get("boot_id", "")), adapter)
+        after = wait_restarted(context, board, str(seen["boot_id"]), adapter)
     except _NodeNeverCame as exc:
         raise DeviceError(f"{board}: the new OS {why}, and the old one is unhealthy: {exc}") from exc
-    if after.slot is not None and after.slot == facts.get("slot"):
+    if after.slot is not None and after.slot == seen.get("slot"):
         raise DeviceError(f"{board}: the new OS {why}, and the board came back in slot {after.slot} again")
     raise FellBack(f"{board}: the new OS {why}; it was taken back, and the board runs {after.os_version} again")

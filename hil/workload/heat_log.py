@@ -19,13 +19,19 @@ class HeatLog:
     changes: Sequence[TwinChange] = ()
     period_s: float = 0.0
     """Of an orbit, s of the mission."""
+    only: frozenset[str] | None = None
+    """Boards that take part; None: all."""
+
+    def _has(self, board: str) -> bool:
+        return self.only is None or board in self.only
 
     def boards(self) -> dict[str, list[tuple[TwinSample, BoardHeat]]]:
         """Return by board its states, each with the sample that it is from."""
         found: dict[str, list[tuple[TwinSample, BoardHeat]]] = {}
         for sample in self.samples:
             for name, board in sample.boards.items():
-                found.setdefault(name, []).append((sample, board))
+                if self._has(name):
+                    found.setdefault(name, []).append((sample, board))
         return found
 
     def loads(self) -> dict[str, float]:
@@ -54,6 +60,6 @@ class HeatLog:
         """
         found: dict[str, float] = {}
         for change in self.changes:
-            if change.what == what:
+            if change.what == what and self._has(change.board):
                 found.setdefault(change.board, change.t_s)
         return found

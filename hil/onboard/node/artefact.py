@@ -139,19 +139,19 @@ class Artefact:
         """Become the writer; the token for :meth:`append`.  ``offset`` None means "wherever you are".
 
         ``by`` names the controller that uploads.  ApiError 423 while another controller's upload makes progress: two
-        that took over from each other would never end.  ApiError 409 with ``have_bytes`` when the offset is not the end
-        of what is here or nothing is missing.  Whoever wrote before is superseded even then: a client that comes again
-        has given up its old connection.
+        that took over from each other would never end.  ApiError 409 with ``have_bytes`` when nothing is missing, or
+        the offset is not the end of what is here.  Whoever wrote before is superseded by a wrong offset too: a client
+        that comes again has given up its old connection.
         """
         with self._changed:
             self._load()
             if self._is_busy() and by and self._writer_by not in ("", by):
                 raise ApiError(423, f"busy: {self._writer_by} uploads it", have_bytes=self._have)
-            self._writer = None
             if self._deleted:
                 raise ApiError(404, "artefact was deleted")
-            if self._have >= self.manifest.size:
+            if self._have >= self.manifest.size:  # the writer of the last byte may still be syncing it
                 raise ApiError(409, "artefact is complete", have_bytes=self._have)
+            self._writer = None
             if offset is not None and offset != self._have:
                 raise ApiError(409, f"offset must be {self._have}", have_bytes=self._have)
             if self._fd < 0:
@@ -171,7 +171,8 @@ class Artefact:
         """Write, verify every chunk that becomes whole, sync now and then, and finish at the last byte.
 
         Superseded when another writer began; ApiError 422 on a digest or signature that is wrong (the file is cut
-        back to the last good chunk), 413 on more bytes than the manifest announces, 507 when the disk is full.
+        back to the last good chunk), 413 on more bytes than the manifest announces, 507 when the disk is full, 500 when
+        it fails.
         """
         while data:
             with self._changed:
@@ -194,11 +195,14 @@ class Artefact:
             done = os.pwrite(self._fd, part, self._have)
         except OSError as exc:
             self._cut_back()
-            full = exc.errno in (errno.ENOSPC, errno.EDQUOT)
-            reason = "no space left for the artefact" if full else f"storage failed: {exc.strerror}"
-            raise ApiError(507 if full else 500, reason, have_bytes=self._have) from exc
+            raise self._storage_error(exc) from exc
         self._take(part[:done])
         return done
+
+    def _storage_error(self, exc: OSError) -> ApiError:
+        full = exc.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = "no space left for the artefact" if full else f"storage failed: {exc.strerror}"
+        return ApiError(507 if full else 500, reason, have_bytes=self._have)
 
     def _take(self, data: memoryview | bytes) -> None:
         self._chunk.update(data)
@@ -232,6 +236,14 @@ class Artefact:
             have, fd = self._have, os.dup(self._fd)
         try:
             os.fdatasync(fd)  # outside the lock: readers go on meanwhile
+        except OSError as exc:  # what of it is on disk is not known, and a second sync would not say
+            with self._changed:
+                if self._writer is token:
+                    self._writer = None
+                    os.close(self._fd)
+                    self._fd = -1
+                    self._start_over()
+                raise self._storage_error(exc) from exc
         finally:
             os.close(fd)
         with self._changed:

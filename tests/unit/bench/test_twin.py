@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
+import os
 import threading
 import time
 from concurrent.futures import wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from docker.errors import DockerException
+from requests.exceptions import ReadTimeout
 
+from hil.bench.equipment import FirmwarePids
 from hil.bench.state import bench_dir
 from hil.bench.twin import TwinRunner
-from hil.bench.twin_boards import RealTwin
+from hil.bench.twin_boards import ContainerTwin, RealTwin
 from hil.bench.twin_journal import Follower, Journal, TwinRecords, journal_file
+from hil.core.cgroups import CpuGroup
 from hil.errors import BenchError
 from hil.evidence.events import RestartOrdered
 from hil.evidence.readback import RunRecord
@@ -22,7 +29,7 @@ from hil.evidence.record import Recorder
 from hil.evidence.twin import BoardHeat, TwinChange, TwinSample, TwinStarted
 from hil.lab.model import Lab, load_lab
 from hil.lab.twin import BusSpec, RadiatorSpec, SkySpec, StructureSpec, TwinSpec
-from hil.onboard.twin.jetson_files import Shown
+from hil.onboard.twin.jetson_files import Shown, lay_out
 from hil.onboard.twin.modules import MODULES
 from hil.onboard.twin.spacecraft import Demand
 
@@ -149,6 +156,35 @@ def test_a_cap_is_said_once_and_a_real_board_shows_its_own_sensor(boards: dict[s
     assert 10 < real["predicted_c"] < 40
 
 
+def test_an_engine_that_does_not_answer_once_leaves_the_board_off_until_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Containers:
+        def __init__(self) -> None:
+            self.answers: list[Any] = [DockerException("500"), ReadTimeout("60 s"), [self]]
+            self.labels, self.attrs = {"hil.board": "a1"}, {"State": {"Pid": os.getpid()}}
+
+        def list(self, filters: object) -> Any:
+            answer = self.answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    usage = tmp_path / "usage"
+    usage.write_text("1000000000")
+    monkeypatch.setattr(CpuGroup, "of", lambda pid: CpuGroup(usage, tmp_path / "limit", unified=False))
+    pids = FirmwarePids(cast(Any, SimpleNamespace(containers=Containers())), "t")
+
+    def pid() -> int | None:
+        pids._asked_s = -math.inf  # another second has come
+        return pids.of("a1")
+
+    lay_out(tmp_path / "files", MODULES["p3701-0005"])
+    twin = ContainerTwin(MODULES["p3701-0005"], tmp_path / "files", 1.0, pid)
+    assert [twin.look(1.0).on for _ in range(3)] == [False, False, True]
+    twin.close()
+
+
 class Orin:
     """A real board whose sensors say what a test wants."""
 
@@ -193,6 +229,23 @@ def test_a_real_board_is_recorded_by_its_own_sensors() -> None:
     orin.sensors.clear()
     assert look(twin, 2)[-1] == Demand(on=False)
     assert twin.measured is None
+    twin.close()
+
+
+def test_a_reading_that_lasts_longer_than_a_look_counts_for_all_of_its_time() -> None:
+    orin = Orin(tj_c=99.5, board_mw=24_000.0, throttle_state=4.0)
+    twin = RealTwin(cast(Any, orin), MODULES["p3701-0005"])
+    for _ in range(4):
+        may_answer = threading.Event()
+        vars(orin)["sensors_over"] = lambda shell, may=may_answer: may.wait(20.0) and dict(orin.sensors)
+        twin.look(1.0)  # takes what was asked for, and asks again
+        twin.look(1.0)
+        may_answer.set()
+        assert twin._asked is not None
+        wait([twin._asked])
+    assert twin.measured is not None
+    assert twin.measured.energy_wh == pytest.approx(3 * 2 * 24 / 3600)
+    assert twin.measured.throttled_s == 6.0
     twin.close()
 
 

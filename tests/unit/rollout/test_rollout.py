@@ -23,7 +23,7 @@ from hil.rollout.fleet import Fleet
 from hil.rollout.restart_barrier import HeldBack, RestartBarrier
 from hil.rollout.rollout import Artefact, Rollout, RolloutPolicy
 from hil.rollout.steps import worst
-from hil.rollout.updaters.protocol import OsStatus, RefusedBundle
+from hil.rollout.updaters.protocol import HealthReport, OsStatus, RefusedBundle
 from hil.testing.fakes import ListSink
 from tests.kits.loopback_nodes import Bed, FakeAdapter, FakeBundle, LoopBoard, bed, eventually
 
@@ -172,6 +172,32 @@ def test_an_os_that_says_another_version_than_its_bundle_is_taken_back(boards: B
     assert (board.running, "B" in board.good) == ("A", False), "the board was left in the new slot"
 
 
+def test_a_board_is_taken_back_only_once_it_has_restarted_though_ssh_says_nothing(
+    boards: Bed, bundle: FakeBundle
+) -> None:
+    class Slow(FakeAdapter):
+        def health(self) -> HealthReport:
+            return HealthReport(False, ("refused",), {})
+
+        def roll_back(self) -> None:
+            restart = threading.Timer(0.3, super().roll_back)
+            restarts.append(restart)
+            restart.start()
+
+    restarts: list[threading.Timer] = []
+    boards["a2"].os_says["2.0.0"] = "2.0.1"
+    work = Rollout(boards.fleet, bundle, policy=QUICK, adapter=lambda member: Slow(boards[member.name], boards.refuse))
+    work.distribute()
+    work.install()
+    try:
+        with pytest.raises(FellBack, match=r"the board runs 1\.0\.0 again"):
+            work.activate_canary()
+        assert boards["a2"].running == "A"
+    finally:
+        for restart in restarts:
+            restart.join()
+
+
 def test_a_bundle_whose_manifest_says_another_version_is_activated_nowhere(boards: Bed, bundle: FakeBundle) -> None:
     boots = {name: board.boots for name, board in boards.boards.items()}
     with pytest.raises(DeviceError, match=r"manifest of what is in slot B says version 2\.0\.0, not 9\.9\.9"):
@@ -261,6 +287,26 @@ def test_an_os_that_finds_itself_unhealthy_is_taken_back(boards: Bed, bundle: Fa
     with pytest.raises(FellBack, match="payload does not run"):
         work.activate_canary()
     assert boards["a2"].running == "A"
+
+
+def test_an_os_that_falls_back_while_its_health_is_awaited_is_not_confirmed(boards: Bed, bundle: FakeBundle) -> None:
+    services = boards["a2"].facts / "services"
+    services.mkdir()
+    (services / "payload.pid").write_text("999999999")
+
+    class Panics(ListSink):
+        def emit(self, event: Event) -> None:
+            super().emit(event)
+            if isinstance(event, RolloutStep) and (event.board, event.step, event.phase) == ("a2", "confirm", "start"):
+                boards["a2"].off()
+                (services / "payload.pid").unlink()
+                boards["a2"].running = "A"
+                boards["a2"].on()
+
+    boots = {name: board.boots for name, board in boards.boards.items() if name != "a2"}
+    with pytest.raises(FellBack, match=r"a2: 2\.0\.0 did not last until it was confirmed; it runs 1\.0\.0 in slot A"):
+        rollout(boards, bundle, sink=Panics()).run()
+    assert {name: board.boots for name, board in boards.boards.items() if name != "a2"} == boots
 
 
 def test_a_refused_bundle_names_the_board_and_no_slot_changes(boards: Bed, bundle: FakeBundle) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from hil.workload.judges import (
     judge_slowing,
     judge_throughput,
     judge_tiles,
+    state_speed,
 )
 from hil.workload.loadgen import ScenarioResult
 from hil.workload.stream_report import BoardDuty, StreamReport, StreamState
@@ -105,6 +107,19 @@ def test_heat_at_less_than_full_load_or_of_a_short_stream_says_nothing() -> None
     judge_heat(log(50, 51, orbits=0.5), Taken(), orbits=0)
     with pytest.raises(BenchError, match="no twin"):
         judge_heat(HeatLog(), Taken())
+
+
+def test_boards_that_take_no_part_are_not_judged() -> None:
+    samples = [
+        replace(sample, boards={**sample.boards, "a3": BoardHeat(20.0, busy=0.0)})
+        for sample in log(50, 50, 50, 50, 50, 50, 50).samples
+    ]
+    changes = (TwinChange("a3", "shed"), TwinChange("a1", "throttled"))
+    heat, taken = HeatLog(samples, changes, ORBIT_S, only=frozenset({"a1"})), Taken()
+    state_speed(whole(a1=board([(0, 1)])), heat, taken)
+    judge_heat(heat, taken, contained={"a1", "a3"})
+    assert {name for _, name in taken.values} == {"a1", ""}
+    assert not heat.boards_that("shed") and heat.boards_that("throttled")
 
 
 def throttled(at_s: float) -> HeatLog:

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from hil.errors import BenchError
-from hil.workload.loadgen import ScenarioResult, run_scenario
+from hil.workload.loadgen import TRIES, ScenarioResult, run_scenario
 from hil.workload.tile import Tile, TileResult, TileServer
 
 pytest.importorskip("mlperf_loadgen")
@@ -18,11 +18,11 @@ PICTURES = [b"0", b"1"]
 
 
 class Server:
-    """A board that computes a tile in 20 ms."""
+    """A board that computes a tile in 20 ms, except for the first ``breaks``."""
 
     def __init__(self, board: str) -> None:
         self.board, self.spacecraft = board, board[:1]
-        self.tiles, self.at_work, self.at_once, self.breaks = 0, 0, 0, False
+        self.tiles, self.at_work, self.at_once, self.breaks = 0, 0, 0, 0
         self._lock = threading.Lock()
 
     def compute(self, tile: Tile) -> TileResult:
@@ -33,7 +33,8 @@ class Server:
         with self._lock:
             self.at_work -= 1
             self.tiles += 1
-        if self.breaks:
+            breaks, self.breaks = self.breaks, max(0, self.breaks - 1)
+        if breaks:
             raise BenchError(f"{self.board} does not answer")
         assert tile.content == PICTURES[tile.key]
         return TileResult(b"", "", 0.02)
@@ -71,9 +72,20 @@ def test_tiles_at_random_moments_come_at_the_rate_that_was_asked_for() -> None:
     assert 8 <= len(result.took_s) <= 60
 
 
-def test_a_board_that_fails_is_named_and_the_run_ends() -> None:
+def test_a_tile_that_a_board_refuses_is_asked_for_again() -> None:
     servers = boards()
-    servers[1].breaks = True
-    result = run("Offline", servers, 60.0)
-    assert {*result.errors} == {"a2 does not answer"}
+    servers[1].breaks = 1
+    result = run("Server", servers, 40.0)
+    assert (result.errors, servers[1].breaks) == ([], 0)
     assert result.took_s
+
+
+def test_boards_that_fail_are_named_and_the_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hil.workload.loadgen.AGAIN_S", 0.0)
+    servers = boards()
+    for server in servers:
+        server.breaks = 1 << 30
+    result = run("Offline", servers, 10.0)
+    assert {*result.errors} <= {f"{server.board} does not answer" for server in servers}
+    assert result.errors and not result.took_s
+    assert sum(server.tiles for server in servers) == TRIES * len(result.errors)

@@ -154,6 +154,40 @@ def test_a_full_disk_is_507_and_leaves_a_clean_state(store: Store, monkeypatch: 
     assert artefact.status()["complete"]
 
 
+def test_a_client_that_comes_again_during_the_last_sync_does_not_stop_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artefact, refusals = announced(store), []
+
+    def again(fd: int) -> None:
+        with pytest.raises(ApiError) as refusal:
+            artefact.begin(len(CONTENT), "ground", "x")
+        refusals.append(refusal.value.status)
+
+    monkeypatch.setattr(os, "fdatasync", again)
+    write(artefact, CONTENT, 0)
+    assert refusals == [409]
+    assert artefact.status()["complete"]
+
+
+@pytest.mark.parametrize(("number", "status"), [(errno.EIO, 500), (errno.ENOSPC, 507)])
+def test_after_a_sync_that_failed_the_artefact_comes_anew(
+    store: Store, monkeypatch: pytest.MonkeyPatch, number: int, status: int
+) -> None:
+    artefact = announced(store)
+
+    def fail(fd: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with pytest.raises(ApiError) as refusal:
+        write(artefact, CONTENT, 0)
+    assert (refusal.value.status, refusal.value.facts["have_bytes"]) == (status, 0)
+    monkeypatch.undo()
+    write(artefact, CONTENT, 0)
+    assert artefact.status()["complete"]
+
+
 def test_an_artefact_for_which_there_is_no_room_is_refused_before_its_first_byte(store: Store) -> None:
     size = 1 << 50
     with pytest.raises(ApiError) as refusal:
