@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -93,9 +94,9 @@ class Bench:
         """On whose behalf it is used; empty: nobody in particular."""
         self.lab_path = self.lab.file
         self.name = own_name() if name is None else name
-        if not self.name.isalnum() or len(self.name) > 20:
+        if not re.fullmatch(r"[a-z0-9]{1,20}", self.name):
             raise ConfigurationError(
-                f"bench name {self.name!r} is not usable", remedy="use letters and digits, at most 20"
+                f"bench name {self.name!r} is not usable", remedy="use lower case letters and digits, at most 20"
             )
         self.journal = Journal(self.name)
         self.sink = JournalSink(sink or NullSink(), self.journal)

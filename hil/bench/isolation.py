@@ -51,12 +51,18 @@ def rules(lab: Lab, addresses: Mapping[str, BoardAddresses], spacecraft: str, po
     ``ports``: the switch's port of each of its boards that is on it.
     """
     groups: dict[str, list[str]] = {}
+    mates: dict[str, list[str]] = {}  # the same on this switch, as ports
     for board in lab.boards:
         tenant = lab.tenant_of(board.name)
         groups.setdefault(tenant.name if tenant else "", []).append(addresses[board.name].flight)
+        if lab.spacecraft_of(board.name).name == spacecraft and board.name in ports:
+            mates.setdefault(tenant.name if tenant else "", []).append(f'"{ports[board.name]}"')
     every = ", ".join(addresses[board.name].flight for board in lab.boards)
     apart = [f"ip saddr {{ {one} }} ip daddr {{ {one} }} accept" for one in map(", ".join, groups.values())]
     apart.append(f"ip saddr {{ {every} }} ip daddr {{ {every} }} counter drop")
+    # What a switch forwards goes from board to board; by port, so also broadcast, IPv6 and what is not IP
+    switched = [f"iifname {{ {one} }} oifname {{ {one} }} accept" for one in map(", ".join, mates.values())]
+    switched.append("counter drop")
     own = []
     for board in (b for b in lab.boards if lab.spacecraft_of(b.name).name == spacecraft and b.name in ports):
         nic, address = ports[board.name], addresses[board.name].flight
@@ -65,7 +71,7 @@ def rules(lab: Lab, addresses: Mapping[str, BoardAddresses], spacecraft: str, po
     return "\n".join(
         [
             *_chain("ip", "between_spacecraft", "forward", apart),
-            *_chain("bridge", "on_board", "forward", apart),
+            *_chain("bridge", "on_board", "forward", switched),
             *_chain("bridge", "own_address", "prerouting", own),
             "",
         ]

@@ -57,6 +57,7 @@ class Earlier:
             ("lab file", meta.get("lab_sha256"), sha256_of(run.lab.file) if run.lab else None),
             ("bench", meta.get("bench"), run.bench),
             ("choice of boards", _boards(meta), list(run.participants.boards) if run.participants else []),
+            ("choice of parameters", _parameters(meta), dict(run.parameters)),
         ):
             if then != now:
                 raise ConfigurationError(f"run {record.run_id} was made with another {what}", remedy=FRESH)
@@ -116,3 +117,7 @@ def _boot_of(board: Board) -> str:
 
 def _boards(meta: Any) -> list[str]:
     return list((meta.get("participants") or {}).get("boards") or [])
+
+
+def _parameters(meta: Any) -> dict[str, Any]:
+    return {name: facts.get("value") for name, facts in (meta.get("parameters") or {}).items()}

@@ -288,13 +288,14 @@ def wait(
 @lease.command()
 @click.argument("number", type=int, metavar="LEASE", shell_complete=lease_names)
 @duration_option("--ttl", "New length from now (default: as before).")
+@HOLDER
 @STORE
 @JSON_OPTION
-def renew(number: int, ttl_s: float | None, store: Path | None, as_json: bool) -> None:
+def renew(number: int, ttl_s: float | None, holder: str, store: Path | None, as_json: bool) -> None:
     """Renew a person's lease: its term begins again. A command's lease is renewed while the command runs."""
     from hil.leases.leases import Leases
 
-    entry = Leases(store).extend(number, ttl_s=ttl_s)
+    entry = Leases(store).extend(number, ttl_s=ttl_s, by=holder)
     print_result(as_json, document(entry), _sentences(entry))
 
 

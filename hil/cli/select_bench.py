@@ -117,6 +117,6 @@ def board_of(bench: Bench, name: str) -> Board:
 
 
 def default_name(lab_path: Path) -> str:
-    """Return a bench name made from a lab file's name: letters and digits only."""
-    kept = "".join(c for c in lab_path.stem if c.isalnum())
+    """Return a bench name made from a lab file's name: lower case letters and digits only."""
+    kept = "".join(c for c in lab_path.stem.lower() if c.isascii() and c.isalnum())
     return kept[:20] or "bench"

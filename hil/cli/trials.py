@@ -11,7 +11,7 @@ import click
 
 from hil.cli.output import JSON_OPTION, lab_option, print_json, print_result, print_rows, say
 from hil.cli.select_bench import bench_option
-from hil.errors import ConfigurationError
+from hil.errors import BenchError, ConfigurationError
 from hil.monitor.exporter import host_and_port
 
 if TYPE_CHECKING:
@@ -262,6 +262,7 @@ def replay(name: str, number: int, bench_name: str | None, times: int, out: Path
         k, n = fails_again(
             runner, line["seed"], _strikes(line), folder, planted=line["planted"], times=times, needed=times + 1
         )
+    _must_be_conclusive(n, folder)
     print_result(as_json, {"failed": k, "of": n, "folder": str(folder)}, f"failed in {k} of {n} runs: {folder}")
 
 
@@ -284,6 +285,7 @@ def explain(name: str, number: int, bench_name: str | None, times: int, out: Pat
         kept, k, n = reduce(
             runner, line["seed"], _strikes(line), folder, planted=line["planted"], times=times, said=say
         )
+    _must_be_conclusive(n, folder)
     document = {"faults": [strike.document() for strike in kept], "failed": k, "of": n, "folder": str(folder)}
     what = "\n".join(f"  {strike}" for strike in kept) or "  none: it fails without any fault"
     print_result(as_json, document, f"the fewest faults with which it fails, in {k} of {n} runs:\n{what}")
@@ -327,6 +329,11 @@ def _lab(lab_path: Path | None, bench_name: str | None) -> Any:
     if lab_path is None and bench_name is None:
         raise ConfigurationError("which lab?", remedy="add --lab FILE (or --lab virtual), or --bench NAME")
     return load_lab(lab_path or Path(require_state(str(bench_name)).lab_path))
+
+
+def _must_be_conclusive(runs: int, folder: Path) -> None:
+    if not runs:
+        raise BenchError("none of its runs was conclusive, so nothing was shown", remedy=f"see {folder}")
 
 
 def _runner(series: Series, bench_name: str | None) -> Runner:

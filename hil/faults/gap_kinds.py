@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from hil.core.command import Progress, silent
 from hil.core.wait import SYSTEM_CLOCK, Clock, poll_until
@@ -172,8 +172,7 @@ def across_gap(
             ended_s=round(orbit.now_s(), 3),
         )
     )
-    assert work.result is not None
-    return Interrupted(work.result, at_close, max(0.0, again_s - gap.opens_s))
+    return Interrupted(cast(T, work.result), at_close, max(0.0, again_s - gap.opens_s))
 
 
 def _wait(orbit: OrbitClock, until_s: float, what: str, tell: Progress, clock: Clock) -> None:

@@ -245,6 +245,7 @@ class Lab(Strict):
         for name in sorted(RESERVED & {*nodes}):
             raise fault("node", name, f"the name {name} is taken by the bench itself; choose another")
         _unique("link", [link.name for link in self.links])
+        self._check_cables()
         if self.gateway not in {b.name for b in self.boards}:
             known = ", ".join(b.name for b in self.boards)
             raise fault("gateway", self.gateway, f"{self.gateway} is not a board; boards: {known}")
@@ -270,6 +271,15 @@ class Lab(Strict):
             if self.twin.loop and self.twin.time_factor != 1 and real:
                 raise fault("twin.time_factor", "", f"must be 1 with real boards ({real}), or set loop: false")
         return self
+
+    def _check_cables(self) -> None:
+        """Refuse what leads to two machines: an outlet, a flight port, a console, a USB port."""
+        seen: dict[tuple[str, str], str] = {}
+        cables = [(guest.name, "flight.nic", guest.nic) for guest in self.guests if guest.nic]
+        cables += [(board.name, *cable) for board in self.boards if board.real for cable in board.real.cables()]
+        for name, key, place in cables:
+            if (other := seen.setdefault((key, place), name)) != name:
+                raise fault(f"{name}.{key}", name, f"is that of {other}, too; each has its own")
 
     def _check_shaper_host(self) -> None:
         if self.shaper_host is None:

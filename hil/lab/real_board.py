@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterator
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
@@ -125,3 +126,14 @@ class RealBoard(Strict):
     flight: FlightSpec | None = Field(default=None, description="without it no emulated link reaches the board")
     recovery: RecoverySpec | None = None
     budgets: BudgetSpec | None = None
+
+    def cables(self) -> Iterator[tuple[str, str]]:
+        """Yield what leads to this board and can lead to no other: its key, and where it begins."""
+        if self.supervisor:
+            yield "supervisor.power", self.supervisor.power.model_dump_json(exclude={"request_timeout_s"})
+        if self.flight:
+            yield "flight.nic", self.flight.nic
+        if self.console:
+            yield "console.url", self.console.url
+        if self.recovery:
+            yield "recovery.usb_path", self.recovery.usb_path

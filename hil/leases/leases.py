@@ -178,13 +178,23 @@ class Leases:
             _log.info("lease %d of %.80r on %s: freed by %.80r", entry.id, entry.holder, boards, by)
         return ended
 
-    def extend(self, lease_id: int, *, ttl_s: float | None = None) -> LeaseEntry:
-        """Begin a person's term again, now, with a new length if one is given.  ConfigurationError when it is over."""
+    def extend(self, lease_id: int, *, ttl_s: float | None = None, by: str = "") -> LeaseEntry:
+        """Begin a person's term again, now, with a new length if one is given.
+
+        ConfigurationError when it is over or another's.
+        """
+        by = by or default_holder()
         self._tidied()
         with self._store.open() as db, db.write(durable=True):
-            if not any(e.id == lease_id and e.holds and e.by_person for e in db.entries()):
+            present = presented(db.entries(), self.here, self.clock.monotonic())
+            entry = next((e for e in present if e.id == lease_id and e.holds and e.by_person), None)
+            if entry is None:
                 raise ConfigurationError(
                     f"there is no person's lease {lease_id}", remedy="`hil lease list` has those that hold"
+                )
+            if entry.holder != by:
+                raise ConfigurationError(
+                    f"not yours ({by}): {sentence(entry, here=self.here)}", remedy=f"ask {entry.holder}"
                 )
             db.renew(lease_id, self.clock.monotonic(), ttl_s=None if ttl_s is None else _ttl(ttl_s))
         return next(entry for entry in self.list() if entry.id == lease_id)

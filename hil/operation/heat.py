@@ -23,7 +23,8 @@ def heat_and_power(
     """Yield the terms of a payload that runs so many ``seconds`` of the bench, from ``after_s`` on.
 
     ``busy``: for how much of the time each board computes, by board; a board without a share idles.  In a lab with a
-    time factor heat and power go on for so many times longer.  Without a section twin nothing is known.
+    time factor heat and power begin so many times later and go on for so many times longer.  Without a section twin
+    nothing is known.
     """
     crafts = [craft for craft in lab.spacecraft if any(board.name in busy for board in craft.boards)]
     if lab.twin is None:
@@ -35,7 +36,8 @@ def heat_and_power(
     span_s = min(max(1.0, seconds * lab.twin.time_factor), MOST_STEPS * LONGEST_STEP_S)
     step_s = max(1.0, span_s / MOST_STEPS)
     every_s = step_s * max(1, math.ceil(span_s / step_s / MOST_SAMPLES))
-    found = predict(lab, span_s=span_s, step_s=step_s, busy=busy, epoch=_moment(lab, after_s, epoch), every_s=every_s)
+    moment = _moment(lab, after_s * lab.twin.time_factor, epoch)
+    found = predict(lab, span_s=span_s, step_s=step_s, busy=busy, epoch=moment, every_s=every_s)
     assumed = f"; assumed: {', '.join(found.assumed)}" if found.assumed else ""
     source = f"twin of {lab.file.name}, {quantity(span_s, 's')} of the mission{assumed}"
     for craft in crafts:
@@ -82,7 +84,7 @@ def heat_and_power(
 
 
 def _moment(lab: Lab, after_s: float, epoch: str | None) -> str | None:
-    """Return the moment of the mission at which the payload begins; None where the lab has no orbit."""
+    """Return the moment so many seconds of the mission after the epoch; None where the lab has no orbit."""
     if lab.orbit is None:
         return None
     from hil.bench.orbit_clock import constellation_of

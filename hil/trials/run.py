@@ -203,14 +203,15 @@ def explain(
     A failure of a trial need not repeat: each part runs up to ``times`` times, and fails when one run does.
     """
 
-    def fails(part: Sequence[Strike]) -> bool:
+    def runs_of(part: Sequence[Strike]) -> tuple[int, int]:
         k, n = fails_again(runner, seed, part, folder, planted=planted, times=times)
         said(f"{len(part)} faults: failed in {k} of {n}: {'; '.join(map(str, part)) or 'none'}")
-        return k > 0
+        return k, n
 
-    if not fails(strikes):
-        return list(strikes), 0, times
-    kept = smallest(strikes, fails)
+    k, n = runs_of(strikes)
+    if not k:
+        return list(strikes), k, n
+    kept = smallest(strikes, lambda part: runs_of(part)[0] > 0)
     k, n = fails_again(runner, seed, kept, folder, planted=planted, times=times + 1, needed=times + 1)
     return kept, k, n
 

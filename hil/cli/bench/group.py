@@ -46,7 +46,7 @@ def bench() -> None:
     "--bench",
     "name",
     metavar="NAME",
-    help="Name of the bench: letters and digits (default: from the lab file's name).",
+    help="Name of the bench: lower case letters and digits (default: from the lab file's name).",
 )
 @click.option("--epoch", metavar="TIME", help="Mission time to start at, ISO 8601 UTC (labs with an orbit).")
 @duration_option("--wait", "Queue so long for boards that another person has leased.")

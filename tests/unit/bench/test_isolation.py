@@ -30,9 +30,19 @@ def test_boards_of_a_tenant_reach_each_other_and_then_no_board_another() -> None
         f"ip saddr {{ {beta} }} ip daddr {{ {beta} }} accept",
         f"ip saddr {{ {every} }} ip daddr {{ {every} }} counter drop",
     ]
-    for family in ("ip", "bridge"):  # across links, and on the switch of one spacecraft
-        at = found.index(f"table {family} tenants {{")
-        assert found[at + 2 : at + 5] == wanted
+    at = found.index("table ip tenants {")
+    assert found[at + 2 : at + 5] == wanted
+
+
+def test_a_switch_forwards_between_ports_of_one_tenant_and_nothing_else_of_any_protocol() -> None:
+    found = lines("sc-a", a1="b-a1", a2="b-a2", a3="enp3s0.7")
+    at = found.index("table bridge tenants {")
+    assert found[at + 2 : at + 6] == [
+        'iifname { "b-a1", "b-a2" } oifname { "b-a1", "b-a2" } accept',
+        'iifname { "enp3s0.7" } oifname { "enp3s0.7" } accept',
+        "counter drop",
+        "}",
+    ]
 
 
 def test_boards_that_are_nobodys_are_apart_from_those_of_tenants() -> None:

@@ -51,6 +51,8 @@ def kept(monkeypatch: pytest.MonkeyPatch, campaign: Campaign) -> Campaign:
     """A campaign on the kept bench b1 that was interrupted during its third step."""
     lab = load_lab(paths.ROOT / "lab" / "virtual.yaml")
     monkeypatch.setattr("hil.campaign.run._lab_of", lambda *_: lab)
+    with (campaign.folder / "plan.yaml").open("a") as plan:
+        plan.write("parameters:\n  cuts: {value: 3, text: How often it is cut}\n")
     campaign.write(STEPS)
     broken = campaign.pytester.path / "broken"
     broken.touch()
@@ -92,6 +94,7 @@ def test_what_passed_is_taken_over_and_the_run_says_from_where(kept: Campaign) -
         (("--hil-bench", "b2", "--hil-resume", "first"), "was made with another bench"),
         (("--hil-resume", "first"), "add --hil-bench NAME"),
         (("--hil-bench", "b1", "--hil-split", "2+2", "--hil-resume", "first"), "another choice of boards"),
+        (("--hil-bench", "b1", "--hil-set", "cuts=4", "--hil-resume", "first"), "another choice of parameters"),
         (("--hil-bench", "b1", "--hil-resume", "never"), "run never is unknown"),
     ],
 )

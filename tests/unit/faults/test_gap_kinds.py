@@ -36,6 +36,7 @@ class World(FakeClock):
         self.begun = threading.Event()
         self.thread = threading.current_thread()
         self.failure: Exception | None = None
+        self.answer: str | None = "relayed"
         self.sink = ListSink()
         self.told: list[str] = []
 
@@ -46,13 +47,13 @@ class World(FakeClock):
     def now_s(self) -> float:
         return self.now
 
-    def relay(self) -> str:
+    def relay(self) -> str | None:
         self.began_s, self.thread = self.now, threading.current_thread()
         self.begun.set()
         assert self.done.wait(20)
         if self.failure:
             raise self.failure
-        return "relayed"
+        return self.answer
 
     def sleep(self, seconds: float) -> None:
         if self.now >= GAP.closes_s - LEAD_S:
@@ -64,7 +65,7 @@ class World(FakeClock):
                 self.done.set()
                 self.thread.join(20)
 
-    def run(self) -> Interrupted[str]:
+    def run(self) -> Interrupted[str | None]:
         try:
             return across_gap(
                 self.relay,
@@ -93,6 +94,12 @@ def test_the_transfer_begins_before_the_gap_and_is_resumed_after_it() -> None:
     assert world.began_s == pytest.approx(GAP.closes_s - LEAD_S)
     assert 0 < done.at_close < SIZE
     assert done.again_after_s == pytest.approx(1.5, abs=0.11)
+
+
+def test_a_transfer_that_returns_nothing_is_not_an_error() -> None:
+    world = World(as_planned)
+    world.answer = None
+    assert world.run().result is None
 
 
 def test_the_evidence_has_the_planned_and_the_observed_times() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from hil.errors import BenchError, DeviceError
 from hil.evidence.events import FaultInjected
-from hil.faults.inject import strike
+from hil.faults.inject import Struck, strike
 from hil.testing.fakes import ListSink
 
 
@@ -95,3 +95,7 @@ def test_an_action_that_does_not_end_after_the_fault_is_the_benchs_fault() -> No
             end_deadline_s=0.05,
         )
     counter.struck.set()
+
+
+def test_an_action_that_returns_nothing_is_not_an_error() -> None:
+    assert Struck(1, None, None).unwrap() is None

@@ -97,3 +97,28 @@ def test_a_twin_in_the_loop_of_a_real_board_keeps_its_time(tmp_path: Path) -> No
     for section in ("{time_factor: 30, loop: false}", "{}"):
         file.write_text(f"{plain}\ntwin: {section}\n")
         assert load_lab(file).twin is not None
+
+
+CABLES = f"""{REAL}          flight: {{nic: enp3s0.101}}
+          recovery: {{usb_path: 1-4.2}}
+"""
+OWN = {
+    "supervisor.power": ("outlet: 0", "outlet: 1"),
+    "console.url": ("0:3:1.0", "0:4:1.0"),
+    "flight.nic": ("s0.101", "s0.102"),
+    "recovery.usb_path": ("1-4.2", "1-4.3"),
+}
+
+
+@pytest.mark.parametrize("shared", ["", *OWN])
+def test_what_leads_to_one_board_leads_to_no_other(tmp_path: Path, shared: str) -> None:
+    second = CABLES.replace("name: b1", "name: b4").replace("outlet: 0", "outlet: 0, request_timeout_s: 9")
+    for old, new in (changed for key, changed in OWN.items() if key != shared):
+        assert old in second
+        second = second.replace(old, new)
+    both = f"{CABLES}      -{second}"
+    if not shared:
+        assert len(lab_of(tmp_path, both).boards) == 7
+        return
+    with pytest.raises(ConfigurationError, match=f"lab.yaml:[0-9]+: b4.{shared}: is that of b1, too"):
+        lab_of(tmp_path, both)

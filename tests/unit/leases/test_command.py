@@ -31,6 +31,7 @@ def test_the_command_takes_lists_refuses_and_frees(capsys: pytest.CaptureFixture
     assert "virtual/a1, virtual/a2 are held by" in capsys.readouterr().err
     assert run(["lease", "wait", "virtual/a1", "--timeout", "0s"]) == 3
     assert run(["lease", "renew", str(taken["id"]), "--ttl", "2h"]) == 0
+    assert run(["lease", "renew", str(taken["id"]), "--as", "somebody-else"]) == 2
     assert run(["lease", "list"]) == 0
     page = capsys.readouterr().out
     assert "new fan" in page and "person" in page

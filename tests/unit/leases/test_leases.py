@@ -275,6 +275,14 @@ def test_a_person_extends_and_frees_a_lease_by_board(leases: Leases) -> None:
         leases.extend(held.id)
 
 
+def test_nobody_extends_anothers_lease(leases: Leases) -> None:
+    held = leases.reserve([A1], holder="anna", purpose="x", ttl_s=60)
+    with pytest.raises(ConfigurationError, match=r"not yours \(bert\): six/a1 is held by anna"):
+        leases.extend(held.id, ttl_s=1, by="bert")
+    assert leases.list()[0].ttl_s == 60
+    assert leases.extend(held.id, ttl_s=90, by="anna").ttl_s == 90
+
+
 # Where it is kept
 
 

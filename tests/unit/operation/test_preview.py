@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,11 @@ from hil.lab.tenant import QuotaSpec
 from hil.lab.twin import BusSpec, RadiatorSpec, StructureSpec, TwinSpec
 from hil.operation.arithmetic import quantity
 from hil.operation.contacts import Contacts
-from hil.operation.model import Operation, load_operation
+from hil.operation.heat import heat_and_power
+from hil.operation.model import LimitsSpec, Operation, load_operation
 from hil.operation.preview import Checked, check
+from hil.orbit.times import parse_time
+from hil.twin.prediction import Prediction
 
 UPLOAD = "upload: {deadline: 3m}"
 ALL = "upload: {deadline: 3m}\n  verify: {}\n  install: {}\n  activate: {}\n  configure: {}"
@@ -287,3 +291,18 @@ def test_contacts_are_those_of_a_bench_on_which_mission_time_passes_faster() -> 
     (slow, *_) = Contacts.of(real_time, 1200.0).ways("flight-2", "sc-02")
     assert first.start_s == pytest.approx(slow.start_s / 20) and first.start_s == pytest.approx(16.34, abs=0.01)
     assert Contacts.of(guests, 60.0).source.endswith(", 20 times faster")
+
+
+def test_heat_begins_where_the_twin_is_by_then_in_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = lab("kepler", twin=TwinSpec(time_factor=30.0))
+    begun: list[datetime] = []
+
+    def predict(*_: object, epoch: str, **__: object) -> Prediction:
+        begun.append(parse_time(epoch))
+        raise InterruptedError
+
+    monkeypatch.setattr("hil.twin.prediction.predict", predict)
+    with pytest.raises(InterruptedError):
+        list(heat_and_power(fast, LimitsSpec(), {fast.boards[0].name: 1.0}, seconds=60.0, after_s=600.0))
+    assert fast.orbit is not None and fast.orbit.epoch is not None
+    assert begun == [parse_time(fast.orbit.epoch) + timedelta(seconds=18_000)]

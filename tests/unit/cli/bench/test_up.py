@@ -9,13 +9,19 @@ import pytest
 
 from hil.bench.state import hold
 from hil.cli.app import run
+from hil.cli.select_bench import default_name
 from tests.kits import checkout
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a" * 21])
+@pytest.mark.parametrize("name", ["", "a b", "a" * 21, "Lab1", "größe"])
 def test_a_bench_needs_a_usable_name(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", "up", "--lab", str(checkout.ROOT / "lab/virtual.yaml"), "--name", name]) == 2
     assert "is not usable" in capsys.readouterr().err
+
+
+def test_a_lab_file_of_any_name_gives_a_usable_name_of_its_bench() -> None:
+    names = [default_name(Path(f"{stem}.yaml")) for stem in ("Rack_A", "größe 2", "a" * 30, "軌道")]
+    assert names == ["racka", "gre2", "a" * 20, "bench"]
 
 
 def test_a_bench_that_is_up_is_not_brought_up_again(
