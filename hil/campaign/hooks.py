@@ -270,7 +270,7 @@ class Campaign:
                     self.carriers.settle()
                 retry = retry and self._loss.error is None
                 carried = judged_with_bench(judgement, recorder.about_bench, self._harmed)
-                if carried.blame is Blame.BENCH:
+                if carried != judgement and carried.blame is Blame.BENCH:
                     self._harmed = self._harmed or test.title
                 elif carried.verdict is Verdict.PASS and attempt > 1 and self._harmed == test.title:
                     self._harmed = ""  # this test mended what its attempts before had left

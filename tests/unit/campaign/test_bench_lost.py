@@ -182,22 +182,6 @@ def test_boots():
     assert list(campaign.verdicts.values()) == ["INCONCLUSIVE", "INCONCLUSIVE"]
 
 
-def test_a_failure_after_a_test_that_ended_with_an_error_of_the_bench_is_inconclusive(campaign: Campaign) -> None:
-    campaign.write(
-        HEAD
-        + """
-def test_power_cut():
-    raise BenchError("a link cannot be put back")
-
-
-def test_boots():
-    raise DeviceError("b3: no answer from sshd")
-"""
-    )
-    campaign.run()
-    assert list(campaign.verdicts.values()) == ["INCONCLUSIVE", "INCONCLUSIVE"]
-
-
 SPOILED = (
     HEAD
     + """
