@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -32,6 +33,21 @@ _HEAD_B = 64 << 10
 _LOOK_S = 0.2
 
 
+class _News(threading.Event):
+    """Set when something came on a channel, or its end did.
+
+    In place of ``Channel.fileno``: closing a channel closes that pipe under the thread which writes into it, and then
+    the whole connection ends.
+    """
+
+    def clear(self) -> None:
+        """Do nothing: paramiko calls it when one of the two buffers is empty."""
+
+    def heard(self) -> None:
+        """Wait for what comes from now on."""
+        super().clear()
+
+
 def communicate(
     channel: paramiko.Channel,
     source: Source,
@@ -47,12 +63,14 @@ def communicate(
     """
     pending = memoryview(source if isinstance(source, bytes) else b"")
     more = not isinstance(source, bytes)
-    poll = select.poll()
-    poll.register(channel.fileno(), select.POLLIN)
+    news = _News()
+    for buffer in (channel.in_buffer, channel.in_stderr_buffer):
+        buffer.set_event(news)
     if not pending and not more:
         channel.shutdown_write()
     while not stop():
         progressed = False
+        news.heard()
         if isinstance(source, int) and more and not pending and select.select([source], [], [], 0)[0]:
             block = os.read(source, PACKET)
             pending, more, progressed = memoryview(block), bool(block), True
@@ -81,7 +99,7 @@ def communicate(
             raise TimeoutError
         if not progressed:
             hurried = pending or more or channel.exit_status_ready()
-            poll.poll(min(left, 0.02 if hurried else _LOOK_S) * 1000)
+            news.wait(min(left, 0.02 if hurried else _LOOK_S))
     return False
 
 
