@@ -88,6 +88,10 @@ class _OfLinks:
         """Return what a link box calls the fault at a target."""
         return f"{self.description}: {target}"
 
+    def command(self, bench: Bench, link: str, states: Mapping[Direction, LinkState], target: str) -> None:
+        """Hold directions of one link."""
+        bench.links.impair(link, states, fault=self.named(target))
+
     def heal(self, bench: Bench, target: str, values: Mapping[str, float]) -> None:
         """Bring the links back as they were commanded, by hand and by other faults."""
         errors = []
@@ -126,10 +130,6 @@ class LinksHeld(_OfLinks):
         if not wanted:
             return Bite(lambda: Proof(Outcome.MISMATCH, f"{target} has no link that is not cut already"))
         return Bite(lambda: proof_of_states(bench, wanted))
-
-    def command(self, bench: Bench, link: str, states: Mapping[Direction, LinkState], target: str) -> None:
-        """Hold the directions of one link."""
-        bench.links.impair(link, states, fault=self.named(target))
 
 
 Step = tuple[float, str, Callable[[LinkState], LinkState]]
@@ -195,10 +195,6 @@ class LinksMoved(_OfLinks):
             return Proof.of(0 < played.steps == played.seen, what)
 
         return Bite(prove, stop)
-
-    def command(self, bench: Bench, link: str, states: Mapping[Direction, LinkState], target: str) -> None:
-        """Hold both directions of one link."""
-        bench.links.impair(link, states, fault=self.named(target))
 
 
 def _down(state: LinkState, values: Mapping[str, float] | None = None) -> LinkState:

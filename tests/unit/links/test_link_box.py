@@ -344,19 +344,22 @@ def test_the_fastest_links_are_dealt_to_different_kernels() -> None:
     assert deal([10, 10], 1) == [0, 0]
 
 
-def test_a_restore_after_a_cut_whose_answer_was_lost_brings_the_link_back(
-    box: LinkBox, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def cut_and_not_answered(box: LinkBox) -> None:
+    """Cut the crosslink; the engine does it, and its answer is lost."""
     ask = FakeAgent.ask
 
     def done_and_not_answered(self: FakeAgent, kind: Kind, payload: bytes = b"") -> bytes:
         ask(self, kind, payload)
         raise BenchError("User-Mode Linux did not answer in time")
 
-    monkeypatch.setattr(FakeAgent, "ask", done_and_not_answered)
-    with pytest.raises(BenchError, match="did not answer"):
-        box.cut("crosslink")
-    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeAgent, "ask", done_and_not_answered)
+        with pytest.raises(BenchError, match="did not answer"):
+            box.cut("crosslink")
+
+
+def test_a_restore_after_a_cut_whose_answer_was_lost_brings_the_link_back(box: LinkBox) -> None:
+    cut_and_not_answered(box)
     box.restore("crosslink")
     _, crosslink = box.show()
     assert crosslink.up
@@ -374,19 +377,9 @@ def test_a_cut_counts_at_once_while_a_fault_holds_the_link_and_stays_when_it_is_
     assert box.show()[1].a_to_b.kernel == CROSS
 
 
-def test_what_was_cut_by_hand_and_not_answered_is_put_back(
-    box: LinkBox, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ask, before = FakeAgent.ask, box.store.load().link("crosslink")
-
-    def done_and_not_answered(self: FakeAgent, kind: Kind, payload: bytes = b"") -> bytes:
-        ask(self, kind, payload)
-        raise BenchError("User-Mode Linux did not answer in time")
-
-    monkeypatch.setattr(FakeAgent, "ask", done_and_not_answered)
-    with pytest.raises(BenchError, match="did not answer"):
-        box.cut("crosslink")
-    monkeypatch.undo()
+def test_what_was_cut_by_hand_and_not_answered_is_put_back(box: LinkBox) -> None:
+    before = box.store.load().link("crosslink")
+    cut_and_not_answered(box)
     assert box.put_back(before)
     assert box.show()[1].a_to_b.agrees
 

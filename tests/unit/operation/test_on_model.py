@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from hil.operation.engineering_model import load_engineering_model
 from hil.operation.model import load_operation
 from hil.operation.on_model import OnModel
 from hil.workload.artefacts import PayloadArtefacts
-from tests.kits.pod_api import EM, PASSWORD, PodApi
+from tests.kits.pod_api import EM, PodApi
 
 OPERATION = """\
 schema: 1
@@ -24,14 +23,6 @@ steps:
   {{upload: {{}}, verify: {{}}, install: {{}}, activate: {{}}, configure: {{}}, run: {{duration: 100000.5s}},
     collect: {{size_bytes: 1000}}}}
 """
-
-
-@pytest.fixture
-def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PodApi]:
-    monkeypatch.setenv("EM_PASSWORD", PASSWORD)
-    (volume := tmp_path / "volume").mkdir()
-    with PodApi(volume) as served:
-        yield served
 
 
 def on_model(

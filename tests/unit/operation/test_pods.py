@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -25,14 +24,6 @@ image: {{name: {image}}}
 poll_s: 0.02
 {more}"""
 FOLDER = "hil-test"
-
-
-@pytest.fixture
-def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PodApi]:
-    monkeypatch.setenv("EM_PASSWORD", PASSWORD)
-    (volume := tmp_path / "volume").mkdir()
-    with PodApi(volume) as served:
-        yield served
 
 
 def adapter(api: PodApi, folder: Path, *, image: str = "alpine", more: str = "") -> tuple[EngineeringModel, list[str]]:
