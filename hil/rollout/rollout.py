@@ -138,8 +138,7 @@ class Rollout:
             if activation.runs(health, self.bundle) or activation.holds(status, self.bundle):
                 return status
         with self._context.step("install", board) as facts:
-            with self._context.client(board) as client:
-                path = transfer.path_on_board(client, self.artefact)
+            path = transfer.path_on_board(self._context, self.artefact, board)
             try:
                 status = adapter.install(path, sha256=self.bundle.sha256, timeout_s=self.policy.install_deadline_s)
             except (RefusedBundle, InstallFailed):

@@ -10,7 +10,7 @@ from hil.core.activity import doing
 from hil.errors import DeviceError
 from hil.images.artefact import Artefact
 from hil.onboard.node.answers import ArtefactStatus
-from hil.rollout.node_client import NodeClient, NodeRefused, NodeSilent
+from hil.rollout.node_client import NodeRefused, NodeSilent
 from hil.rollout.restart_barrier import HeldBack
 from hil.rollout.steps import Context
 from hil.rollout.upload import upload
@@ -18,6 +18,10 @@ from hil.rollout.upload import upload
 NEAR_END = 0.85
 """From this part of an artefact on, boards are asked often; before, questions would only cost time."""
 REFUSED = frozenset({400, 409, 413, 422})
+ANSWER_S = 10.0
+"""For an answer about a whole artefact: the board may have to read it again."""
+READ_AGAIN_BYTES_S = 20e6
+"""Slower than any board reads and hashes its own storage."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def step_name(context: Context, board: str) -> str:
 def to_gateway(context: Context, artefact: Artefact) -> Transfer:
     """Upload to the gateway board; nothing is sent when it has the artefact."""
     board = context.fleet.gateway
-    with context.step("upload", board) as facts, context.client(board, timeout_s=10.0) as client:
+    with context.step("upload", board) as facts, context.client(board, timeout_s=ANSWER_S) as client:
         done = upload(
             client,
             artefact,
@@ -163,11 +167,24 @@ def _transfer(status: ArtefactStatus | None, board: str, source: str, seconds: f
     return Transfer(board, source, round(seconds, 3), sum(received.values()), connections, received, moved)
 
 
-def path_on_board(client: NodeClient, artefact: Artefact) -> str:
-    """Return where a board keeps an artefact that it has completely; DeviceError when it does not have it."""
-    status = client.artefact(artefact.sha256)
-    if status is None or not status.installed:
-        raise DeviceError(
-            f"{client.board} does not have {artefact.name} completely", remedy="distribute it before it is installed"
-        )
-    return status.path
+def path_on_board(context: Context, artefact: Artefact, board: str) -> str:
+    """Return where a board keeps an artefact that it has completely.
+
+    Asked for the first time after a restart, a board reads all of it again before it answers.
+    DeviceError when it does not have it, or does not answer; BenchError when the path to it is lost.
+    """
+    limit_s = context.policy.boot_deadline_s + artefact.size_bytes / READ_AGAIN_BYTES_S
+    last: NodeSilent | None = None
+    with context.client(board, timeout_s=min(ANSWER_S, limit_s)) as client:
+        for _ in context.polling(limit_s):
+            try:
+                status = client.artefact(artefact.sha256)
+            except NodeSilent as exc:
+                last = exc
+                continue
+            if status is None or not status.installed:
+                raise DeviceError(
+                    f"{board} does not have {artefact.name} completely", remedy="distribute it before it is installed"
+                )
+            return status.path
+    raise context.silence(board, f"say within {limit_s:.0f} s what it has of {artefact.name}", last) from last

@@ -17,6 +17,7 @@ from hil.boards.protocol import Board, Slot
 from hil.errors import BenchError, ConfigurationError, DeviceError
 from hil.evidence.events import BundleUsed, Event, RolloutStep
 from hil.onboard.node.answers import Claim, Health
+from hil.rollout import transfer
 from hil.rollout import upload as upload_module
 from hil.rollout.activation import FellBack, check_newer, runs
 from hil.rollout.fleet import Fleet
@@ -337,6 +338,39 @@ def test_a_board_that_fails_to_install_holds_everybody_back(boards: Bed, bundle:
 def test_installing_what_never_arrived_is_refused(boards: Bed, bundle: FakeBundle) -> None:
     with pytest.raises(DeviceError, match="does not have"):
         rollout(boards, bundle).install(["a3"])
+
+
+def test_a_board_that_reads_its_artefact_again_after_a_restart_is_waited_for(
+    boards: Bed, bundle: FakeBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = rollout(boards, bundle)
+    work.distribute()
+    node = boards["b3"].node
+    assert node is not None
+    held = node.store.get(bundle.sha256)
+    reading, known = iter([0.5, 0.5]), held.status()
+
+    def status() -> dict[str, Any]:
+        time.sleep(next(reading, 0))
+        return known
+
+    monkeypatch.setattr(transfer, "ANSWER_S", 0.2)
+    monkeypatch.setattr(held, "status", status)
+    work.install(["b3"])
+    assert next(reading, None) is None
+    assert boards["b3"].images["B"] == bundle.image_sha256
+
+
+def test_a_board_that_never_says_what_it_has_is_the_devices_fault(
+    boards: Bed, bundle: FakeBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = rollout(boards, bundle, replace(QUICK, boot_deadline_s=0.5))
+    work.distribute()
+    node = boards["b3"].node
+    assert node is not None
+    monkeypatch.setattr(node.store.get(bundle.sha256), "status", lambda: time.sleep(2))
+    with pytest.raises(DeviceError, match=r"b3 did not say within \d+ s what it has of v2\.raucb"):
+        work.install(["b3"])
 
 
 def test_rolling_back_returns_all_boards_and_twice_is_once(boards: Bed, bundle: FakeBundle) -> None:
