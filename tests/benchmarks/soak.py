@@ -118,8 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.csv.parent.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, float]] = []
     failed, begun_s = 0, time.monotonic()
-    client = engine.connect(EngineFiles.default())  # it stays up between the cycles
-    with args.csv.open("w", newline="") as file:
+    with engine.engine(), args.csv.open("w", newline="") as file:  # our engine stays up between the cycles
         for number in range(1, args.cycles + 1):
             if args.until_s and time.monotonic() - begun_s > args.until_s:
                 break
@@ -137,7 +136,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             writer.writerow(row)
             file.flush()
             print(" ".join(f"{value:g}" for value in row.values()), flush=True)
-    client.close()
     grown = judge(rows) if len(rows) > WARM + 1 else ["too few cycles"]
     print(f"{len(rows)} cycles, {failed} of them failed; grown: {', '.join(grown) or 'nothing'}")
     return 1 if grown else 0
