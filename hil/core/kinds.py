@@ -22,9 +22,15 @@ ENGINEERING_MODELS = "hil.engineering_models"
 
 
 @cache
+def _points(group: str) -> tuple[EntryPoint, ...]:
+    """Return the entry points of ``group``; to find them, the files of all installed packages are read."""
+    return tuple(entry_points(group=group))
+
+
+@cache
 def names(group: str) -> tuple[str, ...]:
     """Return the names of all installed kinds of ``group``, sorted."""
-    return tuple(sorted({point.name for point in entry_points(group=group)}))
+    return tuple(sorted({point.name for point in _points(group)}))
 
 
 @cache
@@ -34,7 +40,7 @@ def load(group: str, name: str) -> Any:
     ConfigurationError when no installed package has it (with the names that there are), when two packages claim the
     name, or when the package that has it cannot be imported.
     """
-    points = [point for point in entry_points(group=group) if point.name == name]
+    points = [point for point in _points(group) if point.name == name]
     if not points:
         close = get_close_matches(name, names(group), n=1)
         raise ConfigurationError(

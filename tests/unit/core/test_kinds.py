@@ -20,10 +20,10 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         EntryPoint("twice", "time:sleep", "hil.outlets"),
     ]
     monkeypatch.setattr(kinds, "entry_points", lambda *, group: [p for p in points if p.group == group])
-    for function in (kinds.names, kinds.load):
+    for function in (kinds._points, kinds.names, kinds.load):
         function.cache_clear()
     yield
-    for function in (kinds.names, kinds.load):
+    for function in (kinds._points, kinds.names, kinds.load):
         function.cache_clear()
 
 
