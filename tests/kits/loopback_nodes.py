@@ -215,7 +215,8 @@ class FakeBundle(BundleFacts):
 
     @classmethod
     def make(cls, path: Path, version: str = "2.0.0", size: int = 3_000_000) -> FakeBundle:
-        content = version.encode() + b"\n" + bytes((i * 131) % 251 for i in range(size))
+        pattern = bytes((i * 131) % 251 for i in range(251))
+        content = version.encode() + b"\n" + (pattern * (size // 251 + 1))[:size]
         path.write_bytes(content)
         return cls(path, version, hashlib.sha256(content).hexdigest(), len(content), image_of(content))
 
