@@ -10,15 +10,25 @@ import jinja2
 import jinja2.ext
 import pytest
 
+from hil.bench import orbit_clock
+from hil.boards import kinds
 from hil.campaign import hooks
-from hil.database import schema
+from hil.core import closed_pipe
+from hil.database import migrate, schema
 from hil.lab import model
-from hil.report import html, terminal
+from hil.orbit import times
+from hil.report import html, junit, make, result, terminal
 
-LOADED = (hooks, schema, model, html, terminal, jinja2)
+LOADED = (
+    *(jinja2, closed_pipe, hooks, orbit_clock, kinds, migrate, schema, model, times),
+    *(html, junit, make, result, terminal),
+)
 """Loaded here because pytester forgets, after each of its runs, what was first imported during it."""
 
-OTHERS = ("hypothesispytest", "randomly", "html", "metadata", "rerunfailures", "timeout", "allure_pytest", "xdist")
+OTHERS = (
+    *("hypothesispytest", "randomly", "html", "html_fixtures", "metadata", "rerunfailures", "timeout", "allure_pytest"),
+    *("xdist", "xdist.looponfail", "pytest_cov"),
+)
 WITHOUT_OTHERS = tuple(word for name in OTHERS for word in ("-p", f"no:{name}"))
 """Options of pytest: without the plugins of others, which cost a second at every start."""
 PLAIN = ("-p", "no:cacheprovider", *WITHOUT_OTHERS)
@@ -59,6 +69,11 @@ def test_the_os_boots(verify):
 )
 
 
+def without_record(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    """Run a pytest that may end before pytester records it; then pytester would look for a Ctrl-C in that record."""
+    return pytester.runpytest_inprocess(*PLAIN, *arguments, no_reraise_ctrlc=True)
+
+
 class Campaign:
     """Runs campaigns in a folder of their own and reads what they left."""
 
@@ -74,8 +89,12 @@ class Campaign:
     def run(self, *arguments: str) -> pytest.RunResult:
         return self.pytester.runpytest_inprocess("demo", *PLAIN, *arguments)
 
+    def refused(self, *arguments: str) -> pytest.RunResult:
+        """Run one that ends before it has begun."""
+        return without_record(self.pytester, "demo", *arguments)
+
     def run_apart(self, *arguments: str) -> pytest.RunResult:
-        """In a process of its own: pytester cannot hold a pytest that ends before it has begun."""
+        """Run it in a process of its own, which a signal may wake, or which ends while it reads its arguments."""
         return self.pytester.runpytest_subprocess("demo", *PLAIN, *arguments)
 
     def directory(self) -> Path:

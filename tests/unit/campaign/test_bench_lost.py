@@ -81,7 +81,7 @@ def test_a_lost_bench_is_not_tried_again(campaign: Campaign) -> None:
         LOST_BETWEEN.replace("LOST", 'yield; campaign.lose_bench("the keeper", BenchError("the keeper is lost"))')
         + "@pytest.mark.retry_bench(1)\ndef test_it(campaign): raise BenchError('the console cannot be read')\n"
     )
-    campaign.run_apart()
+    campaign.run()
     (test,) = campaign.result["tests"]
     assert (test["verdict"], test["retries"]) == ("INCONCLUSIVE", 0)
 
@@ -91,7 +91,7 @@ def test_a_bench_whose_loss_was_heard_between_set_up_and_test_ends_the_test(camp
         LOST_BETWEEN.replace("LOST", 'campaign._loss.error = BenchError("the keeper is lost")')
         + "def test_it(campaign): raise DeviceError('b1: timed out')\n"
     )
-    campaign.run_apart()
+    campaign.run()
     (test,) = campaign.result["tests"]
     assert (test["verdict"], test["message"]) == ("INCONCLUSIVE", "the keeper is lost")
 

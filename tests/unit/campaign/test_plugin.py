@@ -24,18 +24,18 @@ def test_a_run_id_is_used_and_never_reused(campaign: Campaign) -> None:
     campaign.write(PASSES)
     assert campaign.run("--hil-run-id", "night-1").ret == 0
     assert campaign.directory().name == "night-1"
-    assert campaign.run_apart("--hil-run-id", "night-1").ret == 2
+    assert campaign.refused("--hil-run-id", "night-1").ret == 2
 
 
 def test_a_run_keeps_its_log_and_pytests_own_options_show_the_same(campaign: Campaign) -> None:
     body = "import logging; logging.getLogger('hil.boards').debug('GET /relay/0'); assert False"
     campaign.write(f"def test_it():\n    {body}\n")
-    quiet = campaign.run_apart()
+    quiet = campaign.run()
     (log,) = campaign.directory().glob("artefacts/harness.log")
     assert "step it, attempt 1" in log.read_text() and "DEBUG   hil.boards: GET /relay/0" in log.read_text()
     assert not list(campaign.directory().glob("harness.log"))
     assert "GET /relay" not in quiet.stdout.str().replace(body, "")  # a failure shows no more than was asked for
-    shown = campaign.run_apart("--log-cli-level=DEBUG")
+    shown = campaign.run("--log-cli-level=DEBUG")
     shown.stdout.fnmatch_lines(["*DEBUG*hil.boards*GET /relay/0*"])
 
 
@@ -91,7 +91,7 @@ def test_a_choice_that_is_not_possible_ends_with_2_before_anything_is_written(
 ) -> None:
     campaign.write(PASSES)
     lab = str(paths.ROOT / "lab" / "virtual.yaml")
-    outcome = campaign.run_apart(*(lab if a == "LAB" else a for a in arguments))
+    outcome = campaign.refused(*(lab if a == "LAB" else a for a in arguments))
     assert outcome.ret == 2
     assert fnmatch(outcome.stdout.str() + outcome.stderr.str(), says)
     assert campaign.nothing_was_written()

@@ -35,7 +35,7 @@ def test_a_configuration_error_ends_with_2_before_anything_is_written(
 ) -> None:
     campaign.write(tests)
     (campaign.folder / "plan.yaml").write_text(plan, "utf-8")
-    outcome = campaign.run_apart()
+    outcome = campaign.refused()
     assert outcome.ret == 2
     assert fnmatch(outcome.stdout.str() + outcome.stderr.str(), says)
     assert campaign.nothing_was_written()
@@ -45,20 +45,20 @@ def test_a_lab_file_that_is_wrong_ends_with_2_before_anything_is_written(campaig
     campaign.write(PASSES)
     (campaign.pytester.path / "lab.yaml").write_text("schema: 1\nname: virtual\nboards: []\n", "utf-8")
     for lab in ("lab.yaml", "no-such.yaml"):
-        assert campaign.run_apart("--hil-lab", lab).ret == 2
-    assert campaign.run_apart("--hil-lab", "lab.yaml", "--hil-bench", "x").ret == 2
-    assert campaign.run_apart("--hil-run-id", "../x").ret == 2
+        assert campaign.refused("--hil-lab", lab).ret == 2
+    assert campaign.refused("--hil-lab", "lab.yaml", "--hil-bench", "x").ret == 2
+    assert campaign.refused("--hil-run-id", "../x").ret == 2
     assert campaign.nothing_was_written()
 
 
 def test_a_campaign_about_another_number_of_boards_ends_with_2_before_anything_is_written(campaign: Campaign) -> None:
     campaign.write(PASSES)
     (campaign.folder / "plan.yaml").write_text(PLAN + "boards: 6\n", "utf-8")
-    outcome = campaign.run_apart("--hil-lab", "virtual", "--hil-split", "3+2")
+    outcome = campaign.refused("--hil-lab", "virtual", "--hil-split", "3+2")
     assert outcome.ret == 2
     assert fnmatch(outcome.stdout.str() + outcome.stderr.str(), "*is about 6 boards, and 5 of lab virtual take part*")
     assert campaign.nothing_was_written()
-    assert campaign.run_apart("--hil-lab", "virtual").ret == 0
+    assert campaign.run("--hil-lab", "virtual").ret == 0
 
 
 def test_a_configuration_error_while_running_stops_the_campaign_with_2(campaign: Campaign) -> None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.kits.campaign_folder import HEAD, PASSES, PLAIN, Campaign
+from tests.kits.campaign_folder import HEAD, PASSES, PLAIN, Campaign, without_record
 
 pytest_plugins = ["pytester"]
 
@@ -57,7 +57,7 @@ def test_a_campaign_begins_with_a_step(campaign: Campaign) -> None:
 
 def test_a_step_that_is_not_there_is_an_error_before_anything_is_written(campaign: Campaign) -> None:
     campaign.write(CHAIN)
-    outcome = campaign.run_apart("--hil-from", "instal")
+    outcome = campaign.refused("--hil-from", "instal")
     assert outcome.ret == 2
     assert "did you mean install?" in outcome.stdout.str() + outcome.stderr.str()
     assert campaign.nothing_was_written()
@@ -65,7 +65,7 @@ def test_a_step_that_is_not_there_is_an_error_before_anything_is_written(campaig
 
 def test_a_named_part_without_what_it_needs_is_an_error_that_says_how_to_choose(campaign: Campaign) -> None:
     campaign.write(CHAIN)
-    outcome = campaign.pytester.runpytest_subprocess(*PLAIN, "demo/test_1.py::test_upload")
+    outcome = without_record(campaign.pytester, "demo/test_1.py::test_upload")
     assert outcome.ret == 2
     assert "choose tests with -k" in outcome.stdout.str() + outcome.stderr.str()
 
@@ -83,7 +83,7 @@ def test_a_run_says_whether_it_is_the_whole_campaign(
 
 def test_tests_that_need_a_bench_are_refused_without_one_before_anything_is_written(campaign: Campaign) -> None:
     campaign.write(HEAD + "def test_a(): pass\ndef test_b(crosslink): pass\n")
-    outcome = campaign.run_apart()
+    outcome = campaign.refused()
     assert outcome.ret == 2
     assert "1 of 2 tests need a bench, test_b first" in outcome.stdout.str() + outcome.stderr.str()
     assert campaign.nothing_was_written()

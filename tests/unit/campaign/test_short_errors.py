@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.kits.campaign_folder import PASSES, PLAIN, Campaign
+from tests.kits.campaign_folder import PASSES, Campaign, without_record
 
 pytest_plugins = ["pytester"]
 
@@ -29,7 +29,7 @@ def test_a_bench_that_cannot_be_had_is_said_without_source(
     pytester: pytest.Pytester, arguments: tuple[str, ...], said: str, text: str
 ) -> None:
     pytester.makepyfile(text)
-    result = pytester.runpytest_subprocess(*PLAIN, *arguments)
+    result = without_record(pytester, *arguments)
     assert result.ret == 2
     assert said in lines_of(result)
     assert "raise " not in lines_of(result) and "hil/campaign" not in lines_of(result)
@@ -47,17 +47,17 @@ def test_a_bench_that_cannot_be_had_is_said_without_source(
 )
 def test_a_plain_run_ends_with_the_code_of_its_blame(pytester: pytest.Pytester, body: str, code: int) -> None:
     pytester.makepyfile(PLAIN_TOO + f"def test_it():\n    {body}\n")
-    result = pytester.runpytest_subprocess(*PLAIN)
+    result = without_record(pytester)
     assert result.ret == code
     shortened = "test_it():" not in lines_of(result)
     assert shortened == (code != 1)
     assert not shortened or ".py:5: error (" in lines_of(result)
-    assert "test_it():" in lines_of(pytester.runpytest_subprocess(*PLAIN, "--tb=long"))
+    assert "test_it():" in lines_of(without_record(pytester, "--tb=long"))
 
 
 def test_a_failure_of_the_device_beside_one_of_the_bench_is_a_failure(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(PLAIN_TOO + "def test_a(): raise BenchError('x')\ndef test_b(): assert False\n")
-    assert pytester.runpytest_subprocess(*PLAIN).ret == 1
+    assert without_record(pytester).ret == 1
 
 
 def test_a_campaign_cannot_be_shared_out_where_nothing_could_do_it(campaign: Campaign) -> None:
@@ -80,6 +80,6 @@ def test_a_campaign_cannot_be_shared_out_where_nothing_could_do_it(campaign: Cam
 )
 def test_a_short_option_that_somebody_else_has_is_named(pytester: pytest.Pytester, body: str) -> None:
     pytester.makeconftest(f"from hil.campaign.options import add_options\ndef pytest_addoption(parser):\n    {body}\n")
-    result = pytester.runpytest_subprocess(*PLAIN)
+    result = without_record(pytester)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert "--lab is somebody else's option, too" in lines_of(result) and "Traceback" not in lines_of(result)

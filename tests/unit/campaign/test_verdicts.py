@@ -236,7 +236,7 @@ def test_the_os_boots(recorder):
     (recorder.directory / "result.json").mkdir()
 """
     )
-    outcome = campaign.run_apart()
+    outcome = campaign.run()
     assert outcome.ret == 3
     outcome.stderr.fnmatch_lines(["error (harness): the run could not be finished: *", "*remedy: *hil runs report*"])
     assert "Traceback" not in outcome.stdout.str() + outcome.stderr.str()
