@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -19,21 +19,36 @@ from hil.errors import ConfigurationError
 from hil.lab.model import load_lab
 
 
-def validated(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """In a process of its own: pytest keeps what it has imported."""
-    argv = [sys.executable, "-m", "hil.cli", "campaign", "validate", str(folder), *arguments]
-    return subprocess.run(argv, capture_output=True, text=True, check=False, cwd=folder.parent)
+class Validate(Protocol):
+    """Runs `hil campaign validate` for a folder: exit code, and what it said on stdout and stderr."""
+
+    def __call__(self, folder: Path, *arguments: str) -> tuple[int, str, str]: ...
+
+
+@pytest.fixture
+def validated(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Validate:
+    def validate(folder: Path, *arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "path", [*sys.path])
+        monkeypatch.chdir(folder.parent)
+        code = run(["campaign", "validate", str(folder), *arguments])
+        for name, module in list(sys.modules.items()):  # pytest keeps what it has imported
+            if str(getattr(module, "__file__", None)).startswith(str(folder)):
+                del sys.modules[name]
+        return code, *capsys.readouterr()
+
+    return validate
 
 
 def test_a_new_campaign_is_in_order_and_no_file_is_overwritten(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, validated: Validate, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HIL_REPORTS", str(tmp_path / "out"))
     folder = tmp_path / "plans" / "heat_one"
     assert run(["campaign", "new", str(folder)]) == 0
     before = (folder / "plan.yaml").read_text("utf-8")
-    done = validated(folder, "--lab", "virtual", "--json")
-    found = json.loads(done.stdout)
+    _, stdout, _ = validated(folder, "--lab", "virtual", "--json")
+    found = json.loads(stdout)
     assert (found["plan"], found["uncovered"], found["absent"]) == ("heat-one", [], {})
     assert found["steps"] == ["boards", "the_other_spacecraft_is_reached_again_after_an_outage"]
     assert found["participants"]["split"] == "3+3"
@@ -49,7 +64,7 @@ def test_a_name_that_is_no_campaign_is_refused(name: str, tmp_path: Path) -> Non
     assert not (tmp_path / name).exists()
 
 
-def test_each_fault_of_a_campaign_is_named(tmp_path: Path) -> None:
+def test_each_fault_of_a_campaign_is_named(tmp_path: Path, validated: Validate) -> None:
     folder = tmp_path / "demo"
     run(["campaign", "new", str(folder)])
     for text, says in (
@@ -58,20 +73,20 @@ def test_each_fault_of_a_campaign_is_named(tmp_path: Path) -> None:
         ("", ""),
     ):
         (folder / "test_more.py").write_text(text, "utf-8")
-        done = validated(folder)
-        assert (done.returncode, says in done.stderr) == (2 if says else 0, True), done.stderr
-        assert done.stderr.count("remedy") == bool(says)
+        code, _, stderr = validated(folder)
+        assert (code, says in stderr) == (2 if says else 0, True), stderr
+        assert stderr.count("remedy") == bool(says)
 
 
-def test_a_feature_that_the_plan_needs_and_a_board_lacks_is_said(tmp_path: Path) -> None:
+def test_a_feature_that_the_plan_needs_and_a_board_lacks_is_said(tmp_path: Path, validated: Validate) -> None:
     folder = tmp_path / "demo"
     run(["campaign", "new", str(folder)])
     plan = folder / "plan.yaml"
     text = plan.read_text("utf-8")
     for needs, code, says in (("[power, slots]", 0, ""), ("[power, wings]", 2, "there is no feature wings")):
         plan.write_text(f"{text}needs: {needs}\n", "utf-8")
-        done = validated(folder, "--lab", "virtual")
-        assert (done.returncode, says in done.stderr) == (code, True), done.stderr
+        found, _, stderr = validated(folder, "--lab", "virtual")
+        assert (found, says in stderr) == (code, True), stderr
 
 
 def test_a_campaign_does_not_begin_on_boards_without_what_it_needs(
@@ -85,9 +100,9 @@ def test_a_campaign_does_not_begin_on_boards_without_what_it_needs(
         CampaignRun.check(paths.plan_folder("six_gpu"), lab=load_lab(paths.lab_file("virtual")))
 
 
-def test_what_a_lab_cannot_show_and_a_choice_that_does_not_fit_are_said(tmp_path: Path) -> None:
+def test_what_a_lab_cannot_show_and_a_choice_that_does_not_fit_are_said(tmp_path: Path, validated: Validate) -> None:
     six = paths.ROOT / "testplans/six_gpu"
-    fits = validated(six, "--lab", "virtual")
-    assert fits.returncode == 0 and "SIX-015 cannot be shown there" in fits.stderr
-    misfit = validated(six, "--lab", "virtual", "--split", "4+2")
-    assert misfit.returncode == 2 and "sc-a has 3 boards" in misfit.stderr
+    code, _, stderr = validated(six, "--lab", "virtual")
+    assert code == 0 and "SIX-015 cannot be shown there" in stderr
+    code, _, stderr = validated(six, "--lab", "virtual", "--split", "4+2")
+    assert code == 2 and "sc-a has 3 boards" in stderr
