@@ -1,4 +1,8 @@
-"""The `hil` command as its users have it: a program whose output is read, or a command in a terminal."""
+"""The `hil` command as its users have it: a program whose output is read, or a command in a terminal.
+
+A terminal runs `python -m hil.cli`; where output is read, the process is forked from one that has imported it
+(:mod:`tests.kits.hil_starter`).
+"""
 
 from __future__ import annotations
 
@@ -17,10 +21,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from tempfile import TemporaryFile
 from typing import Any
 
 from hil.bench.leftovers import keepers
 from hil.core import netns, paths
+from tests.kits.hil_starter import starter
 
 HIL = (sys.executable, "-m", "hil.cli")
 SOON_S = 30.0  # on a machine that others use too
@@ -35,14 +41,17 @@ class Hil:
     def __call__(self, *arguments: str, stdin: str = "", timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
         """What became of it, whatever its exit code."""
         chosen = {"HIL_BENCH": self.bench} if self.bench else {}
-        return subprocess.run(
-            [*HIL, *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            env={**os.environ, **chosen},
-        )
+        given, give = os.pipe()
+        with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
+            try:
+                os.write(give, stdin.encode())  # less than a pipe holds
+                os.close(give)
+                code = starter().run(arguments, {**os.environ, **chosen}, (given, out, err), timeout_s)
+            finally:
+                os.close(given)
+            for file in (out, err):
+                file.seek(0)
+            return subprocess.CompletedProcess([*HIL, *arguments], code, out.read(), err.read())
 
     def good(self, *arguments: str, stdin: str = "") -> str:
         """What it prints; it must end with exit code 0."""
