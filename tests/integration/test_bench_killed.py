@@ -19,6 +19,7 @@ from hil.core.wait import wait_until
 from hil.errors import BenchError
 from hil.links.engines.kinds import choose
 from tests.kits import checkout
+from tests.kits.hil_command import Hil
 from tests.kits.host_state import leftovers
 
 pytestmark = pytest.mark.integration
@@ -77,15 +78,12 @@ def test_a_bench_comes_up_in_the_place_of_one_of_its_name_that_was_killed() -> N
 
 
 def test_a_kept_bench_outlives_who_brought_it_up_and_ends_on_command() -> None:
-    hil = [sys.executable, "-m", "hil.cli"]
-    subprocess.run(
-        [*hil, "bench", "up", "--lab", str(LAB), "--name", "kept"], check=True, capture_output=True, timeout=120
-    )
+    hil = Hil()
+    hil.good("bench", "up", "--lab", str(LAB), "--name", "kept")
     try:
-        shown = subprocess.run([*hil, "bench", "status"], check=True, capture_output=True, text=True).stdout
-        assert "kept" in shown
+        assert "kept" in hil.good("bench", "status")
     finally:
-        subprocess.run([*hil, "bench", "down", "kept"], check=True, capture_output=True, timeout=120)
+        hil.good("bench", "down", "kept")
     assert leftovers() == []
 
 

@@ -30,6 +30,7 @@ from hil.core.wait import wait_until
 from hil.links.calibration.probe import Arrival, Probe, collect, pace, warm_up
 from hil.links.engines import uml
 from hil.links.link_box import DIRECTIONS, Direction, LinkBox
+from tests.kits.hil_command import Hil
 from tests.kits.host_state import leftovers, network_of_this_host
 from tests.kits.shaper_host_machine import PORTS, TRUNK, VLANS, Machine, machine
 
@@ -46,6 +47,7 @@ ATTEMPTS = 4
 """Of a campaign that finds the bench outside tolerance: two kernels and six boards share what may be two busy cores."""
 NEAR_NS = 1_500_000
 """How far a delay may be from what was commanded: the links are not calibrated here, and this machine may be busy."""
+hil = Hil()
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +62,6 @@ def shaper() -> Iterator[Machine]:
 def untouched(shaper: Machine) -> str:
     """The shaper host before any bench used it."""
     return shaper.state()
-
-
-def hil(*argv: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
-    """What a technician types."""
-    return subprocess.run(
-        [sys.executable, "-m", "hil.cli", *argv], cwd=paths.ROOT, capture_output=True, text=True, timeout=timeout_s
-    )
 
 
 def lab_over(shaper: Machine, source: str, path: Path, *, boards: int = 3, trunk: bool = False) -> Path:
