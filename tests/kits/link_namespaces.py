@@ -32,6 +32,13 @@ def namespaces(test: str) -> Iterator[str]:
             netns.delete(name)
 
 
+def nics_in(namespace: str) -> list[str]:
+    """Return the names of the NICs in a namespace."""
+    argv = ["ip", "-n", namespace, "-o", "link"]
+    text = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    return [line.split(": ")[1].split("@")[0] for line in text.splitlines()]
+
+
 def wires(prefix: str, *, shares: tuple[Share, ...] = ()) -> list[Wire]:
     """Ground station to A, of which tenants may have ``shares``, and A to B."""
     return [
