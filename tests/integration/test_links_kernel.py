@@ -27,7 +27,7 @@ from tests.kits.agent_contract import AgentContract
 from tests.kits.kernel_shapes import joined_by_u32
 from tests.kits.link_namespaces import give_addresses, namespaces, wires
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 
 
 def test_the_relay_speaks_for_this_kernel_from_inside_a_namespace() -> None:
