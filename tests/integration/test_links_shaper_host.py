@@ -39,7 +39,7 @@ from hil.testing.links import fake_box
 from tests.kits.kernel_shapes import queue_length, queue_length_shape, wait_for_rows
 from tests.kits.shaper_host_namespace import LocalShaperHost, at_work, connected, shaper_host
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.side_by_side]
 STATE = LinkState(1_000, 50_000_000)
 
 
