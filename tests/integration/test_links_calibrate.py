@@ -11,13 +11,14 @@ import pytest
 
 from hil.errors import ConfigurationError
 from hil.evidence.events import LinkFigure
+from hil.links.calibration import stages
 from hil.links.calibration.calibrate import BLOCKED, calibrate
 from hil.links.engines import netem, rtnl
 from hil.links.link_box import DIRECTIONS, LinkBox
 from hil.links.schedule.player import Player
 from hil.links.schedule.windows import ScheduleRow
 from hil.links.state import MAX_DELAY_US, PPM, GilbertElliott, LinkState
-from tests.kits.link_namespaces import CROSS, GROUND, as_it_came_up, link_box
+from tests.kits.link_namespaces import CROSS, GROUND, as_it_came_up, figures, link_box
 
 pytestmark = [pytest.mark.integration, pytest.mark.quiet]
 
@@ -102,8 +103,9 @@ def test_every_quantity_of_every_direction_is_measured_and_the_engine_compensate
 
 
 def test_a_second_calibration_finds_the_same_constant_although_it_is_compensated(box: LinkBox) -> None:
-    first = by_quantity(calibrate(box, links=["crosslink"], outage=False))["engine_constant"]
-    second = by_quantity(calibrate(box, links=["crosslink"], outage=False))["engine_constant"]
+    first, second = (
+        by_quantity(figures(box, "crosslink", stages.engine_constant))["engine_constant"] for _ in range(2)
+    )
     assert first.measured is not None and second.measured is not None
     assert second.measured > 20  # and not what the compensation has left of it
     assert abs(second.measured - first.measured) < 300
@@ -152,7 +154,7 @@ def test_a_delay_that_moves_is_compared_with_what_was_commanded_when_each_packet
     ).start()
     try:
         time.sleep(0.3)
-        rows = calibrate(box, links=["crosslink"], outage=False)
+        rows = figures(box, "crosslink", stages.engine_constant, stages.delay)
     finally:
         player.close()
     p50 = by_quantity(rows)["delay_p50"]

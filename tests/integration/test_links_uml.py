@@ -16,6 +16,7 @@ import pytest
 from hil.core import netns, paths
 from hil.evidence.events import LinkCommanded, LinkCut
 from hil.links import state as link_state
+from hil.links.calibration import stages
 from hil.links.calibration.calibrate import calibrate, cannot_carry, carry_capacity, measure
 from hil.links.calibration.integrity import deliver
 from hil.links.calibration.loss import acceptance_counts
@@ -39,7 +40,16 @@ from hil.links.link_box import DIRECTIONS, Direction, LinkBox, LinkStatus
 from hil.links.state import PPM, GilbertElliott, LinkState
 from hil.testing.fakes import ListSink
 from tests.kits.host_state import network_of_this_host
-from tests.kits.link_namespaces import CROSS, as_it_came_up, give_addresses, link_box, namespaces, nics_in, wires
+from tests.kits.link_namespaces import (
+    CROSS,
+    as_it_came_up,
+    figures,
+    give_addresses,
+    link_box,
+    namespaces,
+    nics_in,
+    wires,
+)
 from tests.kits.many_links import process_tree
 
 pytestmark = [pytest.mark.integration, pytest.mark.quiet]
@@ -260,7 +270,7 @@ def test_calibration_judges_loss_by_what_the_count_allows(box: LinkBox) -> None:
     box.set("crosslink", a_to_b=lossy)
     (row,) = [
         row
-        for row in calibrate(box, outage=False)
+        for row in figures(box, "crosslink", stages.loss)
         if (row.link, row.direction, row.quantity) == ("crosslink", "a_to_b", "loss")
     ]
     assert row.measured is not None

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from hil.core import netns
+from hil.evidence.events import LinkFigure
+from hil.links.calibration.calibrate import measure
+from hil.links.calibration.probe import Probe, warm_up
+from hil.links.calibration.stages import Stage
 from hil.links.link_box import DIRECTIONS, End, LinkBox, Wire
 from hil.links.state import LinkState
 from hil.links.wires import Share
@@ -83,3 +87,17 @@ def as_it_came_up(box: LinkBox) -> LinkBox:
         for direction in DIRECTIONS:
             box.compensate(link, direction, 0)
     return box
+
+
+def figures(box: LinkBox, link: str, *stages: Stage) -> list[LinkFigure]:
+    """Measure both directions of a link as a calibration does, in these of its stages alone."""
+    (status,) = (each for each in box.show() if each.name == link)
+    rows: list[LinkFigure] = []
+    with ExitStack() as stack:
+        probes = [stack.enter_context(Probe(status, direction)) for direction in DIRECTIONS]
+        assert not warm_up(probes)
+        for stage in stages:
+            measured, gone = measure(box, probes, stage)
+            assert not gone
+            rows += measured
+    return rows
