@@ -18,7 +18,7 @@ def test_forty_contenders_of_which_many_are_killed_never_share_a_board_and_all_s
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "figures.json"
-    argv = [sys.executable, "-m", "tests.benchmarks.leases", "--processes", "40", "--seconds", "8"]
+    argv = [sys.executable, "-m", "tests.benchmarks.leases", "--processes", "40", "--seconds", "5"]
     argv += ["--hidden-every", "0"]  # their leases have to run out, which takes its time
     # In a process of its own: it forks, and pytest has threads.
     done = subprocess.run([*argv, "--out", str(out)], cwd=paths.ROOT, capture_output=True, text=True, timeout=180)
