@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,6 +18,20 @@ LONGEST = (
     *("test_onboard_node_network", "test_rollout_updaters"),
 )
 TURN = Path("/run/lock/orbital-hil-integration-tests")
+
+_ALL_OF_IT = re.compile(r"^pytestmark = [^=]*\bmark\.(side_by_side|quiet)\b", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no module of which a stage of `make test` runs nothing: all of them cost some seconds, in each process."""
+    if collection_path.suffix != ".py":
+        return None
+    text, wanted = collection_path.read_text("utf-8"), config.option.markexpr
+    if wanted in ("side_by_side", "quiet"):
+        return f"mark.{wanted}" not in text or None
+    if wanted == "not side_by_side and not quiet":
+        return _ALL_OF_IT.search(text) is not None or None
+    return None
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
