@@ -21,12 +21,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from tempfile import TemporaryFile
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hil.bench.leftovers import keepers
 from hil.core import netns, paths
-from tests.kits.hil_starter import starter
+from tests.kits import hil_starter
 
 HIL = (sys.executable, "-m", "hil.cli")
 SOON_S = 30.0  # on a machine that others use too
@@ -41,17 +42,13 @@ class Hil:
     def __call__(self, *arguments: str, stdin: str = "", timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
         """What became of it, whatever its exit code."""
         chosen = {"HIL_BENCH": self.bench} if self.bench else {}
-        given, give = os.pipe()
-        with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
-            try:
-                os.write(give, stdin.encode())  # less than a pipe holds
-                os.close(give)
-                code = starter().run(arguments, {**os.environ, **chosen}, (given, out, err), timeout_s)
-            finally:
-                os.close(given)
-            for file in (out, err):
-                file.seek(0)
-            return subprocess.CompletedProcess([*HIL, *arguments], code, out.read(), err.read())
+        with TemporaryDirectory() as folder:
+            out, err = Path(folder, "out"), Path(folder, "err")
+            out.touch()
+            err.touch()
+            env = {**os.environ, **chosen}
+            code = hil_starter.run(arguments, stdin, env, out=out, err=err, timeout_s=timeout_s)
+            return subprocess.CompletedProcess([*HIL, *arguments], code, out.read_text(), err.read_text())
 
     def good(self, *arguments: str, stdin: str = "") -> str:
         """What it prints; it must end with exit code 0."""
