@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.composer import Composer
+from yaml.cyaml import CParser
+from yaml.resolver import BaseResolver
 
 from hil.core.files import read_text
 from hil.errors import ConfigurationError
@@ -42,13 +45,13 @@ class _Wrong(Exception):
         self.line, self.message, self.remedy = line, message, remedy
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(Composer, CParser, BaseResolver):
     """Composes nodes of text only, and no more of them than a file of a person has."""
 
-    yaml_implicit_resolvers = {}  # noqa: RUF012 - so the base class declares it
-
     def __init__(self, text: str) -> None:
-        super().__init__(text)
+        CParser.__init__(self, text)
+        Composer.__init__(self)
+        BaseResolver.__init__(self)
         self._depth = self._values = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
@@ -70,23 +73,19 @@ def read_tree(path: Path, *, remedy: str = "check the path") -> tuple[yaml.Node,
     Raises ConfigurationError with file, line and what is wrong.
     """
     text = read_text(path, remedy=remedy, most_bytes=MAX_BYTES)
-    loader = None
     try:
-        loader = _Loader(text)
-        root = loader.get_single_node()
+        root = _Loader(text).get_single_node()
         if root is None:
             raise _Wrong(0, "the file is empty")
         return root, _Values().of(root, 0)
     except _Wrong as exc:
         line, message, hint = exc.line, exc.message, exc.remedy
     except yaml.reader.ReaderError as exc:
-        line, message, hint = text.count("\n", 0, exc.position), f"the character U+{ord(text[exc.position]):04X}", ""
-        message += " has no place in a text file"
+        line, hint = text.encode()[: exc.position].count(b"\n"), ""
+        message = f"the character U+{exc.character:04X} has no place in a text file"
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
         line, message, hint = mark.line if mark else 0, f"not valid YAML: {exc.problem or exc}", ""
-    except Exception as exc:  # e.g. of a number of a character that there is not
-        line, message, hint = loader.line if loader else 0, f"not valid YAML: {exc or type(exc).__name__}", ""
     raise ConfigurationError(f"{path}:{line + 1}: {one_line(message, 300)}", remedy=hint or "correct this line")
 
 
@@ -127,7 +126,7 @@ def _keys(node: yaml.MappingNode) -> Iterator[tuple[str, yaml.Node]]:
 
 def _scalar(node: yaml.ScalarNode) -> Any:
     text = _text(node)
-    if node.style is not None:  # in quotes, or a block of lines
+    if node.style:  # in quotes, or a block of lines
         return text
     if text in _WORDS:
         return _WORDS[text]
