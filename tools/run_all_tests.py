@@ -1,8 +1,8 @@
 """``make test``: the set-up, the linters, the unit tests, the integration tests, and an honest summary.
 
 mypy and the unit tests fill the time in which integration tests wait for boards: they run beside those, at a low
-priority, and their output comes when they have ended.  Integration tests that measure (marker ``quiet``) have the host
-for themselves.
+priority, and their output comes when they have ended.  Integration tests that need the whole host (no marker) leave
+the most of it free, and come first; those that measure (marker ``quiet``) have it for themselves.
 
 Exit codes: 0 everything ran and passed; 1 something failed; 3 what ran passed, but this host could not run all
 of it (not root, or a kernel that lacks something), unless ``ALLOW_PARTIAL=1``; 130 interrupted.
@@ -112,6 +112,14 @@ def stages() -> list[Stage]:
             again=unit[2:],
         ),
         Stage(
+            "integration tests one at a time",
+            (*integration, "-m", "not side_by_side and not quiet"),
+            ONE_AT_A_TIME_DEADLINE_S,
+            pytest=True,
+            lab=True,
+            again=(*integration[2:], "-m", "not side_by_side and not quiet"),
+        ),
+        Stage(
             "integration tests side by side",
             (
                 *(*integration, "-m", "side_by_side", "-n", str(WORKERS)),
@@ -121,13 +129,6 @@ def stages() -> list[Stage]:
             pytest=True,
             lab=True,
             again=(*integration[2:], "-m", "side_by_side"),
-        ),
-        Stage(
-            "integration tests one at a time",
-            (*integration, "-m", "not side_by_side and not quiet"),
-            ONE_AT_A_TIME_DEADLINE_S,
-            pytest=True,
-            lab=True,
         ),
         Stage(
             "integration tests that measure",

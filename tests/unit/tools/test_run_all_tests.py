@@ -115,7 +115,7 @@ def test_mypy_and_unit_tests_run_beside_the_first_integration_tests_and_nothing_
 
     def run(stage: Stage, _: Path, beside: Beside | None = None) -> Outcome:
         began.append(stage.name)
-        if stage.name == "integration tests side by side":
+        if stage.name == "integration tests one at a time":
             assert first_may_end.wait(30)
         if stage.name == "unit tests":
             first_may_end.set()
@@ -126,8 +126,8 @@ def test_mypy_and_unit_tests_run_beside_the_first_integration_tests_and_nothing_
     monkeypatch.setattr(run_all_tests, "_say_leftovers", lambda: None)
     monkeypatch.setattr(run_all_tests, "why_no_lab", lambda: "")
     assert run_all_tests.main() == 1  # mypy
-    assert set(began[3:6]) == {"mypy", "unit tests", "integration tests side by side"}
-    assert began[6:] == ["integration tests one at a time", "integration tests that measure"]
+    assert set(began[3:6]) == {"mypy", "unit tests", "integration tests one at a time"}
+    assert began[6:] == ["integration tests side by side", "integration tests that measure"]
     assert "what they said" in capsys.readouterr().out
 
 
