@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml._yaml import CParser
 from yaml.composer import Composer
-from yaml.cyaml import CParser
 from yaml.resolver import BaseResolver
 
 from hil.core.files import read_text
@@ -55,7 +55,7 @@ class _Loader(Composer, CParser, BaseResolver):
         self._depth = self._values = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
+        event: Any = self.peek_event()
         line = event.start_mark.line
         if tag := getattr(event, "tag", None):
             raise _Wrong(line, f"the tag {one_line(tag.replace(_TAG, '!!'), 80)} is not read", "write the value alone")

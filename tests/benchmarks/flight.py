@@ -139,6 +139,9 @@ _SILENT: Told = (Counter({"none": 0}), Counter(), [], ["the attacker's process e
 
 def _attack_until_told(line: Connection, space: str, targets: Mapping[str, tuple[str, int]], loot: Loot) -> None:
     os.nice(NICE)
+    os.setsid()
+    with suppress(OSError):  # where the kernel groups tasks by session, niceness alone holds only within a session
+        Path("/proc/self/autogroup").write_text(str(NICE))
     with Attacker(space, targets, loot) as attacker:
         line.recv()
     line.send((attacker.attempts, attacker.reached, attacker.let_in, attacker.broken))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import gc
 import os
 import sys
 import threading
@@ -41,7 +42,8 @@ PAUSE_S = 2.0
 
 
 def counts() -> dict[str, int]:
-    """Return what there is now, by name."""
+    """Return what there is now, by name; garbage that Python has only not collected yet is not there."""
+    gc.collect()
     files = EngineFiles.default()
     daemon = dockerd.started(files)
     status, listed = dockerd.call(files.socket, "GET", "/containers/json?all=1", 10.0)
