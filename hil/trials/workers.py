@@ -29,6 +29,9 @@ BENCH = "BENCH"
 SILENT_S = 60.0
 """A worker that is silent for so long is given up.  Longer than a trial holds Python's lock at a time."""
 POLL_S = 0.1
+TRIAL_S = 900.0
+"""A trial hangs that is out for longer than this, and its profile's storm and calm; its bench may come up for it."""
+RESTART_S = 30.0
 NO_WORKER_S = 120.0
 """So long the client waits for a first worker, or for another one when the last was lost."""
 CERTIFICATE, KEY = "certificate.pem", "key.pem"
@@ -251,12 +254,20 @@ class _Out:
     following: Following
     worker: str
     future: Any
+    sent_s: float = field(default_factory=time.monotonic)
 
 
 def go_on_at(
-    series: Series, client: Any, *, said: Callable[[str], object], no_worker_s: float = NO_WORKER_S
+    series: Series,
+    client: Any,
+    *,
+    said: Callable[[str], object],
+    no_worker_s: float = NO_WORKER_S,
+    trial_s: float = TRIAL_S,
 ) -> Standing:
     """Run trials at all workers until the series is over; write its page after each.  Return how it stands.
+
+    A worker whose trial takes more than ``trial_s``, and the profile's storm and calm, is started anew.
 
     Raises ConfigurationError when a worker cannot see the series or has another lab; BenchError when there has been
     no worker for ``no_worker_s`` seconds.
@@ -264,7 +275,12 @@ def go_on_at(
     out: list[_Out] = []
     sent, most_sent = 0, 40 + 4 * series.rule.most
     seen_s = time.monotonic()
+    trial_s += sum(float(series.facts.profile.get(part, 0.0)) for part in ("storm_s", "calm_s"))
     while True:
+        for hung in [each for each in out if time.monotonic() > each.sent_s + trial_s and not each.future.done()]:
+            out.remove(hung)
+            client.restart_workers([hung.worker], timeout=RESTART_S, raise_for_error=False)
+            _lose(series, hung.following, f"it had not ended after {trial_s:g} s: its worker was started anew", said)
         workers = client.scheduler_info(n_workers=-1)["workers"]
         for lost in [each for each in out if each.worker not in workers and not each.future.done()]:
             out.remove(lost)

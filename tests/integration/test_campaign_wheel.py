@@ -36,9 +36,9 @@ class Environment:
     def make(cls, directory: Path, python: str, wheel: Path) -> Environment:
         environment = cls(directory)
         directory.mkdir()
-        subprocess.run([python, "-m", "venv", str(directory / ".venv")], check=True)
-        done = environment.run("python", "-m", "pip", "install", "-q", "--no-compile", str(wheel))
-        assert done.returncode == 0, done.stderr
+        subprocess.run([python, "-m", "venv", "--without-pip", str(directory / ".venv")], check=True)
+        pip = (sys.executable, "-m", "pip", "--python", str(directory / ".venv/bin/python"))
+        subprocess.run([*pip, "install", "-q", "--no-compile", str(wheel)], cwd=directory, check=True)
         return environment
 
     def run(self, program: str, *arguments: str, timeout_s: float = 300.0) -> subprocess.CompletedProcess[str]:

@@ -21,6 +21,8 @@ class FakeRunner:
     """Stands for :class:`hil.trials.run.Runner`; ``seconds`` is what a trial takes."""
 
     seconds: float
+    hangs: int = 0
+    """The number of a trial whose first attempt never ends."""
 
     def schedule(self, seed: int) -> tuple[()]:
         return ()
@@ -31,7 +33,7 @@ class FakeRunner:
     def run(self, given: TrialInput, folder: Path, ended: Callable[[TrialResult], object]) -> TrialResult:
         folder.mkdir(parents=True)
         (folder / "pid").write_text(str(os.getpid()))
-        time.sleep(self.seconds)
+        time.sleep(3600.0 if (given.number, given.attempt) == (self.hangs, 1) else self.seconds)
         judged = TrialVerdict(Verdict.PASS, True, True, None, "", {})
         history = History(Wanted("2.0.0", "", "sc-a", 1.0))
         result = TrialResult(given, judged, history, {"storm": self.seconds}, None)
@@ -44,9 +46,10 @@ class MakeFake:
     """What a worker makes its runner with."""
 
     seconds: float = 0.4
+    hangs: int = 0
 
     def __call__(self, series: Series, lab_file: Path | None) -> Any:
-        return FakeRunner(self.seconds)
+        return FakeRunner(self.seconds, self.hangs)
 
 
 def counted_series(out: Path, trials: int, **facts: Any) -> Series:
