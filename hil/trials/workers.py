@@ -277,15 +277,16 @@ def go_on_at(
     seen_s = time.monotonic()
     trial_s += sum(float(series.facts.profile.get(part, 0.0)) for part in ("storm_s", "calm_s"))
     while True:
-        for hung in [each for each in out if time.monotonic() > each.sent_s + trial_s and not each.future.done()]:
-            out.remove(hung)
-            client.restart_workers([hung.worker], timeout=RESTART_S, raise_for_error=False)
-            _lose(series, hung.following, f"it had not ended after {trial_s:g} s: its worker was started anew", said)
         workers = client.scheduler_info(n_workers=-1)["workers"]
         for lost in [each for each in out if each.worker not in workers and not each.future.done()]:
             out.remove(lost)
             lost.future.cancel()
             _lose(series, lost.following, "its worker died or was silent", said)
+        for hung in [each for each in out if time.monotonic() > each.sent_s + trial_s and not each.future.done()]:
+            out.remove(hung)
+            del workers[hung.worker]
+            client.restart_workers([hung.worker], timeout=RESTART_S, raise_for_error=False)
+            _lose(series, hung.following, f"it had not ended after {trial_s:g} s: its worker was started anew", said)
         if workers:
             seen_s = time.monotonic()
         elif time.monotonic() > seen_s + no_worker_s:
