@@ -284,6 +284,7 @@ def go_on_at(
             _lose(series, lost.following, "its worker died or was silent", said)
         for hung in [each for each in out if time.monotonic() > each.sent_s + trial_s and not each.future.done()]:
             out.remove(hung)
+            hung.future.cancel()
             del workers[hung.worker]
             client.restart_workers([hung.worker], timeout=RESTART_S, raise_for_error=False)
             _lose(series, hung.following, f"it had not ended after {trial_s:g} s: its worker was started anew", said)
